@@ -1,0 +1,109 @@
+"""The only reader of the environment.
+
+Every process builds one `Settings` at its edge (`load()`) and passes it, or single values of it, down. Names carry their unit.
+What is wrong or missing is reported in one line that names the variable; secrets are never printed.
+"""
+
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Environment variables (upper case) or lines of `.env`; see `.env.example` for each with its default."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    mode: Literal["production", "development"] = "production"
+    """`development`: one local user who needs no login (what `make run` sets). `production`: callers prove who they are."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # Addresses
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    broadcaster_host: str = "127.0.0.1"
+    broadcaster_port: int = Field(8001, ge=1, le=65535)
+    broadcaster_url: str | None = None
+    """What browsers are told to connect to, such as `wss://stream.example.com`; without it: the request's host, `broadcaster_port`."""
+    redis_port: int = Field(6390, ge=1, le=65535)
+    redis_url: str | None = None
+    """Without it, in development: the embedded server on `redis_port`."""
+    database_url: str = "sqlite:///var/tokenwire.db"
+    """`sqlite:///path` or `postgresql://user:password@host/name`."""
+    models_file: Path = ROOT / "config" / "models.yml"
+
+    # Secrets
+    token_key: SecretStr | None = None
+    """Signs subscription tokens (HS256): at least 32 bytes."""
+    host_jwt_key: SecretStr | None = None
+    """Verifies the host application's own JWT (HS256 secret or PEM public key)."""
+
+    # Worker
+    workers: int = Field(2, ge=1, le=64)
+    worker_threads: int = Field(64, ge=1, le=2000)
+    """Generations that one worker process runs at a time."""
+    checkpoint_seconds: float = Field(1.0, gt=0)
+    checkpoint_chars: int = Field(500, ge=1)
+    coalesce_ms: int = Field(0, ge=0, le=1000)
+    lease_seconds: float = Field(3.0, gt=0)
+    drain_seconds: float = Field(25.0, ge=0)
+    stall_seconds: float = Field(90.0, gt=0)
+    """Longest wait for the next piece of an answer, for models whose entry says nothing else."""
+
+    # Log
+    log_max_events: int = Field(10_000, ge=100)
+    log_max_bytes: int = Field(4 * 1024 * 1024, ge=64 * 1024)
+    log_max_seconds: int = Field(24 * 3600, ge=60)
+
+    # API
+    token_ttl_seconds: int = Field(600, ge=10)
+    max_content_bytes: int = Field(256 * 1024, ge=1024)
+    """Longest user message, in bytes of UTF-8."""
+    concurrent_posts: Literal["queue", "reject", "cancel_previous"] = "queue"
+
+    # Broadcaster
+    max_connections: int = Field(20_000, ge=1)
+    heartbeat_idle_seconds: float = Field(25.0, gt=0)
+    heartbeat_running_seconds: float = Field(5.0, gt=0)
+
+    @model_validator(mode="after")
+    def _production_needs_its_secrets(self) -> "Settings":
+        if self.mode == "production":
+            for name in ("redis_url", "token_key"):
+                if getattr(self, name) is None:
+                    raise ValueError(f"{name.upper()} is missing (MODE is production)")
+        if self.token_key is not None and len(self.token_key.get_secret_value().encode()) < 32:
+            raise ValueError("TOKEN_KEY is shorter than 32 bytes")
+        return self
+
+    @cached_property
+    def redis(self) -> str:
+        """The address of Redis or Valkey, whoever runs it."""
+        return self.redis_url or f"redis://127.0.0.1:{self.redis_port}/0"
+
+
+def explain(error: ValidationError) -> str:
+    """One line for an operator: which variable, what is wrong; never the value (it may be a secret)."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = "_".join(str(part) for part in first["loc"]).upper()
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message
+
+
+def load() -> Settings:
+    """Settings of this process, or an end of it with one clear line on standard error (exit code 78, EX_CONFIG)."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        _stop(explain(error))
+
+
+def _stop(reason: str) -> NoReturn:
+    sys.stderr.write(f"tokenwire: wrong setting: {reason}\n")
+    raise SystemExit(78)

@@ -1,0 +1,96 @@
+"""The tables (SQLModel). Times are UTC epoch milliseconds: they compare alike on SQLite and PostgreSQL, without time zones."""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Text, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+UNFINISHED = ("queued", "streaming", "retrying", "waiting")
+"""States of an assistant message whose generation has not ended."""
+
+
+def _json() -> Any:
+    return Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+
+
+class Conversation(SQLModel, table=True):
+    """A thread of messages; `rev` counts its changes (title), `announced_rev` the last one that the log holds."""
+
+    __tablename__ = "conversations"
+    __table_args__ = (Index("ix_conversations_user_recent", "user_id", "updated_at", "id"),)
+
+    id: str = Field(primary_key=True, max_length=36)
+    user_id: str = Field(max_length=255)
+    title: str | None = None
+    model: str | None = None
+    instructions: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    rev: int = 1
+    announced_rev: int = 1
+    created_at: int = Field(sa_type=BigInteger)
+    updated_at: int = Field(sa_type=BigInteger)
+
+
+class Participant(SQLModel, table=True):
+    """Who may read and write a conversation; its owner is one of them."""
+
+    __tablename__ = "participants"
+
+    conversation_id: str = Field(primary_key=True, foreign_key="conversations.id", ondelete="CASCADE", max_length=36)
+    user_id: str = Field(primary_key=True, max_length=255, index=True)
+
+
+class Message(SQLModel, table=True):
+    """A row of a conversation. For an assistant message the generation that fills it has the same id.
+
+    `seq` and `epoch`: the position that `content` reaches (the checkpoint). `attempt` is the fencing token. `rev` counts changes that
+    viewers are told of, `announced_rev` the last one that the log holds; `terminal_announced`: the log holds the terminal event.
+    """
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        UniqueConstraint("conversation_id", "ordinal"),
+        Index("ix_messages_status", "status", "due_at"),
+    )
+
+    id: str = Field(primary_key=True, max_length=36)
+    conversation_id: str = Field(foreign_key="conversations.id", ondelete="CASCADE", max_length=36)
+    ordinal: int
+    role: str = Field(max_length=16)
+    content: str = Field(default="", sa_column=Column(Text, nullable=False))
+    reasoning: str = Field(default="", sa_column=Column(Text, nullable=False))
+    status: str = Field(max_length=16)
+    seq: int = Field(default=0, sa_type=BigInteger)
+    epoch: str | None = Field(default=None, max_length=32)
+    attempt: int = 0
+    tries: int = 0
+    rev: int = 1
+    announced_rev: int = 0
+    terminal_announced: bool = False
+    model: str | None = None
+    finish_reason: str | None = Field(default=None, max_length=32)
+    error: dict[str, Any] | None = _json()
+    usage: dict[str, Any] | None = _json()
+    seams: list[int] | None = _json()
+    tool_calls: list[dict[str, Any]] | None = _json()
+    attachments: list[dict[str, Any]] | None = _json()
+    user_id: str | None = Field(default=None, max_length=255)
+    parent_id: str | None = Field(default=None, max_length=36)
+    cancel_by: str | None = Field(default=None, max_length=255)
+    enqueued_at: int | None = Field(default=None, sa_type=BigInteger)
+    due_at: int | None = Field(default=None, sa_type=BigInteger)
+    created_at: int = Field(sa_type=BigInteger)
+    updated_at: int = Field(sa_type=BigInteger)
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """The answer that a post with this key was given, for 24 h."""
+
+    __tablename__ = "idempotency_keys"
+
+    user_id: str = Field(primary_key=True, max_length=255)
+    route: str = Field(primary_key=True, max_length=255)
+    key: str = Field(primary_key=True, max_length=255)
+    body_hash: str = Field(max_length=64)
+    message_id: str | None = Field(default=None, max_length=36)
+    response: dict[str, Any] | None = _json()
+    created_at: int = Field(sa_type=BigInteger, index=True)

@@ -1,0 +1,254 @@
+"""Pure: the one vocabulary of deltas, the request, and the tree of errors that every dialect maps to.
+
+ProviderError                 base; carries message, code, status, retry_after_s
+  RateLimited                 429, 529, Gemini RetryInfo          retryable
+  Unavailable                 connect error, timeout, 5xx, cut before any text    retryable
+  Interrupted                 cut or stalled after text           retryable (by continuation)
+  QuotaExhausted              402, insufficient_quota
+  AuthenticationFailed        401, API_KEY_INVALID
+  PermissionDenied            403
+  ModelNotFound               404
+  InvalidRequest              400, 422
+    ContextLengthExceeded     413 and its many spellings
+    ContentFiltered           the prompt was refused by a filter
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "paused", "error", "unknown"]
+
+
+# --- deltas ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The provider has begun. `id` is its own name for this run (what a re-attach needs), `model` what really answers."""
+
+    id: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A piece of visible reasoning; `echo` is what the provider wants back in a later request (signature, encrypted block, ...)."""
+
+    text: str
+    echo: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStart:
+    """Tool call number `index` of this answer begins. `id` is never empty (made up where the provider gives none)."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallArguments:
+    """A piece of the JSON text of the arguments."""
+
+    index: int
+    json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEnd:
+    """All arguments have arrived. `echo`: what must be sent back with the call (Gemini's thought signature)."""
+
+    index: int
+    echo: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A piece of a refusal; shown to people as text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that the answer cites."""
+
+    url: str
+    title: str | None = None
+    media_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens so far; each one replaces what was said before, field by field where it is not None."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Proof that the answer is whole. `raw` is the provider's own word; an unknown one is `unknown`, never `stop`."""
+
+    reason: FinishReason
+    raw: str | None = None
+
+
+Delta = Start | Text | Reasoning | ToolCallStart | ToolCallArguments | ToolCallEnd | Refusal | Source | Usage | Finish
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+class ProviderError(Exception):
+    """Base; never raised itself. `message` may hold the provider's own words: for operators, not for viewers."""
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(ProviderError):
+    retryable = True
+
+
+class Unavailable(ProviderError):
+    retryable = True
+
+
+class Interrupted(ProviderError):
+    retryable = True
+
+
+class QuotaExhausted(ProviderError):
+    pass
+
+
+class AuthenticationFailed(ProviderError):
+    pass
+
+
+class PermissionDenied(ProviderError):
+    pass
+
+
+class ModelNotFound(ProviderError):
+    pass
+
+
+class InvalidRequest(ProviderError):
+    pass
+
+
+class ContextLengthExceeded(InvalidRequest):
+    pass
+
+
+class ContentFiltered(InvalidRequest):
+    pass
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """A tool call in history. `arguments` is the decoded object."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+    echo: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a message that is not plain text: `data` (bytes) or `url`, and its media type (`image/png`, `application/pdf`, ...)."""
+
+    media_type: str
+    data: bytes | None = None
+    url: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the conversation, in every dialect's common terms. `tool_call_id` belongs to role `tool`."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    text: str = ""
+    parts: Sequence[Part] = ()
+    tool_calls: Sequence[ToolUse] = ()
+    tool_call_id: str | None = None
+    tool_name: str | None = None
+    reasoning_echo: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call; `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """How to go on after a break: `rung` of the ladder, the text that viewers hold, what a re-attach needs."""
+
+    rung: Literal["attach", "prefix", "turn"]
+    text: str
+    run_id: str | None = None
+    cursor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a provider. Messages with nothing in them are left out by every dialect."""
+
+    messages: Sequence[Message]
+    tools: Sequence[Tool] = ()
+    tool_choice: str | None = None
+    """`auto`, `none`, `required`, or the name of one tool."""
+    schema: Mapping[str, Any] | None = None
+    reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stop: Sequence[str] = ()
+    continuation: Continuation | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class DeltaStream(Protocol):
+    """An answer in progress. Iterate over batches: all deltas of one network read come together, in order.
+
+    Iteration ends after a `Finish`; whatever else ends it is a ProviderError (cut after text: Interrupted; before: Unavailable).
+    """
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Delta]]: ...
+
+
+class Provider(Protocol):
+    """One configured model of one provider."""
+
+    def stream(self, request: Request) -> AbstractAsyncContextManager[DeltaStream]:
+        """Begin an answer. Leaving the context closes the provider's connection at once, finished or not."""
+        ...

@@ -1,0 +1,164 @@
+"""Pure: what a log is, whoever keeps it (Redis in `log.py`, this process in `memory.py`), and every way it can refuse.
+
+LogError
+  Refused            the log answered and wrote nothing
+    Gone             the conversation was deleted
+    Lost             another epoch, or no claim on record: what Redis knew of this attempt is gone (then: `adopt`)
+    Fenced           a newer attempt owns the generation
+    Sealed           the generation has its terminal event
+    CancelRequested  somebody asked to stop; only a terminal event is taken (`by` says who)
+    Busy             a live lease stands (claim only)
+  Unavailable        no answer (connection, timeout): nothing is known about what was written
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from streams.events import AnyEvent
+from streams.positions import Position
+
+
+class LogError(Exception):
+    """Base; never raised itself."""
+
+
+class Refused(LogError):
+    """Base of the log's own refusals; nothing was written."""
+
+
+class Gone(Refused):
+    """The conversation was deleted."""
+
+
+class Lost(Refused):
+    """Another epoch, or no claim on record for this attempt."""
+
+
+class Fenced(Refused):
+    """A newer attempt owns the generation."""
+
+
+class Sealed(Refused):
+    """The generation has its terminal event already."""
+
+
+class CancelRequested(Refused):
+    """A cancel was requested; `by` names who."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__(f"cancel requested by {by}")
+        self.by = by
+
+
+class Busy(Refused):
+    """Another worker holds a live lease."""
+
+
+class Unavailable(LogError):
+    """Redis did not answer."""
+
+
+class Entry(NamedTuple):
+    """One event of the log: `data` is the stamped JSON object, relayed byte for byte."""
+
+    seq: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claimed attempt: what an append must carry."""
+
+    conversation_id: str
+    message_id: str
+    epoch: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an append wrote: the seq of its first and its last event."""
+
+    epoch: str
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One consistent look at a log.
+
+    `oldest` is the seq of the oldest event held (top + 1 when none is), `top` the last seq given out, `floor` the lowest floor of a
+    running generation or None. `entries` follow the asked seq without a hole as far as the page reaches; they are empty when the
+    asked epoch is another one or the asked seq lies outside oldest - 1 .. top.
+    """
+
+    epoch: str
+    oldest: int
+    top: int
+    floor: int | None
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def running(self) -> bool:
+        """Whether a generation of this conversation is running."""
+        return self.floor is not None
+
+    @property
+    def position(self) -> Position:
+        """Where a reader of the SQL rows must start: SQL holds all before it."""
+        return Position(self.epoch, self.top if self.floor is None else min(self.top, self.floor))
+
+
+class Log(Protocol):
+    """One ordered log per conversation. Every method is atomic, and refuses without writing. All raise Unavailable."""
+
+    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float) -> Claim:
+        """Take the generation: attempt = max(known here, sql_attempt) + 1, batch index 0, lease and floor set. Gone, Sealed, Busy."""
+        ...
+
+    async def append(self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> Appended:
+        """Append a batch. `index` counts this attempt's batches from 0; the batch before must have been acknowledged.
+
+        A repeat of an index that was taken returns its result. `covered`: the seq that SQL's committed checkpoint includes (0: none
+        yet). A terminal event travels alone and seals the generation. A batch whose outcome is unknown is repeated here until it is
+        answered, so this can wait for as long as Redis is away; cancelling the wait is safe, the caller repeats the same index.
+        Gone, Lost, Fenced, Sealed, CancelRequested.
+        """
+        ...
+
+    async def adopt(self, claim: Claim, text: str, reasoning: str, lease_seconds: float) -> tuple[Claim, Appended]:
+        """After Lost: record the claim in the current epoch and append `reset` keep 0 and the text so far, in one step.
+
+        The next batch index is 0 again. Gone, Fenced, Sealed.
+        """
+        ...
+
+    async def announce(self, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> Position:
+        """Append `message` or `title`, once per row and rev; a repeat returns the current top. Gone."""
+        ...
+
+    async def renew(self, claim: Claim, lease_seconds: float) -> str | None:
+        """Prolong the lease; gives who asked for a cancel, or None. Gone, Lost, Fenced, Sealed."""
+        ...
+
+    async def release(self, claim: Claim) -> None:
+        """Give the lease up at once, so that a successor need not wait for it. No effect if it is not ours."""
+        ...
+
+    async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
+        """Ask the running attempt to stop; False if the generation is sealed. Gone."""
+        ...
+
+    async def delete(self, conversation_id: str, tombstone_seconds: float) -> None:
+        """Drop the log and leave a tombstone; whoever reads or writes gets Gone. Viewers are told."""
+        ...
+
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
+        """At most `limit` events after seq `after` of `epoch` (None: the current one), with the state of the log. Gone."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...

@@ -1,0 +1,62 @@
+"""Pure: text as the protocol counts it. Lengths and offsets are UTF-16 code units; checksums are zlib's of the UTF-8 bytes."""
+
+import re
+import zlib
+
+_FORBIDDEN = re.compile("[\ud800-\udfff\x00]")
+
+
+def utf16_length(text: str) -> int:
+    """Length in UTF-16 code units, as JavaScript's `length`."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def cut(text: str, units: int) -> str:
+    """The first `units` UTF-16 code units. Raises ValueError where that would split a surrogate pair or pass the end."""
+    if text.isascii():
+        if units > len(text):
+            raise ValueError("cut beyond the end")
+        return text[:units]
+    data = text.encode("utf-16-le", "surrogatepass")
+    if units * 2 > len(data):
+        raise ValueError("cut beyond the end")
+    return data[: units * 2].decode("utf-16-le")
+
+
+def checksum(text: str) -> int:
+    """crc32 (zlib's, unsigned) of the UTF-8 text."""
+    return zlib.crc32(text.encode())
+
+
+class Cleaner:
+    """Makes pieces of text fit for the log: no piece ends inside a surrogate pair, no lone surrogate, no U+0000.
+
+    A piece that ends in a high surrogate waits for the next one; `flush` gives what still waits.
+    """
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def push(self, piece: str) -> str:
+        """The part of everything pushed that may be logged now."""
+        if not self._held and (piece.isascii() or not _FORBIDDEN.search(piece)):
+            return piece.replace("\x00", "�") if "\x00" in piece else piece
+        text = self._held + piece
+        self._held = ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._held = text[:-1], text[-1]
+        return _join(text)
+
+    def flush(self) -> str:
+        """What was held back, as U+FFFD: its other half never came."""
+        held, self._held = self._held, ""
+        return "�" if held else ""
+
+
+_PAIR = re.compile("([\ud800-\udbff])([\udc00-\udfff])")
+
+
+def _join(text: str) -> str:
+    # A pair given as two lone halves is one character; what stays lone, or is U+0000, is replaced.
+    paired = _PAIR.sub(lambda m: chr(0x10000 + ((ord(m[1]) - 0xD800) << 10) + (ord(m[2]) - 0xDC00)), text)
+    return _FORBIDDEN.sub("\ufffd", paired)
