@@ -1,0 +1,103 @@
+"""How a generation ends, whoever ends it: content is committed first, the terminal event follows, the next in line is woken.
+
+The worker that runs a generation ends it with the claim it holds. Anybody else (a cancel when no worker runs it, a deletion) first
+claims it as a worker would, so that a worker that wakes up late is fenced off.
+"""
+
+import structlog
+
+from models.store import Ending, Store
+from models.tables import UNFINISHED, Message
+from streams import events, ports
+from streams.text import checksum, utf16_length
+
+log_line = structlog.get_logger(__name__)
+CLOSING_LEASE_SECONDS = 10.0
+"""Long enough for one commit and one append; if this process dies in between, the row stays findable."""
+
+
+def terminal_event(ending: Ending) -> events.Terminal:
+    """The one event that seals a generation, from what was committed."""
+    usage = events.Usage(**ending.usage) if ending.usage else None
+    length, crc32 = utf16_length(ending.content), checksum(ending.content)
+    if ending.status == "complete":
+        reason: events.FinishReason = ending.finish_reason or "unknown"  # type: ignore[assignment]  # stored as plain text
+        return events.Complete(ending.message_id, ending.attempt, reason, usage, length, crc32, list(ending.seams or ()))
+    if ending.status == "cancelled":
+        return events.Cancelled(ending.message_id, ending.attempt, ending.cancel_by or "unknown", usage, length, crc32)
+    error = ending.error or {}
+    return events.Error(
+        ending.message_id, ending.attempt, error["code"], error["error"], error["retryable"], usage, length, crc32
+    )
+
+
+async def announce(store: Store, log: ports.Log, claim: ports.Claim, index: int, ending: Ending) -> None:
+    """Append the terminal event of a committed ending. In a new epoch, where the claim is unknown, it is claimed again."""
+    try:
+        await log.append(claim, index, ending.seq, [terminal_event(ending)])
+    except ports.Lost:
+        again = await log.claim(claim.conversation_id, claim.message_id, claim.attempt, CLOSING_LEASE_SECONDS)
+        await log.append(again, 0, ending.seq, [terminal_event(ending)])
+    except (ports.Sealed, ports.Gone):
+        log_line.info("terminal event not needed", message_id=claim.message_id)
+    await store.terminal_announced(claim.message_id, ending.attempt)
+
+
+async def cancel(store: Store, log: ports.Log, message_id: str, by: str) -> None:
+    """Cancel durably: a flag in SQL, a flag in Redis for the running worker; with no worker at it, the generation is ended here.
+
+    Without Redis the flag in SQL stands, and whoever claims the generation next obeys it.
+    """
+    row = await store.request_cancel(message_id, by)
+    if row is None:
+        return
+    try:
+        await log.request_cancel(row.conversation_id, message_id, by)
+        await end_unclaimed(store, log, row, by)
+    except ports.Busy:
+        log_line.info("cancel left to the running worker", message_id=message_id)
+    except ports.LogError as error:
+        log_line.warning("cancel is recorded, the log was not told", message_id=message_id, error=repr(error))
+
+
+async def end_unclaimed(store: Store, log: ports.Log, row: Message, by: str) -> None:
+    """End as cancelled a generation that no live worker holds. Raises Busy where one does."""
+    claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS)
+    mine = await store.begin_attempt(row.id, claim.attempt, row.model)
+    if mine is None:
+        await log.release(claim)
+        return
+    ending = cancelled(mine, claim.attempt, by)
+    if await store.finish(ending):
+        await announce(store, log, claim, 0, ending)
+
+
+def cancelled(row: Message, attempt: int, by: str) -> Ending:
+    """The ending of a row that is cancelled as it stands in SQL."""
+    return Ending(
+        message_id=row.id,
+        attempt=attempt,
+        status="cancelled",
+        content=row.content,
+        reasoning=row.reasoning,
+        tool_calls=row.tool_calls,
+        epoch=row.epoch,
+        seq=row.seq,
+        usage=row.usage,
+        seams=row.seams,
+        cancel_by=by,
+    )
+
+
+async def delete_conversation(store: Store, log: ports.Log, conversation_id: str, tombstone_seconds: float) -> None:
+    """Delete rows, then the log. A running worker learns it from its next append (Gone) or checkpoint, and stops."""
+    await store.delete_conversation(conversation_id)
+    try:
+        await log.delete(conversation_id, tombstone_seconds)
+    except ports.LogError as error:
+        log_line.warning("conversation deleted, its log was not", conversation_id=conversation_id, error=repr(error))
+
+
+def unfinished(row: Message) -> bool:
+    """Whether the row's generation has yet to end."""
+    return row.role == "assistant" and row.status in UNFINISHED

@@ -1,0 +1,79 @@
+"""Pure: how a new attempt goes on from what viewers already hold.
+
+`fold` puts the log over the checkpoint: the text that was appended is the text that people saw. `plan` then chooses the rung of the
+ladder: re-attach, continue from the prefix, ask to go on in an extra turn, start over (`reset` keep 0), or give up.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from streams import events
+from streams.ports import Entry
+from streams.text import cut, utf16_length
+
+Rung = Literal["attach", "prefix", "turn", "restart", "none"]
+LADDER: tuple[Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What viewers hold of an answer: text, reasoning, tool calls as stored in the row, and the seq that this reaches."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: Sequence[dict[str, Any]] = field(default_factory=tuple)
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`fresh` (nothing is held) or a rung; `keeps` says whether the held text stays."""
+
+    rung: Rung | Literal["fresh"]
+
+    @property
+    def keeps(self) -> bool:
+        return self.rung in ("attach", "prefix", "turn", "none")
+
+
+def fold(held: Held, message_id: str, entries: Iterable[Entry]) -> Held:
+    """Apply the log's entries after `held.seq` to a checkpoint. Raises ValueError if they do not fit (a hole)."""
+    text, reasoning, tool_calls, seq = held.text, held.reasoning, list(held.tool_calls), held.seq
+    for entry in entries:
+        _, event = events.decode(entry.data)
+        if getattr(event, "message_id", None) != message_id:
+            continue
+        seq = entry.seq
+        if isinstance(event, events.Chunk):
+            text = _put(text, event.offset, event.content)
+        elif isinstance(event, events.Reasoning):
+            reasoning = _put(reasoning, event.offset, event.content)
+        elif isinstance(event, events.Reset):
+            text, reasoning = cut(text, event.keep), cut(reasoning, event.keep_reasoning)
+            tool_calls = [call for call in tool_calls if "result" in call]
+        elif isinstance(event, events.ToolCall):
+            tool_calls.append(stored_call(event))
+    return Held(text, reasoning, tuple(tool_calls), seq)
+
+
+def stored_call(event: events.ToolCall) -> dict[str, Any]:
+    """A tool call as the row keeps it."""
+    return {"id": event.tool_call_id, "name": event.name, "arguments": event.arguments, "status": event.status}
+
+
+def plan(best: Rung, held: Held, *, must_be_json: bool = False) -> Plan:
+    """The rung for a model whose best one is `best`. Rungs that stitch are refused for tool calls and for text that must be JSON."""
+    if not held.text and not held.reasoning and not held.tool_calls:
+        return Plan("fresh")
+    if best == "none":
+        return Plan("none")
+    stitchable = bool(held.text) and not held.tool_calls and not must_be_json
+    return Plan(best if stitchable else "restart")
+
+
+def _put(text: str, offset: int, content: str) -> str:
+    length = utf16_length(text)
+    if offset > length:
+        raise ValueError(f"a hole: text of {length} units, next piece at {offset}")
+    return (text if offset == length else cut(text, offset)) + content

@@ -1,0 +1,229 @@
+"""Pure: one attempt of one generation. Deltas go in, batches of events come out; what was acknowledged is what may be stored.
+
+    take(deltas) -> batch() -> (append) -> acknowledged(seq) -> ... -> ending(...)
+
+At most one batch is out at a time; what arrives meanwhile leaves with the next one, adjoining pieces joined, so that tokens are
+coalesced by load and not by a timer. A checkpoint holds acknowledged text only. When to append, checkpoint or give up is decided
+by `run`; this module never waits.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from providers import base as deltas
+from streams import events
+from streams.text import Cleaner, utf16_length
+from worker.continuation import Held, stored_call
+
+PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
+"""A piece of this many characters fits one event whatever they are (UTF-8 needs at most four bytes each)."""
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Text or reasoning that waits for its append."""
+
+    reasoning: bool
+    parts: list[str]
+    size: int
+
+
+@dataclass(slots=True)
+class _Call:
+    id: str
+    name: str
+    json: list[str]
+
+
+class Generation:
+    """The state of an attempt. `held`: what viewers hold already and this attempt goes on from."""
+
+    def __init__(self, message_id: str, attempt: int, held: Held, seams: Sequence[int] = ()) -> None:
+        self.message_id = message_id
+        self.attempt = attempt
+        self.seams = list(seams)
+        self.finish: deltas.Finish | None = None
+        self.usage: deltas.Usage | None = None
+        self.seq = held.seq
+        self.emitted = False
+        self._refused = False
+        self._text = [held.text]
+        self._reasoning = [held.reasoning]
+        self._tool_calls = list(held.tool_calls)
+        self._text_end = utf16_length(held.text)
+        self._reasoning_end = utf16_length(held.reasoning)
+        self._calls: dict[int, _Call] = {}
+        self._text_cleaner, self._reasoning_cleaner = Cleaner(), Cleaner()
+        self._pending: list[_Piece | events.AnyEvent] = []
+        self._pending_chars = 0
+        self._out: list[events.AnyEvent] = []
+        self._uncheckpointed = 0
+
+    # --- deltas in ---
+
+    def take(self, batch: Iterable[deltas.Delta]) -> None:
+        """Accept what the provider sent."""
+        for delta in batch:
+            match delta:
+                case deltas.Text(text=text):
+                    self._push(self._text_cleaner.push(text), reasoning=False)
+                case deltas.Reasoning(text=text):
+                    self._push(self._reasoning_cleaner.push(text), reasoning=True)
+                case deltas.Refusal(text=text):
+                    self._refused = True
+                    self._push(self._text_cleaner.push(text), reasoning=False)
+                case deltas.Usage():
+                    self.usage = _merged(self.usage, delta)
+                case deltas.Finish():
+                    self.finish = delta
+                case _:
+                    self._take_rare(delta)
+
+    def _take_rare(self, delta: deltas.Delta) -> None:
+        match delta:
+            case deltas.ToolCallStart(index=index, id=call_id, name=name):
+                self._calls[index] = _Call(call_id, name, [])
+            case deltas.ToolCallArguments(index=index, json=piece):
+                self._calls[index].json.append(piece)
+            case deltas.ToolCallEnd(index=index):
+                self._end_call(self._calls.pop(index))
+            case deltas.Source(url=url, title=title, media_type=media_type):
+                self.add(events.Source(self.message_id, self.attempt, url, title, media_type))
+
+    def add(self, event: events.AnyEvent) -> None:
+        """Queue an event of the worker's own (`start`, `reset`, a tool call) behind what waits."""
+        self._pending.append(event)
+
+    def _push(self, text: str, *, reasoning: bool) -> None:
+        last = self._pending[-1] if self._pending else None
+        for start in range(0, len(text), PIECE_CHARS):
+            piece = text[start : start + PIECE_CHARS]
+            if isinstance(last, _Piece) and last.reasoning == reasoning and last.size + len(piece) <= PIECE_CHARS:
+                last.parts.append(piece)
+                last.size += len(piece)
+            else:
+                last = _Piece(reasoning, [piece], len(piece))
+                self._pending.append(last)
+        self._pending_chars += len(text)
+
+    def _end_call(self, call: _Call) -> None:
+        self.add(events.ToolCall(self.message_id, self.attempt, call.id, call.name, _arguments("".join(call.json)), "pending"))
+
+    def flush(self) -> None:
+        """The provider is done: let go of a surrogate that waited for its other half."""
+        self._push(self._reasoning_cleaner.flush(), reasoning=True)
+        self._push(self._text_cleaner.flush(), reasoning=False)
+
+    # --- batches out ---
+
+    @property
+    def pending_chars(self) -> int:
+        """Characters taken and not yet acknowledged."""
+        return self._pending_chars
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is out."""
+        return not self._pending and not self._out
+
+    def batch(self) -> list[events.AnyEvent]:
+        """The next batch; the same one again until `acknowledged`."""
+        if not self._out:
+            text_end, reasoning_end = self._text_end, self._reasoning_end
+            for item in self._pending:
+                if not isinstance(item, _Piece):
+                    self._out.append(item)
+                    continue
+                content = "".join(item.parts)
+                if item.reasoning:
+                    self._out.append(events.Reasoning(self.message_id, self.attempt, reasoning_end, content))
+                    reasoning_end += utf16_length(content)
+                else:
+                    self._out.append(events.Chunk(self.message_id, self.attempt, text_end, content))
+                    text_end += utf16_length(content)
+            self._pending = []
+        return self._out
+
+    def acknowledged(self, last_seq: int) -> None:
+        """The log holds the batch; its last event has this seq."""
+        for event in self._out:
+            self._apply(event)
+        self._out = []
+        self.seq = last_seq
+
+    def _apply(self, event: events.AnyEvent) -> None:
+        if isinstance(event, events.Chunk):
+            self._text.append(event.content)
+            self._text_end += utf16_length(event.content)
+            self._count(event.content)
+        elif isinstance(event, events.Reasoning):
+            self._reasoning.append(event.content)
+            self._reasoning_end += utf16_length(event.content)
+            self._count(event.content)
+        elif isinstance(event, events.ToolCall):
+            self._tool_calls.append(stored_call(event))
+            self._uncheckpointed += 1
+
+    def _count(self, content: str) -> None:
+        self.emitted = True
+        self._pending_chars -= len(content)
+        self._uncheckpointed += len(content)
+
+    def abandon_unacknowledged(self) -> None:
+        """Nothing more may be appended (a cancel came between): what waits was never seen by anyone."""
+        self._pending, self._out, self._pending_chars = [], [], 0
+
+    def adopted(self, last_seq: int) -> None:
+        """The log of a new epoch was given the acknowledged text again; the batch that was out is sent again, unchanged."""
+        self.seq = last_seq
+
+    # --- storage and end ---
+
+    @property
+    def uncheckpointed(self) -> int:
+        """Characters acknowledged since the last checkpoint was taken."""
+        return self._uncheckpointed
+
+    def held(self) -> Held:
+        """Everything acknowledged so far: what a checkpoint or the final row holds."""
+        self._text, self._reasoning = ["".join(self._text)], ["".join(self._reasoning)]
+        return Held(self._text[0], self._reasoning[0], tuple(self._tool_calls), self.seq)
+
+    def checkpoint(self) -> Held:
+        """`held()`, and the count of unsaved characters starts again."""
+        self._uncheckpointed = 0
+        return self.held()
+
+    def finish_reason(self) -> events.FinishReason:
+        """The provider's reason in the protocol's words."""
+        reason = self.finish.reason if self.finish else "unknown"
+        if self._refused and reason == "stop":
+            return "refusal"
+        return "unknown" if reason == "error" else reason
+
+    def final_usage(self) -> events.Usage | None:
+        """What the provider billed, or None if it said nothing."""
+        usage = self.usage
+        if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
+            return None
+        return events.Usage(usage.input_tokens or 0, usage.output_tokens or 0, usage.cached_tokens, usage.reasoning_tokens)
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """Tool arguments as an object; what is none is kept as a string under `_raw`, so that it can be seen and is never executed."""
+    try:
+        value = json.loads(text) if text.strip() else {}
+    except ValueError:
+        return {"_raw": text}
+    return value if isinstance(value, dict) else {"_raw": text}
+
+
+def _merged(old: deltas.Usage | None, new: deltas.Usage) -> deltas.Usage:
+    if old is None:
+        return new
+    pairs = (
+        (getattr(new, name), getattr(old, name)) for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+    )
+    return deltas.Usage(*(late if late is not None else early for late, early in pairs))

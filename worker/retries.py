@@ -1,0 +1,95 @@
+"""Pure: what happens after a failed attempt. `decide` turns an error into `Retry` or `Discard`; whoever asked carries it out.
+
+| error | verdict |
+|---|---|
+| RateLimited | retry after the provider's hint or n^4 + 2 seconds, whichever is longer |
+| Unavailable, Interrupted | retry after a short exponential back-off |
+| any other ProviderError | discard: `error`, with a sentence that may be shown to anyone |
+| anything else | discard as `internal_error`: a bug of ours, reported, dead letter |
+
+What is counted are tries, at most `MAX_TRIES`: an attempt that made progress starts the count again.
+"""
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from providers.base import (
+    AuthenticationFailed,
+    ContentFiltered,
+    ContextLengthExceeded,
+    Interrupted,
+    InvalidRequest,
+    ModelNotFound,
+    PermissionDenied,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    Unavailable,
+)
+
+MAX_TRIES = 3
+MAX_WAIT_S = 600.0
+"""A provider that asks for a longer wait is not waited for: people have gone by then, and a new post is cheap."""
+
+_SENTENCES: dict[type[ProviderError], str] = {
+    RateLimited: "The model is busy. Please try again in a moment.",
+    Unavailable: "The model's provider could not be reached. Please try again.",
+    Interrupted: "The answer was interrupted. What had arrived is kept.",
+    QuotaExhausted: "The provider's quota is used up.",
+    AuthenticationFailed: "The provider refused this service's credentials.",
+    PermissionDenied: "This service may not use that model.",
+    ModelNotFound: "The provider does not know that model.",
+    InvalidRequest: "The provider could not accept this conversation.",
+    ContextLengthExceeded: "The conversation is too long for this model.",
+    ContentFiltered: "The provider's content filter refused this request.",
+}
+INTERNAL = "Something went wrong on our side."
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again in `delay_ms`; `tries` have been used up, this one included."""
+
+    code: str
+    delay_ms: int
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """End the generation. `retryable`: whether asking again later makes sense; `tell_operators`: whether a person must act."""
+
+    code: str
+    sentence: str
+    retryable: bool
+    tell_operators: bool
+
+
+def code_of(error: BaseException) -> str:
+    """The stable wire code of an error: `RateLimited` is `rate_limited`; what is no provider's fault is `internal_error`."""
+    if not isinstance(error, ProviderError):
+        return "internal_error"
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+
+
+def decide(error: BaseException, tries: int, *, progress: bool, jitter: Callable[[], float] = random.random) -> Retry | Discard:
+    """`tries`: used before this attempt. `progress`: this attempt added text that the next one will keep."""
+    if not isinstance(error, ProviderError):
+        return Discard("internal_error", INTERNAL, retryable=False, tell_operators=True)
+    used = 1 if progress else tries + 1
+    delay_s = _delay_s(error, used, jitter())
+    if error.retryable and used < MAX_TRIES and delay_s <= MAX_WAIT_S:
+        return Retry(code_of(error), int(delay_s * 1000), used)
+    return Discard(code_of(error), _SENTENCES[type(error)], retryable=error.retryable, tell_operators=_needs_a_person(error))
+
+
+def _delay_s(error: ProviderError, used: int, jitter: float) -> float:
+    """Polynomially longer for rate limits, a short doubling back-off for the rest; up to a quarter more by chance."""
+    own = float(used**4 + 2) if isinstance(error, RateLimited) else 0.5 * 2 ** (used - 1)
+    return max(error.retry_after_s or 0.0, own) + own * 0.25 * jitter
+
+
+def _needs_a_person(error: ProviderError) -> bool:
+    return isinstance(error, (QuotaExhausted, AuthenticationFailed, PermissionDenied, ModelNotFound))
