@@ -1,0 +1,60 @@
+# Everything is run from here. `make help` lists the commands.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+UV := var/uv/bin/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help run check format test test-all bench lock clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: $(VENV)/run.stamp ## start Tokenwire here: web, worker, broadcaster, and an embedded Valkey without REDIS_URL
+	@exec $(BIN)/python -m launcher
+
+check: $(VENV)/dev.stamp ## format, lint, types, who imports whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp ## write the format, mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(VENV)/dev.stamp ## every test that is not long (under 10 minutes)
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: $(VENV)/dev.stamp ## every test
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/dev.stamp ## the benchmarks, with their dated tables
+	$(BIN)/python -m benchmarks
+
+lock: ## pin what pyproject.toml asks for, for every supported Python and system
+	@test -x $(UV) || ($(PYTHON) -m venv var/uv && var/uv/bin/python -m pip --quiet install uv)
+	$(UV) pip compile $(LOCK) --extra embedded --output-file requirements.lock pyproject.toml
+	$(UV) pip compile $(LOCK) --extra embedded --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+LOCK := --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links
+
+clean: ## remove what was installed, built or cached; the data in var/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Tokenwire needs Python 3.11 or newer (set PYTHON=python3.x)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Tokenwire needs Python's venv module (on Debian: apt install python3-venv)" >&2; exit 1; }
+
+$(VENV)/run.stamp: requirements.lock | $(BIN)/python
+	@echo "Installing into $(VENV) ..."
+	@$(PIP) install -r requirements.lock
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	@echo "Installing development tools into $(VENV) ..."
+	@$(PIP) install -r requirements-dev.lock
+	@touch $@

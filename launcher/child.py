@@ -1,0 +1,127 @@
+"""One process, kept running: started again when it ends, stopped with all that it started.
+
+Each process leads its own session: Ctrl-C reaches the launcher alone, which stops them in its own order, and whatever a process
+forked is found by its group. Linux kills the process when the launcher dies, however it dies.
+"""
+
+import asyncio
+import contextlib
+import functools
+import os
+import signal
+from collections.abc import Mapping
+
+from config.parent import die_with_parent
+from launcher.console import Console
+from launcher.procfile import Command
+
+_STEADY_SECONDS = 3.0
+"""A process that lived this long may be started again at once."""
+_LONGEST_PAUSE_SECONDS = 5.0
+_LONGEST_LINE_BYTES = 1 << 20
+
+
+def pause_before_restart(quick_ends: int) -> float:
+    """Seconds to wait after so many short lives in a row: 0, 0.2, 0.4 ... 5."""
+    return min(_LONGEST_PAUSE_SECONDS, 0.1 * 2 ** (quick_ends - 1)) if quick_ends > 1 else 0.0
+
+
+class Child:
+    """A command of the Procfile. `start`, then `stop`; in between it is always running or about to."""
+
+    def __init__(self, command: Command, environ: Mapping[str, str], console: Console) -> None:
+        self.command = command
+        self._environ = environ
+        self._console = console
+        self._stopping = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self, grace_seconds: float) -> None:
+        """SIGTERM; SIGKILL for it and all of its group when the grace is over."""
+        self._stopping.set()
+        if self._keeper is None:
+            return
+        self._signal(signal.SIGTERM)
+        await asyncio.wait({self._keeper}, timeout=grace_seconds)
+        if not self._keeper.done():
+            self._console.say(f"{self.command.name} did not stop in {grace_seconds:g} s and is killed")
+            self._signal(signal.SIGKILL)
+            await asyncio.wait({self._keeper})
+
+    async def once(self) -> int:
+        """Run it to its end; the exit code (negative: the signal that ended it)."""
+        reading, writing = os.pipe()
+        relay = asyncio.create_task(self._relay(reading))
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.command.argv,
+                env=self._environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                start_new_session=True,
+                preexec_fn=functools.partial(die_with_parent, os.getpid()),
+            )
+        finally:
+            os.close(writing)
+        if self._stopping.is_set():  # asked to stop while it was being forked
+            self._signal(signal.SIGTERM)
+        try:
+            return await self._process.wait()
+        finally:
+            self._kill_group()
+            await asyncio.wait({relay}, timeout=1)
+            relay.cancel()
+
+    async def _keep(self) -> None:
+        clock = asyncio.get_running_loop().time
+        quick_ends = 0
+        while not self._stopping.is_set():
+            began = clock()
+            ended = await self._ending()
+            if self._stopping.is_set():
+                return
+            quick_ends = quick_ends + 1 if clock() - began < _STEADY_SECONDS else 0
+            pause = pause_before_restart(quick_ends)
+            self._console.say(f"{self.command.name} ended ({ended}); starting it again{f' in {pause:g} s' if pause else ''}")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+
+    async def _ending(self) -> str:
+        try:
+            code = await self.once()
+        except OSError as error:
+            return f"{self.command.argv[0]}: {error.strerror}"
+        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+    async def _relay(self, reading: int) -> None:
+        reader = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)
+        pipe = os.fdopen(reading, "rb", 0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        try:
+            while line := await self._line(reader):
+                self._console.line(self.command.name, line)
+        finally:
+            transport.close()
+
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            return await reader.readline()
+        except ValueError:
+            return b"(a line too long to show)\n"
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+            if number is signal.SIGKILL:
+                self._kill_group()
+
+    def _kill_group(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)

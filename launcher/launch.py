@@ -1,0 +1,105 @@
+"""The order of things: check, start, say where it runs, stop.
+
+Start: Redis (if embedded) and the migration of the database side by side, then everything else. Stop: web and broadcaster, then the
+workers, which hand their generations back, then Redis.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+
+from config.settings import Settings
+from launcher import probes
+from launcher.child import Child
+from launcher.console import Console
+from launcher.procfile import Command
+
+EXIT_UNAVAILABLE = 69
+
+_READY_SECONDS = 30.0
+_REDIS_SECONDS = 15.0
+_GRACE_SECONDS = 2.0
+_WATCH_SECONDS = 0.25
+_STOP_ORDER = (("web", "broadcaster"), ("worker",), ("redis",))
+
+
+class StartFailed(Exception):
+    """The start cannot go on; the text is one line for the person at the terminal."""
+
+
+class Launch:
+    """One run of all processes."""
+
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], migrate: Command, commands: Sequence[Command], console: Console
+    ) -> None:
+        self._settings = settings
+        self._console = console
+        self._children = [Child(command, environ, console) for command in commands]
+        self._migration = Child(migrate, environ, console)
+
+    async def run(self) -> int:
+        """Start, wait for a signal (or the end of `make`, or of the terminal), stop everything; the exit code."""
+        stop = asyncio.create_task(self._asked_to_stop())
+        start = asyncio.create_task(self._start())
+        try:
+            await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if start.done():
+                start.result()
+                await stop
+        except StartFailed as error:
+            self._console.say(str(error))
+            return EXIT_UNAVAILABLE
+        finally:
+            start.cancel()
+            await asyncio.wait({start})
+            await self._stop()
+        return 0
+
+    async def _start(self) -> None:
+        self._start_all("redis")
+        answers = probes.until(lambda: probes.redis_answers(self._settings.redis), _REDIS_SECONDS)
+        migrated, redis_answers = await asyncio.gather(self._migration.once(), answers)
+        if migrated != 0:
+            raise StartFailed("the database could not be migrated (DATABASE_URL): see above")
+        if not redis_answers:
+            place = "REDIS_URL" if self._settings.redis_url else "REDIS_PORT; see var/valkey/valkey.log"
+            raise StartFailed(f"Redis does not answer ({place})")
+        self._start_all("web", "broadcaster", "worker")
+        await self._report()
+
+    async def _report(self) -> None:
+        """Say where it runs as soon as it does; name what is missing while it does not."""
+        host = probes.reachable(self._settings.host)
+        broadcaster = probes.reachable(self._settings.broadcaster_host)
+        parts = {
+            "web (/readyz)": lambda: probes.web_is_ready(host, self._settings.port),
+            "broadcaster": lambda: probes.listens(broadcaster, self._settings.broadcaster_port),
+        }
+        while missing := [name for name, ready in parts.items() if not await probes.until(ready, _READY_SECONDS)]:
+            self._console.say(f"not ready after {_READY_SECONDS:g} s: {', '.join(missing)}; still waiting")
+        self._console.say(f"Tokenwire is running: http://{host}:{self._settings.port}")
+
+    async def _stop(self) -> None:
+        self._console.say("stopping")
+        for kinds in _STOP_ORDER:
+            grace = _GRACE_SECONDS + (self._settings.drain_seconds if "worker" in kinds else 0)
+            await asyncio.gather(*(child.stop(grace) for child in self._of(*kinds)))
+
+    def _start_all(self, *kinds: str) -> None:
+        for child in self._of(*kinds):
+            child.start()
+
+    def _of(self, *kinds: str) -> list[Child]:
+        return [child for child in self._children if child.command.kind in kinds]
+
+    async def _asked_to_stop(self) -> None:
+        asked = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, asked.set)
+        parent = os.getppid() if "MAKELEVEL" in os.environ else None
+        while not (asked.is_set() or self._console.closed or (parent and os.getppid() != parent)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asked.wait(), _WATCH_SECONDS)
