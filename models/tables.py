@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 UNFINISHED = ("queued", "streaming", "retrying", "waiting")
 """States of an assistant message whose generation has not ended."""
+UNFINISHED_SQL = "status IN (" + ", ".join(f"'{state}'" for state in UNFINISHED) + ")"
+"""The same as a literal condition: only with literals does a planner recognise the partial index `ix_messages_unfinished`."""
 
 
 def _json() -> Any:
@@ -49,7 +51,13 @@ class Message(SQLModel, table=True):
     __tablename__ = "messages"
     __table_args__ = (
         UniqueConstraint("conversation_id", "ordinal"),
-        Index("ix_messages_status", "status", "due_at"),
+        Index(
+            "ix_messages_unfinished",
+            "conversation_id",
+            "ordinal",
+            sqlite_where=text(UNFINISHED_SQL),
+            postgresql_where=text(UNFINISHED_SQL),
+        ),
     )
 
     id: str = Field(primary_key=True, max_length=36)
@@ -83,7 +91,7 @@ class Message(SQLModel, table=True):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """The answer that a post with this key was given, for 24 h."""
+    """What a post with this key has made (`made`: the ids by name), for 24 h. Expired rows are deleted by whoever meets them."""
 
     __tablename__ = "idempotency_keys"
 
@@ -91,6 +99,5 @@ class IdempotencyKey(SQLModel, table=True):
     route: str = Field(primary_key=True, max_length=255)
     key: str = Field(primary_key=True, max_length=255)
     body_hash: str = Field(max_length=64)
-    message_id: str | None = Field(default=None, max_length=36)
-    response: dict[str, Any] | None = _json()
+    made: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
     created_at: int = Field(sa_type=BigInteger, index=True)

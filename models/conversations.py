@@ -1,0 +1,356 @@
+"""Queries of the web side: conversations, who may see them, posts and their idempotency.
+
+Whoever is not a participant gets NotFound, as if the row did not exist. A post writes the user's row, the placeholder of the
+answer and its idempotency key in one transaction; announcing and enqueueing them afterwards is the caller's work.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import delete, exists, func, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+from uuid_utils import uuid7
+
+from models.database import Database, now_ms
+from models.errors import BadCursor, Conflict, GenerationRunning, KeyReused, NotFound
+from models.tables import UNFINISHED, Conversation, IdempotencyKey, Message, Participant
+
+KEY_LIFE_MS = 24 * 3600 * 1000
+"""How long an Idempotency-Key is remembered."""
+_CURSOR = re.compile(r"([0-9]{1,16})\.([0-9a-zA-Z-]{1,36})")
+
+Policy = Literal["queue", "reject", "cancel_previous"]
+"""What a post does while an earlier answer of the conversation is being written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What makes a repeated request the same one: its key, its route (method and path) and a hash of its body."""
+
+    key: str
+    route: str
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A user's message and how it is to be answered. `model`: the catalogue name that the answer is asked from."""
+
+    conversation_id: str
+    user_id: str
+    content: str
+    model: str
+    policy: Policy = "queue"
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """The two rows of a post. `superseded`: ids of the unfinished answers that this post wants cancelled."""
+
+    user_message: Message
+    assistant_message: Message
+    superseded: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A conversation and a page of its rows, in order. `next`: the ordinal to ask before for older rows, None at the beginning."""
+
+    conversation: Conversation
+    messages: list[Message]
+    next: int | None
+
+
+class Conversations(Database):
+    """What people do with conversations. `user_id` is always the caller."""
+
+    async def create_conversation(
+        self,
+        user_id: str,
+        *,
+        title: str | None = None,
+        model: str | None = None,
+        instructions: str | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> Conversation:
+        """A new conversation with its owner as only participant; for a repeated key the one that was made. KeyReused, NotFound."""
+        made = {"conversation_id": str(uuid7())}
+        async with self.writing() as session:
+            if idempotency is not None:
+                made = await _claim_key(session, user_id, idempotency, made)
+            earlier = await session.get(Conversation, made["conversation_id"])
+            if earlier is not None:
+                return earlier
+            now = (await session.execute(select(now_ms()))).scalar_one()
+            row = Conversation(
+                id=made["conversation_id"],
+                user_id=user_id,
+                title=title,
+                model=model,
+                instructions=instructions,
+                created_at=now,
+                updated_at=now,
+            )
+            session.add(row)
+            await session.flush()
+            session.add(Participant(conversation_id=row.id, user_id=user_id))
+            return row
+
+    async def conversation(self, conversation_id: str, user_id: str) -> Conversation:
+        """The conversation, for a participant. NotFound."""
+        async with self.reading() as session:
+            return await _visible(session, conversation_id, user_id)
+
+    async def conversations(self, user_id: str, limit: int, before: str | None = None) -> tuple[list[Conversation], str | None]:
+        """The user's conversations, last changed first, and the cursor of the next page (None: there is none). BadCursor."""
+        query = (
+            select(Conversation)
+            .join(Participant, col(Participant.conversation_id) == col(Conversation.id))
+            .where(col(Participant.user_id) == user_id)
+            .order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
+            .limit(limit + 1)
+        )
+        if before is not None:
+            query = query.where(tuple_(col(Conversation.updated_at), col(Conversation.id)) < tuple_(*_parse_cursor(before)))
+        async with self.reading() as session:
+            rows = list(await session.scalars(query))
+        page = rows[:limit]
+        return page, f"{page[-1].updated_at}.{page[-1].id}" if len(rows) > limit else None
+
+    async def snapshot(self, conversation_id: str, user_id: str, limit: int, before: int | None = None) -> Snapshot:
+        """The newest `limit` rows (of those before an ordinal), in order, with the conversation: one SQL snapshot. NotFound."""
+        query = select(Message).where(col(Message.conversation_id) == conversation_id)
+        if before is not None:
+            query = query.where(col(Message.ordinal) < before)
+        async with self.reading() as session:
+            conversation = await _visible(session, conversation_id, user_id)
+            rows = list(await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(limit + 1)))
+        page = rows[:limit][::-1]
+        return Snapshot(conversation, page, page[0].ordinal if len(rows) > limit else None)
+
+    async def visible_message(self, message_id: str, user_id: str) -> Message:
+        """The row, for a participant of its conversation. NotFound."""
+        query = (
+            select(Message)
+            .join(Participant, col(Participant.conversation_id) == col(Message.conversation_id))
+            .where(col(Message.id) == message_id, col(Participant.user_id) == user_id)
+        )
+        async with self.reading() as session:
+            row = (await session.scalars(query)).first()
+        if row is None:
+            raise NotFound("message")
+        return row
+
+    async def change_conversation(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation:
+        """Set any of title, model, instructions. A changed title raises `rev`: it is to be announced. NotFound."""
+        values: dict[str, Any] = {name: changes[name] for name in ("title", "model", "instructions") if name in changes}
+        if "title" in values:
+            values["rev"] = col(Conversation.rev) + 1
+        change = (
+            update(Conversation)
+            .where(col(Conversation.id) == conversation_id, _takes_part(user_id))
+            .values(**values, updated_at=now_ms())
+            .returning(Conversation)
+        )
+        async with self.writing() as session:
+            return _found((await session.scalars(change)).first())
+
+    async def name_conversation(self, conversation_id: str, title: str) -> Conversation | None:
+        """Give a title to a conversation that has none, raising `rev`. None: it has one, or is gone."""
+        change = (
+            update(Conversation)
+            .where(col(Conversation.id) == conversation_id, col(Conversation.title).is_(None))
+            .values(title=title, rev=col(Conversation.rev) + 1)
+            .returning(Conversation)
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first()
+
+    async def mark_title_announced(self, conversation_id: str, rev: int) -> None:
+        """The log holds the title as of `rev`."""
+        change = (
+            update(Conversation)
+            .where(col(Conversation.id) == conversation_id, col(Conversation.announced_rev) < rev)
+            .values(announced_rev=rev)
+            .execution_options(synchronize_session=False)
+        )
+        async with self.writing() as session:
+            await session.execute(change)
+
+    async def delete_conversation(self, conversation_id: str) -> bool:
+        """Delete it with all its rows, whoever asks; False if it is gone already. Who may ask is checked before."""
+        async with self.writing() as session:
+            gone = await session.scalars(
+                delete(Conversation).where(col(Conversation.id) == conversation_id).returning(col(Conversation.id))
+            )
+            return gone.first() is not None
+
+    async def participants(self, conversation_id: str) -> list[str]:
+        """User ids of all participants, in order."""
+        query = (
+            select(col(Participant.user_id)).where(col(Participant.conversation_id) == conversation_id).order_by(col(Participant.user_id))
+        )
+        async with self.reading() as session:
+            return list(await session.scalars(query))
+
+    async def add_participant(self, conversation_id: str, user_id: str) -> None:
+        """Let a user take part; no effect if they do. NotFound when the conversation is gone."""
+        row = self._insert(Participant).values(conversation_id=conversation_id, user_id=user_id).on_conflict_do_nothing()
+        try:
+            async with self.writing() as session:
+                await session.execute(row)
+        except Conflict as error:
+            raise NotFound("conversation") from error
+
+    async def post(self, post: Post) -> Posted:
+        """Write a user's message and the placeholder of its answer; for a repeated key: the rows that were written.
+
+        NotFound, KeyReused, GenerationRunning (policy `reject`).
+        """
+        made = {"user": str(uuid7()), "assistant": str(uuid7())}
+        async with self.writing() as session:
+            if post.idempotency is not None:
+                earlier = await _claim_key(session, post.user_id, post.idempotency, made)
+                if earlier is not made:
+                    return await _posted_before(session, post, earlier)
+            conversation = await _lock(session, post.conversation_id, post.user_id)
+            superseded = await _make_way(session, post)
+            return await _write_rows(session, post, made, conversation.updated_at, superseded)
+
+    async def mark_posted(self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool) -> None:
+        """The log holds both rows as of `rev`, and the broker has the job if `enqueued`: what follows a post, in one transaction."""
+        async with self.writing() as session:
+            await session.execute(
+                update(Message)
+                .where(col(Message.id).in_([user_message_id, assistant_message_id]), col(Message.announced_rev) < rev)
+                .values(announced_rev=rev)
+                .execution_options(synchronize_session=False)
+            )
+            if enqueued:
+                await session.execute(
+                    update(Message)
+                    .where(col(Message.id) == assistant_message_id)
+                    .values(enqueued_at=now_ms())
+                    .execution_options(synchronize_session=False)
+                )
+
+    async def forget_keys(self) -> None:
+        """Delete the idempotency keys that have expired."""
+        async with self.writing() as session:
+            await session.execute(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS))
+
+    def _insert(self, table: type[Participant]) -> Any:
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+
+def _parse_cursor(text: str) -> tuple[int, str]:
+    match = _CURSOR.fullmatch(text)
+    if match is None:
+        raise BadCursor(text)
+    return int(match[1]), match[2]
+
+
+def _takes_part(user_id: str) -> Any:
+    return exists().where(col(Participant.conversation_id) == col(Conversation.id), col(Participant.user_id) == user_id)
+
+
+def _found(row: Conversation | None) -> Conversation:
+    if row is None:
+        raise NotFound("conversation")
+    return row
+
+
+async def _visible(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
+    query = select(Conversation).where(col(Conversation.id) == conversation_id, _takes_part(user_id))
+    return _found((await session.scalars(query)).first())
+
+
+async def _lock(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
+    # An UPDATE rather than SELECT FOR UPDATE: it locks on both databases, and brings the clock along. Who holds it gives out ordinals.
+    change = (
+        update(Conversation)
+        .where(col(Conversation.id) == conversation_id, _takes_part(user_id))
+        .values(updated_at=now_ms())
+        .returning(Conversation)
+    )
+    return _found((await session.scalars(change)).first())
+
+
+async def _claim_key(session: AsyncSession, user_id: str, idempotency: Idempotency, made: dict[str, str]) -> dict[str, str]:
+    """`made` itself if the key is new (it is stored with it), else what was stored. A concurrent twin waits here for the first."""
+    mine = (
+        col(IdempotencyKey.user_id) == user_id,
+        col(IdempotencyKey.route) == idempotency.route,
+        col(IdempotencyKey.key) == idempotency.key,
+    )
+    await session.execute(delete(IdempotencyKey).where(*mine, col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS))
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    row = insert(IdempotencyKey).values(
+        user_id=user_id, route=idempotency.route, key=idempotency.key, body_hash=idempotency.body_hash, made=made, created_at=now_ms()
+    )
+    new = await session.execute(row.on_conflict_do_nothing().returning(col(IdempotencyKey.key)))
+    if new.first() is not None:
+        return made
+    stored = (await session.scalars(select(IdempotencyKey).where(*mine))).one()
+    if stored.body_hash != idempotency.body_hash:
+        raise KeyReused(idempotency.key)
+    return stored.made
+
+
+async def _posted_before(session: AsyncSession, post: Post, made: dict[str, str]) -> Posted:
+    await _visible(session, post.conversation_id, post.user_id)
+    user, assistant = await session.get(Message, made["user"]), await session.get(Message, made["assistant"])
+    if user is None or assistant is None:
+        raise NotFound("message")
+    return Posted(user, assistant)
+
+
+async def _make_way(session: AsyncSession, post: Post) -> list[str]:
+    """What the policy says about earlier answers that have not ended; the ids of those that are to be cancelled."""
+    if post.policy == "queue":
+        return []
+    running = (col(Message.conversation_id) == post.conversation_id, col(Message.status).in_(UNFINISHED))
+    ids = list(await session.scalars(select(col(Message.id)).where(*running).order_by(col(Message.ordinal))))
+    if ids and post.policy == "reject":
+        raise GenerationRunning(ids[0])
+    if ids:
+        cancel = update(Message).where(*running).values(cancel_by=func.coalesce(col(Message.cancel_by), "superseded"))
+        await session.execute(cancel.execution_options(synchronize_session=False))
+    return ids
+
+
+async def _write_rows(session: AsyncSession, post: Post, made: dict[str, str], now: int, superseded: list[str]) -> Posted:
+    newest = select(col(Message.id), col(Message.ordinal)).where(col(Message.conversation_id) == post.conversation_id)
+    last = (await session.execute(newest.order_by(col(Message.ordinal).desc()).limit(1))).first()
+    ordinal = last.ordinal if last is not None else 0
+    user = Message(
+        id=made["user"],
+        conversation_id=post.conversation_id,
+        ordinal=ordinal + 1,
+        role="user",
+        content=post.content,
+        status="complete",
+        terminal_announced=True,  # a user's row has no generation whose end could be announced
+        user_id=post.user_id,
+        parent_id=last.id if last is not None else None,
+        created_at=now,
+        updated_at=now,
+    )
+    assistant = Message(
+        id=made["assistant"],
+        conversation_id=post.conversation_id,
+        ordinal=ordinal + 2,
+        role="assistant",
+        status="queued",
+        model=post.model,
+        parent_id=user.id,
+        created_at=now,
+        updated_at=now,
+    )
+    session.add_all([user, assistant])
+    await session.flush()
+    return Posted(user, assistant, superseded)

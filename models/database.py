@@ -1,0 +1,155 @@
+"""How this project talks to SQLite and PostgreSQL: engines, transactions, the database's clock, errors.
+
+Decides isolation (reads see one snapshot, writes take SQLite's write lock at once), timeouts, and which failures mean
+`StoreUnavailable`. What is read and written is decided by `conversations.py` and `generations.py`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import BigInteger, Engine, event, exc, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from models.errors import Conflict, StoreUnavailable
+
+BUSY_MS = 10_000
+"""How long SQLite waits for a lock that another process holds."""
+TRANSACTION_SECONDS = 15.0
+"""Longest life of one transaction, waiting for a connection included."""
+CONNECT_SECONDS = 5
+STATEMENT_MS = 10_000
+
+
+class now_ms(FunctionElement[int]):  # noqa: N801 - it reads as the SQL function that it is
+    """The database's clock in UTC epoch milliseconds, so that processes on several machines agree."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_ms, "sqlite")
+def _sqlite_now(_element: Any, _compiler: Any, **_options: Any) -> str:
+    return "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+
+
+@compiles(now_ms, "postgresql")
+def _postgresql_now(_element: Any, _compiler: Any, **_options: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+
+
+def driver_url(database_url: str, *, asynchronous: bool) -> URL:
+    """`sqlite:///path` or `postgresql://...` with the driver that is used here. Raises ValueError for another database."""
+    url = make_url(database_url)
+    kind = url.drivername.partition("+")[0]
+    if kind == "sqlite":
+        if url.database in (None, "", ":memory:"):
+            raise ValueError("DATABASE_URL: SQLite needs a file, such as sqlite:///var/tokenwire.db")
+        return url.set(drivername="sqlite+aiosqlite" if asynchronous else "sqlite+pysqlite")
+    if kind in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    raise ValueError("DATABASE_URL begins with sqlite:// or postgresql://")
+
+
+def tune_sqlite(engine: Engine) -> None:
+    """Transactions begin by an explicit BEGIN (the driver's own are off), and every connection gets its settings."""
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Any) -> None:
+        # IMMEDIATE waits for the write lock here; a deferred transaction that writes later could fail with "locked" at once.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+
+def _open_engine(database_url: str) -> AsyncEngine:
+    url = driver_url(database_url, asynchronous=True)
+    if url.drivername.startswith("sqlite"):
+        engine = create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=TRANSACTION_SECONDS)
+        tune_sqlite(engine.sync_engine)
+        return engine
+    return create_async_engine(
+        url,
+        pool_size=5,
+        max_overflow=10,
+        pool_timeout=CONNECT_SECONDS,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "tcp_user_timeout": STATEMENT_MS,
+            "options": f"-c statement_timeout={STATEMENT_MS} -c idle_in_transaction_session_timeout={2 * STATEMENT_MS}",
+        },
+    )
+
+
+class Database:
+    """One engine and its two kinds of transaction. Belongs to one event loop."""
+
+    def __init__(self, database_url: str) -> None:
+        """Connects lazily. Raises ValueError for an address that is neither SQLite nor PostgreSQL."""
+        self._engine = _open_engine(database_url)
+        self.is_sqlite = self._engine.dialect.name == "sqlite"
+        # Between processes SQLite's own lock decides; within one, waiting here is fair and costs no polling.
+        self._gate: AbstractAsyncContextManager[Any] = asyncio.Lock() if self.is_sqlite else nullcontext()
+        reader = self._engine if self.is_sqlite else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        self._readers = async_sessionmaker(reader, expire_on_commit=False, autoflush=False)
+        self._writers = async_sessionmaker(self._engine.execution_options(writes=True), expire_on_commit=False, autoflush=False)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A transaction whose statements all see one snapshot."""
+        async with _translated(), self._readers() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that is committed when the block ends, and rolled back when it raises."""
+        async with _translated(), self._gate, self._writers() as session, session.begin():
+            yield session
+
+    async def now_ms(self) -> int:
+        """The database's clock."""
+        async with self.reading() as session:
+            return (await session.execute(select(now_ms()))).scalar_one()
+
+    async def revision(self) -> str | None:
+        """The migration that the database is at; None for an empty one."""
+        try:
+            async with self.reading() as session:
+                return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
+        except exc.ProgrammingError:  # PostgreSQL: no such table
+            return None
+        except StoreUnavailable as error:
+            if "no such table" in str(error.__cause__):
+                return None
+            raise
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(TRANSACTION_SECONDS):
+            yield
+    except exc.IntegrityError as error:
+        raise Conflict("the database refused the row") from error
+    except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, OSError) as error:
+        # InternalError: a server that has become read-only (a failover in progress). TimeoutError is an OSError.
+        raise StoreUnavailable("the database does not answer") from error
+    except exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreUnavailable("the connection to the database broke") from error
+        raise

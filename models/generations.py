@@ -1,0 +1,243 @@
+"""Queries of the worker: attempts, checkpoints, endings, what comes next.
+
+Writes to a running answer are compare-and-set: on `attempt` (only the current one may write) and on the status (what has ended
+never changes again). When to write, and what follows from a refusal, is the worker's decision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from models.database import Database, now_ms
+from models.errors import StoreUnavailable
+from models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message
+
+_unfinished = text(f"messages.{UNFINISHED_SQL}")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What an answer holds so far: exactly the text whose append was acknowledged, up to `seq` of `epoch`."""
+
+    message_id: str
+    attempt: int
+    content: str
+    reasoning: str
+    tool_calls: list[dict[str, Any]] | None
+    epoch: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The final state of an answer. `error`: {code, error, retryable}; `usage` and `seams` as on the wire."""
+
+    message_id: str
+    attempt: int
+    status: Literal["complete", "error", "cancelled"]
+    content: str
+    reasoning: str
+    tool_calls: list[dict[str, Any]] | None
+    epoch: str | None
+    seq: int
+    finish_reason: str | None = None
+    error: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+    seams: list[int] | None = None
+    cancel_by: str | None = None
+
+
+_messages: Any = Message.__table__  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
+_checkpoint = (
+    update(_messages)
+    .where(_messages.c.id == bindparam("b_id"), _messages.c.attempt == bindparam("b_attempt"), _unfinished)
+    .values(
+        content=bindparam("b_content"),
+        reasoning=bindparam("b_reasoning"),
+        tool_calls=bindparam("b_tool_calls"),
+        epoch=bindparam("b_epoch"),
+        seq=bindparam("b_seq"),
+        updated_at=now_ms(),
+    )
+)
+
+
+class Generations(Database):
+    """What a worker asks and tells."""
+
+    async def message(self, message_id: str) -> Message | None:
+        """The row, whoever asks."""
+        async with self.reading() as session:
+            return await session.get(Message, message_id)
+
+    async def conversation_of(self, message_id: str) -> Conversation | None:
+        """The conversation that the message belongs to."""
+        query = (
+            select(Conversation).join(Message, col(Message.conversation_id) == col(Conversation.id)).where(col(Message.id) == message_id)
+        )
+        async with self.reading() as session:
+            return (await session.scalars(query)).first()
+
+    async def history(self, conversation_id: str, before_ordinal: int) -> list[Message]:
+        """All rows before that ordinal, in order."""
+        query = (
+            select(Message)
+            .where(col(Message.conversation_id) == conversation_id, col(Message.ordinal) < before_ordinal)
+            .order_by(col(Message.ordinal))
+        )
+        async with self.reading() as session:
+            return list(await session.scalars(query))
+
+    async def blocked_by(self, message_id: str) -> str | None:
+        """The earliest unfinished message of the conversation that stands before this one, if any."""
+        mine = aliased(Message)
+        query = (
+            select(col(Message.id))
+            .join(mine, col(mine.conversation_id) == col(Message.conversation_id))
+            .where(col(mine.id) == message_id, col(Message.ordinal) < col(mine.ordinal), _unfinished)
+            .order_by(col(Message.ordinal))
+            .limit(1)
+        )
+        async with self.reading() as session:
+            return (await session.scalars(query)).first()
+
+    async def next_queued(self, conversation_id: str) -> str | None:
+        """The first unfinished message of the conversation if it is `queued`: what may start now."""
+        query = (
+            select(col(Message.id), col(Message.status))
+            .where(col(Message.conversation_id) == conversation_id, _unfinished)
+            .order_by(col(Message.ordinal))
+            .limit(1)
+        )
+        async with self.reading() as session:
+            row = (await session.execute(query)).first()
+        return row.id if row is not None and row.status == "queued" else None
+
+    async def unfinished(self, conversation_id: str) -> list[Message]:
+        """All unfinished messages of the conversation, in order."""
+        query = select(Message).where(col(Message.conversation_id) == conversation_id, _unfinished).order_by(col(Message.ordinal))
+        async with self.reading() as session:
+            return list(await session.scalars(query))
+
+    async def begin_attempt(self, message_id: str, attempt: int, model: str) -> Message | None:
+        """Take the generation in SQL: the row as it is from now on, or None if it has ended or a newer attempt has it."""
+        change = (
+            update(Message)
+            .where(col(Message.id) == message_id, col(Message.attempt) < attempt, _unfinished)
+            .values(attempt=attempt, status="streaming", model=model, due_at=None, updated_at=now_ms())
+            .returning(Message)
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first()
+
+    async def checkpoint(self, items: Sequence[Checkpoint]) -> None:
+        """Save the text of all these answers in one statement; those that have ended or moved to a newer attempt are left alone."""
+        if not items:
+            return
+        # One order for everybody: two batches that share rows then wait for each other instead of deadlocking.
+        rows = [_parameters(item) for item in sorted(items, key=lambda item: item.message_id)]
+        async with self.writing() as session:
+            await (await session.connection()).execute(_checkpoint, rows)
+
+    async def finish(self, ending: Ending) -> bool:
+        """End the answer. False: it had ended already, or a newer attempt has it.
+
+        A COMMIT of unknown outcome is looked up: a row that ended under my own attempt is mine. StoreUnavailable is raised only
+        when that cannot be found out either; the same call may then be made again.
+        """
+        try:
+            if await self._finish(ending):
+                return True
+        except StoreUnavailable:
+            if await self._ended_by(ending):
+                return True
+            if await self._finish(ending):
+                return True
+        return await self._ended_by(ending)
+
+    async def _finish(self, ending: Ending) -> bool:
+        change = (
+            update(Message)
+            .where(col(Message.id) == ending.message_id, col(Message.attempt) == ending.attempt, _unfinished)
+            .values(
+                status=ending.status,
+                content=ending.content,
+                reasoning=ending.reasoning,
+                tool_calls=ending.tool_calls,
+                epoch=ending.epoch,
+                seq=ending.seq,
+                finish_reason=ending.finish_reason,
+                error=ending.error,
+                usage=ending.usage,
+                seams=ending.seams,
+                cancel_by=func.coalesce(col(Message.cancel_by), ending.cancel_by),
+                due_at=None,
+                updated_at=now_ms(),
+            )
+            .returning(col(Message.id))
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first() is not None
+
+    async def _ended_by(self, ending: Ending) -> bool:
+        row = await self.message(ending.message_id)
+        return row is not None and row.attempt == ending.attempt and row.status not in UNFINISHED
+
+    async def terminal_announced(self, message_id: str, attempt: int) -> None:
+        """The log holds the terminal event of this attempt."""
+        await self._change(message_id, col(Message.attempt) == attempt, terminal_announced=True)
+
+    async def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int) -> bool:
+        """Let the next attempt be due in `delay_ms` by the database's clock. False: ended, or a newer attempt has it."""
+        change = (
+            update(Message)
+            .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
+            .values(status="retrying", due_at=now_ms() + delay_ms, tries=tries, updated_at=now_ms())
+            .returning(col(Message.id))
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first() is not None
+
+    async def mark_enqueued(self, message_id: str) -> None:
+        """The broker has a job for this message since now."""
+        await self._change(message_id, enqueued_at=now_ms())
+
+    async def mark_announced(self, message_id: str, rev: int) -> None:
+        """The log holds this row as of `rev`."""
+        await self._change(message_id, col(Message.announced_rev) < rev, announced_rev=rev)
+
+    async def request_cancel(self, message_id: str, by: str) -> Message | None:
+        """Note who wants an unfinished answer stopped (the first one counts). None: it has ended, or there is none."""
+        change = (
+            update(Message)
+            .where(col(Message.id) == message_id, _unfinished)
+            .values(cancel_by=func.coalesce(col(Message.cancel_by), by), updated_at=now_ms())
+            .returning(Message)
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first()
+
+    async def _change(self, message_id: str, *conditions: Any, **values: Any) -> None:
+        async with self.writing() as session:
+            await session.execute(
+                update(Message)
+                .where(col(Message.id) == message_id, *conditions)
+                .values(**values)
+                .execution_options(synchronize_session=False)
+            )
+
+
+def _parameters(item: Checkpoint) -> dict[str, Any]:
+    return {
+        "b_id": item.message_id,
+        "b_attempt": item.attempt,
+        "b_content": item.content,
+        "b_reasoning": item.reasoning,
+        "b_tool_calls": item.tool_calls,
+        "b_epoch": item.epoch,
+        "b_seq": item.seq,
+    }

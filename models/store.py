@@ -1,0 +1,17 @@
+"""The store: every query of the project, as one object per process.
+
+`conversations.py` holds what people do (web), `generations.py` what a worker does, `database.py` the transactions under both.
+Each method is one transaction and raises `models.errors.StoreUnavailable` when the database does not answer.
+"""
+
+from models.conversations import Conversations
+from models.generations import Generations
+
+
+class Store(Conversations, Generations):
+    """All queries over one database."""
+
+    @classmethod
+    def open(cls, database_url: str) -> "Store":
+        """A store for `sqlite:///path` or `postgresql://...`; connects when first used. Raises ValueError for another address."""
+        return cls(database_url)

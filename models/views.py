@@ -1,0 +1,51 @@
+"""Pure: rows as they travel (PROTOCOL.md, section 1). Times are ISO 8601 in UTC with milliseconds."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from models.tables import Conversation, Message
+
+
+def timestamp(milliseconds: int) -> str:
+    """`2026-08-01T12:00:00.123Z`."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def message_view(row: Message, epoch: str | None = None) -> dict[str, Any]:
+    """The wire form of a message. `seq` counts in `epoch`: it is 0 where the checkpoint belongs to another one, or none is given."""
+    return {
+        "id": row.id,
+        "conversation_id": row.conversation_id,
+        "ordinal": row.ordinal,
+        "role": row.role,
+        "content": row.content,
+        "reasoning": row.reasoning,
+        "status": row.status,
+        "seq": row.seq if epoch is not None and row.epoch == epoch else 0,
+        "attempt": row.attempt,
+        "rev": row.rev,
+        "model": row.model,
+        "finish_reason": row.finish_reason,
+        "error": row.error,
+        "usage": row.usage,
+        "user_id": row.user_id,
+        "parent_id": row.parent_id,
+        "tool_calls": row.tool_calls or [],
+        "attachments": row.attachments or [],
+        "created_at": timestamp(row.created_at),
+        "updated_at": timestamp(row.updated_at),
+    }
+
+
+def conversation_view(row: Conversation) -> dict[str, Any]:
+    """The wire form of a conversation. `model` null: the default model answers."""
+    return {
+        "id": row.id,
+        "user_id": row.user_id,
+        "title": row.title,
+        "model": row.model,
+        "instructions": row.instructions,
+        "rev": row.rev,
+        "created_at": timestamp(row.created_at),
+        "updated_at": timestamp(row.updated_at),
+    }
