@@ -4,12 +4,18 @@ The worker that runs a generation ends it with the claim it holds. Anybody else 
 claims it as a worker would, so that a worker that wakes up late is fenced off.
 """
 
+from typing import cast
+
 import structlog
 
-from models.store import Ending, Store
+from models.generations import Ending
+from models.store import Store
 from models.tables import UNFINISHED, Message
 from streams import events, ports
 from streams.text import checksum, utf16_length
+from worker.continuation import Held
+from worker.enqueue import Jobs, JobsUnavailable
+from worker.takeover import recover
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0
@@ -21,14 +27,12 @@ def terminal_event(ending: Ending) -> events.Terminal:
     usage = events.Usage(**ending.usage) if ending.usage else None
     length, crc32 = utf16_length(ending.content), checksum(ending.content)
     if ending.status == "complete":
-        reason: events.FinishReason = ending.finish_reason or "unknown"  # type: ignore[assignment]  # stored as plain text
+        reason = cast("events.FinishReason", ending.finish_reason or "unknown")
         return events.Complete(ending.message_id, ending.attempt, reason, usage, length, crc32, list(ending.seams or ()))
     if ending.status == "cancelled":
         return events.Cancelled(ending.message_id, ending.attempt, ending.cancel_by or "unknown", usage, length, crc32)
     error = ending.error or {}
-    return events.Error(
-        ending.message_id, ending.attempt, error["code"], error["error"], error["retryable"], usage, length, crc32
-    )
+    return events.Error(ending.message_id, ending.attempt, error["code"], error["error"], error["retryable"], usage, length, crc32)
 
 
 async def announce(store: Store, log: ports.Log, claim: ports.Claim, index: int, ending: Ending) -> None:
@@ -43,7 +47,7 @@ async def announce(store: Store, log: ports.Log, claim: ports.Claim, index: int,
     await store.terminal_announced(claim.message_id, ending.attempt)
 
 
-async def cancel(store: Store, log: ports.Log, message_id: str, by: str) -> None:
+async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: str) -> None:
     """Cancel durably: a flag in SQL, a flag in Redis for the running worker; with no worker at it, the generation is ended here.
 
     Without Redis the flag in SQL stands, and whoever claims the generation next obeys it.
@@ -54,39 +58,47 @@ async def cancel(store: Store, log: ports.Log, message_id: str, by: str) -> None
     try:
         await log.request_cancel(row.conversation_id, message_id, by)
         await end_unclaimed(store, log, row, by)
+        await start_next(store, jobs, row.conversation_id)
     except ports.Busy:
         log_line.info("cancel left to the running worker", message_id=message_id)
-    except ports.LogError as error:
-        log_line.warning("cancel is recorded, the log was not told", message_id=message_id, error=repr(error))
+    except (ports.LogError, JobsUnavailable) as error:
+        log_line.warning("cancel is recorded, Redis was not told", message_id=message_id, error=repr(error))
 
 
 async def end_unclaimed(store: Store, log: ports.Log, row: Message, by: str) -> None:
     """End as cancelled a generation that no live worker holds. Raises Busy where one does."""
     claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS)
-    mine = await store.begin_attempt(row.id, claim.attempt, row.model)
+    mine = await store.begin_attempt(row.id, claim.attempt, row.model or "")
     if mine is None:
         await log.release(claim)
         return
-    ending = cancelled(mine, claim.attempt, by)
+    ending = cancelled(mine, claim, await recover(log, mine, claim.epoch), by)
     if await store.finish(ending):
         await announce(store, log, claim, 0, ending)
 
 
-def cancelled(row: Message, attempt: int, by: str) -> Ending:
-    """The ending of a row that is cancelled as it stands in SQL."""
+def cancelled(row: Message, claim: ports.Claim, held: Held, by: str) -> Ending:
+    """The ending of a generation that is cancelled as viewers hold it."""
     return Ending(
         message_id=row.id,
-        attempt=attempt,
+        attempt=claim.attempt,
         status="cancelled",
-        content=row.content,
-        reasoning=row.reasoning,
-        tool_calls=row.tool_calls,
-        epoch=row.epoch,
-        seq=row.seq,
+        content=held.text,
+        reasoning=held.reasoning,
+        tool_calls=list(held.tool_calls) or None,
+        epoch=claim.epoch,
+        seq=held.seq,
         usage=row.usage,
         seams=row.seams,
         cancel_by=by,
     )
+
+
+async def start_next(store: Store, jobs: Jobs, conversation_id: str) -> None:
+    """An answer has ended: the one that waited behind it may start. Raises StoreUnavailable, JobsUnavailable."""
+    following = await store.next_queued(conversation_id)
+    if following is not None:
+        await jobs.generate(following)
 
 
 async def delete_conversation(store: Store, log: ports.Log, conversation_id: str, tombstone_seconds: float) -> None:

@@ -223,7 +223,5 @@ def _arguments(text: str) -> dict[str, Any]:
 def _merged(old: deltas.Usage | None, new: deltas.Usage) -> deltas.Usage:
     if old is None:
         return new
-    pairs = (
-        (getattr(new, name), getattr(old, name)) for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
-    )
+    pairs = ((getattr(new, name), getattr(old, name)) for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"))
     return deltas.Usage(*(late if late is not None else early for late, early in pairs))

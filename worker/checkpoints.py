@@ -1,0 +1,77 @@
+"""Periodic checkpoints: all running generations of this process in one statement, every second, or at once past a size."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import structlog
+
+from models.errors import StoreUnavailable
+from models.generations import Checkpoint
+from models.store import Store
+
+log_line = structlog.get_logger(__name__)
+MIN_PAUSE_SECONDS = 0.1
+"""Between two checkpoints, however fast text comes: one statement at a time, and room for everybody else's."""
+
+
+class Checkpointed(Protocol):
+    """What the checkpointer needs of a running attempt."""
+
+    covered: int
+
+    @property
+    def uncheckpointed(self) -> int:
+        """Characters acknowledged and not yet saved."""
+        ...
+
+    def checkpoint(self) -> Checkpoint:
+        """What is to be saved now."""
+        ...
+
+
+class Checkpointer:
+    """Saves what is dirty. `running` gives the attempts of this process."""
+
+    def __init__(self, store: Store, running: Callable[[], Iterable[Checkpointed]], seconds: float, chars: int) -> None:
+        self._store = store
+        self._running = running
+        self._seconds = seconds
+        self._chars = chars
+        self._early = asyncio.Event()
+
+    def grown(self, attempt: Checkpointed) -> None:
+        """An append was acknowledged; enough new text asks for a checkpoint before its time."""
+        if attempt.uncheckpointed >= self._chars:
+            self._early.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            started = time.monotonic()
+            await self._wait()
+            await self.save()
+            await asyncio.sleep(max(0.0, MIN_PAUSE_SECONDS - (time.monotonic() - started)))
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._early.wait()
+        except TimeoutError:
+            pass
+        self._early.clear()
+
+    async def save(self) -> None:
+        """Save every dirty attempt now. Without the database they stay dirty, and the next round tries again."""
+        dirty = [attempt for attempt in self._running() if attempt.uncheckpointed > 0]
+        if not dirty:
+            return
+        items = [attempt.checkpoint() for attempt in dirty]
+        try:
+            await self._store.checkpoint(items)
+        except StoreUnavailable as error:
+            log_line.warning("checkpoint failed", generations=len(items), error=repr(error))
+            return
+        for attempt, item in zip(dirty, items, strict=True):
+            attempt.covered = max(attempt.covered, item.seq)

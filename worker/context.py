@@ -1,0 +1,25 @@
+"""Pure: the rows of a conversation as the messages that a provider is sent."""
+
+from collections.abc import Iterable
+
+from models.tables import Message as Row
+from providers.base import Message, ToolUse
+
+
+def messages(rows: Iterable[Row], instructions: str | None) -> list[Message]:
+    """In order, without what is empty: a failed or withdrawn answer must not poison the calls that come after it."""
+    system = [Message("system", instructions)] if instructions else []
+    return system + [message for row in rows if (message := _message(row)) is not None]
+
+
+def _message(row: Row) -> Message | None:
+    if row.role == "user" and row.content:
+        return Message("user", row.content)
+    if row.role == "assistant" and row.content:
+        return Message("assistant", row.content, tool_calls=_answered_calls(row))
+    return None
+
+
+def _answered_calls(row: Row) -> tuple[ToolUse, ...]:
+    """Calls without a result are left out: providers refuse a history in which a call was never answered."""
+    return tuple(ToolUse(call["id"], call["name"], call["arguments"]) for call in row.tool_calls or () if "result" in call)

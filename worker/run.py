@@ -1,0 +1,372 @@
+"""One attempt: provider -> generation -> log and store. I/O only; what to do is decided in generation, retries and continuation.
+
+Three tasks: the reader takes deltas from the provider, the writer appends batches (one in flight), the keeper renews the lease and
+watches for silence. Whatever ends the attempt is recorded once as its verdict (`stop`), which cancels the reader, and leaving the
+provider's stream closes the connection at once. Then what may still be written is written, and the verdict is carried out.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import msgspec
+import structlog
+
+from models.errors import StoreUnavailable
+from models.generations import Checkpoint, Ending
+from models.store import Store
+from models.tables import Message as Row
+from providers.base import Interrupted, Provider, ProviderError, Request, Unavailable
+from streams import events, ports
+from worker import closing
+from worker.checkpoints import Checkpointer
+from worker.enqueue import Jobs, JobsUnavailable
+from worker.generation import Generation
+from worker.retries import MAX_TRIES, Retry, decide
+
+log_line = structlog.get_logger(__name__)
+T = TypeVar("T")
+MAX_UNACKNOWLEDGED_CHARS = 256 * 1024
+"""How far a provider may run ahead of the log before it is no longer read."""
+OUTAGE_PAUSE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The provider proved that the answer is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The provider failed, or we did."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Somebody asked to stop."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """This process is going away; another one goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disowned:
+    """The generation is somebody else's now, or ended, or deleted: change nothing."""
+
+
+Verdict = Finished | Failed | Stopped | HandedOver | Disowned
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What an attempt works with; one set per process."""
+
+    store: Store
+    log: ports.Log
+    jobs: Jobs
+    checkpointer: Checkpointer
+    lease_seconds: float
+    coalesce_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the model allows: the longest silence, and whether a later attempt can go on from this one's text."""
+
+    stall_seconds: float
+    keeps_text: bool
+
+
+class Attempt:
+    """A claimed attempt, from `start` to its verdict."""
+
+    def __init__(self, services: Services, row: Row, claim: ports.Claim, generation: Generation, terms: Terms) -> None:
+        self.generation = generation
+        self.covered = 0
+        self._services = services
+        self._row = row
+        self._claim = claim
+        self._terms = terms
+        self._index = 0
+        self._verdict: Verdict | None = None
+        self._reader: asyncio.Task[Verdict] | None = None
+        self._dirty = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._room = asyncio.Event()
+        self._heard = time.monotonic()
+        self._lost = False
+        self._ending = False
+
+    # --- what others call ---
+
+    @property
+    def uncheckpointed(self) -> int:
+        """Characters acknowledged and not yet saved; 0 once the attempt saves its own end."""
+        return 0 if self._ending else self.generation.uncheckpointed
+
+    def checkpoint(self) -> Checkpoint:
+        """What SQL should hold now."""
+        held = self.generation.checkpoint()
+        return Checkpoint(
+            message_id=self._row.id,
+            attempt=self._claim.attempt,
+            content=held.text,
+            reasoning=held.reasoning,
+            tool_calls=list(held.tool_calls) or None,
+            epoch=self._claim.epoch,
+            seq=held.seq,
+        )
+
+    def stop(self, verdict: Verdict) -> None:
+        """End the attempt for this reason; the first reason counts, save that a lost ownership outranks all."""
+        if self._verdict is None or isinstance(verdict, Disowned):
+            self._verdict = verdict
+        if self._reader is not None:
+            self._reader.cancel()
+        self._room.set()
+
+    async def run(self, provider: Provider, request: Request, model: str) -> None:
+        """Stream, then carry the verdict out."""
+        self.generation.add(events.Start(self._row.id, self._claim.attempt, model))
+        self._dirty.set()
+        helpers = [asyncio.create_task(self._write()), asyncio.create_task(self._keep())]
+        try:
+            verdict = await self._stream(provider, request)
+            await self._carry_out(verdict)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def give_up(self, verdict: Verdict) -> None:
+        """Carry a verdict out without asking any provider."""
+        await self._carry_out(verdict)
+
+    # --- reader ---
+
+    async def _stream(self, provider: Provider, request: Request) -> Verdict:
+        self._reader = asyncio.create_task(self._read(provider, request))
+        if self._verdict is not None:
+            self._reader.cancel()
+        try:
+            verdict = await self._reader
+        except asyncio.CancelledError:
+            if self._verdict is None:
+                self._reader.cancel()
+                raise
+            verdict = self._verdict
+        self.generation.flush()
+        if not isinstance(verdict, Disowned | Stopped):
+            await self._settle()
+        return self._verdict or verdict
+
+    async def _read(self, provider: Provider, request: Request) -> Verdict:
+        try:
+            async with provider.stream(request) as stream:
+                async for batch in stream:
+                    self._heard = time.monotonic()
+                    self.generation.take(batch)
+                    self._dirty.set()
+                    if self.generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS:
+                        await self._wait_for_room()
+        except ProviderError as error:
+            return Failed(error)
+        except Exception as error:  # a bug in an adapter must end as an error event, not as a hanging answer
+            log_line.exception("provider adapter failed", message_id=self._row.id)
+            return Failed(error)
+        if self.generation.finish is None:
+            return Failed(Interrupted("the stream ended without a proof of completion"))
+        return Finished()
+
+    async def _wait_for_room(self) -> None:
+        self._room.clear()
+        await self._room.wait()
+        self._heard = time.monotonic()
+
+    # --- writer ---
+
+    async def _write(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            while self._lost or not self.generation.idle:
+                await self._append()
+                if self._services.coalesce_seconds:
+                    await asyncio.sleep(self._services.coalesce_seconds)
+            self._settled.set()
+
+    async def _append(self) -> None:
+        try:
+            if self._lost:
+                await self._adopt()
+                return
+            done = await self._services.log.append(self._claim, self._index, self.covered, self.generation.batch())
+        except ports.Lost:
+            self._lost = True
+        except ports.CancelRequested as request:
+            self.generation.abandon_unacknowledged()
+            self.stop(Stopped(request.by))
+        except ports.Unavailable:
+            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+        except ports.Refused:
+            self._disown()
+        else:
+            self._index += 1
+            self.generation.acknowledged(done.last_seq)
+            self._services.checkpointer.grown(self)
+            self._room.set()
+
+    def _disown(self) -> None:
+        self._lost = False
+        self.generation.abandon_unacknowledged()
+        self.stop(Disowned())
+
+    async def _adopt(self) -> None:
+        """Redis lost this attempt. If SQL says that it still is the current one, give the new log what was acknowledged."""
+        try:
+            row = await self._services.store.message(self._row.id)
+        except StoreUnavailable:
+            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+            return
+        if row is None or row.attempt != self._claim.attempt or not closing.unfinished(row):
+            self._disown()
+            return
+        held = self.generation.held()
+        self._claim, done = await self._services.log.adopt(self._claim, held.text, held.reasoning, self._services.lease_seconds)
+        self._lost, self._index, self.covered = False, 0, 0
+        self.generation.adopted(done.last_seq)
+        log_line.warning("log lost, adopted in a new epoch", message_id=self._row.id, epoch=self._claim.epoch)
+
+    async def _settle(self) -> None:
+        """Wait until everything taken was acknowledged, or may not be written any more."""
+        while self._lost or not self.generation.idle:
+            self._settled.clear()
+            self._dirty.set()
+            await self._settled.wait()
+
+    # --- keeper ---
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._services.lease_seconds / 4)
+            if self._reader is not None and not self._reader.done():
+                self._check_stall()
+            try:
+                by = await self._services.log.renew(self._claim, self._services.lease_seconds)
+            except ports.Lost:
+                self._lost = True
+                self._dirty.set()
+            except ports.Unavailable:
+                continue
+            except ports.Refused:
+                self._disown()
+            else:
+                if by is not None:
+                    self.stop(Stopped(by))
+
+    def _check_stall(self) -> None:
+        silent = time.monotonic() - self._heard
+        if silent > self._terms.stall_seconds and self.generation.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
+            kind = Interrupted if self.generation.emitted else Unavailable
+            self.stop(Failed(kind(f"nothing heard for {silent:.0f} s", code="stalled")))
+
+    # --- carrying out ---
+
+    async def _carry_out(self, verdict: Verdict) -> None:
+        match verdict:
+            case Finished():
+                await self._finish(self._ended("complete"))
+            case Stopped(by=by):
+                self.generation.abandon_unacknowledged()
+                await self._finish(self._ended("cancelled", cancel_by=by))
+            case Failed(error=error):
+                await self._fail(error)
+            case HandedOver():
+                await self._hand_over()
+            case Disowned():
+                log_line.info("attempt ended: not the owner any more", message_id=self._row.id, attempt=self._claim.attempt)
+
+    def _ended(
+        self, status: Literal["complete", "error", "cancelled"], *, error: dict[str, object] | None = None, cancel_by: str | None = None
+    ) -> Ending:
+        self._ending = True
+        held, usage = self.generation.held(), self.generation.final_usage()
+        return Ending(
+            message_id=self._row.id,
+            attempt=self._claim.attempt,
+            status=status,
+            content=held.text,
+            reasoning=held.reasoning,
+            tool_calls=list(held.tool_calls) or None,
+            epoch=self._claim.epoch,
+            seq=held.seq,
+            finish_reason=self.generation.finish_reason() if status == "complete" else None,
+            error=error,
+            usage=msgspec.to_builtins(usage),
+            seams=list(self.generation.seams),
+            cancel_by=cancel_by,
+        )
+
+    async def _finish(self, ending: Ending) -> None:
+        """Commit, then the terminal event. While either side is away, wait: the text is safe in the log and in memory."""
+        if await self._outlast(lambda: self._services.store.finish(ending)):
+            await self._outlast(lambda: closing.announce(self._services.store, self._services.log, self._claim, self._index, ending))
+        await self._outlast(lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id))
+
+    async def _fail(self, error: BaseException) -> None:
+        verdict = decide(error, self._row.tries, progress=self.generation.emitted and self._terms.keeps_text)
+        log_line.warning(
+            "attempt failed",
+            message_id=self._row.id,
+            attempt=self._claim.attempt,
+            verdict=type(verdict).__name__.lower(),
+            code=verdict.code,
+            provider_code=getattr(error, "code", None),
+            status=getattr(error, "status", None),
+            error=str(error),
+        )
+        if isinstance(verdict, Retry):
+            await self._retry(verdict)
+            return
+        shown: dict[str, object] = {"code": verdict.code, "error": verdict.sentence, "retryable": verdict.retryable}
+        await self._finish(self._ended("error", error=shown))
+        if not isinstance(error, ProviderError):
+            raise error  # a bug of ours: the job becomes a dead letter, with its traceback
+
+    async def _retry(self, retry: Retry) -> None:
+        """`due_at` is committed before the event, so that whoever sees the event can rely on the next attempt."""
+        store, jobs = self._services.store, self._services.jobs
+        await self._outlast(lambda: store.checkpoint([self.checkpoint()]))
+        self._ending = True
+        if not await self._outlast(lambda: store.schedule_retry(self._row.id, self._claim.attempt, retry.delay_ms, retry.tries)):
+            return
+        self.generation.add(events.Retry(self._row.id, self._claim.attempt, retry.code, retry.delay_ms, retry.tries, MAX_TRIES))
+        await self._settle()
+        await self._outlast(lambda: self._services.log.release(self._claim))
+        if isinstance(self._verdict, Stopped):
+            await closing.cancel(store, self._services.log, jobs, self._row.id, self._verdict.by)
+            return
+        await self._outlast(lambda: jobs.generate(self._row.id, retry.delay_ms))
+
+    async def _hand_over(self) -> None:
+        await self._outlast(lambda: self._services.store.checkpoint([self.checkpoint()]))
+        await self._outlast(lambda: self._services.log.release(self._claim))
+        await self._outlast(lambda: self._services.jobs.generate(self._row.id))
+        log_line.info("handed over", message_id=self._row.id, attempt=self._claim.attempt)
+
+    async def _outlast(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call until the database or Redis answers."""
+        while True:
+            try:
+                return await call()
+            except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
+                log_line.warning("waiting for a service", message_id=self._row.id, error=repr(error))
+                await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
