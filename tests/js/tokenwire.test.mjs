@@ -1,0 +1,394 @@
+/** tokenwire.js: the pure rules by example, then the whole client against a hostile server, in mocked time. */
+
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+import zlib from "node:zlib";
+
+import { Order, Subscription, Transcript, afterClose, crc32, parsePosition, subscribe } from "../../web/static/tokenwire.js";
+import { Conversation, answer, dice, hostileSocket, passTime } from "./hostile.mjs";
+
+const ROW = { id: "m1", ordinal: 2, role: "assistant", content: "", status: "queued", seq: 0, rev: 1 };
+
+function transcript(row = {}, more = {}) {
+  const held = new Transcript();
+  held.load({ conversation: { id: "c1", title: null, rev: 1 }, messages: [{ ...ROW, ...row }], next: null, ...more });
+  return held;
+}
+
+const chunk = (seq, offset, content) => ({ seq, type: "chunk", message_id: "m1", attempt: 1, offset, content });
+const ending = (seq, content, type = "complete") => ({ seq, type, message_id: "m1", attempt: 1, length: content.length, crc32: crc32(content) });
+
+test("crc32 is zlib's of the UTF-8 text", () => {
+  assert.equal(crc32("123456789"), 0xcbf43926);
+  assert.equal(crc32(""), 0);
+  if (zlib.crc32) assert.equal(crc32("žluť 👩‍👩‍👧"), zlib.crc32("žluť 👩‍👩‍👧"));
+});
+
+test("a position is epoch:seq and nothing else", () => {
+  assert.deepEqual(parsePosition("k3f9:57"), { epoch: "k3f9", seq: 57 });
+  for (const wrong of [null, undefined, "", "57", "k:-1", "k:01", "k:1e3", "a b:1", "k:99999999999999999"]) assert.equal(parsePosition(wrong), null);
+});
+
+test("events leave in the order of seq whatever the order they come in, each once", () => {
+  const random = dice(7);
+  for (let round = 0; round < 50; round++) {
+    const order = new Order({ epoch: "e", seq: 0 });
+    const come = Array.from({ length: 40 }, (_, n) => ({ seq: n + 1 })).flatMap((event) => (random() < 0.3 ? [event, event] : [event]));
+    come.sort(() => random() - 0.5);
+    assert.deepEqual(come.flatMap((event) => order.push(event)).map((event) => event.seq), Array.from({ length: 40 }, (_, n) => n + 1));
+    assert.equal(order.waiting, false);
+  }
+});
+
+test("a missing event holds back what follows, and the position stays before it", () => {
+  const order = new Order({ epoch: "e", seq: 4 });
+  assert.deepEqual(order.push({ seq: 6 }), []);
+  assert.equal(order.waiting, true);
+  assert.equal(order.position, "e:4");
+  assert.deepEqual(order.push({ seq: 5 }), [{ seq: 5 }, { seq: 6 }]);
+});
+
+test("a merged chunk stands for all the events from from_seq on", () => {
+  const order = new Order({ epoch: "e", seq: 4 });
+  assert.deepEqual(order.push({ seq: 9, from_seq: 6 }), []);
+  assert.equal(order.push({ seq: 5 }).length, 2);
+  assert.equal(order.seq, 9);
+  assert.equal(order.push({ seq: 12, from_seq: 8 }).length, 1, "one that overlaps what is held still brings something");
+});
+
+test("events at or below the row's seq are already in the row", () => {
+  const held = transcript({ content: "Hello", status: "streaming", seq: 5 });
+  assert.equal(held.apply(chunk(5, 0, "Hello")), true);
+  assert.equal(held.apply(chunk(6, 5, " you")), true);
+  assert.equal(held.get("m1").content, "Hello you");
+});
+
+test("of a chunk that begins below the length held the overlap is dropped", () => {
+  const held = transcript({ content: "Hello", status: "streaming" });
+  held.apply(chunk(1, 3, "lo wor"));
+  held.apply(chunk(2, 0, "He"));
+  assert.equal(held.get("m1").content, "Hello wor");
+});
+
+test("offsets count UTF-16 units", () => {
+  const held = transcript();
+  held.apply(chunk(1, 0, "a👍"));
+  assert.equal(held.apply(chunk(2, 3, "b")), true);
+  assert.equal(held.get("m1").content, "a👍b");
+});
+
+test("a chunk beyond the length held is a hole", () => {
+  assert.equal(transcript().apply(chunk(1, 1, "x")), false);
+});
+
+test("what is no chunk is a hole, not text", () => {
+  for (const [offset, content] of [[-1, "x"], ["0", 5], [NaN, "x"], [0, null], [0, undefined], [undefined, "x"]]) {
+    const held = transcript();
+    assert.equal(held.apply(chunk(1, offset, content)), false);
+    assert.equal(held.get("m1").content, "");
+  }
+});
+
+test("a reset withdraws text beyond keep and tool calls without a result", () => {
+  const held = transcript();
+  held.apply(chunk(1, 0, "Hello"));
+  held.apply({ seq: 2, type: "tool_call", message_id: "m1", tool_call_id: "t1", name: "f", arguments: {}, status: "running" });
+  held.apply({ seq: 3, type: "tool_call", message_id: "m1", tool_call_id: "t2", name: "f", arguments: {}, status: "running" });
+  held.apply({ seq: 4, type: "tool_result", message_id: "m1", tool_call_id: "t1", name: "f", result: null, status: "ok" });
+  assert.equal(held.apply({ seq: 5, type: "reset", message_id: "m1", keep: 2, keep_reasoning: 0 }), true);
+  assert.equal(held.get("m1").content, "He");
+  assert.deepEqual(held.get("m1").tool_calls.map((call) => call.tool_call_id), ["t1"]);
+  assert.equal(held.apply({ seq: 6, type: "reset", message_id: "m1", keep: 9, keep_reasoning: 0 }), false);
+});
+
+test("a retry says when, and the next event of the attempt ends it", () => {
+  const held = transcript();
+  held.apply({ seq: 1, type: "retry", message_id: "m1", attempt: 1, code: "rate_limited", delay_ms: 900, try: 1, max_tries: 3 });
+  assert.equal(held.get("m1").status, "retrying");
+  assert.deepEqual(held.get("m1").retry, { code: "rate_limited", delay_ms: 900, try: 1, max_tries: 3 });
+  held.apply({ seq: 2, type: "start", message_id: "m1", attempt: 2, model: "demo" });
+  assert.equal(held.get("m1").status, "streaming");
+  assert.equal(held.get("m1").retry, null);
+});
+
+test("a terminal event proves the text; one that does not fit asks to read again, once", () => {
+  const held = transcript();
+  held.apply(chunk(1, 0, "Hello"));
+  assert.equal(held.apply(ending(2, "Hello")), true);
+  assert.equal(held.get("m1").status, "complete");
+  assert.equal(held.get("m1").proven, true);
+  const wrong = transcript();
+  wrong.apply(chunk(1, 0, "Jello"));
+  assert.equal(wrong.apply(ending(2, "Hello")), false);
+  wrong.load({ conversation: {}, messages: [{ ...ROW, content: "Jello", status: "streaming", seq: 1 }], next: null });
+  assert.equal(wrong.apply(ending(2, "Hello")), true, "no endless reading");
+  assert.equal(wrong.get("m1").proven, false);
+});
+
+test("an ended message changes no more, and a second terminal event is no second end", () => {
+  const held = transcript({ content: "Hello", status: "complete", finish_reason: "stop" });
+  assert.equal(held.apply(chunk(1, 5, " more")), true);
+  assert.equal(held.apply(ending(2, "Hello", "error")), true);
+  assert.equal(held.get("m1").content, "Hello");
+  assert.equal(held.get("m1").status, "complete");
+});
+
+test("a message event never replaces the text of an answer, and only a higher rev counts", () => {
+  const held = transcript({ content: "Hello", status: "streaming", rev: 2 });
+  held.apply({ seq: 1, type: "message", message: { ...ROW, content: "old", rev: 3, status: "complete", model: "demo" } });
+  assert.equal(held.get("m1").content, "Hello");
+  assert.equal(held.get("m1").status, "streaming", "its end is a terminal event");
+  assert.equal(held.get("m1").model, "demo");
+  held.apply({ seq: 2, type: "message", message: { ...ROW, rev: 3, model: "other" } });
+  assert.equal(held.get("m1").model, "demo");
+});
+
+test("a user's message is replaced by a higher rev, and a new one takes its place in the order", () => {
+  const held = transcript({ ordinal: 5 });
+  held.apply({ seq: 1, type: "message", message: { id: "u", ordinal: 4, role: "user", content: "Hi", status: "complete", rev: 1, seq: 0 } });
+  held.apply({ seq: 2, type: "message", message: { id: "u", ordinal: 4, role: "user", content: "Ho", status: "complete", rev: 2, seq: 0 } });
+  assert.deepEqual(held.messages.map((message) => message.content), ["Ho", ""]);
+});
+
+test("chunks of a message nobody told of yet make it, and its row gives it its place", () => {
+  const held = transcript({ ordinal: 9, status: "complete" });
+  held.apply({ ...chunk(1, 0, "early"), message_id: "m2" });
+  held.apply({ seq: 2, type: "message", message: { ...ROW, id: "m2", ordinal: 3 } });
+  assert.deepEqual(held.messages.map((message) => [message.id, message.content]), [["m2", "early"], ["m1", ""]]);
+});
+
+test("until live, text already shown stays while the row read again is a beginning of it", () => {
+  const held = transcript();
+  held.apply(chunk(1, 0, "Hello you"));
+  held.load({ conversation: {}, messages: [{ ...ROW, content: "Hello", status: "streaming" }], next: null });
+  assert.equal(held.get("m1").content, "Hello you");
+  held.apply(chunk(1, 5, " y"));
+  assert.equal(held.get("m1").content, "Hello you");
+  held.release();
+  assert.equal(held.get("m1").content, "Hello y");
+});
+
+test("text that diverges from what was shown is shown at once", () => {
+  const held = transcript();
+  held.apply(chunk(1, 0, "Hello you"));
+  held.load({ conversation: {}, messages: [{ ...ROW, content: "Help", status: "streaming" }], next: null });
+  assert.equal(held.get("m1").content, "Help");
+});
+
+test("unknown types, unknown fields and poisonous names change nothing", () => {
+  const held = transcript();
+  for (const type of ["later", "constructor", "__proto__", "toString", "hasOwnProperty"]) assert.equal(held.apply({ seq: 1, type, message_id: "m1" }), true);
+  held.apply(JSON.parse('{"seq":2,"type":"message","message":{"id":"__proto__","ordinal":1,"role":"user","content":"x","rev":1,"__proto__":{"polluted":true}}}'));
+  assert.equal({}.polluted, undefined);
+  assert.equal(held.get("__proto__").content, "x");
+});
+
+test("earlier pages stay when the newest is read again", () => {
+  const held = transcript({ id: "m5", ordinal: 5 }, { next: "5" });
+  held.prepend({ messages: [{ ...ROW, id: "m4", ordinal: 4 }], next: null });
+  held.load({ conversation: {}, messages: [{ ...ROW, id: "m5", ordinal: 5 }, { ...ROW, id: "m6", ordinal: 6 }], next: "5" });
+  assert.deepEqual(held.messages.map((message) => message.id), ["m4", "m5", "m6"]);
+  assert.equal(held.next, null);
+});
+
+test("close codes decide as the protocol's table says", () => {
+  for (const code of [4400, 4403, 4404, 401, 403, 404]) assert.equal(afterClose(code, 0).then, "stop");
+  assert.deepEqual(afterClose(4401, 0), { then: "token", delay_ms: 0 });
+  assert.deepEqual(afterClose(4410, 0, () => 0.5), { then: "resync", delay_ms: 1000 });
+  assert.deepEqual(afterClose(1012, 0, () => 0.5), { then: "reconnect", delay_ms: 1500 });
+  assert.deepEqual(afterClose(1006, 3, () => 1), { then: "reconnect", delay_ms: 4000 });
+  for (const code of [0, 1001, 1006, 1013, 4401, 4408, 4410, 4429, 503]) {
+    assert.ok(afterClose(code, 50, () => 1).delay_ms <= 30_000);
+    assert.ok(afterClose(code, 50, () => 1).delay_ms >= 10_000, `${code} backs off in the end`);
+  }
+});
+
+/** Run `use(timers)` in mocked time. */
+async function inMockedTime(use) {
+  mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: 1_700_000_000_000 });
+  try {
+    await use(mock.timers);
+  } finally {
+    mock.timers.reset();
+  }
+}
+
+const FAULTS = {
+  calm: {},
+  reordered: { reorder: 0.4 },
+  repeated: { repeat: 0.5 },
+  dropped: { drop: 0.05 },
+  cut: { cut: 0.05 },
+  everything: { reorder: 0.2, repeat: 0.2, drop: 0.03, cut: 0.03, refuse: 0.2 },
+};
+
+for (const [name, faults] of Object.entries(FAULTS)) {
+  test(`every viewer ends with the text of the row: ${name}`, async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      await inMockedTime(async (timers) => {
+        const random = dice(seed);
+        const conversation = new Conversation();
+        const row = conversation.row({ id: "m1" });
+        const { events, content } = answer("m1", random);
+        const seen = [];
+        const watch = new Subscription({
+          load: conversation.load,
+          grant: conversation.grant,
+          random,
+          WebSocket: hostileSocket(conversation, random, faults),
+          onchange: (message, event) => event && seen.push(event.seq),
+        });
+        const script = [...events];
+        const writing = setInterval(() => script.length && conversation.append(script.shift()), 20);
+        await passTime(timers, () => watch.messages[0]?.status === "complete");
+        clearInterval(writing);
+        watch.close();
+        assert.equal(watch.messages[0].content, content, `seed ${seed}`);
+        assert.equal(watch.messages[0].proven, true);
+        assert.deepEqual(seen, events.map((_, n) => n + 1), "each event once, in order");
+        assert.equal(conversation.loads, 1, "resumed by position, never read again");
+        assert.equal(row.status, "queued");
+      });
+    }
+  });
+}
+
+test("a lost log is read again, and the text on show never shrinks before live", async () => {
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    const row = conversation.row({ id: "m1" });
+    const shown = [];
+    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)), onchange: () => shown.push(watch.messages[0].content) });
+    await passTime(timers, () => watch.state.name === "live");
+    conversation.append({ ...chunk(0, 0, "Hello "), seq: 1 });
+    conversation.checkpoint(row, "Hello ");
+    conversation.append({ ...chunk(0, 6, "you"), seq: 2 });
+    await passTime(timers, () => watch.messages[0].content === "Hello you");
+    conversation.newEpoch();
+    conversation.floor = 0;
+    conversation.append({ ...chunk(0, 6, "you two"), seq: 1 });
+    await passTime(timers, () => watch.messages[0].content === "Hello you two" && watch.state.name === "live");
+    watch.close();
+    assert.equal(conversation.loads, 2);
+    assert.deepEqual(shown.filter((text, n) => n && text.length < shown[n - 1].length), []);
+  });
+});
+
+test("a snapshot ahead of its position is not counted twice", async () => {
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    const row = conversation.row({ id: "m1" });
+    conversation.append({ type: "start", message_id: "m1", attempt: 1, model: "demo" });
+    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 0, content: "Hello" });
+    conversation.checkpoint(row, "Hello");
+    conversation.floor = 0;
+    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 5, content: " you" });
+    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)) });
+    await passTime(timers, () => watch.state.name === "live");
+    watch.close();
+    assert.equal(watch.messages[0].content, "Hello you");
+  });
+});
+
+test("silence is a dead connection, and a heartbeat ahead of what came asks again", async () => {
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    conversation.row({ id: "m1" });
+    const states = [];
+    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)), onstate: ({ name }) => states.push(name) });
+    await passTime(timers, () => watch.state.name === "live");
+    conversation.events.push({ seq: 1, type: "chunk", message_id: "m1", attempt: 1, offset: 0, content: "unheard" });
+    await passTime(timers, () => watch.messages[0].content === "unheard" && watch.state.name === "live");
+    for (const socket of conversation.sockets) clearInterval(socket.beat);
+    states.length = 0;
+    await passTime(timers, () => states.includes("reconnecting"));
+    await passTime(timers, () => watch.state.name === "live");
+    watch.close();
+  });
+});
+
+test("a deleted conversation and a refusal stop for good; a server error does not", async () => {
+  for (const [status, then] of [[404, "stopped"], [403, "stopped"], [401, "stopped"], [503, "reconnecting"]]) {
+    await inMockedTime(async (timers) => {
+      const load = async () => Promise.reject(Object.assign(new Error("no"), { status }));
+      const watch = new Subscription({ load, grant: load, WebSocket: class {} });
+      await passTime(timers, () => watch.state.name === then);
+      assert.equal(watch.state.code, status);
+      watch.close();
+    });
+  }
+});
+
+test("a bad token is renewed and the position kept", async () => {
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    conversation.row({ id: "m1" });
+    let grants = 0;
+    const grant = async () => ({ ...(await conversation.grant()), token: `t${++grants}` });
+    const watch = new Subscription({ load: conversation.load, grant, WebSocket: hostileSocket(conversation, dice(1)) });
+    await passTime(timers, () => watch.state.name === "live");
+    for (const socket of [...conversation.sockets]) socket.cut(4401);
+    await passTime(timers, () => watch.state.name === "live" && grants === 2);
+    assert.equal(conversation.loads, 1);
+    watch.close();
+  });
+});
+
+test("authorisation is renewed in place before it runs out", async () => {
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    conversation.row({ id: "m1" });
+    let grants = 0;
+    const states = [];
+    const grant = async () => ({ ...(await conversation.grant()), token: `t${++grants}` });
+    const watch = new Subscription({ load: conversation.load, grant, WebSocket: hostileSocket(conversation, dice(1)), onstate: ({ name }) => states.push(name) });
+    await passTime(timers, () => grants === 3, { step: 500 });
+    assert.ok(!states.includes("reconnecting"));
+    watch.close();
+  });
+});
+
+test("garbage on the socket ends the connection, not the page", async () => {
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    conversation.row({ id: "m1" });
+    const Socket = hostileSocket(conversation, dice(1));
+    const watch = new Subscription({ ...conversation, WebSocket: Socket });
+    for (const data of ["{", "null", "7", '"x"', "[]", '{"type":"constructor"}', '{"type":"chunk"}', '{"seq":1}', '{"seq":1.5,"type":"chunk"}', '{"seq":-4,"type":"chunk"}']) {
+      await passTime(timers, () => watch.state.name === "live");
+      for (const socket of conversation.sockets) socket.onmessage({ data });
+    }
+    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 0, content: "fine" });
+    await passTime(timers, () => watch.messages[0].content === "fine");
+    watch.close();
+  });
+});
+
+test("after close nothing is called any more and nothing is left running", async () => {
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    conversation.row({ id: "m1" });
+    let calls = 0;
+    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)), onstate: () => calls++, onchange: () => calls++ });
+    await passTime(timers, () => watch.state.name === "live");
+    watch.close();
+    calls = 0;
+    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 0, content: "late" });
+    timers.tick(120_000);
+    await null;
+    assert.equal(calls, 0);
+    assert.equal(conversation.sockets.size, 0);
+  });
+});
+
+test("subscribe asks the API and carries its refusals on", async () => {
+  const asked = [];
+  const fetch = async (url, { method, headers }) => {
+    asked.push(`${method} ${url} ${headers.Authorization}`);
+    return new Response("{}", { status: 404 });
+  };
+  const watch = subscribe("a/b", { base: "http://h", headers: () => ({ Authorization: "Bearer x" }), fetch, WebSocket: class {} });
+  while (watch.state.name !== "stopped") await new Promise(setImmediate);
+  assert.deepEqual(asked, ["GET http://h/api/conversations/a%2Fb Bearer x"]);
+  watch.close();
+});

@@ -1,0 +1,510 @@
+/**
+ * Tokenwire's client: one conversation that follows its log, in browsers and in Node. No dependency, no build step.
+ *
+ *     const watch = subscribe(id, { onchange: () => draw(watch.messages), onstate: (state) => badge(state.name) });
+ *     watch.close();
+ *
+ * The first half is pure and decides: `Order` (sequence numbers), `Transcript` (events -> messages), `afterClose` (what a close code
+ * asks for). The second half, `Subscription`, only moves frames. Rules and words are those of PROTOCOL.md, section 4.
+ */
+
+const ENDED = new Set(["complete", "error", "cancelled"]);
+const PENDING_MAX = 512; // events held back for a missing one
+const PATIENCE_MS = 1000; // how long a missing event may be under way before it counts as lost
+const HELLO_MS = 15_000; // from dialling to `subscribed`
+const STEADY_MS = 5_000; // a connection that was live this long is no failure
+
+/** Whether a message's generation has ended. */
+export const hasEnded = (message) => ENDED.has(message.status);
+
+let table;
+/** zlib's crc32 (unsigned) of the UTF-8 form of `text`. */
+export function crc32(text) {
+  table ??= Uint32Array.from({ length: 256 }, (_, n) => {
+    for (let bit = 0; bit < 8; bit++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
+    return n;
+  });
+  let sum = -1;
+  for (const byte of new TextEncoder().encode(text)) sum = table[(sum ^ byte) & 255] ^ (sum >>> 8);
+  return ~sum >>> 0;
+}
+
+/** `epoch:seq` as `{epoch, seq}`; null for anything else. */
+export function parsePosition(text) {
+  const match = /^([0-9A-Za-z]{1,32}):(0|[1-9][0-9]{0,15})$/.exec(text ?? "");
+  return match && { epoch: match[1], seq: Number(match[2]) };
+}
+
+/** Puts events into the order of `seq`: repeats vanish, early ones wait. A merged chunk covers `from_seq` to `seq`. */
+export class Order {
+  #pending = [];
+
+  constructor({ epoch, seq }) {
+    this.epoch = epoch;
+    this.seq = seq;
+  }
+
+  get position() {
+    return `${this.epoch}:${this.seq}`;
+  }
+
+  /** Whether an event is missing before others that are here. */
+  get waiting() {
+    return this.#pending.length > 0;
+  }
+
+  /** Whether so many wait that the missing one will not be waited for. */
+  get overfull() {
+    return this.#pending.length > PENDING_MAX;
+  }
+
+  /** The events whose turn has come, `event` among them or not. */
+  push(event) {
+    const ready = [];
+    if (this.#take(event)) ready.push(event);
+    else if (event.seq > this.seq) this.#hold(event);
+    while (ready.length && this.#pending.length && first(this.#pending[0]) <= this.seq + 1) {
+      const next = this.#pending.shift();
+      if (this.#take(next)) ready.push(next);
+    }
+    return ready;
+  }
+
+  #take(event) {
+    if (event.seq <= this.seq || first(event) > this.seq + 1) return false;
+    this.seq = event.seq;
+    return true;
+  }
+
+  #hold(event) {
+    let at = this.#pending.length;
+    while (at > 0 && first(this.#pending[at - 1]) > first(event)) at--;
+    if (this.#pending[at - 1]?.seq !== event.seq) this.#pending.splice(at, 0, event);
+  }
+}
+
+const first = (event) => event.from_seq ?? event.seq;
+
+/**
+ * The state of a conversation. Every message has the fields of its row; beside them `content` is the text to show, `retry`
+ * ({code, delay_ms, try, max_tries} while another attempt is awaited), `sources`, and `proven` (the terminal event's checksum held).
+ */
+export class Transcript {
+  conversation = null;
+  messages = []; // in order
+  next = null; // the cursor of the page before the first message, as the server gave it
+  #byId = new Map();
+  #doubted = new Set(); // ids whose checksum failed once: read again, then believed
+
+  get(id) {
+    return this.#byId.get(id);
+  }
+
+  /** Whether a generation of this conversation has not ended. */
+  get running() {
+    return this.messages.some((message) => message.role === "assistant" && !hasEnded(message));
+  }
+
+  /** Take a snapshot (`GET /api/conversations/{id}`) in place of what is held. */
+  load({ conversation, messages, next = null }) {
+    const before = this.#byId;
+    const earlier = messages.length && before.has(messages[0].id) ? this.messages.slice(0, this.messages.indexOf(before.get(messages[0].id))) : [];
+    this.#byId = new Map();
+    this.messages = [];
+    this.conversation = { ...conversation };
+    if (!earlier.length) this.next = next;
+    for (const message of earlier) this.#place(message);
+    for (const row of messages) this.#place(fresh(row, before.get(row.id)));
+  }
+
+  /** Put an earlier page (`?before=`) in front. */
+  prepend({ messages, next = null }) {
+    this.next = next;
+    for (const row of messages) if (!this.#byId.has(row.id)) this.#place(fresh(row));
+  }
+
+  /** A row from a `message` event or from the answer to a post; `seq` is where the log tells of it. */
+  admit(row, seq = 0) {
+    const held = this.#byId.get(row.id);
+    if (!held) this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) }));
+    else if (row.rev > held.rev) this.#revise(held, row);
+  }
+
+  /** Until now longer text was kept that a snapshot had not reached yet; now everything is here, so show what is held. */
+  release() {
+    for (const message of this.messages) show(message, null);
+  }
+
+  /** Apply an event in its turn. False: what is held cannot be right, the conversation must be read again. */
+  apply(event) {
+    if (event.type === "message") return this.admit(event.message, event.seq), true;
+    if (event.type === "title") return this.#rename(event), true;
+    const change = CHANGES[event.type];
+    if (!change || typeof event.message_id !== "string") return true;
+    const message = this.#byId.get(event.message_id) ?? this.#stub(event);
+    if (!message) return true;
+    if (event.seq <= message.seq) return true; // the row that was read already holds it
+    if (ENDED.has(event.type)) return this.#end(message, event);
+    return hasEnded(message) || change(message, event);
+  }
+
+  #place(message) {
+    let at = this.messages.length;
+    while (at > 0 && this.messages[at - 1].ordinal > message.ordinal) at--;
+    this.messages.splice(at, 0, message);
+    this.#byId.set(message.id, message);
+  }
+
+  /** A changed row over a held message: the text of an answer comes from its chunks alone, and only a terminal event ends it. */
+  #revise(held, row) {
+    const { content, reasoning, tool_calls, seq, status, error, finish_reason, usage, ...rest } = row;
+    Object.assign(held, rest);
+    if (held.role !== "assistant") Object.assign(held, { status, applied: content }), show(held, null);
+    else if (!hasEnded(held) && !ENDED.has(status)) held.status = status;
+    this.messages.splice(this.messages.indexOf(held), 1);
+    this.#place(held);
+  }
+
+  #rename({ title, rev }) {
+    if (rev > (this.conversation?.rev ?? 0)) Object.assign(this.conversation, { title, rev });
+  }
+
+  /** Events of a message that nobody has told of yet; null where it may be older than the pages read. */
+  #stub(event) {
+    if (event.offset > 0 && this.next !== null) return null;
+    const row = { id: event.message_id, role: "assistant", status: "queued", ordinal: Infinity, rev: 0, seq: 0 };
+    this.#place(fresh(row));
+    return this.#byId.get(row.id);
+  }
+
+  #end(message, event) {
+    const proven = message.applied.length === event.length && crc32(message.applied) === event.crc32;
+    if (!proven && !this.#doubted.has(message.id)) return this.#doubted.add(message.id), false;
+    message.proven = proven;
+    if (!hasEnded(message)) CHANGES[event.type](message, event);
+    return true;
+  }
+}
+
+/** A message from a row. Text shown before stays on show for as long as the row's is a beginning of it and no end is known. */
+function fresh(row, before) {
+  const message = { seq: 0, rev: 0, ...row, applied: row.content ?? "", reasoning: row.reasoning ?? "", retry: null };
+  message.tool_calls = (row.tool_calls ?? []).map((call) => ({ ...call }));
+  message.sources = before?.sources ?? [];
+  show(message, hasEnded(message) ? null : before?.content);
+  return message;
+}
+
+function show(message, longer = message.longer) {
+  const keep = longer && longer.length > message.applied.length && longer.startsWith(message.applied);
+  message.longer = keep ? longer : null;
+  message.content = message.longer ?? message.applied;
+}
+
+/** What an event does to its message; false where a hole shows. */
+const CHANGES = {
+  __proto__: null,
+  start: (message, { attempt, model }) => active(message, { attempt, model }),
+  chunk: (message, event) => active(message) && write(message, "applied", event),
+  reasoning: (message, event) => active(message) && write(message, "reasoning", event),
+  tool_call: (message, event) => active(message) && call(message, event),
+  tool_result: (message, event) => active(message) && call(message, event),
+  source: (message, event) => active(message) && message.sources.push(event) > 0,
+  file: (message, event) => active(message) && message.sources.push(event) > 0,
+  retry: (message, { attempt, code, delay_ms, try: nth, max_tries }) =>
+    Boolean(Object.assign(message, { attempt, status: "retrying", retry: { code, delay_ms, try: nth, max_tries } })),
+  reset(message, { keep, keep_reasoning }) {
+    if (!(keep <= message.applied.length && keep_reasoning <= message.reasoning.length)) return false;
+    message.applied = message.applied.slice(0, keep);
+    message.reasoning = message.reasoning.slice(0, keep_reasoning);
+    message.tool_calls = message.tool_calls.filter((held) => "result" in held);
+    show(message, null);
+    return true;
+  },
+  complete: (message, { finish_reason, usage, seams }) => finish(message, "complete", { finish_reason, usage, seams }),
+  error: (message, { code, error, retryable, usage }) => finish(message, "error", { error: { code, error, retryable }, usage }),
+  cancelled: (message, { by, usage }) => finish(message, "cancelled", { by, usage }),
+};
+
+function active(message, fields) {
+  return Object.assign(message, { status: "streaming", retry: null }, fields);
+}
+
+function finish(message, status, fields) {
+  Object.assign(message, { status, retry: null }, fields);
+  show(message, null);
+  return true;
+}
+
+function write(message, field, { offset, content }) {
+  const held = message[field];
+  if (!(offset >= 0 && offset <= held.length) || typeof content !== "string") return false;
+  message[field] = held + content.slice(held.length - offset);
+  if (field === "applied") show(message);
+  return true;
+}
+
+function call(message, { tool_call_id, name, status, ...rest }) {
+  let held = message.tool_calls.find((other) => other.tool_call_id === tool_call_id);
+  if (!held) message.tool_calls.push((held = { tool_call_id, name }));
+  held.status = status;
+  if ("arguments" in rest) held.arguments = rest.arguments;
+  if ("result" in rest) held.result = rest.result;
+  return true;
+}
+
+/**
+ * What to do after a connection ended: `code` is its close code, the status of a failed request, or 0 for anything else; `failures` counts
+ * the attempts in a row that came to nothing. -> {then: "stop" | "reconnect" | "token" | "resync", delay_ms}
+ */
+export function afterClose(code, failures, random = Math.random) {
+  const backOff = random() * Math.min(30_000, 500 * 2 ** Math.min(failures, 10));
+  const within = (ms) => Math.max(random() * ms, failures > 1 ? backOff : 0);
+  if ([4400, 4403, 4404, 400, 401, 403, 404].includes(code)) return { then: "stop", delay_ms: 0 };
+  if (code === 4401) return { then: "token", delay_ms: failures > 0 ? backOff : 0 };
+  if (code === 4410) return { then: "resync", delay_ms: within(2000) };
+  if (code === 1001 || code === 1012) return { then: "reconnect", delay_ms: within(3000) };
+  return { then: "reconnect", delay_ms: backOff };
+}
+
+/**
+ * Follows a conversation until `close()`.
+ *
+ * `load()` reads the conversation, `grant()` a {url, token, expires_in}; an error with a numeric `status` (and `retryAfter` in seconds) says
+ * how a request failed. `onchange(message, event)`: a message changed; without arguments: anything may have. `onstate({name, code, delay_ms})`:
+ * `connecting`, `replaying`, `live`, `reconnecting` (in `delay_ms`) or `stopped` (for good, by `code`).
+ */
+export class Subscription {
+  state = { name: "connecting" };
+  transcript = new Transcript();
+  #options;
+  #order = null; // null: the conversation must be read (again)
+  #grant = null;
+  #failures = 0;
+  #closed = false;
+  #hangUp = () => {};
+  #hurry = () => {};
+
+  constructor(options) {
+    this.#options = { onchange() {}, onstate() {}, WebSocket: globalThis.WebSocket, random: Math.random, ...options };
+    this.#run();
+  }
+
+  get messages() {
+    return this.transcript.messages;
+  }
+
+  get position() {
+    return this.#order?.position ?? null;
+  }
+
+  /** Rows that the answer to a post brought: shown at once, the log tells of them too. */
+  admit(rows) {
+    for (const row of rows) this.transcript.admit(row);
+    this.#options.onchange();
+  }
+
+  /** There may be a network again: do not wait any longer. */
+  wake() {
+    this.#hurry();
+  }
+
+  close() {
+    this.#closed = true;
+    this.#hangUp(0);
+    this.#hurry();
+  }
+
+  async #run() {
+    await null; // the caller gets its object before the first callback
+    while (!this.#closed) {
+      const { code, after = 0 } = await this.#once();
+      if (this.#closed) return;
+      const { then, delay_ms } = afterClose(code, this.#failures++, this.#options.random);
+      if (then === "stop") return this.#say({ name: "stopped", code });
+      if (then === "token") this.#grant = null;
+      if (then === "resync") this.#order = null;
+      const delay = Math.max(delay_ms, after * 1000);
+      this.#say({ name: "reconnecting", code, delay_ms: delay });
+      await this.#pause(delay);
+    }
+  }
+
+  /** One connection from reading what is missing to its end. -> {code, after: seconds that the server asked to wait} */
+  async #once() {
+    try {
+      if (!this.#order) await this.#read();
+      if (!(this.#grant?.until > Date.now())) await this.#renew();
+      return this.#closed ? {} : { code: await this.#connection() };
+    } catch (error) {
+      return { code: error.status ?? 0, after: error.retryAfter };
+    }
+  }
+
+  async #read() {
+    const snapshot = await this.#options.load();
+    if (this.#closed) return;
+    this.transcript.load(snapshot);
+    this.#options.onchange();
+    const position = parsePosition(snapshot.position);
+    if (!position) throw new Error("the log cannot be read now");
+    this.#order = new Order(position);
+  }
+
+  async #renew() {
+    const grant = await this.#options.grant();
+    this.#grant = { ...grant, until: Date.now() + (grant.expires_in - 30) * 1000 };
+  }
+
+  #connection() {
+    return new Promise((resolve) => {
+      const socket = new this.#options.WebSocket(this.#grant.url);
+      const link = new Link(socket, this.#order, this.#grant, {
+        end: (code) => {
+          this.#hangUp = () => {};
+          if (link.liveSince && Date.now() - link.liveSince > STEADY_MS) this.#failures = 0;
+          resolve(code);
+        },
+        event: (event) => this.#apply(event),
+        live: () => {
+          this.transcript.release();
+          this.#say({ name: "live" });
+          this.#options.onchange();
+        },
+        replaying: () => this.#say({ name: "replaying" }),
+        renew: () => this.#renew().then(() => this.#grant.token),
+      });
+      this.#hangUp = (code) => link.end(code);
+    });
+  }
+
+  #apply(event) {
+    if (!this.transcript.apply(event)) return false;
+    this.#failures = 0;
+    this.#options.onchange(this.transcript.get(event.message_id ?? event.message?.id), event);
+    return true;
+  }
+
+  #say(state) {
+    this.state = state;
+    this.#options.onstate(state);
+  }
+
+  #pause(ms) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#hurry = () => (clearTimeout(timer), resolve());
+    });
+  }
+}
+
+/** One socket: frames in, events in order out, watched for silence and holes. Ends once, with a code for `afterClose`. */
+class Link {
+  liveSince = 0;
+  #timers = {};
+
+  constructor(socket, order, grant, to) {
+    Object.assign(this, { socket, order, to, silence: HELLO_MS });
+    socket.onopen = () => this.#send({ type: "subscribe", token: grant.token, after: order.position });
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = ({ code }) => this.end(code);
+    socket.onerror = () => {}; // a close follows
+    this.#after("renew", (grant.until - Date.now()) * 0.8, () => this.#renew());
+    this.#heard();
+  }
+
+  end(code) {
+    if (!this.socket) return;
+    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
+    const { socket } = this;
+    this.socket = socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+    this.to.end(code);
+  }
+
+  #receive(data) {
+    this.#heard();
+    let frame;
+    try {
+      frame = JSON.parse(data);
+    } catch {
+      return this.end(0);
+    }
+    const act = this.#frames[frame?.type];
+    if (act) act(frame);
+    else if (Number.isSafeInteger(frame?.seq) && typeof frame.type === "string") this.#event(frame);
+  }
+
+  #frames = {
+    __proto__: null,
+    subscribed: ({ epoch, heartbeat_seconds }) => {
+      this.silence = (heartbeat_seconds > 0 ? heartbeat_seconds : 30) * 1000;
+      this.#listen(this.silence);
+      if (epoch !== this.order.epoch) this.end(4410);
+      else this.to.replaying();
+    },
+    live: (frame) => {
+      if (!this.#agrees(frame)) return;
+      this.liveSince = Date.now();
+      this.to.live();
+    },
+    heartbeat: (frame) => this.#agrees(frame),
+    resync: () => this.end(4410),
+    refreshed: ({ expires_in }) => this.#after("renew", expires_in * 800, () => this.#renew()),
+  };
+
+  #event(event) {
+    for (const ready of this.order.push(event)) if (!this.socket || !this.to.event(ready)) return this.end(4410);
+    if (this.order.overfull) this.end(0);
+    else if (!this.order.waiting) this.#after("hole", null);
+    else if (!this.#timers.hole) this.#after("hole", PATIENCE_MS, () => this.end(0));
+  }
+
+  /** Whether everything up to what the server says was sent is here; if not, ask again from the last position. */
+  #agrees({ epoch, seq }) {
+    if (epoch === this.order.epoch && seq === this.order.seq) return true;
+    this.end(0);
+    return false;
+  }
+
+  #heard() {
+    this.heardAt = Date.now();
+    if (!this.#timers.silence) this.#listen(this.silence);
+  }
+
+  #listen(ms) {
+    this.#after("silence", ms, () => {
+      const left = this.heardAt + this.silence - Date.now();
+      if (left > 0) this.#listen(left);
+      else this.end(0);
+    });
+  }
+
+  async #renew() {
+    try {
+      this.#send({ type: "refresh", token: await this.to.renew() });
+    } catch {
+      this.#after("renew", 10_000, () => this.#renew());
+    }
+  }
+
+  #send(frame) {
+    if (this.socket?.readyState === 1) this.socket.send(JSON.stringify(frame));
+  }
+
+  #after(name, ms, act) {
+    clearTimeout(this.#timers[name]);
+    this.#timers[name] = act && this.socket ? setTimeout(act, Math.max(0, ms)) : null;
+  }
+}
+
+/** Follow a conversation of the server at `base`. `headers` (an object, or a function that gives one) go with every request. */
+export function subscribe(conversationId, { base = "", headers = {}, fetch = globalThis.fetch, ...options } = {}) {
+  const path = `${base}/api/conversations/${encodeURIComponent(conversationId)}`;
+  const request = async (url, method) => {
+    const answer = await fetch(url, { method, headers: typeof headers === "function" ? await headers() : headers });
+    if (answer.ok) return answer.json();
+    throw Object.assign(new Error(`${method} ${answer.status}`), { status: answer.status, retryAfter: Number(answer.headers.get("retry-after")) || 0 });
+  };
+  return new Subscription({ load: () => request(path, "GET"), grant: () => request(`${path}/subscription`, "POST"), ...options });
+}
