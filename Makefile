@@ -45,11 +45,12 @@ clean: ## remove what was installed, built or cached; the data in var/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(BIN)/python:
+$(VENV)/venv.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Tokenwire needs Python 3.11 or newer (set PYTHON=python3.x)" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Tokenwire needs Python's venv module (on Debian: apt install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Tokenwire needs Python's venv module (on Debian: apt install python3-venv)" >&2; exit 1; }
+	@touch $@
 
-$(VENV)/run.stamp: requirements.lock | $(BIN)/python
+$(VENV)/run.stamp: requirements.lock $(VENV)/venv.stamp
 	@echo "Installing into $(VENV) ..."
 	@$(PIP) install -r requirements.lock
 	@touch $@

@@ -9,10 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+
+_SCHEMES = {
+    "redis_url": ("redis://", "rediss://", "unix://"),
+    "database_url": ("sqlite:///", "postgresql://"),
+    "broadcaster_url": ("ws://", "wss://"),
+}
 
 
 class Settings(BaseSettings):
@@ -72,14 +78,36 @@ class Settings(BaseSettings):
     heartbeat_idle_seconds: float = Field(25.0, gt=0)
     heartbeat_running_seconds: float = Field(5.0, gt=0)
 
+    @field_validator("redis_url", "database_url", "broadcaster_url")
+    @classmethod
+    def _has_a_known_scheme(cls, url: str | None, info: ValidationInfo) -> str | None:
+        schemes = _SCHEMES[info.field_name or ""]
+        if url is not None and not url.startswith(schemes):
+            raise ValueError(f"must begin with {' or '.join(schemes)}")
+        return url
+
+    @field_validator("token_key")
+    @classmethod
+    def _is_long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value().encode()) < 32:
+            raise ValueError("shorter than 32 bytes")
+        return key
+
+    @field_validator("models_file")
+    @classmethod
+    def _is_there(cls, path: Path) -> Path:
+        if not path.is_file():
+            raise ValueError(f"no such file: {path}")
+        return path
+
     @model_validator(mode="after")
-    def _production_needs_its_secrets(self) -> "Settings":
+    def _fits_together(self) -> "Settings":
         if self.mode == "production":
             for name in ("redis_url", "token_key"):
                 if getattr(self, name) is None:
                     raise ValueError(f"{name.upper()} is missing (MODE is production)")
-        if self.token_key is not None and len(self.token_key.get_secret_value().encode()) < 32:
-            raise ValueError("TOKEN_KEY is shorter than 32 bytes")
+        if self.port == self.broadcaster_port and self.host == self.broadcaster_host:
+            raise ValueError("PORT and BROADCASTER_PORT are the same")
         return self
 
     @cached_property

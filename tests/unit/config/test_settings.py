@@ -1,0 +1,111 @@
+"""What is wrong with the environment is said in one line that names the variable and keeps every secret."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from config.settings import ROOT, Settings, load
+
+KEY = "k" * 32
+PRODUCTION = {"REDIS_URL": "redis://cache/0", "TOKEN_KEY": KEY}
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """An environment and a working directory in which nothing is set."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+def _set(environ: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        environ.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({}, "REDIS_URL is missing (MODE is production)"),
+        ({"REDIS_URL": "redis://cache/0"}, "TOKEN_KEY is missing (MODE is production)"),
+        ({**PRODUCTION, "PORT": "eight"}, "PORT: "),
+        ({**PRODUCTION, "PORT": "0"}, "PORT: "),
+        ({**PRODUCTION, "BROADCASTER_PORT": "8000"}, "PORT and BROADCASTER_PORT are the same"),
+        ({**PRODUCTION, "MODE": "test"}, "MODE: "),
+        ({**PRODUCTION, "WORKERS": "0"}, "WORKERS: "),
+        ({**PRODUCTION, "LEASE_SECONDS": "-1"}, "LEASE_SECONDS: "),
+        ({**PRODUCTION, "LOG_MAX_EVENTS": "many"}, "LOG_MAX_EVENTS: "),
+        ({**PRODUCTION, "CONCURRENT_POSTS": "drop"}, "CONCURRENT_POSTS: "),
+        ({**PRODUCTION, "MODELS_FILE": "absent.yml"}, "MODELS_FILE: no such file: absent.yml"),
+        ({**PRODUCTION, "REDIS_URL": "cache:6379"}, "REDIS_URL: must begin with redis://"),
+        ({**PRODUCTION, "DATABASE_URL": "mysql://host/name"}, "DATABASE_URL: must begin with sqlite:///"),
+        ({**PRODUCTION, "BROADCASTER_URL": "https://host"}, "BROADCASTER_URL: must begin with ws://"),
+        ({**PRODUCTION, "TOKEN_KEY": "short"}, "TOKEN_KEY: shorter than 32 bytes"),
+    ],
+)
+def test_one_line_names_what_is_wrong(
+    environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], values: dict[str, str], line: str
+) -> None:
+    """The process ends with exit code 78 after exactly one line about the first wrong or missing variable."""
+    _set(environ, values)
+    with pytest.raises(SystemExit) as ended:
+        load()
+    written = capsys.readouterr().err
+    assert ended.value.code == 78
+    assert written.startswith(f"tokenwire: wrong setting: {line}")
+    assert written.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["TOKEN_KEY", "DATABASE_URL", "REDIS_URL", "PORT"])
+def test_a_wrong_value_is_never_shown(environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """A value may hold a password; the line names the variable only."""
+    _set(environ, {**PRODUCTION, name: "hunter2-secret"})
+    with pytest.raises(SystemExit):
+        load()
+    assert "hunter2" not in capsys.readouterr().err
+
+
+def test_secrets_are_hidden_when_settings_are_printed(environ: pytest.MonkeyPatch) -> None:
+    """A settings object in a log line or a traceback shows no key."""
+    _set(environ, {**PRODUCTION, "HOST_JWT_KEY": "another-secret"})
+    shown = repr(load())
+    assert KEY not in shown
+    assert "another-secret" not in shown
+
+
+def test_development_needs_nothing(environ: pytest.MonkeyPatch) -> None:
+    """In development every setting has a default, and Redis is the embedded one."""
+    environ.setenv("MODE", "development")
+    environ.setenv("REDIS_PORT", "6399")
+    assert load().redis == "redis://127.0.0.1:6399/0"
+
+
+def test_the_environment_wins_over_the_file(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`.env` fills what the environment leaves open; an empty variable counts as open."""
+    (tmp_path / ".env").write_text(f"MODE=development\nPORT=8100\nWORKERS=3\nTOKEN_KEY={KEY}\n")
+    _set(environ, {"PORT": "8200", "WORKERS": ""})
+    settings = load()
+    assert (settings.port, settings.workers, settings.token_key) == (8200, 3, SecretStr(KEY))
+
+
+def _documented() -> dict[str, str]:
+    """Name and default of each line `# NAME=default` of .env.example."""
+    return dict(re.findall(r"^# ([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+
+
+def test_every_setting_is_documented() -> None:
+    """.env.example names each setting once, and nothing that is not one."""
+    assert sorted(_documented()) == sorted(name.upper() for name in Settings.model_fields)
+
+
+def test_documented_defaults_are_true() -> None:
+    """Where .env.example gives a default it is the one in force."""
+    wrong = {
+        name: (text, default)
+        for name, text in _documented().items()
+        if text and str(default := Settings.model_fields[name.lower()].default) != text
+    }
+    assert wrong == {}
