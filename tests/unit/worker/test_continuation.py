@@ -1,0 +1,78 @@
+"""worker.continuation: what viewers hold, and how the next attempt goes on from it."""
+
+import pytest
+
+from streams import events
+from streams.ports import Entry
+from worker.continuation import Held, Rung, fold, plan
+
+
+def entry(seq: int, event: events.AnyEvent) -> Entry:
+    return Entry(seq, events.stamp(seq, events.encode(event)))
+
+
+def chunk(seq: int, offset: int, content: str, message_id: str = "m") -> Entry:
+    return entry(seq, events.Chunk(message_id, 1, offset, content))
+
+
+def test_fold_adds_what_the_checkpoint_lacks() -> None:
+    """Chunks after the checkpoint's seq extend its text, counted in UTF-16 units."""
+    held = fold(Held("a😀", seq=4), "m", [chunk(5, 3, "b"), chunk(6, 4, "ü")])
+    assert (held.text, held.seq) == ("a😀bü", 6)
+
+
+def test_fold_ignores_other_messages() -> None:
+    """One log holds the events of a whole conversation."""
+    held = fold(Held("a", seq=4), "m", [chunk(5, 9, "z", "other"), chunk(6, 1, "b")])
+    assert (held.text, held.seq) == ("ab", 6)
+
+
+def test_fold_refuses_a_hole() -> None:
+    """A piece beyond the end of the text means that something is missing; it is not papered over."""
+    with pytest.raises(ValueError, match="hole"):
+        fold(Held("a", seq=4), "m", [chunk(5, 2, "b")])
+
+
+def test_fold_obeys_reset() -> None:
+    """What was withdrawn is no longer held; a tool call with a result stays."""
+    done, open_ = {"id": "1", "result": 3}, {"id": "2"}
+    start = Held("abc", "why", (done, open_), 4)
+    held = fold(start, "m", [entry(5, events.Reset("m", 2, keep=1, keep_reasoning=0)), chunk(6, 1, "X")])
+    assert (held.text, held.reasoning, held.tool_calls) == ("aX", "", (done,))
+
+
+def test_fold_keeps_reasoning_apart() -> None:
+    """Reasoning counts its own offsets."""
+    held = fold(Held("abc", "why"), "m", [entry(7, events.Reasoning("m", 1, 3, "?"))])
+    assert (held.text, held.reasoning) == ("abc", "why?")
+
+
+@pytest.mark.parametrize("best", ["attach", "prefix", "turn", "restart", "none"])
+def test_nothing_held_is_a_fresh_start(best: Rung) -> None:
+    """Without text nobody saw anything: no rung is needed."""
+    assert plan(best, Held()).rung == "fresh"
+
+
+@pytest.mark.parametrize("best", ["attach", "prefix", "turn"])
+def test_the_models_best_rung_is_taken(best: Rung) -> None:
+    """Text stays where the model can go on from it."""
+    chosen = plan(best, Held("abc"))
+    assert chosen.rung == best
+    assert chosen.keeps
+
+
+@pytest.mark.parametrize("held", [Held("abc", tool_calls=({"id": "1"},)), Held("", "only thoughts")])
+def test_stitching_is_refused_where_it_cannot_be_exact(held: Held) -> None:
+    """Tool calls, and reasoning without text, cannot be continued: start over."""
+    assert plan("prefix", held).rung == "restart"
+
+
+def test_json_is_never_stitched() -> None:
+    """An answer that must be valid JSON starts over."""
+    assert plan("prefix", Held('{"a'), must_be_json=True).rung == "restart"
+
+
+def test_a_model_that_cannot_go_on_keeps_the_text() -> None:
+    """Rung 5: the partial text stays and the generation ends as interrupted."""
+    chosen = plan("none", Held("abc"))
+    assert (chosen.rung, chosen.keeps) == ("none", True)

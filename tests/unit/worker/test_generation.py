@@ -1,0 +1,140 @@
+"""worker.generation: deltas in, batches of events out, nothing stored that was not acknowledged."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers import base
+from streams import events
+from streams.text import utf16_length
+from worker.continuation import Held
+from worker.generation import PIECE_CHARS, Generation
+
+
+def chunks(batch: list[events.AnyEvent]) -> list[tuple[int, str]]:
+    return [(event.offset, event.content) for event in batch if isinstance(event, events.Chunk)]
+
+
+def test_pieces_that_wait_together_leave_as_one_event() -> None:
+    """Coalescing is by load: what was taken since the last batch is joined."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("Hel"), base.Text("lo")])
+    assert chunks(generation.batch()) == [(0, "Hello")]
+
+
+def test_a_batch_stays_the_same_until_acknowledged() -> None:
+    """A repeat must be byte for byte the batch that may have landed; later text waits for the next one."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("a")])
+    first = list(generation.batch())
+    generation.take([base.Text("b")])
+    assert generation.batch() == first
+    generation.acknowledged(7)
+    assert chunks(generation.batch()) == [(1, "b")]
+
+
+def test_only_acknowledged_text_is_held() -> None:
+    """A checkpoint never runs ahead of the log."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("a")])
+    generation.batch()
+    assert generation.checkpoint() == Held("", "", (), 0)
+    generation.acknowledged(3)
+    generation.take([base.Text("b")])
+    assert generation.checkpoint() == Held("a", "", (), 3)
+
+
+def test_text_and_reasoning_keep_their_order_and_own_offsets() -> None:
+    """Each counts by itself; neither is joined across the other."""
+    generation = Generation("m", 1, Held("ab", "x"))
+    generation.take([base.Reasoning("y"), base.Text("c"), base.Reasoning("z"), base.Text("d")])
+    batch = generation.batch()
+    assert [type(event).__name__ for event in batch] == ["Reasoning", "Chunk", "Reasoning", "Chunk"]
+    assert [event.offset for event in batch] == [1, 2, 2, 3]  # type: ignore[union-attr]
+
+
+def test_a_long_piece_is_cut_to_the_size_of_an_event() -> None:
+    """No event carries more text than the protocol allows."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("😀" * (PIECE_CHARS + 5))])
+    batch = generation.batch()
+    assert len(batch) == 2
+    assert all(len(event.content.encode()) <= events.MAX_EVENT_TEXT_BYTES for event in batch if isinstance(event, events.Chunk))
+
+
+def test_a_tool_call_becomes_one_event_with_its_arguments() -> None:
+    """Arguments arrive in pieces and leave as an object; no arguments are an empty object."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.ToolCallStart(0, "c1", "f"), base.ToolCallArguments(0, '{"a"'), base.ToolCallArguments(0, ":1}")])
+    generation.take([base.ToolCallEnd(0), base.ToolCallStart(1, "c2", "g"), base.ToolCallEnd(1)])
+    calls = [event for event in generation.batch() if isinstance(event, events.ToolCall)]
+    assert [(call.tool_call_id, call.arguments, call.status) for call in calls] == [("c1", {"a": 1}, "pending"), ("c2", {}, "pending")]
+    generation.acknowledged(2)
+    assert [call["id"] for call in generation.held().tool_calls] == ["c1", "c2"]
+
+
+def test_broken_arguments_are_kept_but_are_no_object_to_run() -> None:
+    """A truncated call can be looked at, not executed."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.ToolCallStart(0, "c", "f"), base.ToolCallArguments(0, '{"rm'), base.ToolCallEnd(0)])
+    call = generation.batch()[0]
+    assert isinstance(call, events.ToolCall)
+    assert call.arguments == {"_raw": '{"rm'}
+
+
+def test_usage_is_merged_field_by_field() -> None:
+    """Later numbers replace earlier ones where they are given."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Usage(input_tokens=5), base.Usage(output_tokens=1), base.Usage(output_tokens=9, cached_tokens=2)])
+    assert generation.final_usage() == events.Usage(5, 9, 2)
+
+
+def test_no_usage_is_not_zero_usage() -> None:
+    """A provider that bills nothing in the stream is not reported as free."""
+    assert Generation("m", 1, Held()).final_usage() is None
+
+
+def test_a_refusal_is_text_and_a_reason() -> None:
+    """What OpenAI streams as `refusal` with finish reason `stop` ends as `refusal`."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Refusal("I can't."), base.Finish("stop", "stop")])
+    assert chunks(generation.batch()) == [(0, "I can't.")]
+    assert generation.finish_reason() == "refusal"
+
+
+def test_what_was_never_appended_is_not_held_after_a_cancel() -> None:
+    """The row ends with what people saw."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("a")])
+    generation.batch()
+    generation.acknowledged(1)
+    generation.take([base.Text("b")])
+    generation.abandon_unacknowledged()
+    assert generation.idle
+    assert generation.held().text == "a"
+
+
+@given(st.lists(st.tuples(st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=5), st.booleans()), max_size=30))
+def test_whatever_the_pieces_events_rebuild_exactly_what_is_held(pieces: list[tuple[str, bool]]) -> None:
+    """Surrogate halves, NUL, any cutting into batches: offsets have no hole, and events put together equal the held text."""
+    generation, seen, seq = Generation("m", 1, Held()), "", 0
+
+    def append() -> None:
+        nonlocal seen, seq
+        for offset, content in chunks(generation.batch()):
+            assert offset == utf16_length(seen)
+            content.encode()  # no lone surrogate
+            assert "\x00" not in content
+            seen += content
+        seq += 1
+        generation.acknowledged(seq)
+
+    for text, flush in pieces:
+        generation.take([base.Text(text)])
+        if flush:
+            append()
+    generation.flush()
+    append()
+    assert generation.held().text == seen
+    assert generation.pending_chars == 0
+    joined = "".join(text for text, _ in pieces).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert seen == joined.replace("\x00", "�")

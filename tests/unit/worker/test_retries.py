@@ -1,0 +1,84 @@
+"""worker.retries: the table of protocol section 7 as a function."""
+
+import pytest
+
+from providers import base
+from worker.retries import MAX_TRIES, MAX_WAIT_S, Discard, Retry, code_of, decide
+
+RETRYABLE = [base.RateLimited, base.Unavailable, base.Interrupted]
+FINAL = [
+    base.QuotaExhausted,
+    base.AuthenticationFailed,
+    base.PermissionDenied,
+    base.ModelNotFound,
+    base.InvalidRequest,
+    base.ContextLengthExceeded,
+    base.ContentFiltered,
+]
+
+
+def no_jitter() -> float:
+    return 0.0
+
+
+@pytest.mark.parametrize("kind", RETRYABLE)
+def test_retryable_errors_get_three_tries(kind: type[base.ProviderError]) -> None:
+    """Two tries are followed by another one, the third by the end."""
+    error = kind("x")
+    assert [type(decide(error, used, progress=False)) for used in range(3)] == [Retry, Retry, Discard]
+    assert decide(error, 2, progress=False).retryable  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", FINAL)
+def test_final_errors_are_discarded_at_once(kind: type[base.ProviderError]) -> None:
+    """What another try cannot mend is not tried again, and is not called retryable."""
+    verdict = decide(kind("provider's own words with sk-secret"), 0, progress=False)
+    assert isinstance(verdict, Discard)
+    assert not verdict.retryable
+    assert "sk-secret" not in verdict.sentence
+
+
+def test_rate_limits_wait_polynomially_longer() -> None:
+    """n^4 + 2 seconds, without the jitter."""
+    waits = [decide(base.RateLimited("x"), used, progress=False, jitter=no_jitter) for used in (0, 1)]
+    assert [wait.delay_ms for wait in waits if isinstance(wait, Retry)] == [3000, 18000]
+
+
+def test_a_longer_hint_wins() -> None:
+    """Whichever is longer: the provider's hint or our own wait."""
+    verdict = decide(base.RateLimited("x", retry_after_s=48), 0, progress=False, jitter=no_jitter)
+    assert isinstance(verdict, Retry)
+    assert verdict.delay_ms == 48_000
+    verdict = decide(base.RateLimited("x", retry_after_s=0.5), 0, progress=False, jitter=no_jitter)
+    assert isinstance(verdict, Retry)
+    assert verdict.delay_ms == 3000
+
+
+def test_an_endless_hint_is_not_waited_for() -> None:
+    """Nobody sits before a page for an hour."""
+    assert isinstance(decide(base.RateLimited("x", retry_after_s=MAX_WAIT_S + 1), 0, progress=False), Discard)
+
+
+def test_progress_starts_the_count_again() -> None:
+    """An attempt that added text which stays is the first try again."""
+    verdict = decide(base.Interrupted("x"), MAX_TRIES - 1, progress=True)
+    assert isinstance(verdict, Retry)
+    assert verdict.tries == 1
+
+
+def test_a_bug_is_ours_and_says_nothing() -> None:
+    """An unknown exception becomes `internal_error`; its text is not shown."""
+    verdict = decide(KeyError("secret"), 0, progress=False)
+    assert isinstance(verdict, Discard)
+    assert verdict.code == "internal_error"
+    assert "secret" not in verdict.sentence
+    assert verdict.tell_operators
+
+
+def test_codes_are_the_class_names_in_snake_case() -> None:
+    """Codes are stable: they follow the names of protocol section 7."""
+    assert [code_of(kind("x")) for kind in (base.RateLimited, base.ContextLengthExceeded, base.Unavailable)] == [
+        "rate_limited",
+        "context_length_exceeded",
+        "unavailable",
+    ]
