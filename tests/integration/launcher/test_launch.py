@@ -1,0 +1,171 @@
+"""The launcher with small stand-ins for the Procfile's processes: order, restarts, ends."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from config.settings import ROOT, Settings
+from launcher import probes
+from launcher.console import Console
+from launcher.launch import EXIT_UNAVAILABLE, Launch
+from launcher.procfile import Command
+
+SERVER = """
+import http.server, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *args): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+REDIS = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    client, _ = server.accept(); client.sendall(b"+PONG\\r\\n"); client.close()
+"""
+FORKS = "import os, time; print('worker', os.getpid(), flush=True); os.fork(); time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+
+LAUNCHER = """
+import asyncio, os
+from launcher.child import Child
+from launcher.console import Console
+from launcher.procfile import Command
+async def main():
+    await Child(Command("worker", "worker", ("sleep", "600")), dict(os.environ), Console()).once()
+asyncio.run(main())
+"""
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
+    return ports
+
+
+def _python(kind: str, code: str, *arguments: object) -> Command:
+    return Command(kind, kind, (sys.executable, "-c", code, *map(str, arguments)))
+
+
+class Recorder(Console):
+    """A console that keeps the lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def line(self, name: str, text: str | bytes) -> None:
+        self.lines.append(f"{name}: {text.decode() if isinstance(text, bytes) else text}".rstrip())
+
+
+class Run:
+    """A launch of stand-ins, and what can be seen of it."""
+
+    def __init__(self, worker: str = FORKS, migrate: str = "") -> None:
+        port, broadcaster_port, redis_port = _free_ports(3)
+        settings = Settings(mode="development", port=port, broadcaster_port=broadcaster_port, redis_port=redis_port, drain_seconds=0)
+        stand_ins = [_python("web", SERVER, port), _python("broadcaster", SERVER, broadcaster_port), _python("redis", REDIS, redis_port)]
+        self.console = Recorder()
+        self.launch = Launch(settings, dict(os.environ), _python("migrate", migrate), [*stand_ins, _python("worker", worker)], self.console)
+        self.ready = f"tokenwire: Tokenwire is running: http://127.0.0.1:{port}"
+
+    async def sees(self, line: str, times: int = 1) -> None:
+        async def seen() -> bool:
+            return sum(each.startswith(line) for each in self.console.lines) >= times
+
+        assert await probes.until(seen, 20), f"{line!r} x {times} not in {self.console.lines}"
+
+    def workers(self) -> list[int]:
+        return [int(line.split()[-1]) for line in self.console.lines if line.startswith("worker: worker")]
+
+
+def _group_is_empty(group: int) -> Callable[[], Awaitable[bool]]:
+    async def question() -> bool:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    return question
+
+
+async def _stopped(running: asyncio.Task[int]) -> int:
+    os.kill(os.getpid(), signal.SIGTERM)
+    return await asyncio.wait_for(running, 20)
+
+
+async def test_it_says_where_it_runs_and_leaves_nothing_behind() -> None:
+    """Ready is said once web and broadcaster answer; after SIGTERM no process of any group is left, forks included."""
+    run = Run()
+    running = asyncio.create_task(run.launch.run())
+    await run.sees(run.ready)
+    await run.sees("worker: worker")
+    assert await _stopped(running) == 0
+    assert await probes.until(_group_is_empty(run.workers()[0]), 2)
+
+
+async def test_a_killed_process_is_started_again() -> None:
+    """SIGKILL of one process restarts it, with its forks gone, and leaves the others alone."""
+    run = Run()
+    running = asyncio.create_task(run.launch.run())
+    await run.sees("worker: worker")
+    first = run.workers()[0]
+    os.kill(first, signal.SIGKILL)
+    await run.sees("worker: worker", times=2)
+    assert await probes.until(_group_is_empty(first), 2)
+    assert [line for line in run.console.lines if "ended" in line] == ["tokenwire: worker ended (SIGKILL); starting it again"]
+    await _stopped(running)
+
+
+async def test_a_deaf_process_is_killed() -> None:
+    """A process that ignores SIGTERM is killed when its grace is over, and that is said."""
+    run = Run(worker=STUBBORN)
+    running = asyncio.create_task(run.launch.run())
+    await run.sees("worker: deaf")
+    assert await _stopped(running) == 0
+    await run.sees("tokenwire: worker did not stop in 2 s and is killed")
+
+
+async def test_a_command_that_cannot_run_is_said() -> None:
+    """A missing program is a line, not a traceback, and the rest goes on."""
+    run = Run()
+    run.launch._of("worker")[0].command = Command("worker", "worker", ("no-such-program",))
+    running = asyncio.create_task(run.launch.run())
+    await run.sees("tokenwire: worker ended (no-such-program: No such file or directory); starting it again in 0.2 s")
+    await run.sees(run.ready)
+    await _stopped(running)
+
+
+async def test_a_failed_migration_ends_the_start() -> None:
+    """Nothing that needs the database is started on one that could not be migrated."""
+    run = Run(migrate="import sys; sys.exit('no such host')")
+    assert await asyncio.wait_for(run.launch.run(), 20) == EXIT_UNAVAILABLE
+    assert "migrate: no such host" in run.console.lines
+    assert not run.workers()
+    await run.sees("tokenwire: the database could not be migrated (DATABASE_URL)")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+async def test_everything_dies_with_the_launcher() -> None:
+    """SIGKILL of the launcher, the one end that it cannot clean up after, still ends what it started."""
+    launcher = await asyncio.create_subprocess_exec(sys.executable, "-c", LAUNCHER, cwd=ROOT)
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+
+    async def has_child() -> bool:
+        return "sleep" in [Path(f"/proc/{pid}/comm").read_text().strip() for pid in children.read_text().split()]
+
+    assert await probes.until(has_child, 10)
+    child = int(children.read_text().split()[0])
+    launcher.kill()
+    await launcher.wait()
+    assert await probes.until(_group_is_empty(child), 5)

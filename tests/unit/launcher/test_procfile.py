@@ -1,0 +1,45 @@
+"""What the lines of a Procfile ask for."""
+
+import pytest
+
+from config.settings import ROOT
+from launcher.procfile import Command, commands
+
+
+def test_each_line_is_a_process() -> None:
+    """Comments and empty lines are nothing; words are split as a shell splits them."""
+    text = "# all of it\nweb: python -m web\n\nworker: dramatiq 'a b'\n"
+    assert commands(text, {}, {}) == [
+        Command("web", "web", ("python", "-m", "web")),
+        Command("worker", "worker", ("dramatiq", "a b")),
+    ]
+
+
+def test_copies_are_numbered() -> None:
+    """A kind that is asked for n times has the names kind.1 to kind.n, also when n is 1."""
+    text = "web: a\nworker: b\n"
+    assert [command.name for command in commands(text, {}, {"worker": 2})] == ["web", "worker.1", "worker.2"]
+    assert [command.name for command in commands(text, {}, {"worker": 1})] == ["web", "worker.1"]
+
+
+@pytest.mark.parametrize(
+    ("word", "expanded"),
+    [
+        ("$THREADS", "8"),
+        ("${THREADS}", "8"),
+        ("${THREADS:-64}", "8"),
+        ("${OTHER:-64}", "64"),
+        ("$OTHER", ""),
+        ("--n=${THREADS}x$THREADS", "--n=8x8"),
+        ("$SPACED", "a b"),
+    ],
+)
+def test_variables_are_expanded_in_words(word: str, expanded: str) -> None:
+    """As in a shell, and a value with a space stays one word."""
+    assert commands(f"web: run {word}", {"THREADS": "8", "SPACED": "a b"}, {})[0].argv == ("run", expanded)
+
+
+def test_the_procfile_has_the_three_processes() -> None:
+    """What production runs is web, broadcaster and worker; development adds redis."""
+    text = (ROOT / "Procfile").read_text() + (ROOT / "Procfile.dev").read_text()
+    assert {command.kind for command in commands(text, {}, {})} == {"web", "broadcaster", "worker", "redis"}
