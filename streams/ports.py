@@ -11,7 +11,7 @@ LogError
   Unavailable        no answer (connection, timeout): nothing is known about what was written
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -57,6 +57,18 @@ class Busy(Refused):
 
 class Unavailable(LogError):
     """Redis did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The window of a log: it holds at least the newest `max_events`, unless `max_bytes` or `max_seconds` is reached before.
+
+    It is trimmed in steps of a sixteenth, and never above the lowest floor. A log that is not written for `max_seconds` is dropped.
+    """
+
+    max_events: int = 10_000
+    max_bytes: int = 4 * 1024 * 1024
+    max_seconds: int = 24 * 3600
 
 
 class Entry(NamedTuple):
@@ -121,9 +133,10 @@ class Log(Protocol):
     async def append(self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> Appended:
         """Append a batch. `index` counts this attempt's batches from 0; the batch before must have been acknowledged.
 
-        A repeat of an index that was taken returns its result. `covered`: the seq that SQL's committed checkpoint includes (0: none
-        yet). A terminal event travels alone and seals the generation. A batch whose outcome is unknown is repeated here until it is
-        answered, so this can wait for as long as Redis is away; cancelling the wait is safe, the caller repeats the same index.
+        A repeat of the last index returns its result (older results are not kept: Lost). `covered`: the seq that SQL's committed
+        checkpoint includes (0: none yet). A terminal event travels alone and seals the generation. A batch whose outcome is unknown
+        is repeated here until it is answered, so this can wait for as long as Redis is away; cancelling the wait is safe, the caller
+        repeats the same index. ValueError for an empty batch or a terminal event in company.
         Gone, Lost, Fenced, Sealed, CancelRequested.
         """
         ...
@@ -161,4 +174,30 @@ class Log(Protocol):
 
     async def aclose(self) -> None:
         """Close connections."""
+        ...
+
+
+class Feed(Protocol):
+    """The pub/sub side of a log: what was just published, without any promise that nothing was missed.
+
+    After a lost connection it comes back by itself and subscribes to everything again.
+    """
+
+    async def start(self, deliver: Callable[[list[tuple[bytes, bytes]]], None], subscribed: Callable[[bytes], None]) -> None:
+        """Begin. `deliver` is called with (channel, payload) pairs in order of arrival, all that one read brought at a time.
+
+        `subscribed` is called whenever a channel was confirmed again after a break: what was published in between was missed.
+        """
+        ...
+
+    async def subscribe(self, channel: str) -> None:
+        """Returns when the server has confirmed. Raises Unavailable if it does not in time; the channel is then not subscribed."""
+        ...
+
+    def unsubscribe(self, channel: str) -> None:
+        """Stop. What is on its way may still be delivered."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection."""
         ...

@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from collections.abc import Iterator
 
 _FORBIDDEN = re.compile("[\ud800-\udfff\x00]")
 
@@ -21,6 +22,18 @@ def cut(text: str, units: int) -> str:
     if units * 2 > len(data):
         raise ValueError("cut beyond the end")
     return data[: units * 2].decode("utf-16-le")
+
+
+def pieces(text: str, max_bytes: int) -> Iterator[str]:
+    """The text in pieces of at most `max_bytes` (at least 4) of UTF-8; no character is split."""
+    data = text.encode()
+    start = 0
+    while start < len(data):
+        end = min(start + max_bytes, len(data))
+        while end < len(data) and data[end] & 0xC0 == 0x80:  # the next byte goes on with a character
+            end -= 1
+        yield data[start:end].decode()
+        start = end
 
 
 def checksum(text: str) -> int:

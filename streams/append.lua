@@ -1,0 +1,42 @@
+-- Append one batch of an attempt: fence, seq, XADD, floor, trim, PUBLISH in one step.
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] epoch that the caller believes in   ARGV[7] attempt
+-- ARGV[8] batch index   ARGV[9] seq that SQL's committed checkpoint includes   ARGV[10] 1 for a terminal event, else 0
+-- ARGV[11...] events, JSON objects without a seq
+-- Reply: OK epoch first last | GONE | LOST | FENCED | SEALED | CANCELLED by
+
+local field = 'g:' .. ARGV[5]
+local state, text = settle(field)
+if not state then
+  return {'GONE'}
+end
+local g = generation(text)
+local refusal = fence(state, g, ARGV[6], tonumber(ARGV[7]))
+if refusal then
+  return refusal
+end
+local index, terminal = tonumber(ARGV[8]), ARGV[10] == '1'
+if index == g.index - 1 then
+  return {'OK', state.epoch, g.first, g.last}
+end
+if index ~= g.index then
+  return {'LOST'}
+end
+if g.sealed then
+  return {'SEALED'}
+end
+if g.by ~= '' and not terminal then
+  return {'CANCELLED', g.by}
+end
+g.first = write(state, 11)
+g.last, g.index = state.top, index + 1
+local covered = math.min(tonumber(ARGV[9]), state.top)
+if terminal then
+  g.sealed, g.lease = true, 0
+  call('ZREM', FLOORS, ARGV[5])
+elseif covered > g.floor then
+  g.floor = covered
+  call('ZADD', FLOORS, whole(covered), ARGV[5])
+end
+trim(state)
+save(state, field, as_text(g))
+return {'OK', state.epoch, g.first, g.last}

@@ -1,0 +1,25 @@
+-- Take a generation for a new attempt.
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] attempt in SQL   ARGV[7] lease in ms
+-- Reply: OK epoch attempt | GONE | SEALED | BUSY
+
+local field = 'g:' .. ARGV[5]
+local state, text = settle(field)
+if not state then
+  return {'GONE'}
+end
+local g = generation(text) or unclaimed()
+if g.sealed then
+  return {'SEALED'}
+end
+if g.lease > now then
+  return {'BUSY'}
+end
+g.attempt = math.max(g.attempt, tonumber(ARGV[6])) + 1
+g.index, g.first, g.last, g.lease = 0, 0, 0, now + tonumber(ARGV[7])
+-- A floor on record belongs to an earlier attempt of this generation, whose text SQL does not hold yet.
+local floor = call('ZSCORE', FLOORS, ARGV[5])
+g.epoch, g.floor = state.epoch, tonumber(floor or state.top)
+call('ZADD', FLOORS, whole(g.floor), ARGV[5])
+save(state, field, as_text(g))
+forget(state)
+return {'OK', state.epoch, g.attempt}

@@ -1,0 +1,15 @@
+"""Pure: every name that Tokenwire uses in Redis for conversations. What the keys hold is told in `prelude.lua`."""
+
+CONTROL = "tw:control"
+"""Pub/sub channel for worker processes; its messages are `cancel <message_id>`."""
+
+
+def channel(conversation_id: str) -> str:
+    """Pub/sub channel of a conversation. Messages: `<epoch>:<seq>:<stamped event>`, and `gone` when it was deleted."""
+    return f"tw:{{{conversation_id}}}"
+
+
+def keys(conversation_id: str) -> tuple[str, str, str, str]:
+    """KEYS of every script, in order: log, state, floors, gone. They share a hash tag, so that a Cluster keeps them together."""
+    base = channel(conversation_id)
+    return f"{base}:log", f"{base}:state", f"{base}:floors", f"{base}:gone"

@@ -1,0 +1,175 @@
+"""The log on Redis or Valkey: `streams.ports.Log` in terms of the Lua scripts beside this file.
+
+Every rule (fence, order of refusals, epoch, floors, trim) lives in the scripts; this module builds their arguments, reads their replies
+and decides what is repeated: a batch of unknown outcome is sent again until it is answered, everything else raises Unavailable.
+"""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, NoReturn
+
+from redis.exceptions import ResponseError
+
+from streams import keys
+from streams.events import AnyEvent, encode, is_terminal, restated
+from streams.ports import (
+    Appended,
+    Busy,
+    CancelRequested,
+    Claim,
+    Entry,
+    Fenced,
+    Gone,
+    Limits,
+    Lost,
+    Page,
+    Refused,
+    Sealed,
+    Unavailable,
+)
+from streams.positions import Position
+from streams.wire import Argument, Script, Wire
+
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 1.0
+
+_REFUSALS: dict[bytes, type[Refused]] = {b"GONE": Gone, b"LOST": Lost, b"FENCED": Fenced, b"SEALED": Sealed, b"BUSY": Busy}
+
+
+def _script(name: str) -> Script:
+    here = files("streams")
+    return Script((here / "prelude.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8"))
+
+
+_CLAIM, _APPEND, _ADOPT, _ANNOUNCE = _script("claim"), _script("append"), _script("adopt"), _script("announce")
+_RENEW, _RELEASE, _CANCEL = _script("renew"), _script("release"), _script("request_cancel")
+_DELETE, _READ = _script("delete"), _script("read")
+
+
+class RedisLog:
+    """`streams.ports.Log` on the server at `url` (redis:// or rediss://).
+
+    Concurrent calls share one pipeline (`wire.py`). `coalesce_ms`: pipelines leave no closer together than this. Belongs to one event loop.
+    """
+
+    def __init__(self, url: str, limits: Limits | None = None, coalesce_ms: int = 0) -> None:
+        self._wire = Wire(url, coalesce_ms / 1000)
+        limits = limits or Limits()
+        self._window = (limits.max_seconds * 1000, limits.max_events, limits.max_bytes)
+
+    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float) -> Claim:
+        """See streams.ports.Log."""
+        reply = await self._run(_CLAIM, conversation_id, message_id, sql_attempt, _ms(lease_seconds))
+        return Claim(conversation_id, message_id, reply[1].decode(), reply[2])
+
+    async def append(self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> Appended:
+        """See streams.ports.Log. Raises ValueError for an empty batch and for a terminal event that has company."""
+        terminal = check_batch(events)
+        batch = [encode(event) for event in events]
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                reply = await self._run(
+                    _APPEND,
+                    claim.conversation_id,
+                    claim.message_id,
+                    claim.epoch,
+                    claim.attempt,
+                    index,
+                    covered,
+                    int(terminal),
+                    *batch,
+                )
+            except Unavailable:
+                if self._wire.closed:
+                    raise
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            else:
+                return _appended(reply)
+
+    async def adopt(self, claim: Claim, text: str, reasoning: str, lease_seconds: float) -> tuple[Claim, Appended]:
+        """See streams.ports.Log."""
+        batch = [encode(event) for event in restated(claim.message_id, claim.attempt, text, reasoning)]
+        reply = await self._run(_ADOPT, claim.conversation_id, claim.message_id, claim.epoch, claim.attempt, _ms(lease_seconds), *batch)
+        appended = _appended(reply)
+        return Claim(claim.conversation_id, claim.message_id, appended.epoch, claim.attempt), appended
+
+    async def announce(self, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> Position:
+        """See streams.ports.Log."""
+        reply = await self._run(_ANNOUNCE, conversation_id, row_id, rev, encode(event))
+        return Position(reply[1].decode(), reply[2])
+
+    async def renew(self, claim: Claim, lease_seconds: float) -> str | None:
+        """See streams.ports.Log."""
+        reply = await self._run(_RENEW, claim.conversation_id, claim.message_id, claim.epoch, claim.attempt, _ms(lease_seconds))
+        return reply[1].decode() or None
+
+    async def release(self, claim: Claim) -> None:
+        """See streams.ports.Log."""
+        await self._run(_RELEASE, claim.conversation_id, claim.message_id, claim.attempt)
+
+    async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
+        """See streams.ports.Log."""
+        if not by:
+            raise ValueError("a cancel names who asks for it")
+        reply = await self._run(_CANCEL, conversation_id, message_id, by, keys.CONTROL)
+        return bool(reply[1])
+
+    async def delete(self, conversation_id: str, tombstone_seconds: float) -> None:
+        """See streams.ports.Log."""
+        await self._run(_DELETE, conversation_id, _ms(tombstone_seconds))
+
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
+        """See streams.ports.Log."""
+        reply = await self._run(_READ, conversation_id, epoch or "", after, limit)
+        floor = int(reply[4]) if reply[4] else None
+        entries = [Entry(seq, data) for seq, data in enumerate(reply[5:], after + 1)]
+        return Page(reply[1].decode(), reply[2], reply[3], floor, entries)
+
+    async def check(self) -> str | None:
+        """For readiness: what is wrong with the server, or None. Raises Unavailable."""
+        try:
+            memory = await self._wire.execute("INFO", "memory")
+        except ResponseError:  # a stand-in that does not tell
+            return None
+        policy = memory.partition(b"maxmemory_policy:")[2].split(None, 1)[0].decode()
+        return None if policy == "noeviction" else f"maxmemory-policy is {policy}, must be noeviction"
+
+    async def aclose(self) -> None:
+        """Close the connection; whoever waits for an answer gets Unavailable."""
+        await self._wire.aclose()
+
+    async def _run(self, script: Script, conversation_id: str, *arguments: Argument) -> list[Any]:
+        candidate = secrets.token_hex(4)
+        reply: list[Any] = await self._wire.run(script, (*keys.keys(conversation_id), candidate, *self._window, *arguments))
+        if reply[0] != b"OK":
+            _refuse(reply)
+        return reply
+
+
+def check_batch(events: Sequence[AnyEvent]) -> bool:
+    """Whether the batch is a terminal event. Raises ValueError for an empty batch and for a terminal event that has company."""
+    if not events:
+        raise ValueError("a batch holds at least one event")
+    terminal = any(is_terminal(event) for event in events)
+    if terminal and len(events) > 1:
+        raise ValueError("a terminal event travels alone")
+    return terminal
+
+
+def _refuse(reply: list[Any]) -> NoReturn:
+    if reply[0] == b"CANCELLED":
+        raise CancelRequested(reply[1].decode())
+    raise _REFUSALS[reply[0]]
+
+
+def _appended(reply: list[Any]) -> Appended:
+    return Appended(reply[1].decode(), reply[2], reply[3])
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,185 @@
+-- Stands in front of every script of the log (streams/log.py joins them). It names keys and arguments that all scripts share,
+-- settles the epoch and holds the helpers that more than one script needs.
+--
+-- KEYS[1] tw:{id}:log     stream  entry `<seq>-0`: e = the stamped event, t = ms when it was appended
+-- KEYS[2] tw:{id}:state   hash    epoch, run (run_id of the server that began it), top (last seq given out),
+--                                 oldest (lowest seq held, top + 1 when none is), bytes (of all events held),
+--                                 since (ms: append time of the oldest event held);
+--                                 g:<message id>: a generation, see `generation`; a:<row id>: "rev epoch seq" of an announced row
+-- KEYS[3] tw:{id}:floors  zset    message id of each running generation -> the seq that SQL's checkpoint includes
+-- KEYS[4] tw:{id}:gone    string  tombstone of a deleted conversation
+-- Channels: tw:{id} (events as `<epoch>:<seq>:<json>`, or the word `gone`), tw:control (`cancel <message id>`)
+--
+-- ARGV[1] name of the new epoch, should one begin here
+-- ARGV[2] ms for which the keys live after the last write; also the age at which events are trimmed
+-- ARGV[3] most events held   ARGV[4] most bytes held
+--
+-- Every reply is an array that begins with a word: OK, or a refusal (GONE LOST FENCED SEALED CANCELLED BUSY), which wrote nothing.
+
+local LOG, STATE, FLOORS, GONE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local CHANNEL = string.sub(LOG, 1, -5)
+local LIFETIME, MAX_EVENTS, MAX_BYTES = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local MAX_FIELDS = 512
+local call = redis.call
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function clock()
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local now = clock()
+
+-- The identity of this server process, '' where a script may not ask for it (then only lost keys are noticed).
+local function run_id()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+end
+
+local function refresh_expiry()
+  call('PEXPIRE', LOG, LIFETIME)
+  call('PEXPIRE', STATE, LIFETIME)
+  call('PEXPIRE', FLOORS, LIFETIME)
+end
+
+-- Another server, or no log: acknowledged events may be missing, so nobody's position means anything any more.
+-- What is known of generations stays: it can only make the fence stricter.
+local function begin_epoch(run)
+  call('DEL', LOG, FLOORS)
+  call('HSET', STATE, 'epoch', ARGV[1], 'run', run, 'top', 0, 'oldest', 1, 'bytes', 0, 'since', whole(now))
+  call('PEXPIRE', STATE, LIFETIME)
+  return {epoch = ARGV[1], top = 0, oldest = 1, bytes = 0, since = now}
+end
+
+-- The state of the log, or nil when the conversation was deleted; beside it the value of one more field of the state hash.
+local function settle(field)
+  if call('EXISTS', GONE) == 1 then
+    return nil
+  end
+  local run = run_id()
+  local values = call('HMGET', STATE, 'epoch', 'run', 'top', 'oldest', 'bytes', 'since', field)
+  local state = {epoch = values[1], top = tonumber(values[3]), oldest = tonumber(values[4]),
+                 bytes = tonumber(values[5]), since = tonumber(values[6])}
+  local lost = not values[1] or values[2] ~= run
+  if not lost and state.oldest <= state.top and call('EXISTS', LOG) == 0 then
+    lost = true
+  end
+  if lost then
+    state = begin_epoch(run)
+  end
+  return state, values[7]
+end
+
+-- A generation is kept as one string: attempt, epoch of its claim (`-`: never claimed), next batch index, first and last seq of
+-- the last batch, lease (ms until), sealed (0 or 1), floor, and who asked to cancel (empty: nobody).
+local function generation(text)
+  if not text then
+    return nil
+  end
+  local attempt, epoch, index, first, last, lease, sealed, floor, by =
+    string.match(text, '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+) ([01]) (%d+) (.*)$')
+  return {attempt = tonumber(attempt), epoch = epoch, index = tonumber(index), first = tonumber(first), last = tonumber(last),
+          lease = tonumber(lease), sealed = sealed == '1', floor = tonumber(floor), by = by}
+end
+
+local function unclaimed()
+  return {attempt = 0, epoch = '-', index = 0, first = 0, last = 0, lease = 0, sealed = false, floor = 0, by = ''}
+end
+
+local function as_text(g)
+  return table.concat({whole(g.attempt), g.epoch, whole(g.index), whole(g.first), whole(g.last), whole(g.lease),
+                       g.sealed and '1' or '0', whole(g.floor), g.by}, ' ')
+end
+
+-- Whether the holder of an attempt may act: nil, or the refusal. `state` is settled, `believed` the epoch that the caller knows.
+local function fence(state, g, believed, attempt)
+  if believed ~= state.epoch or not g or g.epoch ~= state.epoch then
+    return {'LOST'}
+  end
+  if attempt < g.attempt then
+    return {'FENCED'}
+  end
+  return attempt > g.attempt and {'LOST'} or nil
+end
+
+-- Append ARGV[first .. #ARGV], events without a seq, and publish each. Gives the seq of the first.
+local function write(state, first)
+  if state.oldest > state.top then
+    state.since = now
+  end
+  for i = first, #ARGV do
+    state.top = state.top + 1
+    local seq = whole(state.top)
+    local data = '{"seq":' .. seq .. ',' .. string.sub(ARGV[i], 2)
+    call('XADD', LOG, seq .. '-0', 'e', data, 't', whole(now))
+    call('PUBLISH', CHANNEL, state.epoch .. ':' .. seq .. ':' .. data)
+    state.bytes = state.bytes + #data
+  end
+  return state.top - (#ARGV - first)
+end
+
+local function over(state, slack, since)
+  return state.top - state.oldest + 1 > MAX_EVENTS * slack or state.bytes > MAX_BYTES * slack or now - since > LIFETIME * slack
+end
+
+-- Cut the log to its window, in steps of a sixteenth, never above the lowest floor.
+local function trim(state)
+  if state.oldest > state.top or not over(state, 17 / 16, state.since) then
+    return
+  end
+  local lowest = call('ZRANGE', FLOORS, 0, 0, 'WITHSCORES')
+  local highest = lowest[2] and math.min(tonumber(lowest[2]), state.top) or state.top
+  local before, cutting = state.oldest, state.oldest <= highest
+  while cutting do
+    local page = call('XRANGE', LOG, whole(state.oldest) .. '-0', whole(highest) .. '-0', 'COUNT', 64)
+    cutting = #page == 64
+    for _, entry in ipairs(page) do
+      state.since = tonumber(entry[2][4])
+      if not over(state, 1, state.since) then
+        cutting = false
+        break
+      end
+      state.oldest = state.oldest + 1
+      state.bytes = state.bytes - #entry[2][2]
+    end
+  end
+  if state.oldest > before then
+    call('XTRIM', LOG, 'MINID', whole(state.oldest) .. '-0')
+  end
+end
+
+local function save(state, field, value)
+  call('HSET', STATE, 'top', whole(state.top), 'oldest', whole(state.oldest), 'bytes', whole(state.bytes),
+       'since', whole(state.since), field, value)
+  refresh_expiry()
+end
+
+-- Forget what long conversations no longer need: sealed generations and announced rows, the oldest half of them.
+local function forget(state)
+  if call('HLEN', STATE) <= MAX_FIELDS then
+    return
+  end
+  local all, ended = call('HGETALL', STATE), {}
+  for i = 1, #all, 2 do
+    local kind = string.sub(all[i], 1, 2)
+    local epoch, seq
+    if kind == 'a:' then
+      epoch, seq = string.match(all[i + 1], '^%d+ (%S+) (%d+)$')
+    elseif kind == 'g:' then
+      local g = generation(all[i + 1])
+      if g.sealed then
+        epoch, seq = g.epoch, g.last
+      end
+    end
+    if epoch then
+      ended[#ended + 1] = {all[i], epoch == state.epoch and tonumber(seq) or 0}
+    end
+  end
+  table.sort(ended, function(a, b) return a[2] < b[2] end)
+  for i = 1, math.floor(#ended / 2) do
+    call('HDEL', STATE, ended[i][1])
+  end
+end

@@ -1,0 +1,20 @@
+-- Prolong the lease of an attempt.
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] epoch that the caller believes in   ARGV[7] attempt   ARGV[8] lease in ms
+-- Reply: OK by (empty: nobody asked to cancel) | GONE | LOST | FENCED | SEALED
+
+local field = 'g:' .. ARGV[5]
+local state, text = settle(field)
+if not state then
+  return {'GONE'}
+end
+local g = generation(text)
+local refusal = fence(state, g, ARGV[6], tonumber(ARGV[7]))
+if refusal then
+  return refusal
+end
+if g.sealed then
+  return {'SEALED'}
+end
+g.lease = now + tonumber(ARGV[8])
+save(state, field, as_text(g))
+return {'OK', g.by}
