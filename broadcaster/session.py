@@ -1,0 +1,337 @@
+"""Pure: one subscriber as a state machine. The server moves bytes; what is sent, when, and why it ends is decided here.
+
+Rules
+1. Nothing is sent before a `subscribe` frame with a good token for this conversation; there is one such frame, within 10 s.
+2. `subscribed` comes first, then every event after the position, then `live`, once, then events as they happen.
+3. Events leave in the order of `seq`, none twice, none left out. `seq` is the last one handed to the socket: the cursor. There is
+   no queue: whoever falls behind is served from its cursor, out of the ring or the log.
+4. A viewer whose socket filled up gets merged chunks until it is at the tip again.
+5. A position that cannot be served (trimmed away, another epoch, beyond the top) ends in `resync`, before anything that does not follow.
+6. A heartbeat is sent only at the tip, when everything up to the top that was read is with the socket; it carries the cursor.
+7. The authorisation ends 30 s after the token's expiry, wherever the viewer is, unless it was refreshed.
+8. After the end nothing is sent, and nothing that arrives changes anything.
+
+    WAITING --subscribe--> OPENING --begin--> REPLAY --at the tip--> LIVE
+       any of them --end--> ENDED (`ending` says with which close code)
+
+Times are Unix seconds and passed in.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from streams import frames
+from streams.frames import CloseCode, Malformed, Refresh, ResyncReason, Subscribe
+from streams.ports import Entry, Page
+from streams.positions import Position
+from streams.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
+
+SUBSCRIBE_SECONDS = 10.0
+REFRESHES_PER_MINUTE = 20
+CONTROLS_PER_MINUTE = 120
+"""Pings and pongs: more than any client needs, few enough to be answered for nothing."""
+BATCH_BYTES = 16 * 1024
+"""Frames are written together up to about this size, so that a replay costs one system call for many events."""
+
+
+class Phase(Enum):
+    """See the picture above."""
+
+    WAITING = auto()
+    OPENING = auto()
+    REPLAY = auto()
+    LIVE = auto()
+    ENDED = auto()
+
+
+_FOLLOWING = frozenset({Phase.REPLAY, Phase.LIVE})
+_AUTHORISED = frozenset({Phase.OPENING, Phase.REPLAY, Phase.LIVE})
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a connection is closed: `last` is written before the close frame, `detail` is for the log alone."""
+
+    code: CloseCode
+    detail: str
+    last: bytes | None = None
+
+
+class Source(Protocol):
+    """What this process holds of a conversation's log (streams.hub.Tail). `since` gives None for what is not held."""
+
+    @property
+    def epoch(self) -> str: ...
+    @property
+    def top(self) -> int: ...
+    @property
+    def gone(self) -> bool: ...
+    def since(self, after: int, /) -> Sequence[Entry] | None: ...
+
+
+Write = Callable[[bytes], bool]
+"""Takes one or more whole WebSocket frames; False once the socket is full (what was given is taken all the same)."""
+
+
+def verdict(position: Position, epoch: str, oldest: int, top: int) -> ResyncReason | None:
+    """Why a log that stands like this cannot serve what follows `position`; None: it can."""
+    if position.epoch != epoch:
+        return "epoch"
+    if position.seq > top:
+        return "ahead"
+    return "trimmed" if position.seq < oldest - 1 else None
+
+
+class Session:
+    """One subscriber of `conversation_id`, connected at `now`. `key` verifies tokens; `heartbeat_seconds` is told to the client."""
+
+    __slots__ = (
+        "_after",
+        "_controls",
+        "_conversation_id",
+        "_expires_at",
+        "_goal",
+        "_heartbeat_seconds",
+        "_key",
+        "_late_at",
+        "_minute",
+        "_refreshes",
+        "behind",
+        "ending",
+        "epoch",
+        "phase",
+        "seq",
+        "slow",
+        "user_id",
+    )
+
+    def __init__(self, conversation_id: str, key: str, heartbeat_seconds: int, now: float) -> None:
+        self._conversation_id = conversation_id
+        self._key = key
+        self._heartbeat_seconds = heartbeat_seconds
+        self._late_at = now + SUBSCRIBE_SECONDS
+        self._expires_at = math.inf
+        self._minute, self._refreshes, self._controls = now, 0, 0
+        self._after: Position | None = None
+        self._goal = 0
+        self.phase = Phase.WAITING
+        self.ending: Ending | None = None
+        self.user_id: str | None = None
+        self.epoch, self.seq = "", 0
+        self.behind = True
+        """Not live at the tip: the next event cannot simply be written."""
+        self.slow = False
+        """The socket was full with more to come: chunks are merged until the tip is reached."""
+
+    # What the client says
+
+    def receive(self, frame: str | bytes, now: float) -> bytes | None:
+        """Take a client frame; gives the frame to answer with, if any. A good `subscribe` leads to OPENING: call `begin` next."""
+        if self.phase is Phase.ENDED:
+            return None
+        try:
+            parsed = frames.parse_client(frame)
+        except Malformed as error:
+            self.end(CloseCode.MALFORMED, str(error))
+            return None
+        if isinstance(parsed, Refresh):
+            return self._refresh(parsed, now)
+        self._subscribe(parsed, now)
+        return None
+
+    def control(self, now: float) -> None:
+        """Count a ping or a pong."""
+        self._turn_minute(now)
+        self._controls += 1
+        if self._controls > CONTROLS_PER_MINUTE:
+            self.end(CloseCode.TOO_MANY, "too many control frames")
+
+    def _subscribe(self, frame: Subscribe, now: float) -> None:
+        if self.phase is not Phase.WAITING:
+            self.end(CloseCode.MALFORMED, "a second subscribe frame")
+        elif grant := self._grant(frame.token, now):
+            self._expires_at, self.user_id = grant.expires_at, grant.user_id
+            self._after = frame.after
+            self.phase = Phase.OPENING
+
+    def _refresh(self, frame: Refresh, now: float) -> bytes | None:
+        self._turn_minute(now)
+        self._refreshes += 1
+        if self.phase is Phase.WAITING:
+            self.end(CloseCode.MALFORMED, "refresh before subscribe")
+        elif self._refreshes > REFRESHES_PER_MINUTE:
+            self.end(CloseCode.TOO_MANY, "too many refresh frames")
+        elif grant := self._grant(frame.token, now):
+            self._expires_at = max(self._expires_at, grant.expires_at)  # an older token takes nothing away
+            return frames.text_frame(frames.refreshed(max(0, int(self._expires_at - now))))
+        return None
+
+    def _turn_minute(self, now: float) -> None:
+        if now - self._minute >= 60:
+            self._minute, self._refreshes, self._controls = now, 0, 0
+
+    def _grant(self, token: str | None, now: float) -> Grant | None:
+        try:
+            grant = verify(self._key, token, now)
+        except BadToken as error:
+            self.end(CloseCode.UNAUTHORIZED, str(error))
+            return None
+        if grant.conversation_id != self._conversation_id:
+            self.end(CloseCode.FORBIDDEN, "token is for another conversation")
+            return None
+        return grant
+
+    # Time
+
+    @property
+    def deadline(self) -> float:
+        """When `expire` must be called; it moves when the client subscribes or refreshes."""
+        return self._late_at if self.phase is Phase.WAITING else self._expires_at + LEEWAY_SECONDS
+
+    def expire(self, now: float) -> None:
+        """End what has run out: no subscribe frame in time, or a token that was not refreshed."""
+        if now < self.deadline:
+            return
+        if self.phase is Phase.WAITING:
+            self.end(CloseCode.LATE, "no subscribe frame in time")
+        else:
+            self.end(CloseCode.UNAUTHORIZED, "expired while connected")
+
+    # What the log holds
+
+    def held_by(self, source: Source) -> bool:
+        """Whether `source` alone can tell that the position is good, so that Redis need not be asked."""
+        after = self._after
+        if after is None:
+            return True
+        return after.epoch == source.epoch and after.seq <= source.top and source.since(after.seq) is not None
+
+    def begin(self, epoch: str, oldest: int, top: int) -> bytes | None:
+        """Judge the position by a log that stands like this; gives the `subscribed` frame, or None if it ended in a resync."""
+        if self.phase is not Phase.OPENING:
+            return None
+        if self._after is not None and (reason := verdict(self._after, epoch, oldest, top)):
+            self._resync(reason)
+            return None
+        self.phase = Phase.REPLAY
+        self.epoch, self._goal = epoch, top
+        self.seq = top if self._after is None else self._after.seq
+        return frames.text_frame(frames.subscribed(epoch, top, self._heartbeat_seconds))
+
+    def takes(self, before: int) -> bool:
+        """Whether the event after `before` can be written as it comes: the fast path, followed by `sent`."""
+        return not self.behind and self.seq == before
+
+    def sent(self, seq: int) -> None:
+        """Everything up to `seq` is with the socket."""
+        self.seq = seq
+
+    def stall(self) -> None:
+        """The socket is full while there is more to send."""
+        self.behind = self.slow = True
+
+    def advance(self, source: Source, write: Write) -> bool:
+        """Write all that `source` holds and the socket takes. True: go on with a page read after `seq`, given to `fetched`."""
+        while self.phase in _FOLLOWING:
+            entries = self._next(source)
+            if entries is None:
+                self.behind = True
+                return True
+            if not entries:
+                self._arrive(write)
+                return False
+            if not self._put(entries, write):
+                return False
+        return False
+
+    def fetched(self, page: Page, write: Write) -> None:
+        """Write a page that was read after `seq`, as far as the socket takes it; `advance` goes on from there."""
+        if self.phase not in _FOLLOWING:
+            return
+        reason = verdict(Position(self.epoch, self.seq), page.epoch, page.oldest, page.top)
+        if reason is None and self.seq < page.top and not _follows(page.entries, self.seq):
+            reason = "trimmed"
+        if reason is not None:
+            self._resync(reason)
+        else:
+            self._goal = max(self._goal, page.top)
+            self._put(page.entries, write)
+
+    def heartbeat(self, epoch: str, top: int) -> bytes | None:
+        """The heartbeat frame, now that the log was seen to stand at `top`; None where the viewer is not at the tip."""
+        if self.phase not in _FOLLOWING:
+            return None
+        if epoch != self.epoch:
+            self._resync("epoch")
+            return None
+        if self.behind or self.seq < top:
+            self._goal = max(self._goal, top)
+            return None
+        return frames.text_frame(frames.heartbeat(epoch, self.seq))
+
+    def _next(self, source: Source) -> Sequence[Entry] | None:
+        # The entries to write; empty at the tip or after an end; None if they have to be read.
+        if source.gone:
+            self.end(CloseCode.DELETED, "conversation deleted")
+            return ()
+        if source.epoch != self.epoch:
+            self._resync("epoch")
+            return ()
+        if self.seq >= source.top:
+            return None if self.seq < self._goal else ()
+        entries = source.since(self.seq)
+        return entries if entries and _follows(entries, self.seq) else None
+
+    def _arrive(self, write: Write) -> None:
+        if self.phase not in _FOLLOWING:
+            return
+        self.behind = self.slow = False
+        if self.phase is Phase.REPLAY:
+            self.phase = Phase.LIVE
+            write(frames.text_frame(frames.live(self.epoch, self.seq)))
+
+    def _put(self, entries: Sequence[Entry], write: Write) -> bool:
+        for last, data in _batches(frames.merge(entries) if self.slow else entries):
+            self.seq = last
+            if not write(data):
+                self.stall()
+                return False
+        return True
+
+    # The end
+
+    def _resync(self, reason: ResyncReason) -> None:
+        self.end(CloseCode.RESYNC, reason, frames.text_frame(frames.resync(reason)))
+
+    def end(self, code: CloseCode, detail: str, last: bytes | None = None) -> None:
+        """Close with `code`; the first end counts."""
+        if self.phase is not Phase.ENDED:
+            self.phase = Phase.ENDED
+            self.behind = True
+            self.ending = Ending(code, detail, last)
+
+
+def heartbeat_delay(running: bool, running_seconds: float, idle_seconds: float) -> float:
+    """Seconds from one heartbeat to the next: short while a generation runs, because then a missed event would be seen."""
+    return min(running_seconds, idle_seconds) if running else idle_seconds
+
+
+def _follows(entries: Sequence[Entry], after: int) -> bool:
+    return bool(entries) and entries[0].seq == after + 1 and entries[-1].seq == after + len(entries)
+
+
+def _batches(entries: Iterable[Entry]) -> Iterator[tuple[int, bytes]]:
+    # (last seq, frames) of about BATCH_BYTES each.
+    batch, size, last = list[bytes](), 0, 0
+    for entry in entries:
+        batch.append(frames.text_frame(entry.data))
+        size += len(entry.data)
+        last = entry.seq
+        if size >= BATCH_BYTES:
+            yield last, b"".join(batch)
+            batch, size = [], 0
+    if batch:
+        yield last, b"".join(batch)

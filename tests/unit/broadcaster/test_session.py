@@ -1,0 +1,436 @@
+"""broadcaster/session.py, case by case: frames, deadlines, verdicts, heartbeats. Interleavings are in test_session_interleavings.py."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from broadcaster.session import CONTROLS_PER_MINUTE, REFRESHES_PER_MINUTE, Phase, Session, heartbeat_delay, verdict
+from streams.events import Chunk, encode, stamp
+from streams.frames import CloseCode
+from streams.ports import Entry, Page
+from streams.positions import Position
+from streams.tokens import mint
+
+KEY = "0123456789abcdef0123456789abcdef"
+NOW = 1_800_000_000.0
+
+
+def token(conversation: str = "c", ttl: int = 600, now: float = NOW) -> str:
+    return mint(KEY, conversation, "u", ttl, now)
+
+
+def frame(type_: str, **fields: Any) -> str:
+    return json.dumps({"type": type_, **fields})
+
+
+def event(seq: int) -> Entry:
+    return Entry(seq, stamp(seq, encode(Chunk("m", 1, seq - 1, "x"))))
+
+
+@dataclass
+class Ring:
+    """A source that holds events `oldest` .. `top`."""
+
+    top: int = 0
+    oldest: int = 1
+    epoch: str = "e"
+    gone: bool = False
+
+    def since(self, after: int) -> Sequence[Entry] | None:
+        return [event(seq) for seq in range(after + 1, self.top + 1)] if after >= self.oldest - 1 else None
+
+
+@dataclass
+class Socket:
+    """Takes `room` writes, then is full; `frames` are the JSON objects written."""
+
+    room: int = 1_000
+    frames: list[dict[str, Any]] = field(default_factory=list)
+
+    def write(self, data: bytes) -> bool:
+        self.frames += parse(data)
+        self.room -= 1
+        return self.room > 0
+
+
+def parse(data: bytes) -> list[dict[str, Any]]:
+    """The payloads of server frames laid end to end."""
+    found = []
+    while data:
+        size, start = data[1], 2
+        if size == 126:
+            size, start = int.from_bytes(data[2:4]), 4
+        elif size == 127:
+            size, start = int.from_bytes(data[2:10]), 10
+        found.append(json.loads(data[start : start + size]))
+        data = data[start + size :]
+    return found
+
+
+def opened(after: str | None = None, ttl: int = 600) -> Session:
+    session = Session("c", KEY, 30, NOW)
+    session.receive(frame("subscribe", token=token(ttl=ttl), after=after), NOW)
+    assert session.phase is Phase.OPENING
+    return session
+
+
+def following(after: str | None, ring: Ring) -> tuple[Session, Socket]:
+    session, socket = opened(after), Socket()
+    first = session.begin(ring.epoch, ring.oldest, ring.top)
+    assert first is not None
+    socket.write(first)
+    return session, socket
+
+
+def code(session: Session) -> CloseCode | None:
+    return session.ending.code if session.ending else None
+
+
+# What the client says
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (b"\x00\x01", CloseCode.MALFORMED),
+        ("hello", CloseCode.MALFORMED),
+        ("[" * 9000, CloseCode.MALFORMED),
+        (frame("subscribe", token=token(), after=57), CloseCode.MALFORMED),
+        (frame("subscribe", token=token(), after="nonsense"), CloseCode.MALFORMED),
+        (frame("refresh", token=token()), CloseCode.MALFORMED),
+        (frame("subscribe"), CloseCode.UNAUTHORIZED),
+        (frame("subscribe", token=None), CloseCode.UNAUTHORIZED),
+        (frame("subscribe", token="garbage"), CloseCode.UNAUTHORIZED),
+        (frame("subscribe", token=token(now=NOW - 631)), CloseCode.UNAUTHORIZED),
+        (frame("subscribe", token=token("other")), CloseCode.FORBIDDEN),
+    ],
+)
+def test_a_wrong_first_frame_ends_with_its_code(said: str | bytes, expected: CloseCode) -> None:
+    """Each fault of the first frame has its own close code."""
+    session = Session("c", KEY, 30, NOW)
+    assert session.receive(said, NOW) is None
+    assert code(session) is expected
+
+
+def test_there_is_one_subscribe_frame() -> None:
+    """A second one is malformed."""
+    session = opened()
+    session.receive(frame("subscribe", token=token()), NOW)
+    assert code(session) is CloseCode.MALFORMED
+
+
+@pytest.mark.parametrize(("later", "expected"), [(9.9, None), (10.0, CloseCode.LATE)])
+def test_ten_seconds_to_subscribe(later: float, expected: CloseCode | None) -> None:
+    """The first frame is due within 10 s of connecting."""
+    session = Session("c", KEY, 30, NOW)
+    assert session.deadline == NOW + 10
+    session.expire(NOW + later)
+    assert code(session) is expected
+
+
+@pytest.mark.parametrize("phase", [Phase.OPENING, Phase.REPLAY, Phase.LIVE])
+def test_authorisation_ends_wherever_the_viewer_is(phase: Phase) -> None:
+    """30 s after the token's expiry: 4401, also in mid-replay."""
+    session = opened("e:0", ttl=60)
+    if phase is not Phase.OPENING:
+        session.begin("e", 1, 9)
+    if phase is Phase.LIVE:
+        session.advance(Ring(top=9), Socket().write)
+    assert session.phase is phase
+    assert session.deadline == NOW + 90
+    session.expire(NOW + 89.9)
+    assert session.ending is None
+    session.expire(NOW + 90)
+    assert code(session) is CloseCode.UNAUTHORIZED
+
+
+def test_a_refresh_extends_the_authorisation_in_place() -> None:
+    """The answer says how long it lasts; an older token takes nothing away."""
+    session = opened(ttl=60)
+    answer = session.receive(frame("refresh", token=token(ttl=600, now=NOW + 50)), NOW + 50)
+    assert answer is not None
+    assert parse(answer) == [{"type": "refreshed", "expires_in": 600}]
+    answer = session.receive(frame("refresh", token=token(ttl=60, now=NOW + 50)), NOW + 50)
+    assert answer is not None
+    assert parse(answer) == [{"type": "refreshed", "expires_in": 600}]
+    session.expire(NOW + 679)
+    assert session.ending is None
+
+
+@pytest.mark.parametrize(("bad", "expected"), [("garbage", CloseCode.UNAUTHORIZED), (token("other"), CloseCode.FORBIDDEN)])
+def test_a_bad_refresh_ends_it(bad: str, expected: CloseCode) -> None:
+    """A refresh is judged like a subscribe."""
+    session = opened()
+    assert session.receive(frame("refresh", token=bad), NOW) is None
+    assert code(session) is expected
+
+
+def test_too_many_refreshes_a_minute() -> None:
+    """20 a minute are taken, the 21st is 4429; a new minute counts from none."""
+    session = opened()
+    for _ in range(REFRESHES_PER_MINUTE):
+        assert session.receive(frame("refresh", token=token()), NOW)
+    for _ in range(REFRESHES_PER_MINUTE):
+        assert session.receive(frame("refresh", token=token()), NOW + 60)
+    session.receive(frame("refresh", token=token()), NOW + 119)
+    assert code(session) is CloseCode.TOO_MANY
+
+
+def test_too_many_pings_a_minute() -> None:
+    """Control frames have their own, larger, allowance."""
+    session = opened()
+    for _ in range(CONTROLS_PER_MINUTE):
+        session.control(NOW)
+    assert session.ending is None
+    session.control(NOW)
+    assert code(session) is CloseCode.TOO_MANY
+
+
+# Where it begins
+
+
+@pytest.mark.parametrize(
+    ("position", "log", "expected"),
+    [
+        (Position("e", 5), ("e", 1, 9), None),
+        (Position("e", 9), ("e", 1, 9), None),
+        (Position("e", 10), ("e", 1, 9), "ahead"),
+        (Position("e", 0), ("e", 1, 9), None),
+        (Position("e", 3), ("e", 4, 9), None),
+        (Position("e", 2), ("e", 4, 9), "trimmed"),
+        (Position("e", 9), ("e", 10, 9), None),
+        (Position("e", 8), ("e", 10, 9), "trimmed"),
+        (Position("e", 0), ("e", 1, 0), None),
+        (Position("f", 5), ("e", 1, 9), "epoch"),
+        (Position("f", 99), ("e", 5, 9), "epoch"),
+    ],
+)
+def test_which_positions_can_be_served(position: Position, log: tuple[str, int, int], expected: str | None) -> None:
+    """`verdict` over (epoch, oldest, top)."""
+    assert verdict(position, *log) == expected
+
+
+@pytest.mark.parametrize(("after", "reason"), [("f:5", "epoch"), ("e:10", "ahead"), ("e:2", "trimmed")])
+def test_resync_is_all_that_a_viewer_gets_whose_position_is_lost(after: str, reason: str) -> None:
+    """No `subscribed`, no event: the resync frame, then 4410."""
+    session = opened(after)
+    assert session.begin("e", 4, 9) is None
+    assert session.ending is not None
+    assert (session.ending.code, session.ending.detail) == (CloseCode.RESYNC, reason)
+    assert parse(session.ending.last or b"") == [{"type": "resync", "reason": reason}]
+
+
+def test_from_a_position() -> None:
+    """subscribed (the top now), the events after the position, live (the last one replayed)."""
+    ring = Ring(top=3)
+    session, socket = following("e:1", ring)
+    assert not session.advance(ring, socket.write)
+    assert [(f["type"], f["seq"]) for f in socket.frames] == [("subscribed", 3), ("chunk", 2), ("chunk", 3), ("live", 3)]
+    assert socket.frames[0] == {"type": "subscribed", "epoch": "e", "seq": 3, "heartbeat_seconds": 30, "version": 1}
+    assert session.phase is Phase.LIVE
+
+
+def test_from_now_on() -> None:
+    """Without a position nothing is replayed."""
+    ring = Ring(top=3)
+    session, socket = following(None, ring)
+    session.advance(ring, socket.write)
+    assert [(f["type"], f["seq"]) for f in socket.frames] == [("subscribed", 3), ("live", 3)]
+
+
+@pytest.mark.parametrize(
+    ("after", "ring", "held"),
+    [
+        (None, Ring(top=9), True),
+        ("e:5", Ring(top=9), True),
+        ("e:9", Ring(top=9), True),
+        ("e:10", Ring(top=9), False),
+        ("f:5", Ring(top=9), False),
+        ("e:2", Ring(top=9, oldest=6), False),
+    ],
+)
+def test_when_redis_need_not_be_asked(after: str | None, ring: Ring, held: bool) -> None:
+    """Only a position that the ring reaches is good without asking: what looks ahead or foreign may be news to this process."""
+    assert opened(after).held_by(ring) is held
+
+
+# What follows
+
+
+def test_what_the_ring_does_not_hold_is_read() -> None:
+    """Older events come from the log, then the ring takes over, and `live` waits for all of it."""
+    ring = Ring(top=9, oldest=6)
+    session, socket = following("e:1", Ring(top=9))
+    assert session.advance(ring, socket.write)
+    session.fetched(Page("e", 1, 9, None, [event(seq) for seq in range(2, 8)]), socket.write)
+    assert session.phase is Phase.REPLAY
+    assert not session.advance(ring, socket.write)
+    assert [f["seq"] for f in socket.frames] == [9, 2, 3, 4, 5, 6, 7, 8, 9, 9]
+
+
+def test_live_waits_for_what_redis_has_and_this_process_has_not_heard() -> None:
+    """The log stood at 5 when the position was judged: a tail that stands at 3 is not the tip."""
+    ring = Ring(top=3)
+    session, socket = following("e:1", Ring(top=5))
+    assert session.advance(ring, socket.write)
+    session.fetched(Page("e", 1, 5, None, [event(4), event(5)]), socket.write)
+    assert not session.advance(ring, socket.write)
+    assert [(f["type"], f["seq"]) for f in socket.frames[1:]] == [("chunk", 2), ("chunk", 3), ("chunk", 4), ("chunk", 5), ("live", 5)]
+    ring.top = 6
+    session.advance(ring, socket.write)
+    assert socket.frames[-1]["seq"] == 6
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        (Page("f", 1, 9, None), "epoch"),
+        (Page("e", 5, 9, None), "trimmed"),
+        (Page("e", 1, 9, None, [event(4)]), "trimmed"),
+        (Page("e", 1, 9, None, []), "trimmed"),
+    ],
+)
+def test_a_page_that_does_not_follow_is_a_resync(page: Page, reason: str) -> None:
+    """A part is never taken for the whole."""
+    ring = Ring(top=9, oldest=8)
+    session, socket = following("e:1", Ring(top=9))
+    assert session.advance(ring, socket.write)
+    session.fetched(page, socket.write)
+    assert code(session) is CloseCode.RESYNC
+    assert session.ending is not None
+    assert session.ending.detail == reason
+    assert len(socket.frames) == 1
+
+
+@pytest.mark.parametrize(("change", "expected"), [({"epoch": "f"}, CloseCode.RESYNC), ({"gone": True}, CloseCode.DELETED)])
+def test_a_new_epoch_and_a_deletion_end_a_live_viewer(change: dict[str, Any], expected: CloseCode) -> None:
+    """Nothing of what follows is sent."""
+    ring = Ring(top=3)
+    session, socket = following(None, ring)
+    session.advance(ring, socket.write)
+    sent = len(socket.frames)
+    ring.top = 4
+    for name, value in change.items():
+        setattr(ring, name, value)
+    assert not session.advance(ring, socket.write)
+    assert code(session) is expected
+    assert len(socket.frames) == sent
+
+
+def test_the_fast_path_is_for_viewers_at_the_tip() -> None:
+    """`takes` says no in replay, to a viewer elsewhere, to one that stalled, and after the end."""
+    ring = Ring(top=3)
+    session, socket = following("e:1", ring)
+    assert not session.takes(1)
+    session.advance(ring, socket.write)
+    assert session.takes(3)
+    assert not session.takes(2)
+    session.sent(4)
+    assert session.takes(4)
+    session.stall()
+    assert not session.takes(4)
+    ring.top = 4
+    session.advance(ring, socket.write)
+    assert session.takes(4)
+    session.end(CloseCode.RESTART, "shutdown")
+    assert not session.takes(4)
+
+
+def test_a_slow_viewer_gets_merged_chunks_until_it_is_at_the_tip() -> None:
+    """After a full socket neighbouring chunks are one event; once at the tip events are single again."""
+    ring = Ring(top=0)
+    session, socket = following(None, ring)
+    session.advance(ring, socket.write)
+    session.stall()
+    ring.top = 50
+    session.advance(ring, socket.write)
+    assert [(f["seq"], f.get("from_seq")) for f in socket.frames[2:]] == [(50, 1)]
+    ring.top = 52
+    session.advance(ring, socket.write)
+    assert [(f["seq"], f.get("from_seq")) for f in socket.frames[3:]] == [(51, None), (52, None)]
+
+
+def test_a_full_socket_stops_the_replay_at_the_cursor() -> None:
+    """What was written counts, the rest waits."""
+    ring = Ring(top=1000)
+    session, _ = following("e:0", ring)
+    socket = Socket(room=1)
+    assert not session.advance(ring, socket.write)
+    assert session.seq == len(socket.frames) < 1000
+    assert session.slow
+    assert session.phase is Phase.REPLAY
+
+
+# Heartbeats
+
+
+def test_a_heartbeat_carries_the_cursor() -> None:
+    """Events that came after the top was read are with the socket too: the client holds them."""
+    ring = Ring(top=3)
+    session, socket = following(None, ring)
+    session.advance(ring, socket.write)
+    for top in (3, 2):
+        beat = session.heartbeat("e", top)
+        assert beat is not None
+        assert parse(beat) == [{"type": "heartbeat", "epoch": "e", "seq": 3}]
+
+
+def stalled(session: Session) -> None:
+    session.stall()
+
+
+@pytest.mark.parametrize(("prepare", "top"), [(stalled, 3), (lambda _: None, 4)], ids=["stalled", "behind the log"])
+def test_no_heartbeat_before_everything_was_written(prepare: Callable[[Session], None], top: int) -> None:
+    """Neither to a viewer that lags nor for a top that was not delivered here; what is missing is then read."""
+    ring = Ring(top=3)
+    session, socket = following(None, ring)
+    session.advance(ring, socket.write)
+    prepare(session)
+    assert session.heartbeat("e", top) is None
+    assert session.ending is None
+    assert session.advance(ring, socket.write) is (top > ring.top)
+
+
+def test_no_heartbeat_in_replay() -> None:
+    """A heartbeat comes after `live`."""
+    session, _ = following("e:1", Ring(top=3))
+    assert session.heartbeat("e", 3) is None
+
+
+def test_a_heartbeat_that_finds_another_epoch_is_a_resync() -> None:
+    """Redis was lost: the position means nothing any more."""
+    ring = Ring(top=3)
+    session, socket = following(None, ring)
+    session.advance(ring, socket.write)
+    assert session.heartbeat("f", 3) is None
+    assert code(session) is CloseCode.RESYNC
+
+
+@pytest.mark.parametrize(("running", "idle", "expected"), [(5.0, 25.0, 5.0), (5.0, 2.0, 2.0)])
+def test_heartbeats_are_closer_while_a_generation_runs(running: float, idle: float, expected: float) -> None:
+    """Never further apart than when idle."""
+    assert heartbeat_delay(True, running, idle) == expected
+    assert heartbeat_delay(False, running, idle) == idle
+
+
+# The end
+
+
+def test_after_the_end_nothing_changes() -> None:
+    """The first end counts, and every input is without effect."""
+    ring = Ring(top=3)
+    session, socket = following("e:1", ring)
+    session.end(CloseCode.RESTART, "shutdown")
+    ending, sent = session.ending, len(socket.frames)
+    assert session.receive("garbage", NOW) is None
+    session.expire(NOW + 9999)
+    session.end(CloseCode.DELETED, "later")
+    assert not session.advance(ring, socket.write)
+    session.fetched(Page("f", 1, 9, None), socket.write)
+    assert session.heartbeat("e", 3) is None
+    assert session.begin("e", 1, 3) is None
+    assert session.ending is ending
+    assert len(socket.frames) == sent

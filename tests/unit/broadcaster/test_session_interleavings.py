@@ -1,0 +1,283 @@
+"""broadcaster/session.py under every interleaving that hypothesis can think of.
+
+A log that grows, is trimmed and starts new epochs; a tail that hears of it late, with a ring that forgets; a socket that fills up; page
+reads whose answer arrives when other things have happened; a client, written from PROTOCOL.md alone, that loses its connection at any
+byte of the way and comes back by position. Its claims: each event once and in order, or a resync; no `live` before everything
+before it; a heartbeat only for what it holds; and in the end it holds what the log holds.
+"""
+
+import json
+from collections.abc import Sequence
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from broadcaster.session import Phase, Session
+from streams.events import Chunk, Start, encode, stamp
+from streams.frames import CloseCode
+from streams.ports import Entry, Page
+from streams.tokens import mint
+from tests.unit.broadcaster.test_session import KEY, NOW, parse
+
+PAGE = 3
+ROOM = 4
+TOKEN = mint(KEY, "c", "u", 600, NOW)
+
+
+class Log:
+    """The truth: what Redis holds."""
+
+    def __init__(self) -> None:
+        self.life = 0
+        self.entries: list[Entry] = []
+        self.oldest = 1
+
+    @property
+    def epoch(self) -> str:
+        return f"e{self.life}"
+
+    @property
+    def top(self) -> int:
+        return len(self.entries)
+
+    def append(self, chunk: bool) -> None:
+        seq = self.top + 1
+        event = Chunk("m", 1, seq * 2, "ab") if chunk else Start("m", 1, "model")
+        self.entries.append(Entry(seq, stamp(seq, encode(event))))
+
+    def read(self, epoch: str, after: int, limit: int) -> Page:
+        served = epoch == self.epoch and self.oldest - 1 <= after <= self.top
+        return Page(self.epoch, self.oldest, self.top, None, self.entries[after : after + limit] if served else [])
+
+
+class Tail:
+    """What this process has heard of the log: contiguous, late, and forgetful."""
+
+    gone = False
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.epoch, self.top, self.ring = log.epoch, log.top, log.top
+
+    def hear(self, count: int) -> None:
+        """Up to `count` more events, or the news of another epoch."""
+        if self.epoch != self.log.epoch:
+            self.epoch, self.top, self.ring = self.log.epoch, 0, 0
+        else:
+            self.top = min(self.top + count, self.log.top)
+
+    def since(self, after: int) -> Sequence[Entry] | None:
+        return self.log.entries[after : self.top] if after >= self.ring else None
+
+
+class Client:
+    """Follows PROTOCOL.md, section 4. `held` is the seq up to which it has everything (by events or by a snapshot)."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.snapshot()
+        self.live = self.subscribed = False
+
+    def snapshot(self) -> None:
+        self.epoch, self.held = self.log.epoch, self.log.top
+
+    def connect(self) -> str:
+        self.live = self.subscribed = False
+        return f"{self.epoch}:{self.held}"
+
+    def take(self, frame: dict[str, object]) -> None:
+        kind, seq = frame["type"], frame.get("seq")
+        if kind in {"subscribed", "live", "heartbeat"}:
+            assert frame["epoch"] == self.epoch
+        if kind == "subscribed":
+            assert not self.subscribed
+            self.subscribed, self.promised = True, seq
+        elif kind == "live":
+            assert self.subscribed
+            assert not self.live
+            assert seq == self.held
+            assert isinstance(self.promised, int)
+            assert self.held >= self.promised
+            self.live = True
+        elif kind == "heartbeat":
+            assert self.live
+            assert seq == self.held
+        elif kind == "resync":
+            self.snapshot()
+        else:
+            self.event(frame)
+
+    def event(self, frame: dict[str, object]) -> None:
+        assert self.subscribed
+        seq = frame["seq"]
+        assert isinstance(seq, int)
+        first = frame.get("from_seq", seq)
+        assert first == self.held + 1
+        if self.epoch == self.log.epoch:
+            truth = [json.loads(entry.data) for entry in self.log.entries[self.held : seq]]
+            assert all(event["type"] == frame["type"] for event in truth)
+            assert "".join(event.get("content", "") for event in truth) == frame.get("content", "")
+            assert truth[0].get("offset") == frame.get("offset")
+        self.held = seq
+
+
+class Interleavings(RuleBasedStateMachine):
+    """The server's loop is reduced to what it decides nothing about: when something happens."""
+
+    @initialize(events=st.integers(0, 8))
+    def begin(self, events: int) -> None:
+        self.log = Log()
+        for _ in range(events):
+            self.log.append(True)
+        self.tail = Tail(self.log)
+        self.client = Client(self.log)
+        self.connect()
+
+    def connect(self) -> None:
+        self.wire: list[dict[str, object]] = []
+        self.asked = False
+        self.page: Page | None = None
+        self.session = Session("c", KEY, 30, NOW)
+        self.session.receive(json.dumps({"type": "subscribe", "token": TOKEN, "after": self.client.connect()}), NOW)
+
+    def write(self, data: bytes) -> bool:
+        self.wire += parse(data)
+        return len(self.wire) < ROOM
+
+    def stir(self) -> None:
+        if self.asked or self.session.phase not in {Phase.REPLAY, Phase.LIVE}:
+            return
+        if len(self.wire) >= ROOM:
+            self.session.stall()
+        else:
+            self.asked = self.session.advance(self.tail, self.write)
+
+    # The world
+
+    @rule(chunks=st.lists(st.sampled_from([True, True, True, False]), min_size=1, max_size=12))
+    def append(self, chunks: list[bool]) -> None:
+        for chunk in chunks:
+            self.log.append(chunk)
+
+    @rule(keep=st.integers(0, 5))
+    def trim(self, keep: int) -> None:
+        self.log.oldest = max(self.log.oldest, self.log.top - keep + 1)
+
+    @rule(events=st.integers(0, 5))
+    def redis_is_lost(self, events: int) -> None:
+        self.log.life += 1
+        self.log.entries, self.log.oldest = [], 1
+        for _ in range(events):
+            self.log.append(True)
+
+    # This process
+
+    @rule(count=st.integers(1, 12))
+    def hear(self, count: int) -> None:
+        before, epoch = self.tail.top, self.tail.epoch
+        self.tail.hear(count)
+        entries = self.tail.since(before) if epoch == self.tail.epoch else None
+        if entries and self.session.takes(before) and len(self.wire) < ROOM:
+            for entry in entries:  # the fast path of the server
+                self.wire.append(json.loads(entry.data))
+            self.session.sent(self.tail.top)
+        else:
+            self.stir()
+
+    @rule()
+    def ring_forgets(self) -> None:
+        self.tail.ring = self.tail.top
+
+    @precondition(lambda self: self.session.phase is Phase.OPENING)
+    @rule()
+    def open(self) -> None:
+        if not self.session.held_by(self.tail):
+            self.tail.hear(0)
+            self.tail.hear(1_000)  # refresh: Redis is asked, and what it knows is heard
+        frame = self.session.begin(self.tail.epoch, self.log.oldest if self.tail.epoch == self.log.epoch else 1, self.tail.top)
+        if frame:
+            self.write(frame)
+        self.stir()
+
+    @precondition(lambda self: self.asked and self.page is None)
+    @rule()
+    def redis_answers(self) -> None:
+        self.page = self.log.read(self.session.epoch, self.session.seq, PAGE)
+
+    @precondition(lambda self: self.page is not None)
+    @rule()
+    def page_arrives(self) -> None:
+        assert self.page is not None
+        page, self.page, self.asked = self.page, None, False
+        self.session.fetched(page, self.write)
+        self.stir()
+
+    @precondition(lambda self: self.session.phase in {Phase.REPLAY, Phase.LIVE})
+    @rule()
+    def beat(self) -> None:
+        self.tail.hear(0)
+        self.hear(1_000)
+        frame = self.session.heartbeat(self.log.epoch, self.log.top) if len(self.wire) < ROOM else None
+        if frame:
+            self.write(frame)
+        else:
+            self.stir()
+
+    # The client
+
+    @rule(count=st.integers(1, 6))
+    def read(self, count: int) -> None:
+        for frame in self.wire[:count]:
+            self.client.take(frame)
+        del self.wire[:count]
+        self.stir()
+
+    @rule()
+    def drop_and_reconnect(self) -> None:
+        self.connect()
+
+    @precondition(lambda self: self.session.ending is not None)
+    @rule()
+    def closed(self) -> None:
+        ending = self.session.ending
+        assert ending is not None
+        assert ending.code is CloseCode.RESYNC
+        for frame in self.wire + parse(ending.last or b""):
+            self.client.take(frame)
+        self.connect()
+
+    @invariant()
+    def at_the_tip_means_written(self) -> None:
+        """What the session calls live and not behind has everything that was heard."""
+        if (
+            hasattr(self, "session")
+            and self.session.phase is Phase.LIVE
+            and not self.session.behind
+            and self.tail.epoch == self.session.epoch
+        ):
+            assert self.session.seq >= self.tail.top
+
+    def teardown(self) -> None:
+        """When the world stands still the client ends up live, holding all there is."""
+        if not hasattr(self, "log"):
+            return
+        for _ in range(500):
+            if self.session.phase is Phase.OPENING:
+                self.open()
+            if self.asked and self.page is None:
+                self.redis_answers()
+            if self.page is not None:
+                self.page_arrives()
+            self.hear(5)
+            self.read(5)
+            if self.session.ending:
+                self.closed()
+            if self.session.phase is Phase.LIVE and not self.session.behind and not self.wire and self.client.held == self.log.top:
+                break
+        assert self.client.live
+        assert (self.client.epoch, self.client.held) == (self.log.epoch, self.log.top)
+
+
+TestInterleavings = Interleavings.TestCase
+TestInterleavings.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
