@@ -6,6 +6,7 @@ StoreError
   Conflict             the database refused a row that contradicts another
     GenerationRunning  a post was refused because an answer is still being written (policy `reject`)
     KeyReused          an Idempotency-Key came back with another body
+  MigrationRefused     the database is at a revision that this version does not know
   BadCursor            a page cursor that no page has given out
 """
 
@@ -32,6 +33,10 @@ class GenerationRunning(Conflict):
 
 class KeyReused(Conflict):
     """The Idempotency-Key belongs to another body."""
+
+
+class MigrationRefused(StoreError):
+    """The database belongs to another version of the program."""
 
 
 class BadCursor(StoreError):

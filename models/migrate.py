@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, create_engine, exc, inspect, text
 
 from models.database import driver_url, tune_sqlite
+from models.errors import MigrationRefused
 from models.migrations import HEAD
 
 _LOCK = 0x746F6B656E776972
@@ -18,7 +19,7 @@ _LOCK = 0x746F6B656E776972
 def migrate(database_url: str) -> bool:
     """Upgrade; True if there was something to do. Creates the folder of a SQLite file.
 
-    Raises ValueError for an unusable address, sqlalchemy.exc.SQLAlchemyError and alembic.util.CommandError as they come.
+    Raises ValueError for an unusable address, MigrationRefused, and sqlalchemy.exc.SQLAlchemyError as it comes.
     """
     engine = _open(database_url)
     try:
@@ -37,15 +38,19 @@ def migrate(database_url: str) -> bool:
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the revisions that are missing, in the transaction of this connection."""
+    """Run the revisions that are missing, in the transaction of this connection. Raises MigrationRefused."""
     # Loaded here: a start that has nothing to do need not wait for it.
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise MigrationRefused(str(error)) from error
 
 
 def _open(database_url: str) -> Engine:
@@ -75,7 +80,7 @@ def main() -> int:
     except ValueError as error:
         sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
         return 78
-    except exc.SQLAlchemyError as error:
+    except (MigrationRefused, exc.SQLAlchemyError) as error:
         sys.stderr.write(f"tokenwire: the database cannot be migrated: {getattr(error, 'orig', None) or error}\n")
         return 1
     sys.stdout.write(f"database {'migrated to' if done else 'is at'} revision {HEAD}\n")

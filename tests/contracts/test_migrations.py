@@ -1,0 +1,63 @@
+"""The migrations make exactly the tables that the code declares, on SQLite and on a real PostgreSQL."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, inspect
+from sqlmodel import SQLModel
+
+import models.migrations
+import models.tables
+from models.database import driver_url
+from models.migrate import migrate
+
+
+def engine_of(database_url: str) -> Engine:
+    return create_engine(driver_url(database_url, asynchronous=False))
+
+
+def test_metadata_and_migrations_agree(database_url: str) -> None:
+    """Nothing is left for a further migration to do: tables, columns, types, indexes, keys."""
+    assert migrate(database_url)
+    engine = engine_of(database_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, SQLModel.metadata) == []
+    engine.dispose()
+
+
+def test_deletion_cascades_as_declared(database_url: str) -> None:
+    """What alembic's comparison leaves out: the foreign keys' ON DELETE, and the partial index."""
+    migrate(database_url)
+    engine = engine_of(database_url)
+    found = inspect(engine)
+    for table in ("messages", "participants"):
+        assert [key["options"].get("ondelete") for key in found.get_foreign_keys(table)] == ["CASCADE"]
+    partial = next(index for index in found.get_indexes("messages") if index["name"] == "ix_messages_unfinished")
+    options = {name.partition("_")[2]: str(value) for name, value in partial["dialect_options"].items()}
+    assert "waiting" in options["where"]
+    engine.dispose()
+
+
+def test_a_second_migration_has_nothing_to_do(database_url: str) -> None:
+    """It says so, and changes nothing."""
+    assert migrate(database_url)
+    assert not migrate(database_url)
+
+
+def test_starts_at_once_do_not_race(database_url: str) -> None:
+    """Of several migrations at the same time one does the work and all succeed."""
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(migrate, [database_url] * 4))
+    assert sorted(done) == [False, False, False, True]
+
+
+def test_head_is_the_newest_script() -> None:
+    """The constant that processes compare with is the end of the one line of revisions."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(models.migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_heads() == [models.migrations.HEAD]

@@ -1,0 +1,451 @@
+"""The store keeps its promises on SQLite and on a real PostgreSQL alike."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from models.conversations import Idempotency, Policy, Post, Posted
+from models.errors import BadCursor, GenerationRunning, KeyReused, NotFound, StoreUnavailable
+from models.generations import Checkpoint, Ending
+from models.migrate import migrate
+from models.migrations import HEAD
+from models.store import Store
+from models.tables import Conversation
+
+ME, YOU = "me", "you"
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """A store over a migrated database."""
+    migrate(database_url)
+    opened = Store.open(database_url)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def conversation(store: Store) -> Conversation:
+    return await store.create_conversation(ME)
+
+
+def post_to(conversation: Conversation, content: str = "hi", policy: Policy = "queue", key: Idempotency | None = None) -> Post:
+    return Post(conversation.id, ME, content, "demo", policy, key)
+
+
+def key(body: str = "a", route: str = "POST /x") -> Idempotency:
+    return Idempotency("key-1", route, body)
+
+
+def checkpoint(message_id: str, attempt: int, content: str, seq: int = 5) -> Checkpoint:
+    return Checkpoint(message_id, attempt, content, "because", [{"id": "call_1"}], "e1", seq)
+
+
+def ending(message_id: str, attempt: int, content: str = "done") -> Ending:
+    return Ending(message_id, attempt, "complete", content, "", None, "e1", 9, "stop", usage={"input_tokens": 1}, seams=[3])
+
+
+async def started(store: Store, posted: Posted, attempt: int = 1) -> str:
+    """The id of the answer, taken by that attempt."""
+    assert await store.begin_attempt(posted.assistant_message.id, attempt, "demo") is not None
+    return posted.assistant_message.id
+
+
+# --- conversations ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_conversation_is_found_by_its_owner_alone(store: Store) -> None:
+    """To anybody else it does not exist."""
+    made = await store.create_conversation(ME, title="T", model="demo", instructions="Be brief")
+    found = await store.conversation(made.id, ME)
+    assert (found.title, found.model, found.instructions, found.user_id) == ("T", "demo", "Be brief", ME)
+    assert await store.participants(made.id) == [ME]
+    with pytest.raises(NotFound):
+        await store.conversation(made.id, YOU)
+    with pytest.raises(NotFound):
+        await store.snapshot(made.id, YOU, 10)
+    with pytest.raises(NotFound):
+        await store.change_conversation(made.id, YOU, {"title": "mine"})
+
+
+async def test_pages_of_conversations_cover_all_of_them_once_newest_first(store: Store) -> None:
+    """Following `next` visits every conversation of the user exactly once, and nobody else's."""
+    made = [await store.create_conversation(ME) for _ in range(7)]
+    await store.create_conversation(YOU)
+    seen: list[Conversation] = []
+    cursor: str | None = None
+    for _ in range(3):
+        page, cursor = await store.conversations(ME, 3, cursor)
+        seen += page
+    assert cursor is None
+    assert {row.id for row in seen} == {row.id for row in made}
+    order = [(row.updated_at, row.id) for row in seen]
+    assert order == sorted(order, reverse=True)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "1", "1.", ".a", "1.a;drop", "99999999999999999.a", "-1.a", "1.\x00"])
+async def test_a_cursor_that_no_page_gave_out_is_refused(store: Store, cursor: str) -> None:
+    """It neither reaches SQL nor gives an empty page."""
+    with pytest.raises(BadCursor):
+        await store.conversations(ME, 3, cursor)
+
+
+async def test_a_changed_title_raises_rev_and_other_changes_do_not(store: Store, conversation: Conversation) -> None:
+    """`rev` counts what is announced: the title."""
+    renamed = await store.change_conversation(conversation.id, ME, {"title": "New", "instructions": None})
+    assert (renamed.title, renamed.rev, renamed.announced_rev) == ("New", 2, 1)
+    changed = await store.change_conversation(conversation.id, ME, {"model": "demo"})
+    assert (changed.title, changed.model, changed.rev) == ("New", "demo", 2)
+    await store.mark_title_announced(conversation.id, 2)
+    await store.mark_title_announced(conversation.id, 1)
+    assert (await store.conversation(conversation.id, ME)).announced_rev == 2
+
+
+async def test_an_automatic_title_never_replaces_one_that_a_person_gave(store: Store, conversation: Conversation) -> None:
+    """`name_conversation` acts once, and only on an untitled conversation."""
+    named = await store.name_conversation(conversation.id, "Automatic")
+    assert named is not None
+    assert (named.title, named.rev) == ("Automatic", 2)
+    assert await store.name_conversation(conversation.id, "Again") is None
+
+
+async def test_a_deleted_conversation_takes_its_rows_along(store: Store, conversation: Conversation) -> None:
+    """Messages and participants go with it; deleting twice says so."""
+    posted = await store.post(post_to(conversation))
+    assert await store.delete_conversation(conversation.id)
+    assert not await store.delete_conversation(conversation.id)
+    assert await store.message(posted.user_message.id) is None
+    assert await store.participants(conversation.id) == []
+    with pytest.raises(NotFound):
+        await store.post(post_to(conversation))
+    with pytest.raises(NotFound):
+        await store.add_participant(conversation.id, YOU)
+
+
+async def test_a_participant_sees_what_the_owner_sees(store: Store, conversation: Conversation) -> None:
+    """Adding is idempotent; the conversation shows up in the other's list, and its messages are theirs to read."""
+    posted = await store.post(post_to(conversation))
+    with pytest.raises(NotFound):
+        await store.visible_message(posted.user_message.id, YOU)
+    await store.add_participant(conversation.id, YOU)
+    await store.add_participant(conversation.id, YOU)
+    assert await store.participants(conversation.id) == [ME, YOU]
+    assert [row.id for row in (await store.conversations(YOU, 10))[0]] == [conversation.id]
+    assert (await store.visible_message(posted.user_message.id, YOU)).content == "hi"
+
+
+# --- posts -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_post_writes_both_rows(store: Store, conversation: Conversation) -> None:
+    """The user's row is final, the placeholder is queued, neither is announced or enqueued yet."""
+    first, second = await store.post(post_to(conversation, "one")), await store.post(post_to(conversation, "two"))
+    rows = (await store.snapshot(conversation.id, ME, 10)).messages
+    assert [(row.ordinal, row.role, row.content, row.status) for row in rows] == [
+        (1, "user", "one", "complete"),
+        (2, "assistant", "", "queued"),
+        (3, "user", "two", "complete"),
+        (4, "assistant", "", "queued"),
+    ]
+    assert [row.parent_id for row in rows] == [None, first.user_message.id, first.assistant_message.id, second.user_message.id]
+    assert {(row.announced_rev, row.enqueued_at, row.rev) for row in rows} == {(0, None, 1)}
+    assert first.assistant_message.model == "demo"
+
+
+async def test_posts_at_once_get_different_ordinals(store: Store, conversation: Conversation) -> None:
+    """Twenty concurrent posts take forty consecutive ordinals, each pair together."""
+    posted = await asyncio.gather(*(store.post(post_to(conversation, str(n))) for n in range(20)))
+    rows = (await store.snapshot(conversation.id, ME, 200)).messages
+    assert [row.ordinal for row in rows] == list(range(1, 41))
+    assert all(pair.assistant_message.ordinal == pair.user_message.ordinal + 1 for pair in posted)
+
+
+async def test_a_repeated_key_gives_the_same_rows(store: Store, conversation: Conversation) -> None:
+    """Also when both requests are under way at once; the second writes nothing."""
+    posts = await asyncio.gather(*(store.post(post_to(conversation, key=key())) for _ in range(5)))
+    assert len({pair.assistant_message.id for pair in posts}) == 1
+    assert len((await store.snapshot(conversation.id, ME, 10)).messages) == 2
+
+
+async def test_a_key_with_another_body_is_refused_and_other_routes_are_free(store: Store, conversation: Conversation) -> None:
+    """A key belongs to one user and route."""
+    await store.post(post_to(conversation, key=key()))
+    with pytest.raises(KeyReused):
+        await store.post(post_to(conversation, key=key("b")))
+    await store.post(post_to(conversation, key=key("b", "POST /y")))
+    assert len((await store.snapshot(conversation.id, ME, 10)).messages) == 4
+
+
+async def test_a_post_that_fails_leaves_its_key_unused(store: Store, conversation: Conversation) -> None:
+    """The key is part of the transaction."""
+    with pytest.raises(NotFound):
+        await store.post(Post(conversation.id, YOU, "hi", "demo", idempotency=key()))
+    await store.add_participant(conversation.id, YOU)
+    assert (await store.post(Post(conversation.id, YOU, "hi", "demo", idempotency=key("b")))).user_message.user_id == YOU
+
+
+async def test_a_repeated_key_makes_one_conversation(store: Store) -> None:
+    """Creation knows idempotency too."""
+    made = await asyncio.gather(*(store.create_conversation(ME, idempotency=key()) for _ in range(4)))
+    assert len({row.id for row in made}) == 1
+    with pytest.raises(KeyReused):
+        await store.create_conversation(ME, idempotency=key("b"))
+
+
+async def test_fresh_keys_are_kept_when_expired_ones_are_forgotten(store: Store) -> None:
+    """Housekeeping does not shorten a key's 24 hours."""
+    first = await store.create_conversation(ME, idempotency=key())
+    await store.forget_keys()
+    assert (await store.create_conversation(ME, idempotency=key())).id == first.id
+
+
+async def test_reject_refuses_while_an_answer_is_unfinished(store: Store, conversation: Conversation) -> None:
+    """And accepts again once it has ended; of two posts at once one is refused."""
+    outcomes = await asyncio.gather(*(store.post(post_to(conversation, policy="reject")) for _ in range(2)), return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, GenerationRunning)]
+    accepted = [outcome for outcome in outcomes if isinstance(outcome, Posted)]
+    assert (len(refused), len(accepted)) == (1, 1)
+    message_id = await started(store, accepted[0])
+    assert await store.finish(ending(message_id, 1))
+    await store.post(post_to(conversation, policy="reject"))
+
+
+async def test_cancel_previous_flags_every_unfinished_answer(store: Store, conversation: Conversation) -> None:
+    """They are named in the result, and carry who wants them stopped; the new one does not."""
+    first, second = await store.post(post_to(conversation)), await store.post(post_to(conversation))
+    third = await store.post(post_to(conversation, policy="cancel_previous"))
+    assert third.superseded == [first.assistant_message.id, second.assistant_message.id]
+    rows = {row.id: row for row in (await store.snapshot(conversation.id, ME, 10)).messages}
+    assert [rows[message_id].cancel_by for message_id in third.superseded] == ["superseded", "superseded"]
+    assert rows[third.assistant_message.id].cancel_by is None
+
+
+async def test_what_follows_a_post_is_noted_at_once(store: Store, conversation: Conversation) -> None:
+    """`mark_posted` notes the announcement of both rows, and the job where there is one."""
+    posted = await store.post(post_to(conversation))
+    user, assistant = posted.user_message.id, posted.assistant_message.id
+    await store.mark_posted(user, assistant, 1, enqueued=False)
+    rows = (await store.snapshot(conversation.id, ME, 10)).messages
+    assert [(row.announced_rev, row.enqueued_at) for row in rows] == [(1, None), (1, None)]
+    await store.mark_posted(user, assistant, 1, enqueued=True)
+    rows = (await store.snapshot(conversation.id, ME, 10)).messages
+    assert rows[0].enqueued_at is None
+    assert rows[1].enqueued_at is not None
+
+
+async def test_pages_of_messages_reach_the_beginning(store: Store, conversation: Conversation) -> None:
+    """The newest come first, each page in order; `next` is null at the beginning."""
+    for n in range(5):
+        await store.post(post_to(conversation, str(n)))
+    newest = await store.snapshot(conversation.id, ME, 4)
+    assert ([row.ordinal for row in newest.messages], newest.next) == ([7, 8, 9, 10], 7)
+    middle = await store.snapshot(conversation.id, ME, 4, newest.next)
+    assert ([row.ordinal for row in middle.messages], middle.next) == ([3, 4, 5, 6], 3)
+    oldest = await store.snapshot(conversation.id, ME, 4, middle.next)
+    assert ([row.ordinal for row in oldest.messages], oldest.next) == ([1, 2], None)
+
+
+async def test_any_unicode_text_comes_back_as_it_was(store: Store, conversation: Conversation) -> None:
+    """Emoji, right-to-left text and line ends survive."""
+    content = "naïve 👩‍👩‍👧 שלום\r\n\t\x01 \U0010ffff"
+    await store.post(post_to(conversation, content))
+    assert (await store.snapshot(conversation.id, ME, 10)).messages[0].content == content
+
+
+# --- generations -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_attempt_is_taken_once_and_only_upwards(store: Store, conversation: Conversation) -> None:
+    """The fencing token never falls or repeats; the row says who answers."""
+    posted = await store.post(post_to(conversation))
+    message_id = posted.assistant_message.id
+    row = await store.begin_attempt(message_id, 2, "other")
+    assert row is not None
+    assert (row.attempt, row.status, row.model) == (2, "streaming", "other")
+    assert await store.begin_attempt(message_id, 2, "demo") is None
+    assert await store.begin_attempt(message_id, 1, "demo") is None
+    assert await store.begin_attempt("nobody", 1, "demo") is None
+    taken = await asyncio.gather(*(store.begin_attempt(message_id, 3, "demo") for _ in range(4)))
+    assert sum(row is not None for row in taken) == 1
+
+
+async def test_a_checkpoint_saves_the_current_attempts_and_no_other(store: Store, conversation: Conversation) -> None:
+    """One statement for many answers: stale attempts and ended answers stay as they are."""
+    posts = [await store.post(post_to(conversation)) for _ in range(3)]
+    running, stale, ended = [await started(store, posted) for posted in posts]
+    await store.begin_attempt(stale, 2, "demo")
+    await store.finish(ending(ended, 1))
+    await store.checkpoint([checkpoint(message_id, 1, "partial", 7) for message_id in (ended, running, stale)])
+    rows = {row.id: row for row in (await store.snapshot(conversation.id, ME, 10)).messages}
+    assert (rows[running].content, rows[running].reasoning, rows[running].epoch, rows[running].seq) == ("partial", "because", "e1", 7)
+    assert rows[running].tool_calls == [{"id": "call_1"}]
+    assert (rows[stale].content, rows[stale].seq) == ("", 0)
+    assert (rows[ended].content, rows[ended].seq) == ("done", 9)
+    await store.checkpoint([])
+
+
+async def test_an_answer_ends_once(store: Store, conversation: Conversation) -> None:
+    """The first ending stands; its repetition is recognised as the same, a later or older attempt is refused."""
+    message_id = await started(store, await store.post(post_to(conversation)), attempt=2)
+    assert not await store.finish(ending(message_id, 1))
+    assert await store.finish(ending(message_id, 2, "done"))
+    assert await store.finish(ending(message_id, 2, "done"))
+    assert not await store.finish(ending(message_id, 3, "other"))
+    assert await store.begin_attempt(message_id, 3, "demo") is None
+    assert not await store.schedule_retry(message_id, 2, 100, 1)
+    assert await store.request_cancel(message_id, ME) is None
+    row = await store.message(message_id)
+    assert row is not None
+    assert (row.content, row.status, row.finish_reason, row.usage, row.seams) == ("done", "complete", "stop", {"input_tokens": 1}, [3])
+    assert not row.terminal_announced
+    await store.terminal_announced(message_id, 2)
+    row = await store.message(message_id)
+    assert row is not None
+    assert row.terminal_announced
+
+
+async def test_of_two_endings_at_once_one_counts(store: Store, conversation: Conversation) -> None:
+    """Cancel against complete: the compare-and-set decides, and the row is one of them as a whole."""
+    message_id = await started(store, await store.post(post_to(conversation)))
+    assert await store.begin_attempt(message_id, 2, "demo") is not None
+    stopped = Ending(message_id, 2, "cancelled", "part", "", None, "e1", 4, cancel_by=YOU)
+    won = await asyncio.gather(store.finish(ending(message_id, 1)), store.finish(stopped))
+    assert won == [False, True]
+    row = await store.message(message_id)
+    assert row is not None
+    assert (row.status, row.content, row.cancel_by, row.finish_reason) == ("cancelled", "part", YOU, None)
+
+
+class CutOnce(Store):
+    """A store whose connection breaks at its first COMMIT of an ending, before or after it took effect."""
+
+    committed = False
+    calls = 0
+
+    async def _finish(self, ending: Ending) -> bool:
+        self.calls += 1
+        if self.calls > 1:
+            return await super()._finish(ending)
+        if self.committed:
+            await super()._finish(ending)
+        raise StoreUnavailable("cut")
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_commit_of_unknown_outcome_is_looked_up(
+    store: Store, database_url: str, conversation: Conversation, committed: bool
+) -> None:
+    """Whether the connection broke before or after the COMMIT, the caller learns that the ending stands."""
+    message_id = await started(store, await store.post(post_to(conversation)))
+    shaky = CutOnce(database_url)
+    shaky.committed = committed
+    try:
+        assert await shaky.finish(ending(message_id, 1))
+    finally:
+        await shaky.aclose()
+    assert shaky.calls == (1 if committed else 2)
+    row = await store.message(message_id)
+    assert row is not None
+    assert row.status == "complete"
+
+
+async def test_a_retry_is_due_by_the_database_clock(store: Store, conversation: Conversation) -> None:
+    """Only the current attempt may schedule one; taking the next attempt clears it."""
+    message_id = await started(store, await store.post(post_to(conversation)))
+    before = await store.now_ms()
+    assert not await store.schedule_retry(message_id, 0, 1000, 1)
+    assert await store.schedule_retry(message_id, 1, 60_000, 2)
+    row = await store.message(message_id)
+    assert row is not None
+    assert row.due_at is not None
+    assert (row.status, row.tries) == ("retrying", 2)
+    assert before + 60_000 <= row.due_at <= await store.now_ms() + 60_000
+    again = await store.begin_attempt(message_id, 2, "demo")
+    assert again is not None
+    assert (again.due_at, again.status, again.tries) == (None, "streaming", 2)
+
+
+async def test_answers_of_a_conversation_wait_for_each_other(store: Store, conversation: Conversation) -> None:
+    """The first unfinished one blocks those behind it; when it ends, the next is named."""
+    first, second = [(await store.post(post_to(conversation))).assistant_message for _ in range(2)]
+    assert await store.blocked_by(first.id) is None
+    assert await store.blocked_by(second.id) == first.id
+    assert await store.next_queued(conversation.id) == first.id
+    await store.begin_attempt(first.id, 1, "demo")
+    assert await store.next_queued(conversation.id) is None
+    await store.finish(ending(first.id, 1))
+    assert await store.blocked_by(second.id) is None
+    assert await store.next_queued(conversation.id) == second.id
+    assert [row.id for row in await store.unfinished(conversation.id)] == [second.id]
+
+
+async def test_history_is_what_stands_before(store: Store, conversation: Conversation) -> None:
+    """In order, and nothing of the answer itself."""
+    posts = [await store.post(post_to(conversation, str(n))) for n in range(2)]
+    answer = posts[1].assistant_message
+    assert [row.ordinal for row in await store.history(conversation.id, answer.ordinal)] == [1, 2, 3]
+    found = await store.conversation_of(answer.id)
+    assert found is not None
+    assert found.id == conversation.id
+    assert await store.conversation_of("nobody") is None
+
+
+async def test_the_first_who_cancels_is_named(store: Store, conversation: Conversation) -> None:
+    """A second request changes nothing."""
+    message_id = (await store.post(post_to(conversation))).assistant_message.id
+    row = await store.request_cancel(message_id, ME)
+    assert row is not None
+    assert row.cancel_by == ME
+    again = await store.request_cancel(message_id, YOU)
+    assert again is not None
+    assert again.cancel_by == ME
+    assert await store.request_cancel("nobody", ME) is None
+
+
+async def test_marks_only_go_forward(store: Store, conversation: Conversation) -> None:
+    """An older announcement does not undo a newer one."""
+    message_id = (await store.post(post_to(conversation))).assistant_message.id
+    await store.mark_announced(message_id, 2)
+    await store.mark_announced(message_id, 1)
+    await store.mark_enqueued(message_id)
+    row = await store.message(message_id)
+    assert row is not None
+    assert row.announced_rev == 2
+    assert row.enqueued_at is not None
+
+
+async def test_checkpoints_and_posts_of_many_tasks_do_not_disturb_each_other(store: Store, conversation: Conversation) -> None:
+    """Writers of one process queue up instead of failing; shared rows are locked in one order."""
+    ids = [await started(store, await store.post(post_to(conversation))) for _ in range(6)]
+    batches = [[checkpoint(message_id, 1, str(n), n) for message_id in (ids if n % 2 else ids[::-1])] for n in range(10)]
+    await asyncio.gather(*(store.checkpoint(batch) for batch in batches), *(store.post(post_to(conversation)) for _ in range(10)))
+    rows = {row.id: row for row in (await store.snapshot(conversation.id, ME, 200)).messages}
+    assert len(rows) == 32
+    assert {rows[message_id].content for message_id in ids} <= {str(n) for n in range(10)}
+
+
+async def test_two_stores_write_to_one_database(store: Store, database_url: str, conversation: Conversation) -> None:
+    """As web and worker do: each waits for the other's lock."""
+    other = Store.open(database_url)
+    try:
+        await asyncio.gather(*((store if n % 2 else other).post(post_to(conversation, str(n))) for n in range(20)))
+    finally:
+        await other.aclose()
+    assert [row.ordinal for row in (await store.snapshot(conversation.id, ME, 200)).messages] == list(range(1, 41))
+
+
+async def test_the_revision_is_known(store: Store) -> None:
+    """What readiness compares."""
+    assert await store.revision() == HEAD
+
+
+async def test_an_empty_database_has_no_revision(database_url: str, tmp_path: Path) -> None:
+    """Before the first migration readiness can still ask."""
+    (tmp_path / "new").mkdir()
+    empty = Store.open(database_url)
+    try:
+        assert await empty.revision() is None
+    finally:
+        await empty.aclose()

