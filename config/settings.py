@@ -4,11 +4,13 @@ Every process builds one `Settings` at its edge (`load()`) and passes it, or sin
 What is wrong or missing is reported in one line that names the variable; secrets are never printed.
 """
 
+import os
 import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -130,6 +132,12 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         _stop(explain(error))
+
+
+def variables() -> dict[str, str]:
+    """The environment over `.env`, for what has no setting of its own: the variables that the model catalogue names."""
+    read = dotenv_values(".env") if Path(".env").is_file() else {}
+    return {name: value for name, value in read.items() if value is not None} | dict(os.environ)
 
 
 def _stop(reason: str) -> NoReturn:

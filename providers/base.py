@@ -54,6 +54,8 @@ class ToolCallStart:
     index: int
     id: str
     name: str
+    made_up: bool = False
+    """The provider gave no id; this one is ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens so far; each one replaces what was said before, field by field where it is not None."""
+    """Tokens so far; each one replaces what was said before, field by field where it is not None.
+
+    The numbers are the provider's own. `input_tokens` of Anthropic excludes `cached_tokens` and `cache_write_tokens`, others include
+    them; `output_tokens` of Gemini and xAI excludes `reasoning_tokens`, others include them (`cost.py` knows which is which).
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,20 +241,101 @@ class Request:
     max_tokens: int | None = None
     stop: Sequence[str] = ()
     continuation: Continuation | None = None
+    tries: int | None = None
+    """How many tries of this very answer have failed before, if the caller counts them. Only the demo provider asks."""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+Rung = Literal["attach", "prefix", "turn", "restart", "none"]
+"""The continuation ladder, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One entry of a model catalogue, resolved: plain data, no reference to where it was read.
+
+    None means: what the preset of `provider` says. Prices are per million tokens; `stall_seconds` is the longest wait for a delta.
+    `options` are switches of one provider (`background: true` of OpenAI Responses, `tokens_per_second` of demo, ...).
+    """
+
+    name: str
+    provider: str
+    model: str
+    api: str | None = None
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    continuation: Rung | None = None
+    stall_seconds: float | None = None
+    context_tokens: int | None = None
+    input_price: float | None = None
+    output_price: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Spec(Protocol):
+    """Anything shaped like a `ModelSpec`: a catalogue need not import this package."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def api(self) -> str | None: ...
+    @property
+    def base_url(self) -> str | None: ...
+    @property
+    def api_key(self) -> str | None: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def continuation(self) -> Rung | None: ...
+    @property
+    def stall_seconds(self) -> float | None: ...
+    @property
+    def context_tokens(self) -> int | None: ...
+    @property
+    def input_price(self) -> float | None: ...
+    @property
+    def output_price(self) -> float | None: ...
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+
+
+def plain(spec: Spec) -> ModelSpec:
+    """The same as a `ModelSpec`."""
+    return spec if isinstance(spec, ModelSpec) else ModelSpec(**{name: getattr(spec, name) for name in ModelSpec.__slots__})
 
 
 class DeltaStream(Protocol):
     """An answer in progress. Iterate over batches: all deltas of one network read come together, in order.
 
     Iteration ends after a `Finish`; whatever else ends it is a ProviderError (cut after text: Interrupted; before: Unavailable).
+    Deltas that came before an error are delivered before it is raised.
     """
+
+    @property
+    def run_id(self) -> str | None:
+        """The provider's name for this run, if it can be attached to again."""
+        ...
+
+    @property
+    def cursor(self) -> int | None:
+        """How far the batches given so far reach in the provider's own counting; with `run_id`, what a re-attach needs."""
+        ...
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]: ...
 
 
 class Provider(Protocol):
     """One configured model of one provider."""
+
+    @property
+    def continuation(self) -> Rung:
+        """The best rung of the ladder that this model supports."""
+        ...
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[DeltaStream]:
         """Begin an answer. Leaving the context closes the provider's connection at once, finished or not."""

@@ -1,0 +1,92 @@
+"""Pure: what the request builders of all dialects share: which messages are sent, and how bytes travel in JSON."""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from providers.base import Continuation, InvalidRequest, Message, Part, Request
+
+CONTINUE = (
+    "Your last message was cut off by a technical fault. It ended with:\n«{end}»\n"
+    "Go on exactly after these words, in the same language and formatting. Repeat nothing, add no remark about the interruption."
+)
+_QUOTED = 100
+
+
+def turns(request: Request) -> list[Message]:
+    """The messages to send: none that is empty, and for the rung `turn` the partial answer with a request to go on after it.
+
+    An assistant message that ends an attempt without content is empty, however many of them there are. Raises InvalidRequest when nothing
+    is left to answer.
+    """
+    messages = [message for message in request.messages if not is_empty(message)]
+    if request.continuation and request.continuation.rung == "turn":
+        messages += _resumption(request.continuation)
+    if not any(message.role != "system" for message in messages):
+        raise InvalidRequest("there is no message to answer", code="no_messages")
+    return messages
+
+
+def is_empty(message: Message) -> bool:
+    """Nothing in it that a provider could read. A tool's result may be empty text: its id is content enough."""
+    return message.role != "tool" and not (message.text.strip() or message.parts or message.tool_calls)
+
+
+def _resumption(continuation: Continuation) -> Iterable[Message]:
+    text = continuation.text
+    yield Message("assistant", text.rstrip())
+    yield Message("user", CONTINUE.format(end=text[-_QUOTED:]))
+
+
+def merge_neighbours(messages: Iterable[Message]) -> list[Message]:
+    """Neighbouring user or assistant messages as one, for dialects that want the roles to alternate."""
+    merged: list[Message] = []
+    for message in messages:
+        last = merged[-1] if merged else None
+        if last and last.role == message.role == "user":
+            text = "\n\n".join(part for part in (last.text, message.text) if part)
+            merged[-1] = replace(last, text=text, parts=(*last.parts, *message.parts))
+        else:
+            merged.append(message)
+    return merged
+
+
+def system_text(messages: Iterable[Message]) -> str:
+    """All system messages as one text, for dialects where instructions stand apart."""
+    return "\n\n".join(message.text for message in messages if message.role == "system")
+
+
+def data_url(part: Part) -> str:
+    """`data:image/png;base64,...`"""
+    return f"data:{part.media_type};base64,{encoded(part)}"
+
+
+def encoded(part: Part) -> str:
+    """The part's bytes in base64."""
+    return base64.b64encode(part.data or b"").decode()
+
+
+def check_parts(part: Part, api: str) -> None:
+    """Raises InvalidRequest for a part that has no bytes where the dialect takes no addresses."""
+    if part.data is None:
+        raise InvalidRequest(f"{api} takes {part.media_type} as bytes, not by URL", code="unsupported_part")
+
+
+def unsupported(part: Part, api: str) -> InvalidRequest:
+    """The error for a media type that the dialect cannot carry."""
+    return InvalidRequest(f"{api} cannot take {part.media_type}", code="unsupported_part")
+
+
+def tool_choice(request: Request) -> str | None:
+    """The choice, checked: a name must be one of the tools. Raises InvalidRequest."""
+    choice = request.tool_choice
+    if choice in (None, "auto", "none", "required") or any(tool.name == choice for tool in request.tools):
+        return choice
+    raise InvalidRequest(f"tool_choice names {choice!r}, which is not among the tools", code="unknown_tool")
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """Compact JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

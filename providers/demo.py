@@ -1,0 +1,245 @@
+"""A provider without a network: a scripted answer, paced, that fails on cue. The default model, and the one that tests lean on.
+
+Words in the last user message steer it (they may stand anywhere in it, and be combined):
+
+  !short          a few words instead of the long answer
+  !slow           10 tokens per second instead of 50
+  !fast           no pause between tokens
+  !rate_limit     429 twice, then the answer
+  !unavailable    503 twice, then the answer
+  !auth           401, always
+  !context        the prompt is too long, always
+  !cut            the connection breaks after a quarter of the answer, twice
+  !stall          silence after a quarter of the answer, twice
+  !think          reasoning before the answer
+  !refuse         a refusal
+  !empty          the stream ends without an answer, always
+
+"Twice" is counted by `Request.tries` where the caller sets it, else by the user's messages, in this process. Options of the catalogue
+entry: `tokens_per_second` (default 50; 0: no pause), `fail_times` (default 2), `text` (another answer). Prefix continuation is exact: it
+goes on after what viewers hold.
+"""
+
+import asyncio
+import re
+import zlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from providers.base import (
+    AuthenticationFailed,
+    ContextLengthExceeded,
+    Delta,
+    Finish,
+    Interrupted,
+    InvalidRequest,
+    ModelSpec,
+    ProviderError,
+    RateLimited,
+    Reasoning,
+    Refusal,
+    Request,
+    Rung,
+    Start,
+    Text,
+    Unavailable,
+    Usage,
+)
+from providers.dialect import Preset
+
+_TOKEN = re.compile(r"\s*\S{1,7}|\s+")
+_CUE = re.compile(r"!([a-z_]+)")
+_REMEMBERED = 10_000
+"""Conversations whose failures are counted, per process."""
+
+_failures: OrderedDict[tuple[str, int], int] = OrderedDict()
+
+SHORT = "Hello! 👋 This is the demo model: a script, not a mind."
+THINKING = "The user greets a scripted model. It has only one story to tell, so it will tell that one, slowly enough to watch."
+REFUSAL = "I would rather not answer that. (This is the demo model refusing on cue.)"
+STORY = """\
+# A reply that survives its worker 🚦
+
+Hello! 👋 You are talking to the **demo model** of Tokenwire. There is no language model behind these words: they come \
+from a script, at the pace of a real one, so that you can watch what happens to a stream when things go wrong. *Close \
+this tab now, if you like, and open it again in a few seconds.* The text will have grown in your absence, and nothing \
+of it will be missing.
+
+## What is happening 🔎
+
+1. Your message was stored, and with it an empty answer.
+2. A **background worker** picked the answer up as a job. It talks to the provider; your browser does not.
+3. Every piece of text goes into an ordered log, numbered without holes: 1, 2, 3 …
+4. Every open window follows that log from the place where it left off. Two windows, ten windows, a phone 📱 on the \
+sofa: all see the same.
+
+## A little code, since every answer has some
+
+```python
+async def follow(conversation):
+    async for event in conversation.events(after=position):
+        if event.type == "chunk":          # text, and where it belongs
+            screen.put(event.offset, event.content)
+```
+
+| when this breaks          | this is what you see            |
+|---------------------------|---------------------------------|
+| the tab is closed         | nothing is lost 🧷              |
+| the network drops         | a short pause, then the rest    |
+| the worker is killed      | another one goes on 🔁          |
+| the provider says "later" | a waiting note, then the answer |
+
+## Letters that are awkward on purpose
+
+Text on the wire is counted in UTF-16 units, as browsers do, so this script contains characters that need two of them: \
+🦉 an owl, 𝄞 a clef, 𝕬 𝖋𝖆𝖓𝖈𝖞 𝖋𝖔𝖓𝖙, 🏳️‍🌈 a flag glued from four, 👩‍🔬 a scientist glued from three, 日本語, Ελληνικά, עברית, \
+العربية, and an é that is written as one sign and an é that is written as two. If any of them shows up as a box with a \
+question mark, somebody has cut a string in the wrong place.
+
+## Things to try 🧪
+
+- Write `!short` for a short answer, or `!slow` to have more time.
+- Write `!rate_limit` and the provider will refuse twice before it answers. You will see the wait being counted down.
+- Write `!cut` and the connection will break in mid-sentence. The answer goes on where it stopped, without saying a \
+word twice.
+- Write `!auth` to see an error that no retry can mend.
+- Press **stop** in the middle: what has been written stays.
+
+> "The reply a user is waiting for is a job, not a request."
+
+That is all there is to it. Once a real model is configured, with a key in the environment or a server on this \
+machine, it appears in the list beside this one, and everything above holds for it as well. Thank you for reading to \
+the end 🌇, and have a pleasant day!
+"""
+
+
+def open_demo(spec: ModelSpec, preset: Preset) -> "DemoProvider":
+    """The demo model of a catalogue entry. Raises InvalidRequest for options of the wrong kind."""
+    return DemoProvider(spec, preset)
+
+
+class DemoProvider:
+    """Implements `base.Provider` with no I/O but `asyncio.sleep`."""
+
+    def __init__(self, spec: ModelSpec, preset: Preset) -> None:
+        options = spec.options
+        self.spec = spec
+        self.continuation: Rung = spec.continuation or preset.continuation
+        self._rate = _number(spec, options, "tokens_per_second", 50.0)
+        self._fail_times = int(_number(spec, options, "fail_times", 2.0))
+        self._text = str(options.get("text", STORY))
+        self._stall_seconds = spec.stall_seconds or preset.stall_seconds
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator["DemoStream"]:
+        """See `base.Provider`."""
+        script = self._script(request)
+        stream = DemoStream(script)
+        try:
+            yield stream
+        finally:
+            await script.aclose()
+
+    async def _script(self, request: Request) -> AsyncGenerator[Sequence[Delta]]:
+        prompt = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
+        cues = set(_CUE.findall(prompt))
+        failing = self._fails(cues, request)
+        if error := _refused(cues, failing):
+            raise error
+        rate = 10.0 if "slow" in cues else 0.0 if "fast" in cues else self._rate
+        yield [Start(None, self.spec.model)]
+        if "empty" in cues:
+            raise Unavailable("the stream ended without an answer (demo)", code="empty_stream")
+        held = request.continuation.text if request.continuation else ""
+        if "think" in cues and not held:
+            async for deltas in _paced([Reasoning(token) for token in _TOKEN.findall(THINKING)], rate):
+                yield deltas
+        async for deltas in self._answer(cues, failing, held, rate):
+            yield deltas
+        yield [Usage(len(prompt) // 4 + 1, len(_TOKEN.findall(self._answer_text(cues)))), Finish(_reason(cues), "stop")]
+
+    def _answer_text(self, cues: set[str]) -> str:
+        return REFUSAL if "refuse" in cues else SHORT if "short" in cues else self._text
+
+    async def _answer(self, cues: set[str], failing: bool, held: str, rate: float) -> AsyncIterator[Sequence[Delta]]:
+        text = self._answer_text(cues)
+        rest = text.removeprefix(held)
+        tokens = _TOKEN.findall(rest)
+        breaks = failing and bool(cues & {"cut", "stall"})
+        shown = tokens[: max(1, len(_TOKEN.findall(text)) // 4)] if breaks else tokens
+        kind = Refusal if "refuse" in cues else Text
+        async for deltas in _paced([kind(token) for token in shown], rate):
+            yield deltas
+        if breaks and "stall" in cues:
+            await asyncio.sleep(self._stall_seconds)
+            raise Interrupted(f"nothing came for {self._stall_seconds:g} s (demo)", code="stalled")
+        if breaks:
+            raise Interrupted("the connection broke (demo)", code="connection_lost")
+
+    def _fails(self, cues: set[str], request: Request) -> bool:
+        """Whether a cue that fails for a while still does; counts this try."""
+        if request.tries is not None:
+            return request.tries < self._fail_times
+        for cue in sorted(cues & {"rate_limit", "unavailable", "cut", "stall"}):
+            key = (cue, _fingerprint(request))
+            tries = _failures.pop(key, 0) + 1
+            _failures[key] = tries
+            while len(_failures) > _REMEMBERED:
+                _failures.popitem(last=False)
+            if tries <= self._fail_times:
+                return True
+        return False
+
+
+class DemoStream:
+    """Implements `base.DeltaStream`."""
+
+    run_id: str | None = None
+    cursor: int | None = None
+
+    def __init__(self, script: AsyncGenerator[Sequence[Delta]]) -> None:
+        self._script = script
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
+        return self._script
+
+
+def _refused(cues: set[str], failing: bool) -> ProviderError | None:
+    """The error that comes before any text."""
+    if "auth" in cues:
+        return AuthenticationFailed("the key is wrong (demo)", code="invalid_api_key", status=401)
+    if "context" in cues:
+        return ContextLengthExceeded("the prompt is too long (demo)", code="context_length_exceeded", status=400)
+    if failing and "rate_limit" in cues:
+        return RateLimited("too many requests (demo)", code="rate_limit_exceeded", status=429, retry_after_s=1.0)
+    if failing and "unavailable" in cues:
+        return Unavailable("try again later (demo)", code="unavailable", status=503)
+    return None
+
+
+def _reason(cues: set[str]) -> Literal["stop", "refusal"]:
+    return "refusal" if "refuse" in cues else "stop"
+
+
+async def _paced(deltas: Sequence[Delta], rate: float) -> AsyncIterator[Sequence[Delta]]:
+    """One at a time, `rate` a second; 0: as fast as they are taken. Holds the average pace, however long the consumer takes."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    for delta in deltas:
+        due = max(due, loop.time() - 1.0) + (1 / rate if rate else 0.0)
+        await asyncio.sleep(max(0.0, due - loop.time()) if rate else 0)
+        yield [delta]
+
+
+def _fingerprint(request: Request) -> int:
+    # What stays the same over the tries of one answer: the messages before it.
+    return zlib.crc32("\0".join(message.text for message in request.messages if message.role == "user").encode("utf-8", "replace"))
+
+
+def _number(spec: ModelSpec, options: Mapping[str, object], name: str, default: float) -> float:
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise InvalidRequest(f"{spec.name}: {name} must be a number of at least 0", code="bad_option")
+    return float(value)

@@ -1,0 +1,58 @@
+"""Pure: what a dialect and a preset are.
+
+A dialect is a wire format: how a request is written and how its answer is read. A preset is a provider that speaks one: where it lives, how
+it wants its key, and how it deviates, as data. A new provider is a file that makes either and registers it (`registry.register`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from providers.base import ModelSpec, Request, Rung
+from providers.decoding import Decoder
+
+Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A provider: everything that differs from others of its dialect. `{model}` may stand in `base_url`."""
+
+    name: str
+    api: str
+    base_url: str | None
+    key_variable: str | None = None
+    """The environment variable that usually holds the key; None: the server wants none."""
+    auth: Auth = "bearer"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    continuation: Rung = "turn"
+    local: bool = False
+    """A server that a person runs: offered only where it answers."""
+    stall_seconds: float = 90.0
+    quirks: Mapping[str, Any] = field(default_factory=dict)
+    """Deviations, by the names that the dialect's module documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request, but for address and key: `path` below the base URL, a JSON `body` (None: no body)."""
+
+    path: str
+    body: Mapping[str, Any] | None
+    method: Literal["POST", "GET"] = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    base_url: str | None = None
+    """Another base than the preset's, for this call only."""
+    decoder: Callable[[], Decoder] | None = None
+    """Another reader than the dialect's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A wire format, without any I/O."""
+
+    api: str
+    decoder: Callable[[], Decoder]
+    build: Callable[[Request, ModelSpec, Preset], Call]
+    cancel: Callable[[str, ModelSpec, Preset], Call | None] | None = None
+    """The call that stops a run on the provider's side where closing the connection does not; given the run's id."""

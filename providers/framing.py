@@ -1,0 +1,190 @@
+"""Pure: bytes -> frames. One bounded parser for server-sent events, JSON lines and streamed JSON arrays.
+
+Lines end at "\\n" only (one "\\r" before it is dropped): U+0085, U+2028 and form feeds are text inside JSON. A frame is a pair of bytes
+(kind, data): the name of the SSE event (empty where there is none), or `RAW` for a JSON object that stood outside of any SSE field, which
+is what JSON lines, Gemini's arrays, bare errors and whole bodies are made of. Servers that end without the last blank line, repeat ids,
+send comments, or use the unknown field `error:` are understood. What a frame means is left to the dialects.
+"""
+
+import re
+
+Frame = tuple[bytes, bytes]
+RAW = b"\n"
+"""The kind of a frame that no SSE field carried; cannot be an event's name."""
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+TAIL_BYTES = 4096
+
+_STRUCTURE = re.compile(rb'[{}"]')
+_STRING_END = re.compile(rb'["\\]')
+_BOM = b"\xef\xbb\xbf"
+
+
+class FrameTooLarge(Exception):
+    """One event, line or object is longer than the limit."""
+
+
+class Framer:
+    """Incremental parser: `feed` what arrives, however it is cut; `close` when the body has ended."""
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._limit = max_frame_bytes
+        self._pieces: list[bytes] = []
+        self._pending = 0
+        self._name = b""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._json = JsonSplitter(max_frame_bytes)
+        self._started = False
+
+    @property
+    def tail(self) -> bytes:
+        """The beginning of what was neither an SSE field nor JSON, for error messages (an HTML page, a stack trace)."""
+        return self._json.rubbish
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes. Raises FrameTooLarge."""
+        end = data.rfind(b"\n")
+        if end < 0:
+            self._hold(data)
+            return []
+        if self._pieces:
+            held, self._pieces, self._pending = self._pieces, [], 0
+            head = b"".join((*held, data[:end]))
+        else:
+            head = data[:end]
+        if end + 1 < len(data):
+            self._hold(data[end + 1 :])
+        return self._lines(head)
+
+    def close(self) -> list[Frame]:
+        """The frames that the end of the body completes: a last line without "\\n", a last event without its blank line."""
+        last = b"".join(self._pieces)
+        self._pieces, self._pending = [], 0
+        frames = self._lines(last) if last else []
+        self._dispatch(frames)
+        return frames
+
+    def _hold(self, piece: bytes) -> None:
+        self._pending += len(piece)
+        if self._pending > self._limit:
+            raise FrameTooLarge(f"a line is longer than {self._limit} bytes")
+        self._pieces.append(piece)
+
+    def _lines(self, head: bytes) -> list[Frame]:
+        if not self._started:
+            self._started = True
+            head = head.removeprefix(_BOM)
+        frames: list[Frame] = []
+        for line in head.split(b"\n"):
+            if line.startswith(b"data: "):
+                # The one hot path: nearly every line of every provider.
+                self._add(line[6:-1] if line.endswith(b"\r") else line[6:])
+            else:
+                self._other(line.removesuffix(b"\r"), frames)
+        return frames
+
+    def _other(self, line: bytes, frames: list[Frame]) -> None:
+        if not line:
+            self._dispatch(frames)
+            return
+        if line.startswith(b":"):
+            return
+        field, colon, value = line.partition(b":")
+        if colon:
+            value = value.removeprefix(b" ")
+            if field == b"data":
+                self._add(value)
+                return
+            if field == b"event":
+                self._name = value
+                return
+            if field in (b"id", b"retry"):
+                return
+            if field == b"error":
+                frames.append((b"error", value))
+                return
+        frames.extend((RAW, value) for value in self._json.feed(line + b"\n"))
+
+    def _add(self, value: bytes) -> None:
+        self._size += len(value)
+        if self._size > self._limit:
+            raise FrameTooLarge(f"an event is longer than {self._limit} bytes")
+        self._data.append(value)
+
+    def _dispatch(self, frames: list[Frame]) -> None:
+        # An event without data is none (a comment between blank lines, an `id:` alone).
+        if self._data:
+            data = self._data
+            frames.append((self._name, data[0] if len(data) == 1 else b"\n".join(data)))
+            self._data = []
+            self._size = 0
+        self._name = b""
+
+
+class JsonSplitter:
+    """Cuts JSON objects out of bytes that arrive in pieces; whatever stands between the objects is kept apart, bounded."""
+
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._limit = max_bytes
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._depth = 0
+        self._string = False
+        self._escape = False
+        self.rubbish = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The objects that `data` completes. Raises FrameTooLarge."""
+        objects: list[bytes] = []
+        start = at = 0
+        while True:
+            hit = self._next(data, at)
+            if hit < 0:
+                break
+            at = hit + 1
+            if data[hit] == 0x7B:  # {
+                if self._depth == 0:
+                    self._discard(data[start:hit])
+                    start = hit
+                self._depth += 1
+            elif data[hit] == 0x7D and self._depth:  # }
+                self._depth -= 1
+                if self._depth == 0:
+                    objects.append(b"".join((*self._parts, data[start:at])))
+                    self._parts, self._size, start = [], 0, at
+        self._keep(data[start:])
+        return objects
+
+    def _next(self, data: bytes, at: int) -> int:
+        """Where the next brace outside of strings stands, or -1; follows strings and their escapes."""
+        while at < len(data):
+            if self._escape:
+                self._escape = False
+                at += 1
+                continue
+            found = (_STRING_END if self._string else _STRUCTURE).search(data, at)
+            if not found:
+                return -1
+            at = found.end()
+            character = data[at - 1]
+            if self._string:
+                self._escape = character == 0x5C
+                self._string = self._escape
+            elif character != 0x22:
+                return at - 1
+            elif self._depth:  # a quote outside of objects is rubbish, not the start of a string
+                self._string = True
+        return -1
+
+    def _keep(self, rest: bytes) -> None:
+        if not self._depth:
+            self._discard(rest)
+            return
+        self._size += len(rest)
+        if self._size > self._limit:
+            raise FrameTooLarge(f"an object is longer than {self._limit} bytes")
+        self._parts.append(rest)
+
+    def _discard(self, between: bytes) -> None:
+        if len(self.rubbish) < TAIL_BYTES and between.strip(b" \t\r\n,[]"):
+            self.rubbish = (self.rubbish + between)[:TAIL_BYTES]

@@ -1,0 +1,117 @@
+"""The one place that imports the HTTP client: httpx over aiohttp's transport, which costs about a third per streamed chunk.
+
+One `HttpClient` serves a process. It knows bytes, headers, timeouts; not what they mean. Failures of transport leave as `Unavailable`.
+Leaving a reply's context closes its connection at once unless the body was read to its end, so that an abandoned answer stops costing.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from providers.base import Unavailable
+
+ERROR_BODY_BYTES = 64 * 1024
+_BROKEN = (httpx.HTTPError, httpx.StreamError, OSError, EOFError)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `read` is silence on the socket; a busy llama.cpp sends no header before its first token, so it covers that wait, too."""
+
+    connect: float = 10.0
+    read: float = 300.0
+    write: float = 60.0
+
+
+class Reply:
+    """An HTTP answer whose body has not been read. Header names are lower-case."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, a network read at a time. Raises Unavailable when the connection breaks or falls silent."""
+        try:
+            stream = self._response.stream
+            if not isinstance(stream, httpx.AsyncByteStream):
+                raise TypeError("the transport gave no asynchronous stream")
+            async for data in stream:
+                yield data
+        except _BROKEN as error:
+            if _timed_out(error):
+                raise Unavailable("the provider fell silent", code="read_timeout") from error
+            raise Unavailable(f"the connection broke: {_words(error)}", code="connection_lost") from error
+
+    async def read(self, limit: int = ERROR_BODY_BYTES) -> bytes:
+        """The body, or its first `limit` bytes."""
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in self.chunks():
+            pieces.append(piece)
+            size += len(piece)
+            if size >= limit:
+                break
+        return b"".join(pieces)[:limit]
+
+
+class HttpClient:
+    """A pool of connections. `SSL_CERT_FILE` of the environment is honoured, proxies are not."""
+
+    def __init__(self, timeouts: Timeouts | None = None, max_connections: int = 10_000) -> None:
+        self._timeouts = timeouts or Timeouts()
+        limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=30.0)
+        self._client = httpx.AsyncClient(transport=AiohttpTransport(limits=limits), timeout=None, trust_env=False)  # noqa: S113 - per call
+
+    @asynccontextmanager
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, read_timeout: float | None = None
+    ) -> AsyncIterator[Reply]:
+        """Send and give the answer as soon as its headers are there. Raises Unavailable where no answer comes."""
+        times = self._timeouts
+        timeout = httpx.Timeout(connect=times.connect, read=read_timeout or times.read, write=times.write, pool=times.connect)
+        try:
+            # Compressed streams arrive in lumps: proxies flush gzip rarely.
+            request = self._client.build_request(
+                method, url, headers={"accept-encoding": "identity", **headers}, content=body, timeout=timeout
+            )
+            response = await self._client.send(request, stream=True)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise Unavailable(f"not a usable address: {_words(error)}", code="bad_url") from error
+        except _BROKEN as error:
+            raise _unreachable(error) from error
+        try:
+            yield Reply(response)
+        finally:
+            await _close(response)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+
+async def _close(response: httpx.Response) -> None:
+    try:
+        await response.aclose()
+    except _BROKEN:
+        return  # it is closed either way, and nobody waits for what it had to say
+
+
+def _unreachable(error: BaseException) -> Unavailable:
+    if _timed_out(error):
+        return Unavailable("the provider did not answer in time", code="timeout")
+    return Unavailable(f"cannot reach the provider: {_words(error)}", code="connect_error")
+
+
+def _timed_out(error: BaseException) -> bool:
+    # The transport calls a refused connection a timeout, too; what aiohttp raised tells them apart.
+    cause = error.__cause__
+    return isinstance(error, httpx.TimeoutException) and (cause is None or isinstance(cause, TimeoutError))
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,66 @@
+"""Finds what a catalogue entry means: its preset, its dialect, an open provider.
+
+To add a provider: one file that builds a `Preset` (and, for a new wire format, a `Dialect`) and calls `register`; name its module in the
+entry-point group `tokenwire.providers`, or import it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib.metadata import entry_points
+from types import MappingProxyType
+
+from providers import demo, openai_chat
+from providers.base import InvalidRequest, ModelSpec, Provider, Spec, plain
+from providers.dialect import Dialect, Preset
+from providers.http import HttpClient
+from providers.presets import PRESETS
+from providers.stream import HttpProvider
+
+Factory = Callable[[ModelSpec, Preset], Provider]
+"""Opens a provider that needs no HTTP."""
+
+_presets: dict[str, Preset] = {preset.name: preset for preset in PRESETS}
+_dialects: dict[str, Dialect] = {module.DIALECT.api: module.DIALECT for module in (openai_chat,)}
+_factories: dict[str, Factory] = {"demo": demo.open_demo}
+_GROUP = "tokenwire.providers"
+
+
+def register(item: Preset | Dialect) -> None:
+    """Make a preset or a dialect known; one of the same name is replaced."""
+    if isinstance(item, Preset):
+        _presets[item.name] = item
+    else:
+        _dialects[item.api] = item
+
+
+def load_plugins() -> None:
+    """Import the modules that installed packages name in the group `tokenwire.providers`; each registers what it brings."""
+    for entry in entry_points(group=_GROUP):
+        entry.load()
+
+
+def presets() -> Mapping[str, Preset]:
+    """All presets by name."""
+    return MappingProxyType(_presets)
+
+
+def dialects() -> Mapping[str, Dialect]:
+    """All dialects by API name."""
+    return MappingProxyType(_dialects)
+
+
+def open_provider(spec: Spec, client: HttpClient) -> Provider:
+    """The provider of a catalogue entry. Raises InvalidRequest, naming the entry, when the entry cannot be used."""
+    spec = plain(spec)
+    preset = _presets.get(spec.provider)
+    if preset is None:
+        raise InvalidRequest(f"{spec.name}: no provider is called {spec.provider!r}", code="unknown_provider")
+    api = spec.api or preset.api
+    if api in _factories:
+        return _factories[api](spec, preset)
+    dialect = _dialects.get(api)
+    if dialect is None:
+        raise InvalidRequest(f"{spec.name}: no dialect is called {api!r}", code="unknown_api")
+    if not (spec.base_url or preset.base_url):
+        raise InvalidRequest(f"{spec.name}: base_url is missing", code="no_base_url")
+    return HttpProvider(spec, replace(preset, api=api), dialect, client)
