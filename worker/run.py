@@ -74,7 +74,6 @@ class Services:
     jobs: Jobs
     checkpointer: Checkpointer
     lease_seconds: float
-    coalesce_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +198,6 @@ class Attempt:
             self._dirty.clear()
             while self._lost or not self.generation.idle:
                 await self._append()
-                if self._services.coalesce_seconds:
-                    await asyncio.sleep(self._services.coalesce_seconds)
             self._settled.set()
 
     async def _append(self) -> None:

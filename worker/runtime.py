@@ -11,13 +11,11 @@ from typing import Any
 
 import structlog
 import uvloop
-from config.catalogue import Catalogue, ModelSpec
 from dramatiq import Broker, Worker
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 from dramatiq.middleware import AsyncIO
-from providers.registry import open_provider
-from streams.log import Limits, RedisLog
 
+from config.catalogue import Catalogue, ModelSpec
 from config.parent import die_with_parent
 from config.settings import Settings
 from models.errors import StoreUnavailable
@@ -25,7 +23,9 @@ from models.store import Store
 from models.tables import Message as Row
 from providers.base import Continuation, InvalidRequest, ModelNotFound, Provider, Request
 from providers.http import HttpClient
+from providers.registry import open_provider
 from streams import events, ports
+from streams.log import RedisLog
 from streams.text import utf16_length
 from worker import closing, context
 from worker.broker import WakingBroker
@@ -57,13 +57,12 @@ class Runtime:
         """Connect; called on the event loop before the first job."""
         settings = self._settings
         self._store = Store.open(settings.database_url)
-        self._log = RedisLog(settings.redis, Limits(settings.log_max_events, settings.log_max_bytes, settings.log_max_seconds))
+        limits = ports.Limits(settings.log_max_events, settings.log_max_bytes, settings.log_max_seconds)
+        self._log = RedisLog(settings.redis, limits, settings.coalesce_ms)
         self._jobs = Jobs(settings.redis, broker)
         self._client = HttpClient()
         self._checkpointer = Checkpointer(self._store, self._running.values, settings.checkpoint_seconds, settings.checkpoint_chars)
-        self._services = Services(
-            self._store, self._log, self._jobs, self._checkpointer, settings.lease_seconds, settings.coalesce_ms / 1000
-        )
+        self._services = Services(self._store, self._log, self._jobs, self._checkpointer, settings.lease_seconds)
         self._saving = asyncio.create_task(self._checkpointer.run())
 
     async def generate(self, message_id: str) -> None:

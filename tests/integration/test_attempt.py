@@ -1,0 +1,296 @@
+"""worker.run on a real database and the log in memory: every way an attempt can end, and what log, row and jobs hold then."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.conversations import Post
+from models.migrate import migrate
+from models.store import Store
+from models.tables import Message as Row
+from providers import base
+from streams import events
+from streams.memory import MemoryLog
+from streams.ports import Claim
+from streams.text import checksum
+from worker.checkpoints import Checkpointer
+from worker.continuation import Held
+from worker.generation import Generation
+from worker.run import Attempt, HandedOver, Services, Terms
+
+LEASE_SECONDS = 0.2
+Step = Sequence[base.Delta] | Exception | Callable[[], Awaitable[None]]
+
+
+class NoJobs:
+    """Remembers what was enqueued."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int | None]] = []
+
+    async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
+        self.sent.append((message_id, delay_ms))
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass
+class Script:
+    """A provider that plays its steps: batches of deltas, waits, errors."""
+
+    steps: Sequence[Step]
+    closed: bool = False
+    asked: list[base.Request] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def stream(self, request: base.Request) -> AsyncIterator[Any]:
+        self.asked.append(request)
+        try:
+            yield self._play()
+        finally:
+            self.closed = True
+
+    async def _play(self) -> AsyncIterator[Sequence[base.Delta]]:
+        for step in self.steps:
+            if isinstance(step, Exception):
+                raise step
+            if callable(step):
+                await step()
+            else:
+                yield step
+                await asyncio.sleep(0)
+
+
+@dataclass
+class Rig:
+    """One conversation with one queued answer, and everything an attempt works with."""
+
+    store: Store
+    log: MemoryLog
+    jobs: NoJobs
+    services: Services
+    row: Row
+
+    async def attempt(self, *, held: Held | None = None, stall_seconds: float = 60, keeps_text: bool = False) -> Attempt:
+        row = await self.reread()
+        claim = await self.log.claim(row.conversation_id, row.id, row.attempt, LEASE_SECONDS)
+        mine = await self.store.begin_attempt(row.id, claim.attempt, "m")
+        assert mine is not None
+        self.claim: Claim = claim
+        return Attempt(self.services, mine, claim, Generation(row.id, claim.attempt, held or Held()), Terms(stall_seconds, keeps_text))
+
+    async def run(self, *steps: Step, **options: Any) -> Script:
+        script = Script(steps)
+        await (await self.attempt(**options)).run(script, base.Request([base.Message("user", "hi")]), "m")
+        return script
+
+    async def reread(self) -> Row:
+        row = await self.store.message(self.row.id)
+        assert row is not None
+        return row
+
+    async def events(self) -> list[events.AnyEvent]:
+        page = await self.log.read(self.row.conversation_id, None, 0, 1000)
+        return [event for _, event in map(events.decode, (entry.data for entry in page.entries)) if event is not None]
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    url = f"sqlite:///{tmp_path}/t.db"
+    migrate(url)
+    store, log, jobs = Store.open(url), MemoryLog(), NoJobs()
+    conversation = await store.create_conversation("me")
+    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
+    services = Services(store, log, jobs, Checkpointer(store, tuple, 1.0, 500), LEASE_SECONDS)  # type: ignore[arg-type]
+    yield Rig(store, log, jobs, services, posted.assistant_message)
+    await store.aclose()
+
+
+def kinds(log: list[events.AnyEvent]) -> list[str]:
+    return [type(event).__name__ for event in log]
+
+
+def text_of(log: list[events.AnyEvent]) -> str:
+    return "".join(event.content for event in log if isinstance(event, events.Chunk))
+
+
+DONE = [base.Usage(3, 2), base.Finish("stop", "stop")]
+
+
+async def test_a_whole_answer(rig: Rig) -> None:
+    """start, chunks, one complete; the row equals what was streamed, with a checksum that proves it."""
+    script = await rig.run([base.Text("Hé")], [base.Text("llo 😀")], DONE)
+    log, row = await rig.events(), await rig.reread()
+    assert kinds(log)[0] == "Start"
+    assert (row.status, row.content, row.finish_reason, row.terminal_announced) == ("complete", "Héllo 😀", "stop", True)
+    assert text_of(log) == row.content
+    end = log[-1]
+    assert isinstance(end, events.Complete)
+    assert (end.length, end.crc32, end.usage) == (8, checksum(row.content), events.Usage(3, 2))
+    assert row.seq == len(log) - 1
+    assert script.closed
+    assert rig.jobs.sent == []
+
+
+async def test_a_stream_without_proof_is_not_complete(rig: Rig) -> None:
+    """An end without a finish is an interruption, whatever text there is."""
+    await rig.run([base.Text("half")])
+    log, row = await rig.events(), await rig.reread()
+    assert (row.status, row.content, row.tries) == ("retrying", "half", 1)
+    assert kinds(log)[-1] == "Retry"
+    assert rig.jobs.sent[0][0] == rig.row.id
+    assert rig.jobs.sent[0][1] == log[-1].delay_ms  # type: ignore[union-attr]
+
+
+async def test_a_final_error_ends_with_a_sentence_for_people(rig: Rig) -> None:
+    """The provider's own words stay in the operator's log."""
+    await rig.run(base.AuthenticationFailed("bad key sk-123", status=401))
+    row = await rig.reread()
+    assert row.status == "error"
+    assert row.error is not None
+    assert row.error["code"] == "authentication_failed"
+    assert "sk-123" not in str(await rig.events())
+    assert kinds(await rig.events())[-1] == "Error"
+
+
+async def test_three_tries_without_progress_end_in_an_error(rig: Rig) -> None:
+    """The third failure is the last; each attempt is a new one."""
+    for _ in range(3):
+        await rig.run(base.Unavailable("down"))
+    log, row = await rig.events(), await rig.reread()
+    assert [kind for kind in kinds(log) if kind != "Start"] == ["Retry", "Retry", "Error"]
+    assert (row.status, row.attempt) == ("error", 3)
+    assert len(rig.jobs.sent) == 2
+
+
+async def test_a_bug_is_reported_and_ends_the_answer(rig: Rig) -> None:
+    """The job fails (dead letter), the viewer is told, nothing hangs."""
+    with pytest.raises(KeyError):
+        await rig.run([base.Text("a")], KeyError("bug"))
+    row = await rig.reread()
+    assert (row.status, row.content) == ("error", "a")
+    assert row.error is not None
+    assert row.error["code"] == "internal_error"
+
+
+async def test_a_cancel_while_streaming(rig: Rig) -> None:
+    """The partial text that people saw stays, the provider's stream is left, who asked is named."""
+
+    async def ask() -> None:
+        while "Chunk" not in kinds(await rig.events()):
+            await asyncio.sleep(0)
+        await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+
+    script = await rig.run([base.Text("seen")], ask, [base.Text(" unseen")], asyncio.Event().wait)  # type: ignore[arg-type]
+    log, row = await rig.events(), await rig.reread()
+    assert (row.status, row.content) == ("cancelled", "seen")
+    end = log[-1]
+    assert isinstance(end, events.Cancelled)
+    assert (end.by, end.length) == ("me", 4)
+    assert script.closed
+
+
+async def test_a_cancel_while_the_provider_is_silent(rig: Rig) -> None:
+    """The lease's renewal brings the news where no append does."""
+
+    async def ask() -> None:
+        await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+        await asyncio.Event().wait()
+
+    await rig.run(ask)
+    assert (await rig.reread()).status == "cancelled"
+
+
+async def test_a_stall_is_an_interruption(rig: Rig) -> None:
+    """Bytes or not: nothing new for the model's limit ends the attempt."""
+    script = await rig.run([base.Text("a")], asyncio.Event().wait, stall_seconds=0.05)  # type: ignore[arg-type]
+    row = await rig.reread()
+    assert (row.status, row.content) == ("retrying", "a")
+    assert script.closed
+
+
+async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:
+    """What was thought dead and goes on writes nothing: not to the log, not to the row."""
+
+    async def lose() -> None:
+        await rig.log.release(rig.claim)
+        successor = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
+        assert await rig.store.begin_attempt(rig.row.id, successor.attempt, "m")
+
+    script = await rig.run([base.Text("a")], lose, [base.Text("zombie")], [base.Text("!"), *DONE])
+    row = await rig.reread()
+    assert (row.status, row.attempt) == ("streaming", 2)
+    assert "zombie" not in text_of(await rig.events())
+    assert script.closed
+
+
+async def test_deleted_under_way(rig: Rig) -> None:
+    """A deleted conversation stops its job without an error."""
+
+    async def delete() -> None:
+        await rig.store.delete_conversation(rig.row.conversation_id)
+        await rig.log.delete(rig.row.conversation_id, 60)
+
+    script = await rig.run([base.Text("a")], delete, [base.Text("b")], [base.Text("c"), *DONE])
+    assert script.closed
+    assert await rig.store.message(rig.row.id) is None
+
+
+async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
+    """The new log is given the text again; the answer goes on to its end."""
+
+    async def lose() -> None:
+        while "Chunk" not in kinds(await rig.events()):
+            await asyncio.sleep(0)
+        rig.log.restart(lose_data=True)
+
+    await rig.run([base.Text("before ")], lose, [base.Text("after")], DONE)
+    log, row = await rig.events(), await rig.reread()
+    assert (row.status, row.content) == ("complete", "before after")
+    assert kinds(log)[0] == "Reset"
+    assert text_of(log) == row.content
+
+
+async def test_redis_restarted_empty_before_the_terminal_event(rig: Rig) -> None:
+    """Content is committed, the log forgot the claim: the terminal event still comes, once."""
+    finish = rig.store.finish
+
+    async def finish_then_lose(ending: Any) -> bool:
+        done = await finish(ending)
+        rig.log.restart(lose_data=True)
+        return done
+
+    rig.store.finish = finish_then_lose  # type: ignore[method-assign]
+    await rig.run([base.Text("a"), *DONE])
+    assert kinds(await rig.events()) == ["Complete"]
+    assert (await rig.reread()).terminal_announced
+
+
+async def test_handed_over_on_a_deploy(rig: Rig) -> None:
+    """Checkpoint, release, requeue: the successor can claim at once and holds the same text."""
+    attempt = await rig.attempt()
+
+    async def deploy() -> None:
+        while not attempt.uncheckpointed:
+            await asyncio.sleep(0)
+        attempt.stop(HandedOver())
+        await asyncio.Event().wait()
+
+    await attempt.run(Script([[base.Text("so far")], deploy]), base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert (row.content, row.tries) == ("so far", 0)
+    assert rig.jobs.sent == [(rig.row.id, None)]
+    assert (await rig.log.claim(row.conversation_id, row.id, row.attempt, 1)).attempt == 2
+
+
+async def test_the_next_in_line_is_started(rig: Rig) -> None:
+    """A post that waited behind this answer starts when it ends."""
+    second = await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))
+    await rig.run([base.Text("a"), *DONE])
+    assert rig.jobs.sent == [(second.assistant_message.id, None)]
