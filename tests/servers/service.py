@@ -1,0 +1,85 @@
+"""How a foreign server is kept (var/servers), run and waited for; what a test does where there is none."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from config.parent import die_with_parent
+from config.settings import ROOT
+
+CACHE = ROOT / "var" / "servers"
+
+
+class NotInstalled(Exception):
+    """The server is not here and could not be fetched; the text says what is missing."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def run(*argv: str | Path, cwd: Path | None = None) -> None:
+    """Run a step of an installation. Raises NotInstalled with its last words."""
+    try:
+        subprocess.run([str(word) for word in argv], cwd=cwd, check=True, capture_output=True, text=True, timeout=300)
+    except (OSError, subprocess.SubprocessError) as error:
+        words = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        raise NotInstalled(f"{argv[0]}: {words[-1] if words else error}") from error
+
+
+def or_skip(install: Callable[[], object]) -> None:
+    """Install, or skip the test; in CI a server that cannot be had is a failure."""
+    try:
+        install()
+    except NotInstalled as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@contextlib.contextmanager
+def serving(argv: Sequence[str | Path], health_url: str, *, cwd: Path | None = None, seconds: float = 30) -> Iterator[None]:
+    """Run a server until the block ends. Its output is in var/servers/<port>.log. Raises RuntimeError if it does not get healthy."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    log = CACHE / f"{health_url.split(':')[2].split('/')[0]}.log"
+    parent = os.getpid()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(word) for word in argv], cwd=cwd, stdout=output, stderr=output, preexec_fn=lambda: die_with_parent(parent)
+        )
+    try:
+        _wait_until_healthy(process, health_url, seconds, log)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, seconds: float, log: Path) -> None:
+    deadline = time.monotonic() + seconds
+    while not _is_healthy(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{process.args!r} is not healthy: {log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.05)
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - a loopback address of our own
+            return bool(answer.status == 200)
+    except OSError:
+        return False
