@@ -5,6 +5,7 @@ An event has no `seq` of its own: the log gives it out when it appends. `encode`
 Offsets and lengths count UTF-16 code units (`text.py`).
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -198,3 +199,13 @@ def restated(message_id: str, attempt: int, text: str, reasoning: str) -> list[A
 def is_terminal(event: AnyEvent) -> bool:
     """Whether the event seals its generation."""
     return isinstance(event, Terminal)
+
+
+def check_batch(events: Sequence[AnyEvent]) -> bool:
+    """Whether the batch is a terminal event. Raises ValueError for an empty batch and for a terminal event that has company."""
+    if not events:
+        raise ValueError("a batch holds at least one event")
+    terminal = any(is_terminal(event) for event in events)
+    if terminal and len(events) > 1:
+        raise ValueError("a terminal event travels alone")
+    return terminal

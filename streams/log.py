@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from redis.exceptions import ResponseError
 
 from streams import keys
-from streams.events import AnyEvent, encode, is_terminal, restated
+from streams.events import AnyEvent, check_batch, encode, restated
 from streams.ports import (
     Appended,
     Busy,
@@ -149,16 +149,6 @@ class RedisLog:
         if reply[0] != b"OK":
             _refuse(reply)
         return reply
-
-
-def check_batch(events: Sequence[AnyEvent]) -> bool:
-    """Whether the batch is a terminal event. Raises ValueError for an empty batch and for a terminal event that has company."""
-    if not events:
-        raise ValueError("a batch holds at least one event")
-    terminal = any(is_terminal(event) for event in events)
-    if terminal and len(events) > 1:
-        raise ValueError("a terminal event travels alone")
-    return terminal
 
 
 def _refuse(reply: list[Any]) -> NoReturn:

@@ -19,7 +19,7 @@
 local LOG, STATE, FLOORS, GONE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local CHANNEL = string.sub(LOG, 1, -5)
 local LIFETIME, MAX_EVENTS, MAX_BYTES = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local MAX_FIELDS = 512
+local MAX_FIELDS = 512 + 6
 local call = redis.call
 
 local function whole(number)

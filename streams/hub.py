@@ -1,0 +1,336 @@
+"""One tail of each watched conversation per process, whoever watches: cursors instead of queues.
+
+A `Tail` holds the recent end of one log in a bounded ring. Viewers keep a seq of their own and take what follows it, from the ring or,
+when they lag, from the log. The hub decides what it may believe of the feed: an event goes into the ring only if it is the next one of
+the same epoch; a gap, another epoch or a fresh subscription makes it read the log from its top before it goes on.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from streams import keys
+from streams.feed import RedisFeed
+from streams.ports import Feed, Gone, Log, Page, Unavailable
+
+__all__ = ["Hub", "RedisFeed", "RingEntry", "Tail"]
+
+logger = logging.getLogger(__name__)
+
+RING_EVENTS = 512
+RING_BYTES = 256 * 1024
+GRACE_SECONDS = 2.0
+"""A tail outlives its last viewer this long, so that one who reconnects finds it."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+_AT_REST = (b'"type":"message"', b'"type":"title"', b'"type":"complete"', b'"type":"error"', b'"type":"cancelled"')
+_HEAD_BYTES = 48
+"""The type of an event stands within its first bytes, right after the seq."""
+
+
+class RingEntry:
+    """One event as it is relayed; `frame` has room for its encoded form, made once for all viewers."""
+
+    __slots__ = ("data", "frame", "seq")
+
+    def __init__(self, seq: int, data: bytes) -> None:
+        self.seq = seq
+        self.data = data
+        self.frame: bytes | None = None
+
+
+class Tail:
+    """The recent end of one conversation's log in this process.
+
+    `epoch` and `top` say how far it is known, `running` whether a generation runs, `gone` that the conversation was deleted.
+    """
+
+    def __init__(self, conversation_id: str, log: Log) -> None:
+        self.conversation_id = conversation_id
+        self.epoch = ""
+        self.top = 0
+        self.running = False
+        self.gone = False
+        self._log = log
+        self._ring: list[RingEntry] = []
+        self._ring_bytes = 0
+        self._listeners: dict[int, Callable[[], None]] = {}
+        self._next_listener = 0
+        self._asked: asyncio.Future[Page] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._changed = False
+        self._stale = False
+
+    # --- for viewers ---
+
+    def since(self, after: int) -> list[RingEntry] | None:
+        """The entries after seq `after`: none at the tip, None if the ring does not reach back that far (then `read`)."""
+        missing = self.top - after
+        if missing == 0:
+            return []
+        if not 0 < missing <= len(self._ring):
+            return None
+        return self._ring[-missing:]
+
+    async def read(self, after: int, limit: int) -> Page:
+        """From the log itself: at most `limit` events after seq `after` of this tail's epoch. Raises Gone, Unavailable."""
+        return await self._log.read(self.conversation_id, self.epoch, after, limit)
+
+    async def refresh(self) -> Page:
+        """What the log says now (for heartbeats). The tail has all of it when this returns. Raises Gone, Unavailable.
+
+        Viewers who ask at the same time share one read.
+        """
+        return await asyncio.shield(self._ask())
+
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` whenever entries were added, the epoch changed or the conversation is gone. Gives what ends it."""
+        self._next_listener += 1
+        number = self._next_listener
+        self._listeners[number] = wake
+
+        def remove() -> None:
+            self._listeners.pop(number, None)
+
+        return remove
+
+    # --- for the hub ---
+
+    def take(self, payload: bytes) -> None:
+        """One message of the feed. `wake` must follow."""
+        if payload == b"gone":
+            self._end()
+            return
+        try:
+            epoch, number, data = payload.split(b":", 2)
+            seq = int(number)
+        except ValueError:
+            logger.warning("not an event on the channel of %s", self.conversation_id)
+            return
+        if epoch.decode() != self.epoch or seq > self.top + 1:
+            self.catch_up()
+        elif seq == self.top + 1:
+            self._add(seq, data)
+            self._trim()
+            if not self.running:
+                self.running = _tells_of_running(data)
+
+    def wake(self) -> None:
+        """Tell viewers of what changed since the last call."""
+        if not self._changed:
+            return
+        self._changed = False
+        for listener in tuple(self._listeners.values()):
+            try:
+                listener()
+            except Exception:
+                logger.exception("a listener of %s failed", self.conversation_id)
+
+    def catch_up(self) -> None:
+        """Read the log from the top until nothing is missing, however often it takes."""
+        self._stale = True
+        self._ask()
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    # --- reading ---
+
+    def _ask(self) -> asyncio.Future[Page]:
+        """The outcome of the next read that begins after this call."""
+        if self._asked is None:
+            self._asked = asyncio.get_running_loop().create_future()
+            # Whoever only wants the tail to catch up does not look at the outcome.
+            self._asked.add_done_callback(lambda future: future.cancelled() or future.exception())
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read_on())
+        return self._asked
+
+    async def _read_on(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        try:
+            while self._asked is not None:
+                asked, self._asked = self._asked, None
+                self._stale, stale = False, self._stale
+                if await self._answer(asked):
+                    pause = FIRST_PAUSE_SECONDS
+                elif stale:
+                    self._stale = True
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing
+                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                    self._ask()
+        finally:
+            self._reader = None
+            if self._asked is not None:
+                self._asked.cancel()
+
+    async def _answer(self, asked: asyncio.Future[Page]) -> bool:
+        try:
+            page = await self._read_to_the_top()
+        except Unavailable as error:
+            asked.set_exception(error)
+            return False
+        except Gone as error:
+            asked.set_exception(error)
+            self._end()
+        else:
+            asked.set_result(page)
+        self.wake()
+        return True
+
+    async def _read_to_the_top(self) -> Page:
+        epoch, top = self.epoch, self.top
+        page = await self._log.read(self.conversation_id, epoch or None, top, RING_EVENTS if epoch else 0)
+        self.running = page.running
+        if page.epoch != epoch or page.top < top:  # another life of the log (or one that was set back): no position holds
+            self._start_over(page.epoch, page.top)
+        elif page.top > self.top:
+            self._extend(page)
+        return page
+
+    def _extend(self, page: Page) -> None:
+        # More than a ring is missing, or trimmed already: viewers that are behind read by themselves.
+        if not page.entries or page.entries[-1].seq < page.top:
+            self._start_over(page.epoch, page.top)
+            return
+        for entry in page.entries:
+            if entry.seq == self.top + 1:  # the feed may have brought some meanwhile
+                self._add(entry.seq, entry.data)
+        self._trim()
+
+    # --- the ring ---
+
+    def _start_over(self, epoch: str, top: int) -> None:
+        self._changed = True
+        self.epoch, self.top = epoch, top
+        self._ring.clear()
+        self._ring_bytes = 0
+
+    def _add(self, seq: int, data: bytes) -> None:
+        self._changed = True
+        self.top = seq
+        self._ring.append(RingEntry(seq, data))
+        self._ring_bytes += len(data)
+
+    def _trim(self) -> None:
+        """Cut the ring to its bounds, in steps, since taking from the front of a list moves the rest."""
+        ring = self._ring
+        if len(ring) <= RING_EVENTS + 64 and self._ring_bytes <= RING_BYTES:
+            return
+        cut = max(0, len(ring) - RING_EVENTS)
+        freed = sum(len(entry.data) for entry in ring[:cut])
+        while self._ring_bytes - freed > RING_BYTES and cut < len(ring):
+            freed += len(ring[cut].data)
+            cut += 1
+        del ring[:cut]
+        self._ring_bytes -= freed
+
+    def _end(self) -> None:
+        self._changed = self._changed or not self.gone
+        self.gone, self.running = True, False
+
+
+def _tells_of_running(data: bytes) -> bool:
+    head = data[:_HEAD_BYTES]
+    return not any(word in head for word in _AT_REST)
+
+
+class _Held:
+    """A tail, its viewers counted, and its way to being open."""
+
+    __slots__ = ("closing", "opening", "tail", "users")
+
+    def __init__(self, tail: Tail, opening: asyncio.Task[None]) -> None:
+        self.tail = tail
+        self.opening = opening
+        self.users = 0
+        self.closing: asyncio.TimerHandle | None = None
+
+
+class Hub:
+    """All tails of this process over one feed. Belongs to one event loop."""
+
+    def __init__(self, log: Log, feed: Feed) -> None:
+        self._log = log
+        self._feed = feed
+        self._held: dict[str, _Held] = {}
+        self._by_channel: dict[bytes, Tail] = {}
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        await self._feed.start(self._deliver, self._subscribed_again)
+
+    async def aclose(self) -> None:
+        """Close the feed and every tail; the log stays the caller's."""
+        for held in list(self._held.values()):
+            self._drop(held)
+        await self._feed.aclose()
+
+    async def open(self, conversation_id: str) -> Tail:
+        """The conversation's tail, subscribed, with epoch and top known. Each `open` needs a `release`. Raises Unavailable.
+
+        A deleted conversation gives a tail that is `gone`.
+        """
+        held = self._held.get(conversation_id)
+        if held is None:
+            tail = Tail(conversation_id, self._log)
+            held = self._held[conversation_id] = _Held(tail, asyncio.create_task(self._prepare(tail)))
+            self._by_channel[keys.channel(conversation_id).encode()] = tail
+        held.users += 1
+        if held.closing is not None:
+            held.closing.cancel()
+            held.closing = None
+        try:
+            await asyncio.shield(held.opening)
+        except BaseException as error:
+            held.users -= 1
+            if not isinstance(error, asyncio.CancelledError) or held.users == 0:
+                self._drop(held)
+            raise
+        return held.tail
+
+    def release(self, tail: Tail) -> None:
+        """Give back what `open` gave. The last one to do so ends the subscription, after a moment's grace."""
+        held = self._held.get(tail.conversation_id)
+        if held is None or held.tail is not tail:
+            return
+        held.users -= 1
+        if held.users == 0:
+            loop = asyncio.get_running_loop()
+            held.closing = loop.call_later(0 if tail.gone else GRACE_SECONDS, self._drop, held)
+
+    async def _prepare(self, tail: Tail) -> None:
+        await self._feed.subscribe(keys.channel(tail.conversation_id))
+        try:
+            await tail.refresh()
+        except Gone:
+            return  # the tail says so itself
+
+    def _drop(self, held: _Held) -> None:
+        conversation_id = held.tail.conversation_id
+        if self._held.get(conversation_id) is not held:
+            return
+        del self._held[conversation_id]
+        channel = keys.channel(conversation_id)
+        del self._by_channel[channel.encode()]
+        held.opening.cancel()
+        held.tail.close()
+        self._feed.unsubscribe(channel)
+
+    def _deliver(self, messages: list[tuple[bytes, bytes]]) -> None:
+        touched: dict[Tail, None] = {}
+        for channel, payload in messages:
+            tail = self._by_channel.get(channel)
+            if tail is not None:
+                tail.take(payload)
+                touched[tail] = None
+        for tail in touched:
+            tail.wake()
+
+    def _subscribed_again(self, channel: bytes) -> None:
+        tail = self._by_channel.get(channel)
+        if tail is not None:
+            tail.catch_up()

@@ -1,0 +1,381 @@
+"""The log and its feed in this process: the same answers as `log.py` on Redis (one test file proves it), on any clock.
+
+For tests and simulations. `MemoryLog` holds the rules of the Lua scripts in Python; `MemoryFeed` relays what it publishes and can be
+cut, so that whatever is published meanwhile is missed.
+"""
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams import keys
+from streams.events import AnyEvent, check_batch, encode, restated, stamp
+from streams.ports import (
+    Appended,
+    Busy,
+    CancelRequested,
+    Claim,
+    Entry,
+    Fenced,
+    Gone,
+    Limits,
+    Lost,
+    Page,
+    Sealed,
+    Unavailable,
+)
+from streams.positions import Position
+
+SLACK = 17 / 16
+MAX_REMEMBERED = 512
+"""Generations and announced rows beyond which the older half of those that ended is forgotten."""
+
+
+@dataclass(slots=True)
+class _Generation:
+    attempt: int = 0
+    epoch: str | None = None
+    next_index: int = 0
+    last_batch: tuple[int, int] = (0, 0)
+    lease_until: float = 0.0
+    sealed: bool = False
+    cancel_by: str | None = None
+
+
+@dataclass(slots=True)
+class _Kept:
+    entry: Entry
+    at: float
+
+
+@dataclass(slots=True)
+class _Announced:
+    rev: int
+    epoch: str
+    seq: int
+
+
+@dataclass(slots=True)
+class _State:
+    epoch: str
+    run: int
+    expires_at: float
+    top: int = 0
+    size: int = 0
+    kept: deque[_Kept] = field(default_factory=deque)
+    floors: dict[str, int] = field(default_factory=dict)
+    generations: dict[str, _Generation] = field(default_factory=dict)
+    announced: dict[str, _Announced] = field(default_factory=dict)
+
+    @property
+    def oldest(self) -> int:
+        return self.kept[0].entry.seq if self.kept else self.top + 1
+
+    def begin_epoch(self, run: int) -> None:
+        self.epoch, self.run, self.top, self.size = _epoch_name(), run, 0, 0
+        self.kept.clear()
+        self.floors.clear()
+
+    def forget(self) -> None:
+        if len(self.generations) + len(self.announced) <= MAX_REMEMBERED:
+            return
+        sealed = {name: g for name, g in self.generations.items() if g.sealed}
+        ended: list[tuple[int, dict[str, Any], str]] = []
+        ended += [(g.last_batch[1] if g.epoch == self.epoch else 0, self.generations, name) for name, g in sealed.items()]
+        ended += [(a.seq if a.epoch == self.epoch else 0, self.announced, name) for name, a in self.announced.items()]
+        ended.sort(key=lambda item: item[0])
+        for _, known, name in ended[: len(ended) // 2]:
+            del known[name]
+
+
+class MemoryLog:
+    """`streams.ports.Log` in this process. `clock` gives seconds."""
+
+    def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._states: dict[str, _State] = {}
+        self._tombstones: dict[str, float] = {}
+        self._run = 0
+        self._listeners: list[Callable[[str, bytes], None]] = []
+        self._up = asyncio.Event()
+        self._up.set()
+
+    # --- what only tests do ---
+
+    def restart(self, *, lose_data: bool = False) -> None:
+        """As a server that starts again: logs begin a new epoch; `lose_data`: nothing at all is remembered."""
+        self._run += 1
+        if lose_data:
+            self._states.clear()
+            self._tombstones.clear()
+
+    def go_down(self) -> None:
+        """From now on nothing answers: `append` waits, the other calls raise Unavailable."""
+        self._up.clear()
+
+    def come_back(self) -> None:
+        """End of `go_down`."""
+        self._up.set()
+
+    def listen(self, listener: Callable[[str, bytes], None]) -> Callable[[], None]:
+        """Call `listener` with (channel, payload) of everything published; gives what ends it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # --- the log ---
+
+    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float) -> Claim:
+        """See streams.ports.Log."""
+        state = self._settle(conversation_id)
+        generation = state.generations.get(message_id) or _Generation()
+        if generation.sealed:
+            raise Sealed
+        if generation.lease_until > self._clock():
+            raise Busy
+        state.generations[message_id] = generation
+        generation.attempt = max(generation.attempt, sql_attempt) + 1
+        generation.epoch, generation.next_index, generation.last_batch = state.epoch, 0, (0, 0)
+        generation.lease_until = self._clock() + lease_seconds
+        state.floors.setdefault(message_id, state.top)
+        self._touch(state)
+        state.forget()
+        return Claim(conversation_id, message_id, state.epoch, generation.attempt)
+
+    async def append(self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> Appended:
+        """See streams.ports.Log."""
+        terminal = check_batch(events)
+        await self._up.wait()
+        state = self._settle(claim.conversation_id)
+        generation = _owned(state, claim)
+        if index == generation.next_index - 1:
+            return Appended(state.epoch, *generation.last_batch)
+        if index != generation.next_index:
+            raise Lost
+        if generation.sealed:
+            raise Sealed
+        if generation.cancel_by is not None and not terminal:
+            raise CancelRequested(generation.cancel_by)
+        appended = self._write(claim.conversation_id, state, events)
+        generation.last_batch, generation.next_index = (appended.first_seq, appended.last_seq), index + 1
+        if terminal:
+            generation.sealed, generation.lease_until = True, 0.0
+            del state.floors[claim.message_id]
+        else:
+            state.floors[claim.message_id] = max(state.floors[claim.message_id], min(covered, state.top))
+        self._trim(state)
+        return appended
+
+    async def adopt(self, claim: Claim, text: str, reasoning: str, lease_seconds: float) -> tuple[Claim, Appended]:
+        """See streams.ports.Log."""
+        state = self._settle(claim.conversation_id)
+        generation = state.generations.get(claim.message_id) or _Generation()
+        if claim.attempt < generation.attempt:
+            raise Fenced
+        if generation.sealed:
+            raise Sealed
+        adopted = Claim(claim.conversation_id, claim.message_id, state.epoch, claim.attempt)
+        known = generation.epoch == state.epoch and generation.attempt == claim.attempt
+        if claim.epoch != state.epoch and known and generation.next_index > 0:
+            return adopted, Appended(state.epoch, *generation.last_batch)
+        state.generations[claim.message_id] = generation
+        generation.attempt, generation.epoch, generation.next_index = claim.attempt, state.epoch, 0
+        generation.lease_until = self._clock() + lease_seconds
+        state.floors[claim.message_id] = state.top
+        appended = self._write(claim.conversation_id, state, restated(claim.message_id, claim.attempt, text, reasoning))
+        generation.last_batch = (appended.first_seq, appended.last_seq)
+        self._trim(state)
+        return adopted, appended
+
+    async def announce(self, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> Position:
+        """See streams.ports.Log."""
+        state = self._settle(conversation_id)
+        if row_id not in state.announced or state.announced[row_id].rev < rev:
+            self._write(conversation_id, state, [event])
+            state.announced[row_id] = _Announced(rev, state.epoch, state.top)
+            self._trim(state)
+            state.forget()
+        return Position(state.epoch, state.top)
+
+    async def renew(self, claim: Claim, lease_seconds: float) -> str | None:
+        """See streams.ports.Log."""
+        state = self._settle(claim.conversation_id)
+        generation = _owned(state, claim)
+        if generation.sealed:
+            raise Sealed
+        generation.lease_until = self._clock() + lease_seconds
+        self._touch(state)
+        return generation.cancel_by
+
+    async def release(self, claim: Claim) -> None:
+        """See streams.ports.Log."""
+        try:
+            generation = self._settle(claim.conversation_id).generations.get(claim.message_id)
+        except Gone:
+            return
+        if generation is not None and generation.attempt == claim.attempt:
+            generation.lease_until = 0.0
+
+    async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
+        """See streams.ports.Log."""
+        if not by:
+            raise ValueError("a cancel names who asks for it")
+        state = self._settle(conversation_id)
+        generation = state.generations.setdefault(message_id, _Generation())
+        if generation.sealed:
+            return False
+        generation.cancel_by = generation.cancel_by or by
+        self._touch(state)
+        self._publish(keys.CONTROL, f"cancel {message_id}".encode())
+        return True
+
+    async def delete(self, conversation_id: str, tombstone_seconds: float) -> None:
+        """See streams.ports.Log."""
+        self._check_up()
+        self._states.pop(conversation_id, None)
+        self._tombstones[conversation_id] = self._clock() + tombstone_seconds
+        self._publish(keys.channel(conversation_id), b"gone")
+
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
+        """See streams.ports.Log."""
+        state = self._settle(conversation_id)
+        oldest = state.oldest
+        entries: list[Entry] = []
+        if epoch in (None, state.epoch) and oldest - 1 <= after < state.top:
+            start = after + 1 - oldest
+            entries = [state.kept[i].entry for i in range(start, min(start + limit, len(state.kept)))]
+        return Page(state.epoch, oldest, state.top, min(state.floors.values(), default=None), entries)
+
+    async def check(self) -> str | None:
+        """See streams.log.RedisLog.check."""
+        self._check_up()
+        return None
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    # --- rules ---
+
+    def _check_up(self) -> None:
+        if not self._up.is_set():
+            raise Unavailable("down")
+
+    def _settle(self, conversation_id: str) -> _State:
+        self._check_up()
+        now = self._clock()
+        if self._tombstones.get(conversation_id, now) > now:
+            raise Gone
+        state = self._states.get(conversation_id)
+        if state is None or state.expires_at <= now:
+            state = self._states[conversation_id] = _State(_epoch_name(), self._run, now + self._limits.max_seconds)
+        elif state.run != self._run:
+            state.begin_epoch(self._run)
+            self._touch(state)
+        return state
+
+    def _touch(self, state: _State) -> None:
+        state.expires_at = self._clock() + self._limits.max_seconds
+
+    def _write(self, conversation_id: str, state: _State, events: Sequence[AnyEvent]) -> Appended:
+        first = state.top + 1
+        for event in events:
+            state.top += 1
+            data = stamp(state.top, encode(event))
+            state.kept.append(_Kept(Entry(state.top, data), self._clock()))
+            state.size += len(data)
+            self._publish(keys.channel(conversation_id), b"%b:%d:%b" % (state.epoch.encode(), state.top, data))
+        self._touch(state)
+        return Appended(state.epoch, first, state.top)
+
+    def _trim(self, state: _State) -> None:
+        if not self._over(state, SLACK):
+            return
+        highest = min(state.floors.values(), default=state.top)
+        while state.kept and state.kept[0].entry.seq <= highest and self._over(state, 1):
+            state.size -= len(state.kept.popleft().entry.data)
+
+    def _over(self, state: _State, slack: float) -> bool:
+        limits = self._limits
+        too_old = bool(state.kept) and self._clock() - state.kept[0].at > limits.max_seconds * slack
+        return too_old or len(state.kept) > limits.max_events * slack or state.size > limits.max_bytes * slack
+
+    def _publish(self, channel: str, payload: bytes) -> None:
+        for listener in tuple(self._listeners):
+            listener(channel, payload)
+
+
+def _owned(state: _State, claim: Claim) -> _Generation:
+    generation = state.generations.get(claim.message_id)
+    if claim.epoch != state.epoch or generation is None or generation.epoch != state.epoch:
+        raise Lost
+    if claim.attempt < generation.attempt:
+        raise Fenced
+    if claim.attempt > generation.attempt:
+        raise Lost
+    return generation
+
+
+def _epoch_name() -> str:
+    return secrets.token_hex(4)
+
+
+class MemoryFeed:
+    """`streams.ports.Feed` on a MemoryLog. What is published is delivered at the next turn of the event loop."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self._channels: set[bytes] = set()
+        self._connected = False
+        self._arrived: list[tuple[bytes, bytes]] = []
+        self._stop: Callable[[], None] | None = None
+
+    async def start(self, deliver: Callable[[list[tuple[bytes, bytes]]], None], subscribed: Callable[[bytes], None]) -> None:
+        """See streams.ports.Feed."""
+        self._deliver, self._subscribed = deliver, subscribed
+        self._stop = self._log.listen(self._publish)
+        self._connected = True
+
+    async def subscribe(self, channel: str) -> None:
+        """See streams.ports.Feed."""
+        if not self._connected:
+            raise Unavailable("the feed is cut")
+        self._channels.add(channel.encode())
+
+    def unsubscribe(self, channel: str) -> None:
+        """See streams.ports.Feed."""
+        self._channels.discard(channel.encode())
+
+    def cut(self) -> None:
+        """Lose the connection: what is on its way and what is published until `mend` is missed."""
+        self._connected = False
+        self._arrived.clear()
+
+    def mend(self) -> None:
+        """Be connected and subscribed again."""
+        self._connected = True
+        for channel in tuple(self._channels):
+            self._subscribed(channel)
+
+    async def aclose(self) -> None:
+        """See streams.ports.Feed."""
+        self._connected = False
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+
+    def _publish(self, channel: str, payload: bytes) -> None:
+        name = channel.encode()
+        if not self._connected or name not in self._channels:
+            return
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._arrived.append((name, payload))
+
+    def _flush(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        if arrived:
+            self._deliver(arrived)
