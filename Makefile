@@ -31,8 +31,8 @@ test: $(VENV)/dev.stamp ## every test that is not long (under 10 minutes)
 test-all: $(VENV)/dev.stamp ## every test
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/dev.stamp ## the benchmarks, with their dated tables
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/dev.stamp ## the benchmarks (BENCHMARKS=name for one), as Markdown tables
+	$(BIN)/python -m benchmarks $(BENCHMARKS)
 
 lock: ## pin what pyproject.toml asks for, for every supported Python and system
 	@test -x $(UV) || ($(PYTHON) -m venv var/uv && var/uv/bin/python -m pip --quiet install uv)

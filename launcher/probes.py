@@ -32,7 +32,7 @@ async def until(question: Callable[[], Awaitable[bool]], seconds: float, pause: 
     """Ask again until the answer is yes (True) or `seconds` are over (False)."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while not await question():  # noqa: ASYNC110 - what is waited for is outside this process
+            while not await question():
                 await asyncio.sleep(pause)
             return True
     return False

@@ -1,0 +1,1 @@
+"""One script a question; README.md holds dated results."""
