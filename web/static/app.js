@@ -1,0 +1,308 @@
+/**
+ * The chat page: which conversation is open, what is sent, and who is told. The parts that draw are messages.js, sidebar.js and composer.js; what
+ * follows the log is tokenwire.js.
+ */
+
+import { api, newKey } from "./api.js";
+import { Composer } from "./composer.js";
+import { announce, byId, make } from "./dom.js";
+import { MessageList } from "./messages.js";
+import { Sidebar } from "./sidebar.js";
+import { hasEnded, subscribe } from "./tokenwire.js";
+
+const DEMO_IDEAS = [
+  ["Watch an answer stream", "What happens to your answer when I close this tab?"],
+  ["A provider that is busy", "!rate_limit Answer me, although you are busy at first."],
+  ["A connection that breaks", "!cut Break off in the middle of your answer, and go on."],
+  ["A model that reasons", "!think Think first, then answer."],
+];
+const LINKS = {
+  connecting: "Connecting",
+  replaying: "Catching up",
+  reconnecting: "Reconnecting",
+  stopped: "Disconnected",
+};
+const NEW = "New conversation";
+
+/** A conversation on screen: `watch` follows it, `posts` are on their way to it. A new one has no id until its first post. */
+let here = { id: null, watch: null, posts: [], stopping: false, sending: Promise.resolve() };
+let me = null;
+let models = [];
+
+const sidebar = new Sidebar();
+const composer = new Composer({ onsend: send, onstop: stop, onmodel: choose });
+const list = new MessageList({
+  list: byId("messages"),
+  scroll: byId("scroll"),
+  latest: byId("latest"),
+  people: () => ({ me, several: new Set(rows().map((row) => row.user_id).filter(Boolean)).size > 1 }),
+});
+
+const rows = () => here.watch?.messages ?? [];
+const named = () => here.watch?.transcript.conversation;
+
+/** The id in the address, null for a new conversation. */
+function address() {
+  return /^#\/c\/([0-9A-Za-z_-]{1,64})$/.exec(location.hash)?.[1] ?? null;
+}
+
+function open(id) {
+  here.watch?.close();
+  here = { id, watch: null, posts: [], stopping: false, sending: Promise.resolve() };
+  list.clear();
+  tell(null);
+  composer.enter(id);
+  if (id) follow(here);
+  else composer.choose(preferred());
+  show();
+  showLink({ name: id ? "connecting" : "none" });
+  if (matchMedia("(pointer: fine)").matches) composer.focus();
+}
+
+function follow(place) {
+  place.watch = subscribe(place.id, {
+    onchange: (message, event) => place === here && changed(message, event),
+    onstate: (state) => place === here && linked(state),
+  });
+}
+
+function changed(message, event) {
+  const text = event?.type === "chunk" || event?.type === "reasoning";
+  if (text && list.holds(message)) return list.touch(message);
+  show();
+  if (message && hasEnded(message) && message.role === "assistant") refresh();
+  if (event?.type === "start" && event.attempt === 1) announce("Answering");
+}
+
+/** Draw everything but text that streams. */
+function show() {
+  const posts = here.posts.filter((post) => !arrived(post));
+  list.sync([...rows(), ...posts]);
+  byId("welcome").hidden = Boolean(here.id) || posts.length > 0;
+  byId("earlier").hidden = !here.watch?.transcript.next;
+  byId("tools").hidden = !named();
+  const running = Boolean(here.watch?.transcript.running);
+  if (!running) here.stopping = false;
+  composer.busy({ running, stopping: here.stopping });
+  showTitle();
+}
+
+function showTitle() {
+  const title = here.id ? named()?.title || firstWords() || NEW : NEW;
+  if (byId("title").textContent !== title) byId("title").textContent = title;
+  document.title = here.id && title !== NEW ? `${title} · Tokenwire` : "Tokenwire";
+  if (here.id && named() && here.model !== named().model) composer.choose((here.model = named().model));
+  sidebar.mark(here.id, named() ? title : null);
+}
+
+function firstWords() {
+  const text = rows().find((row) => row.role === "user")?.content.trim().split("\n")[0] ?? "";
+  return text.length > 60 ? `${text.slice(0, 57).trimEnd()}…` : text;
+}
+
+/** Whether the log told of this post before its answer came. */
+const arrived = (post) => rows().some((row) => row.role === "user" && row.content === post.content && !post.before.has(row.id));
+
+function linked(state) {
+  showLink(state);
+  if (state.name === "live") {
+    if (here.lost) announce("Connected again");
+    here.lost = false;
+    for (const post of here.posts) if (post.passing) deliver(here, post);
+  }
+  if (state.name === "reconnecting") {
+    if (!here.lost && state.delay_ms > 2000) announce("Connection lost. Reconnecting.");
+    here.lost = true;
+  }
+  if (state.name === "stopped") gone(state.code);
+}
+
+function showLink({ name }) {
+  const link = byId("link");
+  link.dataset.state = name === "reconnecting" && !navigator.onLine ? "offline" : name;
+  link.textContent = link.dataset.state === "offline" ? "Offline" : (LINKS[name] ?? "");
+  document.body.dataset.link = link.dataset.state;
+}
+
+function gone(code) {
+  if (code === 404 || code === 4404) tell("This conversation does not exist any more, or is not yours.");
+  else if (code === 401) tell("You are not signed in.");
+  else tell("This page may not follow the conversation any longer. Reload it to try again.");
+}
+
+/** One line about what went wrong; null takes it away. */
+function tell(text) {
+  byId("notice").hidden = !text;
+  byId("notice-text").textContent = text ?? "";
+  if (text) announce(text);
+}
+
+/** Run something that may fail; what failed is said. -> whether it worked */
+async function attempt(act) {
+  try {
+    await act();
+    return true;
+  } catch (error) {
+    tell(error.message);
+    if (error.status === undefined) throw error; // a mistake of ours belongs in the console too
+    return false;
+  }
+}
+
+function send(content) {
+  const place = here;
+  const key = newKey();
+  const post = { id: `post-${key}`, key, role: "user", content, pending: true, failure: null, before: new Set(rows().map((row) => row.id)) };
+  post.again = () => deliver(place, post);
+  post.discard = () => discard(place, post);
+  place.posts.push(post);
+  tell(null);
+  show();
+  list.follow();
+  deliver(place, post);
+}
+
+/** Posts of one conversation leave one after the other; each carries its key, so that a repeat is not a second post. */
+function deliver(place, post) {
+  Object.assign(post, { failure: null, passing: false });
+  place.sending = place.sending.then(() => deliverNow(place, post));
+  if (place === here) show();
+}
+
+async function deliverNow(place, post) {
+  if (!place.posts.includes(post)) return;
+  try {
+    if (!place.id) await begin(place, post);
+    const answer = await api.post(place.id, post.content, post.key);
+    me = answer.user_message.user_id;
+    place.posts.splice(place.posts.indexOf(post), 1);
+    place.watch?.admit([answer.user_message, answer.assistant_message]);
+    refresh();
+  } catch (error) {
+    Object.assign(post, { failure: error.message, passing: error.passing ?? false });
+    if (place === here) announce(`Not sent. ${error.message}`);
+  }
+  if (place === here) show();
+}
+
+/** A new conversation begins with its first post. */
+async function begin(place, post) {
+  const { id } = await api.create({ model: composer.model.value || undefined }, `${post.key}-c`);
+  place.id = id;
+  if (place !== here) return;
+  history.replaceState(null, "", `#/c/${id}`);
+  composer.rename(id);
+  showLink({ name: "connecting" });
+  follow(place);
+}
+
+function discard(place, post) {
+  place.posts.splice(place.posts.indexOf(post), 1);
+  if (place !== here) return;
+  if (!composer.prompt.value) composer.write(post.content);
+  show();
+  composer.focus();
+}
+
+async function stop() {
+  const place = here;
+  place.stopping = true;
+  show();
+  const asked = await attempt(() => api.cancel(place.id));
+  if (asked || place !== here) return;
+  place.stopping = false;
+  show();
+}
+
+function preferred() {
+  const kept = localStorage.getItem("tokenwire.model");
+  return models.some(({ name }) => name === kept) ? kept : models.default;
+}
+
+async function choose(model) {
+  localStorage.setItem("tokenwire.model", model);
+  if (!here.id) return;
+  const place = here;
+  const kept = await attempt(async () => adopt(place, await api.change(place.id, { model })));
+  if (!kept) composer.choose(named()?.model);
+}
+
+/** The server's view of a changed conversation. */
+function adopt(place, changedTo) {
+  if (place.watch?.transcript.conversation) Object.assign(place.watch.transcript.conversation, changedTo);
+  if (place === here) show();
+}
+
+async function rename() {
+  byId("rename-title").value = named()?.title || firstWords();
+  if (!(await confirmed("rename-dialog"))) return;
+  const title = byId("rename-title").value.trim();
+  const place = here;
+  if (title) await attempt(async () => adopt(place, await api.change(place.id, { title })));
+}
+
+async function remove() {
+  if (!(await confirmed("delete-dialog"))) return;
+  const { id, watch } = here;
+  const done = await attempt(async () => (await api.remove(id), watch.close()));
+  if (!done) return;
+  sidebar.drop(id);
+  location.hash = "#/";
+  announce("Conversation deleted");
+}
+
+/** Open a dialog; whether it was confirmed. */
+function confirmed(id) {
+  const dialog = byId(id);
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok"), { once: true }));
+}
+
+async function earlier() {
+  const { watch, id } = here;
+  const page = await api.earlier(id, watch.transcript.next);
+  watch.transcript.prepend(page);
+  if (watch === here.watch) list.holdStill(show);
+}
+
+let refreshing = 0;
+/** Read the list of conversations again, soon and once however often it is asked for. */
+function refresh() {
+  clearTimeout(refreshing);
+  refreshing = setTimeout(() => sidebar.refresh().then(showTitle, () => {}), 250);
+}
+
+async function start() {
+  addEventListener("hashchange", () => address() !== here.id && open(address()));
+  addEventListener("online", () => here.watch?.wake());
+  addEventListener("offline", () => here.watch && showLink(here.watch.state));
+  document.addEventListener("visibilitychange", () => document.hidden || (here.watch?.wake(), refresh()));
+  byId("rename").addEventListener("click", rename);
+  byId("delete").addEventListener("click", remove);
+  byId("earlier").addEventListener("click", () => attempt(earlier));
+  byId("more").addEventListener("click", () => attempt(() => sidebar.more()));
+  byId("notice-close").addEventListener("click", () => (tell(null), composer.focus()));
+  byId("skip").addEventListener("click", () => composer.focus());
+  byId("new").addEventListener("click", (event) => here.id || (event.preventDefault(), composer.focus()));
+  open(address());
+  refresh();
+  await attempt(offerModels);
+}
+
+async function offerModels() {
+  const answer = await api.models();
+  models = Object.assign(answer.models, { default: answer.default });
+  composer.offer(models, named()?.model ?? preferred());
+  if (models.some(({ name }) => name === "demo")) byId("ideas").replaceChildren(...DEMO_IDEAS.map(idea));
+}
+
+function idea([title, text]) {
+  const act = () => {
+    composer.choose("demo");
+    send(text);
+  };
+  return make("li", {}, make("button", { type: "button", onclick: act }, make("strong", {}, title), make("span", {}, text)));
+}
+
+start();

@@ -1,0 +1,141 @@
+/**
+ * Markdown that is safe to show: what a model writes becomes elements of a short list, never HTML of its own, never a request.
+ *
+ * Three walls: markdown-it with HTML switched off and links of three schemes only, images as links (nothing is fetched), and `admit`, which drops
+ * whatever element or attribute is not on the list. `MarkdownView` shows text that grows: blocks that further text cannot change are left
+ * alone, and only the rest is parsed again.
+ */
+
+import MarkdownIt from "./vendor/markdown-it.js";
+
+const LINK = /^(?:https?:\/\/|mailto:)/i;
+
+const md = new MarkdownIt({ html: false, linkify: true, breaks: false, typographer: false });
+md.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
+md.validateLink = (url) => LINK.test(url.trim());
+
+const escape = md.utils.escapeHtml;
+const { rules } = md.renderer;
+
+rules.link_open = (tokens, at, options, _env, self) => {
+  tokens[at].attrSet("rel", "noopener noreferrer");
+  tokens[at].attrSet("target", "_blank");
+  return self.renderToken(tokens, at, options);
+};
+rules.image = (tokens, at, options, env, self) => {
+  const name = self.renderInlineAsText(tokens[at].children, options, env) || "image";
+  const url = tokens[at].attrGet("src");
+  return LINK.test(url) ? `<a href="${escape(url)}" rel="noopener noreferrer" target="_blank">${escape(name)}</a>` : escape(name);
+};
+rules.fence = rules.code_block = (tokens, at) => {
+  const language = tokens[at].info.trim().split(/\s+/)[0];
+  return (
+    `<div class="code"><div class="code-bar"><span>${escape(language || "text")}</span><button type="button" class="copy-code">Copy</button></div>` +
+    `<pre tabindex="0"><code>${escape(tokens[at].content)}</code></pre></div>`
+  );
+};
+// An answer stands below the page's own headings; cells are aligned by class, since the page allows no inline style.
+md.core.ruler.push("headings", ({ tokens }) => {
+  for (const token of tokens) if (/^heading_/.test(token.type)) token.tag = `h${Math.min(Number(token.tag[1]) + 2, 6)}`;
+});
+rules.table_open = () => '<div class="table" tabindex="0"><table>';
+rules.table_close = () => "</table></div>";
+rules.th_open = rules.td_open = (tokens, at) => {
+  const side = /text-align:(left|center|right)/.exec(tokens[at].attrGet("style") ?? "")?.[1];
+  return `<${tokens[at].tag}${side ? ` class="${side}"` : ""}>`;
+};
+
+/** A whole text as HTML. */
+export const toHtml = (text) => md.render(text, {});
+
+/**
+ * The top-level blocks of `text`, and how much of it is settled: `upTo` characters in the first `settled` blocks stay as they are whatever is
+ * appended. Only the last block is open, and a block has begun for certain only when its first line is complete.
+ * -> {blocks: [tokens], settled, upTo}
+ */
+export function blocksOf(text, env) {
+  const blocks = [];
+  for (const token of md.parse(text, env)) {
+    if (token.level === 0 && token.nesting >= 0) blocks.push([]);
+    blocks.at(-1).push(token);
+  }
+  const lines = [0];
+  for (const end of text.matchAll(/\r\n?|\n/g)) lines.push(end.index + end[0].length);
+  let settled = blocks.length - 1;
+  while (settled > 0 && blocks[settled][0].map[0] >= lines.length - 1) settled--;
+  return settled > 0 ? { blocks, settled, upTo: lines[blocks[settled][0].map[0]] } : { blocks, settled: 0, upTo: 0 };
+}
+
+const ELEMENTS = new Set("A BLOCKQUOTE BR BUTTON CODE DIV EM H3 H4 H5 H6 HR LI OL P PRE S SPAN STRONG TABLE TBODY TD TH THEAD TR UL".split(" "));
+const ATTRIBUTES = new Set(["class", "href", "rel", "start", "tabindex", "target", "title", "type"]);
+
+/** Nodes of rendered HTML, with nothing in them that is not on the list. */
+function admit(html) {
+  const holder = document.createElement("template");
+  holder.innerHTML = html;
+  for (const element of holder.content.querySelectorAll("*")) {
+    if (!ELEMENTS.has(element.tagName)) element.remove();
+    else for (const { name, value } of [...element.attributes]) if (!ATTRIBUTES.has(name) || (name === "href" && !LINK.test(value))) element.removeAttribute(name);
+  }
+  return [...holder.content.childNodes];
+}
+
+/** Text that grows, as Markdown inside `element`. */
+export class MarkdownView {
+  #settled = "";
+  #env = {};
+  #open = []; // [{html, nodes}] of the blocks that may still change
+
+  constructor(element) {
+    this.element = element;
+  }
+
+  /** Show `text`; `done`: it will not grow any more. */
+  set(text, done = false) {
+    const whole = done && Object.keys(this.#env.references ?? {}).length > 0; // a late definition makes links of earlier words
+    if (whole || !text.startsWith(this.#settled)) this.#clear();
+    const rest = text.slice(this.#settled.length);
+    const env = { references: { ...this.#env.references } };
+    const { blocks, settled, upTo } = blocksOf(rest, env);
+    this.#show(blocks.map((block) => md.renderer.render(block, md.options, env)));
+    if (done) return;
+    md.parse(rest.slice(0, upTo), this.#env);
+    this.#settled += rest.slice(0, upTo);
+    this.#open.splice(0, settled);
+  }
+
+  #clear() {
+    this.element.replaceChildren();
+    this.#settled = "";
+    this.#env = {};
+    this.#open = [];
+  }
+
+  #show(htmls) {
+    htmls.forEach((html, n) => {
+      const held = this.#open[n];
+      if (held?.html === html) return;
+      if (held && growCode(held, html)) return;
+      const nodes = admit(html);
+      if (held) held.nodes[0].before(...nodes);
+      else this.element.append(...nodes);
+      for (const node of held?.nodes ?? []) node.remove();
+      this.#open[n] = { html, nodes };
+    });
+    for (const { nodes } of this.#open.splice(htmls.length)) for (const node of nodes) node.remove();
+  }
+}
+
+/** A piece of code that got longer is written on, so that its scroll position and a selection in it stay. */
+function growCode(held, html) {
+  const [before] = held.nodes;
+  const [after] = admit(html);
+  if (before.className !== "code" || after.className !== "code" || before.firstChild.textContent !== after.firstChild.textContent) return false;
+  const code = before.querySelector("code");
+  const text = after.querySelector("code").textContent;
+  const stem = code.textContent.replace(/\n$/, "");
+  if (!stem || !text.startsWith(stem)) return false;
+  code.firstChild.replaceData(stem.length, Infinity, text.slice(stem.length));
+  held.html = html;
+  return true;
+}
