@@ -1,7 +1,6 @@
 """Periodic checkpoints: all running generations of this process in one statement, every second, or at once past a size."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -32,11 +31,10 @@ class Checkpointed(Protocol):
 
 
 class Checkpointer:
-    """Saves what is dirty. `running` gives the attempts of this process."""
+    """Saves what is dirty, `seconds` apart, or earlier when one answer has grown by `chars`."""
 
-    def __init__(self, store: Store, running: Callable[[], Iterable[Checkpointed]], seconds: float, chars: int) -> None:
+    def __init__(self, store: Store, seconds: float, chars: int) -> None:
         self._store = store
-        self._running = running
         self._seconds = seconds
         self._chars = chars
         self._early = asyncio.Event()
@@ -46,13 +44,13 @@ class Checkpointer:
         if attempt.uncheckpointed >= self._chars:
             self._early.set()
 
-    async def run(self) -> None:
-        """Until cancelled."""
+    async def run(self, running: Callable[[], Iterable[Checkpointed]]) -> None:
+        """Until cancelled. `running` gives the attempts of this process."""
         while True:
-            started = time.monotonic()
+            started = asyncio.get_running_loop().time()
             await self._wait()
-            await self.save()
-            await asyncio.sleep(max(0.0, MIN_PAUSE_SECONDS - (time.monotonic() - started)))
+            await self.save(running())
+            await asyncio.sleep(max(0.0, MIN_PAUSE_SECONDS - (asyncio.get_running_loop().time() - started)))
 
     async def _wait(self) -> None:
         try:
@@ -62,9 +60,9 @@ class Checkpointer:
             pass
         self._early.clear()
 
-    async def save(self) -> None:
+    async def save(self, attempts: Iterable[Checkpointed]) -> None:
         """Save every dirty attempt now. Without the database they stay dirty, and the next round tries again."""
-        dirty = [attempt for attempt in self._running() if attempt.uncheckpointed > 0]
+        dirty = [attempt for attempt in attempts if attempt.uncheckpointed > 0]
         if not dirty:
             return
         items = [attempt.checkpoint() for attempt in dirty]

@@ -13,7 +13,8 @@ from streams.ports import Entry
 from streams.text import cut, utf16_length
 
 Rung = Literal["attach", "prefix", "turn", "restart", "none"]
-LADDER: tuple[Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
+KEEPING: frozenset[str] = frozenset({"attach", "prefix", "turn"})
+"""Rungs that go on from the text that viewers hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Plan:
 
     @property
     def keeps(self) -> bool:
-        return self.rung in ("attach", "prefix", "turn", "none")
+        return self.rung in KEEPING or self.rung == "none"
 
 
 def fold(held: Held, message_id: str, entries: Iterable[Entry]) -> Held:

@@ -74,13 +74,16 @@ def code_of(error: BaseException) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
 
 
-def decide(error: BaseException, tries: int, *, progress: bool, jitter: Callable[[], float] = random.random) -> Retry | Discard:
-    """`tries`: used before this attempt. `progress`: this attempt added text that the next one will keep."""
+def decide(
+    error: BaseException, tries: int, *, progress: bool, stuck: bool = False, jitter: Callable[[], float] = random.random
+) -> Retry | Discard:
+    """`tries`: used before this attempt. `progress`: this attempt added text that the next one will keep. `stuck`: there is text,
+    and no way to go on from it or to start over."""
     if not isinstance(error, ProviderError):
         return Discard("internal_error", INTERNAL, retryable=False, tell_operators=True)
     used = 1 if progress else tries + 1
     delay_s = _delay_s(error, used, jitter())
-    if error.retryable and used < MAX_TRIES and delay_s <= MAX_WAIT_S:
+    if error.retryable and not stuck and used < MAX_TRIES and delay_s <= MAX_WAIT_S:
         return Retry(code_of(error), int(delay_s * 1000), used)
     return Discard(code_of(error), _SENTENCES[type(error)], retryable=error.retryable, tell_operators=_needs_a_person(error))
 

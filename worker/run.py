@@ -6,8 +6,7 @@ provider's stream closes the connection at once. Then what may still be written 
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -22,6 +21,7 @@ from providers.base import Interrupted, Provider, ProviderError, Request, Unavai
 from streams import events, ports
 from worker import closing
 from worker.checkpoints import Checkpointer
+from worker.continuation import KEEPING, Rung
 from worker.enqueue import Jobs, JobsUnavailable
 from worker.generation import Generation
 from worker.retries import MAX_TRIES, Retry, decide
@@ -31,6 +31,10 @@ T = TypeVar("T")
 MAX_UNACKNOWLEDGED_CHARS = 256 * 1024
 """How far a provider may run ahead of the log before it is no longer read."""
 OUTAGE_PAUSE_SECONDS = 0.5
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,10 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the model allows: the longest silence, and whether a later attempt can go on from this one's text."""
+    """What the model allows: the longest silence, and the best way for a later attempt to go on from this one's text."""
 
     stall_seconds: float
-    keeps_text: bool
+    best: Rung
 
 
 class Attempt:
@@ -100,7 +104,7 @@ class Attempt:
         self._dirty = asyncio.Event()
         self._settled = asyncio.Event()
         self._room = asyncio.Event()
-        self._heard = time.monotonic()
+        self._heard = _clock()
         self._lost = False
         self._ending = False
 
@@ -135,19 +139,26 @@ class Attempt:
     async def run(self, provider: Provider, request: Request, model: str) -> None:
         """Stream, then carry the verdict out."""
         self.generation.add(events.Start(self._row.id, self._claim.attempt, model))
+        await self._live(self._stream(provider, request))
+
+    async def give_up(self, error: BaseException) -> None:
+        """End as failed without asking any provider."""
+
+        async def failed() -> Verdict:
+            await self._settle()
+            return self._verdict or Failed(error)
+
+        await self._live(failed())
+
+    async def _live(self, life: Coroutine[None, None, Verdict]) -> None:
         self._dirty.set()
         helpers = [asyncio.create_task(self._write()), asyncio.create_task(self._keep())]
         try:
-            verdict = await self._stream(provider, request)
-            await self._carry_out(verdict)
+            await self._carry_out(await life)
         finally:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-
-    async def give_up(self, verdict: Verdict) -> None:
-        """Carry a verdict out without asking any provider."""
-        await self._carry_out(verdict)
 
     # --- reader ---
 
@@ -171,7 +182,7 @@ class Attempt:
         try:
             async with provider.stream(request) as stream:
                 async for batch in stream:
-                    self._heard = time.monotonic()
+                    self._heard = _clock()
                     self.generation.take(batch)
                     self._dirty.set()
                     if self.generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS:
@@ -188,7 +199,7 @@ class Attempt:
     async def _wait_for_room(self) -> None:
         self._room.clear()
         await self._room.wait()
-        self._heard = time.monotonic()
+        self._heard = _clock()
 
     # --- writer ---
 
@@ -270,7 +281,7 @@ class Attempt:
                     self.stop(Stopped(by))
 
     def _check_stall(self) -> None:
-        silent = time.monotonic() - self._heard
+        silent = _clock() - self._heard
         if silent > self._terms.stall_seconds and self.generation.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
             kind = Interrupted if self.generation.emitted else Unavailable
             self.stop(Failed(kind(f"nothing heard for {silent:.0f} s", code="stalled")))
@@ -319,7 +330,9 @@ class Attempt:
         await self._outlast(lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id))
 
     async def _fail(self, error: BaseException) -> None:
-        verdict = decide(error, self._row.tries, progress=self.generation.emitted and self._terms.keeps_text)
+        emitted, best = self.generation.emitted, self._terms.best
+        stuck = best == "none" and bool(self.generation.held().text)
+        verdict = decide(error, self._row.tries, progress=emitted and best in KEEPING, stuck=stuck)
         log_line.warning(
             "attempt failed",
             message_id=self._row.id,

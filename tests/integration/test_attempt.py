@@ -19,7 +19,7 @@ from streams.memory import MemoryLog
 from streams.ports import Claim
 from streams.text import checksum
 from worker.checkpoints import Checkpointer
-from worker.continuation import Held
+from worker.continuation import Held, Rung
 from worker.generation import Generation
 from worker.run import Attempt, HandedOver, Services, Terms
 
@@ -77,13 +77,13 @@ class Rig:
     services: Services
     row: Row
 
-    async def attempt(self, *, held: Held | None = None, stall_seconds: float = 60, keeps_text: bool = False) -> Attempt:
+    async def attempt(self, *, held: Held | None = None, stall_seconds: float = 60, best: Rung = "restart") -> Attempt:
         row = await self.reread()
         claim = await self.log.claim(row.conversation_id, row.id, row.attempt, LEASE_SECONDS)
         mine = await self.store.begin_attempt(row.id, claim.attempt, "m")
         assert mine is not None
         self.claim: Claim = claim
-        return Attempt(self.services, mine, claim, Generation(row.id, claim.attempt, held or Held()), Terms(stall_seconds, keeps_text))
+        return Attempt(self.services, mine, claim, Generation(row.id, claim.attempt, held or Held()), Terms(stall_seconds, best))
 
     async def run(self, *steps: Step, **options: Any) -> Script:
         script = Script(steps)
@@ -107,7 +107,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     store, log, jobs = Store.open(url), MemoryLog(), NoJobs()
     conversation = await store.create_conversation("me")
     posted = await store.post(Post(conversation.id, "me", "hi", "m"))
-    services = Services(store, log, jobs, Checkpointer(store, tuple, 1.0, 500), LEASE_SECONDS)  # type: ignore[arg-type]
+    services = Services(store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS)  # type: ignore[arg-type]
     yield Rig(store, log, jobs, services, posted.assistant_message)
     await store.aclose()
 

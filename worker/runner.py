@@ -1,0 +1,159 @@
+"""From a message id to an attempt, and the way out of a process: what one worker runs, whatever it runs on.
+
+Connections and providers are given to it: real ones by `runtime`, others by tests.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from config.catalogue import Catalogue, ModelSpec
+from models.errors import StoreUnavailable
+from models.tables import Message as Row
+from providers.base import Continuation, InvalidRequest, ModelNotFound, Provider, ProviderError, Request
+from streams import events, ports
+from streams.text import utf16_length
+from worker import closing, context
+from worker.continuation import KEEPING, Held, Plan, plan
+from worker.enqueue import JobsUnavailable
+from worker.generation import Generation
+from worker.run import Attempt, HandedOver, Services, Terms
+from worker.takeover import recover
+
+log_line = structlog.get_logger(__name__)
+OUTAGE_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What can be asked: the catalogue, how an entry of it is opened, and the longest silence where an entry says nothing."""
+
+    catalogue: Catalogue
+    open: Callable[[ModelSpec], Provider]
+    stall_seconds: float
+
+
+class Runner:
+    """The generations of one process."""
+
+    def __init__(self, services: Services, models: Models) -> None:
+        self._services = services
+        self._models = models
+        self._running: dict[str, Attempt] = {}
+        self._draining = False
+        self._emptied = asyncio.Event()
+
+    def running(self) -> Iterable[Attempt]:
+        """The attempts of this process at this moment."""
+        return list(self._running.values())
+
+    async def generate(self, message_id: str) -> None:
+        """The job: run one attempt, or find that there is nothing to do. While Redis or the database is away, wait for it."""
+        while True:
+            try:
+                await self._generate(message_id)
+            except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
+                log_line.warning("job waits for a service", message_id=message_id, error=repr(error))
+                if self._draining:
+                    raise  # unacknowledged, so that another worker gets it
+                await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _generate(self, message_id: str) -> None:
+        store, log = self._services.store, self._services.log
+        row = await store.message(message_id)
+        if row is None or not closing.unfinished(row) or await self._not_yet(row):
+            return
+        if row.cancel_by is not None:
+            await closing.cancel(store, log, self._services.jobs, message_id, row.cancel_by)
+            return
+        try:
+            claim = await log.claim(row.conversation_id, message_id, row.attempt, self._services.lease_seconds)
+        except ports.Refused as refusal:
+            # Busy: another worker runs it. Sealed, Gone: it has ended. This delivery is not needed.
+            log_line.info("job not needed", message_id=message_id, reason=type(refusal).__name__)
+            return
+        mine = await store.begin_attempt(message_id, claim.attempt, row.model or self._models.catalogue.default)
+        if mine is None:
+            await log.release(claim)
+            return
+        await self._attempt(mine, claim)
+
+    async def _not_yet(self, row: Row) -> bool:
+        """Draining, not due, or behind another answer of the conversation: someone brings the job again."""
+        if self._draining:
+            await self._services.jobs.generate(row.id)
+            return True
+        if row.due_at is not None and (wait_ms := row.due_at - await self._services.store.now_ms()) > 0:
+            await self._services.jobs.generate(row.id, wait_ms)
+            return True
+        return await self._services.store.blocked_by(row.id) is not None
+
+    async def _attempt(self, row: Row, claim: ports.Claim) -> None:
+        spec = self._models.catalogue.models.get(row.model or "")
+        best = spec.continuation if spec else "none"
+        held = await recover(self._services.log, row, claim.epoch)
+        chosen = plan(best, held)
+        stall_seconds = (spec.stall_seconds if spec else None) or self._models.stall_seconds
+        attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen), Terms(stall_seconds, best))
+        self._running[row.id] = attempt
+        try:
+            await self._run(attempt, row, spec, held, chosen)
+        finally:
+            del self._running[row.id]
+            if not self._running:
+                self._emptied.set()
+
+    async def _run(self, attempt: Attempt, row: Row, spec: ModelSpec | None, held: Held, chosen: Plan) -> None:
+        try:
+            if spec is None:
+                raise ModelNotFound(f"{row.model} is not in the catalogue")
+            provider, request = self._models.open(spec), await self._request(row, held, chosen)
+        except ProviderError as error:
+            await attempt.give_up(error)
+        else:
+            await attempt.run(provider, request, spec.name)
+
+    async def _request(self, row: Row, held: Held, chosen: Plan) -> Request:
+        conversation = await self._services.store.conversation_of(row.id)
+        rows = await self._services.store.history(row.conversation_id, row.ordinal)
+        messages = context.messages(rows, conversation.instructions if conversation else None)
+        if not messages:
+            raise InvalidRequest("nothing to answer")
+        going_on = Continuation(chosen.rung, held.text) if chosen.rung in KEEPING else None  # type: ignore[arg-type]  # as tested
+        return Request(messages, continuation=going_on)
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new; let what runs go on for so long, then hand it to another worker."""
+        self._draining = True
+        if not await self._empty_within(seconds):
+            for attempt in self.running():
+                attempt.stop(HandedOver())
+            await self._empty_within(self._services.lease_seconds)
+
+    async def _empty_within(self, seconds: float) -> bool:
+        self._emptied.clear()
+        if not self._running:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._emptied.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _generation(row: Row, claim: ports.Claim, held: Held, chosen: Plan) -> Generation:
+    """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
+    seams = list(row.seams or ())
+    if chosen.keeps:
+        if held.text:
+            seams.append(utf16_length(held.text))
+        return Generation(row.id, claim.attempt, held, seams)
+    generation = Generation(row.id, claim.attempt, Held(seq=held.seq))
+    if chosen.rung != "fresh":
+        generation.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
+    return generation
