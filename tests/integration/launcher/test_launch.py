@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import ROOT, Settings
-from launcher import probes
+from launcher import launch, probes
 from launcher.console import Console
 from launcher.launch import EXIT_UNAVAILABLE, Launch
 from launcher.procfile import Command
@@ -71,10 +71,10 @@ class Recorder(Console):
 class Run:
     """A launch of stand-ins, and what can be seen of it."""
 
-    def __init__(self, worker: str = FORKS, migrate: str = "") -> None:
+    def __init__(self, worker: str = FORKS, migrate: str = "", redis: str = REDIS) -> None:
         port, broadcaster_port, redis_port = _free_ports(3)
         settings = Settings(mode="development", port=port, broadcaster_port=broadcaster_port, redis_port=redis_port, drain_seconds=0)
-        stand_ins = [_python("web", SERVER, port), _python("broadcaster", SERVER, broadcaster_port), _python("redis", REDIS, redis_port)]
+        stand_ins = [_python("web", SERVER, port), _python("broadcaster", SERVER, broadcaster_port), _python("redis", redis, redis_port)]
         self.console = Recorder()
         self.launch = Launch(settings, dict(os.environ), _python("migrate", migrate), [*stand_ins, _python("worker", worker)], self.console)
         self.ready = f"tokenwire: Tokenwire is running: http://127.0.0.1:{port}"
@@ -156,6 +156,15 @@ async def test_a_failed_migration_ends_the_start() -> None:
     assert "migrate: no such host" in run.console.lines
     assert not run.workers()
     await run.sees("tokenwire: the database could not be migrated (DATABASE_URL)")
+
+
+async def test_a_redis_that_does_not_answer_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs and viewers need it; the line names the setting."""
+    monkeypatch.setattr(launch, "_REDIS_SECONDS", 0.2)
+    run = Run(redis="import time; time.sleep(600)")
+    assert await asyncio.wait_for(run.launch.run(), 20) == EXIT_UNAVAILABLE
+    assert not run.workers()
+    await run.sees("tokenwire: Redis does not answer (REDIS_PORT; see var/valkey/valkey.log)")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")

@@ -1,0 +1,146 @@
+"""A whole Tokenwire, started as `make run` starts it: real processes, a directory of its own, free ports."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from config.parent import die_with_parent
+from config.settings import ROOT
+from tests.servers.service import free_port
+
+_MARK = "TOKENWIRE_TEST_STACK"
+_KINDS = {"web": "-m web", "broadcaster": "-m broadcaster", "worker": "worker.main", "redis": "valkey-server"}
+
+LAUNCHER = (sys.executable, "-m", "launcher")
+
+
+class Stack:
+    """One run of the launcher in `folder`. Start it, wait until it is ready, stop it; `lines` is all that it printed."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.port, self.broadcaster_port, self.redis_port = free_port(), free_port(), free_port()
+        self.lines: list[str] = []
+        self.process: subprocess.Popen[str] | None = None
+        self._mark = uuid.uuid4().hex
+        self._environ = {
+            **{name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "CI")},
+            "PYTHONPATH": str(ROOT),
+            "PORT": str(self.port),
+            "BROADCASTER_PORT": str(self.broadcaster_port),
+            "REDIS_PORT": str(self.redis_port),
+            "WORKERS": "1",
+            _MARK: self._mark,
+            **environ,
+        }
+
+    @property
+    def url(self) -> str:
+        """Base URL of the web process."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def redis_url(self) -> str:
+        """URL of its embedded Redis."""
+        return f"redis://127.0.0.1:{self.redis_port}/0"
+
+    def start(self, argv: Sequence[str] = LAUNCHER) -> None:
+        """Run the launcher, or what starts it, as the leader of a group."""
+        self.lines.clear()
+        parent = os.getpid()
+        self.process = subprocess.Popen(
+            argv,
+            cwd=self.folder,
+            env=self._environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+            preexec_fn=lambda: die_with_parent(parent),
+        )
+        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader.start()
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        """Until the launcher has said where it runs. Raises AssertionError with all that it printed."""
+        wanted = f"Tokenwire is running: {self.url}"
+        assert self.eventually(lambda: any(wanted in line for line in self.lines) or self.process.poll() is not None, seconds), self.shown
+        assert any(wanted in line for line in self.lines), self.shown
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal the whole group, as a terminal does on Ctrl-C; the exit code. What is left must be nothing."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+        return self.ended()
+
+    def ended(self, seconds: float = 20) -> int:
+        """The exit code of a run that ends by itself; nothing may be left of it."""
+        code = self.process.wait(seconds)
+        assert self.eventually(lambda: not self.processes(), 10), f"left behind: {self.processes()}\n{self.shown}"
+        self._reader.join(5)
+        return code
+
+    def processes(self) -> dict[int, str]:
+        """All live processes of this run, however they are related: pid and command line (Linux; nothing elsewhere)."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"{_MARK}={self._mark}".encode() in (entry / "environ").read_bytes() and _runs(entry):
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
+
+    def pids(self, kind: str) -> list[int]:
+        """The processes of one kind (web, broadcaster, worker, redis), parents before what they forked."""
+        return sorted(pid for pid, command in self.processes().items() if _KINDS[kind] in command)
+
+    def answers(self, path: str = "/readyz") -> bool:
+        """Whether the web process answers with 200."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:  # noqa: S310 - a loopback address of our own
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def eventually(self, question: Callable[[], object], seconds: float = 20) -> bool:
+        """Ask every 50 ms until the answer is yes, at most so long."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if question():
+                return True
+            time.sleep(0.05)
+        return False
+
+    @property
+    def shown(self) -> str:
+        """All that was printed, for messages of failed assertions."""
+        return "\n".join(self.lines)
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        with process:
+            for line in process.stdout or ():
+                self.lines.append(line.rstrip("\n"))
+
+
+def _runs(entry: Path) -> bool:
+    """Not a zombie."""
+    return (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@contextlib.contextmanager
+def running_stack(folder: Path, **environ: str) -> Iterator[Stack]:
+    """A stack that is ready, and stopped with nothing left when the block ends."""
+    stack = Stack(folder, environ)
+    stack.start()
+    try:
+        stack.wait_until_ready()
+        yield stack
+    finally:
+        stack.stop()
