@@ -1,9 +1,10 @@
-"""Fixtures for all tests: servers of other makers (`tests/servers`), a real Valkey server (`valkey_url`), and one that a test may kill (`valkey`)."""
+"""Fixtures for all tests: servers of other makers (`tests/servers`), a real Valkey (`valkey_url`), one that a test may kill (`valkey`)."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.databases import database_url, postgres_server, postgres_url  # noqa: F401 - fixtures are found by name
 from tests.servers.fixtures import aimock_installed, llamacpp_url, llmock_installed  # noqa: F401 - fixtures are found by name
 from tests.valkey import Valkey
 
