@@ -1,0 +1,692 @@
+"""Whoever keeps a log answers alike: in this process, fakeredis behind TCP, a real Valkey server."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Protocol
+
+import pytest
+import redis
+from fakeredis import TcpFakeServer
+
+from streams import keys
+from streams.events import AnyEvent, Chunk, Complete, Start, Title
+from streams.log import RedisLog
+from streams.memory import MemoryLog
+from streams.ports import Busy, CancelRequested, Claim, Fenced, Gone, Limits, Log, Lost, Page, Refused, Sealed
+from tests.valkey import Valkey
+
+LEASE = 30.0
+SHORT_LEASE = 0.3
+
+
+class Rig(Protocol):
+    """A kind of log, and what happens around it."""
+
+    def log(self, limits: Limits | None = None) -> Log: ...
+    async def wait(self, seconds: float) -> None: ...
+    async def restart(self) -> None: ...
+    async def lose(self) -> None: ...
+    async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]: ...
+    async def aclose(self) -> None: ...
+
+
+class MemoryRig:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.only: MemoryLog | None = None
+
+    def log(self, limits: Limits | None = None) -> Log:
+        self.only = MemoryLog(limits, lambda: self.now)
+        return self.only
+
+    async def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def restart(self) -> None:
+        assert self.only is not None
+        self.only.restart()
+
+    async def lose(self) -> None:
+        assert self.only is not None
+        self.only.restart(lose_data=True)
+
+    async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]:
+        assert self.only is not None
+        heard: list[bytes] = []
+        stop = self.only.listen(lambda where, payload: heard.append(payload) if where == channel else None)
+        with suppress(Refused):
+            await act()
+        stop()
+        return heard
+
+    async def aclose(self) -> None:
+        pass
+
+
+class RedisRig:
+    def __init__(self, port: int, server: Valkey | None) -> None:
+        self.port = port
+        self.server = server
+        self.logs: list[RedisLog] = []
+        self.client().flushall()
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, protocol=2, driver_info=None)
+
+    def log(self, limits: Limits | None = None) -> Log:
+        self.logs.append(RedisLog(f"redis://127.0.0.1:{self.port}/0", limits))
+        return self.logs[-1]
+
+    async def wait(self, seconds: float) -> None:
+        await asyncio.sleep(seconds + 0.1)
+
+    async def restart(self) -> None:
+        if self.server is None:
+            pytest.skip("fakeredis does not tell who it is: a restart with data cannot be noticed")
+        self.server.restart()
+        await asyncio.sleep(0.05)  # until the client has seen its connection end
+
+    async def lose(self) -> None:
+        with self.client() as client:
+            client.flushall()
+
+    async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]:
+        with self.client() as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(channel, "end")
+            await asyncio.to_thread(pubsub.get_message, timeout=5)
+            await asyncio.to_thread(pubsub.get_message, timeout=5)
+            with suppress(Refused):
+                await act()
+            await asyncio.to_thread(client.publish, "end", "")
+            return await asyncio.to_thread(_until_end, pubsub)
+
+    async def aclose(self) -> None:
+        for log in self.logs:
+            await log.aclose()
+
+
+def _until_end(pubsub: "redis.client.PubSub") -> list[bytes]:
+    heard: list[bytes] = []
+    while True:
+        message = pubsub.get_message(timeout=5)
+        if message is None or message["channel"] == b"end":
+            return heard
+        heard.append(message["data"])
+
+
+@pytest.fixture(scope="module")
+def own_valkey() -> Iterator[Valkey]:
+    server = Valkey()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="module")
+def fake_port() -> Iterator[int]:
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="valkey")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(params=["memory", "fakeredis", "valkey"])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    made: Rig
+    if request.param == "memory":
+        made = MemoryRig()
+    elif request.param == "fakeredis":
+        made = RedisRig(request.getfixturevalue("fake_port"), None)
+    else:
+        server = request.getfixturevalue("own_valkey")
+        made = RedisRig(server.port, server)
+    yield made
+    await made.aclose()
+
+
+def chunk(offset: int, content: str = "x", message_id: str = "m", attempt: int = 1) -> AnyEvent:
+    return Chunk(message_id, attempt, offset, content)
+
+
+def complete(length: int = 0, message_id: str = "m", attempt: int = 1) -> AnyEvent:
+    return Complete(message_id, attempt, "stop", None, length, 0, [])
+
+
+def numbers(page: Page) -> list[int]:
+    return [entry.seq for entry in page.entries]
+
+
+# --- append: fence, order, repeats ---
+
+
+async def test_seq_has_no_holes_and_stands_in_the_data(rig: Rig) -> None:
+    """Events of one batch and of the next are numbered 1, 2, 3 ..., and each carries its own number."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    first = await log.append(claim, 0, 0, [Start("m", 1, "demo"), chunk(0, "Hé😀")])
+    second = await log.append(claim, 1, 0, [chunk(4, 'a"\\b')])
+    assert (first.first_seq, first.last_seq) == (1, 2)
+    assert (second.first_seq, second.last_seq) == (3, 3)
+    page = await log.read("c", claim.epoch, 0, 10)
+    assert [json.loads(entry.data) for entry in page.entries] == [
+        {"seq": 1, "type": "start", "message_id": "m", "attempt": 1, "model": "demo"},
+        {"seq": 2, "type": "chunk", "message_id": "m", "attempt": 1, "offset": 0, "content": "Hé😀"},
+        {"seq": 3, "type": "chunk", "message_id": "m", "attempt": 1, "offset": 4, "content": 'a"\\b'},
+    ]
+    assert numbers(page) == [1, 2, 3]
+
+
+async def test_a_repeated_batch_lands_once_and_gives_its_old_result(rig: Rig) -> None:
+    """A batch of unknown outcome may be sent again."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    result = await log.append(claim, 1, 0, [chunk(1), chunk(2)])
+    assert await log.append(claim, 1, 0, [chunk(1), chunk(2)]) == result
+    assert (await log.read("c", None, 0, 10)).top == 3
+
+
+async def test_an_index_beyond_the_next_or_long_past_is_lost(rig: Rig) -> None:
+    """Batches come one after the other; what is not the next or the last one finds no claim that fits."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    await log.append(claim, 1, 0, [chunk(1)])
+    for index in (0, 3):
+        with pytest.raises(Lost):
+            await log.append(claim, index, 0, [chunk(9)])
+    assert (await log.read("c", None, 0, 10)).top == 2
+
+
+async def test_an_older_attempt_is_fenced_and_a_newer_one_is_lost(rig: Rig) -> None:
+    """Only the attempt on record may append."""
+    log = rig.log()
+    old = await log.claim("c", "m", 0, LEASE)
+    await log.append(old, 0, 0, [chunk(0)])
+    await log.release(old)
+    new = await log.claim("c", "m", 1, LEASE)
+    assert new.attempt == 2
+    for index in (0, 1):  # also a repeat of what it once wrote
+        with pytest.raises(Fenced):
+            await log.append(old, index, 0, [chunk(0)])
+    with pytest.raises(Fenced):
+        await log.renew(old, LEASE)
+    unheard_of = Claim("c", "m", new.epoch, 3)
+    with pytest.raises(Lost):
+        await log.append(unheard_of, 0, 0, [chunk(0)])
+    with pytest.raises(Lost):
+        await log.renew(unheard_of, LEASE)
+    assert (await log.append(new, 0, 0, [chunk(1, attempt=2)])).first_seq == 2
+
+
+async def test_without_a_claim_an_append_is_lost(rig: Rig) -> None:
+    """Nobody writes without having claimed."""
+    log = rig.log()
+    page = await log.read("c", None, 0, 0)
+    with pytest.raises(Lost):
+        await log.append(Claim("c", "m", page.epoch, 1), 0, 0, [chunk(0)])
+
+
+async def test_a_terminal_event_seals_once(rig: Rig) -> None:
+    """After the terminal event nothing is taken; its repeat gives its old result."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    assert (await log.read("c", None, 0, 0)).running
+    await log.append(claim, 0, 0, [chunk(0)])
+    result = await log.append(claim, 1, 1, [complete(1)])
+    assert await log.append(claim, 1, 1, [complete(1)]) == result
+    for events in ([chunk(1)], [complete(1)]):
+        with pytest.raises(Sealed):
+            await log.append(claim, 2, 0, events)
+    with pytest.raises(Sealed):
+        await log.renew(claim, LEASE)
+    with pytest.raises(Sealed):
+        await log.claim("c", "m", 5, LEASE)
+    with pytest.raises(Sealed):
+        await log.adopt(claim, "x", "", LEASE)
+    assert await log.request_cancel("c", "m", "u") is False
+    page = await log.read("c", None, 0, 10)
+    assert (page.top, page.running, page.floor) == (2, False, None)
+
+
+async def test_a_batch_is_neither_empty_nor_a_terminal_event_in_company(rig: Rig) -> None:
+    """What no log may take is refused before it is sent."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    for events in ([], [chunk(0), complete(1)]):
+        with pytest.raises(ValueError, match=r"batch|terminal"):
+            await log.append(claim, 0, 0, events)
+
+
+async def test_conversations_do_not_meet(rig: Rig) -> None:
+    """Each conversation has its own seq and epoch."""
+    log = rig.log()
+    one, two = await asyncio.gather(log.claim("c1", "m", 0, LEASE), log.claim("c2", "m", 0, LEASE))
+    await asyncio.gather(*(log.append(claim, 0, 0, [chunk(0)]) for claim in (one, two)))
+    assert one.epoch != two.epoch
+    assert [(await log.read(c, None, 0, 9)).top for c in ("c1", "c2", "c3")] == [1, 1, 0]
+
+
+# --- claims and leases ---
+
+
+async def test_a_live_lease_keeps_others_out_until_it_ends(rig: Rig) -> None:
+    """BUSY while the lease lives, whoever asks; free once it is over, and the attempt counts on."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, SHORT_LEASE)
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 7, SHORT_LEASE)
+    await rig.wait(SHORT_LEASE)
+    assert (await log.claim("c", "m", claim.attempt, SHORT_LEASE)).attempt == 2
+
+
+async def test_renewal_prolongs_a_lease(rig: Rig) -> None:
+    """A renewed lease outlives its first span."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, SHORT_LEASE)
+    assert await log.renew(claim, LEASE) is None
+    await rig.wait(SHORT_LEASE)
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE)
+
+
+async def test_release_frees_only_ones_own_lease(rig: Rig) -> None:
+    """A successor need not wait; a predecessor cannot take the lease from it."""
+    log = rig.log()
+    old = await log.claim("c", "m", 0, LEASE)
+    await log.release(old)
+    await log.claim("c", "m", 1, LEASE)
+    await log.release(old)
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 2, LEASE)
+
+
+async def test_the_attempt_is_beyond_what_sql_and_the_log_know(rig: Rig) -> None:
+    """attempt = max(both) + 1."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 4, LEASE)
+    assert claim.attempt == 5
+    await log.release(claim)
+    assert (await log.claim("c", "m", 2, LEASE)).attempt == 6
+
+
+# --- floors and positions ---
+
+
+async def test_a_floor_starts_at_the_top_and_rises_with_checkpoints(rig: Rig) -> None:
+    """A reader of SQL starts at the lowest floor of what runs, and at the top when nothing does."""
+    log = rig.log()
+    await log.announce("c", "r", 1, Title("t", 1))
+    claim = await log.claim("c", "m", 0, LEASE)
+    assert (await log.read("c", None, 0, 0)).floor == 1
+    await log.append(claim, 0, 0, [chunk(0), chunk(1)])
+    await log.append(claim, 1, 2, [chunk(2)])
+    page = await log.read("c", None, 0, 0)
+    assert (page.floor, page.position.seq) == (2, 2)
+    await log.append(claim, 2, 1, [chunk(3)])  # a checkpoint never takes anything back
+    assert (await log.read("c", None, 0, 0)).floor == 2
+    await log.append(claim, 3, 4, [complete(4)])
+    page = await log.read("c", None, 0, 0)
+    assert (page.floor, page.position.seq) == (None, 6)
+
+
+async def test_a_takeover_keeps_the_floor(rig: Rig) -> None:
+    """What the first attempt wrote and SQL does not hold yet stays above the floor of the second."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0), chunk(1), chunk(2)])
+    await log.append(claim, 1, 2, [chunk(3)])
+    await log.release(claim)
+    await log.claim("c", "m", 1, LEASE)
+    assert (await log.read("c", None, 0, 0)).floor == 2
+
+
+async def test_a_floor_is_never_beyond_the_top(rig: Rig) -> None:
+    """`covered` of another epoch, or a mistake, cannot hide events."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 999, [chunk(0)])
+    assert (await log.read("c", None, 0, 0)).floor == 1
+
+
+async def test_the_lowest_floor_counts(rig: Rig) -> None:
+    """Two generations at once: readers start where both are whole."""
+    log = rig.log()
+    first = await log.claim("c", "m1", 0, LEASE)
+    await log.append(first, 0, 0, [chunk(0, message_id="m1")])
+    second = await log.claim("c", "m2", 0, LEASE)
+    await log.append(second, 0, 0, [chunk(0, message_id="m2")])
+    assert (await log.read("c", None, 0, 0)).floor == 0
+    await log.append(first, 1, 2, [complete(1, "m1")])
+    assert (await log.read("c", None, 0, 0)).floor == 1
+
+
+# --- the window ---
+
+
+async def test_the_window_counts_events_and_is_cut_in_steps(rig: Rig) -> None:
+    """At least `max_events` and at most a sixteenth more are held; what is held has no hole."""
+    log = rig.log(Limits(max_events=32))
+    claim = await log.claim("c", "m", 0, LEASE)
+    for index in range(20):
+        await log.append(claim, index, index * 5, [chunk(i) for i in range(5)])
+        page = await log.read("c", None, 0, 0)
+        held = page.top - page.oldest + 1
+        assert min(page.top, 32) <= held <= 34
+        assert numbers(await log.read("c", None, page.oldest - 1, 1000)) == list(range(page.oldest, page.top + 1))
+
+
+async def test_the_window_counts_bytes(rig: Rig) -> None:
+    """`max_bytes` holds whatever the events' sizes."""
+    log = rig.log(Limits(max_bytes=10_000))
+    claim = await log.claim("c", "m", 0, LEASE)
+    covered = 0
+    for index in range(40):
+        covered = (await log.append(claim, index, covered, [chunk(0, "y" * (index * 40))])).last_seq
+    page = await log.read("c", None, (await log.read("c", None, 0, 0)).oldest - 1, 1000)
+    assert sum(len(entry.data) for entry in page.entries) <= 10_000 * 17 / 16
+    assert page.oldest > 1
+    assert page.entries[-1].seq == page.top == 40
+
+
+async def test_the_window_counts_time(rig: Rig) -> None:
+    """Events older than `max_seconds` go when something is written."""
+    log = rig.log(Limits(max_seconds=3))
+    for number in range(3):
+        await log.announce("c", f"r{number}", 1, Title("t", 1))
+        if number < 2:
+            await rig.wait(1.7)
+    assert (await log.read("c", None, 0, 0)).oldest == 2
+
+
+async def test_nothing_above_a_floor_is_cut(rig: Rig) -> None:
+    """What SQL does not hold stays, however much it is; once it is covered, it goes."""
+    log = rig.log(Limits(max_events=16))
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(i) for i in range(60)])
+    assert (await log.read("c", None, 0, 0)).oldest == 1
+    await log.append(claim, 1, 20, [chunk(60)])
+    assert (await log.read("c", None, 0, 0)).oldest == 21
+    await log.append(claim, 2, 61, [complete(61)])
+    page = await log.read("c", None, 0, 0)
+    assert (page.oldest, page.top) == (47, 62)
+
+
+async def test_a_forgotten_log_is_a_new_epoch(rig: Rig) -> None:
+    """All keys of a log expire together, `max_seconds` after the last write; a read does not prolong it."""
+    log = rig.log(Limits(max_seconds=1))
+    before = await log.announce("c", "r", 1, Title("t", 1))
+    await rig.wait(1.2)
+    page = await log.read("c", before.epoch, 1, 10)
+    assert (page.epoch == before.epoch, page.top, page.oldest) == (False, 0, 1)
+
+
+# --- reading ---
+
+
+async def test_pages_follow_each_other(rig: Rig) -> None:
+    """A page holds at most `limit` events after the asked seq; pages join without a hole."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(i) for i in range(10)])
+    seen: list[int] = []
+    while page := numbers(await log.read("c", claim.epoch, seen[-1] if seen else 0, 4)):
+        assert len(page) <= 4
+        seen += page
+    assert seen == list(range(1, 11))
+
+
+async def test_what_cannot_be_served_gives_no_events_but_says_why(rig: Rig) -> None:
+    """Trimmed, ahead, or of another epoch: no entries, and epoch, oldest and top tell which."""
+    log = rig.log(Limits(max_events=16))
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(i) for i in range(40)])
+    await log.append(claim, 1, 40, [chunk(40)])
+    for epoch, after in ((claim.epoch, 3), (claim.epoch, 42), ("other", 40), (claim.epoch, 41)):
+        page = await log.read("c", epoch, after, 10)
+        assert (page.epoch, page.oldest, page.top, page.entries) == (claim.epoch, 26, 41, [])
+    assert numbers(await log.read("c", claim.epoch, 25, 3)) == [26, 27, 28]
+
+
+async def test_an_empty_log_has_an_epoch(rig: Rig) -> None:
+    """A conversation that nobody wrote to has a position, and keeps it."""
+    log = rig.log()
+    page = await log.read("c", None, 0, 10)
+    assert (page.oldest, page.top, page.floor, page.entries) == (1, 0, None, [])
+    assert (await log.read("c", None, 0, 10)).epoch == page.epoch
+    assert str(page.position) == f"{page.epoch}:0"
+
+
+# --- new epochs ---
+
+
+@pytest.mark.parametrize("how", ["restart", "lose"])
+async def test_a_restart_begins_a_new_epoch(rig: Rig, how: str) -> None:
+    """A server that started again may miss acknowledged writes: the old stream is dropped, with data or without."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0), chunk(1)])
+    await getattr(rig, how)()
+    page = await log.read("c", claim.epoch, 2, 10)
+    assert page.epoch != claim.epoch
+    assert (page.oldest, page.top, page.floor, page.entries) == (1, 0, None, [])
+    for call in (log.append(claim, 1, 0, [chunk(2)]), log.append(claim, 0, 0, [chunk(0)]), log.renew(claim, LEASE)):
+        with pytest.raises(Lost):
+            await call
+
+
+@pytest.mark.parametrize("how", ["restart", "lose"])
+async def test_a_worker_adopts_its_generation_in_the_new_epoch(rig: Rig, how: str) -> None:
+    """After LOST: reset, the text so far, and batches from index 0, under the same attempt."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0, "Hello")])
+    await getattr(rig, how)()
+    adopted, appended = await log.adopt(claim, "Hello", "Hm", LEASE)
+    assert (adopted.attempt, adopted.epoch == claim.epoch) == (1, False)
+    assert (appended.first_seq, appended.last_seq) == (1, 3)
+    page = await log.read("c", adopted.epoch, 0, 10)
+    assert [json.loads(entry.data)["type"] for entry in page.entries] == ["reset", "reasoning", "chunk"]
+    assert page.floor == 0
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE)
+    await log.append(adopted, 0, 0, [chunk(5)])
+    await log.append(adopted, 1, 4, [complete(6)])
+
+
+async def test_adoption_is_refused_to_an_older_attempt(rig: Rig) -> None:
+    """A worker that was taken over in the new epoch stays out."""
+    log = rig.log()
+    old = await log.claim("c", "m", 0, LEASE)
+    await rig.lose()
+    new = await log.claim("c", "m", 1, LEASE)
+    with pytest.raises(Fenced):
+        await log.adopt(old, "x", "", LEASE)
+    assert (await log.append(new, 0, 0, [chunk(0, attempt=2)])).first_seq == 1
+
+
+async def test_a_late_copy_of_an_adoption_changes_nothing(rig: Rig) -> None:
+    """Its attempt has gone on since: no second reset, no index that restarts."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await rig.lose()
+    adopted, _ = await log.adopt(claim, "one", "", LEASE)
+    last = await log.append(adopted, 0, 0, [chunk(3)])
+    assert await log.adopt(claim, "one", "", LEASE) == (adopted, last)
+    assert (await log.append(adopted, 1, 0, [chunk(4)])).first_seq == last.last_seq + 1
+
+
+async def test_long_text_is_adopted_in_pieces(rig: Rig) -> None:
+    """No event carries more than 64 KiB of text, and no character is split."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await rig.lose()
+    text = "😀" * 40_000
+    adopted, _ = await log.adopt(claim, text, "", LEASE)
+    page = await log.read("c", adopted.epoch, 1, 10)
+    parts = [json.loads(entry.data) for entry in page.entries]
+    assert "".join(part["content"] for part in parts) == text
+    assert [part["offset"] for part in parts] == [0, 32_768, 65_536]
+    assert max(len(part["content"].encode()) for part in parts) <= 64 * 1024
+
+
+async def test_a_seal_and_a_fence_outlive_a_restart_with_data(rig: Rig) -> None:
+    """What is known of generations can only make the fence stricter."""
+    log = rig.log()
+    ended = await log.claim("c", "m1", 0, LEASE)
+    await log.append(ended, 0, 0, [complete(0, "m1")])
+    running = await log.claim("c", "m2", 6, LEASE)
+    await rig.restart()
+    with pytest.raises(Sealed):
+        await log.claim("c", "m1", 1, LEASE)
+    with pytest.raises(Busy):
+        await log.claim("c", "m2", 0, LEASE)
+    await log.release(running)
+    assert (await log.claim("c", "m2", 0, LEASE)).attempt == 8
+
+
+# --- announcements ---
+
+
+async def test_a_row_is_announced_once_per_rev(rig: Rig) -> None:
+    """A repeat or a lower rev appends nothing and gives the top."""
+    log = rig.log()
+    first = await log.announce("c", "r", 1, Title("a", 1))
+    assert await log.announce("c", "r", 1, Title("a", 1)) == first
+    second = await log.announce("c", "r", 3, Title("c", 3))
+    assert second.seq == 2
+    assert await log.announce("c", "r", 2, Title("b", 2)) == second
+    assert (await log.announce("c", "other", 1, Title("a", 1))).seq == 3
+
+
+async def test_announcements_need_no_attempt(rig: Rig) -> None:
+    """They go between the batches of a running generation, also when it is cancelled or sealed."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    assert (await log.announce("c", "m", 1, Title("t", 1))).seq == 2
+    assert (await log.append(claim, 1, 0, [chunk(1)])).first_seq == 3
+
+
+async def test_what_is_long_over_is_forgotten(rig: Rig) -> None:
+    """Announced rows and sealed generations do not pile up; running ones are never forgotten."""
+    log = rig.log()
+    running = await log.claim("c", "running", 0, LEASE)
+    sealed = await log.claim("c", "sealed", 0, LEASE)
+    await log.append(sealed, 0, 0, [complete(0, "sealed")])
+    for start in range(0, 600, 100):
+        await asyncio.gather(*(log.announce("c", f"r{n}", 1, Title("t", 1)) for n in range(start, start + 100)))
+    assert (await log.claim("c", "sealed", 3, LEASE)).attempt == 4
+    await log.append(running, 0, 0, [chunk(0, message_id="running")])
+    top = (await log.read("c", None, 0, 0)).top
+    assert (await log.announce("c", "r599", 1, Title("t", 1))).seq == top
+    if isinstance(rig, RedisRig):
+        with rig.client() as client:
+            assert client.hlen(keys.keys("c")[1]) < 520
+
+
+# --- cancel ---
+
+
+async def test_a_cancel_stops_everything_but_the_terminal_event(rig: Rig) -> None:
+    """The worker learns who asked, at its next append or renewal."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    assert await log.request_cancel("c", "m", "ann (1)\n") is True
+    assert await log.request_cancel("c", "m", "bob") is True
+    with pytest.raises(CancelRequested) as caught:
+        await log.append(claim, 1, 0, [chunk(1)])
+    assert caught.value.by == "ann (1)\n"
+    assert await log.renew(claim, LEASE) == "ann (1)\n"
+    assert (await log.append(claim, 0, 0, [chunk(0)])).last_seq == 1  # a repeat is recognised before anything is refused
+    assert (await log.append(claim, 1, 0, [complete(1)])).last_seq == 2
+
+
+async def test_a_cancel_before_the_claim_is_remembered(rig: Rig) -> None:
+    """Also by the attempts that follow."""
+    log = rig.log()
+    assert await log.request_cancel("c", "m", "ann") is True
+    claim = await log.claim("c", "m", 0, LEASE)
+    assert claim.attempt == 1
+    for _ in range(2):
+        assert await log.renew(claim, LEASE) == "ann"
+        await log.release(claim)
+        claim = await log.claim("c", "m", 0, LEASE)
+
+
+async def test_a_cancel_names_who_asks(rig: Rig) -> None:
+    """Nobody is not somebody."""
+    with pytest.raises(ValueError, match="who"):
+        await rig.log().request_cancel("c", "m", "")
+
+
+# --- deletion ---
+
+
+async def test_a_deleted_conversation_is_gone_for_everyone(rig: Rig) -> None:
+    """GONE comes before every other answer."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.delete("c", LEASE)
+    for call in (
+        log.claim("c", "m", 0, LEASE),
+        log.append(claim, 0, 0, [chunk(0)]),
+        log.adopt(claim, "", "", LEASE),
+        log.announce("c", "r", 1, Title("t", 1)),
+        log.renew(claim, LEASE),
+        log.request_cancel("c", "m", "u"),
+        log.read("c", None, 0, 1),
+    ):
+        with pytest.raises(Gone):
+            await call
+    await log.release(claim)
+    await log.delete("c", LEASE)
+
+
+async def test_a_tombstone_stands_for_its_time(rig: Rig) -> None:
+    """Afterwards the name is free, and nothing of the old log is left."""
+    log = rig.log()
+    old = await log.announce("c", "r", 1, Title("t", 1))
+    await log.delete("c", 0.3)
+    await rig.wait(0.3)
+    page = await log.read("c", None, 0, 1)
+    assert (page.epoch == old.epoch, page.top) == (False, 0)
+
+
+# --- publication ---
+
+
+async def test_what_is_appended_is_published(rig: Rig) -> None:
+    """`<epoch>:<seq>:<json>` on the conversation's channel, once, also when the batch is sent twice."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+
+    async def act() -> None:
+        await log.append(claim, 0, 0, [chunk(0), chunk(1)])
+        await log.append(claim, 0, 0, [chunk(0), chunk(1)])
+
+    heard = await rig.published(keys.channel("c"), act)
+    page = await log.read("c", None, 0, 10)
+    assert heard == [b"%b:%d:%b" % (claim.epoch.encode(), entry.seq, entry.data) for entry in page.entries]
+    assert len(heard) == 2
+
+
+async def test_deletion_and_cancel_are_published(rig: Rig) -> None:
+    """Viewers hear `gone`, workers hear `cancel <message id>`."""
+    log = rig.log()
+    assert await rig.published(keys.CONTROL, lambda: log.request_cancel("c", "m", "u")) == [b"cancel m"]
+    assert await rig.published(keys.channel("c"), lambda: log.delete("c", 9)) == [b"gone"]
+
+
+async def test_what_is_refused_is_not_published(rig: Rig) -> None:
+    """A refusal writes nothing and tells nobody."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    assert await rig.published(keys.channel("c"), lambda: log.append(claim, 5, 0, [chunk(0)])) == []
