@@ -24,8 +24,8 @@ from enum import Enum, auto
 from typing import Protocol
 
 from streams import frames
-from streams.frames import CloseCode, Malformed, Refresh, ResyncReason, Subscribe
-from streams.ports import Entry, Page
+from streams.frames import CloseCode, Malformed, Refresh, ResyncReason, Sendable, Subscribe
+from streams.ports import Page
 from streams.positions import Position
 from streams.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
 
@@ -69,7 +69,7 @@ class Source(Protocol):
     def top(self) -> int: ...
     @property
     def gone(self) -> bool: ...
-    def since(self, after: int, /) -> Sequence[Entry] | None: ...
+    def since(self, after: int, /) -> Sequence[Sendable] | None: ...
 
 
 Write = Callable[[bytes], bool]
@@ -272,7 +272,7 @@ class Session:
             return None
         return frames.text_frame(frames.heartbeat(epoch, self.seq))
 
-    def _next(self, source: Source) -> Sequence[Entry] | None:
+    def _next(self, source: Source) -> Sequence[Sendable] | None:
         # The entries to write; empty at the tip or after an end; None if they have to be read.
         if source.gone:
             self.end(CloseCode.DELETED, "conversation deleted")
@@ -293,7 +293,7 @@ class Session:
             self.phase = Phase.LIVE
             write(frames.text_frame(frames.live(self.epoch, self.seq)))
 
-    def _put(self, entries: Sequence[Entry], write: Write) -> bool:
+    def _put(self, entries: Sequence[Sendable], write: Write) -> bool:
         for last, data in _batches(frames.merge(entries) if self.slow else entries):
             self.seq = last
             if not write(data):
@@ -319,11 +319,11 @@ def heartbeat_delay(running: bool, running_seconds: float, idle_seconds: float) 
     return min(running_seconds, idle_seconds) if running else idle_seconds
 
 
-def _follows(entries: Sequence[Entry], after: int) -> bool:
+def _follows(entries: Sequence[Sendable], after: int) -> bool:
     return bool(entries) and entries[0].seq == after + 1 and entries[-1].seq == after + len(entries)
 
 
-def _batches(entries: Iterable[Entry]) -> Iterator[tuple[int, bytes]]:
+def _batches(entries: Iterable[Sendable]) -> Iterator[tuple[int, bytes]]:
     # (last seq, frames) of about BATCH_BYTES each.
     batch, size, last = list[bytes](), 0, 0
     for entry in entries:

@@ -7,7 +7,7 @@ the bytes of a frame. When any of it is sent is decided by broadcaster/session.p
 import struct
 from collections.abc import Iterable, Iterator
 from enum import IntEnum, StrEnum
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -154,6 +154,20 @@ def text_frame(payload: bytes) -> bytes:
 # Merging, for viewers that fell behind
 
 
+class Sendable(Protocol):
+    """An event as it is relayed: an Entry of a page, or one of a hub's ring."""
+
+    @property
+    def seq(self) -> int:
+        """Its place in the log."""
+        ...
+
+    @property
+    def data(self) -> bytes:
+        """The stamped JSON object."""
+        ...
+
+
 class _Piece(msgspec.Struct, forbid_unknown_fields=True):
     # A chunk with a field unknown here must not lose it: it is no piece and travels as it is.
     seq: int
@@ -180,13 +194,13 @@ _encode = msgspec.json.Encoder().encode
 
 class _Run:
     # Pieces that can become one event: of one message, attempt and type, without a hole in seq or text.
-    def __init__(self, entry: Entry, piece: _Piece) -> None:
+    def __init__(self, entry: Sendable, piece: _Piece) -> None:
         self.entry, self.first, self.seq = entry, piece, piece.seq
         self.texts = [piece.content]
         self.bytes = len(entry.data)
         self.end = piece.offset + utf16_length(piece.content)
 
-    def take(self, entry: Entry, piece: _Piece) -> bool:
+    def take(self, entry: Sendable, piece: _Piece) -> bool:
         first = self.first
         if (
             piece.seq != self.seq + 1
@@ -201,7 +215,7 @@ class _Run:
         self.end += utf16_length(piece.content)
         return True
 
-    def close(self) -> Entry:
+    def close(self) -> Sendable:
         if len(self.texts) == 1:
             return self.entry
         first = self.first
@@ -209,7 +223,7 @@ class _Run:
         return Entry(self.seq, _encode(merged))
 
 
-def merge(entries: Iterable[Entry]) -> Iterator[Entry]:
+def merge(entries: Iterable[Sendable]) -> Iterator[Sendable]:
     """The same events with neighbouring chunks made one: `seq` is the last, `from_seq` the first; at most 64 KiB each.
 
     Only events of consecutive seq, the same type (`chunk` or `reasoning`), message and attempt, and adjoining offsets are merged;
@@ -229,7 +243,7 @@ def merge(entries: Iterable[Entry]) -> Iterator[Entry]:
         yield run.close()
 
 
-def _piece_of(entry: Entry) -> _Piece | None:
+def _piece_of(entry: Sendable) -> _Piece | None:
     try:
         return _piece.decode(entry.data)
     except msgspec.DecodeError:
