@@ -58,6 +58,7 @@ test("a merged chunk stands for all the events from from_seq on", () => {
 
 test("events at or below the row's seq are already in the row", () => {
   const held = transcript({ content: "Hello", status: "streaming", seq: 5 });
+  held.apply({ seq: 4, type: "reset", message_id: "m1", keep: 0, keep_reasoning: 0 });
   assert.equal(held.apply(chunk(5, 0, "Hello")), true);
   assert.equal(held.apply(chunk(6, 5, " you")), true);
   assert.equal(held.get("m1").content, "Hello you");
@@ -148,6 +149,13 @@ test("a user's message is replaced by a higher rev, and a new one takes its plac
   held.apply({ seq: 1, type: "message", message: { id: "u", ordinal: 4, role: "user", content: "Hi", status: "complete", rev: 1, seq: 0 } });
   held.apply({ seq: 2, type: "message", message: { id: "u", ordinal: 4, role: "user", content: "Ho", status: "complete", rev: 2, seq: 0 } });
   assert.deepEqual(held.messages.map((message) => message.content), ["Ho", ""]);
+});
+
+test("the seq of a row that a message event brings may be another epoch's: it hides nothing that follows", () => {
+  const held = transcript();
+  held.apply({ seq: 7, type: "message", message: { ...ROW, id: "m2", ordinal: 3, content: "Hel", status: "streaming", seq: 9000 } });
+  held.apply({ ...chunk(8, 3, "lo"), message_id: "m2" });
+  assert.equal(held.get("m2").content, "Hello");
 });
 
 test("chunks of a message nobody told of yet make it, and its row gives it its place", () => {

@@ -19,6 +19,7 @@ const DEMO_IDEAS = [
 const LINKS = {
   connecting: "Connecting",
   replaying: "Catching up",
+  live: "Live",
   reconnecting: "Reconnecting",
   stopped: "Disconnected",
 };

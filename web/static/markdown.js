@@ -31,7 +31,7 @@ rules.fence = rules.code_block = (tokens, at) => {
   const language = tokens[at].info.trim().split(/\s+/)[0];
   return (
     `<div class="code"><div class="code-bar"><span>${escape(language || "text")}</span><button type="button" class="copy-code">Copy</button></div>` +
-    `<pre tabindex="0"><code>${escape(tokens[at].content)}</code></pre></div>`
+    `<pre tabindex="0"><code>${escape(tokens[at].content.replace(/\n$/, ""))}</code></pre></div>`
   );
 };
 // An answer stands below the page's own headings; cells are aligned by class, since the page allows no inline style.
@@ -133,9 +133,8 @@ function growCode(held, html) {
   if (before.className !== "code" || after.className !== "code" || before.firstChild.textContent !== after.firstChild.textContent) return false;
   const code = before.querySelector("code");
   const text = after.querySelector("code").textContent;
-  const stem = code.textContent.replace(/\n$/, "");
-  if (!stem || !text.startsWith(stem)) return false;
-  code.firstChild.replaceData(stem.length, Infinity, text.slice(stem.length));
+  if (!code.firstChild || !text.startsWith(code.textContent)) return false;
+  code.firstChild.appendData(text.slice(code.textContent.length));
   held.html = html;
   return true;
 }

@@ -139,7 +139,7 @@ class Post {
     this.who.textContent = other ? author : "You";
     if (this.bubble.textContent !== content) this.bubble.textContent = content;
     this.state.hidden = !failure;
-    if (failure) this.state.replaceChildren(icon("alert"), `Not sent. ${failure} `, ...this.#choices());
+    if (failure) this.state.replaceChildren(icon("alert"), make("span", {}, `Not sent. ${failure}`), ...this.#choices());
   }
 
   #choices() {

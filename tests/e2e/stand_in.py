@@ -1,0 +1,299 @@
+"""A server that speaks the protocol to the chat page from memory, says what a test wants it to say, and breaks where a test wants it broken.
+
+The page is tested on the real stack in test_page.py; what the real stack will not do on demand (a model that writes markup, events
+in the wrong order, sockets cut every few events, a post whose answer is lost) is done here.
+"""
+
+import asyncio
+import json
+import random
+import time
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+STATIC = Path(__file__).parents[2] / "web" / "static"
+CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
+Json = dict[str, Any]
+
+
+def utf16(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+@dataclass
+class Faults:
+    """Chances per event, between 0 and 1."""
+
+    reorder: float = 0.0
+    repeat: float = 0.0
+    drop: float = 0.0
+    cut: float = 0.0
+
+
+@dataclass
+class Thread:
+    """One conversation with its log and its viewers."""
+
+    row: Json
+    messages: list[Json] = field(default_factory=list)
+    events: list[Json] = field(default_factory=list)
+    sockets: set[web.WebSocketResponse] = field(default_factory=set)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class StandIn:
+    """`answers` maps a post's content to the events or the text of its answer; what is not in it gets `default`."""
+
+    def __init__(self) -> None:
+        self.threads: dict[str, Thread] = {}
+        self.answers: dict[str, str | list[Json]] = {}
+        self.default = "Hello from the stand-in."
+        self.pause_s = 0.02
+        self.faults = Faults()
+        self.lose_post_answers = 0
+        self.posts: dict[str, Json] = {}
+        self.chance = random.Random(1)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.url = ""
+        self.title_after: str | None = None
+
+    @asynccontextmanager
+    async def running(self, port: int = 0) -> AsyncIterator["StandIn"]:
+        runner = web.AppRunner(self._app(), shutdown_timeout=0.2)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+            await runner.cleanup()
+
+    def _app(self) -> web.Application:
+        app = web.Application(middlewares=[_secure])
+        app.router.add_get("/", self._page)
+        app.router.add_static("/static", STATIC)
+        app.router.add_get("/api/models", self._models)
+        app.router.add_get("/api/conversations", self._list)
+        app.router.add_post("/api/conversations", self._create)
+        app.router.add_get("/api/conversations/{id}", self._read)
+        app.router.add_patch("/api/conversations/{id}", self._change)
+        app.router.add_delete("/api/conversations/{id}", self._delete)
+        app.router.add_post("/api/conversations/{id}/messages", self._post)
+        app.router.add_post("/api/conversations/{id}/subscription", self._subscription)
+        app.router.add_post("/api/conversations/{id}/cancel", self._cancel)
+        app.router.add_get("/ws/{id}", self._socket)
+        return app
+
+    async def _page(self, _request: web.Request) -> web.FileResponse:
+        return web.FileResponse(STATIC / "index.html")
+
+    async def _models(self, _request: web.Request) -> web.Response:
+        return web.json_response({"default": "demo", "models": [{"name": "demo"}, {"name": "gpt-4o-mini"}]})
+
+    async def _list(self, _request: web.Request) -> web.Response:
+        rows = sorted((thread.row for thread in self.threads.values()), key=lambda row: -row["updated_at"])
+        return web.json_response({"conversations": rows, "next": None})
+
+    async def _create(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        return web.json_response(self.add(body.get("title"), body.get("model", "demo")).row, status=201)
+
+    def add(self, title: str | None = None, model: str = "demo") -> Thread:
+        now = int(time.time() * 1000) + len(self.threads)
+        row = {"id": f"c{len(self.threads) + 1}", "title": title, "model": model, "rev": 1, "created_at": now, "updated_at": now}
+        self.threads[row["id"]] = Thread(row)
+        return self.threads[row["id"]]
+
+    def _thread(self, request: web.Request) -> Thread:
+        thread = self.threads.get(request.match_info["id"])
+        if thread is None:
+            problem = {"code": "not_found", "title": "Not found", "detail": "There is no such conversation.", "status": 404}
+            raise web.HTTPNotFound(text=json.dumps(problem), content_type="application/problem+json")
+        return thread
+
+    async def _read(self, request: web.Request) -> web.Response:
+        thread = self._thread(request)
+        return web.json_response(
+            {"conversation": thread.row, "messages": thread.messages, "next": None, "position": f"e1:{len(thread.events)}"}
+        )
+
+    async def _change(self, request: web.Request) -> web.Response:
+        thread = self._thread(request)
+        thread.row.update(await request.json())
+        thread.row["rev"] += 1
+        self.append(thread, {"type": "title", "title": thread.row["title"], "rev": thread.row["rev"]})
+        return web.json_response(thread.row)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        thread = self._thread(request)
+        del self.threads[thread.row["id"]]
+        for socket in list(thread.sockets):
+            await socket.close(code=4404)
+        return web.Response(status=204)
+
+    async def _subscription(self, request: web.Request) -> web.Response:
+        thread = self._thread(request)
+        return web.json_response({"url": f"{self.url.replace('http', 'ws')}/ws/{thread.row['id']}", "token": "t", "expires_in": 600})
+
+    async def _post(self, request: web.Request) -> web.Response:
+        thread, body, key = self._thread(request), await request.json(), request.headers["Idempotency-Key"]
+        if key not in self.posts:
+            self.posts[key] = self._accept(thread, body["content"])
+        if self.lose_post_answers > 0:
+            self.lose_post_answers -= 1
+            raise web.HTTPServiceUnavailable(text=json.dumps({"code": "unavailable", "detail": "Please try again."}))
+        return web.json_response(self.posts[key], status=202)
+
+    def _accept(self, thread: Thread, content: str) -> Json:
+        user = self.message(thread, "user", content, "complete", user_id="local")
+        answer = self.message(thread, "assistant", "", "queued")
+        accepted = {"user_message": dict(user), "assistant_message": dict(answer), "position": f"e1:{len(thread.events) - 2}"}
+        task = asyncio.ensure_future(self._answer(thread, answer, self.answers.get(content, self.default)))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return accepted
+
+    def message(self, thread: Thread, role: str, content: str, status: str, user_id: str | None = None) -> Json:
+        """A new row, told of in the log."""
+        row: Json = {"id": f"{thread.row['id']}-m{len(thread.messages) + 1}", "conversation_id": thread.row["id"]}
+        row |= {"ordinal": len(thread.messages) + 1, "role": role, "content": content, "reasoning": "", "status": status, "seq": 0}
+        row |= {"attempt": 0, "rev": 1, "model": thread.row["model"], "user_id": user_id, "tool_calls": None, "error": None, "usage": None}
+        thread.messages.append(row)
+        self.append(thread, {"type": "message", "message": dict(row)})
+        return row
+
+    async def _answer(self, thread: Thread, row: Json, script: str | list[Json]) -> None:
+        await asyncio.sleep(self.pause_s * 5)
+        events = [{"type": "start", "model": "demo"}, *([{"content": script}] if isinstance(script, str) else script)]
+        ended = False
+        for event in events:
+            for piece in _pieces(event):
+                if row["status"] == "cancelled":
+                    return
+                self._advance(thread, row, piece)
+                ended = ended or piece.get("type") in ("error", "complete")
+                await asyncio.sleep(piece.get("delay_ms", 0) / 1000 or self.pause_s)
+        if not ended:
+            self.end(thread, row, "complete", finish_reason="stop", usage={"output_tokens": 42, "estimated": True})
+        if self.title_after:
+            thread.row.update(title=self.title_after, rev=thread.row["rev"] + 1)
+            self.append(thread, {"type": "title", "title": self.title_after, "rev": thread.row["rev"]})
+
+    def _advance(self, thread: Thread, row: Json, event: Json) -> None:
+        kind = event.get("type", "chunk")
+        if kind in ("chunk", "reasoning"):
+            target = "content" if kind == "chunk" else "reasoning"
+            event = {"type": kind, "offset": utf16(row[target]), "content": event["content"]}
+            row.update({target: row[target] + event["content"], "status": "streaming"})
+        if kind in ("error", "complete"):
+            self.end(thread, row, kind, **{name: value for name, value in event.items() if name != "type"})
+            return
+        row["status"] = "retrying" if kind == "retry" else "streaming"
+        row["seq"] = self.append(thread, {"message_id": row["id"], "attempt": 1, **event})
+
+    def end(self, thread: Thread, row: Json, status: str, **fields: Any) -> None:
+        """Store the end, then tell of it."""
+        row["status"] = status
+        if status == "error":
+            row["error"] = {name: fields.get(name) for name in ("code", "error", "retryable")}
+        text = row["content"]
+        proof = {"length": utf16(text), "crc32": zlib.crc32(text.encode())}
+        self.append(thread, {"type": status, "message_id": row["id"], "attempt": 1, "usage": None, **fields, **proof})
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        thread = self._thread(request)
+        for row in thread.messages:
+            if row["role"] == "assistant" and row["status"] in ("queued", "streaming", "retrying"):
+                self.end(thread, row, "cancelled", by="local")
+        return web.json_response({}, status=202)
+
+    def append(self, thread: Thread, event: Json) -> int:
+        """Put an event into the log; its seq."""
+        thread.events.append({"seq": len(thread.events) + 1, **event})
+        thread.wake.set()
+        thread.wake = asyncio.Event()
+        return len(thread.events)
+
+    async def cut(self, code: int = 1012) -> None:
+        """Cut every socket."""
+        for thread in self.threads.values():
+            for socket in list(thread.sockets):
+                await socket.close(code=code)
+
+    async def _socket(self, request: web.Request) -> web.WebSocketResponse:
+        thread = self._thread(request)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        hello = await socket.receive_json()
+        cursor = int(hello["after"].split(":")[1])
+        thread.sockets.add(socket)
+        sender = asyncio.ensure_future(self._send(thread, socket, cursor))
+        try:
+            async for frame in socket:
+                if frame.type == WSMsgType.TEXT and "refresh" in frame.data:
+                    await socket.send_json({"type": "refreshed", "expires_in": 600})
+        finally:
+            thread.sockets.discard(socket)
+            sender.cancel()
+        return socket
+
+    async def _send(self, thread: Thread, socket: web.WebSocketResponse, cursor: int) -> None:
+        top = len(thread.events)
+        await socket.send_json({"type": "subscribed", "epoch": "e1", "seq": top, "heartbeat_seconds": 30, "version": 1})
+        live = False
+        while not socket.closed:
+            woken = thread.wake
+            while cursor < len(thread.events):
+                event = thread.events[cursor]
+                cursor += 1
+                if self.chance.random() < self.faults.cut:
+                    await socket.close(code=1012)
+                    return
+                await self._deliver(socket, event)
+            if not live:
+                live = True
+                await socket.send_json({"type": "live", "epoch": "e1", "seq": cursor})
+            try:
+                await asyncio.wait_for(woken.wait(), 2)
+            except TimeoutError:
+                await socket.send_json({"type": "heartbeat", "epoch": "e1", "seq": cursor})
+
+    async def _deliver(self, socket: web.WebSocketResponse, event: Json) -> None:
+        if self.chance.random() < self.faults.drop:
+            return
+        if self.chance.random() < self.faults.reorder:
+            asyncio.get_running_loop().call_later(0.08, self._send_late, socket, event)
+            return
+        for _ in range(2 if self.chance.random() < self.faults.repeat else 1):
+            await socket.send_json(event)
+
+    def _send_late(self, socket: web.WebSocketResponse, event: Json) -> None:
+        if not socket.closed:
+            task = asyncio.ensure_future(socket.send_json(event))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+
+def _pieces(event: Json) -> list[Json]:
+    """Text is streamed in pieces of a few characters, as a model would."""
+    if event.get("type", "chunk") not in ("chunk", "reasoning"):
+        return [event]
+    text = event["content"]
+    return [{**event, "content": text[at : at + 6]} for at in range(0, len(text), 6)]
+
+
+@web.middleware
+async def _secure(request: web.Request, handler: Any) -> web.StreamResponse:
+    response: web.StreamResponse = await handler(request)
+    response.headers["Content-Security-Policy"] = CSP
+    return response
