@@ -1,0 +1,86 @@
+"""`python -m web`: one process that serves the API and the page until it is told to stop."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+
+from config import catalogue, settings
+from models.store import Store
+from streams.log import RedisLog
+from streams.ports import Limits
+from web.app import create_app
+from worker.enqueue import Jobs
+
+STOP_SECONDS = 1
+"""How long requests may go on after the signal to stop; what is still open then is cut."""
+EXIT_CONFIG = 78
+
+
+class _Server(uvicorn.Server):
+    """Ends by returning, so that connections are closed in order; uvicorn's own would raise the signal again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT (exit code 0); 78 for a wrong setting, 3 where the port is taken."""
+    found = settings.load()
+    models = catalogue.load_from(found)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(found, models))
+
+
+async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
+    store = _open_store(found)
+    log = RedisLog(found.redis, Limits(found.log_max_events, found.log_max_bytes, found.log_max_seconds))
+    jobs = Jobs(found.redis)
+    try:
+        config = uvicorn.Config(
+            _app(found, store, log, jobs, models),
+            host=found.host,
+            port=found.port,
+            log_level=found.log_level,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            lifespan="on",
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+        await _Server(config).serve()
+    finally:
+        await asyncio.gather(jobs.aclose(), log.aclose(), store.aclose())
+
+
+def _app(found: settings.Settings, store: Store, log: RedisLog, jobs: Jobs, models: catalogue.Catalogue) -> FastAPI:
+    try:
+        return create_app(found, store, log, jobs, models)
+    except ValueError as error:
+        _stop(error)
+
+
+def _open_store(found: settings.Settings) -> Store:
+    try:
+        return Store.open(found.database_url)
+    except ValueError as error:
+        _stop(error)
+
+
+def _stop(error: ValueError) -> NoReturn:
+    sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
+    raise SystemExit(EXIT_CONFIG)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""The routes of PROTOCOL.md, section 6: conversations, messages, subscriptions, cancel, participants, models.
+
+Routes read the request, ask the store, and shape the answer; how rows reach Redis is `delivery.py`'s, who calls is `identity.py`'s.
+Whoever is not a participant gets 404.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from models.conversations import Idempotency, Post
+from models.views import conversation_view, message_view
+from streams import tokens
+from web import delivery, shapes
+from web.problems import ApiProblem, documented
+from web.services import Caller, ConversationId, IdempotencyKey, JsonRoute, MessageId, Services, With
+from worker import closing
+
+router = APIRouter(prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "internal", "unavailable"))
+
+Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
+_BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
+
+
+@router.get("/models", summary="The models that can be used now")
+async def models(services: With, _user: Caller) -> shapes.OfferedModels:
+    """A model is offered when its key is set and, if its server is a local one, when that answers."""
+    offered = [shapes.OfferedModel(name=name) for name in services.offers.names()]
+    return shapes.OfferedModels(default=services.offers.default, models=offered)
+
+
+@router.post(
+    "/conversations",
+    status_code=201,
+    responses=documented(*_BODY, "unknown_model", "key_reused"),
+    summary="Begin",
+)
+async def create_conversation(
+    services: With, user: Caller, body: shapes.NewConversation | None = None, idempotency_key: IdempotencyKey = None
+) -> shapes.Conversation:
+    """The caller owns it and is its only participant."""
+    wanted = body or shapes.NewConversation()
+    if wanted.model is not None:
+        services.offers.require(wanted.model)
+    row = await services.store.create_conversation(
+        user,
+        title=wanted.title,
+        model=wanted.model,
+        instructions=wanted.instructions,
+        idempotency=_idempotency(idempotency_key, "POST /api/conversations", wanted),
+    )
+    return shapes.Conversation(**conversation_view(row))
+
+
+@router.get("/conversations", responses=documented("invalid"), summary="The caller's conversations")
+async def list_conversations(
+    services: With, user: Caller, limit: Limit = 50, before: Annotated[str | None, Query(max_length=64)] = None
+) -> shapes.ConversationPage:
+    """Last changed first; `before` is the `next` of the page before."""
+    rows, following = await services.store.conversations(user, limit, before)
+    return shapes.ConversationPage.model_validate({"conversations": [conversation_view(row) for row in rows], "next": following})
+
+
+@router.get("/conversations/{conversation_id}", responses=documented("not_found", "invalid"), summary="Snapshot")
+async def get_conversation(
+    services: With,
+    user: Caller,
+    conversation_id: ConversationId,
+    limit: Limit = shapes.MAX_PAGE,
+    before: Annotated[int | None, Query(ge=1, le=shapes.MAX_ORDINAL)] = None,
+) -> shapes.ConversationSnapshot:
+    """The newest messages in order, and the position from which a subscription misses nothing (null while the log is away)."""
+    # The log first: rows that are read later hold at least what lies before its position.
+    page = await delivery.look(services, conversation_id)
+    found = await services.store.snapshot(conversation_id, user, limit, before)
+    epoch = page.epoch if page else None
+    return shapes.ConversationSnapshot.model_validate(
+        {
+            "conversation": conversation_view(found.conversation),
+            "messages": [message_view(row, epoch) for row in found.messages],
+            "next": found.next,
+            "position": str(page.position) if page else None,
+        }
+    )
+
+
+@router.patch(
+    "/conversations/{conversation_id}",
+    responses=documented(*_BODY, "not_found", "unknown_model"),
+    summary="Change title, model or instructions",
+)
+async def change_conversation(
+    services: With, user: Caller, conversation_id: ConversationId, body: shapes.ConversationChange
+) -> shapes.Conversation:
+    """What the body does not name stays as it is. A new title is announced to viewers."""
+    changes = body.model_dump(exclude_unset=True)
+    if changes.get("model") is not None:
+        services.offers.require(changes["model"])
+    if not changes:
+        return shapes.Conversation(**conversation_view(await services.store.conversation(conversation_id, user)))
+    row = await services.store.change_conversation(conversation_id, user, changes)
+    if "title" in changes:
+        await delivery.announce_title(services, row)
+    return shapes.Conversation(**conversation_view(row))
+
+
+@router.delete(
+    "/conversations/{conversation_id}",
+    status_code=204,
+    response_class=Response,
+    responses=documented("not_found", "not_owner", "foreign_origin"),
+    summary="Delete",
+)
+async def delete_conversation(services: With, user: Caller, conversation_id: ConversationId) -> None:
+    """Rows and log are gone for good, a running answer stops, viewers are told. Only its owner may."""
+    await _owned(services, conversation_id, user)
+    tombstone_seconds = services.settings.token_ttl_seconds + tokens.LEEWAY_SECONDS
+    await closing.delete_conversation(services.store, services.log, conversation_id, tombstone_seconds)
+
+
+@router.post(
+    "/conversations/{conversation_id}/messages",
+    status_code=202,
+    responses=documented(*_BODY, "not_found", "generation_running", "content_too_large", "unknown_model", "key_reused"),
+    summary="Post",
+)
+async def post_message(
+    request: Request,
+    services: With,
+    user: Caller,
+    conversation_id: ConversationId,
+    body: shapes.NewMessage,
+    idempotency_key: IdempotencyKey = None,
+) -> shapes.PostedMessage:
+    """Accepted once both rows are stored: the answer is written in the background, follow it by the subscription."""
+    if len(body.content.encode()) > services.settings.max_content_bytes:
+        raise ApiProblem("content_too_large", f"content is longer than {services.settings.max_content_bytes} bytes.")
+    page, conversation = await asyncio.gather(delivery.look(services, conversation_id), services.store.conversation(conversation_id, user))
+    post = Post(
+        conversation_id,
+        user,
+        body.content,
+        services.offers.require(conversation.model),
+        services.settings.concurrent_posts,
+        _idempotency(idempotency_key, f"POST /api/conversations/{conversation_id}/messages", body),
+    )
+    posted = await services.store.post(post)
+    services.metrics.posts.inc()
+    await delivery.deliver(services, posted)
+    epoch = page.epoch if page else None
+    return shapes.PostedMessage.model_validate(
+        {
+            "user_message": message_view(posted.user_message, epoch),
+            "assistant_message": message_view(posted.assistant_message, epoch),
+            "position": str(page.position) if page else None,
+            "subscription": _subscription(services, request, conversation_id, user),
+        }
+    )
+
+
+@router.post(
+    "/conversations/{conversation_id}/subscription", responses=documented("not_found", "foreign_origin"), summary="A token to follow"
+)
+async def subscribe(request: Request, services: With, user: Caller, conversation_id: ConversationId) -> shapes.Subscription:
+    """Good for one conversation and a short time; ask again for a new one."""
+    await services.store.conversation(conversation_id, user)
+    return _subscription(services, request, conversation_id, user)
+
+
+@router.post(
+    "/conversations/{conversation_id}/cancel",
+    status_code=202,
+    responses=documented("not_found", "foreign_origin"),
+    summary="Stop every answer of the conversation",
+)
+async def cancel_conversation(services: With, user: Caller, conversation_id: ConversationId) -> shapes.CancelRequested:
+    """Durable; what has ended stays as it is. Text that was written is kept."""
+    await services.store.conversation(conversation_id, user)
+    # The last one first: an answer that waits must not start because the one before it has just ended.
+    running = [row.id for row in await services.store.unfinished(conversation_id)]
+    for message_id in reversed(running):
+        await closing.cancel(services.store, services.log, services.jobs, message_id, user)
+    return shapes.CancelRequested(cancelled=running)
+
+
+@router.post(
+    "/messages/{message_id}/cancel", status_code=202, responses=documented("not_found", "foreign_origin"), summary="Stop an answer"
+)
+async def cancel_message(services: With, user: Caller, message_id: MessageId) -> shapes.CancelRequested:
+    """Durable, also before the job has started; no effect once the answer has ended. Text that was written is kept."""
+    row = await services.store.visible_message(message_id, user)
+    if not closing.unfinished(row):
+        return shapes.CancelRequested(cancelled=[])
+    await closing.cancel(services.store, services.log, services.jobs, message_id, user)
+    return shapes.CancelRequested(cancelled=[message_id])
+
+
+@router.post(
+    "/conversations/{conversation_id}/participants",
+    responses=documented(*_BODY, "not_found", "not_owner"),
+    summary="Let a user take part",
+)
+async def add_participant(
+    services: With, user: Caller, conversation_id: ConversationId, body: shapes.NewParticipant
+) -> shapes.Participants:
+    """They read and write like everybody; only the owner lets people in. Repeating it changes nothing."""
+    await _owned(services, conversation_id, user)
+    await services.store.add_participant(conversation_id, body.user_id)
+    return shapes.Participants(participants=await services.store.participants(conversation_id))
+
+
+async def _owned(services: Services, conversation_id: str, user: str) -> None:
+    row = await services.store.conversation(conversation_id, user)
+    if row.user_id != user:
+        raise ApiProblem("not_owner", "Only the owner of the conversation may do this.")
+
+
+def _idempotency(key: str | None, route: str, body: BaseModel) -> Idempotency | None:
+    if key is None:
+        return None
+    # The hash is of what was understood, not of the bytes: spaces and the order of members make no other body.
+    canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    return Idempotency(key, route, hashlib.sha256(canonical.encode()).hexdigest())
+
+
+def _subscription(services: Services, request: Request, conversation_id: str, user: str) -> shapes.Subscription:
+    ttl = services.settings.token_ttl_seconds
+    token = tokens.mint(services.token_key, conversation_id, user, ttl, time.time())
+    return shapes.Subscription(url=f"{_broadcaster(services, request)}/conversations/{conversation_id}", token=token, expires_in=ttl)
+
+
+def _broadcaster(services: Services, request: Request) -> str:
+    """What is configured, else the host that this request named, at the broadcaster's port."""
+    settings = services.settings
+    if settings.broadcaster_url is not None:
+        return settings.broadcaster_url.rstrip("/")
+    try:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or settings.host
+    except ValueError as error:
+        raise ApiProblem("bad_request", "The Host header is not a host.") from error
+    scheme = "wss" if request.url.scheme == "https" else "ws"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.broadcaster_port}"

@@ -1,0 +1,98 @@
+"""The web app, put together: services in, an ASGI app out. Nothing here reads the environment or opens a connection."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+
+from config.catalogue import Catalogue
+from config.settings import Settings
+from models.errors import StoreError
+from models.store import Store
+from streams.ports import Log
+from web import api, health, page, problems
+from web.identity import open_identity
+from web.metrics import Metrics
+from web.middleware import Surroundings
+from web.offers import Offers
+from web.services import Services
+from worker.enqueue import Jobs
+
+log_line = structlog.get_logger(__name__)
+
+VERSION = "0.1.0"
+HOUSEKEEPING_SECONDS = 3600.0
+_DESCRIPTION = "A reply is a job: it is accepted at once, written by a worker, and followed over a WebSocket by any number of viewers."
+
+
+def create_app(settings: Settings, store: Store, log: Log, jobs: Jobs, catalogue: Catalogue) -> FastAPI:
+    """The app over these services, which stay the caller's to close. Raises ValueError for a setting that is missing."""
+    if settings.token_key is None:
+        raise ValueError("TOKEN_KEY is missing")
+    metrics = Metrics()
+    offers = Offers(catalogue)
+    app = FastAPI(
+        title="Tokenwire",
+        version=VERSION,
+        description=_DESCRIPTION,
+        lifespan=_lifespan(store, offers),
+        docs_url=None,  # Swagger's page loads scripts of another site, which the page's security policy forbids
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = Services(
+        settings, store, log, jobs, offers, open_identity(settings), settings.token_key.get_secret_value(), metrics
+    )
+    problems.install(app)
+    app.include_router(api.router)
+    app.include_router(health.router)
+    page.mount(app)
+    app.add_middleware(Surroundings, max_body_bytes=_max_body_bytes(settings), metrics=metrics)
+    app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
+    return app
+
+
+def _max_body_bytes(settings: Settings) -> int:
+    # JSON may escape every character: three times the bytes at most for what people write, and the other members beside it.
+    return 3 * settings.max_content_bytes + 64 * 1024
+
+
+def _lifespan(store: Store, offers: Offers) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await offers.start()
+        housekeeping = asyncio.create_task(_keep_house(store))
+        yield
+        housekeeping.cancel()
+        await asyncio.wait({housekeeping})
+        await offers.aclose()
+
+    return lifespan
+
+
+async def _keep_house(store: Store) -> None:
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        try:
+            await store.forget_keys()
+        except StoreError as error:
+            log_line.warning("expired idempotency keys are still there", error=repr(error))
+
+
+def _documented(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """OpenAPI as it is: refusals are problem documents, FastAPI's own error shape does not occur."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        schemas = document["components"]["schemas"]
+        schemas["Problem"] = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schemas["Problem"].pop("$defs", {})
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        return document
+
+    return openapi

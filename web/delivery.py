@@ -1,0 +1,82 @@
+"""Between SQL and Redis: the position of an answer, and what follows a committed change (announcement, job).
+
+Redis being away costs none of it: rows stand in SQL, where the sweeper finds what was not announced or enqueued. So every step here
+gives up after a short time and reports instead of failing the request.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+
+import structlog
+
+from models.conversations import Posted
+from models.tables import Conversation, Message
+from models.views import message_view
+from streams import ports
+from streams.events import AnyEvent, MessageEvent, Title
+from web.services import Services
+from worker import closing
+from worker.enqueue import JobsUnavailable
+
+log_line = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS = 1.0
+"""Longest wait for Redis in one step of a request."""
+
+
+async def look(services: Services, conversation_id: str) -> ports.Page | None:
+    """The state of the log, to be read before SQL; None while it cannot be read. Raises ports.Gone."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await services.log.read(conversation_id, None, 0, 0)
+    except (ports.Unavailable, TimeoutError) as error:
+        log_line.warning("position unknown", conversation_id=conversation_id, error=repr(error))
+        return None
+
+
+async def deliver(services: Services, posted: Posted) -> None:
+    """Announce both rows of a post, cancel what it supersedes, enqueue the job. Raises ports.Gone (deleted meanwhile).
+
+    Rows that a repeated post finds announced and enqueued are left alone.
+    """
+    user, assistant = posted.user_message, posted.assistant_message
+    announced = [await _announce_row(services, row) for row in (user, assistant)]
+    for message_id in posted.superseded:
+        await closing.cancel(services.store, services.log, services.jobs, message_id, "superseded")
+    enqueued = assistant.enqueued_at is None and await _enqueue(services, assistant)
+    if all(announced):
+        await services.store.mark_posted(user.id, assistant.id, assistant.rev, enqueued=enqueued)
+    elif enqueued:
+        await services.store.mark_enqueued(assistant.id)
+
+
+async def announce_title(services: Services, conversation: Conversation) -> None:
+    """Tell viewers the title, if they do not know it. Raises ports.Gone."""
+    if conversation.title is None or conversation.announced_rev >= conversation.rev:
+        return
+    event = Title(conversation.title, conversation.rev)
+    if await _announce(services, conversation.id, conversation.id, conversation.rev, event):
+        await services.store.mark_title_announced(conversation.id, conversation.rev)
+
+
+async def _announce_row(services: Services, row: Message) -> bool:
+    return row.announced_rev >= row.rev or await _announce(services, row.conversation_id, row.id, row.rev, MessageEvent(message_view(row)))
+
+
+async def _announce(services: Services, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> bool:
+    return await _try(services, "announce", row_id, services.log.announce(conversation_id, row_id, rev, event))
+
+
+async def _enqueue(services: Services, row: Message) -> bool:
+    return await _try(services, "enqueue", row.id, services.jobs.generate(row.id))
+
+
+async def _try(services: Services, step: str, row_id: str, call: Awaitable[object]) -> bool:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await call
+    except (ports.Unavailable, JobsUnavailable, TimeoutError) as error:
+        services.metrics.undelivered.labels(step).inc()
+        log_line.warning("left to the sweeper", step=step, row_id=row_id, error=repr(error))
+        return False
+    return True

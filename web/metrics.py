@@ -1,0 +1,24 @@
+"""What this process counts, in Prometheus' text format at `/metrics`. Names and labels are part of the interface of operators."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
+
+
+class Metrics:
+    """A registry of its own, so that several apps in one process (tests) do not share counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter("tokenwire_http_requests", "Requests answered", ["method", "route", "status"], registry=self.registry)
+        self.seconds = Histogram(
+            "tokenwire_http_request_seconds", "From request to end of answer", ["route"], buckets=_SECONDS, registry=self.registry
+        )
+        self.posts = Counter("tokenwire_posts", "User messages accepted", registry=self.registry)
+        self.undelivered = Counter(
+            "tokenwire_posts_undelivered", "Posts whose announcement or job Redis did not take at once", ["step"], registry=self.registry
+        )
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self.registry)

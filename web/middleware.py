@@ -1,0 +1,125 @@
+"""What surrounds every request: the limit on bodies, headers that protect the page, counts, and the last net for failures.
+
+Written on bare ASGI, so that streamed answers pass through unbuffered.
+"""
+
+import time
+from collections.abc import Callable
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from web import problems
+from web.metrics import Metrics
+
+_CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        # The broadcaster has its own port or host.
+        "connect-src 'self' ws: wss:",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CLIENT_GONE = 499
+
+
+class Surroundings:
+    """The outermost layer around the routes."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._metrics = metrics
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = self._clock()
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _protect(scope, message)
+            await send(message)
+
+        try:
+            await self._app(scope, _Limited(receive, _announced_length(scope), self._max_body_bytes), answer)
+        except Exception as error:  # the last net: whatever it is, it is logged and answered
+            if status:
+                raise
+            await problems.internal(Request(scope), error)(scope, receive, answer)
+        finally:
+            self._count(scope, status, self._clock() - begun)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route = _route_name(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.requests.labels(method, route, str(status or _CLIENT_GONE)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+
+
+class _Limited:
+    """`receive`, which refuses a body as soon as it is too long, whatever length was announced."""
+
+    def __init__(self, receive: Receive, announced: int, limit: int) -> None:
+        self._receive = receive
+        self._announced = announced
+        self._limit = limit
+        self._read = 0
+
+    async def __call__(self) -> Message:
+        self._refuse_beyond(self._announced)
+        message = await self._receive()
+        self._read += len(message.get("body", b""))
+        self._refuse_beyond(self._read)
+        return message
+
+    def _refuse_beyond(self, length: int) -> None:
+        if length > self._limit:
+            raise problems.ApiProblem("body_too_large", f"The body is longer than {self._limit} bytes.", {"Connection": "close"})
+
+
+def _announced_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value[:18])
+    return 0
+
+
+def _protect(scope: Scope, message: Message) -> None:
+    headers = MutableHeaders(scope=message)
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if not scope["path"].startswith("/static/"):
+        headers.setdefault("Cache-Control", "no-store")
+
+
+def _route_name(scope: Scope) -> str:
+    """The template of the route: addresses themselves would make endless series."""
+    path = getattr(scope.get("route"), "path", None)
+    if path is not None:
+        return str(path)
+    return "/static" if scope["path"].startswith("/static/") else "none"

@@ -1,0 +1,167 @@
+"""Every refusal of the API as a problem document (RFC 9457, `application/problem+json`) with a stable `code`.
+
+`CODES` is the closed registry: clients decide by `code`, never by text. What a failure inside of this program was is logged and not
+told: no exception text reaches a client.
+
+ApiProblem
+  raised by routes; everything else (unknown routes, validation, the store's and the log's errors) is mapped here.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from models import errors
+from streams import ports
+
+log_line = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+CODES: Mapping[str, int] = {
+    "bad_request": 400,
+    "malformed_json": 400,
+    "unauthenticated": 401,
+    "foreign_origin": 403,
+    "not_owner": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "conflict": 409,
+    "generation_running": 409,
+    "body_too_large": 413,
+    "content_too_large": 413,
+    "invalid": 422,
+    "key_reused": 422,
+    "unknown_model": 422,
+    "internal": 500,
+    "not_ready": 503,
+    "unavailable": 503,
+}
+"""Code -> HTTP status."""
+
+_GENERIC = {400: "bad_request", 401: "unauthenticated", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+class FieldProblem(BaseModel):
+    """One invalid value: where it stands (`body.title`, `query.limit`) and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document. `type` is about:blank; `code` is the stable name of what went wrong."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str = Field(examples=list(CODES))
+    detail: str
+    errors: list[FieldProblem] | None = Field(default=None, description="With code `invalid`: each invalid value")
+    offered: list[str] | None = Field(default=None, description="With code `unknown_model`: the models that can be used")
+    checks: dict[str, str] | None = Field(default=None, description="With code `not_ready`: each service and what is wrong with it")
+
+
+class ApiProblem(HTTPException):
+    """A refusal with its code; extra members of the document as keywords."""
+
+    def __init__(self, code: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        super().__init__(CODES[code], detail, headers)
+        self.code = code
+        self.members = members
+
+
+def response(code: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> JSONResponse:
+    """The problem document of a code."""
+    status = CODES[code]
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail} | members
+    headers = dict(headers or {})
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+def internal(request: Request, error: Exception) -> JSONResponse:
+    """A failure that nothing else explains: logged in full, told without detail."""
+    log_line.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    return response("internal", "The server failed. It is not your request's fault.")
+
+
+def install(app: FastAPI) -> None:
+    """Let this module answer whatever routes raise."""
+    handlers: dict[type[Exception], Any] = {
+        HTTPException: _http,
+        RequestValidationError: _invalid,
+        errors.NotFound: _not_found,
+        ports.Gone: _not_found,
+        errors.GenerationRunning: _generation_running,
+        errors.KeyReused: _key_reused,
+        errors.BadCursor: _bad_cursor,
+        errors.Conflict: _conflict,
+        errors.StoreUnavailable: _unavailable,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+async def _http(_request: Request, error: HTTPException) -> JSONResponse:
+    if isinstance(error, ApiProblem):
+        return response(error.code, error.detail, error.headers, **error.members)
+    code = _GENERIC.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
+    details = {"not_found": "There is nothing at this address.", "method_not_allowed": "This address does not take this method."}
+    return response(code, details.get(code, "The request cannot be understood."), error.headers)
+
+
+async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return response("malformed_json", "The body is not JSON.")
+    # The offending input is not repeated: it can be long, secret, or text that no JSON can hold.
+    listed = [{"field": ".".join(str(part) for part in item["loc"]), "message": str(item["msg"])} for item in found]
+    first = listed[0]
+    return response("invalid", f"{first['field']}: {first['message']}", errors=listed)
+
+
+async def _not_found(_request: Request, _error: Exception) -> JSONResponse:
+    return response("not_found", "There is no such thing, or it is not yours.")
+
+
+async def _generation_running(_request: Request, _error: Exception) -> JSONResponse:
+    return response("generation_running", "An answer is still being written in this conversation.")
+
+
+async def _key_reused(_request: Request, _error: Exception) -> JSONResponse:
+    return response("key_reused", "This Idempotency-Key was used with another body.")
+
+
+async def _bad_cursor(_request: Request, _error: Exception) -> JSONResponse:
+    listed = [{"field": "query.before", "message": "not a cursor that a page has given"}]
+    return response("invalid", "query.before: not a cursor that a page has given", errors=listed)
+
+
+async def _conflict(_request: Request, _error: Exception) -> JSONResponse:
+    return response("conflict", "The request contradicts what is stored.")
+
+
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    log_line.warning("the database is away", method=request.method, path=request.url.path, error=repr(error.__cause__ or error))
+    return response("unavailable", "The database does not answer at the moment.")
+
+
+def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """For a route's `responses`: the problems that it can answer with."""
+    by_status: dict[int | str, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(CODES[code], []).append(code)
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": ", ".join(found), "content": content} for status, found in by_status.items()}

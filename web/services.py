@@ -1,0 +1,86 @@
+"""What routes work with, built once by `app.create_app` and handed to them by dependencies."""
+
+import re
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Header, Path, Request, Response
+from fastapi.routing import APIRoute
+from starlette.datastructures import MutableHeaders
+
+from config.settings import Settings
+from models.store import Store
+from streams.ports import Log
+from web.identity import Identify
+from web.metrics import Metrics
+from web.offers import Offers
+from web.problems import ApiProblem
+from worker.enqueue import Jobs
+
+_ID = re.compile(r"[0-9A-Za-z-]{1,36}")
+
+
+@dataclass(frozen=True)
+class Services:
+    """One of each per process."""
+
+    settings: Settings
+    store: Store
+    log: Log
+    jobs: Jobs
+    offers: Offers
+    identify: Identify
+    token_key: str
+    metrics: Metrics
+
+
+def _services(request: Request) -> Services:
+    return cast("Services", request.app.state.services)
+
+
+def _caller(request: Request, services: "With") -> str:
+    return services.identify(request)
+
+
+def _known_shape(value: str) -> str:
+    # What cannot be an id is not looked for: it is simply not there.
+    if not _ID.fullmatch(value):
+        raise ApiProblem("not_found", "There is no such thing, or it is not yours.")
+    return value
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is JSON, whatever the caller says it is (curl says it is a form)."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def as_json(request: Request) -> Response:
+            MutableHeaders(scope=request.scope)["content-type"] = "application/json"
+            return await handle(Request(request.scope, request.receive))
+
+        return as_json
+
+
+def _conversation_id(conversation_id: Annotated[str, Path()]) -> str:
+    return _known_shape(conversation_id)
+
+
+def _message_id(message_id: Annotated[str, Path()]) -> str:
+    return _known_shape(message_id)
+
+
+With = Annotated[Services, Depends(_services)]
+Caller = Annotated[str, Depends(_caller)]
+ConversationId = Annotated[str, Depends(_conversation_id)]
+MessageId = Annotated[str, Depends(_message_id)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[ -~]+$",
+        description="Makes a repeated request happen once: it is answered with what the first one made, for 24 hours",
+    ),
+]

@@ -1,0 +1,180 @@
+"""The JSON of requests and answers, as OpenAPI shows it. What fields mean is said in PROTOCOL.md, section 1 and 6.
+
+Text from users is made fit for storage while it is read: lone surrogates and U+0000 become U+FFFD.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
+
+from streams.text import Cleaner
+
+MAX_PAGE = 200
+MAX_ORDINAL = 2**31 - 1
+
+
+def _clean(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    cleaner = Cleaner()
+    return cleaner.push(value) + cleaner.flush()
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_clean)]
+Title = Annotated[str, BeforeValidator(_clean), StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Instructions = Annotated[str, BeforeValidator(_clean), StringConstraints(max_length=32_768)]
+ModelName = Annotated[str, BeforeValidator(_clean), StringConstraints(min_length=1, max_length=255)]
+UserId = Annotated[str, BeforeValidator(_clean), StringConstraints(min_length=1, max_length=255)]
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+class NewConversation(BaseModel):
+    """What a conversation begins with. Without `model` the default one answers."""
+
+    title: Title | None = None
+    model: ModelName | None = None
+    instructions: Instructions | None = None
+
+
+class ConversationChange(BaseModel):
+    """What is absent stays. `model` null: the default one; `instructions` null: none."""
+
+    title: Title = ""
+    model: ModelName | None = None
+    instructions: Instructions | None = None
+
+
+class NewMessage(BaseModel):
+    """A user's message. Attachments, tools and schema are reserved: nothing else than their absence is taken yet."""
+
+    content: Annotated[Text, StringConstraints(min_length=1), AfterValidator(_not_blank)]
+    attachments: list[Any] | None = Field(default=None, max_length=0)
+    tools: list[Any] | None = Field(default=None, max_length=0)
+    schema_: None = Field(default=None, alias="schema")
+
+
+class NewParticipant(BaseModel):
+    """Whom to let in."""
+
+    user_id: UserId
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+class Conversation(BaseModel):
+    """A conversation. Times are ISO 8601 in UTC."""
+
+    id: str
+    user_id: str
+    title: str | None
+    model: str | None
+    instructions: str | None
+    rev: int
+    created_at: str
+    updated_at: str
+
+
+class GenerationError(BaseModel):
+    """Why an answer ended in `error`; `error` may be shown to anyone."""
+
+    code: str
+    error: str
+    retryable: bool
+
+
+class Message(BaseModel):
+    """A row of a conversation."""
+
+    id: str
+    conversation_id: str
+    ordinal: int
+    role: Literal["user", "assistant", "system", "tool"]
+    content: str
+    reasoning: str
+    status: Literal["queued", "streaming", "retrying", "waiting", "complete", "error", "cancelled"]
+    seq: int
+    attempt: int
+    rev: int
+    model: str | None
+    finish_reason: str | None
+    error: GenerationError | None
+    usage: dict[str, Any] | None
+    user_id: str | None
+    parent_id: str | None
+    tool_calls: list[dict[str, Any]]
+    attachments: list[dict[str, Any]]
+    created_at: str
+    updated_at: str
+
+
+class Subscription(BaseModel):
+    """Where to follow a conversation: connect to `url` and send `token` in the first frame, within `expires_in` seconds."""
+
+    url: str
+    token: str
+    expires_in: int
+
+
+class ConversationPage(BaseModel):
+    """Conversations, last changed first. `next`: the `before` of the next page, null at the end."""
+
+    conversations: list[Conversation]
+    next: str | None
+
+
+class ConversationSnapshot(BaseModel):
+    """A conversation and its newest messages in order. `next`: the `before` of older ones. `position`: where to subscribe after."""
+
+    conversation: Conversation
+    messages: list[Message]
+    next: int | None
+    position: str | None
+
+
+class PostedMessage(BaseModel):
+    """The rows of a post, the position before them, and what it takes to follow."""
+
+    user_message: Message
+    assistant_message: Message
+    position: str | None
+    subscription: Subscription
+
+
+class CancelRequested(BaseModel):
+    """Ids of the answers that were unfinished: they end as `cancelled`, unless they ended otherwise at this moment."""
+
+    cancelled: list[str]
+
+
+class Participants(BaseModel):
+    """User ids of all who take part."""
+
+    participants: list[str]
+
+
+class OfferedModel(BaseModel):
+    """A model that conversations may name."""
+
+    name: str
+
+
+class OfferedModels(BaseModel):
+    """The models that can be used now, the default first."""
+
+    default: str
+    models: list[OfferedModel]
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
