@@ -6,6 +6,7 @@ import sys
 
 from dotenv import dotenv_values
 
+from config.catalogue import load_from
 from config.settings import ROOT, Settings, load
 from launcher import environment, probes
 from launcher.console import Console
@@ -23,6 +24,7 @@ def main() -> int:
     environ = environment.combine(os.environ, dotenv_values(".env"))
     os.environ.update(environ)
     settings = load()
+    load_from(settings)
     if settings.mode == "development" and settings.token_key is None:
         environ["TOKEN_KEY"] = environment.kept_key(environment.KEY_FILE)
     environ["WORKER_THREADS"] = str(settings.worker_threads)
