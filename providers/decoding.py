@@ -28,7 +28,7 @@ from providers.base import (
     Usage,
 )
 from providers.classify import classify_stream_error
-from providers.framing import RAW, Framer, FrameTooLarge
+from providers.framing import RAW, Frame, Framer, FrameTooLarge
 
 _loads = msgspec.json.Decoder().decode
 _OUTPUT = (Text, Reasoning, Refusal, ToolCallStart)
@@ -56,6 +56,8 @@ class Decoder:
         self._started = False
         self._usage: Usage | None = None
         self._unreadable = b""
+        self.unread: list[Frame] = []
+        """Frames that came in one read with the end, after it."""
 
     def feed(self, data: bytes) -> list[Delta]:
         """The deltas that `data` completes. After `done` or a `failure` nothing more comes."""
@@ -70,7 +72,7 @@ class Decoder:
 
     def close(self) -> list[Delta]:
         """The body has ended: the last deltas, with a Finish if it ended well; else `failure` says how it did not."""
-        deltas = self.feed(b"") if self.done else self._decode(self._framer.close())
+        deltas = self._decode(self._framer.close())
         if not self.done and not self.failure:
             self._ended()
             deltas += self._take()
@@ -132,6 +134,11 @@ class Decoder:
             self.finish_raw = raw
             self.finish_reason = self.finish_reasons.get(raw, "unknown")
 
+    def _calls_are_the_reason(self) -> None:
+        """For providers that say `stop` when they mean: call these tools."""
+        if self._tools and self.finish_reason == "stop":
+            self.finish_reason = "tool_calls"
+
     def _count(self, usage: Usage) -> None:
         """Field by field, a number replaces what was said before."""
         self._usage = usage if self._usage is None else merge_usage(self._usage, usage)
@@ -168,9 +175,14 @@ class Decoder:
 
     # --- frames to objects ------------------------------------------------------------------------------------------
 
-    def _decode(self, frames: Sequence[tuple[bytes, bytes]]) -> list[Delta]:
-        for name, data in frames:
+    def resume(self, frames: Sequence[Frame]) -> list[Delta]:
+        """The deltas of frames that another decoder left unread."""
+        return self._decode(frames)
+
+    def _decode(self, frames: Sequence[Frame]) -> list[Delta]:
+        for at, (name, data) in enumerate(frames):
             if self.done or self.failure:
+                self.unread += frames[at:]
                 break
             try:
                 item = _loads(data)
@@ -251,6 +263,10 @@ class _ToolCalls:
         if text and not call.ended:
             call.pieces += 1
             self._out.append(ToolCallArguments(call.index, text))
+
+    def known(self, key: Any) -> bool:
+        """Whether a call with this key has begun."""
+        return any(call.key == key for call in self._calls)
 
     def whole(self, key: Any, arguments: str) -> None:
         """All arguments of a call at once, where no pieces of it had come."""

@@ -60,6 +60,8 @@ class ChatDecoder(Decoder):
         delta = choice.get("delta") or choice.get("message")
         if delta:
             self._delta(delta)
+        elif text := choice.get("text"):  # the older completions
+            self._content(text)
         if reason := choice.get("finish_reason"):
             self._finish(reason)
         if (error := choice.get("error")) and (failure := self._error_of({"error": error})):

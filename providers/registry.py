@@ -9,9 +9,10 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
-from providers import demo, openai_chat
+from providers import demo
 from providers.base import InvalidRequest, ModelSpec, Provider, Spec, plain
 from providers.dialect import Dialect, Preset
+from providers.dialects import DIALECTS
 from providers.http import HttpClient
 from providers.presets import PRESETS
 from providers.stream import HttpProvider
@@ -20,7 +21,6 @@ Factory = Callable[[ModelSpec, Preset], Provider]
 """Opens a provider that needs no HTTP."""
 
 _presets: dict[str, Preset] = {preset.name: preset for preset in PRESETS}
-_dialects: dict[str, Dialect] = {module.DIALECT.api: module.DIALECT for module in (openai_chat,)}
 _factories: dict[str, Factory] = {"demo": demo.open_demo}
 _GROUP = "tokenwire.providers"
 
@@ -30,7 +30,7 @@ def register(item: Preset | Dialect) -> None:
     if isinstance(item, Preset):
         _presets[item.name] = item
     else:
-        _dialects[item.api] = item
+        DIALECTS[item.api] = item
 
 
 def load_plugins() -> None:
@@ -46,7 +46,7 @@ def presets() -> Mapping[str, Preset]:
 
 def dialects() -> Mapping[str, Dialect]:
     """All dialects by API name."""
-    return MappingProxyType(_dialects)
+    return MappingProxyType(DIALECTS)
 
 
 def open_provider(spec: Spec, client: HttpClient) -> Provider:
@@ -58,7 +58,7 @@ def open_provider(spec: Spec, client: HttpClient) -> Provider:
     api = spec.api or preset.api
     if api in _factories:
         return _factories[api](spec, preset)
-    dialect = _dialects.get(api)
+    dialect = DIALECTS.get(api)
     if dialect is None:
         raise InvalidRequest(f"{spec.name}: no dialect is called {api!r}", code="unknown_api")
     if not (spec.base_url or preset.base_url):

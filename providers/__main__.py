@@ -1,0 +1,78 @@
+"""From the shell: `python -m providers list | stream | decode`."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from providers import recorded
+from providers.dialects import DIALECTS, RELATED, decoder_of
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0: done; 1: the provider failed; 2: wrong usage."""
+    options = _parser().parse_args(arguments)
+    result: int = options.run(options)
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m providers", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    listing = commands.add_parser("list", help="the models of the catalogue, the presets and the dialects")
+    listing.add_argument("--models-file", type=Path, help="another catalogue")
+    listing.set_defaults(run=_list)
+    stream = commands.add_parser("stream", help="ask a model and print its answer as it comes")
+    stream.add_argument("--model", help="a name of the catalogue; default: its default")
+    stream.add_argument("--models-file", type=Path, help="another catalogue")
+    stream.add_argument("--provider", help="without a catalogue: a preset ...")
+    stream.add_argument("--base-url", help="... and another address for it")
+    stream.add_argument("--api", help="... and another dialect")
+    stream.add_argument("--api-key", help="... and a key; default: its variable")
+    stream.add_argument("--system", help="instructions")
+    stream.add_argument("--max-tokens", type=int)
+    stream.add_argument("prompt")
+    stream.set_defaults(run=_stream)
+    decode = commands.add_parser("decode", help="read a recorded body and print what is in it as one JSON object")
+    decode.add_argument("--api", required=True, choices=[*DIALECTS, *RELATED])
+    decode.add_argument("--status", type=int, default=200)
+    decode.add_argument("--content-type")
+    decode.add_argument("--header", action="append", default=[], metavar="NAME: VALUE")
+    decode.add_argument("file", type=Path, help="- is standard input")
+    decode.set_defaults(run=_decode)
+    return parser
+
+
+def _decode(options: argparse.Namespace) -> int:
+    headers: dict[str, str] = {"content-type": options.content_type} if options.content_type else {}
+    for line in options.header:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    try:
+        body = sys.stdin.buffer.read() if str(options.file) == "-" else options.file.read_bytes()
+    except OSError as error:
+        sys.stderr.write(f"{options.file}: {error.strerror}\n")
+        return 2
+    result = recorded.decode(decoder_of(options.api), options.status, headers, body)
+    sys.stdout.write(recorded.dump(result) + "\n")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from providers import shell
+
+    return shell.list_models(options.models_file)
+
+
+def _stream(options: argparse.Namespace) -> int:
+    from providers import shell
+
+    try:
+        return asyncio.run(shell.stream(options))
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

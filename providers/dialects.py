@@ -1,0 +1,19 @@
+"""Pure: the table of wire formats, by API name. `registry.register` adds to it."""
+
+from collections.abc import Callable
+
+from providers import anthropic, gemini, ollama, openai_chat, openai_responses
+from providers.decoding import Decoder
+from providers.dialect import Dialect
+
+DIALECTS: dict[str, Dialect] = {module.DIALECT.api: module.DIALECT for module in (openai_chat, openai_responses, anthropic, gemini, ollama)}
+RELATED: dict[str, Callable[[], Decoder]] = {
+    "openai.completions": openai_chat.ChatDecoder,
+    "ollama.generate": ollama.OllamaDecoder,
+}
+"""Older formats near enough to be read by the decoders of the newer ones, though nothing asks for them."""
+
+
+def decoder_of(api: str) -> Callable[[], Decoder]:
+    """Raises KeyError for an API that is not known."""
+    return DIALECTS[api].decoder if api in DIALECTS else RELATED[api]

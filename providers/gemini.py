@@ -1,0 +1,221 @@
+"""Pure: the dialect `gemini.generateContent` (POST /models/{model}:streamGenerateContent), of Gemini and of Vertex.
+
+With `alt=sse` events with CRLF, without it one JSON array. Whole is an answer whose body ends after a `finishReason` (older models send one
+with every chunk, and an error can follow the last) or after a block of the prompt. Function calls come whole, or in `partialArgs`; thought
+signatures are echoed back. Quirks: `thinking` (`level` for Gemini 3 and later, `budget` for 2.5).
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from providers.base import (
+    FinishReason,
+    InvalidRequest,
+    Message,
+    ModelSpec,
+    Part,
+    Reasoning,
+    Request,
+    Source,
+    Text,
+    ToolUse,
+    Usage,
+)
+from providers.content import encoded, merge_neighbours, system_text, tool_choice, turns
+from providers.decoding import Decoder
+from providers.dialect import Call, Dialect, Preset
+from providers.json_path import set_path
+
+_FILTERED = (
+    "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"
+)
+_BROKEN = "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISSING_THOUGHT_SIGNATURE MALFORMED_RESPONSE"
+FINISH: Mapping[str, FinishReason] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    **dict.fromkeys(_FILTERED.split(), "content_filter"),
+    **dict.fromkeys(_BROKEN.split(), "error"),
+}
+_BUDGET = {"minimal": 512, "low": 2048, "medium": 8192, "high": 24576}
+_VALUES = ("stringValue", "numberValue", "boolValue")
+
+
+class GeminiDecoder(Decoder):
+    """Chunks of `GenerateContentResponse`."""
+
+    finish_reasons = FINISH
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._partial: dict[str, Any] | None = None
+        self._calls = 0
+
+    def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
+        if error := self._error_of(item):
+            self._fail(error)
+            return
+        item = item.get("response") or item  # some gateways wrap each chunk
+        self._start(item.get("responseId"), item.get("modelVersion"))
+        for candidate in item.get("candidates") or ():
+            self._candidate(candidate)
+        if blocked := (item.get("promptFeedback") or {}).get("blockReason"):
+            self.finish_raw, self.finish_reason = blocked, "content_filter"
+        self._usage_of(item.get("usageMetadata"))
+
+    def _candidate(self, candidate: Mapping[str, Any]) -> None:
+        for part in (candidate.get("content") or {}).get("parts") or ():
+            self._part(part)
+        for chunk in (candidate.get("groundingMetadata") or {}).get("groundingChunks") or ():
+            if (web := chunk.get("web") or {}).get("uri"):
+                self._out.append(Source(web["uri"], web.get("title")))
+        if reason := candidate.get("finishReason"):
+            self._finish(reason)
+
+    def _part(self, part: Mapping[str, Any]) -> None:
+        signature = part.get("thoughtSignature")
+        echo = {"thoughtSignature": signature} if signature else None
+        if (call := part.get("functionCall")) is not None:
+            self._call(call, echo)
+            return
+        if text := part.get("text"):
+            self._out.append(Reasoning(text) if part.get("thought") else Text(text))
+        if echo:
+            self._out.append(Reasoning("", echo))
+
+    def _call(self, call: Mapping[str, Any], echo: Mapping[str, Any] | None) -> None:
+        going_on = self._partial is not None and not call.get("name")
+        if not going_on:
+            self._end_call()
+            self._calls += 1
+            self._tools.piece(self._calls, call.get("id"), call.get("name"), None, echo)
+            self._partial = {}
+        if self._partial is not None:
+            self._partial.update(call.get("args") or {})
+            for entry in call.get("partialArgs") or ():
+                _extend(self._partial, entry)
+        if not call.get("willContinue"):
+            self._end_call()
+
+    def _end_call(self) -> None:
+        if self._partial is None:
+            return
+        self._tools.piece(self._calls, None, None, self._partial)
+        self._tools.end(self._calls)
+        self._partial = None
+
+    def _usage_of(self, usage: Mapping[str, Any] | None) -> None:
+        if not usage:
+            return
+        cached, thoughts = usage.get("cachedContentTokenCount"), usage.get("thoughtsTokenCount")
+        self._count(Usage(usage.get("promptTokenCount"), usage.get("candidatesTokenCount"), cached, thoughts))
+
+    def _complete(self) -> None:
+        self._end_call()
+        self._calls_are_the_reason()
+        super()._complete()
+
+
+def _extend(target: dict[str, Any], entry: Mapping[str, Any]) -> None:
+    """One entry of `partialArgs`: a value, or a further piece of a text, at a JSON path."""
+    key = next((name for name in _VALUES if name in entry), None)
+    set_path(target, entry.get("jsonPath", "$"), entry[key] if key else None)
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
+    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
+    if request.continuation and request.continuation.rung in ("prefix", "attach"):
+        raise InvalidRequest(f"gemini.generateContent knows no continuation by {request.continuation.rung}", code="unsupported_option")
+    quirks = {**preset.quirks, **spec.options}
+    messages = turns(request)
+    body: dict[str, Any] = {"contents": _alternating([_content(m) for m in merge_neighbours(messages) if m.role != "system"])}
+    if system := system_text(messages):
+        body["systemInstruction"] = {"parts": [{"text": system}]}
+    if config := _config(request, quirks):
+        body["generationConfig"] = config
+    _add_tools(body, request)
+    body.update(request.extra)
+    return Call(f"/models/{spec.model}:streamGenerateContent?alt=sse", body)
+
+
+def _content(message: Message) -> dict[str, Any]:
+    if message.role == "tool":
+        response = {"name": message.tool_name or "", "response": _result(message.text)}
+        return {"role": "user", "parts": [{"functionResponse": response}]}
+    parts: list[dict[str, Any]] = [_part(part) for part in message.parts]
+    if message.text.strip():
+        parts.append({"text": message.text})
+        for echo in message.reasoning_echo:
+            if "thoughtSignature" in echo:
+                parts[-1]["thoughtSignature"] = echo["thoughtSignature"]
+    parts += [_tool_call(call) for call in message.tool_calls]
+    return {"role": "model" if message.role == "assistant" else "user", "parts": parts}
+
+
+def _alternating(contents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    joined: list[dict[str, Any]] = []
+    for content in contents:
+        if joined and joined[-1]["role"] == content["role"]:
+            joined[-1]["parts"] += content["parts"]
+        else:
+            joined.append(content)
+    return joined
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if part.media_type.startswith("text/") and part.data is not None:
+        return {"text": part.data.decode("utf-8", "replace")}
+    if part.data is None:
+        return {"fileData": {"mimeType": part.media_type, "fileUri": part.url}}
+    return {"inlineData": {"mimeType": part.media_type, "data": encoded(part)}}
+
+
+def _tool_call(call: ToolUse) -> dict[str, Any]:
+    signature = (call.echo or {}).get("thoughtSignature")
+    item: dict[str, Any] = {"functionCall": {"name": call.name, "args": dict(call.arguments)}}
+    return {**item, "thoughtSignature": signature} if signature else item
+
+
+def _result(text: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    return value if isinstance(value, dict) else {"result": value}
+
+
+def _config(request: Request, quirks: Mapping[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if request.temperature is not None:
+        config["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        config["maxOutputTokens"] = request.max_tokens
+    if request.stop:
+        config["stopSequences"] = list(request.stop)
+    if request.schema is not None:
+        config |= {"responseMimeType": "application/json", "responseJsonSchema": request.schema}
+    if effort := request.reasoning_effort:
+        chosen = {"thinkingBudget": _BUDGET[effort]} if quirks.get("thinking") == "budget" else {"thinkingLevel": effort}
+        config["thinkingConfig"] = {"includeThoughts": True, **chosen}
+    return config
+
+
+def _add_tools(body: dict[str, Any], request: Request) -> None:
+    if not request.tools:
+        return
+    declarations = [
+        {"name": tool.name, "description": tool.description, **({"parametersJsonSchema": tool.parameters} if tool.parameters else {})}
+        for tool in request.tools
+    ]
+    body["tools"] = [{"functionDeclarations": declarations}]
+    choice = tool_choice(request)
+    if choice:
+        modes = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
+        chosen = {"mode": modes[choice]} if choice in modes else {"mode": "ANY", "allowedFunctionNames": [choice]}
+        body["toolConfig"] = {"functionCallingConfig": chosen}
+
+
+DIALECT = Dialect("gemini.generateContent", GeminiDecoder, build)

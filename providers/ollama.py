@@ -1,0 +1,111 @@
+"""Pure: the dialect `ollama.chat` (POST /api/chat), JSON lines.
+
+Whole is an answer with `done: true`, unless LocalAI's clone gives `done_reason: "error"` with it. An error in mid-stream is a line
+`{"error": "..."}` with nothing after it. Tool calls come whole, mostly without an id. Quirks: `num_ctx`, `keep_alive`, `think_levels`
+(the model takes `low`, `medium`, `high`, not just yes).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from providers.base import FinishReason, InvalidRequest, Message, ModelSpec, Reasoning, Request, Text, Usage
+from providers.content import check_parts, encoded, turns, unsupported
+from providers.decoding import Decoder
+from providers.dialect import Call, Dialect, Preset
+
+FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "error": "error"}
+
+
+class OllamaDecoder(Decoder):
+    """Lines of a chat, or its one object where a stream was asked for."""
+
+    finish_reasons = FINISH
+
+    def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - lines have no names
+        if error := self._error_of(item):
+            self._fail(error)
+            return
+        self._start(None, item.get("model"))
+        self._message(item.get("message") or item)
+        if item.get("done"):
+            self._count(Usage(item.get("prompt_eval_count"), item.get("eval_count")))
+            # Old servers give no reason with the end.
+            self._finish(item.get("done_reason") or "stop")
+            self._calls_are_the_reason()
+            self._complete()
+
+    def _message(self, message: Mapping[str, Any]) -> None:
+        if thinking := message.get("thinking"):
+            self._out.append(Reasoning(thinking))
+        if content := message.get("content") or message.get("response"):  # the latter is /api/generate's
+            self._out.append(Text(content))
+        for call in message.get("tool_calls") or ():
+            function = call.get("function") or {}
+            self._tools.piece(None, call.get("id"), function.get("name"), function.get("arguments"))
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
+    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
+    quirks = {**preset.quirks, **spec.options}
+    messages = [_message(message) for message in turns(request)]
+    if request.continuation and request.continuation.rung == "prefix":
+        messages.append({"role": "assistant", "content": request.continuation.text})
+    body: dict[str, Any] = {"model": spec.model, "messages": messages, "stream": True}
+    if options := _options(request, quirks):
+        body["options"] = options
+    if request.schema is not None:
+        body["format"] = request.schema
+    if request.reasoning_effort:
+        body["think"] = request.reasoning_effort if quirks.get("think_levels") else True
+    if "keep_alive" in quirks:
+        body["keep_alive"] = quirks["keep_alive"]
+    _add_tools(body, request)
+    body.update(request.extra)
+    return Call("/api/chat", body)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    item: dict[str, Any] = {"role": message.role, "content": message.text}
+    for part in message.parts:
+        if part.media_type.startswith("text/") and part.data is not None:
+            item["content"] += "\n\n" + part.data.decode("utf-8", "replace")
+            continue
+        if not part.media_type.startswith("image/"):
+            raise unsupported(part, "ollama.chat")
+        check_parts(part, "ollama.chat")
+        item.setdefault("images", []).append(encoded(part))
+    if message.role == "tool":
+        item["tool_name"] = message.tool_name or ""
+    if message.tool_calls:
+        item["tool_calls"] = [{"function": {"name": call.name, "arguments": dict(call.arguments)}} for call in message.tool_calls]
+    return item
+
+
+def _options(request: Request, quirks: Mapping[str, Any]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if request.temperature is not None:
+        options["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        options["num_predict"] = request.max_tokens
+    if request.stop:
+        options["stop"] = list(request.stop)
+    if "num_ctx" in quirks:
+        options["num_ctx"] = quirks["num_ctx"]
+    return options
+
+
+def _add_tools(body: dict[str, Any], request: Request) -> None:
+    if not request.tools or request.tool_choice == "none":
+        return
+    if request.tool_choice not in (None, "auto"):
+        raise InvalidRequest(f"ollama.chat cannot be told to use {request.tool_choice}", code="unsupported_option")
+    body["tools"] = [
+        {"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}}
+        for tool in request.tools
+    ]
+
+
+DIALECT = Dialect("ollama.chat", OllamaDecoder, build)
