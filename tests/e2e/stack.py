@@ -93,9 +93,14 @@ class Stack:
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if f"{_MARK}={self._mark}".encode() in (entry / "environ").read_bytes() and _runs(entry):
+                if self._is_ours(entry) and _runs(entry):
                     found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         return found
+
+    def _is_ours(self, entry: Path) -> bool:
+        """Marked by its environment, or at home in the folder (a server that writes its title over its environment)."""
+        marked = f"{_MARK}={self._mark}".encode() in (entry / "environ").read_bytes()
+        return marked or (entry / "cwd").readlink().is_relative_to(self.folder)
 
     def pids(self, kind: str) -> list[int]:
         """The processes of one kind (web, broadcaster, worker, redis), parents before what they forked."""

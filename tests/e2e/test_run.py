@@ -39,9 +39,10 @@ def test_a_killed_process_comes_back(stack: Stack, kind: str) -> None:
 @linux
 def test_a_worker_that_loses_its_fork_comes_back(stack: Stack) -> None:
     """Dramatiq ends all of itself when the process that it forked dies; the launcher starts it again."""
+    assert stack.eventually(lambda: len(stack.pids("worker")) == 2), stack.shown
     killed = set(stack.pids("worker"))
     os.kill(max(killed), signal.SIGKILL)
-    assert stack.eventually(lambda: len(stack.pids("worker")) >= len(killed) and not killed & set(stack.pids("worker"))), stack.shown
+    assert stack.eventually(lambda: len(stack.pids("worker")) == 2 and not killed & set(stack.pids("worker"))), stack.shown
 
 
 def test_a_second_start_goes_on_with_the_same_data(tmp_path: Path) -> None:
