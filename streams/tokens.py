@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
@@ -51,6 +52,14 @@ def verify(key: str, token: str | None, now: float) -> Grant:
     except jwt.PyJWTError as error:
         raise BadToken(str(error) or type(error).__name__) from error
     return _grant(claims, now)
+
+
+def check_key(key: str) -> None:
+    """Raises ValueError for a PEM key that cannot be used; the text says nothing of the key."""
+    try:
+        _verifying(key)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("TOKEN_KEY is not a usable RSA or elliptic curve key in PEM") from error
 
 
 def _grant(claims: dict[str, Any], now: float) -> Grant:

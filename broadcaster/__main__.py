@@ -1,0 +1,80 @@
+"""`python -m broadcaster`: relays the logs of conversations to whoever holds a token. Needs Redis and the token key, no database."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+
+import structlog
+
+from broadcaster.server import Server
+from broadcaster.viewers import Pace, Viewers
+from config import logs
+from config.settings import Settings, load
+from streams.hub import Hub, RedisFeed
+from streams.log import RedisLog
+from streams.tokens import check_key
+
+EX_CONFIG = 78
+
+
+async def run(settings: Settings, key: str) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    log, feed = RedisLog(settings.redis), RedisFeed(settings.redis)
+    hub = Hub(log, feed)
+    pace = Pace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
+
+    async def ready() -> str | None:
+        return await log.check() or (None if feed.connected else "no pub/sub connection to Redis")
+
+    server = Server(Viewers(hub, key, pace), ready, settings.max_connections)
+    await hub.start()
+    try:
+        port = await server.start(settings.broadcaster_host, settings.broadcaster_port)
+        structlog.get_logger("broadcaster").info("listening", host=settings.broadcaster_host, port=port)
+        await stop.wait()
+        await server.stop()
+    finally:
+        await hub.aclose()
+        await log.aclose()
+
+
+def key_of(settings: Settings) -> str:
+    """The token key. Raises ValueError where it is missing or unusable."""
+    if settings.token_key is None:
+        raise ValueError("TOKEN_KEY is missing")
+    key = settings.token_key.get_secret_value()
+    check_key(key)
+    return key
+
+
+def main() -> None:
+    """Settings from the environment; a wrong one ends the process with one line."""
+    settings = load()
+    logs.setup(settings.log_level, "text" if settings.mode == "development" else "json")
+    try:
+        key = key_of(settings)
+    except ValueError as error:
+        sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
+        raise SystemExit(EX_CONFIG) from None
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run(settings, key))
+    except OSError as error:
+        structlog.get_logger("broadcaster").error("cannot serve", error=str(error))
+        raise SystemExit(1) from None
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # no wheel for this system: asyncio's own loop does
+        return None
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The WebSocket connection of the websockets library, bent where the protocol asks for it.
+
+Decides: what the library would answer to a broken or oversized frame with a code of its own (1002, 1007, 1009) is 4400 here, and the
+viewer of a connection hears of room in the socket, of control frames and of the beginning of the end. Everything else is the library's.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.frames import CloseCode as LibraryCode
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
+
+from streams.frames import MAX_CLIENT_FRAME_BYTES, CloseCode
+
+_CLIENTS_FAULT = frozenset({LibraryCode.PROTOCOL_ERROR, LibraryCode.INVALID_DATA, LibraryCode.MESSAGE_TOO_BIG})
+
+
+class Listener(Protocol):
+    """Who is told what happens on a connection."""
+
+    def stir(self) -> None:
+        """The socket has room again."""
+        ...
+
+    def control(self) -> None:
+        """A ping or a pong came."""
+        ...
+
+    def lost(self) -> None:
+        """The connection is closing or closed, whoever began it."""
+        ...
+
+
+class _Protocol(ServerProtocol):
+    failed: Callable[[], None]
+
+    def fail(self, code: LibraryCode | int, reason: str = "") -> None:
+        """Close because of what was received."""
+        if code in _CLIENTS_FAULT:
+            code, reason = int(CloseCode.MALFORMED), CloseCode.MALFORMED.name.lower()
+        super().fail(code, reason)
+        self.failed()
+
+
+class Connection(ServerConnection):
+    """One client. `conversation_id` and `token_in_query` are what its URL said."""
+
+    listener: Listener | None = None
+    conversation_id = ""
+    token_in_query = False
+
+    def __init__(self, _protocol: ServerProtocol, server: Server, **options: Any) -> None:
+        # The library makes the protocol itself and has no place to name another class for it.
+        own = _Protocol(max_size=MAX_CLIENT_FRAME_BYTES, logger=server.logger)
+        super().__init__(own, server, **options)
+        own.failed = self._notice_the_end
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames may be written."""
+        return self.protocol.state is State.OPEN
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        super().data_received(data)
+        self._notice_the_end()
+
+    def eof_received(self) -> None:
+        """See asyncio.Protocol."""
+        super().eof_received()
+        self._notice_the_end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        super().connection_lost(exc)
+        self._notice_the_end()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().resume_writing()
+        if self.listener is not None:
+            self.listener.stir()
+
+    def process_event(self, event: Event) -> None:
+        """See ServerConnection."""
+        super().process_event(event)
+        if self.listener is not None and isinstance(event, Frame) and event.opcode in {Opcode.PING, Opcode.PONG}:
+            self.listener.control()
+
+    def _notice_the_end(self) -> None:
+        if self.listener is not None and not self.is_open:
+            self.listener.lost()

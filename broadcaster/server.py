@@ -1,0 +1,130 @@
+"""The broadcaster's socket: who may connect, health over plain HTTP, and how it all stops.
+
+Decides what a request line means and when there are too many. Everything after the opening handshake is the viewer's (viewers.py).
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from urllib.parse import parse_qs
+
+import structlog
+from websockets.asyncio.server import Server as Listener
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from broadcaster.connection import Connection
+from broadcaster.viewers import CLOSE_SECONDS, Viewer, Viewers
+from streams.frames import CloseCode
+from streams.ports import Unavailable
+
+SPREAD_SECONDS = 1.0
+"""Closing everybody in the same instant would bring everybody back in the same instant."""
+STOP_SECONDS = 2.0
+"""After this a viewer that has not finished its closing handshake is cut off."""
+READY_SECONDS = 2.0
+WRITE_LIMIT_BYTES = 32 * 1024
+"""A socket with more than this unsent is full; a quarter of it is room again."""
+BACKLOG = 1024
+
+_CONVERSATION = re.compile(r"/conversations/([0-9A-Za-z_-]{1,64})")
+
+Ready = Callable[[], Awaitable[str | None]]
+"""What is wrong, or None. May raise Unavailable."""
+
+log = structlog.get_logger("broadcaster")
+
+
+class Server:
+    """A WebSocket server for `viewers`. `ready` is asked by `/readyz`."""
+
+    def __init__(self, viewers: Viewers, ready: Ready, max_connections: int) -> None:
+        self._viewers = viewers
+        self._ready = ready
+        self._max_connections = max_connections
+        self._connections: set[Connection] = set()
+        self._listener: Listener | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; gives the port (port 0: any free one). Raises OSError."""
+        self._listener = await serve(
+            self._serve,
+            host,
+            port,
+            process_request=self._request,
+            compression=None,  # it costs more per event than everything else together
+            server_header=None,
+            # No pings: a reader that is slow would be taken for dead. Our heartbeats keep proxies content, tokens end what is dead.
+            ping_interval=None,
+            close_timeout=CLOSE_SECONDS,
+            write_limit=WRITE_LIMIT_BYTES,
+            create_connection=Connection,
+            logger=logging.getLogger("websockets.server"),
+            backlog=BACKLOG,
+        )
+        bound: int = self._listener.sockets[0].getsockname()[1]
+        return bound
+
+    async def stop(self) -> None:
+        """Stop accepting, send everybody away with 1012 over a second, and be done within three, whoever does not answer."""
+        if self._listener is None:
+            return
+        self._listener.close(close_connections=False)
+        viewers = list(self._viewers.all)
+        log.info("stopping", viewers=len(viewers))
+        loop = asyncio.get_running_loop()
+        for number, viewer in enumerate(viewers):
+            loop.call_later(SPREAD_SECONDS * number / len(viewers), viewer.end, CloseCode.RESTART, "shutdown")
+        try:
+            await asyncio.wait_for(self._listener.wait_closed(), STOP_SECONDS)
+        except TimeoutError:
+            for connection in tuple(self._connections):
+                connection.transport.abort()
+
+    async def _request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer plain HTTP; None for what may go on as a WebSocket."""
+        path, _, query = request.path.partition("?")
+        if path == "/healthz":
+            return connection.respond(HTTPStatus.OK, "ok\n")
+        if path == "/readyz":
+            problem = await self._problem()
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK, f"{problem or 'ok'}\n")
+        found = _CONVERSATION.fullmatch(path)
+        if found is None or not isinstance(connection, Connection):
+            return connection.respond(HTTPStatus.NOT_FOUND, "not found\n")
+        connection.conversation_id = found[1]
+        connection.token_in_query = "token" in parse_qs(query, keep_blank_values=True)
+        return None
+
+    async def _problem(self) -> str | None:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                return await self._ready()
+        except (Unavailable, TimeoutError):
+            return "Redis does not answer"
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        """One client, from the opening handshake to the last byte."""
+        if not isinstance(connection, Connection):
+            raise TypeError("made by create_connection")
+        viewer = Viewer(self._viewers, connection)
+        self._connections.add(connection)
+        try:
+            self._admit(viewer, connection)
+            async for message in connection:
+                await viewer.receive(message)
+        except ConnectionClosed as closed:
+            if closed.sent is not None and not closed.rcvd_then_sent:
+                viewer.closed_with(closed.sent.code)
+        finally:
+            self._connections.discard(connection)
+            viewer.gone()
+
+    def _admit(self, viewer: Viewer, connection: Connection) -> None:
+        if len(self._viewers.all) > self._max_connections:
+            viewer.end(CloseCode.OVER_CAPACITY, "too many connections")
+        elif connection.token_in_query:  # it is in every log on the way by now
+            viewer.end(CloseCode.MALFORMED, "token in the query string")

@@ -1,0 +1,346 @@
+"""The viewers of this process: a session each (session.py decides), and a room for those who watch the same conversation.
+
+Decides nothing about what is sent; moves bytes between the hub's tail, the log and the sockets. Everything a viewer is sent, closing
+handshakes and pongs aside, goes through `Viewer.write`, or `Viewer.pass_on` where an event is encoded once for a whole room; neither is
+reached once the session has ended, and the session ends in the same breath as the connection's being open.
+A viewer costs a cursor: what its socket does not take stays in the ring or in the log.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from broadcaster.connection import Connection
+from broadcaster.session import BATCH_BYTES, Ending, Phase, Session, heartbeat_delay
+from streams.frames import CloseCode, text_frame
+from streams.hub import Hub, Tail
+from streams.ports import Gone, Unavailable
+
+OPEN_SECONDS = 5.0
+CLOSE_SECONDS = 5.0
+"""How long a closing handshake may take; a viewer that does not read is cut off then."""
+PAGE_EVENTS = 256
+PAGES_AT_A_TIME = 32
+"""Pages of the log being read or written in this process, whatever the number of viewers that lag."""
+
+log = structlog.get_logger("broadcaster")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds between heartbeats."""
+
+    running_seconds: float
+    idle_seconds: float
+
+    @property
+    def silence_seconds(self) -> int:
+        """After how much silence a client may call the connection dead: a heartbeat and a fifth (30 s for 25 s), or one second more."""
+        return max(int(self.idle_seconds * 1.2), int(self.idle_seconds) + 1)
+
+
+class Viewers:
+    """All viewers of this process, in rooms. `key` verifies tokens."""
+
+    def __init__(self, hub: Hub, key: str, pace: Pace) -> None:
+        self.hub, self.key, self.pace = hub, key, pace
+        self.all: set[Viewer] = set()
+        self.pages = asyncio.Semaphore(PAGES_AT_A_TIME)
+        self._rooms: dict[Tail, Room] = {}
+
+    def room(self, tail: Tail) -> "Room":
+        """The room of whoever watches `tail`."""
+        room = self._rooms.get(tail)
+        if room is None:
+            room = self._rooms[tail] = Room(tail, self.pace)
+        return room
+
+    def leave(self, viewer: "Viewer", room: "Room") -> None:
+        """Take a viewer out; an empty room is closed."""
+        room.viewers.pop(viewer, None)
+        if not room.viewers and self._rooms.get(room.tail) is room:
+            del self._rooms[room.tail]
+            room.close()
+        self.hub.release(room.tail)
+
+
+class Room:
+    """Those who watch one conversation: one event is encoded once, one heartbeat is one look at Redis."""
+
+    def __init__(self, tail: Tail, pace: Pace) -> None:
+        self.tail = tail
+        self.viewers: dict[Viewer, None] = {}
+        self._pace = pace
+        self._seq, self._epoch = tail.top, tail.epoch
+        self._stop_listening = tail.listen(self._wake)
+        self._beating: asyncio.Task[None] | None = None
+        self._closed = False
+        self._arm()
+
+    def close(self) -> None:
+        """Stop listening and beating."""
+        self._closed = True
+        self._stop_listening()
+        self._timer.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
+
+    def _wake(self) -> None:
+        tail, before = self.tail, self._seq
+        data = self._news(before)
+        self._seq, self._epoch = tail.top, tail.epoch
+        for viewer in tuple(self.viewers):
+            if data is None:
+                viewer.stir()
+            else:
+                viewer.pass_on(before, data, tail.top)
+        if tail.running and not self._armed_running:
+            self._timer.cancel()
+            self._arm()
+
+    def _news(self, before: int) -> bytes | None:
+        """What follows `before`, as frames; None if that cannot simply be written to everybody."""
+        tail = self.tail
+        if tail.gone or tail.epoch != self._epoch:
+            return None
+        entries = tail.since(before)
+        if not entries:
+            return None
+        if len(entries) == 1:
+            return text_frame(entries[0].data)
+        if sum(len(entry.data) for entry in entries) > BATCH_BYTES:
+            return None
+        return b"".join(text_frame(entry.data) for entry in entries)
+
+    # Heartbeats
+
+    def _arm(self) -> None:
+        self._armed_running = self.tail.running
+        if self._closed:
+            return
+        delay = heartbeat_delay(self._armed_running, self._pace.running_seconds, self._pace.idle_seconds)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._beat)
+
+    def _beat(self) -> None:
+        self._beating = asyncio.create_task(self._beat_all())
+
+    async def _beat_all(self) -> None:
+        try:
+            page = await self.tail.refresh()
+        except Unavailable as error:
+            # No heartbeat without Redis: clients notice, reconnect, and are told to wait.
+            log.warning("no heartbeat", conversation_id=self.tail.conversation_id, error=str(error))
+        except Gone:
+            self._wake()
+        else:
+            for viewer in tuple(self.viewers):
+                viewer.beat(page.epoch, page.top)
+        self._arm()
+
+
+class Viewer:
+    """One connection and its session."""
+
+    __slots__ = ("_closing", "_connection", "_cut_off", "_reading", "_room", "_timer", "_viewers", "session")
+
+    def __init__(self, viewers: Viewers, connection: Connection) -> None:
+        self._viewers = viewers
+        self._connection = connection
+        connection.listener = self
+        self.session = Session(connection.conversation_id, viewers.key, viewers.pace.silence_seconds, time.time())
+        self._room: Room | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._cut_off: asyncio.TimerHandle | None = None
+        viewers.all.add(self)
+        self._arm()
+
+    # What the connection tells
+
+    async def receive(self, message: str | bytes) -> None:
+        """A message of the client."""
+        answer = self.session.receive(message, time.time())
+        if answer is not None:
+            self.write(answer)
+        self._settle()
+        if self.session.phase is Phase.OPENING:
+            self._arm()
+            await self._open()
+            self._settle()
+
+    def control(self) -> None:
+        """A ping or pong of the client."""
+        self.session.control(time.time())
+        if self.session.ending is not None and not self._connection.transport.is_closing():
+            self._connection.transport.pause_reading()  # a flood would go on being answered until the handshake is over
+        self._settle()
+
+    def lost(self) -> None:
+        """The connection is closing or closed, whoever began it: nothing may be written any more."""
+        self.session.end(CloseCode.GOING_AWAY, "the client left")
+        self._cut_off_later()
+        self.leave()
+
+    def closed_with(self, code: int) -> None:
+        """This side closed the connection with `code`: tell the log, if it was the library that did it."""
+        if self._closing is None:
+            self._report(code, "broken or oversized frame")
+
+    def leave(self) -> None:
+        """Give everything back. Safe to call again."""
+        self._viewers.all.discard(self)
+        if self._room is not None:
+            room, self._room = self._room, None
+            self._viewers.leave(self, room)
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def gone(self) -> None:
+        """The connection is closed for good."""
+        self.leave()
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+
+    # What the room tells
+
+    def pass_on(self, before: int, data: bytes, last: int) -> None:
+        """Events after `before`, up to `last`, as frames: written at once to a viewer at the tip whose socket has room."""
+        connection = self._connection
+        if self.session.takes(before) and not connection.paused:
+            self.session.sent(last)
+            connection.transport.write(data)
+        else:
+            self.stir()
+
+    def stir(self) -> None:
+        """Bring this viewer forward as far as its socket takes it: something happened, or there is room again."""
+        if self._reading is not None or self._room is None:
+            return
+        if self._connection.paused:
+            self.session.stall()
+        elif self.session.advance(self._room.tail, self.write):
+            self._reading = asyncio.create_task(self._read())
+        self._settle()
+
+    def beat(self, epoch: str, top: int) -> None:
+        """The log stands at `top`."""
+        if self._connection.paused:
+            return
+        frame = self.session.heartbeat(epoch, top)
+        if frame is None:
+            self.stir()
+            self._settle()
+        else:
+            self.write(frame)
+
+    def write(self, data: bytes) -> bool:
+        """Write whole frames; False once the socket takes no more for now."""
+        self._connection.transport.write(data)
+        return not self._connection.paused
+
+    # From the log
+
+    async def _open(self) -> None:
+        """From OPENING to wherever the log allows."""
+        session, hub = self.session, self._viewers.hub
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                tail = await hub.open(self._connection.conversation_id)
+        except (Unavailable, TimeoutError) as error:
+            session.end(CloseCode.OVER_CAPACITY, f"cannot open the conversation: {error or 'timeout'}")
+            return
+        if session.ending is not None:  # left meanwhile
+            hub.release(tail)
+            return
+        self._room = self._viewers.room(tail)
+        self._room.viewers[self] = None
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                first = await self._begin(tail)
+        except Gone:
+            session.end(CloseCode.DELETED, "conversation deleted")
+        except (Unavailable, TimeoutError) as error:
+            session.end(CloseCode.OVER_CAPACITY, f"cannot judge the position: {error or 'timeout'}")
+        else:
+            if first is not None:
+                self.write(first)
+                self.stir()
+
+    async def _begin(self, tail: Tail) -> bytes | None:
+        if tail.gone:
+            raise Gone
+        if self.session.held_by(tail):
+            return self.session.begin(tail.epoch, 0, tail.top)
+        page = await tail.refresh()
+        return self.session.begin(page.epoch, page.oldest, page.top)
+
+    async def _read(self) -> None:
+        """One page for a viewer that the ring does not reach."""
+        room = self._room
+        if room is None:
+            return
+        try:
+            await self._read_page(room.tail)
+        except Gone:
+            self.session.end(CloseCode.DELETED, "conversation deleted")
+        except Unavailable as error:
+            self.session.end(CloseCode.OVER_CAPACITY, f"cannot read the log: {error}")
+        finally:
+            self._reading = None
+        self._settle()
+        self.stir()
+
+    async def _read_page(self, tail: Tail) -> None:
+        async with self._viewers.pages:
+            page = await tail.read(self.session.seq, PAGE_EVENTS)
+            if not self._connection.paused:
+                self.session.fetched(page, self.write)
+
+    # Time and the end
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, self.session.deadline - time.time())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        self.session.expire(time.time())
+        self._settle()
+        if self.session.ending is None:
+            self._arm()
+
+    def end(self, code: CloseCode, detail: str) -> None:
+        """Close for a reason of the server's."""
+        self.session.end(code, detail)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Close the connection if the session has ended."""
+        ending = self.session.ending
+        if ending is None or self._closing is not None or not self._connection.is_open:
+            return
+        if ending.last is not None:
+            self.write(ending.last)
+        if ending.code is not CloseCode.RESTART:
+            self._report(ending.code, ending.detail)
+        self._closing = asyncio.create_task(self._connection.close(ending.code, _public(ending)))
+        self._cut_off_later()
+        self.leave()
+
+    def _cut_off_later(self) -> None:
+        if self._cut_off is None:
+            self._cut_off = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._connection.transport.abort)
+
+    def _report(self, code: int, detail: str) -> None:
+        log.info("closed", code=int(code), reason=detail, conversation_id=self._connection.conversation_id, user_id=self.session.user_id)
+
+
+def _public(ending: Ending) -> str:
+    # Details may name internals; a client needs the code alone.
+    return ending.code.name.lower()
