@@ -20,7 +20,7 @@ EXIT_UNAVAILABLE = 69
 
 _READY_SECONDS = 30.0
 _REDIS_SECONDS = 15.0
-_GRACE_SECONDS = 2.0
+_GRACE_SECONDS = 3.0
 _WATCH_SECONDS = 0.25
 _STOP_ORDER = (("web", "broadcaster"), ("worker",), ("redis",))
 

@@ -25,6 +25,8 @@ POLL_SECONDS = 1.0
 DELAY_POLL_SECONDS = 0.2
 """How often a delay queue looks whether something is due: the precision of a retry's delay."""
 HEARTBEAT_TIMEOUT_MS = 15_000
+IDLE_LOOK_MS = 400
+"""How often an idle worker thread looks whether it should end."""
 
 
 class WakingBroker(RedisBroker):
@@ -57,6 +59,12 @@ class WakingBroker(RedisBroker):
         """Listen for wake-ups; called once in a worker process."""
         self.waker = Waker(self.client)
         self.waker.start()
+
+    def drain(self) -> None:
+        """Fetch nothing more; consumers notice at once."""
+        self.draining = True
+        if self.waker is not None:
+            self.waker.wake()
 
     def close(self) -> None:
         """Stop listening and close the connections."""
@@ -125,16 +133,17 @@ class Waker(threading.Thread):
             except redis.RedisError as error:
                 log_line.warning("wake-up channel lost, polling meanwhile", error=repr(error))
                 time.sleep(POLL_SECONDS)
-            self._wake()
+            self.wake()
 
     def _listen(self) -> None:
         with self._client.pubsub(ignore_subscribe_messages=False) as pubsub:
             pubsub.subscribe(WAKE_CHANNEL)
             while self._running:
                 if pubsub.get_message(timeout=POLL_SECONDS) is not None:
-                    self._wake()
+                    self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Wake every consumer of this process."""
         for event in self._events:
             event.set()
 
@@ -143,12 +152,13 @@ class Waker(threading.Thread):
         self._running = False
 
 
-class Prefetch(Middleware):
-    """Fetch no more than the threads can run: what waits in one process's memory could be running in another."""
+class Pace(Middleware):
+    """Fetch no more than the threads can run (what waits in one process's memory could be running in another), and stop soon."""
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Set on the worker itself; dramatiq's own switch is an environment variable."""
         worker.queue_prefetch = worker.worker_threads
+        worker.worker_timeout = IDLE_LOOK_MS
         if isinstance(broker, WakingBroker):
             broker.start_waker()
 
@@ -156,7 +166,7 @@ class Prefetch(Middleware):
 def make_broker(url: str, *, threads: int, middleware: Sequence[Middleware] = ()) -> WakingBroker:
     """The broker of web (no middleware of its own: it only enqueues) and worker processes."""
     ordered: list[Middleware] = [
-        Prefetch(),
+        Pace(),
         *middleware,
         # Retries are decided by worker.retries; what still raises is a bug and goes to the dead letters at once.
         Retries(max_retries=0),

@@ -124,7 +124,7 @@ class Runner:
         if not messages:
             raise InvalidRequest("nothing to answer")
         going_on = Continuation(chosen.rung, held.text) if chosen.rung in KEEPING else None  # type: ignore[arg-type]  # as tested
-        return Request(messages, continuation=going_on)
+        return Request(messages, continuation=going_on, tries=row.attempt - 1)
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new; let what runs go on for so long, then hand it to another worker."""

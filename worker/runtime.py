@@ -92,7 +92,7 @@ class RuntimeMiddleware(AsyncIO):
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
         """Fetch nothing more, then drain."""
         if isinstance(broker, WakingBroker):
-            broker.draining = True
+            broker.drain()
         self._run(self._runtime.drain())
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
