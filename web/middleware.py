@@ -3,6 +3,7 @@
 Written on bare ASGI, so that streamed answers pass through unbuffered.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -67,6 +68,11 @@ class Surroundings:
 
         try:
             await self._app(scope, _Limited(receive, _announced_length(scope), self._max_body_bytes), answer)
+        except asyncio.CancelledError:
+            # The server stops and this request has had its time. What it has done so far is not known to the caller.
+            if status:
+                raise
+            await problems.response("unavailable", "The server is restarting.")(scope, receive, answer)
         except Exception as error:  # the last net: whatever it is, it is logged and answered
             if status:
                 raise

@@ -26,11 +26,10 @@ def _not_blank(value: str) -> str:
     return value
 
 
-Text = Annotated[str, BeforeValidator(_clean)]
-Title = Annotated[str, BeforeValidator(_clean), StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-Instructions = Annotated[str, BeforeValidator(_clean), StringConstraints(max_length=32_768)]
-ModelName = Annotated[str, BeforeValidator(_clean), StringConstraints(min_length=1, max_length=255)]
-UserId = Annotated[str, BeforeValidator(_clean), StringConstraints(min_length=1, max_length=255)]
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), BeforeValidator(_clean)]
+Instructions = Annotated[str, StringConstraints(max_length=32_768), BeforeValidator(_clean)]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255), BeforeValidator(_clean)]
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), BeforeValidator(_clean)]
 
 
 # --- requests --------------------------------------------------------------------------------------------------------
@@ -55,7 +54,7 @@ class ConversationChange(BaseModel):
 class NewMessage(BaseModel):
     """A user's message. Attachments, tools and schema are reserved: nothing else than their absence is taken yet."""
 
-    content: Annotated[Text, StringConstraints(min_length=1), AfterValidator(_not_blank)]
+    content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank), BeforeValidator(_clean)]
     attachments: list[Any] | None = Field(default=None, max_length=0)
     tools: list[Any] | None = Field(default=None, max_length=0)
     schema_: None = Field(default=None, alias="schema")

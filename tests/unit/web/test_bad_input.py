@@ -1,0 +1,218 @@
+"""Every bad request gets its documented answer: a problem document with a stable code, and nothing of the inside."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from models.errors import StoreUnavailable
+from models.store import Store
+from streams.memory import MemoryLog
+from tests.unit.web.conftest import MakeClient
+from tests.unit.web.test_conversations import begin
+from web.problems import CODES
+
+C = "/api/conversations"
+HUGE = "x" * (256 * 1024 + 1)
+
+
+def check(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The problem document, which is whole."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    document = dict(answer.json())
+    assert (document["type"], document["status"], document["code"]) == ("about:blank", status, code)
+    assert document["title"]
+    assert document["detail"]
+    return document
+
+
+@pytest.fixture
+async def address(client: httpx.AsyncClient) -> str:
+    return f"{C}/{(await begin(client))['id']}"
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"content":', b"hello", b"\xff\xfe", b'{"a":1}}', b"[" * 100_000, b'{"content":"\xc3"}'])
+async def test_malformed_json(client: httpx.AsyncClient, address: str, body: bytes) -> None:
+    """400 on every route that takes a body."""
+    for method, path in (("POST", C), ("PATCH", address), ("POST", f"{address}/messages"), ("POST", f"{address}/participants")):
+        answer = await client.request(method, path, content=body)
+        assert answer.status_code == 400, answer.text
+        check(answer, 400, answer.json()["code"])
+        assert answer.json()["code"] in ("malformed_json", "bad_request")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"content": None},
+        {"content": ""},
+        {"content": " \n\t "},
+        {"content": 5},
+        {"content": ["hi"]},
+        {"content": "hi", "attachments": [{"id": "a"}]},
+        {"content": "hi", "tools": [{}]},
+        {"content": "hi", "schema": {}},
+        [],
+        "hi",
+        None,
+        5,
+    ],
+)
+async def test_an_invalid_message(client: httpx.AsyncClient, address: str, body: Any) -> None:
+    """422 that names each field and repeats no input; nothing is stored."""
+    document = check(await client.post(f"{address}/messages", json=body), 422, "invalid")
+    assert document["errors"][0]["field"].startswith("body")
+    assert (await client.get(address)).json()["messages"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", C, {"title": ""}),
+        ("POST", C, {"title": "x" * 201}),
+        ("POST", C, {"title": 5}),
+        ("POST", C, {"model": ""}),
+        ("POST", C, {"instructions": "x" * 40_000}),
+        ("POST", C, []),
+        ("PATCH", "{address}", {"title": None}),
+        ("PATCH", "{address}", {"title": "  "}),
+        ("PATCH", "{address}", None),
+        ("POST", "{address}/participants", {}),
+        ("POST", "{address}/participants", {"user_id": ""}),
+        ("POST", "{address}/participants", {"user_id": "x" * 256}),
+        ("GET", f"{C}?limit=0", None),
+        ("GET", f"{C}?limit=201", None),
+        ("GET", f"{C}?limit=ten", None),
+        ("GET", f"{C}?before=yesterday", None),
+        ("GET", f"{C}?before=%00", None),
+        ("GET", "{address}?limit=0", None),
+        ("GET", "{address}?before=0", None),
+        ("GET", "{address}?before=99999999999999999999", None),
+        ("GET", "{address}?before=x", None),
+    ],
+)
+async def test_invalid_values(client: httpx.AsyncClient, address: str, method: str, path: str, body: Any) -> None:
+    """422 with the list of what is wrong."""
+    answer = await client.request(method, path.format(address=address), **({} if method == "GET" else {"json": body}))
+    assert check(answer, 422, "invalid")["errors"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "caf\xe9"])
+async def test_an_unusable_idempotency_key(client: httpx.AsyncClient, key: str) -> None:
+    """422 that names the header."""
+    document = check(await client.post(C, json={}, headers={"Idempotency-Key": key.encode("latin-1")}), 422, "invalid")
+    assert document["errors"][0]["field"] == "header.idempotency-key"
+
+
+@pytest.mark.parametrize("name", ["nobody", "keyless", "nearby", "x" * 255, "\ud800", "a\x00"])
+async def test_an_unknown_model_lists_those_offered(client: httpx.AsyncClient, address: str, name: str) -> None:
+    """Also one whose key is not set, and one whose server does not answer."""
+    body = json.dumps({"model": name})
+    for method, path in (("POST", C), ("PATCH", address)):
+        document = check(await client.request(method, path, content=body), 422, "unknown_model")
+        assert document["offered"] == ["demo", "second"]
+
+
+async def test_a_model_that_is_gone_refuses_posts(client: httpx.AsyncClient, address: str, store: Store) -> None:
+    """The conversation says which one; the answer lists those that can be chosen instead."""
+    await store.change_conversation(address.rpartition("/")[2], "local", {"model": "keyless"})
+    document = check(await client.post(f"{address}/messages", json={"content": "hi"}), 422, "unknown_model")
+    assert document["offered"] == ["demo", "second"]
+
+
+async def test_content_that_is_too_long(client: httpx.AsyncClient, address: str) -> None:
+    """The limit counts bytes of UTF-8: 413; the longest allowed passes, however JSON escapes it."""
+    check(await client.post(f"{address}/messages", json={"content": HUGE}), 413, "content_too_large")
+    check(await client.post(f"{address}/messages", json={"content": "é" * (128 * 1024 + 1)}), 413, "content_too_large")
+    allowed = json.dumps({"content": "\U0001f600" * (64 * 1024)}, ensure_ascii=True)
+    assert (await client.post(f"{address}/messages", content=allowed)).status_code == 202
+
+
+async def test_a_body_that_is_too_long_is_not_read(client: httpx.AsyncClient, address: str) -> None:
+    """413 while reading, whatever length was announced; what follows stays unread."""
+    given = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal given
+        for _ in range(10_000):
+            given += 1
+            yield b" " * 65_536
+
+    check(await client.post(f"{address}/messages", content=endless()), 413, "body_too_large")
+    assert given < 20
+    answer = await client.post(f"{address}/messages", content=b"{}", headers={"Content-Length": "9" * 12})
+    check(answer, 413, "body_too_large")
+
+
+@pytest.mark.parametrize("path", ["/nope", "/api", "/api/", f"{C}/", "/api/nope", "/docs", "/static/nope.js", "/static/../app.py", "/%00"])
+async def test_unknown_addresses(client: httpx.AsyncClient, path: str) -> None:
+    """404, without redirects."""
+    check(await client.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", C), ("DELETE", C), ("POST", "/healthz"), ("GET", "/api/messages/x/cancel"), ("POST", "/static/app.js")]
+)
+async def test_methods_that_are_not_taken(client: httpx.AsyncClient, method: str, path: str) -> None:
+    """405, saying which are."""
+    answer = await client.request(method, path)
+    check(answer, 405, "method_not_allowed")
+    assert answer.headers.get("allow") or path.startswith("/static")
+
+
+@pytest.mark.parametrize("host", ["[", "a b", "[::1", "\xff", ""])
+async def test_a_host_that_is_none(client: httpx.AsyncClient, address: str, host: str) -> None:
+    """It ends in 200 with some address, or in 400; never in a failure."""
+    answer = await client.post(f"{address}/subscription", headers={"Host": host.encode("latin-1")})
+    assert answer.status_code in (200, 400), answer.text
+
+
+class AwayStore(Store):
+    """A store whose database is away."""
+
+    def reading(self) -> Any:
+        raise StoreUnavailable("away")
+
+    writing = reading
+
+
+async def test_without_the_database(make_client: MakeClient, store: Store) -> None:
+    """503 with Retry-After, and not a word about the database's own error."""
+    async with make_client() as client:
+        client._transport.app.state.services.store.__class__ = AwayStore  # type: ignore[attr-defined]  # the app under the client
+        for method, path in (("GET", C), ("POST", C), ("GET", f"{C}/a"), ("POST", f"{C}/a/messages"), ("POST", "/api/messages/a/cancel")):
+            answer = await client.request(method, path, **({} if method == "GET" else {"json": {"content": "hi"}}))
+            check(answer, 503, "unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+            assert "away" not in answer.text
+        store.__class__ = Store
+
+
+async def test_a_bug_is_not_told(make_client: MakeClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 without detail; the whole of it is logged."""
+
+    async def broken(*_arguments: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(log, "read", broken)
+    async with make_client() as client:
+        made = await begin(client)
+        answer = await client.get(f"{C}/{made['id']}")
+    check(answer, 500, "internal")
+    assert "secret" not in answer.text
+    assert "content-security-policy" in answer.headers
+
+
+async def test_every_refusal_carries_a_registered_code(make_app: Any) -> None:
+    """OpenAPI names only codes of the registry, with their status."""
+    app: FastAPI = make_app()
+    for path in app.openapi()["paths"].values():
+        for operation in path.values():
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400:
+                    for code in answer["description"].split(", "):
+                        assert CODES[code] == int(status)

@@ -1,0 +1,68 @@
+"""Liveness, readiness, metrics."""
+
+import httpx
+import pytest
+
+from models import migrations
+from models.store import Store
+from streams.memory import MemoryLog
+from tests.unit.web.conftest import MakeClient
+from tests.unit.web.test_bad_input import AwayStore, check
+from web import health
+
+
+async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
+    """200 when everything is there."""
+    for path in ("/healthz", "/readyz"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_no_login_is_needed(make_client: MakeClient) -> None:
+    """Probes and scrapers have none."""
+    production = {"mode": "production", "redis_url": "redis://127.0.0.1:1", "host_jwt_key": "k" * 32}
+    async with make_client(**production) as client:
+        for path in ("/healthz", "/readyz", "/metrics", "/", "/openapi.json"):
+            assert (await client.get(path)).status_code == 200
+
+
+async def test_not_ready_without_redis(client: httpx.AsyncClient, log: MemoryLog) -> None:
+    """503 that says what is missing; liveness is not concerned."""
+    log.go_down()
+    document = check(await client.get("/readyz"), 503, "not_ready")
+    assert document["checks"] == {"database": "ok", "redis": "does not answer"}
+    assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_not_ready_with_a_redis_that_evicts(client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the log says about its server is passed on."""
+
+    async def evicts() -> str:
+        return "maxmemory-policy is allkeys-lru, must be noeviction"
+
+    monkeypatch.setattr(log, "check", evicts)
+    assert "allkeys-lru" in check(await client.get("/readyz"), 503, "not_ready")["checks"]["redis"]
+
+
+async def test_not_ready_without_a_database_or_its_migrations(
+    client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older revision is named with what brings it up to date."""
+    monkeypatch.setattr(health, "HEAD", "9999")
+    assert f"at revision {migrations.HEAD}, needs 9999" in check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"]
+    store.__class__ = AwayStore
+    assert check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"] == "does not answer"
+    store.__class__ = Store
+
+
+async def test_requests_are_counted_by_route(client: httpx.AsyncClient) -> None:
+    """By template, never by address: the number of series is bounded, whatever is asked for."""
+    for path in ("/api/conversations/a", "/api/conversations/b", "/nope/1", "/nope/2", "/static/a.js"):
+        await client.get(path)
+    await client.request("BREW", "/healthz")
+    text = (await client.get("/metrics")).text
+    assert 'tokenwire_http_requests_total{method="GET",route="/api/conversations/{conversation_id}",status="404"} 2.0' in text
+    assert 'tokenwire_http_requests_total{method="GET",route="none",status="404"} 2.0' in text
+    assert 'method="other"' in text
+    assert "nope" not in text
+    assert "BREW" not in text

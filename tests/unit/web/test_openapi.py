@@ -1,0 +1,106 @@
+"""The OpenAPI document is true: what it says is what the API does."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from streams.memory import MemoryLog
+from tests.unit.web.conftest import MakeApp
+from web import shapes
+from web.problems import Problem
+
+C = "/api/conversations"
+
+
+@pytest.fixture
+def document(make_app: MakeApp) -> dict[str, Any]:
+    app: FastAPI = make_app()
+    return app.openapi()
+
+
+def resolved(document: dict[str, Any]) -> list[str]:
+    """Every reference in the document."""
+    text = json.dumps(document)
+    return [part.split('"')[0] for part in text.split('"$ref": "')[1:]]
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    """And FastAPI's own error shape, which never occurs, is not mentioned."""
+    names = {reference.removeprefix("#/components/schemas/") for reference in resolved(document)}
+    assert names <= set(document["components"]["schemas"])
+    assert "Problem" in names
+    assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_every_refusal_is_a_problem_document(document: dict[str, Any]) -> None:
+    """Of that media type, on every operation of the API."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            refusals = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
+            assert all(list(answer["content"]) == ["application/problem+json"] for answer in refusals.values())
+            if path.startswith("/api"):
+                assert {"401", "500", "503"} <= set(refusals)
+
+
+def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
+    """With their answers."""
+    found = {
+        f"{method.upper()} {path}": next(status for status in operation["responses"] if status.startswith("2"))
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert found == {
+        "GET /api/models": "200",
+        f"POST {C}": "201",
+        f"GET {C}": "200",
+        f"GET {C}/{{conversation_id}}": "200",
+        f"PATCH {C}/{{conversation_id}}": "200",
+        f"DELETE {C}/{{conversation_id}}": "204",
+        f"POST {C}/{{conversation_id}}/messages": "202",
+        f"POST {C}/{{conversation_id}}/subscription": "200",
+        f"POST {C}/{{conversation_id}}/cancel": "202",
+        f"POST {C}/{{conversation_id}}/participants": "200",
+        "POST /api/messages/{message_id}/cancel": "202",
+        "GET /healthz": "200",
+        "GET /readyz": "200",
+        "GET /metrics": "200",
+    }
+
+
+def strictly(model: type[BaseModel]) -> Callable[[Any], object]:
+    """Validates with no field left over and none missing."""
+
+    def check(value: Any) -> None:
+        parsed = model.model_validate(value, strict=True)
+        assert json.loads(parsed.model_dump_json(exclude_unset=True)) == value
+
+    return check
+
+
+async def test_answers_have_the_documented_shape(client: httpx.AsyncClient, log: MemoryLog) -> None:
+    """No field more, none less, types as written."""
+    made = (await client.post(C, json={"title": "T"})).json()
+    strictly(shapes.Conversation)(made)
+    address = f"{C}/{made['id']}"
+    strictly(shapes.PostedMessage)((await client.post(f"{address}/messages", json={"content": "hi"})).json())
+    strictly(shapes.ConversationSnapshot)((await client.get(address)).json())
+    strictly(shapes.ConversationPage)((await client.get(C)).json())
+    strictly(shapes.Subscription)((await client.post(f"{address}/subscription")).json())
+    strictly(shapes.CancelRequested)((await client.post(f"{address}/cancel")).json())
+    strictly(shapes.Participants)((await client.post(f"{address}/participants", json={"user_id": "ada"})).json())
+    strictly(shapes.OfferedModels)((await client.get("/api/models")).json())
+    strictly(Problem)((await client.get(f"{C}/nobody")).json())
+    strictly(Problem)((await client.get(C, params={"limit": 0})).json())
+    strictly(Problem)((await client.post(C, json={"model": "nobody"})).json())
+    log.go_down()
+    strictly(Problem)((await client.get("/readyz")).json())
+
+
+async def test_the_document_is_served(client: httpx.AsyncClient, document: dict[str, Any]) -> None:
+    """At its usual place."""
+    assert (await client.get("/openapi.json")).json() == document
