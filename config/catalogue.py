@@ -35,6 +35,11 @@ PROVIDERS: Mapping[str, ProviderFacts] = {
     "demo": ProviderFacts(continuation="prefix"),
     "openai": ProviderFacts("OPENAI_API_KEY"),
     "openai_compatible": ProviderFacts(),
+    "openai_responses": ProviderFacts("OPENAI_API_KEY"),
+    "azure_openai": ProviderFacts("AZURE_OPENAI_API_KEY"),
+    "anthropic": ProviderFacts("ANTHROPIC_API_KEY"),
+    "gemini": ProviderFacts("GEMINI_API_KEY"),
+    "vertex": ProviderFacts("GOOGLE_ACCESS_TOKEN"),
     "deepseek": ProviderFacts("DEEPSEEK_API_KEY", continuation="prefix"),
     "mistral": ProviderFacts("MISTRAL_API_KEY", continuation="prefix"),
     "openrouter": ProviderFacts("OPENROUTER_API_KEY"),
@@ -43,12 +48,17 @@ PROVIDERS: Mapping[str, ProviderFacts] = {
     "together": ProviderFacts("TOGETHER_API_KEY"),
     "perplexity": ProviderFacts("PERPLEXITY_API_KEY"),
     "huggingface": ProviderFacts("HF_TOKEN"),
+    "ollama": ProviderFacts(address="http://127.0.0.1:11434"),
     "ollama_compatible": ProviderFacts(address="http://127.0.0.1:11434/v1"),
     "lmstudio": ProviderFacts(address="http://127.0.0.1:1234/v1"),
     "localai": ProviderFacts(address="http://127.0.0.1:8080/v1"),
     "llamacpp": ProviderFacts(address="http://127.0.0.1:8080/v1", continuation="prefix"),
     "vllm": ProviderFacts(address="http://127.0.0.1:8000/v1", continuation="prefix"),
 }
+
+
+_HOMELESS = ("openai_compatible", "azure_openai", "vertex")
+"""Providers whose address is everybody's own."""
 
 
 class CatalogueError(ValueError):
@@ -155,8 +165,8 @@ def _spec(name: str, entry: Mapping[str, Value], environ: Mapping[str, str], whe
     values = {key: read(_expanded(entry[key], environ), f"{where}: {key}") for key, read in _FIELDS.items() if entry.get(key) is not None}
     if "api_key" not in values and facts.key_variable:
         values["api_key"] = _expanded(f"${{{facts.key_variable}}}", environ)
-    if provider == "openai_compatible" and "base_url" not in values:
-        raise CatalogueError(f"{where}: base_url: is needed for provider openai_compatible")
+    if provider in _HOMELESS and "base_url" not in values:
+        raise CatalogueError(f"{where}: base_url: is needed for provider {provider}")
     values.setdefault("continuation", facts.continuation)
     return ModelSpec(name=name, provider=provider, model=_text(_expanded(entry.get("model", name), environ), f"{where}: model"), **values)
 

@@ -1,13 +1,18 @@
-"""From the shell: `python -m providers list | stream | decode`."""
+"""From the shell: `python -m providers list | stream | decode`. Decoding needs no HTTP client, so that is imported by the others only."""
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from providers import recorded
 from providers.dialects import DIALECTS, RELATED, decoder_of
+
+if TYPE_CHECKING:
+    from providers import shell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,16 +67,35 @@ def _decode(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from providers import shell
 
-    return shell.list_models(options.models_file)
+    return shell.list_models(_catalogue(options.models_file))
 
 
 def _stream(options: argparse.Namespace) -> int:
     from providers import shell
 
+    catalogue = None if options.provider else _catalogue(options.models_file)
     try:
-        return asyncio.run(shell.stream(options))
+        return asyncio.run(shell.stream(options, catalogue))
     except KeyboardInterrupt:
         return 130
+
+
+def _catalogue(models_file: Path | None) -> "shell.Catalogue | None":
+    """The project's catalogue, if this package stands in the project. A catalogue that is wrong ends the program with one line."""
+    from providers import shell
+    from providers.base import plain
+
+    try:
+        from config import catalogue, settings
+    except ImportError:
+        return None
+    path = models_file or Path(os.environ.get("MODELS_FILE") or settings.ROOT / "config" / "models.yml")
+    try:
+        found = catalogue.load(path, settings.variables())
+    except catalogue.CatalogueError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
+    return shell.Catalogue(found.default, {name: plain(spec) for name, spec in found.models.items()}, found.missing)
 
 
 if __name__ == "__main__":

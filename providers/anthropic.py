@@ -252,4 +252,4 @@ def _add_thinking(body: dict[str, Any], effort: str, quirks: Mapping[str, Any]) 
     body["max_tokens"] = max(body["max_tokens"], budget + 1024)
 
 
-DIALECT = Dialect("anthropic.messages", AnthropicDecoder, build)
+DIALECT = Dialect("anthropic.messages", AnthropicDecoder, build, strips_prefix=True)

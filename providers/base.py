@@ -326,6 +326,10 @@ class DeltaStream(Protocol):
         """How far the batches given so far reach in the provider's own counting; with `run_id`, what a re-attach needs."""
         ...
 
+    def keep(self) -> None:
+        """Let the provider's run go on when this stream is left, to be attached to again; else leaving stops it."""
+        ...
+
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]: ...
 
 

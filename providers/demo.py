@@ -202,6 +202,9 @@ class DemoStream:
     def __init__(self, script: AsyncGenerator[Sequence[Delta]]) -> None:
         self._script = script
 
+    def keep(self) -> None:
+        """See `base.DeltaStream`; there is no run to keep."""
+
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
         return self._script
 

@@ -4,11 +4,11 @@ A dialect is a wire format: how a request is written and how its answer is read.
 it wants its key, and how it deviates, as data. A new provider is a file that makes either and registers it (`registry.register`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from providers.base import ModelSpec, Request, Rung
+from providers.base import ModelSpec, Request, Rung, Usage
 from providers.decoding import Decoder
 
 Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
@@ -39,12 +39,14 @@ class Call:
 
     path: str
     body: Mapping[str, Any] | None
-    method: Literal["POST", "GET"] = "POST"
+    method: Literal["POST", "GET", "DELETE"] = "POST"
     headers: Mapping[str, str] = field(default_factory=dict)
     base_url: str | None = None
     """Another base than the preset's, for this call only."""
     decoder: Callable[[], Decoder] | None = None
     """Another reader than the dialect's."""
+    attaches: bool = False
+    """It goes on with a run of the provider's; if that is not there any more, nothing else is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +56,10 @@ class Dialect:
     api: str
     decoder: Callable[[], Decoder]
     build: Callable[[Request, ModelSpec, Preset], Call]
-    cancel: Callable[[str, ModelSpec, Preset], Call | None] | None = None
+    cancel: Callable[[str], Call] | None = None
     """The call that stops a run on the provider's side where closing the connection does not; given the run's id."""
+    embed: Callable[[Sequence[str], ModelSpec], Call] | None = None
+    vectors: Callable[[Mapping[str, Any]], tuple[Sequence[Sequence[float]], Usage]] | None = None
+    """Embeddings: the call for some texts, and what its answer holds."""
+    strips_prefix: bool = False
+    """A prefix to go on from is sent without its trailing white space."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
-from providers import anthropic, gemini, ollama, openai_chat, openai_responses
+from providers import anthropic, gemini, ollama, openai_chat, openai_chat_request, openai_responses
 from providers.decoding import Decoder
 from providers.dialect import Dialect
 
-DIALECTS: dict[str, Dialect] = {module.DIALECT.api: module.DIALECT for module in (openai_chat, openai_responses, anthropic, gemini, ollama)}
+DIALECTS: dict[str, Dialect] = {
+    module.DIALECT.api: module.DIALECT for module in (openai_chat_request, openai_responses, anthropic, gemini, ollama)
+}
 RELATED: dict[str, Callable[[], Decoder]] = {
     "openai.completions": openai_chat.ChatDecoder,
     "ollama.generate": ollama.OllamaDecoder,

@@ -25,6 +25,7 @@ from providers.base import (
 from providers.content import encoded, merge_neighbours, system_text, tool_choice, turns
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
+from providers.embeddings import gemini_call, gemini_vectors
 from providers.json_path import set_path
 
 _FILTERED = (
@@ -218,4 +219,4 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
         body["toolConfig"] = {"functionCallingConfig": chosen}
 
 
-DIALECT = Dialect("gemini.generateContent", GeminiDecoder, build)
+DIALECT = Dialect("gemini.generateContent", GeminiDecoder, build, embed=gemini_call, vectors=gemini_vectors)

@@ -48,7 +48,7 @@ class Reply:
             raise Unavailable(f"the connection broke: {_words(error)}", code="connection_lost") from error
 
     async def read(self, limit: int = ERROR_BODY_BYTES) -> bytes:
-        """The body, or its first `limit` bytes."""
+        """The body, or its first `limit` bytes. Raises Unavailable."""
         pieces: list[bytes] = []
         size = 0
         async for piece in self.chunks():

@@ -12,6 +12,7 @@ from providers.base import FinishReason, InvalidRequest, Message, ModelSpec, Rea
 from providers.content import check_parts, encoded, turns, unsupported
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
+from providers.embeddings import ollama_call, ollama_vectors
 
 FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "error": "error"}
 
@@ -108,4 +109,4 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
     ]
 
 
-DIALECT = Dialect("ollama.chat", OllamaDecoder, build)
+DIALECT = Dialect("ollama.chat", OllamaDecoder, build, embed=ollama_call, vectors=ollama_vectors)

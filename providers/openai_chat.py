@@ -7,10 +7,8 @@ sends a lone `[DONE]` when it failed before the first token. Usage comes in the 
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import FinishReason, Message, ModelSpec, Part, Reasoning, Refusal, Request, Source, Text, ToolUse, Unavailable, Usage
-from providers.content import check_parts, data_url, json_text, tool_choice, turns, unsupported
+from providers.base import FinishReason, Reasoning, Refusal, Source, Text, Unavailable, Usage
 from providers.decoding import Decoder
-from providers.dialect import Call, Dialect, Preset
 
 FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -142,105 +140,3 @@ def _signature(call: Mapping[str, Any]) -> Mapping[str, Any] | None:
     # Gemini through its OpenAI endpoint wants its thought signature back.
     extra = call.get("extra_content")
     return {"extra_content": extra} if extra else None
-
-
-# --- requests -------------------------------------------------------------------------------------------------------
-
-
-def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
-    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
-    quirks = {**preset.quirks, **spec.options}
-    body: dict[str, Any] = {"model": spec.model, "messages": [_message(m, quirks) for m in turns(request)], "stream": True}
-    if quirks.get("stream_options", True):
-        body["stream_options"] = {"include_usage": True}
-    _add_tools(body, request)
-    _add_options(body, request, quirks)
-    _add_continuation(body, request, quirks)
-    body.update(request.extra)
-    base = quirks.get("prefix_base_url") if request.continuation and request.continuation.rung == "prefix" else None
-    return Call(path=quirks.get("path", "/chat/completions"), body=body, base_url=base)
-
-
-def _message(message: Message, quirks: Mapping[str, Any]) -> dict[str, Any]:
-    if message.role == "tool":
-        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.text}
-    item: dict[str, Any] = {"role": message.role, "content": _content(message)}
-    if message.role == "system":
-        item["role"] = quirks.get("system_role", "system")
-    if message.tool_calls:
-        item["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
-        item["content"] = item["content"] or None
-    if message.role == "assistant":
-        for echo in message.reasoning_echo:
-            item.update(echo)
-    return item
-
-
-def _content(message: Message) -> str | list[dict[str, Any]]:
-    if not message.parts:
-        return message.text
-    text = [{"type": "text", "text": message.text}] if message.text else []
-    return text + [_part(part) for part in message.parts]
-
-
-def _part(part: Part) -> dict[str, Any]:
-    kind = part.media_type.partition("/")[0]
-    if kind == "image":
-        return {"type": "image_url", "image_url": {"url": part.url or data_url(part)}}
-    check_parts(part, "openai.chat")
-    if kind == "audio":
-        form = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav"}.get(part.media_type)
-        if form is None:
-            raise unsupported(part, "openai.chat")
-        return {"type": "input_audio", "input_audio": {"data": data_url(part).partition(",")[2], "format": form}}
-    if part.media_type == "application/pdf":
-        return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": data_url(part)}}
-    if kind == "text":
-        return {"type": "text", "text": (part.data or b"").decode("utf-8", "replace")}
-    raise unsupported(part, "openai.chat")
-
-
-def _tool_call(call: ToolUse) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": json_text(call.arguments)}
-    return {"id": call.id, "type": "function", "function": function, **(call.echo or {})}
-
-
-def _add_tools(body: dict[str, Any], request: Request) -> None:
-    if not request.tools:
-        return
-    body["tools"] = [
-        {"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}}
-        for tool in request.tools
-    ]
-    choice = tool_choice(request)
-    if choice:
-        body["tool_choice"] = choice if choice in ("auto", "none", "required") else {"type": "function", "function": {"name": choice}}
-
-
-def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:
-    if request.schema is not None:
-        schema = {"name": "answer", "schema": request.schema, "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
-    if request.max_tokens is not None:
-        body[quirks.get("max_tokens_field", "max_tokens")] = request.max_tokens
-    if request.stop:
-        body["stop"] = list(request.stop)
-    if request.reasoning_effort:
-        body["reasoning_effort"] = request.reasoning_effort
-
-
-def _add_continuation(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:
-    if request.continuation is None or request.continuation.rung != "prefix":
-        return
-    style = quirks.get("prefix", "trailing")
-    last: dict[str, Any] = {"role": "assistant", "content": request.continuation.text}
-    if style == "flag":
-        last["prefix"] = True
-    elif style == "continue_final_message":
-        body |= {"continue_final_message": True, "add_generation_prompt": False}
-    body["messages"].append(last)
-
-
-DIALECT = Dialect("openai.chat", ChatDecoder, build)

@@ -195,7 +195,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     return Call("/responses", body)
 
 
-def cancel(run_id: str, spec: ModelSpec, preset: Preset) -> Call | None:  # noqa: ARG001 - the shape of Dialect.cancel
+def cancel(run_id: str) -> Call:
     """The call that stops a background run."""
     return Call(f"/responses/{run_id}/cancel", {})
 
@@ -204,7 +204,7 @@ def _attach(run_id: str | None, cursor: int | None) -> Call:
     if not run_id:
         raise InvalidRequest("there is no run to attach to", code="no_run_id")
     after = "" if cursor is None else f"&starting_after={cursor}"
-    return Call(f"/responses/{run_id}?stream=true{after}", None, method="GET", decoder=lambda: _resumed(run_id, cursor))
+    return Call(f"/responses/{run_id}?stream=true{after}", None, method="GET", decoder=lambda: _resumed(run_id, cursor), attaches=True)
 
 
 def _resumed(run_id: str, cursor: int | None) -> ResponsesDecoder:

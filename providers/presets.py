@@ -2,11 +2,50 @@
 
 from providers.dialect import Preset
 
-_LOCAL_STALL = 300.0  # a model may have to be loaded first
+_LOCAL_STALL = 300.0
+"""Seconds; a local server may have to load the model first, and has no limit to its queue."""
+_REASONING_STALL = 180.0
+"""Seconds; OpenAI's chat API is silent while a model reasons (79 s have been seen)."""
+_COMPLETION_TOKENS = {"max_tokens_field": "max_completion_tokens"}
 
 PRESETS = (
-    Preset("openai", "openai.chat", "https://api.openai.com/v1", "OPENAI_API_KEY", quirks={"max_tokens_field": "max_completion_tokens"}),
-    Preset("openai_compatible", "openai.chat", None, None),
+    # The hosted makers of models.
+    Preset(
+        "openai", "openai.chat", "https://api.openai.com/v1", "OPENAI_API_KEY", stall_seconds=_REASONING_STALL, quirks=_COMPLETION_TOKENS
+    ),
+    Preset("openai_responses", "openai.responses", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+    Preset(
+        "azure_openai",
+        "openai.chat",
+        None,  # https://<resource>.openai.azure.com/openai/v1, or .../openai/deployments/<name> with the quirk api_version
+        "AZURE_OPENAI_API_KEY",
+        auth="api-key",
+        stall_seconds=_REASONING_STALL,
+        quirks=_COMPLETION_TOKENS,
+    ),
+    Preset(
+        "anthropic",
+        "anthropic.messages",
+        "https://api.anthropic.com/v1",
+        "ANTHROPIC_API_KEY",
+        auth="x-api-key",
+        headers={"anthropic-version": "2023-06-01"},
+    ),
+    Preset(
+        "gemini",
+        "gemini.generateContent",
+        "https://generativelanguage.googleapis.com/v1beta",
+        "GEMINI_API_KEY",
+        auth="x-goog-api-key",
+        stall_seconds=_REASONING_STALL,
+    ),
+    Preset(
+        "vertex",
+        "gemini.generateContent",
+        None,  # https://<region>-aiplatform.googleapis.com/v1/projects/<project>/locations/<region>/publishers/google
+        "GOOGLE_ACCESS_TOKEN",
+        stall_seconds=_REASONING_STALL,
+    ),
     Preset(
         "deepseek",
         "openai.chat",
@@ -21,14 +60,23 @@ PRESETS = (
         "https://api.mistral.ai/v1",
         "MISTRAL_API_KEY",
         continuation="prefix",
-        quirks={"prefix": "flag", "stream_options": False},
+        quirks={"prefix": "flag", "echoes": True, "stream_options": False, "effort": "none"},
     ),
-    Preset("openrouter", "openai.chat", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    Preset("groq", "openai.chat", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
-    Preset("xai", "openai.chat", "https://api.x.ai/v1", "XAI_API_KEY"),
+    Preset("xai", "openai.chat", "https://api.x.ai/v1", "XAI_API_KEY", quirks={"output_excludes_reasoning": True}),
+    Preset("perplexity", "openai.chat", "https://api.perplexity.ai", "PERPLEXITY_API_KEY", quirks={"stream_options": False}),
+    # Hosts of others' models.
+    Preset("openrouter", "openai.chat", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", quirks={"effort": "object"}),
+    Preset("groq", "openai.chat", "https://api.groq.com/openai/v1", "GROQ_API_KEY", quirks=_COMPLETION_TOKENS),
     Preset("together", "openai.chat", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
-    Preset("perplexity", "openai.chat", "https://api.perplexity.ai", "PERPLEXITY_API_KEY"),
     Preset("huggingface", "openai.chat", "https://router.huggingface.co/v1", "HF_TOKEN"),
+    # Servers that a person runs.
+    Preset(
+        "ollama",
+        "ollama.chat",
+        "http://127.0.0.1:11434",
+        local=True,
+        stall_seconds=_LOCAL_STALL,
+    ),
     Preset("ollama_compatible", "openai.chat", "http://127.0.0.1:11434/v1", local=True, stall_seconds=_LOCAL_STALL),
     Preset("lmstudio", "openai.chat", "http://127.0.0.1:1234/v1", local=True, stall_seconds=_LOCAL_STALL),
     Preset("localai", "openai.chat", "http://127.0.0.1:8080/v1", local=True, stall_seconds=_LOCAL_STALL),
@@ -50,5 +98,7 @@ PRESETS = (
         continuation="prefix",
         quirks={"prefix": "continue_final_message"},
     ),
+    # Everything else that speaks OpenAI's chat format, and the one that needs nothing.
+    Preset("openai_compatible", "openai.chat", None),
     Preset("demo", "demo", None, auth="none", continuation="prefix"),
 )

@@ -52,15 +52,25 @@ def dialects() -> Mapping[str, Dialect]:
 def open_provider(spec: Spec, client: HttpClient) -> Provider:
     """The provider of a catalogue entry. Raises InvalidRequest, naming the entry, when the entry cannot be used."""
     spec = plain(spec)
+    preset = preset_of(spec)
+    factory = _factories.get(preset.api)
+    return factory(spec, preset) if factory else http_provider(spec, client)
+
+
+def http_provider(spec: ModelSpec, client: HttpClient) -> HttpProvider:
+    """The provider of an entry that is spoken to over HTTP. Raises InvalidRequest."""
+    preset = preset_of(spec)
+    dialect = DIALECTS.get(preset.api)
+    if dialect is None:
+        raise InvalidRequest(f"{spec.name}: no dialect is called {preset.api!r}", code="unknown_api")
+    if not (spec.base_url or preset.base_url):
+        raise InvalidRequest(f"{spec.name}: base_url is missing", code="no_base_url")
+    return HttpProvider(spec, preset, dialect, client)
+
+
+def preset_of(spec: ModelSpec) -> Preset:
+    """The preset of an entry, in the dialect that the entry wants. Raises InvalidRequest."""
     preset = _presets.get(spec.provider)
     if preset is None:
         raise InvalidRequest(f"{spec.name}: no provider is called {spec.provider!r}", code="unknown_provider")
-    api = spec.api or preset.api
-    if api in _factories:
-        return _factories[api](spec, preset)
-    dialect = DIALECTS.get(api)
-    if dialect is None:
-        raise InvalidRequest(f"{spec.name}: no dialect is called {api!r}", code="unknown_api")
-    if not (spec.base_url or preset.base_url):
-        raise InvalidRequest(f"{spec.name}: base_url is missing", code="no_base_url")
-    return HttpProvider(spec, replace(preset, api=api), dialect, client)
+    return replace(preset, api=spec.api) if spec.api else preset

@@ -6,14 +6,23 @@ Time that the consumer takes for itself does not count. What the bytes mean is d
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from providers.base import Delta, ModelSpec, ProviderError, Request, Rung, Unavailable
+from providers.base import Delta, Finish, InvalidRequest, ModelSpec, ProviderError, Request, Rung, Text, ToolCallStart, Unavailable
 from providers.classify import classify
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.http import HttpClient, Reply
+from providers.seams import Seam
+
+_log = logging.getLogger(__name__)
+
+
+_CANCEL_SECONDS = 2.0
+"""How long leaving a stream waits for the call that stops a run."""
+_LADDER: tuple[Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
 
 
 class HttpProvider:
@@ -22,35 +31,63 @@ class HttpProvider:
     def __init__(self, spec: ModelSpec, preset: Preset, dialect: Dialect, client: HttpClient) -> None:
         self.spec = spec
         self._preset = preset
-        self._dialect = dialect
+        self.dialect = dialect
         self._client = client
         self.continuation: Rung = spec.continuation or preset.continuation
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["HttpStream"]:
-        """Begin an answer; see `base.Provider`. Errors of the call itself are raised by the first step of the iteration."""
-        call = self._dialect.build(request, self.spec, self._preset)
+        """Begin an answer; see `base.Provider`. Raises InvalidRequest for what cannot be asked; other errors come with the iteration."""
+        self._check(request)
+        call = self.dialect.build(request, self.spec, self._preset)
         stall = self.spec.stall_seconds or self._preset.stall_seconds
-        stream = HttpStream(self._open(call), (call.decoder or self._dialect.decoder)(), stall)
+        stream = HttpStream(self.open(call), (call.decoder or self.dialect.decoder)(), stall, self._seam(request))
         try:
             yield stream
         finally:
             await stream.aclose()
+            if stream.abandoned and stream.run_id and self.dialect.cancel:
+                await self._cancel(self.dialect.cancel(stream.run_id))
 
     @asynccontextmanager
-    async def _open(self, call: Call) -> AsyncIterator[Reply]:
+    async def open(self, call: Call) -> AsyncIterator[Reply]:
+        """Send a call of the dialect. Raises what an answer of 400 and above means."""
         url = (self.spec.base_url or call.base_url or self._preset.base_url or "").rstrip("/") + call.path
         body = None if call.body is None else json.dumps(call.body, ensure_ascii=False).encode("utf-8", "replace")
         headers = {**self._headers(), **call.headers}
         async with self._client.send(call.method, url, headers, body) as reply:
             if reply.status >= 400:
-                raise classify(reply.status, reply.headers, await reply.read())
+                error = classify(reply.status, reply.headers, await reply.read())
+                raise _gone(error) if call.attaches and reply.status in (400, 404) else error
             yield reply
 
     def _headers(self) -> dict[str, str]:
         headers = {"content-type": "application/json", "accept": "text/event-stream, application/json", "user-agent": "tokenwire"}
         headers |= auth_headers(self._preset, self.spec.api_key)
         return {**headers, **self._preset.headers, **self.spec.headers}
+
+    def _check(self, request: Request) -> None:
+        going_on = request.continuation
+        if going_on is None:
+            return
+        if _LADDER.index(going_on.rung) < _LADDER.index(self.continuation):
+            raise InvalidRequest(f"{self.spec.name} cannot go on by {going_on.rung}", code="unsupported_continuation")
+        if going_on.rung != "attach" and request.schema is not None:
+            raise InvalidRequest("an answer that must be JSON cannot be pieced together", code="unsupported_continuation")
+
+    def _seam(self, request: Request) -> Seam | None:
+        going_on = request.continuation
+        if going_on is None or going_on.rung == "attach":
+            return None
+        echoes = bool({**self._preset.quirks, **self.spec.options}.get("echoes"))
+        return Seam(going_on.rung, going_on.text, stripped=self.dialect.strips_prefix, echoes=echoes)
+
+    async def _cancel(self, call: Call) -> None:
+        try:
+            async with asyncio.timeout(_CANCEL_SECONDS), self.open(call):
+                pass
+        except (ProviderError, TimeoutError) as error:
+            _log.warning("a run of %s could not be cancelled: %s", self.spec.name, error)
 
 
 def auth_headers(preset: Preset, key: str | None) -> Mapping[str, str]:
@@ -60,13 +97,19 @@ def auth_headers(preset: Preset, key: str | None) -> Mapping[str, str]:
     return {"authorization": f"Bearer {key}"} if preset.auth == "bearer" else {preset.auth: key}
 
 
+def _gone(error: ProviderError) -> ProviderError:
+    return Unavailable(f"the run is not there any more: {error.message}", code="run_gone", status=error.status)
+
+
 class HttpStream:
     """An answer in progress; implements `base.DeltaStream`. Iterate once."""
 
-    def __init__(self, opening: AbstractAsyncContextManager[Reply], decoder: Decoder, stall_seconds: float) -> None:
+    def __init__(self, opening: AbstractAsyncContextManager[Reply], decoder: Decoder, stall_seconds: float, seam: Seam | None) -> None:
         self._decoder = decoder
         self._opening = opening
         self._watch = StallWatch(stall_seconds)
+        self._seam = seam
+        self._kept = False
         self._batches = self._read()
 
     @property
@@ -79,6 +122,15 @@ class HttpStream:
         """See `base.DeltaStream`."""
         return self._decoder.cursor
 
+    @property
+    def abandoned(self) -> bool:
+        """Left before its end, for no fault of the provider, and not to be attached to again."""
+        return not (self._decoder.done or self._decoder.failure or self._kept)
+
+    def keep(self) -> None:
+        """See `base.DeltaStream`."""
+        self._kept = True
+
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
         return self._batches
 
@@ -87,7 +139,6 @@ class HttpStream:
         await self._batches.aclose()
 
     async def _read(self) -> AsyncGenerator[Sequence[Delta]]:
-        decoder = self._decoder
         self._watch.progress()
         try:
             async with self._opening as reply:
@@ -100,25 +151,45 @@ class HttpStream:
             # The watch stops a wait by cancelling it; any other cancellation goes on its way.
             if not self._watch.claim():
                 raise
-            deltas = decoder.cut(Unavailable(f"nothing came for {self._watch.seconds:g} s", code="stalled"))
-            if deltas:
+            error = Unavailable(f"nothing came for {self._watch.seconds:g} s", code="stalled")
+            if deltas := self._joined(self._decoder.cut(error)):
                 yield deltas
+        except ProviderError as error:
+            self._decoder.cut(error)
         finally:
             self._watch.stop()
-        if decoder.failure:
-            raise decoder.failure
+        if self._decoder.failure:
+            raise self._decoder.failure
 
     async def _decoded(self, reply: Reply) -> AsyncIterator[Sequence[Delta]]:
         decoder = self._decoder
         try:
             async for data in reply.chunks():
-                yield decoder.feed(data)
+                yield self._joined(decoder.feed(data))
                 if decoder.done or decoder.failure:
                     return
         except ProviderError as error:
-            yield decoder.cut(error)
+            yield self._joined(decoder.cut(error))
             return
-        yield decoder.close()
+        yield self._joined(decoder.close())
+
+    def _joined(self, deltas: list[Delta]) -> list[Delta]:
+        """The deltas, with the text fitted to what viewers hold."""
+        seam = self._seam
+        if seam is None:
+            return deltas
+        joined: list[Delta] = []
+        for delta in deltas:
+            if isinstance(delta, Text):
+                if text := seam.push(delta.text):
+                    joined.append(Text(text))
+                continue
+            if isinstance(delta, Finish | ToolCallStart) and (text := seam.end()):
+                joined.append(Text(text))
+            joined.append(delta)
+        if self._decoder.failure and (text := seam.end(finished=False)):
+            joined.append(Text(text))
+        return joined
 
 
 class StallWatch:

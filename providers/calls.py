@@ -1,0 +1,169 @@
+"""Whole calls for programs that want no stream of their own: `complete`, the callback form `run`, and `embed`.
+
+They retry what can be retried while nothing has been delivered; a stream that broke after its first piece is the caller's to continue, with
+what came so far in `Broken.response`.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from providers.base import (
+    Delta,
+    Finish,
+    Interrupted,
+    InvalidRequest,
+    Provider,
+    ProviderError,
+    Reasoning,
+    Refusal,
+    Request,
+    Source,
+    Spec,
+    Start,
+    Text,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
+    ToolUse,
+    Unavailable,
+    Usage,
+    plain,
+)
+from providers.decoding import merge_usage
+from providers.hooks import Hook, tell, watched
+from providers.http import HttpClient
+from providers.registry import http_provider
+
+_LONGEST_PAUSE_S = 60.0
+_EMBEDDINGS_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole answer, or what there is of a broken one (`finish` is None)."""
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: list[ToolUse] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    reasoning_echo: list[Mapping[str, Any]] = field(default_factory=list)
+    usage: Usage | None = None
+    finish: Finish | None = None
+    id: str | None = None
+    model: str | None = None
+    _calls: dict[int, tuple[str, str, list[str]]] = field(default_factory=dict, repr=False)
+
+    def add(self, delta: Delta) -> None:
+        """Put a delta in its place. Arguments that are no JSON object become `{"": text}`."""
+        match delta:
+            case Text(text):
+                self.text += text
+            case Reasoning(text, echo):
+                self.reasoning += text
+                if echo:
+                    self.reasoning_echo.append(echo)
+            case Refusal(text):
+                self.refusal += text
+            case Start(id, model):
+                self.id, self.model = id, model
+            case Source():
+                self.sources.append(delta)
+            case Usage():
+                self.usage = delta if self.usage is None else merge_usage(self.usage, delta)
+            case Finish():
+                self.finish = delta
+            case _:
+                self._add_call(delta)
+
+    def _add_call(self, delta: Delta) -> None:
+        match delta:
+            case ToolCallStart(index, id, name):
+                self._calls[index] = (id, name, [])
+            case ToolCallArguments(index, text):
+                self._calls[index][2].append(text)
+            case ToolCallEnd(index, echo):
+                call_id, name, pieces = self._calls[index]
+                self.tool_calls.append(ToolUse(call_id, name, _object("".join(pieces)), echo))
+
+
+class Broken(Interrupted):
+    """An answer that was delivered in part before it failed; `response` holds that part, `__cause__` the failure."""
+
+    def __init__(self, error: ProviderError, response: Response) -> None:
+        super().__init__(error.message, code=error.code, status=error.status, retry_after_s=error.retry_after_s)
+        self.response = response
+
+
+async def complete(provider: Provider, request: Request, *, hooks: Sequence[Hook] = (), tries: int = 3) -> Response:
+    """The whole answer in one object. Raises ProviderError."""
+    return await run(provider, request, None, hooks=hooks, tries=tries)
+
+
+async def run(
+    provider: Provider,
+    request: Request,
+    on_delta: Callable[[Delta], None] | None,
+    *,
+    hooks: Sequence[Hook] = (),
+    tries: int = 3,
+) -> Response:
+    """The whole answer, each delta handed to `on_delta` as it comes. Raises ProviderError: Broken after the first visible piece."""
+    observed = watched(provider, hooks)
+    failed = 0
+    while True:
+        response = Response()
+        try:
+            return await _once(observed, request, response, on_delta)
+        except ProviderError as error:
+            delivered = on_delta is not None and bool(response.text or response.reasoning or response.refusal or response._calls)  # noqa: SLF001
+            if delivered and error.retryable:
+                raise Broken(error, response) from error
+            failed += 1
+            if not error.retryable or failed >= tries:
+                raise
+            delay = pause(error, failed)
+            tell(hooks, "retry", error, delay, failed)
+            await asyncio.sleep(delay)
+
+
+async def _once(provider: Provider, request: Request, response: Response, on_delta: Callable[[Delta], None] | None) -> Response:
+    async with provider.stream(request) as stream:
+        async for deltas in stream:
+            for delta in deltas:
+                response.add(delta)
+                if on_delta:
+                    on_delta(delta)
+    return response
+
+
+def pause(error: ProviderError, failed: int) -> float:
+    """Seconds before the next try: what the provider asks for, or polynomially longer with each failure."""
+    own = min(_LONGEST_PAUSE_S, (failed**4 + 2) * 0.1) * random.uniform(1.0, 1.15)  # noqa: S311 - spreads clients, guards nothing
+    return max(own, error.retry_after_s or 0.0)
+
+
+async def embed(spec: Spec, client: HttpClient, texts: Sequence[str]) -> tuple[Sequence[Sequence[float]], Usage]:
+    """A vector for each text, and what it took. Raises ProviderError; InvalidRequest for dialects without embeddings."""
+    provider = http_provider(plain(spec), client)
+    dialect = provider.dialect
+    if dialect.embed is None or dialect.vectors is None:
+        raise InvalidRequest(f"{dialect.api} has no embeddings", code="unsupported_option")
+    async with provider.open(dialect.embed(texts, provider.spec)) as reply:
+        body = await reply.read(_EMBEDDINGS_BYTES)
+    try:
+        return dialect.vectors(json.loads(body))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unavailable(f"not an answer with embeddings: {body[:200]!r}", code="unreadable") from error
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"": text}

@@ -1,0 +1,42 @@
+"""Pure: texts -> vectors, for the dialects that have a call for it: OpenAI and its imitators, Ollama, Gemini."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from providers.base import ModelSpec, Usage
+from providers.dialect import Call
+
+Vectors = tuple[Sequence[Sequence[float]], Usage]
+
+
+def openai_call(texts: Sequence[str], spec: ModelSpec) -> Call:
+    """POST /embeddings."""
+    return Call("/embeddings", {"model": spec.model, "input": list(texts), "encoding_format": "float"})
+
+
+def openai_vectors(answer: Mapping[str, Any]) -> Vectors:
+    """In the order of the texts, whatever the order of the answer."""
+    entries = sorted(answer["data"], key=lambda entry: entry.get("index", 0))
+    usage = answer.get("usage") or {}
+    return [entry["embedding"] for entry in entries], Usage(input_tokens=usage.get("prompt_tokens"))
+
+
+def ollama_call(texts: Sequence[str], spec: ModelSpec) -> Call:
+    """POST /api/embed."""
+    return Call("/api/embed", {"model": spec.model, "input": list(texts)})
+
+
+def ollama_vectors(answer: Mapping[str, Any]) -> Vectors:
+    """The vectors of Ollama's answer."""
+    return answer["embeddings"], Usage(input_tokens=answer.get("prompt_eval_count"))
+
+
+def gemini_call(texts: Sequence[str], spec: ModelSpec) -> Call:
+    """POST /models/{model}:batchEmbedContents."""
+    requests = [{"model": f"models/{spec.model}", "content": {"parts": [{"text": text}]}} for text in texts]
+    return Call(f"/models/{spec.model}:batchEmbedContents", {"requests": requests})
+
+
+def gemini_vectors(answer: Mapping[str, Any]) -> Vectors:
+    """The vectors of Gemini's answer; it counts no tokens."""
+    return [entry["values"] for entry in answer["embeddings"]], Usage()

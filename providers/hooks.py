@@ -1,0 +1,123 @@
+"""Lifecycle hooks: watch answers without being able to break them.
+
+A hook is a subclass of `Hook` that overrides what it wants to hear of. Several may watch one provider (`watched`); an exception in one is
+logged and changes nothing for the stream or for the other hooks. Hooks are called in the order given, on the event loop: be quick.
+"""
+
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from providers.base import Delta, DeltaStream, Finish, Provider, ProviderError, Reasoning, Refusal, Request, Rung, Text, ToolCallStart
+
+_log = logging.getLogger(__name__)
+_OUTPUT = (Text, Reasoning, Refusal, ToolCallStart)
+
+
+class Hook:
+    """Every method does nothing; override some."""
+
+    def before_request(self, request: Request) -> None:
+        """A request is about to be sent."""
+
+    def first_token(self, seconds: float) -> None:
+        """The first piece that a viewer may see has come, so long after the request."""
+
+    def delta(self, delta: Delta) -> None:
+        """A delta has come, before the consumer has it."""
+
+    def finish(self, finish: Finish, seconds: float) -> None:
+        """The answer is whole."""
+
+    def error(self, error: ProviderError) -> None:
+        """The answer failed; the consumer gets the error next."""
+
+    def retry(self, error: ProviderError, delay_seconds: float, tries: int) -> None:
+        """After `tries` failures another try begins in `delay_seconds` (told by `calls.run`, which retries)."""
+
+
+def tell(hooks: Sequence[Hook], event: str, *arguments: object) -> None:
+    """Call the method named `event` of every hook; what they raise is logged."""
+    for hook in hooks:
+        try:
+            getattr(hook, event)(*arguments)
+        except Exception:  # noqa: BLE001 - whatever a hook does, the answer goes on
+            _log.exception("a hook failed in %s", event)
+
+
+def watched(provider: Provider, hooks: Sequence[Hook]) -> Provider:
+    """The same provider, with hooks."""
+    return Watched(provider, hooks) if hooks else provider
+
+
+class Watched:
+    """Implements `base.Provider` around another one."""
+
+    def __init__(self, provider: Provider, hooks: Sequence[Hook]) -> None:
+        self._provider = provider
+        self._hooks = tuple(hooks)
+
+    @property
+    def continuation(self) -> Rung:
+        """See `base.Provider`."""
+        return self._provider.continuation
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator["WatchedStream"]:
+        """See `base.Provider`."""
+        tell(self._hooks, "before_request", request)
+        began = time.monotonic()
+        async with self._provider.stream(request) as inner:
+            outer = WatchedStream(inner, self._hooks, began)
+            try:
+                yield outer
+            finally:
+                await outer.aclose()
+
+
+class WatchedStream:
+    """Implements `base.DeltaStream` around another one."""
+
+    def __init__(self, inner: DeltaStream, hooks: Sequence[Hook], began: float) -> None:
+        self._inner = inner
+        self._hooks = hooks
+        self._began = began
+        self._batches = self._watch()
+
+    @property
+    def run_id(self) -> str | None:
+        """See `base.DeltaStream`."""
+        return self._inner.run_id
+
+    @property
+    def cursor(self) -> int | None:
+        """See `base.DeltaStream`."""
+        return self._inner.cursor
+
+    def keep(self) -> None:
+        """See `base.DeltaStream`."""
+        self._inner.keep()
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
+        return self._batches
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        await self._batches.aclose()
+
+    async def _watch(self) -> AsyncGenerator[Sequence[Delta]]:
+        begun = False
+        try:
+            async for deltas in self._inner:
+                for delta in deltas:
+                    if not begun and isinstance(delta, _OUTPUT):
+                        begun = True
+                        tell(self._hooks, "first_token", time.monotonic() - self._began)
+                    tell(self._hooks, "delta", delta)
+                    if isinstance(delta, Finish):
+                        tell(self._hooks, "finish", delta, time.monotonic() - self._began)
+                yield deltas
+        except ProviderError as error:
+            tell(self._hooks, "error", error)
+            raise

@@ -1,0 +1,56 @@
+"""Pure: what llama.cpp's server adds to `openai.chat`: an answer that can be attached to again.
+
+With the header `X-Conversation-Id` (builds since May 2026; older ones ignore it) the server goes on without its client and keeps the last
+4 MiB of the stream for 300 s; `GET /v1/stream?conv_id=...&from=<byte offset>` replays and follows it, `DELETE` ends it. The cursor is the
+byte after the last whole event. One run has one such id: a second POST with it would cancel the first.
+"""
+
+import uuid
+from collections.abc import Callable
+
+from providers.base import Continuation, Delta, InvalidRequest
+from providers.dialect import Call
+from providers.openai_chat import ChatDecoder
+
+_EVENT_END = b"\n\n"
+
+
+class ResumableDecoder(ChatDecoder):
+    """Counts bytes as it reads."""
+
+    def __init__(self, run_id: str, offset: int = 0) -> None:
+        super().__init__()
+        self.run_id = run_id
+        self.cursor = offset
+        self._tail = b""
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """See `Decoder.feed`."""
+        tail = self._tail + data
+        end = tail.rfind(_EVENT_END)
+        if end >= 0:
+            self.cursor = (self.cursor or 0) + end + len(_EVENT_END)
+            tail = tail[end + len(_EVENT_END) :]
+        self._tail = tail
+        return super().feed(data)
+
+
+def resumable() -> tuple[dict[str, str], Callable[[], ResumableDecoder]]:
+    """The headers that make a new run resumable, and its reader."""
+    run_id = uuid.uuid4().hex
+    return {"x-conversation-id": run_id}, lambda: ResumableDecoder(run_id)
+
+
+def attach(continuation: Continuation) -> Call:
+    """Go on with a run. Raises InvalidRequest without its id."""
+    run_id, cursor = continuation.run_id, continuation.cursor or 0
+    if not run_id:
+        raise InvalidRequest("there is no run to attach to", code="no_run_id")
+    return Call(
+        f"/stream?conv_id={run_id}&from={cursor}", None, method="GET", decoder=lambda: ResumableDecoder(run_id, cursor), attaches=True
+    )
+
+
+def cancel(run_id: str) -> Call:
+    """Stop a run."""
+    return Call(f"/stream?conv_id={run_id}", None, method="DELETE")

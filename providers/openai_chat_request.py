@@ -1,0 +1,131 @@
+"""Pure: requests of the dialect `openai.chat`, with its imitators' deviations as quirks.
+
+Quirks, in a preset or in an entry's `options`: `stream_options` (false: refused there), `max_tokens_field`, `system_role`, `path`,
+`api_version` (Azure), `prefix` (`trailing`, `flag`, `continue_final_message`: how an unfinished last message is marked), `prefix_base_url`,
+`echoes` (the prefix comes back with the answer), `resume` (llama.cpp's runs that can be attached to again), `effort` (`field`, `object`:
+where the reasoning effort goes; `none`: nowhere).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from providers import llamacpp
+from providers.base import InvalidRequest, Message, ModelSpec, Part, Request, ToolUse
+from providers.content import check_parts, data_url, json_text, tool_choice, turns, unsupported
+from providers.dialect import Call, Dialect, Preset
+from providers.embeddings import openai_call, openai_vectors
+from providers.openai_chat import ChatDecoder
+
+
+def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
+    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
+    quirks = {**preset.quirks, **spec.options}
+    if request.continuation and request.continuation.rung == "attach":
+        if not quirks.get("resume"):
+            raise InvalidRequest("openai.chat knows no continuation by attach", code="unsupported_continuation")
+        return llamacpp.attach(request.continuation)
+    body: dict[str, Any] = {"model": spec.model, "messages": [_message(m, quirks) for m in turns(request)], "stream": True}
+    if quirks.get("stream_options", True):
+        body["stream_options"] = {"include_usage": True}
+    _add_tools(body, request)
+    _add_options(body, request, quirks)
+    _add_continuation(body, request, quirks)
+    body.update(request.extra)
+    return _call(request, body, quirks)
+
+
+def _call(request: Request, body: Mapping[str, Any], quirks: Mapping[str, Any]) -> Call:
+    path = quirks.get("path", "/chat/completions")
+    if version := quirks.get("api_version"):
+        path += f"?api-version={version}"
+    base = quirks.get("prefix_base_url") if request.continuation and request.continuation.rung == "prefix" else None
+    if not quirks.get("resume"):
+        return Call(path, body, base_url=base)
+    headers, decoder = llamacpp.resumable()
+    return Call(path, body, base_url=base, headers=headers, decoder=decoder)
+
+
+def _message(message: Message, quirks: Mapping[str, Any]) -> dict[str, Any]:
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.text}
+    item: dict[str, Any] = {"role": message.role, "content": _content(message)}
+    if message.role == "system":
+        item["role"] = quirks.get("system_role", "system")
+    if message.tool_calls:
+        item["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+        item["content"] = item["content"] or None
+    if message.role == "assistant":
+        details = [detail for echo in message.reasoning_echo for detail in echo.get("reasoning_details", ())]
+        item |= {"reasoning_details": details} if details else {}
+    return item
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if not message.parts:
+        return message.text
+    text = [{"type": "text", "text": message.text}] if message.text else []
+    return text + [_part(part) for part in message.parts]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    kind = part.media_type.partition("/")[0]
+    if kind == "image":
+        return {"type": "image_url", "image_url": {"url": part.url or data_url(part)}}
+    check_parts(part, "openai.chat")
+    if kind == "audio":
+        form = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav"}.get(part.media_type)
+        if form is None:
+            raise unsupported(part, "openai.chat")
+        return {"type": "input_audio", "input_audio": {"data": data_url(part).partition(",")[2], "format": form}}
+    if part.media_type == "application/pdf":
+        return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": data_url(part)}}
+    if kind == "text":
+        return {"type": "text", "text": (part.data or b"").decode("utf-8", "replace")}
+    raise unsupported(part, "openai.chat")
+
+
+def _tool_call(call: ToolUse) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": json_text(call.arguments)}
+    return {"id": call.id, "type": "function", "function": function, **(call.echo or {})}
+
+
+def _add_tools(body: dict[str, Any], request: Request) -> None:
+    if not request.tools:
+        return
+    body["tools"] = [
+        {"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}}
+        for tool in request.tools
+    ]
+    choice = tool_choice(request)
+    if choice:
+        body["tool_choice"] = choice if choice in ("auto", "none", "required") else {"type": "function", "function": {"name": choice}}
+
+
+def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:
+    if request.schema is not None:
+        schema = {"name": "answer", "schema": request.schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        body[quirks.get("max_tokens_field", "max_tokens")] = request.max_tokens
+    if request.stop:
+        body["stop"] = list(request.stop)
+    effort = request.reasoning_effort
+    if effort and quirks.get("effort") != "none":
+        body |= {"reasoning": {"effort": effort}} if quirks.get("effort") == "object" else {"reasoning_effort": effort}
+
+
+def _add_continuation(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:
+    if request.continuation is None or request.continuation.rung != "prefix":
+        return
+    style = quirks.get("prefix", "trailing")
+    last: dict[str, Any] = {"role": "assistant", "content": request.continuation.text}
+    if style == "flag":
+        last["prefix"] = True
+    elif style == "continue_final_message":
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+    body["messages"].append(last)
+
+
+DIALECT = Dialect("openai.chat", ChatDecoder, build, llamacpp.cancel, openai_call, openai_vectors)

@@ -1,0 +1,109 @@
+"""The commands `list` and `stream` of `python -m providers`; where the catalogue comes from is known to `__main__`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from providers.base import Message, ModelSpec, ProviderError, Reasoning, Refusal, Request, Text, Usage
+from providers.cost import cost
+from providers.http import HttpClient
+from providers.registry import dialects, load_plugins, open_provider, presets
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The models by name; `missing`: those left out, with the variable that would bring them in."""
+
+    default: str
+    models: Mapping[str, ModelSpec]
+    missing: Mapping[str, str]
+
+
+def list_models(catalogue: Catalogue | None) -> int:
+    """Print what can be used."""
+    load_plugins()
+    if catalogue is not None:
+        default, models = catalogue.default, catalogue.models
+        _table("Models", [(name, spec.provider, spec.model + ("  (default)" if name == default else "")) for name, spec in models.items()])
+        _table("Models whose key is missing", [(name, variable, "") for name, variable in catalogue.missing.items()])
+    rows = [(preset.name, preset.api, preset.base_url or "(base_url is yours)") for preset in presets().values()]
+    _table("Presets", rows)
+    _table("Dialects", [(api, "", "") for api in dialects()])
+    return 0
+
+
+async def stream(options: argparse.Namespace, catalogue: Catalogue | None) -> int:
+    """Print an answer as it comes: text to standard output, everything else to standard error."""
+    load_plugins()
+    spec = _given(options) if options.provider else _chosen(options.model, catalogue)
+    if spec is None:
+        return 2
+    client = HttpClient()
+    try:
+        return await _print_answer(spec, client, options)
+    except ProviderError as error:
+        waiting = f", retry after {error.retry_after_s:g} s" if error.retry_after_s else ""
+        sys.stderr.write(f"\n{type(error).__name__} ({error.code or 'no code'}{waiting}): {error.message}\n")
+        return 1
+    finally:
+        await client.aclose()
+
+
+async def _print_answer(spec: ModelSpec, client: HttpClient, options: argparse.Namespace) -> int:
+    system = [Message("system", options.system)] if options.system else []
+    request = Request([*system, Message("user", options.prompt)], max_tokens=options.max_tokens)
+    async with open_provider(spec, client).stream(request) as answer:
+        async for deltas in answer:
+            for delta in deltas:
+                _print(delta, spec)
+    sys.stdout.write("\n")
+    return 0
+
+
+def _print(delta: object, spec: ModelSpec) -> None:
+    match delta:
+        case Text(text) | Refusal(text):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        case Reasoning(text) if text:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        case Usage():
+            price = cost(delta, spec, presets()[spec.provider])
+            sys.stderr.write(f"\n{delta}" + (f" cost {price:.6f}" if price is not None else ""))
+        case Reasoning():
+            pass
+        case _:
+            sys.stderr.write(f"\n{delta}\n")
+
+
+def _chosen(name: str | None, catalogue: Catalogue | None) -> ModelSpec | None:
+    if catalogue is None:
+        sys.stderr.write("there is no catalogue here; name a --provider\n")
+        return None
+    name = name or catalogue.default
+    if name not in catalogue.models:
+        variable = catalogue.missing.get(name)
+        why = f"needs {variable}, which is not set" if variable else f"is not one of {', '.join(catalogue.models)}"
+        sys.stderr.write(f"{name} {why}\n")
+        return None
+    return catalogue.models[name]
+
+
+def _given(options: argparse.Namespace) -> ModelSpec | None:
+    preset = presets().get(options.provider)
+    if preset is None:
+        sys.stderr.write(f"no provider is called {options.provider}; there are {', '.join(presets())}\n")
+        return None
+    key = options.api_key or (os.environ.get(preset.key_variable) if preset.key_variable else None)
+    name = options.model or "default"
+    return ModelSpec(name, preset.name, name, options.api, options.base_url, key)
+
+
+def _table(title: str, rows: list[tuple[str, str, str]]) -> None:
+    if rows:
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        lines = [f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows]
+        sys.stdout.write("\n".join((title, *lines)) + "\n\n")
