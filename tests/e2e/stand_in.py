@@ -1,4 +1,4 @@
-"""A server that speaks the protocol to the chat page from memory, says what a test wants it to say, and breaks where a test wants it broken.
+"""A server that speaks the protocol to the chat page from memory, says what a test wants said, and breaks where a test wants it broken.
 
 The page is tested on the real stack in test_page.py; what the real stack will not do on demand (a model that writes markup, events
 in the wrong order, sockets cut every few events, a post whose answer is lost) is done here.
@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 STATIC = Path(__file__).parents[2] / "web" / "static"
-CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'"
+CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:; form-action 'none'"
 Json = dict[str, Any]
 
 
@@ -58,7 +58,7 @@ class StandIn:
         self.faults = Faults()
         self.lose_post_answers = 0
         self.posts: dict[str, Json] = {}
-        self.chance = random.Random(1)
+        self.chance = random.Random(1)  # noqa: S311 - faults, repeatable
         self.tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         self.title_after: str | None = None
@@ -257,7 +257,7 @@ class StandIn:
                 event = thread.events[cursor]
                 cursor += 1
                 if self.chance.random() < self.faults.cut:
-                    await socket.close(code=1012)
+                    await socket.close(code=1011)
                     return
                 await self._deliver(socket, event)
             if not live:

@@ -58,8 +58,7 @@ test("a merged chunk stands for all the events from from_seq on", () => {
 
 test("events at or below the row's seq are already in the row", () => {
   const held = transcript({ content: "Hello", status: "streaming", seq: 5 });
-  held.apply({ seq: 4, type: "reset", message_id: "m1", keep: 0, keep_reasoning: 0 });
-  assert.equal(held.apply(chunk(5, 0, "Hello")), true);
+  assert.equal(held.apply({ seq: 5, type: "reset", message_id: "m1", keep: 0, keep_reasoning: 0 }), true);
   assert.equal(held.apply(chunk(6, 5, " you")), true);
   assert.equal(held.get("m1").content, "Hello you");
 });

@@ -207,6 +207,7 @@ function discard(place, post) {
 
 async function stop() {
   const place = here;
+  if (place.stopping) return;
   place.stopping = true;
   show();
   const asked = await attempt(() => api.cancel(place.id));
@@ -256,6 +257,7 @@ async function remove() {
 function confirmed(id) {
   const dialog = byId(id);
   dialog.returnValue = "";
+  dialog.querySelector(".cancel").onclick = () => dialog.close();
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok"), { once: true }));
 }

@@ -56,9 +56,9 @@ export class Composer {
 
   /** `running`: an answer is being written; `stopping`: someone here asked it to stop. */
   busy({ running, stopping }) {
-    if (!running && this.stop === document.activeElement) this.focus();
+    if (!running && this.stop.matches(":focus-visible")) this.focus(); // not after a tap: the keyboard would jump up
     this.stop.hidden = !running;
-    this.stop.disabled = stopping;
+    this.stop.setAttribute("aria-disabled", String(stopping)); // disabled, it would lose the focus
     this.stop.lastChild.textContent = stopping ? "Stopping" : "Stop";
   }
 

@@ -1,0 +1,98 @@
+"""A headless Chromium for tests of the page. Absent, it is a skip on a laptop and a failure where CI is set."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WIDE = {"width": 1280, "height": 860}
+PHONE = {"width": 375, "height": 740}
+PATIENCE_MS = 30_000
+
+
+@asynccontextmanager
+async def running_browser() -> AsyncIterator[Browser]:
+    """Chromium as it is installed on the machine."""
+    if CHROMIUM is None:
+        message = "no Chromium on this machine (Debian: apt-get install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def open_page(browser: Browser, url: str, **options: Any) -> AsyncIterator[Page]:
+    """The page at `url`, in a context of its own. Whatever it reports as an error, or asks of another host, fails the test."""
+    context = await browser.new_context(**{"viewport": WIDE, **options})
+    complaints: list[str] = []
+    page = await context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" and not _expected(said.text) else None)
+    page.on("request", lambda asked: None if "//127.0.0.1:" in asked.url else complaints.append(f"asked for {asked.url}"))
+    await page.goto(url)
+    try:
+        yield page
+    finally:
+        await context.close()
+    assert complaints == []
+
+
+def _expected(text: str) -> bool:
+    # Chromium reports refused requests and cut sockets by itself; tests cause both.
+    return "Failed to load resource" in text or "WebSocket" in text
+
+
+async def say(page: Page, text: str) -> None:
+    """Write a message and send it."""
+    await page.fill("#prompt", text)
+    await page.press("#prompt", "Enter")
+
+
+async def answered(page: Page, status: str = "complete", number: int = 1) -> str:
+    """Wait until the page shows `number` answers and the last of them has this status; its text."""
+    await page.wait_for_function(
+        """([status, number]) => {
+            const answers = document.querySelectorAll(".answer");
+            return answers.length === number && answers[number - 1].dataset.status === status;
+        }""",
+        arg=[status, number],
+    )
+    return await text_of(page)
+
+
+async def text_of(page: Page) -> str:
+    """The text of the last answer as it is shown."""
+    return await page.locator(".answer .prose").last.inner_text()
+
+
+async def growing(page: Page, length: int = 60) -> None:
+    """Wait until the last answer is being written and is longer than this."""
+    await page.wait_for_function(
+        """(length) => {
+            const last = [...document.querySelectorAll(".answer")].at(-1);
+            return last?.dataset.status === "streaming" && last.querySelector(".prose").innerText.length > length;
+        }""",
+        arg=length,
+    )

@@ -1,0 +1,197 @@
+"""The chat page in Chromium, on a real Tokenwire: post, stream, reload in mid-stream, stop, keyboard, phone, several windows."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+
+from tests.e2e.browser import PHONE, answered, growing, open_page, running_browser, say, text_of
+from tests.e2e.stack import Stack, running_stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+LAST_WORDS = "have a pleasant day!"
+_MODELS = "default: demo\nmodels: {demo: {provider: demo, options: {tokens_per_second: 200}}}\n"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack whose demo model is quick enough for tests and slow enough to be caught in the middle."""
+    folder = tmp_path_factory.mktemp("stack")
+    (folder / "models.yml").write_text(_MODELS)
+    with running_stack(folder, MODELS_FILE=str(folder / "models.yml")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with running_browser() as running:
+        yield running
+
+
+async def test_a_post_streams_and_ends_with_the_text_of_the_row(stack: Stack, browser: Browser) -> None:
+    """The answer is seen growing, and when it is complete it is what a page that was opened afterwards shows."""
+    async with open_page(browser, stack.url) as page:
+        await say(page, "Tell me.")
+        await growing(page)
+        await expect(page.locator("#stop")).to_be_visible()
+        text = await answered(page)
+        assert text.endswith(LAST_WORDS)
+        await expect(page.locator("#stop")).to_be_hidden()
+        html = await page.locator(".answer .prose").inner_html()
+        await page.reload()
+        await answered(page)
+        assert await page.locator(".answer .prose").inner_html() == html
+
+
+async def test_a_reload_in_mid_stream_goes_on(stack: Stack, browser: Browser) -> None:
+    """After a reload the page returns to the conversation, and to an answer that has not lost a word."""
+    async with open_page(browser, stack.url) as page:
+        await say(page, "Tell me.")
+        await growing(page, 200)
+        before = await text_of(page)
+        await page.reload()
+        await page.wait_for_function(
+            "(length) => document.querySelector('.answer .prose')?.innerText.length >= length", arg=len(before) - 20
+        )
+        assert await page.locator(".post .bubble").inner_text() == "Tell me."
+        assert (await answered(page)).endswith(LAST_WORDS)
+
+
+async def test_stop_keeps_what_was_written(stack: Stack, browser: Browser) -> None:
+    """Stopping ends the answer where it is, says so, and the next post is answered."""
+    async with open_page(browser, stack.url) as page:
+        await say(page, "!slow Tell me.")
+        await growing(page, 40)
+        await page.click("#stop")
+        text = await answered(page, "cancelled")
+        assert text
+        assert LAST_WORDS not in text
+        await expect(page.locator(".answer .state")).to_have_text("Stopped.")
+        await say(page, "!short")
+        await answered(page, number=2)
+
+
+async def test_the_keyboard_is_enough(stack: Stack, browser: Browser) -> None:
+    """From a fresh page, without a mouse: two lines in one message, stop, rename, a new conversation, back to the first."""
+    async with open_page(browser, stack.url) as page:
+        await expect(page.locator("#prompt")).to_be_focused()
+        await page.keyboard.type("!slow first line")
+        await page.keyboard.press("Shift+Enter")
+        await page.keyboard.type("second line")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".bubble")).to_have_text("!slow first line\nsecond line")
+        await growing(page, 10)
+        await _tab_to(page, "stop")
+        await page.keyboard.press("Enter")
+        await answered(page, "cancelled")
+        await expect(page.locator("#prompt")).to_be_focused()
+        await _tab_to(page, "rename")
+        await page.keyboard.press("Enter")
+        await page.keyboard.press("Control+a")
+        await page.keyboard.type("By hand")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#title")).to_have_text("By hand")
+        await _tab_to(page, "new")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#welcome")).to_be_visible()
+        await expect(page.locator("#prompt")).to_be_focused()
+        await page.get_by_role("link", name="By hand").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".bubble")).to_have_text("!slow first line\nsecond line")
+
+
+async def _tab_to(page: Page, wanted: str) -> None:
+    """Press Tab until the element with that id has the focus, which must be visible."""
+    for _ in range(40):
+        await page.keyboard.press("Tab")
+        if await page.evaluate("document.activeElement.id") == wanted:
+            assert await page.evaluate("document.activeElement.matches(':focus-visible')")
+            return
+    pytest.fail(f"the keyboard does not reach {wanted}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_phone_never_scrolls_sideways(stack: Stack, browser: Browser, scheme: str) -> None:
+    """At 375 px the welcome, an answer with code and a table, and the drawer fit; letters are large enough not to be zoomed."""
+    async with open_page(browser, stack.url, viewport=PHONE, is_mobile=True, has_touch=True, color_scheme=scheme) as page:
+        assert await _fits(page)
+        await say(page, "!fast " + "averylongwordwithoutanyspace" * 8)
+        await answered(page)
+        assert await _fits(page)
+        assert await page.evaluate("parseFloat(getComputedStyle(document.querySelector('#prompt')).fontSize)") >= 16
+        await page.click("#menu")
+        await expect(page.locator("#new")).to_be_focused()
+        assert await _fits(page)
+        await page.keyboard.press("Escape")
+        await expect(page.locator("#menu")).to_be_focused()
+
+
+async def _fits(page: Page) -> bool:
+    return bool(
+        await page.evaluate(
+            """() => document.documentElement.scrollWidth <= innerWidth
+                && document.querySelector("#scroll").scrollWidth <= document.querySelector("#scroll").clientWidth"""
+        )
+    )
+
+
+async def test_two_windows_show_the_same(stack: Stack, browser: Browser) -> None:
+    """A second window joins in mid-stream; what either posts, both see, and a new title reaches both."""
+    async with open_page(browser, stack.url) as one:
+        await say(one, "Tell me.")
+        await growing(one, 200)
+        async with open_page(browser, one.url) as two:
+            await say(two, "!short and then?")
+            for page in (one, two):
+                await answered(page, number=2)
+                await expect(page.locator(".bubble")).to_have_text(["Tell me.", "!short and then?"])
+            assert await one.locator("#messages").inner_text() == await two.locator("#messages").inner_text()
+            await two.click("#rename")
+            await two.fill("#rename-title", "<b>Ours</b> & theirs")
+            await two.keyboard.press("Enter")
+            for page in (one, two):
+                await expect(page.locator("#title")).to_have_text("<b>Ours</b> & theirs")
+
+
+async def test_a_deleted_conversation_says_so_everywhere(stack: Stack, browser: Browser) -> None:
+    """Whoever deletes it gets an empty page, whoever watches it is told."""
+    async with open_page(browser, stack.url) as one:
+        await say(one, "!slow Tell me.")
+        await growing(one, 10)
+        async with open_page(browser, one.url) as two:
+            await growing(two, 10)
+            await two.click("#delete")
+            await two.click("#delete-dialog .danger")
+            await expect(two.locator("#welcome")).to_be_visible()
+            await expect(one.locator("#notice-text")).to_contain_text("does not exist any more")
+            await expect(one.locator("#link")).to_have_attribute("data-state", "stopped")
+
+
+@pytest.mark.parametrize(("cue", "shown"), [("!auth", "credentials"), ("!context", "too long")])
+async def test_errors_are_shown_in_words(stack: Stack, browser: Browser, cue: str, shown: str) -> None:
+    """An answer that cannot be had ends with the sentence that the event carries."""
+    async with open_page(browser, stack.url) as page:
+        await say(page, cue)
+        await page.wait_for_selector(".answer[data-status=error]")
+        await expect(page.locator(".answer .state")).to_contain_text(shown)
+
+
+async def test_reasoning_is_folded(stack: Stack, browser: Browser) -> None:
+    """What a model thinks before it answers is there to be opened, and is not in the way."""
+    async with open_page(browser, stack.url) as page:
+        await say(page, "!think !short")
+        await answered(page)
+        await expect(page.locator(".thought")).to_be_hidden()
+        await page.click(".thoughts summary")
+        await expect(page.locator(".thought")).to_be_visible()
+
+
+async def test_an_unknown_address_is_answered_in_words(stack: Stack, browser: Browser) -> None:
+    """An address of no conversation says so; the page stays usable."""
+    async with open_page(browser, f"{stack.url}/#/c/00000000-0000-7000-8000-000000000000") as page:
+        await expect(page.locator("#notice-text")).to_contain_text("does not exist any more")
+        await page.click("#new")
+        await expect(page.locator("#notice")).to_be_hidden()
+        await say(page, "!short")
+        await answered(page)

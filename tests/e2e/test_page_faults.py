@@ -1,0 +1,220 @@
+"""The chat page in Chromium against a server that misbehaves on demand: hostile text, bad networks, lost answers, several people."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+
+from providers.demo import STORY
+from tests.e2e.browser import PHONE, answered, growing, open_page, running_browser, say, text_of
+from tests.e2e.stand_in import Faults, StandIn
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HOSTILE = """\
+<script>window.pwned = 1</script><img src=x onerror="window.pwned = 1">
+
+<svg onload="window.pwned = 1"></svg> [click](javascript:window.pwned=1) [data](data:text/html,<script>window.pwned=1</script>)
+
+![picture](https://elsewhere.example/track.png) <https://e.example/"onmouseover="window.pwned=1>
+
+```"><img src=x onerror=window.pwned=1>
+</code></pre><script>window.pwned = 1</script>
+```
+
+| <iframe srcdoc="<script>parent.pwned=1</script>"></iframe> | <style>* { display: none }</style> |
+|---|---|
+| <a href="javascript:window.pwned=1">a</a> | <form action="https://elsewhere.example"><input></form> |
+"""
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with running_browser() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def server() -> AsyncIterator[StandIn]:
+    async with StandIn().running() as running:
+        running.pause_s = 0.005
+        yield running
+
+
+async def test_hostile_text_stays_text(server: StandIn, browser: Browser) -> None:
+    """Markup in an answer, in a post, in a title and in an error runs nothing, fetches nothing, and makes no element of its own."""
+    attack = '<img src=x onerror="window.pwned=1">'
+    server.default = HOSTILE
+    server.title_after = attack
+    server.answers["fail"] = [{"type": "error", "code": attack, "error": attack, "retryable": False}]
+    async with open_page(browser, server.url) as page:
+        await say(page, HOSTILE)
+        await answered(page)
+        await expect(page.locator("#title")).to_have_text(attack)
+        await say(page, "fail")
+        await answered(page, "error", 2)
+        await page.reload()
+        await answered(page, "error", 2)
+        for number in range(await page.locator(".prose a").count()):
+            link = page.locator(".prose a").nth(number)
+            assert (await link.get_attribute("href") or "").startswith("https://")
+            assert await link.get_attribute("rel") == "noopener noreferrer"
+        assert await page.evaluate("window.pwned") is None
+        assert (
+            await page.locator("main :is(img, script, iframe, style, form:not(#composer), [onerror], [onload], [style*=display])").count()
+            == 0
+        )
+        assert await page.locator(".bubble").first.text_content() == HOSTILE
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [Faults(reorder=0.2), Faults(repeat=0.3), Faults(drop=0.03), Faults(cut=0.03), Faults(0.1, 0.1, 0.01, 0.02)],
+    ids=["reordered", "repeated", "dropped", "cut", "everything"],
+)
+async def test_a_bad_network_changes_nothing_in_the_end(server: StandIn, browser: Browser, faults: Faults) -> None:
+    """Whatever happens to frames on the way, the answer on screen ends as one that was read in peace."""
+    server.default = STORY[:1200]
+    server.faults = faults
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        await answered(page)
+        html = await page.locator(".answer .prose").inner_html()
+        server.faults = Faults()
+        await page.reload()
+        await answered(page)
+        assert await page.locator(".answer .prose").inner_html() == html
+
+
+async def test_a_cut_is_shown_and_the_text_goes_on(server: StandIn, browser: Browser) -> None:
+    """While there is no connection the page says so and keeps the text; back again, the text grows on."""
+    server.default = STORY
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        await growing(page)
+        before = await text_of(page)
+        for thread in server.threads.values():
+            for socket in list(thread.sockets):
+                await socket.close(code=1013)
+        await expect(page.locator("#link")).to_have_attribute("data-state", "reconnecting")
+        assert (await text_of(page)).startswith(before[:40])
+        await expect(page.locator("#link")).to_have_attribute("data-state", "live")
+        await answered(page)
+
+
+async def test_a_post_whose_answer_was_lost_is_posted_once(server: StandIn, browser: Browser) -> None:
+    """Trying again repeats the same post: one message, one answer."""
+    server.lose_post_answers = 1
+    server.default = "Once."
+    async with open_page(browser, server.url) as page:
+        await say(page, "only once")
+        await answered(page)
+        await page.wait_for_timeout(300)
+        retry = page.get_by_role("button", name="Try again")
+        if await retry.count():
+            await retry.click()
+        await expect(page.locator(".bubble")).to_have_count(1)
+        await expect(page.locator(".bubble")).to_have_text("only once")
+        assert len(server.posts) == 1
+
+
+async def test_a_post_while_offline_waits_and_is_sent(server: StandIn, browser: Browser) -> None:
+    """Offline is said; what was written is kept on screen and leaves when the network is back."""
+    async with open_page(browser, server.url) as page:
+        await say(page, "first")
+        await answered(page)
+        await page.context.set_offline(True)
+        await server.cut()
+        await expect(page.locator("#link")).to_have_text("Offline")
+        await say(page, "second")
+        await expect(page.locator(".post .state").last).to_contain_text("You are offline")
+        await page.context.set_offline(False)
+        await answered(page, number=2)
+        await expect(page.locator(".bubble")).to_have_text(["first", "second"])
+
+
+async def test_waiting_for_another_try_is_said_with_its_delay(server: StandIn, browser: Browser) -> None:
+    """A retry counts down, and an error after text keeps the text and says what happened."""
+    retry = {"type": "retry", "code": "rate_limited", "delay_ms": 3000, "try": 1, "max_tries": 3}
+    error = {"type": "error", "code": "interrupted", "error": "The answer was interrupted.", "retryable": True}
+    server.answers["fail"] = [retry, {"content": "Half an answer"}, error]
+    async with open_page(browser, server.url) as page:
+        await say(page, "fail")
+        await expect(page.locator(".answer .state")).to_contain_text("The model is busy. Trying again in 3 s (2 of 3)")
+        await expect(page.locator(".answer .state")).to_contain_text("Trying again in 2 s")
+        assert await answered(page, "error") == "Half an answer"
+        await expect(page.locator(".answer .state")).to_have_text("The answer was interrupted.")
+
+
+async def test_a_reader_who_scrolled_up_is_left_alone(server: StandIn, browser: Browser) -> None:
+    """The page follows the end only while the reader is there; a button leads back to it."""
+    server.default = STORY
+    async with open_page(browser, server.url, viewport=PHONE) as page:
+        await say(page, "go")
+        await page.wait_for_function("() => document.querySelector('#scroll').scrollTop > 300")
+        await page.locator("#scroll").hover()
+        await page.mouse.wheel(0, -200)
+        await expect(page.locator("#latest")).to_be_visible()
+        at = await _scroll_top(page)
+        length = len(await text_of(page))
+        await growing(page, length + 200)
+        assert await _scroll_top(page) == at
+        await page.click("#latest")
+        await expect(page.locator("#latest")).to_be_hidden()
+        await answered(page)
+        await page.wait_for_function("() => (s => s.scrollHeight - s.scrollTop - s.clientHeight < 3)(document.querySelector('#scroll'))")
+
+
+async def _scroll_top(page: Page) -> float:
+    return float(await page.evaluate("document.querySelector('#scroll').scrollTop"))
+
+
+async def test_several_people_are_told_apart(server: StandIn, browser: Browser) -> None:
+    """Once a second person writes, posts carry names, and one's own stand on the other side."""
+    async with open_page(browser, server.url) as page:
+        await say(page, "hello")
+        await answered(page)
+        await expect(page.locator(".who").first).to_be_hidden()
+        (thread,) = server.threads.values()
+        server.message(thread, "user", "hello from <b>me</b>", "complete", user_id="ada<i>")
+        await expect(page.locator(".who")).to_have_text(["You", "ada<i>"])
+        await expect(page.locator(".post.other .bubble")).to_have_text("hello from <b>me</b>")
+
+
+async def test_endings_are_announced_and_tokens_are_not(server: StandIn, browser: Browser) -> None:
+    """A screen reader hears that an answer began and ended; no live region holds the text."""
+    server.default = STORY[:600]
+    async with open_page(browser, server.url) as page:
+        await page.evaluate(
+            """() => {
+                window.said = [];
+                new MutationObserver(() => said.push(document.querySelector("#announce").textContent))
+                    .observe(document.querySelector("#announce"), {childList: true});
+            }"""
+        )
+        await say(page, "go")
+        await answered(page)
+        assert await page.evaluate("window.said") == ["Answering", "Answer complete"]
+        assert await page.locator("[aria-live]:not(#announce), [role=log], [role=alert]").count() == 0
+
+
+async def test_changing_conversations_in_mid_stream_mixes_nothing(server: StandIn, browser: Browser) -> None:
+    """An answer that goes on elsewhere does not appear here, drafts stay where they were written, and back there it is all there."""
+    server.answers["one"] = STORY
+    server.default = "Two."
+    async with open_page(browser, server.url) as page:
+        await say(page, "one")
+        await growing(page)
+        await page.fill("#prompt", "a draft")
+        await page.click("#new")
+        assert await page.input_value("#prompt") == ""
+        await say(page, "two")
+        assert await answered(page) == "Two."
+        await asyncio.sleep(0.2)
+        await expect(page.locator(".bubble")).to_have_text("two")
+        await page.locator("#conversations a").nth(1).click()
+        await expect(page.locator(".bubble")).to_have_text("one")
+        assert await page.input_value("#prompt") == "a draft"
+        assert "have a pleasant day" in await answered(page)
