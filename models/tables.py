@@ -19,7 +19,6 @@ class Conversation(SQLModel, table=True):
     """A thread of messages; `rev` counts its changes (title), `announced_rev` the last one that the log holds."""
 
     __tablename__ = "conversations"
-    __table_args__ = (Index("ix_conversations_user_recent", "user_id", "updated_at", "id"),)
 
     id: str = Field(primary_key=True, max_length=36)
     user_id: str = Field(max_length=255)

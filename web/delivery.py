@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 import structlog
 
 from models.conversations import Posted
+from models.errors import StoreUnavailable
 from models.tables import Conversation, Message
 from models.views import message_view
 from streams import ports
@@ -42,12 +43,12 @@ async def deliver(services: Services, posted: Posted) -> None:
     user, assistant = posted.user_message, posted.assistant_message
     announced = [await _announce_row(services, row) for row in (user, assistant)]
     for message_id in posted.superseded:
-        await closing.cancel(services.store, services.log, services.jobs, message_id, "superseded")
+        await _note(closing.cancel(services.store, services.log, services.jobs, message_id, "superseded"), message_id)
     enqueued = assistant.enqueued_at is None and await _enqueue(services, assistant)
     if all(announced):
-        await services.store.mark_posted(user.id, assistant.id, assistant.rev, enqueued=enqueued)
+        await _note(services.store.mark_posted(user.id, assistant.id, assistant.rev, enqueued=enqueued), assistant.id)
     elif enqueued:
-        await services.store.mark_enqueued(assistant.id)
+        await _note(services.store.mark_enqueued(assistant.id), assistant.id)
 
 
 async def announce_title(services: Services, conversation: Conversation) -> None:
@@ -56,7 +57,7 @@ async def announce_title(services: Services, conversation: Conversation) -> None
         return
     event = Title(conversation.title, conversation.rev)
     if await _announce(services, conversation.id, conversation.id, conversation.rev, event):
-        await services.store.mark_title_announced(conversation.id, conversation.rev)
+        await _note(services.store.mark_title_announced(conversation.id, conversation.rev), conversation.id)
 
 
 async def _announce_row(services: Services, row: Message) -> bool:
@@ -80,3 +81,11 @@ async def _try(services: Services, step: str, row_id: str, call: Awaitable[objec
         log_line.warning("left to the sweeper", step=step, row_id=row_id, error=repr(error))
         return False
     return True
+
+
+async def _note(write: Awaitable[None], row_id: str) -> None:
+    """Bookkeeping after the commit that counts: a database that leaves just now does not turn the answer into a failure."""
+    try:
+        await write
+    except StoreUnavailable as error:
+        log_line.warning("left to the sweeper", step="note", row_id=row_id, error=repr(error))

@@ -29,7 +29,6 @@ def _create_conversations() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
     )
-    op.create_index("ix_conversations_user_recent", "conversations", ["user_id", "updated_at", "id"])
     op.create_table(
         "participants",
         sa.Column("conversation_id", sa.String(36), sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True),

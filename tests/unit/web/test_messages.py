@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from models.conversations import Post
+from models.errors import StoreUnavailable
 from models.generations import Checkpoint, Ending
 from models.store import Store
 from models.tables import Message
@@ -118,6 +119,19 @@ async def test_a_post_that_only_the_queue_refuses_is_announced(
     row = await store.message(given["assistant_message"]["id"])
     assert row is not None
     assert (row.announced_rev, row.enqueued_at) == (1, None)
+
+
+async def test_a_database_that_leaves_after_the_commit_does_not_undo_the_post(
+    client: httpx.AsyncClient, address: str, store: Store, jobs: RecordedJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows stand and the job is on its way: 202, although nobody noted it."""
+
+    async def leaves(*_arguments: object, **_more: object) -> None:
+        raise StoreUnavailable("gone just now")
+
+    monkeypatch.setattr(store, "mark_posted", leaves)
+    given = await post(client, address)
+    assert jobs.enqueued == [given["assistant_message"]["id"]]
 
 
 async def test_a_repeated_key_posts_once(client: httpx.AsyncClient, address: str, log: MemoryLog, jobs: RecordedJobs) -> None:

@@ -1,0 +1,171 @@
+"""`python -m web` as a process, on a real Valkey and on both databases."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from models.migrate import migrate
+from tests.valkey import Valkey, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+"""Far above the three seconds that are promised: this machine may be busy."""
+
+
+class Web:
+    """A running web process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int, output: Path) -> None:
+        self.process = process
+        self.port = port
+        self.output = output
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+
+    def wait_until(self, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            assert self.process.poll() is None, self.output.read_text()
+            assert time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.05)
+
+    def answers(self) -> bool:
+        try:
+            return self.client.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def running(tmp_path: Path, **environment: str) -> Iterator[Web]:
+    """A web process with these settings; ended with the block."""
+    port = free_port()
+    given = {"MODE": "development", "TOKEN_KEY": "k" * 32, "PORT": str(port), "BROADCASTER_PORT": str(free_port()), "PYTHONPATH": str(ROOT)}
+    output = tmp_path / "web.log"
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "web"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"]} | given | environment,
+            stdout=log,
+            stderr=log,
+        )
+    web = Web(process, port, output)
+    try:
+        yield web
+    finally:
+        web.client.close()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_a_post_goes_through(tmp_path: Path, database_url: str, valkey_url: str) -> None:
+    """Ready, a conversation, a post with its position, the page: with SQLite and with PostgreSQL."""
+    migrate(database_url)
+    with running(tmp_path, DATABASE_URL=database_url, REDIS_URL=valkey_url) as web:
+        web.wait_until(web.answers)
+        assert web.client.get("/readyz").json() == {"status": "ok"}
+        address = f"/api/conversations/{web.client.post('/api/conversations').json()['id']}"
+        first = web.client.post(f"{address}/messages", json={"content": "hi"}).json()
+        second = web.client.post(f"{address}/messages", json={"content": "hi"}).json()
+        epoch = first["position"].partition(":")[0]
+        assert (first["position"], second["position"]) == (f"{epoch}:0", f"{epoch}:2")
+        assert web.client.get(address).json()["position"] == f"{epoch}:4"
+        assert web.client.post(f"{address}/cancel").json()["cancelled"] == [given["assistant_message"]["id"] for given in (first, second)]
+        assert "<!doctype html>" in web.client.get("/").text
+        assert web.stop() == 0
+
+
+def test_it_is_not_ready_before_the_migration(tmp_path: Path, database_url: str, valkey_url: str) -> None:
+    """It starts, says so, and is ready once the tables are there."""
+    (tmp_path / "new").mkdir()
+    with running(tmp_path, DATABASE_URL=database_url, REDIS_URL=valkey_url) as web:
+        web.wait_until(web.answers)
+        answer = web.client.get("/readyz")
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert "models.migrate" in answer.json()["checks"]["database"]
+        migrate(database_url)
+        assert web.client.get("/readyz").status_code == 200
+
+
+def test_posts_are_taken_while_redis_is_away(tmp_path: Path, valkey: Valkey) -> None:
+    """202 with a null position; readiness says what is wrong; all is well when it is back."""
+    url = f"sqlite:///{tmp_path}/web.db"
+    migrate(url)
+    with running(tmp_path, DATABASE_URL=url, REDIS_URL=valkey.url) as web:
+        web.wait_until(web.answers)
+        address = f"/api/conversations/{web.client.post('/api/conversations').json()['id']}"
+        valkey.stop()
+        given = web.client.post(f"{address}/messages", json={"content": "hi"})
+        assert (given.status_code, given.json()["position"]) == (202, None)
+        assert web.client.get("/readyz").json()["checks"]["redis"] == "does not answer"
+        valkey.start()
+        web.wait_until(lambda: web.client.get("/readyz").status_code == 200)
+        assert web.client.get(address).json()["position"] is not None
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_although_connections_are_open(tmp_path: Path, how: signal.Signals) -> None:
+    """An idle connection and a request whose body never comes do not hold it; the request is told."""
+    url = f"sqlite:///{tmp_path}/web.db"
+    migrate(url)
+    with running(tmp_path, DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:1/0") as web:
+        web.wait_until(web.answers)
+        with socket.create_connection(("127.0.0.1", web.port), timeout=20) as half:
+            half.sendall(b"POST /api/conversations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            assert web.answers()  # its connection stays open, and the server has seen the other one by now
+            assert web.stop(how) == 0
+            assert half.recv(1000).startswith(b"HTTP/1.1 503")
+        assert "Traceback" not in web.output.read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "names"),
+    [
+        ("TOKEN_KEY", "", "TOKEN_KEY"),
+        ("TOKEN_KEY", "short", "TOKEN_KEY"),
+        ("MODE", "production", "REDIS_URL"),
+        ("DATABASE_URL", "mysql://x/y", "DATABASE_URL"),
+        ("DATABASE_URL", "sqlite:///:memory:", "DATABASE_URL"),
+        ("MODELS_FILE", "nowhere.yml", "MODELS_FILE"),
+        ("PORT", "eighty", "PORT"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start(tmp_path: Path, setting: str, value: str, names: str) -> None:
+    """With one line that names it."""
+    with running(tmp_path, **{setting: value}) as web:
+        assert web.process.wait(START_SECONDS) == 78
+        lines = web.output.read_text().splitlines()
+    assert len(lines) == 1
+    assert names in lines[0]
+
+
+def test_production_needs_the_hosts_key(tmp_path: Path) -> None:
+    """Without it nobody could prove who they are."""
+    with running(tmp_path, MODE="production", REDIS_URL="redis://127.0.0.1:1/0") as web:
+        assert web.process.wait(START_SECONDS) == 78
+        assert "HOST_JWT_KEY" in web.output.read_text()
+
+
+def test_a_port_that_is_taken_stops_the_start(tmp_path: Path) -> None:
+    """With a line that says so."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with running(tmp_path, PORT=str(other.getsockname()[1])) as web:
+            assert web.process.wait(START_SECONDS) not in (0, None)
+            assert "address already in use" in web.output.read_text()
