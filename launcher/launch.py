@@ -20,9 +20,10 @@ EXIT_UNAVAILABLE = 69
 
 _READY_SECONDS = 30.0
 _REDIS_SECONDS = 15.0
-_GRACE_SECONDS = 3.0
 _WATCH_SECONDS = 0.25
 _STOP_ORDER = (("web", "broadcaster"), ("worker",), ("redis",))
+_GRACE_SECONDS = {"web": 2.0, "broadcaster": 2.0, "worker": 3.0, "redis": 1.5}
+"""From SIGTERM to SIGKILL, so that a stop takes 8 s at most; a worker has DRAIN_SECONDS on top (Dramatiq looks for signals each second)."""
 
 
 class StartFailed(Exception):
@@ -85,8 +86,10 @@ class Launch:
     async def _stop(self) -> None:
         self._console.say("stopping")
         for kinds in _STOP_ORDER:
-            grace = _GRACE_SECONDS + (self._settings.drain_seconds if "worker" in kinds else 0)
-            await asyncio.gather(*(child.stop(grace) for child in self._of(*kinds)))
+            await asyncio.gather(*(child.stop(self._grace(child.command.kind)) for child in self._of(*kinds)))
+
+    def _grace(self, kind: str) -> float:
+        return _GRACE_SECONDS[kind] + (self._settings.drain_seconds if kind == "worker" else 0)
 
     def _start_all(self, *kinds: str) -> None:
         for child in self._of(*kinds):

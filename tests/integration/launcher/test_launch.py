@@ -136,7 +136,7 @@ async def test_a_deaf_process_is_killed() -> None:
     running = asyncio.create_task(run.launch.run())
     await run.sees("worker: deaf")
     assert await _stopped(running) == 0
-    await run.sees("tokenwire: worker did not stop in 2 s and is killed")
+    await run.sees("tokenwire: worker did not stop in 3 s and is killed")
 
 
 async def test_a_command_that_cannot_run_is_said() -> None:
