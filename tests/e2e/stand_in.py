@@ -58,7 +58,7 @@ class StandIn:
         self.faults = Faults()
         self.lose_post_answers = 0
         self.posts: dict[str, Json] = {}
-        self.chance = random.Random(1)  # noqa: S311 - faults, repeatable
+        self.chance = random.Random(1)  # faults, repeatable
         self.tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         self.title_after: str | None = None
