@@ -15,12 +15,8 @@ from providers.base import (
     Message,
     ModelSpec,
     Part,
-    Reasoning,
     Request,
-    Source,
-    Text,
     Unavailable,
-    Usage,
 )
 from providers.content import encoded, merge_neighbours, system_text, tool_choice, turns, unsupported
 from providers.decoding import Decoder
@@ -86,30 +82,31 @@ class AnthropicDecoder(Decoder):
         kind = block.get("type")
         self._blocks[index] = dict(block)
         if kind == "text":
-            self._text(block.get("text"))
-        elif kind == "thinking" and block.get("thinking"):
-            self._out.append(Reasoning(block["thinking"]))
+            self._say(block.get("text"))
+        elif kind == "thinking":
+            self._think(block.get("thinking"))
         elif kind == "redacted_thinking":
-            self._out.append(Reasoning("", dict(block)))
+            self._think("", dict(block))
         elif kind == "tool_use":
             self._tools.piece(index, block.get("id"), block.get("name"), None)
         for citation in block.get("citations") or ():
-            self._cite(citation)
+            self._cite(citation.get("url"), citation.get("title"))
 
     def _delta(self, index: Any, delta: dict[str, Any]) -> None:
         kind = delta.get("type")
         if kind == "text_delta":
-            self._text(delta["text"])
+            self._say(delta["text"])
         elif kind == "input_json_delta":
             if self._blocks.get(index, {}).get("type") == "tool_use":
                 self._tools.piece(index, None, None, delta["partial_json"])
         elif kind == "thinking_delta":
-            self._think(index, delta["thinking"])
+            self._thought(index, delta["thinking"])
         elif kind == "signature_delta":
             block = self._blocks.setdefault(index, {"type": "thinking"})
             block["signature"] = block.get("signature", "") + delta["signature"]
         elif kind == "citations_delta":
-            self._cite(delta.get("citation") or {})
+            citation = delta.get("citation") or {}
+            self._cite(citation.get("url"), citation.get("title"))
 
     def _stopped(self) -> None:
         if self._started:
@@ -117,15 +114,10 @@ class AnthropicDecoder(Decoder):
         else:
             self._fail(Unavailable("the end of a message that never began", code="empty_stream"))
 
-    def _text(self, text: str | None) -> None:
-        if text:
-            self._out.append(Text(text))
-
-    def _think(self, index: Any, text: str) -> None:
+    def _thought(self, index: Any, text: str) -> None:
         block = self._blocks.setdefault(index, {"type": "thinking"})
         block["thinking"] = block.get("thinking", "") + text
-        if text:
-            self._out.append(Reasoning(text))
+        self._think(text)
 
     def _block_end(self, index: Any) -> None:
         block = self._blocks.pop(index, {})
@@ -134,7 +126,7 @@ class AnthropicDecoder(Decoder):
                 self._tools.whole(index, json.dumps(block["input"], ensure_ascii=False))
             self._tools.end(index)
         elif block.get("type") == "thinking" and block.get("signature"):
-            self._out.append(Reasoning("", block))
+            self._think("", block)
 
     def _whole(self, message: dict[str, Any]) -> None:
         self._message_start(message)
@@ -145,16 +137,12 @@ class AnthropicDecoder(Decoder):
             self._finish(message["stop_reason"])
             self._complete()
 
-    def _cite(self, citation: Mapping[str, Any]) -> None:
-        if citation.get("url"):
-            self._out.append(Source(citation["url"], citation.get("title")))
-
     def _usage_of(self, usage: Mapping[str, Any] | None) -> None:
         if not usage:
             return
         thought = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
         read, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
-        self._count(Usage(usage.get("input_tokens"), usage.get("output_tokens"), read, thought, written))
+        self._count(usage.get("input_tokens"), usage.get("output_tokens"), read, thought, written)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ then general codes; words only where the rest leaves it open (a full context is 
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from providers.base import (
@@ -94,7 +94,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> ProviderEr
     """The error that an HTTP answer of 400 and above is. `headers` have lower-case names; `body` may be anything."""
     item = _parse(body)
     detail = _Detail(item)
-    message = detail.message or _excerpt(body) or f"HTTP {status}"
+    message = detail.message or excerpt(body) or f"HTTP {status}"
     cls = _class_of(status, detail, message)
     return cls(message, code=detail.code or str(status), status=status, retry_after_s=retry_after(headers, item))
 
@@ -104,7 +104,7 @@ def classify_stream_error(item: Mapping[str, Any], *, certain: bool = False) -> 
     if not certain and not _is_error(item):
         return None
     detail = _Detail(item)
-    message = detail.message or _excerpt(json.dumps(item, ensure_ascii=False).encode())
+    message = detail.message or excerpt(json.dumps(item, ensure_ascii=False).encode())
     cls = _class_of(detail.status, detail, message)
     return cls(message, code=detail.code, status=detail.status, retry_after_s=retry_after({}, item))
 
@@ -209,13 +209,8 @@ def _parse(body: bytes) -> Any:
     return None
 
 
-def _excerpt(body: bytes) -> str:
+def excerpt(body: bytes) -> str:
+    """The beginning of something unreadable, in one line; of an HTML page its title."""
     text = body.decode("utf-8", "replace")
     title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
     return " ".join((title.group(1) if title else text).split())[:300]
-
-
-def iter_codes() -> Iterator[str]:
-    """Every code that is known, for tests."""
-    yield from _PRECISE
-    yield from _GENERAL

@@ -19,6 +19,7 @@ from providers.base import (
     ProviderError,
     Reasoning,
     Refusal,
+    Source,
     Start,
     Text,
     ToolCallArguments,
@@ -27,8 +28,8 @@ from providers.base import (
     Unavailable,
     Usage,
 )
-from providers.classify import classify_stream_error
-from providers.framing import RAW, Frame, Framer, FrameTooLarge
+from providers.classify import classify_stream_error, excerpt
+from providers.framing import RAW, TAIL_BYTES, Frame, Framer, FrameTooLarge
 
 _loads = msgspec.json.Decoder().decode
 _OUTPUT = (Text, Reasoning, Refusal, ToolCallStart)
@@ -39,6 +40,8 @@ class Decoder:
 
     finish_reasons: ClassVar[Mapping[str, FinishReason]] = {}
     """The provider's words for the end, as ours. What is not listed is `unknown`."""
+    error_is_an_end: ClassVar[bool] = True
+    """A reason that means `error` still says that nothing more will come."""
 
     def __init__(self) -> None:
         self.failure: ProviderError | None = None
@@ -48,6 +51,8 @@ class Decoder:
         self.cursor: int | None = None
         self.finish_raw: str | None = None
         self.finish_reason: FinishReason | None = None
+        self.ended_in_error = False
+        """The one fault is the reason that the provider gave for the end."""
         self.emitted = False
         """Something that a viewer may see has been given out."""
         self._framer = Framer()
@@ -55,6 +60,7 @@ class Decoder:
         self._tools = _ToolCalls(self._out)
         self._started = False
         self._usage: Usage | None = None
+        self._sources: set[str] = set()
         self._unreadable = b""
         self.unread: list[Frame] = []
         """Frames that came in one read with the end, after it."""
@@ -105,7 +111,7 @@ class Decoder:
         if data.strip() == b"[DONE]":
             self._marker()
         else:
-            self._unreadable = (self._unreadable + data)[:4096]
+            self._unreadable = (self._unreadable + data)[:TAIL_BYTES]
 
     def _marker(self) -> None:
         """`[DONE]` has come."""
@@ -123,13 +129,35 @@ class Decoder:
     def _error_of(self, item: Mapping[str, Any]) -> ProviderError | None:
         return classify_stream_error(item)
 
+    # What leaves is checked here: a field may hold anything in a body that a stranger wrote.
+
     def _start(self, run: Any, model: Any) -> None:
         if not self._started:
             self._started = True
-            self._out.append(Start(run or None, model or None))
+            self._out.append(Start(_string(run), _string(model)))
 
-    def _finish(self, raw: str) -> None:
+    def _say(self, text: Any) -> None:
+        if type(text) is str and text:
+            self._out.append(Text(text))
+
+    def _think(self, text: Any, echo: Mapping[str, Any] | None = None) -> None:
+        text = _string(text)
+        if text or echo:
+            self._out.append(Reasoning(text or "", echo))
+
+    def _refuse(self, text: Any) -> None:
+        if type(text) is str and text:
+            self._out.append(Refusal(text))
+
+    def _cite(self, url: Any, title: Any = None) -> None:
+        url = _string(url)
+        if url and url not in self._sources:
+            self._sources.add(url)
+            self._out.append(Source(url, _string(title)))
+
+    def _finish(self, raw: Any) -> None:
         """The provider has named its reason; the Finish itself waits for `_complete`."""
+        raw = str(raw)
         if self.finish_reason in (None, "stop", "unknown"):  # a later, plainer one does not replace `length`
             self.finish_raw = raw
             self.finish_reason = self.finish_reasons.get(raw, "unknown")
@@ -139,13 +167,15 @@ class Decoder:
         if self._tools and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
 
-    def _count(self, usage: Usage) -> None:
-        """Field by field, a number replaces what was said before."""
+    def _count(self, *numbers: Any) -> None:
+        """The fields of `Usage` in their order. Field by field, a number replaces what was said before."""
+        usage = Usage(*(number if type(number) is int else None for number in numbers))
         self._usage = usage if self._usage is None else merge_usage(self._usage, usage)
 
     def _complete(self) -> None:
         """Proof is there: close the tool calls, give usage and Finish; nothing after it counts."""
         if self.finish_reason == "error":
+            self.ended_in_error = self.error_is_an_end
             self._fail(Unavailable(f"the provider ended the answer with {self.finish_raw!r}", code=self.finish_raw))
             return
         self._tools.end_all()
@@ -164,14 +194,14 @@ class Decoder:
 
     def _truncated(self) -> ProviderError:
         """The body ended without proof: the error that hides in its tail, or plain truncation."""
-        tail = (self._unreadable + self._framer.tail).strip()
+        tail = self._framer.tail.strip() or self._unreadable.strip()
         if not tail:
             what = "before it was complete" if self._started or self.emitted else "without an answer"
             return Unavailable(f"the stream ended {what}", code="truncated")
-        item = _json_object(tail)
+        item = _json_object(self._unreadable)
         if item is not None and (error := classify_stream_error(item, certain=True)):
             return error
-        return Unavailable(f"the stream ended with something unreadable: {_excerpt(tail)}", code="truncated")
+        return Unavailable(f"the stream ended with something unreadable: {excerpt(tail)}", code="truncated")
 
     # --- frames to objects ------------------------------------------------------------------------------------------
 
@@ -199,13 +229,15 @@ class Decoder:
         try:
             if name is RAW:
                 self._raw(item)
+                if not (self._started or self._out or self.failure):
+                    self._unreadable = (self._unreadable + data)[:TAIL_BYTES]  # no part of an answer: a body of another kind
             elif name == b"error":
-                self._fail(classify_stream_error(item, certain=True) or Unavailable(_excerpt(data)))
+                self._fail(classify_stream_error(item, certain=True) or Unavailable(excerpt(data)))
             else:
                 self._object(name, item)
         except (AttributeError, KeyError, TypeError, IndexError, ValueError):
             # A field of another shape than the format allows: kept for the report, like anything unreadable.
-            self._unreadable = (self._unreadable + data)[:4096]
+            self._unreadable = (self._unreadable + data)[:TAIL_BYTES]
 
     def _irregular(self, name: bytes, data: bytes) -> None:
         """Not JSON: several objects without blank lines between them, JSON with raw control characters or bad UTF-8, or a mere word."""
@@ -221,7 +253,7 @@ class Decoder:
         if item is not None:
             self._frame(name, item, data)
         elif name == b"error":
-            self._fail(Unavailable(_excerpt(data)))
+            self._fail(Unavailable(excerpt(data)))
         else:
             self._word(data)
 
@@ -252,11 +284,12 @@ class _ToolCalls:
         echo: Mapping[str, Any] | None = None,
     ) -> None:
         """A piece of a call as it came: any of its fields may be missing or empty."""
+        id = _string(id)  # noqa: A001
         call = self._find(key, id, name)
         if call is None:
             call = _ToolCall(len(self._calls), key, id)
             self._calls.append(call)
-            self._out.append(ToolCallStart(call.index, id or f"call_{uuid.uuid4().hex[:24]}", name or "", made_up=not id))
+            self._out.append(ToolCallStart(call.index, id or f"call_{uuid.uuid4().hex[:24]}", _string(name) or "", made_up=not id))
         if echo:
             call.echo = {**(call.echo or {}), **echo}
         text = _arguments(arguments)
@@ -317,6 +350,10 @@ class _ToolCall:
         self.ended = False
 
 
+def _string(value: Any) -> str | None:
+    return value if type(value) is str and value else None
+
+
 def merge_usage(old: Usage, new: Usage) -> Usage:
     """`new` over `old`, field by field where it is not None."""
     return Usage(*(getattr(old, name) if value is None else value for name in Usage.__slots__ for value in (getattr(new, name),)))
@@ -342,7 +379,3 @@ def _json_object(data: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return item if isinstance(item, dict) else None
-
-
-def _excerpt(data: bytes) -> str:
-    return " ".join(data.decode("utf-8", "replace").split())[:300]

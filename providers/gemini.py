@@ -15,12 +15,8 @@ from providers.base import (
     Message,
     ModelSpec,
     Part,
-    Reasoning,
     Request,
-    Source,
-    Text,
     ToolUse,
-    Usage,
 )
 from providers.content import encoded, merge_neighbours, system_text, tool_choice, turns
 from providers.decoding import Decoder
@@ -68,8 +64,8 @@ class GeminiDecoder(Decoder):
         for part in (candidate.get("content") or {}).get("parts") or ():
             self._part(part)
         for chunk in (candidate.get("groundingMetadata") or {}).get("groundingChunks") or ():
-            if (web := chunk.get("web") or {}).get("uri"):
-                self._out.append(Source(web["uri"], web.get("title")))
+            web = chunk.get("web") or {}
+            self._cite(web.get("uri"), web.get("title"))
         if reason := candidate.get("finishReason"):
             self._finish(reason)
 
@@ -79,10 +75,12 @@ class GeminiDecoder(Decoder):
         if (call := part.get("functionCall")) is not None:
             self._call(call, echo)
             return
-        if text := part.get("text"):
-            self._out.append(Reasoning(text) if part.get("thought") else Text(text))
+        if part.get("thought"):
+            self._think(part.get("text"))
+        else:
+            self._say(part.get("text"))
         if echo:
-            self._out.append(Reasoning("", echo))
+            self._think("", echo)
 
     def _call(self, call: Mapping[str, Any], echo: Mapping[str, Any] | None) -> None:
         going_on = self._partial is not None and not call.get("name")
@@ -109,7 +107,7 @@ class GeminiDecoder(Decoder):
         if not usage:
             return
         cached, thoughts = usage.get("cachedContentTokenCount"), usage.get("thoughtsTokenCount")
-        self._count(Usage(usage.get("promptTokenCount"), usage.get("candidatesTokenCount"), cached, thoughts))
+        self._count(usage.get("promptTokenCount"), usage.get("candidatesTokenCount"), cached, thoughts)
 
     def _complete(self) -> None:
         self._end_call()

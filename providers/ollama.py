@@ -8,7 +8,7 @@ Whole is an answer with `done: true`, unless LocalAI's clone gives `done_reason:
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import FinishReason, InvalidRequest, Message, ModelSpec, Reasoning, Request, Text, Usage
+from providers.base import FinishReason, InvalidRequest, Message, ModelSpec, Request
 from providers.content import check_parts, encoded, turns, unsupported
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
@@ -21,6 +21,7 @@ class OllamaDecoder(Decoder):
     """Lines of a chat, or its one object where a stream was asked for."""
 
     finish_reasons = FINISH
+    error_is_an_end = False
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - lines have no names
         if error := self._error_of(item):
@@ -29,17 +30,15 @@ class OllamaDecoder(Decoder):
         self._start(None, item.get("model"))
         self._message(item.get("message") or item)
         if item.get("done"):
-            self._count(Usage(item.get("prompt_eval_count"), item.get("eval_count")))
+            self._count(item.get("prompt_eval_count"), item.get("eval_count"))
             # Old servers give no reason with the end.
             self._finish(item.get("done_reason") or "stop")
             self._calls_are_the_reason()
             self._complete()
 
     def _message(self, message: Mapping[str, Any]) -> None:
-        if thinking := message.get("thinking"):
-            self._out.append(Reasoning(thinking))
-        if content := message.get("content") or message.get("response"):  # the latter is /api/generate's
-            self._out.append(Text(content))
+        self._think(message.get("thinking"))
+        self._say(message.get("content") or message.get("response"))  # the latter is /api/generate's
         for call in message.get("tool_calls") or ():
             function = call.get("function") or {}
             self._tools.piece(None, call.get("id"), function.get("name"), function.get("arguments"))

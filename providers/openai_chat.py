@@ -7,7 +7,7 @@ sends a lone `[DONE]` when it failed before the first token. Usage comes in the 
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import FinishReason, Reasoning, Refusal, Source, Text, Unavailable, Usage
+from providers.base import FinishReason, Text, Unavailable
 from providers.decoding import Decoder
 
 FINISH: Mapping[str, FinishReason] = {
@@ -40,7 +40,6 @@ class ChatDecoder(Decoder):
         super().__init__()
         self._answered = False
         self._marked = False
-        self._sources: set[str] = set()
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if not self._started and (item.get("id") or item.get("model")):
@@ -50,12 +49,14 @@ class ChatDecoder(Decoder):
         if (usage := item.get("usage")) is not None or "x_groq" in item:
             self._usage_of(usage or (item.get("x_groq") or {}).get("usage"))
         if (urls := item.get("citations")) and isinstance(urls, list):
-            self._cite(urls)
+            self._cite_all(urls)
         if ("error" in item or "choices" not in item) and (error := self._error_of(item)):
             self._fail(error)
 
     def _choice(self, choice: dict[str, Any]) -> None:
-        delta = choice.get("delta") or choice.get("message")
+        delta = choice.get("delta")
+        if delta is None and not self._answered:  # Perplexity repeats the whole message beside the deltas
+            delta = choice.get("message")
         if delta:
             self._delta(delta)
         elif text := choice.get("text"):  # the older completions
@@ -77,12 +78,12 @@ class ChatDecoder(Decoder):
                 self._call(call)
         if refusal := delta.get("refusal"):
             self._answered = True
-            self._out.append(Refusal(refusal))
+            self._refuse(refusal)
         if function := delta.get("function_call"):
             self._answered = True
             self._tools.piece(0, None, function.get("name"), function.get("arguments"))
         if annotations := delta.get("annotations"):
-            self._cite([note.get("url_citation") for note in annotations])
+            self._cite_all([note.get("url_citation") for note in annotations])
 
     def _content(self, content: Any) -> None:
         self._answered = True
@@ -95,25 +96,21 @@ class ChatDecoder(Decoder):
                 pieces = thinking if isinstance(thinking, list) else [{"text": thinking}]
                 self._reason("".join(piece.get("text") or "" for piece in pieces), None)
             elif text := part.get("text"):
-                self._out.append(Text(text))
+                self._say(text)
 
     def _reason(self, text: Any, details: Any) -> None:
         self._answered = True
-        echo = {"reasoning_details": details} if details else None
-        if text or echo:
-            self._out.append(Reasoning(text if isinstance(text, str) else "", echo))
+        self._think(text, {"reasoning_details": details} if details else None)
 
     def _call(self, call: dict[str, Any]) -> None:
         self._answered = True
         function = call.get("function") or {}
         self._tools.piece(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"), _signature(call))
 
-    def _cite(self, entries: list[Any]) -> None:
+    def _cite_all(self, entries: list[Any]) -> None:
         for entry in entries:
             url, title = (entry, None) if isinstance(entry, str) else ((entry or {}).get("url"), (entry or {}).get("title"))
-            if url and url not in self._sources:
-                self._sources.add(url)
-                self._out.append(Source(url, title))
+            self._cite(url, title)
 
     def _usage_of(self, usage: dict[str, Any] | None) -> None:
         if not usage:
@@ -123,7 +120,7 @@ class ChatDecoder(Decoder):
         cached = prompt.get("cached_tokens", usage.get("prompt_cache_hit_tokens", usage.get("cached_tokens")))
         reasoning = completion.get("reasoning_tokens", usage.get("reasoning_tokens"))
         written = prompt.get("cache_write_tokens")
-        self._count(Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), cached, reasoning, written))
+        self._count(usage.get("prompt_tokens"), usage.get("completion_tokens"), cached, reasoning, written)
 
     def _marker(self) -> None:
         self._marked = True

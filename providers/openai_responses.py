@@ -7,7 +7,7 @@ id after any sequence number (`Continuation.run_id`, `.cursor`), and goes on unt
 servers refuse to be asked for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from providers.base import (
@@ -16,13 +16,8 @@ from providers.base import (
     Message,
     ModelSpec,
     Part,
-    Reasoning,
-    Refusal,
     Request,
-    Source,
-    Text,
     Unavailable,
-    Usage,
 )
 from providers.content import data_url, json_text, system_text, tool_choice, turns, unsupported
 from providers.decoding import Decoder
@@ -30,7 +25,6 @@ from providers.dialect import Call, Dialect, Preset
 
 FINISH: Mapping[str, FinishReason] = {"completed": "stop", "incomplete": "unknown", "failed": "error", "cancelled": "error"}
 _INCOMPLETE: Mapping[str, FinishReason] = {"max_output_tokens": "length", "max_tokens": "length", "content_filter": "content_filter"}
-_TEXT: Mapping[str, type[Text] | type[Refusal]] = {"response.output_text.delta": Text, "response.refusal.delta": Refusal}
 _REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta", "response.reasoning.delta")
 _FINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 
@@ -53,10 +47,12 @@ class ResponsesDecoder(Decoder):
             if self.cursor is not None and number <= self.cursor and kind not in _FINAL:
                 return  # a resumed stream may repeat what was had
             self.cursor = number
-        if kind in _TEXT:
-            self._text(_key(item), item["delta"], _TEXT[kind])
+        if kind == "response.output_text.delta":
+            self._give(_key(item), item["delta"], self._say)
+        elif kind == "response.refusal.delta":
+            self._give(_key(item), item["delta"], self._refuse)
         elif kind in _REASONING:
-            self._reason(_key(item), item["delta"])
+            self._give(_key(item), item["delta"], self._think)
         elif kind == "response.function_call_arguments.delta":
             self._tools.piece(_key(item), None, None, item["delta"])
         elif kind.startswith("response.output_item."):
@@ -68,7 +64,8 @@ class ResponsesDecoder(Decoder):
         elif kind == "response.function_call_arguments.done":
             self._tools.whole(_key(item), item.get("arguments") or "")
         elif kind == "response.output_text.annotation.added":
-            self._cite(item.get("annotation") or {})
+            note = item.get("annotation") or {}
+            self._cite(note.get("url"), note.get("title"))
         elif item.get("object") == "response":
             self._final(item)
         elif error := self._error_of(item):
@@ -79,15 +76,10 @@ class ResponsesDecoder(Decoder):
         if response.get("background"):
             self.run_id = response.get("id")
 
-    def _text(self, key: Any, piece: Any, kind: type[Text] | type[Refusal]) -> None:
+    def _give(self, key: Any, piece: Any, give: Callable[[Any], None]) -> None:
         if piece and isinstance(piece, str):
             self._given[key] = self._given.get(key, 0) + len(piece)
-            self._out.append(kind(piece))
-
-    def _reason(self, key: Any, piece: Any) -> None:
-        if piece and isinstance(piece, str):
-            self._given[key] = self._given.get(key, 0) + len(piece)
-            self._out.append(Reasoning(piece))
+            give(piece)
 
     def _item(self, kind: str, key: Any, item: Mapping[str, Any]) -> None:
         if item.get("type") == "function_call" and not self._tools.known(key):
@@ -106,17 +98,17 @@ class ResponsesDecoder(Decoder):
             self._tools.end(key)
         elif kind == "message" and not self._given.get(key):
             for part in item.get("content") or ():
-                self._text(key, part.get("text"), Text)
-                self._text(key, part.get("refusal"), Refusal)
+                self._give(key, part.get("text"), self._say)
+                self._give(key, part.get("refusal"), self._refuse)
         elif kind == "reasoning":
             self._reasoning_done(key, item)
 
     def _reasoning_done(self, key: Any, item: Mapping[str, Any]) -> None:
         if not self._given.get(key):
             for part in (*(item.get("summary") or ()), *(item.get("content") or ())):
-                self._reason(key, part.get("text"))
+                self._give(key, part.get("text"), self._think)
         if item.get("encrypted_content"):
-            self._out.append(Reasoning("", {name: item[name] for name in ("type", "id", "summary", "encrypted_content") if name in item}))
+            self._think("", {name: item[name] for name in ("type", "id", "summary", "encrypted_content") if name in item})
 
     def _final(self, response: Mapping[str, Any]) -> None:
         self._begin(response)
@@ -139,29 +131,23 @@ class ResponsesDecoder(Decoder):
     def _proved(self) -> bool:
         return False  # nothing but the final event proves it, and that completes at once
 
-    def _cite(self, annotation: Mapping[str, Any]) -> None:
-        if annotation.get("url"):
-            self._out.append(Source(annotation["url"], annotation.get("title")))
-
     def _usage_of(self, usage: Mapping[str, Any] | None) -> None:
         if not usage:
             return
         given, written = usage.get("input_tokens_details") or {}, usage.get("output_tokens_details") or {}
         self._count(
-            Usage(
-                usage.get("input_tokens"),
-                usage.get("output_tokens"),
-                given.get("cached_tokens"),
-                written.get("reasoning_tokens"),
-                given.get("cache_write_tokens"),
-            )
+            usage.get("input_tokens"),
+            usage.get("output_tokens"),
+            given.get("cached_tokens"),
+            written.get("reasoning_tokens"),
+            given.get("cache_write_tokens"),
         )
 
 
 def _key(item: Mapping[str, Any]) -> Any:
     # Some gateways change an item's id in the middle of a stream, so its place in the output comes first.
     index = item.get("output_index")
-    return item.get("item_id") if index is None else index
+    return item.get("item_id") or (item.get("item") or {}).get("id") if index is None else index
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

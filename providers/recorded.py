@@ -11,7 +11,7 @@ from providers.decoding import Decoder, merge_usage
 
 def decode(make: Callable[[], Decoder], status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     """The answer or the error in a body. `headers` have lower-case names. Never raises for what the body holds."""
-    if status >= 400:
+    if status >= 300:
         return _Report().result(False, classify(status, headers, body))
     report = _Report()
     decoder = make()
@@ -19,7 +19,9 @@ def decode(make: Callable[[], Decoder], status: int, headers: Mapping[str, str],
     while decoder.unread and (following := _following(make, decoder, report)):
         decoder = following
     report.finish_raw = decoder.finish_raw
-    report.finish_reason = decoder.finish_reason
+    report.finish_reason = decoder.finish_reason or ("unknown" if decoder.done else None)
+    if decoder.ended_in_error:
+        return report.result(True, None)  # the recording is whole; its `finish_reason` says what became of it
     return report.result(decoder.done, decoder.failure)
 
 

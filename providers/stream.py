@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 
 from providers.base import Delta, Finish, InvalidRequest, ModelSpec, ProviderError, Request, Rung, Text, ToolCallStart, Unavailable
 from providers.classify import classify
@@ -38,6 +39,7 @@ class HttpProvider:
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["HttpStream"]:
         """Begin an answer; see `base.Provider`. Raises InvalidRequest for what cannot be asked; other errors come with the iteration."""
+        request = _next_rung(request)
         self._check(request)
         call = self.dialect.build(request, self.spec, self._preset)
         stall = self.spec.stall_seconds or self._preset.stall_seconds
@@ -56,7 +58,7 @@ class HttpProvider:
         body = None if call.body is None else json.dumps(call.body, ensure_ascii=False).encode("utf-8", "replace")
         headers = {**self._headers(), **call.headers}
         async with self._client.send(call.method, url, headers, body) as reply:
-            if reply.status >= 400:
+            if reply.status >= 300:
                 error = classify(reply.status, reply.headers, await reply.read())
                 raise _gone(error) if call.attaches and reply.status in (400, 404) else error
             yield reply
@@ -88,6 +90,14 @@ class HttpProvider:
                 pass
         except (ProviderError, TimeoutError) as error:
             _log.warning("a run of %s could not be cancelled: %s", self.spec.name, error)
+
+
+def _next_rung(request: Request) -> Request:
+    """Without the name of a run there is nothing to attach to; the next rung asks the model to go on."""
+    going_on = request.continuation
+    if going_on is None or going_on.rung != "attach" or going_on.run_id:
+        return request
+    return replace(request, continuation=replace(going_on, rung="turn"))
 
 
 def auth_headers(preset: Preset, key: str | None) -> Mapping[str, str]:

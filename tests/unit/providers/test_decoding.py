@@ -1,0 +1,237 @@
+"""What goes wrong inside a success, in every shape that has been seen; what counts as whole; tool calls in every clothing."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.dialects import DIALECTS, decoder_of
+from providers.recorded import decode
+
+CHAT, RESPONSES, ANTHROPIC, GEMINI, OLLAMA = (
+    "openai.chat",
+    "openai.responses",
+    "anthropic.messages",
+    "gemini.generateContent",
+    "ollama.chat",
+)
+
+
+def read(api: str, body: bytes) -> dict[str, Any]:
+    return decode(decoder_of(api), 200, {}, body)
+
+
+def sse(*items: str) -> bytes:
+    return "".join(f"data: {item}\n\n" for item in items).encode()
+
+
+HI = '{"choices":[{"delta":{"content":"Hi"}}]}'
+STOP = '{"choices":[{"finish_reason":"stop"}]}'
+BEGUN = (
+    '{"type":"message_start","message":{"id":"m","model":"c","usage":{"input_tokens":3}}}',
+    '{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"A"}}',
+)
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "error"),
+    [
+        (CHAT, sse('{"error":{"message":"boom","type":"server_error"}}'), "Unavailable"),
+        (CHAT, sse('{"error":{"message":"boom","type":"server_error"}}', "[DONE]"), "Unavailable"),
+        (CHAT, sse(HI, '{"error":{"message":"boom","type":"server_error"}}'), "Interrupted"),
+        (CHAT, sse('{"error":"Internal error"}', "[DONE]"), "Unavailable"),
+        (CHAT, sse(HI, '{"error":{"code":502,"message":"x"},"choices":[{"delta":{},"finish_reason":"length"}]}', "[DONE]"), "Interrupted"),
+        (CHAT, sse(HI, '{"choices":[{"error":{"message":"x","code":502},"finish_reason":"error"}]}', "[DONE]"), "Interrupted"),
+        (CHAT, b'event: error\ndata: {"type":"error","code":"rate_limit_exceeded","message":"slow"}\n\n', "RateLimited"),
+        (CHAT, b"event: error\ndata: something broke\n\n", "Unavailable"),
+        (CHAT, b'error: {"code":500,"message":"Context size has been exceeded."}\n\n', "ContextLengthExceeded"),
+        (CHAT, sse(HI) + b'{"error":{"code":503,"message":"slow"}}', "Interrupted"),
+        (CHAT, sse(HI, STOP) + b'{\n "error": {\n  "code": 503\n }\n}', "Interrupted"),
+        (CHAT, b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head></html>", "Unavailable"),
+        (CHAT, b'{"error":{"message":"no","code":"invalid_api_key"}}', "AuthenticationFailed"),
+        (CHAT, b'[{"error":{"message":"no","code":400,"details":[{"reason":"API_KEY_INVALID"}]}}]', "AuthenticationFailed"),
+        (CHAT, b'{"detail":"Unauthorized"}', "AuthenticationFailed"),
+        (CHAT, sse('{"object":"error","message":"wrong","code":400}', "[DONE]"), "InvalidRequest"),
+        (CHAT, sse("[DONE]"), "Unavailable"),
+        (CHAT, sse('{"choices":[{"delta":{"role":"assistant","content":""}}]}', "[DONE]"), "Unavailable"),
+        (CHAT, sse('{"choices":null}', "[DONE]"), "Unavailable"),
+        (CHAT, b"", "Unavailable"),
+        (CHAT, b": keep-alive\n\n", "Unavailable"),
+        (CHAT, sse(HI), "Interrupted"),
+        (RESPONSES, sse('{"type":"error","code":"server_error","message":"x","param":null}'), "Unavailable"),
+        (RESPONSES, sse('{"type":"error","error":{"type":"insufficient_quota","message":"x"}}'), "QuotaExhausted"),
+        (
+            RESPONSES,
+            sse('{"type":"response.failed","response":{"id":"r","status":"failed","error":{"code":"rate_limit_exceeded"}}}'),
+            "RateLimited",
+        ),
+        (RESPONSES, b'{"code":"invalid-argument","error":"bad model"}', "InvalidRequest"),
+        (ANTHROPIC, sse('{"type":"error","error":{"details":null,"type":"overloaded_error","message":"Overloaded"}}'), "RateLimited"),
+        (ANTHROPIC, sse(*BEGUN, '{"type":"error","error":{"type":"api_error","message":"Internal"}}'), "Interrupted"),
+        (ANTHROPIC, sse(*BEGUN, '{"type":"message_start","message":{"id":"another"}}'), "Interrupted"),
+        (ANTHROPIC, sse(*BEGUN), "Interrupted"),
+        (ANTHROPIC, sse('{"type":"message_stop"}'), "Unavailable"),
+        (GEMINI, sse('{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"x"}}'), "RateLimited"),
+        (GEMINI, b'[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\r\n,\r\n{"error":{"code":503,"message":"x"}}]', "Interrupted"),
+        (GEMINI, b'[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\r\n,\r\n{"candidates":[{"cont', "Interrupted"),
+        (OLLAMA, b'{"message":{"content":"a"},"done":false}\n{"error":"an error was encountered"}\n', "Interrupted"),
+        (OLLAMA, b'{"message":{"content":"a"},"done":false}\n', "Interrupted"),
+        (OLLAMA, b'{"done":true,"done_reason":"error"}\n', "Unavailable"),
+    ],
+)
+def test_a_200_that_is_none(api: str, body: bytes, error: str) -> None:
+    """The class tells whether something had been seen; the answer is never called complete."""
+    result = read(api, body)
+    assert result["error"]["class"] == error
+    assert result["error"]["message"]
+    assert not result["complete"]
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "text", "finish"),
+    [
+        (CHAT, sse(HI, STOP, "[DONE]"), "Hi", "stop"),
+        (CHAT, sse(HI, STOP), "Hi", "stop"),
+        (CHAT, sse(HI, "[DONE]"), "Hi", "unknown"),
+        (CHAT, sse(STOP), "", "stop"),
+        (CHAT, sse(HI, '{"choices":[{"finish_reason":"weird"}]}'), "Hi", "unknown"),
+        (CHAT, sse(HI, '{"choices":[{"finish_reason":"length"}]}', STOP), "Hi", "length"),
+        (
+            CHAT,
+            b'data: {"choices":[{"delta":{"content":"Hi"}}]}\ndata: {"choices":[{"finish_reason":"stop"}]}\ndata: [DONE]\n',
+            "Hi",
+            "stop",
+        ),
+        (CHAT, b'{"id":"x","choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}', "Hello", "stop"),
+        (CHAT, sse(HI, '{"choices":[{"delta":{},"message":{"content":"Hi"},"finish_reason":"stop"}]}'), "Hi", "stop"),
+        (CHAT, b'data: {"choices":[{"delta":{"content":"a\tb\xff"},"finish_reason":"stop"}]}\n\n', "a\tb\ufffd", "stop"),
+        (ANTHROPIC, sse(*BEGUN, BEGUN[0], '{"type":"message_stop"}'), "A", "unknown"),
+        (ANTHROPIC, sse(*BEGUN, '{"type":"message_delta","delta":{"stop_reason":"pause_turn"}}'), "A", "paused"),
+        (ANTHROPIC, b'{"id":"m","type":"message","content":[{"type":"text","text":"Hi"}],"stop_reason":"refusal"}', "Hi", "refusal"),
+        (
+            RESPONSES,
+            sse(
+                '{"type":"response.incomplete","response":{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},'
+                '"output":[{"type":"message","content":[{"type":"output_text","text":"x"}]}]}}'
+            ),
+            "x",
+            "length",
+        ),
+        (GEMINI, sse('{"promptFeedback":{"blockReason":"SAFETY"}}'), "", "content_filter"),
+        (GEMINI, sse('{"candidates":[{"finishReason":"NEW_REASON"}]}'), "", "unknown"),
+        (GEMINI, sse('{"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL"}]}'), "", "error"),
+        (OLLAMA, b'{"message":{"content":"a"},"done":true}', "a", "stop"),
+        (OLLAMA, b'{"message":{"content":"a"},"done":true,"done_reason":"load"}', "a", "unknown"),
+    ],
+)
+def test_what_is_whole(api: str, body: bytes, text: str, finish: str) -> None:
+    """Proof of completion is each provider's own; an unknown reason is never `stop`."""
+    result = read(api, body)
+    assert (result["complete"], result["text"], result["finish_reason"]) == (True, text, finish)
+
+
+def chat_calls(*deltas: str) -> bytes:
+    return sse(
+        *(f'{{"choices":[{{"delta":{{"tool_calls":[{delta}]}}}}]}}' for delta in deltas), '{"choices":[{"finish_reason":"tool_calls"}]}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "calls"),
+    [
+        (CHAT, chat_calls('{"index":0,"id":"a","function":{"name":"f","arguments":""}}'), [("f", "{}")]),
+        (CHAT, chat_calls('{"index":0,"id":"a","function":{"name":"f","arguments":{"x":1}}}'), [("f", '{"x": 1}')]),
+        (
+            CHAT,
+            chat_calls('{"id":"a","function":{"name":"f","arguments":"{\\"x\\""}}', '{"function":{"arguments":":1}"}}'),
+            [("f", '{"x":1}')],
+        ),
+        (
+            CHAT,
+            chat_calls(
+                '{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}},{"index":0,"id":"b","function":{"name":"g","arguments":"{}"}}'
+            ),
+            [("f", "{}"), ("g", "{}")],
+        ),
+        (
+            CHAT,
+            chat_calls(
+                '{"index":0,"id":"a","function":{"name":"f","arguments":""}}',
+                '{"index":1,"id":"b","function":{"name":"g","arguments":""}}',
+                '{"index":0,"id":"","function":{"arguments":"[1]"}}',
+                '{"index":1,"id":null,"function":{"arguments":"[2]"}}',
+            ),
+            [("f", "[1]"), ("g", "[2]")],
+        ),
+        (
+            CHAT,
+            sse('{"choices":[{"delta":{"function_call":{"name":"f","arguments":"{}"}},"finish_reason":"function_call"}]}'),
+            [("f", "{}")],
+        ),
+        (
+            OLLAMA,
+            b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"a":1}}},{"function":{"name":"f"}}]},"done":true}',
+            [("f", '{"a": 1}'), ("f", "{}")],
+        ),
+        (
+            RESPONSES,
+            sse(
+                '{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","call_id":"c","name":"f","arguments":"[1]"}}',
+                '{"type":"response.completed","response":{"status":"completed"}}',
+            ),
+            [("f", "[1]")],
+        ),
+        (
+            GEMINI,
+            sse(
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","willContinue":true}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"$.a.b[1]","stringValue":"x"}],"willContinue":true}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{}}]},"finishReason":"STOP"}]}',
+            ),
+            [("f", '{"a": {"b": [null, "x"]}}')],
+        ),
+    ],
+)
+def test_tool_calls(api: str, body: bytes, calls: list[tuple[str, str]]) -> None:
+    """Pieces find their call by id, index or order; no arguments are `{}`; objects become JSON; the reason is `tool_calls`."""
+    result = read(api, body)
+    assert [(call["name"], call["arguments"]) for call in result["tool_calls"]] == calls
+    assert result["finish_reason"] == "tool_calls"
+
+
+@given(st.sampled_from(sorted(DIALECTS)), st.lists(st.binary(max_size=60), max_size=8))
+def test_no_bytes_make_a_decoder_raise(api: str, pieces: list[bytes]) -> None:
+    """Whatever comes, the end is a proof or a failure."""
+    decoder = decoder_of(api)()
+    for piece in pieces:
+        decoder.feed(piece)
+    decoder.close()
+    assert decoder.done != (decoder.failure is not None)
+
+
+WORDS = """type choices delta message content index id name function arguments tool_calls candidates parts text functionCall usage item
+response output item_id finish_reason error code content_block partial_json usageMetadata done partialArgs jsonPath thinking"""
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "x", "stop", "text", "tool_use", "function_call", "thinking"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(WORDS.split()), inner, max_size=4),
+    max_leaves=25,
+)
+KINDS = """message_start content_block_start content_block_delta content_block_stop message_delta message_stop message response.created
+response.completed response.output_item.added response.output_item.done response.output_text.delta
+response.function_call_arguments.delta error"""
+ITEMS = st.lists(st.tuples(st.sampled_from(KINDS.split()), st.dictionaries(st.sampled_from(WORDS.split()), VALUES, max_size=6)), max_size=6)
+
+
+@given(st.sampled_from(sorted(DIALECTS)), ITEMS)
+def test_no_json_makes_a_decoder_raise(api: str, items: list[tuple[str, dict[str, Any]]]) -> None:
+    """Fields of any other shape than the format allows are passed over; what comes out has the types that it should."""
+    decoder = decoder_of(api)()
+    deltas = []
+    for kind, item in items:
+        deltas += decoder.feed(b"data: " + msgspec.json.encode({"type": kind, **item}) + b"\n\n")
+    deltas += decoder.close()
+    assert decoder.done != (decoder.failure is not None)
+    for delta in deltas:
+        msgspec.convert(msgspec.to_builtins(delta), type(delta))
