@@ -1,0 +1,192 @@
+"""A broadcaster on a free port for tests, a writer of conversations, and a viewer written from PROTOCOL.md alone."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from broadcaster.server import Server
+from broadcaster.viewers import Pace, Viewers
+from streams.events import AnyEvent, Chunk, Complete, Start
+from streams.hub import Hub
+from streams.memory import MemoryFeed, MemoryLog
+from streams.ports import Claim, Feed, Log
+from streams.text import checksum, utf16_length
+from streams.tokens import mint
+
+KEY = "0123456789abcdef0123456789abcdef"
+PATIENCE_SECONDS = 20.0
+
+
+async def _always_ready() -> str | None:
+    return None
+
+
+class Stage:
+    """A running broadcaster over `log` and `feed`."""
+
+    def __init__(self, log: Log, feed: Feed, *, pace: Pace | None = None, max_connections: int = 10_000) -> None:
+        self.log, self.feed = log, feed
+        self.hub = Hub(log, feed)
+        self.viewers = Viewers(self.hub, KEY, pace or Pace(5.0, 25.0))
+        self.server = Server(self.viewers, _always_ready, max_connections)
+        self.port = 0
+
+    async def start(self) -> None:
+        await self.hub.start()
+        self.port = await self.server.start("127.0.0.1", 0)
+
+    async def stop(self) -> None:
+        await self.server.stop()
+        await self.hub.aclose()
+        await self.log.aclose()
+
+    def url(self, conversation: str) -> str:
+        return f"ws://127.0.0.1:{self.port}/conversations/{conversation}"
+
+    def socket(self, conversation: str, **options: Any) -> connect:
+        """An open socket that has not subscribed."""
+        # With a bound on its queue this client stops reading when the queue is full, and then cannot see the end of its own closing.
+        options = {"max_queue": None, "compression": None, "max_size": None, "proxy": None} | options
+        return connect(self.url(conversation), **options)
+
+    @contextlib.asynccontextmanager
+    async def viewer(self, conversation: str, after: str | None = None, *, ttl: int = 600, **options: Any) -> AsyncIterator["Watching"]:
+        async with self.socket(conversation, **options) as socket:
+            await socket.send(json.dumps({"type": "subscribe", "token": token(conversation, ttl), "after": after}))
+            yield Watching(socket)
+
+
+def token(conversation: str, ttl: int = 600) -> str:
+    return mint(KEY, conversation, "u", ttl, time.time())
+
+
+@contextlib.asynccontextmanager
+async def memory_stage(**options: Any) -> AsyncIterator[Stage]:
+    log = MemoryLog()
+    stage = Stage(log, MemoryFeed(log), **options)
+    await stage.start()
+    try:
+        yield stage
+    finally:
+        await stage.stop()
+
+
+class Writer:
+    """One generation of one conversation: appends chunks to the log as a worker would."""
+
+    def __init__(self, log: Log, conversation: str, message: str = "m") -> None:
+        self._log, self._conversation, self._message = log, conversation, message
+        self._claim: Claim | None = None
+        self._index = 0
+        self.text = ""
+        self.epoch, self.seq = "", 0
+
+    async def begin(self) -> "Writer":
+        self._claim = await self._log.claim(self._conversation, self._message, 0, 60.0)
+        await self._append(Start(self._message, self._claim.attempt, "model"))
+        return self
+
+    async def say(self, *pieces: str) -> None:
+        events: list[AnyEvent] = []
+        for piece in pieces:
+            events.append(Chunk(self._message, self.claim.attempt, utf16_length(self.text), piece))
+            self.text += piece
+        await self._append(*events)
+
+    async def end(self) -> None:
+        await self._append(
+            Complete(self._message, self.claim.attempt, "stop", None, utf16_length(self.text), checksum(self.text), []),
+        )
+
+    @property
+    def claim(self) -> Claim:
+        if self._claim is None:
+            raise RuntimeError("begin first")
+        return self._claim
+
+    async def _append(self, *events: AnyEvent) -> None:
+        appended = await self._log.append(self.claim, self._index, 0, events)
+        self._index += 1
+        self.epoch, self.seq = appended.epoch, appended.last_seq
+
+
+class Watching:
+    """What a client knows: it checks order, holes and offsets of every frame that it takes."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.frames: list[dict[str, Any]] = []
+        self.epoch: str | None = None
+        self.seq: int | None = None
+        self.live = False
+        self.text = ""
+        self._base: int | None = None
+
+    @property
+    def position(self) -> str:
+        return f"{self.epoch}:{self.seq}"
+
+    async def next(self) -> dict[str, Any]:
+        """One frame, checked."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            frame: dict[str, Any] = json.loads(await self.socket.recv())
+        self.frames.append(frame)
+        self._take(frame)
+        return frame
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        """The next frame of this type."""
+        while (frame := await self.next())["type"] != kind:
+            pass
+        return frame
+
+    async def until_seq(self, seq: int) -> None:
+        """Everything up to `seq`, and the end of the replay."""
+        while not self.live or self.seq is None or self.seq < seq:
+            await self.next()
+
+    async def close_code(self) -> int | None:
+        """Read on to the end."""
+        try:
+            while True:
+                await self.next()
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else None
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        kind = frame["type"]
+        if kind == "subscribed":
+            assert self.epoch is None
+            self.epoch, self.promised = frame["epoch"], frame["seq"]
+        elif kind in {"live", "heartbeat"}:
+            self._take_position(frame)
+        elif kind not in {"refreshed", "resync"}:
+            self._take_event(frame)
+
+    def _take_position(self, frame: dict[str, Any]) -> None:
+        assert frame["epoch"] == self.epoch
+        if self.seq is None:
+            self.seq = frame["seq"]
+        assert frame["seq"] == self.seq
+        if frame["type"] == "live":
+            assert not self.live
+            assert self.seq is not None
+            assert self.seq >= self.promised
+            self.live = True
+        assert self.live
+
+    def _take_event(self, frame: dict[str, Any]) -> None:
+        assert self.epoch is not None
+        first = frame.get("from_seq", frame["seq"])
+        assert self.seq is None or first == self.seq + 1
+        self.seq = frame["seq"]
+        if frame["type"] == "chunk":
+            self._base = frame["offset"] if self._base is None else self._base
+            assert frame["offset"] == self._base + utf16_length(self.text)
+            self.text += frame["content"]

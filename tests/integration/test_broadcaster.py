@@ -1,0 +1,209 @@
+"""The broadcaster over real sockets, on the log in memory and on a real Valkey: what a viewer gets, and when."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from broadcaster.viewers import Pace
+from streams.hub import RedisFeed
+from streams.log import RedisLog
+from streams.memory import MemoryFeed, MemoryLog
+from streams.ports import Limits
+from tests.integration.broadcasting import Stage, Watching, Writer, token
+
+SMALL = Limits(max_events=100, max_bytes=1024 * 1024, max_seconds=3600)
+
+
+@pytest.fixture(params=["memory", "valkey"])
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    """A broadcaster with a short log and quick heartbeats."""
+    pace = Pace(running_seconds=0.05, idle_seconds=0.2)
+    if request.param == "memory":
+        log = MemoryLog(SMALL)
+        stage = Stage(log, MemoryFeed(log), pace=pace)
+    else:
+        url = request.getfixturevalue("valkey_url")
+        stage = Stage(RedisLog(url, SMALL), RedisFeed(url), pace=pace)
+    await stage.start()
+    yield stage
+    await stage.stop()
+
+
+def kinds(viewer: Watching) -> list[str]:
+    return [frame["type"] for frame in viewer.frames if frame["type"] != "heartbeat"]
+
+
+async def test_from_a_position_then_live(stage: Stage) -> None:
+    """subscribed, the events after the position, live, events as they happen, byte for byte as the log holds them."""
+    writer = await Writer(stage.log, "c").begin()
+    await writer.say("Hello ", "👋 ", "world")
+    async with stage.viewer("c", f"{writer.epoch}:1") as viewer:
+        await viewer.until("live")
+        assert kinds(viewer) == ["subscribed", "chunk", "chunk", "chunk", "live"]
+        assert viewer.frames[0] == {"type": "subscribed", "epoch": writer.epoch, "seq": 4, "heartbeat_seconds": 1, "version": 1}
+        await writer.say("!")
+        await writer.end()
+        last = await viewer.until("complete")
+        assert (viewer.text, viewer.seq) == (writer.text, writer.seq)
+        assert last["length"] == 15
+
+
+async def test_relayed_byte_for_byte(stage: Stage) -> None:
+    """What leaves the socket is what the log holds."""
+    writer = await Writer(stage.log, "c").begin()
+    await writer.say("é\n\"'\u2028", "x")
+    held = [entry.data.decode() for entry in (await stage.log.read("c", None, 0, 10)).entries]
+    async with stage.socket("c") as socket:
+        await socket.send(json.dumps({"type": "subscribe", "token": token("c"), "after": f"{writer.epoch}:0"}))
+        got = [await socket.recv() for _ in range(5)]
+    assert got[1:4] == held
+
+
+async def test_from_now_on(stage: Stage) -> None:
+    """Without a position nothing is replayed."""
+    writer = await Writer(stage.log, "c").begin()
+    await writer.say("before")
+    async with stage.viewer("c") as viewer:
+        await viewer.until("live")
+        await writer.say(" after")
+        await viewer.until("chunk")
+        assert kinds(viewer) == ["subscribed", "live", "chunk"]
+        assert viewer.text == " after"
+
+
+async def test_a_conversation_without_events(stage: Stage) -> None:
+    """It has an epoch and stands at 0; the first event arrives."""
+    async with stage.viewer("c") as viewer:
+        live = await viewer.until("live")
+        assert live["seq"] == 0
+        await Writer(stage.log, "c").begin()
+        assert (await viewer.until("start"))["seq"] == 1
+
+
+async def test_resume_by_position_every_few_events(stage: Stage) -> None:
+    """A viewer whose socket breaks after every three frames ends with the whole text, in order, without a repeat."""
+    writer = await Writer(stage.log, "c").begin()
+    position, text, seqs = f"{writer.epoch}:0", "", list[int]()
+
+    async def write() -> None:
+        for number in range(60):
+            await writer.say(f"{number} ")
+            await asyncio.sleep(0)
+
+    writing = asyncio.create_task(write())
+    while len(seqs) < 61:
+        async with stage.viewer("c", position) as viewer:
+            with contextlib.suppress(TimeoutError):
+                for _ in range(4):
+                    frame = await asyncio.wait_for(viewer.next(), 1)
+                    if "attempt" in frame:
+                        seqs.append(frame["seq"])
+                        text += frame.get("content", "")
+                        position = f"{viewer.epoch}:{viewer.seq}"
+    await writing
+    assert text == writer.text
+    assert seqs == list(range(1, 62))
+
+
+@pytest.mark.parametrize("reason", ["epoch", "ahead", "trimmed"])
+async def test_a_position_that_cannot_be_served(stage: Stage, reason: str) -> None:
+    """One frame, `resync`, then 4410."""
+    writer = await Writer(stage.log, "c").begin()
+    if reason == "trimmed":
+        for _ in range(20):
+            await writer.say(*["x"] * 10)
+        await writer.end()  # the floor is gone: the log is trimmed to its window
+        await (await Writer(stage.log, "c", "n").begin()).say("y")
+    after = {"epoch": "zzzz:1", "ahead": f"{writer.epoch}:9999", "trimmed": f"{writer.epoch}:1"}[reason]
+    async with stage.viewer("c", after) as viewer:
+        assert await viewer.close_code() == 4410
+        assert viewer.frames == [{"type": "resync", "reason": reason}]
+
+
+async def test_a_deletion_ends_every_viewer(stage: Stage) -> None:
+    """4404, for those who watch and for those who come later."""
+    await Writer(stage.log, "c").begin()
+    async with stage.viewer("c") as viewer:
+        await viewer.until("live")
+        await stage.log.delete("c", 60)
+        assert await viewer.close_code() == 4404
+    async with stage.viewer("c") as late:
+        assert await late.close_code() == 4404
+        assert late.frames == []
+
+
+async def test_heartbeats_carry_the_top(stage: Stage) -> None:
+    """They come by themselves, quicker while a generation runs, each with the seq that the viewer holds."""
+    async with stage.viewer("c") as viewer:
+        await viewer.until("live")
+        assert (await viewer.until("heartbeat"))["seq"] == 0
+        writer = await Writer(stage.log, "c").begin()
+        for _ in range(3):
+            await writer.say("x")
+            await viewer.until("heartbeat")
+        await viewer.until_seq(writer.seq)
+        await viewer.until("heartbeat")
+        assert viewer.seq == writer.seq
+
+
+async def test_two_hundred_viewers_of_one_conversation(stage: Stage) -> None:
+    """Some from the start, some late, some from now on: all end with the same."""
+    writer = await Writer(stage.log, "c").begin()
+    start = f"{writer.epoch}:0"
+    first, rest = asyncio.Event(), asyncio.Event()
+
+    async def watch(number: int) -> str:
+        if number % 4 == 3:
+            await first.wait()
+        async with stage.viewer("c", start) as viewer:
+            if number % 4 != 3:
+                await viewer.until("live")
+                ready.append(number)
+            if len(ready) == 150:
+                rest.set()
+            await viewer.until("complete")
+            return viewer.text
+
+    ready = list[int]()
+    watching = [asyncio.create_task(watch(number)) for number in range(200)]
+    await rest.wait()
+    for number in range(40):
+        await writer.say(f"{number}, ")
+        if number == 20:
+            first.set()
+    await writer.end()
+    assert set(await asyncio.gather(*watching)) == {writer.text}
+    assert len(stage.viewers.all) <= 200
+
+
+async def test_refreshing_in_place(stage: Stage) -> None:
+    """A refresh is answered, and the socket outlives its first token."""
+    async with stage.viewer("c", ttl=-29) as viewer:
+        await viewer.until("live")
+        await viewer.socket.send(json.dumps({"type": "refresh", "token": token("c", 600)}))
+        assert 598 <= (await viewer.until("refreshed"))["expires_in"] <= 600
+        await asyncio.sleep(1.2)
+        await Writer(stage.log, "c").begin()
+        assert await viewer.until("start")
+
+
+async def test_an_expired_token_ends_it(stage: Stage) -> None:
+    """Half a minute after the token's expiry the socket is closed with 4401."""
+    async with stage.viewer("c", ttl=-29) as viewer:
+        await viewer.until("live")
+        assert await viewer.close_code() == 4401
+
+
+async def test_stopping_sends_everybody_away(stage: Stage) -> None:
+    """1012 for each, within a second or so; new ones are not let in."""
+    async with stage.viewer("c") as one, stage.viewer("d") as two:
+        await one.until("live")
+        await two.until("live")
+        async with asyncio.timeout(3):
+            await stage.server.stop()
+        assert [await one.close_code(), await two.close_code()] == [1012, 1012]
+        with pytest.raises(OSError):
+            await stage.socket("c")
