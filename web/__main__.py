@@ -11,7 +11,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from config import catalogue, settings
+from config import catalogue, logs, settings
 from models.store import Store
 from streams.log import RedisLog
 from streams.ports import Limits
@@ -38,6 +38,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT (exit code 0); 78 for a wrong setting, 3 where the port is taken."""
     found = settings.load()
     models = catalogue.load_from(found)
+    logs.setup(found.log_level, "text" if found.mode == "development" else "json")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(found, models))
 
@@ -51,7 +52,7 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
             _app(found, store, log, jobs, models),
             host=found.host,
             port=found.port,
-            log_level=found.log_level,
+            log_config=None,  # as config.logs has set it up
             access_log=False,
             server_header=False,
             ws="none",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header, Path, Request, Response
@@ -31,7 +31,7 @@ class Services:
     jobs: Jobs
     offers: Offers
     identify: Identify
-    token_key: str
+    token_key: str = field(repr=False)
     metrics: Metrics
 
 

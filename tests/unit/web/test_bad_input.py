@@ -7,11 +7,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from models.errors import StoreUnavailable
 from models.store import Store
 from streams.memory import MemoryLog
-from tests.unit.web.conftest import MakeClient
+from tests.unit.web.conftest import TOKEN_KEY, MakeClient
 from tests.unit.web.test_conversations import begin
 from web.problems import CODES
 
@@ -201,8 +202,12 @@ async def test_a_bug_is_not_told(make_client: MakeClient, log: MemoryLog, monkey
     monkeypatch.setattr(log, "read", broken)
     async with make_client() as client:
         made = await begin(client)
-        answer = await client.get(f"{C}/{made['id']}")
+        with capture_logs() as lines:
+            answer = await client.get(f"{C}/{made['id']}")
     check(answer, 500, "internal")
+    assert [(line["log_level"], line["path"], repr(line["exc_info"])) for line in lines] == [
+        ("error", f"{C}/{made['id']}", "RuntimeError('secret')")
+    ]
     assert "secret" not in answer.text
     assert "content-security-policy" in answer.headers
 
@@ -216,3 +221,8 @@ async def test_every_refusal_carries_a_registered_code(make_app: Any) -> None:
                 if int(status) >= 400:
                     for code in answer["description"].split(", "):
                         assert CODES[code] == int(status)
+
+
+def test_the_token_key_is_not_shown(make_app: Any) -> None:
+    """A traceback that prints its variables may show the services, but not their secret."""
+    assert TOKEN_KEY not in repr(make_app().state.services)
