@@ -5,7 +5,7 @@ import contextlib
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,21 @@ def sample() -> Recording:
 BODIES = [sample(), *RECORDINGS]
 
 
+@contextlib.asynccontextmanager
+async def replaying(port: int) -> AsyncIterator[None]:
+    """An OpenAI-compatible server; it ends when all its answers have."""
+    answers: set[asyncio.Task[None]] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers.add(asyncio.ensure_future(replay(reader, writer)))
+
+    async with await asyncio.start_server(answer, "127.0.0.1", port):
+        yield
+        await asyncio.gather(*answers)
+
+
 async def replay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An OpenAI-compatible server: the model's name is the number of a recording, sent in pieces cut at arbitrary bytes."""
+    """One answer: the model's name is the number of a recording, sent in pieces cut at arbitrary bytes."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head.lower())
     number = int(json.loads(await reader.readexactly(int(length[1]) if length else 0))["model"])
@@ -98,7 +111,7 @@ async def one_recording(stack: Stack, number: int, gate: asyncio.Semaphore) -> l
 async def test_recorded_bodies_reach_every_viewer_and_the_row_exactly(stack: Stack, catalogue: tuple[Path, int]) -> None:
     """Cut at arbitrary bytes: three viewers and the row hold exactly the expected text of every recording."""
     gate = asyncio.Semaphore(12)
-    async with await asyncio.start_server(replay, "127.0.0.1", catalogue[1]):
+    async with replaying(catalogue[1]):
         found = await asyncio.gather(*(one_recording(stack, number, gate) for number in range(len(BODIES))))
     assert [line for wrong in found for line in wrong] == []
 
