@@ -6,7 +6,7 @@ It decides when an answer is whole (`done`), and that an end without proof is no
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -57,7 +57,7 @@ class Decoder:
         """Something that a viewer may see has been given out."""
         self._framer = Framer()
         self._out: list[Delta] = []
-        self._tools = _ToolCalls(self._out)
+        self._tools = _ToolCalls(lambda delta: self._out.append(delta))
         self._started = False
         self._usage: Usage | None = None
         self._sources: set[str] = set()
@@ -211,15 +211,15 @@ class Decoder:
 
     def _decode(self, frames: Sequence[Frame]) -> list[Delta]:
         for at, (name, data) in enumerate(frames):
-            if self.done or self.failure:
+            if self.done or self.failure is not None:
                 self.unread += frames[at:]
                 break
             try:
                 item = _loads(data)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 self._irregular(name, data)
-                continue
-            self._frame(name, item, data)
+            else:
+                self._frame(name, item, data)
         return self._take()
 
     def _frame(self, name: bytes, item: Any, data: bytes) -> None:
@@ -227,7 +227,9 @@ class Decoder:
             self._word(data)
             return
         try:
-            if name is RAW:
+            if not name:
+                self._object(name, item)
+            elif name is RAW:
                 self._raw(item)
                 if not (self._started or self._out or self.failure):
                     self._unreadable = (self._unreadable + data)[:TAIL_BYTES]  # no part of an answer: a body of another kind
@@ -258,9 +260,11 @@ class Decoder:
             self._word(data)
 
     def _take(self) -> list[Delta]:
-        out = self._out[:]
-        self._out.clear()
-        if out and not self.emitted:
+        out = self._out
+        if not out:
+            return []  # never the list itself: it will be added to
+        self._out = []
+        if not self.emitted:
             self.emitted = any(isinstance(delta, _OUTPUT) for delta in out)
         return out
 
@@ -268,8 +272,8 @@ class Decoder:
 class _ToolCalls:
     """Tool calls of one answer. A piece belongs to the call with its id; else with its index; else to the latest."""
 
-    def __init__(self, out: list[Delta]) -> None:
-        self._out = out
+    def __init__(self, give: Callable[[Delta], None]) -> None:
+        self._give = give
         self._calls: list[_ToolCall] = []
 
     def __bool__(self) -> bool:
@@ -289,13 +293,13 @@ class _ToolCalls:
         if call is None:
             call = _ToolCall(len(self._calls), key, id)
             self._calls.append(call)
-            self._out.append(ToolCallStart(call.index, id or f"call_{uuid.uuid4().hex[:24]}", _string(name) or "", made_up=not id))
+            self._give(ToolCallStart(call.index, id or f"call_{uuid.uuid4().hex[:24]}", _string(name) or "", made_up=not id))
         if echo:
             call.echo = {**(call.echo or {}), **echo}
         text = _arguments(arguments)
         if text and not call.ended:
             call.pieces += 1
-            self._out.append(ToolCallArguments(call.index, text))
+            self._give(ToolCallArguments(call.index, text))
 
     def known(self, key: Any) -> bool:
         """Whether a call with this key has begun."""
@@ -322,8 +326,8 @@ class _ToolCalls:
             return
         call.ended = True
         if not call.pieces:
-            self._out.append(ToolCallArguments(call.index, "{}"))  # a call without arguments is a call with none
-        self._out.append(ToolCallEnd(call.index, call.echo))
+            self._give(ToolCallArguments(call.index, "{}"))  # a call without arguments is a call with none
+        self._give(ToolCallEnd(call.index, call.echo))
 
     def _find(self, key: Any, id: str | None, name: str | None) -> "_ToolCall | None":  # noqa: A002
         if id:

@@ -67,6 +67,10 @@ class ChatDecoder(Decoder):
             self._fail(failure)
 
     def _delta(self, delta: dict[str, Any]) -> None:
+        if len(delta) == 1 and type(text := delta.get("content")) is str and text:
+            self._answered = True  # nearly every chunk of nearly every answer
+            self._out.append(Text(text))
+            return
         if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
             self._reason(reasoning, delta.get("reasoning_details"))
         elif details := delta.get("reasoning_details"):
