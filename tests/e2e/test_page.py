@@ -38,6 +38,7 @@ async def test_a_post_streams_and_ends_with_the_text_of_the_row(stack: Stack, br
         text = await answered(page)
         assert text.endswith(LAST_WORDS)
         await expect(page.locator("#stop")).to_be_hidden()
+        await expect(page.locator("#conversations a[aria-current]")).to_have_text("Tell me.")
         html = await page.locator(".answer .prose").inner_html()
         await page.reload()
         await answered(page)

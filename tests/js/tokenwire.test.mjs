@@ -1,6 +1,7 @@
 /** tokenwire.js: the pure rules by example, then the whole client against a hostile server, in mocked time. */
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { mock, test } from "node:test";
 import zlib from "node:zlib";
 
@@ -17,6 +18,12 @@ function transcript(row = {}, more = {}) {
 
 const chunk = (seq, offset, content) => ({ seq, type: "chunk", message_id: "m1", attempt: 1, offset, content });
 const ending = (seq, content, type = "complete") => ({ seq, type, message_id: "m1", attempt: 1, length: content.length, crc32: crc32(content) });
+
+test("it stays small: under 6 kB gzipped, with no import", () => {
+  const source = readFileSync(new URL("../../web/static/tokenwire.js", import.meta.url));
+  assert.ok(zlib.gzipSync(source, { level: 9 }).length < 6000);
+  assert.doesNotMatch(source.toString(), /^import |\bimport\(/m);
+});
 
 test("crc32 is zlib's of the UTF-8 text", () => {
   assert.equal(crc32("123456789"), 0xcbf43926);

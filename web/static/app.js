@@ -5,7 +5,7 @@
 
 import { api, newKey } from "./api.js";
 import { Composer } from "./composer.js";
-import { announce, byId, make } from "./dom.js";
+import { announce, byId, keep, make, recall } from "./dom.js";
 import { MessageList } from "./messages.js";
 import { Sidebar } from "./sidebar.js";
 import { hasEnded, subscribe } from "./tokenwire.js";
@@ -93,7 +93,7 @@ function showTitle() {
   if (byId("title").textContent !== title) byId("title").textContent = title;
   document.title = here.id && title !== NEW ? `${title} · Tokenwire` : "Tokenwire";
   if (here.id && named() && here.model !== named().model) composer.choose((here.model = named().model));
-  sidebar.mark(here.id, named() ? title : null);
+  sidebar.mark(here.id, named()?.title, firstWords());
 }
 
 function firstWords() {
@@ -217,12 +217,12 @@ async function stop() {
 }
 
 function preferred() {
-  const kept = localStorage.getItem("tokenwire.model");
+  const kept = recall("model");
   return models.some(({ name }) => name === kept) ? kept : models.default;
 }
 
 async function choose(model) {
-  localStorage.setItem("tokenwire.model", model);
+  keep("model", model);
   if (!here.id) return;
   const place = here;
   const kept = await attempt(async () => adopt(place, await api.change(place.id, { model })));

@@ -30,6 +30,24 @@ export function announce(text) {
   byId("announce").textContent = text;
 }
 
+/** What this browser kept under that name; null where there is nothing, or nothing may be kept. */
+export function recall(name) {
+  try {
+    return JSON.parse(localStorage.getItem(`tokenwire.${name}`));
+  } catch {
+    return null;
+  }
+}
+
+/** Keep something for `recall`, if it may be kept. */
+export function keep(name, value) {
+  try {
+    localStorage.setItem(`tokenwire.${name}`, JSON.stringify(value));
+  } catch {
+    // private windows and full disks: the page works without
+  }
+}
+
 /** Copy to the clipboard, also where the page has no secure context (a phone on the local network). */
 export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);

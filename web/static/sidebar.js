@@ -1,14 +1,16 @@
 /** The list of conversations, and on narrow screens the drawer that it lives in. */
 
 import { api } from "./api.js";
-import { byId, make } from "./dom.js";
+import { byId, keep, make, recall } from "./dom.js";
 
+const NAMES_MAX = 200;
 const WIDE = matchMedia("(min-width: 860px)");
 
 export class Sidebar {
   #shown = []; // newest first
   #next = null;
   #current = null;
+  #names = new Map(recall("names") ?? []); // first words of conversations that have no title yet
 
   constructor() {
     this.element = byId("sidebar");
@@ -50,12 +52,18 @@ export class Sidebar {
     this.#draw();
   }
 
-  /** This conversation is open; `title` is what the page calls it. */
-  mark(id, title) {
+  /** This conversation is open; `title` is its own, `words` what the page calls it as long as it has none. */
+  mark(id, title, words) {
     this.#current = id;
     const held = this.#shown.find((conversation) => conversation.id === id);
     if (held && title) held.title = title;
+    if (id && words && this.#names.get(id) !== words) this.#keep(id, words);
     this.#draw();
+  }
+
+  #keep(id, words) {
+    this.#names.set(id, words);
+    keep("names", [...this.#names].slice(-NAMES_MAX));
   }
 
   drop(id) {
@@ -73,7 +81,7 @@ export class Sidebar {
 
   #entry(list, n, { id, title }) {
     const link = list.children[n]?.firstChild ?? list.appendChild(make("li", {}, make("a", { dir: "auto" }))).firstChild;
-    const text = title || "New conversation";
+    const text = title || this.#names.get(id) || "New conversation";
     if (link.textContent !== text) link.textContent = text;
     link.href = `#/c/${encodeURIComponent(id)}`;
     link.title = text;

@@ -1,11 +1,8 @@
 /**
- * Tokenwire's client: one conversation that follows its log, in browsers and in Node. No dependency, no build step.
+ * Tokenwire's client: one conversation that follows its log, in browsers and in Node. How to use it: tokenwire.d.ts.
  *
- *     const watch = subscribe(id, { onchange: () => draw(watch.messages), onstate: (state) => badge(state.name) });
- *     watch.close();
- *
- * The first half is pure and decides: `Order` (sequence numbers), `Transcript` (events -> messages), `afterClose` (what a close code
- * asks for). The second half, `Subscription`, only moves frames. Rules and words are those of PROTOCOL.md, section 4.
+ * The first half is pure and decides: `Order`, `Transcript`, `afterClose`. The second, `Subscription`, only moves frames.
+ * Rules and words are those of PROTOCOL.md, section 4.
  */
 
 const ENDED = new Set(["complete", "error", "cancelled"]);
@@ -14,7 +11,6 @@ const PATIENCE_MS = 1000; // how long a missing event may be under way before it
 const HELLO_MS = 15_000; // from dialling to `subscribed`
 const STEADY_MS = 5_000; // a connection that was live this long is no failure
 
-/** Whether a message's generation has ended. */
 export const hasEnded = (message) => ENDED.has(message.status);
 
 let table;
@@ -29,7 +25,6 @@ export function crc32(text) {
   return ~sum >>> 0;
 }
 
-/** `epoch:seq` as `{epoch, seq}`; null for anything else. */
 export function parsePosition(text) {
   const match = /^([0-9A-Za-z]{1,32}):(0|[1-9][0-9]{0,15})$/.exec(text ?? "");
   return match && { epoch: match[1], seq: Number(match[2]) };
@@ -48,17 +43,14 @@ export class Order {
     return `${this.epoch}:${this.seq}`;
   }
 
-  /** Whether an event is missing before others that are here. */
   get waiting() {
     return this.#pending.length > 0;
   }
 
-  /** Whether so many wait that the missing one will not be waited for. */
   get overfull() {
     return this.#pending.length > PENDING_MAX;
   }
 
-  /** The events whose turn has come, `event` among them or not. */
   push(event) {
     const ready = [];
     if (this.#take(event)) ready.push(event);
@@ -85,10 +77,7 @@ export class Order {
 
 const first = (event) => event.from_seq ?? event.seq;
 
-/**
- * The state of a conversation. Every message has the fields of its row; beside them `content` is the text to show, `retry`
- * ({code, delay_ms, try, max_tries} while another attempt is awaited), `sources`, and `proven` (the terminal event's checksum held).
- */
+/** Snapshots and events become messages: `applied` is the text by the log, `content` the text to show. */
 export class Transcript {
   conversation = null;
   messages = []; // in order
@@ -100,12 +89,10 @@ export class Transcript {
     return this.#byId.get(id);
   }
 
-  /** Whether a generation of this conversation has not ended. */
   get running() {
     return this.messages.some((message) => message.role === "assistant" && !hasEnded(message));
   }
 
-  /** Take a snapshot (`GET /api/conversations/{id}`) in place of what is held. */
   load({ conversation, messages, next = null }) {
     const before = this.#byId;
     const earlier = messages.length && before.has(messages[0].id) ? this.messages.slice(0, this.messages.indexOf(before.get(messages[0].id))) : [];
@@ -117,25 +104,24 @@ export class Transcript {
     for (const row of messages) this.#place(fresh(row, before.get(row.id)));
   }
 
-  /** Put an earlier page (`?before=`) in front. */
   prepend({ messages, next = null }) {
     this.next = next;
     for (const row of messages) if (!this.#byId.has(row.id)) this.#place(fresh(row));
   }
 
-  /** A row from a `message` event or from the answer to a post; `seq` is where the log tells of it. */
+  /** `seq`: where the log tells of the row; the row's own may be another epoch's. */
   admit(row, seq = 0) {
     const held = this.#byId.get(row.id);
     if (!held) this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) }));
     else if (row.rev > held.rev) this.#revise(held, row);
   }
 
-  /** Until now longer text was kept that a snapshot had not reached yet; now everything is here, so show what is held. */
+  /** Longer text was kept that the snapshot had not reached yet; now everything is here. */
   release() {
     for (const message of this.messages) show(message, null);
   }
 
-  /** Apply an event in its turn. False: what is held cannot be right, the conversation must be read again. */
+  /** False: what is held cannot be right, the conversation must be read again. */
   apply(event) {
     if (event.type === "message") return this.admit(event.message, event.seq), true;
     if (event.type === "title") return this.#rename(event), true;
@@ -186,7 +172,7 @@ export class Transcript {
   }
 }
 
-/** A message from a row. Text shown before stays on show for as long as the row's is a beginning of it and no end is known. */
+/** A message from a row. Text shown before stays while the row's is a beginning of it and no end is known. */
 function fresh(row, before) {
   const message = { seq: 0, rev: 0, ...row, applied: row.content ?? "", reasoning: row.reasoning ?? "", retry: null };
   message.tool_calls = (row.tool_calls ?? []).map((call) => ({ ...call }));
@@ -253,10 +239,7 @@ function call(message, { tool_call_id, name, status, ...rest }) {
   return true;
 }
 
-/**
- * What to do after a connection ended: `code` is its close code, the status of a failed request, or 0 for anything else; `failures` counts
- * the attempts in a row that came to nothing. -> {then: "stop" | "reconnect" | "token" | "resync", delay_ms}
- */
+/** `code`: a close code, the status of a failed request, or 0; `failures`: attempts in a row that came to nothing. */
 export function afterClose(code, failures, random = Math.random) {
   const backOff = random() * Math.min(30_000, 500 * 2 ** Math.min(failures, 10));
   const within = (ms) => Math.max(random() * ms, failures > 1 ? backOff : 0);
@@ -267,13 +250,7 @@ export function afterClose(code, failures, random = Math.random) {
   return { then: "reconnect", delay_ms: backOff };
 }
 
-/**
- * Follows a conversation until `close()`.
- *
- * `load()` reads the conversation, `grant()` a {url, token, expires_in}; an error with a numeric `status` (and `retryAfter` in seconds) says
- * how a request failed. `onchange(message, event)`: a message changed; without arguments: anything may have. `onstate({name, code, delay_ms})`:
- * `connecting`, `replaying`, `live`, `reconnecting` (in `delay_ms`) or `stopped` (for good, by `code`).
- */
+/** Follows a conversation until `close()`: reads, dials, waits, one connection after the other. */
 export class Subscription {
   state = { name: "connecting" };
   transcript = new Transcript();
@@ -298,13 +275,11 @@ export class Subscription {
     return this.#order?.position ?? null;
   }
 
-  /** Rows that the answer to a post brought: shown at once, the log tells of them too. */
   admit(rows) {
     for (const row of rows) this.transcript.admit(row);
     this.#options.onchange();
   }
 
-  /** There may be a network again: do not wait any longer. */
   wake() {
     this.#hurry();
   }
@@ -498,7 +473,6 @@ class Link {
   }
 }
 
-/** Follow a conversation of the server at `base`. `headers` (an object, or a function that gives one) go with every request. */
 export function subscribe(conversationId, { base = "", headers = {}, fetch = globalThis.fetch, ...options } = {}) {
   const path = `${base}/api/conversations/${encodeURIComponent(conversationId)}`;
   const request = async (url, method) => {

@@ -1,0 +1,182 @@
+/**
+ * Tokenwire's client: one conversation that follows its log, in browsers and in Node (22 or later, or with a WebSocket class given).
+ *
+ *     import { subscribe } from "/static/tokenwire.js";
+ *     const watch = subscribe(id, {
+ *       onchange: () => draw(watch.messages),
+ *       onstate: (state) => badge(state.name),
+ *     });
+ *     ...
+ *     watch.close();
+ */
+
+export type Status = "queued" | "streaming" | "retrying" | "waiting" | "complete" | "error" | "cancelled";
+
+/** A row as the API gives it (PROTOCOL.md, section 1). */
+export interface Row {
+  id: string;
+  conversation_id?: string;
+  ordinal: number;
+  role: "user" | "assistant" | "system" | "tool";
+  content: string;
+  reasoning?: string;
+  status: Status;
+  seq: number;
+  attempt?: number;
+  rev: number;
+  model?: string | null;
+  finish_reason?: string | null;
+  error?: { code: string; error: string; retryable: boolean } | null;
+  usage?: Record<string, unknown> | null;
+  user_id?: string | null;
+  parent_id?: string | null;
+  tool_calls?: ToolCall[] | null;
+}
+
+export interface ToolCall {
+  tool_call_id: string;
+  name: string;
+  arguments?: Record<string, unknown>;
+  result?: unknown;
+  status: "pending" | "waiting" | "running" | "ok" | "error" | "denied";
+}
+
+/** A row, kept up to date. `content` is the text to show. */
+export interface Message extends Row {
+  reasoning: string;
+  tool_calls: ToolCall[];
+  /** What the model cited or made: `source` and `file` events. */
+  sources: Event[];
+  /** While another attempt is awaited. */
+  retry: { code: string; delay_ms: number; try: number; max_tries: number } | null;
+  /** Whether the terminal event's length and checksum are those of the text; absent when no such event was seen. */
+  proven?: boolean;
+  /** Who stopped it (`cancelled`). */
+  by?: string;
+}
+
+/** An entry of the log. */
+export interface Event {
+  seq: number;
+  type: string;
+  message_id?: string;
+  [field: string]: unknown;
+}
+
+/** `GET /api/conversations/{id}`. */
+export interface Snapshot {
+  conversation: Record<string, unknown>;
+  messages: Row[];
+  next?: string | number | null;
+  position: string | null;
+}
+
+/** `POST /api/conversations/{id}/subscription`. */
+export interface Grant {
+  url: string;
+  token: string;
+  expires_in: number;
+}
+
+/**
+ * `connecting` before the first connection, `replaying` while what was missed arrives, `live`, `reconnecting` in `delay_ms`, `stopped` for
+ * good. `code`: the close code, or the status of a request that failed, or 0.
+ */
+export interface State {
+  name: "connecting" | "replaying" | "live" | "reconnecting" | "stopped";
+  code?: number;
+  delay_ms?: number;
+}
+
+export interface Options {
+  /** `message` changed by `event`; without arguments anything may have changed. */
+  onchange?(message?: Message, event?: Event): void;
+  onstate?(state: State): void;
+  /** The class to connect with; the platform's own by default. */
+  WebSocket?: unknown;
+  /** Between 0 and 1: the jitter of delays. */
+  random?(): number;
+}
+
+/** Reads the conversation and asks for grants. An error with a numeric `status` (`retryAfter`: seconds) says how a request failed. */
+export interface Source {
+  load(): Promise<Snapshot>;
+  grant(): Promise<Grant>;
+}
+
+/** Follow a conversation of the server at `base`. `headers`, or what the function gives, go with every request. */
+export function subscribe(
+  conversationId: string,
+  options?: Options & {
+    base?: string;
+    headers?: Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>);
+    fetch?: typeof fetch;
+  },
+): Subscription;
+
+/** Follows a conversation until `close()`: across lost connections, expired tokens, deploys and lost logs. */
+export class Subscription {
+  constructor(options: Options & Source);
+  readonly state: State;
+  readonly transcript: Transcript;
+  /** In order. */
+  readonly messages: Message[];
+  /** `epoch:seq` of the last event applied; null before the conversation was read. */
+  readonly position: string | null;
+  /** Rows that the answer to a post brought, to be shown at once. */
+  admit(rows: Row[]): void;
+  /** There may be a network again: do not wait any longer. */
+  wake(): void;
+  close(): void;
+}
+
+/** Pure: the state of a conversation. */
+export class Transcript {
+  readonly conversation: Record<string, unknown> | null;
+  readonly messages: Message[];
+  /** The `before` of the page of earlier messages; null where there is none. */
+  readonly next: string | number | null;
+  /** Whether an answer has not ended. */
+  readonly running: boolean;
+  get(id: string): Message | undefined;
+  /** Take a snapshot in place of what is held. */
+  load(snapshot: Pick<Snapshot, "conversation" | "messages" | "next">): void;
+  /** Put an earlier page in front. */
+  prepend(page: Pick<Snapshot, "messages" | "next">): void;
+  /** Take a row that a `message` event (at `seq`) or the answer to a post brought. */
+  admit(row: Row, seq?: number): void;
+  /** Everything up to the top of the log was applied: show what is held, also where more was shown before. */
+  release(): void;
+  /** Apply an event in its turn. False: what is held cannot be right, the conversation must be read again. */
+  apply(event: Event): boolean;
+}
+
+/** Pure: puts events into the order of `seq`; repeats vanish, early ones wait. */
+export class Order {
+  constructor(position: { epoch: string; seq: number });
+  readonly epoch: string;
+  readonly seq: number;
+  readonly position: string;
+  /** Whether an event is missing before others that are here. */
+  readonly waiting: boolean;
+  /** Whether so many wait that the missing one is not worth waiting for. */
+  readonly overfull: boolean;
+  /** The events whose turn has come, `event` among them or not. */
+  push(event: Event): Event[];
+}
+
+/** Pure: what the end of a connection asks for. `failures`: attempts in a row that came to nothing. */
+export function afterClose(
+  code: number,
+  failures: number,
+  random?: () => number,
+): { then: "stop" | "reconnect" | "token" | "resync"; delay_ms: number };
+
+/** Whether a message's generation has ended. */
+export function hasEnded(message: Pick<Message, "status">): boolean;
+
+/** `epoch:seq` taken apart; null for anything else. */
+export function parsePosition(text: string | null | undefined): { epoch: string; seq: number } | null;
+
+/** zlib's crc32, unsigned, of the UTF-8 form of a text. */
+export function crc32(text: string): number;
