@@ -21,6 +21,7 @@ from streams.ports import Gone, Unavailable
 OPEN_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
 """How long a closing handshake may take; a viewer that does not read is cut off then."""
+FLOOD_CLOSE_SECONDS = 0.5
 PAGE_EVENTS = 256
 PAGES_AT_A_TIME = 32
 """Pages of the log being read or written in this process, whatever the number of viewers that lag."""
@@ -175,7 +176,8 @@ class Viewer:
         """A ping or pong of the client."""
         self.session.control(time.time())
         if self.session.ending is not None and not self._connection.transport.is_closing():
-            self._connection.transport.pause_reading()  # a flood would go on being answered until the handshake is over
+            self._connection.transport.pause_reading()  # or the flood would be answered for as long as the closing handshake takes
+            self._cut_off_later(FLOOD_CLOSE_SECONDS)
         self._settle()
 
     def lost(self) -> None:
@@ -333,9 +335,9 @@ class Viewer:
         self._cut_off_later()
         self.leave()
 
-    def _cut_off_later(self) -> None:
+    def _cut_off_later(self, seconds: float = CLOSE_SECONDS) -> None:
         if self._cut_off is None:
-            self._cut_off = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._connection.transport.abort)
+            self._cut_off = asyncio.get_running_loop().call_later(seconds, self._connection.transport.abort)
 
     def _report(self, code: int, detail: str) -> None:
         log.info("closed", code=int(code), reason=detail, conversation_id=self._connection.conversation_id, user_id=self.session.user_id)

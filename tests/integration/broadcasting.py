@@ -7,17 +7,20 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import jwt
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from broadcaster.server import Server
 from broadcaster.viewers import Pace, Viewers
 from streams.events import AnyEvent, Chunk, Complete, Start
-from streams.hub import Hub
+from streams.hub import Hub, RedisFeed
+from streams.log import RedisLog
 from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import Claim, Feed, Log
+from streams.ports import Claim, Feed, Limits, Log
 from streams.text import checksum, utf16_length
-from streams.tokens import mint
+from streams.tokens import AUDIENCE, LEEWAY_SECONDS
 
 KEY = "0123456789abcdef0123456789abcdef"
 PATIENCE_SECONDS = 20.0
@@ -56,25 +59,40 @@ class Stage:
         return connect(self.url(conversation), **options)
 
     @contextlib.asynccontextmanager
-    async def viewer(self, conversation: str, after: str | None = None, *, ttl: int = 600, **options: Any) -> AsyncIterator["Watching"]:
+    async def viewer(self, conversation: str, after: str | None = None, *, left: float = 600, **options: Any) -> AsyncIterator["Watching"]:
         async with self.socket(conversation, **options) as socket:
-            await socket.send(json.dumps({"type": "subscribe", "token": token(conversation, ttl), "after": after}))
+            await socket.send(json.dumps({"type": "subscribe", "token": token(conversation, left), "after": after}))
             yield Watching(socket)
 
 
-def token(conversation: str, ttl: int = 600) -> str:
-    return mint(KEY, conversation, "u", ttl, time.time())
+def token(conversation: str, left: float = 600) -> str:
+    """A token that ends a viewer in `left` seconds: the leeway is taken off."""
+    return jwt.encode({"sub": "u", "conv": conversation, "exp": time.time() + left - LEEWAY_SECONDS, "aud": AUDIENCE}, KEY)
 
 
 @contextlib.asynccontextmanager
-async def memory_stage(**options: Any) -> AsyncIterator[Stage]:
-    log = MemoryLog()
-    stage = Stage(log, MemoryFeed(log), **options)
+async def running(stage: Stage) -> AsyncIterator[Stage]:
     await stage.start()
     try:
         yield stage
     finally:
         await stage.stop()
+
+
+def memory_stage(limits: Limits | None = None, **options: Any) -> contextlib.AbstractAsyncContextManager[Stage]:
+    log = MemoryLog(limits)
+    return running(Stage(log, MemoryFeed(log), **options))
+
+
+def redis_stage(url: str, limits: Limits | None = None, **options: Any) -> contextlib.AbstractAsyncContextManager[Stage]:
+    return running(Stage(RedisLog(url, limits), RedisFeed(url), **options))
+
+
+def stage_of(request: pytest.FixtureRequest, limits: Limits | None = None, **options: Any) -> contextlib.AbstractAsyncContextManager[Stage]:
+    """For a fixture with the parameters `memory` and `valkey`."""
+    if request.param == "memory":
+        return memory_stage(limits, **options)
+    return redis_stage(request.getfixturevalue("valkey_url"), limits, **options)
 
 
 class Writer:

@@ -8,11 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broadcaster.viewers import Pace
-from streams.hub import RedisFeed
-from streams.log import RedisLog
-from streams.memory import MemoryFeed, MemoryLog
 from streams.ports import Limits
-from tests.integration.broadcasting import Stage, Watching, Writer, token
+from tests.integration.broadcasting import Stage, Watching, Writer, stage_of, token
 
 SMALL = Limits(max_events=100, max_bytes=1024 * 1024, max_seconds=3600)
 
@@ -20,16 +17,8 @@ SMALL = Limits(max_events=100, max_bytes=1024 * 1024, max_seconds=3600)
 @pytest.fixture(params=["memory", "valkey"])
 async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     """A broadcaster with a short log and quick heartbeats."""
-    pace = Pace(running_seconds=0.05, idle_seconds=0.2)
-    if request.param == "memory":
-        log = MemoryLog(SMALL)
-        stage = Stage(log, MemoryFeed(log), pace=pace)
-    else:
-        url = request.getfixturevalue("valkey_url")
-        stage = Stage(RedisLog(url, SMALL), RedisFeed(url), pace=pace)
-    await stage.start()
-    yield stage
-    await stage.stop()
+    async with stage_of(request, SMALL, pace=Pace(running_seconds=0.05, idle_seconds=0.2)) as stage:
+        yield stage
 
 
 def kinds(viewer: Watching) -> list[str]:
@@ -181,18 +170,18 @@ async def test_two_hundred_viewers_of_one_conversation(stage: Stage) -> None:
 
 async def test_refreshing_in_place(stage: Stage) -> None:
     """A refresh is answered, and the socket outlives its first token."""
-    async with stage.viewer("c", ttl=-29) as viewer:
+    async with stage.viewer("c", left=2.0) as viewer:
         await viewer.until("live")
         await viewer.socket.send(json.dumps({"type": "refresh", "token": token("c", 600)}))
-        assert 598 <= (await viewer.until("refreshed"))["expires_in"] <= 600
-        await asyncio.sleep(1.2)
+        assert 568 <= (await viewer.until("refreshed"))["expires_in"] <= 570
+        await asyncio.sleep(2.1)
         await Writer(stage.log, "c").begin()
         assert await viewer.until("start")
 
 
 async def test_an_expired_token_ends_it(stage: Stage) -> None:
     """Half a minute after the token's expiry the socket is closed with 4401."""
-    async with stage.viewer("c", ttl=-29) as viewer:
+    async with stage.viewer("c", left=2.0) as viewer:
         await viewer.until("live")
         assert await viewer.close_code() == 4401
 

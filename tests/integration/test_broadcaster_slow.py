@@ -1,0 +1,177 @@
+"""Viewers that do not keep up, and news that gets lost on the way: bounded memory, no disconnect, no hole."""
+
+import asyncio
+import json
+import socket as sockets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from broadcaster.server import WRITE_LIMIT_BYTES
+from broadcaster.session import BATCH_BYTES
+from broadcaster.viewers import Pace, Viewer
+from streams.memory import MemoryFeed
+from streams.ports import Limits
+from tests.integration.broadcasting import Stage, Writer, memory_stage, redis_stage, stage_of
+from tests.valkey import Valkey
+
+KERNEL_BYTES = 8 * 1024
+
+
+@pytest.fixture(params=["memory", "valkey"])
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    async with stage_of(request) as stage:
+        small_buffers(stage)
+        yield stage
+
+
+def small_buffers(stage: Stage) -> None:
+    """Accepted sockets inherit this: without it the kernel takes megabytes before a viewer counts as slow."""
+    listener = stage.server._listener
+    assert listener is not None
+    for listening in listener.sockets:
+        listening.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, KERNEL_BYTES)
+
+
+async def slow_socket(stage: Stage) -> dict[str, Any]:
+    """Options of a client that reads no further than one frame ahead."""
+    raw = sockets.socket()
+    raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, KERNEL_BYTES)
+    raw.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", stage.port))
+    return {"sock": raw, "max_queue": 1}
+
+
+def only(stage: Stage) -> Viewer:
+    [viewer] = stage.viewers.all
+    return viewer
+
+
+async def eventually(condition: Any) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def fall_behind(stage: Stage, writer: Writer) -> None:
+    """Write until the only viewer's socket is full."""
+    async with asyncio.timeout(20):
+        while not only(stage).session.slow:
+            await writer.say("x" * 200)
+            await asyncio.sleep(0)
+
+
+async def test_a_reader_that_pauses_gets_all_of_it_merged(stage: Stage) -> None:
+    """It is not cut off, costs a bounded buffer, and ends with exactly the text in far fewer frames; then it is served singly again."""
+    writer = await Writer(stage.log, "c").begin()
+    async with stage.viewer("c", f"{writer.epoch}:0", **await slow_socket(stage)) as viewer:
+        await viewer.until("live")
+        served = only(stage)
+        for number in range(3000):  # past the ring, past the buffers
+            await writer.say(f"{number} 👋 {'x' * 80} ")
+        await eventually(lambda: served.session.slow)
+        assert served._connection.transport.get_write_buffer_size() <= WRITE_LIMIT_BYTES + BATCH_BYTES
+        assert served.session.seq < writer.seq
+        await viewer.until_seq(writer.seq)
+        merged = [frame for frame in viewer.frames if "from_seq" in frame]
+        assert viewer.text == writer.text
+        assert merged
+        assert len(viewer.frames) < 2000
+        assert max(len(json.dumps(frame, ensure_ascii=False).encode()) for frame in merged) <= 64 * 1024 + 200
+        await eventually(lambda: not served.session.behind)
+        await writer.say("tail")
+        assert "from_seq" not in await viewer.until("chunk")
+        assert len(stage.viewers.all) == 1
+
+
+async def test_one_slow_viewer_delays_nobody(stage: Stage) -> None:
+    """Others have everything while it stands still."""
+    writer = await Writer(stage.log, "c").begin()
+    async with stage.viewer("c", **await slow_socket(stage)) as slow, stage.viewer("c") as quick:
+        await slow.until("live")
+        await quick.until("live")
+        for _ in range(1500):
+            await writer.say("x" * 100)
+        await quick.until_seq(writer.seq)
+        assert quick.text == writer.text
+        assert any(viewer.session.slow for viewer in stage.viewers.all)
+        await slow.until_seq(writer.seq)
+        assert slow.text == writer.text
+
+
+async def test_a_long_replay_to_a_slow_reader(stage: Stage) -> None:
+    """`live` comes after all of it, however long the socket takes."""
+    writer = await Writer(stage.log, "c").begin()
+    for _ in range(40):
+        await writer.say(*["y" * 100] * 50)
+    await writer.end()
+    async with stage.viewer("c", f"{writer.epoch}:0", **await slow_socket(stage)) as viewer:
+        live = await viewer.until("live")
+        assert live["seq"] == writer.seq
+        assert viewer.text == writer.text
+
+
+async def test_trimmed_while_it_stood_still() -> None:
+    """What it would need next is gone: resync, not a hole."""
+    async with memory_stage(Limits(max_events=100, max_bytes=64 * 1024 * 1024, max_seconds=3600)) as stage:
+        small_buffers(stage)
+        writer = await Writer(stage.log, "c").begin()
+        async with stage.viewer("c", **await slow_socket(stage)) as viewer:
+            await viewer.until("live")
+            await fall_behind(stage, writer)
+            for _ in range(1000):  # more than the ring holds
+                await writer.say("x" * 200)
+            await writer.end()
+            other = await Writer(stage.log, "c", "n").begin()
+            await other.say("y")
+            await other.end()
+            assert await viewer.close_code() == 4410
+            assert viewer.frames[-1] == {"type": "resync", "reason": "trimmed"}
+            assert writer.text.startswith(viewer.text)
+
+
+async def test_a_viewer_that_never_reads_does_not_hold_up_a_stop() -> None:
+    """The process is done within three seconds."""
+    async with memory_stage() as stage:
+        small_buffers(stage)
+        writer = await Writer(stage.log, "c").begin()
+        async with stage.viewer("c", **await slow_socket(stage)) as viewer:
+            await viewer.until("live")
+            await fall_behind(stage, writer)
+            async with asyncio.timeout(3):
+                await stage.server.stop()
+            await eventually(lambda: not stage.viewers.all)
+            viewer.socket.transport.abort()
+
+
+async def test_what_the_feed_lost_is_found_by_a_heartbeat() -> None:
+    """Events published while the subscription was down, without a sign of it, arrive with the next look at Redis, in order."""
+    async with memory_stage(pace=Pace(0.1, 0.1)) as stage:
+        writer = await Writer(stage.log, "c").begin()
+        async with stage.viewer("c") as viewer:
+            await viewer.until("live")
+            assert isinstance(stage.feed, MemoryFeed)
+            stage.feed.cut()
+            await writer.say("lost ", "and ")
+            await viewer.until_seq(writer.seq)
+            stage.feed._connected = True
+            await writer.say("found")
+            await viewer.until_seq(writer.seq)
+            assert viewer.text == writer.text
+
+
+@pytest.mark.parametrize("lose_data", [False, True])
+async def test_another_redis_is_another_epoch(valkey: Valkey, lose_data: bool) -> None:
+    """After a restart that may have lost writes, every viewer is told to resync, and is served after that."""
+    async with redis_stage(valkey.url, pace=Pace(0.2, 0.2)) as stage:
+        writer = await Writer(stage.log, "c").begin()
+        await writer.say("before")
+        async with stage.viewer("c", f"{writer.epoch}:0") as viewer:
+            await viewer.until("live")
+            await asyncio.to_thread(valkey.restart, lose_data=lose_data)
+            assert await viewer.close_code() == 4410
+            assert viewer.frames[-1] == {"type": "resync", "reason": "epoch"}
+        async with stage.viewer("c") as again:
+            live = await again.until("live")
+            assert live["epoch"] != writer.epoch
