@@ -269,6 +269,25 @@ async def test_an_event_between_subscription_and_read_is_not_lost(rig: Rig) -> N
     assert tail.top == written[-1]
 
 
+async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The feed brings events while a read that holds them too is on its way back."""
+    tail = await rig.hub.open("c")
+    viewer = Viewer(tail)
+
+    async def slow_read(conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
+        await rig.write(2)
+        await turn()
+        assert tail.top == 2
+        rig.feed.cut()
+        await rig.write(1)
+        return await MemoryLog.read(rig.log, conversation_id, epoch, after, limit)
+
+    monkeypatch.setattr(rig.log, "read", slow_read)
+    await tail.refresh()
+    assert viewer.seen == [1, 2, 3]
+    assert [entry.seq for entry in tail.since(0) or []] == [1, 2, 3]
+
+
 async def test_far_behind_the_tail_jumps_and_viewers_read(rig: Rig) -> None:
     """More than a ring was missed: the tail goes to the top, viewers fetch the rest by themselves."""
     tail = await rig.hub.open("c")
@@ -414,7 +433,9 @@ step = st.one_of(
     st.tuples(st.just("join"), st.just(0)),
     st.tuples(st.just("leave"), st.just(0)),
     st.tuples(st.just("refresh"), st.just(0)),
+    st.tuples(st.just("suspect"), st.just(0)),
     st.tuples(st.just("turn"), st.integers(1, 6)),
+    st.tuples(st.just("turn"), st.integers(1, 2)),
 )
 
 
@@ -481,11 +502,15 @@ class Schedule:
         if self.viewers:
             await self.viewers[0].tail.refresh()
 
+    async def suspect(self, _: int) -> None:
+        if self.viewers:
+            self.viewers[0].tail.catch_up()
+
     async def turn(self, number: int) -> None:
         await turn(number)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(step, max_size=40))
 def test_every_viewer_sees_each_seq_once_and_in_order(steps: list[tuple[str, int]]) -> None:
     """Whatever is lost, doubled, cut off or begun anew: from where a viewer started to the top, without a hole or a repetition."""
