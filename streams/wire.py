@@ -135,6 +135,9 @@ class Wire:
         if not connection.is_connected:
             self._known.clear()
             await connection.connect()
+            # A server that is loading, or wants a password, says so here rather than in the midst of a pipeline.
+            await connection.send_packed_command(_pack(("PING",)), check_health=False)
+            await connection.read_response()
 
     def _all(self) -> list[_Call]:
         waiting = list(self._waiting)

@@ -1,0 +1,185 @@
+"""streams.log and streams.wire on a real Valkey that hangs, dies, forgets its scripts or runs full."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from streams import wire
+from streams.events import AnyEvent, Chunk
+from streams.log import RedisLog
+from streams.ports import Busy, Lost, Unavailable
+from tests.valkey import Valkey, free_port
+
+LEASE = 60.0
+
+
+def chunk(offset: int, content: str = "x") -> AnyEvent:
+    return Chunk("m", 1, offset, content)
+
+
+@pytest.fixture
+async def log(valkey: Valkey) -> AsyncIterator[RedisLog]:
+    made = RedisLog(valkey.url)
+    yield made
+    await made.aclose()
+
+
+async def test_a_frozen_server_is_unavailable_and_a_batch_lands_once(
+    log: RedisLog, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies of a batch that time out are all carried out in the end; one of them counts."""
+    monkeypatch.setattr(wire, "REPLY_SECONDS", 0.2)
+    claim = await log.claim("c", "m", 0, LEASE)
+    valkey.freeze()
+    appending = asyncio.create_task(log.append(claim, 0, 0, [chunk(0), chunk(1)]))
+    with pytest.raises(Unavailable):
+        await log.read("c", None, 0, 10)
+    await asyncio.sleep(1)  # some copies are on their way
+    assert not appending.done()
+    valkey.thaw()
+    assert (await appending).last_seq == 2
+    assert (await log.append(claim, 1, 0, [chunk(2)])).first_seq == 3
+    assert [entry.seq for entry in (await log.read("c", None, 0, 10)).entries] == [1, 2, 3]
+
+
+async def test_an_append_waits_for_a_server_that_is_away(log: RedisLog, valkey: Valkey) -> None:
+    """It learns Lost when the server is back: another life of it. The other calls say Unavailable."""
+    claim = await log.claim("c", "m", 0, LEASE)
+    valkey.stop()
+    appending = asyncio.create_task(log.append(claim, 0, 0, [chunk(0)]))
+    for call in (log.renew(claim, LEASE), log.read("c", None, 0, 1), log.claim("c", "m2", 0, LEASE), log.check()):
+        with pytest.raises(Unavailable):
+            await call
+    assert not appending.done()
+    valkey.start()
+    with pytest.raises(Lost):
+        await appending
+    adopted, _ = await log.adopt(claim, "x", "", LEASE)
+    assert (await log.append(adopted, 0, 0, [chunk(1)])).first_seq == 3
+
+
+async def test_cancelling_an_append_is_safe(log: RedisLog, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gave the wait up repeats the same index, whether the batch landed or not."""
+    monkeypatch.setattr(wire, "REPLY_SECONDS", 0.2)
+    claim = await log.claim("c", "m", 0, LEASE)
+    valkey.freeze()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await log.append(claim, 0, 0, [chunk(0)])
+    valkey.thaw()
+    assert (await log.append(claim, 0, 0, [chunk(0)])).last_seq == 1
+    assert (await log.read("c", None, 0, 10)).top == 1
+
+
+async def test_flushed_scripts_are_sent_again(log: RedisLog, valkey: Valkey) -> None:
+    """NOSCRIPT is nobody's error."""
+    claim = await log.claim("c", "m", 0, LEASE)
+    with valkey.client() as client:
+        client.script_flush()
+    results = await asyncio.gather(*(log.read(f"c{n}", None, 0, 1) for n in range(20)), log.append(claim, 0, 0, [chunk(0)]))
+    assert len(results) == 21
+
+
+async def test_a_full_server_makes_a_batch_wait(log: RedisLog, valkey: Valkey) -> None:
+    """Out of memory is a state that passes; nothing is half written."""
+    claim = await log.claim("c", "m", 0, LEASE)
+    with valkey.client() as client:
+        client.config_set("maxmemory", 1)
+        appending = asyncio.create_task(log.append(claim, 0, 0, [chunk(0), chunk(1)]))
+        with pytest.raises(Unavailable, match="maxmemory"):
+            await log.announce("c", "r", 1, chunk(0))
+        assert not appending.done()
+        client.config_set("maxmemory", 0)
+    assert (await appending).last_seq == 2
+
+
+async def test_many_calls_share_few_round_trips(log: RedisLog, valkey: Valkey) -> None:
+    """What is asked for while a pipeline is out leaves in the next one; every caller gets its own answer."""
+    claims = await asyncio.gather(*(log.claim(f"c{n}", "m", n, LEASE) for n in range(1000)))
+    assert [claim.attempt for claim in claims] == list(range(1, 1001))
+    appended = await asyncio.gather(*(log.append(claim, 0, 0, [chunk(0)] * (1 + n % 3)) for n, claim in enumerate(claims)))
+    assert [result.last_seq for result in appended] == [1 + n % 3 for n in range(1000)]
+    refused = await asyncio.gather(*(log.claim(f"c{n}", "m", n, LEASE) for n in range(10)), return_exceptions=True)
+    assert {type(refusal) for refusal in refused} == {Busy}
+    with valkey.client() as client:
+        assert client.info("clients")["connected_clients"] == 2
+
+
+async def test_a_password_and_a_database_are_taken_from_the_url(valkey: Valkey) -> None:
+    """Without them the server is Unavailable, not a crash."""
+    with valkey.client() as client:
+        client.config_set("requirepass", "s3cret")
+    for url, works in (
+        (f"redis://:s3cret@127.0.0.1:{valkey.port}/3", True),
+        (valkey.url, False),
+        (f"redis://:no@127.0.0.1:{valkey.port}/0", False),
+    ):
+        log = RedisLog(url)
+        try:
+            if works:
+                assert (await log.read("c", None, 0, 1)).top == 0
+            else:
+                with pytest.raises(Unavailable):
+                    await log.read("c", None, 0, 1)
+        finally:
+            await log.aclose()
+
+
+async def test_nobody_listens() -> None:
+    """A wrong port is Unavailable at once."""
+    log = RedisLog(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(Unavailable):
+        await log.read("c", None, 0, 1)
+    await log.aclose()
+    with pytest.raises(Unavailable):
+        await log.read("c", None, 0, 1)
+
+
+async def test_closing_ends_every_wait(log: RedisLog, valkey: Valkey) -> None:
+    """Also that of an append, which would else go on for ever."""
+    claim = await log.claim("c", "m", 0, LEASE)
+    valkey.freeze()
+    waiting = [
+        asyncio.create_task(log.append(claim, 0, 0, [chunk(0)])),
+        *(asyncio.create_task(log.read("c", None, 0, 1)) for _ in range(3)),
+    ]
+    await asyncio.sleep(0.1)
+    await log.aclose()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(result) for result in results} == {Unavailable}
+
+
+async def test_readiness_checks_the_eviction_policy(log: RedisLog, valkey: Valkey) -> None:
+    """A server that may evict keys is not fit."""
+    assert await log.check() is None
+    with valkey.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    assert await log.check() == "maxmemory-policy is allkeys-lru, must be noeviction"
+
+
+async def test_all_keys_of_a_log_expire_together(log: RedisLog, valkey: Valkey) -> None:
+    """Nothing is left behind that never goes, and nothing goes alone."""
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    await log.read("only read", None, 0, 1)
+    await log.request_cancel("only cancelled", "m", "u")
+    await log.delete("deleted", LEASE)
+    with valkey.client() as client:
+        remaining = {key: client.pttl(key) for key in client.keys("*")}
+    day = 24 * 3600 * 1000
+    assert all(0 < left <= day for left in remaining.values())
+    together = [left for key, left in remaining.items() if key.startswith(b"tw:{c}")]
+    assert len(together) == 3
+    assert max(together) - min(together) < 1000
+
+
+async def test_a_script_without_info_still_works(log: RedisLog, valkey: Valkey) -> None:
+    """Where a user may not call INFO, epochs change only when keys are lost."""
+    with valkey.client() as client:
+        client.execute_command("ACL", "SETUSER", "plain", "on", ">pw", "~*", "&*", "+@all", "-info")
+    plain = RedisLog(f"redis://plain:pw@127.0.0.1:{valkey.port}/0")
+    claim = await plain.claim("c", "m", 0, LEASE)
+    assert (await plain.append(claim, 0, 0, [chunk(0)])).last_seq == 1
+    assert (await plain.read("c", claim.epoch, 0, 9)).top == 1
+    await plain.aclose()
