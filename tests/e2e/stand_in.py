@@ -62,6 +62,7 @@ class StandIn:
         self.tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         self.title_after: str | None = None
+        self.page = 200
 
     @asynccontextmanager
     async def running(self, port: int = 0) -> AsyncIterator["StandIn"]:
@@ -123,9 +124,11 @@ class StandIn:
 
     async def _read(self, request: web.Request) -> web.Response:
         thread = self._thread(request)
-        return web.json_response(
-            {"conversation": thread.row, "messages": thread.messages, "next": None, "position": f"e1:{len(thread.events)}"}
-        )
+        before = int(request.query.get("before", 1_000_000))
+        rows = [row for row in thread.messages if row["ordinal"] < before]
+        shown = rows[-self.page :]
+        following = shown[0]["ordinal"] if len(rows) > len(shown) else None
+        return web.json_response({"conversation": thread.row, "messages": shown, "next": following, "position": f"e1:{len(thread.events)}"})
 
     async def _change(self, request: web.Request) -> web.Response:
         thread = self._thread(request)

@@ -218,3 +218,23 @@ async def test_changing_conversations_in_mid_stream_mixes_nothing(server: StandI
         await expect(page.locator(".bubble")).to_have_text("one")
         assert await page.input_value("#prompt") == "a draft"
         assert "have a pleasant day" in await answered(page)
+
+
+async def test_earlier_messages_are_read_on_demand(server: StandIn, browser: Browser) -> None:
+    """A long conversation opens at its end; earlier pages come above, and what is on screen stays where it is."""
+    server.page = 10
+    thread = server.add("Long")
+    for number in range(1, 26):
+        server.message(thread, "user", f"message {number} " + "and so on " * 30, "complete", user_id="local")
+    async with open_page(browser, f"{server.url}/#/c/{thread.row['id']}") as page:
+        await expect(page.locator(".bubble")).to_have_count(10)
+        await page.locator("#earlier").scroll_into_view_if_needed()
+        first = page.locator(".bubble", has_text="message 16 ")
+        top = (await first.bounding_box() or {})["y"]
+        await page.click("#earlier")
+        await expect(page.locator(".bubble")).to_have_count(20)
+        assert abs((await first.bounding_box() or {})["y"] - top) < 40
+        await page.click("#earlier")
+        await expect(page.locator(".bubble")).to_have_count(25)
+        await expect(page.locator("#earlier")).to_be_hidden()
+        await expect(page.locator(".bubble").first).to_contain_text("message 1 ")

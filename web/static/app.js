@@ -92,7 +92,8 @@ function showTitle() {
   const title = here.id ? named()?.title || firstWords() || NEW : NEW;
   if (byId("title").textContent !== title) byId("title").textContent = title;
   document.title = here.id && title !== NEW ? `${title} · Tokenwire` : "Tokenwire";
-  if (here.id && named() && here.model !== named().model) composer.choose((here.model = named().model));
+  const model = named()?.model ?? models.default;
+  if (here.id && named() && here.model !== model) composer.choose((here.model = model));
   sidebar.mark(here.id, named()?.title, firstWords());
 }
 

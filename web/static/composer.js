@@ -22,14 +22,15 @@ export class Composer {
 
   /** Offer these models; `chosen` is the one in use. */
   offer(models, chosen) {
-    const names = models.map(({ name }) => name);
-    if (chosen && !names.includes(chosen)) names.push(chosen);
-    this.model.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
+    this.model.replaceChildren(...models.map(({ name }) => make("option", { value: name }, name)));
     this.choose(chosen);
   }
 
+  /** Show this model as the one in use, even if it is not on offer now. */
   choose(name) {
-    if (name) this.model.value = name;
+    if (!name) return;
+    if (![...this.model.options].some(({ value }) => value === name)) this.model.append(make("option", { value: name }, name));
+    this.model.value = name;
   }
 
   /** Another conversation is open: its draft, not the other's. */
