@@ -191,6 +191,30 @@ class Generations(Database):
         """The log holds the terminal event of this attempt."""
         await self._change(message_id, col(Message.attempt) == attempt, terminal_announced=True)
 
+    async def note_attempt(self, message_id: str, attempt: int, tries: int, started_with: int) -> None:
+        """What later attempts must know of this one: tries used up before it, and how much text it began with."""
+        await self._change(message_id, col(Message.attempt) == attempt, tries=tries, started_with=started_with)
+
+    async def hand_back(self, checkpoint: Checkpoint) -> bool:
+        """Save the text and give the generation back to the queue, as a process does that goes away. False: not its own any more."""
+        change = (
+            update(Message)
+            .where(col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, _unfinished)
+            .values(
+                status="queued",
+                content=checkpoint.content,
+                reasoning=checkpoint.reasoning,
+                tool_calls=checkpoint.tool_calls,
+                epoch=checkpoint.epoch,
+                seq=checkpoint.seq,
+                enqueued_at=now_ms(),
+                updated_at=now_ms(),
+            )
+            .returning(col(Message.id))
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first() is not None
+
     async def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int) -> bool:
         """Let the next attempt be due in `delay_ms` by the database's clock. False: ended, or a newer attempt has it."""
         change = (

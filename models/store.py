@@ -6,9 +6,10 @@ Each method is one transaction and raises `models.errors.StoreUnavailable` when 
 
 from models.conversations import Conversations
 from models.generations import Generations
+from models.sweeps import Sweeps
 
 
-class Store(Conversations, Generations):
+class Store(Conversations, Generations, Sweeps):
     """All queries over one database."""
 
     @classmethod

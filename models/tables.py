@@ -9,6 +9,9 @@ UNFINISHED = ("queued", "streaming", "retrying", "waiting")
 """States of an assistant message whose generation has not ended."""
 UNFINISHED_SQL = "status IN (" + ", ".join(f"'{state}'" for state in UNFINISHED) + ")"
 """The same as a literal condition: only with literals does a planner recognise the partial index `ix_messages_unfinished`."""
+UNANNOUNCED_END_SQL = "role = 'assistant' AND NOT terminal_announced AND NOT " + UNFINISHED_SQL
+"""Ended, and the log is not known to hold the terminal event."""
+UNANNOUNCED_REV_SQL = "announced_rev < rev"
 
 
 def _json() -> Any:
@@ -45,6 +48,7 @@ class Message(SQLModel, table=True):
 
     `seq` and `epoch`: the position that `content` reaches (the checkpoint). `attempt` is the fencing token. `rev` counts changes that
     viewers are told of, `announced_rev` the last one that the log holds; `terminal_announced`: the log holds the terminal event.
+    `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
     """
 
     __tablename__ = "messages"
@@ -56,6 +60,18 @@ class Message(SQLModel, table=True):
             "ordinal",
             sqlite_where=text(UNFINISHED_SQL),
             postgresql_where=text(UNFINISHED_SQL),
+        ),
+        Index(
+            "ix_messages_unannounced_end",
+            "id",
+            sqlite_where=text(UNANNOUNCED_END_SQL),
+            postgresql_where=text(UNANNOUNCED_END_SQL),
+        ),
+        Index(
+            "ix_messages_unannounced_rev",
+            "id",
+            sqlite_where=text(UNANNOUNCED_REV_SQL),
+            postgresql_where=text(UNANNOUNCED_REV_SQL),
         ),
     )
 
@@ -70,6 +86,7 @@ class Message(SQLModel, table=True):
     epoch: str | None = Field(default=None, max_length=32)
     attempt: int = 0
     tries: int = 0
+    started_with: int = 0
     rev: int = 1
     announced_rev: int = 0
     terminal_announced: bool = False

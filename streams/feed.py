@@ -145,16 +145,21 @@ class RedisFeed:
     # --- the connection ---
 
     async def _stay_connected(self) -> None:
+        loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE_SECONDS
         while True:
+            began = loop.time()
             try:
                 connection = await self._connect()
             except (OSError, TimeoutError) as error:
-                logger.warning("pub/sub: no connection: %s", error or type(error).__name__)
+                reason: object = error or type(error).__name__
             else:
-                pause = FIRST_PAUSE_SECONDS
                 await self._use(connection)
-                logger.warning("pub/sub: connection lost: %s", connection.failure or "closed by the server")
+                reason = connection.failure or "closed by the server"
+            if loop.time() - began > LONGEST_PAUSE_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            # The first failure is news, the tries that follow are not.
+            logger.log(logging.WARNING if pause == FIRST_PAUSE_SECONDS else logging.DEBUG, "pub/sub connection lost: %s", reason)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 

@@ -46,7 +46,7 @@ def _script(name: str) -> Script:
 
 _CLAIM, _APPEND, _ADOPT, _ANNOUNCE = _script("claim"), _script("append"), _script("adopt"), _script("announce")
 _RENEW, _RELEASE, _CANCEL = _script("renew"), _script("release"), _script("request_cancel")
-_DELETE, _READ = _script("delete"), _script("read")
+_LEASED, _DELETE, _READ = _script("leased"), _script("delete"), _script("read")
 
 
 class RedisLog:
@@ -111,6 +111,11 @@ class RedisLog:
     async def release(self, claim: Claim) -> None:
         """See streams.ports.Log."""
         await self._run(_RELEASE, claim.conversation_id, claim.message_id, claim.attempt)
+
+    async def leased(self, conversation_id: str, message_id: str) -> bool:
+        """See streams.ports.Log."""
+        reply = await self._run(_LEASED, conversation_id, message_id)
+        return bool(reply[1])
 
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
         """See streams.ports.Log."""

@@ -220,6 +220,11 @@ class MemoryLog:
         if generation is not None and generation.attempt == claim.attempt:
             generation.lease_until = 0.0
 
+    async def leased(self, conversation_id: str, message_id: str) -> bool:
+        """See streams.ports.Log."""
+        generation = self._settle(conversation_id).generations.get(message_id)
+        return generation is not None and generation.lease_until > self._clock()
+
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
         """See streams.ports.Log."""
         if not by:

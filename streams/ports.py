@@ -160,6 +160,10 @@ class Log(Protocol):
         """Give the lease up at once, so that a successor need not wait for it. No effect if it is not ours."""
         ...
 
+    async def leased(self, conversation_id: str, message_id: str) -> bool:
+        """Whether an attempt of the generation holds a live lease. Gone."""
+        ...
+
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
         """Ask the running attempt to stop; False if the generation is sealed. Gone."""
         ...

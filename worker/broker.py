@@ -4,9 +4,10 @@ Stock consumers sleep up to a second between polls. Here every enqueue also publ
 listens and wakes the consumers, which then fetch at once. The poll stays as a fallback: a lost wake-up costs its interval, no job.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -20,7 +21,13 @@ from dramatiq.middleware import Retries
 log_line = structlog.get_logger(__name__)
 
 QUEUE = "generations"
+NAMESPACE = "dramatiq"
 WAKE_CHANNEL = "tw:jobs"
+WAITING = "tw:jobs:waiting"
+"""zset: message id of each job that waits for a worker -> ms since when. What the sweeper asks instead of reading the queue."""
+LEADER = "tw:sweeper"
+"""Name of the process whose sweeper is active; expires."""
+SOCKET_SECONDS = 5.0
 POLL_SECONDS = 1.0
 DELAY_POLL_SECONDS = 0.2
 """How often a delay queue looks whether something is due: the precision of a retry's delay."""
@@ -29,13 +36,36 @@ IDLE_LOOK_MS = 400
 """How often an idle worker thread looks whether it should end."""
 
 
+_LEAD = """
+local leader = redis.call('GET', KEYS[1])
+if leader and leader ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+
+def now_ms() -> int:
+    """This machine's clock."""
+    return int(time.time() * 1000)
+
+
 class WakingBroker(RedisBroker):
     """RedisBroker whose consumers wake up when something is enqueued. `draining`: fetch nothing new, keep the heartbeat."""
 
     def __init__(self, url: str, *, middleware: Sequence[Middleware], max_connections: int) -> None:
-        client = redis.Redis.from_url(url, max_connections=max_connections, socket_keepalive=True, health_check_interval=30)
+        client = redis.Redis.from_url(
+            url,
+            max_connections=max_connections,
+            socket_keepalive=True,
+            socket_connect_timeout=SOCKET_SECONDS,
+            socket_timeout=SOCKET_SECONDS,
+            health_check_interval=30,
+        )
         super().__init__(  # type: ignore[no-untyped-call]  # dramatiq is typed in part
             client=client,
+            namespace=NAMESPACE,
             middleware=list(middleware),
             # Every command looks for dead workers: by default one in a thousand does, which takes minutes on a quiet queue.
             maintenance_chance=1_000_000,
@@ -43,6 +73,7 @@ class WakingBroker(RedisBroker):
         )
         self.draining = False
         self.waker: Waker | None = None
+        self._lead = client.register_script(_LEAD)
 
     @property
     def consumer_class(self) -> type["WakingConsumer"]:
@@ -50,10 +81,29 @@ class WakingBroker(RedisBroker):
         return WakingConsumer
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Enqueue, then wake the consumers of every worker process."""
+        """Enqueue, note that a job waits, wake the consumers of every worker process."""
         enqueued = super().enqueue(message, delay=delay)
-        self.client.publish(WAKE_CHANNEL, enqueued.queue_name)
+        with self.client.pipeline(transaction=False) as pipeline:
+            pipeline.zadd(WAITING, {job: now_ms() for job in message.args[:1]})
+            pipeline.publish(WAKE_CHANNEL, enqueued.queue_name)
+            pipeline.execute()
         return enqueued
+
+    def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
+        """Of these messages, those with a job that waits for a worker, and since when (ms)."""
+        if not message_ids:
+            return {}
+        scores = self.client.zmscore(WAITING, list(message_ids))
+        return {name: int(score) for name, score in zip(message_ids, scores, strict=True) if score is not None}
+
+    def holds(self, message_id: str) -> bool:
+        """Whether the queue itself has a job for this message: reads all of it, for the rare doubt."""
+        found: list[Any] = [job for name in (QUEUE, dq_name(QUEUE)) for job in self.client.hvals(f"{NAMESPACE}:{name}.msgs")]
+        return any(message_id in Message.decode(job).args for job in found)
+
+    def lead(self, name: str, milliseconds: int) -> bool:
+        """Become, or stay, the one active sweeper for so long."""
+        return bool(self._lead(keys=[LEADER], args=[name, milliseconds]))
 
     def start_waker(self) -> None:
         """Listen for wake-ups; called once in a worker process."""
@@ -96,9 +146,11 @@ class WakingConsumer(_RedisConsumer):
         room = 0 if self.broker.draining else self.prefetch - self.outstanding_message_count
         try:
             # A fetch of nothing is still a heartbeat; without it, other workers would take over what runs here.
-            self.message_cache = self.broker.do_fetch(self.queue_name, max(room, 0)) if room > 0 else self._heartbeat()
-        except redis.ConnectionError as error:
-            raise ConnectionClosed(error) from None
+            self.message_cache = self.broker.do_fetch(self.queue_name, room) if room > 0 else self._heartbeat()
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            # Raised, Dramatiq would begin anew after three seconds and forget what it has prefetched.
+            log_line.warning("queue out of reach", queue=self.queue_name, error=repr(error))
+            self._woken.wait(self._poll)
 
     def _heartbeat(self) -> list[bytes]:
         self.broker.do_qsize(self.queue_name)
@@ -106,8 +158,18 @@ class WakingConsumer(_RedisConsumer):
 
     def ack(self, message: Any) -> None:
         """Acknowledge; a full prefetch window has room again, so look at once."""
-        super().ack(message)  # type: ignore[no-untyped-call]  # as above
+        self._answered(super().ack, message)
         self._woken.set()
+
+    def nack(self, message: Any) -> None:
+        """To the dead letters."""
+        self._answered(super().nack, message)
+
+    def _answered(self, call: Callable[[Any], None], message: Any) -> None:
+        try:
+            call(message)
+        except redis.TimeoutError as error:
+            raise ConnectionClosed(error) from None  # Dramatiq repeats it then
 
 
 class Waker(threading.Thread):
@@ -152,6 +214,16 @@ class Waker(threading.Thread):
         self._running = False
 
 
+class Taken(Middleware):
+    """A job that a thread has begun no longer waits: from here on the lease of its generation speaks for it."""
+
+    def before_process_message(self, broker: Broker, message: Any) -> None:
+        """Failing costs nothing but a sweep that looks twice."""
+        if isinstance(broker, WakingBroker) and message.args:
+            with contextlib.suppress(redis.RedisError):
+                broker.client.zrem(WAITING, message.args[0])
+
+
 class Pace(Middleware):
     """Fetch no more than the threads can run (what waits in one process's memory could be running in another), and stop soon."""
 
@@ -167,6 +239,7 @@ def make_broker(url: str, *, threads: int, middleware: Sequence[Middleware] = ()
     """The broker of web (no middleware of its own: it only enqueues) and worker processes."""
     ordered: list[Middleware] = [
         Pace(),
+        Taken(),
         *middleware,
         # Retries are decided by worker.retries; what still raises is a bug and goes to the dead letters at once.
         Retries(max_retries=0),

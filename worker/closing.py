@@ -4,7 +4,7 @@ The worker that runs a generation ends it with the claim it holds. Anybody else 
 claims it as a worker would, so that a worker that wakes up late is fenced off.
 """
 
-from typing import cast
+from typing import Literal, cast
 
 import structlog
 
@@ -91,6 +91,25 @@ def cancelled(row: Message, claim: ports.Claim, held: Held, by: str) -> Ending:
         usage=row.usage,
         seams=row.seams,
         cancel_by=by,
+    )
+
+
+def ending_of(row: Message) -> Ending:
+    """The ending that a row of an ended generation holds."""
+    return Ending(
+        message_id=row.id,
+        attempt=row.attempt,
+        status=cast('Literal["complete", "error", "cancelled"]', row.status),
+        content=row.content,
+        reasoning=row.reasoning,
+        tool_calls=row.tool_calls,
+        epoch=row.epoch,
+        seq=row.seq,
+        finish_reason=row.finish_reason,
+        error=row.error,
+        usage=row.usage,
+        seams=row.seams,
+        cancel_by=row.cancel_by,
     )
 
 

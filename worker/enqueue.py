@@ -1,12 +1,15 @@
 """What web processes and host applications call to have a generation run: names and arguments, no provider code."""
 
 import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import redis
 from dramatiq import Message
 
 from worker.broker import QUEUE, WakingBroker, make_broker
 
+T = TypeVar("T")
 ACTOR = "generate"
 CONNECTIONS = 32
 
@@ -23,15 +26,30 @@ class Jobs:
 
     async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
         """Run the generation of this assistant message, at once or after `delay_ms`. Raises JobsUnavailable."""
-        try:
-            await asyncio.to_thread(self.generate_now, message_id, delay_ms)
-        except redis.RedisError as error:
-            raise JobsUnavailable(str(error)) from error
+        await self._ask(self.generate_now, message_id, delay_ms)
 
     def generate_now(self, message_id: str, delay_ms: int | None = None) -> None:
         """The same from code that is not asynchronous. Raises redis.RedisError."""
         message: Message[None] = Message(queue_name=QUEUE, actor_name=ACTOR, args=(message_id,), kwargs={}, options={})
         self._broker.enqueue(message, delay=delay_ms)
+
+    async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
+        """Of these messages, those whose job waits for a worker, and since when (ms). Raises JobsUnavailable."""
+        return await self._ask(self._broker.waiting, message_ids)
+
+    async def holds(self, message_id: str) -> bool:
+        """Whether the queue itself has a job for this message. Raises JobsUnavailable."""
+        return await self._ask(self._broker.holds, message_id)
+
+    async def lead(self, name: str, seconds: float) -> bool:
+        """Whether this process's sweeper is the active one for the next seconds. Raises JobsUnavailable."""
+        return await self._ask(self._broker.lead, name, int(seconds * 1000))
+
+    async def _ask(self, question: Callable[..., T], *arguments: object) -> T:
+        try:
+            return await asyncio.to_thread(question, *arguments)
+        except redis.RedisError as error:
+            raise JobsUnavailable(str(error)) from error
 
     async def aclose(self) -> None:
         """Close the broker's connections."""

@@ -6,6 +6,7 @@ provider's stream closes the connection at once. Then what may still be written 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -104,6 +105,7 @@ class Attempt:
         self._dirty = asyncio.Event()
         self._settled = asyncio.Event()
         self._room = asyncio.Event()
+        self._looked_for = asyncio.Event()
         self._heard = _clock()
         self._lost = False
         self._ending = False
@@ -127,6 +129,10 @@ class Attempt:
             epoch=self._claim.epoch,
             seq=held.seq,
         )
+
+    def look(self) -> None:
+        """Somebody may have asked for a cancel: ask the log now instead of at the next renewal."""
+        self._looked_for.set()
 
     def stop(self, verdict: Verdict) -> None:
         """End the attempt for this reason; the first reason counts, save that a lost ownership outranks all."""
@@ -264,7 +270,7 @@ class Attempt:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(self._services.lease_seconds / 4)
+            await self._until_renewal()
             if self._reader is not None and not self._reader.done():
                 self._check_stall()
             try:
@@ -279,6 +285,12 @@ class Attempt:
             else:
                 if by is not None:
                     self.stop(Stopped(by))
+
+    async def _until_renewal(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._services.lease_seconds / 4):
+                await self._looked_for.wait()
+        self._looked_for.clear()
 
     def _check_stall(self) -> None:
         silent = _clock() - self._heard
@@ -367,7 +379,9 @@ class Attempt:
         await self._outlast(lambda: jobs.generate(self._row.id, retry.delay_ms))
 
     async def _hand_over(self) -> None:
-        await self._outlast(lambda: self._services.store.checkpoint([self.checkpoint()]))
+        self._ending = True
+        if not await self._outlast(lambda: self._services.store.hand_back(self.checkpoint())):
+            return
         await self._outlast(lambda: self._services.log.release(self._claim))
         await self._outlast(lambda: self._services.jobs.generate(self._row.id))
         log_line.info("handed over", message_id=self._row.id, attempt=self._claim.attempt)

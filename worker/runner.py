@@ -12,18 +12,21 @@ import structlog
 from config.catalogue import Catalogue, ModelSpec
 from models.errors import StoreUnavailable
 from models.tables import Message as Row
-from providers.base import Continuation, InvalidRequest, ModelNotFound, Provider, ProviderError, Request
+from providers.base import Continuation, Interrupted, InvalidRequest, ModelNotFound, Provider, ProviderError, Request, Unavailable
 from streams import events, ports
 from streams.text import utf16_length
 from worker import closing, context
 from worker.continuation import KEEPING, Held, Plan, plan
 from worker.enqueue import JobsUnavailable
 from worker.generation import Generation
+from worker.retries import MAX_TRIES
 from worker.run import Attempt, HandedOver, Services, Terms
 from worker.takeover import recover
 
 log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
+MAX_ATTEMPTS = 50
+"""Whatever progress is made: an answer that took so many attempts will not be finished by another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Runner:
         if mine is None:
             await log.release(claim)
             return
-        await self._attempt(mine, claim)
+        await self._attempt(mine, claim, crashed=row.status == "streaming")
 
     async def _not_yet(self, row: Row) -> bool:
         """Draining, not due, or behind another answer of the conversation: someone brings the job again."""
@@ -92,11 +95,13 @@ class Runner:
             return True
         return await self._services.store.blocked_by(row.id) is not None
 
-    async def _attempt(self, row: Row, claim: ports.Claim) -> None:
+    async def _attempt(self, row: Row, claim: ports.Claim, *, crashed: bool) -> None:
         spec = self._models.catalogue.models.get(row.model or "")
         best = spec.continuation if spec else "none"
         held = await recover(self._services.log, row, claim.epoch)
         chosen = plan(best, held)
+        if claim.attempt > 1:
+            await self._account(row, claim, held, chosen, crashed=crashed)
         stall_seconds = (spec.stall_seconds if spec else None) or self._models.stall_seconds
         attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen), Terms(stall_seconds, best))
         self._running[row.id] = attempt
@@ -107,10 +112,26 @@ class Runner:
             if not self._running:
                 self._emptied.set()
 
+    async def _account(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool) -> None:
+        """Count what an attempt that died has used up: nothing if it made progress. Hand-overs and retries were accounted for."""
+        size = len(held.text) + len(held.reasoning)
+        if crashed:
+            row.tries = 0 if size > row.started_with else row.tries + 1
+        if claim.attempt > MAX_ATTEMPTS:
+            row.tries = MAX_TRIES
+        await self._services.store.note_attempt(row.id, claim.attempt, row.tries, size if chosen.keeps else 0)
+
+    def look(self, message_id: str) -> None:
+        """A cancel was requested for this message, perhaps of this process."""
+        if (attempt := self._running.get(message_id)) is not None:
+            attempt.look()
+
     async def _run(self, attempt: Attempt, row: Row, spec: ModelSpec | None, held: Held, chosen: Plan) -> None:
         try:
             if spec is None:
                 raise ModelNotFound(f"{row.model} is not in the catalogue")
+            if row.tries >= MAX_TRIES:
+                raise Interrupted("attempts died without progress") if held.text else Unavailable("attempts died")
             provider, request = self._models.open(spec), await self._request(row, held, chosen)
         except ProviderError as error:
             await attempt.give_up(error)

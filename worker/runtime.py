@@ -17,16 +17,19 @@ from config.settings import Settings
 from models.store import Store
 from providers.http import HttpClient
 from providers.registry import open_provider
-from streams import ports
+from streams import keys, ports
+from streams.feed import RedisFeed
 from streams.log import RedisLog
 from worker.broker import WakingBroker
 from worker.checkpoints import Checkpointer
 from worker.enqueue import Jobs
 from worker.run import Services
 from worker.runner import Models, Runner
+from worker.sweeper import Sweeper
 
 INTERRUPT_CHECK_SECONDS = 5.0
 """How often a blocked worker thread looks for Dramatiq's interrupts; at 0.1 s, hundreds of threads would cost a core."""
+CONTROL_PAUSE_SECONDS = 1.0
 
 
 class Runtime:
@@ -47,7 +50,29 @@ class Runtime:
         services = Services(self._store, self._log, Jobs(settings.redis, broker), checkpointer, settings.lease_seconds)
         models = Models(self._catalogue, lambda spec: open_provider(spec, self._client), settings.stall_seconds)
         self._runner = Runner(services, models)
-        self._saving = asyncio.create_task(checkpointer.run(self._runner.running))
+        self._feed = RedisFeed(settings.redis)
+        self._tasks = [
+            asyncio.create_task(checkpointer.run(self._runner.running)),
+            asyncio.create_task(Sweeper(services).run()),
+            asyncio.create_task(self._listen()),
+        ]
+
+    async def _listen(self) -> None:
+        """Hear at once of cancels; without this channel the lease's renewal tells of them."""
+        await self._feed.start(self._heard, lambda _channel: None)
+        while True:
+            try:
+                await self._feed.subscribe(keys.CONTROL)
+            except ports.Unavailable:
+                await asyncio.sleep(CONTROL_PAUSE_SECONDS)
+            else:
+                return
+
+    def _heard(self, messages: list[tuple[bytes, bytes]]) -> None:
+        for _channel, payload in messages:
+            verb, _, message_id = payload.decode().partition(" ")
+            if verb == "cancel":
+                self._runner.look(message_id)
 
     async def generate(self, message_id: str) -> None:
         """The job."""
@@ -59,8 +84,10 @@ class Runtime:
 
     async def close(self) -> None:
         """Close what `open` opened."""
-        self._saving.cancel()
-        await asyncio.gather(self._saving, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._feed.aclose()
         await self._client.aclose()
         await self._log.aclose()
         await self._store.aclose()

@@ -2,23 +2,23 @@
 
 | row | and | verdict |
 |---|---|---|
-| queued, first in line | no job known to the broker for 2 s | enqueue |
-| queued, first in line | a job is said to exist since 60 s | look into the broker, enqueue if it is not there |
-| retrying | due for 1 s | enqueue |
-| streaming | silent for 1.5 s and no live lease | enqueue: the next attempt takes over |
-| any of these, cancel asked for | no live lease | end it as cancelled |
+| any that has not ended, cancel asked for | | cancel: ended here, or its worker told again |
+| queued, first in line | no job that waits for a worker, for 2 s | enqueue |
+| queued, first in line | a job is said to wait since 60 s | look into the broker, enqueue if it is not there |
+| retrying | overdue by 1 s | enqueue |
+| streaming | silent for 1.5 s | take over, if no lease is alive |
 | ended, terminal event not announced | for 1 s | announce it |
-| changed, change not announced | for 1 s | announce it |
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
-NEVER_ENQUEUED_MS = 2_000
+from models.sweeps import Outstanding
+
+NO_JOB_MS = 2_000
 LOST_JOB_MS = 60_000
 OVERDUE_MS = 1_000
 SILENT_MS = 1_500
-"""A running generation checkpoints every second; only where it does not is the lease asked for."""
+"""A running generation checkpoints every second while text comes; only where nothing was saved is the lease asked for."""
 UNANNOUNCED_MS = 1_000
 PATIENCE_MS = 2_000
 """What was just enqueued is given this long to be claimed."""
@@ -28,37 +28,19 @@ class Verdict(Enum):
     """What to do about a row."""
 
     NOTHING = auto()
+    CANCEL = auto()
     ENQUEUE = auto()
     ENQUEUE_IF_LOST = auto()
     TAKE_OVER_IF_FREE = auto()
-    CANCEL_IF_FREE = auto()
     ANNOUNCE_END = auto()
-    ANNOUNCE_ROW = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Outstanding:
-    """A row that has not ended, or whose end or change the log may not hold. Times are ms by the database's clock."""
-
-    message_id: str
-    conversation_id: str
-    status: str
-    ended: bool
-    first_in_line: bool
-    cancel_asked: bool
-    row_announced: bool
-    enqueued_at: int | None
-    due_at: int | None
-    updated_at: int
-    now: int
 
 
 def judge(row: Outstanding, job_since: int | None) -> Verdict:
-    """`job_since`: when the broker was last given a job for the row that no worker has taken yet (ms), None if it has none."""
+    """`job_since`: when the broker was given the job for this row that waits for a worker (ms), None if there is none."""
     if row.ended:
         return Verdict.ANNOUNCE_END if row.now - row.updated_at >= UNANNOUNCED_MS else Verdict.NOTHING
-    if row.cancel_asked and row.now - row.updated_at >= SILENT_MS:
-        return Verdict.CANCEL_IF_FREE
+    if row.cancel_by is not None:
+        return Verdict.CANCEL
     if row.now - (row.enqueued_at or 0) < PATIENCE_MS:
         return Verdict.NOTHING
     if row.status == "streaming":
@@ -69,7 +51,7 @@ def judge(row: Outstanding, job_since: int | None) -> Verdict:
 
 
 def _judge_queued(row: Outstanding, job_since: int | None) -> Verdict:
-    if row.status != "queued" or not row.first_in_line or row.now - row.updated_at < NEVER_ENQUEUED_MS:
+    if row.status != "queued" or not row.first_in_line or row.now - row.updated_at < NO_JOB_MS:
         return Verdict.NOTHING
     if job_since is None:
         return Verdict.ENQUEUE

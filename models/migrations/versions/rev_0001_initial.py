@@ -7,6 +7,8 @@ revision = "0001"
 down_revision = None
 
 _UNFINISHED = sa.text("status IN ('queued', 'streaming', 'retrying', 'waiting')")
+_UNANNOUNCED_END = sa.text("role = 'assistant' AND NOT terminal_announced AND NOT status IN ('queued', 'streaming', 'retrying', 'waiting')")
+_UNANNOUNCED_REV = sa.text("announced_rev < rev")
 
 
 def upgrade() -> None:
@@ -51,6 +53,7 @@ def _create_messages() -> None:
         sa.Column("epoch", sa.String(32), nullable=True),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("started_with", sa.Integer(), nullable=False),
         sa.Column("rev", sa.Integer(), nullable=False),
         sa.Column("announced_rev", sa.Integer(), nullable=False),
         sa.Column("terminal_announced", sa.Boolean(), nullable=False),
@@ -73,6 +76,8 @@ def _create_messages() -> None:
     op.create_index(
         "ix_messages_unfinished", "messages", ["conversation_id", "ordinal"], sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED
     )
+    for name, condition in (("end", _UNANNOUNCED_END), ("rev", _UNANNOUNCED_REV)):
+        op.create_index(f"ix_messages_unannounced_{name}", "messages", ["id"], sqlite_where=condition, postgresql_where=condition)
 
 
 def _create_idempotency_keys() -> None:

@@ -1,0 +1,10 @@
+-- Whether an attempt of a generation holds a live lease.
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id
+-- Reply: OK 1 or 0 | GONE
+
+local state, text = settle('g:' .. ARGV[5])
+if not state then
+  return {'GONE'}
+end
+local g = generation(text)
+return {'OK', g and g.lease > now and 1 or 0}

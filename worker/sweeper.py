@@ -1,0 +1,129 @@
+"""Finds work that nobody does: SQL lists it, `sweeps` judges it, this module carries it out. One sweeper is active at a time.
+
+Every worker process runs one; they elect a leader through Redis. When Redis was away or this process was paused, the leases of healthy
+workers may have run out unrenewed: judgement waits for one lease then, so that nobody is robbed who is alive.
+"""
+
+import asyncio
+import uuid
+
+import structlog
+
+from models.errors import StoreUnavailable
+from models.sweeps import Outstanding
+from models.views import message_view
+from streams import events, ports
+from worker import closing
+from worker.enqueue import JobsUnavailable
+from worker.run import Services
+from worker.sweeps import UNANNOUNCED_MS, Verdict, judge
+
+log_line = structlog.get_logger(__name__)
+INTERVAL_SECONDS = 0.5
+LEADERSHIP_SECONDS = 1.5
+PAUSE_SECONDS = 1.0
+"""A round that took longer than this was paused, or Redis was."""
+BATCH = 2000
+
+
+class Sweeper:
+    """One per worker process."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._name = uuid.uuid4().hex
+        self._not_before = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            begun = _clock()
+            try:
+                if await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS) and _clock() >= self._not_before:
+                    await self.sweep()
+            except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
+                log_line.warning("sweep put off", error=repr(error))
+                self._wait_one_lease()
+            except Exception:
+                log_line.exception("sweep failed")
+            await asyncio.sleep(INTERVAL_SECONDS)
+            if _clock() - begun > INTERVAL_SECONDS + PAUSE_SECONDS:
+                self._wait_one_lease()
+
+    def _wait_one_lease(self) -> None:
+        self._not_before = _clock() + self._services.lease_seconds
+
+    async def sweep(self) -> None:
+        """One round."""
+        rows = await self._services.store.outstanding(BATCH)
+        waiting = await self._services.jobs.waiting([row.message_id for row in rows if row.status == "queued"])
+        for row in rows:
+            verdict = judge(row, waiting.get(row.message_id))
+            if verdict is not Verdict.NOTHING:
+                await self._carry_out(verdict, row)
+        await self._announce_changes()
+
+    async def _carry_out(self, verdict: Verdict, row: Outstanding) -> None:
+        log_line.info("swept", message_id=row.message_id, status=row.status, verdict=verdict.name.lower())
+        match verdict:
+            case Verdict.ENQUEUE:
+                await self._enqueue(row)
+            case Verdict.ENQUEUE_IF_LOST:
+                if not await self._services.jobs.holds(row.message_id):
+                    await self._enqueue(row)
+            case Verdict.TAKE_OVER_IF_FREE:
+                if not await self._leased(row):
+                    await self._enqueue(row)
+            case Verdict.CANCEL:
+                await closing.cancel(
+                    self._services.store, self._services.log, self._services.jobs, row.message_id, row.cancel_by or "unknown"
+                )
+            case Verdict.ANNOUNCE_END:
+                await self._announce_end(row)
+
+    async def _enqueue(self, row: Outstanding) -> None:
+        await self._services.jobs.generate(row.message_id)
+        await self._services.store.mark_enqueued(row.message_id)
+
+    async def _leased(self, row: Outstanding) -> bool:
+        try:
+            return await self._services.log.leased(row.conversation_id, row.message_id)
+        except ports.Gone:
+            return True
+
+    async def _announce_end(self, row: Outstanding) -> None:
+        """Supply the terminal event that a crash swallowed. Busy: whoever ended it may still be at it."""
+        ended = await self._services.store.message(row.message_id)
+        if ended is None:
+            return
+        try:
+            claim = await self._services.log.claim(row.conversation_id, row.message_id, ended.attempt, closing.CLOSING_LEASE_SECONDS)
+        except ports.Busy:
+            return
+        except (ports.Sealed, ports.Gone):
+            await self._services.store.terminal_announced(row.message_id, ended.attempt)
+            return
+        await closing.announce(self._services.store, self._services.log, claim, 0, closing.ending_of(ended))
+        await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
+
+    async def _announce_changes(self) -> None:
+        store, log = self._services.store, self._services.log
+        for row in await store.unannounced_rows(UNANNOUNCED_MS, BATCH):
+            try:
+                page = await log.read(row.conversation_id, None, 0, 0)
+                view = message_view(row, page.epoch)
+                await log.announce(row.conversation_id, row.id, row.rev, events.MessageEvent(view))
+            except ports.Gone:
+                log_line.info("nothing to announce in a deleted conversation", message_id=row.id)
+            await store.mark_announced(row.id, row.rev)
+        for conversation in await store.unannounced_titles(UNANNOUNCED_MS, BATCH):
+            try:
+                title = events.Title(conversation.title or "", conversation.rev)
+                await log.announce(conversation.id, conversation.id, conversation.rev, title)
+            except ports.Gone:
+                log_line.info("nothing to announce in a deleted conversation", conversation_id=conversation.id)
+            await store.mark_title_announced(conversation.id, conversation.rev)
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
