@@ -1,0 +1,265 @@
+"""streams.hub and streams.feed on a real Valkey whose connections are killed and which is started again."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from streams import feed, hub
+from streams.events import Chunk
+from streams.hub import Hub, RedisFeed, Tail
+from streams.log import RedisLog
+from streams.ports import Claim, Lost, Unavailable
+from tests.valkey import Valkey, free_port
+
+LEASE = 60.0
+PATIENCE = 20.0
+
+
+class Rig:
+    """A hub, and a writer of one conversation with a log of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.writing = RedisLog(url)
+        self.reading = RedisLog(url)
+        self.feed = RedisFeed(url)
+        self.hub = Hub(self.reading, self.feed)
+        self.claim = Claim("c", "m", "", 0)
+        self.index = 0
+
+    async def begin(self) -> None:
+        await self.hub.start()
+        self.claim = await self.writing.claim("c", "m", 0, LEASE)
+
+    async def write(self, count: int = 1) -> int:
+        appended = await self.writing.append(self.claim, self.index, 0, [Chunk("m", 1, 0, "x")] * count)
+        self.index += 1
+        return appended.last_seq
+
+
+@asynccontextmanager
+async def running(url: str) -> AsyncIterator[Rig]:
+    rig = Rig(url)
+    await rig.begin()
+    try:
+        yield rig
+    finally:
+        await rig.hub.aclose()
+        await rig.reading.aclose()
+        await rig.writing.aclose()
+
+
+@pytest.fixture
+async def rig(valkey: Valkey) -> AsyncIterator[Rig]:
+    async with running(valkey.url) as made:
+        yield made
+
+
+class Watcher:
+    """Writes down each seq that a tail brings from where it stood."""
+
+    def __init__(self, tail: Tail) -> None:
+        self.tail = tail
+        self.seen: list[int] = []
+        self.cursor = tail.top
+        self.epoch = tail.epoch
+        tail.listen(self.wake)
+
+    def wake(self) -> None:
+        if self.tail.epoch != self.epoch:
+            self.epoch, self.cursor, self.seen = self.tail.epoch, self.tail.top, []
+            return
+        entries = self.tail.since(self.cursor)
+        assert entries is not None
+        self.seen += [entry.seq for entry in entries]
+        self.cursor = self.tail.top
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_viewer_sees_what_another_process_writes(rig: Rig) -> None:
+    """From the moment of opening, each event once; the last release ends the subscription."""
+    await rig.write(3)
+    watcher = Watcher(await rig.hub.open("c"))
+    for _ in range(20):
+        await rig.write(5)
+    await until(lambda: watcher.cursor == 103)
+    assert watcher.seen == list(range(4, 104))
+
+
+async def test_a_killed_subscription_loses_nothing(rig: Rig, valkey: Valkey) -> None:
+    """The feed comes back, every tail reads on from its top."""
+    watcher = Watcher(await rig.hub.open("c"))
+    with valkey.client() as client:
+        for _ in range(5):
+            await rig.write(3)
+            killed = await asyncio.to_thread(client.execute_command, "CLIENT", "KILL", "TYPE", "pubsub")
+            assert killed == 1
+            last = await rig.write(3)
+            await until(lambda last=last: watcher.cursor == last and rig.feed.connected)  # type: ignore[misc]  # a bound default
+    await rig.write(1)
+    await until(lambda: watcher.cursor == 31)
+    assert watcher.seen == list(range(1, 32))
+
+
+@pytest.mark.parametrize("lose_data", [False, True])
+async def test_a_restarted_server_is_a_new_epoch_for_viewers(rig: Rig, valkey: Valkey, lose_data: bool) -> None:
+    """Tails learn it by themselves and relay what the adopting worker writes."""
+    await rig.write(3)
+    tail = await rig.hub.open("c")
+    old = tail.epoch
+    watcher = Watcher(tail)
+    await asyncio.to_thread(valkey.restart, lose_data=lose_data)
+    await until(lambda: tail.epoch != old)
+    with pytest.raises(Lost):
+        await rig.write(1)
+    rig.claim, appended = await rig.writing.adopt(rig.claim, "xxx", "", LEASE)
+    rig.index = 0
+    last = await rig.write(4)
+    await until(lambda: tail.top == last)
+    assert watcher.epoch == rig.claim.epoch
+    assert watcher.seen == list(range(watcher.cursor - len(watcher.seen) + 1, last + 1))
+    assert len(watcher.seen) >= last - appended.last_seq
+
+
+async def test_a_silent_server_is_left(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that answers no PING is dropped and made anew."""
+    monkeypatch.setattr(feed, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(feed, "CONNECT_SECONDS", 0.2)
+    async with running(valkey.url) as rig:
+        watcher = Watcher(await rig.hub.open("c"))
+        first = rig.feed._connection
+        valkey.freeze()
+        await until(lambda: rig.feed._connection is not first)
+        valkey.thaw()
+        last = await rig.write(2)
+        await until(lambda: watcher.cursor == last)
+        assert watcher.seen == [1, 2]
+
+
+async def test_channels_come_and_go_with_viewers(rig: Rig, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Explicit subscriptions, one per watched conversation, all of them made again after a break."""
+    monkeypatch.setattr(hub, "GRACE_SECONDS", 0)
+    tails = await asyncio.gather(*(rig.hub.open(f"c{n}") for n in range(1200)))
+    with valkey.client() as client:
+        assert len(client.pubsub_channels("tw:*")) == 1200
+        client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: len(client.pubsub_channels("tw:*")) == 1200)
+        for tail in tails[1:]:
+            rig.hub.release(tail)
+        await until(lambda: client.pubsub_channels("tw:*") == [b"tw:{c0}"])
+
+
+async def test_deletion_reaches_viewers(rig: Rig) -> None:
+    """Whoever watches is told at once."""
+    tail = await rig.hub.open("c")
+    await rig.writing.delete("c", 60)
+    await until(lambda: tail.gone)
+
+
+async def test_opening_fails_while_the_server_is_away_and_works_when_it_is_back(
+    rig: Rig, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unavailable, nothing left behind; later as if nothing had been."""
+    monkeypatch.setattr(feed, "CONFIRM_SECONDS", 0.3)
+    await asyncio.to_thread(valkey.stop)
+    with pytest.raises(Unavailable):
+        await rig.hub.open("other")
+    await asyncio.to_thread(valkey.start)
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(Unavailable):
+                await rig.hub.open("other")
+                break
+
+
+async def test_a_wrong_password_is_no_connection(valkey: Valkey, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The feed says so and tries again; with the right one it works, for a named user too."""
+    monkeypatch.setattr(feed, "CONFIRM_SECONDS", 0.3)
+    with valkey.client() as client:
+        client.execute_command("ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all")
+        client.config_set("requirepass", "s3cret")
+    address = f"127.0.0.1:{valkey.port}/0"
+    for url in (f"redis://:s3cret@{address}", f"redis://ann:pw@{address}"):
+        async with running(url) as rig:
+            watcher = Watcher(await rig.hub.open("c"))
+            last = await rig.write(1)
+            await until(lambda watcher=watcher, last=last: watcher.cursor == last)  # type: ignore[misc]  # bound defaults
+            await rig.writing.delete("c", 0.001)
+    stranger = RedisFeed(f"redis://:wrong@{address}")
+    await stranger.start(lambda _messages: None, lambda _channel: None)
+    with pytest.raises(Unavailable):
+        await stranger.subscribe("tw:{c}")
+    await stranger.aclose()
+    assert "invalid username-password" in caplog.text
+    assert "wrong@" not in caplog.text
+
+
+async def test_rediss_urls(valkey: Valkey, tmp_path: Path) -> None:
+    """Log and feed speak TLS, and check the certificate."""
+    context = _certificate(tmp_path)
+    port = free_port()
+    async with _tls_proxy(port, valkey.port, context):
+        async with running(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path / 'cert.pem'}") as rig:
+            watcher = Watcher(await rig.hub.open("c"))
+            last = await rig.write(2)
+            await until(lambda: watcher.cursor == last)
+        unknown = RedisLog(f"rediss://127.0.0.1:{port}/0")
+        with pytest.raises(Unavailable, match="certificate"):
+            await unknown.read("c", None, 0, 1)
+        await unknown.aclose()
+
+
+def _certificate(folder: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tokenwire test")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+@asynccontextmanager
+async def _tls_proxy(port: int, target: int, context: ssl.SSLContext) -> AsyncIterator[None]:
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", target)
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context)
+    async with server:
+        yield
