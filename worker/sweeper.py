@@ -64,7 +64,6 @@ class Sweeper:
         await self._announce_changes()
 
     async def _carry_out(self, verdict: Verdict, row: Outstanding) -> None:
-        log_line.info("swept", message_id=row.message_id, status=row.status, verdict=verdict.name.lower())
         match verdict:
             case Verdict.ENQUEUE:
                 await self._enqueue(row)
@@ -82,6 +81,7 @@ class Sweeper:
                 await self._announce_end(row)
 
     async def _enqueue(self, row: Outstanding) -> None:
+        log_line.info("swept: enqueued again", message_id=row.message_id, status=row.status)
         await self._services.jobs.generate(row.message_id)
         await self._services.store.mark_enqueued(row.message_id)
 
@@ -103,6 +103,7 @@ class Sweeper:
         except (ports.Sealed, ports.Gone):
             await self._services.store.terminal_announced(row.message_id, ended.attempt)
             return
+        log_line.info("swept: end announced", message_id=row.message_id, status=row.status)
         await closing.announce(self._services.store, self._services.log, claim, 0, closing.ending_of(ended))
         await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
 
