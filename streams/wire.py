@@ -41,21 +41,23 @@ Argument = bytes | str | int
 
 
 class _Call:
-    __slots__ = ("arguments", "future", "script")
+    """One command on its way. It is packed here, in its caller's turn, so that a wrong argument is the caller's error alone."""
+
+    __slots__ = ("_arguments", "_packed", "_script", "future")
 
     def __init__(self, script: Script | None, arguments: Sequence[Argument], future: asyncio.Future[Any]) -> None:
-        self.script = script
-        self.arguments = arguments
+        self._script = script
+        self._arguments = arguments
+        self._packed = _pack(arguments if script is None else (b"EVALSHA", script.sha, KEY_COUNT, *arguments))
         self.future = future
 
     def packed(self, known: set[bytes]) -> bytes:
-        """The command as bytes; a script that the server does not know on this connection goes in full."""
-        if self.script is None:
-            return _pack(self.arguments)
-        if self.script.sha in known:
-            return _pack((b"EVALSHA", self.script.sha, KEY_COUNT, *self.arguments))
-        known.add(self.script.sha)
-        return _pack((b"EVAL", self.script.text, KEY_COUNT, *self.arguments))
+        """The command as bytes; a script that this connection has not sent yet goes in full."""
+        script = self._script
+        if script is None or script.sha in known:
+            return self._packed
+        known.add(script.sha)
+        return _pack((b"EVAL", script.text, KEY_COUNT, *self._arguments))
 
 
 def _pack(command: Sequence[Argument]) -> bytes:
@@ -124,8 +126,8 @@ class Wire:
         except (OSError, RedisError, TimeoutError) as error:
             # Without a connection nobody is served: all who wait are told, rather than one pipeline's worth of them at a time.
             await self._broken(calls or self._all(), error)
-        except asyncio.CancelledError:
-            await self._broken(calls, ConnectionAbortedError("closed"))
+        except BaseException:  # closed, or a bug: nobody is left waiting
+            await self._broken([*calls, *self._all()], ConnectionAbortedError("closed"))
             raise
 
     async def _connect(self) -> None:

@@ -183,3 +183,32 @@ async def test_a_script_without_info_still_works(log: RedisLog, valkey: Valkey) 
     assert (await plain.append(claim, 0, 0, [chunk(0)])).last_seq == 1
     assert (await plain.read("c", claim.epoch, 0, 9)).top == 1
     await plain.aclose()
+
+
+async def test_coalescing_spaces_pipelines_out(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call leaves at once; what comes within the span after it leaves together."""
+    log = RedisLog(valkey.url, coalesce_ms=200)
+    sent: list[int] = []
+    settle = wire.Wire._settle
+
+    async def counting(self: wire.Wire, calls: list[wire._Call]) -> None:
+        sent.append(len(calls))
+        await settle(self, calls)
+
+    monkeypatch.setattr(wire.Wire, "_settle", counting)
+    await log.read("c", None, 0, 1)
+    reads = []
+    for _ in range(10):
+        reads.append(asyncio.create_task(log.read("c", None, 0, 1)))
+        await asyncio.sleep(0)
+    await asyncio.gather(*reads)
+    await log.aclose()
+    assert sent == [1, 10]
+
+
+async def test_a_wrong_argument_is_its_callers_error_alone(log: RedisLog) -> None:
+    """Others who call at the same time are served."""
+    results = await asyncio.gather(
+        log.read("a", None, 0, 1), log.read("b", None, object(), 1), log.read("c", None, 0, 1), return_exceptions=True
+    )  # type: ignore[arg-type]  # what is tested
+    assert [isinstance(result, Exception) for result in results] == [False, True, False]

