@@ -39,7 +39,7 @@ class Sweeper:
         while True:
             begun = _clock()
             try:
-                if await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS) and _clock() >= self._not_before:
+                if await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS) and not self.holds_back:
                     await self.sweep()
             except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
                 log_line.warning("sweep put off", error=repr(error))
@@ -49,6 +49,11 @@ class Sweeper:
             await asyncio.sleep(INTERVAL_SECONDS)
             if _clock() - begun > INTERVAL_SECONDS + PAUSE_SECONDS:
                 self._wait_one_lease()
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether judgement waits, after an outage or a pause."""
+        return _clock() < self._not_before
 
     def _wait_one_lease(self) -> None:
         self._not_before = _clock() + self._services.lease_seconds

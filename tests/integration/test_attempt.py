@@ -1,9 +1,8 @@
 """worker.run on a real database and the log in memory: every way an attempt can end, and what log, row and jobs hold then."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,53 +17,10 @@ from streams import events
 from streams.memory import MemoryLog
 from streams.ports import Claim
 from streams.text import checksum
-from worker.checkpoints import Checkpointer
+from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, Step, events_of, kinds, services_over, text_of
 from worker.continuation import Held, Rung
 from worker.generation import Generation
 from worker.run import Attempt, HandedOver, Services, Terms
-
-LEASE_SECONDS = 0.2
-Step = Sequence[base.Delta] | Exception | Callable[[], Awaitable[None]]
-
-
-class NoJobs:
-    """Remembers what was enqueued."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, int | None]] = []
-
-    async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
-        self.sent.append((message_id, delay_ms))
-
-    async def aclose(self) -> None:
-        pass
-
-
-@dataclass
-class Script:
-    """A provider that plays its steps: batches of deltas, waits, errors."""
-
-    steps: Sequence[Step]
-    closed: bool = False
-    asked: list[base.Request] = field(default_factory=list)
-
-    @asynccontextmanager
-    async def stream(self, request: base.Request) -> AsyncIterator[Any]:
-        self.asked.append(request)
-        try:
-            yield self._play()
-        finally:
-            self.closed = True
-
-    async def _play(self) -> AsyncIterator[Sequence[base.Delta]]:
-        for step in self.steps:
-            if isinstance(step, Exception):
-                raise step
-            if callable(step):
-                await step()
-            else:
-                yield step
-                await asyncio.sleep(0)
 
 
 @dataclass
@@ -96,8 +52,7 @@ class Rig:
         return row
 
     async def events(self) -> list[events.AnyEvent]:
-        page = await self.log.read(self.row.conversation_id, None, 0, 1000)
-        return [event for _, event in map(events.decode, (entry.data for entry in page.entries)) if event is not None]
+        return await events_of(self.log, self.row)
 
 
 @pytest.fixture
@@ -107,17 +62,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     store, log, jobs = Store.open(url), MemoryLog(), NoJobs()
     conversation = await store.create_conversation("me")
     posted = await store.post(Post(conversation.id, "me", "hi", "m"))
-    services = Services(store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS)  # type: ignore[arg-type]
-    yield Rig(store, log, jobs, services, posted.assistant_message)
+    yield Rig(store, log, jobs, services_over(store, log, jobs), posted.assistant_message)
     await store.aclose()
-
-
-def kinds(log: list[events.AnyEvent]) -> list[str]:
-    return [type(event).__name__ for event in log]
-
-
-def text_of(log: list[events.AnyEvent]) -> str:
-    return "".join(event.content for event in log if isinstance(event, events.Chunk))
 
 
 DONE = [base.Usage(3, 2), base.Finish("stop", "stop")]

@@ -1,0 +1,225 @@
+"""worker.sweeper and worker.runner on a real database: work that nobody does is found and done, and what died is accounted for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from models.conversations import Post
+from models.generations import Ending
+from models.migrate import migrate
+from models.store import Store
+from models.tables import Message as Row
+from providers import base
+from streams import events
+from streams.memory import MemoryLog
+from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over, text_of
+from worker.run import Services
+from worker.sweeper import Sweeper
+
+DONE = [base.Finish("stop", "stop")]
+LONG_AGO = 60_000
+
+
+class Rig:
+    """One queued answer, and a sweeper."""
+
+    def __init__(self, store: Store, row: Row) -> None:
+        self.store, self.log, self.jobs, self.row = store, MemoryLog(), NoJobs(), row
+        self.services: Services = services_over(store, self.log, self.jobs)
+        self.sweeper = Sweeper(self.services)
+
+    async def age(self, **values: object) -> None:
+        """Let the row be a minute old, with other columns as given."""
+        columns = "".join(f", {name} = :{name}" for name in values)
+        async with self.store.writing() as session:
+            await session.execute(text(f"UPDATE messages SET updated_at = updated_at - {LONG_AGO}{columns}"), values)  # noqa: S608
+
+    async def reread(self) -> Row:
+        row = await self.store.message(self.row.id)
+        assert row is not None
+        return row
+
+    async def expire(self) -> None:
+        """The lease of a dead attempt runs out."""
+        while await self.log.leased(self.row.conversation_id, self.row.id):
+            await asyncio.sleep(0.02)
+
+    async def die(self, content: str, appended: str = "") -> None:
+        """An attempt that appended so much and was killed: its lease has run out."""
+        row = await self.reread()
+        claim = await self.log.claim(row.conversation_id, row.id, row.attempt, 0.0)
+        assert await self.store.begin_attempt(row.id, claim.attempt, "m")
+        if appended:
+            await self.log.append(claim, 0, 0, [events.Chunk(row.id, claim.attempt, len(content), appended)])
+        await self.age()
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    url = f"sqlite:///{tmp_path}/t.db"
+    migrate(url)
+    store = Store.open(url)
+    conversation = await store.create_conversation("me")
+    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
+    await store.mark_posted(posted.user_message.id, posted.assistant_message.id, 1, enqueued=False)
+    yield Rig(store, posted.assistant_message)
+    await store.aclose()
+
+
+async def test_a_row_that_was_never_enqueued(rig: Rig) -> None:
+    """Committed, and then the web process died: the job is sent, once."""
+    await rig.age()
+    await rig.sweeper.sweep()
+    await rig.sweeper.sweep()
+    assert rig.jobs.sent == [(rig.row.id, None)]
+
+
+async def test_a_row_whose_job_waits_is_left_alone(rig: Rig) -> None:
+    """A busy system is not a lost job."""
+    await rig.age()
+    row = await rig.reread()
+    rig.jobs.known[row.id] = row.created_at
+    await rig.sweeper.sweep()
+    assert rig.jobs.sent == []
+
+
+async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
+    """What was appended stays, whether a checkpoint held it or not; the model is asked to go on after it; nothing is repeated."""
+    await rig.die("", "So far")
+    await rig.sweeper.sweep()
+    assert rig.jobs.sent == [(rig.row.id, None)]
+    script = Script([[base.Text(", so good."), *DONE]])
+    await runner_over(rig.services, script, continuation="prefix").generate(rig.row.id)
+    log, row = await events_of(rig.log, rig.row), await rig.reread()
+    assert (row.status, row.content, row.attempt, row.seams) == ("complete", "So far, so good.", 2, [6])
+    assert text_of(log) == row.content
+    assert "Reset" not in kinds(log)
+    assert script.asked[0].continuation == base.Continuation("prefix", "So far")
+
+
+async def test_a_model_that_cannot_go_on_starts_over_with_a_reset(rig: Rig) -> None:
+    """Viewers are told what is withdrawn before anything is said again."""
+    await rig.die("", "So far")
+    await runner_over(rig.services, Script([[base.Text("Anew."), *DONE]]), continuation="restart").generate(rig.row.id)
+    log, row = await events_of(rig.log, rig.row), await rig.reread()
+    assert kinds(log) == ["Chunk", "Reset", "Start", "Chunk", "Complete"]
+    assert row.content == "Anew."
+
+
+async def test_a_live_lease_is_respected(rig: Rig) -> None:
+    """Silent does not mean dead."""
+    await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
+    assert await rig.store.begin_attempt(rig.row.id, 1, "m")
+    await rig.age()
+    await rig.sweeper.sweep()
+    assert rig.jobs.sent == []
+
+
+async def test_three_deaths_without_progress_end_in_an_error(rig: Rig) -> None:
+    """A message that kills its worker does not do so for ever: the fourth attempt asks nobody."""
+    for _ in range(3):
+        begun = asyncio.Event()
+
+        async def hang(begun: asyncio.Event = begun) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        running = asyncio.create_task(runner_over(rig.services, Script([hang])).generate(rig.row.id))
+        await begun.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await rig.expire()
+    script = Script([[base.Text("never asked"), *DONE]])
+    await runner_over(rig.services, script).generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.attempt, script.asked) == ("error", 4, [])
+    assert kinds(await events_of(rig.log, rig.row))[-1] == "Error"
+
+
+async def test_deaths_after_progress_are_free(rig: Rig) -> None:
+    """An attempt that added text used up no try."""
+    await rig.age(tries=2)
+    await rig.die("", "text")
+    await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="prefix").generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.tries) == ("complete", 0)
+
+
+async def test_an_end_that_was_never_announced(rig: Rig) -> None:
+    """Killed between commit and append: the terminal event is supplied, once, and matches the row."""
+    await rig.die("", "All")
+    row = await rig.reread()
+    ending = Ending(row.id, row.attempt, "complete", "All", "", None, row.epoch, 1, "stop")
+    assert await rig.store.finish(ending)
+    await rig.age()
+    await rig.sweeper.sweep()
+    await rig.sweeper.sweep()
+    log = await events_of(rig.log, rig.row)
+    assert kinds(log) == ["Chunk", "Complete"]
+    assert isinstance(log[-1], events.Complete)
+    assert log[-1].length == 3
+    assert (await rig.reread()).terminal_announced
+
+
+async def test_a_cancel_of_a_dead_attempt(rig: Rig) -> None:
+    """Nobody runs it: the sweeper ends it, with the text that people saw."""
+    await rig.die("", "Seen")
+    await rig.store.request_cancel(rig.row.id, "me")
+    await rig.sweeper.sweep()
+    row = await rig.reread()
+    assert (row.status, row.content, row.cancel_by) == ("cancelled", "Seen", "me")
+    assert kinds(await events_of(rig.log, rig.row))[-1] == "Cancelled"
+
+
+async def test_a_retry_whose_job_was_lost(rig: Rig) -> None:
+    """Due and nobody came: the job is sent again."""
+    assert await rig.store.begin_attempt(rig.row.id, 1, "m")
+    assert await rig.store.schedule_retry(rig.row.id, 1, 10, 1)
+    await rig.age(due_at=1)
+    await rig.sweeper.sweep()
+    assert rig.jobs.sent == [(rig.row.id, None)]
+
+
+async def test_rows_that_were_never_announced(rig: Rig) -> None:
+    """A post while Redis was away: both rows reach the log."""
+    await rig.age(announced_rev=0)
+    await rig.sweeper.sweep()
+    await rig.sweeper.sweep()
+    assert kinds(await events_of(rig.log, rig.row)) == ["MessageEvent", "MessageEvent"]
+
+
+async def test_an_outage_makes_the_sweeper_wait_one_lease(rig: Rig) -> None:
+    """After Redis was away, leases of healthy workers have run out too: nobody is robbed before they could renew."""
+    await rig.die("", "So far")
+    rig.log.go_down()
+    running = asyncio.create_task(rig.sweeper.run())
+    await asyncio.sleep(0.05)
+    rig.log.come_back()
+    assert rig.sweeper.holds_back
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
+    """Nothing is lost, no try is used up, and a job that arrives now is passed on."""
+    begun = asyncio.Event()
+
+    async def wait() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    runner = runner_over(rig.services, Script([[base.Text("Half")], wait]), continuation="prefix")
+    running = asyncio.create_task(runner.generate(rig.row.id))
+    await begun.wait()
+    await runner.drain(0)
+    await running
+    row = await rig.reread()
+    assert (row.status, row.content, row.tries) == ("queued", "Half", 0)
+    await runner.generate(rig.row.id)
+    assert rig.jobs.sent == [(rig.row.id, None), (rig.row.id, None)]
+    other = runner_over(rig.services, Script([[base.Text(" and half."), *DONE]]), continuation="prefix")
+    await other.generate(rig.row.id)
+    assert (await rig.reread()).content == "Half and half."

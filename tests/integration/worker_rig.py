@@ -1,0 +1,98 @@
+"""A worker without Redis or Dramatiq: the log in memory, a real SQLite database, jobs that are only remembered, a scripted provider."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from config.catalogue import Catalogue, ModelSpec
+from models.store import Store
+from models.tables import Message as Row
+from providers import base
+from streams import events
+from streams.memory import MemoryLog
+from worker.checkpoints import Checkpointer
+from worker.run import Services
+from worker.runner import Models, Runner
+
+LEASE_SECONDS = 0.2
+Step = Sequence[base.Delta] | Exception | Callable[[], Awaitable[None]]
+
+
+class NoJobs:
+    """Remembers what was enqueued; always elects whoever asks."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int | None]] = []
+        self.known: dict[str, int] = {}
+
+    async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
+        self.sent.append((message_id, delay_ms))
+
+    async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
+        return {name: since for name, since in self.known.items() if name in message_ids}
+
+    async def holds(self, message_id: str) -> bool:
+        return False
+
+    async def lead(self, name: str, seconds: float) -> bool:
+        return True
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass
+class Script:
+    """A provider that plays its steps: batches of deltas, waits, errors."""
+
+    steps: Sequence[Step]
+    closed: bool = False
+    asked: list[base.Request] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def stream(self, request: base.Request) -> AsyncIterator[Any]:
+        self.asked.append(request)
+        try:
+            yield self._play()
+        finally:
+            self.closed = True
+
+    async def _play(self) -> AsyncIterator[Sequence[base.Delta]]:
+        for step in self.steps:
+            if isinstance(step, Exception):
+                raise step
+            if callable(step):
+                await step()
+            else:
+                yield step
+                await asyncio.sleep(0)
+
+
+def services_over(store: Store, log: MemoryLog, jobs: NoJobs) -> Services:
+    """What an attempt works with."""
+    return Services(store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS)  # type: ignore[arg-type]
+
+
+def runner_over(services: Services, provider: base.Provider, **spec: Any) -> Runner:
+    """A process whose only model is `m`, answered by `provider`."""
+    model = ModelSpec(name="m", provider="scripted", model="m", **spec)
+    catalogue = Catalogue(default="m", title_model="m", models={"m": model}, missing={})
+    return Runner(services, Models(catalogue, lambda _spec: provider, 60.0))
+
+
+async def events_of(log: MemoryLog, row: Row) -> list[events.AnyEvent]:
+    """Everything in the log of the row's conversation."""
+    page = await log.read(row.conversation_id, None, 0, 1000)
+    return [event for _, event in map(events.decode, (entry.data for entry in page.entries)) if event is not None]
+
+
+def kinds(log: Sequence[events.AnyEvent]) -> list[str]:
+    """The events' class names."""
+    return [type(event).__name__ for event in log]
+
+
+def text_of(log: Sequence[events.AnyEvent]) -> str:
+    """All chunks, one after the other."""
+    return "".join(event.content for event in log if isinstance(event, events.Chunk))
