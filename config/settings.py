@@ -63,6 +63,10 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(25.0, ge=0)
     stall_seconds: float = Field(90.0, gt=0)
     """Longest wait for the next piece of an answer, for models whose entry says nothing else."""
+    cancel_without_viewers_seconds: float = Field(0.0, ge=0)
+    """An answer that nobody has watched for so long is cancelled (`by` is `no_viewers`); 0: never."""
+    sentry_dsn: SecretStr | None = None
+    """Also tells Sentry what a person must look at (needs `pip install tokenwire[sentry]`)."""
 
     # Log
     log_max_events: int = Field(10_000, ge=100)
@@ -131,7 +135,7 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        _stop(explain(error))
+        stop(explain(error))
 
 
 def variables() -> dict[str, str]:
@@ -140,6 +144,6 @@ def variables() -> dict[str, str]:
     return {name: value for name, value in read.items() if value is not None} | dict(os.environ)
 
 
-def _stop(reason: str) -> NoReturn:
+def stop(reason: str) -> NoReturn:
     sys.stderr.write(f"tokenwire: wrong setting: {reason}\n")
     raise SystemExit(78)

@@ -17,6 +17,7 @@ from streams import events
 from streams.text import Cleaner, utf16_length
 from worker.continuation import Held, stored_call
 
+CHARS_PER_TOKEN = 4
 PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
 """A piece of this many characters fits one event whatever they are (UTF-8 needs at most four bytes each)."""
 
@@ -209,6 +210,11 @@ class Generation:
         if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
             return None
         return events.Usage(usage.input_tokens or 0, usage.output_tokens or 0, usage.cached_tokens, usage.reasoning_tokens)
+
+
+def estimated_usage(asked_chars: int, answered_chars: int) -> events.Usage:
+    """What a stopped answer may have cost, where the provider did not say: about four characters a token."""
+    return events.Usage(-(-asked_chars // CHARS_PER_TOKEN), -(-answered_chars // CHARS_PER_TOKEN), estimated=True)
 
 
 def _arguments(text: str) -> dict[str, Any]:

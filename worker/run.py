@@ -24,7 +24,8 @@ from worker import closing
 from worker.checkpoints import Checkpointer
 from worker.continuation import KEEPING, Rung
 from worker.enqueue import Jobs, JobsUnavailable
-from worker.generation import Generation
+from worker.generation import Generation, estimated_usage
+from worker.operators import Hook, log_only
 from worker.retries import MAX_TRIES, Retry, decide
 
 log_line = structlog.get_logger(__name__)
@@ -79,6 +80,7 @@ class Services:
     jobs: Jobs
     checkpointer: Checkpointer
     lease_seconds: float
+    tell_operators: Hook = log_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Attempt:
         self._heard = _clock()
         self._lost = False
         self._ending = False
+        self._asked_chars = 0
 
     # --- what others call ---
 
@@ -144,6 +147,7 @@ class Attempt:
 
     async def run(self, provider: Provider, request: Request, model: str) -> None:
         """Stream, then carry the verdict out."""
+        self._asked_chars = sum(len(message.text) for message in request.messages)
         self.generation.add(events.Start(self._row.id, self._claim.attempt, model))
         await self._live(self._stream(provider, request))
 
@@ -319,6 +323,8 @@ class Attempt:
     ) -> Ending:
         self._ending = True
         held, usage = self.generation.held(), self.generation.final_usage()
+        if usage is None and status != "complete" and self.generation.emitted:
+            usage = estimated_usage(self._asked_chars, len(held.text) + len(held.reasoning))
         return Ending(
             message_id=self._row.id,
             attempt=self._claim.attempt,
@@ -358,6 +364,9 @@ class Attempt:
         if isinstance(verdict, Retry):
             await self._retry(verdict)
             return
+        if verdict.tell_operators:
+            bug = not isinstance(error, ProviderError)
+            self._services.tell_operators(error, {"message_id": self._row.id, "model": self._row.model, "code": verdict.code, "bug": bug})
         shown: dict[str, object] = {"code": verdict.code, "error": verdict.sentence, "retryable": verdict.retryable}
         await self._finish(self._ended("error", error=shown))
         if not isinstance(error, ProviderError):

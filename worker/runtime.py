@@ -23,6 +23,7 @@ from streams.log import RedisLog
 from worker.broker import WakingBroker
 from worker.checkpoints import Checkpointer
 from worker.enqueue import Jobs
+from worker.operators import Hook
 from worker.run import Services
 from worker.runner import Models, Runner
 from worker.sweeper import Sweeper
@@ -35,9 +36,10 @@ CONTROL_PAUSE_SECONDS = 1.0
 class Runtime:
     """One per worker process."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue, tell_operators: Hook) -> None:
         self._settings = settings
         self._catalogue = catalogue
+        self._tell_operators = tell_operators
 
     async def open(self, broker: WakingBroker) -> None:
         """Connect; called on the event loop before the first job."""
@@ -47,7 +49,8 @@ class Runtime:
         self._log = RedisLog(settings.redis, limits, settings.coalesce_ms)
         self._client = HttpClient()
         checkpointer = Checkpointer(self._store, settings.checkpoint_seconds, settings.checkpoint_chars)
-        services = Services(self._store, self._log, Jobs(settings.redis, broker), checkpointer, settings.lease_seconds)
+        jobs = Jobs(settings.redis, broker)
+        services = Services(self._store, self._log, jobs, checkpointer, settings.lease_seconds, self._tell_operators)
         models = Models(self._catalogue, lambda spec: open_provider(spec, self._client), settings.stall_seconds)
         self._runner = Runner(services, models)
         self._feed = RedisFeed(settings.redis)

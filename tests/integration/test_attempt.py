@@ -139,6 +139,7 @@ async def test_a_cancel_while_streaming(rig: Rig) -> None:
     end = log[-1]
     assert isinstance(end, events.Cancelled)
     assert (end.by, end.length) == ("me", 4)
+    assert end.usage == events.Usage(1, 1, estimated=True)
     assert script.closed
 
 

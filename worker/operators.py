@@ -1,0 +1,36 @@
+"""How operators hear of what a person must mend (a refused key, a used-up quota, a bug of ours): one hook for all of it.
+
+Everything is logged. With SENTRY_DSN set, it is also sent to Sentry (`pip install tokenwire[sentry]`).
+"""
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+Hook = Callable[[BaseException, Mapping[str, object]], None]
+"""Called with the error and the facts that help to find it; must not raise."""
+log_line = structlog.get_logger(__name__)
+
+
+def log_only(error: BaseException, facts: Mapping[str, object]) -> None:
+    """One line; the traceback too where the error is no provider's."""
+    log_line.error("a person must look at this", error=repr(error), exc_info=error if facts.get("bug") else None, **facts)
+
+
+def open_hook(sentry_dsn: str | None) -> Hook:
+    """The hook of this process. Raises ValueError, naming the setting, where Sentry is configured and cannot be used."""
+    if sentry_dsn is None:
+        return log_only
+    try:
+        import sentry_sdk  # optional: only whoever configures it installs it
+    except ImportError:
+        raise ValueError("SENTRY_DSN is set, but the package sentry-sdk is not installed") from None
+    sentry_sdk.init(dsn=sentry_dsn, send_default_pii=False)
+
+    def tell(error: BaseException, facts: Mapping[str, object]) -> None:
+        log_only(error, facts)
+        with sentry_sdk.new_scope() as scope:
+            scope.set_context("generation", dict(facts))
+            sentry_sdk.capture_exception(error, scope=scope)
+
+    return tell
