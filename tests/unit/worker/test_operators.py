@@ -38,7 +38,7 @@ def test_sentry_gets_the_error_and_the_facts(monkeypatch: pytest.MonkeyPatch) ->
     stub = SimpleNamespace(
         init=lambda **options: sent.append(options),
         new_scope=new_scope,
-        capture_exception=lambda error, scope: sent.append(error),
+        capture_exception=lambda error, **_scope: sent.append(error),
     )
     monkeypatch.setitem(sys.modules, "sentry_sdk", stub)
     error = KeyError("bug")
