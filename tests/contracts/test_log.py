@@ -690,3 +690,20 @@ async def test_what_is_refused_is_not_published(rig: Rig) -> None:
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     assert await rig.published(keys.channel("c"), lambda: log.append(claim, 5, 0, [chunk(0)])) == []
+
+
+async def test_whether_somebody_works_on_it_can_be_asked(rig: Rig) -> None:
+    """A lease is seen by others while it lives, and only then."""
+    log = rig.log()
+    assert await log.leased("c", "m") is False
+    claim = await log.claim("c", "m", 0, SHORT_LEASE)
+    assert await log.leased("c", "m") is True
+    await rig.wait(SHORT_LEASE)
+    assert await log.leased("c", "m") is False
+    await log.renew(claim, LEASE)
+    assert await log.leased("c", "m") is True
+    await log.append(claim, 0, 0, [complete(0)])
+    assert await log.leased("c", "m") is False
+    await log.delete("c", LEASE)
+    with pytest.raises(Gone):
+        await log.leased("c", "m")

@@ -50,8 +50,8 @@ class Rig:
 @asynccontextmanager
 async def running(url: str) -> AsyncIterator[Rig]:
     rig = Rig(url)
-    await rig.begin()
     try:
+        await rig.begin()
         yield rig
     finally:
         await rig.hub.aclose()
@@ -164,6 +164,28 @@ async def test_channels_come_and_go_with_viewers(rig: Rig, valkey: Valkey, monke
         await until(lambda: client.pubsub_channels("tw:*") == [b"tw:{c0}"])
 
 
+def test_the_same_on_uvloop(valkey: Valkey) -> None:
+    """The loop that servers run on: events, a killed connection, a server that starts again."""
+
+    async def scenario() -> None:
+        async with running(valkey.url) as rig:
+            watcher = Watcher(await rig.hub.open("c"))
+            await rig.write(3)
+            with valkey.client() as client:
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            last = await rig.write(2)
+            await until(lambda: watcher.cursor == last)
+            assert watcher.seen == [1, 2, 3, 4, 5]
+            await asyncio.to_thread(valkey.restart)
+            await until(lambda: watcher.epoch != rig.claim.epoch)
+            with pytest.raises(Lost):
+                await rig.write(1)
+            rig.claim, _ = await rig.writing.adopt(rig.claim, "x", "", LEASE)
+
+    uvloop = pytest.importorskip("uvloop")
+    uvloop.run(scenario())
+
+
 async def test_deletion_reaches_viewers(rig: Rig) -> None:
     """Whoever watches is told at once."""
     tail = await rig.hub.open("c")
@@ -199,7 +221,7 @@ async def test_a_wrong_password_is_no_connection(valkey: Valkey, caplog: pytest.
             watcher = Watcher(await rig.hub.open("c"))
             last = await rig.write(1)
             await until(lambda watcher=watcher, last=last: watcher.cursor == last)  # type: ignore[misc]  # bound defaults
-            await rig.writing.delete("c", 0.001)
+            await rig.writing.release(rig.claim)
     stranger = RedisFeed(f"redis://:wrong@{address}")
     await stranger.start(lambda _messages: None, lambda _channel: None)
     with pytest.raises(Unavailable):
