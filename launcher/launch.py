@@ -22,7 +22,7 @@ _READY_SECONDS = 30.0
 _REDIS_SECONDS = 15.0
 _WATCH_SECONDS = 0.25
 _STOP_ORDER = (("web", "broadcaster"), ("worker",), ("redis",))
-_GRACE_SECONDS = {"web": 2.0, "broadcaster": 2.0, "worker": 3.0, "redis": 1.5}
+_GRACE_SECONDS = {"web": 2.5, "broadcaster": 2.5, "worker": 3.0, "redis": 1.5}
 """From SIGTERM to SIGKILL, so that a stop takes 8 s at most; a worker has DRAIN_SECONDS on top (Dramatiq looks for signals each second)."""
 
 
@@ -76,8 +76,8 @@ class Launch:
         host = probes.reachable(self._settings.host)
         broadcaster = probes.reachable(self._settings.broadcaster_host)
         parts = {
-            "web (/readyz)": lambda: probes.web_is_ready(host, self._settings.port),
-            "broadcaster": lambda: probes.listens(broadcaster, self._settings.broadcaster_port),
+            "web": lambda: probes.is_ready(host, self._settings.port),
+            "broadcaster": lambda: probes.is_ready(broadcaster, self._settings.broadcaster_port),
         }
         while missing := [name for name, ready in parts.items() if not await probes.until(ready, _READY_SECONDS)]:
             self._console.say(f"not ready after {_READY_SECONDS:g} s: {', '.join(missing)}; still waiting")

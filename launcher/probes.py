@@ -1,4 +1,4 @@
-"""Questions to a port on this machine or another: is it free, does Redis answer there, is the web process ready."""
+"""Questions to a port on this machine or another: is it free, does Redis answer there, is a process ready."""
 
 import asyncio
 import contextlib
@@ -47,29 +47,21 @@ async def redis_answers(url: str) -> bool:
     return answer.startswith((b"+PONG", b"-NOAUTH"))
 
 
-async def web_is_ready(host: str, port: int) -> bool:
+async def is_ready(host: str, port: int) -> bool:
     """Whether `/readyz` says 200."""
     answer = await _ask(host, port, b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")
     return b" 200 " in answer.split(b"\r\n", 1)[0]
 
 
-async def listens(host: str, port: int) -> bool:
-    """Whether a connection is accepted."""
-    return await _ask(host, port, b"") is not _SILENCE
-
-
-_SILENCE = bytes(1)
-
-
 async def _ask(host: str, port: int, question: bytes) -> bytes:
-    """The first line of what a server sends back (nothing, if nothing was asked); `_SILENCE` where none answers within 2 s."""
+    """The first line of what a server sends back; nothing where none answers within 2 s."""
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection(host, port)
             try:
                 writer.write(question)
-                return await reader.readline() if question else b""
+                return await reader.readline()
             finally:
                 writer.close()
     except (OSError, TimeoutError, ValueError):
-        return _SILENCE
+        return b""
