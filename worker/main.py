@@ -18,7 +18,7 @@ def _hook() -> Hook:
 
 
 _settings = settings.load()
-logs.setup(_settings.log_level)
+logs.setup(_settings.log_level, "text" if _settings.mode == "development" else "json")
 _runtime = Runtime(_settings, catalogue.load_from(_settings), _hook())
 broker = make_broker(_settings.redis, threads=_settings.worker_threads, middleware=[RuntimeMiddleware(_runtime)])
 actors.register(broker, _runtime)
