@@ -7,13 +7,16 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 UV := var/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run check format test test-all bench lock clean
+.PHONY: help run llamacpp check format test test-all bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: $(VENV)/run.stamp ## start Tokenwire here: web, worker, broadcaster, and an embedded Valkey without REDIS_URL
 	@exec $(BIN)/python -m launcher
+
+llamacpp: $(VENV)/dev.stamp ## a real model on port 8080: llama.cpp with SmolLM2-135M, fetched once
+	@exec $(BIN)/python -m tests.servers.llamacpp
 
 check: $(VENV)/dev.stamp ## format, lint, types, who imports whom
 	$(BIN)/ruff format --check .

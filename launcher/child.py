@@ -96,7 +96,7 @@ class Child:
             code = await self.once()
         except OSError as error:
             return f"{self.command.argv[0]}: {error.strerror}"
-        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        return f"exit code {code}" if code >= 0 else signal.strsignal(-code) or f"signal {-code}"
 
     async def _relay(self, reading: int) -> None:
         reader = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)

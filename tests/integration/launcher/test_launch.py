@@ -126,7 +126,7 @@ async def test_a_killed_process_is_started_again() -> None:
     os.kill(first, signal.SIGKILL)
     await run.sees("worker: worker", times=2)
     assert await probes.until(_group_is_empty(first), 2)
-    assert [line for line in run.console.lines if "ended" in line] == ["tokenwire: worker ended (SIGKILL); starting it again"]
+    assert [line for line in run.console.lines if "ended" in line] == ["tokenwire: worker ended (Killed); starting it again"]
     await _stopped(running)
 
 
