@@ -30,6 +30,8 @@ class Checkpoint:
     tool_calls: list[dict[str, Any]] | None
     epoch: str
     seq: int
+    run_id: str | None = None
+    run_cursor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ _checkpoint = (
         tool_calls=bindparam("b_tool_calls"),
         epoch=bindparam("b_epoch"),
         seq=bindparam("b_seq"),
+        run_id=bindparam("b_run_id"),
+        run_cursor=bindparam("b_run_cursor"),
         updated_at=now_ms(),
     )
 )
@@ -207,6 +211,8 @@ class Generations(Database):
                 tool_calls=checkpoint.tool_calls,
                 epoch=checkpoint.epoch,
                 seq=checkpoint.seq,
+                run_id=checkpoint.run_id,
+                run_cursor=checkpoint.run_cursor,
                 enqueued_at=now_ms(),
                 updated_at=now_ms(),
             )
@@ -264,4 +270,6 @@ def _parameters(item: Checkpoint) -> dict[str, Any]:
         "b_tool_calls": item.tool_calls,
         "b_epoch": item.epoch,
         "b_seq": item.seq,
+        "b_run_id": item.run_id,
+        "b_run_cursor": item.run_cursor,
     }

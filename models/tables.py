@@ -49,6 +49,7 @@ class Message(SQLModel, table=True):
     `seq` and `epoch`: the position that `content` reaches (the checkpoint). `attempt` is the fencing token. `rev` counts changes that
     viewers are told of, `announced_rev` the last one that the log holds; `terminal_announced`: the log holds the terminal event.
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
+    `run_id`, `run_cursor`: the provider's own run and how far `content` reaches in it, where it can be attached to again.
     """
 
     __tablename__ = "messages"
@@ -87,6 +88,8 @@ class Message(SQLModel, table=True):
     attempt: int = 0
     tries: int = 0
     started_with: int = 0
+    run_id: str | None = Field(default=None, max_length=255)
+    run_cursor: int | None = Field(default=None, sa_type=BigInteger)
     rev: int = 1
     announced_rev: int = 0
     terminal_announced: bool = False

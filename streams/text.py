@@ -50,6 +50,11 @@ class Cleaner:
     def __init__(self) -> None:
         self._held = ""
 
+    @property
+    def holds(self) -> bool:
+        """Whether half a character waits for the other."""
+        return bool(self._held)
+
     def push(self, piece: str) -> str:
         """The part of everything pushed that may be logged now."""
         if not self._held and (piece.isascii() or not _FORBIDDEN.search(piece)):

@@ -26,7 +26,11 @@ class Checkpointed(Protocol):
         ...
 
     def checkpoint(self) -> Checkpoint:
-        """What is to be saved now."""
+        """What is to be saved now; nothing is unsaved then, unless saving fails (`not_saved`)."""
+        ...
+
+    def not_saved(self) -> None:
+        """The last checkpoint did not reach the database."""
         ...
 
 
@@ -70,6 +74,8 @@ class Checkpointer:
             await self._store.checkpoint(items)
         except StoreUnavailable as error:
             log_line.warning("checkpoint failed", generations=len(items), error=repr(error))
+            for attempt in dirty:
+                attempt.not_saved()
             return
         for attempt, item in zip(dirty, items, strict=True):
             attempt.covered = max(attempt.covered, item.seq)

@@ -28,6 +28,23 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """A provider's own run that can be attached to again: its name, and the place in it up to which text was acknowledged."""
+
+    id: str
+    cursor: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A run to attach to, and how much of what it will say again is held already, in characters."""
+
+    run: Run
+    known_text: int = 0
+    known_reasoning: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """`fresh` (nothing is held) or a rung; `keeps` says whether the held text stays."""
 
@@ -63,14 +80,31 @@ def stored_call(event: events.ToolCall) -> dict[str, Any]:
     return {"id": event.tool_call_id, "name": event.name, "arguments": event.arguments, "status": event.status}
 
 
-def plan(best: Rung, held: Held, *, must_be_json: bool = False) -> Plan:
-    """The rung for a model whose best one is `best`. Rungs that stitch are refused for tool calls and for text that must be JSON."""
+def attachment(run: Run | None, saved: Held, held: Held) -> Attachment | None:
+    """How to attach to a run that was saved with the checkpoint `saved`, when viewers hold `held`. None: not possible.
+
+    The log may reach further than the checkpoint; what it holds beyond is said again by the run, and must be passed over.
+    """
+    if run is None or held.tool_calls or not (held.text.startswith(saved.text) and held.reasoning.startswith(saved.reasoning)):
+        return None
+    return Attachment(run, len(held.text) - len(saved.text), len(held.reasoning) - len(saved.reasoning))
+
+
+def plan(best: Rung, held: Held, *, attachable: bool = False, must_be_json: bool = False) -> Plan:
+    """The rung for a model whose best one is `best`. Rungs that stitch are refused for tool calls and for text that must be JSON.
+
+    A model that could be attached to, without a run to attach to, is asked to go on in an extra turn.
+    """
+    if best == "attach" and attachable:
+        return Plan("attach")
     if not held.text and not held.reasoning and not held.tool_calls:
         return Plan("fresh")
     if best == "none":
         return Plan("none")
     stitchable = bool(held.text) and not held.tool_calls and not must_be_json
-    return Plan(best if stitchable else "restart")
+    if not stitchable:
+        return Plan("restart")
+    return Plan("turn" if best == "attach" else best)
 
 
 def _put(text: str, offset: int, content: str) -> str:

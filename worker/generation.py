@@ -15,7 +15,7 @@ from typing import Any
 from providers import base as deltas
 from streams import events
 from streams.text import Cleaner, utf16_length
-from worker.continuation import Held, stored_call
+from worker.continuation import Attachment, Held, Run, stored_call
 
 CHARS_PER_TOKEN = 4
 PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
@@ -41,7 +41,7 @@ class _Call:
 class Generation:
     """The state of an attempt. `held`: what viewers hold already and this attempt goes on from."""
 
-    def __init__(self, message_id: str, attempt: int, held: Held, seams: Sequence[int] = ()) -> None:
+    def __init__(self, message_id: str, attempt: int, held: Held, seams: Sequence[int] = (), attached: Attachment | None = None) -> None:
         self.message_id = message_id
         self.attempt = attempt
         self.seams = list(seams)
@@ -49,6 +49,8 @@ class Generation:
         self.usage: deltas.Usage | None = None
         self.seq = held.seq
         self.emitted = False
+        self.run = attached.run if attached else None
+        self._known_text, self._known_reasoning = (attached.known_text, attached.known_reasoning) if attached else (0, 0)
         self._refused = False
         self._text = [held.text]
         self._reasoning = [held.reasoning]
@@ -58,6 +60,8 @@ class Generation:
         self._calls: dict[int, _Call] = {}
         self._text_cleaner, self._reasoning_cleaner = Cleaner(), Cleaner()
         self._pending: list[_Piece | events.AnyEvent] = []
+        self._reached: Run | None = None
+        self._sent: Run | None = None
         self._pending_chars = 0
         self._out: list[events.AnyEvent] = []
         self._uncheckpointed = 0
@@ -69,18 +73,37 @@ class Generation:
         for delta in batch:
             match delta:
                 case deltas.Text(text=text):
-                    self._push(self._text_cleaner.push(text), reasoning=False)
+                    self._take_text(text)
                 case deltas.Reasoning(text=text):
-                    self._push(self._reasoning_cleaner.push(text), reasoning=True)
+                    self._take_reasoning(text)
                 case deltas.Refusal(text=text):
                     self._refused = True
-                    self._push(self._text_cleaner.push(text), reasoning=False)
+                    self._take_text(text)
                 case deltas.Usage():
                     self.usage = _merged(self.usage, delta)
                 case deltas.Finish():
                     self.finish = delta
                 case _:
                     self._take_rare(delta)
+
+    def _take_text(self, text: str) -> None:
+        clean = self._text_cleaner.push(text)
+        if self._known_text:
+            clean, self._known_text = clean[self._known_text :], max(0, self._known_text - len(clean))
+        self._push(clean, reasoning=False)
+
+    def _take_reasoning(self, text: str) -> None:
+        clean = self._reasoning_cleaner.push(text)
+        if self._known_reasoning:
+            clean, self._known_reasoning = clean[self._known_reasoning :], max(0, self._known_reasoning - len(clean))
+        self._push(clean, reasoning=True)
+
+    def reached(self, run_id: str, cursor: int | None) -> None:
+        """The provider's run can be attached to, after what was taken so far."""
+        if not (self._known_text or self._known_reasoning or self._text_cleaner.holds or self._reasoning_cleaner.holds):
+            if self.run is None and self._reached is None:
+                self._uncheckpointed += 1  # the name of a run is worth saving before there is any text
+            self._reached = Run(run_id, cursor)
 
     def _take_rare(self, delta: deltas.Delta) -> None:
         match delta:
@@ -145,6 +168,7 @@ class Generation:
                     self._out.append(events.Chunk(self.message_id, self.attempt, text_end, content))
                     text_end += utf16_length(content)
             self._pending = []
+            self._sent = self._reached
         return self._out
 
     def acknowledged(self, last_seq: int) -> None:
@@ -152,6 +176,7 @@ class Generation:
         for event in self._out:
             self._apply(event)
         self._out = []
+        self.run = self._sent or self.run
         self.seq = last_seq
 
     def _apply(self, event: events.AnyEvent) -> None:
@@ -196,6 +221,10 @@ class Generation:
         """`held()`, and the count of unsaved characters starts again."""
         self._uncheckpointed = 0
         return self.held()
+
+    def not_saved(self) -> None:
+        """The last checkpoint is due again."""
+        self._uncheckpointed += 1
 
     def finish_reason(self) -> events.FinishReason:
         """The provider's reason in the protocol's words."""

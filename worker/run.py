@@ -7,7 +7,7 @@ provider's stream closes the connection at once. Then what may still be written 
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -18,7 +18,7 @@ from models.errors import StoreUnavailable
 from models.generations import Checkpoint, Ending
 from models.store import Store
 from models.tables import Message as Row
-from providers.base import Interrupted, Provider, ProviderError, Request, Unavailable
+from providers.base import Delta, DeltaStream, Interrupted, Provider, ProviderError, Request, Unavailable
 from streams import events, ports
 from worker import closing
 from worker.checkpoints import Checkpointer
@@ -122,7 +122,7 @@ class Attempt:
 
     def checkpoint(self) -> Checkpoint:
         """What SQL should hold now."""
-        held = self.generation.checkpoint()
+        held, run = self.generation.checkpoint(), self.generation.run
         return Checkpoint(
             message_id=self._row.id,
             attempt=self._claim.attempt,
@@ -131,7 +131,13 @@ class Attempt:
             tool_calls=list(held.tool_calls) or None,
             epoch=self._claim.epoch,
             seq=held.seq,
+            run_id=run.id if run else None,
+            run_cursor=run.cursor if run else None,
         )
+
+    def not_saved(self) -> None:
+        """The last checkpoint did not reach the database: it is due again."""
+        self.generation.not_saved()
 
     def look(self) -> None:
         """Somebody may have asked for a cancel: ask the log now instead of at the next renewal."""
@@ -191,12 +197,14 @@ class Attempt:
     async def _read(self, provider: Provider, request: Request) -> Verdict:
         try:
             async with provider.stream(request) as stream:
-                async for batch in stream:
-                    self._heard = _clock()
-                    self.generation.take(batch)
-                    self._dirty.set()
-                    if self.generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS:
-                        await self._wait_for_room()
+                try:
+                    async for batch in stream:
+                        self._take(batch, stream)
+                        if self.generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS:
+                            await self._wait_for_room()
+                finally:
+                    if not isinstance(self._verdict, Stopped):
+                        stream.keep()  # the next attempt may attach to it
         except ProviderError as error:
             return Failed(error)
         except Exception as error:  # a bug in an adapter must end as an error event, not as a hanging answer
@@ -205,6 +213,13 @@ class Attempt:
         if self.generation.finish is None:
             return Failed(Interrupted("the stream ended without a proof of completion"))
         return Finished()
+
+    def _take(self, batch: Sequence[Delta], stream: DeltaStream) -> None:
+        self._heard = _clock()
+        self.generation.take(batch)
+        if stream.run_id is not None:
+            self.generation.reached(stream.run_id, stream.cursor)
+        self._dirty.set()
 
     async def _wait_for_room(self) -> None:
         self._room.clear()
@@ -348,6 +363,8 @@ class Attempt:
         await self._outlast(lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id))
 
     async def _fail(self, error: BaseException) -> None:
+        if not self.generation.emitted:
+            self.generation.run = None  # what could not be attached to is not tried again
         emitted, best = self.generation.emitted, self._terms.best
         stuck = best == "none" and bool(self.generation.held().text)
         verdict = decide(error, self._row.tries, progress=emitted and best in KEEPING, stuck=stuck)

@@ -12,11 +12,11 @@ import structlog
 from config.catalogue import Catalogue, ModelSpec
 from models.errors import StoreUnavailable
 from models.tables import Message as Row
-from providers.base import Continuation, Interrupted, InvalidRequest, ModelNotFound, Provider, ProviderError, Request, Unavailable
+from providers.base import Continuation, InvalidRequest, ModelNotFound, Provider, ProviderError, Request, Unavailable
 from streams import events, ports
 from streams.text import utf16_length
 from worker import closing, context
-from worker.continuation import KEEPING, Held, Plan, plan
+from worker.continuation import Attachment, Held, Plan, Run, attachment, plan
 from worker.enqueue import JobsUnavailable
 from worker.generation import Generation
 from worker.retries import MAX_TRIES
@@ -98,15 +98,19 @@ class Runner:
     async def _attempt(self, row: Row, claim: ports.Claim, *, crashed: bool) -> None:
         spec = self._models.catalogue.models.get(row.model or "")
         best = spec.continuation if spec else "none"
+        saved = Held(row.content, row.reasoning)
         held = await recover(self._services.log, row, claim.epoch)
-        chosen = plan(best, held)
+        run = attachment(Run(row.run_id, row.run_cursor) if row.run_id else None, saved, held)
+        chosen = plan(best, held, attachable=run is not None)
+        if chosen.rung != "attach":
+            run = None
         if claim.attempt > 1:
             await self._account(row, claim, held, chosen, crashed=crashed)
         stall_seconds = (spec.stall_seconds if spec else None) or self._models.stall_seconds
-        attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen), Terms(stall_seconds, best))
+        attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen, run), Terms(stall_seconds, best))
         self._running[row.id] = attempt
         try:
-            await self._run(attempt, row, spec, held, chosen)
+            await self._run(attempt, row, spec, _going_on(chosen, held, run))
         finally:
             del self._running[row.id]
             if not self._running:
@@ -126,25 +130,24 @@ class Runner:
         if (attempt := self._running.get(message_id)) is not None:
             attempt.look()
 
-    async def _run(self, attempt: Attempt, row: Row, spec: ModelSpec | None, held: Held, chosen: Plan) -> None:
+    async def _run(self, attempt: Attempt, row: Row, spec: ModelSpec | None, going_on: Continuation | None) -> None:
         try:
             if spec is None:
                 raise ModelNotFound(f"{row.model} is not in the catalogue")
             if row.tries >= MAX_TRIES:
-                raise Interrupted("attempts died without progress") if held.text else Unavailable("attempts died")
-            provider, request = self._models.open(spec), await self._request(row, held, chosen)
+                raise Unavailable("attempts died without progress")
+            provider, request = self._models.open(spec), await self._request(row, going_on)
         except ProviderError as error:
             await attempt.give_up(error)
         else:
             await attempt.run(provider, request, spec.name)
 
-    async def _request(self, row: Row, held: Held, chosen: Plan) -> Request:
+    async def _request(self, row: Row, going_on: Continuation | None) -> Request:
         conversation = await self._services.store.conversation_of(row.id)
         rows = await self._services.store.history(row.conversation_id, row.ordinal)
         messages = context.messages(rows, conversation.instructions if conversation else None)
         if not messages:
             raise InvalidRequest("nothing to answer")
-        going_on = Continuation(chosen.rung, held.text) if chosen.rung in KEEPING else None  # type: ignore[arg-type]  # as tested
         return Request(messages, continuation=going_on, tries=row.attempt - 1)
 
     async def drain(self, seconds: float) -> None:
@@ -167,9 +170,18 @@ class Runner:
         return True
 
 
-def _generation(row: Row, claim: ports.Claim, held: Held, chosen: Plan) -> Generation:
+def _going_on(chosen: Plan, held: Held, attached: Attachment | None) -> Continuation | None:
+    """What the provider is told of the text that viewers hold."""
+    if attached is not None:
+        return Continuation("attach", held.text, attached.run.id, attached.run.cursor)
+    return Continuation(chosen.rung, held.text) if chosen.rung in ("prefix", "turn") else None
+
+
+def _generation(row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None) -> Generation:
     """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
     seams = list(row.seams or ())
+    if attached is not None:
+        return Generation(row.id, claim.attempt, held, seams, attached)
     if chosen.keeps:
         if held.text:
             seams.append(utf16_length(held.text))

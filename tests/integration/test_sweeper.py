@@ -203,6 +203,53 @@ async def test_an_outage_makes_the_sweeper_wait_one_lease(rig: Rig) -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_provider_that_still_runs_is_attached_to(rig: Rig) -> None:
+    """The run goes on after the saved cursor; what the log holds beyond the checkpoint is not said twice; no seam is left."""
+    script = Script([[base.Text("One ")], [base.Text("two ")], [base.Text("three"), *DONE]], run_id="run-1")
+    await rig.die("", "One two")  # the log holds half of the second batch; the checkpoint below holds the first
+    await rig.age(content="One ", epoch=(await rig.log.read(rig.row.conversation_id, None, 0, 0)).epoch, run_id="run-1", run_cursor=1)
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE messages SET seq = 0"))
+    await runner_over(rig.services, script, continuation="attach").generate(rig.row.id)
+    log, row = await events_of(rig.log, rig.row), await rig.reread()
+    assert script.asked[0].continuation == base.Continuation("attach", "One two", "run-1", 1)
+    assert (row.content, row.status, row.seams) == ("One two three", "complete", [])
+    assert text_of(log) == row.content
+
+
+async def test_a_run_that_is_gone_is_not_attached_to_twice(rig: Rig) -> None:
+    """The next attempt asks the model to go on in a turn of its own."""
+    await rig.die("", "One")
+    await rig.age(run_id="run-1", run_cursor=0)
+    await runner_over(rig.services, Script([base.Unavailable("gone", code="run_gone")]), continuation="attach").generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.run_id, row.content) == ("retrying", None, "One")
+    await rig.age(due_at=1)
+    script = Script([[base.Text(" two"), *DONE]])
+    await runner_over(rig.services, script, continuation="attach").generate(rig.row.id)
+    assert script.asked[0].continuation == base.Continuation("turn", "One")
+    assert (await rig.reread()).content == "One two"
+
+
+async def test_the_name_of_a_run_is_saved_with_the_text(rig: Rig) -> None:
+    """A hand-over keeps the run alive and says how far it was followed."""
+    begun = asyncio.Event()
+
+    async def wait() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    script = Script([[base.Text("One ")], [base.Text("two")], wait], run_id="run-1")
+    runner = runner_over(rig.services, script, continuation="attach")
+    running = asyncio.create_task(runner.generate(rig.row.id))
+    await begun.wait()
+    await runner.drain(0)
+    await running
+    row = await rig.reread()
+    assert (row.content, row.run_id, row.run_cursor) == ("One two", "run-1", 2)
+    assert script.kept
+
+
 async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
     """Nothing is lost, no try is used up, and a job that arrives now is passed on."""
     begun = asyncio.Event()

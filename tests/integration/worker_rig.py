@@ -45,27 +45,37 @@ class NoJobs:
 
 @dataclass
 class Script:
-    """A provider that plays its steps: batches of deltas, waits, errors."""
+    """A provider that plays its steps: batches of deltas, waits, errors. With a `run_id`, its cursor counts the batches."""
 
     steps: Sequence[Step]
+    run_id: str | None = None
+    cursor: int | None = None
+    kept: bool = False
     closed: bool = False
     asked: list[base.Request] = field(default_factory=list)
 
     @asynccontextmanager
-    async def stream(self, request: base.Request) -> AsyncIterator[Any]:
+    async def stream(self, request: base.Request) -> AsyncIterator["Script"]:
         self.asked.append(request)
+        if self.run_id is not None:
+            self.cursor = (request.continuation and request.continuation.cursor) or 0
         try:
-            yield self._play()
+            yield self
         finally:
             self.closed = True
 
-    async def _play(self) -> AsyncIterator[Sequence[base.Delta]]:
-        for step in self.steps:
+    def keep(self) -> None:
+        self.kept = True
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[base.Delta]]:
+        for step in self.steps[self.cursor or 0 :]:
             if isinstance(step, Exception):
                 raise step
             if callable(step):
                 await step()
             else:
+                if self.cursor is not None:
+                    self.cursor += 1
                 yield step
                 await asyncio.sleep(0)
 

@@ -54,6 +54,8 @@ def _create_messages() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("started_with", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.String(255), nullable=True),
+        sa.Column("run_cursor", sa.BigInteger(), nullable=True),
         sa.Column("rev", sa.Integer(), nullable=False),
         sa.Column("announced_rev", sa.Integer(), nullable=False),
         sa.Column("terminal_announced", sa.Boolean(), nullable=False),

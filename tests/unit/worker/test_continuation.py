@@ -4,7 +4,7 @@ import pytest
 
 from streams import events
 from streams.ports import Entry
-from worker.continuation import Held, Rung, fold, plan
+from worker.continuation import Attachment, Held, Run, Rung, attachment, fold, plan
 
 
 def entry(seq: int, event: events.AnyEvent) -> Entry:
@@ -53,12 +53,34 @@ def test_nothing_held_is_a_fresh_start(best: Rung) -> None:
     assert plan(best, Held()).rung == "fresh"
 
 
-@pytest.mark.parametrize("best", ["attach", "prefix", "turn"])
+@pytest.mark.parametrize("best", ["prefix", "turn"])
 def test_the_models_best_rung_is_taken(best: Rung) -> None:
     """Text stays where the model can go on from it."""
     chosen = plan(best, Held("abc"))
     assert chosen.rung == best
     assert chosen.keeps
+
+
+def test_a_run_is_attached_to_even_before_there_is_text() -> None:
+    """It goes on and is paid for; asking again would pay twice."""
+    assert plan("attach", Held(), attachable=True).rung == "attach"
+
+
+def test_without_a_run_the_model_is_asked_in_a_turn() -> None:
+    """The next rung that every chat model has."""
+    assert plan("attach", Held("abc")).rung == "turn"
+
+
+def test_an_attachment_passes_over_what_the_log_holds_beyond_the_checkpoint() -> None:
+    """The run says again what came after its cursor."""
+    run = Run("r", 4)
+    assert attachment(run, Held("ab", "x"), Held("abcd", "xy")) == Attachment(run, 2, 1)
+
+
+@pytest.mark.parametrize("held", [Held("other"), Held("abc", tool_calls=({"id": "1"},))])
+def test_a_run_that_does_not_fit_is_not_attached_to(held: Held) -> None:
+    """Text that was withdrawn meanwhile, or tool calls: its place in the run is not known."""
+    assert attachment(Run("r", 4), Held("ab"), held) is None
 
 
 @pytest.mark.parametrize("held", [Held("abc", tool_calls=({"id": "1"},)), Held("", "only thoughts")])
