@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     token_ttl_seconds: int = Field(600, ge=10)
     max_content_bytes: int = Field(256 * 1024, ge=1024)
     """Longest user message, in bytes of UTF-8."""
+    max_streams: int = Field(2_000, ge=1)
+    """Streamed answers (SSE) that one web process gives at a time."""
     concurrent_posts: Literal["queue", "reject", "cancel_previous"] = "queue"
 
     # Broadcaster

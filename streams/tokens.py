@@ -54,6 +54,15 @@ def verify(key: str, token: str | None, now: float) -> Grant:
     return _grant(claims, now)
 
 
+def is_ours(token: str) -> bool:
+    """Whether it says of itself that it is a subscription token; not whether it is a good one."""
+    try:
+        audience = jwt.decode(token, options={"verify_signature": False}).get("aud")
+    except jwt.PyJWTError:
+        return False
+    return AUDIENCE in (audience if isinstance(audience, list) else [audience])
+
+
 def check_key(key: str) -> None:
     """Raises ValueError for a PEM key that cannot be used; the text says nothing of the key."""
     try:

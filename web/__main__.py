@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
@@ -13,9 +14,10 @@ from fastapi import FastAPI
 
 from config import catalogue, logs, settings
 from models.store import Store
+from streams.hub import RedisFeed
 from streams.log import RedisLog
-from streams.ports import Limits
-from web.app import create_app
+from streams.ports import Feed, Limits
+from web.app import create_app, end_streams
 from worker.enqueue import Jobs
 
 STOP_SECONDS = 1
@@ -24,7 +26,19 @@ EXIT_CONFIG = 78
 
 
 class _Server(uvicorn.Server):
-    """Ends by returning, so that connections are closed in order; uvicorn's own would raise the signal again."""
+    """Ends by returning, so that connections are closed in order; uvicorn's own would raise the signal again.
+
+    Streams would go on for ever: they are told to end before open requests are waited for.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server."""
+        end_streams(self._app)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,8 +62,9 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
     log = RedisLog(found.redis, Limits(found.log_max_events, found.log_max_bytes, found.log_max_seconds))
     jobs = Jobs(found.redis)
     try:
+        app = _app(found, store, log, RedisFeed(found.redis), jobs, models)
         config = uvicorn.Config(
-            _app(found, store, log, jobs, models),
+            app,
             host=found.host,
             port=found.port,
             log_config=None,  # as config.logs has set it up
@@ -59,14 +74,14 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
             lifespan="on",
             timeout_graceful_shutdown=STOP_SECONDS,
         )
-        await _Server(config).serve()
+        await _Server(config, app).serve()
     finally:
         await asyncio.gather(jobs.aclose(), log.aclose(), store.aclose())
 
 
-def _app(found: settings.Settings, store: Store, log: RedisLog, jobs: Jobs, models: catalogue.Catalogue) -> FastAPI:
+def _app(found: settings.Settings, store: Store, log: RedisLog, feed: Feed, jobs: Jobs, models: catalogue.Catalogue) -> FastAPI:
     try:
-        return create_app(found, store, log, jobs, models)
+        return create_app(found, store, log, feed, jobs, models)
     except ValueError as error:
         _stop(error)
 

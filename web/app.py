@@ -12,8 +12,11 @@ from config.catalogue import Catalogue
 from config.settings import Settings
 from models.errors import StoreError
 from models.store import Store
-from streams.ports import Log
-from web import api, health, page, problems
+from streams.hub import Hub
+from streams.ports import Feed, Log
+from web import api, health, page, problems, streams
+from web.event_stream import Places
+from web.following import Followers, Pace
 from web.identity import open_identity
 from web.metrics import Metrics
 from web.middleware import Surroundings
@@ -28,26 +31,41 @@ HOUSEKEEPING_SECONDS = 3600.0
 _DESCRIPTION = "A reply is a job: it is accepted at once, written by a worker, and followed over a WebSocket by any number of viewers."
 
 
-def create_app(settings: Settings, store: Store, log: Log, jobs: Jobs, catalogue: Catalogue) -> FastAPI:
-    """The app over these services, which stay the caller's to close. Raises ValueError for a setting that is missing."""
+def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Jobs, catalogue: Catalogue) -> FastAPI:
+    """The app over these services. All but `feed` (the log's pub/sub side) stay the caller's to close.
+
+    Raises ValueError for a setting that is missing.
+    """
     if settings.token_key is None:
         raise ValueError("TOKEN_KEY is missing")
     metrics = Metrics()
     offers = Offers(catalogue)
+    hub = Hub(log, feed)
+    followers = Followers(hub, Pace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds))
     app = FastAPI(
         title="Tokenwire",
         version=VERSION,
         description=_DESCRIPTION,
-        lifespan=_lifespan(store, offers),
+        lifespan=_lifespan(store, offers, hub),
         docs_url=None,  # Swagger's page loads scripts of another site, which the page's security policy forbids
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.services = Services(
-        settings, store, log, jobs, offers, open_identity(settings), settings.token_key.get_secret_value(), metrics
+        settings,
+        store,
+        log,
+        jobs,
+        offers,
+        open_identity(settings),
+        settings.token_key.get_secret_value(),
+        metrics,
+        followers,
+        Places(settings.max_streams),
     )
     problems.install(app)
     app.include_router(api.router)
+    app.include_router(streams.router)
     app.include_router(health.router)
     page.mount(app)
     app.add_middleware(Surroundings, max_body_bytes=_max_body_bytes(settings), metrics=metrics)
@@ -55,20 +73,27 @@ def create_app(settings: Settings, store: Store, log: Log, jobs: Jobs, catalogue
     return app
 
 
+def end_streams(app: FastAPI) -> None:
+    """End all streamed answers of the app: the process goes away."""
+    app.state.services.followers.stop()
+
+
 def _max_body_bytes(settings: Settings) -> int:
     # JSON may escape every character: three times the bytes at most for what people write, and the other members beside it.
     return 3 * settings.max_content_bytes + 64 * 1024
 
 
-def _lifespan(store: Store, offers: Offers) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(store: Store, offers: Offers, hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await offers.start()
+        await hub.start()
         housekeeping = asyncio.create_task(_keep_house(store))
         yield
         housekeeping.cancel()
         await asyncio.wait({housekeeping})
         await offers.aclose()
+        await hub.aclose()
 
     return lifespan
 

@@ -28,6 +28,7 @@ RETRY_AFTER_SECONDS = 2
 
 CODES: Mapping[str, int] = {
     "bad_request": 400,
+    "malformed_position": 400,
     "malformed_json": 400,
     "unauthenticated": 401,
     "foreign_origin": 403,
@@ -43,6 +44,7 @@ CODES: Mapping[str, int] = {
     "unknown_model": 422,
     "internal": 500,
     "not_ready": 503,
+    "over_capacity": 503,
     "unavailable": 503,
 }
 """Code -> HTTP status."""
@@ -109,6 +111,7 @@ def install(app: FastAPI) -> None:
         errors.BadCursor: _bad_cursor,
         errors.Conflict: _conflict,
         errors.StoreUnavailable: _unavailable,
+        ports.Unavailable: _log_unavailable,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
@@ -156,6 +159,11 @@ async def _conflict(_request: Request, _error: Exception) -> JSONResponse:
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     log_line.warning("the database is away", method=request.method, path=request.url.path, error=repr(error.__cause__ or error))
     return response("unavailable", "The database does not answer at the moment.")
+
+
+async def _log_unavailable(request: Request, error: Exception) -> JSONResponse:
+    log_line.warning("the log is away", method=request.method, path=request.url.path, error=repr(error))
+    return response("unavailable", "The event log does not answer at the moment.")
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:

@@ -12,6 +12,8 @@ from starlette.datastructures import MutableHeaders
 from config.settings import Settings
 from models.store import Store
 from streams.ports import Log
+from web.event_stream import Places
+from web.following import Followers
 from web.identity import Identify
 from web.metrics import Metrics
 from web.offers import Offers
@@ -33,6 +35,8 @@ class Services:
     identify: Identify
     token_key: str = field(repr=False)
     metrics: Metrics
+    followers: Followers
+    places: Places
 
 
 def _services(request: Request) -> Services:

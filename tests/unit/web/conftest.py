@@ -11,7 +11,7 @@ from config.catalogue import Catalogue, parse
 from config.settings import Settings
 from models.migrate import migrate
 from models.store import Store
-from streams.memory import MemoryLog
+from streams.memory import MemoryFeed, MemoryLog
 from web.app import create_app
 from worker.enqueue import JobsUnavailable
 
@@ -82,7 +82,7 @@ MakeApp = Callable[..., FastAPI]
 @pytest.fixture
 def make_app(store: Store, log: MemoryLog, jobs: RecordedJobs, catalogue: Catalogue) -> MakeApp:
     """An app with changed settings."""
-    return lambda **changes: create_app(settings(**changes), store, log, jobs, catalogue)  # type: ignore[arg-type]  # the recorder stands in
+    return lambda **changes: create_app(settings(**changes), store, log, MemoryFeed(log), jobs, catalogue)  # type: ignore[arg-type]  # the recorder stands in
 
 
 MakeClient = Callable[..., httpx.AsyncClient]

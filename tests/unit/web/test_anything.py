@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from config.catalogue import parse
 from models.migrate import migrate
 from models.store import Store
-from streams.memory import MemoryLog
+from streams.memory import MemoryFeed, MemoryLog
 from tests.unit.web import conftest
 from web.app import create_app
 from web.problems import CODES
@@ -27,7 +27,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClien
     migrate(url)
     store = Store.open(url)
     jobs: Any = conftest.RecordedJobs()
-    app = create_app(conftest.settings(max_content_bytes=1024), store, MemoryLog(), jobs, parse(conftest.CATALOGUE, {}))
+    log = MemoryLog()
+    app = create_app(conftest.settings(max_content_bytes=1024), store, log, MemoryFeed(log), jobs, parse(conftest.CATALOGUE, {}))
     with TestClient(app, raise_server_exceptions=True) as client:
         conversation_id = client.post(C, json={}).json()["id"]
         message_id = client.post(f"{C}/{conversation_id}/messages", json={"content": "hi"}).json()["assistant_message"]["id"]

@@ -65,6 +65,8 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
         f"POST {C}/{{conversation_id}}/subscription": "200",
         f"POST {C}/{{conversation_id}}/cancel": "202",
         f"POST {C}/{{conversation_id}}/participants": "200",
+        f"GET {C}/{{conversation_id}}/events": "200",
+        "GET /api/messages/{message_id}/events": "200",
         "POST /api/messages/{message_id}/cancel": "202",
         "GET /healthz": "200",
         "GET /readyz": "200",
