@@ -129,7 +129,9 @@ def main() -> None:
     with start(8080) as url:
         sys.stdout.write(f"llama.cpp with SmolLM2-135M-Instruct: {url}\n")
         sys.stdout.flush()
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        ends = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # only now: the server would inherit it
+        signal.sigwait(ends)
 
 
 if __name__ == "__main__":
