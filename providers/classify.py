@@ -40,14 +40,13 @@ _PRECISE = _table(
         ContentFiltered: "contentfilter contentpolicyviolation responsibleaipolicyviolation datainspectionfailed moderationblocked",
         AuthenticationFailed: "invalidapikey apikeyinvalid authenticationerror incorrectapikey noapikey missingapikey accesstokenexpired",
         ModelNotFound: "modelnotfound deploymentnotfound modelnotavailable modeldecommissioned modelnotexist modeldeprecated",
-        RateLimited: "ratelimitexceeded ratelimiterror ratelimitreached toomanyrequests overloadederror throttlingexception "
-        "engineoverloaded slowdown",
+        RateLimited: "ratelimitexceeded ratelimiterror ratelimitreached toomanyrequests throttlingexception slowdown",
         PermissionDenied: "permissionerror permissiondenied countrynotsupported unsupportedcountryregionterritory",
     }
 )
 _GENERAL = _table(
     {
-        RateLimited: "resourceexhausted requests tokens",
+        RateLimited: "resourceexhausted requests tokens overloadederror engineoverloaded",
         AuthenticationFailed: "unauthenticated unauthorized authentication",
         PermissionDenied: "forbidden accessdenied accessdeniedexception",
         ModelNotFound: "notfound notfounderror resourcenotfoundexception",

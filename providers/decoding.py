@@ -59,6 +59,7 @@ class Decoder:
         self._out: list[Delta] = []
         self._tools = _ToolCalls(lambda delta: self._out.append(delta))
         self._started = False
+        self._closing = False
         self._usage: Usage | None = None
         self._sources: set[str] = set()
         self._unreadable = b""
@@ -78,6 +79,7 @@ class Decoder:
 
     def close(self) -> list[Delta]:
         """The body has ended: the last deltas, with a Finish if it ended well; else `failure` says how it did not."""
+        self._closing = True  # what is broken now was cut off, which is no new fault
         deltas = self._decode(self._framer.close())
         if not self.done and not self.failure:
             self._ended()
@@ -108,10 +110,14 @@ class Decoder:
 
     def _word(self, data: bytes) -> None:
         """Data that is not a JSON object (`[DONE]`)."""
-        if data.strip() == b"[DONE]":
+        word = data.strip()
+        if word == b"[DONE]":
             self._marker()
-        else:
-            self._unreadable = (self._unreadable + data)[:TAIL_BYTES]
+            return
+        self._unreadable = (self._unreadable + data)[:TAIL_BYTES]
+        if word.startswith(b"{") and not self._closing:
+            # A piece of the answer is lost; to go on would pass off what is left as the whole.
+            self._fail(Unavailable(f"an event is not readable: {excerpt(data)}", code="unreadable"))
 
     def _marker(self) -> None:
         """`[DONE]` has come."""

@@ -31,6 +31,7 @@ _BROKEN = "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISS
 FINISH: Mapping[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
+    "FUNCTION_CALL": "tool_calls",
     **dict.fromkeys(_FILTERED.split(), "content_filter"),
     **dict.fromkeys(_BROKEN.split(), "error"),
 }

@@ -4,16 +4,20 @@ One `HttpClient` serves a process. It knows bytes, headers, timeouts; not what t
 Leaving a reply's context closes its connection at once unless the body was read to its end, so that an abandoned answer stops costing.
 """
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from providers.base import Unavailable
 
 ERROR_BODY_BYTES = 64 * 1024
+_STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
+_STALE_SECONDS = 0.25
 _BROKEN = (httpx.HTTPError, httpx.StreamError, OSError, EOFError)
 
 
@@ -72,14 +76,8 @@ class HttpClient:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, read_timeout: float | None = None
     ) -> AsyncIterator[Reply]:
         """Send and give the answer as soon as its headers are there. Raises Unavailable where no answer comes."""
-        times = self._timeouts
-        timeout = httpx.Timeout(connect=times.connect, read=read_timeout or times.read, write=times.write, pool=times.connect)
         try:
-            # Compressed streams arrive in lumps: proxies flush gzip rarely.
-            request = self._client.build_request(
-                method, url, headers={"accept-encoding": "identity", **headers}, content=body, timeout=timeout
-            )
-            response = await self._client.send(request, stream=True)
+            response = await self._send(method, url, headers, body, read_timeout or self._timeouts.read)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Unavailable(f"not a usable address: {_words(error)}", code="bad_url") from error
         except _BROKEN as error:
@@ -88,6 +86,23 @@ class HttpClient:
             yield Reply(response)
         finally:
             await _close(response)
+
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, read: float) -> httpx.Response:
+        times = self._timeouts
+        timeout = httpx.Timeout(connect=times.connect, read=read, write=times.write, pool=times.connect)
+        # Compressed streams arrive in lumps: proxies flush gzip rarely.
+        headers = {"accept-encoding": "identity", **headers}
+        began = time.monotonic()
+        for last in (False, True):
+            request = self._client.build_request(method, url, headers=headers, content=body, timeout=timeout)
+            try:
+                return await self._client.send(request, stream=True)
+            except httpx.HTTPError as error:
+                # A server may close a connection that waits in the pool just when it is used again. That shows at once; a server that
+                # took the request and died over it does not, and is not asked again here.
+                if last or not _stale(error.__cause__) or time.monotonic() - began > _STALE_SECONDS:
+                    raise
+        raise RuntimeError("unreachable")
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -99,6 +114,10 @@ async def _close(response: httpx.Response) -> None:
         await response.aclose()
     except _BROKEN:
         return  # it is closed either way, and nobody waits for what it had to say
+
+
+def _stale(cause: BaseException | None) -> bool:
+    return isinstance(cause, _STALE) and not isinstance(cause, aiohttp.ClientConnectorError)
 
 
 def _unreachable(error: BaseException) -> Unavailable:

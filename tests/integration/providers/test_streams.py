@@ -236,6 +236,37 @@ async def test_refused_and_unreachable(client: HttpClient) -> None:
     assert raised.code == "connect_error"
 
 
+async def test_a_connection_that_went_stale_in_the_pool(client: HttpClient) -> None:
+    """A server that closed it meanwhile costs nothing: the request goes out again, once."""
+    closing = True
+
+    async def script(exchange: Exchange) -> None:
+        nonlocal closing
+        if len(server.calls) == 2 and closing:
+            closing = False
+            exchange.cut()
+            return
+        await exchange.whole(chunk("a") + END)
+
+    async with serving(script) as server:
+        first, _, _ = await read(client, spec(server.url))
+        await asyncio.sleep(0.05)
+        second, _, raised = await read(client, spec(server.url))
+    assert (first, second, raised, len(server.calls)) == ("a", "a", None, 3)
+
+
+async def test_a_server_that_always_hangs_up(client: HttpClient) -> None:
+    """It is asked twice, not for ever."""
+
+    async def script(exchange: Exchange) -> None:
+        exchange.cut()
+
+    async with serving(script) as server:
+        _, _, raised = await read(client, spec(server.url))
+    assert type(raised) is Unavailable
+    assert len(server.calls) == 2
+
+
 async def test_an_http_error_is_classified(client: HttpClient) -> None:
     """Status, body and headers of an error answer make its class and its hint."""
 
