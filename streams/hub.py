@@ -321,14 +321,17 @@ class Hub:
         self._feed.unsubscribe(channel)
 
     def _deliver(self, messages: list[tuple[bytes, bytes]]) -> None:
-        touched: dict[Tail, None] = {}
+        # Whoever wrote published its events together: a tail is woken once for them, and at once, while it is in the processor's cache.
+        last: Tail | None = None
         for channel, payload in messages:
             tail = self._by_channel.get(channel)
+            if last is not None and tail is not last:
+                last.wake()
             if tail is not None:
                 tail.take(payload)
-                touched[tail] = None
-        for tail in touched:
-            tail.wake()
+            last = tail
+        if last is not None:
+            last.wake()
 
     def _subscribed_again(self, channel: bytes) -> None:
         tail = self._by_channel.get(channel)

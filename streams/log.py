@@ -117,6 +117,11 @@ class RedisLog:
         reply = await self._run(_LEASED, conversation_id, message_id)
         return bool(reply[1])
 
+    async def watched(self, conversation_id: str) -> bool:
+        """See streams.ports.Log."""
+        _channel, count = await self._wire.execute("PUBSUB", "NUMSUB", keys.channel(conversation_id))
+        return bool(count)
+
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
         """See streams.ports.Log."""
         if not by:

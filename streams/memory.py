@@ -7,7 +7,7 @@ cut, so that whatever is published meanwhile is missed.
 import asyncio
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,6 +102,7 @@ class MemoryLog:
         self._tombstones: dict[str, float] = {}
         self._run = 0
         self._listeners: list[Callable[[str, bytes], None]] = []
+        self.subscribers: Counter[str] = Counter()
         self._up = asyncio.Event()
         self._up.set()
 
@@ -224,6 +225,11 @@ class MemoryLog:
         """See streams.ports.Log."""
         generation = self._settle(conversation_id).generations.get(message_id)
         return generation is not None and generation.lease_until > self._clock()
+
+    async def watched(self, conversation_id: str) -> bool:
+        """See streams.ports.Log."""
+        self._check_up()
+        return self.subscribers[keys.channel(conversation_id)] > 0
 
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
         """See streams.ports.Log."""
@@ -348,11 +354,15 @@ class MemoryFeed:
         """See streams.ports.Feed."""
         if not self._connected:
             raise Unavailable("the feed is cut")
-        self._channels.add(channel.encode())
+        if channel.encode() not in self._channels:
+            self._channels.add(channel.encode())
+            self._log.subscribers[channel] += 1
 
     def unsubscribe(self, channel: str) -> None:
         """See streams.ports.Feed."""
-        self._channels.discard(channel.encode())
+        if channel.encode() in self._channels:
+            self._channels.discard(channel.encode())
+            self._log.subscribers[channel] -= 1
 
     def cut(self) -> None:
         """Lose the connection: what is on its way and what is published until `mend` is missed."""

@@ -164,6 +164,10 @@ class Log(Protocol):
         """Whether an attempt of the generation holds a live lease. Gone."""
         ...
 
+    async def watched(self, conversation_id: str) -> bool:
+        """Whether any process that relays logs has a viewer of this conversation (a hub keeps its interest for 2 s after the last)."""
+        ...
+
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
         """Ask the running attempt to stop; False if the generation is sealed. Gone."""
         ...

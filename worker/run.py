@@ -89,6 +89,8 @@ class Terms:
 
     stall_seconds: float
     best: Rung
+    alone_seconds: float = 0.0
+    """How long it may go on without a viewer; 0: for ever."""
 
 
 class Attempt:
@@ -108,7 +110,7 @@ class Attempt:
         self._settled = asyncio.Event()
         self._room = asyncio.Event()
         self._looked_for = asyncio.Event()
-        self._heard = _clock()
+        self._heard = self._watched = _clock()
         self._lost = False
         self._ending = False
         self._asked_chars = 0
@@ -293,6 +295,7 @@ class Attempt:
             if self._reader is not None and not self._reader.done():
                 self._check_stall()
             try:
+                await self._check_viewers()
                 by = await self._services.log.renew(self._claim, self._services.lease_seconds)
             except ports.Lost:
                 self._lost = True
@@ -304,6 +307,12 @@ class Attempt:
             else:
                 if by is not None:
                     self.stop(Stopped(by))
+
+    async def _check_viewers(self) -> None:
+        if not self._terms.alone_seconds or await self._services.log.watched(self._row.conversation_id):
+            self._watched = _clock()
+        elif _clock() - self._watched > self._terms.alone_seconds:
+            self.stop(Stopped("no_viewers"))
 
     async def _until_renewal(self) -> None:
         with contextlib.suppress(TimeoutError):

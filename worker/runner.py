@@ -31,11 +31,13 @@ MAX_ATTEMPTS = 50
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What can be asked: the catalogue, how an entry of it is opened, and the longest silence where an entry says nothing."""
+    """What can be asked: the catalogue, how an entry of it is opened, the longest silence where an entry says nothing, and how long an
+    answer may go on without viewers (0: for ever)."""
 
     catalogue: Catalogue
     open: Callable[[ModelSpec], Provider]
     stall_seconds: float
+    alone_seconds: float = 0.0
 
 
 class Runner:
@@ -107,7 +109,9 @@ class Runner:
         if claim.attempt > 1:
             await self._account(row, claim, held, chosen, crashed=crashed)
         stall_seconds = (spec.stall_seconds if spec else None) or self._models.stall_seconds
-        attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen, run), Terms(stall_seconds, best))
+        attempt = Attempt(
+            self._services, row, claim, _generation(row, claim, held, chosen, run), Terms(stall_seconds, best, self._models.alone_seconds)
+        )
         self._running[row.id] = attempt
         try:
             await self._run(attempt, row, spec, _going_on(chosen, held, run))

@@ -51,7 +51,12 @@ class Runtime:
         checkpointer = Checkpointer(self._store, settings.checkpoint_seconds, settings.checkpoint_chars)
         jobs = Jobs(settings.redis, broker)
         services = Services(self._store, self._log, jobs, checkpointer, settings.lease_seconds, self._tell_operators)
-        models = Models(self._catalogue, lambda spec: open_provider(spec, self._client), settings.stall_seconds)
+        models = Models(
+            self._catalogue,
+            lambda spec: open_provider(spec, self._client),
+            settings.stall_seconds,
+            settings.cancel_without_viewers_seconds,
+        )
         self._runner = Runner(services, models)
         self._feed = RedisFeed(settings.redis)
         self._tasks = [

@@ -13,9 +13,10 @@ from fakeredis import TcpFakeServer
 
 from streams import keys
 from streams.events import AnyEvent, Chunk, Complete, Start, Title
+from streams.feed import RedisFeed
 from streams.log import RedisLog
-from streams.memory import MemoryLog
-from streams.ports import Busy, CancelRequested, Claim, Fenced, Gone, Limits, Log, Lost, Page, Refused, Sealed
+from streams.memory import MemoryFeed, MemoryLog
+from streams.ports import Busy, CancelRequested, Claim, Feed, Fenced, Gone, Limits, Log, Lost, Page, Refused, Sealed
 from tests.valkey import Valkey
 
 LEASE = 30.0
@@ -30,6 +31,7 @@ class Rig(Protocol):
     async def restart(self) -> None: ...
     async def lose(self) -> None: ...
     async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]: ...
+    def feed(self) -> Feed: ...
     async def aclose(self) -> None: ...
 
 
@@ -62,6 +64,10 @@ class MemoryRig:
         stop()
         return heard
 
+    def feed(self) -> Feed:
+        assert self.only is not None
+        return MemoryFeed(self.only)
+
     async def aclose(self) -> None:
         pass
 
@@ -75,6 +81,9 @@ class RedisRig:
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, protocol=2, driver_info=None)
+
+    def feed(self) -> Feed:
+        return RedisFeed(f"redis://127.0.0.1:{self.port}/0")
 
     def log(self, limits: Limits | None = None) -> Log:
         self.logs.append(RedisLog(f"redis://127.0.0.1:{self.port}/0", limits))
@@ -707,3 +716,13 @@ async def test_whether_somebody_works_on_it_can_be_asked(rig: Rig) -> None:
     await log.delete("c", LEASE)
     with pytest.raises(Gone):
         await log.leased("c", "m")
+
+
+async def test_whether_somebody_watches_can_be_asked(rig: Rig) -> None:
+    """A subscription to the conversation's channel is a viewer; another conversation's is none."""
+    log, feed = rig.log(), rig.feed()
+    await feed.start(lambda _messages: None, lambda _channel: None)
+    assert await log.watched("c") is False
+    await feed.subscribe(keys.channel("c"))
+    assert (await log.watched("c"), await log.watched("d")) == (True, False)
+    await feed.aclose()

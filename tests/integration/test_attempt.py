@@ -13,7 +13,7 @@ from models.migrate import migrate
 from models.store import Store
 from models.tables import Message as Row
 from providers import base
-from streams import events
+from streams import events, keys
 from streams.memory import MemoryLog
 from streams.ports import Claim
 from streams.text import checksum
@@ -241,3 +241,24 @@ async def test_the_next_in_line_is_started(rig: Rig) -> None:
     second = await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))
     await rig.run([base.Text("a"), *DONE])
     assert rig.jobs.sent == [(second.assistant_message.id, None)]
+
+
+async def test_an_answer_that_nobody_watches(rig: Rig) -> None:
+    """With the setting on, it is stopped in the name of `no_viewers`; a viewer keeps it going."""
+    rig.log.subscribers[keys.channel(rig.row.conversation_id)] += 1
+    row, claim = await rig.reread(), await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, LEASE_SECONDS)
+    mine = await rig.store.begin_attempt(row.id, claim.attempt, "m")
+    assert mine is not None
+    attempt = Attempt(rig.services, mine, claim, Generation(row.id, 1, Held()), Terms(60, "restart", alone_seconds=0.1))
+    watched_until = asyncio.Event()
+
+    async def leave() -> None:
+        await asyncio.sleep(0.3)
+        watched_until.set()
+        rig.log.subscribers.clear()
+        await asyncio.Event().wait()
+
+    await attempt.run(Script([[base.Text("a")], leave]), base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert watched_until.is_set()
+    assert (row.status, row.cancel_by, row.content) == ("cancelled", "no_viewers", "a")
