@@ -1,6 +1,7 @@
 """`python -m broadcaster`: relays the logs of conversations to whoever holds a token. Needs Redis and the token key, no database."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from streams.log import RedisLog
 from streams.tokens import check_key
 
 EX_CONFIG = 78
+GARBAGE_THRESHOLD = 50_000
+"""Objects between two looks for cyclic garbage. The default, 700, has every few hundred events pay for a walk over all connections."""
 
 
 async def run(settings: Settings, key: str) -> None:
@@ -53,6 +56,7 @@ def key_of(settings: Settings) -> str:
 
 def main() -> None:
     """Settings from the environment; a wrong one ends the process with one line."""
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 100)
     settings = load()
     logs.setup(settings.log_level, "text" if settings.mode == "development" else "json")
     try:

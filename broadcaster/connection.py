@@ -1,7 +1,8 @@
 """The WebSocket connection of the websockets library, bent where the protocol asks for it.
 
 Decides: what the library would answer to a broken or oversized frame with a code of its own (1002, 1007, 1009) is 4400 here, and the
-viewer of a connection hears of room in the socket, of control frames and of the beginning of the end. Everything else is the library's.
+viewer of a connection hears of a full socket and of room in it, of control frames and of the beginning of the end. Everything else is
+the library's.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,11 @@ _CLIENTS_FAULT = frozenset({LibraryCode.PROTOCOL_ERROR, LibraryCode.INVALID_DATA
 class Listener(Protocol):
     """Who is told what happens on a connection."""
 
-    def stir(self) -> None:
+    def pause(self) -> None:
+        """The socket is full."""
+        ...
+
+    def resume(self) -> None:
         """The socket has room again."""
         ...
 
@@ -78,11 +83,17 @@ class Connection(ServerConnection):
         super().connection_lost(exc)
         self._notice_the_end()
 
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().pause_writing()
+        if self.listener is not None:
+            self.listener.pause()
+
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         super().resume_writing()
         if self.listener is not None:
-            self.listener.stir()
+            self.listener.resume()
 
     def process_event(self, event: Event) -> None:
         """See ServerConnection."""

@@ -221,13 +221,12 @@ class Session:
         self.seq = top if self._after is None else self._after.seq
         return frames.text_frame(frames.subscribed(epoch, top, self._heartbeat_seconds))
 
-    def takes(self, before: int) -> bool:
-        """Whether the event after `before` can be written as it comes: the fast path, followed by `sent`."""
-        return not self.behind and self.seq == before
-
-    def sent(self, seq: int) -> None:
-        """Everything up to `seq` is with the socket."""
-        self.seq = seq
+    def takes(self, before: int, last: int) -> bool:
+        """The fast path: whether the events after `before`, up to `last`, may be written as they come; if so, they count as written."""
+        if self.behind or self.seq != before:
+            return False
+        self.seq = last
+        return True
 
     def stall(self) -> None:
         """The socket is full while there is more to send."""

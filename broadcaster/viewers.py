@@ -60,8 +60,7 @@ class Viewers:
 
     def leave(self, viewer: "Viewer", room: "Room") -> None:
         """Take a viewer out; an empty room is closed."""
-        room.viewers.pop(viewer, None)
-        if not room.viewers and self._rooms.get(room.tail) is room:
+        if room.leave(viewer) and self._rooms.get(room.tail) is room:
             del self._rooms[room.tail]
             room.close()
         self.hub.release(room.tail)
@@ -70,15 +69,41 @@ class Viewers:
 class Room:
     """Those who watch one conversation: one event is encoded once, one heartbeat is one look at Redis."""
 
+    __slots__ = (
+        "_armed_running",
+        "_beating",
+        "_closed",
+        "_epoch",
+        "_pace",
+        "_present",
+        "_seq",
+        "_stop_listening",
+        "_timer",
+        "_viewers",
+        "tail",
+    )
+
     def __init__(self, tail: Tail, pace: Pace) -> None:
         self.tail = tail
-        self.viewers: dict[Viewer, None] = {}
+        self._viewers: set[Viewer] = set()
+        self._present: tuple[Viewer, ...] | None = ()
         self._pace = pace
         self._seq, self._epoch = tail.top, tail.epoch
         self._stop_listening = tail.listen(self._wake)
         self._beating: asyncio.Task[None] | None = None
         self._closed = False
         self._arm()
+
+    def enter(self, viewer: "Viewer") -> None:
+        """One more."""
+        self._viewers.add(viewer)
+        self._present = None
+
+    def leave(self, viewer: "Viewer") -> bool:
+        """One less; whether nobody is left."""
+        self._viewers.discard(viewer)
+        self._present = None
+        return not self._viewers
 
     def close(self) -> None:
         """Stop listening and beating."""
@@ -91,15 +116,21 @@ class Room:
     def _wake(self) -> None:
         tail, before = self.tail, self._seq
         data = self._news(before)
-        self._seq, self._epoch = tail.top, tail.epoch
-        for viewer in tuple(self.viewers):
+        self._seq, self._epoch = last, _ = tail.top, tail.epoch
+        for viewer in self._everybody():
             if data is None:
                 viewer.stir()
             else:
-                viewer.pass_on(before, data, tail.top)
+                viewer.pass_on(before, data, last)
         if tail.running and not self._armed_running:
             self._timer.cancel()
             self._arm()
+
+    def _everybody(self) -> tuple["Viewer", ...]:
+        """A copy, since viewers leave while they are served; kept, since most events find the same viewers as the one before."""
+        if self._present is None:
+            self._present = tuple(self._viewers)
+        return self._present
 
     def _news(self, before: int) -> bytes | None:
         """What follows `before`, as frames; None if that cannot simply be written to everybody."""
@@ -136,7 +167,7 @@ class Room:
         except Gone:
             self._wake()
         else:
-            for viewer in tuple(self.viewers):
+            for viewer in self._everybody():
                 viewer.beat(page.epoch, page.top)
         self._arm()
 
@@ -144,12 +175,16 @@ class Room:
 class Viewer:
     """One connection and its session."""
 
-    __slots__ = ("_closing", "_connection", "_cut_off", "_reading", "_room", "_timer", "_viewers", "session")
+    # Slots here and in Room and Session: an event of one of thousands of conversations finds nothing of it in the processor's cache,
+    # so that each further object on its way costs more than the instructions do.
+    __slots__ = ("_closing", "_connection", "_cut_off", "_paused", "_reading", "_room", "_timer", "_transport", "_viewers", "session")
 
     def __init__(self, viewers: Viewers, connection: Connection) -> None:
         self._viewers = viewers
         self._connection = connection
         connection.listener = self
+        self._transport = connection.transport
+        self._paused = connection.paused
         self.session = Session(connection.conversation_id, viewers.key, viewers.pace.silence_seconds, time.time())
         self._room: Room | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -175,10 +210,19 @@ class Viewer:
     def control(self) -> None:
         """A ping or pong of the client."""
         self.session.control(time.time())
-        if self.session.ending is not None and not self._connection.transport.is_closing():
-            self._connection.transport.pause_reading()  # or the flood would be answered for as long as the closing handshake takes
+        if self.session.ending is not None and not self._transport.is_closing():
+            self._transport.pause_reading()  # or the flood would be answered for as long as the closing handshake takes
             self._cut_off_later(FLOOD_CLOSE_SECONDS)
         self._settle()
+
+    def pause(self) -> None:
+        """The socket is full."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """The socket has room again."""
+        self._paused = False
+        self.stir()
 
     def lost(self) -> None:
         """The connection is closing or closed, whoever began it: nothing may be written any more."""
@@ -212,10 +256,8 @@ class Viewer:
 
     def pass_on(self, before: int, data: bytes, last: int) -> None:
         """Events after `before`, up to `last`, as frames: written at once to a viewer at the tip whose socket has room."""
-        connection = self._connection
-        if self.session.takes(before) and not connection.paused:
-            self.session.sent(last)
-            connection.transport.write(data)
+        if not self._paused and self.session.takes(before, last):
+            self._transport.write(data)
         else:
             self.stir()
 
@@ -223,7 +265,7 @@ class Viewer:
         """Bring this viewer forward as far as its socket takes it: something happened, or there is room again."""
         if self._reading is not None or self._room is None:
             return
-        if self._connection.paused:
+        if self._paused:
             self.session.stall()
         elif self.session.advance(self._room.tail, self.write):
             self._reading = asyncio.create_task(self._read())
@@ -231,7 +273,7 @@ class Viewer:
 
     def beat(self, epoch: str, top: int) -> None:
         """The log stands at `top`."""
-        if self._connection.paused:
+        if self._paused:
             return
         frame = self.session.heartbeat(epoch, top)
         if frame is None:
@@ -242,8 +284,8 @@ class Viewer:
 
     def write(self, data: bytes) -> bool:
         """Write whole frames; False once the socket takes no more for now."""
-        self._connection.transport.write(data)
-        return not self._connection.paused
+        self._transport.write(data)
+        return not self._paused
 
     # From the log
 
@@ -260,7 +302,7 @@ class Viewer:
             hub.release(tail)
             return
         self._room = self._viewers.room(tail)
-        self._room.viewers[self] = None
+        self._room.enter(self)
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 first = await self._begin(tail)
@@ -300,7 +342,7 @@ class Viewer:
     async def _read_page(self, tail: Tail) -> None:
         async with self._viewers.pages:
             page = await tail.read(self.session.seq, PAGE_EVENTS)
-            if not self._connection.paused:
+            if not self._paused:
                 self.session.fetched(page, self.write)
 
     # Time and the end
@@ -337,7 +379,7 @@ class Viewer:
 
     def _cut_off_later(self, seconds: float = CLOSE_SECONDS) -> None:
         if self._cut_off is None:
-            self._cut_off = asyncio.get_running_loop().call_later(seconds, self._connection.transport.abort)
+            self._cut_off = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
 
     def _report(self, code: int, detail: str) -> None:
         log.info("closed", code=int(code), reason=detail, conversation_id=self._connection.conversation_id, user_id=self.session.user_id)

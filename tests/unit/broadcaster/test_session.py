@@ -324,19 +324,19 @@ def test_the_fast_path_is_for_viewers_at_the_tip() -> None:
     """`takes` says no in replay, to a viewer elsewhere, to one that stalled, and after the end."""
     ring = Ring(top=3)
     session, socket = following("e:1", ring)
-    assert not session.takes(1)
+    assert not session.takes(1, 2)
     session.advance(ring, socket.write)
-    assert session.takes(3)
-    assert not session.takes(2)
-    session.sent(4)
-    assert session.takes(4)
+    assert not session.takes(2, 3)
+    assert session.takes(3, 4)
+    assert session.seq == 4
     session.stall()
-    assert not session.takes(4)
+    assert not session.takes(4, 5)
     ring.top = 4
     session.advance(ring, socket.write)
-    assert session.takes(4)
+    assert session.takes(4, 6)
     session.end(CloseCode.RESTART, "shutdown")
-    assert not session.takes(4)
+    assert not session.takes(6, 7)
+    assert session.seq == 6
 
 
 def test_a_slow_viewer_gets_merged_chunks_until_it_is_at_the_tip() -> None:

@@ -185,10 +185,9 @@ class Interleavings(RuleBasedStateMachine):
         before, epoch = self.tail.top, self.tail.epoch
         self.tail.hear(count)
         entries = self.tail.since(before) if epoch == self.tail.epoch else None
-        if entries and self.session.takes(before) and len(self.wire) < ROOM:
+        if entries and len(self.wire) < ROOM and self.session.takes(before, self.tail.top):
             for entry in entries:  # the fast path of the server
                 self.wire.append(json.loads(entry.data))
-            self.session.sent(self.tail.top)
         else:
             self.stir()
 
