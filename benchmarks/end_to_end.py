@@ -56,6 +56,8 @@ async def serve_tokens(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     with contextlib.suppress(ConnectionError):
         for number in range(count):
             await asyncio.sleep(max(0.0, begun + number / TOKENS_PER_SECOND - time.monotonic()))
+            if writer.is_closing():  # cancelled
+                return
             token = {"choices": [{"index": 0, "delta": {"content": f"<{time.monotonic_ns()}>"}}]}
             send(b"data: " + json.dumps(token).encode() + b"\n\n")
         send(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
