@@ -34,7 +34,7 @@ test: $(VENV)/dev.stamp ## every test that is not long (under 10 minutes)
 test-all: $(VENV)/dev.stamp ## every test
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/dev.stamp ## the benchmarks (BENCHMARKS=name for one), as Markdown tables
+bench: $(VENV)/peers.stamp ## the benchmarks (BENCHMARKS=name for one), as Markdown tables
 	$(BIN)/python -m benchmarks $(BENCHMARKS)
 
 lock: ## pin what pyproject.toml asks for, for every supported Python and system
@@ -61,4 +61,10 @@ $(VENV)/run.stamp: requirements.lock $(VENV)/venv.stamp
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	@echo "Installing development tools into $(VENV) ..."
 	@$(PIP) install -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/peers.stamp: pyproject.toml $(VENV)/dev.stamp
+	@echo "Installing what the benchmarks compare with into $(VENV) ..."
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["peers"], sep="\n")' >$(VENV)/peers.txt
+	@$(PIP) install --constraint requirements-dev.lock --requirement $(VENV)/peers.txt
 	@touch $@
