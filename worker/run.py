@@ -194,7 +194,8 @@ class Attempt:
         self.generation.flush()
         if not isinstance(verdict, Disowned | Stopped):
             await self._settle()
-        return self._verdict or verdict
+        # What came in the meantime counts only where it forbids to go on: a finished answer is not handed over.
+        return self._verdict if isinstance(self._verdict, Disowned | Stopped) else verdict
 
     async def _read(self, provider: Provider, request: Request) -> Verdict:
         try:
@@ -231,11 +232,18 @@ class Attempt:
     # --- writer ---
 
     async def _write(self) -> None:
-        while True:
-            await self._dirty.wait()
-            self._dirty.clear()
-            while self._lost or not self.generation.idle:
-                await self._append()
+        try:
+            while True:
+                await self._dirty.wait()
+                self._dirty.clear()
+                while self._lost or not self.generation.idle:
+                    await self._append()
+                self._settled.set()
+        except Exception as error:
+            log_line.exception("the log cannot be written", message_id=self._row.id)
+            self._lost = False
+            self.generation.abandon_unacknowledged()
+            self.stop(Failed(error))
             self._settled.set()
 
     async def _append(self) -> None:
@@ -296,17 +304,23 @@ class Attempt:
                 self._check_stall()
             try:
                 await self._check_viewers()
-                by = await self._services.log.renew(self._claim, self._services.lease_seconds)
-            except ports.Lost:
-                self._lost = True
-                self._dirty.set()
+                await self._renew()
             except ports.Unavailable:
                 continue
-            except ports.Refused:
-                self._disown()
-            else:
-                if by is not None:
-                    self.stop(Stopped(by))
+            except Exception:
+                log_line.exception("the lease cannot be renewed", message_id=self._row.id)
+
+    async def _renew(self) -> None:
+        try:
+            by = await self._services.log.renew(self._claim, self._services.lease_seconds)
+        except ports.Lost:
+            self._lost = True
+            self._dirty.set()
+        except ports.Refused:
+            self._disown()
+        else:
+            if by is not None:
+                self.stop(Stopped(by))
 
     async def _check_viewers(self) -> None:
         if not self._terms.alone_seconds or await self._services.log.watched(self._row.conversation_id):

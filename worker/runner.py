@@ -62,7 +62,7 @@ class Runner:
             except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
                 log_line.warning("job waits for a service", message_id=message_id, error=repr(error))
                 if self._draining:
-                    raise  # unacknowledged, so that another worker gets it
+                    raise  # this job is lost; the sweeper of another process finds the row
                 await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
             else:
                 return

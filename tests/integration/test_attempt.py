@@ -262,3 +262,36 @@ async def test_an_answer_that_nobody_watches(rig: Rig) -> None:
     row = await rig.reread()
     assert watched_until.is_set()
     assert (row.status, row.cancel_by, row.content) == ("cancelled", "no_viewers", "a")
+
+
+async def test_a_log_that_cannot_be_written_for_a_bug(rig: Rig) -> None:
+    """The answer ends in an error instead of hanging; what was seen stays."""
+    append = rig.log.append
+
+    async def broken(claim: Any, index: int, covered: int, batch: Any) -> Any:
+        if index == 1:
+            raise TypeError("bug")
+        return await append(claim, index, covered, batch)
+
+    rig.log.append = broken  # type: ignore[method-assign]
+    with pytest.raises(TypeError):
+        await rig.run([base.Text("a")], asyncio.Event().wait)
+    row = await rig.reread()
+    assert row.status == "error"
+
+
+async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
+    """A deploy in the moment of the end: another attempt would only say it again."""
+    attempt = await rig.attempt()
+    append = rig.log.append
+
+    async def deploy(claim: Any, index: int, covered: int, batch: Any) -> Any:
+        while attempt._reader is None or not attempt._reader.done():
+            await asyncio.sleep(0)
+        attempt.stop(HandedOver())
+        return await append(claim, index, covered, batch)
+
+    rig.log.append = deploy  # type: ignore[method-assign]
+    await attempt.run(Script([[base.Text("all"), *DONE]]), base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert (row.status, row.content) == ("complete", "all")
