@@ -45,6 +45,11 @@ class Post:
     model: str
     policy: Policy = "queue"
     idempotency: Idempotency | None = None
+    client_id: str | None = None
+    """The id that the client gave the message: a second post with it makes nothing new."""
+    edits: bool = False
+    """The message takes the place of the one with this `client_id`, and of all that came after it."""
+    response_schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class Conversations(Database):
         made = {"conversation_id": str(uuid7())}
         async with self.writing() as session:
             if idempotency is not None:
-                made = await _claim_key(session, user_id, idempotency, made)
+                made = await claim_key(session, user_id, idempotency, made)
             earlier = await session.get(Conversation, made["conversation_id"])
             if earlier is not None:
                 return earlier
@@ -103,14 +108,14 @@ class Conversations(Database):
     async def conversation(self, conversation_id: str, user_id: str) -> Conversation:
         """The conversation, for a participant. NotFound."""
         async with self.reading() as session:
-            return await _visible(session, conversation_id, user_id)
+            return await visible(session, conversation_id, user_id)
 
     async def conversations(self, user_id: str, limit: int, before: str | None = None) -> tuple[list[Conversation], str | None]:
         """The user's conversations, last changed first, and the cursor of the next page (None: there is none). BadCursor."""
         query = (
             select(Conversation)
             .join(Participant, col(Participant.conversation_id) == col(Conversation.id))
-            .where(col(Participant.user_id) == user_id)
+            .where(col(Participant.user_id) == user_id, col(Conversation.listed))
             .order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
             .limit(limit + 1)
         )
@@ -122,12 +127,15 @@ class Conversations(Database):
         return page, f"{page[-1].updated_at}.{page[-1].id}" if len(rows) > limit else None
 
     async def snapshot(self, conversation_id: str, user_id: str, limit: int, before: int | None = None) -> Snapshot:
-        """The newest `limit` rows (of those before an ordinal), in order, with the conversation: one SQL snapshot. NotFound."""
-        query = select(Message).where(col(Message.conversation_id) == conversation_id)
+        """The newest `limit` rows (of those before an ordinal), in order, with the conversation: one SQL snapshot. NotFound.
+
+        Rows that were superseded are left out.
+        """
+        query = select(Message).where(col(Message.conversation_id) == conversation_id, col(Message.superseded_by).is_(None))
         if before is not None:
             query = query.where(col(Message.ordinal) < before)
         async with self.reading() as session:
-            conversation = await _visible(session, conversation_id, user_id)
+            conversation = await visible(session, conversation_id, user_id)
             rows = list(await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(limit + 1)))
         page = rows[:limit][::-1]
         return Snapshot(conversation, page, page[0].ordinal if len(rows) > limit else None)
@@ -207,19 +215,24 @@ class Conversations(Database):
             raise NotFound("conversation") from error
 
     async def post(self, post: Post) -> Posted:
-        """Write a user's message and the placeholder of its answer; for a repeated key: the rows that were written.
+        """Write a user's message and the placeholder of its answer; for a repeated key or client id: the rows that were written.
 
-        NotFound, KeyReused, GenerationRunning (policy `reject`).
+        NotFound, KeyReused (also: a client id with another content), GenerationRunning (policy `reject`).
         """
         made = {"user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
             if post.idempotency is not None:
-                earlier = await _claim_key(session, post.user_id, post.idempotency, made)
+                earlier = await claim_key(session, post.user_id, post.idempotency, made)
                 if earlier is not made:
                     return await _posted_before(session, post, earlier)
-            conversation = await _lock(session, post.conversation_id, post.user_id)
-            superseded = await _make_way(session, post)
-            return await _write_rows(session, post, made, conversation.updated_at, superseded)
+            conversation = await lock(session, post.conversation_id, post.user_id)
+            replaced = await _same_name(session, post)
+            if replaced is not None and not post.edits:
+                return await _posted_before(session, post, await _made_then(session, post, replaced))
+            superseded = [] if replaced is None else await supersede(session, replaced, made["user"])
+            if replaced is None:
+                superseded = await _make_way(session, post)
+            return await _write_rows(session, post, made, conversation.updated_at, superseded, replaced)
 
     async def mark_posted(self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool) -> None:
         """The log holds both rows as of `rev`, and the broker has the job if `enqueued`: what follows a post, in one transaction."""
@@ -264,12 +277,14 @@ def _found(row: Conversation | None) -> Conversation:
     return row
 
 
-async def _visible(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
+async def visible(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
+    """The conversation, for a participant. NotFound."""
     query = select(Conversation).where(col(Conversation.id) == conversation_id, _takes_part(user_id))
     return _found((await session.scalars(query)).first())
 
 
-async def _lock(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
+async def lock(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
+    """The conversation, for a participant; until the transaction ends nobody else adds rows to it. NotFound."""
     # An UPDATE rather than SELECT FOR UPDATE: it locks on both databases, and brings the clock along. Who holds it gives out ordinals.
     change = (
         update(Conversation)
@@ -280,7 +295,7 @@ async def _lock(session: AsyncSession, conversation_id: str, user_id: str) -> Co
     return _found((await session.scalars(change)).first())
 
 
-async def _claim_key(session: AsyncSession, user_id: str, idempotency: Idempotency, made: dict[str, str]) -> dict[str, str]:
+async def claim_key(session: AsyncSession, user_id: str, idempotency: Idempotency, made: dict[str, str]) -> dict[str, str]:
     """`made` itself if the key is new (it is stored with it), else what was stored. A concurrent twin waits here for the first."""
     mine = (
         col(IdempotencyKey.user_id) == user_id,
@@ -302,11 +317,57 @@ async def _claim_key(session: AsyncSession, user_id: str, idempotency: Idempoten
 
 
 async def _posted_before(session: AsyncSession, post: Post, made: dict[str, str]) -> Posted:
-    await _visible(session, post.conversation_id, post.user_id)
+    await visible(session, post.conversation_id, post.user_id)
     user, assistant = await session.get(Message, made["user"]), await session.get(Message, made["assistant"])
     if user is None or assistant is None:
         raise NotFound("message")
     return Posted(user, assistant)
+
+
+async def _same_name(session: AsyncSession, post: Post) -> Message | None:
+    """The message that has the client id of this post."""
+    if post.client_id is None:
+        return None
+    query = select(Message).where(col(Message.conversation_id) == post.conversation_id, col(Message.client_id) == post.client_id)
+    return (await session.scalars(query)).first()
+
+
+async def _made_then(session: AsyncSession, post: Post, user: Message) -> dict[str, str]:
+    """The ids of a message and of the answer that counts."""
+    if user.content != post.content:
+        raise KeyReused(post.client_id or "")
+    answers = select(col(Message.id)).where(col(Message.parent_id) == user.id, col(Message.role) == "assistant")
+    newest = answers.order_by(col(Message.ordinal).desc()).limit(1)
+    return {"user": user.id, "assistant": (await session.scalars(newest)).first() or ""}
+
+
+async def supersede(session: AsyncSession, first: Message, by: str) -> list[str]:
+    """Take `first` and all rows after it out of the conversation: `by` stands in their place. The ids of answers to be cancelled.
+
+    A client id that is taken out can be given again.
+    """
+    rows = (
+        col(Message.conversation_id) == first.conversation_id,
+        col(Message.ordinal) >= first.ordinal,
+        col(Message.superseded_by).is_(None),
+    )
+    running = list(await session.scalars(select(col(Message.id)).where(*rows, col(Message.status).in_(UNFINISHED))))
+    change = update(Message).where(*rows).values(superseded_by=by, client_id=None)
+    await session.execute(change.execution_options(synchronize_session=False))
+    await _flag(session, running)
+    return running
+
+
+async def _flag(session: AsyncSession, ids: list[str]) -> None:
+    if ids:
+        cancel = update(Message).where(col(Message.id).in_(ids)).values(cancel_by=func.coalesce(col(Message.cancel_by), "superseded"))
+        await session.execute(cancel.execution_options(synchronize_session=False))
+
+
+async def newest_row(session: AsyncSession, conversation_id: str) -> Message | None:
+    """The row with the highest ordinal, whether it was superseded or not."""
+    rows = select(Message).where(col(Message.conversation_id) == conversation_id)
+    return (await session.scalars(rows.order_by(col(Message.ordinal).desc()).limit(1))).first()
 
 
 async def _make_way(session: AsyncSession, post: Post) -> list[str]:
@@ -317,16 +378,16 @@ async def _make_way(session: AsyncSession, post: Post) -> list[str]:
     ids = list(await session.scalars(select(col(Message.id)).where(*running).order_by(col(Message.ordinal))))
     if ids and post.policy == "reject":
         raise GenerationRunning(ids[0])
-    if ids:
-        cancel = update(Message).where(*running).values(cancel_by=func.coalesce(col(Message.cancel_by), "superseded"))
-        await session.execute(cancel.execution_options(synchronize_session=False))
+    await _flag(session, ids)
     return ids
 
 
-async def _write_rows(session: AsyncSession, post: Post, made: dict[str, str], now: int, superseded: list[str]) -> Posted:
-    newest = select(col(Message.id), col(Message.ordinal)).where(col(Message.conversation_id) == post.conversation_id)
-    last = (await session.execute(newest.order_by(col(Message.ordinal).desc()).limit(1))).first()
+async def _write_rows(
+    session: AsyncSession, post: Post, made: dict[str, str], now: int, superseded: list[str], replaced: Message | None
+) -> Posted:
+    last = await newest_row(session, post.conversation_id)
     ordinal = last.ordinal if last is not None else 0
+    follows = last.id if last is not None else None
     user = Message(
         id=made["user"],
         conversation_id=post.conversation_id,
@@ -336,21 +397,28 @@ async def _write_rows(session: AsyncSession, post: Post, made: dict[str, str], n
         status="complete",
         terminal_announced=True,  # a user's row has no generation whose end could be announced
         user_id=post.user_id,
-        parent_id=last.id if last is not None else None,
+        client_id=post.client_id,
+        parent_id=follows if replaced is None else replaced.parent_id,
         created_at=now,
         updated_at=now,
     )
-    assistant = Message(
-        id=made["assistant"],
-        conversation_id=post.conversation_id,
-        ordinal=ordinal + 2,
+    assistant = placeholder(user, made["assistant"], ordinal + 2, post.model, now)
+    assistant.response_schema = post.response_schema
+    session.add_all([user, assistant])
+    await session.flush()
+    return Posted(user, assistant, superseded)
+
+
+def placeholder(user: Message, message_id: str, ordinal: int, model: str, now: int) -> Message:
+    """The row of an answer to `user` that is yet to be made."""
+    return Message(
+        id=message_id,
+        conversation_id=user.conversation_id,
+        ordinal=ordinal,
         role="assistant",
         status="queued",
-        model=post.model,
+        model=model,
         parent_id=user.id,
         created_at=now,
         updated_at=now,
     )
-    session.add_all([user, assistant])
-    await session.flush()
-    return Posted(user, assistant, superseded)

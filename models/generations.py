@@ -87,10 +87,14 @@ class Generations(Database):
             return (await session.scalars(query)).first()
 
     async def history(self, conversation_id: str, before_ordinal: int) -> list[Message]:
-        """All rows before that ordinal, in order."""
+        """All rows before that ordinal, in order, without those that were superseded."""
         query = (
             select(Message)
-            .where(col(Message.conversation_id) == conversation_id, col(Message.ordinal) < before_ordinal)
+            .where(
+                col(Message.conversation_id) == conversation_id,
+                col(Message.ordinal) < before_ordinal,
+                col(Message.superseded_by).is_(None),
+            )
             .order_by(col(Message.ordinal))
         )
         async with self.reading() as session:

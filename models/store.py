@@ -4,12 +4,13 @@
 Each method is one transaction and raises `models.errors.StoreUnavailable` when the database does not answer.
 """
 
+from models.chats import Chats
 from models.conversations import Conversations
 from models.generations import Generations
 from models.sweeps import Sweeps
 
 
-class Store(Conversations, Generations, Sweeps):
+class Store(Chats, Conversations, Generations, Sweeps):
     """All queries over one database."""
 
     @classmethod

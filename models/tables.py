@@ -19,11 +19,18 @@ def _json() -> Any:
 
 
 class Conversation(SQLModel, table=True):
-    """A thread of messages; `rev` counts its changes (title), `announced_rev` the last one that the log holds."""
+    """A thread of messages; `rev` counts its changes (title), `announced_rev` the last one that the log holds.
+
+    `client_id`: the name that a client of the AI SDK has given it. `listed` false: made for a single answer, shown in no list and
+    forgotten after a while.
+    """
 
     __tablename__ = "conversations"
+    __table_args__ = (Index("ix_conversations_client_id", "user_id", "client_id", unique=True),)
 
     id: str = Field(primary_key=True, max_length=36)
+    client_id: str | None = Field(default=None, max_length=255)
+    listed: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
     user_id: str = Field(max_length=255)
     title: str | None = None
     model: str | None = None
@@ -48,6 +55,9 @@ class Message(SQLModel, table=True):
 
     `seq` and `epoch`: the position that `content` reaches (the checkpoint). `attempt` is the fencing token. `rev` counts changes that
     viewers are told of, `announced_rev` the last one that the log holds; `terminal_announced`: the log holds the terminal event.
+    `client_id`: the id that a client of the AI SDK has given a user's message. `superseded_by`: the row that took the place of this one
+    and of all after it (an answer made again, a message edited): such rows are kept, and no longer part of the conversation.
+    `response_schema`: what the answer must be, as JSON Schema ({}: any JSON).
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
     `run_id`, `run_cursor`: the provider's own run and how far `content` reaches in it, where it can be attached to again.
     """
@@ -62,6 +72,7 @@ class Message(SQLModel, table=True):
             sqlite_where=text(UNFINISHED_SQL),
             postgresql_where=text(UNFINISHED_SQL),
         ),
+        Index("ix_messages_client_id", "conversation_id", "client_id", unique=True),
         Index(
             "ix_messages_unannounced_end",
             "id",
@@ -101,7 +112,10 @@ class Message(SQLModel, table=True):
     tool_calls: list[dict[str, Any]] | None = _json()
     attachments: list[dict[str, Any]] | None = _json()
     user_id: str | None = Field(default=None, max_length=255)
+    client_id: str | None = Field(default=None, max_length=255)
     parent_id: str | None = Field(default=None, max_length=36)
+    superseded_by: str | None = Field(default=None, max_length=36)
+    response_schema: dict[str, Any] | None = _json()
     cancel_by: str | None = Field(default=None, max_length=255)
     enqueued_at: int | None = Field(default=None, sa_type=BigInteger)
     due_at: int | None = Field(default=None, sa_type=BigInteger)

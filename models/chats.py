@@ -1,0 +1,165 @@
+"""Queries of chats: conversations under names that clients have given them, and answers that are made again.
+
+A chat id is the client's own, for one user; the id of a conversation in which the user takes part is one too. An answer that is made
+again is a new row after the same user's message; the old one, and what followed it, is superseded: kept, and no longer shown or sent.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+from uuid_utils import uuid7
+
+from models.conversations import Idempotency, Posted, claim_key, lock, newest_row, placeholder, supersede, visible
+from models.database import Database, now_ms
+from models.errors import Conflict, GenerationRunning, NotFound
+from models.tables import UNFINISHED, Conversation, Message, Participant
+
+UNLISTED_LIFE_MS = 24 * 3600 * 1000
+"""How long a conversation of a single answer is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """An answer to be made again. `message_id`: the answer, or the user's message that it answers. `stop_running`: see `regenerate`."""
+
+    conversation_id: str
+    user_id: str
+    message_id: str
+    model: str
+    stop_running: bool = False
+    idempotency: Idempotency | None = None
+
+
+class Chats(Database):
+    """What clients of the AI SDK ask beside what everybody does."""
+
+    async def find_chat(self, user_id: str, chat_id: str) -> Conversation | None:
+        """The conversation that the user's clients call `chat_id`, or that has this id and the user in it."""
+        async with self.reading() as session:
+            return await _find(session, user_id, chat_id)
+
+    async def open_chat(self, user_id: str, chat_id: str) -> Conversation:
+        """The same; made if there is none."""
+        try:
+            async with self.writing() as session:
+                return await _find(session, user_id, chat_id) or await _create(session, user_id, client_id=chat_id)
+        except Conflict:  # somebody else has just made it
+            async with self.writing() as session:
+                found = await _find(session, user_id, chat_id)
+        if found is None:
+            raise NotFound("conversation")
+        return found
+
+    async def create_unlisted(self, user_id: str, instructions: str | None) -> Conversation:
+        """A conversation for a single answer: it stands in no list and is deleted after a day."""
+        async with self.writing() as session:
+            return await _create(session, user_id, listed=False, instructions=instructions)
+
+    async def forget_unlisted(self) -> None:
+        """Delete the conversations of single answers that are old enough."""
+        async with self.writing() as session:
+            old = col(Conversation.updated_at) < now_ms() - UNLISTED_LIFE_MS
+            await session.execute(delete(Conversation).where(col(Conversation.listed).is_(False), old))
+
+    async def named_message(self, conversation_id: str, name: str) -> Message | None:
+        """The row with this id, or with this id given by a client, in the conversation."""
+        query = select(Message).where(
+            col(Message.conversation_id) == conversation_id, or_(col(Message.id) == name, col(Message.client_id) == name)
+        )
+        async with self.reading() as session:
+            return (await session.scalars(query)).first()
+
+    async def last_question(self, conversation_id: str) -> Message | None:
+        """The newest message of a user."""
+        query = select(Message).where(
+            col(Message.conversation_id) == conversation_id, col(Message.role) == "user", col(Message.superseded_by).is_(None)
+        )
+        async with self.reading() as session:
+            return (await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(1))).first()
+
+    async def regenerate(self, again: Again) -> Posted:
+        """Write the placeholder of a new answer, and supersede what stands after the user's message. For a repeated key: as then.
+
+        NotFound (no answer and no user's message), Conflict (it was superseded itself), KeyReused, GenerationRunning (something that
+        would be superseded is unfinished; with `stop_running` it is to be cancelled instead: `superseded`).
+        """
+        made = {"assistant": str(uuid7())}
+        async with self.writing() as session:
+            if again.idempotency is not None:
+                earlier = await claim_key(session, again.user_id, again.idempotency, made)
+                if earlier is not made:
+                    return await _made_before(session, again, earlier["assistant"])
+            conversation = await lock(session, again.conversation_id, again.user_id)
+            user = await _question(session, again)
+            superseded = await _clear(session, again, user, made["assistant"])
+            last = await newest_row(session, again.conversation_id) or user
+            row = placeholder(user, made["assistant"], last.ordinal + 1, again.model, conversation.updated_at)
+            session.add(row)
+            await session.flush()
+            return Posted(user, row, superseded)
+
+
+async def _find(session: AsyncSession, user_id: str, chat_id: str) -> Conversation | None:
+    query = select(Conversation).where(col(Conversation.user_id) == user_id, col(Conversation.client_id) == chat_id)
+    found = (await session.scalars(query)).first()
+    if found is not None:
+        return found
+    try:
+        return await visible(session, chat_id, user_id)
+    except NotFound:
+        return None
+
+
+async def _create(
+    session: AsyncSession, user_id: str, *, client_id: str | None = None, listed: bool = True, instructions: str | None = None
+) -> Conversation:
+    now = (await session.execute(select(now_ms()))).scalar_one()
+    row = Conversation(
+        id=str(uuid7()),
+        client_id=client_id,
+        listed=listed,
+        user_id=user_id,
+        instructions=instructions,
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(row)
+    await session.flush()
+    session.add(Participant(conversation_id=row.id, user_id=user_id))
+    return row
+
+
+async def _made_before(session: AsyncSession, again: Again, message_id: str) -> Posted:
+    await visible(session, again.conversation_id, again.user_id)
+    row = await session.get(Message, message_id)
+    user = None if row is None else await session.get(Message, row.parent_id)
+    if row is None or user is None:
+        raise NotFound("message")
+    return Posted(user, row)
+
+
+async def _question(session: AsyncSession, again: Again) -> Message:
+    """The user's message that is to be answered again."""
+    row = await session.get(Message, again.message_id)
+    if row is not None and row.role == "assistant" and row.parent_id is not None:
+        row = await session.get(Message, row.parent_id)
+    if row is None or row.role != "user" or row.conversation_id != again.conversation_id:
+        raise NotFound("message")
+    if row.superseded_by is not None:
+        raise Conflict("the message is no longer part of the conversation")
+    return row
+
+
+async def _clear(session: AsyncSession, again: Again, user: Message, by: str) -> list[str]:
+    """Supersede what stands after the user's message."""
+    after = select(Message).where(
+        col(Message.conversation_id) == user.conversation_id,
+        col(Message.ordinal) > user.ordinal,
+        col(Message.superseded_by).is_(None),
+    )
+    rows = list(await session.scalars(after.order_by(col(Message.ordinal))))
+    if not again.stop_running and any(row.status in UNFINISHED for row in rows):
+        raise GenerationRunning(rows[0].id)
+    return await supersede(session, rows[0], by) if rows else []
