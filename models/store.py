@@ -1,16 +1,18 @@
 """The store: every query of the project, as one object per process.
 
-`conversations.py` holds what people do (web), `generations.py` what a worker does, `database.py` the transactions under both.
+`conversations.py` holds what people do (web), `generations.py` what a worker does, `overviews.py` what lists show,
+`database.py` the transactions under all of them.
 Each method is one transaction and raises `models.errors.StoreUnavailable` when the database does not answer.
 """
 
 from models.chats import Chats
 from models.conversations import Conversations
 from models.generations import Generations
+from models.overviews import Overviews
 from models.sweeps import Sweeps
 
 
-class Store(Chats, Conversations, Generations, Sweeps):
+class Store(Chats, Conversations, Generations, Overviews, Sweeps):
     """All queries over one database."""
 
     @classmethod

@@ -14,6 +14,7 @@ if announced and tonumber(announced) >= rev then
   return {'OK', state.epoch, state.top}
 end
 write(state, 7)
+tell_lists()
 trim(state)
 save(state, field, whole(rev) .. ' ' .. state.epoch .. ' ' .. whole(state.top))
 forget(state)

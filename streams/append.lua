@@ -32,6 +32,7 @@ g.last, g.index = state.top, index + 1
 local covered = math.min(tonumber(ARGV[9]), state.top)
 if terminal then
   g.sealed, g.lease = true, 0
+  tell_lists()
   call('ZREM', FLOORS, ARGV[5])
 elseif covered > g.floor then
   g.floor = covered

@@ -5,4 +5,5 @@
 call('DEL', LOG, STATE, FLOORS)
 call('SET', GONE, '1', 'PX', ARGV[5])
 call('PUBLISH', CHANNEL, 'gone')
+tell_lists()
 return {'OK'}

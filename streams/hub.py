@@ -25,6 +25,7 @@ GRACE_SECONDS = 2.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 _AT_REST = (b'"type":"message"', b'"type":"title"', b'"type":"complete"', b'"type":"error"', b'"type":"cancelled"')
+_CHANGES = keys.CHANGES.encode()
 _HEAD_BYTES = 48
 """The type of an event stands within its first bytes, right after the seq."""
 
@@ -258,6 +259,7 @@ class Hub:
         self._feed = feed
         self._held: dict[str, _Held] = {}
         self._by_channel: dict[bytes, Tail] = {}
+        self._changed: Callable[[str | None], None] | None = None
 
     async def start(self) -> None:
         """Begin to listen."""
@@ -302,6 +304,14 @@ class Hub:
             loop = asyncio.get_running_loop()
             held.closing = loop.call_later(0 if tail.gone else GRACE_SECONDS, self._drop, held)
 
+    async def watch_changes(self, changed: Callable[[str | None], None]) -> None:
+        """Call `changed` with the id of each conversation that changes in lists (keys.CHANGES); None: any may have, unheard.
+
+        Returns when nothing is missed from now on; `changed` is told of later breaks by itself. Raises Unavailable.
+        """
+        self._changed = changed
+        await self._feed.subscribe(keys.CHANGES)
+
     async def _prepare(self, tail: Tail) -> None:
         await self._feed.subscribe(keys.channel(tail.conversation_id))
         try:
@@ -329,6 +339,8 @@ class Hub:
                 last.wake()
             if tail is not None:
                 tail.take(payload)
+            elif channel == _CHANGES and self._changed is not None:
+                self._changed(payload.decode())
             last = tail
         if last is not None:
             last.wake()
@@ -337,3 +349,5 @@ class Hub:
         tail = self._by_channel.get(channel)
         if tail is not None:
             tail.catch_up()
+        elif channel == _CHANGES and self._changed is not None:
+            self._changed(None)

@@ -3,6 +3,9 @@
 CONTROL = "tw:control"
 """Pub/sub channel for worker processes; its messages are `cancel <message_id>`."""
 
+CHANGES = "tw:changes"
+"""Pub/sub channel for lists of conversations; its messages are ids of conversations that got a row, a title or an end, or were deleted."""
+
 
 def channel(conversation_id: str) -> str:
     """Pub/sub channel of a conversation. Messages: `<epoch>:<seq>:<stamped event>`, and `gone` when it was deleted."""

@@ -133,6 +133,10 @@ class RedisLog:
         """See streams.ports.Log."""
         await self._run(_DELETE, conversation_id, _ms(tombstone_seconds))
 
+    async def touch(self, conversation_id: str) -> None:
+        """See streams.ports.Log."""
+        await self._wire.execute("PUBLISH", keys.CHANGES, conversation_id)
+
     async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
         """See streams.ports.Log."""
         reply = await self._run(_READ, conversation_id, epoch or "", after, limit)

@@ -166,6 +166,7 @@ class MemoryLog:
         if terminal:
             generation.sealed, generation.lease_until = True, 0.0
             del state.floors[claim.message_id]
+            self._publish(keys.CHANGES, claim.conversation_id.encode())
         else:
             state.floors[claim.message_id] = max(state.floors[claim.message_id], min(covered, state.top))
         self._trim(state)
@@ -197,6 +198,7 @@ class MemoryLog:
         state = self._settle(conversation_id)
         if row_id not in state.announced or state.announced[row_id].rev < rev:
             self._write(conversation_id, state, [event])
+            self._publish(keys.CHANGES, conversation_id.encode())
             state.announced[row_id] = _Announced(rev, state.epoch, state.top)
             self._trim(state)
             state.forget()
@@ -250,6 +252,12 @@ class MemoryLog:
         self._states.pop(conversation_id, None)
         self._tombstones[conversation_id] = self._clock() + tombstone_seconds
         self._publish(keys.channel(conversation_id), b"gone")
+        self._publish(keys.CHANGES, conversation_id.encode())
+
+    async def touch(self, conversation_id: str) -> None:
+        """See streams.ports.Log."""
+        self._check_up()
+        self._publish(keys.CHANGES, conversation_id.encode())
 
     async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
         """See streams.ports.Log."""

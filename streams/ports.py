@@ -176,6 +176,10 @@ class Log(Protocol):
         """Drop the log and leave a tombstone; whoever reads or writes gets Gone. Viewers are told."""
         ...
 
+    async def touch(self, conversation_id: str) -> None:
+        """Tell whoever shows lists of conversations that this one has changed in a way that no event tells (it is new, say)."""
+        ...
+
     async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
         """At most `limit` events after seq `after` of `epoch` (None: the current one), with the state of the log. Gone."""
         ...

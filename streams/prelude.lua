@@ -8,7 +8,8 @@
 --                                 g:<message id>: a generation, see `generation`; a:<row id>: "rev epoch seq" of an announced row
 -- KEYS[3] tw:{id}:floors  zset    message id of each running generation -> the seq that SQL's checkpoint includes
 -- KEYS[4] tw:{id}:gone    string  tombstone of a deleted conversation
--- Channels: tw:{id} (events as `<epoch>:<seq>:<json>`, or the word `gone`), tw:control (`cancel <message id>`)
+-- Channels: tw:{id} (events as `<epoch>:<seq>:<json>`, or the word `gone`), tw:control (`cancel <message id>`),
+--           tw:changes (the conversation's id, after what changes how it looks in a list)
 --
 -- ARGV[1] name of the new epoch, should one begin here
 -- ARGV[2] ms for which the keys live after the last write; also the age at which events are trimmed
@@ -103,6 +104,11 @@ local function fence(state, g, believed, attempt)
     return {'FENCED'}
   end
   return attempt > g.attempt and {'LOST'} or nil
+end
+
+-- For whoever shows a list of conversations: this one has got a row, a title or an end, or was deleted.
+local function tell_lists()
+  call('PUBLISH', 'tw:changes', string.match(LOG, '{(.*)}'))
 end
 
 -- Append ARGV[first .. #ARGV], events without a seq, and publish each. Gives the seq of the first.

@@ -55,6 +55,7 @@ async def create_conversation(
         instructions=wanted.instructions,
         idempotency=_idempotency(idempotency_key, "POST /api/conversations", wanted),
     )
+    await delivery.tell_lists(services, row.id)
     return shapes.Conversation(**conversation_view(row))
 
 
@@ -212,6 +213,7 @@ async def add_participant(
     """They read and write like everybody; only the owner lets people in. Repeating it changes nothing."""
     await _owned(services, conversation_id, user)
     await services.store.add_participant(conversation_id, body.user_id)
+    await delivery.tell_lists(services, conversation_id)
     return shapes.Participants(participants=await services.store.participants(conversation_id))
 
 

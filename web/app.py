@@ -16,6 +16,8 @@ from streams.hub import Hub
 from streams.ports import Feed, Log
 from web import api, health, page, problems, streams
 from web.event_stream import Places
+from web.feed import router as feed_router
+from web.feeds import Feeds
 from web.following import Followers, Pace
 from web.identity import open_identity
 from web.metrics import Metrics
@@ -41,12 +43,13 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     metrics = Metrics()
     offers = Offers(catalogue)
     hub = Hub(log, feed)
-    followers = Followers(hub, Pace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds))
+    pace = Pace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
+    feeds = Feeds(store, hub, pace)
     app = FastAPI(
         title="Tokenwire",
         version=VERSION,
         description=_DESCRIPTION,
-        lifespan=_lifespan(store, offers, hub),
+        lifespan=_lifespan(store, offers, hub, feeds),
         docs_url=None,  # Swagger's page loads scripts of another site, which the page's security policy forbids
         redoc_url=None,
         redirect_slashes=False,
@@ -60,12 +63,14 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
         open_identity(settings),
         settings.token_key.get_secret_value(),
         metrics,
-        followers,
+        Followers(hub, pace),
+        feeds,
         Places(settings.max_streams),
     )
     problems.install(app)
     app.include_router(api.router)
     app.include_router(streams.router)
+    app.include_router(feed_router)
     app.include_router(health.router)
     page.mount(app)
     app.add_middleware(Surroundings, max_body_bytes=_max_body_bytes(settings), metrics=metrics)
@@ -76,6 +81,7 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
 def end_streams(app: FastAPI) -> None:
     """End all streamed answers of the app: the process goes away."""
     app.state.services.followers.stop()
+    app.state.services.feeds.stop()
 
 
 def _max_body_bytes(settings: Settings) -> int:
@@ -83,16 +89,18 @@ def _max_body_bytes(settings: Settings) -> int:
     return 3 * settings.max_content_bytes + 64 * 1024
 
 
-def _lifespan(store: Store, offers: Offers, hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(store: Store, offers: Offers, hub: Hub, feeds: Feeds) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await offers.start()
         await hub.start()
+        feeds.start()
         housekeeping = asyncio.create_task(_keep_house(store))
         yield
         housekeeping.cancel()
         await asyncio.wait({housekeeping})
         await offers.aclose()
+        await feeds.aclose()
         await hub.aclose()
 
     return lifespan

@@ -60,6 +60,11 @@ async def announce_title(services: Services, conversation: Conversation) -> None
         await _note(services.store.mark_title_announced(conversation.id, conversation.rev), conversation.id)
 
 
+async def tell_lists(services: Services, conversation_id: str) -> None:
+    """Tell feeds of a conversation that is new, or new to somebody. What is not told is found by their next look."""
+    await _try(services, "touch", conversation_id, services.log.touch(conversation_id))
+
+
 async def _announce_row(services: Services, row: Message) -> bool:
     return row.announced_rev >= row.rev or await _announce(services, row.conversation_id, row.id, row.rev, MessageEvent(message_view(row)))
 

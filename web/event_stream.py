@@ -6,8 +6,10 @@ because nothing was sent by then.
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from starlette.background import BackgroundTask
 from starlette.responses import Response
@@ -17,9 +19,18 @@ from streams import sse
 from web.problems import ApiProblem
 
 RETRY_AFTER_SECONDS = 5
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Events, without end", "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}}}
+}
+"""For a route's `responses`."""
 
 Open = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes] | Response]]
 """Opens what is to be said: pieces of text, or another answer to give instead (204, a refusal). May raise what routes may raise."""
+
+
+def retry_ms() -> int:
+    """When a client is to come back after an end; another time for everybody, so that a restart does not bring all at once."""
+    return random.randint(500, 2500)  # noqa: S311 -- spreads load, guards nothing
 
 
 class Places:

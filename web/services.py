@@ -13,6 +13,7 @@ from config.settings import Settings
 from models.store import Store
 from streams.ports import Log
 from web.event_stream import Places
+from web.feeds import Feeds
 from web.following import Followers
 from web.identity import Identify
 from web.metrics import Metrics
@@ -36,6 +37,7 @@ class Services:
     token_key: str = field(repr=False)
     metrics: Metrics
     followers: Followers
+    feeds: Feeds
     places: Places
 
 

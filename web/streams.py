@@ -6,11 +6,10 @@ A caller proves itself as everywhere in the API, or by a subscription token as b
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
@@ -19,16 +18,14 @@ from streams import sse, tokens
 from streams.frames import Sendable
 from streams.hub import RingEntry
 from streams.positions import Position
-from web.event_stream import EventStream
+from web.event_stream import RESPONSES, EventStream, retry_ms
 from web.following import Beat, Ended, Entries, Live, Permission, Reader
 from web.problems import ApiProblem, documented
 from web.services import ConversationId, MessageId, Services, With
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Events, without end", "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}}},
-    **documented("malformed_position", "bad_request", "unauthenticated", "not_found", "internal", "unavailable", "over_capacity"),
-}
-_METHODS = ["GET", "HEAD"]
+_RESPONSES = RESPONSES | documented(
+    "malformed_position", "bad_request", "unauthenticated", "not_found", "internal", "unavailable", "over_capacity"
+)
 
 router = APIRouter(prefix="/api")
 
@@ -172,11 +169,6 @@ async def _comments(services: Services) -> AsyncIterator[bytes]:
             return
         except TimeoutError:
             yield sse.comment("heartbeat")
-
-
-def retry_ms() -> int:
-    """When to come back after an end; another time for everybody, so that a restart does not bring all at once."""
-    return random.randint(500, 2500)  # noqa: S311 -- spreads load, guards nothing
 
 
 def _block(epoch: str, entry: Sendable) -> bytes:

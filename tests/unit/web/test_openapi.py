@@ -67,6 +67,7 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
         f"POST {C}/{{conversation_id}}/participants": "200",
         f"GET {C}/{{conversation_id}}/events": "200",
         "GET /api/messages/{message_id}/events": "200",
+        "GET /api/feed": "200",
         "POST /api/messages/{message_id}/cancel": "202",
         "GET /healthz": "200",
         "GET /readyz": "200",

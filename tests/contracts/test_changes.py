@@ -1,0 +1,39 @@
+"""Whoever keeps a log tells lists of conversations alike: in this process, fakeredis behind TCP, a real Valkey server."""
+
+import asyncio
+
+from streams import keys
+from streams.events import Title
+from streams.hub import Hub
+from tests.contracts.test_log import LEASE, Rig, chunk, complete, fake_port, own_valkey, rig  # noqa: F401 - fixtures are found by name
+
+
+async def test_what_changes_a_list_is_told(rig: Rig) -> None:  # noqa: F811 - the fixture
+    """Announced rows and titles, ends, deletions, and what is told by hand: each once, with the conversation's id."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    name = Title("A name", 2)
+    assert await rig.published(keys.CHANGES, lambda: log.announce("c", "c", 2, name)) == [b"c"]
+    assert await rig.published(keys.CHANGES, lambda: log.announce("c", "c", 2, name)) == []
+    assert await rig.published(keys.CHANGES, lambda: log.append(claim, 0, 0, [chunk(0)])) == []
+    assert await rig.published(keys.CHANGES, lambda: log.append(claim, 1, 0, [complete(1)])) == [b"c"]
+    assert await rig.published(keys.CHANGES, lambda: log.append(claim, 1, 0, [complete(1)])) == []
+    assert await rig.published(keys.CHANGES, lambda: log.touch("c")) == [b"c"]
+    assert await rig.published(keys.CHANGES, lambda: log.delete("c", 9)) == [b"c"]
+
+
+async def test_a_hub_passes_changes_on_and_tells_of_breaks(rig: Rig) -> None:  # noqa: F811 - the fixture
+    """Each id as it comes; conversations that nobody reads too."""
+    log = rig.log()
+    hub = Hub(log, rig.feed())
+    heard: asyncio.Queue[str | None] = asyncio.Queue()
+    await hub.start()
+    try:
+        await hub.watch_changes(heard.put_nowait)
+        await log.touch("a{b}c")
+        await log.announce("d", "d", 1, Title("D", 1))
+        async with asyncio.timeout(10):
+            assert [await heard.get(), await heard.get()] == ["a{b}c", "d"]
+    finally:
+        await hub.aclose()
+        await log.aclose()

@@ -1,0 +1,249 @@
+"""Feeds: each user's conversations as SQL has them, looked at again when something has changed, for all of the user's readers at once.
+
+The hub tells which conversations have changed (a hint, nothing more); SQL tells whose lists they are in and how they look. What no
+hint came for is found by a look every now and then. What is said to a reader is `changes.py`'s.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Any
+
+import structlog
+
+from models.errors import StoreUnavailable
+from models.overviews import Overview
+from models.store import Store
+from models.views import timestamp
+from streams.cursor import heartbeat_delay
+from streams.hub import Hub
+from streams.ports import Unavailable
+from web.changes import Summary, Told, after, changes, snapshot
+from web.following import Pace
+
+log_line = structlog.get_logger(__name__)
+
+LISTED = 50
+"""The newest conversations of a user: the others are not told of."""
+REMEMBERED = 500
+"""Conversations that a feed has shown and that are too old for it now: their deletion is still told."""
+GATHER_SECONDS = 0.05
+"""Changes of so long a time share one look for all users."""
+LOOKS_AT_A_TIME = 4
+RETRY_SECONDS = 2.0
+
+
+class Feeds:
+    """The feeds of this process."""
+
+    def __init__(self, store: Store, hub: Hub, pace: Pace) -> None:
+        self._store, self._hub, self._pace = store, hub, pace
+        self._rooms: dict[str, Room] = {}
+        self._changed: set[str] = set()
+        self._looks = asyncio.Semaphore(LOOKS_AT_A_TIME)
+        self._gathering: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Listen for changes, from when Redis can be reached on."""
+        self._watching = asyncio.create_task(self._watch())
+
+    def stop(self) -> None:
+        """End every reader, now and from now on: the process goes away."""
+        self._stopping = True
+        for room in self._rooms.values():
+            for reader in room.readers:
+                reader.end()
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        tasks = [task for task in (self._watching, self._gathering) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def open(self, user_id: str) -> AsyncIterator["Reader"]:
+        """A reader of the user's feed. Raises StoreUnavailable."""
+        room = self._rooms.get(user_id)
+        if room is None:
+            room = self._rooms[user_id] = Room(self._store, user_id, self._pace, self._looks)
+        reader = Reader(room, self._pace.idle_seconds)
+        room.readers.add(reader)
+        if self._stopping:
+            reader.end()
+        try:
+            await room.looked_at()
+            yield reader
+        finally:
+            room.readers.discard(reader)
+            if not room.readers:
+                room.close()
+                if self._rooms.get(user_id) is room:
+                    del self._rooms[user_id]
+
+    def changed(self, conversation_id: str | None) -> None:
+        """A conversation has changed; None: any may have."""
+        if not self._rooms:
+            return
+        if conversation_id is None:
+            for room in self._rooms.values():
+                room.look()
+            return
+        self._changed.add(conversation_id)
+        if self._gathering is None or self._gathering.done():
+            self._gathering = asyncio.create_task(self._resolve())
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._hub.watch_changes(self.changed)
+            except Unavailable as error:
+                log_line.warning("feeds are not told of changes yet", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self.changed(None)
+                return
+
+    async def _resolve(self) -> None:
+        while self._changed:
+            await asyncio.sleep(GATHER_SECONDS)
+            ids, self._changed = self._changed, set()
+            try:
+                async with self._looks:
+                    users = await self._store.participants_among(ids)
+            except StoreUnavailable as error:  # the next look every now and then finds it
+                log_line.warning("whose conversations have changed is not known", error=repr(error))
+                continue
+            for room in tuple(self._rooms.values()):
+                # Who was in a conversation that is deleted is known here alone.
+                if room.user_id in users or room.lists(ids):
+                    room.look()
+
+
+class Room:
+    """One user's feed. `now`: the newest conversations; `gone`: those shown once that exist no more for this user."""
+
+    def __init__(self, store: Store, user_id: str, pace: Pace, looks: asyncio.Semaphore) -> None:
+        self.user_id = user_id
+        self.now: list[Summary] = []
+        self.gone: set[str] = set()
+        self.readers: set[Reader] = set()
+        self._older: list[str] = []
+        self._store, self._pace, self._looks = store, pace, looks
+        self._asked = asyncio.Event()
+        self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._first.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self._looking = asyncio.create_task(self._keep_looking())
+
+    async def looked_at(self) -> None:
+        """Returns when `now` holds. Raises StoreUnavailable when the database did not answer the first look."""
+        await asyncio.shield(self._first)
+
+    def look(self) -> None:
+        """Something may have changed."""
+        self._asked.set()
+
+    def lists(self, conversation_ids: Collection[str]) -> bool:
+        """Whether any of these was shown."""
+        return any(name in conversation_ids for name in self._shown())
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._looking.cancel()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            self._asked.clear()
+            error: StoreUnavailable | None = None
+            try:
+                async with self._looks:
+                    await self._look()
+            except StoreUnavailable as unavailable:
+                error = unavailable
+                log_line.warning("a feed stands still", user_id=self.user_id, error=repr(error))
+            self._answer(error)
+            running = any(summary.running for summary in self.now)
+            delay = heartbeat_delay(running, self._pace.running_seconds, self._pace.idle_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), delay)
+
+    async def _look(self) -> None:
+        now = [_summary(overview) for overview in await self._store.overviews(self.user_id, LISTED)]
+        listed = {summary.id for summary in now}
+        missing = [name for name in self._shown() if name not in listed]
+        visible = await self._store.visible_among(self.user_id, missing) if missing else set()
+        self._older = [name for name in missing if name in visible][-REMEMBERED:]
+        # Readers that lag by more than this miss a deletion, and nothing else.
+        self.gone = ({name for name in missing if name not in visible} | (self.gone if len(self.gone) < REMEMBERED else set())) - listed
+        self.now = now
+        for reader in self.readers:
+            reader.wake()
+
+    def _answer(self, error: StoreUnavailable | None) -> None:
+        if self._first.done():
+            return
+        if error is None:
+            self._first.set_result(None)
+        else:
+            self._first.set_exception(error)
+
+    def _shown(self) -> list[str]:
+        return [*self._older, *(summary.id for summary in self.now)]
+
+
+class Reader:
+    """One reading of a feed: an asynchronous iterator of lists of events; an empty list says that nothing happened for a while."""
+
+    def __init__(self, room: Room, idle_seconds: float) -> None:
+        self._room = room
+        self._idle_seconds = idle_seconds
+        self._told: Told | None = None
+        self._news = asyncio.Event()
+        self._over = False
+
+    def wake(self) -> None:
+        """Something may have happened."""
+        self._news.set()
+
+    def end(self) -> None:
+        """End the reading."""
+        self._over = True
+        self._news.set()
+
+    def __aiter__(self) -> "Reader":
+        return self
+
+    async def __anext__(self) -> Sequence[dict[str, Any]]:
+        while not self._over:
+            self._news.clear()
+            if events := self._look():
+                return events
+            try:
+                async with asyncio.timeout(self._idle_seconds):
+                    await self._news.wait()
+            except TimeoutError:
+                return ()
+        raise StopAsyncIteration
+
+    def _look(self) -> list[dict[str, Any]]:
+        now, gone = self._room.now, self._room.gone
+        told, self._told = self._told, after(self._told or {}, now, gone)
+        return [snapshot(now)] if told is None else changes(told, now, gone)
+
+
+def _summary(overview: Overview) -> Summary:
+    row = overview.conversation
+    return Summary(
+        id=row.id,
+        user_id=row.user_id,
+        title=row.title,
+        model=row.model,
+        rev=row.rev,
+        created_at=timestamp(row.created_at),
+        updated_at=timestamp(row.updated_at),
+        running=overview.running,
+        message_id=overview.answer_id,
+        status=overview.answer_status,
+    )
