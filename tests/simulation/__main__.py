@@ -1,0 +1,62 @@
+"""`python -m tests.simulation --seed S --n N [--jobs J]`: run the schedules S, S+1, ... and stop with 1 if any of them failed."""
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.schedule import Outcome, run
+
+SHOWN = 3
+"""Failures that are told in full."""
+
+
+def main() -> int:
+    """Run, report, give the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="first seed")
+    parser.add_argument("--n", type=int, default=200, help="how many schedules")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--tail", type=int, default=80, help="lines of trace shown of a failure")
+    wanted = parser.parse_args()
+    began, failed, facts, seconds, last = time.perf_counter(), [], Counter[str](), 0.0, None
+    for outcome in _outcomes(range(wanted.seed, wanted.seed + wanted.n), wanted.jobs, wanted.tail):
+        facts.update(outcome.facts)
+        seconds += outcome.seconds
+        last = outcome
+        if outcome.complaints:
+            failed.append(outcome.seed)
+            if len(failed) <= SHOWN:
+                print(report(outcome), flush=True)
+    took = time.perf_counter() - began
+    if wanted.n == 1 and last is not None:
+        print(f"seed {last.seed}: trace {last.digest}, {last.turns} turns")
+    told = ", ".join(f"{count} {name}" for name, count in sorted(facts.items()))
+    print(f"{wanted.n} schedules, {seconds:.0f} virtual seconds in {took:.1f} s: {told}; {len(failed)} failed {failed[:20] or ''}")
+    return 1 if failed else 0
+
+
+def _outcomes(seeds: range, jobs: int, tail: int) -> Iterator[Outcome]:
+    if jobs <= 1 or len(seeds) < 8:
+        for seed in seeds:
+            yield run(seed, tail=tail)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(_one, seeds, [tail] * len(seeds), chunksize=8)
+
+
+def _one(seed: int, tail: int) -> Outcome:
+    return run(seed, tail=tail)
+
+
+def report(outcome: Outcome) -> str:
+    """A failed schedule for a reader: what was wrong, what led there, how to see it again."""
+    lines = [f"--- seed {outcome.seed} failed, trace {outcome.digest}", *outcome.tail, "", *(f"  {c}" for c in outcome.complaints[:10])]
+    return "\n".join([*lines, f"replay: make simulate SEED={outcome.seed} N=1", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

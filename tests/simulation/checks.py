@@ -1,0 +1,146 @@
+"""What must be true, whatever happened: checked as it happens (`Observer`) and when everything has come to rest (`at_rest`)."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from models.tables import UNFINISHED
+from streams import events, keys
+from streams.text import checksum, utf16_length
+from tests.simulation.client import Client
+from tests.simulation.database import Row
+from tests.simulation.processes import Site
+from tests.simulation.provider import Script
+
+KEEPING = ("prefix", "turn")
+
+
+class Observer:
+    """Sees everything that is published, in order, and complains of what the log must never hold."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._tops: dict[str, tuple[str, int]] = {}
+        self._first_epoch: dict[str, str] = {}
+        self._attempts: dict[tuple[str, str], int] = {}
+        self._answers: dict[str, Script] = {}
+        self._lives = 0
+        self.ends: dict[str, list[tuple[str, int, events.Terminal]]] = {}
+        """message id -> (epoch, life of what Redis remembers, terminal event)."""
+        site.server.listen(self._published)
+
+    def memory_lost(self) -> None:
+        """Redis may have forgotten which generations are sealed."""
+        self._lives += 1
+
+    def asked(self, message_id: str, script: Script) -> None:
+        """This answer is the script's."""
+        self._answers[message_id] = script
+
+    def _published(self, channel: str, payload: bytes) -> None:
+        if channel in (keys.CONTROL, keys.CHANGES) or payload == b"gone":
+            return
+        epoch, number, data = payload.decode().split(":", 2)
+        seq = int(number)
+        where, before = self._tops.get(channel, (epoch, 0))
+        self._tops[channel] = (epoch, seq)
+        if seq != (before + 1 if where == epoch else 1):
+            self._site.complain(f"log of {channel}: {epoch}:{seq} after {where}:{before}")
+        _, event = events.decode(data.encode())
+        message_id = getattr(event, "message_id", None)
+        if event is not None and message_id is not None:
+            self._check_owner(epoch, message_id, event)
+            self._check_event(epoch, channel, message_id, event)
+
+    def _check_owner(self, epoch: str, message_id: str, event: Any) -> None:
+        writer = self._site.server.writer
+        attempt = writer.attempt if writer is not None else event.attempt  # an adoption writes events of its own attempt
+        claims = self._site.server.claims
+        newest = max([number for (name, number), where in claims.items() if name == message_id and where == epoch], default=0)
+        newest = max(newest, self._attempts.get((epoch, message_id), 0))
+        self._attempts[epoch, message_id] = max(newest, attempt)
+        if attempt < newest:
+            self._site.complain(f"attempt {attempt} of {message_id} wrote {type(event).__name__} although {newest} had begun")
+
+    def _check_event(self, epoch: str, channel: str, message_id: str, event: events.AnyEvent) -> None:
+        first = self._first_epoch.setdefault(channel, epoch)
+        script = self._answers.get(message_id)
+        if isinstance(event, events.Reset) and script and script.rung in KEEPING and not script.reasoning and epoch == first:
+            self._site.complain(f"reset of {message_id}, whose model can continue, though no log was lost")
+        earlier = self.ends.get(message_id, [])
+        if any(where == epoch for where, _, _ in earlier) or (earlier and isinstance(event, events.Terminal) and earlier[-1][1] == self._lives):
+            self._site.complain(f"{type(event).__name__} of {message_id} after its end: {earlier}")
+        if isinstance(event, events.Terminal):
+            self.ends.setdefault(message_id, []).append((epoch, self._lives, event))
+
+
+def unsettled(site: Site, clients: Iterable[Client]) -> str | None:
+    """Why the schedule is not at rest yet; None when it is."""
+    for row in site.database.messages.values():
+        if row.role == "assistant" and row.status in UNFINISHED:
+            return f"{row.id} is {row.status}"
+        if not row.terminal_announced:
+            return f"{row.id}: its end is not announced"
+        if row.announced_rev < row.rev:
+            return f"{row.id}: the row is not announced"
+    for script in site.scripts.values():
+        if any(node.alive for node in script.open):
+            return f"{script.name}: a provider's connection is open"
+    for client in clients:
+        if client.conversation_id not in site.database.conversations:
+            told = client.conversation_id in site.server._tombstones
+            if told and not client.gone:
+                return f"{client.name} does not know that its conversation was deleted"
+            continue
+        state = site.server._states.get(client.conversation_id)
+        if not client.live:
+            return f"{client.name} is not live"
+        if state is not None and (client.epoch, client.seq) != (state.epoch, state.top):
+            return f"{client.name} holds {client.epoch}:{client.seq}, the log {state.epoch}:{state.top}"
+    return None
+
+
+def at_rest(site: Site, clients: Iterable[Client], observer: Observer, scripts: dict[str, Script]) -> None:
+    """Complain of every difference between what viewers hold, what was announced, what SQL holds and what was answered."""
+    for row in site.database.answers():
+        script = scripts.get(row.id)
+        if script is not None:
+            _check_content(site.complain, row, script)
+        _check_ends(site.complain, row, observer)
+    for client in clients:
+        if client.conversation_id in site.database.conversations:
+            for row in site.database.messages.values():
+                if row.conversation_id == client.conversation_id:
+                    _check_view(site.complain, client, row)
+    finished = [write.message_id for write in site.database.history if write.kind == "finish"]
+    if len(finished) != len(set(finished)):
+        site.complain(f"a generation was finished twice: {finished}")
+
+
+def _check_content(complain: Callable[[str], None], row: Row, script: Script) -> None:
+    wholes = script.endings()
+    if row.status == "complete" and row.content not in wholes:
+        complain(f"{row.id} ({script.rung}) is complete with {row.content!r}, answered were {wholes!r}")
+    if not any(whole.startswith(row.content) for whole in [*wholes, ""]):
+        complain(f"{row.id} ({script.rung}) holds {row.content!r}, which is no beginning of {wholes!r}")
+    if not script.reasoning.startswith(row.reasoning):
+        complain(f"{row.id} holds the reasoning {row.reasoning!r}, thought was {script.reasoning!r}")
+
+
+def _check_ends(complain: Callable[[str], None], row: Row, observer: Observer) -> None:
+    ends = observer.ends.get(row.id, [])
+    if not ends:
+        complain(f"{row.id} is {row.status}, and no terminal event was ever appended")
+    for _, _, event in ends:
+        kind = type(event).__name__.lower()
+        if (kind, event.length, event.crc32) != (row.status, utf16_length(row.content), checksum(row.content)):
+            complain(f"the row of {row.id} is {row.status} with {row.content!r}, its end was {event}")
+
+
+def _check_view(complain: Callable[[str], None], client: Client, row: Row) -> None:
+    view = client.views.get(row.id)
+    if view is None:
+        complain(f"{client.name} does not know {row.id}")
+    elif (view.text, view.shown, view.status) != (row.content, row.content, row.status):
+        complain(f"{client.name} shows {view.shown!r} ({view.text!r}, {view.status}) for {row.id}, SQL holds {row.content!r} ({row.status})")
+    elif view.reasoning != row.reasoning:
+        complain(f"{client.name} holds the reasoning {view.reasoning!r} of {row.id}, SQL {row.reasoning!r}")

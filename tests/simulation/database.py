@@ -1,0 +1,372 @@
+"""The database of a simulation: the rows, and each method of `models.store.Store` as one step that takes effect at once.
+
+`Store` is what a process holds: the same methods over the network. Rows are plain objects with the columns of `models.tables`.
+`history` notes every write to an answer, for the checks.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models import tables
+from models.conversations import Post, Posted, Snapshot
+from models.errors import NotFound, StoreUnavailable
+from models.generations import Checkpoint, Ending, Generations
+from models.sweeps import Outstanding
+from models.tables import UNFINISHED
+from tests.simulation.loop import Node
+from tests.simulation.net import Net, NoAnswer, Service
+
+FIRST_MS = 1_800_000_000_000
+_DEFAULTS = {
+    table: {name: None if field.is_required() else field.get_default() for name, field in table.model_fields.items()}
+    for table in (tables.Message, tables.Conversation)
+}
+
+
+class Row:
+    """A row, with the columns of its table as attributes."""
+
+    def __init__(self, table: type, **values: Any) -> None:
+        self.__dict__.update(_DEFAULTS[table])
+        self.__dict__.update(values)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no column {name}")
+
+    def __repr__(self) -> str:
+        return f"Row({self.__dict__})"
+
+
+def _copy(row: Row) -> Any:
+    copied = Row.__new__(Row)
+    copied.__dict__.update(row.__dict__)
+    return copied
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write that changed an answer."""
+
+    message_id: str
+    attempt: int
+    kind: str
+    content: str
+    status: str
+
+
+class Database:
+    """`clock` gives seconds. Methods are those of the store, without waiting; what they return is detached."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._ids = itertools.count(1)
+        self.conversations: dict[str, Row] = {}
+        self.messages: dict[str, Row] = {}
+        self.history: list[Write] = []
+
+    # --- the store's methods: worker ---
+
+    def now_ms(self) -> int:
+        return FIRST_MS + int(self._clock() * 1000)
+
+    def message(self, message_id: str) -> Any:
+        row = self.messages.get(message_id)
+        return row and _copy(row)
+
+    def conversation_of(self, message_id: str) -> Any:
+        row = self.messages.get(message_id)
+        return row and _copy(self.conversations[row.conversation_id])
+
+    def history_of(self, conversation_id: str, before_ordinal: int) -> list[Any]:
+        return [_copy(row) for row in self._of(conversation_id) if row.ordinal < before_ordinal]
+
+    def blocked_by(self, message_id: str) -> str | None:
+        mine = self.messages.get(message_id)
+        if mine is None:
+            return None
+        return next((row.id for row in self._of(mine.conversation_id) if row.ordinal < mine.ordinal and _unfinished(row)), None)
+
+    def next_queued(self, conversation_id: str) -> str | None:
+        first = next((row for row in self._of(conversation_id) if _unfinished(row)), None)
+        return first.id if first is not None and first.status == "queued" else None
+
+    def unfinished(self, conversation_id: str) -> list[Any]:
+        return [_copy(row) for row in self._of(conversation_id) if _unfinished(row)]
+
+    def begin_attempt(self, message_id: str, attempt: int, model: str) -> Any:
+        row = self.messages.get(message_id)
+        if row is None or row.attempt >= attempt or not _unfinished(row):
+            return None
+        self._set(row, attempt=attempt, status="streaming", model=model, due_at=None, updated_at=self.now_ms())
+        self._note(row, attempt, "begin")
+        return _copy(row)
+
+    def checkpoint(self, items: Sequence[Checkpoint]) -> None:
+        for item in items:
+            row = self._mine(item.message_id, item.attempt)
+            if row is not None:
+                self._save(row, item, "checkpoint")
+
+    def hand_back(self, item: Checkpoint) -> bool:
+        row = self._mine(item.message_id, item.attempt)
+        if row is None:
+            return False
+        self._set(row, status="queued", enqueued_at=self.now_ms())
+        self._save(row, item, "hand back")
+        return True
+
+    def finish_now(self, ending: Ending) -> bool:
+        row = self._mine(ending.message_id, ending.attempt)
+        if row is None:
+            return False
+        self._set(
+            row,
+            status=ending.status,
+            content=ending.content,
+            reasoning=ending.reasoning,
+            tool_calls=ending.tool_calls,
+            epoch=ending.epoch,
+            seq=ending.seq,
+            finish_reason=ending.finish_reason,
+            error=ending.error,
+            usage=ending.usage,
+            seams=ending.seams,
+            cancel_by=row.cancel_by or ending.cancel_by,
+            due_at=None,
+            updated_at=self.now_ms(),
+        )
+        self._note(row, ending.attempt, "finish")
+        return True
+
+    def terminal_announced(self, message_id: str, attempt: int) -> None:
+        row = self.messages.get(message_id)
+        if row is not None and row.attempt == attempt:
+            self._set(row, terminal_announced=True)
+
+    def note_attempt(self, message_id: str, attempt: int, tries: int, started_with: int) -> None:
+        row = self.messages.get(message_id)
+        if row is not None and row.attempt == attempt:
+            self._set(row, tries=tries, started_with=started_with)
+
+    def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int) -> bool:
+        row = self._mine(message_id, attempt)
+        if row is None:
+            return False
+        now = self.now_ms()
+        self._set(row, status="retrying", due_at=now + delay_ms, tries=tries, updated_at=now)
+        return True
+
+    def mark_enqueued(self, message_id: str) -> None:
+        if message_id in self.messages:
+            self._set(self.messages[message_id], enqueued_at=self.now_ms())
+
+    def mark_announced(self, message_id: str, rev: int) -> None:
+        row = self.messages.get(message_id)
+        if row is not None and row.announced_rev < rev:
+            self._set(row, announced_rev=rev)
+
+    def request_cancel(self, message_id: str, by: str) -> Any:
+        row = self.messages.get(message_id)
+        if row is None or not _unfinished(row):
+            return None
+        self._set(row, cancel_by=row.cancel_by or by, updated_at=self.now_ms())
+        return _copy(row)
+
+    # --- the store's methods: sweeper ---
+
+    def outstanding(self, limit: int) -> list[Outstanding]:
+        answers = [row for row in self.messages.values() if row.role == "assistant"]
+        unfinished = [row for row in answers if _unfinished(row)]
+        ended = [row for row in answers if not _unfinished(row) and not row.terminal_announced]
+        return [self._outstanding(row) for row in [*unfinished[:limit], *ended[:limit]]]
+
+    def _outstanding(self, row: Row) -> Outstanding:
+        return Outstanding(
+            message_id=row.id,
+            conversation_id=row.conversation_id,
+            status=row.status,
+            ended=not _unfinished(row),
+            first_in_line=self.blocked_by(row.id) is None,
+            cancel_by=row.cancel_by,
+            enqueued_at=row.enqueued_at,
+            due_at=row.due_at,
+            updated_at=row.updated_at,
+            now=self.now_ms(),
+        )
+
+    def unannounced_rows(self, older_than_ms: int, limit: int) -> list[Any]:
+        before = self.now_ms() - older_than_ms
+        return [_copy(r) for r in self.messages.values() if r.announced_rev < r.rev and r.updated_at < before][:limit]
+
+    def unannounced_titles(self, older_than_ms: int, limit: int) -> list[Any]:
+        before = self.now_ms() - older_than_ms
+        titled = [row for row in self.conversations.values() if row.title is not None]
+        return [_copy(row) for row in titled if row.announced_rev < row.rev and row.updated_at < before][:limit]
+
+    # --- the store's methods: web ---
+
+    def create_conversation(self, user_id: str, model: str | None = None, instructions: str | None = None) -> Any:
+        now = self.now_ms()
+        row = Row(
+            tables.Conversation,
+            id=f"c{next(self._ids)}",
+            user_id=user_id,
+            model=model,
+            instructions=instructions,
+            created_at=now,
+            updated_at=now,
+        )
+        self.conversations[row.id] = row
+        return _copy(row)
+
+    def conversation(self, conversation_id: str, user_id: str) -> Any:
+        row = self.conversations.get(conversation_id)
+        if row is None or row.user_id != user_id:
+            raise NotFound("conversation")
+        return _copy(row)
+
+    def snapshot(self, conversation_id: str, user_id: str, limit: int, before: int | None = None) -> Snapshot:
+        conversation = self.conversation(conversation_id, user_id)
+        rows = [row for row in self._of(conversation_id) if before is None or row.ordinal < before]
+        page = [_copy(row) for row in rows[-limit:]]
+        return Snapshot(conversation, page, page[0].ordinal if len(rows) > limit else None)
+
+    def visible_message(self, message_id: str, user_id: str) -> Any:
+        row = self.messages.get(message_id)
+        if row is None:
+            raise NotFound("message")
+        self.conversation(row.conversation_id, user_id)
+        return _copy(row)
+
+    def delete_conversation(self, conversation_id: str) -> bool:
+        for row in self._of(conversation_id):
+            del self.messages[row.id]
+        return self.conversations.pop(conversation_id, None) is not None
+
+    def post(self, post: Post) -> Posted:
+        conversation = self.conversations.get(post.conversation_id)
+        if conversation is None:
+            raise NotFound("conversation")
+        now = self.now_ms()
+        conversation.updated_at = now
+        rows = self._of(post.conversation_id)
+        last = rows[-1] if rows else None
+        common: dict[str, Any] = {"conversation_id": post.conversation_id, "created_at": now, "updated_at": now}
+        user = Row(
+            tables.Message,
+            id=f"m{next(self._ids)}",
+            ordinal=(last.ordinal if last else 0) + 1,
+            role="user",
+            content=post.content,
+            status="complete",
+            terminal_announced=True,
+            user_id=post.user_id,
+            parent_id=last.id if last else None,
+            **common,
+        )
+        assistant = Row(
+            tables.Message,
+            id=f"m{next(self._ids)}",
+            ordinal=user.ordinal + 1,
+            role="assistant",
+            status="queued",
+            model=post.model,
+            parent_id=user.id,
+            **common,
+        )
+        self.messages[user.id], self.messages[assistant.id] = user, assistant
+        return Posted(_copy(user), _copy(assistant))
+
+    def mark_posted(self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool) -> None:
+        self.mark_announced(user_message_id, rev)
+        self.mark_announced(assistant_message_id, rev)
+        if enqueued:
+            self.mark_enqueued(assistant_message_id)
+
+    # --- rows ---
+
+    def answers(self) -> list[Row]:
+        """The rows themselves, of all answers."""
+        return [row for row in self.messages.values() if row.role == "assistant"]
+
+    def _of(self, conversation_id: str) -> list[Row]:
+        # Rows are added in order of their ordinal.
+        return [row for row in self.messages.values() if row.conversation_id == conversation_id]
+
+    def _mine(self, message_id: str, attempt: int) -> Row | None:
+        row = self.messages.get(message_id)
+        return row if row is not None and row.attempt == attempt and _unfinished(row) else None
+
+    def _save(self, row: Row, item: Checkpoint, kind: str) -> None:
+        self._set(
+            row,
+            content=item.content,
+            reasoning=item.reasoning,
+            tool_calls=item.tool_calls,
+            epoch=item.epoch,
+            seq=item.seq,
+            updated_at=self.now_ms(),
+        )
+        self._note(row, item.attempt, kind)
+
+    def _set(self, row: Row, **values: Any) -> None:
+        row.__dict__.update(values)
+
+    def _note(self, row: Row, attempt: int, kind: str) -> None:
+        self.history.append(Write(row.id, attempt, kind, row.content, row.status))
+
+
+def _unfinished(row: Row) -> bool:
+    return row.role == "assistant" and row.status in UNFINISHED
+
+
+_REMOTE = {
+    name: name
+    for name in (
+        *("now_ms", "message", "conversation_of", "blocked_by", "next_queued", "unfinished", "begin_attempt", "checkpoint", "hand_back"),
+        *("terminal_announced", "note_attempt", "schedule_retry", "mark_enqueued", "mark_announced", "request_cancel"),
+        *("outstanding", "unannounced_rows", "unannounced_titles"),
+        *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
+    )
+} | {"history": "history_of", "_finish": "finish_now"}
+
+
+class Store:
+    """`models.store.Store` as one process sees it."""
+
+    finish = Generations.finish
+    _ended_by = Generations._ended_by
+
+    def __init__(self, net: Net, node: Node, service: Service, database: Database) -> None:
+        self._net, self._node, self._service, self._database = net, node, service, database
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+def _remote(name: str, target: str) -> Any:
+    async def method(self: Store, *args: Any, **kwargs: Any) -> Any:
+        act = getattr(self._database, target)
+        try:
+            return await self._net.call(self._node, self._service, f"sql {name}{_told(args)}", lambda: act(*args, **kwargs))
+        except NoAnswer as error:
+            raise StoreUnavailable(str(error)) from error
+
+    method.__name__ = name
+    return method
+
+
+def _told(args: tuple[Any, ...]) -> str:
+    told = []
+    for item in args[0] if args and isinstance(args[0], list) else args:
+        if isinstance(item, Checkpoint | Ending):
+            told.append(f"{item.message_id}#{item.attempt} {getattr(item, 'status', '')} {len(item.content)} to {item.epoch}:{item.seq}")
+        else:
+            told.append(str(item)[:40])
+    return f"({', '.join(told)})"
+
+
+for _name, _target in _REMOTE.items():
+    setattr(Store, _name, _remote(_name, _target))

@@ -1,0 +1,238 @@
+"""Which misfortunes a schedule has, and how each is brought about. Everything is chosen by the seed before the schedule begins."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tests.simulation.net import Service, Weather
+from tests.simulation.processes import BroadcasterProcess, Site, WebProcess, WorkerProcess
+
+FAULT_SECONDS = 6.0
+"""Faults begin within so many seconds; people act in them too."""
+
+
+class Town(Protocol):
+    """Who can be struck; a process that ends is replaced by `hire`."""
+
+    site: Site
+    rng: random.Random
+    workers: list[WorkerProcess]
+    broadcasters: list[BroadcasterProcess]
+    web: WebProcess
+
+    def hire_worker(self) -> None: ...
+    def hire_broadcaster(self) -> None: ...
+    def hire_web(self) -> None: ...
+
+
+Fault = Callable[[Town], Awaitable[None]]
+
+
+@dataclass
+class Plan:
+    """`faults`: (second, name), in order. Weathers hold until the last fault is over."""
+
+    redis: Weather = field(default_factory=Weather)
+    sql: Weather = field(default_factory=lambda: Weather(slowest=0.01))
+    feed_trouble: float = 0.0
+    job_trouble: float = 0.0
+    faults: list[tuple[float, str]] = field(default_factory=list)
+
+
+def plan(rng: random.Random) -> Plan:
+    """From clear skies to several storms at a time."""
+    made = Plan()
+    if rng.random() < 0.35:
+        made.redis = Weather(*_shares(rng), slowest=rng.choice((0.002, 0.01, 0.05)), spike=rng.choice((0.0, 0.02)))
+    if rng.random() < 0.35:
+        made.sql = Weather(*_shares(rng), slowest=rng.choice((0.01, 0.05, 0.2)), spike=rng.choice((0.0, 0.02)))
+    made.feed_trouble = rng.choice((0.0, 0.0, 0.05, 0.3))
+    made.job_trouble = rng.choice((0.0, 0.0, 0.0, 0.2))
+    names = list(FAULTS)
+    count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6))
+    made.faults = sorted((rng.uniform(0.0, FAULT_SECONDS), rng.choice(names)) for _ in range(count))
+    return made
+
+
+def _shares(rng: random.Random) -> tuple[float, float, float]:
+    return rng.choice((0.0, 0.02, 0.1)), rng.choice((0.0, 0.02, 0.1)), rng.choice((0.0, 0.0, 0.02, 0.1))
+
+
+def _worker(town: Town) -> WorkerProcess:
+    return town.rng.choice(town.workers)
+
+
+async def kill_worker(town: Town) -> None:
+    """SIGKILL, now; the launcher starts another one."""
+    _worker(town).node.kill()
+    await _replace(town)
+
+
+async def burn_worker(town: Town) -> None:
+    """SIGKILL at some await soon."""
+    node = _worker(town).node
+    node.fuse = town.rng.randint(1, 200)
+    while node.alive and node.fuse:
+        await asyncio.sleep(0.1)
+    await _replace(town)
+
+
+async def _replace(town: Town) -> None:
+    await asyncio.sleep(town.rng.uniform(0.05, 1.5))
+    town.hire_worker()
+
+
+async def pause_worker(town: Town) -> None:
+    """SIGSTOP, often for longer than a lease; it wakes up as a zombie."""
+    node = _worker(town).node
+    node.pause()
+    await asyncio.sleep(town.rng.uniform(0.3, 8.0))
+    node.resume()
+
+
+async def deploy_worker(town: Town) -> None:
+    """SIGTERM; the successor is started at once."""
+    worker = _worker(town)
+    if not worker.draining:
+        worker.deploy(town.rng.choice((0.0, 0.3, 2.0)))
+        town.hire_worker()
+        await asyncio.sleep(3.0)
+
+
+async def kill_broadcaster(town: Town) -> None:
+    """SIGKILL; another one follows."""
+    town.rng.choice(town.broadcasters).node.kill()
+    await asyncio.sleep(town.rng.uniform(0.0, 1.0))
+    town.hire_broadcaster()
+
+
+async def deploy_broadcaster(town: Town) -> None:
+    """SIGTERM."""
+    broadcaster = town.rng.choice(town.broadcasters)
+    if not broadcaster.closing and broadcaster.node.alive:
+        broadcaster.deploy()
+        town.hire_broadcaster()
+
+
+async def pause_broadcaster(town: Town) -> None:
+    """SIGSTOP for some seconds."""
+    node = town.rng.choice(town.broadcasters).node
+    node.pause()
+    await asyncio.sleep(town.rng.uniform(0.3, 5.0))
+    node.resume()
+
+
+async def kill_web(town: Town) -> None:
+    """SIGKILL at some await soon, such as between a commit and what should follow it."""
+    node = town.web.node
+    node.fuse = town.rng.randint(1, 60)
+    await asyncio.sleep(2.0)
+    node.fuse = 0
+    if not node.alive:
+        town.hire_web()
+
+
+async def cut_feed(town: Town) -> None:
+    """A pub/sub connection breaks and comes back."""
+    process = town.rng.choice([*town.broadcasters, *town.workers])
+    process.feed.cut()
+    await asyncio.sleep(town.rng.uniform(0.05, 4.0))
+    process.feed.mend()
+
+
+async def pause_redis(town: Town) -> None:
+    """Redis stands still; what arrives is carried out when it goes on, even if its sender has given up."""
+    await _pause(town, town.site.redis, 5.0)
+
+
+async def pause_sql(town: Town) -> None:
+    """The database stands still."""
+    await _pause(town, town.site.sql, 4.0)
+
+
+async def _pause(town: Town, service: Service, longest: float) -> None:
+    service.paused = True
+    await asyncio.sleep(town.rng.uniform(0.2, longest))
+    service.paused = False
+    held, service.held = service.held, []
+    for arrive in held:
+        arrive()
+
+
+async def redis_away(town: Town) -> None:
+    """Redis refuses connections; its data stays and it is the same server (a firewall, an exhausted limit)."""
+    await _away(town, town.site.redis, 8.0)
+
+
+async def sql_away(town: Town) -> None:
+    """The database refuses connections."""
+    await _away(town, town.site.sql, 8.0)
+
+
+async def _away(town: Town, service: Service, longest: float) -> None:
+    service.up = False
+    await asyncio.sleep(town.rng.uniform(0.1, longest))
+    service.up = True
+
+
+async def restart_redis(town: Town) -> None:
+    """With its data, which a fast restart saves; a new server all the same."""
+    await _restart(town, lambda: town.site.server.restart())
+
+
+async def empty_redis(town: Town) -> None:
+    """Everything is lost, jobs too."""
+
+    def lose() -> None:
+        town.site.server.restart(lose_data=True)
+        town.site.broker.restore(({}, {}))
+
+    await _restart(town, lose)
+
+
+async def fail_over(town: Town) -> None:
+    """A replica that lags becomes the server: what was acknowledged last is gone."""
+    log, jobs = town.site.server.save(), town.site.broker.save()
+    await asyncio.sleep(town.rng.choice((0.02, 0.2, 1.0)))
+
+    def promote() -> None:
+        town.site.server.fail_over(log)
+        town.site.broker.restore(jobs)
+
+    await _restart(town, promote)
+
+
+async def _restart(town: Town, change: Callable[[], None]) -> None:
+    feeds = [process.feed for process in (*town.workers, *town.broadcasters) if process.feed.connected]
+    town.site.redis.up = False
+    for feed in feeds:
+        feed.cut()
+    await asyncio.sleep(town.rng.uniform(0.01, 1.0))
+    change()
+    town.site.redis.up = True
+    for feed in feeds:
+        await asyncio.sleep(town.rng.uniform(0.0, 0.3))
+        feed.mend()
+
+
+async def partition_worker(town: Town) -> None:
+    """One worker does not reach Redis, or the database, or either."""
+    node = _worker(town).node
+    cut = town.rng.choice(([town.site.redis], [town.site.sql], [town.site.redis, town.site.sql]))
+    for service in cut:
+        town.site.net.cut(node, service)
+    await asyncio.sleep(town.rng.uniform(0.5, 7.0))
+    for service in cut:
+        town.site.net.mend(node, service)
+
+
+FAULTS: dict[str, Fault] = {
+    act.__name__: act
+    for act in (
+        *(kill_worker, kill_worker, burn_worker, pause_worker, deploy_worker, partition_worker),
+        *(kill_broadcaster, deploy_broadcaster, pause_broadcaster, cut_feed, kill_web),
+        *(pause_redis, redis_away, restart_redis, empty_redis, fail_over, pause_sql, sql_away),
+    )
+}

@@ -1,0 +1,182 @@
+"""Redis of a simulation: the rules of the log are `streams.memory.MemoryLog`'s, which keeps them as the Lua scripts do.
+
+`Log` is what a process holds: `streams.log.RedisLog`, whose repeats of an append are the real ones, over the simulated network.
+`Feed` is the pub/sub side: late, doubled, out of order, lost, or cut.
+"""
+
+import asyncio
+import copy
+import random
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+
+from streams import log as real
+from streams import ports
+from streams.events import AnyEvent
+from streams.memory import MemoryLog
+from tests.simulation.loop import Node, VirtualLoop
+from tests.simulation.net import Net, NoAnswer, Service, at_once
+
+_events = msgspec.json.Decoder(AnyEvent)
+Memory = dict[str, Any]
+
+
+class Server(MemoryLog):
+    """What all processes share. `claims` notes every attempt given out: (message id, attempt) -> epoch."""
+
+    def __init__(self, clock: Callable[[], float], limits: ports.Limits) -> None:
+        super().__init__(limits, clock)
+        self.claims: dict[tuple[str, int], str] = {}
+        self.writer: ports.Claim | None = None
+        """Whose append is being carried out."""
+
+    @property
+    def run(self) -> int:
+        """Counts restarts."""
+        return self._run
+
+    def save(self) -> Memory:
+        """What a replica or a file on disk holds now."""
+        return copy.deepcopy({"states": self._states, "tombstones": self._tombstones})
+
+    def fail_over(self, saved: Memory) -> None:
+        """Be another server, which knows what `save` gave and nothing later."""
+        self._run += 1
+        self._states, self._tombstones = saved["states"], saved["tombstones"]
+
+    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float) -> ports.Claim:
+        """See streams.ports.Log."""
+        claim = await super().claim(conversation_id, message_id, sql_attempt, lease_seconds)
+        self.claims[message_id, claim.attempt] = claim.epoch
+        return claim
+
+    async def append(self, claim: ports.Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> ports.Appended:
+        """See streams.ports.Log."""
+        self.writer = claim
+        try:
+            return await super().append(claim, index, covered, events)
+        finally:
+            self.writer = None
+
+
+class Log(real.RedisLog):
+    """`streams.log.RedisLog` of one process."""
+
+    def __init__(self, net: Net, node: Node, service: Service, server: Server) -> None:
+        self._net, self._node, self._service, self._server = net, node, service, server
+        self._wire: Any = SimpleNamespace(closed=False)
+
+    async def _run(self, script: Any, conversation_id: str, *arguments: Any) -> Any:
+        """Only `append` comes here; everything else is asked of the server as it is."""
+        if script is not real._APPEND:
+            raise TypeError("not an append")
+        message_id, epoch, attempt, index, covered, _terminal, *batch = arguments
+        claim = ports.Claim(conversation_id, message_id, epoch, attempt)
+        events = [_events.decode(item) for item in batch]
+        done: ports.Appended = await self._ask("append", claim, index, covered, events)
+        return [b"OK", done.epoch.encode(), done.first_seq, done.last_seq]
+
+    async def _ask(self, name: str, *args: Any) -> Any:
+        method = getattr(self._server, name)
+        try:
+            return await self._net.call(self._node, self._service, f"log {name}{_told(args)}", lambda: at_once(method(*args)))
+        except NoAnswer as error:
+            raise ports.Unavailable(str(error)) from error
+
+
+def _told(args: Sequence[Any]) -> str:
+    told: list[str] = []
+    for arg in args:
+        if isinstance(arg, ports.Claim):
+            told.append(f"{arg.message_id}#{arg.attempt} in {arg.epoch}")
+        elif isinstance(arg, list):
+            told.append("+".join(f"{type(e).__name__}{getattr(e, 'offset', '')}" for e in arg))
+        else:
+            told.append(str(arg)[:40])
+    return f"({', '.join(told)})"
+
+
+def _asked(name: str) -> Any:
+    async def method(self: Log, *args: Any) -> Any:
+        return await self._ask(name, *args)
+
+    method.__name__ = name
+    return method
+
+
+for _name in ("claim", "adopt", "announce", "renew", "release", "leased", "request_cancel", "delete", "read"):
+    setattr(Log, _name, _asked(_name))
+
+
+class Feed:
+    """`streams.ports.Feed` of one process. `trouble`: the share of deliveries that are lost, doubled or overtaken."""
+
+    def __init__(self, loop: VirtualLoop, rng: random.Random, node: Node, server: Server, service: Service) -> None:
+        self._loop, self._rng, self._node, self._server, self._service = loop, rng, node, server, service
+        self._channels: dict[bytes, None] = {}
+        self._unheard = self._stop = None
+        self.connected = True
+        self.trouble = 0.0
+        self._at = 0.0
+        node.on_death.append(self._forget)
+
+    async def start(self, deliver: Callable[[list[tuple[bytes, bytes]]], None], subscribed: Callable[[bytes], None]) -> None:
+        """See streams.ports.Feed."""
+        self._deliver, self._subscribed = deliver, subscribed
+        self._stop = self._server.listen(self._published)
+
+    async def subscribe(self, channel: str) -> None:
+        """See streams.ports.Feed."""
+        await asyncio.sleep(self._rng.uniform(0.0002, 0.004))
+        if not self.connected or not self._service.up or self._service.paused:
+            await asyncio.sleep(5.0)
+            raise ports.Unavailable("SUBSCRIBE was not confirmed")
+        self._channels[channel.encode()] = None
+
+    def unsubscribe(self, channel: str) -> None:
+        """See streams.ports.Feed."""
+        self._channels.pop(channel.encode(), None)
+
+    def cut(self) -> None:
+        """Lose the connection."""
+        self.connected = False
+
+    def mend(self) -> None:
+        """Be connected and subscribed again; the process hears of it in its own time."""
+        self.connected = True
+        for channel in self._channels:
+            self._loop.call_later(0.001, self._again, channel, context=self._node.context)
+
+    async def aclose(self) -> None:
+        """See streams.ports.Feed."""
+        self._forget()
+
+    def _again(self, channel: bytes) -> None:
+        if self.connected and channel in self._channels:
+            self._subscribed(channel)
+
+    def _forget(self) -> None:
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+
+    def _published(self, channel: str, payload: bytes) -> None:
+        name = channel.encode()
+        if not self.connected or name not in self._channels:
+            return
+        for _ in range(2 if self._rng.random() < self.trouble else 1):
+            if self._rng.random() < self.trouble:
+                continue
+            delay = self._rng.uniform(0.0001, 0.003)
+            if self._rng.random() < self.trouble:
+                at = self._loop.time() + delay + self._rng.uniform(0.0, 0.3)
+            else:
+                at = self._at = max(self._loop.time() + delay, self._at + 1e-6)
+            self._loop.call_at(at, self._arrive, name, payload, context=self._node.context)
+
+    def _arrive(self, channel: bytes, payload: bytes) -> None:
+        if self.connected and channel in self._channels:
+            self._deliver([(channel, payload)])

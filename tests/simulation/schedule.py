@@ -1,0 +1,347 @@
+"""One schedule: a town of processes, people and misfortunes made from a seed, run to its end, and judged.
+
+`run(seed)` gives an `Outcome`; the same seed gives the same one, to the last line of its trace.
+"""
+
+import asyncio
+import gc
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import structlog
+
+import broadcaster.viewers
+import streams.memory
+import worker.sweeper
+from providers.base import Rung
+from streams import ports
+from tests.simulation import checks, faults, processes, provider
+from tests.simulation.broker import Broker
+from tests.simulation.client import Client, Link
+from tests.simulation.database import Database
+from tests.simulation.loop import Node, VirtualLoop
+from tests.simulation.net import Net, Service, Weather
+from tests.simulation.processes import BroadcasterProcess, Site, Socket, WebProcess, WorkerProcess
+from tests.simulation.redis import Server
+from tests.simulation.trace import Trace
+
+REST_SECONDS = 200.0
+"""Within so many seconds after the last fault everything must have come to rest; a job lost by Redis is missed after 60."""
+EXPECTED = ("provider adapter failed",)
+"""Errors in the log that a script asks for."""
+
+
+@dataclass
+class Outcome:
+    """What a schedule showed. `complaints` is empty if all went well."""
+
+    seed: int
+    digest: str
+    seconds: float
+    turns: int
+    complaints: list[str] = field(default_factory=list)
+    tail: list[str] = field(default_factory=list)
+    facts: dict[str, int] = field(default_factory=dict)
+
+
+ServerFactory = Callable[[Callable[[], float], ports.Limits], Server]
+
+
+def run(seed: int, make_server: ServerFactory = Server, tail: int = 60) -> Outcome:
+    """Run the schedule of a seed. `make_server`: another log, to see whether its faults are found."""
+    was_collecting = gc.isenabled()
+    gc.disable()  # what it would close, and when, is nobody's seed
+    loop = VirtualLoop(random.Random(f"{seed} loop"))
+    trace = Trace(loop.time)
+    town = _Town(seed, loop, trace, make_server)
+    loop.set_exception_handler(lambda _loop, context: town.note(context))
+    try:
+        with _determined(seed, loop, town):
+            asyncio.set_event_loop(loop)
+            try:
+                loop.run(town.live())
+            except Exception as error:  # noqa: BLE001 - a town that breaks down is a finding, with its trace
+                town.complain(f"the schedule broke down: {error!r}")
+            for failure in loop.unseen():
+                town.complain(f"a task failed and nobody looked: {failure!r}")
+            town.over = True
+            loop.close()
+    finally:
+        asyncio.set_event_loop(None)
+        if was_collecting:
+            gc.enable()
+    return Outcome(seed, trace.digest(), loop.time(), loop.turns, town.complaints, trace.tail(tail), town.facts)
+
+
+@contextmanager
+def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
+    """Chance, names and clocks come from the seed; log lines go into the trace."""
+    names = random.Random(f"{seed} names")
+    saved = [(streams.memory, "secrets"), (broadcaster.viewers, "time"), (worker.sweeper, "uuid")]
+    before = [getattr(module, name) for module, name in saved]
+    streams.memory.secrets = SimpleNamespace(token_hex=lambda count: f"{names.getrandbits(8 * count):0{2 * count}x}")  # type: ignore
+    broadcaster.viewers.time = SimpleNamespace(time=loop.time)  # type: ignore
+    worker.sweeper.uuid = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}"))  # type: ignore
+    state, configured = random.getstate(), structlog.get_config() if structlog.is_configured() else None
+    random.seed(seed)
+    structlog.configure(processors=[town.log_line], wrapper_class=structlog.BoundLogger, cache_logger_on_first_use=False)
+    handler = _Errors(town.complain)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        structlog.reset_defaults()
+        if configured is not None:
+            structlog.configure(**configured)
+        random.setstate(state)
+        for (module, name), value in zip(saved, before, strict=True):
+            setattr(module, name, value)
+
+
+class _Errors(logging.Handler):
+    def __init__(self, complain: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._complain = complain
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._complain(f"{record.name} logged: {record.getMessage()} {record.exc_info[1] if record.exc_info else ''}")
+
+
+class _Town:
+    """Everybody in a schedule."""
+
+    def __init__(self, seed: int, loop: VirtualLoop, trace: Trace, make_server: ServerFactory) -> None:
+        self.rng = rng = random.Random(f"{seed} town")
+        self.loop, self.trace = loop, trace
+        self.complaints: list[str] = []
+        self.over = False
+        """From then on only the remains of dead processes are cleared away."""
+        self.facts: dict[str, int] = {}
+        self.plan = faults.plan(rng)
+        limits = ports.Limits(rng.choice((10_000, 10_000, 40, 8)), 4 * 1024 * 1024, 24 * 3600)
+        redis, sql = Service("redis", ordered=True), Service("sql", ordered=False)
+        redis.weather, sql.weather = self.plan.redis, self.plan.sql
+        net = Net(loop, random.Random(f"{seed} net"), trace)
+        broker = Broker(loop, random.Random(f"{seed} broker"), net, redis)
+        broker.trouble = self.plan.job_trouble
+        self.site = Site(
+            loop=loop,
+            rng=random.Random(f"{seed} site"),
+            trace=trace,
+            net=net,
+            redis=redis,
+            sql=sql,
+            server=make_server(loop.time, limits),
+            database=Database(loop.time),
+            broker=broker,
+            scripts={},
+            mood=provider.Mood(rng.choice((0.0, 0.2, 0.5)), rng.choice((0.02, 0.1, 0.3))),
+            complain=self.complain,
+        )
+        self.observer = checks.Observer(self.site)
+        self._count = 0
+        self.workers: list[WorkerProcess] = []
+        self.broadcasters: list[BroadcasterProcess] = []
+        self.clients: list[Client] = []
+        self.asked: dict[str, provider.Script] = {}
+
+    # --- judgement ---
+
+    def complain(self, what: str) -> None:
+        """Something happened that must not."""
+        if self.over:
+            return
+        self.trace.add("!", what)
+        self.complaints.append(what)
+
+    def note(self, context: dict[str, Any]) -> None:
+        """What the event loop reports of a callback or task that failed."""
+        self.complain(f"{context['message']}: {context.get('exception')!r}")
+
+    def log_line(self, _logger: Any, method: str, line: dict[str, Any]) -> Any:
+        """A line that the project's code logs."""
+        event = line.pop("event", "")
+        if method in ("error", "exception", "critical") and event not in EXPECTED:
+            import sys
+
+            self.complain(f"logged: {event} {line} {sys.exc_info()[1]!r}")
+        self.trace.add("log", f"{event} {line}")
+        raise structlog.DropEvent
+
+    # --- life ---
+
+    async def live(self) -> None:
+        """Everything, from the first process to the last check."""
+        for _ in range(self.rng.choice((1, 2, 2, 3))):
+            self.hire_worker()
+        for _ in range(self.rng.choice((1, 1, 2))):
+            self.hire_broadcaster()
+        self.hire_web()
+        await asyncio.gather(self._strike(), self._populate())
+        self._calm()
+        await self._rest()
+        if not self.complaints:
+            await self._look_again()
+        checks.at_rest(self.site, self.clients, self.observer, self.asked)
+        self.facts.update(
+            resyncs=sum(client.resyncs for client in self.clients),
+            withdrawn=sum(client.withdrawn for client in self.clients),
+            attempts=sum(row.attempt for row in self.site.database.answers()),
+            answers=len(self.site.database.answers()),
+        )
+
+    async def _strike(self) -> None:
+        struck = []
+        for at, name in self.plan.faults:
+            await asyncio.sleep(max(0.0, at - self.loop.time()))
+            struck.append(asyncio.create_task(self._fault(name)))
+        await asyncio.gather(*struck)
+
+    async def _fault(self, name: str) -> None:
+        self.trace.add("fault", f"{name} begins")
+        if name in ("empty_redis", "fail_over"):
+            self.observer.memory_lost()
+        await faults.FAULTS[name](self)
+        if name in ("empty_redis", "fail_over"):
+            self.observer.memory_lost()
+        self.trace.add("fault", f"{name} is over")
+
+    def _calm(self) -> None:
+        """From here on nothing goes wrong any more."""
+        site = self.site
+        site.redis.weather, site.sql.weather, site.broker.trouble = Weather(), Weather(slowest=0.01), 0.0
+        for process in (*self.workers, *self.broadcasters):
+            process.feed.trouble = 0.0
+        for client in self.clients:
+            client.dropping = 0.0
+        site.mood.failing = 0.0
+        if not self.web.node.alive:
+            self.hire_web()
+        self.workers = [w for w in self.workers if w.node.alive]
+        if all(worker.draining for worker in self.workers):
+            self.hire_worker()
+        self.trace.add("calm", "no more faults")
+
+    async def _rest(self) -> None:
+        until = self.loop.time() + REST_SECONDS
+        while (why := checks.unsettled(self.site, self.clients)) and self.loop.time() < until and not self.complaints:
+            await asyncio.sleep(0.5)
+        if why and not self.complaints:
+            self.complain(f"no rest: {why}")
+
+    async def _look_again(self) -> None:
+        """Somebody who comes when all is over sees the same."""
+        for conversation_id in self.site.database.conversations:
+            self._add_client(conversation_id, 0.0, 0.0)
+        await self._rest()
+
+    # --- processes ---
+
+    def hire_worker(self) -> None:
+        """Start a worker."""
+        self.workers = [w for w in self.workers if w.node.alive]
+        self.workers.append(WorkerProcess(self.site, self._name("worker")))
+        self.workers[-1].feed.trouble = self.plan.feed_trouble
+
+    def hire_broadcaster(self) -> None:
+        """Start a broadcaster."""
+        self.broadcasters = [b for b in self.broadcasters if b.node.alive and not b.closing]
+        self.broadcasters.append(BroadcasterProcess(self.site, self._name("caster")))
+        self.broadcasters[-1].feed.trouble = self.plan.feed_trouble
+
+    def hire_web(self) -> None:
+        """Start a web process; there is one at a time."""
+        self.web = WebProcess(self.site, self._name("web"))
+
+    def _name(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind}{self._count}"
+
+    # --- people ---
+
+    async def _populate(self) -> None:
+        await asyncio.gather(*(self._converse() for _ in range(self.rng.choice((1, 1, 2)))))
+
+    async def _converse(self) -> None:
+        """Somebody begins a conversation, asks, cancels, perhaps deletes it; others watch."""
+        rng, rung = self.rng, self.rng.choice(provider.RUNGS)
+        conversation = self.site.database.create_conversation(processes.USER, rung, rng.choice((None, "Be brief")))
+        for _ in range(rng.choice((1, 2, 3))):
+            self._add_client(conversation.id, rng.choice((0.0, 0.0, rng.uniform(0.0, 8.0))), rng.choice((0.0, 0.0, 1.0)))
+        person = Node(self.loop, self._name("person"))
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            await asyncio.sleep(rng.choice((0.0, rng.uniform(0.0, 2.0))))
+            await self._ask(person, conversation.id, rung)
+        if rng.random() < 0.08:
+            await asyncio.sleep(rng.uniform(0.0, 3.0))
+            await self._try(person, "delete", lambda web: web.delete(conversation.id))
+
+    async def _ask(self, person: Node, conversation_id: str, rung: Rung) -> None:
+        name = f"q{len(self.site.scripts) + 1}"
+        script = provider.Script(name, rung, random.Random(self.rng.getrandbits(64)), self.site.mood)
+        self.site.scripts[name] = script
+        await self._try(person, f"post {name}", lambda web: web.post(conversation_id, name))
+        for row in list(self.site.database.messages.values()):
+            if row.content == name:
+                answer = next(r.id for r in self.site.database.messages.values() if r.parent_id == row.id)
+                self.asked[answer] = script
+                self.observer.asked(answer, script)
+                if self.rng.random() < 0.25:
+                    person.spawn(self._cancel(person, answer, self.rng.uniform(0.0, 4.0)))
+
+    async def _cancel(self, person: Node, message_id: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._try(person, f"cancel {message_id}", lambda web: web.cancel(message_id))
+
+    async def _try(self, person: Node, what: str, request: Callable[[WebProcess], Any]) -> None:
+        try:
+            await self.web.ask(person, what, request)
+        except ConnectionError as error:
+            self.trace.add(person.name, f"{what} failed: {error}")
+
+    def _add_client(self, conversation_id: str, after: float, dropping: float) -> None:
+        node = Node(self.loop, self._name("client"))
+        client = Client(node.name, conversation_id, _Door(self, node), random.Random(self.rng.getrandbits(64)), self.complain, dropping)
+        self.clients.append(client)
+        node.spawn(client.run(asyncio.sleep(after)))
+        if self.rng.random() < 0.2:
+            node.spawn(self._read_slowly(client))
+
+    async def _read_slowly(self, client: Client) -> None:
+        """Now and then this viewer does not read for a while."""
+        rng = self.rng
+        while client.dropping or self.loop.time() < faults.FAULT_SECONDS:
+            await asyncio.sleep(rng.uniform(0.1, 1.0))
+            socket = client._door.socket  # type: ignore[attr-defined]
+            if socket is not None:
+                socket.read_on(False)
+                await asyncio.sleep(rng.uniform(0.1, 3.0))
+                socket.read_on(True)
+
+
+class _Door:
+    """What a client reaches: the web process there is, and any broadcaster."""
+
+    def __init__(self, town: _Town, node: Node) -> None:
+        self._town, self._node = town, node
+        self.socket: Socket | None = None
+
+    async def snapshot(self, conversation_id: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = await self._town.web.ask(
+            self._node, f"snapshot of {conversation_id}", lambda web: web.snapshot(conversation_id)
+        )
+        return found
+
+    async def connect(self, conversation_id: str) -> tuple[Link, str]:
+        await asyncio.sleep(0.01)
+        up = [b for b in self._town.broadcasters if b.node.alive and not b.closing]
+        if not up:
+            raise ConnectionError("refused")
+        self.socket = self._town.rng.choice(up).accept(conversation_id, self._node)
+        return self.socket, processes.token(conversation_id)
