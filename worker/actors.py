@@ -3,13 +3,17 @@
 import dramatiq
 
 from worker.broker import QUEUE
-from worker.enqueue import ACTOR
+from worker.enqueue import GENERATE, TITLE
 from worker.runtime import Runtime
 
 
 def register(broker: dramatiq.Broker, runtime: Runtime) -> None:
     """Declare the actors on a broker; they run on `runtime`, which its middleware opens when the worker boots."""
 
-    @dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)
+    @dramatiq.actor(broker=broker, actor_name=GENERATE, queue_name=QUEUE)
     async def generate(message_id: str) -> None:
         await runtime.generate(message_id)
+
+    @dramatiq.actor(broker=broker, actor_name=TITLE, queue_name=QUEUE)
+    async def title(message_id: str) -> None:
+        await runtime.title(message_id)

@@ -10,7 +10,8 @@ from dramatiq import Message
 from worker.broker import QUEUE, WakingBroker, make_broker
 
 T = TypeVar("T")
-ACTOR = "generate"
+GENERATE, TITLE = "generate", "title"
+"""Names of the actors."""
 CONNECTIONS = 32
 
 
@@ -30,7 +31,14 @@ class Jobs:
 
     def generate_now(self, message_id: str, delay_ms: int | None = None) -> None:
         """The same from code that is not asynchronous. Raises redis.RedisError."""
-        message: Message[None] = Message(queue_name=QUEUE, actor_name=ACTOR, args=(message_id,), kwargs={}, options={})
+        self._enqueue(GENERATE, message_id, delay_ms)
+
+    async def title(self, message_id: str) -> None:
+        """Name the conversation of this ended answer, if it has no title. Raises JobsUnavailable."""
+        await self._ask(self._enqueue, TITLE, message_id, None)
+
+    def _enqueue(self, actor: str, message_id: str, delay_ms: int | None) -> None:
+        message: Message[None] = Message(queue_name=QUEUE, actor_name=actor, args=(message_id,), kwargs={}, options={})
         self._broker.enqueue(message, delay=delay_ms)
 
     async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:

@@ -113,9 +113,15 @@ class Attempt:
         self._heard = self._watched = _clock()
         self._lost = False
         self._ending = False
+        self._completed = False
         self._asked_chars = 0
 
     # --- what others call ---
+
+    @property
+    def completed(self) -> bool:
+        """Whether the answer is whole and stored."""
+        return self._completed
 
     @property
     def uncheckpointed(self) -> int:
@@ -382,6 +388,7 @@ class Attempt:
     async def _finish(self, ending: Ending) -> None:
         """Commit, then the terminal event. While either side is away, wait: the text is safe in the log and in memory."""
         if await self._outlast(lambda: self._services.store.finish(ending)):
+            self._completed = ending.status == "complete"
             await self._outlast(lambda: closing.announce(self._services.store, self._services.log, self._claim, self._index, ending))
         await self._outlast(lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id))
 

@@ -145,6 +145,15 @@ class Runner:
             await attempt.give_up(error)
         else:
             await attempt.run(provider, request, spec.name)
+            await self._name_conversation(attempt, row)
+
+    async def _name_conversation(self, attempt: Attempt, row: Row) -> None:
+        """After the first answer; a title that is lost on the way is made after a later one."""
+        if not attempt.completed:
+            return
+        conversation = await self._services.store.conversation_of(row.id)
+        if conversation is not None and conversation.title is None:
+            await self._services.jobs.title(row.id)
 
     async def _request(self, row: Row, going_on: Continuation | None) -> Request:
         conversation = await self._services.store.conversation_of(row.id)

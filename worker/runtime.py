@@ -27,6 +27,7 @@ from worker.operators import Hook
 from worker.run import Services
 from worker.runner import Models, Runner
 from worker.sweeper import Sweeper
+from worker.titles import name_conversation
 
 INTERRUPT_CHECK_SECONDS = 5.0
 """How often a blocked worker thread looks for Dramatiq's interrupts; at 0.1 s, hundreds of threads would cost a core."""
@@ -50,8 +51,8 @@ class Runtime:
         self._client = HttpClient()
         checkpointer = Checkpointer(self._store, settings.checkpoint_seconds, settings.checkpoint_chars)
         jobs = Jobs(settings.redis, broker)
-        services = Services(self._store, self._log, jobs, checkpointer, settings.lease_seconds, self._tell_operators)
-        models = Models(
+        self._services = services = Services(self._store, self._log, jobs, checkpointer, settings.lease_seconds, self._tell_operators)
+        self._models = models = Models(
             self._catalogue,
             lambda spec: open_provider(spec, self._client),
             settings.stall_seconds,
@@ -85,6 +86,10 @@ class Runtime:
     async def generate(self, message_id: str) -> None:
         """The job."""
         await self._runner.generate(message_id)
+
+    async def title(self, message_id: str) -> None:
+        """The job that names a conversation."""
+        await name_conversation(self._services, self._models, message_id)
 
     async def drain(self) -> None:
         """Let what runs go on for DRAIN_SECONDS, then hand it over."""

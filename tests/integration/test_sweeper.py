@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from config.catalogue import Catalogue, ModelSpec
 from models.conversations import Post
 from models.generations import Ending
 from models.migrate import migrate
@@ -17,7 +18,9 @@ from streams import events
 from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over, text_of
 from worker.run import Services
+from worker.runner import Models
 from worker.sweeper import Sweeper
+from worker.titles import name_conversation
 
 DONE = [base.Finish("stop", "stop")]
 LONG_AGO = 60_000
@@ -270,3 +273,26 @@ async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
     other = runner_over(rig.services, Script([[base.Text(" and half."), *DONE]]), continuation="prefix")
     await other.generate(rig.row.id)
     assert (await rig.reread()).content == "Half and half."
+
+
+async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
+    """By the title model; viewers are told; a title that somebody gave stays."""
+    script = Script([[base.Text("Because of scattering."), *DONE]])
+    await runner_over(rig.services, script).generate(rig.row.id)
+    assert rig.jobs.titles == [rig.row.id]
+    catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})
+    models = Models(catalogue, lambda _spec: Script([[base.Text('"Greeting."'), *DONE]]), 60.0)
+    await name_conversation(rig.services, models, rig.row.id)
+    await name_conversation(rig.services, models, rig.row.id)
+    titles = [event for event in await events_of(rig.log, rig.row) if isinstance(event, events.Title)]
+    assert [title.title for title in titles] == ["Greeting"]
+
+
+async def test_a_title_model_that_fails_costs_nothing(rig: Rig) -> None:
+    """The first words serve."""
+    catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})
+    models = Models(catalogue, lambda _spec: Script([base.AuthenticationFailed("no")]), 60.0)
+    await name_conversation(rig.services, models, rig.row.id)
+    conversation = await rig.store.conversation_of(rig.row.id)
+    assert conversation is not None
+    assert conversation.title == "hi"

@@ -26,9 +26,13 @@ class NoJobs:
     def __init__(self) -> None:
         self.sent: list[tuple[str, int | None]] = []
         self.known: dict[str, int] = {}
+        self.titles: list[str] = []
 
     async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
         self.sent.append((message_id, delay_ms))
+
+    async def title(self, message_id: str) -> None:
+        self.titles.append(message_id)
 
     async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
         return {name: since for name, since in self.known.items() if name in message_ids}
