@@ -52,7 +52,7 @@ class Seam:
         text = self._waiting
         if self._rung == "prefix" and self._echoing():
             return True
-        if self._rung == "turn" and len(text) < _REACH and text.strip() and text.strip() in self._held[-_REACH:]:
+        if self._rung == "turn" and len(text) < _REACH and text.strip() in self._held[-_REACH:]:
             return True
         return self._stripped and bool(self._space) and not text.strip() and len(text) < len(self._space) + _SURE
 

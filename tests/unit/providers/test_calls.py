@@ -1,0 +1,207 @@
+"""Whole calls, callbacks, hooks, cost: the package as a library."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from providers import calls
+from providers.base import (
+    Delta,
+    Finish,
+    InvalidRequest,
+    Message,
+    ModelSpec,
+    ProviderError,
+    RateLimited,
+    Reasoning,
+    Refusal,
+    Request,
+    Source,
+    Start,
+    Text,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
+    ToolUse,
+    Unavailable,
+    Usage,
+)
+from providers.cost import cost
+from providers.hooks import Hook, watched
+from providers.registry import presets
+
+REQUEST = Request([Message("user", "hello")])
+Step = Sequence[Delta] | ProviderError
+
+
+class Scripted:
+    """A provider that plays one script a try."""
+
+    continuation = "none"
+
+    def __init__(self, *scripts: Sequence[Step]) -> None:
+        self.scripts = list(scripts)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[Any]:
+        yield Stream(self.scripts.pop(0))
+
+
+class Stream:
+    run_id = "r"
+    cursor = 3
+    kept = False
+
+    def __init__(self, script: Sequence[Step]) -> None:
+        self._script = script
+
+    def keep(self) -> None:
+        self.kept = True
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
+        for step in self._script:
+            if isinstance(step, ProviderError):
+                raise step
+            yield step
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(seconds: float) -> None:
+        return None
+
+    monkeypatch.setattr(calls.asyncio, "sleep", at_once)
+
+
+WHOLE: list[Step] = [
+    [Start("id", "model"), Reasoning("hm", {"type": "thinking"}), Text("Hel")],
+    [Text("lo"), Refusal("no"), Source("https://x"), ToolCallStart(0, "c", "f"), ToolCallArguments(0, '{"a"')],
+    [ToolCallArguments(0, ":1}"), ToolCallEnd(0, {"sig": "s"}), Usage(1, None), Usage(None, 2), Finish("tool_calls", "x")],
+]
+
+
+async def test_one_object() -> None:
+    """Everything that an answer holds, put together."""
+    response = await calls.complete(Scripted(WHOLE), REQUEST)  # type: ignore[arg-type]
+    assert (response.id, response.model, response.text, response.reasoning, response.refusal) == ("id", "model", "Hello", "hm", "no")
+    assert response.tool_calls == [ToolUse("c", "f", {"a": 1}, {"sig": "s"})]
+    assert response.usage == Usage(1, 2)
+    assert response.finish == Finish("tool_calls", "x")
+    assert response.sources == [Source("https://x")]
+    assert response.reasoning_echo == [{"type": "thinking"}]
+
+
+async def test_retried_until_it_works() -> None:
+    """What can be retried is, with the provider's hint; hooks hear of it."""
+    heard: list[Any] = []
+
+    class Listener(Hook):
+        def retry(self, error: ProviderError, delay_seconds: float, tries: int) -> None:
+            heard.append((type(error), delay_seconds >= 30, tries))
+
+    provider = Scripted([RateLimited("slow", retry_after_s=30)], [[Text("a")], Unavailable("gone")], WHOLE)
+    response = await calls.complete(provider, REQUEST, hooks=[Listener()])  # type: ignore[arg-type]
+    assert response.text == "Hello"
+    assert heard == [(RateLimited, True, 1), (Unavailable, False, 2)]
+
+
+@pytest.mark.parametrize("error", [InvalidRequest("bad"), Unavailable("gone")])
+async def test_what_cannot_be_mended_is_raised(error: ProviderError) -> None:
+    """At once, or when the tries are used up."""
+    tries = 3 if error.retryable else 1
+    provider = Scripted(*[[error]] * tries)
+    with pytest.raises(type(error)):
+        await calls.complete(provider, REQUEST)  # type: ignore[arg-type]
+    assert provider.scripts == []
+
+
+async def test_the_callback_form_never_repeats_itself() -> None:
+    """After the first visible piece a break is told, with what there was, and not retried."""
+    heard: list[Delta] = []
+    with pytest.raises(calls.Broken) as broken:
+        await calls.run(Scripted([[Text("a")], Unavailable("gone")], WHOLE), REQUEST, heard.append)  # type: ignore[arg-type]
+    assert broken.value.response.text == "a"
+    assert heard == [Text("a")]
+
+
+async def test_hooks_hear_everything_in_order_and_break_nothing() -> None:
+    """Several may watch; what one raises is its own affair."""
+    heard: list[str] = []
+
+    class Listener(Hook):
+        def before_request(self, request: Request) -> None:
+            heard.append("before")
+
+        def first_token(self, seconds: float) -> None:
+            heard.append("first")
+
+        def finish(self, finish: Finish, seconds: float) -> None:
+            heard.append(f"finish {finish.reason}")
+
+    class Broken(Hook):
+        def delta(self, delta: Delta) -> None:
+            raise RuntimeError("a bug in a hook")
+
+    response = await calls.complete(Scripted(WHOLE), REQUEST, hooks=[Broken(), Listener()])  # type: ignore[arg-type]
+    assert response.text == "Hello"
+    assert heard == ["before", "first", "finish tool_calls"]
+
+
+async def test_a_watched_provider_is_the_provider() -> None:
+    """Errors, the run and its cursor pass through."""
+    errors: list[ProviderError] = []
+
+    class Listener(Hook):
+        def error(self, error: ProviderError) -> None:
+            errors.append(error)
+
+    provider = watched(Scripted([[Text("a")], Unavailable("gone")]), [Listener()])  # type: ignore[arg-type]
+    assert provider.continuation == "none"
+    batches = []
+
+    async def read() -> None:
+        async with provider.stream(REQUEST) as stream:
+            assert (stream.run_id, stream.cursor) == ("r", 3)
+            stream.keep()
+            async for batch in stream:
+                batches.append(batch)  # noqa: PERF401 - what came before the error is looked at
+
+    with pytest.raises(Unavailable):
+        await read()
+    assert batches == [[Text("a")]]
+    assert len(errors) == 1
+
+
+PRICED = {"input_price": 1.0, "output_price": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("provider", "usage", "options", "expected"),
+    [
+        ("openai", Usage(1000, 100), {}, 1000 + 1000),
+        ("openai", Usage(1000, 100, cached_tokens=400), {"cached_price": 0.5}, 600 + 200 + 1000),
+        ("openai", Usage(1000, 100, cached_tokens=400), {}, 1000 + 1000),
+        ("openai", Usage(1000, 100, reasoning_tokens=90), {}, 1000 + 1000),
+        (
+            "anthropic",
+            Usage(1000, 100, cached_tokens=400, cache_write_tokens=10),
+            {"cached_price": 0.1, "cache_write_price": 2},
+            1000 + 40 + 20 + 1000,
+        ),
+        ("gemini", Usage(1000, 100, reasoning_tokens=90), {}, 1000 + 1900),
+        ("xai", Usage(1000, 100, reasoning_tokens=90), {}, 1000 + 1900),
+        ("openai", Usage(1000, None), {}, None),
+    ],
+)
+def test_cost(provider: str, usage: Usage, options: dict[str, Any], expected: float | None) -> None:
+    """Cached and thought tokens are billed as their provider counts them."""
+    spec = ModelSpec("m", provider, "m", options=options, **PRICED)  # type: ignore[arg-type]
+    found = cost(usage, spec, presets()[provider])
+    assert found == (None if expected is None else pytest.approx(expected / 1e6))
+
+
+def test_no_price_no_cost() -> None:
+    """It is never guessed."""
+    assert cost(Usage(1, 1), ModelSpec("m", "openai", "m", input_price=1.0), presets()["openai"]) is None

@@ -1,0 +1,118 @@
+"""Errors of all makers fall into one tree, by status and code first; and what they say about waiting is understood."""
+
+import json
+from typing import Any
+
+import pytest
+
+from providers.classify import classify
+from providers.hints import duration, retry_after
+
+NOW = 1_800_000_000.0
+
+
+def error(**fields: Any) -> bytes:
+    return json.dumps({"error": fields}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "name"),
+    [
+        (429, error(message="Rate limit reached", code="rate_limit_exceeded"), "RateLimited"),
+        (429, error(message="You exceeded your current quota, check billing", code="insufficient_quota"), "QuotaExhausted"),
+        (429, error(code=429, status="RESOURCE_EXHAUSTED", message="You exceeded your current quota"), "RateLimited"),
+        (529, b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', "RateLimited"),
+        (503, b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', "Unavailable"),
+        (402, error(message="Insufficient credits", code=402), "QuotaExhausted"),
+        (400, b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}', "QuotaExhausted"),
+        (401, error(message="no"), "AuthenticationFailed"),
+        (401, b'{"detail":"Invalid API Key"}', "AuthenticationFailed"),
+        (400, error(code=400, status="INVALID_ARGUMENT", message="x", details=[{"reason": "API_KEY_INVALID"}]), "AuthenticationFailed"),
+        (400, b'{"code":"invalid-argument","error":"Incorrect API key provided: in***ey"}', "AuthenticationFailed"),
+        (403, error(code=403, status="PERMISSION_DENIED", message="x"), "PermissionDenied"),
+        (404, error(code="DeploymentNotFound", message="x"), "ModelNotFound"),
+        (404, b'{"error":"model \'x\' not found"}', "ModelNotFound"),
+        (400, error(message="The requested model 'x' does not exist.", code="model_not_found"), "ModelNotFound"),
+        (404, error(message="Invalid URL (POST /v1/x)", type="invalid_request_error"), "InvalidRequest"),
+        (400, error(message="bad", type="invalid_request_error"), "InvalidRequest"),
+        (422, b'{"detail":[{"type":"missing","msg":"Field required"}]}', "InvalidRequest"),
+        (400, error(message="x", code="context_length_exceeded"), "ContextLengthExceeded"),
+        (413, b"", "ContextLengthExceeded"),
+        (400, error(code=400, type="exceed_context_size_error", message="x"), "ContextLengthExceeded"),
+        (500, error(code=500, message="Context size has been exceeded.", type="server_error"), "ContextLengthExceeded"),
+        (
+            400,
+            b'{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9 tokens > 8"}}',
+            "ContextLengthExceeded",
+        ),
+        (429, error(message="rate limit; the context length is 9", code="rate_limit_exceeded"), "RateLimited"),
+        (400, error(message="x", code="content_filter", innererror={"code": "ResponsibleAIPolicyViolation"}), "ContentFiltered"),
+        (500, error(message="x"), "Unavailable"),
+        (503, b"<html><title>503 Service Unavailable</title></html>", "Unavailable"),
+        (504, error(status="DEADLINE_EXCEEDED", code=504), "Unavailable"),
+        (408, b"", "Unavailable"),
+        (418, b"[[[[[[", "InvalidRequest"),
+    ],
+)
+def test_the_class_of_an_answer(status: int, body: bytes, name: str) -> None:
+    """From status, code and only then words."""
+    found = classify(status, {}, body)
+    assert type(found).__name__ == name
+    assert found.status == status
+    assert found.message
+
+
+def test_the_providers_own_words_and_code_are_kept() -> None:
+    """OpenRouter's message is in its metadata."""
+    body = error(code=429, message="Provider returned error", metadata={"raw": "free models are busy", "provider_name": "X"})
+    found = classify(429, {}, body)
+    assert "free models are busy" in found.message
+    assert found.code == "429"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("6m0s", 360),
+        ("76ms", 0.076),
+        ("48.9s", 48.9),
+        ("1h2m3s", 3723),
+        ("7", 7),
+        ("2d", 172800),
+        ("soon", None),
+        ("", None),
+        ("3 s", None),
+    ],
+)
+def test_durations(text: str, seconds: float | None) -> None:
+    """As OpenAI, Groq and Google write them."""
+    assert duration(text) == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "seconds"),
+    [
+        ({"retry-after": "12"}, None, 12),
+        ({"retry-after": "1", "retry-after-ms": "0"}, None, 1),
+        ({"retry-after": "1", "retry-after-ms": "1500"}, None, 1.5),
+        ({"retry-after": "0"}, None, None),
+        ({"retry-after": "Fri, 15 Jan 2027 08:00:30 GMT"}, None, 30),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, None, None),
+        ({"x-ratelimit-reset-requests": "6m0s", "x-ratelimit-remaining-requests": "0"}, None, 360),
+        ({"x-ratelimit-reset-requests": "6m0s", "x-ratelimit-remaining-requests": "5"}, None, None),
+        ({"x-ratelimit-reset-tokens": "76ms"}, None, 0.076),
+        ({"anthropic-ratelimit-requests-reset": "2027-01-15T08:00:20Z", "anthropic-ratelimit-requests-remaining": "0"}, None, 20),
+        ({"x-ratelimit-reset": "1800000009000", "x-ratelimit-remaining": "0"}, None, 9),
+        ({"retry-after": "2", "x-ratelimit-reset-requests": "6m0s", "x-ratelimit-remaining-requests": "0"}, None, 2),
+        ({}, {"error": {"details": [{"@type": "RetryInfo", "retryDelay": "48s"}]}}, 48),
+        ({}, [{"error": {"details": [{"retryDelay": "3.5s"}]}}], 3.5),
+        ({}, {"error": {"message": "Please try again in 1m2.5s."}}, 62.5),
+        ({}, {"error": {"message": "Please retry in 48.9s."}}, 48.9),
+        ({}, {"error": "try again in 20s"}, 20),
+        ({"retry-after": "rubbish", "x-ratelimit-reset-tokens": "rubbish"}, {"error": {"details": "rubbish"}}, None),
+        ({"retry-after": "9999999999"}, None, None),
+    ],
+)
+def test_how_long_to_wait(headers: dict[str, str], body: Any, seconds: float | None) -> None:
+    """The strongest kind of hint wins, the longest of its kind; zero and nonsense count as nothing."""
+    assert retry_after(headers, body, NOW) == (None if seconds is None else pytest.approx(seconds))

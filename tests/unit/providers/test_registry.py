@@ -1,0 +1,162 @@
+"""What a catalogue entry opens, how a provider is added, and the commands of the shell."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers.__main__ import main
+from providers.base import InvalidRequest, ModelSpec
+from providers.dialect import Dialect, Preset
+from providers.dialects import DIALECTS
+from providers.http import HttpClient
+from providers.registry import dialects, open_provider, presets, register
+from providers.stream import HttpProvider, auth_headers
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[HttpClient]:
+    client = HttpClient()
+    yield client
+    await client.aclose()
+
+
+async def test_every_preset_opens(client: HttpClient) -> None:
+    """Given an address where it has none of its own."""
+    for name in presets():
+        provider = open_provider(ModelSpec("m", name, "m", base_url="http://127.0.0.1:1"), client)
+        assert provider.continuation == presets()[name].continuation
+
+
+async def test_anything_shaped_like_an_entry_will_do(client: HttpClient) -> None:
+    """A catalogue need not import this package."""
+
+    @dataclass
+    class Entry:
+        name: str = "m"
+        provider: str = "anthropic"
+        model: str = "m"
+        api: str | None = None
+        base_url: str | None = None
+        api_key: str | None = None
+        headers: dict[str, str] = field(default_factory=dict)
+        continuation: Any = "prefix"
+        stall_seconds: float | None = None
+        context_tokens: int | None = None
+        input_price: float | None = None
+        output_price: float | None = None
+        options: dict[str, Any] = field(default_factory=dict)
+
+    provider = open_provider(Entry(), client)
+    assert provider.continuation == "prefix"
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (ModelSpec("m", "nobody", "m"), "nobody"),
+        (ModelSpec("m", "openai", "m", api="smoke.signals"), "smoke.signals"),
+        (ModelSpec("m", "openai_compatible", "m"), "base_url"),
+    ],
+)
+async def test_what_cannot_be_opened_is_named(client: HttpClient, spec: ModelSpec, words: str) -> None:
+    """One line with the entry and the fault."""
+    with pytest.raises(InvalidRequest, match=f"^m: .*{words}"):
+        open_provider(spec, client)
+
+
+async def test_an_entry_may_change_the_dialect(client: HttpClient) -> None:
+    """LM Studio speaks several."""
+    provider = open_provider(ModelSpec("m", "lmstudio", "m", api="anthropic.messages"), client)
+    assert isinstance(provider, HttpProvider)
+    assert provider.dialect.api == "anthropic.messages"
+
+
+async def test_a_new_provider_is_one_registration(client: HttpClient) -> None:
+    """A preset, and a dialect where the format is new."""
+    chat = DIALECTS["openai.chat"]
+    register(Dialect("acme.chat", chat.decoder, chat.build))
+    register(Preset("acme", "acme.chat", "https://acme.example/v1", "ACME_KEY", auth="x-api-key"))
+    try:
+        assert open_provider(ModelSpec("m", "acme", "m"), client)
+        assert "acme.chat" in dialects()
+        assert auth_headers(presets()["acme"], "k") == {"x-api-key": "k"}
+    finally:
+        del DIALECTS["acme.chat"]
+        from providers import registry
+
+        del registry._presets["acme"]
+
+
+def test_keys_travel_as_each_provider_wants() -> None:
+    """Bearer, a header of its own, or none."""
+    found = {name: dict(auth_headers(presets()[name], "k")) for name in ("openai", "anthropic", "gemini", "azure_openai", "demo")}
+    assert found == {
+        "openai": {"authorization": "Bearer k"},
+        "anthropic": {"x-api-key": "k"},
+        "gemini": {"x-goog-api-key": "k"},
+        "azure_openai": {"api-key": "k"},
+        "demo": {},
+    }
+    assert auth_headers(presets()["openai"], None) == {}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    """Models, presets and dialects."""
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    assert "demo" in out
+    assert "anthropic.messages" in out
+
+
+def test_stream_prints_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    """Text to standard output, the rest beside it."""
+    code, out, err = run(capsys, "stream", "--model", "demo", "!short !fast")
+    assert (code, out) == (0, "Hello! 👋 This is the demo model: a script, not a mind.\n")
+    assert "Finish" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--model", "demo", "!auth"), 1, "AuthenticationFailed"),
+        (("--model", "nobody", "hi"), 2, "nobody is not one of"),
+        (("--provider", "nobody", "hi"), 2, "no provider is called nobody"),
+        (("--provider", "openai_compatible", "--base-url", "http://127.0.0.1:9", "hi"), 1, "Unavailable (connect_error)"),
+    ],
+)
+def test_stream_says_what_went_wrong(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str) -> None:
+    """One line, and an exit code."""
+    found, _, err = run(capsys, "stream", *arguments)
+    assert found == code
+    assert words in err
+
+
+def test_a_wrong_catalogue_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With the file's name."""
+    path = tmp_path / "models.yml"
+    path.write_text("models: {m: {provider: nobody}}")
+    with pytest.raises(SystemExit):
+        main(["list", "--models-file", str(path)])
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_decode(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One JSON object; an error is one, too, and no failure of the command."""
+    body = tmp_path / "body"
+    body.write_bytes(b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n')
+    code, out, _ = run(capsys, "decode", "--api", "openai.chat", str(body))
+    found = json.loads(out)
+    assert (code, found["text"], found["finish_reason"], found["complete"], found["error"]) == (0, "Hi", "stop", True, None)
+    code, out, _ = run(capsys, "decode", "--api", "openai.chat", "--status", "429", "--header", "Retry-After: 3", str(body))
+    assert json.loads(out)["error"]["retry_after_s"] == 3
+    assert run(capsys, "decode", "--api", "openai.chat", str(tmp_path / "none"))[0] == 2
