@@ -1,4 +1,4 @@
-"""The routes of PROTOCOL.md, section 6: conversations, messages, subscriptions, cancel, participants, models.
+"""The routes of PROTOCOL.md, section 6: conversations, messages, subscriptions, cancel, participants, models, the caller.
 
 Routes read the request, ask the store, and shape the answer; how rows reach Redis is `delivery.py`'s, who calls is `identity.py`'s.
 Whoever is not a participant gets 404.
@@ -26,6 +26,12 @@ router = APIRouter(prefix="/api", route_class=JsonRoute, responses=documented("u
 
 Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
 _BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
+
+
+@router.get("/me", summary="Who is calling")
+async def me(user: Caller) -> shapes.Me:
+    """The user id under which messages of the caller stand."""
+    return shapes.Me(user_id=user)
 
 
 @router.get("/models", summary="The models that can be used now")

@@ -160,6 +160,12 @@ class Participants(BaseModel):
     participants: list[str]
 
 
+class Me(BaseModel):
+    """The caller."""
+
+    user_id: str
+
+
 class OfferedModel(BaseModel):
     """A model that conversations may name."""
 

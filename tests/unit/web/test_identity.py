@@ -47,6 +47,15 @@ async def test_a_bearer_token_or_the_session_cookie_names_the_user(make_client: 
             assert (answer.status_code, answer.json()["user_id"]) == (201, "ada")
 
 
+async def test_callers_can_ask_who_they_are(client: httpx.AsyncClient, make_client: MakeClient) -> None:
+    """The name under which their messages will stand."""
+    assert (await client.get("/api/me")).json() == {"user_id": "local"}
+    async with make_client(**PRODUCTION) as strict:
+        answer = await strict.get("/api/me", headers=bearer(token(sub="bob")))
+        assert (answer.status_code, answer.json()) == (200, {"user_id": "bob"})
+        assert (await strict.get("/api/me")).status_code == 401
+
+
 @pytest.mark.parametrize(
     "headers",
     [
