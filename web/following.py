@@ -285,7 +285,8 @@ class Reader:
         if seen is None:
             return None
         if not await self._still_allowed():
-            return Ended("expired")
+            self.end("expired")
+            return self.ended
         if isinstance(seen, Unavailable):
             return Beat(None)
         if self._cursor.confirm(seen.epoch, seen.top):

@@ -10,8 +10,9 @@ import pytest
 from models.generations import Ending
 from streams.hub import RedisFeed
 from streams.log import RedisLog
+from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.broadcasting import Writer
-from tests.integration.serving import PATIENCE_SECONDS, EventSource, Web, serving
+from tests.integration.serving import Web, serving
 
 
 class Sidebar:

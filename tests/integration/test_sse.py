@@ -8,7 +8,8 @@ import pytest
 
 from streams.hub import RedisFeed
 from streams.log import RedisLog
-from tests.integration.serving import EventSource, Web, serving
+from tests.eventsource import EventSource
+from tests.integration.serving import Web, serving
 
 
 @pytest.fixture(params=["memory", "valkey"])

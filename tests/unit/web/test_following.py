@@ -1,0 +1,302 @@
+"""web.following: a reading is ordered and whole, whatever the feed loses, the log does, or the reader leaves undone."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from streams.hub import Hub
+from streams.memory import MemoryFeed, MemoryLog
+from streams.ports import Limits, Page, Unavailable
+from streams.positions import Position, parse
+from tests.integration.broadcasting import Writer
+from web import following
+from web.following import Beat, Ended, Entries, Followers, Live, Pace, Part, Permission, Reader
+
+PATIENCE_SECONDS = 20
+QUICK = Pace(0.01, 0.01)
+NEVER = Pace(3600, 3600)
+
+
+class CountingLog(MemoryLog):
+    """Counts reads."""
+
+    reads = 0
+
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
+        self.reads += 1
+        await asyncio.sleep(0)
+        return await super().read(conversation_id, epoch, after, limit)
+
+
+class Rig:
+    """A log, a hub over it, and followers."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.log = CountingLog(limits)
+        self.feed = MemoryFeed(self.log)
+        self.hub = Hub(self.log, self.feed)
+
+    def followers(self, pace: Pace = NEVER) -> Followers:
+        return Followers(self.hub, pace)
+
+    async def writer(self, conversation: str = "c") -> Writer:
+        return await Writer(self.log, conversation).begin()
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    made = Rig()
+    await made.hub.start()
+    yield made
+    await made.hub.aclose()
+
+
+async def part(reader: Reader) -> Part:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await anext(reader)
+
+
+async def until_live(reader: Reader) -> list[int]:
+    """Seqs up to `live`."""
+    seqs: list[int] = []
+    while not isinstance(found := await part(reader), Live):
+        assert isinstance(found, Entries)
+        seqs += [entry.seq for entry in found.entries]
+    assert found.position == reader.position
+    return seqs
+
+
+async def until_ended(reader: Reader) -> Ended:
+    """The last part; nothing comes after it."""
+    while not isinstance(found := await part(reader), Ended):
+        pass
+    with pytest.raises(StopAsyncIteration):
+        await part(reader)
+    assert reader.ended == found
+    return found
+
+
+async def test_everything_after_a_position_then_live_then_as_it_happens(rig: Rig) -> None:
+    """Each once and in order."""
+    writer = await rig.writer()
+    await writer.say(*"abc")
+    async with rig.followers().follow("c", Position(writer.epoch, 1)) as reader:
+        assert await until_live(reader) == [2, 3, 4]
+        await writer.say("d")
+        found = await part(reader)
+        assert isinstance(found, Entries)
+        assert [entry.seq for entry in found.entries] == [5]
+        assert str(reader.position) == f"{writer.epoch}:5"
+
+
+async def test_without_a_position_from_now_on(rig: Rig) -> None:
+    """The position is known before anything has happened."""
+    writer = await rig.writer()
+    async with rig.followers().follow("c") as reader:
+        assert reader.position == Position(writer.epoch, 1)
+        assert await until_live(reader) == []
+
+
+@pytest.mark.parametrize(("position", "reason"), [("{epoch}:1", "trimmed"), ("other:3", "epoch"), ("{epoch}:999", "ahead")])
+async def test_a_position_that_cannot_be_served_is_known_at_once(position: str, reason: str) -> None:
+    """Before the first part is asked for, and it is the first part."""
+    rig = Rig(Limits(max_events=4))
+    await rig.hub.start()
+    writer = await rig.writer()
+    await writer.end()
+    for number in range(40):
+        other = await Writer(rig.log, "c", f"m{number}").begin()
+        await other.end()
+    async with rig.followers().follow("c", parse(position.format(epoch=writer.epoch))) as reader:
+        assert reader.ended is not None
+        assert reader.ended.resync == reason
+        assert await until_ended(reader) == Ended(reason)  # type: ignore[arg-type]  # one of the reasons
+    await rig.hub.aclose()
+
+
+async def test_what_the_feed_lost_is_found_by_the_heartbeat(rig: Rig) -> None:
+    """Also the very last event, which no later one gives away."""
+    writer = await rig.writer()
+    async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
+        await until_live(reader)
+        rig.feed.cut()
+        await writer.end()
+        while not isinstance(found := await part(reader), Entries):
+            assert isinstance(found, Beat)
+            assert found.position == Position(writer.epoch, 1)
+        assert [entry.seq for entry in found.entries] == [2]
+        while not isinstance(beat := await part(reader), Beat):
+            pass
+        assert beat.position == Position(writer.epoch, 2)
+
+
+async def test_readers_of_one_conversation_share_the_look_at_redis(rig: Rig) -> None:
+    """Twenty heartbeats cost one read."""
+    followers = rig.followers(QUICK)
+    async with asyncio.TaskGroup() as group:
+        readers = [followers.follow("c") for _ in range(20)]
+        opened = [await reader.__aenter__() for reader in readers]
+        before = rig.log.reads
+        for reader in opened:
+            group.create_task(_one_beat(reader))
+    assert rig.log.reads - before < 10
+    for reader in readers:
+        await reader.__aexit__(None, None, None)
+
+
+async def _one_beat(reader: Reader) -> None:
+    while not isinstance(await part(reader), Beat):
+        pass
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_another_life_of_the_log_ends_the_reading(rig: Rig, lost: bool) -> None:
+    """Nothing of it is given out."""
+    writer = await rig.writer()
+    async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
+        await until_live(reader)
+        rig.log.restart(lose_data=lost)
+        await rig.log.read("c", None, 0, 0)
+        assert (await until_ended(reader)).resync == "epoch"
+
+
+async def test_a_deleted_conversation_ends_the_reading(rig: Rig) -> None:
+    """At once, and for whoever comes later."""
+    followers = rig.followers()
+    async with followers.follow("c") as reader:
+        await rig.log.delete("c", 60)
+        ended = await until_ended(reader)
+        assert (ended.reason, ended.resync) == ("deleted", None)
+    async with followers.follow("c") as late:
+        assert late.ended == Ended("deleted")
+
+
+async def test_without_redis_nothing_is_opened(rig: Rig) -> None:
+    """The caller is told, and no place is left taken."""
+    rig.log.go_down()
+    with pytest.raises(Unavailable):
+        async with rig.followers().follow("c"):
+            pass
+    rig.log.come_back()
+    async with rig.followers().follow("c") as reader:
+        assert reader.ended is None
+
+
+async def test_an_outage_in_mid_stream_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats without a position meanwhile; afterwards nothing is missing."""
+    monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
+    writer = await rig.writer()
+    async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
+        await until_live(reader)
+        rig.log.go_down()
+        while (await part(reader)) != Beat(None):
+            pass
+        rig.log.come_back()
+        await writer.say("a", "b")
+        while not isinstance(found := await part(reader), Entries):
+            pass
+        assert [entry.seq for entry in found.entries] == [2, 3]
+
+
+async def test_an_outage_while_pages_are_read_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that the ring does not reach goes on where it was."""
+    monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
+    writer = await rig.writer()
+    await writer.say(*["x"] * 600)
+    async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
+        first = await part(reader)
+        assert isinstance(first, Entries)
+        rig.log.go_down()
+        while (await part(reader)) != Beat(None):
+            pass
+        rig.log.come_back()
+        while not isinstance(found := await part(reader), Entries):
+            pass
+        assert found.entries[0].seq == first.entries[-1].seq + 1
+
+
+async def test_only_who_keeps_the_socket_waiting_is_late(rig: Rig) -> None:
+    """Until it has caught up."""
+    writer = await rig.writer()
+    await writer.say(*["x"] * 600)  # more than a page: the reader itself waits for the log between parts
+    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+        while isinstance(found := await part(reader), Entries):
+            assert not found.late
+        await writer.say("a")
+        await part(reader)
+        await writer.say("b", "c")
+        await until_ready()  # as a full socket makes it wait
+        late = await part(reader)
+        assert isinstance(late, Entries)
+        assert late.late
+        await writer.say("d")
+        await until_ready()
+        assert isinstance(late := await part(reader), Entries)
+        assert late.late
+        waiting = asyncio.create_task(part(reader))
+        await until_ready()
+        await writer.say("e")
+        assert isinstance(caught_up := await waiting, Entries)
+        assert not caught_up.late
+
+
+async def test_no_part_is_longer_than_its_bound(rig: Rig) -> None:
+    """What a slow client makes a process hold does not depend on the conversation."""
+    writer = await rig.writer()
+    await writer.say(*["x" * 1000] * 200)
+    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+        sizes = []
+        while isinstance(found := await part(reader), Entries):
+            sizes.append(sum(len(entry.data) for entry in found.entries))
+        assert max(sizes) <= following.PART_BYTES
+        assert len(sizes) > 3
+
+
+async def test_the_end_of_the_process_ends_all_readings(rig: Rig) -> None:
+    """Those that wait, and those that come too late."""
+    followers = rig.followers()
+    async with followers.follow("c") as reader, followers.follow("d") as other:
+        waiting = [asyncio.create_task(until_ended(one)) for one in (reader, other)]
+        await until_ready()
+        followers.stop()
+        assert [ended.reason for ended in await asyncio.gather(*waiting)] == ["stopped", "stopped"]
+    async with followers.follow("c") as late:
+        assert (await until_ended(late)).reason == "stopped"
+
+
+async def until_ready() -> None:
+    """Let tasks come to where they wait."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_permission_ends_by_its_time(rig: Rig) -> None:
+    """Without any event or heartbeat."""
+    async with rig.followers().follow("c", permission=Permission(until=time.time() + 0.05)) as reader:
+        assert (await until_ended(reader)).reason == "expired"
+
+
+async def test_a_permission_ends_when_it_is_taken_away(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noticed at a heartbeat."""
+    monkeypatch.setattr(following, "RECHECK_SECONDS", 0.0)
+    answers = [True, True, False]
+
+    async def check() -> bool:
+        return answers.pop(0)
+
+    async with rig.followers(QUICK).follow("c", permission=Permission(check=check)) as reader:
+        assert (await until_ended(reader)).reason == "expired"
+    assert answers == []
+
+
+async def test_nothing_is_left_when_the_last_reader_leaves(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room, no subscription."""
+    monkeypatch.setattr("streams.hub.GRACE_SECONDS", 0.0)
+    followers = rig.followers(QUICK)
+    async with followers.follow("c"), followers.follow("c"):
+        assert await rig.log.watched("c")
+    await until_ready()
+    assert not await rig.log.watched("c")
+    assert followers._rooms == {}
