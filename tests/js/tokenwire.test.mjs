@@ -164,6 +164,55 @@ test("the seq of a row that a message event brings may be another epoch's: it hi
   assert.equal(held.get("m2").content, "Hello");
 });
 
+test("an answer made again takes the place of the old one and of what followed; of those nothing is heard any more", () => {
+  const held = transcript({ id: "u1", role: "user", content: "Hi", status: "complete", ordinal: 1, parent_id: null });
+  held.admit({ ...ROW, id: "a1", ordinal: 2, parent_id: "u1" });
+  held.admit({ ...ROW, id: "u2", role: "user", ordinal: 3, parent_id: "a1" });
+  held.admit({ ...ROW, id: "a2", ordinal: 4, parent_id: "u2" });
+  held.apply({ seq: 5, type: "message", message: { ...ROW, id: "a3", ordinal: 5, parent_id: "u1" } });
+  assert.deepEqual(held.messages.map((message) => message.id), ["u1", "a3"]);
+  assert.equal(held.apply({ ...chunk(6, 0, "late"), message_id: "a1" }), true);
+  assert.equal(held.apply({ ...ending(7, "late", "cancelled"), message_id: "a2", by: "superseded" }), true);
+  held.apply({ seq: 8, type: "message", message: { ...ROW, id: "u2", role: "user", ordinal: 3, parent_id: "a1", rev: 9 } });
+  assert.deepEqual(held.messages.map((message) => message.id), ["u1", "a3"]);
+});
+
+test("an edited first message takes the place of everything", () => {
+  const held = transcript({ id: "u1", role: "user", content: "Hi", status: "complete", ordinal: 1, parent_id: null });
+  held.admit({ ...ROW, id: "a1", ordinal: 2, parent_id: "u1" });
+  held.admit({ ...ROW, id: "u2", role: "user", content: "Ho", ordinal: 3, parent_id: null });
+  held.admit({ ...ROW, id: "a2", ordinal: 4, parent_id: "u2" });
+  assert.deepEqual(held.messages.map((message) => message.id), ["u2", "a2"]);
+});
+
+test("a row whose parent is on a page that is not here takes nobody's place", () => {
+  const held = transcript({ ordinal: 8, parent_id: "u7" }, { next: 8 });
+  held.admit({ ...ROW, id: "u9", role: "user", ordinal: 9, parent_id: "elsewhere" });
+  assert.deepEqual(held.messages.map((message) => message.id), ["m1", "u9"]);
+});
+
+test("posts that were made at once both stay, whichever is heard of first", () => {
+  const rows = [
+    { ...ROW, id: "u1", role: "user", ordinal: 1, parent_id: null },
+    { ...ROW, id: "a1", ordinal: 2, parent_id: "u1" },
+    { ...ROW, id: "u2", role: "user", ordinal: 3, parent_id: "a1" },
+    { ...ROW, id: "a2", ordinal: 4, parent_id: "u2" },
+  ];
+  for (const order of [[0, 1, 2, 3], [2, 3, 0, 1], [3, 2, 1, 0], [1, 3, 0, 2]]) {
+    const held = new Transcript();
+    held.load({ conversation: {}, messages: [] });
+    for (const n of order) held.admit(rows[n]);
+    assert.deepEqual(held.messages.map((message) => message.id), ["u1", "a1", "u2", "a2"]);
+  }
+});
+
+test("later events of a message that is not here are about one that was replaced before the page was opened", () => {
+  const held = transcript({ status: "complete" });
+  assert.equal(held.apply({ ...chunk(1, 7, "late"), message_id: "old" }), true);
+  assert.equal(held.apply({ ...ending(2, "something late", "cancelled"), message_id: "old" }), true);
+  assert.deepEqual(held.messages.map((message) => message.id), ["m1"]);
+});
+
 test("chunks of a message nobody told of yet make it, and its row gives it its place", () => {
   const held = transcript({ ordinal: 9, status: "complete" });
   held.apply({ ...chunk(1, 0, "early"), message_id: "m2" });
@@ -405,4 +454,95 @@ test("subscribe asks the API and carries its refusals on", async () => {
   while (watch.state.name !== "stopped") await new Promise(setImmediate);
   assert.deepEqual(asked, ["GET http://h/api/conversations/a%2Fb Bearer x"]);
   watch.close();
+});
+
+test("iterated over, it gives every change once and in order, and ends with close", async () => {
+  await inMockedTime(async (timers) => {
+    const random = dice(3);
+    const conversation = new Conversation();
+    conversation.row({ id: "m1" });
+    const { events, content } = answer("m1", random);
+    const watch = new Subscription({ ...conversation, random, WebSocket: hostileSocket(conversation, random, FAULTS.everything) });
+    const seen = [];
+    let empty = 0;
+    const reading = (async () => {
+      for await (const { message, event } of watch) {
+        if (event) seen.push(event.seq);
+        else empty++;
+        if (event) assert.equal(message, watch.transcript.get("m1"));
+        if (event?.type === "complete") watch.close();
+      }
+    })();
+    const script = [...events];
+    const writing = setInterval(() => script.length && conversation.append(script.shift()), 20);
+    await passTime(timers, () => watch.messages[0]?.status === "complete");
+    clearInterval(writing);
+    await reading;
+    assert.deepEqual(seen, events.map((_, n) => n + 1));
+    assert.ok(empty >= 2, "once at first, once when the rows were read");
+    assert.equal(watch.messages[0].content, content);
+  });
+});
+
+test("two iterators do not take from each other, and leaving one loop closes nothing", async () => {
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    conversation.row({ id: "m1" });
+    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)) });
+    const until = async (seq) => {
+      for await (const { event } of watch) if (event?.seq === seq) return seq;
+    };
+    const readings = Promise.all([until(1), until(2)]);
+    await passTime(timers, () => watch.state.name === "live");
+    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 0, content: "a" });
+    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 1, content: "b" });
+    await passTime(timers, () => watch.messages[0].content === "ab");
+    assert.deepEqual(await readings, [1, 2]);
+    assert.equal(watch.state.name, "live");
+    watch.close();
+  });
+});
+
+test("a loop that is far behind is told to look at everything, and holds no more than that", async () => {
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    conversation.row({ id: "m1" });
+    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)) });
+    const loop = watch[Symbol.asyncIterator]();
+    assert.deepEqual((await loop.next()).value, {});
+    await passTime(timers, () => watch.state.name === "live");
+    for (let n = 0; n < 9000; n++) conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: n, content: "x" });
+    await passTime(timers, () => watch.messages[0].content.length === 9000);
+    let left = 0;
+    for (let last = false; !last; left++) last = (await loop.next()).value.event?.seq === 9000;
+    assert.ok(left < 4200, `${left} changes were kept`);
+    watch.close();
+    assert.equal((await loop.next()).done, true);
+  });
+});
+
+test("a loop over a subscription that stops for good ends", async () => {
+  const load = async () => Promise.reject(Object.assign(new Error("no"), { status: 404 }));
+  const watch = new Subscription({ load, grant: load, WebSocket: class {} });
+  for await (const change of watch) assert.deepEqual(change, {});
+  assert.deepEqual(watch.state, { name: "stopped", code: 404 });
+});
+
+test("where there is no WebSocket it says so at once", () => {
+  assert.throws(() => new Subscription({ load() {}, grant() {}, WebSocket: undefined }), TypeError);
+});
+
+test("tokenwire.d.ts names what there is, no more and no less", async () => {
+  const declared = readFileSync(new URL("../../web/static/tokenwire.d.ts", import.meta.url), "utf8").replace(/\/\*\*[\s\S]*?\*\//g, "");
+  const names = [...declared.matchAll(/^export (?:class|function|const) (\w+)/gm)].map(([, name]) => name);
+  const module = await import("../../web/static/tokenwire.js");
+  assert.deepEqual(names.sort(), Object.keys(module).sort());
+  for (const [, name, body] of declared.matchAll(/^export class (\w+)[^{]*\{\n([\s\S]*?)^\}/gm)) {
+    const members = [...body.matchAll(/^  (?:readonly )?(?:\[(Symbol\.\w+)\]|(\w+))[(:?]/gm)].map(([, symbol, plain]) => symbol ?? plain);
+    const type = module[name];
+    const held = name === "Order" ? new type({ epoch: "e", seq: 0 }) : name === "Transcript" ? new type() : Object.create(type.prototype);
+    const own = Reflect.ownKeys(type.prototype).filter((key) => key !== "constructor" || members.includes(key)).map((key) => (typeof key === "symbol" ? key.description : key));
+    const fields = name === "Subscription" ? ["state", "transcript"] : Object.keys(held);
+    assert.deepEqual(members.sort(), [...own, ...fields].sort(), name);
+  }
 });

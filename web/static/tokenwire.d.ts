@@ -8,6 +8,10 @@
  *     });
  *     ...
  *     watch.close();
+ *
+ * Or without callbacks, for example in Node:
+ *
+ *     for await (const { message, event } of watch) if (message?.status === "complete") break;
  */
 
 export type Status = "queued" | "streaming" | "retrying" | "waiting" | "complete" | "error" | "cancelled";
@@ -53,6 +57,8 @@ export interface Message extends Row {
   proven?: boolean;
   /** Who stopped it (`cancelled`). */
   by?: string;
+  /** Where a broken answer was carried on (`complete`): offsets. */
+  seams?: number[];
 }
 
 /** An entry of the log. */
@@ -88,11 +94,17 @@ export interface State {
   delay_ms?: number;
 }
 
+/** `event` has changed `message` (or, without one, the conversation); without both anything may have changed. */
+export interface Change {
+  message?: Message;
+  event?: Event;
+}
+
 export interface Options {
-  /** `message` changed by `event`; without arguments anything may have changed. */
+  /** See `Change`. */
   onchange?(message?: Message, event?: Event): void;
   onstate?(state: State): void;
-  /** The class to connect with; the platform's own by default. */
+  /** The class to connect with, where the platform has none (Node 20: that of the package `ws`). */
   WebSocket?: unknown;
   /** Between 0 and 1: the jitter of delays. */
   random?(): number;
@@ -114,9 +126,15 @@ export function subscribe(
   },
 ): Subscription;
 
-/** Follows a conversation until `close()`: across lost connections, expired tokens, deploys and lost logs. */
-export class Subscription {
+/**
+ * Follows a conversation until `close()`: across lost connections, expired tokens, deploys and lost logs. Iterated over, it gives what
+ * `onchange` is told, beginning with a `Change` that holds nothing, and ends when it is closed or stopped (see `state`); leaving the loop does not
+ * close it. A loop that falls thousands of changes behind is given one that holds nothing in place of them: `messages` has it all.
+ */
+export class Subscription implements AsyncIterable<Change> {
+  /** Throws TypeError where there is no WebSocket to connect with. */
   constructor(options: Options & Source);
+  [Symbol.asyncIterator](): AsyncGenerator<Change, void, void>;
   readonly state: State;
   readonly transcript: Transcript;
   /** In order. */
@@ -143,7 +161,10 @@ export class Transcript {
   load(snapshot: Pick<Snapshot, "conversation" | "messages" | "next">): void;
   /** Put an earlier page in front. */
   prepend(page: Pick<Snapshot, "messages" | "next">): void;
-  /** Take a row that a `message` event (at `seq`) or the answer to a post brought. */
+  /**
+   * Take a row that a `message` event (at `seq`) or the answer to a post brought. It stands right after its `parent_id`: what was between the two
+   * (an answer that was made again, an edited message and what followed) leaves.
+   */
   admit(row: Row, seq?: number): void;
   /** Everything up to the top of the log was applied: show what is held, also where more was shown before. */
   release(): void;

@@ -1,8 +1,6 @@
 /**
- * Tokenwire's client: one conversation that follows its log, in browsers and in Node. How to use it: tokenwire.d.ts.
- *
- * The first half is pure and decides: `Order`, `Transcript`, `afterClose`. The second, `Subscription`, only moves frames.
- * Rules and words are those of PROTOCOL.md, section 4.
+ * Tokenwire's client. What it offers is said in tokenwire.d.ts, the rules are those of PROTOCOL.md.
+ * `Order`, `Transcript` and `afterClose` are pure and decide; `Subscription` and `Link` move frames.
  */
 
 const ENDED = new Set(["complete", "error", "cancelled"]);
@@ -10,11 +8,11 @@ const PENDING_MAX = 512; // events held back for a missing one
 const PATIENCE_MS = 1000; // how long a missing event may be under way before it counts as lost
 const HELLO_MS = 15_000; // from dialling to `subscribed`
 const STEADY_MS = 5_000; // a connection that was live this long is no failure
+const BEHIND_MAX = 4096; // changes kept for an iterator that does not come for them
 
 export const hasEnded = (message) => ENDED.has(message.status);
 
 let table;
-/** zlib's crc32 (unsigned) of the UTF-8 form of `text`. */
 export function crc32(text) {
   table ??= Uint32Array.from({ length: 256 }, (_, n) => {
     for (let bit = 0; bit < 8; bit++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
@@ -30,7 +28,6 @@ export function parsePosition(text) {
   return match && { epoch: match[1], seq: Number(match[2]) };
 }
 
-/** Puts events into the order of `seq`: repeats vanish, early ones wait. A merged chunk covers `from_seq` to `seq`. */
 export class Order {
   #pending = [];
 
@@ -77,13 +74,14 @@ export class Order {
 
 const first = (event) => event.from_seq ?? event.seq;
 
-/** Snapshots and events become messages: `applied` is the text by the log, `content` the text to show. */
+/** Of a message `applied` is the text by the log, `content` the text to show. */
 export class Transcript {
   conversation = null;
-  messages = []; // in order
-  next = null; // the cursor of the page before the first message, as the server gave it
+  messages = [];
+  next = null;
   #byId = new Map();
   #doubted = new Set(); // ids whose checksum failed once: read again, then believed
+  #replaced = new Set(); // ids that are no longer part of the conversation
 
   get(id) {
     return this.#byId.get(id);
@@ -109,24 +107,24 @@ export class Transcript {
     for (const row of messages) if (!this.#byId.has(row.id)) this.#place(fresh(row));
   }
 
-  /** `seq`: where the log tells of the row; the row's own may be another epoch's. */
-  admit(row, seq = 0) {
+  admit(row, seq = 0) { // the row's own seq may be another epoch's
     const held = this.#byId.get(row.id);
-    if (!held) this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) }));
-    else if (row.rev > held.rev) this.#revise(held, row);
+    if (this.#replaced.has(row.id) || row.rev <= held?.rev) return;
+    if (held) this.#revise(held, row);
+    else this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) }));
+    this.#replace(row);
   }
 
-  /** Longer text was kept that the snapshot had not reached yet; now everything is here. */
   release() {
     for (const message of this.messages) show(message, null);
   }
 
-  /** False: what is held cannot be right, the conversation must be read again. */
   apply(event) {
     if (event.type === "message") return this.admit(event.message, event.seq), true;
     if (event.type === "title") return this.#rename(event), true;
     const change = CHANGES[event.type];
     if (!change || typeof event.message_id !== "string") return true;
+    if (this.#replaced.has(event.message_id)) return true;
     const message = this.#byId.get(event.message_id) ?? this.#stub(event);
     if (!message) return true;
     if (event.seq <= message.seq) return true; // the row that was read already holds it
@@ -141,7 +139,17 @@ export class Transcript {
     this.#byId.set(message.id, message);
   }
 
-  /** A changed row over a held message: the text of an answer comes from its chunks alone, and only a terminal event ends it. */
+  /** A row stands right after its parent: what is between the two has given way to it. */
+  #replace({ id, ordinal, role, parent_id }) {
+    const parent = this.#byId.get(parent_id);
+    if (!parent && (role !== "user" || parent_id !== null)) return; // it is on a page that is not here
+    this.messages = this.messages.filter((other) => {
+      const stays = other.ordinal >= ordinal || other.ordinal <= (parent?.ordinal ?? 0);
+      return stays || (this.#byId.delete(other.id), this.#replaced.add(other.id), false);
+    });
+  }
+
+  /** The text of an answer comes from its chunks alone, and only a terminal event ends it. */
   #revise(held, row) {
     const { content, reasoning, tool_calls, seq, status, error, finish_reason, usage, ...rest } = row;
     Object.assign(held, rest);
@@ -155,9 +163,9 @@ export class Transcript {
     if (rev > (this.conversation?.rev ?? 0)) Object.assign(this.conversation, { title, rev });
   }
 
-  /** Events of a message that nobody has told of yet; null where it may be older than the pages read. */
+  /** Events of a message that nobody has told of yet; null where it may be an old one. */
   #stub(event) {
-    if (event.offset > 0 && this.next !== null) return null;
+    if (event.offset !== 0 && event.type !== "start") return null;
     const row = { id: event.message_id, role: "assistant", status: "queued", ordinal: Infinity, rev: 0, seq: 0 };
     this.#place(fresh(row));
     return this.#byId.get(row.id);
@@ -187,7 +195,7 @@ function show(message, longer = message.longer) {
   message.content = message.longer ?? message.applied;
 }
 
-/** What an event does to its message; false where a hole shows. */
+/** False: a hole. */
 const CHANGES = {
   __proto__: null,
   start: (message, { attempt, model }) => active(message, { attempt, model }),
@@ -239,7 +247,6 @@ function call(message, { tool_call_id, name, status, ...rest }) {
   return true;
 }
 
-/** `code`: a close code, the status of a failed request, or 0; `failures`: attempts in a row that came to nothing. */
 export function afterClose(code, failures, random = Math.random) {
   const backOff = random() * Math.min(30_000, 500 * 2 ** Math.min(failures, 10));
   const within = (ms) => Math.max(random() * ms, failures > 1 ? backOff : 0);
@@ -250,7 +257,6 @@ export function afterClose(code, failures, random = Math.random) {
   return { then: "reconnect", delay_ms: backOff };
 }
 
-/** Follows a conversation until `close()`: reads, dials, waits, one connection after the other. */
 export class Subscription {
   state = { name: "connecting" };
   transcript = new Transcript();
@@ -259,11 +265,13 @@ export class Subscription {
   #grant = null;
   #failures = 0;
   #closed = false;
+  #hearers = new Set();
   #hangUp = () => {};
   #hurry = () => {};
 
   constructor(options) {
     this.#options = { onchange() {}, onstate() {}, WebSocket: globalThis.WebSocket, random: Math.random, ...options };
+    if (!this.#options.WebSocket) throw new TypeError("there is no WebSocket here: give one in the options");
     this.#run();
   }
 
@@ -277,7 +285,7 @@ export class Subscription {
 
   admit(rows) {
     for (const row of rows) this.transcript.admit(row);
-    this.#options.onchange();
+    this.#tell();
   }
 
   wake() {
@@ -288,6 +296,21 @@ export class Subscription {
     this.#closed = true;
     this.#hangUp(0);
     this.#hurry();
+    this.#wake();
+  }
+
+  async *[Symbol.asyncIterator]() {
+    const hearer = { changes: [{}], wake() {} };
+    this.#hearers.add(hearer);
+    try {
+      while (!this.#closed) {
+        if (hearer.changes.length) yield hearer.changes.shift();
+        else if (this.state.name === "stopped") return;
+        else await new Promise((resolve) => (hearer.wake = resolve));
+      }
+    } finally {
+      this.#hearers.delete(hearer);
+    }
   }
 
   async #run() {
@@ -305,7 +328,7 @@ export class Subscription {
     }
   }
 
-  /** One connection from reading what is missing to its end. -> {code, after: seconds that the server asked to wait} */
+  /** One connection, from reading what is missing to its end. */
   async #once() {
     try {
       if (!this.#order) await this.#read();
@@ -320,7 +343,7 @@ export class Subscription {
     const snapshot = await this.#options.load();
     if (this.#closed) return;
     this.transcript.load(snapshot);
-    this.#options.onchange();
+    this.#tell();
     const position = parsePosition(snapshot.position);
     if (!position) throw new Error("the log cannot be read now");
     this.#order = new Order(position);
@@ -344,7 +367,7 @@ export class Subscription {
         live: () => {
           this.transcript.release();
           this.#say({ name: "live" });
-          this.#options.onchange();
+          this.#tell();
         },
         replaying: () => this.#say({ name: "replaying" }),
         renew: () => this.#renew().then(() => this.#grant.token),
@@ -356,13 +379,27 @@ export class Subscription {
   #apply(event) {
     if (!this.transcript.apply(event)) return false;
     this.#failures = 0;
-    this.#options.onchange(this.transcript.get(event.message_id ?? event.message?.id), event);
+    this.#tell(this.transcript.get(event.message_id ?? event.message?.id), event);
     return true;
   }
 
   #say(state) {
     this.state = state;
     this.#options.onstate(state);
+    this.#wake();
+  }
+
+  #tell(message, event) {
+    this.#options.onchange(message, event);
+    for (const hearer of this.#hearers) {
+      if (hearer.changes.length < BEHIND_MAX) hearer.changes.push({ message, event });
+      else hearer.changes = [{}];
+    }
+    this.#wake();
+  }
+
+  #wake() {
+    for (const hearer of this.#hearers) hearer.wake();
   }
 
   #pause(ms) {
@@ -373,7 +410,7 @@ export class Subscription {
   }
 }
 
-/** One socket: frames in, events in order out, watched for silence and holes. Ends once, with a code for `afterClose`. */
+/** One socket, watched for silence and holes. Ends once, with a code for `afterClose`. */
 class Link {
   liveSince = 0;
   #timers = {};
@@ -435,7 +472,6 @@ class Link {
     else if (!this.#timers.hole) this.#after("hole", PATIENCE_MS, () => this.end(0));
   }
 
-  /** Whether everything up to what the server says was sent is here; if not, ask again from the last position. */
   #agrees({ epoch, seq }) {
     if (epoch === this.order.epoch && seq === this.order.seq) return true;
     this.end(0);
