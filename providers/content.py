@@ -29,6 +29,20 @@ def turns(request: Request) -> list[Message]:
     return messages
 
 
+def check_abilities(request: Request, cannot: Iterable[str]) -> None:
+    """Refuses what a model is known not to take, before the call: `image`, `audio`, `pdf`, `tools`, `schema`. Raises InvalidRequest."""
+    lacking = frozenset(cannot)
+    asked = {_ability(part) for message in request.messages for part in message.parts}
+    asked |= {"tools"} if request.tools else set()
+    asked |= {"schema"} if request.schema is not None else set()
+    if refused := sorted(asked & lacking):
+        raise InvalidRequest(f"this model cannot take: {', '.join(refused)}", code="unsupported_by_model")
+
+
+def _ability(part: Part) -> str:
+    return "pdf" if part.media_type == "application/pdf" else part.media_type.partition("/")[0]
+
+
 def is_empty(message: Message) -> bool:
     """Nothing in it that a provider could read. A tool's result may be empty text: its id is content enough."""
     return message.role != "tool" and not (message.text.strip() or message.parts or message.tool_calls)

@@ -38,8 +38,8 @@ class Framer:
 
     @property
     def tail(self) -> bytes:
-        """The beginning of what was neither an SSE field nor JSON, for error messages (an HTML page, a stack trace)."""
-        return self._json.rubbish
+        """The beginning of what was neither an SSE field nor JSON, for error messages (an HTML page, an object without an end)."""
+        return (self._json.rubbish + self._json.unfinished)[:TAIL_BYTES]
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes. Raises FrameTooLarge."""
@@ -145,6 +145,11 @@ class JsonSplitter:
         self._string = False
         self._escape = False
         self.rubbish = b""
+
+    @property
+    def unfinished(self) -> bytes:
+        """The object that has begun and not ended."""
+        return b"".join(self._parts)
 
     def feed(self, data: bytes) -> list[bytes]:
         """The objects that `data` completes. Raises FrameTooLarge."""

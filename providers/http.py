@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import aiohttp
 import httpx
@@ -16,6 +17,8 @@ from httpx_aiohttp import AiohttpTransport
 from providers.base import Unavailable
 
 ERROR_BODY_BYTES = 64 * 1024
+_HEADER_BYTES = 64 * 1024
+_KEEPALIVE_SECONDS = 30.0
 _STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 _STALE_SECONDS = 0.25
 _BROKEN = (httpx.HTTPError, httpx.StreamError, OSError, EOFError)
@@ -68,8 +71,18 @@ class HttpClient:
 
     def __init__(self, timeouts: Timeouts | None = None, max_connections: int = 10_000) -> None:
         self._timeouts = timeouts or Timeouts()
-        limits = httpx.Limits(max_connections=max_connections, keepalive_expiry=30.0)
-        self._client = httpx.AsyncClient(transport=AiohttpTransport(limits=limits), timeout=None, trust_env=False)  # noqa: S113 - per call
+        tls = httpx.create_ssl_context()
+
+        def session() -> aiohttp.ClientSession:
+            connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=tls)
+            # Cookies of one answer have no business in the next; some gateways send long headers.
+            return aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), max_line_size=_HEADER_BYTES, max_field_size=_HEADER_BYTES
+            )
+
+        transport = AiohttpTransport(client=session)
+        cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self._client = httpx.AsyncClient(transport=transport, cookies=cookies, timeout=None, trust_env=False)  # noqa: S113 - per call
 
     @asynccontextmanager
     async def send(

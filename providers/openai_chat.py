@@ -40,6 +40,7 @@ class ChatDecoder(Decoder):
         super().__init__()
         self._answered = False
         self._marked = False
+        self._thoughts: list[str] = []
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if not self._started and (item.get("id") or item.get("model")):
@@ -71,7 +72,10 @@ class ChatDecoder(Decoder):
             self._answered = True  # nearly every chunk of nearly every answer
             self._out.append(Text(text))
             return
-        if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
+        if thought := delta.get("reasoning_content"):
+            self._thoughts.append(str(thought))
+            self._reason(thought, None)
+        elif reasoning := delta.get("reasoning"):
             self._reason(reasoning, delta.get("reasoning_details"))
         elif details := delta.get("reasoning_details"):
             self._reason("", details)
@@ -132,6 +136,11 @@ class ChatDecoder(Decoder):
             self._complete()
         else:
             self._fail(Unavailable("the provider ended the stream without an answer", code="empty_stream"))
+
+    def _complete(self) -> None:
+        if self._thoughts and self._tools:  # DeepSeek wants the thoughts back that led to a call
+            self._think("", {"reasoning_content": "".join(self._thoughts)})
+        super()._complete()
 
     def _proved(self) -> bool:
         return self.finish_reason is not None or (self._marked and self._answered)

@@ -2,8 +2,8 @@
 
 Quirks, in a preset or in an entry's `options`: `stream_options` (false: refused there), `max_tokens_field`, `system_role`, `path`,
 `api_version` (Azure), `prefix` (`trailing`, `flag`, `continue_final_message`: how an unfinished last message is marked), `prefix_base_url`,
-`echoes` (the prefix comes back with the answer), `resume` (llama.cpp's runs that can be attached to again), `effort` (`field`, `object`:
-where the reasoning effort goes; `none`: nowhere).
+`echoes` (the prefix comes back with the answer), `echo_reasoning` (thoughts go back as `reasoning_content`), `resume` (llama.cpp's runs
+that can be attached to again), `effort` (`field`, `object`: where the reasoning effort goes; `none`: nowhere).
 """
 
 from collections.abc import Mapping
@@ -57,6 +57,8 @@ def _message(message: Message, quirks: Mapping[str, Any]) -> dict[str, Any]:
     if message.role == "assistant":
         details = [detail for echo in message.reasoning_echo for detail in echo.get("reasoning_details", ())]
         item |= {"reasoning_details": details} if details else {}
+        if quirks.get("echo_reasoning"):
+            item |= {key: echo[key] for echo in message.reasoning_echo for key in ("reasoning_content",) if key in echo}
     return item
 
 

@@ -52,7 +52,7 @@ PRESETS = (
         "https://api.deepseek.com/v1",
         "DEEPSEEK_API_KEY",
         continuation="prefix",
-        quirks={"prefix": "flag", "prefix_base_url": "https://api.deepseek.com/beta"},
+        quirks={"prefix": "flag", "prefix_base_url": "https://api.deepseek.com/beta", "echo_reasoning": True},
     ),
     Preset(
         "mistral",

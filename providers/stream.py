@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from providers.base import Delta, Finish, InvalidRequest, ModelSpec, ProviderError, Request, Rung, Text, ToolCallStart, Unavailable
 from providers.classify import classify
+from providers.content import check_abilities
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.http import HttpClient, Reply
@@ -69,6 +70,7 @@ class HttpProvider:
         return {**headers, **self._preset.headers, **self.spec.headers}
 
     def _check(self, request: Request) -> None:
+        check_abilities(request, self.spec.options.get("cannot", ()))
         going_on = request.continuation
         if going_on is None:
             return

@@ -24,6 +24,7 @@ from providers.base import (
 from providers.http import HttpClient, Timeouts
 from providers.registry import open_provider
 from tests.integration.providers.wire import Exchange, serving
+from tests.servers.faultproxy import FaultProxy, Faults
 
 HELLO = Request([Message("user", "hello")])
 END = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -405,6 +406,58 @@ async def test_a_continued_answer_fits_its_beginning(client: HttpClient, provide
         request = Request(HELLO.messages, continuation=Continuation(rung, held))  # type: ignore[arg-type]
         text, _, raised = await read(client, spec(server.url, provider=provider), request)
     assert (held + text, raised) == (grown, None)
+
+
+@pytest.mark.parametrize("cut_by", ["rst", "fin"])
+async def test_a_network_that_slices_and_cuts_anywhere(client: HttpClient, cut_by: str) -> None:
+    """Wherever the connection ends, the text is a prefix, and whole only with its proof."""
+    text = "Où est la gare ? 🚉 Là-bas."
+    body = b"".join(chunk(character) for character in text) + END
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(body)
+
+    async with serving(script) as server:
+        proxy = FaultProxy("127.0.0.1", server.port)
+        await proxy.start()
+        proxy.faults = Faults(slice_bytes=11, cut_by=cut_by)
+        for cut_after in [*range(100, len(body) + 100, 97), None]:
+            proxy.faults.cut_after_bytes = cut_after
+            got, _, raised = await read(client, spec(f"http://127.0.0.1:{proxy.port}"))
+            assert text.startswith(got)
+            assert (raised is None) <= (got == text)
+            assert raised is None or type(raised) is (Interrupted if got else Unavailable)
+            proxy.cut()
+        await proxy.aclose()
+    assert raised is None
+
+
+async def test_a_black_hole(client: HttpClient) -> None:
+    """Nothing arrives, nothing is refused: the stall time ends it."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk("a") + END)
+
+    async with serving(script) as server:
+        proxy = FaultProxy("127.0.0.1", server.port)
+        await proxy.start()
+        proxy.faults.blackhole = True
+        _, _, raised = await read(client, spec(f"http://127.0.0.1:{proxy.port}", stall_seconds=0.3))
+        await proxy.aclose()
+    assert type(raised) is Unavailable
+    assert raised.code == "stalled"
+
+
+async def test_cookies_of_one_answer_are_not_sent_with_the_next(client: HttpClient) -> None:
+    """Keys of several customers may share a pool."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk("a") + END, set_cookie="who=me; Path=/")
+
+    async with serving(script) as server:
+        for _ in range(2):
+            await read(client, spec(server.url))
+    assert all("cookie" not in call.headers for call in server.calls)
 
 
 async def test_a_rung_that_the_model_does_not_have(client: HttpClient) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from providers.base import Continuation, InvalidRequest, Message, ModelSpec, Part, Request, Tool, ToolUse
+from providers.content import check_abilities
 from providers.dialects import DIALECTS
 from providers.registry import presets
 
@@ -193,6 +194,30 @@ def test_what_must_be_echoed_is_echoed_to_whom_it_concerns() -> None:
     assert [part.get("thoughtSignature") for part in turns(GEMINI, USER, answer, result)[1]["parts"]] == ["g", "g"]
     for api, foreign in ((ANTHROPIC, "encrypted"), (RESPONSES, "signature"), (CHAT, "encrypted"), (OLLAMA, "hm")):
         assert foreign not in json.dumps(turns(api, USER, answer, result))
+
+
+def test_thoughts_go_back_where_they_are_wanted() -> None:
+    """DeepSeek refuses a call whose thoughts are missing; others refuse the field."""
+    answer = Message("assistant", "", tool_calls=[ToolUse("c", "weather", {})], reasoning_echo=[{"reasoning_content": "hm"}])
+    request = Request([USER, answer, Message("tool", "x", tool_call_id="c")])
+    assert sent(CHAT, request, "deepseek")["messages"][1]["reasoning_content"] == "hm"
+    assert "hm" not in json.dumps(sent(CHAT, request))
+
+
+@pytest.mark.parametrize(
+    ("request_", "word"),
+    [
+        (Request([Message("user", "look", parts=[PNG])]), "image"),
+        (Request([Message("user", "read", parts=[Part("application/pdf", data=b"x")])]), "pdf"),
+        (Request([USER], tools=[WEATHER]), "tools"),
+        (Request([USER], schema={}), "schema"),
+    ],
+)
+def test_what_a_model_cannot_take_is_refused_before_the_call(request_: Request, word: str) -> None:
+    """An entry of the catalogue may say so."""
+    check_abilities(request_, [])
+    with pytest.raises(InvalidRequest, match=word):
+        check_abilities(request_, [word, "audio"])
 
 
 OPTIONS = Request([USER], schema={"type": "object"}, temperature=0.5, max_tokens=9, stop=("END",))
