@@ -4,6 +4,7 @@ The worker that runs a generation ends it with the claim it holds. Anybody else 
 claims it as a worker would, so that a worker that wakes up late is fenced off.
 """
 
+from dataclasses import replace
 from typing import Literal, cast
 
 import structlog
@@ -36,12 +37,23 @@ def terminal_event(ending: Ending) -> events.Terminal:
 
 
 async def announce(store: Store, log: ports.Log, claim: ports.Claim, index: int, ending: Ending) -> None:
-    """Append the terminal event of a committed ending. In a new epoch, where the claim is unknown, it is claimed again."""
+    """Append the terminal event of a committed ending. A log of another epoch is given the final text first.
+
+    Whoever follows that log began with a row that may have held less, and must hold at the terminal event what it attests.
+    """
     try:
-        await log.append(claim, index, ending.seq, [terminal_event(ending)])
-    except ports.Lost:
-        again = await log.claim(claim.conversation_id, claim.message_id, claim.attempt, CLOSING_LEASE_SECONDS)
-        await log.append(again, 0, ending.seq, [terminal_event(ending)])
+        while True:
+            try:
+                if claim.epoch != ending.epoch:
+                    claim, _ = await log.adopt(claim, ending.content, ending.reasoning, CLOSING_LEASE_SECONDS)
+                    ending, index = replace(ending, epoch=claim.epoch, seq=0), 0
+                await log.append(claim, index, ending.seq, [terminal_event(ending)])
+                break
+            except ports.Lost:
+                ending = replace(ending, epoch=None)
+    except ports.Fenced:
+        log_line.info("terminal event left to whoever claimed it since", message_id=claim.message_id)
+        return
     except (ports.Sealed, ports.Gone):
         log_line.info("terminal event not needed", message_id=claim.message_id)
     await store.terminal_announced(claim.message_id, ending.attempt)

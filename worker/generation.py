@@ -14,7 +14,7 @@ from typing import Any
 
 from providers import base as deltas
 from streams import events
-from streams.text import Cleaner, utf16_length
+from streams.text import Cleaner, cut, utf16_length
 from worker.continuation import Attachment, Held, Run, stored_call
 
 CHARS_PER_TOKEN = 4
@@ -159,6 +159,8 @@ class Generation:
             for item in self._pending:
                 if not isinstance(item, _Piece):
                     self._out.append(item)
+                    if isinstance(item, events.Reset):
+                        text_end, reasoning_end = item.keep, item.keep_reasoning
                     continue
                 content = "".join(item.parts)
                 if item.reasoning:
@@ -191,11 +193,25 @@ class Generation:
         elif isinstance(event, events.ToolCall):
             self._tool_calls.append(stored_call(event))
             self._uncheckpointed += 1
+        elif isinstance(event, events.Reset):
+            self._withdraw(event)
+
+    def _withdraw(self, reset: events.Reset) -> None:
+        """Only now: until the log holds the reset, viewers hold the text."""
+        held = self.held()
+        self._text, self._reasoning = [cut(held.text, reset.keep)], [cut(held.reasoning, reset.keep_reasoning)]
+        self._text_end, self._reasoning_end = reset.keep, reset.keep_reasoning
+        self._tool_calls = [call for call in self._tool_calls if "result" in call]
+        self._uncheckpointed += 1
 
     def _count(self, content: str) -> None:
         self.emitted = True
         self._pending_chars -= len(content)
         self._uncheckpointed += len(content)
+
+    def abandon_waiting(self) -> None:
+        """Nothing more is to be appended. What is out may be in the log already: whether it is must still be found out."""
+        self._pending = []
 
     def abandon_unacknowledged(self) -> None:
         """Nothing more may be appended (a cancel came between): what waits was never seen by anyone."""

@@ -22,7 +22,7 @@ from providers.base import Delta, DeltaStream, Interrupted, Provider, ProviderEr
 from streams import events, ports
 from worker import closing
 from worker.checkpoints import Checkpointer
-from worker.continuation import KEEPING, Rung
+from worker.continuation import KEEPING, Rung, plan
 from worker.enqueue import Jobs, JobsUnavailable
 from worker.generation import Generation, estimated_usage
 from worker.operators import Hook, log_only
@@ -166,7 +166,8 @@ class Attempt:
         await self._live(self._stream(provider, request))
 
     async def give_up(self, error: BaseException) -> None:
-        """End as failed without asking any provider."""
+        """End as failed without asking any provider. What viewers hold stays."""
+        self.generation.abandon_unacknowledged()
 
         async def failed() -> Verdict:
             await self._settle()
@@ -197,7 +198,8 @@ class Attempt:
                 self._reader.cancel()
                 raise
             verdict = self._verdict
-        self.generation.flush()
+        if isinstance(verdict, Finished):
+            self.generation.flush()  # half a character of a broken stream is not shown: whoever goes on gives it whole
         if not isinstance(verdict, Disowned | Stopped):
             await self._settle()
         # What came in the meantime counts only where it forbids to go on: a finished answer is not handed over.
@@ -353,14 +355,20 @@ class Attempt:
             case Finished():
                 await self._finish(self._ended("complete"))
             case Stopped(by=by):
-                self.generation.abandon_unacknowledged()
-                await self._finish(self._ended("cancelled", cancel_by=by))
+                await self._cancel(by)
             case Failed(error=error):
                 await self._fail(error)
             case HandedOver():
                 await self._hand_over()
             case Disowned():
                 log_line.info("attempt ended: not the owner any more", message_id=self._row.id, attempt=self._claim.attempt)
+
+    async def _cancel(self, by: str) -> None:
+        """A batch that is out may have been appended and seen: the text ends where the log says."""
+        self.generation.abandon_waiting()
+        await self._settle()
+        if not isinstance(self._verdict, Disowned):
+            await self._finish(self._ended("cancelled", cancel_by=by))
 
     def _ended(
         self, status: Literal["complete", "error", "cancelled"], *, error: dict[str, object] | None = None, cancel_by: str | None = None
@@ -396,7 +404,7 @@ class Attempt:
         if not self.generation.emitted:
             self.generation.run = None  # what could not be attached to is not tried again
         emitted, best = self.generation.emitted, self._terms.best
-        stuck = best == "none" and bool(self.generation.held().text)
+        stuck = plan(best, self.generation.held()).rung == "none"
         verdict = decide(error, self._row.tries, progress=emitted and best in KEEPING, stuck=stuck)
         log_line.warning(
             "attempt failed",

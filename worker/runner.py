@@ -12,7 +12,7 @@ import structlog
 from config.catalogue import Catalogue, ModelSpec
 from models.errors import StoreUnavailable
 from models.tables import Message as Row
-from providers.base import Continuation, InvalidRequest, ModelNotFound, Provider, ProviderError, Request, Unavailable
+from providers.base import Continuation, Interrupted, InvalidRequest, ModelNotFound, Provider, ProviderError, Request, Unavailable
 from streams import events, ports
 from streams.text import utf16_length
 from worker import closing, context
@@ -64,6 +64,9 @@ class Runner:
                 if self._draining:
                     raise  # this job is lost; the sweeper of another process finds the row
                 await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+            except ports.Gone:
+                log_line.info("conversation deleted", message_id=message_id)
+                return
             else:
                 return
 
@@ -103,7 +106,7 @@ class Runner:
         saved = Held(row.content, row.reasoning)
         held = await recover(self._services.log, row, claim.epoch)
         run = attachment(Run(row.run_id, row.run_cursor) if row.run_id else None, saved, held)
-        chosen = plan(best, held, attachable=run is not None)
+        chosen = plan(best, held, must_be_json=row.response_schema is not None, attachable=run is not None)
         if chosen.rung != "attach":
             run = None
         if claim.attempt > 1:
@@ -114,9 +117,10 @@ class Runner:
         )
         self._running[row.id] = attempt
         try:
-            await self._run(attempt, row, spec, _going_on(chosen, held, run))
+            await self._run(attempt, row, spec, chosen, _going_on(chosen, held, run))
         finally:
-            del self._running[row.id]
+            if self._running.get(row.id) is attempt:  # a later attempt of the same answer may have begun here
+                del self._running[row.id]
             if not self._running:
                 self._emptied.set()
 
@@ -134,12 +138,14 @@ class Runner:
         if (attempt := self._running.get(message_id)) is not None:
             attempt.look()
 
-    async def _run(self, attempt: Attempt, row: Row, spec: ModelSpec | None, going_on: Continuation | None) -> None:
+    async def _run(self, attempt: Attempt, row: Row, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None) -> None:
         try:
             if spec is None:
                 raise ModelNotFound(f"{row.model} is not in the catalogue")
             if row.tries >= MAX_TRIES:
                 raise Unavailable("attempts died without progress")
+            if chosen.rung == "none":
+                raise Interrupted("there is text, and no way to go on from it")
             provider, request = self._models.open(spec), await self._request(row, going_on)
         except ProviderError as error:
             await attempt.give_up(error)
@@ -161,7 +167,7 @@ class Runner:
         messages = context.messages(rows, conversation.instructions if conversation else None)
         if not messages:
             raise InvalidRequest("nothing to answer")
-        return Request(messages, continuation=going_on, tries=row.attempt - 1)
+        return Request(messages, schema=row.response_schema or None, continuation=going_on, tries=row.attempt - 1)
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new; let what runs go on for so long, then hand it to another worker."""
@@ -199,7 +205,7 @@ def _generation(row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached
         if held.text:
             seams.append(utf16_length(held.text))
         return Generation(row.id, claim.attempt, held, seams)
-    generation = Generation(row.id, claim.attempt, Held(seq=held.seq))
+    generation = Generation(row.id, claim.attempt, held)
     if chosen.rung != "fresh":
         generation.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
     return generation

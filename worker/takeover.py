@@ -11,15 +11,19 @@ PAGE_EVENTS = 500
 
 
 async def recover(log: ports.Log, row: Message, epoch: str) -> Held:
-    """Fold the log of `epoch` over the row. A checkpoint of another epoch stands for itself: that log is gone."""
+    """Fold the log of `epoch` over the row. A checkpoint of another epoch comes before everything that this log holds.
+
+    Where the log was trimmed beyond the row's seq it is folded from its oldest event: what a running generation appended after its
+    checkpoint is never trimmed.
+    """
     held = Held(row.content, row.reasoning, tuple(row.tool_calls or ()), row.seq if row.epoch == epoch else 0)
-    if row.epoch not in (None, epoch):
-        return held
     after = held.seq
     while True:
         page = await log.read(row.conversation_id, epoch, after, PAGE_EVENTS)
         if not page.entries:
-            break
+            if after >= page.oldest - 1:
+                return held
+            after = page.oldest - 1
+            continue
         held = fold(held, row.id, page.entries)
         after = page.entries[-1].seq
-    return held

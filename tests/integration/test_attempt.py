@@ -1,7 +1,7 @@
 """worker.run on a real database and the log in memory: every way an attempt can end, and what log, row and jobs hold then."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,7 +205,7 @@ async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
 
 
 async def test_redis_restarted_empty_before_the_terminal_event(rig: Rig) -> None:
-    """Content is committed, the log forgot the claim: the terminal event still comes, once."""
+    """Content is committed, the log forgot the claim: the new one is given the text that the terminal event attests, then the event."""
     finish = rig.store.finish
 
     async def finish_then_lose(ending: Any) -> bool:
@@ -215,8 +215,36 @@ async def test_redis_restarted_empty_before_the_terminal_event(rig: Rig) -> None
 
     rig.store.finish = finish_then_lose  # type: ignore[method-assign]
     await rig.run([base.Text("a"), *DONE])
-    assert kinds(await rig.events()) == ["Complete"]
+    assert kinds(await rig.events()) == ["Reset", "Chunk", "Complete"]
+    assert text_of(await rig.events()) == "a"
     assert (await rig.reread()).terminal_announced
+
+
+async def test_a_cancel_while_the_answer_to_an_append_is_lost(rig: Rig) -> None:
+    """The batch was appended and seen: it belongs to the text that stays, and the terminal event does not take its number."""
+    append, lost = rig.log.append, asyncio.Event()
+
+    async def append_unheard(claim: Claim, index: int, covered: int, batch: Sequence[events.AnyEvent]) -> Any:
+        done = await append(claim, index, covered, batch)
+        if not lost.is_set() and "Chunk" in kinds(list(batch)):
+            lost.set()
+            await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+            await asyncio.sleep(LEASE_SECONDS)  # the renewal tells of the cancel; then the batch is repeated
+            return await append(claim, index, covered, batch)
+        return done
+
+    rig.log.append = append_unheard  # type: ignore[method-assign]
+    await rig.run([base.Text("seen")], asyncio.Event().wait)  # type: ignore[arg-type]
+    log, row = await rig.events(), await rig.reread()
+    assert (row.status, row.content, text_of(log)) == ("cancelled", "seen", "seen")
+    assert isinstance(log[-1], events.Cancelled)
+    assert log[-1].length == 4
+
+
+async def test_half_a_character_of_a_broken_stream_is_not_shown(rig: Rig) -> None:
+    """The next attempt gives it whole; a replacement character in between would stay for good."""
+    await rig.run([base.Text("a\ud83d")], base.Interrupted("cut"))
+    assert (await rig.reread()).content == "a"
 
 
 async def test_handed_over_on_a_deploy(rig: Rig) -> None:

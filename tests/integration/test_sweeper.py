@@ -112,6 +112,17 @@ async def test_a_model_that_cannot_go_on_starts_over_with_a_reset(rig: Rig) -> N
     assert row.content == "Anew."
 
 
+async def test_a_model_that_cannot_go_on_keeps_the_partial_text(rig: Rig) -> None:
+    """Neither a second beginning behind the first, nor a reset: the answer ends as interrupted, and nobody is asked."""
+    await rig.die("", "Half")
+    script = Script([[base.Text("Half and half"), *DONE]])
+    await runner_over(rig.services, script, continuation="none").generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.content, script.asked) == ("error", "Half", [])
+    assert row.error is not None
+    assert row.error["code"] == "interrupted"
+
+
 async def test_a_live_lease_is_respected(rig: Rig) -> None:
     """Silent does not mean dead."""
     await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
@@ -155,7 +166,8 @@ async def test_an_end_that_was_never_announced(rig: Rig) -> None:
     """Killed between commit and append: the terminal event is supplied, once, and matches the row."""
     await rig.die("", "All")
     row = await rig.reread()
-    ending = Ending(row.id, row.attempt, "complete", "All", "", None, row.epoch, 1, "stop")
+    epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
+    ending = Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop")
     assert await rig.store.finish(ending)
     await rig.age()
     await rig.sweeper.sweep()

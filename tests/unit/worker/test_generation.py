@@ -138,3 +138,27 @@ def test_whatever_the_pieces_events_rebuild_exactly_what_is_held(pieces: list[tu
     assert generation.pending_chars == 0
     joined = "".join(text for text, _ in pieces).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     assert seen == joined.replace("\x00", "�")
+
+
+def test_a_reset_withdraws_text_only_once_it_is_in_the_log() -> None:
+    """Until then viewers hold the text: an answer that ends before (a cancel) ends with it."""
+    generation = Generation("m", 2, Held("old", "why", ({"id": "1"}, {"id": "2", "result": 1}), 5))
+    generation.add(events.Reset("m", 2, keep=0, keep_reasoning=0))
+    generation.take([base.Text("new")])
+    assert chunks(generation.batch()) == [(0, "new")]
+    assert (generation.held().text, generation.held().reasoning) == ("old", "why")
+    generation.acknowledged(7)
+    assert generation.held() == Held("new", "", ({"id": "2", "result": 1},), 7)
+
+
+def test_what_is_out_is_not_abandoned_with_what_waits() -> None:
+    """It may be in the log already."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("a")])
+    generation.batch()
+    generation.take([base.Text("b")])
+    generation.abandon_waiting()
+    assert not generation.idle
+    generation.acknowledged(3)
+    assert generation.idle
+    assert generation.held().text == "a"
