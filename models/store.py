@@ -9,10 +9,11 @@ from models.chats import Chats
 from models.conversations import Conversations
 from models.generations import Generations
 from models.overviews import Overviews
+from models.responses import Responses
 from models.sweeps import Sweeps
 
 
-class Store(Chats, Conversations, Generations, Overviews, Sweeps):
+class Store(Chats, Conversations, Generations, Overviews, Responses, Sweeps):
     """All queries over one database."""
 
     @classmethod

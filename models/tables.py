@@ -57,7 +57,8 @@ class Message(SQLModel, table=True):
     viewers are told of, `announced_rev` the last one that the log holds; `terminal_announced`: the log holds the terminal event.
     `client_id`: the id that a client of the AI SDK has given a user's message. `superseded_by`: the row that took the place of this one
     and of all after it (an answer made again, a message edited): such rows are kept, and no longer part of the conversation.
-    `response_schema`: what the answer must be, as JSON Schema ({}: any JSON).
+    `response_schema`: what the answer must be, as JSON Schema ({}: any JSON). `options`: what else the provider is asked for
+    (`temperature`, `max_tokens`, `reasoning_effort`, `stop`). `asked`: what a client of OpenAI's API wants to read again.
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
     `run_id`, `run_cursor`: the provider's own run and how far `content` reaches in it, where it can be attached to again.
     """
@@ -116,6 +117,8 @@ class Message(SQLModel, table=True):
     parent_id: str | None = Field(default=None, max_length=36)
     superseded_by: str | None = Field(default=None, max_length=36)
     response_schema: dict[str, Any] | None = _json()
+    options: dict[str, Any] | None = _json()
+    asked: dict[str, Any] | None = _json()
     cancel_by: str | None = Field(default=None, max_length=255)
     enqueued_at: int | None = Field(default=None, sa_type=BigInteger)
     due_at: int | None = Field(default=None, sa_type=BigInteger)

@@ -1,9 +1,12 @@
 """Pure: the rows of a conversation as the messages that a provider is sent."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from models.tables import Message as Row
 from providers.base import Message, ToolUse
+
+_OPTIONS = frozenset({"temperature", "max_tokens", "reasoning_effort", "stop"})
 
 
 def messages(rows: Iterable[Row], instructions: str | None) -> list[Message]:
@@ -12,9 +15,16 @@ def messages(rows: Iterable[Row], instructions: str | None) -> list[Message]:
     return system + [message for row in rows if (message := _message(row)) is not None]
 
 
+def options(row: Row) -> dict[str, Any]:
+    """What the answer is to be like, as arguments of a provider's `Request`."""
+    return {name: value for name, value in (row.options or {}).items() if name in _OPTIONS}
+
+
 def _message(row: Row) -> Message | None:
     if row.role == "user" and row.content:
         return Message("user", row.content)
+    if row.role == "system" and row.content:
+        return Message("system", row.content)
     if row.role == "assistant" and row.content:
         return Message("assistant", row.content, tool_calls=_answered_calls(row))
     return None

@@ -167,7 +167,7 @@ class Runner:
         messages = context.messages(rows, conversation.instructions if conversation else None)
         if not messages:
             raise InvalidRequest("nothing to answer")
-        return Request(messages, schema=row.response_schema or None, continuation=going_on, tries=row.attempt - 1)
+        return Request(messages, schema=row.response_schema or None, continuation=going_on, tries=row.attempt - 1, **context.options(row))
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new; let what runs go on for so long, then hand it to another worker."""

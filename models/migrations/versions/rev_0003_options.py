@@ -1,0 +1,13 @@
+"""What an answer's request says beside the messages."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Add the columns."""
+    op.add_column("messages", sa.Column("options", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column("messages", sa.Column("asked", sa.JSON(none_as_null=True), nullable=True))

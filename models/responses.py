@@ -1,0 +1,148 @@
+"""Queries of answers that clients of OpenAI's API ask for: each has a conversation of its own, with the rows of what was said before.
+
+Such a conversation is unlisted: it stands in no list and is forgotten after a while (`chats.UNLISTED_LIFE_MS`). What was said before is
+given by the client, or copied from the conversation of an earlier answer, so that an answer can be followed by several others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+from uuid_utils import uuid7
+
+from models.conversations import Idempotency, Posted, claim_key, placeholder, visible
+from models.database import Database, now_ms
+from models.errors import NotFound
+from models.tables import Conversation, Message, Participant
+
+TITLE_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message of what was said before."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, by whom, and how. `said`: at least one message, the newest last. `follows`: an answer whose conversation comes before.
+
+    `options` go to the provider (see `tables.Message`), `asked` is only kept: what the answer's client wants to read again.
+    """
+
+    user_id: str
+    said: Sequence[Said]
+    model: str
+    instructions: str | None = None
+    follows: Message | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    response_schema: dict[str, Any] | None = None
+    idempotency: Idempotency | None = None
+
+
+class Responses(Database):
+    """What clients of OpenAI's API ask beside what everybody does."""
+
+    async def ask(self, question: Question) -> Posted:
+        """Write a conversation of its own for one answer; for a repeated key: the rows that were written. KeyReused, NotFound."""
+        made = {"conversation": str(uuid7()), "user": str(uuid7()), "assistant": str(uuid7())}
+        async with self.writing() as session:
+            if question.idempotency is not None:
+                earlier = await claim_key(session, question.user_id, question.idempotency, made)
+                if earlier is not made:
+                    return await _asked_before(session, question, earlier)
+            now = (await session.execute(select(now_ms()))).scalar_one()
+            before = [] if question.follows is None else await _up_to(session, question.follows)
+            await _make_conversation(session, question, made["conversation"], now)
+            return await _write(session, question, made, [*before, *question.said], now)
+
+    async def input_of(self, answer: Message) -> list[Message]:
+        """The rows that the answer was given to answer, in order."""
+        async with self.reading() as session:
+            return await _rows_before(session, answer)
+
+    async def forget_answer(self, answer: Message, user_id: str) -> bool:
+        """Delete the conversation that was made for this answer alone. False: it is a conversation like others, or somebody else's."""
+        own = delete(Conversation).where(
+            col(Conversation.id) == answer.conversation_id, col(Conversation.user_id) == user_id, col(Conversation.listed).is_(False)
+        )
+        async with self.writing() as session:
+            return (await session.scalars(own.returning(col(Conversation.id)))).first() is not None
+
+
+async def _asked_before(session: AsyncSession, question: Question, made: Mapping[str, str]) -> Posted:
+    await visible(session, made["conversation"], question.user_id)
+    user, assistant = await session.get(Message, made["user"]), await session.get(Message, made["assistant"])
+    if user is None or assistant is None:
+        raise NotFound("message")
+    return Posted(user, assistant)
+
+
+async def _up_to(session: AsyncSession, answer: Message) -> list[Said]:
+    rows = [*await _rows_before(session, answer), answer]
+    return [Said(row.role, row.content) for row in rows if row.content and row.role in ("system", "user", "assistant")]  # type: ignore[arg-type]  # just compared
+
+
+async def _rows_before(session: AsyncSession, answer: Message) -> list[Message]:
+    before = select(Message).where(
+        col(Message.conversation_id) == answer.conversation_id,
+        col(Message.ordinal) < answer.ordinal,
+        col(Message.superseded_by).is_(None),
+    )
+    return list(await session.scalars(before.order_by(col(Message.ordinal))))
+
+
+async def _make_conversation(session: AsyncSession, question: Question, conversation_id: str, now: int) -> None:
+    title = " ".join(question.said[-1].content.split())[:TITLE_CHARS]
+    session.add(
+        Conversation(
+            id=conversation_id,
+            listed=False,
+            user_id=question.user_id,
+            title=title,
+            model=question.model,
+            instructions=question.instructions,
+            created_at=now,
+            updated_at=now,
+        )
+    )
+    await session.flush()
+    session.add(Participant(conversation_id=conversation_id, user_id=question.user_id))
+
+
+async def _write(session: AsyncSession, question: Question, made: Mapping[str, str], said: Sequence[Said], now: int) -> Posted:
+    ids = [str(uuid7()) for _ in said[:-1]] + [made["user"]]
+    rows = [
+        _row(question, made["conversation"], message_id, number, one, now)
+        for number, (message_id, one) in enumerate(zip(ids, said, strict=True), 1)
+    ]
+    assistant = placeholder(rows[-1], made["assistant"], len(rows) + 1, question.model, now)
+    assistant.announced_rev = assistant.rev  # nobody can be following a conversation that did not exist
+    assistant.options, assistant.asked = dict(question.options) or None, dict(question.asked)
+    assistant.response_schema = question.response_schema
+    session.add_all([*rows, assistant])
+    await session.flush()
+    return Posted(rows[-1], assistant)
+
+
+def _row(question: Question, conversation_id: str, message_id: str, ordinal: int, said: Said, now: int) -> Message:
+    return Message(
+        id=message_id,
+        conversation_id=conversation_id,
+        ordinal=ordinal,
+        role=said.role,
+        content=said.content,
+        status="complete",
+        announced_rev=1,
+        terminal_announced=True,
+        user_id=question.user_id if said.role == "user" else None,
+        created_at=now,
+        updated_at=now,
+    )
