@@ -4,11 +4,12 @@ Every process builds one `Settings` at its edge (`load()`) and passes it, or sin
 What is wrong or missing is reported in one line that names the variable; secrets are never printed.
 """
 
+import json
 import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -80,6 +81,16 @@ class Settings(BaseSettings):
     max_streams: int = Field(2_000, ge=1)
     """Streamed answers (SSE) that one web process gives at a time."""
     concurrent_posts: Literal["queue", "reject", "cancel_previous"] = "queue"
+    cors_origins: str = ""
+    """Other sites whose pages may use the API on behalf of their users: `https://app.example.com`, several with commas between."""
+
+    # AI SDK
+    ai_sdk_profile: Literal["v5", "v6", "v7"] = "v5"
+    """What clients that name no profile are sent."""
+    max_chat_body_bytes: int = Field(16 * 1024 * 1024, ge=64 * 1024)
+    """Longest body of `POST /api/chat`: clients send their whole history, which is not looked at."""
+    object_schemas_file: Path | None = None
+    """JSON: names and JSON Schemas for `POST /api/object?schema=name`."""
 
     # Broadcaster
     max_connections: int = Field(20_000, ge=1)
@@ -108,6 +119,22 @@ class Settings(BaseSettings):
             raise ValueError(f"no such file: {path}")
         return path
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for origin in _split(text):
+            scheme, _, host = origin.partition("://")
+            if scheme not in ("http", "https") or not host or "/" in host or "*" in host:
+                raise ValueError("origins look like https://app.example.com")
+        return text
+
+    @field_validator("object_schemas_file")
+    @classmethod
+    def _holds_schemas(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            _schemas(path)
+        return path
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
         if self.mode == "production":
@@ -119,9 +146,33 @@ class Settings(BaseSettings):
         return self
 
     @cached_property
+    def origins(self) -> list[str]:
+        """`cors_origins`, one by one."""
+        return _split(self.cors_origins)
+
+    @cached_property
+    def object_schemas(self) -> dict[str, dict[str, Any]]:
+        """The schemas of `object_schemas_file` by name."""
+        return _schemas(self.object_schemas_file) if self.object_schemas_file else {}
+
+    @cached_property
     def redis(self) -> str:
         """The address of Redis or Valkey, whoever runs it."""
         return self.redis_url or f"redis://127.0.0.1:{self.redis_port}/0"
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip().rstrip("/") for part in text.split(",") if part.strip()]
+
+
+def _schemas(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no JSON file: {path}") from error
+    if not isinstance(found, dict) or not all(isinstance(schema, dict) for schema in found.values()):
+        raise ValueError(f"not an object of schemas: {path}")
+    return found
 
 
 def explain(error: ValidationError) -> str:

@@ -31,7 +31,7 @@ class Overviews(Database):
         query = (
             select(Conversation, _newest_answer(Message.id), _newest_answer(Message.status), _running())
             .join(Participant, col(Participant.conversation_id) == col(Conversation.id))
-            .where(col(Participant.user_id) == user_id)
+            .where(col(Participant.user_id) == user_id, col(Conversation.listed))
             .order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
             .limit(limit)
         )

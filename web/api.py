@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from models.conversations import Idempotency, Post
+from models.chats import Again
+from models.conversations import Idempotency, Post, Posted
 from models.views import conversation_view, message_view
 from streams import tokens
-from web import delivery, shapes
+from streams.ports import Page
+from web import chat_posts, delivery, shapes
 from web.problems import ApiProblem, documented
 from web.services import Caller, ConversationId, IdempotencyKey, JsonRoute, MessageId, Services, With
 from worker import closing
@@ -160,13 +162,39 @@ async def post_message(
     posted = await services.store.post(post)
     services.metrics.posts.inc()
     await delivery.deliver(services, posted)
+    return _posted(request, services, user, posted, page)
+
+
+@router.post(
+    "/messages/{message_id}/regenerate",
+    status_code=202,
+    responses=documented("not_found", "foreign_origin", "generation_running", "conflict", "unknown_model", "key_reused"),
+    summary="Make an answer again",
+)
+async def regenerate(
+    request: Request, services: With, user: Caller, message_id: MessageId, idempotency_key: IdempotencyKey = None
+) -> shapes.PostedMessage:
+    """A new answer to the same message (`message_id`: the answer, or the user's message); the old one and all after it are left out."""
+    row = await services.store.visible_message(message_id, user)
+    page, conversation = await asyncio.gather(
+        delivery.look(services, row.conversation_id), services.store.conversation(row.conversation_id, user)
+    )
+    model = services.offers.require(conversation.model)
+    route = f"POST /api/messages/{message_id}/regenerate"
+    key = None if idempotency_key is None else Idempotency(idempotency_key, route, "")
+    posted = await services.store.regenerate(Again(conversation.id, user, row.id, model, idempotency=key))
+    await delivery.deliver(services, posted)
+    return _posted(request, services, user, posted, page)
+
+
+def _posted(request: Request, services: Services, user: str, posted: Posted, page: Page | None) -> shapes.PostedMessage:
     epoch = page.epoch if page else None
     return shapes.PostedMessage.model_validate(
         {
             "user_message": message_view(posted.user_message, epoch),
             "assistant_message": message_view(posted.assistant_message, epoch),
             "position": str(page.position) if page else None,
-            "subscription": _subscription(services, request, conversation_id, user),
+            "subscription": _subscription(services, request, posted.user_message.conversation_id, user),
         }
     )
 
@@ -189,11 +217,7 @@ async def subscribe(request: Request, services: With, user: Caller, conversation
 async def cancel_conversation(services: With, user: Caller, conversation_id: ConversationId) -> shapes.CancelRequested:
     """Durable; what has ended stays as it is. Text that was written is kept."""
     await services.store.conversation(conversation_id, user)
-    # The last one first: an answer that waits must not start because the one before it has just ended.
-    running = [row.id for row in await services.store.unfinished(conversation_id)]
-    for message_id in reversed(running):
-        await closing.cancel(services.store, services.log, services.jobs, message_id, user)
-    return shapes.CancelRequested(cancelled=running)
+    return shapes.CancelRequested(cancelled=await chat_posts.stop(services, user, conversation_id))
 
 
 @router.post(

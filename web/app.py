@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from config.catalogue import Catalogue
 from config.settings import Settings
@@ -14,7 +15,7 @@ from models.errors import StoreError
 from models.store import Store
 from streams.hub import Hub
 from streams.ports import Feed, Log
-from web import api, health, page, problems, streams
+from web import api, chat, health, page, problems, streams
 from web.event_stream import Places
 from web.feed import router as feed_router
 from web.feeds import Feeds
@@ -70,10 +71,16 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     problems.install(app)
     app.include_router(api.router)
     app.include_router(streams.router)
+    app.include_router(chat.router)
     app.include_router(feed_router)
     app.include_router(health.router)
     page.mount(app)
-    app.add_middleware(Surroundings, max_body_bytes=_max_body_bytes(settings), metrics=metrics)
+    larger = {"/api/chat": settings.max_chat_body_bytes}
+    app.add_middleware(Surroundings, max_body_bytes=_max_body_bytes(settings), metrics=metrics, larger_bodies=larger)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_credentials=True, allow_methods=["*"], allow_headers=["*"], max_age=600
+        )
     app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     return app
 
@@ -111,8 +118,9 @@ async def _keep_house(store: Store) -> None:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         try:
             await store.forget_keys()
+            await store.forget_unlisted()
         except StoreError as error:
-            log_line.warning("expired idempotency keys are still there", error=repr(error))
+            log_line.warning("what has expired is still there", error=repr(error))
 
 
 def _documented(app: FastAPI) -> Callable[[], dict[str, Any]]:

@@ -33,6 +33,10 @@ def retry_ms() -> int:
     return random.randint(500, 2500)  # noqa: S311 -- spreads load, guards nothing
 
 
+class Cut(Exception):
+    """Raised by a body: leave the answer unfinished, so that the client sees a broken connection and not an end."""
+
+
 class Places:
     """How many streamed answers this process gives at a time."""
 
@@ -85,7 +89,8 @@ class EventStream(Response):
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
-                sending.result()
+                with contextlib.suppress(Cut):
+                    sending.result()
         finally:
             sending.cancel()
             leaving.cancel()

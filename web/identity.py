@@ -5,7 +5,7 @@ A request that changes something and that a browser sends on behalf of another s
 which no other site can make a browser send.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -30,22 +30,29 @@ Identify = Callable[[Request], str]
 def open_identity(settings: Settings) -> Identify:
     """What this mode asks of callers. Raises ValueError when production has no usable HOST_JWT_KEY."""
     if settings.mode == "development":
-        return _local
+        return _Local(settings.origins)
     if settings.host_jwt_key is None:
         raise ValueError("HOST_JWT_KEY is missing (MODE is production)")
-    return _Host(settings.host_jwt_key.get_secret_value())
+    return _Host(settings.host_jwt_key.get_secret_value(), settings.origins)
 
 
-def _local(request: Request) -> str:
-    _refuse_foreign(request)
-    return LOCAL_USER
+class _Local:
+    """Everybody is the one local user."""
+
+    def __init__(self, origins: Collection[str]) -> None:
+        self._origins = origins
+
+    def __call__(self, request: Request) -> str:
+        _refuse_foreign(request, self._origins)
+        return LOCAL_USER
 
 
 class _Host:
     """Verifies the host application's JWT."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, origins: Collection[str]) -> None:
         self._key, self._algorithm = _read_key(key)
+        self._origins = origins
 
     def __call__(self, request: Request) -> str:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -54,7 +61,7 @@ class _Host:
         cookie = request.cookies.get(SESSION_COOKIE)
         if cookie is None:
             raise _unauthenticated("Send `Authorization: Bearer <JWT>` or the session cookie.")
-        _refuse_foreign(request)
+        _refuse_foreign(request, self._origins)
         return self._user(cookie)
 
     def _user(self, token: str) -> str:
@@ -91,7 +98,9 @@ def _unauthenticated(detail: str) -> ApiProblem:
     return ApiProblem("unauthenticated", detail, {"WWW-Authenticate": "Bearer"})
 
 
-def _refuse_foreign(request: Request) -> None:
+def _refuse_foreign(request: Request, allowed: Collection[str]) -> None:
+    if request.headers.get("origin") in allowed:
+        return
     if request.method not in _SAFE_METHODS and _comes_from_another_site(request):
         raise ApiProblem("foreign_origin", "Another site may not do this on a user's behalf.")
 

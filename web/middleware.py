@@ -5,7 +5,7 @@ Written on bare ASGI, so that streamed answers pass through unbuffered.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -46,9 +46,18 @@ _CLIENT_GONE = 499
 class Surroundings:
     """The outermost layer around the routes."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        metrics: Metrics,
+        larger_bodies: Mapping[str, int] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`larger_bodies`: paths that take more than `max_body_bytes`, and how much."""
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._larger_bodies = larger_bodies or {}
         self._metrics = metrics
         self._clock = clock
 
@@ -67,7 +76,7 @@ class Surroundings:
             await send(message)
 
         try:
-            await self._app(scope, _Limited(receive, _announced_length(scope), self._max_body_bytes), answer)
+            await self._app(scope, _Limited(receive, _announced_length(scope), self._limit(scope["path"])), answer)
         except asyncio.CancelledError:
             # The server stops and this request has had its time. What it has done so far is not known to the caller.
             if status:
@@ -79,6 +88,9 @@ class Surroundings:
             await problems.internal(Request(scope), error)(scope, receive, answer)
         finally:
             self._count(scope, status, self._clock() - begun)
+
+    def _limit(self, path: str) -> int:
+        return self._larger_bodies.get(path, self._max_body_bytes)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = _route_name(scope)

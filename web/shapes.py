@@ -66,6 +66,24 @@ class NewParticipant(BaseModel):
     user_id: UserId
 
 
+class ChatBody(BaseModel):
+    """What `useChat` sends: the whole history, or the last message alone; only the last message is read."""
+
+    id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    messages: list[dict[str, Any]] | None = None
+    message: dict[str, Any] | None = None
+    messageId: str | None = None  # noqa: N815 -- the protocol's word
+    model: ModelName | None = None
+
+
+class CompletionBody(BaseModel):
+    """What `useCompletion` sends."""
+
+    prompt: str
+    model: ModelName | None = None
+
+
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +195,13 @@ class OfferedModels(BaseModel):
 
     default: str
     models: list[OfferedModel]
+
+
+class ChatMessages(BaseModel):
+    """UI messages of the AI SDK in order, without an answer that is being written. `next`: the `before` of older ones."""
+
+    messages: list[dict[str, Any]]
+    next: int | None
 
 
 class Alive(BaseModel):

@@ -143,8 +143,8 @@ class Answer:
         opened: dict[str, Part] = {} if held.open is None else {held.open: held.open}
         answer._write = Writer(profile, started=True, in_step=True, open_parts=opened, tools=None)
         answer._write.ended = held.ended
+        # Which calls the viewer has seen is not known: all that come are told, which changes nothing about one that is shown.
         answer._text, answer._reasoning = _Shown(row["content"], held.text_end), _Shown(row["reasoning"], held.reasoning_end)
-        answer._calls = {call["id"]: dict(call) for call in row["tool_calls"]}
         return answer
 
     @property
@@ -174,6 +174,10 @@ class Answer:
         chunks = self._chunks(event)
         self._seq = seq
         return chunks
+
+    def fail(self, text: str) -> list[Chunk]:
+        """The viewer can be told no more; nothing if the answer has ended."""
+        return [] if self.ended else self._write.error(text)
 
     # --- rows ---
 

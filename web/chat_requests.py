@@ -1,0 +1,158 @@
+"""Pure: what clients of the AI SDK send, read (ai 5 to 7; docs/ai-sdk.md).
+
+The whole history comes with every request and is not looked at: what is stored counts. Read are the last message, which must be the
+user's, and for an answer that is to be made again the id that is named.
+"""
+
+import json
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from streams.text import Cleaner
+from web.problems import ApiProblem
+
+MAX_ID = 255
+T = TypeVar("T")
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """The body of `POST /api/chat`, with the last user message in it. `text` is None where there is no such message."""
+
+    chat_id: str
+    trigger: Literal["submit-message", "regenerate-message"]
+    message_id: str | None
+    model: str | None
+    user_message_id: str | None
+    text: str | None
+
+
+class _Body(msgspec.Struct):
+    id: str
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    message_id: str | None = msgspec.field(name="messageId", default=None)
+    messages: list[msgspec.Raw] | None = None
+    message: msgspec.Raw | None = None
+    model: str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    parts: list[dict[str, Any]]
+    id: str = ""
+
+
+class _Completion(msgspec.Struct):
+    prompt: str
+    model: str | None = None
+
+
+_body = msgspec.json.Decoder(_Body)
+_message = msgspec.json.Decoder(_Message)
+_completion = msgspec.json.Decoder(_Completion)
+
+
+def parse_chat(body: bytes) -> ChatRequest:
+    """Read `{id, messages | message, trigger?, messageId?, model?}`; what else it holds is ignored. Raises ApiProblem (400, 422)."""
+    found = _decode(_body, body, "body")
+    name(found.id, "body.id")
+    if found.message_id is not None:
+        name(found.message_id, "body.messageId")
+    last = _last_message(found)
+    text = None if last is None or last.role != "user" else text_of(last.parts)
+    asked = ChatRequest(found.id, found.trigger, found.message_id, found.model, last.id or None if last else None, text)
+    if asked.trigger == "submit-message":
+        _fit_to_post(last, text)
+    return asked
+
+
+def _last_message(found: _Body) -> _Message | None:
+    raw = found.message if found.message is not None else found.messages[-1] if found.messages else None
+    if raw is None:
+        if found.messages is None:
+            raise invalid("body.messages", "a list of UI messages, or `message`, is needed")
+        return None
+    last = _decode(_message, bytes(raw), "body.messages")
+    if last.id:
+        name(last.id, "body.messages.id")
+    return last
+
+
+def _fit_to_post(last: _Message | None, text: str | None) -> None:
+    if last is None:
+        raise invalid("body.messages", "there is no message")
+    if last.role != "user":
+        raise invalid("body.messages", "the last message is not a user's (results of tools are not taken)")
+    if text is None or not text.strip():
+        raise invalid("body.messages", "the message holds no text")
+
+
+def text_of(parts: list[dict[str, Any]]) -> str:
+    """The text of a user's message; parts of unknown types are passed over. Raises ApiProblem (422) for files: they would be lost."""
+    texts = []
+    for part in parts:
+        kind = part.get("type")
+        if not isinstance(kind, str):
+            raise invalid("body.messages.parts", "a part has a `type`")
+        if kind == "file":
+            raise invalid("body.messages.parts", "files are not taken")
+        if kind == "text":
+            if not isinstance(part.get("text"), str):
+                raise invalid("body.messages.parts", "a text part has a `text`")
+            texts.append(part["text"])
+    return clean("\n\n".join(texts))
+
+
+def parse_completion(body: bytes) -> tuple[str, str | None]:
+    """Prompt and model (None: the default) of `{prompt, model?}`. Raises ApiProblem (400, 422)."""
+    found = _decode(_completion, body, "body")
+    if not found.prompt.strip():
+        raise invalid("body.prompt", "must not be blank")
+    return clean(found.prompt), found.model
+
+
+def parse_input(body: bytes) -> str:
+    """Any JSON value, as the text that a model is shown: a string as it is. Raises ApiProblem (400)."""
+    value = loads(body)
+    return clean(value) if isinstance(value, str) else clean(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def name(value: str, field: str) -> str:
+    """An id that a client has given: any text of 1 to 255 characters. Raises ApiProblem (422)."""
+    if not 0 < len(value) <= MAX_ID or clean(value) != value:
+        raise invalid(field, f"an id has 1 to {MAX_ID} characters, without U+0000 and lone surrogates")
+    return value
+
+
+def clean(text: str) -> str:
+    """Fit for storage: lone surrogates and U+0000 become U+FFFD."""
+    cleaner = Cleaner()
+    return cleaner.push(text) + cleaner.flush()
+
+
+def loads(body: bytes) -> Any:
+    """Raises ApiProblem (400)."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ApiProblem("malformed_json", "The body is not JSON.") from error
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid(field, str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    # Python's own parser takes lone surrogates, which JavaScript may send.
+    again = json.dumps(loads(body), ensure_ascii=False).encode("utf-8", "replace")
+    try:
+        return decoder.decode(again)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise invalid(field, str(error)) from error
+
+
+def invalid(field: str, message: str) -> ApiProblem:
+    """422 about one value."""
+    return ApiProblem("invalid", f"{field}: {message}", errors=[{"field": field, "message": message}])
