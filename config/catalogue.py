@@ -42,6 +42,7 @@ PROVIDERS: Mapping[str, ProviderFacts] = {
     "vertex": ProviderFacts("GOOGLE_ACCESS_TOKEN"),
     "deepseek": ProviderFacts("DEEPSEEK_API_KEY", continuation="prefix"),
     "mistral": ProviderFacts("MISTRAL_API_KEY", continuation="prefix"),
+    "cohere": ProviderFacts("COHERE_API_KEY"),
     "openrouter": ProviderFacts("OPENROUTER_API_KEY"),
     "groq": ProviderFacts("GROQ_API_KEY"),
     "xai": ProviderFacts("XAI_API_KEY"),

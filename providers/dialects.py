@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from providers import anthropic, gemini, ollama, openai_chat, openai_chat_request, openai_responses
+from providers import anthropic, cohere, gemini, ollama, openai_chat, openai_chat_request, openai_responses
 from providers.decoding import Decoder
 from providers.dialect import Dialect
 
 DIALECTS: dict[str, Dialect] = {
-    module.DIALECT.api: module.DIALECT for module in (openai_chat_request, openai_responses, anthropic, gemini, ollama)
+    module.DIALECT.api: module.DIALECT for module in (openai_chat_request, openai_responses, anthropic, gemini, ollama, cohere)
 }
 RELATED: dict[str, Callable[[], Decoder]] = {
     "openai.completions": openai_chat.ChatDecoder,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
-from providers import demo
+from providers import cohere, demo
 from providers.base import InvalidRequest, ModelSpec, Provider, Spec, plain
 from providers.dialect import Dialect, Preset
 from providers.dialects import DIALECTS
@@ -20,7 +20,7 @@ from providers.stream import HttpProvider
 Factory = Callable[[ModelSpec, Preset], Provider]
 """Opens a provider that needs no HTTP."""
 
-_presets: dict[str, Preset] = {preset.name: preset for preset in PRESETS}
+_presets: dict[str, Preset] = {preset.name: preset for preset in (*PRESETS, cohere.PRESET)}
 _factories: dict[str, Factory] = {"demo": demo.open_demo}
 _GROUP = "tokenwire.providers"
 

@@ -192,6 +192,16 @@ def chat_calls(*deltas: str) -> bytes:
             ),
             [("f", '{"a": {"b": [null, "x"]}}')],
         ),
+        (
+            "cohere.chat",
+            sse(
+                '{"type":"message-start","id":"m"}',
+                '{"type":"tool-call-start","index":0,"delta":{"message":{"tool_calls":{"id":"a","function":{"name":"f","arguments":""}}}}}',
+                '{"type":"tool-call-delta","index":0,"delta":{"message":{"tool_calls":{"function":{"arguments":"[1]"}}}}}',
+                '{"type":"message-end","delta":{"finish_reason":"TOOL_CALL","usage":{"tokens":{"input_tokens":1,"output_tokens":2}}}}',
+            ),
+            [("f", "[1]")],
+        ),
     ],
 )
 def test_tool_calls(api: str, body: bytes, calls: list[tuple[str, str]]) -> None:

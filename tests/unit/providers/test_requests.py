@@ -331,3 +331,17 @@ def test_paths_and_quirks() -> None:
     assert "stream_options" not in sent(CHAT, Request([USER]), "mistral")
     assert sent(RESPONSES, Request([USER]), background=True).items() >= {"background": True, "store": True}.items()
     assert sent(CHAT, Request([USER], extra={"seed": 1}))["seed"] == 1
+
+
+def test_cohere() -> None:
+    """OpenAI's messages under other names."""
+    preset = presets()["cohere"]
+    request = Request([USER], tools=[WEATHER], tool_choice="required", stop=("END",), schema={"type": "object"})
+    call = DIALECTS["cohere.chat"].build(request, ModelSpec("n", "cohere", "m"), preset)
+    body: Any = call.body
+    assert call.path == "/v2/chat"
+    assert (body["messages"], body["stop_sequences"], body["tool_choice"]) == ([{"role": "user", "content": "hi"}], ["END"], "REQUIRED")
+    assert body["response_format"] == {"type": "json_object", "json_schema": {"type": "object"}}
+    assert not {"stop", "stream_options"} & set(body)
+    with pytest.raises(InvalidRequest):
+        DIALECTS["cohere.chat"].build(Request([USER], tools=[WEATHER], tool_choice="weather"), ModelSpec("n", "cohere", "m"), preset)

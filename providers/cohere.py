@@ -1,0 +1,95 @@
+"""Cohere's own chat API, version 2 (POST /v2/chat): a dialect and a preset in one file, as an example of how a provider is added.
+
+Named events; whole is an answer with `message-end`. Its plan before tool calls counts as reasoning. Messages and tools are written as
+OpenAI's are, but for some names. Everything here is what `registry.register` takes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from providers import openai_chat_request
+from providers.base import FinishReason, InvalidRequest, ModelSpec, Request
+from providers.content import tool_choice
+from providers.decoding import Decoder
+from providers.dialect import Call, Dialect, Preset
+
+FINISH: Mapping[str, FinishReason] = {
+    "COMPLETE": "stop",
+    "STOP_SEQUENCE": "stop",
+    "MAX_TOKENS": "length",
+    "TOOL_CALL": "tool_calls",
+    "ERROR_TOXIC": "content_filter",
+    "ERROR": "error",
+    "TIMEOUT": "error",
+}
+
+
+class CohereDecoder(Decoder):
+    """Events of a chat."""
+
+    finish_reasons = FINISH
+
+    def _object(self, name: bytes, item: dict[str, Any]) -> None:
+        kind = item.get("type") or name.decode("utf-8", "replace")
+        delta = item.get("delta") or {}
+        message = delta.get("message") or {}
+        if kind == "message-start":
+            self._start(item.get("id"), None)
+        elif kind in ("content-start", "content-delta"):
+            content = message["content"]
+            self._say(content.get("text"))
+            self._think(content.get("thinking"))
+        elif kind == "tool-plan-delta":
+            self._think(message["tool_plan"])
+        elif kind in ("tool-call-start", "tool-call-delta"):
+            call = message["tool_calls"]
+            function = call.get("function") or {}
+            self._tools.piece(item.get("index"), call.get("id"), function.get("name"), function.get("arguments"))
+        elif kind == "citation-start":
+            self._sources_of(message.get("citations") or {})
+        elif kind == "message-end":
+            self._end(delta)
+        elif error := self._error_of(item):
+            self._fail(error)
+
+    def _sources_of(self, citation: Mapping[str, Any]) -> None:
+        for source in citation.get("sources") or ():
+            document = source.get("document") or {}
+            self._cite(document.get("url"), document.get("title"))
+
+    def _end(self, delta: Mapping[str, Any]) -> None:
+        usage = delta.get("usage") or {}
+        tokens = usage.get("tokens") or usage.get("billed_units") or {}
+        self._count(tokens.get("input_tokens"), tokens.get("output_tokens"), usage.get("cached_tokens"))
+        if reason := delta.get("finish_reason"):
+            self._finish(reason)
+        self._complete()
+
+
+def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
+    """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
+    if request.continuation and request.continuation.rung in ("prefix", "attach"):
+        raise InvalidRequest(f"cohere.chat knows no continuation by {request.continuation.rung}", code="unsupported_continuation")
+    body = dict(openai_chat_request.build(request, spec, preset).body or {})
+    body.pop("stream_options", None)
+    body.pop("response_format", None)
+    if stop := body.pop("stop", None):
+        body["stop_sequences"] = stop
+    if body.pop("tool_choice", None):
+        body["tool_choice"] = _choice(request)
+    if request.schema is not None:
+        body["response_format"] = {"type": "json_object", "json_schema": request.schema}
+    return Call("/v2/chat", {name: value for name, value in body.items() if value is not None})
+
+
+def _choice(request: Request) -> str | None:
+    choice = tool_choice(request)
+    if choice in (None, "auto"):
+        return None
+    if choice in ("required", "none"):
+        return choice.upper()
+    raise InvalidRequest(f"cohere.chat cannot be told to use {choice}", code="unsupported_option")
+
+
+DIALECT = Dialect("cohere.chat", CohereDecoder, build)
+PRESET = Preset("cohere", "cohere.chat", "https://api.cohere.com", "COHERE_API_KEY", quirks={"effort": "none"})
