@@ -83,6 +83,7 @@ class StandIn:
         app = web.Application(middlewares=[_secure])
         app.router.add_get("/", self._page)
         app.router.add_static("/static", STATIC)
+        app.router.add_get("/api/me", self._me)
         app.router.add_get("/api/models", self._models)
         app.router.add_get("/api/conversations", self._list)
         app.router.add_post("/api/conversations", self._create)
@@ -97,6 +98,9 @@ class StandIn:
 
     async def _page(self, _request: web.Request) -> web.FileResponse:
         return web.FileResponse(STATIC / "index.html")
+
+    async def _me(self, _request: web.Request) -> web.Response:
+        return web.json_response({"user_id": "local"})
 
     async def _models(self, _request: web.Request) -> web.Response:
         return web.json_response({"default": "demo", "models": [{"name": "demo"}, {"name": "gpt-4o-mini"}]})

@@ -127,7 +127,7 @@ async def test_a_post_while_offline_waits_and_is_sent(server: StandIn, browser: 
         await answered(page)
         await page.context.set_offline(True)
         await server.cut()
-        await expect(page.locator("#link")).to_have_text("Offline")
+        await expect(page.locator("#link > span")).to_have_text("Offline")
         await say(page, "second")
         await expect(page.locator(".post .state").last).to_contain_text("You are offline")
         await page.context.set_offline(False)
@@ -145,7 +145,7 @@ async def test_waiting_for_another_try_is_said_with_its_delay(server: StandIn, b
         await expect(page.locator(".answer .state")).to_contain_text("The model is busy. Trying again in 3 s (2 of 3)")
         await expect(page.locator(".answer .state")).to_contain_text("Trying again in 2 s")
         assert await answered(page, "error") == "Half an answer"
-        await expect(page.locator(".answer .state")).to_have_text("The answer was interrupted.")
+        await expect(page.locator(".answer .state > span")).to_have_text("The answer was interrupted.")
 
 
 async def test_a_reader_who_scrolled_up_is_left_alone(server: StandIn, browser: Browser) -> None:

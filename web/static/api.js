@@ -45,6 +45,7 @@ export function newKey() {
 const conversation = (id) => `/api/conversations/${encodeURIComponent(id)}`;
 
 export const api = {
+  me: () => ask("GET", "/api/me"),
   models: () => ask("GET", "/api/models"),
   conversations: (before) => ask("GET", `/api/conversations?limit=40${before ? `&before=${encodeURIComponent(before)}` : ""}`),
   create: (body, key) => ask("POST", "/api/conversations", { body, key }),
@@ -52,5 +53,6 @@ export const api = {
   change: (id, body) => ask("PATCH", conversation(id), { body }),
   remove: (id) => ask("DELETE", conversation(id)),
   post: (id, content, key) => ask("POST", `${conversation(id)}/messages`, { body: { content }, key }),
+  regenerate: (id, key) => ask("POST", `/api/messages/${encodeURIComponent(id)}/regenerate`, { key }),
   cancel: (id) => ask("POST", `${conversation(id)}/cancel`),
 };

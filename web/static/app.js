@@ -1,11 +1,13 @@
 /**
- * The chat page: which conversation is open, what is sent, and who is told. The parts that draw are messages.js, sidebar.js and composer.js; what
- * follows the log is tokenwire.js.
+ * The chat page: which conversation is open, what is sent, and who is told. The parts that draw are messages.js, sidebar.js, composer.js and link.js;
+ * what follows the log is tokenwire.js, what follows all conversations feed.js.
  */
 
 import { api, newKey } from "./api.js";
 import { Composer } from "./composer.js";
 import { announce, byId, keep, make, recall } from "./dom.js";
+import { Feed } from "./feed.js";
+import { Link } from "./link.js";
 import { MessageList } from "./messages.js";
 import { Sidebar } from "./sidebar.js";
 import { hasEnded, subscribe } from "./tokenwire.js";
@@ -16,13 +18,6 @@ const DEMO_IDEAS = [
   ["A connection that breaks", "!cut Break off in the middle of your answer, and go on."],
   ["A model that reasons", "!think Think first, then answer."],
 ];
-const LINKS = {
-  connecting: "Connecting",
-  replaying: "Catching up",
-  live: "Live",
-  reconnecting: "Reconnecting",
-  stopped: "Disconnected",
-};
 const NEW = "New conversation";
 
 /** A conversation on screen: `watch` follows it, `posts` are on their way to it. A new one has no id until its first post. */
@@ -36,8 +31,11 @@ const list = new MessageList({
   list: byId("messages"),
   scroll: byId("scroll"),
   latest: byId("latest"),
-  people: () => ({ me, several: new Set(rows().map((row) => row.user_id).filter(Boolean)).size > 1 }),
+  people: () => ({ me, several: rows().some((row) => row.role === "user" && row.user_id && row.user_id !== me) }),
+  onagain: again,
 });
+const link = new Link({ element: byId("link"), onhurry: () => here.watch?.wake() });
+const feed = new Feed({ onevent: (event) => sidebar.hear(event), onstate: () => feed.live || (sidebar.forget(), refresh()) });
 
 const rows = () => here.watch?.messages ?? [];
 const named = () => here.watch?.transcript.conversation;
@@ -56,7 +54,7 @@ function open(id) {
   if (id) follow(here);
   else composer.choose(preferred());
   show();
-  showLink({ name: id ? "connecting" : "none" });
+  link.show({ name: id ? "connecting" : "none" });
   if (matchMedia("(pointer: fine)").matches) composer.focus();
 }
 
@@ -106,7 +104,7 @@ function firstWords() {
 const arrived = (post) => rows().some((row) => row.role === "user" && row.content === post.content && !post.before.has(row.id));
 
 function linked(state) {
-  showLink(state);
+  link.show(state);
   if (state.name === "live") {
     if (here.lost) announce("Connected again");
     here.lost = false;
@@ -119,33 +117,29 @@ function linked(state) {
   if (state.name === "stopped") gone(state.code);
 }
 
-function showLink({ name }) {
-  const link = byId("link");
-  link.dataset.state = name === "reconnecting" && !navigator.onLine ? "offline" : name;
-  link.textContent = link.dataset.state === "offline" ? "Offline" : (LINKS[name] ?? "");
-  document.body.dataset.link = link.dataset.state;
-}
-
 function gone(code) {
+  const again = () => open(here.id);
   if (code === 404 || code === 4404) tell("This conversation does not exist any more, or is not yours.");
-  else if (code === 401) tell("You are not signed in.");
-  else tell("This page may not follow the conversation any longer. Reload it to try again.");
+  else if (code === 401) tell("You are not signed in.", again);
+  else tell("This page may not follow the conversation any longer.", again);
 }
 
-/** One line about what went wrong; null takes it away. */
-function tell(text) {
+/** One line about what went wrong, and what may be done about it again; null takes it away. */
+function tell(text, again = null) {
   byId("notice").hidden = !text;
   byId("notice-text").textContent = text ?? "";
+  byId("notice-again").hidden = !again;
+  byId("notice-again").onclick = () => (tell(null), again());
   if (text) announce(text);
 }
 
-/** Run something that may fail; what failed is said. -> whether it worked */
+/** Run something that may fail; what failed is said, and offered again if that may help. -> whether it worked */
 async function attempt(act) {
   try {
     await act();
     return true;
   } catch (error) {
-    tell(error.message);
+    tell(error.message, error.passing ? () => attempt(act) : null);
     if (error.status === undefined) throw error; // a mistake of ours belongs in the console too
     return false;
   }
@@ -176,7 +170,6 @@ async function deliverNow(place, post) {
   try {
     if (!place.id) await begin(place, post);
     const answer = await api.post(place.id, post.content, post.key);
-    me = answer.user_message.user_id;
     place.posts.splice(place.posts.indexOf(post), 1);
     place.watch?.admit([answer.user_message, answer.assistant_message]);
     refresh();
@@ -194,7 +187,7 @@ async function begin(place, post) {
   if (place !== here) return;
   history.replaceState(null, "", `#/c/${id}`);
   composer.rename(id);
-  showLink({ name: "connecting" });
+  link.show({ name: "connecting" });
   follow(place);
 }
 
@@ -204,6 +197,20 @@ function discard(place, post) {
   if (!composer.prompt.value) composer.write(post.content);
   show();
   composer.focus();
+}
+
+/** Have an answer made again; the new one takes its place when it is there. */
+async function again(message) {
+  const place = here;
+  if (place.again) return;
+  place.again = true;
+  const key = newKey();
+  await attempt(async () => {
+    const made = await api.regenerate(message.id, key);
+    place.watch.admit([made.user_message, made.assistant_message]);
+    if (place === here) composer.focus(), list.follow();
+  });
+  place.again = false;
 }
 
 async function stop() {
@@ -271,16 +278,17 @@ async function earlier() {
 }
 
 let refreshing = 0;
-/** Read the list of conversations again, soon and once however often it is asked for. */
+/** Where the feed does not tell of conversations: read their list again, soon and once however often it is asked for. */
 function refresh() {
+  if (feed.live || document.hidden) return;
   clearTimeout(refreshing);
-  refreshing = setTimeout(() => sidebar.refresh().then(showTitle, () => {}), 250);
+  refreshing = setTimeout(() => feed.live || sidebar.refresh().then(showTitle, () => {}), 250);
 }
 
-async function start() {
+function start() {
   addEventListener("hashchange", () => address() !== here.id && open(address()));
   addEventListener("online", () => here.watch?.wake());
-  addEventListener("offline", () => here.watch && showLink(here.watch.state));
+  addEventListener("offline", () => here.watch && link.show(here.watch.state));
   document.addEventListener("visibilitychange", () => document.hidden || (here.watch?.wake(), refresh()));
   byId("rename").addEventListener("click", rename);
   byId("delete").addEventListener("click", remove);
@@ -290,8 +298,14 @@ async function start() {
   byId("skip").addEventListener("click", () => composer.focus());
   byId("new").addEventListener("click", (event) => here.id || (event.preventDefault(), composer.focus()));
   open(address());
-  refresh();
-  await attempt(offerModels);
+  attempt(introduce);
+  attempt(() => sidebar.refresh());
+  attempt(offerModels);
+}
+
+async function introduce() {
+  me = (await api.me()).user_id;
+  show();
 }
 
 async function offerModels() {

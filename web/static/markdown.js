@@ -3,7 +3,7 @@
  *
  * Three walls: markdown-it with HTML switched off and links of three schemes only, images as links (nothing is fetched), and `admit`, which drops
  * whatever element or attribute is not on the list. `MarkdownView` shows text that grows: blocks that further text cannot change are left
- * alone, and only the rest is parsed again.
+ * alone, only the rest is parsed again, and of that only what is new is written.
  */
 
 import MarkdownIt from "./vendor/markdown-it.js";
@@ -115,26 +115,37 @@ export class MarkdownView {
     htmls.forEach((html, n) => {
       const held = this.#open[n];
       if (held?.html === html) return;
-      if (held && growCode(held, html)) return;
-      const nodes = admit(html);
-      if (held) held.nodes[0].before(...nodes);
-      else this.element.append(...nodes);
-      for (const node of held?.nodes ?? []) node.remove();
-      this.#open[n] = { html, nodes };
+      const before = held ? held.nodes.at(-1).nextSibling : null;
+      this.#open[n] = { html, nodes: grow(this.element, held?.nodes ?? [], admit(html), before) };
     });
     for (const { nodes } of this.#open.splice(htmls.length)) for (const node of nodes) node.remove();
   }
 }
 
-/** A piece of code that got longer is written on, so that its scroll position and a selection in it stay. */
-function growCode(held, html) {
-  const [before] = held.nodes;
-  const [after] = admit(html);
-  if (before.className !== "code" || after.className !== "code" || before.firstChild.textContent !== after.firstChild.textContent) return false;
-  const code = before.querySelector("code");
-  const text = after.querySelector("code").textContent;
-  if (!code.firstChild || !text.startsWith(code.textContent)) return false;
-  code.firstChild.appendData(text.slice(code.textContent.length));
-  held.html = html;
-  return true;
+/**
+ * Make `held`, nodes of `parent`, say what `wanted` says. What is alike stays the same node and longer text is written on, so that text that grows
+ * adds to the page and replaces next to nothing: a selection, a scroll position, an open fold in it stay. -> the nodes
+ */
+function grow(parent, held, wanted, before = null) {
+  for (const node of held.slice(wanted.length)) node.remove();
+  return wanted.map((node, n) => {
+    const old = held[n];
+    if (!old) return parent.insertBefore(node, before);
+    if (!alike(old, node)) return old.replaceWith(node), node;
+    if (old.nodeType === Node.TEXT_NODE) writeOn(old, node.data);
+    else grow(old, [...old.childNodes], [...node.childNodes]);
+    return old;
+  });
+}
+
+function alike(one, other) {
+  if (one.nodeName !== other.nodeName) return false;
+  return one.nodeType === Node.TEXT_NODE || (one.attributes.length === other.attributes.length && [...one.attributes].every(({ name, value }) => other.getAttribute(name) === value));
+}
+
+/** Give a text node this text, by adding to it where that is enough. */
+export function writeOn(node, text) {
+  if (text === node.data) return;
+  if (text.startsWith(node.data)) node.appendData(text.slice(node.data.length));
+  else node.data = text;
 }

@@ -1,4 +1,4 @@
-/** The list of conversations, and on narrow screens the drawer that it lives in. */
+/** The list of conversations, read from the API and kept up by the feed, and on narrow screens the drawer that it lives in. */
 
 import { api } from "./api.js";
 import { byId, keep, make, recall } from "./dom.js";
@@ -7,7 +7,7 @@ const NAMES_MAX = 200;
 const WIDE = matchMedia("(min-width: 860px)");
 
 export class Sidebar {
-  #shown = []; // newest first
+  #shown = []; // last changed first; rows of the API, or of the feed with `running`
   #next = null;
   #current = null;
   #names = new Map(recall("names") ?? []); // first words of conversations that have no title yet
@@ -36,11 +36,41 @@ export class Sidebar {
   /** Read the newest conversations again; what was paged in beyond them stays. */
   async refresh() {
     const { conversations, next } = await api.conversations();
-    const known = new Set(conversations.map(({ id }) => id));
-    const older = this.#next === null ? [] : this.#shown.slice(conversations.length).filter(({ id }) => !known.has(id));
-    this.#shown = [...conversations, ...older];
+    const known = new Map(this.#shown.map((held) => [held.id, held]));
+    const older = this.#next === null ? [] : this.#shown.slice(conversations.length).filter(({ id }) => !conversations.some((read) => read.id === id));
+    this.#shown = [...conversations.map((read) => ({ running: known.get(read.id)?.running, ...read })), ...older];
     if (!older.length) this.#next = next ?? null;
     this.#draw();
+  }
+
+  /** Take an event of the feed. */
+  hear(event) {
+    const { type, conversation_id: id, conversation, conversations } = event;
+    if (type === "snapshot") this.#replace(conversations);
+    if (type === "created") this.#shown = [conversation, ...this.#without(conversation.id)];
+    if (type === "deleted") this.#shown = this.#without(id);
+    const held = this.#shown.find((one) => one.id === id);
+    if (held && type === "titled" && event.rev >= held.rev) Object.assign(held, { title: event.title, rev: event.rev });
+    if (held && (type === "running" || type === "ended")) Object.assign(held, { running: type === "running", updated_at: event.updated_at });
+    this.#shown.sort((one, other) => (one.updated_at < other.updated_at) - (one.updated_at > other.updated_at));
+    this.#draw();
+  }
+
+  /** The feed is away: what it said last of running answers is not known to be true any more. */
+  forget() {
+    for (const held of this.#shown) held.running = false;
+    this.#draw();
+  }
+
+  /** The newest are these; what is older than they are is not told of, and stays. */
+  #replace(newest) {
+    const oldest = newest.at(-1)?.updated_at;
+    const named = new Set(newest.map(({ id }) => id));
+    this.#shown = [...newest, ...this.#shown.filter((held) => !named.has(held.id) && held.updated_at < oldest)];
+  }
+
+  #without(id) {
+    return this.#shown.filter((held) => held.id !== id);
   }
 
   /** Read one more page of older ones. */
@@ -67,7 +97,7 @@ export class Sidebar {
   }
 
   drop(id) {
-    this.#shown = this.#shown.filter((conversation) => conversation.id !== id);
+    this.#shown = this.#without(id);
     this.#draw();
   }
 
@@ -79,12 +109,15 @@ export class Sidebar {
     while (list.children.length > this.#shown.length) list.lastChild.remove();
   }
 
-  #entry(list, n, { id, title }) {
+  #entry(list, n, { id, title, running }) {
     const link = list.children[n]?.firstChild ?? list.appendChild(make("li", {}, make("a", { dir: "auto" }))).firstChild;
     const text = title || this.#names.get(id) || "New conversation";
     if (link.textContent !== text) link.textContent = text;
     link.href = `#/c/${encodeURIComponent(id)}`;
     link.title = text;
+    link.toggleAttribute("data-running", Boolean(running));
+    if (running) link.setAttribute("aria-describedby", "is-running");
+    else link.removeAttribute("aria-describedby");
     if (id === this.#current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
