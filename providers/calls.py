@@ -154,7 +154,7 @@ async def embed(spec: Spec, client: HttpClient, texts: Sequence[str]) -> tuple[S
     if dialect.embed is None or dialect.vectors is None:
         raise InvalidRequest(f"{dialect.api} has no embeddings", code="unsupported_option")
     async with provider.open(dialect.embed(texts, provider.spec)) as reply:
-        body = await reply.read(_EMBEDDINGS_BYTES)
+        body = await reply.whole(_EMBEDDINGS_BYTES)
     try:
         return dialect.vectors(json.loads(body))
     except (ValueError, KeyError, TypeError, AttributeError) as error:

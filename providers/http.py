@@ -5,8 +5,9 @@ Leaving a reply's context closes its connection at once unless the body was read
 """
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -41,29 +42,51 @@ class Reply:
         self.status = response.status_code
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """The body, a network read at a time. Raises Unavailable when the connection breaks or falls silent."""
+        inflate = _inflater(self.headers.get("content-encoding", ""))
         try:
             stream = self._response.stream
             if not isinstance(stream, httpx.AsyncByteStream):
                 raise TypeError("the transport gave no asynchronous stream")
             async for data in stream:
-                yield data
+                yield inflate(data) if inflate else data
+        except zlib.error as error:
+            raise Unavailable(f"the body is not what its header says: {error}", code="bad_encoding") from error
         except _BROKEN as error:
             if _timed_out(error):
                 raise Unavailable("the provider fell silent", code="read_timeout") from error
             raise Unavailable(f"the connection broke: {_words(error)}", code="connection_lost") from error
 
-    async def read(self, limit: int = ERROR_BODY_BYTES) -> bytes:
-        """The body, or its first `limit` bytes. Raises Unavailable."""
+    async def beginning(self) -> bytes:
+        """What can be had of the body of an error; a break in it is no news."""
         pieces: list[bytes] = []
-        size = 0
-        async for piece in self.chunks():
-            pieces.append(piece)
-            size += len(piece)
-            if size >= limit:
-                break
-        return b"".join(pieces)[:limit]
+        with suppress(Unavailable):
+            async with aclosing(self.chunks()) as chunks:
+                async for piece in chunks:
+                    pieces.append(piece)
+                    if sum(map(len, pieces)) >= ERROR_BODY_BYTES:
+                        break
+        return b"".join(pieces)[:ERROR_BODY_BYTES]
+
+    async def whole(self, limit: int) -> bytes:
+        """All of the body. Raises Unavailable, also for one of more than `limit` bytes."""
+        body = bytearray()
+        async with aclosing(self.chunks()) as chunks:
+            async for piece in chunks:
+                body += piece
+                if len(body) > limit:
+                    raise Unavailable(f"the body has more than {limit} bytes", code="too_large")
+        return bytes(body)
+
+
+def _inflater(encoding: str) -> Callable[[bytes], bytes] | None:
+    """Some compress though they were asked not to."""
+    if encoding in ("", "identity"):
+        return None
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        return zlib.decompressobj(wbits=47).decompress  # gzip or zlib, whichever it proves to be
+    raise Unavailable(f"the body is encoded as {encoding}, unasked", code="bad_encoding")
 
 
 class HttpClient:

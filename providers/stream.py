@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
 from providers.base import Delta, Finish, InvalidRequest, ModelSpec, ProviderError, Request, Rung, Text, ToolCallStart, Unavailable
@@ -21,9 +21,10 @@ from providers.seams import Seam
 
 _log = logging.getLogger(__name__)
 
-
 _CANCEL_SECONDS = 2.0
 """How long leaving a stream waits for the call that stops a run."""
+_DRAIN_SECONDS = 0.05
+"""How long a whole answer waits for the end of its body, so that its connection can serve the next one."""
 _LADDER: tuple[Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
 
 
@@ -60,7 +61,7 @@ class HttpProvider:
         headers = {**self._headers(), **call.headers}
         async with self._client.send(call.method, url, headers, body) as reply:
             if reply.status >= 300:
-                error = classify(reply.status, reply.headers, await reply.read())
+                error = classify(reply.status, reply.headers, await reply.beginning())
                 raise _gone(error) if call.attaches and reply.status in (400, 404) else error
             yield reply
 
@@ -153,8 +154,8 @@ class HttpStream:
     async def _read(self) -> AsyncGenerator[Sequence[Delta]]:
         self._watch.progress()
         try:
-            async with self._opening as reply:
-                async for deltas in self._decoded(reply):
+            async with self._opening as reply, aclosing(self._decoded(reply)) as batches:
+                async for deltas in batches:
                     if deltas:
                         self._watch.pause()
                         yield deltas
@@ -173,13 +174,16 @@ class HttpStream:
         if self._decoder.failure:
             raise self._decoder.failure
 
-    async def _decoded(self, reply: Reply) -> AsyncIterator[Sequence[Delta]]:
+    async def _decoded(self, reply: Reply) -> AsyncGenerator[Sequence[Delta]]:
         decoder = self._decoder
         try:
-            async for data in reply.chunks():
-                yield self._joined(decoder.feed(data))
-                if decoder.done or decoder.failure:
-                    return
+            async with aclosing(reply.chunks()) as chunks:
+                async for data in chunks:
+                    yield self._joined(decoder.feed(data))
+                    if decoder.done:
+                        await _drain(chunks)
+                    if decoder.done or decoder.failure:
+                        return
         except ProviderError as error:
             yield self._joined(decoder.cut(error))
             return
@@ -202,6 +206,13 @@ class HttpStream:
         if self._decoder.failure and (text := seam.end(finished=False)):
             joined.append(Text(text))
         return joined
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    with suppress(TimeoutError, ProviderError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for _ in chunks:
+                pass
 
 
 class StallWatch:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import zlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -458,6 +459,67 @@ async def test_cookies_of_one_answer_are_not_sent_with_the_next(client: HttpClie
         for _ in range(2):
             await read(client, spec(server.url))
     assert all("cookie" not in call.headers for call in server.calls)
+
+
+@pytest.mark.parametrize(("encoding", "wbits"), [("gzip", 31), ("deflate", 15)])
+async def test_a_body_compressed_unasked(client: HttpClient, encoding: str, wbits: int) -> None:
+    """It is read as it comes; what cannot be undone is an error."""
+
+    async def script(exchange: Exchange) -> None:
+        squeeze = zlib.compressobj(wbits=wbits)
+        await exchange.head(content_encoding=encoding)
+        await exchange.send(squeeze.compress(chunk("a")) + squeeze.flush(zlib.Z_SYNC_FLUSH))
+        await exchange.send(squeeze.compress(END) + squeeze.flush())
+        await exchange.end()
+
+    async with serving(script) as server:
+        text, _, raised = await read(client, spec(server.url))
+    assert (text, raised) == ("a", None)
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip"])
+async def test_a_body_that_cannot_be_read(client: HttpClient, encoding: str) -> None:
+    """It is the provider's fault."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head(content_encoding=encoding)
+        await exchange.send(b"rubbish")
+        await exchange.end()
+
+    async with serving(script) as server:
+        _, _, raised = await read(client, spec(server.url))
+    assert type(raised) is Unavailable
+    assert raised.code == "bad_encoding"
+
+
+async def test_a_connection_serves_the_next_answer(client: HttpClient) -> None:
+    """The end of the body is waited for, a moment, after the last delta."""
+    connections: set[object] = set()
+
+    async def script(exchange: Exchange) -> None:
+        connections.add(exchange.writer)
+        await exchange.head()
+        await exchange.send(chunk("a") + END)
+        await asyncio.sleep(0.01)
+        await exchange.end()
+
+    async with serving(script) as server:
+        for _ in range(3):
+            await read(client, spec(server.url))
+    assert len(connections) == 1
+
+
+async def test_an_answer_does_not_wait_for_a_body_without_end(client: HttpClient) -> None:
+    """Proof is enough."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(chunk("a") + END)
+        await exchange.left()
+
+    async with serving(script) as server, asyncio.timeout(2):
+        text, _, raised = await read(client, spec(server.url))
+    assert (text, raised) == ("a", None)
 
 
 async def test_a_rung_that_the_model_does_not_have(client: HttpClient) -> None:
