@@ -77,7 +77,7 @@ class EventSource:
     """9.2.3: connects, comes back by itself with Last-Event-ID, gives up on anything but 200 and text/event-stream."""
 
     def __init__(self, client: httpx.AsyncClient, address: str, headers: dict[str, str] | None = None) -> None:
-        self._client, self._address, self._headers = client, address, headers or {}
+        self._client, self.address, self._headers = client, address, headers or {}
         self.last_event_id = ""
         self.connections = 0
         self.comments: list[str] = []
@@ -100,7 +100,7 @@ class EventSource:
         headers = self._headers | {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self.last_event_id:
             headers["Last-Event-ID"] = self.last_event_id
-        async with self._client.stream("GET", self._address, headers=headers, timeout=PATIENCE_SECONDS) as answer:
+        async with self._client.stream("GET", self.address, headers=headers, timeout=PATIENCE_SECONDS) as answer:
             if answer.status_code != 200 or not answer.headers["content-type"].startswith("text/event-stream"):
                 raise Failed(answer.status_code)
             self.headers = answer.headers

@@ -79,6 +79,10 @@ class Web:
         taken: int = self.app.state.services.places.taken
         return taken
 
+    def unsent(self) -> list[int]:
+        """Bytes that each connection holds for its client in this process."""
+        return [connection.transport.get_write_buffer_size() for connection in self._server.server_state.connections]
+
     async def conversation(self) -> str:
         """A new conversation of the local user."""
         made: str = (await self.client.post("/api/conversations")).json()["id"]
