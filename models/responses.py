@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
@@ -44,18 +44,17 @@ class Question:
     options: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
     response_schema: dict[str, Any] | None = None
-    idempotency: Idempotency | None = None
 
 
 class Responses(Database):
     """What clients of OpenAI's API ask beside what everybody does."""
 
-    async def ask(self, question: Question) -> Posted:
+    async def ask(self, question: Question, idempotency: Idempotency | None = None) -> Posted:
         """Write a conversation of its own for one answer; for a repeated key: the rows that were written. KeyReused, NotFound."""
         made = {"conversation": str(uuid7()), "user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
-            if question.idempotency is not None:
-                earlier = await claim_key(session, question.user_id, question.idempotency, made)
+            if idempotency is not None:
+                earlier = await claim_key(session, question.user_id, idempotency, made)
                 if earlier is not made:
                     return await _asked_before(session, question, earlier)
             now = (await session.execute(select(now_ms()))).scalar_one()
@@ -67,14 +66,6 @@ class Responses(Database):
         """The rows that the answer was given to answer, in order."""
         async with self.reading() as session:
             return await _rows_before(session, answer)
-
-    async def forget_answer(self, answer: Message, user_id: str) -> bool:
-        """Delete the conversation that was made for this answer alone. False: it is a conversation like others, or somebody else's."""
-        own = delete(Conversation).where(
-            col(Conversation.id) == answer.conversation_id, col(Conversation.user_id) == user_id, col(Conversation.listed).is_(False)
-        )
-        async with self.writing() as session:
-            return (await session.scalars(own.returning(col(Conversation.id)))).first() is not None
 
 
 async def _asked_before(session: AsyncSession, question: Question, made: Mapping[str, str]) -> Posted:

@@ -17,7 +17,7 @@ class Growing:
     """Text by offsets (UTF-16 units) in, pieces out. `sent`: characters that are out.
 
     A reset may take away what is out. As long as the text then says the same again, nobody needs to notice; where it says something else,
-    `put` and `become` raise Withdrawn: the text has been taken over, and the caller begins again with `Growing(text.whole)`.
+    `put`, `become` and `finish` raise Withdrawn: the text is taken over all the same, and the caller begins again with `Growing(it.whole)`.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -61,6 +61,12 @@ class Growing:
         self._set(cut(self.whole, units))
 
     def become(self, text: str) -> None:
+        """Be this text, and go on from there: it may not reach as far as what is out yet. Raises Withdrawn."""
+        self._set(text)
+        if self._owed is not None:
+            self._compare()
+
+    def finish(self, text: str) -> None:
         """Be this text, for good. Raises Withdrawn."""
         self._set(text)
         if self._owed is not None:

@@ -35,7 +35,7 @@ _Emit = Callable[[str, Mapping[str, Any]], None]
 class ResponseEncoder:
     """The events of one Response. `after`: the last sequence number that the reader has (-1: none); nothing up to it is given.
 
-    Call `opening`, then `hold` if a row holds something already, `apply` with each event of the log after that, and `ending` once.
+    Call `opening`, `hold` when beginning from a row, `apply` with each event of the log after that, and `ending` once.
     All give bytes to send, perhaps none. Raises `growing.Hole` when events do not fit: read the row and begin again.
     """
 
@@ -61,13 +61,14 @@ class ResponseEncoder:
         return self._flush()
 
     def hold(self, reasoning: str, text: str) -> bytes:
-        """Begin with what a row holds."""
+        """Be as far as a row is, to begin with or because the log cannot be followed further. It may be less than what was seen."""
         if reasoning or text:
             self._begin()
-        self._reasoning.put(0, reasoning)
+        if not self._text_begun:
+            self._reasoning.become(reasoning)
         if text:
             self._begin_text()
-            self._message.put(0, text)
+        self._message.become(text)
         return self._flush()
 
     def apply(self, event: AnyEvent) -> bytes:
@@ -90,10 +91,10 @@ class ResponseEncoder:
         self._begin()
         status = objects.item_status(answer)
         if not self._text_begun:
-            self._reasoning.become(answer.reasoning)
+            self._reasoning.finish(answer.reasoning)
         if answer.text:
             self._begin_text()
-        self._message.become(answer.text)
+        self._message.finish(answer.text)
         self._reasoning.close(status)
         self._message.index = max(self._message.index, self._reasoning.index)
         self._message.close(status)
@@ -175,6 +176,10 @@ class _Items:
         """See `Growing.become`."""
         self._change(lambda: self._text.become(text))
 
+    def finish(self, text: str) -> None:
+        """See `Growing.finish`."""
+        self._change(lambda: self._text.finish(text))
+
     def keep(self, units: int) -> None:
         """See `Growing.keep`."""
         self._text.keep(units)
@@ -241,9 +246,9 @@ class ChatEncoder:
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def hold(self, reasoning: str, text: str) -> bytes:
-        """Begin with what a row holds."""
-        self._reasoning.put(0, reasoning)
-        self._text.put(0, text)
+        """Be as far as a row is."""
+        self._reasoning.become(reasoning)
+        self._text.become(text)
         return self._rest()
 
     def apply(self, event: AnyEvent) -> bytes:
@@ -259,8 +264,8 @@ class ChatEncoder:
 
     def ending(self, answer: Answer) -> bytes:
         """The end, from what is stored of the answer."""
-        self._reasoning.become(answer.reasoning)
-        self._text.become(answer.text)
+        self._reasoning.finish(answer.reasoning)
+        self._text.finish(answer.text)
         blocks = [self._rest()]
         if answer.status != "complete":
             return b"".join([*blocks, self.failure(*objects.failure(answer))])

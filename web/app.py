@@ -15,7 +15,7 @@ from models.errors import StoreError
 from models.store import Store
 from streams.hub import Hub
 from streams.ports import Feed, Log
-from web import api, chat, health, page, problems, streams
+from web import api, chat, health, openai, page, problems, streams
 from web.event_stream import Places
 from web.feed import router as feed_router
 from web.feeds import Feeds
@@ -73,9 +73,10 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     app.include_router(streams.router)
     app.include_router(chat.router)
     app.include_router(feed_router)
+    app.include_router(openai.router)
     app.include_router(health.router)
     page.mount(app)
-    larger = {"/api/chat": settings.max_chat_body_bytes}
+    larger = dict.fromkeys(("/api/chat", "/v1/responses", "/v1/chat/completions"), settings.max_chat_body_bytes)
     app.add_middleware(Surroundings, max_body_bytes=_max_body_bytes(settings), metrics=metrics, larger_bodies=larger)
     if settings.origins:
         app.add_middleware(

@@ -1,0 +1,383 @@
+"""OpenAI's API over answers of Tokenwire: /v1/responses, /v1/chat/completions, /v1/models. docs/openai.md says what it does and does not.
+
+A response is an assistant message: `resp_` and its id. Each one that is asked for here has an unlisted conversation of its own; reading,
+resuming and cancelling work for every answer that the caller may see, wherever it was asked for. Routes read the request and shape the
+answer; `openai_requests` understands bodies, `answers` watches, `streams.openai_events` encodes.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Annotated, Any, Protocol, TypeVar
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel
+from starlette.responses import JSONResponse
+
+from models.conversations import Idempotency
+from models.errors import NotFound, StoreUnavailable
+from models.responses import Question
+from models.tables import Message
+from streams import openai_events as encoding
+from streams import openai_objects as objects
+from streams import tokens
+from streams.events import AnyEvent
+from streams.growing import Hole, Withdrawn
+from streams.openai_objects import Answer
+from web import delivery
+from web.answers import Final, Heard, Held, Over, Quiet, Step, watch
+from web.event_stream import Cut
+from web.following import Permission
+from web.openai_errors import OpenAIRoute, OpenAIStream, Refusal, failed
+from web.openai_requests import ChatBody, ResponseBody
+from web.problems import ApiProblem
+from web.services import Caller, IdempotencyKey, Services, With
+from worker import closing
+
+router = APIRouter(prefix="/v1", route_class=OpenAIRoute, include_in_schema=False)
+
+T = TypeVar("T")
+CANCEL_SECONDS = 5.0
+"""How long a cancel waits for the answer to have ended before it tells how far it is."""
+PAGE = 100
+_GONE = {"deleted": "The response was deleted.", "expired": "The login has expired."}
+
+OnDisconnect = Annotated[str | None, Header(alias="X-Tokenwire-On-Disconnect", pattern="^(cancel|continue)$")]
+"""`cancel`: the answer is stopped when its client leaves before the end. Without it the answer goes on."""
+
+
+class Encoder(Protocol):
+    """A dialect (`streams.openai_events`)."""
+
+    def opening(self) -> bytes: ...
+    def hold(self, reasoning: str, text: str) -> bytes: ...
+    def apply(self, event: AnyEvent) -> bytes: ...
+    def ending(self, answer: Answer) -> bytes: ...
+    def failure(self, code: str, message: str) -> bytes: ...
+
+
+# --- responses --------------------------------------------------------------------------------------------------------
+
+
+@router.post("/responses")
+async def create_response(
+    request: Request,
+    services: With,
+    user: Caller,
+    body: ResponseBody,
+    idempotency_key: IdempotencyKey = None,
+    on_disconnect: OnDisconnect = None,
+) -> Response:
+    """Ask. With `background` it is answered at once; with `stream` by events; else when the answer has ended."""
+    model = services.offers.require(body.model)
+    question = body.question(user, model, await _followed(services, user, body.previous_response_id))
+    row = await _ask(services, question, idempotency_key, "POST /v1/responses", body)
+    asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
+    if body.stream:
+        return asking.stream(lambda: encoding.ResponseEncoder(answer_of(row)))
+    if body.background:
+        return JSONResponse(objects.response(answer_of(row)))
+    ended = answer_of(await asking.wait())
+    if ended.status == "error":
+        raise failed(ended)
+    return JSONResponse(objects.response(ended))
+
+
+@router.get("/responses/{response_id}")
+async def get_response(
+    request: Request,
+    services: With,
+    user: Caller,
+    response_id: str,
+    stream: bool = False,
+    starting_after: Annotated[int, Query(ge=-1, le=2**53)] = -1,
+) -> Response:
+    """A response as it is now; with `stream` its events after a sequence number, and then those that happen."""
+    row = await _readable(services, user, response_id)
+    if stream:
+        return _Asking(request, services, user, row).stream(lambda: encoding.ResponseEncoder(answer_of(row), starting_after))
+    return JSONResponse(objects.response(answer_of(row)))
+
+
+@router.get("/responses/{response_id}/input_items")
+async def list_input_items(
+    services: With,
+    user: Caller,
+    response_id: str,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE)] = 20,
+    order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
+) -> Response:
+    """What the response answers, item by item."""
+    rows = await services.store.input_of(await _readable(services, user, response_id))
+    items = [_input_item(row) for row in (rows if order == "asc" else reversed(rows))]
+    ids = [item["id"] for item in items]
+    if after is not None and after not in ids:
+        raise Refusal(400, "invalid_value", "There is no such item.", "after")
+    start = 0 if after is None else ids.index(after) + 1
+    page = items[start : start + limit]
+    ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
+    return JSONResponse({"object": "list", "data": page, "has_more": start + limit < len(items)} | ends)
+
+
+@router.post("/responses/{response_id}/cancel")
+async def cancel_response(services: With, user: Caller, response_id: str) -> Response:
+    """Stop it, also before it has begun; what has ended stays as it is."""
+    row = await _readable(services, user, response_id)
+    if closing.unfinished(row):
+        await closing.cancel(services.store, services.log, services.jobs, row.id, user)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await _last(services, row, Permission())
+        row = await services.store.visible_message(row.id, user)
+    return JSONResponse(objects.response(answer_of(row)))
+
+
+@router.delete("/responses/{response_id}")
+async def delete_response(services: With, user: Caller, response_id: str) -> Response:
+    """Forget it, with all that was said before. Only what was asked for here can be deleted here."""
+    row = await _readable(services, user, response_id)
+    conversation = await services.store.conversation(row.conversation_id, user)
+    if conversation.listed or conversation.user_id != user:
+        raise Refusal(400, "not_deletable", "This answer belongs to a conversation: that can be deleted, under /api.")
+    await _forget(services, row)
+    return JSONResponse({"id": response_id, "object": "response", "deleted": True})
+
+
+# --- chat completions -------------------------------------------------------------------------------------------------
+
+
+@router.post("/chat/completions")
+async def create_completion(
+    request: Request,
+    services: With,
+    user: Caller,
+    body: ChatBody,
+    idempotency_key: IdempotencyKey = None,
+    on_disconnect: OnDisconnect = None,
+) -> Response:
+    """Ask; by chunks with `stream`, else when the answer has ended. What is cut off can be read as a response: `resp_` for `chatcmpl-`."""
+    question = body.question(user, services.offers.require(body.model))
+    row = await _ask(services, question, idempotency_key, "POST /v1/chat/completions", body)
+    asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
+    if body.stream:
+        include_usage = bool(body.stream_options and body.stream_options.include_usage)
+        return asking.stream(lambda: encoding.ChatEncoder(answer_of(row), include_usage=include_usage))
+    ended = answer_of(await asking.wait())
+    if ended.status != "complete":
+        raise failed(ended)
+    return JSONResponse(objects.completion(ended))
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/models")
+async def list_models(services: With, _user: Caller) -> Response:
+    """The models that can be used now."""
+    return JSONResponse({"object": "list", "data": [_model(name) for name in services.offers.names()]})
+
+
+@router.get("/models/{name:path}")
+async def get_model(services: With, _user: Caller, name: str) -> Response:
+    """One of them."""
+    return JSONResponse(_model(services.offers.require(name)))
+
+
+@router.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def nothing(_user: Caller, rest: str) -> Response:
+    """What OpenAI's API has and this one has not."""
+    raise Refusal(404, "unknown_url", f"There is nothing at /v1/{rest} here.")
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "tokenwire"}
+
+
+# --- asking and watching ----------------------------------------------------------------------------------------------
+
+
+def answer_of(row: Message) -> Answer:
+    """The row as the encoders know it."""
+    return Answer(
+        id=row.id,
+        model=row.model or "",
+        created_at=row.created_at // 1000,
+        status=row.status,
+        text=row.content,
+        reasoning=row.reasoning,
+        tool_calls=row.tool_calls or (),
+        finish_reason=row.finish_reason,
+        error=row.error,
+        usage=row.usage,
+        asked=row.asked or {},
+    )
+
+
+def _input_item(row: Message) -> dict[str, Any]:
+    kind = "output_text" if row.role == "assistant" else "input_text"
+    content: list[dict[str, Any]] = [{"type": kind, "text": row.content} | ({"annotations": []} if row.role == "assistant" else {})]
+    return {"id": f"msg_{row.id}", "type": "message", "role": row.role, "status": "completed", "content": content}
+
+
+async def _readable(services: Services, user: str, response_id: str) -> Message:
+    """The answer of this name, for who may see it. Raises Refusal (404)."""
+    for prefix in (objects.RESPONSE_PREFIX, objects.CHAT_PREFIX):
+        if response_id.startswith(prefix):
+            with contextlib.suppress(NotFound):
+                row = await services.store.visible_message(response_id.removeprefix(prefix), user)
+                if row.role == "assistant" and not _passing(row):
+                    return row
+    raise Refusal(404, "not_found", f"There is no response {response_id!r}, or it is not yours.", "response_id")
+
+
+async def _followed(services: Services, user: str, previous_response_id: str | None) -> Message | None:
+    if previous_response_id is None:
+        return None
+    try:
+        row = await _readable(services, user, previous_response_id)
+    except Refusal as error:
+        raise Refusal(400, "previous_response_not_found", str(error), "previous_response_id") from error
+    if closing.unfinished(row):
+        raise Refusal(400, "previous_response_unfinished", "The response before has not ended yet.", "previous_response_id")
+    return row
+
+
+async def _ask(services: Services, question: Question, key: str | None, route: str, body: BaseModel) -> Message:
+    idempotency = None
+    if key is not None:
+        canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+        idempotency = Idempotency(key, route, hashlib.sha256(canonical.encode()).hexdigest())
+    posted = await services.store.ask(question, idempotency)
+    services.metrics.posts.inc()
+    await delivery.deliver(services, posted)
+    return posted.assistant_message
+
+
+def _passing(row: Message) -> bool:
+    """Asked for with `store: false`: it lives as long as the request."""
+    return (row.asked or {}).get("store") is False
+
+
+async def _forget(services: Services, row: Message) -> None:
+    tombstone_seconds = services.settings.token_ttl_seconds + tokens.LEEWAY_SECONDS
+    await closing.delete_conversation(services.store, services.log, row.conversation_id, tombstone_seconds)
+
+
+async def _last(services: Services, row: Message, permission: Permission) -> Message:
+    """The answer when it has ended. Raises Refusal when that will not be seen."""
+    async with contextlib.aclosing(watch(services, row.id, permission)) as steps:
+        async for step in steps:
+            if isinstance(step, Final):
+                return step.row
+            if isinstance(step, Over):
+                raise _over(step)
+    raise Refusal(500, "internal", "The answer has not ended.", kind="server_error")
+
+
+def _over(step: Over) -> Refusal:
+    if step.reason == "stopped":
+        return Refusal(
+            503, "restarting", "The server is restarting; the answer goes on.", kind="server_error", headers={"x-should-retry": "false"}
+        )
+    return Refusal(404 if step.reason == "deleted" else 401, step.reason, _GONE.get(step.reason, "The answer cannot be read any longer."))
+
+
+class _Asking:
+    """A client that waits for an answer. `cancels`: the answer is of no use without this client."""
+
+    def __init__(self, request: Request, services: Services, user: str, row: Message, *, cancels: bool = False) -> None:
+        self._request, self._services, self._user, self._row = request, services, user, row
+        self._cancels = cancels
+        self._ended = False
+        self._permission = Permission(check=self._may_read)
+
+    def stream(self, make: Callable[[], Encoder]) -> Response:
+        """The answer in a dialect, until it ends."""
+
+        @contextlib.asynccontextmanager
+        async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
+            async with contextlib.aclosing(watch(self._services, self._row.id, self._permission, from_start=True)) as steps:
+                try:
+                    yield self._tell(make(), steps)
+                finally:
+                    await self._leave()
+
+        return OpenAIStream(self._services.places, opened)
+
+    async def wait(self) -> Message:
+        """The answer when it has ended. Raises Refusal."""
+        try:
+            ended = await self._unless_gone(_last(self._services, self._row, self._permission))
+            self._ended = True
+            return ended
+        finally:
+            await self._leave()
+
+    async def _tell(self, encoder: Encoder, steps: AsyncIterator[Step]) -> AsyncIterator[bytes]:
+        yield encoder.opening()
+        async for step in steps:
+            if isinstance(step, Over):
+                if step.reason == "stopped":
+                    raise Cut  # a broken connection is resumed, an orderly end is taken for the end of the answer
+                yield encoder.failure(step.reason, _GONE.get(step.reason, "The answer cannot be read any longer."))
+                return
+            try:
+                yield _told(encoder, step)
+            except Hole as error:
+                raise Cut from error
+            except Withdrawn:
+                yield encoder.failure("answer_restarted", "The answer began again: read it as a response.")
+                return
+            self._ended = isinstance(step, Final)
+
+    async def _leave(self) -> None:
+        """The client is gone or has all."""
+        if _passing(self._row) and self._row.asked:
+            await _forget(self._services, self._row)
+        elif self._cancels and not self._ended:
+            with contextlib.suppress(StoreUnavailable):
+                await closing.cancel(self._services.store, self._services.log, self._services.jobs, self._row.id, self._user)
+
+    async def _unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which is given up when the client leaves."""
+        working = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(_departure(self._request))
+        try:
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise Refusal(499, "client_gone", "The client has left.")
+        finally:
+            working.cancel()
+            leaving.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+
+    async def _may_read(self) -> bool:
+        try:
+            self._services.identify(self._request)
+            await self._services.store.visible_message(self._row.id, self._user)
+        except (ApiProblem, NotFound):
+            return False
+        except StoreUnavailable:  # no reason to send anybody away
+            return True
+        return True
+
+
+async def _departure(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _told(encoder: Encoder, step: Step) -> bytes:
+    match step:
+        case Held(row):
+            return encoder.hold(row.reasoning, row.content)
+        case Heard(heard):
+            return b"".join(encoder.apply(event) for event in heard)
+        case Final(row):
+            return encoder.ending(answer_of(row))
+        case Quiet() | Over():
+            return encoding.KEEP_ALIVE

@@ -1,0 +1,141 @@
+"""Refusals under /v1 as OpenAI's clients read them: `{"error": {"message", "type", "param", "code"}}`.
+
+Whatever a route raises there is answered here; everywhere else `problems` does that. A client of OpenAI's tries again by itself on 408,
+409, 429 and 5xx unless `x-should-retry` says no: it does where the answer itself has failed, since it was tried again already.
+
+Refusal
+  raised by the routes under /v1; everything else (validation, identity, the store's and the log's errors) is mapped.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import structlog
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from models import errors
+from streams import openai_objects as objects
+from streams import ports
+from streams.openai_objects import Answer
+from web.event_stream import EventStream
+from web.problems import RETRY_AFTER_SECONDS, ApiProblem
+from web.services import JsonRoute
+
+log_line = structlog.get_logger(__name__)
+
+INVALID = "invalid_request_error"
+_NO_RETRY = {"x-should-retry": "false"}
+
+
+class Refusal(Exception):
+    """A refusal with OpenAI's words for it."""
+
+    def __init__(
+        self, status: int, code: str, message: str, param: str | None = None, kind: str = INVALID, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, dict(headers or {})
+        self.body = objects.error_body(code, message, kind, param)
+
+
+def failed(answer: Answer) -> Refusal:
+    """An answer that ended without being complete, for a client that waited for all of it."""
+    code, message = objects.failure(answer)
+    status, kind = objects.failure_status(code)
+    return Refusal(status, code, message, None, kind, _NO_RETRY)
+
+
+def unsupported(param: str, message: str) -> Refusal:
+    """Something is asked that would change the answer and that is not done here."""
+    return Refusal(400, "unsupported_parameter", message, param)
+
+
+class OpenAIRoute(JsonRoute):
+    """A route that refuses in OpenAI's words."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it is answered in this dialect; what is unexpected is logged
+                return refused(request.url.path, error)
+
+        return answer
+
+
+class OpenAIStream(EventStream):
+    """A streamed answer whose refusals, as long as nothing was sent, are OpenAI's."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See starlette.responses.Response."""
+        begun = False
+
+        async def noticed(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, noticed)
+        except Exception as error:
+            if begun:
+                raise
+            await refused(scope["path"], error)(scope, receive, send)
+
+
+def refused(path: str, error: Exception) -> Response:
+    """The answer to whatever was raised."""
+    refusal = _refusal(path, error)
+    headers = dict(refusal.headers)
+    if refusal.status == 503:
+        headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    return JSONResponse(refusal.body, refusal.status, headers)
+
+
+def _refusal(path: str, error: Exception) -> Refusal:
+    match error:
+        case Refusal():
+            return error
+        case ApiProblem():
+            return _of_problem(error)
+        case RequestValidationError():
+            return _invalid(error)
+        case errors.NotFound() | ports.Gone():
+            return Refusal(404, "not_found", "There is no such response, or it is not yours.")
+        case errors.KeyReused():
+            return Refusal(422, "key_reused", "This Idempotency-Key was used with another body.")
+        case errors.Conflict():
+            return Refusal(409, "conflict", "The request contradicts what is stored.", headers=_NO_RETRY)
+        case errors.StoreUnavailable() | ports.Unavailable():
+            log_line.warning("a service is away", path=path, error=repr(error.__cause__ or error))
+            return Refusal(503, "unavailable", "The server cannot answer at the moment.", kind="server_error")
+        case HTTPException():
+            return Refusal(error.status_code, "bad_request", str(error.detail), headers=error.headers)
+    log_line.error("request failed", path=path, exc_info=error)
+    return Refusal(500, "internal", "The server failed. It is not your request's fault.", kind="server_error")
+
+
+def _of_problem(problem: ApiProblem) -> Refusal:
+    code, param, kind = problem.code, None, INVALID
+    if code == "unauthenticated":
+        code, kind = "invalid_api_key", "authentication_error"
+    elif problem.status_code >= 500:
+        kind = "server_error"
+    if code == "unknown_model":
+        return Refusal(404, "model_not_found", problem.detail, "model")
+    return Refusal(problem.status_code, code, problem.detail, param, kind, problem.headers)
+
+
+def _invalid(error: RequestValidationError) -> Refusal:
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return Refusal(400, "malformed_json", "The body is not JSON.")
+    place = ".".join(str(part) for part in first["loc"][1:])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return Refusal(400, "invalid_value", f"{place}: {message}" if place else message, place or None)

@@ -1,0 +1,212 @@
+"""What clients of OpenAI's API send, and what is asked of a model by it.
+
+Understood: messages of text (with their history), instructions, and how the answer is to be made (temperature, length, effort, stop,
+JSON). What would change the answer and is not done here (tools, images, several choices, ...) is refused by name; what would not
+(`user`, `seed`, `service_tier`, ...) is ignored.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from models.responses import Question, Said
+from models.tables import Message
+from streams.text import Cleaner
+from web.openai_errors import Refusal, unsupported
+
+MAX_MESSAGES = 10_000
+_TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+"""Types of content parts that are text, and the member that holds it."""
+_REFUSED = ("audio", "conversation", "functions", "function_call", "prediction", "prompt", "tools", "web_search_options", "logprobs")
+_ROLES: dict[str, Literal["system", "user", "assistant"]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+
+
+def clean(value: Any) -> Any:
+    """Text made fit for storage; what is no text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    cleaner = Cleaner()
+    return cleaner.push(value) + cleaner.flush()
+
+
+Text = Annotated[str, BeforeValidator(clean)]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    model: str | None = Field(None, min_length=1, max_length=255)
+    metadata: dict[str, str] | None = Field(None, max_length=16)
+    stream: bool | None = None
+    store: bool | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+
+    def refuse_what_is_not_done(self) -> None:
+        """Raises Refusal (400) with the name of the parameter."""
+        for name in _REFUSED:
+            if (self.model_extra or {}).get(name):
+                raise unsupported(name, f"{name} is not supported here.")
+
+
+class Reasoning(BaseModel):
+    """How long to think."""
+
+    effort: Effort | None = None
+
+
+class TextOptions(BaseModel):
+    """What the text is to be."""
+
+    format: dict[str, Any] | None = None
+
+
+class ResponseBody(_Body):
+    """POST /v1/responses."""
+
+    input: Text | list[dict[str, Any]]
+    instructions: Text | None = None
+    background: bool | None = None
+    previous_response_id: str | None = None
+    max_output_tokens: int | None = Field(None, ge=1)
+    reasoning: Reasoning | None = None
+    text: TextOptions | None = None
+
+    def question(self, user_id: str, model: str, follows: Message | None) -> Question:
+        """What is asked. Raises Refusal (400)."""
+        self.refuse_what_is_not_done()
+        if self.background and self.store is False:
+            raise Refusal(400, "invalid_value", "A background response has to be stored.", "background")
+        effort = self.reasoning.effort if self.reasoning else None
+        asked = {
+            "background": self.background or None,
+            "store": self.store,
+            "metadata": self.metadata,
+            "instructions": self.instructions,
+            "previous_response_id": self.previous_response_id,
+            "max_output_tokens": self.max_output_tokens,
+            "temperature": self.temperature,
+            "reasoning_effort": effort,
+        }
+        return Question(
+            user_id=user_id,
+            said=_said("input", [Said("user", self.input)] if isinstance(self.input, str) else _items(self.input)),
+            model=model,
+            instructions=self.instructions or None,
+            follows=follows,
+            options=_options(self.temperature, self.max_output_tokens, effort, None),
+            asked=_given(asked),
+            response_schema=_schema("text.format", self.text.format if self.text else None),
+        )
+
+
+class StreamOptions(BaseModel):
+    """What a stream of chunks holds beside the answer."""
+
+    include_usage: bool | None = None
+
+
+class ChatBody(_Body):
+    """POST /v1/chat/completions."""
+
+    messages: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_MESSAGES)
+    n: int | None = None
+    stop: str | list[str] | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    reasoning_effort: Effort | None = None
+    response_format: dict[str, Any] | None = None
+    stream_options: StreamOptions | None = None
+
+    def question(self, user_id: str, model: str) -> Question:
+        """What is asked. Raises Refusal (400)."""
+        self.refuse_what_is_not_done()
+        if self.n not in (None, 1):
+            raise unsupported("n", "There is one answer to a question here: n must be 1.")
+        limit = self.max_completion_tokens or self.max_tokens
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop
+        return Question(
+            user_id=user_id,
+            said=_said("messages", _messages(self.messages)),
+            model=model,
+            options=_options(self.temperature, limit, self.reasoning_effort, stop),
+            asked=_given({"store": self.store, "metadata": self.metadata, "max_output_tokens": limit, "temperature": self.temperature}),
+            response_schema=_schema("response_format", self.response_format),
+        )
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _options(temperature: float | None, max_tokens: int | None, effort: Effort | None, stop: Sequence[str] | None) -> dict[str, Any]:
+    known = {"none": "minimal", "xhigh": "high", "max": "high"}.get(effort or "", effort)
+    return _given({"temperature": temperature, "max_tokens": max_tokens, "reasoning_effort": known, "stop": stop or None})
+
+
+def _schema(param: str, wanted: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The JSON schema of `text.format` (Responses) or `response_format` (chat); {} for any JSON."""
+    kind = (wanted or {}).get("type", "text")
+    if wanted is None or kind == "text":
+        return None
+    if kind == "json_object":
+        return {}
+    schema = wanted.get("schema", (wanted.get("json_schema") or {}).get("schema"))
+    if kind != "json_schema" or not isinstance(schema, dict):
+        raise Refusal(400, "invalid_value", f"{param} must be text, json_object, or json_schema with a schema.", param)
+    return schema
+
+
+def _said(param: str, messages: Iterable[Said]) -> list[Said]:
+    said = [message for message in messages if message.content.strip()]
+    if not any(message.role != "system" for message in said):
+        raise Refusal(400, "invalid_value", f"{param} holds nothing to answer.", param)
+    return said
+
+
+def _items(items: Sequence[dict[str, Any]]) -> Iterable[Said]:
+    if len(items) > MAX_MESSAGES:
+        raise Refusal(400, "invalid_value", f"There are more than {MAX_MESSAGES} items.", "input")
+    for number, item in enumerate(items):
+        place = f"input[{number}]"
+        kind = item.get("type", "message")
+        if kind == "message":
+            yield _message(item, place)
+        elif kind != "reasoning":  # a model's earlier thoughts are its own affair
+            raise unsupported(place, f"Items of type {kind!r} are not supported here.")
+
+
+def _messages(messages: Sequence[dict[str, Any]]) -> Iterable[Said]:
+    for number, message in enumerate(messages):
+        place = f"messages[{number}]"
+        if message.get("tool_calls") or message.get("role") in ("tool", "function"):
+            raise unsupported(place, "Tool calls are not supported here.")
+        yield _message(message, place)
+
+
+def _message(message: dict[str, Any], place: str) -> Said:
+    role = _ROLES.get(str(message.get("role")))
+    if role is None:
+        raise Refusal(400, "invalid_value", f"{place}: no such role.", f"{place}.role")
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return Said(role, clean(content or ""))
+    if not isinstance(content, list):
+        raise Refusal(400, "invalid_value", f"{place}: content is text or a list of parts.", f"{place}.content")
+    return Said(role, "".join(_part(part, f"{place}.content[{index}]") for index, part in enumerate(content)))
+
+
+def _part(part: Any, place: str) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    text = part.get(_TEXTS[kind]) if kind in _TEXTS else None
+    if kind is not None and kind not in _TEXTS:
+        raise unsupported(place, f"Content of type {kind!r} is not supported here: only text is.")
+    if not isinstance(text, str):
+        raise Refusal(400, "invalid_value", f"{place}: no text.", place)
+    return str(clean(text))
