@@ -18,8 +18,6 @@ MIN_PAUSE_SECONDS = 0.1
 class Checkpointed(Protocol):
     """What the checkpointer needs of a running attempt."""
 
-    covered: int
-
     @property
     def uncheckpointed(self) -> int:
         """Characters acknowledged and not yet saved."""
@@ -27,6 +25,10 @@ class Checkpointed(Protocol):
 
     def checkpoint(self) -> Checkpoint:
         """What is to be saved now; nothing is unsaved then, unless saving fails (`not_saved`)."""
+        ...
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """This checkpoint is in the database."""
         ...
 
     def not_saved(self) -> None:
@@ -78,4 +80,4 @@ class Checkpointer:
                 attempt.not_saved()
             return
         for attempt, item in zip(dirty, items, strict=True):
-            attempt.covered = max(attempt.covered, item.seq)
+            attempt.saved(item)

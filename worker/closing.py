@@ -84,7 +84,8 @@ async def end_unclaimed(store: Store, log: ports.Log, row: Message, by: str) -> 
     if mine is None:
         await log.release(claim)
         return
-    ending = cancelled(mine, claim, await recover(log, mine, claim.epoch), by)
+    claim, held = await recover(log, mine, claim, CLOSING_LEASE_SECONDS)
+    ending = cancelled(mine, claim, held, by)
     if await store.finish(ending):
         await announce(store, log, claim, 0, ending)
 

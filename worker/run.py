@@ -98,7 +98,7 @@ class Attempt:
 
     def __init__(self, services: Services, row: Row, claim: ports.Claim, generation: Generation, terms: Terms) -> None:
         self.generation = generation
-        self.covered = 0
+        self._covered = 0
         self._services = services
         self._row = row
         self._claim = claim
@@ -147,13 +147,21 @@ class Attempt:
         """The last checkpoint did not reach the database: it is due again."""
         self.generation.not_saved()
 
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """SQL holds this checkpoint. In a log that began again meanwhile, its seq means nothing."""
+        if checkpoint.epoch == self._claim.epoch:
+            self._covered = max(self._covered, checkpoint.seq)
+
     def look(self) -> None:
         """Somebody may have asked for a cancel: ask the log now instead of at the next renewal."""
         self._looked_for.set()
 
     def stop(self, verdict: Verdict) -> None:
-        """End the attempt for this reason; the first reason counts, save that a lost ownership outranks all."""
-        if self._verdict is None or isinstance(verdict, Disowned):
+        """End the attempt for this reason; the first reason counts, save that a cancel outranks it, and a lost ownership all.
+
+        After a cancel nothing can be appended: a hand-over that was asked for before it would end with less than the whole answer.
+        """
+        if self._verdict is None or isinstance(verdict, Disowned) or (isinstance(verdict, Stopped) and not self._disowned):
             self._verdict = verdict
         if self._reader is not None:
             self._reader.cancel()
@@ -259,7 +267,7 @@ class Attempt:
             if self._lost:
                 await self._adopt()
                 return
-            done = await self._services.log.append(self._claim, self._index, self.covered, self.generation.batch())
+            done = await self._services.log.append(self._claim, self._index, self._covered, self.generation.batch())
         except ports.Lost:
             self._lost = True
         except ports.CancelRequested as request:
@@ -292,7 +300,7 @@ class Attempt:
             return
         held = self.generation.held()
         self._claim, done = await self._services.log.adopt(self._claim, held.text, held.reasoning, self._services.lease_seconds)
-        self._lost, self._index, self.covered = False, 0, 0
+        self._lost, self._index, self._covered = False, 0, 0
         self.generation.adopted(done.last_seq)
         log_line.warning("log lost, adopted in a new epoch", message_id=self._row.id, epoch=self._claim.epoch)
 
@@ -363,11 +371,15 @@ class Attempt:
             case Disowned():
                 log_line.info("attempt ended: not the owner any more", message_id=self._row.id, attempt=self._claim.attempt)
 
+    @property
+    def _disowned(self) -> bool:
+        return isinstance(self._verdict, Disowned)
+
     async def _cancel(self, by: str) -> None:
         """A batch that is out may have been appended and seen: the text ends where the log says."""
         self.generation.abandon_waiting()
         await self._settle()
-        if not isinstance(self._verdict, Disowned):
+        if not self._disowned:
             await self._finish(self._ended("cancelled", cancel_by=by))
 
     def _ended(

@@ -104,7 +104,7 @@ class Runner:
         spec = self._models.catalogue.models.get(row.model or "")
         best = spec.continuation if spec else "none"
         saved = Held(row.content, row.reasoning)
-        held = await recover(self._services.log, row, claim.epoch)
+        claim, held = await recover(self._services.log, row, claim, self._services.lease_seconds)
         run = attachment(Run(row.run_id, row.run_cursor) if row.run_id else None, saved, held)
         chosen = plan(best, held, must_be_json=row.response_schema is not None, attachable=run is not None)
         if chosen.rung != "attach":

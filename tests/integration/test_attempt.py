@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +239,32 @@ async def test_a_cancel_while_the_answer_to_an_append_is_lost(rig: Rig) -> None:
     assert (row.status, row.content, text_of(log)) == ("cancelled", "seen", "seen")
     assert isinstance(log[-1], events.Cancelled)
     assert log[-1].length == 4
+
+
+async def test_a_cancel_outranks_a_deploy(rig: Rig) -> None:
+    """Asked to hand over, then refused by a cancel: a truncated answer is not complete."""
+    append, attempt = rig.log.append, await rig.attempt()
+
+    async def deploy_and_cancel(claim: Claim, index: int, covered: int, batch: Sequence[events.AnyEvent]) -> Any:
+        if index == 1:
+            attempt.stop(HandedOver())
+            await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+        return await append(claim, index, covered, batch)
+
+    rig.log.append = deploy_and_cancel  # type: ignore[method-assign]
+    await attempt.run(Script([[base.Text("whole answer"), *DONE]]), base.Request([base.Message("user", "hi")]), "m")
+    assert (await rig.reread()).status == "cancelled"
+
+
+async def test_a_checkpoint_that_is_saved_after_its_epoch_was_lost(rig: Rig) -> None:
+    """Its seq says nothing about the new log: the floor there must not rise, or a viewer's snapshot would skip events."""
+    attempt = await rig.attempt(held=Held("ab", "", (), 5))
+    before = attempt.checkpoint()
+    attempt._claim = replace(rig.claim, epoch="another")
+    attempt.saved(before)
+    assert attempt._covered == 0
+    attempt.saved(replace(before, epoch="another"))
+    assert attempt._covered == 5
 
 
 async def test_half_a_character_of_a_broken_stream_is_not_shown(rig: Rig) -> None:

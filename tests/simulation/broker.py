@@ -118,6 +118,10 @@ class Jobs:
         """See worker.enqueue.Jobs."""
         await self._ask(f"enqueue({message_id}, {delay_ms})", lambda: self._broker.generate(message_id, delay_ms))
 
+    async def title(self, message_id: str) -> None:
+        """See worker.enqueue.Jobs. Titles are made by a job of their own, which no schedule has."""
+        await self._ask(f"title({message_id})", lambda: None)
+
     async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
         """See worker.enqueue.Jobs."""
         answer: dict[str, int] = await self._ask("waiting", lambda: self._broker.waiting(message_ids))

@@ -20,17 +20,11 @@ class Observer:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._tops: dict[str, tuple[str, int]] = {}
-        self._first_epoch: dict[str, str] = {}
         self._attempts: dict[tuple[str, str], int] = {}
         self._answers: dict[str, Script] = {}
-        self._lives = 0
         self.ends: dict[str, list[tuple[str, int, events.Terminal]]] = {}
         """message id -> (epoch, life of what Redis remembers, terminal event)."""
         site.server.listen(self._published)
-
-    def memory_lost(self) -> None:
-        """Redis may have forgotten which generations are sealed."""
-        self._lives += 1
 
     def asked(self, message_id: str, script: Script) -> None:
         """This answer is the script's."""
@@ -49,7 +43,7 @@ class Observer:
         message_id = getattr(event, "message_id", None)
         if event is not None and message_id is not None:
             self._check_owner(epoch, message_id, event)
-            self._check_event(epoch, channel, message_id, event)
+            self._check_event(epoch, message_id, event)
 
     def _check_owner(self, epoch: str, message_id: str, event: Any) -> None:
         writer = self._site.server.writer
@@ -61,16 +55,16 @@ class Observer:
         if attempt < newest:
             self._site.complain(f"attempt {attempt} of {message_id} wrote {type(event).__name__} although {newest} had begun")
 
-    def _check_event(self, epoch: str, channel: str, message_id: str, event: events.AnyEvent) -> None:
-        first = self._first_epoch.setdefault(channel, epoch)
+    def _check_event(self, epoch: str, message_id: str, event: events.AnyEvent) -> None:
         script = self._answers.get(message_id)
-        if isinstance(event, events.Reset) and script and script.rung in KEEPING and not script.reasoning and epoch == first:
-            self._site.complain(f"reset of {message_id}, whose model can continue, though no log was lost")
+        adopted = self._site.server.writer is None
+        if isinstance(event, events.Reset) and not adopted and script and script.rung in KEEPING and not script.reasoning:
+            self._site.complain(f"reset of {message_id}, whose model can continue")
         earlier = self.ends.get(message_id, [])
-        if any(where == epoch for where, _, _ in earlier) or (earlier and isinstance(event, events.Terminal) and earlier[-1][1] == self._lives):
+        if any(where == epoch for where, _, _ in earlier) or (earlier and isinstance(event, events.Terminal) and earlier[-1][1] == self._site.server.lives):
             self._site.complain(f"{type(event).__name__} of {message_id} after its end: {earlier}")
         if isinstance(event, events.Terminal):
-            self.ends.setdefault(message_id, []).append((epoch, self._lives, event))
+            self.ends.setdefault(message_id, []).append((epoch, self._site.server.lives, event))
 
 
 def unsettled(site: Site, clients: Iterable[Client]) -> str | None:

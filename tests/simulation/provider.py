@@ -86,9 +86,9 @@ class _Stream:
         self._left = script.rng.randint(0, len(self._batches)) if self._outcome is not None else -1
 
     async def __aenter__(self) -> "_Stream":
+        await asyncio.sleep(self._script.rng.uniform(0.001, 0.1))
         self._node = owner()
         self._script.open.append(self._node)
-        await asyncio.sleep(self._script.rng.uniform(0.001, 0.1))
         return self
 
     async def __aexit__(self, *_error: object) -> None:

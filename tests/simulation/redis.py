@@ -30,13 +30,15 @@ class Server(MemoryLog):
     def __init__(self, clock: Callable[[], float], limits: ports.Limits) -> None:
         super().__init__(limits, clock)
         self.claims: dict[tuple[str, int], str] = {}
+        self.lives = 0
+        """How often it may have forgotten which generations are sealed."""
         self.writer: ports.Claim | None = None
         """Whose append is being carried out."""
 
-    @property
-    def run(self) -> int:
-        """Counts restarts."""
-        return self._run
+    def restart(self, *, lose_data: bool = False) -> None:
+        """See MemoryLog.restart."""
+        super().restart(lose_data=lose_data)
+        self.lives += lose_data
 
     def save(self) -> Memory:
         """What a replica or a file on disk holds now."""
@@ -45,6 +47,7 @@ class Server(MemoryLog):
     def fail_over(self, saved: Memory) -> None:
         """Be another server, which knows what `save` gave and nothing later."""
         self._run += 1
+        self.lives += 1
         self._states, self._tombstones = saved["states"], saved["tombstones"]
 
     async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float) -> ports.Claim:

@@ -205,11 +205,7 @@ class _Town:
 
     async def _fault(self, name: str) -> None:
         self.trace.add("fault", f"{name} begins")
-        if name in ("empty_redis", "fail_over"):
-            self.observer.memory_lost()
         await faults.FAULTS[name](self)
-        if name in ("empty_redis", "fail_over"):
-            self.observer.memory_lost()
         self.trace.add("fault", f"{name} is over")
 
     def _calm(self) -> None:

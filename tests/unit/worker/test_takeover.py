@@ -1,7 +1,7 @@
 """worker.takeover: what viewers hold is found whatever became of checkpoint and log."""
 
 from models.tables import Message
-from streams.events import Chunk, Start
+from streams.events import Chunk, Reset, Start, decode
 from streams.memory import MemoryLog
 from streams.ports import Claim, Limits
 from worker.takeover import recover
@@ -32,7 +32,7 @@ async def test_the_log_is_folded_over_the_checkpoint() -> None:
     log = MemoryLog()
     claim = await log.claim("c", "m", 0, 60)
     await say(log, claim, (0, "ab"), (2, "cd"))
-    held = await recover(log, row("ab", 1, claim.epoch), claim.epoch)
+    _, held = await recover(log, row("ab", 1, claim.epoch), claim, 60)
     assert (held.text, held.seq) == ("abcd", 2)
 
 
@@ -45,15 +45,18 @@ async def test_no_checkpoint_and_a_log_that_begins_later() -> None:
     claim = await log.claim("c", "m", 0, 60)
     await say(log, claim, (0, "ab"), (2, "cd"))
     assert (await log.read("c", None, 0, 0)).oldest > 1
-    assert (await recover(log, row(), claim.epoch)).text == "abcd"
+    assert (await recover(log, row(), claim, 60))[1].text == "abcd"
 
 
 async def test_a_checkpoint_of_an_earlier_epoch() -> None:
-    """It stands before all that the new log holds: what an attempt appended there was seen too."""
+    """The new log is given the text, since viewers may have begun with an older row; what is appended there counts as well."""
     log = MemoryLog()
     lost = await log.claim("c", "m", 0, 60)
     log.restart(lose_data=True)
-    claim = await log.claim("c", "m", 1, 60)
-    assert (await recover(log, row("ab", 9, lost.epoch), claim.epoch)).text == "ab"
+    claim, held = await recover(log, row("ab", 9, lost.epoch), await log.claim("c", "m", 1, 0), 0)
+    assert (held.text, held.seq) == ("ab", 2)
     await say(log, claim, (2, "cd"))
-    assert (await recover(log, row("ab", 9, lost.epoch), claim.epoch)).text == "abcd"
+    _, held = await recover(log, row("ab", 9, lost.epoch), await log.claim("c", "m", 2, 60), 60)
+    assert held.text == "abcd"
+    told = [decode(entry.data)[1] for entry in (await log.read("c", None, 0, 10)).entries]
+    assert told[:3] == [Reset("m", 2, 0, 0), Chunk("m", 2, 0, "ab"), Chunk("m", 2, 2, "cd")]
