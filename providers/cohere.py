@@ -91,5 +91,5 @@ def _choice(request: Request) -> str | None:
     raise InvalidRequest(f"cohere.chat cannot be told to use {choice}", code="unsupported_option")
 
 
-DIALECT = Dialect("cohere.chat", CohereDecoder, build)
+DIALECT = Dialect("cohere.chat", CohereDecoder, build, takes_prefix=False)
 PRESET = Preset("cohere", "cohere.chat", "https://api.cohere.com", "COHERE_API_KEY", quirks={"effort": "none"})

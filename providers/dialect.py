@@ -61,5 +61,7 @@ class Dialect:
     embed: Callable[[Sequence[str], ModelSpec], Call] | None = None
     vectors: Callable[[Mapping[str, Any]], tuple[Sequence[Sequence[float]], Usage]] | None = None
     """Embeddings: the call for some texts, and what its answer holds."""
+    takes_prefix: bool = True
+    """A request can end with the beginning of the answer."""
     strips_prefix: bool = False
     """A prefix to go on from is sent without its trailing white space."""

@@ -218,4 +218,4 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
         body["toolConfig"] = {"functionCallingConfig": chosen}
 
 
-DIALECT = Dialect("gemini.generateContent", GeminiDecoder, build, embed=gemini_call, vectors=gemini_vectors)
+DIALECT = Dialect("gemini.generateContent", GeminiDecoder, build, embed=gemini_call, vectors=gemini_vectors, takes_prefix=False)

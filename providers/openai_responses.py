@@ -253,4 +253,4 @@ def _add_options(body: dict[str, Any], request: Request) -> None:
         body["reasoning"] = {"effort": request.reasoning_effort, "summary": "auto"}
 
 
-DIALECT = Dialect("openai.responses", ResponsesDecoder, build, cancel)
+DIALECT = Dialect("openai.responses", ResponsesDecoder, build, cancel, takes_prefix=False)

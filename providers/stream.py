@@ -41,7 +41,7 @@ class HttpProvider:
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["HttpStream"]:
         """Begin an answer; see `base.Provider`. Raises InvalidRequest for what cannot be asked; other errors come with the iteration."""
-        request = _next_rung(request)
+        request = _possible(request, self.dialect)
         self._check(request)
         call = self.dialect.build(request, self.spec, self._preset)
         stall = self.spec.stall_seconds or self._preset.stall_seconds
@@ -95,10 +95,10 @@ class HttpProvider:
             _log.warning("a run of %s could not be cancelled: %s", self.spec.name, error)
 
 
-def _next_rung(request: Request) -> Request:
-    """Without the name of a run there is nothing to attach to; the next rung asks the model to go on."""
+def _possible(request: Request, dialect: Dialect) -> Request:
+    """Without the name of a run there is nothing to attach to, and not every dialect takes a prefix: then the model is asked to go on."""
     going_on = request.continuation
-    if going_on is None or going_on.rung != "attach" or going_on.run_id:
+    if going_on is None or (bool(going_on.run_id) if going_on.rung == "attach" else dialect.takes_prefix or going_on.rung != "prefix"):
         return request
     return replace(request, continuation=replace(going_on, rung="turn"))
 

@@ -348,6 +348,22 @@ async def test_a_background_run_is_cancelled_by_leaving_it(client: HttpClient, k
     assert [call.path for call in server.calls] == ["/responses", *([] if kept else ["/responses/r/cancel"])]
 
 
+@pytest.mark.parametrize(("rung", "run"), [("attach", None), ("prefix", None)])
+async def test_what_cannot_be_attached_to_or_prefixed_is_asked_to_go_on(client: HttpClient, rung: str, run: str | None) -> None:
+    """The next rung that there is, and the overlap is still dropped."""
+
+    async def script(exchange: Exchange) -> None:
+        assert b"Go on exactly after" in exchange.call.body
+        delta = json.dumps({"type": "response.output_text.delta", "output_index": 0, "delta": "brown fox jumps"}).encode()
+        await exchange.whole(b'data: %b\n\ndata: {"type":"response.completed","response":{"id":"r"}}\n\n' % delta)
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="openai_responses", continuation="attach", options={"background": True})
+        going_on = Continuation(rung, "The quick brown fox", run)  # type: ignore[arg-type]
+        text, _, raised = await read(client, entry, Request(HELLO.messages, continuation=going_on))
+    assert (text, raised) == (" jumps", None)
+
+
 async def test_a_run_that_is_gone(client: HttpClient) -> None:
     """It can be tried otherwise, so it is no fault of the request."""
 
