@@ -19,8 +19,8 @@ router = APIRouter(prefix="/api")
 _RESPONSES = RESPONSES | documented("unauthenticated", "internal", "unavailable", "over_capacity")
 
 
-@router.get("/feed", response_class=Response, responses=_RESPONSES, summary="The caller's conversations, live")
 @router.head("/feed", include_in_schema=False)
+@router.get("/feed", response_class=Response, responses=_RESPONSES, summary="The caller's conversations, live")
 async def feed(request: Request, services: With, user: Caller) -> Response:
     """How the newest conversations are now, then what is created, titled, running, ended or deleted."""
     if request.method == "HEAD":

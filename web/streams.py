@@ -43,8 +43,8 @@ class Reading:
     message_id: str | None = None
 
 
-@router.get("/conversations/{conversation_id}/events", response_class=Response, responses=_RESPONSES, summary="Events of a conversation")
 @router.head("/conversations/{conversation_id}/events", include_in_schema=False)
+@router.get("/conversations/{conversation_id}/events", response_class=Response, responses=_RESPONSES, summary="Events of a conversation")
 async def conversation_events(
     request: Request, services: With, conversation_id: ConversationId, after: After = None, last_event_id: LastEventId = None
 ) -> Response:
@@ -58,8 +58,8 @@ async def conversation_events(
     return _answer(request, services, Reading(found, place, permission))
 
 
-@router.get("/messages/{message_id}/events", response_class=Response, responses=_RESPONSES, summary="Events of one message")
 @router.head("/messages/{message_id}/events", include_in_schema=False)
+@router.get("/messages/{message_id}/events", response_class=Response, responses=_RESPONSES, summary="Events of one message")
 async def message_events(
     request: Request, services: With, message_id: MessageId, after: After = None, last_event_id: LastEventId = None
 ) -> Response:

@@ -61,11 +61,15 @@ class Web:
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.client = httpx.AsyncClient(base_url=self.url, timeout=PATIENCE_SECONDS)
 
-    async def stop(self) -> None:
-        await self.client.aclose()
+    async def leave(self) -> None:
+        """Stop serving, as the process does on SIGTERM."""
         end_streams(self.app)
         self._server.should_exit = True
         await self._running
+
+    async def stop(self) -> None:
+        await self.client.aclose()
+        await self.leave()
         await self.log.aclose()
         await self.store.aclose()
 
