@@ -28,8 +28,7 @@ class Framer:
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._limit = max_frame_bytes
-        self._pieces: list[bytes] = []
-        self._pending = 0
+        self._held = bytearray()
         self._name = b""
         self._data: list[bytes] = []
         self._size = 0
@@ -49,19 +48,18 @@ class Framer:
         if end < 0:
             self._hold(data)
             return []
-        if self._pieces:
-            held, self._pieces, self._pending = self._pieces, [], 0
-            head = b"".join((*held, data[:end]))
-        else:
-            head = data[:end]
+        head = data[:end]
+        if self._held:
+            head = bytes(self._held + head)
+            self._held.clear()
         if end + 1 < len(data):
             self._hold(data[end + 1 :])
         return self._lines(head)
 
     def close(self) -> list[Frame]:
         """The frames that the end of the body completes: a last line without "\\n", a last event without its blank line."""
-        last = b"".join(self._pieces)
-        self._pieces, self._pending = [], 0
+        last = bytes(self._held)
+        self._held.clear()
         frames = self._lines(last) if last else []
         self._dispatch(frames)
         return frames
@@ -73,15 +71,14 @@ class Framer:
             data.find(b"\n") == size
             and data.startswith(b"data: ")
             and data.endswith(b"\n\n")
-            and not (self._pieces or self._data or self._name)
+            and not (self._held or self._data or self._name)
             and size <= self._limit
         )
 
     def _hold(self, piece: bytes) -> None:
-        self._pending += len(piece)
-        if self._pending > self._limit:
+        if len(self._held) + len(piece) > self._limit:
             raise FrameTooLarge(f"a line is longer than {self._limit} bytes")
-        self._pieces.append(piece)
+        self._held += piece
 
     def _lines(self, head: bytes) -> list[Frame]:
         if not self._started:
@@ -139,8 +136,7 @@ class JsonSplitter:
 
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._limit = max_bytes
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._held = bytearray()
         self._depth = 0
         self._string = False
         self._escape = False
@@ -149,7 +145,7 @@ class JsonSplitter:
     @property
     def unfinished(self) -> bytes:
         """The object that has begun and not ended."""
-        return b"".join(self._parts)
+        return bytes(self._held)
 
     def feed(self, data: bytes) -> list[bytes]:
         """The objects that `data` completes. Raises FrameTooLarge."""
@@ -168,8 +164,9 @@ class JsonSplitter:
             elif data[hit] == 0x7D and self._depth:  # }
                 self._depth -= 1
                 if self._depth == 0:
-                    objects.append(b"".join((*self._parts, data[start:at])))
-                    self._parts, self._size, start = [], 0, at
+                    objects.append(bytes(self._held + data[start:at]))
+                    self._held.clear()
+                    start = at
         self._keep(data[start:])
         return objects
 
@@ -198,10 +195,9 @@ class JsonSplitter:
         if not self._depth:
             self._discard(rest)
             return
-        self._size += len(rest)
-        if self._size > self._limit:
+        if len(self._held) + len(rest) > self._limit:
             raise FrameTooLarge(f"an object is longer than {self._limit} bytes")
-        self._parts.append(rest)
+        self._held += rest
 
     def _discard(self, between: bytes) -> None:
         if len(self.rubbish) < TAIL_BYTES and between.strip(b" \t\r\n,[]"):

@@ -48,6 +48,7 @@ class GeminiDecoder(Decoder):
         super().__init__()
         self._partial: dict[str, Any] | None = None
         self._calls = 0
+        self._open: Mapping[str, Any] = {}
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if error := self._error_of(item):
@@ -84,18 +85,22 @@ class GeminiDecoder(Decoder):
             self._think("", echo)
 
     def _call(self, call: Mapping[str, Any], echo: Mapping[str, Any] | None) -> None:
-        going_on = self._partial is not None and not call.get("name")
-        if not going_on:
+        if self._partial is None or not self._same(call):
             self._end_call()
             self._calls += 1
+            self._open = call
             self._tools.piece(self._calls, call.get("id"), call.get("name"), None, echo)
             self._partial = {}
         if self._partial is not None:
             self._partial.update(call.get("args") or {})
             for entry in call.get("partialArgs") or ():
                 _extend(self._partial, entry)
-        if not call.get("willContinue"):
+        if not (call.get("willContinue") or any(entry.get("willContinue") for entry in call.get("partialArgs") or ())):
             self._end_call()
+
+    def _same(self, call: Mapping[str, Any]) -> bool:
+        """Whether a part goes on with the call that is open: some repeat its name or id, others neither."""
+        return all(call.get(word) in (None, "", self._open.get(word)) for word in ("name", "id"))
 
     def _end_call(self) -> None:
         if self._partial is None:

@@ -1,4 +1,4 @@
-"""Pure: the few JSON paths that Gemini streams arguments by: `$.city`, `$.stops[0].name`, `$['odd key']`."""
+"""Pure: the few JSON paths that Gemini streams arguments by: `$.city`, `$.stops[0].name`, `$['odd key']`, also without the `$.`."""
 
 import re
 from itertools import pairwise
@@ -10,7 +10,8 @@ _LONGEST_LIST = 10_000
 
 def set_path(target: dict[str, Any], path: str, value: Any) -> None:
     """Put `value` at `path`, making objects and lists on the way; a text that meets a text is appended. Raises ValueError."""
-    steps = [_step(match) for match in _STEP.finditer(path)]
+    rooted = path if path.startswith("$") else f"$.{path}"
+    steps = [_step(match) for match in _STEP.finditer(rooted)]
     if not steps or not isinstance(steps[0], str):
         raise ValueError(f"not a path into an object: {path!r}")
     place: Any = target

@@ -193,6 +193,17 @@ def chat_calls(*deltas: str) -> bytes:
             [("f", '{"a": {"b": [null, "x"]}}')],
         ),
         (
+            GEMINI,
+            sse(
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"id":"1","name":"f","args":{},'
+                '"partialArgs":[{"jsonPath":"city","stringValue":"San ","willContinue":true}]}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"id":"1","name":"f",'
+                '"partialArgs":[{"jsonPath":"city","stringValue":"José"}]}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"n":1}}}]},"finishReason":"STOP"}]}',
+            ),
+            [("f", '{"city": "San José"}'), ("f", '{"n": 1}')],
+        ),
+        (
             "cohere.chat",
             sse(
                 '{"type":"message-start","id":"m"}',

@@ -97,9 +97,9 @@ def test_what_is_kept_is_bounded(body: bytes) -> None:
     try:
         for i in range(0, len(body), 7):
             framer.feed(body[i : i + 7])
-            assert sum(map(len, framer._pieces)) <= 50
+            assert len(framer._held) <= 50
             assert sum(map(len, framer._data)) <= 50
-            assert framer._json._size <= 50
+            assert len(framer._json._held) <= 50
     except FrameTooLarge:
         pass
 
