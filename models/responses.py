@@ -109,11 +109,8 @@ async def _make_conversation(session: AsyncSession, question: Question, conversa
 
 
 async def _write(session: AsyncSession, question: Question, made: Mapping[str, str], said: Sequence[Said], now: int) -> Posted:
-    ids = [str(uuid7()) for _ in said[:-1]] + [made["user"]]
-    rows = [
-        _row(question, made["conversation"], message_id, number, one, now)
-        for number, (message_id, one) in enumerate(zip(ids, said, strict=True), 1)
-    ]
+    ids = [*(str(uuid7()) for _ in said[:-1]), made["user"]]
+    rows = [_row(question, made["conversation"], ids, place, one, now) for place, one in enumerate(said)]
     assistant = placeholder(rows[-1], made["assistant"], len(rows) + 1, question.model, now)
     assistant.announced_rev = assistant.rev  # nobody can be following a conversation that did not exist
     assistant.options, assistant.asked = dict(question.options) or None, dict(question.asked)
@@ -123,11 +120,12 @@ async def _write(session: AsyncSession, question: Question, made: Mapping[str, s
     return Posted(rows[-1], assistant)
 
 
-def _row(question: Question, conversation_id: str, message_id: str, ordinal: int, said: Said, now: int) -> Message:
+def _row(question: Question, conversation_id: str, ids: Sequence[str], place: int, said: Said, now: int) -> Message:
     return Message(
-        id=message_id,
+        id=ids[place],
         conversation_id=conversation_id,
-        ordinal=ordinal,
+        ordinal=place + 1,
+        parent_id=ids[place - 1] if place else None,
         role=said.role,
         content=said.content,
         status="complete",
