@@ -73,14 +73,18 @@ class Decoder:
         try:
             frames = self._framer.feed(data)
         except FrameTooLarge as error:
-            self._fail(Unavailable(str(error)))
+            self._fail(Unavailable(str(error), code="too_large"))
             return self._take()
         return self._decode(frames)
 
     def close(self) -> list[Delta]:
         """The body has ended: the last deltas, with a Finish if it ended well; else `failure` says how it did not."""
         self._closing = True  # what is broken now was cut off, which is no new fault
-        deltas = self._decode(self._framer.close())
+        try:
+            deltas = self._decode(self._framer.close())
+        except FrameTooLarge as error:
+            self._fail(Unavailable(str(error), code="too_large"))
+            return self._take()
         if not self.done and not self.failure:
             self._ended()
             deltas += self._take()

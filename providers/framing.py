@@ -116,7 +116,7 @@ class Framer:
         frames.extend((RAW, value) for value in self._json.feed(line + b"\n"))
 
     def _add(self, value: bytes) -> None:
-        self._size += len(value)
+        self._size += len(value) + 1  # an empty line takes its place, too
         if self._size > self._limit:
             raise FrameTooLarge(f"an event is longer than {self._limit} bytes")
         self._data.append(value)

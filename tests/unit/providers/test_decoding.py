@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.dialects import DIALECTS, decoder_of
+from providers.framing import Framer
 from providers.recorded import decode
 
 CHAT, RESPONSES, ANTHROPIC, GEMINI, OLLAMA = (
@@ -220,6 +221,18 @@ def test_tool_calls(api: str, body: bytes, calls: list[tuple[str, str]]) -> None
     result = read(api, body)
     assert [(call["name"], call["arguments"]) for call in result["tool_calls"]] == calls
     assert result["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("pieces", [[b"data: " + b"x" * 200], [b"data: x\n" * 10, b"data: " + b"y" * 90]])
+def test_an_event_beyond_the_limit_is_a_failure(pieces: list[bytes]) -> None:
+    """Also when only the end of the body shows it."""
+    decoder = decoder_of(CHAT)()
+    decoder._framer = Framer(max_frame_bytes=100)
+    for piece in pieces:
+        decoder.feed(piece)
+    decoder.close()
+    assert decoder.failure is not None
+    assert decoder.failure.code == "too_large"
 
 
 @given(st.sampled_from(sorted(DIALECTS)), st.lists(st.binary(max_size=60), max_size=8))

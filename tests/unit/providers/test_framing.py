@@ -55,7 +55,7 @@ def test_what_is_no_frame_is_kept_for_the_report() -> None:
     assert b"502 Bad Gateway" in framer.tail
 
 
-@pytest.mark.parametrize("body", [b"data: " + b"x" * 2000, b"data: x\n" * 2000, b'{"a": "' + b"x\n" * 2000])
+@pytest.mark.parametrize("body", [b"data: " + b"x" * 2000, b"data: x\n" * 2000, b"data:\n" * 2000, b'{"a": "' + b"x\n" * 2000])
 def test_nothing_grows_without_bound(body: bytes) -> None:
     """A line, an event and an object have a limit."""
     with pytest.raises(FrameTooLarge):
