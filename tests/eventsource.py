@@ -90,9 +90,12 @@ class EventSource:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while True:
-            async for event in self._connection():
-                yield event
-            await asyncio.sleep(0.01)
+            try:
+                async for event in self._connection():
+                    yield event
+            except httpx.TransportError:  # of the network: it comes back, as after an end
+                pass
+            await asyncio.sleep(0.02)
 
     async def _connection(self) -> AsyncIterator[Event]:
         self.connections += 1
