@@ -70,7 +70,8 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
             log_config=None,  # as config.logs has set it up
             access_log=False,
             server_header=False,
-            ws="none",
+            ws="websockets-sansio",  # the chat sockets of AI SDK clients; viewers' sockets are the broadcaster's
+            ws_max_size=found.max_chat_body_bytes,
             lifespan="on",
             timeout_graceful_shutdown=STOP_SECONDS,
         )

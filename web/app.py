@@ -15,7 +15,7 @@ from models.errors import StoreError
 from models.store import Store
 from streams.hub import Hub
 from streams.ports import Feed, Log
-from web import api, chat, health, openai, page, problems, streams
+from web import api, chat, chat_socket, completions, health, openai, page, problems, streams
 from web.event_stream import Places
 from web.feed import router as feed_router
 from web.feeds import Feeds
@@ -72,6 +72,8 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     app.include_router(api.router)
     app.include_router(streams.router)
     app.include_router(chat.router)
+    app.include_router(chat_socket.router)
+    app.include_router(completions.router)
     app.include_router(feed_router)
     app.include_router(openai.router)
     app.include_router(health.router)

@@ -54,7 +54,41 @@ _completion = msgspec.json.Decoder(_Completion)
 
 def parse_chat(body: bytes) -> ChatRequest:
     """Read `{id, messages | message, trigger?, messageId?, model?}`; what else it holds is ignored. Raises ApiProblem (400, 422)."""
-    found = _decode(_body, body, "body")
+    return _asked(_decode(_body, body, "body"))
+
+
+class Frame(msgspec.Struct, frozen=True, rename="camel"):
+    """A client's frame of `WebSocketChatTransport`. The fields beside `type` and `request_id` are those of a request over HTTP."""
+
+    type: Literal["send", "resume", "abort"]
+    request_id: str
+    id: str = ""
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    message_id: str | None = None
+    messages: list[msgspec.Raw] = msgspec.field(default_factory=list)
+    headers: dict[str, Any] = msgspec.field(default_factory=dict)
+    body: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+_frame = msgspec.json.Decoder(Frame)
+
+
+def parse_frame(text: str) -> Frame:
+    """Read a frame. Raises ApiProblem (400, 422)."""
+    frame = _decode(_frame, text.encode("utf-8", "replace"), "frame")
+    name(frame.request_id, "frame.requestId")
+    return frame
+
+
+def asked_in(frame: Frame) -> ChatRequest:
+    """What a `send` frame asks for. Raises ApiProblem (422)."""
+    model = frame.body.get("model")
+    if model is not None and not isinstance(model, str):
+        raise invalid("frame.body.model", "the name of a model")
+    return _asked(_Body(frame.id, frame.trigger, frame.message_id, frame.messages, None, model))
+
+
+def _asked(found: _Body) -> ChatRequest:
     name(found.id, "body.id")
     if found.message_id is not None:
         name(found.message_id, "body.messageId")

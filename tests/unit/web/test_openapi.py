@@ -75,6 +75,8 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
         "GET /api/chat/{chat_id}/stream": "200",
         "GET /api/chat/{chat_id}/messages": "200",
         "POST /api/chat/{chat_id}/stop": "200",
+        "POST /api/completion": "200",
+        "POST /api/object": "200",
         "GET /healthz": "200",
         "GET /readyz": "200",
         "GET /metrics": "200",

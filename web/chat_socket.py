@@ -1,0 +1,148 @@
+"""`/api/chat/ws`: what `WebSocketChatTransport` of ai 7 speaks: any number of chats over one socket.
+
+Each request of the client (`send`, `resume`) is one task that answers with `start`, `chunk`s numbered from 0, and `end`; `abort` ends
+the task and, as everywhere, not the answer. A refusal is an `error` frame with the problem's sentence. The socket closes with 1012 when
+the process goes away, with 1008 after a frame that is none.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, WebSocket
+from fastapi.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.websockets import WebSocketDisconnect
+
+from models.errors import NotFound, StoreError
+from models.tables import Message
+from streams import aisdk, ports
+from streams.aisdk.values import dumps
+from web import chat_posts, chat_requests
+from web.chat import profile_of
+from web.chat_requests import Frame
+from web.chat_stream import Viewer, viewing
+from web.event_stream import Cut
+from web.problems import ApiProblem
+from web.services import Services
+from web.streams import admit
+
+log_line = structlog.get_logger(__name__)
+
+MAX_REQUESTS = 32
+"""Answers that one socket follows at a time."""
+RESTART = 1012
+POLICY = 1008
+
+router = APIRouter(prefix="/api")
+
+
+@router.websocket("/chat/ws")
+async def chat_socket(websocket: WebSocket, profile: str | None = None) -> None:
+    """Serve one socket until either side ends it. Who calls is asked for each request anew."""
+    services: Services = websocket.app.state.services
+    try:
+        wanted = profile_of(services, profile)
+    except ApiProblem as problem:
+        await websocket.close(POLICY, problem.code)
+        return
+    await websocket.accept()
+    await _Socket(services, websocket, wanted).serve()
+
+
+class _Socket:
+    """One connection: reads frames, runs a task for each request."""
+
+    def __init__(self, services: Services, websocket: WebSocket, profile: aisdk.Profile) -> None:
+        self._services, self._websocket, self._profile = services, websocket, profile
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def serve(self) -> None:
+        """Until the client leaves, sends what is no frame, or the process stops."""
+        try:
+            while True:
+                await self._take(chat_requests.parse_frame(await self._websocket.receive_text()))
+        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: closed by a task of ours
+            pass
+        except (ApiProblem, KeyError) as problem:  # KeyError: a binary frame
+            log_line.info("not a frame of a chat", reason=str(problem))
+            await self._websocket.close(POLICY, "not a frame")
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _take(self, frame: Frame) -> None:
+        task = self._tasks.get(frame.request_id)
+        if frame.type == "abort":
+            if task is not None:
+                task.cancel()
+        elif task is not None or len(self._tasks) >= MAX_REQUESTS:
+            await self._send("error", frame.request_id, errorText="Too many requests on one socket, or the same one twice.")
+        else:
+            task = self._tasks[frame.request_id] = asyncio.create_task(self._answer(frame))
+            task.add_done_callback(lambda _: self._tasks.pop(frame.request_id, None))
+
+    async def _answer(self, frame: Frame) -> None:
+        try:
+            await self._try(frame)
+        except HTTPException as problem:
+            await self._send("error", frame.request_id, errorText=problem.detail)
+        except (NotFound, ports.Gone):
+            await self._send("error", frame.request_id, errorText="There is no such thing, or it is not yours.")
+        except (StoreError, ports.LogError) as error:
+            log_line.warning("a request of a chat failed", error=repr(error))
+            await self._send("error", frame.request_id, errorText="The server cannot do this at the moment.")
+        except Cut:
+            await self._websocket.close(RESTART, "the server restarts")
+        except (WebSocketDisconnect, RuntimeError):
+            return
+        except Exception as error:
+            log_line.exception("a request of a chat failed", exc_info=error)
+            await self._send("error", frame.request_id, errorText="The server failed. It is not your request's fault.")
+
+    async def _try(self, frame: Frame) -> None:
+        request = _as_request(self._websocket, frame.headers)
+        user = self._services.identify(request)
+        row = await self._find(frame, user)
+        if row is None:
+            await self._send("no-active", frame.request_id)
+            return
+
+        async def find(_user: str) -> str:
+            return row.conversation_id
+
+        _, permission = await admit(request, self._services, find)
+        viewer = Viewer(row.conversation_id, row.id, self._profile, permission)
+        with self._services.places.take():
+            async with viewing(self._services, viewer) as heard:
+                await self._send("start", frame.request_id)
+                number = 0
+                async for said in heard:
+                    for chunk in (chunk for item in said for chunk in item.chunks):
+                        await self._send("chunk", frame.request_id, sequence=number, chunk=chunk)
+                        number += 1
+        await self._send("end", frame.request_id)
+
+    async def _find(self, frame: Frame, user: str) -> Message | None:
+        """The answer that the client wants to follow; None: nothing is being written."""
+        if frame.type == "send":
+            return await chat_posts.accept(self._services, user, chat_requests.asked_in(frame))
+        conversation = await self._services.store.find_chat(user, chat_requests.name(frame.id, "frame.id"))
+        return await chat_posts.running(self._services, conversation.id) if conversation is not None else None
+
+    async def _send(self, kind: str, request_id: str, **fields: Any) -> None:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # gone meanwhile: the reading side notices
+            await self._websocket.send_text(dumps({"type": kind, "requestId": request_id, **fields}).decode())
+
+
+def _as_request(websocket: WebSocket, headers: dict[str, Any]) -> Request:
+    """The handshake with the login that a frame carries, as a request that changes something: another site's page is refused."""
+    kept = [(name, value) for name, value in websocket.scope["headers"] if name != b"authorization"]
+    login = next((value for name, value in headers.items() if name.lower() == "authorization" and isinstance(value, str)), None)
+    if login is None:
+        kept = list(websocket.scope["headers"])
+    else:
+        kept.append((b"authorization", login.encode("latin-1", "replace")))
+    return Request({**websocket.scope, "type": "http", "method": "POST", "headers": kept})
