@@ -1,0 +1,231 @@
+"""The HTTP API for Python programs: conversations, posts that are safe to repeat, cancels; and the short ways, `ask` and `stream`.
+
+    async with Tokenwire("http://127.0.0.1:8000") as tw:
+        print((await tw.ask("Hello!")).content)
+
+Refusals are `RequestFailed`. What is read-only or has an idempotency key is tried again when it did not get through.
+"""
+
+import asyncio
+import inspect
+import random
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from client.errors import AnswerFailed, AnswerRestarted, RequestFailed
+from client.following import Following
+from client.transcript import Message, fresh
+from streams.growing import Growing, Withdrawn
+
+Headers = Mapping[str, str]
+HeadersSource = Headers | Callable[[], Headers | Awaitable[Headers]]
+TRIES = 4
+"""How often a call that may be repeated is made."""
+_PASSING = frozenset({0, 429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What a post has made. `position`: before the post, None while the log is away."""
+
+    user_message: Message
+    assistant_message: Message
+    position: str | None
+
+
+class Tokenwire:
+    """A Tokenwire server. `headers` (or what the function gives, now or later) go with every request: the login, for example."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: HeadersSource | None = None,
+        timeout_seconds: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._http = httpx.AsyncClient(base_url=base_url, timeout=timeout_seconds, transport=transport)
+        self._headers = headers
+        self._jitter = jitter
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close connections. Conversations that are being followed are closed by who follows them."""
+        await self._http.aclose()
+
+    # --- conversations ---
+
+    async def create(self, *, title: str | None = None, model: str | None = None, instructions: str | None = None) -> "Conversation":
+        """A new conversation of the caller."""
+        wanted = {"title": title, "model": model, "instructions": instructions}
+        body = {name: value for name, value in wanted.items() if value is not None}
+        return Conversation(self, (await self.call("POST", "/api/conversations", body, key=str(uuid.uuid4())))["id"])
+
+    def conversation(self, conversation_id: str) -> "Conversation":
+        """One that there is; nothing is asked yet."""
+        return Conversation(self, conversation_id)
+
+    async def conversations(self, *, limit: int = 50, before: str | None = None) -> Mapping[str, Any]:
+        """{"conversations", "next"}: the last changed first; `next` is the `before` of the next page."""
+        return await self.call("GET", "/api/conversations", limit=limit, before=before)
+
+    async def models(self) -> Mapping[str, Any]:
+        """{"default", "models"}: what can be used now."""
+        return await self.call("GET", "/api/models")
+
+    async def cancel(self, message_id: str) -> bool:
+        """Stop an answer, also before it has begun. False: it has ended already."""
+        return bool((await self.call("POST", f"/api/messages/{quote(message_id, safe='')}/cancel", repeats=True))["cancelled"])
+
+    # --- the short ways ---
+
+    async def ask(self, content: str, *, model: str | None = None, instructions: str | None = None) -> Message:
+        """The whole answer to a question, in a conversation of its own. Raises AnswerFailed where it is not complete."""
+        conversation = await self.create(model=model, instructions=instructions)
+        return await conversation.ask(content)
+
+    async def stream(self, content: str, *, model: str | None = None, instructions: str | None = None) -> AsyncGenerator[str]:
+        """The same in pieces. Close it (`contextlib.aclosing`) when leaving early; the answer goes on."""
+        conversation = await self.create(model=model, instructions=instructions)
+        async for piece in conversation.stream(content):
+            yield piece
+
+    # --- requests ---
+
+    async def call(
+        self, method: str, path: str, body: Any = None, *, key: str | None = None, repeats: bool = False, **query: Any
+    ) -> Mapping[str, Any]:
+        """The JSON that a request is answered with. `key`: its Idempotency-Key; with one, as with `repeats` or GET, it is tried again when
+        it did not get through. Raises RequestFailed."""
+        tries = TRIES if key is not None or repeats or method == "GET" else 1
+        while True:
+            try:
+                return await self._once(method, path, body, key, query)
+            except RequestFailed as error:
+                tries -= 1
+                if error.status not in _PASSING or not tries:
+                    raise
+                await asyncio.sleep(max(error.retry_after, self._jitter() * 0.5 * 2 ** (TRIES - tries)))
+
+    async def _once(self, method: str, path: str, body: Any, key: str | None, query: Mapping[str, Any]) -> Mapping[str, Any]:
+        headers = dict(await self._current_headers())
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        params = {name: value for name, value in query.items() if value is not None}
+        try:
+            answer = await self._http.request(method, path, json=body, headers=headers, params=params)
+        except httpx.TransportError as error:
+            raise RequestFailed(0, "unreachable", repr(error)) from error
+        if answer.is_success:
+            return dict(answer.json()) if answer.content else {}
+        raise _refusal(answer)
+
+    async def _current_headers(self) -> Headers:
+        headers = self._headers() if callable(self._headers) else self._headers
+        if inspect.isawaitable(headers):
+            headers = await headers
+        return headers or {}
+
+    def follow(self, path: str) -> Following:
+        """Follow the conversation at `path`."""
+        # A request that fails is a failed connection: it is for the following's own back-off to try again.
+        return Following(
+            lambda: self._once("GET", path, None, None, {}),
+            lambda: self._once("POST", f"{path}/subscription", None, None, {}),
+            self._jitter,
+        )
+
+
+class Conversation:
+    """One conversation."""
+
+    def __init__(self, server: Tokenwire, conversation_id: str) -> None:
+        self.id = conversation_id
+        self._server = server
+        self._path = f"/api/conversations/{quote(conversation_id, safe='')}"
+
+    async def read(self, *, limit: int | None = None, before: int | None = None) -> Mapping[str, Any]:
+        """{"conversation", "messages", "next", "position"} as the API gives it."""
+        return await self._server.call("GET", self._path, limit=limit, before=before)
+
+    async def post(self, content: str, *, idempotency_key: str | None = None) -> Posted:
+        """Post a message; the answer is being made when this returns. Safe to repeat with the same key; without one, one is made up."""
+        key = idempotency_key or str(uuid.uuid4())
+        made = await self._server.call("POST", f"{self._path}/messages", {"content": content}, key=key)
+        return Posted(fresh(made["user_message"]), fresh(made["assistant_message"]), made["position"])
+
+    async def change(self, **changes: str | None) -> Mapping[str, Any]:
+        """Change `title`, `model` or `instructions`; the conversation as it is then."""
+        return await self._server.call("PATCH", self._path, changes, repeats=True)
+
+    async def cancel(self) -> list[str]:
+        """Stop every answer that has not ended: their ids."""
+        return list((await self._server.call("POST", f"{self._path}/cancel", repeats=True))["cancelled"])
+
+    async def delete(self) -> None:
+        """Delete it for good."""
+        await self._server.call("DELETE", self._path)
+
+    def follow(self) -> Following:
+        """Follow it: `async with conversation.follow() as stream: async for change in stream: ...`."""
+        return self._server.follow(self._path)
+
+    async def ask(self, content: str) -> Message:
+        """The whole answer to a message. Raises AnswerFailed where it is not complete, Stopped where it cannot be seen."""
+        posted = await self.post(content)
+        async with self.follow() as following:
+            return _complete(await following.until_ended(posted.assistant_message.id))
+
+    async def stream(self, content: str) -> AsyncGenerator[str]:
+        """The answer in pieces, as it grows. Raises AnswerFailed, AnswerRestarted, Stopped."""
+        posted = await self.post(content)
+        text = Growing()
+        async with self.follow() as following:
+            while True:
+                held = following.get(posted.assistant_message.id)
+                if held is not None and (piece := _piece(text, held)):
+                    yield piece
+                if held is not None and held.ended:
+                    _complete(held)
+                    return
+                await anext(following)
+
+
+def _piece(text: Growing, held: Message) -> str:
+    """What has come since the last look."""
+    try:
+        if held.ended:
+            text.finish(held.content)
+        else:
+            text.become(held.content)
+    except Withdrawn as error:
+        raise AnswerRestarted(held.id) from error
+    return text.take_rest()
+
+
+def _complete(message: Message) -> Message:
+    if message.status != "complete":
+        raise AnswerFailed(message)
+    return message
+
+
+def _refusal(answer: httpx.Response) -> RequestFailed:
+    try:
+        problem = answer.json()
+        code, detail = str(problem["code"]), str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        code, detail = "unknown", answer.reason_phrase
+    after = answer.headers.get("retry-after", "")
+    return RequestFailed(answer.status_code, code, detail, float(after) if after.isdigit() else 0.0)

@@ -1,0 +1,46 @@
+"""What can go wrong for a client.
+
+TokenwireError      base; never raised itself
+  RequestFailed     the API refused: `status`, `code`, `detail`; status 0: it could not be reached
+  Stopped           a conversation cannot be followed any longer: `code` is the close code, or the status of a request
+  AnswerFailed      an answer that was waited for ended as `error` or `cancelled`: `message`
+  AnswerRestarted   pieces that were handed out are not part of the answer any more
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from client.transcript import Message
+
+
+class TokenwireError(Exception):
+    """Base."""
+
+
+class RequestFailed(TokenwireError):
+    """A request that was refused (`code`: see PROTOCOL.md), or that did not get through (status 0)."""
+
+    def __init__(self, status: int, code: str, detail: str, retry_after: float = 0.0) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status, self.code, self.detail, self.retry_after = status, code, detail, retry_after
+
+
+class Stopped(TokenwireError):
+    """The conversation was deleted (4404, 404), or is not the caller's to follow."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the conversation cannot be followed any longer ({code})")
+        self.code = code
+
+
+class AnswerFailed(TokenwireError):
+    """The answer has ended and is not complete; what there is of it is in `message`."""
+
+    def __init__(self, message: "Message") -> None:
+        why = message.error["error"] if message.error else f"{message.status} by {message.by}"
+        super().__init__(why)
+        self.message = message
+
+
+class AnswerRestarted(TokenwireError):
+    """Another attempt says something else than the pieces that were handed out."""

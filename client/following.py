@@ -1,0 +1,294 @@
+"""Following a conversation: sockets come and go, the transcript stays. What frames mean is `transcript`'s; this module moves them.
+
+There is no task in the background: whoever iterates drives it, and a consumer that takes its time is a slow viewer, whom the server waits
+for. Every wait ends by itself: at the next frame, at the time when a missing event counts as lost, when silence is too long, when the
+token must be renewed.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from client.errors import RequestFailed, Stopped
+from client.transcript import Event, Message, Order, Transcript, after_close
+from streams.positions import parse
+
+HELLO_SECONDS = 15.0
+"""From dialling to `subscribed`."""
+PATIENCE_SECONDS = 1.0
+"""How long a missing event may be under way before it counts as lost."""
+STEADY_SECONDS = 5.0
+"""A connection that was live for so long is no failure."""
+RENEW_AGAIN_SECONDS = 10.0
+MAX_FRAME_BYTES = 32 * 1024 * 1024
+
+Call = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`connecting` before the first connection, `replaying` while what was missed arrives, `live`, `reconnecting` after a close with `code`
+    (0: without one) in `delay_seconds`."""
+
+    name: Literal["connecting", "replaying", "live", "reconnecting"]
+    code: int = 0
+    delay_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`event` has changed `message`, or without one the conversation. Without an event: the connection's `state` is another one, or the
+    conversation was read (again), so that anything may have changed."""
+
+    message: Message | None = None
+    event: Event | None = None
+
+
+@dataclass(slots=True)
+class _Grant:
+    url: str
+    token: str
+    until: float
+
+
+class Following:
+    """A conversation being followed. Iterate for changes; `messages` are as of the last one. Raises Stopped when it cannot go on."""
+
+    def __init__(self, load: Call, grant: Call, jitter: Callable[[], float] = random.random) -> None:
+        self.state = State("connecting")
+        self.transcript = Transcript()
+        self._load, self._ask_grant, self._jitter = load, grant, jitter
+        self._order: Order | None = None  # None: the conversation must be read (again)
+        self._grant: _Grant | None = None
+        self._failures = 0
+        self._changes = self._run()
+
+    @property
+    def messages(self) -> list[Message]:
+        """All that are held, in order."""
+        return self.transcript.messages
+
+    @property
+    def position(self) -> str | None:
+        """Where the reading stands."""
+        return str(self._order.position) if self._order else None
+
+    def get(self, message_id: str) -> Message | None:
+        """The message of this id."""
+        return self.transcript.get(message_id)
+
+    async def until_ended(self, message_id: str) -> Message:
+        """The message when it is final."""
+        while True:
+            held = self.get(message_id)
+            if held is not None and held.ended:
+                return held
+            await anext(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._changes.aclose()
+
+    def __aiter__(self) -> "Following":
+        return self
+
+    async def __anext__(self) -> Change:
+        return await anext(self._changes)
+
+    # --- one connection after the other ---
+
+    async def _run(self) -> AsyncGenerator[Change]:
+        while True:
+            code, wait = 0, 0.0
+            try:
+                if self._order is None:
+                    await self._read()
+                    yield Change()
+                async with contextlib.aclosing(self._connection()) as changes:
+                    async for change in changes:
+                        yield change
+                code = self.state.code
+            except RequestFailed as error:
+                code, wait = error.status, error.retry_after
+            step = after_close(code, self._failures, self._jitter)
+            self._failures += 1
+            if step.then == "stop":
+                raise Stopped(code)
+            if step.then == "token":
+                self._grant = None
+            if step.then == "resync":
+                self._order = None
+            self.state = State("reconnecting", code, max(step.delay_seconds, wait))
+            yield Change()
+            await asyncio.sleep(self.state.delay_seconds)
+
+    async def _read(self) -> None:
+        snapshot = await self._load()
+        self.transcript.load(snapshot)
+        if snapshot["position"] is None:
+            raise RequestFailed(0, "unavailable", "the log cannot be read now")
+        self._order = Order(parse(snapshot["position"]))
+
+    async def _renew(self, now: float, *, ahead_seconds: float = 0.0) -> _Grant:
+        if self._grant is None or self._grant.until - ahead_seconds <= now:
+            given = await self._ask_grant()
+            self._grant = _Grant(given["url"], given["token"], now + given["expires_in"] - 30)
+        return self._grant
+
+    async def _connection(self) -> AsyncGenerator[Change]:
+        """Changes until it ends; then `state.code` says how."""
+        code = 0
+        try:
+            grant = await self._renew(_now())
+            async with connect(
+                grant.url, compression=None, ping_interval=None, open_timeout=HELLO_SECONDS, close_timeout=1, max_size=MAX_FRAME_BYTES
+            ) as socket:
+                link = _Link(self, socket)
+                async with contextlib.aclosing(link.changes()) as changes:
+                    async for change in changes:
+                        yield change
+                code = link.code
+                if link.live_since is not None and _now() - link.live_since > STEADY_SECONDS:
+                    self._failures = 0
+        except ConnectionClosed as closed:
+            code = closed.rcvd.code if closed.rcvd else 0
+        except (OSError, TimeoutError, WebSocketException):
+            code = 0
+        self.state = State("reconnecting", code)
+
+
+class _Link:
+    """One socket: frames in, changes out. Ends when `code` is set, by the server's close or by what shows to be wrong."""
+
+    def __init__(self, following: Following, socket: ClientConnection) -> None:
+        self.code = 0
+        self.live_since: float | None = None
+        self._of, self._socket = following, socket
+        order, grant = following._order, following._grant  # noqa: SLF001 -- one object in two halves
+        if order is None or grant is None:
+            raise ValueError("nothing to subscribe with")
+        self._order, self._token = order, grant.token
+        self._silence = HELLO_SECONDS
+        self._over = False
+        self._hole: float | None = None
+        self._renew_at = _now() + (grant.until - _now()) * 0.8
+
+    async def changes(self) -> AsyncGenerator[Change]:
+        await self._send({"type": "subscribe", "token": self._token, "after": str(self._order.position)})
+        heard = _now()
+        while not self._over:
+            text = await self._receive(heard)
+            if text is None:
+                await self._on_time(heard)
+                continue
+            heard = _now()
+            for change in self._frame(text):
+                yield change
+
+    async def _receive(self, heard: float) -> str | bytes | None:
+        """The next frame; None: it is time for something else."""
+        due = min(heard + self._silence, self._renew_at, self._hole if self._hole is not None else float("inf"))
+        try:
+            # What has arrived already counts, however long the consumer took to come for it.
+            async with asyncio.timeout(max(due - _now(), 0.01)):
+                return await self._socket.recv()
+        except TimeoutError:
+            return None
+
+    async def _on_time(self, heard: float) -> None:
+        now = _now()
+        if (self._hole is not None and now >= self._hole) or now >= heard + self._silence:
+            self._end(0)
+        elif now >= self._renew_at:
+            await self._refresh(now)
+
+    async def _refresh(self, now: float) -> None:
+        self._renew_at = now + RENEW_AGAIN_SECONDS
+        try:
+            grant = await self._of._renew(now, ahead_seconds=float("inf"))  # noqa: SLF001 -- one object in two halves
+        except RequestFailed:
+            return
+        await self._send({"type": "refresh", "token": grant.token})
+
+    def _frame(self, text: str | bytes) -> list[Change]:
+        try:
+            frame = json.loads(text)
+            kind = frame["type"]
+        except (ValueError, KeyError, TypeError):
+            self._end(0)
+            return []
+        match kind:
+            case "subscribed":
+                return self._subscribed(frame)
+            case "live":
+                return self._live(frame)
+            case "heartbeat":
+                self._agrees(frame)
+            case "resync":
+                self._end(4410)
+            case "refreshed":
+                self._renew_at = _now() + frame["expires_in"] * 0.8
+            case _ if isinstance(frame.get("seq"), int):
+                return self._event(frame)
+        return []
+
+    def _subscribed(self, frame: Event) -> list[Change]:
+        self._silence = float(frame["heartbeat_seconds"])
+        if frame["epoch"] != self._order.epoch:
+            self._end(4410)
+            return []
+        self._of.state = State("replaying")
+        return [Change()]
+
+    def _live(self, frame: Event) -> list[Change]:
+        if not self._agrees(frame):
+            return []
+        self.live_since = _now()
+        self._of.transcript.release()
+        self._of.state = State("live")
+        return [Change()]
+
+    def _agrees(self, frame: Event) -> bool:
+        """Whether everything up to what the server says was sent is here; if not, ask again from the last position."""
+        if (frame["epoch"], frame["seq"]) == self._order.position:
+            return True
+        self._end(0)
+        return False
+
+    def _event(self, frame: Event) -> list[Change]:
+        changes = []
+        for event in self._order.push(frame):
+            if not self._of.transcript.apply(event):
+                self._end(4410)
+                break
+            self._of._failures = 0  # noqa: SLF001 -- one object in two halves
+            changes.append(Change(self._of.get(event.get("message_id") or (event.get("message") or {}).get("id", "")), event))
+        if self._order.overfull:
+            self._end(0)
+        self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else None
+        return changes
+
+    async def _send(self, frame: Mapping[str, Any]) -> None:
+        await self._socket.send(json.dumps(frame))
+
+    def _end(self, code: int) -> None:
+        if not self._over:
+            self._over, self.code = True, code
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
