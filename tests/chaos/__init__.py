@@ -1,0 +1,1 @@
+"""Real processes under random faults, watched from outside: see docs/chaos.md."""

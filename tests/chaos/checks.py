@@ -1,0 +1,77 @@
+"""Pure: what is compared. Texts with texts, a log with itself, and all that is known of one generation with what must be true of it."""
+
+import difflib
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.e2e.viewer import TERMINAL, head, tail, units
+
+
+def difference(expected: str, got: str) -> tuple[int, int]:
+    """Characters of `expected` that `got` lacks, and characters of `got` that do not belong there."""
+    if expected == got:
+        return 0, 0
+    lost = repeated = 0
+    for kind, first, end, start, stop in difflib.SequenceMatcher(None, expected, got, autojunk=False).get_opcodes():
+        if kind != "equal":
+            lost, repeated = lost + end - first, repeated + stop - start
+    return lost, repeated
+
+
+@dataclass
+class Folded:
+    """One message as the log tells it. `begins`: the log holds it from its beginning, so that the text can be known."""
+
+    text: str = ""
+    begins: bool = True
+    terminals: list[int] = field(default_factory=list)
+    resets: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def fold(events: Iterable[dict[str, Any]], message_id: str) -> Folded:
+    """Apply a conversation's events, oldest first, as a client would."""
+    folded, last = Folded(), None
+    for event in events:
+        if last is not None and event["seq"] != last + 1:
+            folded.faults.append(f"seq {event['seq']} follows {last}")
+        last = event["seq"]
+        if event.get("message_id") == message_id:
+            _apply(folded, event)
+    return folded
+
+
+def _apply(folded: Folded, event: dict[str, Any]) -> None:
+    if folded.terminals:
+        folded.faults.append(f"{event['type']} after the end")
+    if event["type"] == "chunk":
+        held = units(folded.text)
+        if event["offset"] > held:
+            folded.begins = False
+        elif event["offset"] < held:
+            folded.faults.append(f"a chunk at {event['offset']}, {held} held")
+        folded.text += tail(event["content"], max(0, held - event["offset"]))
+    elif event["type"] == "reset":
+        folded.resets += 1
+        folded.text = head(folded.text, event["keep"])
+    elif event["type"] in TERMINAL:
+        folded.terminals.append(event["seq"])
+        if folded.begins and (event["length"], event["crc32"]) != (units(folded.text), zlib.crc32(folded.text.encode())):
+            folded.faults.append("the terminal event's checksum is not that of the log's text")
+
+
+def parse(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[dict[str, Any]]:
+    """The events of an XRANGE."""
+    return [json.loads(fields[b"e"]) for _, fields in entries]
+
+
+def percentiles(values: Sequence[float]) -> str:
+    """p50, p99 and the largest, in seconds."""
+    if not values:
+        return "none measured"
+    ordered = sorted(values)
+    p50, p99 = (ordered[min(len(ordered) - 1, int(len(ordered) * share))] for share in (0.5, 0.99))
+    return f"p50 {p50:.3f} s, p99 {p99:.3f} s, longest {ordered[-1]:.3f} s (of {len(ordered)})"

@@ -1,0 +1,212 @@
+"""A whole Tokenwire that can be hurt: the launcher's processes with a second web and broadcaster beside them, a real Valkey, a real
+database, and TCP proxies between them and in front. Every process is found from outside, by its command line."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from config.parent import die_with_parent
+from tests import databases
+from tests.e2e.stack import Stack
+from tests.servers.faultproxy import FaultProxy
+from tests.servers.service import free_port
+from tests.valkey import Valkey
+
+TOKEN_KEY = "chaos-" * 8
+RESTART_SECONDS = 0.2
+
+
+class Balancer(FaultProxy):
+    """A proxy in front of several servers; a connection goes to any of those that accept it."""
+
+    def __init__(self, ports: list[int]) -> None:
+        super().__init__("127.0.0.1", ports[0])
+        self._ports = ports
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for port in random.sample(self._ports, len(self._ports)):
+            self._target = ("127.0.0.1", port)
+            with contextlib.suppress(ConnectionRefusedError):
+                return await super()._relay(reader, writer)
+        return None
+
+
+class Extra:
+    """One more process of a kind, started again whenever it ends."""
+
+    def __init__(self, module: str, folder: Path, environ: Mapping[str, str]) -> None:
+        self._module, self._folder, self._environ = module, folder, environ
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        parent = os.getpid()
+        while True:
+            with (self._folder / f"{self._module}.2.log").open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    self._module,
+                    cwd=self._folder,
+                    env=self._environ,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    preexec_fn=lambda: die_with_parent(parent),
+                )
+            await self._process.wait()
+            await asyncio.sleep(RESTART_SECONDS)
+
+    async def stop(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            await self._process.wait()
+
+
+class Cluster:
+    """Start it, hurt it, stop it."""
+
+    def __init__(self, folder: Path, database: str, workers: int, models: Mapping[str, object], environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._database, self._workers, self._models, self._more = database, workers, models, environ
+        self.valkey = Valkey()
+        self.postgres: databases.Postgres | None = None
+        self.stack: Stack | None = None
+        self._extras: list[Extra] = []
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._start_servers)
+        self.redis_proxy = FaultProxy("127.0.0.1", self.valkey.port)
+        await self.redis_proxy.start()
+        self.database_url = self.postgres.database("postgres") if self.postgres else f"sqlite:///{self.folder}/chaos.db"
+        # Titles come from the demo model, so that every request to the scripted provider is for an answer.
+        entries = {**self._models, "titles": {"provider": "demo"}}
+        catalogue = {"default": next(iter(self._models)), "title_model": "titles", "models": entries}
+        (self.folder / "models.yml").write_text(yaml.safe_dump(catalogue))
+        stack = Stack(self.folder, self._environ())
+        ports = {"PORT": free_port(), "BROADCASTER_PORT": free_port()}
+        self.web = Balancer([stack.port, ports["PORT"]])
+        self.broadcasters = Balancer([stack.broadcaster_port, ports["BROADCASTER_PORT"]])
+        await self.web.start()
+        await self.broadcasters.start()
+        stack._environ["BROADCASTER_URL"] = f"ws://127.0.0.1:{self.broadcasters.port}"
+        self.stack = stack
+        stack.start()
+        await asyncio.to_thread(stack.wait_until_ready)
+        self._extras = [Extra(module, self.folder, {**stack._environ, **_as(module, ports)}) for module in ("web", "broadcaster")]
+        for extra in self._extras:
+            extra.start()
+        await asyncio.to_thread(stack.eventually, lambda: len(self.workers()) == self._workers, 30)
+
+    def _start_servers(self) -> None:
+        self.valkey.start()
+        if self._database == "postgresql":
+            self.postgres = databases.launch()
+
+    def _environ(self) -> dict[str, str]:
+        return {
+            "REDIS_URL": f"redis://127.0.0.1:{self.redis_proxy.port}/0",
+            "DATABASE_URL": self.database_url,
+            "MODELS_FILE": str(self.folder / "models.yml"),
+            "TOKEN_KEY": TOKEN_KEY,
+            "WORKERS": str(self._workers),
+            "DRAIN_SECONDS": "1",
+            "LOG_LEVEL": "info",
+            **self._more,
+        }
+
+    @property
+    def url(self) -> str:
+        """Where any of the web processes answers."""
+        return f"http://127.0.0.1:{self.web.port}"
+
+    async def stop(self) -> None:
+        """All of it; what the launcher printed stays in `launcher.log`."""
+        for extra in self._extras:
+            await extra.stop()
+        if self.stack is not None:
+            for pid in self.stack.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            self.thaw_postgres()
+            self.valkey.thaw()
+            (self.folder / "launcher.log").write_text(self.stack.shown)
+            if self.stack.process is not None:
+                await asyncio.to_thread(self.stack.stop)
+            (self.folder / "launcher.log").write_text(self.stack.shown)
+        for proxy in ("web", "broadcasters", "redis_proxy"):
+            if hasattr(self, proxy):
+                await getattr(self, proxy).aclose()
+        await asyncio.to_thread(self.valkey.remove)
+        if self.postgres is not None:
+            await asyncio.to_thread(self.postgres.close)
+
+    # --- who is there ---
+
+    def pids(self, kind: str) -> list[int]:
+        """The processes of a kind, parents before what they forked."""
+        return self.stack.pids(kind) if self.stack else []
+
+    def workers(self) -> list[int]:
+        """The processes in which generations run: those that Dramatiq's masters forked."""
+        everybody = set(self.pids("worker"))
+        return [pid for pid in everybody if _parent(pid) in everybody]
+
+    # --- PostgreSQL's processes, which have groups of their own ---
+
+    def freeze_postgres(self) -> None:
+        self._signal_postgres(signal.SIGSTOP)
+
+    def thaw_postgres(self) -> None:
+        self._signal_postgres(signal.SIGCONT)
+
+    def _signal_postgres(self, number: signal.Signals) -> None:
+        if self.postgres is None or self.postgres.process is None:
+            return
+        parent = self.postgres.process.pid
+        for pid in (parent, *_children(parent)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _as(module: str, ports: Mapping[str, int]) -> dict[str, str]:
+    # Each extra listens where its twin does not; a web process needs to know no other port.
+    return {name: str(port) for name, port in ports.items() if (name == "PORT") == (module == "web")}
+
+
+def _parent(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def ports_of(pid: int, server_port: int) -> set[int]:
+    """The local ports of a process's connections to a server on this machine (Linux)."""
+    inodes = set()
+    with contextlib.suppress(OSError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                inodes.add(str(entry.readlink()).removeprefix("socket:[").removesuffix("]"))
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # Columns: local address, remote address (hexadecimal, with port), and in the tenth the inode.
+    return {int(line[1].rpartition(":")[2], 16) for line in lines if line[9] in inodes and line[2].endswith(f":{server_port:04X}")}

@@ -1,0 +1,155 @@
+"""What is done to a cluster: one function for each kind of fault, and the seeded order in which they come."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.chaos.cluster import Cluster, ports_of
+from tests.chaos.load import Load
+
+WEIGHTS: Mapping[str, float] = {
+    "kill-worker": 8,
+    "kill-broadcaster": 3,
+    "kill-web": 2,
+    "pause-worker": 3,
+    "pause-broadcaster": 1,
+    "term-worker": 3,
+    "term-broadcaster": 1,
+    "term-web": 1,
+    "cut-redis": 1,
+    "cut-viewers": 2,
+    "refuse-redis": 0.4,
+    "pause-redis": 0.3,
+    "restart-redis": 0.4,
+    "empty-redis": 0.3,
+    "flush-redis": 0.3,
+    "restart-database": 0.4,
+    "crash-database": 0.4,
+    "pause-database": 0.3,
+}
+LOSE_LOG = ("restart-redis", "empty-redis", "flush-redis")
+OF_POSTGRES = ("restart-database", "crash-database", "pause-database")
+
+
+@dataclass
+class Faults:
+    """Carries faults out and counts them. `spacing`: mean seconds between two."""
+
+    cluster: Cluster
+    load: Load
+    dice: random.Random
+    done: Counter[str] = field(default_factory=Counter)
+    notes: list[tuple[float, str]] = field(default_factory=list)
+    """When (`time.monotonic()`) what was done."""
+
+    async def run(self, kinds: list[str], count: int, spacing: float, deadline: float) -> None:
+        """So many faults, or until the time is over."""
+        background: set[asyncio.Task[None]] = set()
+        while sum(self.done.values()) < count and time.monotonic() < deadline:
+            await asyncio.sleep(self.dice.uniform(0.3, 1.7) * spacing)
+            (kind,) = self.dice.choices(kinds, [WEIGHTS[kind] for kind in kinds])
+            task = asyncio.create_task(self.one(kind))
+            background.add(task)
+            if kind.endswith(("redis", "database")):
+                await task  # one of these at a time; the others fall on top of it
+        await asyncio.gather(*background)
+
+    async def one(self, kind: str) -> None:
+        """Carry out one fault, to its end."""
+        self.notes.append((time.monotonic(), kind))
+        self.done[kind] += 1
+        verb, _, what = kind.partition("-")
+        if what == "redis":
+            await self._redis(verb)
+        elif what == "database":
+            await self._database(verb)
+        elif what == "viewers":
+            self.cluster.broadcasters.cut(self.dice.choice(("rst", "fin")))
+            self.cluster.web.cut("rst")
+        else:
+            await self._process(verb, what)
+
+    # --- processes ---
+
+    async def _process(self, verb: str, what: str) -> None:
+        pids = await asyncio.to_thread(self._candidates, verb, what)
+        if not pids:
+            return
+        pid = self.dice.choice(pids)
+        number = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP, "term": signal.SIGTERM}[verb]
+        hurt = await asyncio.to_thread(self._running_in, pid) if (verb, what) == ("kill", "worker") else []
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            died = time.monotonic()
+            if verb == "pause":
+                await asyncio.sleep(self.dice.uniform(4, 8))
+                os.kill(pid, signal.SIGCONT)
+            self._note_deaths(hurt, died)
+
+    def _candidates(self, verb: str, what: str) -> list[int]:
+        if what != "worker":
+            return self.cluster.pids(what)
+        workers = self.cluster.workers()
+        if verb == "pause":
+            return workers
+        masters = [pid for pid in self.cluster.pids("worker") if pid not in workers]
+        # SIGTERM goes to the master, as a supervisor's does; it hands it on. Either may be killed: the other one goes with it.
+        return masters if verb == "term" else workers
+
+    def _running_in(self, pid: int) -> list[int]:
+        """Numbers of the texts that this worker streams now."""
+        ports = ports_of(pid, self.load.provider.port)
+        return [asked.number for asked in self.load.provider.running() if asked.peer_port in ports]
+
+    def _note_deaths(self, numbers: list[int], died: float) -> None:
+        for stream in self.load.streams:
+            if stream.script.number in numbers:
+                stream.killed.append(died)
+
+    # --- servers ---
+
+    async def _redis(self, verb: str) -> None:
+        valkey, proxy = self.cluster.valkey, self.cluster.redis_proxy
+        if f"{verb}-redis" in LOSE_LOG:
+            self.load.redis_faults += 1
+        if verb == "cut":
+            proxy.cut(self.dice.choice(("rst", "fin")))
+        elif verb == "refuse":
+            proxy.faults.refuse = True
+            proxy.cut()
+            await asyncio.sleep(self.dice.uniform(2, 5))
+            proxy.faults.refuse = False
+        elif verb == "pause":
+            valkey.freeze()
+            await asyncio.sleep(10)
+            valkey.thaw()
+        elif verb == "flush":
+            await asyncio.to_thread(self._flush)
+        else:
+            await asyncio.to_thread(valkey.restart, lose_data=verb == "empty")
+        if f"{verb}-redis" in LOSE_LOG:
+            self.load.redis_faults += 1
+
+    def _flush(self) -> None:
+        with self.cluster.valkey.client() as client:
+            client.flushall()
+
+    async def _database(self, verb: str) -> None:
+        server = self.cluster.postgres
+        if server is None:
+            return
+        if verb == "pause":
+            self.cluster.freeze_postgres()
+            await asyncio.sleep(self.dice.uniform(3, 8))
+            self.cluster.thaw_postgres()
+        else:
+            how = signal.SIGINT if verb == "restart" else signal.SIGQUIT
+            await asyncio.to_thread(server.stop, how)
+            await asyncio.sleep(self.dice.uniform(0, 3))
+            await asyncio.to_thread(server.start)

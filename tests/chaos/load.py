@@ -1,0 +1,206 @@
+"""The streams of a run: each is posted, watched by several viewers, sometimes cancelled, and judged by what viewers, log and row hold."""
+
+import asyncio
+import contextlib
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from tests.chaos.checks import Folded, difference, fold, parse
+from tests.chaos.provider import ScriptedProvider
+from tests.chaos.script import Script, script
+from tests.chaos.watching import Api, EventStreamWatcher, Watcher
+
+MANNERS = ("steady", "dropping", "slow", "events", "late")
+
+
+@dataclass
+class Stream:
+    """One generation and everything that is known of it."""
+
+    script: Script
+    model: str
+    conversation_id: str = ""
+    message_id: str = ""
+    watchers: list[Watcher] = field(default_factory=list)
+    cancel_after: float | None = None
+    cancel_called: float | None = None
+    cancel_calls: int = 0
+    closed_at_cancel: float | None = None
+    """Until the provider saw its connection closed; None where none was open."""
+    killed: list[float] = field(default_factory=list)
+    """When a worker died that ran this."""
+    log: Folded | None = None
+    epoch: str = ""
+    row: dict[str, Any] = field(default_factory=dict)
+    unfinished: bool = False
+    redis_faults_at_start: int = 0
+    redis_faults_at_end: int = 0
+
+    def takeovers(self) -> list[tuple[float, float]]:
+        """When its worker died, and seconds until its next chunk, or its end. Where it died twice, the last death counts."""
+        chunks = [watcher.first_chunks for watcher in self.watchers]
+        attempts = {attempt: min(c[attempt] for c in chunks if attempt in c) for c in chunks for attempt in c}
+        begun, ends = attempts.values(), [watcher.ended_at for watcher in self.watchers]
+        found: list[tuple[float, float]] = []
+        for index, died in enumerate(self.killed):
+            until = self.killed[index + 1] if index + 1 < len(self.killed) else float("inf")
+            after = [at for at in (*begun, *ends) if died < at <= until]
+            if after:
+                found.append((died, min(after) - died))
+        return found
+
+
+@dataclass
+class Load:
+    """Keeps `concurrent` streams going until told to stop."""
+
+    api: Api
+    provider: ScriptedProvider
+    valkey_url: str
+    models: dict[str, int]
+    """Name -> weight."""
+    seed: int
+    viewers: int
+    pieces: tuple[int, int]
+    cancel_share: float = 0.1
+    redis_faults: int = 0
+    streams: list[Stream] = field(default_factory=list)
+    stopping: bool = False
+
+    async def run(self, concurrent: int) -> None:
+        """Until `stopping`, and all that began has ended or its time is over."""
+        async with asyncio.TaskGroup() as group:
+            for place in range(concurrent):
+                group.create_task(self._place(place))
+
+    async def _place(self, place: int) -> None:
+        await asyncio.sleep(place * 0.1)
+        while not self.stopping:
+            await self.one(self.plan(len(self.streams)))
+
+    def plan(self, number: int) -> Stream:
+        """The stream of this number: the same for the same seed."""
+        dice = random.Random(f"{self.seed}/{number}")
+        (model,) = dice.choices(list(self.models), list(self.models.values()))
+        stream = Stream(script(self.seed * 100_000 + number, dice.randint(*self.pieces)), model)
+        if dice.random() < self.cancel_share:
+            stream.cancel_after = dice.uniform(0.0, 4.0)
+        self.streams.append(stream)
+        return stream
+
+    async def one(self, stream: Stream) -> None:
+        """From the post to the end of every viewer."""
+        stream.redis_faults_at_start = self.redis_faults
+        conversation = await self.api.call("POST", "/api/conversations", {"model": stream.model})
+        stream.conversation_id = conversation["id"]
+        key = {"Idempotency-Key": f"{stream.script.number}"}
+        path = f"/api/conversations/{stream.conversation_id}/messages"
+        posted = await self.api.call("POST", path, {"content": stream.script.question}, **key)
+        stream.message_id = posted["assistant_message"]["id"]
+        stream.watchers = [self._watcher(stream, index) for index in range(self.viewers)]
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(watcher.watch(3.0 if watcher.manner == "late" else 0)) for watcher in stream.watchers
+        ]
+        if stream.cancel_after is not None:
+            tasks.append(asyncio.create_task(self._cancel(stream)))
+        await asyncio.gather(*tasks)
+        stream.redis_faults_at_end = self.redis_faults
+        await self.read_log(stream)
+
+    def _watcher(self, stream: Stream, index: int) -> Watcher:
+        manner = MANNERS[index % len(MANNERS)]
+        drop = 0.8 if manner == "dropping" else None
+        kind = EventStreamWatcher if manner == "events" else Watcher
+        return kind(self.api.base, stream.conversation_id, stream.message_id, drop_seconds=drop, api=self.api, manner=manner)
+
+    async def _cancel(self, stream: Stream) -> None:
+        await asyncio.sleep(stream.cancel_after or 0)
+        if any(watcher.ended for watcher in stream.watchers):
+            return
+        before = [asked for asked in self.provider.running() if asked.number == stream.script.number]
+        stream.cancel_called = time.monotonic()
+        repeated = self.api.repeated
+        await self.api.call("POST", f"/api/messages/{stream.message_id}/cancel")
+        stream.cancel_calls = 1 + self.api.repeated - repeated
+        while not all(watcher.done for watcher in stream.watchers):
+            if before and all(asked.ended for asked in before):
+                break
+            await asyncio.sleep(0.02)
+        if before and all(asked.ended and asked.ended > stream.cancel_called for asked in before):
+            stream.closed_at_cancel = max(asked.ended or 0 for asked in before) - stream.cancel_called
+
+    async def read_log(self, stream: Stream) -> None:
+        """What Valkey holds of it, read past all of Tokenwire. Where Valkey is away, what was read before stands."""
+        connection: Any = redis.asyncio.Redis.from_url(self.valkey_url, protocol=2, socket_timeout=3)
+        async with connection as client:
+            base = f"tw:{{{stream.conversation_id}}}"
+            with contextlib.suppress(RedisError, OSError):
+                entries = await client.xrange(f"{base}:log")
+                stream.epoch = (await client.hget(f"{base}:state", "epoch") or b"").decode()
+                if entries:
+                    stream.log = fold(parse(entries), stream.message_id)
+
+
+def judge(stream: Stream, continues: bool) -> tuple[int, int, list[str]]:
+    """Characters lost, characters repeated, and everything else that is wrong with a stream that has been followed to its end."""
+    wrong = [f"viewer ({watcher.manner}): {watcher.fault}" for watcher in stream.watchers if watcher.fault]
+    wrong += [f"viewer ({watcher.manner}) never saw the end" for watcher in stream.watchers if watcher.ended is None and not watcher.fault]
+    row = stream.row
+    if not row:
+        return 0, 0, [*wrong, "no row"]
+    status, content = row["status"], row["content"]
+    if status not in ("complete", "cancelled", "error"):
+        wrong.append(f"row is {status}")
+    if status == "cancelled" and stream.cancel_called is None:
+        wrong.append("cancelled by nobody")
+    if status == "error":
+        wrong.append(f"ended in error: {row['error']}")
+    lost, repeated = _of_row(stream, status, content)
+    for watcher in stream.watchers:
+        if watcher.ended not in (None, status):
+            wrong.append(f"viewer ({watcher.manner}) saw {watcher.ended}, row is {status}")
+        less, more = difference(content, watcher.text)
+        if less or more:
+            wrong.append(f"viewer ({watcher.manner}): {less} lost, {more} repeated against the row")
+        lost, repeated = lost + less, repeated + more
+    wrong += _of_log(stream, content)
+    if not row["terminal_announced"]:
+        wrong.append("end not announced")
+    by_epoch = [terminal.partition(":")[0] for terminal in terminals(stream)]
+    if len(by_epoch) != len(set(by_epoch)):
+        wrong.append(f"ended more than once: {sorted(terminals(stream))}")
+    if continues and stream.redis_faults_at_start == stream.redis_faults_at_end and resets(stream):
+        wrong.append(f"{resets(stream)} resets though the provider continues")
+    return lost, repeated, wrong
+
+
+def _of_row(stream: Stream, status: str, content: str) -> tuple[int, int]:
+    expected = stream.script.text if status == "complete" else stream.script.text[: len(content)]
+    return difference(expected, content)
+
+
+def _of_log(stream: Stream, content: str) -> list[str]:
+    if stream.log is None:
+        return []
+    wrong = [f"log: {fault}" for fault in stream.log.faults]
+    if len(stream.log.terminals) > 1:
+        wrong.append(f"log: {len(stream.log.terminals)} terminal events")
+    if stream.log.terminals and stream.log.begins and stream.log.text != content:
+        wrong.append("log: its text is not the row's")
+    return wrong
+
+
+def terminals(stream: Stream) -> set[str]:
+    """Positions of all terminal events that anybody has seen."""
+    seen = {terminal for watcher in stream.watchers for terminal in watcher.terminals}
+    return seen | {f"{stream.epoch}:{seq}" for seq in (stream.log.terminals if stream.log else ())}
+
+
+def resets(stream: Stream) -> int:
+    """The most that any viewer, or the log, has seen."""
+    return max((*(watcher.resets for watcher in stream.watchers), stream.log.resets if stream.log else 0), default=0)

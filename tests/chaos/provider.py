@@ -1,0 +1,125 @@
+"""The scripted provider: one HTTP server, several dialects, with and without continuation. It notes every request, so that the driver
+knows which process asked, when, after which prefix, and when the connection was closed."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from tests.chaos.dialects import ANTHROPIC, GEMINI, OLLAMA, OPENAI, Dialect, Turn
+from tests.chaos.script import Script, asked_for
+
+OVERLAP_CHARS = 24
+"""A model that is asked to go on in an extra turn first repeats its last words; so does this one."""
+
+
+@dataclass
+class Asked:
+    """One request. Times are `time.monotonic()`; `ended` is None while it runs; `whole`: the answer was sent to its end."""
+
+    number: int
+    peer_port: int
+    prefix_chars: int
+    began: float
+    ended: float | None = None
+    whole: bool = False
+
+
+@dataclass
+class ScriptedProvider:
+    """`base` + one of `/prefix`, `/turn`, `/over` is where a dialect's paths begin: goes on after a prefix, an extra turn, or never."""
+
+    pieces_per_second: float
+    asked: list[Asked] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """Requests that no correct worker sends."""
+    port: int = 0
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def running(self) -> list[Asked]:
+        """Requests whose answer is being sent."""
+        return [asked for asked in self.asked if asked.ended is None and not asked.whole]
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=1 << 26)
+        for path, dialect in (
+            ("/{how}/v1/chat/completions", OPENAI),
+            ("/{how}/v1/messages", ANTHROPIC),
+            ("/{how}/v1/models/{model}:streamGenerateContent", GEMINI),
+            ("/{how}/api/chat", OLLAMA),
+        ):
+            app.router.add_post(path, self._handler(dialect))
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1000)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def aclose(self) -> None:
+        await self._runner.cleanup()
+
+    def _handler(self, dialect: Dialect) -> Any:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            body: Mapping[str, Any] = await request.json()
+            how, turns = request.match_info["how"], dialect.turns(body)
+            script, prefix = self._understood(how, turns)
+            if script is None:
+                return web.json_response({"error": {"message": "nothing that I know", "type": "invalid_request_error"}}, status=400)
+            peer = request.transport.get_extra_info("peername") if request.transport else ("", 0)
+            asked = Asked(script.number, peer[1], len(prefix), time.monotonic())
+            self.asked.append(asked)
+            try:
+                return await self._answer(request, dialect, self._left(how, script, prefix), asked)
+            finally:
+                asked.ended = time.monotonic()
+
+        return handle
+
+    def _understood(self, how: str, turns: Sequence[Turn]) -> tuple[Script | None, str]:
+        """Which text is wanted, and how much of it is said to be there."""
+        last = max((index for index, turn in enumerate(turns) if turn.role == "user" and asked_for(turn.text)), default=None)
+        if last is None:
+            self.wrong.append(f"no question in {turns[-1:]}")
+            return None, ""
+        script, after = asked_for(turns[last].text), turns[last + 1 :]
+        if after and how == "over":
+            self.wrong.append(f"text {script.number if script else '?'}: asked to continue where that is not possible")
+        return script, after[0].text if after else ""
+
+    def _left(self, how: str, script: Script, prefix: str) -> list[str]:
+        if how == "over":
+            return list(script.pieces)
+        try:
+            left = script.after(prefix)
+        except ValueError:
+            self.wrong.append(f"text {script.number}: {len(prefix)} characters that are not its beginning: ...{prefix[-40:]!r}")
+            return list(script.pieces)
+        return [prefix[-OVERLAP_CHARS:], *left] if how == "turn" and prefix else left
+
+    async def _answer(self, request: web.Request, dialect: Dialect, pieces: Sequence[str], asked: Asked) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": dialect.content_type})
+        # The connection is not used again: its end is this answer's end.
+        response.force_close()
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
+            await response.write(dialect.first())
+            await self._paced(response, dialect, pieces)
+            await response.write(dialect.last(len(pieces)))
+            asked.whole = True
+            await response.write_eof()
+        return response
+
+    async def _paced(self, response: web.StreamResponse, dialect: Dialect, pieces: Sequence[str]) -> None:
+        began = time.monotonic()
+        for index, piece in enumerate(pieces):
+            early = began + index / self.pieces_per_second - time.monotonic()
+            if early > 0:
+                await asyncio.sleep(early)
+            await response.write(dialect.piece(piece))

@@ -1,0 +1,107 @@
+"""What a run found, as a table; and whether it is good."""
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from tests.chaos.checks import percentiles
+from tests.chaos.load import Stream, judge, resets, terminals
+
+CLEAR_BEFORE_SECONDS, CLEAR_AFTER_SECONDS = 5.0, 5.0
+_QUERY = "SELECT id, status, content, attempt, tries, error, terminal_announced, seams FROM messages WHERE role = 'assistant'"
+
+
+def rows(database_url: str) -> dict[str, dict[str, Any]]:
+    """All answers as SQL holds them, by id, asked past all of Tokenwire."""
+    connection: Any = (
+        sqlite3.connect(database_url.removeprefix("sqlite:///")) if database_url.startswith("sqlite") else psycopg.connect(database_url)
+    )
+    with connection:
+        cursor = connection.execute(_QUERY)
+        names = [column[0] for column in cursor.description]
+        found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    connection.close()
+    return {row["id"]: row for row in found}
+
+
+@dataclass
+class Report:
+    """The table. `good` decides the exit code."""
+
+    streams: Sequence[Stream]
+    faults: Sequence[tuple[float, str]]
+    continues: Mapping[str, bool]
+    wrong_requests: Sequence[str]
+    lost: int = 0
+    repeated: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for stream in self.streams:
+            lost, repeated, wrong = judge(stream, self.continues[stream.model])
+            self.lost, self.repeated = self.lost + lost, self.repeated + repeated
+            if lost or repeated:
+                wrong.append(f"{lost} characters lost, {repeated} repeated")
+            self.failures += [f"text {stream.script.number} ({stream.model}, {stream.message_id}): {fault}" for fault in wrong]
+        self.failures += [f"provider: {wrong}" for wrong in self.wrong_requests]
+
+    @property
+    def good(self) -> bool:
+        return not (self.lost or self.repeated or self.failures)
+
+    def lines(self) -> list[str]:
+        """The table, one line a fact."""
+        streams, kinds = self.streams, Counter(kind for _, kind in self.faults)
+        watchers = [watcher for stream in streams for watcher in stream.watchers]
+        ended = Counter(stream.row.get("status", "no row") for stream in streams)
+        in_rows = sum(len(stream.row.get("content", "")) for stream in streams)
+        takeovers = [takeover for stream in streams for takeover in stream.takeovers()]
+        counts = Counter(len(terminals(stream)) for stream in streams)
+        facts = {
+            "faults": f"{len(self.faults)}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())),
+            "streams": f"{len(streams)}: " + ", ".join(f"{status} {count}" for status, count in sorted(ended.items())),
+            "by model": ", ".join(f"{model} {count}" for model, count in sorted(Counter(stream.model for stream in streams).items())),
+            "attempts": str(sum(stream.row.get("attempt", 0) for stream in streams)),
+            "viewers": f"{len(watchers)}, {sum(watcher.connections for watcher in watchers)} connections",
+            "characters": f"{sum(len(watcher.text) for watcher in watchers)} in viewers, {in_rows} in rows",
+            "lost": str(self.lost),
+            "repeated": str(self.repeated),
+            "resets": ", ".join(f"{model} {count}" for model, count in self._resets().items()) or "0",
+            "resyncs": str(sum(watcher.resyncs for watcher in watchers)),
+            "takeover": percentiles([seconds for _, seconds in takeovers]),
+            "  nothing else": percentiles([seconds for died, seconds in takeovers if self._alone(died)]),
+            "cancel": percentiles([s.closed_at_cancel for s in streams if s.closed_at_cancel is not None and s.cancel_calls == 1]),
+            "terminal events": ", ".join(f"{count} streams with {events}" for events, count in sorted(counts.items())),
+        }
+        return [f"{name:16} {value}" for name, value in facts.items()] + [f"FAILED {failure}" for failure in self.failures]
+
+    def _alone(self, died: float) -> bool:
+        """No other fault was near: neither its successor nor the servers that it needs were hurt meanwhile."""
+        return sum(died - CLEAR_BEFORE_SECONDS < at < died + CLEAR_AFTER_SECONDS for at, _ in self.faults) == 1
+
+    def _resets(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for stream in self.streams:
+            found[stream.model] += resets(stream)
+        return {model: count for model, count in sorted(found.items()) if count}
+
+    def story(self) -> list[str]:
+        """Every fault and, for each takeover of more than 5 s, what happened to the stream."""
+        told = [(at, kind) for at, kind in self.faults]
+        for stream in self.streams:
+            name = f"text {stream.script.number} {stream.message_id}"
+            told += [(died, f"    {name} loses its worker") for died in stream.killed]
+            told += [(died + seconds, f"    {name} goes on after {seconds:.2f} s") for died, seconds in stream.takeovers()]
+        offset = time.time() - time.monotonic()
+        return [f"{datetime.fromtimestamp(at + offset, UTC):%H:%M:%S.%f} {what}" for at, what in sorted(told)]
+
+    def as_json(self) -> str:
+        """For machines."""
+        return json.dumps({"lost": self.lost, "repeated": self.repeated, "failures": self.failures, "faults": len(self.faults)}, indent=1)
