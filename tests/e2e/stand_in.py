@@ -5,6 +5,7 @@ in the wrong order, sockets cut every few events, a post whose answer is lost) i
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -62,6 +63,9 @@ class StandIn:
         self.tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         self.title_after: str | None = None
+        self.made = 0  # rows that were made and then replaced
+        self.feeds = True
+        self.readers: set[web.StreamResponse] = set()
         self.page = 200
 
     @asynccontextmanager
@@ -93,6 +97,8 @@ class StandIn:
         app.router.add_post("/api/conversations/{id}/messages", self._post)
         app.router.add_post("/api/conversations/{id}/subscription", self._subscription)
         app.router.add_post("/api/conversations/{id}/cancel", self._cancel)
+        app.router.add_post("/api/messages/{id}/regenerate", self._regenerate)
+        app.router.add_get("/api/feed", self._feed)
         app.router.add_get("/ws/{id}", self._socket)
         return app
 
@@ -170,10 +176,46 @@ class StandIn:
         task.add_done_callback(self.tasks.discard)
         return accepted
 
-    def message(self, thread: Thread, role: str, content: str, status: str, user_id: str | None = None) -> Json:
-        """A new row, told of in the log."""
-        row: Json = {"id": f"{thread.row['id']}-m{len(thread.messages) + 1}", "conversation_id": thread.row["id"]}
-        row |= {"ordinal": len(thread.messages) + 1, "role": role, "content": content, "reasoning": "", "status": status, "seq": 0}
+    async def _regenerate(self, request: web.Request) -> web.Response:
+        thread = self.threads[request.match_info["id"].split("-")[0]]
+        at = next(n for n, row in enumerate(thread.messages) if row["id"] == request.match_info["id"])
+        user = thread.messages[at - 1]
+        self.made += len(thread.messages) - at
+        del thread.messages[at:]
+        answer = self.message(thread, "assistant", "", "queued", parent_id=user["id"])
+        task = asyncio.ensure_future(self._answer(thread, answer, self.answers.get(user["content"], self.default)))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return web.json_response({"user_message": user, "assistant_message": answer}, status=202)
+
+    async def _feed(self, request: web.Request) -> web.StreamResponse:
+        if not self.feeds:
+            raise web.HTTPServiceUnavailable
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        rows = sorted((thread.row for thread in self.threads.values()), key=lambda row: -row["updated_at"])
+        self.readers.add(response)
+        try:
+            await response.write(_block({"type": "snapshot", "conversations": [{**row, "running": False} for row in rows]}))
+            await asyncio.Event().wait()
+        finally:
+            self.readers.discard(response)
+        return response
+
+    async def tell(self, event: Json) -> None:
+        """Say something in every feed."""
+        for reader in list(self.readers):
+            with contextlib.suppress(ConnectionResetError):  # that page is closed
+                await reader.write(_block(event))
+
+    def message(
+        self, thread: Thread, role: str, content: str, status: str, user_id: str | None = None, parent_id: str | None = None
+    ) -> Json:
+        """A new row, told of in the log. Without a parent it follows the one before."""
+        number = len(thread.messages) + self.made + 1
+        follows = thread.messages[-1]["id"] if thread.messages else None
+        row: Json = {"id": f"{thread.row['id']}-m{number}", "conversation_id": thread.row["id"], "parent_id": parent_id or follows}
+        row |= {"ordinal": number, "role": role, "content": content, "reasoning": "", "status": status, "seq": 0}
         row |= {"attempt": 0, "rev": 1, "model": thread.row["model"], "user_id": user_id, "tool_calls": None, "error": None, "usage": None}
         thread.messages.append(row)
         self.append(thread, {"type": "message", "message": dict(row)})
@@ -289,6 +331,10 @@ class StandIn:
             task = asyncio.ensure_future(socket.send_json(event))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+
+
+def _block(event: Json) -> bytes:
+    return f"data: {json.dumps(event)}\n\n".encode()
 
 
 def _pieces(event: Json) -> list[Json]:

@@ -182,8 +182,10 @@ async function deliverNow(place, post) {
 
 /** A new conversation begins with its first post. */
 async function begin(place, post) {
-  const { id } = await api.create({ model: composer.model.value || undefined }, `${post.key}-c`);
+  const conversation = await api.create({ model: composer.model.value || undefined }, `${post.key}-c`);
+  const { id } = conversation;
   place.id = id;
+  sidebar.hear({ type: "created", conversation });
   if (place !== here) return;
   history.replaceState(null, "", `#/c/${id}`);
   composer.rename(id);

@@ -116,7 +116,7 @@ export class Answer {
   #drawThoughts({ reasoning, content, status }) {
     this.thoughts.hidden = !reasoning;
     writeOn(this.thought.firstChild, reasoning);
-    this.thinking.textContent = status === "streaming" && !content ? "Reasoning …" : "Reasoning";
+    writeOn(this.thinking.firstChild, status === "streaming" && !content ? "Reasoning …" : "Reasoning");
   }
 
   #drawUses(calls) {

@@ -7,6 +7,7 @@ import { announce, copyText } from "./dom.js";
 import { Answer, Post } from "./message_views.js";
 
 const NEAR_END = 64; // px
+const FRAME_MS = 20; // of drawing at a time: what is nearest to the end is drawn first
 
 export class MessageList {
   #views = new Map(); // id -> view
@@ -57,9 +58,13 @@ export class MessageList {
   /** A message changed: it is drawn in the next frame. */
   touch(message) {
     this.#dirty.add(message.id);
+    this.#schedule();
+  }
+
+  #schedule() {
     this.#frame ||= requestAnimationFrame((now) => {
       this.#frame = 0;
-      if (now < this.#notBefore) return this.touch(message);
+      if (now < this.#notBefore) return this.#schedule();
       this.#draw();
       this.#notBefore = now + 3 * (performance.now() - now); // never more than a quarter of the time for drawing
     });
@@ -87,8 +92,13 @@ export class MessageList {
   }
 
   #draw() {
-    for (const id of this.#dirty) this.#views.get(id)?.draw();
-    this.#dirty.clear();
+    const until = performance.now() + FRAME_MS;
+    for (const id of [...this.#dirty].reverse()) {
+      this.#dirty.delete(id);
+      this.#views.get(id)?.draw();
+      if (performance.now() > until) break;
+    }
+    if (this.#dirty.size) this.#schedule();
     if (this.#following) this.scroll.scrollTop = this.scroll.scrollHeight;
     else this.#look();
   }
