@@ -1,4 +1,4 @@
-"""Pure: events as server-sent events (the text/event-stream format of the HTML standard), exactly as PROTOCOL.md, section 5, says.
+"""Pure: events as server-sent events (the text/event-stream format of the HTML standard), exactly as PROTOCOL.md, section 7, says.
 
 An event is `id: <epoch>:<seq>` and `data: <the event, byte for byte>`; there is no `event:` line, since an `error` event must not look
 like an error of the transport. What is no event of the log (`resync`, `deleted`) has no id, so that a client's cursor stays where it was.

@@ -1,4 +1,4 @@
-"""Pure: what a feed says. The difference between what a reader was told and how things are, as the events of PROTOCOL.md, section 6.
+"""Pure: what a feed says. The difference between what a reader was told and how things are, as the events of PROTOCOL.md, section 7.
 
 A feed has no log: SQL is asked how things are, and whoever was told something older is told the difference. So a reader that lags is
 told the latest state, never a list of everything in between.

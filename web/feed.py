@@ -1,4 +1,4 @@
-"""`GET /api/feed`: a user's own conversations, live, as server-sent events (PROTOCOL.md, section 6)."""
+"""`GET /api/feed`: a user's own conversations, live, as server-sent events (PROTOCOL.md, section 7)."""
 
 import asyncio
 import contextlib

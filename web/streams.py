@@ -1,4 +1,4 @@
-"""The event streams of PROTOCOL.md, section 5: a conversation, or one message of it, as server-sent events.
+"""The event streams of PROTOCOL.md, section 7: a conversation, or one message of it, as server-sent events.
 
 Decides who may read and from where; what the text looks like is `streams.sse`'s, what comes next is `following`'s.
 A caller proves itself as everywhere in the API, or by a subscription token as bearer token.
