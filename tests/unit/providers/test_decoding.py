@@ -196,6 +196,15 @@ def chat_calls(*deltas: str) -> bytes:
         (
             GEMINI,
             sse(
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","willContinue":true}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"$.a","numberValue":1}],"willContinue":true}}]},'
+                '"finishReason":"STOP"}]}',
+            ),
+            [("f", '{"a": 1}')],
+        ),
+        (
+            GEMINI,
+            sse(
                 '{"candidates":[{"content":{"parts":[{"functionCall":{"id":"1","name":"f","args":{},'
                 '"partialArgs":[{"jsonPath":"city","stringValue":"San ","willContinue":true}]}}]}}]}',
                 '{"candidates":[{"content":{"parts":[{"functionCall":{"id":"1","name":"f",'
@@ -221,6 +230,21 @@ def test_tool_calls(api: str, body: bytes, calls: list[tuple[str, str]]) -> None
     result = read(api, body)
     assert [(call["name"], call["arguments"]) for call in result["tool_calls"]] == calls
     assert result["finish_reason"] == "tool_calls"
+
+
+def test_a_piece_that_cannot_be_read_is_a_piece_that_is_lost() -> None:
+    """What follows it is not passed off as the whole; a piece that was cut off by the end is no such loss."""
+    result = read(CHAT, sse(HI, '{"choices":[{"del', STOP, "[DONE]"))
+    assert (result["text"], result["complete"], result["error"]["code"]) == ("Hi", False, "unreadable")
+    assert read(CHAT, sse(HI, STOP) + b'data: {"usa')["complete"]
+
+
+def test_two_answers_in_one_stream() -> None:
+    """A gateway's splice is found out when it happens, not when the body ends."""
+    decoder = decoder_of(ANTHROPIC)()
+    decoder.feed(sse(*BEGUN, '{"type":"message_start","message":{"id":"another"}}'))
+    assert decoder.failure is not None
+    assert decoder.failure.code == "spliced"
 
 
 @pytest.mark.parametrize("pieces", [[b"data: " + b"x" * 200], [b"data: x\n" * 10, b"data: " + b"y" * 90]])

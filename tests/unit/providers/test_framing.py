@@ -37,6 +37,7 @@ def frames_of(pieces: list[bytes], limit: int = 1 << 20) -> list[Frame]:
         (b'[{"a":1}\r\n,\r\n{"b":[{"c":2}]}]', [(RAW, b'{"a":1}'), (RAW, b'{"b":[{"c":2}]}')]),
         (b'data: a\n\n{\n "error": {\n  "code": 1 } }\n', [(b"", b"a"), (RAW, b'{\n "error": {\n  "code": 1 } }')]),
         (b'{"a":"}\\"{"}\n', [(RAW, b'{"a":"}\\"{"}')]),
+        (b'he said "hi\n{"a":1}\n', [(RAW, b'{"a":1}')]),
         ("data: a\u0085b\u2028c\x0cd\n\n".encode(), [(b"", "a\u0085b\u2028c\x0cd".encode())]),
         (b"", []),
         (b"data:\n\n", [(b"", b"")]),
