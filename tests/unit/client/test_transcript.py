@@ -1,0 +1,230 @@
+"""client/transcript.py: order, messages, what follows a close. The claims are those that tokenwire.js makes in tests/js."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.transcript import Message, Order, Transcript, after_close
+from streams.positions import Position
+from streams.text import checksum, utf16_length
+
+ROW = {"id": "m1", "ordinal": 2, "role": "assistant", "content": "", "status": "queued", "seq": 0, "rev": 1, "parent_id": "u1"}
+USER = {"id": "u1", "ordinal": 1, "role": "user", "content": "hi", "status": "complete", "seq": 0, "rev": 1, "parent_id": None}
+
+
+def transcript(row: dict[str, Any] | None = None, **more: Any) -> Transcript:
+    held = Transcript()
+    held.load({"conversation": {"id": "c1", "title": None, "rev": 1}, "messages": [USER, ROW | (row or {})], "next": None} | more)
+    return held
+
+
+def m1(held: Transcript) -> Message:
+    found = held.get("m1")
+    assert found is not None
+    return found
+
+
+def chunk(seq: int, offset: Any, content: Any) -> dict[str, Any]:
+    return {"seq": seq, "type": "chunk", "message_id": "m1", "attempt": 1, "offset": offset, "content": content}
+
+
+def ending(seq: int, content: str, kind: str = "complete") -> dict[str, Any]:
+    said = {"error": {"code": "internal_error", "error": "No.", "retryable": False}, "cancelled": {"by": "ada"}}.get(kind, {})
+    length = {"length": utf16_length(content), "crc32": checksum(content)}
+    return {"seq": seq, "type": kind, "message_id": "m1", "attempt": 1, **length, **said}
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.permutations(range(1, 30)), st.lists(st.integers(0, 28)))
+def test_events_leave_in_order_whatever_the_order_they_come_in(order_of_arrival: list[int], again: list[int]) -> None:
+    """Each once, and nothing waits at the end."""
+    order = Order(Position("e", 0))
+    come = [{"seq": seq} for seq in order_of_arrival]
+    for place in again:
+        come.insert(place, come[place])
+    left = [event["seq"] for arrived in come for event in order.push(arrived)]
+    assert left == list(range(1, 30))
+    assert not order.waiting
+
+
+@given(st.lists(st.integers(1, 40), max_size=20), st.randoms(use_true_random=False))
+def test_merged_events_fill_the_same_numbers(cuts: list[int], random: Any) -> None:
+    """`from_seq` to `seq`: what leaves covers everything, and never comes before what it follows."""
+    places = sorted({*cuts, 0, 40})
+    come = [{"from_seq": start + 1, "seq": end} for start, end in pairwise(places)]
+    random.shuffle(come)
+    order = Order(Position("e", 0))
+    left = [event for arrived in come for event in order.push(arrived)]
+    assert [event["from_seq"] for event in left] == [start + 1 for start in places[:-1]]
+    assert order.seq == 40
+
+
+def test_a_missing_event_holds_back_what_follows() -> None:
+    """And the position stays before it; too many of them mean that it will not come."""
+    order = Order(Position("e", 4))
+    assert order.push({"seq": 6}) == []
+    assert (order.waiting, str(order.position)) == (True, "e:4")
+    assert [event["seq"] for event in order.push({"seq": 5})] == [5, 6]
+    for seq in range(8, 8 + 513):
+        order.push({"seq": seq})
+    assert order.overfull
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(st.sampled_from("aé👍\n"), max_size=40), st.lists(st.integers(0, 40), max_size=8), st.integers(0, 40))
+def test_rows_and_events_give_the_text(text: str, cuts: list[int], checkpointed: int) -> None:
+    """Whatever part of it the row held: chunks that overlap add what is missing, and the end proves it."""
+    places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    held = transcript({"content": text[:checkpointed], "status": "streaming"})
+    events = [chunk(0, utf16_length(text[:start]), text[start:end]) for start, end in pairwise(places)]
+    for seq, event in enumerate([*events, ending(0, text)], 1):
+        assert held.apply(event | {"seq": seq})
+    assert (m1(held).content, m1(held).proven, m1(held).status) == (text, True, "complete")
+
+
+def test_events_that_the_row_holds_change_nothing() -> None:
+    """Its `seq` says how far it reaches."""
+    held = transcript({"content": "Hello", "status": "streaming", "seq": 5})
+    assert held.apply({"seq": 5, "type": "reset", "message_id": "m1", "keep": 0, "keep_reasoning": 0})
+    assert held.apply(chunk(6, 5, " you"))
+    assert m1(held).content == "Hello you"
+
+
+@pytest.mark.parametrize(("offset", "content"), [(1, "x"), (-1, "x"), ("0", "x"), (None, "x"), (0, None), (0, 5)])
+def test_what_does_not_fit_is_a_hole(offset: Any, content: Any) -> None:
+    """Text stays as it is, and the conversation must be read again."""
+    held = transcript()
+    assert not held.apply(chunk(1, offset, content))
+    assert m1(held).content == ""
+
+
+def test_a_reset_withdraws() -> None:
+    """Text, and calls without a result; one that keeps more than there is shows a hole."""
+    held = transcript()
+    call = {"type": "tool_call", "message_id": "m1", "name": "f", "arguments": {}, "status": "running"}
+    held.apply(chunk(1, 0, "Hello"))
+    held.apply({**call, "seq": 2, "tool_call_id": "t1"})
+    held.apply({**call, "seq": 3, "tool_call_id": "t2"})
+    held.apply({"seq": 4, "type": "tool_result", "message_id": "m1", "tool_call_id": "t1", "name": "f", "result": None, "status": "ok"})
+    assert held.apply({"seq": 5, "type": "reset", "message_id": "m1", "keep": 2, "keep_reasoning": 0})
+    assert m1(held).content == "He"
+    assert [known["tool_call_id"] for known in m1(held).tool_calls] == ["t1"]
+    assert not held.apply({"seq": 6, "type": "reset", "message_id": "m1", "keep": 9, "keep_reasoning": 0})
+
+
+def test_states_follow_one_another() -> None:
+    """queued, retrying, streaming, and the three ends."""
+    held = transcript()
+    assert (m1(held).status, held.running) == ("queued", True)
+    held.apply(
+        {"seq": 1, "type": "retry", "message_id": "m1", "attempt": 1, "code": "rate_limited", "delay_ms": 9, "try": 1, "max_tries": 3}
+    )
+    assert (m1(held).status, m1(held).retry) == ("retrying", {"code": "rate_limited", "delay_ms": 9, "try": 1, "max_tries": 3})
+    held.apply({"seq": 2, "type": "start", "message_id": "m1", "attempt": 2, "model": "demo"})
+    assert (m1(held).status, m1(held).retry, m1(held).attempt) == ("streaming", None, 2)
+    for kind in ("complete", "error", "cancelled"):
+        other = transcript()
+        other.apply(ending(1, "", kind))
+        assert (m1(other).status, other.running) == (kind, False)
+
+
+def test_a_wrong_checksum_is_doubted_once() -> None:
+    """The conversation is read again; if it is wrong still, the message says that it is not proven."""
+    held = transcript({"content": "Helo", "status": "streaming"})
+    assert not held.apply(ending(1, "Hello"))
+    assert held.apply(ending(1, "Hello"))
+    assert m1(held).proven is False
+
+
+def test_longer_text_stays_until_the_log_has_caught_up() -> None:
+    """A row that is read again may be a second behind; what is no beginning of it is not kept."""
+    held = transcript({"status": "streaming"})
+    held.apply(chunk(1, 0, "Hello you"))
+    held.load({"conversation": {}, "messages": [ROW | {"content": "Hello", "status": "streaming"}]})
+    assert m1(held).content == "Hello you"
+    held.apply(chunk(1, 5, " all"))
+    assert m1(held).content == "Hello all"
+    held.load({"conversation": {}, "messages": [ROW | {"content": "Hello", "status": "streaming"}]})
+    held.release()
+    assert m1(held).content == "Hello"
+
+
+def test_a_changed_row_does_not_replace_text_built_from_chunks() -> None:
+    """Nor end an answer; an older `rev` changes nothing at all."""
+    held = transcript()
+    held.apply(chunk(1, 0, "Hello"))
+    held.admit(ROW | {"content": "other", "status": "complete", "rev": 2, "model": "big"})
+    assert (m1(held).content, m1(held).status, m1(held).model) == ("Hello", "streaming", "big")
+    held.admit(ROW | {"model": "small", "rev": 1})
+    assert m1(held).model == "big"
+
+
+def test_a_row_takes_the_place_of_what_stood_between_its_parent_and_itself() -> None:
+    """An answer made again: the old one is gone, and so are events about it."""
+    held = transcript()
+    held.apply({"seq": 1, "type": "message", "message": ROW | {"id": "m2", "ordinal": 3}})
+    assert [message.id for message in held.messages] == ["u1", "m2"]
+    assert held.apply(chunk(2, 7, "late"))
+    assert held.get("m1") is None
+
+
+def test_a_message_that_nobody_told_of() -> None:
+    """Its beginning makes it; what is in the midst of it may be an old one's."""
+    held = transcript()
+    assert held.apply(chunk(1, 3, "x") | {"message_id": "old"})
+    assert held.apply({"seq": 2, "type": "start", "message_id": "new", "attempt": 1, "model": "demo"})
+    assert (held.get("old"), held.messages[-1].id) == (None, "new")
+    held.admit(ROW | {"id": "new", "ordinal": 4, "parent_id": "elsewhere"})
+    assert held.messages[-1].ordinal == 4
+
+
+def test_unknown_events_and_titles() -> None:
+    """What is not known is ignored; a title counts by its rev."""
+    held = transcript()
+    assert held.apply({"seq": 1, "type": "telepathy", "message_id": "m1"})
+    held.apply({"seq": 2, "type": "title", "title": "Two", "rev": 2})
+    held.apply({"seq": 3, "type": "title", "title": "One", "rev": 1})
+    assert held.conversation["title"] == "Two"
+
+
+def test_earlier_pages_stay() -> None:
+    """Reading the newest page again does not lose those before it."""
+    held = transcript(next=1)
+    held.prepend({"messages": [USER | {"id": "u0", "ordinal": 0}], "next": None})
+    held.load({"conversation": {}, "messages": [USER, ROW], "next": 1})
+    assert ([message.id for message in held.messages], held.next) == (["u0", "u1", "m1"], None)
+
+
+# --- after a close ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "failures", "then", "longest"),
+    [
+        (1006, 0, "reconnect", 0.5),
+        (1006, 3, "reconnect", 4.0),
+        (0, 50, "reconnect", 30.0),
+        (503, 1, "reconnect", 1.0),
+        (1012, 0, "reconnect", 3.0),
+        (1012, 6, "reconnect", 30.0),
+        (4401, 0, "token", 0.0),
+        (4401, 1, "token", 1.0),
+        (4410, 0, "resync", 2.0),
+        (4429, 2, "reconnect", 2.0),
+        (4400, 0, "stop", 0.0),
+        (4404, 0, "stop", 0.0),
+        (404, 0, "stop", 0.0),
+    ],
+)
+def test_what_follows_a_close(code: int, failures: int, then: str, longest: float) -> None:
+    """By its code and by how often it came to nothing; never later than that, and at random before."""
+    late, soon = after_close(code, failures, lambda: 1.0), after_close(code, failures, lambda: 0.0)
+    assert (late.then, late.delay_seconds) == (then, longest)
+    assert (soon.then, soon.delay_seconds) == (then, 0.0)
