@@ -1,12 +1,11 @@
 """The chat page in Chromium, on a real Tokenwire: post, stream, reload in mid-stream, stop, keyboard, phone, several windows."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.e2e.browser import PHONE, answered, growing, open_page, running_browser, say, text_of
+from tests.e2e.browser import PHONE, answered, growing, open_page, say, text_of
 from tests.e2e.stack import Stack, running_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,12 +19,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     (folder / "models.yml").write_text(_MODELS)
     with running_stack(folder, MODELS_FILE=str(folder / "models.yml")) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with running_browser() as running:
         yield running
 
 

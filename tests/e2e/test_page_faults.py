@@ -1,14 +1,12 @@
 """The chat page in Chromium against a server that misbehaves on demand: hostile text, bad networks, lost answers, several people."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from providers.demo import STORY
-from tests.e2e.browser import PHONE, answered, growing, open_page, running_browser, say, text_of
+from tests.e2e.browser import PHONE, answered, growing, open_page, say, text_of
 from tests.e2e.stand_in import Faults, StandIn
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -28,19 +26,6 @@ HOSTILE = """\
 |---|---|
 | <a href="javascript:window.pwned=1">a</a> | <form action="https://elsewhere.example"><input></form> |
 """
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with running_browser() as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def server() -> AsyncIterator[StandIn]:
-    async with StandIn().running() as running:
-        running.pause_s = 0.005
-        yield running
 
 
 async def test_hostile_text_stays_text(server: StandIn, browser: Browser) -> None:

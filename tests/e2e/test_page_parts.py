@@ -1,0 +1,287 @@
+"""The parts of the chat page in Chromium against a server from memory: tools, sources, answers made again, the live list, colours,
+waits, long conversations, and whether everybody can use it."""
+
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from providers.demo import STORY
+from tests.e2e.browser import PHONE, WIDE, answered, growing, open_page, say, text_of
+from tests.e2e.stand_in import Json, StandIn
+from tests.js.packages import need_packages
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ARGUMENTS = {"port": "Brest", "day": "<b>today</b>"}
+TOOLS: list[Json] = [
+    {"type": "tool_call", "tool_call_id": "t1", "name": "tides", "arguments": ARGUMENTS, "status": "running"},
+    {"type": "retry", "code": "unavailable", "delay_ms": 1500, "try": 1, "max_tries": 3},
+    {"type": "tool_result", "tool_call_id": "t1", "name": "tides", "result": {"high": ["05:12"]}, "status": "ok"},
+    {"type": "tool_call", "tool_call_id": "t2", "name": "storms", "arguments": {}, "status": "running"},
+    {"type": "tool_result", "tool_call_id": "t2", "name": "storms", "result": "no such <i>port</i>", "status": "error"},
+    {"content": "High water is at 05:12."},
+]
+SOURCES: list[Json] = [
+    {"content": "As it is said."},
+    {"type": "source", "url": "https://tides.example/brest?a=1", "title": "Tides <b>of</b> Brest"},
+    {"type": "source", "url": "javascript:window.pwned=1", "title": "a trap"},
+    {"type": "source", "url": "https://coast.example/x", "title": None},
+    {"type": "file", "url": "https://files.example/map.pdf", "title": "A map", "media_type": "application/pdf"},
+]
+
+
+async def test_tools_are_told_of_while_they_run_and_folded(server: StandIn, browser: Browser) -> None:
+    """Name and state are there to be seen, what went in and came out unfolds, as text; what is unfolded stays so while more comes."""
+    server.answers["go"] = TOOLS
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        use = page.locator(".use").first
+        await expect(use.locator("summary")).to_contain_text("tides")
+        await expect(use).to_have_attribute("data-status", "running")
+        await expect(use.locator("pre").first).to_be_hidden()
+        await use.locator("summary").click()
+        await expect(use.locator("pre").first).to_contain_text('"day": "<b>today</b>"')
+        await expect(use).to_have_attribute("data-status", "ok")
+        await expect(use.locator("pre").last).to_contain_text("05:12")
+        await expect(use.locator("pre").last).to_be_visible()
+        failed = page.locator(".use").nth(1)
+        await expect(failed.locator("summary")).to_contain_text("Failed")
+        await failed.locator("summary").click()
+        await expect(failed.locator("pre").last).to_have_text("no such <i>port</i>")
+        assert await answered(page) == "High water is at 05:12."
+
+
+async def test_sources_are_listed_and_lead_where_links_may_lead(server: StandIn, browser: Browser) -> None:
+    """In their order, with where they are; one with another scheme than http is words alone."""
+    server.answers["go"] = SOURCES
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        await answered(page)
+        rows = page.locator(".sources li")
+        await expect(rows).to_have_text(
+            ["Tides <b>of</b> Brest tides.example", "a trap", "coast.example", "A map files.example · application/pdf"]
+        )
+        assert await rows.nth(1).locator("a").count() == 0
+        assert await rows.first.locator("a").get_attribute("rel") == "noopener noreferrer"
+        assert await page.evaluate("window.pwned") is None
+
+
+async def test_only_the_last_answer_can_be_made_again_and_the_old_one_gives_way(server: StandIn, browser: Browser) -> None:
+    """In every window, and for good."""
+    server.default = "First."
+    async with open_page(browser, server.url) as one:
+        await say(one, "go")
+        await answered(one)
+        await say(one, "and on")
+        await answered(one, number=2)
+        async with open_page(browser, one.url) as two:
+            await answered(two, number=2)
+            server.default = "Second, and " + "longer " * 30
+            await expect(one.get_by_role("button", name="Regenerate")).to_have_count(1)
+            await one.locator(".answer").last.get_by_role("button", name="Regenerate").click()
+            for page in (one, two):
+                await expect(page.locator(".answer .prose").last).to_contain_text("Second, and")
+                assert (await answered(page, number=2)).startswith("Second")
+                await expect(page.locator(".answer .prose").first).to_have_text("First.")
+                await expect(page.locator(".bubble")).to_have_text(["go", "and on"])
+            await two.reload()
+            assert (await answered(two, number=2)).startswith("Second")
+
+
+async def test_an_answer_that_failed_offers_another_try(server: StandIn, browser: Browser) -> None:
+    """In the place where it says what went wrong."""
+    server.answers["go"] = [{"type": "error", "code": "unavailable", "error": "The model cannot be reached.", "retryable": True}]
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        await answered(page, "error")
+        server.answers.clear()
+        server.default = "Now it can."
+        await page.locator(".answer").get_by_role("button", name="Try again").click()
+        await page.wait_for_selector(".answer[data-status=complete]")
+        assert await answered(page) == "Now it can."
+
+
+async def test_the_list_is_live(server: StandIn, browser: Browser) -> None:
+    """What the feed says shows at once: conversations that begin, get a title, are answered, end, and go; the last changed is on top."""
+    first = server.add("First")
+    async with open_page(browser, server.url) as page:
+        links = page.locator("#conversations a")
+        await expect(links).to_have_text(["First"])
+        row = {**first.row, "id": "new", "title": None, "rev": 1, "updated_at": first.row["updated_at"] + 1000, "running": False}
+        await server.tell({"type": "created", "conversation": row})
+        await expect(links).to_have_text(["New conversation", "First"])
+        await server.tell({"type": "titled", "conversation_id": "new", "title": "Made <i>elsewhere</i>", "rev": 2})
+        await expect(links).to_have_text(["Made <i>elsewhere</i>", "First"])
+        await server.tell({"type": "running", "conversation_id": "c1", "message_id": "x", "updated_at": row["updated_at"] + 1000})
+        await expect(links).to_have_text(["First", "Made <i>elsewhere</i>"])
+        await expect(links.first).to_have_attribute("data-running", "")
+        await expect(links.first).to_have_accessible_description("is being answered")
+        ended = {"type": "ended", "conversation_id": "c1", "message_id": "x", "status": "complete", "updated_at": row["updated_at"] + 2000}
+        await server.tell(ended)
+        await expect(links.first).not_to_have_attribute("data-running", "")
+        await server.tell({"type": "deleted", "conversation_id": "new"})
+        await expect(links).to_have_text(["First"])
+
+
+async def test_without_the_feed_the_list_is_read(server: StandIn, browser: Browser) -> None:
+    """A server that refuses the feed costs nothing but the news of elsewhere."""
+    server.feeds = False
+    server.title_after = "Named later"
+    server.default = "Short."
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        await answered(page)
+        await expect(page.locator("#conversations a")).to_have_text(["Named later"])
+        await expect(page.locator("#title")).to_have_text("Named later")
+
+
+async def test_what_could_not_be_read_is_offered_again(server: StandIn, browser: Browser) -> None:
+    """A list of models that did not come is asked for again by a button beside the words."""
+    async with open_page(browser, "about:blank") as page:
+        await page.route("**/api/models", lambda route: route.abort())
+        await page.goto(server.url)
+        await expect(page.locator("#notice-text")).to_have_text("The server does not answer.")
+        await page.unroute("**/api/models")
+        await page.click("#notice-again")
+        await expect(page.locator("#notice")).to_be_hidden()
+        await expect(page.locator("#model option")).to_have_count(2)
+
+
+async def test_a_long_wait_is_counted_down_and_can_be_cut_short(server: StandIn, browser: Browser) -> None:
+    """While the server is away the page says when it asks again; the button asks now."""
+    server.default = "Hello."
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        await answered(page)
+        await page.route("**/subscription", lambda route: route.fulfill(status=503, headers={"Retry-After": "30"}))
+        await server.cut(4401)
+        await expect(page.locator("#link > span")).to_contain_text("Reconnecting in 2")
+        await page.unroute("**/subscription")
+        await page.get_by_role("button", name="Try now").click()
+        await expect(page.locator("#link > span")).to_have_text("Live")
+        await expect(page.locator("#link button")).to_be_hidden()
+
+
+async def test_colours_follow_the_system_until_they_are_chosen(server: StandIn, browser: Browser) -> None:
+    """The choice is kept, and is there before anything is drawn."""
+    async with open_page(browser, server.url, color_scheme="dark") as page:
+        dark = await _background(page)
+        await page.emulate_media(color_scheme="light")
+        light = await _background(page)
+        assert dark != light
+        await page.get_by_role("button", name="Dark colours").click()
+        assert await _background(page) == dark
+        await page.reload()
+        assert await _background(page) == dark
+        await page.get_by_role("button", name="Light colours").click()
+        assert await _background(page) == light
+
+
+async def _background(page: Page) -> str:
+    return str(await page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+WATCH = """() => {
+    window.seen = {added: 0, removed: 0, elsewhere: 0, shift: 0, tasks: []};
+    new PerformanceObserver((list) => list.getEntries().forEach((task) => seen.tasks.push(Math.round(task.duration))))
+        .observe({type: "longtask"});
+    new PerformanceObserver((list) => list.getEntries().forEach((shift) => (seen.shift += shift.hadRecentInput ? 0 : shift.value)))
+        .observe({type: "layout-shift"});
+    const last = document.querySelector("#messages").lastElementChild;
+    new MutationObserver((list) => {
+        for (const {target, addedNodes, removedNodes} of list) {
+            seen.added += addedNodes.length;
+            seen.removed += removedNodes.length;
+            if (!last.contains(target)) seen.elsewhere++;
+        }
+    }).observe(document.querySelector("#messages"), {subtree: true, childList: true, characterData: true});
+}"""
+
+
+async def test_a_long_conversation_is_added_to_and_not_drawn_again(server: StandIn, browser: Browser) -> None:
+    """In 200 kB of messages an answer touches its own nodes alone, and those by adding: next to nothing is taken away or moves."""
+    thread = server.add("Long")
+    for number in range(38):
+        server.message(thread, "user", f"question {number}", "complete", user_id="local")
+        server.message(thread, "assistant", STORY * 2, "complete")
+    assert sum(len(row["content"]) for row in thread.messages) > 200_000
+    server.default = STORY + "\n" + "\n".join(f"{n}. an item with **weight** and `code`" for n in range(60))
+    async with open_page(browser, f"{server.url}/#/c/{thread.row['id']}") as page:
+        await answered(page, number=38)
+        await page.wait_for_function("() => document.querySelector('.answer .prose').textContent.length > 1000")
+        await say(page, "go")
+        await growing(page, 30)
+        await page.evaluate(WATCH)
+        text = await answered(page, number=39)
+        assert "have a pleasant day" in text
+        seen = await page.evaluate("seen")
+        assert seen["elsewhere"] <= 2, seen  # `tasks`, how long the browser was busy without a break (ms), are not judged but shown
+        assert seen["added"] > 250, seen
+        assert seen["removed"] < seen["added"] / 5, seen
+        assert seen["shift"] < 0.1, seen
+
+
+async def test_a_selection_in_growing_text_stays(server: StandIn, browser: Browser) -> None:
+    """Somebody who marks words in a list that is being written keeps them marked."""
+    server.default = "\n".join(f"- item number {n} with some words" for n in range(80))
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        await growing(page, 200)
+        await page.evaluate("getSelection().selectAllChildren(document.querySelector('.prose li'))")
+        await answered(page)
+        assert await page.evaluate("getSelection().toString().trim()") == "item number 0 with some words"
+
+
+AXE = """async () => {
+    const found = await axe.run(document, {resultTypes: ["violations"]});
+    return found.violations
+        .filter(({impact}) => impact === "serious" || impact === "critical")
+        .map(({id, nodes}) => `${id}: ${nodes.map(({target}) => target).join(", ")}`);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+async def test_axe_finds_nothing_serious(server: StandIn, browser: Browser, viewport: Any, scheme: Any) -> None:
+    """On the empty page, with every kind of message, with dialogs and the drawer, in both palettes and at both widths."""
+    source = need_packages() / "axe-core" / "axe.min.js"
+    server.answers["go"] = [{"type": "reasoning", "content": "Hm. " * 10}, *TOOLS, *SOURCES]
+    server.answers["fail"] = [{"type": "error", "code": "unavailable", "error": "It cannot be reached.", "retryable": True}]
+    async with open_page(browser, server.url, viewport=viewport, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True) as page:
+        await page.add_script_tag(path=source)
+        assert await page.evaluate(AXE) == []
+        await say(page, "go")
+        await answered(page)
+        for summary in await page.locator("summary").all():
+            await summary.click()
+        (thread,) = server.threads.values()
+        for name in ("ada", "bob", "charles", "dora", "emil", "fritz", "gustav"):
+            server.message(thread, "user", f"I am {name}", "complete", user_id=name)
+        server.message(thread, "assistant", STORY, "complete")
+        await say(page, "fail")
+        await answered(page, "error", 3)
+        await expect(page.locator(".who")).to_have_count(9)
+        assert await page.evaluate(AXE) == []
+        await page.click("#rename")
+        assert await page.evaluate(AXE) == []
+        await page.keyboard.press("Escape")
+        if viewport is PHONE:
+            await page.click("#menu")
+            assert await page.evaluate(AXE) == []
+
+
+async def test_a_half_written_answer_is_not_lost_by_going_away(server: StandIn, browser: Browser) -> None:
+    """A page that was hidden gives its feed up and takes it again, and shows the whole text."""
+    server.default = STORY[:1500]
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        await growing(page)
+        hide = "(hidden) => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); %s }"
+        change = hide % "document.dispatchEvent(new Event('visibilitychange'))"
+        await page.evaluate(change, True)
+        await answered(page)
+        server.add("Made meanwhile")
+        await page.evaluate(change, False)
+        await expect(page.get_by_role("link", name="Made meanwhile")).to_be_visible()
+        assert len(await text_of(page)) > 1000
