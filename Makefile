@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 UV := var/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run llamacpp check format test test-all bench lock clean
+.PHONY: help run llamacpp check format test test-all simulate bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,6 +33,9 @@ test: $(VENV)/dev.stamp ## every test that is not long (under 10 minutes)
 
 test-all: $(VENV)/dev.stamp ## every test
 	$(BIN)/python -m pytest
+
+simulate: $(VENV)/dev.stamp ## simulated schedules full of faults (SEED=first, N=how many), or one of them again
+	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --n $(or $(N),4000)
 
 bench: $(VENV)/peers.stamp ## the benchmarks (BENCHMARKS=name for one), as Markdown tables
 	$(BIN)/python -m benchmarks $(BENCHMARKS)

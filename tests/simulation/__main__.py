@@ -30,12 +30,11 @@ def main() -> int:
         if outcome.complaints:
             failed.append(outcome.seed)
             if len(failed) <= SHOWN:
-                print(report(outcome), flush=True)
-    took = time.perf_counter() - began
+                pass
+    time.perf_counter() - began
     if wanted.n == 1 and last is not None:
-        print(f"seed {last.seed}: trace {last.digest}, {last.turns} turns")
-    told = ", ".join(f"{count} {name}" for name, count in sorted(facts.items()))
-    print(f"{wanted.n} schedules, {seconds:.0f} virtual seconds in {took:.1f} s: {told}; {len(failed)} failed {failed[:20] or ''}")
+        pass
+    ", ".join(f"{count} {name}" for name, count in sorted(facts.items()))
     return 1 if failed else 0
 
 

@@ -20,8 +20,10 @@ class Observer:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._tops: dict[str, tuple[str, int]] = {}
-        self._attempts: dict[tuple[str, str], int] = {}
+        self.owners: dict[tuple[str, str], int] = {}
+        """(epoch, message id) -> the newest attempt seen."""
         self._answers: dict[str, Script] = {}
+        self._ends_at: dict[tuple[str, str, str], int] = {}
         self.ends: dict[str, list[tuple[str, int, events.Terminal]]] = {}
         """message id -> (epoch, life of what Redis remembers, terminal event)."""
         site.server.listen(self._published)
@@ -43,6 +45,7 @@ class Observer:
         message_id = getattr(event, "message_id", None)
         if event is not None and message_id is not None:
             self._check_owner(epoch, message_id, event)
+            self._check_offset(epoch, message_id, event)
             self._check_event(epoch, message_id, event)
 
     def _check_owner(self, epoch: str, message_id: str, event: Any) -> None:
@@ -50,10 +53,21 @@ class Observer:
         attempt = writer.attempt if writer is not None else event.attempt  # an adoption writes events of its own attempt
         claims = self._site.server.claims
         newest = max([number for (name, number), where in claims.items() if name == message_id and where == epoch], default=0)
-        newest = max(newest, self._attempts.get((epoch, message_id), 0))
-        self._attempts[epoch, message_id] = max(newest, attempt)
+        newest = max(newest, self.owners.get((epoch, message_id), 0))
+        self.owners[epoch, message_id] = max(newest, attempt)
         if attempt < newest:
             self._site.complain(f"attempt {attempt} of {message_id} wrote {type(event).__name__} although {newest} had begun")
+
+    def _check_offset(self, epoch: str, message_id: str, event: Any) -> None:
+        """Each piece begins where the one before it ends: viewers would hide a repetition, and a hole only shows to some."""
+        if isinstance(event, events.Reset):
+            self._ends_at[epoch, message_id, "Chunk"] = event.keep
+            self._ends_at[epoch, message_id, "Reasoning"] = event.keep_reasoning
+        elif isinstance(event, events.Chunk | events.Reasoning):
+            key = (epoch, message_id, type(event).__name__)
+            if self._ends_at.get(key, event.offset) != event.offset:
+                self._site.complain(f"{message_id} was written up to {self._ends_at[key]}, then came {event}")
+            self._ends_at[key] = event.offset + utf16_length(event.content)
 
     def _check_event(self, epoch: str, message_id: str, event: events.AnyEvent) -> None:
         script = self._answers.get(message_id)
@@ -61,7 +75,9 @@ class Observer:
         if isinstance(event, events.Reset) and not adopted and script and script.rung in KEEPING and not script.reasoning:
             self._site.complain(f"reset of {message_id}, whose model can continue")
         earlier = self.ends.get(message_id, [])
-        if any(where == epoch for where, _, _ in earlier) or (earlier and isinstance(event, events.Terminal) and earlier[-1][1] == self._site.server.lives):
+        if any(where == epoch for where, _, _ in earlier) or (
+            earlier and isinstance(event, events.Terminal) and earlier[-1][1] == self._site.server.lives
+        ):
             self._site.complain(f"{type(event).__name__} of {message_id} after its end: {earlier}")
         if isinstance(event, events.Terminal):
             self.ends.setdefault(message_id, []).append((epoch, self._site.server.lives, event))
@@ -105,9 +121,22 @@ def at_rest(site: Site, clients: Iterable[Client], observer: Observer, scripts: 
             for row in site.database.messages.values():
                 if row.conversation_id == client.conversation_id:
                     _check_view(site.complain, client, row)
+    _check_writers(site)
     finished = [write.message_id for write in site.database.history if write.kind == "finish"]
     if len(finished) != len(set(finished)):
         site.complain(f"a generation was finished twice: {finished}")
+
+
+def _check_writers(site: Site) -> None:
+    """Only the attempt that SQL knows as the current one changes a row."""
+    current: dict[str, int] = {}
+    for write in site.database.history:
+        if write.kind == "begin":
+            current[write.message_id] = write.attempt
+        elif write.attempt != current.get(write.message_id):
+            site.complain(
+                f"attempt {write.attempt} of {write.message_id} wrote ({write.kind}) after {current.get(write.message_id)} had begun"
+            )
 
 
 def _check_content(complain: Callable[[str], None], row: Row, script: Script) -> None:
@@ -135,6 +164,8 @@ def _check_view(complain: Callable[[str], None], client: Client, row: Row) -> No
     if view is None:
         complain(f"{client.name} does not know {row.id}")
     elif (view.text, view.shown, view.status) != (row.content, row.content, row.status):
-        complain(f"{client.name} shows {view.shown!r} ({view.text!r}, {view.status}) for {row.id}, SQL holds {row.content!r} ({row.status})")
+        complain(
+            f"{client.name} shows {view.shown!r} ({view.text!r}, {view.status}) for {row.id}, SQL holds {row.content!r} ({row.status})"
+        )
     elif view.reasoning != row.reasoning:
         complain(f"{client.name} holds the reasoning {view.reasoning!r} of {row.id}, SQL {row.reasoning!r}")

@@ -226,7 +226,9 @@ class Client:
         view = self.views.get(row["id"])
         if view is None:
             text = row["content"] if row["role"] != "assistant" or row["status"] in FINAL else ""
-            view = self.views[row["id"]] = View(row["id"], row["ordinal"], row["role"], text, status=row["status"], rev=row["rev"], shown=text)
+            view = self.views[row["id"]] = View(
+                row["id"], row["ordinal"], row["role"], text, status=row["status"], rev=row["rev"], shown=text
+            )
             view.seq = row["seq"]
         elif row["rev"] > view.rev:
             view.rev = row["rev"]

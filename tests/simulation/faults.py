@@ -50,29 +50,35 @@ def plan(rng: random.Random) -> Plan:
         made.sql = Weather(*_shares(rng), slowest=rng.choice((0.01, 0.05, 0.2)), spike=rng.choice((0.0, 0.02)))
     made.feed_trouble = rng.choice((0.0, 0.0, 0.05, 0.3))
     made.job_trouble = rng.choice((0.0, 0.0, 0.0, 0.2))
-    names = list(FAULTS)
     count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6))
-    made.faults = sorted((rng.uniform(0.0, FAULT_SECONDS), rng.choice(names)) for _ in range(count))
+    chosen = rng.choices(list(FAULTS), list(SHARES.values()), k=count)
+    made.faults = sorted((rng.uniform(0.0, FAULT_SECONDS), name) for name in chosen)
     return made
 
 
 def _shares(rng: random.Random) -> tuple[float, float, float]:
-    return rng.choice((0.0, 0.02, 0.1)), rng.choice((0.0, 0.02, 0.1)), rng.choice((0.0, 0.0, 0.02, 0.1))
+    return rng.choice((0.0, 0.02, 0.1)), rng.choice((0.0, 0.02, 0.1, 0.25)), rng.choice((0.0, 0.0, 0.02, 0.1))
 
 
-def _worker(town: Town) -> WorkerProcess:
+async def _worker(town: Town) -> WorkerProcess:
+    """Rather one that has something to lose, if there is one soon."""
+    for _ in range(town.rng.choice((1, 20))):
+        busy = [worker for worker in town.workers if worker.busy]
+        if busy:
+            return town.rng.choice(busy)
+        await asyncio.sleep(0.1)
     return town.rng.choice(town.workers)
 
 
 async def kill_worker(town: Town) -> None:
     """SIGKILL, now; the launcher starts another one."""
-    _worker(town).node.kill()
+    (await _worker(town)).node.kill()
     await _replace(town)
 
 
 async def burn_worker(town: Town) -> None:
     """SIGKILL at some await soon."""
-    node = _worker(town).node
+    node = (await _worker(town)).node
     node.fuse = town.rng.randint(1, 200)
     while node.alive and node.fuse:
         await asyncio.sleep(0.1)
@@ -86,15 +92,15 @@ async def _replace(town: Town) -> None:
 
 async def pause_worker(town: Town) -> None:
     """SIGSTOP, often for longer than a lease; it wakes up as a zombie."""
-    node = _worker(town).node
+    node = (await _worker(town)).node
     node.pause()
-    await asyncio.sleep(town.rng.uniform(0.3, 8.0))
+    await asyncio.sleep(town.rng.choice((town.rng.uniform(0.3, 4.0), town.rng.uniform(4.0, 10.0))))
     node.resume()
 
 
 async def deploy_worker(town: Town) -> None:
     """SIGTERM; the successor is started at once."""
-    worker = _worker(town)
+    worker = await _worker(town)
     if not worker.draining:
         worker.deploy(town.rng.choice((0.0, 0.3, 2.0)))
         town.hire_worker()
@@ -219,7 +225,7 @@ async def _restart(town: Town, change: Callable[[], None]) -> None:
 
 async def partition_worker(town: Town) -> None:
     """One worker does not reach Redis, or the database, or either."""
-    node = _worker(town).node
+    node = (await _worker(town)).node
     cut = town.rng.choice(([town.site.redis], [town.site.sql], [town.site.redis, town.site.sql]))
     for service in cut:
         town.site.net.cut(node, service)
@@ -228,11 +234,24 @@ async def partition_worker(town: Town) -> None:
         town.site.net.mend(node, service)
 
 
-FAULTS: dict[str, Fault] = {
-    act.__name__: act
-    for act in (
-        *(kill_worker, kill_worker, burn_worker, pause_worker, deploy_worker, partition_worker),
-        *(kill_broadcaster, deploy_broadcaster, pause_broadcaster, cut_feed, kill_web),
-        *(pause_redis, redis_away, restart_redis, empty_redis, fail_over, pause_sql, sql_away),
-    )
+SHARES: dict[Fault, int] = {
+    kill_worker: 3,
+    burn_worker: 3,
+    pause_worker: 3,
+    deploy_worker: 3,
+    partition_worker: 3,
+    kill_broadcaster: 1,
+    deploy_broadcaster: 1,
+    pause_broadcaster: 1,
+    cut_feed: 2,
+    kill_web: 2,
+    pause_redis: 2,
+    redis_away: 2,
+    restart_redis: 2,
+    empty_redis: 2,
+    fail_over: 2,
+    pause_sql: 2,
+    sql_away: 2,
 }
+"""How often each is chosen, among all."""
+FAULTS: dict[str, Fault] = {act.__name__: act for act in SHARES}

@@ -80,6 +80,11 @@ class WorkerProcess:
         self.node.spawn(self._listen())
         site.broker.consumers.append(self)
 
+    @property
+    def busy(self) -> bool:
+        """Whether it runs an answer now."""
+        return self.node.alive and not self.node.paused and any(self._runner.running())
+
     def _open(self, spec: ModelSpec) -> Provider:
         return Provider(spec.continuation, self._site.scripts, self._site.complain)
 
@@ -172,9 +177,7 @@ class WebProcess:
     async def post(self, conversation_id: str, content: str) -> str:
         """POST .../messages; gives the id of the answer."""
         services = self.services
-        _, conversation = await asyncio.gather(
-            delivery.look(services, conversation_id), services.store.conversation(conversation_id, USER)
-        )
+        _, conversation = await asyncio.gather(delivery.look(services, conversation_id), services.store.conversation(conversation_id, USER))
         posted = await services.store.post(Post(conversation_id, USER, content, conversation.model))
         await delivery.deliver(services, posted)
         return posted.assistant_message.id  # type: ignore[no-any-return]

@@ -1,20 +1,33 @@
 """Providers of a simulation: what each would answer is known beforehand, so that a repetition or a hole is seen at once.
 
-A question (`q1`, `q2`, ...) has one answer. A model that can continue goes on with exactly what is missing of it; one that cannot begins
-with a text that names the call, so that two beginnings are told apart. How a call ends is the script's choice: whole, cut, stalled, refused.
+A question (`q1`, `q2`, ...) has one answer. A model that can continue goes on with exactly what is missing of it; one that cannot
+begins with a text that names the call, so that two beginnings are told apart. How a call ends (whole, cut, stalled, refused) is the
+script's choice.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from providers import base
 from tests.simulation.loop import Node, owner
 
 RUNGS: tuple[base.Rung, ...] = ("prefix", "turn", "restart", "none")
-_WORDS = ("one ", "two\n", "drei ", "qu\u00e4tre ", "\U0001f600", "\u4e94", "six", "\u0000", " ", "seven eight nine ", "\U0001f468\u200d\U0001f469")
+_WORDS = (
+    "one ",
+    "two\n",
+    "drei ",
+    "qu\u00e4tre ",
+    "\U0001f600",
+    "\u4e94",
+    "six",
+    "\u0000",
+    " ",
+    "seven eight nine ",
+    "\U0001f468\u200d\U0001f469",
+)
 MAX_FAILURES = 5
 """Failures of one answer; after them it is given whole, so that a schedule ends."""
 
@@ -85,7 +98,7 @@ class _Stream:
         self._outcome = _outcome(script)
         self._left = script.rng.randint(0, len(self._batches)) if self._outcome is not None else -1
 
-    async def __aenter__(self) -> "_Stream":
+    async def __aenter__(self) -> Self:
         await asyncio.sleep(self._script.rng.uniform(0.001, 0.1))
         self._node = owner()
         self._script.open.append(self._node)

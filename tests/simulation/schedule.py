@@ -82,11 +82,15 @@ def run(seed: int, make_server: ServerFactory = Server, tail: int = 60) -> Outco
 def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
     """Chance, names and clocks come from the seed; log lines go into the trace."""
     names = random.Random(f"{seed} names")
-    saved = [(streams.memory, "secrets"), (broadcaster.viewers, "time"), (worker.sweeper, "uuid")]
-    before = [getattr(module, name) for module, name in saved]
-    streams.memory.secrets = SimpleNamespace(token_hex=lambda count: f"{names.getrandbits(8 * count):0{2 * count}x}")  # type: ignore
-    broadcaster.viewers.time = SimpleNamespace(time=loop.time)  # type: ignore
-    worker.sweeper.uuid = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}"))  # type: ignore
+    replaced: list[tuple[Any, str, Any]] = [
+        (streams.memory, "secrets", SimpleNamespace(token_hex=lambda count: f"{names.getrandbits(8 * count):0{2 * count}x}")),
+        (broadcaster.viewers, "time", SimpleNamespace(time=loop.time)),
+        (broadcaster.viewers, "set", Ordered),
+        (worker.sweeper, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}"))),
+    ]
+    before = [getattr(module, name, None) for module, name, _ in replaced]
+    for module, name, stand_in in replaced:
+        setattr(module, name, stand_in)
     state, configured = random.getstate(), structlog.get_config() if structlog.is_configured() else None
     random.seed(seed)
     structlog.configure(processors=[town.log_line], wrapper_class=structlog.BoundLogger, cache_logger_on_first_use=False)
@@ -100,8 +104,23 @@ def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
         if configured is not None:
             structlog.configure(**configured)
         random.setstate(state)
-        for (module, name), value in zip(saved, before, strict=True):
-            setattr(module, name, value)
+        for (module, name, _), value in zip(replaced, before, strict=True):
+            if value is None:
+                delattr(module, name)
+            else:
+                setattr(module, name, value)
+
+
+class Ordered(dict[Any, None]):
+    """A set that is walked through in the order in which it was filled: a real one goes by addresses in memory."""
+
+    def add(self, item: Any) -> None:
+        """See set."""
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        """See set."""
+        self.pop(item, None)
 
 
 class _Errors(logging.Handler):
@@ -190,6 +209,9 @@ class _Town:
             await self._look_again()
         checks.at_rest(self.site, self.clients, self.observer, self.asked)
         self.facts.update(
+            epochs=len({epoch for epoch, _ in self.observer.owners}),
+            cancelled=sum(row.status == "cancelled" for row in self.site.database.answers()),
+            complete=sum(row.status == "complete" for row in self.site.database.answers()),
             resyncs=sum(client.resyncs for client in self.clients),
             withdrawn=sum(client.withdrawn for client in self.clients),
             attempts=sum(row.attempt for row in self.site.database.answers()),
@@ -289,7 +311,7 @@ class _Town:
                 self.asked[answer] = script
                 self.observer.asked(answer, script)
                 if self.rng.random() < 0.25:
-                    person.spawn(self._cancel(person, answer, self.rng.uniform(0.0, 4.0)))
+                    person.spawn(self._cancel(person, answer, self.rng.uniform(0.0, self.rng.choice((1.0, 4.0)))))
 
     async def _cancel(self, person: Node, message_id: str, seconds: float) -> None:
         await asyncio.sleep(seconds)

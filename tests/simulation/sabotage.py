@@ -1,0 +1,143 @@
+"""The project's safeguards, taken out one by one: a simulation that does not notice proves nothing.
+
+Each sabotage is what the code would be without one rule. `with SABOTAGES[name]():` holds for the schedules run inside.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from broadcaster import session
+from streams import memory, ports
+from streams.events import AnyEvent, check_batch
+from streams.hub import Tail
+from tests.simulation import database
+from worker import generation, run
+
+
+@contextmanager
+def no_fence() -> Iterator[None]:
+    """The log takes what an older attempt appends: a worker that was thought dead goes on writing."""
+
+    def owned(state: Any, claim: ports.Claim) -> Any:
+        found = state.generations.get(claim.message_id)
+        if claim.epoch != state.epoch or found is None:
+            raise ports.Lost
+        return found
+
+    async def append(self: memory.MemoryLog, claim: ports.Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> ports.Appended:
+        state = self._settle(claim.conversation_id)
+        found = owned(state, claim)
+        if claim.attempt < found.attempt and not found.sealed:
+            return self._write(claim.conversation_id, state, events)
+        return await real(self, claim, index, covered, events)
+
+    real = memory.MemoryLog.append
+    with patch.object(memory, "_owned", owned), patch.object(memory.MemoryLog, "append", append):
+        yield
+
+
+@contextmanager
+def no_fence_in_sql() -> Iterator[None]:
+    """SQL takes the text of an older attempt."""
+
+    def mine(self: database.Database, message_id: str, attempt: int) -> Any:
+        row = self.messages.get(message_id)
+        return row if row is not None and database._unfinished(row) else None
+
+    with patch.object(database.Database, "_mine", mine):
+        yield
+
+
+@contextmanager
+def no_idempotency() -> Iterator[None]:
+    """A batch that is sent again, because its answer was lost, is appended again."""
+
+    async def append(self: memory.MemoryLog, claim: ports.Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> ports.Appended:
+        state = self._settle(claim.conversation_id)
+        found = memory._owned(state, claim)
+        if index == found.next_index - 1 and not check_batch(events):
+            found.next_index = index
+        return await real(self, claim, index, covered, events)
+
+    real = memory.MemoryLog.append
+    with patch.object(memory.MemoryLog, "append", append):
+        yield
+
+
+@contextmanager
+def no_hand_over_to_live() -> Iterator[None]:
+    """The hub believes its feed: what was published while it read, or while the connection was broken, is not asked for."""
+
+    def take(self: Tail, payload: bytes) -> None:
+        if payload != b"gone" and int(payload.split(b":", 2)[1]) > self.top + 1 and payload.split(b":", 1)[0].decode() == self.epoch:
+            self.top = int(payload.split(b":", 2)[1]) - 1
+            self._ring.clear()
+            self._ring_bytes = 0
+        real(self, payload)
+
+    def skipping(self: session.Session, source: session.Source) -> Any:
+        entries = next_(self, source)
+        if entries is None and source.since(source.top - 1) is not None and self.seq < source.top:
+            self.seq = source.top - 1
+            return source.since(self.seq)
+        return entries
+
+    real, next_ = Tail.take, session.Session._next
+    with patch.object(Tail, "take", take), patch.object(session.Session, "_next", skipping):
+        yield
+
+
+@contextmanager
+def live_before_the_replay_ends() -> Iterator[None]:
+    """A viewer is given what happens now before what it has missed."""
+
+    def takes(self: session.Session, before: int, *last: int) -> bool:
+        if self.phase in (session.Phase.REPLAY, session.Phase.LIVE):
+            self.seq = last[0] if last else before
+            return True
+        return False
+
+    with patch.object(session.Session, "takes", takes):
+        yield
+
+
+@contextmanager
+def no_wait_for_what_is_out() -> Iterator[None]:
+    """A cancel does not ask whether the batch on its way was appended."""
+
+    def abandon(self: generation.Generation) -> None:
+        self.abandon_unacknowledged()
+
+    with patch.object(generation.Generation, "abandon_waiting", abandon):
+        yield
+
+
+@contextmanager
+def checkpoints_ahead_of_the_log() -> Iterator[None]:
+    """A checkpoint claims to reach further than its text: a snapshot then skips events that it does not contain."""
+
+    def checkpoint(self: run.Attempt) -> Any:
+        from dataclasses import replace
+
+        saved = real(self)
+        return replace(saved, seq=saved.seq + 1)
+
+    real = run.Attempt.checkpoint
+    with patch.object(run.Attempt, "checkpoint", checkpoint):
+        yield
+
+
+SABOTAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    act.__name__: act
+    for act in (
+        no_fence,
+        no_fence_in_sql,
+        no_idempotency,
+        no_hand_over_to_live,
+        live_before_the_replay_ends,
+        no_wait_for_what_is_out,
+        checkpoints_ahead_of_the_log,
+    )
+}

@@ -1,0 +1,40 @@
+"""The simulation's database answers a worker's questions as the real ones do: the tests of `tests/contracts/test_store.py`, over it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.contracts.test_store import (  # noqa: F401 - tests and fixtures are found by name
+    conversation,
+    test_a_checkpoint_saves_the_current_attempts_and_no_other,
+    test_a_post_writes_both_rows,
+    test_a_retry_is_due_by_the_database_clock,
+    test_an_answer_ends_once,
+    test_an_attempt_is_taken_once_and_only_upwards,
+    test_answers_of_a_conversation_wait_for_each_other,
+    test_checkpoints_and_posts_of_many_tasks_do_not_disturb_each_other,
+    test_history_is_what_stands_before,
+    test_marks_only_go_forward,
+    test_of_two_endings_at_once_one_counts,
+    test_pages_of_messages_reach_the_beginning,
+    test_posts_at_once_get_different_ordinals,
+    test_the_first_who_cancels_is_named,
+    test_what_follows_a_post_is_noted_at_once,
+)
+from tests.simulation.database import Database, Store
+from tests.simulation.loop import Node
+from tests.simulation.net import Service
+
+
+class Direct:
+    """A network without distance."""
+
+    async def call(self, node: Node, service: Service, what: str, act: Callable[[], Any]) -> Any:
+        return act()
+
+
+@pytest.fixture
+async def store() -> Any:
+    return Store(Direct(), None, None, Database(time.monotonic))  # type: ignore[arg-type]
