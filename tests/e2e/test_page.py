@@ -1,12 +1,18 @@
-"""The chat page in Chromium, on a real Tokenwire: post, stream, reload in mid-stream, stop, keyboard, phone, several windows."""
+"""The chat page in Chromium, on a real Tokenwire: post, stream, reload in mid-stream, stop, keyboard, phone, several windows and people,
+answers made again, titles, the live list, processes that are killed."""
 
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
+import jwt
 import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.e2e.browser import PHONE, answered, growing, open_page, say, text_of
 from tests.e2e.stack import Stack, running_stack
+from tests.e2e.viewer import acall
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LAST_WORDS = "have a pleasant day!"
@@ -189,3 +195,105 @@ async def test_an_unknown_address_is_answered_in_words(stack: Stack, browser: Br
         await expect(page.locator("#notice")).to_be_hidden()
         await say(page, "!short")
         await answered(page)
+
+
+async def test_an_answer_is_made_again_for_everybody(stack: Stack, browser: Browser) -> None:
+    """The new one takes the place of the old one in both windows and after a reload."""
+    async with open_page(browser, stack.url) as one:
+        await say(one, "Tell me.")
+        await growing(one, 100)
+        await one.click("#stop")
+        await answered(one, "cancelled")
+        async with open_page(browser, one.url) as two:
+            await answered(two, "cancelled")
+            await one.get_by_role("button", name="Regenerate").click()
+            for page in (one, two):
+                assert (await answered(page)).endswith(LAST_WORDS)
+                await expect(page.locator(".bubble")).to_have_text("Tell me.")
+            await two.reload()
+            assert (await answered(two)).endswith(LAST_WORDS)
+
+
+async def test_titles_and_the_list_come_by_themselves(stack: Stack, browser: Browser) -> None:
+    """Conversations that are made elsewhere appear, are marked while they are answered, and get their name after the first answer."""
+    async with open_page(browser, stack.url) as page:
+        await expect(page.locator("#link")).to_have_attribute("data-state", "none")
+        _, made = await acall(stack.url, "POST", "/api/conversations", {})
+        link = page.locator(f"#conversations a[href='#/c/{made['id']}']")
+        await expect(link).to_have_text("New conversation")
+        _, _ = await acall(stack.url, "POST", f"/api/conversations/{made['id']}/messages", {"content": "A name\n\nand !slow words"})
+        await expect(link).to_have_attribute("data-running", "")
+        await link.click()
+        await growing(page, 20)
+        _, _ = await acall(stack.url, "POST", f"/api/conversations/{made['id']}/cancel")
+        await answered(page, "cancelled")
+        await expect(link).not_to_have_attribute("data-running", "")
+        _, _ = await acall(stack.url, "POST", f"/api/conversations/{made['id']}/messages", {"content": "!short"})
+        await answered(page, number=2)
+        await page.wait_for_function("() => document.querySelector('#title').textContent !== 'New conversation'")
+        _, read = await acall(stack.url, "GET", f"/api/conversations/{made['id']}")
+        assert read["conversation"]["title"]
+        await expect(page.locator("#title")).to_have_text(read["conversation"]["title"])
+        await expect(link).to_have_text(read["conversation"]["title"])
+        await acall(stack.url, "DELETE", f"/api/conversations/{made['id']}")
+        await expect(link).to_have_count(0)
+
+
+@pytest.mark.parametrize("killed", ["worker", "broadcaster"])
+async def test_a_killed_process_costs_a_pause(stack: Stack, browser: Browser, killed: str) -> None:
+    """In mid-stream: what is on screen stays, the loss of the connection is said, and the whole text is there in the end."""
+    async with open_page(browser, stack.url) as page:
+        await page.evaluate(
+            """() => {
+                window.states = [];
+                const link = document.querySelector("#link");
+                new MutationObserver(() => states.push(link.dataset.state)).observe(link, {attributeFilter: ["data-state"]});
+            }"""
+        )
+        await say(page, "Tell me.")
+        await growing(page, 200)
+        before = await text_of(page)
+        for pid in stack.pids(killed):
+            os.kill(pid, signal.SIGKILL)
+        if killed == "broadcaster":
+            await page.wait_for_function("() => window.states.includes('reconnecting')")
+            assert len(await text_of(page)) >= len(before)
+        assert (await answered(page)).endswith(LAST_WORDS)
+        assert await page.evaluate("window.states.at(-1)") == "live"
+        html = await page.locator(".answer .prose").inner_html()
+        await page.reload()
+        await answered(page)
+        assert await page.locator(".answer .prose").inner_html() == html
+
+
+async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, browser: Browser) -> None:
+    """In production, with logins: who is let in sees the conversation appear, both see who said what, outsiders see nothing."""
+    key = "a-key-of-the-host-application-0123456789"
+    (tmp_path / "models.yml").write_text(_MODELS)
+    environ = {"MODE": "production", "REDIS_URL": valkey_url, "HOST_JWT_KEY": key, "TOKEN_KEY": "t" * 40}
+    with running_stack(tmp_path, MODELS_FILE=str(tmp_path / "models.yml"), **environ) as stack:
+
+        def login(name: str) -> dict[str, object]:
+            cookie = {"name": "session", "value": jwt.encode({"sub": name}, key), "domain": "127.0.0.1", "path": "/"}
+            return {"storage_state": {"cookies": [cookie], "origins": []}}
+
+        async with open_page(browser, stack.url, **login("ada")) as ada, open_page(browser, stack.url, **login("bob")) as bob:
+            await expect(bob.locator("#none")).to_be_visible()
+            await say(ada, "!short Hello from Ada")
+            await answered(ada)
+            await expect(ada.locator(".who").first).to_be_hidden()
+            await ada.evaluate(
+                """(id) => fetch(`/api/conversations/${id}/participants`, {method: "POST", body: JSON.stringify({user_id: "bob"})})""",
+                ada.url.rpartition("/")[2],
+            )
+            await bob.locator("#conversations a").click()
+            await answered(bob)
+            await say(bob, "!short Hello from Bob")
+            await answered(ada, number=2)
+            await answered(bob, number=2)
+            await expect(ada.locator(".who")).to_have_text(["You", "bob"])
+            await expect(bob.locator(".who")).to_have_text(["ada", "You"])
+            await expect(ada.locator(".post.other .bubble")).to_have_text("!short Hello from Bob")
+            async with open_page(browser, ada.url, **login("eve")) as eve:
+                await expect(eve.locator("#notice-text")).to_contain_text("not yours")
+                await expect(eve.locator(".bubble")).to_have_count(0)

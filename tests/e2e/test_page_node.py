@@ -1,0 +1,29 @@
+"""tokenwire.js in Node on a real Tokenwire, with the broadcaster killed in mid-stream."""
+
+import asyncio
+import json
+import os
+import signal
+
+from tests.e2e.stack import Stack
+from tests.e2e.viewer import acall
+from tests.js.packages import HERE, need_node, need_packages
+
+
+async def test_a_program_in_node_follows_an_answer_across_a_killed_broadcaster(stack: Stack) -> None:
+    """Each event once, and at the end the text of the row, proven by its checksum."""
+    need_packages()
+    process = await asyncio.create_subprocess_exec(
+        need_node(), str(HERE / "follow.mjs"), stack.url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    first = await process.stdout.readline()
+    for pid in stack.pids("broadcaster"):
+        os.kill(pid, signal.SIGKILL)
+    out, err = await process.communicate()
+    assert (first, process.returncode) == (b"growing\n", 0), err.decode()
+    held = json.loads(out)
+    assert (held["status"], held["proven"]) == ("complete", True)
+    assert "reconnecting" in held["states"]
+    _, read = await acall(stack.url, "GET", f"/api/conversations/{held['id']}")
+    assert read["messages"][-1]["content"] == held["content"]
