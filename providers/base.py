@@ -341,6 +341,11 @@ class Provider(Protocol):
         """The best rung of the ladder that this model supports."""
         ...
 
+    @property
+    def stall_seconds(self) -> float:
+        """The longest wait for a delta: the entry's, else the preset's (local servers and silent reasoners get more)."""
+        ...
+
     def stream(self, request: Request) -> AbstractAsyncContextManager[DeltaStream]:
         """Begin an answer. Leaving the context closes the provider's connection at once, finished or not."""
         ...

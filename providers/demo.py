@@ -130,7 +130,7 @@ class DemoProvider:
         self._rate = _number(spec, options, "tokens_per_second", 50.0)
         self._fail_times = int(_number(spec, options, "fail_times", 2.0))
         self._text = str(options.get("text", STORY))
-        self._stall_seconds = spec.stall_seconds or preset.stall_seconds
+        self.stall_seconds = spec.stall_seconds or preset.stall_seconds
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["DemoStream"]:
@@ -173,8 +173,8 @@ class DemoProvider:
         async for deltas in _paced([kind(token) for token in shown], rate):
             yield deltas
         if breaks and "stall" in cues:
-            await asyncio.sleep(self._stall_seconds)
-            raise Interrupted(f"nothing came for {self._stall_seconds:g} s (demo)", code="stalled")
+            await asyncio.sleep(self.stall_seconds)
+            raise Interrupted(f"nothing came for {self.stall_seconds:g} s (demo)", code="stalled")
         if breaks:
             raise Interrupted("the connection broke (demo)", code="connection_lost")
 

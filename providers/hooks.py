@@ -63,6 +63,11 @@ class Watched:
         """See `base.Provider`."""
         return self._provider.continuation
 
+    @property
+    def stall_seconds(self) -> float:
+        """See `base.Provider`."""
+        return self._provider.stall_seconds
+
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["WatchedStream"]:
         """See `base.Provider`."""

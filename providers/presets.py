@@ -13,7 +13,7 @@ PRESETS = (
     Preset(
         "openai", "openai.chat", "https://api.openai.com/v1", "OPENAI_API_KEY", stall_seconds=_REASONING_STALL, quirks=_COMPLETION_TOKENS
     ),
-    Preset("openai_responses", "openai.responses", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+    Preset("openai_responses", "openai.responses", "https://api.openai.com/v1", "OPENAI_API_KEY", stall_seconds=_REASONING_STALL),
     Preset(
         "azure_openai",
         "openai.chat",

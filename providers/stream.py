@@ -37,6 +37,7 @@ class HttpProvider:
         self.dialect = dialect
         self._client = client
         self.continuation: Rung = spec.continuation or preset.continuation
+        self.stall_seconds: float = spec.stall_seconds or preset.stall_seconds
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["HttpStream"]:
@@ -44,8 +45,7 @@ class HttpProvider:
         request = _possible(request, self.dialect)
         self._check(request)
         call = self.dialect.build(request, self.spec, self._preset)
-        stall = self.spec.stall_seconds or self._preset.stall_seconds
-        stream = HttpStream(self.open(call), (call.decoder or self.dialect.decoder)(), stall, self._seam(request))
+        stream = HttpStream(self.open(call), (call.decoder or self.dialect.decoder)(), self.stall_seconds, self._seam(request))
         try:
             yield stream
         finally:

@@ -40,6 +40,7 @@ class Scripted:
     """A provider that plays one script a try."""
 
     continuation = "none"
+    stall_seconds = 7.0
 
     def __init__(self, *scripts: Sequence[Step]) -> None:
         self.scripts = list(scripts)
@@ -158,7 +159,7 @@ async def test_a_watched_provider_is_the_provider() -> None:
             errors.append(error)
 
     provider = watched(Scripted([[Text("a")], Unavailable("gone")]), [Listener()])  # type: ignore[arg-type]
-    assert provider.continuation == "none"
+    assert (provider.continuation, provider.stall_seconds) == ("none", 7.0)
     batches = []
 
     async def read() -> None:

@@ -29,6 +29,7 @@ async def test_every_preset_opens(client: HttpClient) -> None:
     for name in presets():
         provider = open_provider(ModelSpec("m", name, "m", base_url="http://127.0.0.1:1"), client)
         assert provider.continuation == presets()[name].continuation
+        assert provider.stall_seconds == presets()[name].stall_seconds
 
 
 async def test_anything_shaped_like_an_entry_will_do(client: HttpClient) -> None:
