@@ -55,7 +55,7 @@ class Settings(BaseSettings):
 
     # Worker
     workers: int = Field(2, ge=1, le=64)
-    worker_threads: int = Field(64, ge=1, le=2000)
+    worker_threads: int = Field(200, ge=1, le=2000)
     """Generations that one worker process runs at a time."""
     checkpoint_seconds: float = Field(1.0, gt=0)
     checkpoint_chars: int = Field(500, ge=1)

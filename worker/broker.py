@@ -28,6 +28,7 @@ WAITING = "tw:jobs:waiting"
 LEADER = "tw:sweeper"
 """Name of the process whose sweeper is active; expires."""
 SOCKET_SECONDS = 5.0
+FETCH_AT_MOST = 4
 POLL_SECONDS = 1.0
 DELAY_POLL_SECONDS = 0.2
 """How often a delay queue looks whether something is due: the precision of a retry's delay."""
@@ -146,7 +147,8 @@ class WakingConsumer(_RedisConsumer):
         room = 0 if self.broker.draining else self.prefetch - self.outstanding_message_count
         try:
             # A fetch of nothing is still a heartbeat; without it, other workers would take over what runs here.
-            self.message_cache = self.broker.do_fetch(self.queue_name, room) if room > 0 else self._heartbeat()
+            # A few at a time: when many jobs come at once, the other processes get theirs too.
+            self.message_cache = self.broker.do_fetch(self.queue_name, min(room, FETCH_AT_MOST)) if room > 0 else self._heartbeat()
         except (redis.ConnectionError, redis.TimeoutError) as error:
             # Raised, Dramatiq would begin anew after three seconds and forget what it has prefetched.
             log_line.warning("queue out of reach", queue=self.queue_name, error=repr(error))
