@@ -46,6 +46,8 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     hub = Hub(log, feed)
     pace = Pace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
     feeds = Feeds(store, hub, pace)
+    places = Places(settings.max_streams)
+    metrics.streams.set_function(lambda: places.taken)
     app = FastAPI(
         title="Tokenwire",
         version=VERSION,
@@ -66,7 +68,7 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
         metrics,
         Followers(hub, pace),
         feeds,
-        Places(settings.max_streams),
+        places,
     )
     problems.install(app)
     app.include_router(api.router)

@@ -7,7 +7,7 @@ because nothing was sent by then.
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -95,6 +95,8 @@ class EventStream(Response):
             sending.cancel()
             leaving.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
+            if isinstance(body, AsyncGenerator):  # left in mid-sentence, when the client left while it was being sent to
+                await body.aclose()
 
 
 async def _send_all(body: AsyncIterator[bytes], send: Send) -> None:

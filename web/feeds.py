@@ -117,9 +117,10 @@ class Feeds:
                 log_line.warning("whose conversations have changed is not known", error=repr(error))
                 continue
             for room in tuple(self._rooms.values()):
-                # Who was in a conversation that is deleted is known here alone.
-                if room.user_id in users or room.lists(ids):
+                if room.user_id in users:
                     room.look()
+                else:
+                    room.look_if_shown(ids)
 
 
 class Room:
@@ -131,6 +132,8 @@ class Room:
         self.gone: set[str] = set()
         self.readers: set[Reader] = set()
         self._older: list[str] = []
+        self._busy = False
+        self._doubtful: set[str] = set()
         self._store, self._pace, self._looks = store, pace, looks
         self._asked = asyncio.Event()
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -145,9 +148,12 @@ class Room:
         """Something may have changed."""
         self._asked.set()
 
-    def lists(self, conversation_ids: Collection[str]) -> bool:
-        """Whether any of these was shown."""
-        return any(name in conversation_ids for name in self._shown())
+    def look_if_shown(self, conversation_ids: Collection[str]) -> None:
+        """Something may have changed for whoever was shown these: who took part in a deleted conversation is known here alone."""
+        if any(name in conversation_ids for name in self._shown()):
+            self.look()
+        elif self._busy:  # with rows that may be older than the change
+            self._doubtful.update(conversation_ids)
 
     def close(self) -> None:
         """Stop looking."""
@@ -156,6 +162,7 @@ class Room:
     async def _keep_looking(self) -> None:
         while True:
             self._asked.clear()
+            self._busy = True
             error: StoreUnavailable | None = None
             try:
                 async with self._looks:
@@ -164,6 +171,8 @@ class Room:
                 error = unavailable
                 log_line.warning("a feed stands still", user_id=self.user_id, error=repr(error))
             self._answer(error)
+            self._busy, doubtful, self._doubtful = False, self._doubtful, set()
+            self.look_if_shown(doubtful)
             running = any(summary.running for summary in self.now)
             delay = heartbeat_delay(running, self._pace.running_seconds, self._pace.idle_seconds)
             with contextlib.suppress(TimeoutError):

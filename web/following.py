@@ -34,7 +34,7 @@ PAGES_AT_A_TIME = 32
 PART_BYTES = 64 * 1024
 """No part carries more events than this (bytes of their data), but for one event that is longer by itself."""
 OUTAGE_PAUSE_SECONDS = 1.0
-RECHECK_SECONDS = 20.0
+RECHECK_SECONDS = 30.0
 """A permission is looked at again at the first heartbeat after so long."""
 
 Reason = CursorEnd | Literal["expired", "stopped"]

@@ -1,6 +1,6 @@
 """What this process counts, in Prometheus' text format at `/metrics`. Names and labels are part of the interface of operators."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 
@@ -15,6 +15,7 @@ class Metrics:
             "tokenwire_http_request_seconds", "From request to end of answer", ["route"], buckets=_SECONDS, registry=self.registry
         )
         self.posts = Counter("tokenwire_posts", "User messages accepted", registry=self.registry)
+        self.streams = Gauge("tokenwire_http_streams", "Streamed answers that are open now", registry=self.registry)
         self.undelivered = Counter(
             "tokenwire_posts_undelivered", "Posts whose announcement or job Redis did not take at once", ["step"], registry=self.registry
         )

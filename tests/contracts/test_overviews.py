@@ -1,0 +1,49 @@
+"""What lists are told is the same on SQLite and on a real PostgreSQL."""
+
+from models.conversations import Post
+from models.generations import Ending
+from models.overviews import Overview
+from models.store import Store
+from tests.contracts.test_store import ME, YOU, store  # noqa: F401 - the fixture is found by name
+
+
+def seen(overview: Overview) -> tuple[str | None, str | None, bool]:
+    return overview.answer_id, overview.answer_status, overview.running
+
+
+async def test_a_list_shows_the_newest_answer_and_whether_any_runs(store: Store) -> None:  # noqa: F811 - the fixture
+    """The user's rows do not count; an older answer that still runs does."""
+    conversation = await store.create_conversation(ME)
+    assert [seen(row) for row in await store.overviews(ME, 10)] == [(None, None, False)]
+    first = (await store.post(Post(conversation.id, ME, "one", "demo"))).assistant_message.id
+    second = (await store.post(Post(conversation.id, ME, "two", "demo"))).assistant_message.id
+    assert [seen(row) for row in await store.overviews(ME, 10)] == [(second, "queued", True)]
+    await store.begin_attempt(second, 1, "demo")
+    assert await store.finish(Ending(second, 1, "error", "", "", None, "e", 1))
+    assert [seen(row) for row in await store.overviews(ME, 10)] == [(second, "error", True)]
+    await store.begin_attempt(first, 1, "demo")
+    assert await store.finish(Ending(first, 1, "complete", "x", "", None, "e", 1))
+    assert [seen(row) for row in await store.overviews(ME, 10)] == [(second, "error", False)]
+
+
+async def test_a_list_is_of_ones_own_last_changed_first(store: Store) -> None:  # noqa: F811 - the fixture
+    """Those that one takes part in; a post brings a conversation to the front."""
+    mine = [(await store.create_conversation(ME)).id for _ in range(3)]
+    other = (await store.create_conversation(YOU)).id
+    assert [row.conversation.id for row in await store.overviews(ME, 2)] == [mine[2], mine[1]]
+    await store.add_participant(other, ME)
+    await store.post(Post(other, YOU, "hi", "demo"))
+    await store.post(Post(mine[0], ME, "hi", "demo"))
+    assert [row.conversation.id for row in await store.overviews(ME, 2)] == [mine[0], other]
+
+
+async def test_whose_lists_and_what_is_left(store: Store) -> None:  # noqa: F811 - the fixture
+    """Participants of any of the conversations; conversations that still exist for a user."""
+    one, two = [(await store.create_conversation(user)).id for user in (ME, YOU)]
+    assert await store.participants_among([one]) == {ME}
+    assert await store.participants_among([one, two, "nothing"]) == {ME, YOU}
+    assert await store.participants_among([]) == set()
+    assert await store.visible_among(ME, [one, two]) == {one}
+    await store.delete_conversation(one)
+    assert await store.visible_among(ME, [one, two]) == set()
+    assert await store.participants_among([one]) == set()
