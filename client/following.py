@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -68,7 +68,7 @@ class Following:
         self._load, self._ask_grant, self._jitter = load, grant, jitter
         self._order: Order | None = None  # None: the conversation must be read (again)
         self._grant: _Grant | None = None
-        self._failures = 0
+        self._failures = self._applied = 0
         self._changes = self._run()
 
     @property
@@ -78,8 +78,8 @@ class Following:
 
     @property
     def position(self) -> str | None:
-        """Where the reading stands."""
-        return str(self._order.position) if self._order else None
+        """Everything up to here is in `messages`; None before the conversation was read."""
+        return None if self._order is None else f"{self._order.epoch}:{self._applied}"
 
     def get(self, message_id: str) -> Message | None:
         """The message of this id."""
@@ -108,6 +108,10 @@ class Following:
 
     async def __anext__(self) -> Change:
         return await anext(self._changes)
+
+    def reached(self, seq: int) -> None:
+        """An event was applied: for the connection to tell."""
+        self._applied, self._failures = seq, 0
 
     # --- one connection after the other ---
 
@@ -142,6 +146,7 @@ class Following:
         if snapshot["position"] is None:
             raise RequestFailed(0, "unavailable", "the log cannot be read now")
         self._order = Order(parse(snapshot["position"]))
+        self._applied = self._order.seq
 
     async def _renew(self, now: float, *, ahead_seconds: float = 0.0) -> _Grant:
         if self._grant is None or self._grant.until - ahead_seconds <= now:
@@ -224,7 +229,7 @@ class _Link:
             return
         await self._send({"type": "refresh", "token": grant.token})
 
-    def _frame(self, text: str | bytes) -> list[Change]:
+    def _frame(self, text: str | bytes) -> Iterable[Change]:
         try:
             frame = json.loads(text)
             kind = frame["type"]
@@ -269,18 +274,17 @@ class _Link:
         self._end(0)
         return False
 
-    def _event(self, frame: Event) -> list[Change]:
-        changes = []
+    def _event(self, frame: Event) -> Iterator[Change]:
+        # One after the other as they are asked for: what is seen with a change is the state right after it.
         for event in self._order.push(frame):
             if not self._of.transcript.apply(event):
                 self._end(4410)
-                break
-            self._of._failures = 0  # noqa: SLF001 -- one object in two halves
-            changes.append(Change(self._of.get(event.get("message_id") or (event.get("message") or {}).get("id", "")), event))
+                return
+            self._of.reached(event["seq"])
+            yield Change(self._of.get(event.get("message_id") or (event.get("message") or {}).get("id", "")), event)
         if self._order.overfull:
             self._end(0)
         self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else None
-        return changes
 
     async def _send(self, frame: Mapping[str, Any]) -> None:
         await self._socket.send(json.dumps(frame))

@@ -1,0 +1,199 @@
+"""The Python client over real sockets against a hostile server: whatever it does, the text is exactly the answer's."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from client import AnswerFailed, Change, Following, RequestFailed, Stopped, Tokenwire, following
+from tests.integration.hostile import Faults, Hostile, answer, units
+
+PATIENCE_SECONDS = 10.0
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.1)
+
+
+@contextlib.asynccontextmanager
+async def followed(server: Hostile) -> AsyncIterator[Following]:
+    """The conversation, by a client that waits hardly at all before it dials again."""
+    async with (
+        server.running(),
+        Tokenwire("http://hostile", transport=server.transport, jitter=lambda: 0.01) as client,
+        client.conversation("c1").follow() as stream,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        yield stream
+
+
+async def until_live(stream: Following) -> list[Change]:
+    seen = []
+    while stream.state.name != "live":
+        seen.append(await anext(stream))
+    return seen
+
+
+FAULTS = {
+    "none": Faults(),
+    "reordered": Faults(reorder=0.4),
+    "repeated": Faults(repeat=0.4),
+    "dropped": Faults(drop=0.1),
+    "cut": Faults(cut=0.08),
+    "refused": Faults(cut=0.05, refuse=0.5),
+    "all": Faults(reorder=0.3, repeat=0.3, drop=0.05, cut=0.05, refuse=0.2),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_every_fault_ends_in_the_exact_text(name: str, seed: int) -> None:
+    """Proved by the checksum, with text that only grows between resets, and events applied once each in order."""
+    chance = random.Random(f"{name}{seed}")
+    server = Hostile(chance, FAULTS[name])
+    server.row(id="m1", status="streaming")
+    events, text = answer("m1", chance)
+    async with followed(server) as stream:
+        playing = asyncio.create_task(server.play(events))
+        seqs, shown = [], ""
+        async for change in stream:
+            if change.message is not None and change.event is not None:
+                seqs.append(change.event["seq"])
+                assert change.event["type"] == "reset" or change.message.content.startswith(shown)
+                assert stream.position == f"e1:{seqs[-1]}"
+                shown = change.message.content
+            if change.message is not None and change.message.ended:
+                break
+        await playing
+        message = stream.get("m1")
+    assert message is not None
+    assert (message.content, message.proven, message.status) == (text, True, "complete")
+    assert seqs == list(range(1, len(events) + 1))
+    assert server.loads == 1  # resumed by position, never read again
+
+
+async def test_a_new_epoch_is_read_again() -> None:
+    """The rows may be behind: what is shown does not get shorter, and the end is exact."""
+    server = Hostile(random.Random(3), Faults())
+    row = server.row(id="m1", status="streaming")
+    events, text = answer("m1", random.Random(5), pieces=20)
+    chunks = [event for event in events if event["type"] == "chunk"]
+    shown = ""
+    async with followed(server) as stream:
+        server.append(events[0])
+        for event in chunks[:5]:
+            server.append(event)
+        await until_live(stream)
+        message = stream.get("m1")
+        assert message is not None
+        shown = message.content
+        row["content"] = shown[:4]
+        await server.lose_log([{"type": "reset", "message_id": "m1", "attempt": 1, "keep": 0, "keep_reasoning": 0}])
+        for event in events[1:]:
+            server.append(event)
+        ended = await stream.until_ended("m1")
+    assert (ended.content, ended.proven, server.loads) == (text, True, 2)
+
+
+async def test_a_token_that_is_refused_is_renewed() -> None:
+    """4401: another token, the same position."""
+    server = Hostile(random.Random(1), Faults(cut=1.0, codes=(1012,)))
+    server.row(id="m1", status="streaming")
+    async with followed(server) as stream:
+        await until_live(stream)
+        server.token = 2
+        server.append({"type": "start", "message_id": "m1", "attempt": 1, "model": "demo"})
+        server.faults.cut = 0
+        while stream.state.name == "live":
+            await anext(stream)
+        await until_live(stream)
+    assert (server.grants, server.loads, stream.position) == (2, 1, "e1:1")
+
+
+async def test_a_token_is_renewed_before_it_expires() -> None:
+    """By a `refresh` frame: the connection stays."""
+    server = Hostile(random.Random(1), Faults(), expires_in=30.05)
+    server.row(id="m1", status="streaming")
+    async with followed(server) as stream:
+        waiting = asyncio.create_task(stream.until_ended("m1"))
+        while not server.refreshes:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert (server.connections, server.refreshes[0]) == (1, "t1")
+
+
+async def test_silence_is_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No frame for longer than the server promised: dial again."""
+    server = Hostile(random.Random(1), Faults(), heartbeat_seconds=60)
+    server.row(id="m1", status="streaming")
+    async with followed(server) as stream:
+        await until_live(stream)
+        while stream.state.name != "reconnecting":
+            await anext(stream)
+        await until_live(stream)
+    assert server.connections == 2
+
+
+async def test_a_web_app_that_is_away_is_asked_again() -> None:
+    """503 with Retry-After is no end."""
+    server = Hostile(random.Random(1), Faults(), away=3)
+    server.row(id="m1", status="streaming")
+    async with followed(server) as stream:
+        await until_live(stream)
+    assert server.loads == 1
+
+
+@pytest.mark.parametrize("code", [4404, 4403, 4400])
+async def test_some_closes_are_for_good(code: int) -> None:
+    """Deleted, or not ours to follow."""
+    server = Hostile(random.Random(1), Faults(cut=1.0, codes=(code,)))
+    server.row(id="m1", status="streaming")
+    async with followed(server) as stream:
+        await until_live(stream)
+        server.append({"type": "start", "message_id": "m1", "attempt": 1, "model": "demo"})
+        with pytest.raises(Stopped) as stopped:
+            await stream.until_ended("m1")
+    assert (stopped.value.code, server.connections) == (code, 1)
+
+
+async def test_merged_chunks_stand_for_several() -> None:
+    """What a viewer that fell behind is sent."""
+    server = Hostile(random.Random(1), Faults())
+    server.row(id="m1", status="streaming")
+    events, text = answer("m1", random.Random(11), pieces=10)
+    start, *chunks, end = [event for event in events if event["type"] in ("start", "chunk", "complete")]
+    assert units(text) == end["length"]
+    merged = chunks[0] | {"content": text, "from_seq": 2, "seq": 11}
+    async with followed(server) as stream:
+        await until_live(stream)
+        server.append(start)
+        for socket in server.sockets:
+            socket.deliver(merged)
+        server.events += [{"seq": seq} for seq in range(2, 12)]
+        server.append(end)
+        assert (await stream.until_ended("m1")).content == text
+
+
+async def test_refusals_are_told_with_their_code() -> None:
+    """And what may be repeated is, a few times."""
+    server = Hostile(random.Random(1), Faults(), away=2)
+    async with Tokenwire("http://hostile", transport=server.transport, jitter=lambda: 0.0) as client:
+        await client.conversation("c1").read()
+        server.away = 9
+        with pytest.raises(RequestFailed) as refused:
+            await client.conversation("c1").delete()
+        assert (refused.value.status, refused.value.code, server.away) == (503, "unavailable", 8)
+
+
+async def test_a_failed_answer_is_an_error_for_who_asked() -> None:
+    """With what there is of it."""
+    server = Hostile(random.Random(1), Faults())
+    server.row(id="m1", status="error", error={"code": "unavailable", "error": "Not there.", "retryable": True}, content="Hel")
+    async with followed(server) as stream:
+        message = await stream.until_ended("m1")
+    assert str(AnswerFailed(message)) == "Not there."
+    assert AnswerFailed(message).message.content == "Hel"
