@@ -62,8 +62,6 @@ class Settings(BaseSettings):
     coalesce_ms: int = Field(0, ge=0, le=1000)
     lease_seconds: float = Field(3.0, gt=0)
     drain_seconds: float = Field(25.0, ge=0)
-    stall_seconds: float = Field(90.0, gt=0)
-    """Longest wait for the next piece of an answer, for models whose entry says nothing else."""
     cancel_without_viewers_seconds: float = Field(0.0, ge=0)
     """An answer that nobody has watched for so long is cancelled (`by` is `no_viewers`); 0: never."""
     sentry_dsn: SecretStr | None = None

@@ -33,6 +33,8 @@ T = TypeVar("T")
 MAX_UNACKNOWLEDGED_CHARS = 256 * 1024
 """How far a provider may run ahead of the log before it is no longer read."""
 OUTAGE_PAUSE_SECONDS = 0.5
+STALL_GRACE_SECONDS = 1.0
+"""Providers watch their own silence; this is the second watch, for one whose adapter hangs."""
 
 
 def _clock() -> float:
@@ -85,9 +87,8 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the model allows: the longest silence, and the best way for a later attempt to go on from this one's text."""
+    """The best way for a later attempt to go on from this one's text, and how long the answer may go on without viewers."""
 
-    stall_seconds: float
     best: Rung
     alone_seconds: float = 0.0
     """How long it may go on without a viewer; 0: for ever."""
@@ -115,6 +116,7 @@ class Attempt:
         self._ending = False
         self._completed = False
         self._asked_chars = 0
+        self._stall_seconds = 0.0
 
     # --- what others call ---
 
@@ -169,6 +171,7 @@ class Attempt:
 
     async def run(self, provider: Provider, request: Request, model: str) -> None:
         """Stream, then carry the verdict out."""
+        self._stall_seconds = provider.stall_seconds + STALL_GRACE_SECONDS
         self._asked_chars = sum(len(message.text) for message in request.messages)
         self.generation.add(events.Start(self._row.id, self._claim.attempt, model))
         await self._live(self._stream(provider, request))
@@ -352,7 +355,7 @@ class Attempt:
 
     def _check_stall(self) -> None:
         silent = _clock() - self._heard
-        if silent > self._terms.stall_seconds and self.generation.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
+        if silent > self._stall_seconds and self.generation.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
             kind = Interrupted if self.generation.emitted else Unavailable
             self.stop(Failed(kind(f"nothing heard for {silent:.0f} s", code="stalled")))
 

@@ -36,7 +36,6 @@ class Models:
 
     catalogue: Catalogue
     open: Callable[[ModelSpec], Provider]
-    stall_seconds: float
     alone_seconds: float = 0.0
 
 
@@ -111,10 +110,8 @@ class Runner:
             run = None
         if claim.attempt > 1:
             await self._account(row, claim, held, chosen, crashed=crashed)
-        stall_seconds = (spec.stall_seconds if spec else None) or self._models.stall_seconds
-        attempt = Attempt(
-            self._services, row, claim, _generation(row, claim, held, chosen, run), Terms(stall_seconds, best, self._models.alone_seconds)
-        )
+        terms = Terms(best, self._models.alone_seconds)
+        attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen, run), terms)
         self._running[row.id] = attempt
         try:
             await self._run(attempt, row, spec, chosen, _going_on(chosen, held, run))

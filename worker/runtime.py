@@ -55,7 +55,6 @@ class Runtime:
         self._models = models = Models(
             self._catalogue,
             lambda spec: open_provider(spec, self._client),
-            settings.stall_seconds,
             settings.cancel_without_viewers_seconds,
         )
         self._runner = Runner(services, models)

@@ -20,7 +20,7 @@ from streams.text import checksum
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, Step, events_of, kinds, services_over, text_of
 from worker.continuation import Held, Rung
 from worker.generation import Generation
-from worker.run import Attempt, HandedOver, Services, Terms
+from worker.run import STALL_GRACE_SECONDS, Attempt, HandedOver, Services, Terms
 
 
 @dataclass
@@ -33,13 +33,13 @@ class Rig:
     services: Services
     row: Row
 
-    async def attempt(self, *, held: Held | None = None, stall_seconds: float = 60, best: Rung = "restart") -> Attempt:
+    async def attempt(self, *, held: Held | None = None, best: Rung = "restart") -> Attempt:
         row = await self.reread()
         claim = await self.log.claim(row.conversation_id, row.id, row.attempt, LEASE_SECONDS)
         mine = await self.store.begin_attempt(row.id, claim.attempt, "m")
         assert mine is not None
         self.claim: Claim = claim
-        return Attempt(self.services, mine, claim, Generation(row.id, claim.attempt, held or Held()), Terms(stall_seconds, best))
+        return Attempt(self.services, mine, claim, Generation(row.id, claim.attempt, held or Held()), Terms(best))
 
     async def run(self, *steps: Step, **options: Any) -> Script:
         script = Script(steps)
@@ -156,7 +156,8 @@ async def test_a_cancel_while_the_provider_is_silent(rig: Rig) -> None:
 
 async def test_a_stall_is_an_interruption(rig: Rig) -> None:
     """Bytes or not: nothing new for the model's limit ends the attempt."""
-    script = await rig.run([base.Text("a")], asyncio.Event().wait, stall_seconds=0.05)  # type: ignore[arg-type]
+    script = Script([[base.Text("a")], asyncio.Event().wait], stall_seconds=0.05 - STALL_GRACE_SECONDS)  # type: ignore[list-item]
+    await (await rig.attempt()).run(script, base.Request([base.Message("user", "hi")]), "m")
     row = await rig.reread()
     assert (row.status, row.content) == ("retrying", "a")
     assert script.closed
@@ -303,7 +304,7 @@ async def test_an_answer_that_nobody_watches(rig: Rig) -> None:
     row, claim = await rig.reread(), await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, LEASE_SECONDS)
     mine = await rig.store.begin_attempt(row.id, claim.attempt, "m")
     assert mine is not None
-    attempt = Attempt(rig.services, mine, claim, Generation(row.id, 1, Held()), Terms(60, "restart", alone_seconds=0.1))
+    attempt = Attempt(rig.services, mine, claim, Generation(row.id, 1, Held()), Terms("restart", alone_seconds=0.1))
     watched_until = asyncio.Event()
 
     async def leave() -> None:

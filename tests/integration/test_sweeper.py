@@ -293,7 +293,7 @@ async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
     await runner_over(rig.services, script).generate(rig.row.id)
     assert rig.jobs.titles == [rig.row.id]
     catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})
-    models = Models(catalogue, lambda _spec: Script([[base.Text('"Greeting."'), *DONE]]), 60.0)
+    models = Models(catalogue, lambda _spec: Script([[base.Text('"Greeting."'), *DONE]]))
     await name_conversation(rig.services, models, rig.row.id)
     await name_conversation(rig.services, models, rig.row.id)
     titles = [event for event in await events_of(rig.log, rig.row) if isinstance(event, events.Title)]
@@ -303,7 +303,7 @@ async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
 async def test_a_title_model_that_fails_costs_nothing(rig: Rig) -> None:
     """The first words serve."""
     catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})
-    models = Models(catalogue, lambda _spec: Script([base.AuthenticationFailed("no")]), 60.0)
+    models = Models(catalogue, lambda _spec: Script([base.AuthenticationFailed("no")]))
     await name_conversation(rig.services, models, rig.row.id)
     conversation = await rig.store.conversation_of(rig.row.id)
     assert conversation is not None

@@ -52,6 +52,7 @@ class Script:
     """A provider that plays its steps: batches of deltas, waits, errors. With a `run_id`, its cursor counts the batches."""
 
     steps: Sequence[Step]
+    stall_seconds: float = 60.0
     run_id: str | None = None
     cursor: int | None = None
     kept: bool = False
@@ -93,7 +94,7 @@ def runner_over(services: Services, provider: base.Provider, **spec: Any) -> Run
     """A process whose only model is `m`, answered by `provider`."""
     model = ModelSpec(name="m", provider="scripted", model="m", **spec)
     catalogue = Catalogue(default="m", title_model="m", models={"m": model}, missing={})
-    return Runner(services, Models(catalogue, lambda _spec: provider, 60.0))
+    return Runner(services, Models(catalogue, lambda _spec: provider))
 
 
 async def events_of(log: MemoryLog, row: Row) -> list[events.AnyEvent]:

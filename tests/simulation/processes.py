@@ -29,7 +29,6 @@ from worker.sweeper import Sweeper
 USER = "me"
 KEY = "a key of the simulation, which guards nothing"
 LEASE_SECONDS = 3.0
-STALL_SECONDS = 4.0
 HTTP_SECONDS = 10.0
 TOMBSTONE_SECONDS = 600.0
 ROOM_BYTES = 1500
@@ -72,7 +71,7 @@ class WorkerProcess:
         checkpointer = Checkpointer(store, 1.0, 40)
         services = Services(store, log, jobs, checkpointer, LEASE_SECONDS, _nobody)
         specs = {rung: ModelSpec(rung, "demo", rung, continuation=rung) for rung in RUNGS}
-        models = Models(Catalogue("prefix", "prefix", specs, {}), self._open, STALL_SECONDS)
+        models = Models(Catalogue("prefix", "prefix", specs, {}), self._open)
         self._runner = Runner(services, models)
         self.feed = redis.Feed(site.loop, site.rng, self.node, site.server, site.redis)
         self.node.spawn(checkpointer.run(self._runner.running))

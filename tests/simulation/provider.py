@@ -66,6 +66,8 @@ class Script:
 class Provider:
     """`providers.base.Provider` for all questions; `complain` is told of a request that should not have been made."""
 
+    stall_seconds = 3.0
+
     def __init__(self, rung: base.Rung, scripts: dict[str, Script], complain: Callable[[str], None]) -> None:
         self.continuation = rung
         self._scripts = scripts
