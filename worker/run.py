@@ -107,6 +107,7 @@ class Attempt:
         self._index = 0
         self._verdict: Verdict | None = None
         self._reader: asyncio.Task[Verdict] | None = None
+        self._keeper: asyncio.Task[None]
         self._dirty = asyncio.Event()
         self._settled = asyncio.Event()
         self._room = asyncio.Event()
@@ -188,7 +189,8 @@ class Attempt:
 
     async def _live(self, life: Coroutine[None, None, Verdict]) -> None:
         self._dirty.set()
-        helpers = [asyncio.create_task(self._write()), asyncio.create_task(self._keep())]
+        self._keeper = asyncio.create_task(self._keep())
+        helpers = [asyncio.create_task(self._write()), self._keeper]
         try:
             await self._carry_out(await life)
         finally:
@@ -451,7 +453,7 @@ class Attempt:
             return
         self.generation.add(events.Retry(self._row.id, self._claim.attempt, retry.code, retry.delay_ms, retry.tries, MAX_TRIES))
         await self._settle()
-        await self._outlast(lambda: self._services.log.release(self._claim))
+        await self._release()
         if isinstance(self._verdict, Stopped):
             await closing.cancel(store, self._services.log, jobs, self._row.id, self._verdict.by)
             return
@@ -461,9 +463,14 @@ class Attempt:
         self._ending = True
         if not await self._outlast(lambda: self._services.store.hand_back(self.checkpoint())):
             return
-        await self._outlast(lambda: self._services.log.release(self._claim))
+        await self._release()
         await self._outlast(lambda: self._services.jobs.generate(self._row.id))
         log_line.info("handed over", message_id=self._row.id, attempt=self._claim.attempt)
+
+    async def _release(self) -> None:
+        """Give the lease up for good: a renewal after this one would keep the successor out for as long as the lease."""
+        self._keeper.cancel()
+        await self._outlast(lambda: self._services.log.release(self._claim))
 
     async def _outlast(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until the database or Redis answers."""

@@ -8,79 +8,46 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from tests.chaos.cluster import Cluster
 from tests.chaos.faults import OF_POSTGRES, WEIGHTS, Faults
 from tests.chaos.load import Load
-from tests.chaos.provider import ScriptedProvider
-from tests.chaos.report import Report, rows
-from tests.chaos.watching import Api
+from tests.chaos.report import Report
+from tests.chaos.site import running
 
 SETTLE_SECONDS = 90.0
 """What streams may need to end after the last fault."""
 
 
-def models(base: str) -> dict[str, tuple[dict[str, Any], int, bool]]:
-    """The catalogue: entry, weight, whether the provider can go on from what was said."""
-    openai = {"provider": "openai_compatible", "api_key": "none"}
-    return {
-        "prefix": (
-            {**openai, "base_url": f"{base}/prefix/v1", "continuation": "prefix", "options": {"prefix": "continue_final_message"}},
-            6,
-            True,
-        ),
-        "turn": ({**openai, "base_url": f"{base}/turn/v1", "continuation": "turn"}, 2, True),
-        "over": ({**openai, "base_url": f"{base}/over/v1", "continuation": "restart"}, 3, False),
-        "anthropic": ({"provider": "anthropic", "api_key": "none", "base_url": f"{base}/prefix/v1", "continuation": "prefix"}, 1, True),
-        "ollama": ({"provider": "ollama", "base_url": f"{base}/prefix", "continuation": "prefix"}, 1, True),
-        "gemini": ({"provider": "gemini", "api_key": "none", "base_url": f"{base}/turn/v1", "continuation": "turn"}, 1, True),
-    }
-
-
 async def run(options: argparse.Namespace, folder: Path) -> Report:
-    deadline = time.monotonic() + options.minutes_at_most * 60
-    provider = ScriptedProvider(options.rate)
-    await provider.start()
-    catalogue = models(provider.base)
-    entries = {name: entry for name, (entry, _, _) in catalogue.items()}
-    cluster = Cluster(folder, options.database, options.workers, entries, {})
-    try:
-        await cluster.start()
-        async with Api(cluster.url, deadline + SETTLE_SECONDS) as api:
-            weights = {name: weight for name, (_, weight, _) in catalogue.items()}
-            load = Load(api, provider, cluster.valkey.url, weights, options.seed, options.viewers, (options.rate * 5, options.rate * 12))
-            faults = Faults(cluster, load, random.Random(options.seed))
-            await _play(options, load, faults, deadline)
-            await _read(cluster, load)
-    finally:
-        await cluster.stop()
-        await provider.aclose()
-    report = Report(load.streams, faults.notes, {name: can for name, (_, _, can) in catalogue.items()}, provider.wrong)
+    """The whole run."""
+    seconds = options.minutes_at_most * 60
+    async with running(folder, options.database, options.workers, options.rate, seconds + SETTLE_SECONDS) as site:
+        pieces = (options.rate * 5, options.rate * 12)
+        load = site.load(options.seed, options.viewers, pieces, 0.0 if options.rolling else 0.1, only_continuing=options.rolling)
+        faults = Faults(site.cluster, load, random.Random(options.seed))
+        await _play(options, load, faults, time.monotonic() + seconds)
+        await site.look(load)
+    continues = {name: model.continues for name, model in site.catalogue.items()}
+    report = Report(load.streams, faults.notes, continues, site.provider.wrong, load.handovers())
     (folder / "story.log").write_text("\n".join(report.story()))
     return report
 
 
 async def _play(options: argparse.Namespace, load: Load, faults: Faults, deadline: float) -> None:
     streaming = asyncio.create_task(load.run(options.streams))
-    await asyncio.sleep(2)
-    await faults.run(_kinds(options), options.kills, options.spacing, deadline)
-    load.stopping = True
-    done, _ = await asyncio.wait({streaming}, timeout=SETTLE_SECONDS)
-    if not done:
+    try:
+        await asyncio.sleep(2)
+        if options.rolling:
+            await faults.roll(options.workers)
+        else:
+            await faults.run(_kinds(options), options.kills, options.spacing, deadline)
+        load.stopping = True
+        await asyncio.wait({streaming}, timeout=SETTLE_SECONDS)
+        if streaming.done():
+            streaming.result()
+    finally:
         streaming.cancel()
         await asyncio.wait({streaming})
-    else:
-        streaming.result()
-
-
-async def _read(cluster: Cluster, load: Load) -> None:
-    """The last look, when all is quiet: a second end would have been written by now."""
-    await asyncio.sleep(5)
-    found = await asyncio.to_thread(rows, cluster.database_url)
-    for stream in load.streams:
-        stream.row = found.get(stream.message_id, {})
-        await load.read_log(stream)
 
 
 def _kinds(options: argparse.Namespace) -> list[str]:
@@ -96,6 +63,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="decides texts, order of faults and times between them")
     parser.add_argument("--minutes-at-most", type=float, default=15)
     parser.add_argument("--only", default="", help="kinds of faults, separated by commas")
+    parser.add_argument("--rolling", action="store_true", help="instead: SIGTERM to every process in turn, as a deploy does")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="postgresql")
     parser.add_argument("--streams", type=int, default=24, help="at a time")
     parser.add_argument("--viewers", type=int, default=4, help="of each stream")

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -34,6 +33,7 @@ WEIGHTS: Mapping[str, float] = {
     "pause-database": 0.3,
 }
 LOSE_LOG = ("restart-redis", "empty-redis", "flush-redis")
+REPLACED_SECONDS = 60.0
 OF_POSTGRES = ("restart-database", "crash-database", "pause-database")
 
 
@@ -44,14 +44,13 @@ class Faults:
     cluster: Cluster
     load: Load
     dice: random.Random
-    done: Counter[str] = field(default_factory=Counter)
     notes: list[tuple[float, str]] = field(default_factory=list)
     """When (`time.monotonic()`) what was done."""
 
     async def run(self, kinds: list[str], count: int, spacing: float, deadline: float) -> None:
         """So many faults, or until the time is over."""
         background: set[asyncio.Task[None]] = set()
-        while sum(self.done.values()) < count and time.monotonic() < deadline:
+        while len(self.notes) < count and time.monotonic() < deadline:
             await asyncio.sleep(self.dice.uniform(0.3, 1.7) * spacing)
             (kind,) = self.dice.choices(kinds, [WEIGHTS[kind] for kind in kinds])
             task = asyncio.create_task(self.one(kind))
@@ -60,10 +59,28 @@ class Faults:
                 await task  # one of these at a time; the others fall on top of it
         await asyncio.gather(*background)
 
+    async def roll(self, workers: int) -> None:
+        """A deploy: SIGTERM to one process after the other, each awaited until another one stands in its place."""
+        for kind in ("worker", "broadcaster", "web"):
+            old = await asyncio.to_thread(self._candidates, "term", kind)
+            for pid in old:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+                    self.notes.append((time.monotonic(), f"term-{kind}"))
+                await asyncio.to_thread(self._replaced, kind, pid, workers if kind == "worker" else 2)
+
+    def _replaced(self, kind: str, pid: int, count: int) -> None:
+        deadline = time.monotonic() + REPLACED_SECONDS
+        while time.monotonic() < deadline:
+            there = self.cluster.workers() if kind == "worker" else self.cluster.pids(kind)
+            if pid not in self.cluster.pids(kind) and len(there) == count:
+                break
+            time.sleep(0.2)
+        time.sleep(1.0)
+
     async def one(self, kind: str) -> None:
         """Carry out one fault, to its end."""
         self.notes.append((time.monotonic(), kind))
-        self.done[kind] += 1
         verb, _, what = kind.partition("-")
         if what == "redis":
             await self._redis(verb)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +70,8 @@ class Load:
     viewers: int
     pieces: tuple[int, int]
     cancel_share: float = 0.1
+    manners: Sequence[str] = MANNERS
+    """Of each stream's viewers, in turn."""
     redis_faults: int = 0
     streams: list[Stream] = field(default_factory=list)
     stopping: bool = False
@@ -112,8 +116,19 @@ class Load:
         stream.redis_faults_at_end = self.redis_faults
         await self.read_log(stream)
 
+    def handovers(self) -> list[float]:
+        """Seconds from the end of a request that was not answered to its end until the next attempt's first chunk."""
+        found = []
+        for stream in self.streams:
+            mine = [asked for asked in self.provider.asked if asked.number == stream.script.number]
+            for before, after in itertools.pairwise(mine):
+                chunks = [at for watcher in stream.watchers for at in watcher.first_chunks.values() if at > after.began]
+                if before.ended is not None and not before.whole and chunks:
+                    found.append(min(chunks) - before.ended)
+        return found
+
     def _watcher(self, stream: Stream, index: int) -> Watcher:
-        manner = MANNERS[index % len(MANNERS)]
+        manner = self.manners[index % len(self.manners)]
         drop = 0.8 if manner == "dropping" else None
         kind = EventStreamWatcher if manner == "events" else Watcher
         return kind(self.api.base, stream.conversation_id, stream.message_id, drop_seconds=drop, api=self.api, manner=manner)
@@ -141,8 +156,9 @@ class Load:
             base = f"tw:{{{stream.conversation_id}}}"
             with contextlib.suppress(RedisError, OSError):
                 entries = await client.xrange(f"{base}:log")
-                stream.epoch = (await client.hget(f"{base}:state", "epoch") or b"").decode()
-                if entries:
+                epoch = await client.hget(f"{base}:state", "epoch")
+                if entries and epoch:
+                    stream.epoch = epoch.decode()
                     stream.log = fold(parse(entries), stream.message_id)
 
 

@@ -31,7 +31,11 @@ class Asked:
 
 @dataclass
 class ScriptedProvider:
-    """`base` + one of `/prefix`, `/turn`, `/over` is where a dialect's paths begin: goes on after a prefix, an extra turn, or never."""
+    """`base` + one of these words is where a dialect's paths begin.
+
+    `prefix`, `turn`: goes on after a prefix, or when asked to in an extra turn; `over`: never does; `down`: says 503; `mute`: takes the
+    question and says nothing.
+    """
 
     pieces_per_second: float
     asked: list[Asked] = field(default_factory=list)
@@ -72,10 +76,14 @@ class ScriptedProvider:
             script, prefix = self._understood(how, turns)
             if script is None:
                 return web.json_response({"error": {"message": "nothing that I know", "type": "invalid_request_error"}}, status=400)
+            if how == "down":
+                return web.json_response({"error": {"message": "overloaded"}}, status=503)
             peer = request.transport.get_extra_info("peername") if request.transport else ("", 0)
             asked = Asked(script.number, peer[1], len(prefix), time.monotonic())
             self.asked.append(asked)
             try:
+                if how == "mute":
+                    await asyncio.Event().wait()
                 return await self._answer(request, dialect, self._left(how, script, prefix), asked)
             finally:
                 asked.ended = time.monotonic()

@@ -39,6 +39,7 @@ class Report:
     faults: Sequence[tuple[float, str]]
     continues: Mapping[str, bool]
     wrong_requests: Sequence[str]
+    handovers: Sequence[float] = ()
     lost: int = 0
     repeated: int = 0
     failures: list[str] = field(default_factory=list)
@@ -77,6 +78,7 @@ class Report:
             "resyncs": str(sum(watcher.resyncs for watcher in watchers)),
             "takeover": percentiles([seconds for _, seconds in takeovers]),
             "  nothing else": percentiles([seconds for died, seconds in takeovers if self._alone(died)]),
+            "next attempt": percentiles(self.handovers),
             "cancel": percentiles([s.closed_at_cancel for s in streams if s.closed_at_cancel is not None and s.cancel_calls == 1]),
             "terminal events": ", ".join(f"{count} streams with {events}" for events, count in sorted(counts.items())),
         }

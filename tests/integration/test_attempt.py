@@ -20,7 +20,7 @@ from streams.text import checksum
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, Step, events_of, kinds, services_over, text_of
 from worker.continuation import Held, Rung
 from worker.generation import Generation
-from worker.run import STALL_GRACE_SECONDS, Attempt, HandedOver, Services, Terms
+from worker.run import STALL_GRACE_SECONDS, Attempt, Failed, HandedOver, Services, Terms
 
 
 @dataclass
@@ -289,6 +289,26 @@ async def test_handed_over_on_a_deploy(rig: Rig) -> None:
     assert (row.content, row.tries) == ("so far", 0)
     assert rig.jobs.sent == [(rig.row.id, None)]
     assert (await rig.log.claim(row.conversation_id, row.id, row.attempt, 1)).attempt == 2
+
+
+@pytest.mark.parametrize("end", [HandedOver(), Failed(base.Unavailable("down"))])
+async def test_a_released_lease_stays_released(rig: Rig, end: HandedOver | Failed) -> None:
+    """However long the queue takes to accept the job: the successor finds the generation free, not renewed in between."""
+    attempt = await rig.attempt()
+    generate = rig.jobs.generate
+
+    async def slowly(message_id: str, delay_ms: int | None = None) -> None:
+        await asyncio.sleep(LEASE_SECONDS)
+        assert not await rig.log.leased(rig.row.conversation_id, message_id)
+        await generate(message_id, delay_ms)
+
+    async def stop() -> None:
+        attempt.stop(end)
+        await asyncio.Event().wait()
+
+    rig.jobs.generate = slowly  # type: ignore[method-assign]
+    await attempt.run(Script([stop]), base.Request([base.Message("user", "hi")]), "m")
+    assert len(rig.jobs.sent) == 1
 
 
 async def test_the_next_in_line_is_started(rig: Rig) -> None:

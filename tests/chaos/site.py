@@ -1,0 +1,57 @@
+"""A cluster with the scripted provider, ready to be hurt: what the driver and the tests of single outages have in common."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.catalogue import Model, models
+from tests.chaos.cluster import Cluster
+from tests.chaos.load import Load
+from tests.chaos.provider import ScriptedProvider
+from tests.chaos.report import rows
+from tests.chaos.watching import Api
+
+QUIET_SECONDS = 3.0
+"""After this long a second end would have been written."""
+
+
+@dataclass
+class Site:
+    """What runs."""
+
+    cluster: Cluster
+    provider: ScriptedProvider
+    api: Api
+    catalogue: dict[str, Model]
+
+    def load(self, seed: int, viewers: int, pieces: tuple[int, int], cancel_share: float = 0.1, *, only_continuing: bool = False) -> Load:
+        """Streams that are not begun yet."""
+        weights = {name: model.weight for name, model in self.catalogue.items() if model.continues or not only_continuing}
+        return Load(self.api, self.provider, self.cluster.valkey.url, weights, seed, viewers, pieces, cancel_share)
+
+    async def look(self, load: Load) -> None:
+        """Read row and log of every stream, when all is quiet."""
+        await asyncio.sleep(QUIET_SECONDS)
+        found = await asyncio.to_thread(rows, self.cluster.database_url)
+        for stream in load.streams:
+            stream.row = found.get(stream.message_id, {})
+            await load.read_log(stream)
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, database: str, workers: int, rate: float, seconds: float, **environ: str) -> AsyncIterator[Site]:
+    """Started, and stopped at the end. `rate`: pieces of text a second in each stream; after `seconds` the API is no longer asked."""
+    provider = ScriptedProvider(rate)
+    await provider.start()
+    catalogue = models(provider.base)
+    cluster = Cluster(folder, database, workers, {name: model.entry for name, model in catalogue.items()}, environ)
+    try:
+        await cluster.start()
+        async with Api(cluster.url, time.monotonic() + seconds) as api:
+            yield Site(cluster, provider, api, catalogue)
+    finally:
+        await cluster.stop()
+        await provider.aclose()
