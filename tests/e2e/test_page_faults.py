@@ -166,6 +166,7 @@ async def test_several_people_are_told_apart(server: StandIn, browser: Browser) 
         server.message(thread, "user", "hello from <b>me</b>", "complete", user_id="ada<i>")
         await expect(page.locator(".who")).to_have_text(["You", "ada<i>"])
         await expect(page.locator(".post.other .bubble")).to_have_text("hello from <b>me</b>")
+        await expect(page.locator("#announce")).to_have_text("New message from ada<i>")
 
 
 async def test_endings_are_announced_and_tokens_are_not(server: StandIn, browser: Browser) -> None:

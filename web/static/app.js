@@ -71,6 +71,12 @@ function changed(message, event) {
   show();
   if (message && hasEnded(message) && message.role === "assistant") refresh();
   if (event?.type === "start" && event.attempt === 1) announce("Answering");
+  if (event?.type === "message" && here.watch.state.name === "live") heard(message);
+}
+
+/** A new message of somebody else is said; one that was shown before is no news. */
+function heard(message) {
+  if (message?.role === "user" && me && message.user_id && message.user_id !== me) announce(`New message from ${message.user_id}`);
 }
 
 /** Draw everything but text that streams. */
