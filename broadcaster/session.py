@@ -21,9 +21,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
 
 from streams import frames
+from streams.cursor import Source, follows, verdict
 from streams.frames import CloseCode, Malformed, Refresh, ResyncReason, Sendable, Subscribe
 from streams.ports import Page
 from streams.positions import Position
@@ -60,29 +60,8 @@ class Ending:
     last: bytes | None = None
 
 
-class Source(Protocol):
-    """What this process holds of a conversation's log (streams.hub.Tail). `since` gives None for what is not held."""
-
-    @property
-    def epoch(self) -> str: ...
-    @property
-    def top(self) -> int: ...
-    @property
-    def gone(self) -> bool: ...
-    def since(self, after: int, /) -> Sequence[Sendable] | None: ...
-
-
 Write = Callable[[bytes], bool]
 """Takes one or more whole WebSocket frames; False once the socket is full (what was given is taken all the same)."""
-
-
-def verdict(position: Position, epoch: str, oldest: int, top: int) -> ResyncReason | None:
-    """Why a log that stands like this cannot serve what follows `position`; None: it can."""
-    if position.epoch != epoch:
-        return "epoch"
-    if position.seq > top:
-        return "ahead"
-    return "trimmed" if position.seq < oldest - 1 else None
 
 
 class Session:
@@ -251,7 +230,7 @@ class Session:
         if self.phase not in _FOLLOWING:
             return
         reason = verdict(Position(self.epoch, self.seq), page.epoch, page.oldest, page.top)
-        if reason is None and self.seq < page.top and not _follows(page.entries, self.seq):
+        if reason is None and self.seq < page.top and not follows(page.entries, self.seq):
             reason = "trimmed"
         if reason is not None:
             self._resync(reason)
@@ -282,7 +261,7 @@ class Session:
         if self.seq >= source.top:
             return None if self.seq < self._goal else ()
         entries = source.since(self.seq)
-        return entries if entries and _follows(entries, self.seq) else None
+        return entries if entries and follows(entries, self.seq) else None
 
     def _arrive(self, write: Write) -> None:
         if self.phase not in _FOLLOWING:
@@ -311,15 +290,6 @@ class Session:
             self.phase = Phase.ENDED
             self.behind = True
             self.ending = Ending(code, detail, last)
-
-
-def heartbeat_delay(running: bool, running_seconds: float, idle_seconds: float) -> float:
-    """Seconds from one heartbeat to the next: short while a generation runs, because then a missed event would be seen."""
-    return min(running_seconds, idle_seconds) if running else idle_seconds
-
-
-def _follows(entries: Sequence[Sendable], after: int) -> bool:
-    return bool(entries) and entries[0].seq == after + 1 and entries[-1].seq == after + len(entries)
 
 
 def _batches(entries: Iterable[Sendable]) -> Iterator[tuple[int, bytes]]:

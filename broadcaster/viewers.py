@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import structlog
 
 from broadcaster.connection import Connection
-from broadcaster.session import BATCH_BYTES, Ending, Phase, Session, heartbeat_delay
+from broadcaster.session import BATCH_BYTES, Ending, Phase, Session
+from streams.cursor import heartbeat_delay
 from streams.frames import CloseCode, text_frame
 from streams.hub import Hub, Tail
 from streams.ports import Gone, Unavailable

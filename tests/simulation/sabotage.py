@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from broadcaster import session
-from streams import memory, ports
+from streams import cursor, memory, ports
 from streams.events import AnyEvent, check_batch
 from streams.hub import Tail
 from tests.simulation import database
@@ -77,7 +77,7 @@ def no_hand_over_to_live() -> Iterator[None]:
             self._ring_bytes = 0
         real(self, payload)
 
-    def skipping(self: session.Session, source: session.Source) -> Any:
+    def skipping(self: session.Session, source: cursor.Source) -> Any:
         entries = next_(self, source)
         if entries is None and source.since(source.top - 1) is not None and self.seq < source.top:
             self.seq = source.top - 1

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from broadcaster.session import CONTROLS_PER_MINUTE, REFRESHES_PER_MINUTE, Phase, Session, heartbeat_delay, verdict
+from broadcaster.session import CONTROLS_PER_MINUTE, REFRESHES_PER_MINUTE, Phase, Session
+from streams.cursor import heartbeat_delay, verdict
 from streams.events import Chunk, encode, stamp
 from streams.frames import CloseCode
 from streams.ports import Entry, Page
