@@ -177,6 +177,26 @@ test("an answer made again takes the place of the old one and of what followed; 
   assert.deepEqual(held.messages.map((message) => message.id), ["u1", "a3"]);
 });
 
+test("what was replaced before the rows were read does not come back with the events that are older than they are", () => {
+  const held = transcript({ id: "u1", role: "user", content: "Hi", status: "complete", ordinal: 1, parent_id: null });
+  held.admit({ ...ROW, id: "a3", ordinal: 5, parent_id: "u1" });
+  held.apply({ seq: 1, type: "message", message: { ...ROW, id: "a1", ordinal: 2, parent_id: "u1" } });
+  held.apply({ ...chunk(2, 0, "old"), message_id: "a1" });
+  held.apply({ seq: 3, type: "message", message: { ...ROW, id: "a3", ordinal: 5, parent_id: "u1" } });
+  held.apply({ ...ending(4, "old", "cancelled"), message_id: "a1" });
+  assert.deepEqual(held.messages.map((message) => message.id), ["u1", "a3"]);
+});
+
+test("a source that is told of again after a resync is one source", () => {
+  const held = transcript();
+  const source = { seq: 1, type: "source", message_id: "m1", attempt: 1, url: "https://a.example/", title: "A" };
+  held.apply(source);
+  held.load({ conversation: {}, messages: [{ ...ROW, status: "streaming" }], next: null });
+  held.apply({ ...source, seq: 2 });
+  held.apply({ ...source, seq: 3, url: "https://b.example/", type: "file" });
+  assert.deepEqual(held.get("m1").sources.map(({ url }) => url), ["https://a.example/", "https://b.example/"]);
+});
+
 test("an edited first message takes the place of everything", () => {
   const held = transcript({ id: "u1", role: "user", content: "Hi", status: "complete", ordinal: 1, parent_id: null });
   held.admit({ ...ROW, id: "a1", ordinal: 2, parent_id: "u1" });

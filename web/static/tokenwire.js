@@ -109,10 +109,10 @@ export class Transcript {
 
   admit(row, seq = 0) { // the row's own seq may be another epoch's
     const held = this.#byId.get(row.id);
-    if (this.#replaced.has(row.id) || row.rev <= held?.rev) return;
-    if (held) this.#revise(held, row);
-    else this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) }));
-    this.#replace(row);
+    if (this.#replaced.has(row.id)) return;
+    if (!held) this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) }));
+    else if (row.rev > held.rev) this.#revise(held, row);
+    this.#replace(row); // also of a row that was read: events before it may have brought back what it replaced
   }
 
   release() {
@@ -140,7 +140,7 @@ export class Transcript {
   }
 
   /** A row stands right after its parent: what is between the two has given way to it. */
-  #replace({ id, ordinal, role, parent_id }) {
+  #replace({ ordinal, role, parent_id }) {
     const parent = this.#byId.get(parent_id);
     if (!parent && (role !== "user" || parent_id !== null)) return; // it is on a page that is not here
     this.messages = this.messages.filter((other) => {
@@ -203,8 +203,8 @@ const CHANGES = {
   reasoning: (message, event) => active(message) && write(message, "reasoning", event),
   tool_call: (message, event) => active(message) && call(message, event),
   tool_result: (message, event) => active(message) && call(message, event),
-  source: (message, event) => active(message) && message.sources.push(event) > 0,
-  file: (message, event) => active(message) && message.sources.push(event) > 0,
+  source: (message, event) => active(message) && cite(message, event),
+  file: (message, event) => active(message) && cite(message, event),
   retry: (message, { attempt, code, delay_ms, try: nth, max_tries }) =>
     Boolean(Object.assign(message, { attempt, status: "retrying", retry: { code, delay_ms, try: nth, max_tries } })),
   reset(message, { keep, keep_reasoning }) {
@@ -236,6 +236,10 @@ function write(message, field, { offset, content }) {
   message[field] = held + content.slice(held.length - offset);
   if (field === "applied") show(message);
   return true;
+}
+
+function cite({ sources }, event) {
+  return sources.some(({ url }) => url === event.url) || sources.push(event) > 0;
 }
 
 function call(message, { tool_call_id, name, status, ...rest }) {
