@@ -4,15 +4,24 @@ import asyncio
 import json
 import os
 import signal
+from pathlib import Path
 
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, running_stack
 from tests.e2e.viewer import acall
 from tests.js.packages import HERE, need_node, need_packages
 
+_MODELS = "default: demo\nmodels: {demo: {provider: demo, options: {tokens_per_second: 150}}}\n"
 
-async def test_a_program_in_node_follows_an_answer_across_a_killed_broadcaster(stack: Stack) -> None:
+
+async def test_a_program_in_node_follows_an_answer_across_a_killed_broadcaster(tmp_path: Path) -> None:
     """Each event once, and at the end the text of the row, proven by its checksum."""
     need_packages()
+    (tmp_path / "models.yml").write_text(_MODELS)
+    with running_stack(tmp_path, MODELS_FILE=str(tmp_path / "models.yml")) as stack:
+        await _follow(stack)
+
+
+async def _follow(stack: Stack) -> None:
     process = await asyncio.create_subprocess_exec(
         need_node(), str(HERE / "follow.mjs"), stack.url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

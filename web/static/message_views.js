@@ -39,7 +39,7 @@ export class Post {
     this.who = make("p", { class: "who" });
     this.bubble = make("p", { class: "bubble", dir: "auto" });
     this.state = make("p", { class: "state", hidden: true });
-    this.element = make("li", { class: "message post" }, make("span", { class: "unseen" }, "Message"), this.who, this.bubble, this.state);
+    this.element = make("li", { class: "message post" }, make("h2", { class: "unseen" }, "Message"), this.who, this.bubble, this.state);
   }
 
   draw() {
@@ -94,7 +94,7 @@ export class Answer {
     this.again = make("button", { type: "button", class: "act", onclick: () => this.onagain(this.message) }, icon("again"), "Regenerate");
     this.meta = make("span", { class: "meta" });
     this.foot = make("div", { class: "foot" }, this.copy, this.again, this.meta);
-    const label = make("span", { class: "unseen" }, "Answer");
+    const label = make("h2", { class: "unseen" }, "Answer");
     this.element = make("li", { class: "message answer" }, label, this.thoughts, this.uses, this.prose, this.sources, this.state, this.foot);
   }
 
