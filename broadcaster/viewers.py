@@ -92,6 +92,7 @@ class Room:
         self._seq, self._epoch = tail.top, tail.epoch
         self._stop_listening = tail.listen(self._wake)
         self._beating: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._arm()
 
@@ -110,7 +111,8 @@ class Room:
         """Stop listening and beating."""
         self._closed = True
         self._stop_listening()
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._beating is not None:
             self._beating.cancel()
 
@@ -124,7 +126,6 @@ class Room:
             else:
                 viewer.pass_on(before, data, last)
         if tail.running and not self._armed_running:
-            self._timer.cancel()
             self._arm()
 
     def _everybody(self) -> tuple["Viewer", ...]:
@@ -150,7 +151,10 @@ class Room:
     # Heartbeats
 
     def _arm(self) -> None:
+        """The next heartbeat, instead of the one that was due: a room never has two on their way."""
         self._armed_running = self.tail.running
+        if self._timer is not None:
+            self._timer.cancel()
         if self._closed:
             return
         delay = heartbeat_delay(self._armed_running, self._pace.running_seconds, self._pace.idle_seconds)

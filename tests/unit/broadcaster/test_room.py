@@ -1,0 +1,70 @@
+"""What those who watch one conversation share."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from broadcaster.viewers import Pace, Room
+from streams.hub import Tail
+from streams.ports import Page
+
+
+class QuietTail:
+    """A tail whose reads end when the test says so."""
+
+    conversation_id, epoch, top, running, gone = "c", "e", 0, False, False
+
+    def __init__(self) -> None:
+        self.wake: Callable[[], None] = lambda: None
+        self.asked: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
+
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+        self.wake = wake
+        return lambda: None
+
+    def since(self, after: int) -> list[Any]:
+        return []
+
+    async def refresh(self) -> Page:
+        return await self.asked
+
+
+class Timers:
+    """Stands in for the loop's `call_later`: what is due, and nothing happens by itself."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[float, Callable[[], object]]] = []
+
+    def call_later(self, delay: float, call: Callable[[], object]) -> "Timers.Handle":
+        self.waiting.append((delay, call))
+        return Timers.Handle(self, self.waiting[-1])
+
+    def fire(self) -> None:
+        self.waiting.pop(0)[1]()
+
+    class Handle:
+        def __init__(self, timers: "Timers", entry: tuple[float, Callable[[], object]]) -> None:
+            self._timers, self._entry = timers, entry
+
+        def cancel(self) -> None:
+            if self._entry in self._timers.waiting:
+                self._timers.waiting.remove(self._entry)
+
+
+async def test_an_answer_that_begins_while_the_log_is_asked_makes_no_second_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One heartbeat is on its way at any time, at the pace of what runs; a closed room has none."""
+    tail, timers = QuietTail(), Timers()
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
+    room = Room(cast("Tail", tail), Pace(5.0, 25.0))
+    timers.fire()
+    await asyncio.sleep(0)
+    tail.running = True
+    tail.wake()
+    tail.asked.set_result(Page("e", 1, 0, 0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [delay for delay, _ in timers.waiting] == [5.0]
+    room.close()
+    assert not timers.waiting
