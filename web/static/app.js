@@ -22,7 +22,7 @@ const NEW = "New conversation";
 
 /** A conversation on screen: `watch` follows it, `posts` are on their way to it. A new one has no id until its first post. */
 let here = { id: null, watch: null, posts: [], stopping: false, sending: Promise.resolve() };
-let me = null;
+let me = recall("me"); // as it was last time, until the server says it: nothing changes sides then
 let models = [];
 
 const sidebar = new Sidebar();
@@ -31,7 +31,7 @@ const list = new MessageList({
   list: byId("messages"),
   scroll: byId("scroll"),
   latest: byId("latest"),
-  people: () => ({ me, several: rows().some((row) => row.role === "user" && row.user_id && row.user_id !== me) }),
+  people: () => ({ me, several: me !== null && rows().some((row) => row.role === "user" && row.user_id && row.user_id !== me) }),
   onagain: again,
 });
 const link = new Link({ element: byId("link"), onhurry: () => here.watch?.wake() });
@@ -313,6 +313,7 @@ function start() {
 
 async function introduce() {
   me = (await api.me()).user_id;
+  keep("me", me);
   show();
 }
 
