@@ -1,0 +1,203 @@
+"""OpenAI's own clients, unchanged, against a whole Tokenwire; and responses whose log is trimmed, lost, or begun by a worker that died.
+
+The newest packages are fetched once: from PyPI into `var/`, from npm beside `tests/js/openai`.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+from openai import AsyncOpenAI, NotFoundError
+
+from config.settings import ROOT
+from tests.e2e.stack import Stack, running_stack
+from tests.e2e.viewer import acall
+from tests.js.packages import HERE, need_node, need_packages
+
+NEWEST = "3.51.0"
+SCRIPT = Path(__file__).parent / "openai_script.py"
+CATALOGUE = {"default": "demo", "models": {"demo": {"provider": "demo", "options": {"tokens_per_second": 250}}}}
+
+Event = dict[str, Any]
+MakeClient = Callable[[Stack], contextlib.AbstractAsyncContextManager[AsyncOpenAI]]
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("catalogue") / "models.yml"
+    file.write_text(yaml.safe_dump(CATALOGUE))
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def stack(catalogue: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("stack"), MODELS_FILE=catalogue) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def client_of(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        yield client
+
+
+def newest() -> Path:
+    """The newest package of PyPI, in a folder of its own: others here need an older one."""
+    folder = ROOT / "var" / "tests" / f"openai-{NEWEST}"
+    if not (folder / "openai").is_dir():
+        asked = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), f"openai=={NEWEST}"]
+        run = subprocess.run(asked, capture_output=True, text=True, timeout=300, check=False)
+        if not (folder / "openai").is_dir():
+            if os.environ.get("CI"):
+                pytest.fail(run.stderr)
+            pytest.skip("the newest openai package cannot be fetched")
+    return folder
+
+
+def script(stack: Stack, path: str) -> str:
+    """What the script printed, run with `path` before all other packages."""
+    asked = [sys.executable, str(SCRIPT), f"{stack.url}/v1"]
+    run = subprocess.run(asked, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=110, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def test_the_newest_python_client(stack: Stack) -> None:
+    """Whole answers, streams, cuts, cancels, errors, chats."""
+    assert script(stack, str(newest())) == NEWEST
+
+
+def test_an_older_python_client(stack: Stack) -> None:
+    """The same with the major version before."""
+    assert script(stack, "").startswith("2.")
+
+
+def test_the_newest_client_for_node(stack: Stack) -> None:
+    """The same in Node."""
+    folder = HERE / "openai"
+    need_packages(folder)
+    run = subprocess.run(
+        [need_node(), "--test", str(folder / "openai.test.mjs")],
+        env=os.environ | {"TOKENWIRE_URL": stack.url},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "\n# pass 0\n" not in run.stdout
+
+
+async def collect(stream: Any) -> list[Event]:
+    return [event.to_dict() async for event in stream]
+
+
+async def resumed(client: AsyncOpenAI, response_id: str, events: list[Event], most: int) -> None:
+    """Read on behind the last event, at most so many; a connection that breaks is a cut like others."""
+    with contextlib.suppress(Exception):
+        stream = await client.responses.retrieve(response_id, stream=True, starting_after=events[-1]["sequence_number"] if events else -1)
+        try:
+            async for event in stream:
+                events.append(event.to_dict())
+                if len(events) % most == 0:
+                    return
+        finally:
+            await stream.close()
+
+
+async def agree(stack: Stack, content: str, disturb: Callable[[], None]) -> None:
+    """A response is read in cut after cut while something happens: what was read, a fresh replay and the row are the same."""
+    async with client_of(stack) as client, asyncio.timeout(80):
+        response = await client.responses.create(model="demo", input=content, background=True)
+        events: list[Event] = []
+        for turn in range(1000):
+            await resumed(client, response.id, events, most=100)
+            if events and events[-1]["type"] == "response.completed":
+                break
+            if turn == 1:
+                disturb()
+            await asyncio.sleep(0.05)
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        assert events == await collect(await client.responses.retrieve(response.id, stream=True))
+        text = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+        assert text == (await client.responses.retrieve(response.id)).output_text
+        assert len(text) > 2000
+
+
+def kill(stack: Stack, kind: str) -> None:
+    for pid in stack.pids(kind):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", ["worker", "web", "redis"])
+async def test_a_process_is_killed_in_mid_stream(stack: Stack, kind: str) -> None:
+    """The numbers go on as if nothing had happened: they come from the text."""
+    await agree(stack, "Tell me", lambda: kill(stack, kind))
+
+
+async def test_a_log_that_is_trimmed(catalogue: str, tmp_path: Path) -> None:
+    """What the log no longer holds is told from the row, under the same numbers."""
+    with running_stack(tmp_path, MODELS_FILE=catalogue, LOG_MAX_EVENTS="100") as stack:
+        await agree(stack, "Tell me", lambda: None)
+        with redis.Redis.from_url(stack.redis_url) as log:
+            assert [log.xlen(key) < 250 for key in log.scan_iter("tw:*:log")] == [True]
+
+
+async def test_a_break_in_mid_answer(stack: Stack) -> None:
+    """The provider's connection breaks twice; the answer goes on where it ended."""
+    await agree(stack, "Tell me !cut", lambda: None)
+
+
+async def test_leaving_does_not_stop_an_answer_unless_asked(stack: Stack) -> None:
+    """By a header; and what is not stored does not outlive its request."""
+    async with client_of(stack) as client, asyncio.timeout(60):
+        names = {}
+        for how, more in {
+            "continue": {},
+            "cancel": {"extra_headers": {"X-Tokenwire-On-Disconnect": "cancel"}},
+            "forget": {"store": False},
+        }.items():
+            stream = await client.responses.create(model="demo", input="Tell me", stream=True, **more)  # type: ignore[call-overload]
+            async for event in stream:
+                if event.type == "response.output_text.delta":
+                    break
+                if event.type == "response.created":
+                    names[how] = event.response.id
+            await stream.close()
+        ended = {how: await status_of(client, name) for how, name in names.items()}
+    assert ended == {"continue": "completed", "cancel": "cancelled", "forget": "gone"}
+
+
+async def status_of(client: AsyncOpenAI, response_id: str) -> str:
+    """Where it ends."""
+    while True:
+        try:
+            response = await client.responses.retrieve(response_id)
+        except NotFoundError:
+            return "gone"
+        if response.status not in ("queued", "in_progress"):
+            return str(response.status)
+        await asyncio.sleep(0.1)
+
+
+async def test_answers_of_conversations_are_responses_too(stack: Stack) -> None:
+    """Any answer that the caller may see can be read; what was asked for here stands in no list."""
+    _, conversation = await acall(stack.url, "POST", "/api/conversations", {"title": "mine"})
+    _, posted = await acall(stack.url, "POST", f"/api/conversations/{conversation['id']}/messages", {"content": "!short hi"})
+    name = f"resp_{posted['assistant_message']['id']}"
+    async with client_of(stack) as client:
+        events = await collect(await client.responses.retrieve(name, stream=True))
+        assert events[-1]["response"]["output"][0]["content"][0]["text"].startswith("Hello!")
+        await client.responses.create(model="demo", input="!short unlisted")
+    _, listed = await acall(stack.url, "GET", "/api/conversations")
+    assert [row["title"] for row in listed["conversations"]] == ["mine"]
