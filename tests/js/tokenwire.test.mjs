@@ -566,3 +566,26 @@ test("tokenwire.d.ts names what there is, no more and no less", async () => {
     assert.deepEqual(members.sort(), [...own, ...fields].sort(), name);
   }
 });
+
+test("a callback that throws is told to its owner, and no event is lost by it", async () => {
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    conversation.row({ id: "m1" });
+    const thrown = [];
+    const catching = mock.method(globalThis, "queueMicrotask", (act) => assert.throws(act, (error) => thrown.push(error.message) > 0));
+    const onchange = () => {
+      throw new Error("mine");
+    };
+    const onstate = () => {
+      throw new Error("mine too");
+    };
+    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)), onchange, onstate });
+    await passTime(timers, () => watch.state.name === "live");
+    for (const [offset, content] of [..."abc"].entries()) conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset, content });
+    await passTime(timers, () => watch.messages[0].content === "abc");
+    watch.close();
+    catching.mock.restore();
+    assert.equal(conversation.loads, 1);
+    assert.ok(thrown.includes("mine") && thrown.includes("mine too"));
+  });
+});

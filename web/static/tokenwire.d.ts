@@ -100,6 +100,7 @@ export interface Change {
   event?: Event;
 }
 
+/** What a callback throws is thrown again outside (`window.onerror`, `uncaughtException`); following goes on. */
 export interface Options {
   /** See `Change`. */
   onchange?(message?: Message, event?: Event): void;

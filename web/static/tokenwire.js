@@ -107,12 +107,12 @@ export class Transcript {
     for (const row of messages) if (!this.#byId.has(row.id)) this.#place(fresh(row));
   }
 
-  admit(row, seq = 0) { // the row's own seq may be another epoch's
+  admit(row, seq = 0) {
     const held = this.#byId.get(row.id);
     if (this.#replaced.has(row.id)) return;
-    if (!held) this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) }));
+    if (!held) this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) })); // its own may be another epoch's
     else if (row.rev > held.rev) this.#revise(held, row);
-    this.#replace(row); // also of a row that was read: events before it may have brought back what it replaced
+    this.#replace(row); // of a held one too: older events may have brought back what it replaced
   }
 
   release() {
@@ -389,17 +389,28 @@ export class Subscription {
 
   #say(state) {
     this.state = state;
-    this.#options.onstate(state);
+    this.#call("onstate", state);
     this.#wake();
   }
 
   #tell(message, event) {
-    this.#options.onchange(message, event);
+    this.#call("onchange", message, event);
     for (const hearer of this.#hearers) {
       if (hearer.changes.length < BEHIND_MAX) hearer.changes.push({ message, event });
       else hearer.changes = [{}];
     }
     this.#wake();
+  }
+
+  /** What a callback throws is its owner's affair. */
+  #call(name, ...values) {
+    try {
+      this.#options[name](...values);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 
   #wake() {
