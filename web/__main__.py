@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import sys
@@ -53,6 +54,8 @@ def main() -> None:
     found = settings.load()
     models = catalogue.load_from(found)
     logs.setup(found.log_level, "text" if found.mode == "development" else "json")
+    # It would log every WebSocket with its address, query and all.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(found, models))
 

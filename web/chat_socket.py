@@ -11,7 +11,6 @@ from typing import Any
 
 import structlog
 from fastapi import APIRouter, WebSocket
-from fastapi.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.websockets import WebSocketDisconnect
 
@@ -87,7 +86,7 @@ class _Socket:
     async def _answer(self, frame: Frame) -> None:
         try:
             await self._try(frame)
-        except HTTPException as problem:
+        except ApiProblem as problem:
             await self._send("error", frame.request_id, errorText=problem.detail)
         except (NotFound, ports.Gone):
             await self._send("error", frame.request_id, errorText="There is no such thing, or it is not yours.")

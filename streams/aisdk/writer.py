@@ -15,7 +15,6 @@ Part = Literal["text", "reasoning"]
 Metadata = Mapping[str, Mapping[str, Any]]
 """Provider metadata: {provider: {key: value}}."""
 _REASONS = frozenset({"stop", "length", "content-filter", "tool-calls", "error", "other"})
-_EXTRA_REASON = {"v5": "unknown", "v6": "other", "v7": "interrupted"}
 
 
 class _Tool:
@@ -339,7 +338,8 @@ class Writer:
         return chunks
 
     def _reason(self, reason: str) -> str:
-        return reason if reason in _REASONS or reason == _EXTRA_REASON[self.profile] else "other"
+        known = reason in _REASONS or (reason == "interrupted" and self.profile == "v7")
+        return reason if known else "other"
 
     def _running(self, kind: Part, delta: str) -> list[Chunk]:
         if not string("delta", delta):

@@ -1,0 +1,67 @@
+"""The real packages of the AI SDK (tests/js/aisdk, installed by npm when they are missing), and a stack for them to talk to."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stack import Stack, running_stack
+
+PACKAGES = Path(__file__).parents[2] / "js" / "aisdk"
+MODELS = """
+default: demo
+models:
+  demo: {provider: demo, options: {tokens_per_second: 150}}
+  anew: {provider: demo, continuation: restart, options: {tokens_per_second: 150}}
+  json: {provider: demo, options: {text: '{"recipe": {"name": "Lasagne", "steps": ["one", "two", "three"]}}', tokens_per_second: 50}}
+"""
+
+
+def _missing(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Node with the packages beside it. Missing (no Node, no network): a skip on a laptop, a failure where CI is set."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        _missing("Node and npm are not installed")
+    installed, lock = PACKAGES / "node_modules" / ".package-lock.json", PACKAGES / "package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        install = subprocess.run(
+            [str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=PACKAGES, capture_output=True, text=True, check=False
+        )
+        if install.returncode != 0:
+            _missing(f"npm ci failed: {install.stderr[-2000:]}")
+        installed.touch()
+    return str(node)
+
+
+def run_node(node: str, *names: str, **environ: str) -> str:
+    """Run test files in Node; every test of them must pass."""
+    run = subprocess.run(
+        [node, "--test", *(str(PACKAGES / name) for name in names)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env=os.environ | environ,
+    )
+    assert run.returncode == 0, run.stdout[-12_000:] + run.stderr[-2_000:]
+    assert "\n# pass 0\n" not in run.stdout
+    return run.stdout
+
+
+@pytest.fixture(scope="package")
+def chat_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack with a quick demo model, one that always begins anew, and one that says JSON. Pages of one other site may use it."""
+    folder = tmp_path_factory.mktemp("chats")
+    (folder / "models.yml").write_text(MODELS)
+    with running_stack(folder, MODELS_FILE=str(folder / "models.yml")) as running:
+        yield running

@@ -1,0 +1,32 @@
+"""Tokenwire against the real packages: `ai` 5, 6 and 7, unchanged, in Node."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.aisdk.conftest import run_node
+from tests.e2e.stack import Stack
+from tests.js.aisdk import everything
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_everything_that_the_encoder_writes_is_read(node: str, tmp_path: Path) -> None:
+    """Every part, and hundreds of random sequences of calls: each release accepts each chunk and assembles the message."""
+    everything.main(str(tmp_path / "chunks.json"))
+    run_node(node, "encoder.test.mjs", CHUNKS=str(tmp_path / "chunks.json"))
+
+
+def test_chats_over_sse(node: str, chat_stack: Stack) -> None:
+    """Complete, second turn, resume after reload and in the page, cuts, nothing to resume, both stops, made again, edited, two tabs."""
+    run_node(node, "chat.test.mjs", TOKENWIRE_URL=chat_stack.url)
+
+
+def test_chats_over_websocket(node: str, chat_stack: Stack) -> None:
+    """The same through `WebSocketChatTransport`."""
+    run_node(node, "socket.test.mjs", TOKENWIRE_URL=chat_stack.url)
+
+
+def test_single_answers(node: str, chat_stack: Stack) -> None:
+    """`useCompletion`'s own call with both protocols, and what `useObject` reads."""
+    run_node(node, "single.test.mjs", TOKENWIRE_URL=chat_stack.url)
