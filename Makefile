@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 UV := var/uv/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run llamacpp check format test test-all simulate bench lock clean
+.PHONY: help run llamacpp check format test test-all simulate chaos bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,6 +36,9 @@ test-all: $(VENV)/dev.stamp ## every test
 
 simulate: $(VENV)/dev.stamp ## simulated schedules full of faults (SEED=first, N=how many), or one of them again
 	$(BIN)/python -m tests.simulation --seed $(or $(SEED),1) --n $(or $(N),4000)
+
+chaos: $(VENV)/dev.stamp ## real processes under random faults (KILLS=how many, SEED=order, CHAOS=further options); see docs/chaos.md
+	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),50) --seed $(or $(SEED),1) $(CHAOS)
 
 bench: $(VENV)/peers.stamp ## the benchmarks (BENCHMARKS=name for one), as Markdown tables
 	$(BIN)/python -m benchmarks $(BENCHMARKS)

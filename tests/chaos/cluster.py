@@ -21,7 +21,7 @@ from tests.servers.service import free_port
 from tests.valkey import Valkey
 
 TOKEN_KEY = "chaos-" * 8
-RESTART_SECONDS = 0.2
+RESTART_SECONDS = 1.0
 
 
 class Balancer(FaultProxy):
@@ -122,6 +122,7 @@ class Cluster:
             "REDIS_URL": f"redis://127.0.0.1:{self.redis_proxy.port}/0",
             "DATABASE_URL": self.database_url,
             "MODELS_FILE": str(self.folder / "models.yml"),
+            "MODE": "development",
             "TOKEN_KEY": TOKEN_KEY,
             "WORKERS": str(self._workers),
             "DRAIN_SECONDS": "1",
