@@ -266,6 +266,23 @@ async def test_a_killed_process_costs_a_pause(stack: Stack, browser: Browser, ki
         assert await page.locator(".answer .prose").inner_html() == html
 
 
+async def test_the_list_is_live_again_after_the_web_process_was_killed(stack: Stack, browser: Browser) -> None:
+    """What was made while the page could not hear of it is there, and what is made afterwards comes at once."""
+    async with open_page(browser, stack.url) as page:
+        await say(page, "Tell me.")
+        await growing(page, 100)
+        for pid in stack.pids("web"):
+            os.kill(pid, signal.SIGKILL)
+        assert (await answered(page)).endswith(LAST_WORDS), "the answer does not need it"
+        assert stack.eventually(stack.answers)
+        _, _ = await acall(stack.url, "POST", "/api/conversations", {"title": "Meanwhile"})
+        await expect(page.get_by_role("link", name="Meanwhile")).to_be_visible(timeout=30_000)
+        _, _ = await acall(stack.url, "POST", "/api/conversations", {"title": "Afterwards"})
+        await expect(page.get_by_role("link", name="Afterwards")).to_be_visible()
+        await say(page, "!short")
+        await answered(page, number=2)
+
+
 async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, browser: Browser) -> None:
     """In production, with logins: who is let in sees the conversation appear, both see who said what, outsiders see nothing."""
     key = "a-key-of-the-host-application-0123456789"
