@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import secrets
-import socket
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from streams.feed import RedisFeed
 from streams.frames import text_frame
 from streams.log import RedisLog
 from streams.tokens import mint
+from tests.servers.service import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = secrets.token_hex(32)
@@ -276,13 +276,6 @@ async def listening(port: int) -> None:
         else:
             writer.close()
             return
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def compare(url: str) -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,8 @@ from pathlib import Path
 
 import websockets
 
+from tests.servers.service import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 TOKENS_PER_SECOND = 50
 WARM_SECONDS = 2.0
@@ -30,13 +31,6 @@ MEASURED_SECONDS = 6.0
 STREAMS = (1, 50, 200)
 _STAMP = re.compile(r"<(\d+)>")
 _TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # --- the provider ---

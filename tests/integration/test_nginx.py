@@ -19,7 +19,7 @@ from streams.memory import MemoryFeed, MemoryLog
 from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.broadcasting import Stage, Watching, Writer
 from tests.integration.serving import Web, serving
-from tests.valkey import free_port
+from tests.servers.service import free_port
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "proxies.md"

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from models.migrate import migrate
-from tests.valkey import Valkey, free_port
+from tests.servers.service import free_port
+from tests.valkey import Valkey
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0

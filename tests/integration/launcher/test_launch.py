@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,6 +15,7 @@ from launcher import launch, probes
 from launcher.console import Console
 from launcher.launch import EXIT_UNAVAILABLE, Launch
 from launcher.procfile import Command
+from tests.servers.service import free_port
 
 SERVER = """
 import http.server, os, sys
@@ -45,14 +45,6 @@ asyncio.run(main())
 """
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports
-
-
 def _python(kind: str, code: str, *arguments: object) -> Command:
     return Command(kind, kind, (sys.executable, "-c", code, *map(str, arguments)))
 
@@ -72,7 +64,7 @@ class Run:
     """A launch of stand-ins, and what can be seen of it."""
 
     def __init__(self, worker: str = FORKS, migrate: str = "", redis: str = REDIS) -> None:
-        port, broadcaster_port, redis_port = _free_ports(3)
+        port, broadcaster_port, redis_port = free_port(), free_port(), free_port()
         settings = Settings(mode="development", port=port, broadcaster_port=broadcaster_port, redis_port=redis_port, drain_seconds=0)
         stand_ins = [_python("web", SERVER, port), _python("broadcaster", SERVER, broadcaster_port), _python("redis", redis, redis_port)]
         self.console = Recorder()

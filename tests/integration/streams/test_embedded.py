@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.valkey import free_port, need_server
+from tests.servers.service import free_port
+from tests.valkey import need_server
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 20.0

@@ -20,7 +20,8 @@ from streams.events import Chunk
 from streams.hub import Hub, RedisFeed, Tail
 from streams.log import RedisLog
 from streams.ports import Claim, Lost, Unavailable
-from tests.valkey import Valkey, free_port
+from tests.servers.service import free_port
+from tests.valkey import Valkey
 
 LEASE = 60.0
 PATIENCE = 20.0

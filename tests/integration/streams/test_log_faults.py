@@ -9,7 +9,8 @@ from streams import wire
 from streams.events import AnyEvent, Chunk
 from streams.log import RedisLog
 from streams.ports import Busy, Lost, Unavailable
-from tests.valkey import Valkey, free_port
+from tests.servers.service import free_port
+from tests.valkey import Valkey
 
 LEASE = 60.0
 
