@@ -1,0 +1,66 @@
+"""models/responses.py on SQLite and on a real PostgreSQL alike."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from models.conversations import Idempotency
+from models.errors import KeyReused
+from models.migrate import migrate
+from models.responses import Question, Said
+from models.store import Store
+
+ME = "me"
+QUESTION = Question(ME, [Said("system", "s"), Said("user", "u")], "demo", options={"temperature": 0.5}, asked={"metadata": {"a": "b"}})
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """A store over a migrated database."""
+    migrate(database_url)
+    opened = Store.open(database_url)
+    yield opened
+    await opened.aclose()
+
+
+async def test_a_question_is_a_conversation_of_its_own(store: Store) -> None:
+    """Unlisted, named, with rows that nobody need be told of and that each stand after the one before."""
+    posted = await store.ask(QUESTION)
+    answer = posted.assistant_message
+    rows = await store.input_of(answer)
+    assert [(row.ordinal, row.role, row.content, row.status) for row in rows] == [
+        (1, "system", "s", "complete"),
+        (2, "user", "u", "complete"),
+    ]
+    assert [row.parent_id for row in [*rows, answer]] == [None, *(row.id for row in rows)]
+    assert all(row.announced_rev == row.rev for row in [*rows, answer])
+    stored = await store.message(answer.id)
+    assert stored is not None
+    assert (stored.status, stored.options, stored.asked) == ("queued", {"temperature": 0.5}, {"metadata": {"a": "b"}})
+    conversation = await store.conversation(answer.conversation_id, ME)
+    assert (conversation.listed, conversation.title) == (False, "u")
+    assert await store.conversations(ME, 10) == ([], None)
+
+
+async def test_the_same_key_asks_once(store: Store) -> None:
+    """Also when both come at the same moment."""
+    keys = [Idempotency("k", "POST /v1/responses", "h") for _ in range(4)]
+    asked = await asyncio.gather(*(store.ask(QUESTION, key) for key in keys))
+    assert len({posted.assistant_message.id for posted in asked}) == 1
+    with pytest.raises(KeyReused):
+        await store.ask(QUESTION, Idempotency("k", "POST /v1/responses", "other"))
+
+
+async def test_an_answer_that_is_followed_brings_its_conversation(store: Store) -> None:
+    """Copied: what follows it there later is not part of it."""
+    first = (await store.ask(QUESTION)).assistant_message
+    first.content = "a"
+    following = (await store.ask(Question(ME, [Said("user", "v")], "demo", follows=first))).assistant_message
+    assert [(row.role, row.content) for row in await store.input_of(following)] == [
+        ("system", "s"),
+        ("user", "u"),
+        ("assistant", "a"),
+        ("user", "v"),
+    ]
+    assert following.conversation_id != first.conversation_id
