@@ -31,6 +31,15 @@ class _Piece:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A provider's run with its cursor, and how many characters had been said up to there."""
+
+    run: Run
+    text: int
+    reasoning: int
+
+
 @dataclass(slots=True)
 class _Call:
     id: str
@@ -49,8 +58,9 @@ class Generation:
         self.usage: deltas.Usage | None = None
         self.seq = held.seq
         self.emitted = False
-        self.run = attached.run if attached else None
         self._known_text, self._known_reasoning = (attached.known_text, attached.known_reasoning) if attached else (0, 0)
+        self._taken_text, self._taken_reasoning = len(held.text), len(held.reasoning)
+        self._run = self._place(attached.run) if attached else None
         self._refused = False
         self._text = [held.text]
         self._reasoning = [held.reasoning]
@@ -60,8 +70,8 @@ class Generation:
         self._calls: dict[int, _Call] = {}
         self._text_cleaner, self._reasoning_cleaner = Cleaner(), Cleaner()
         self._pending: list[_Piece | events.AnyEvent] = []
-        self._reached: Run | None = None
-        self._sent: Run | None = None
+        self._reached: _Place | None = None
+        self._sent: _Place | None = None
         self._pending_chars = 0
         self._out: list[events.AnyEvent] = []
         self._uncheckpointed = 0
@@ -101,9 +111,22 @@ class Generation:
     def reached(self, run_id: str, cursor: int | None) -> None:
         """The provider's run can be attached to, after what was taken so far."""
         if not (self._known_text or self._known_reasoning or self._text_cleaner.holds or self._reasoning_cleaner.holds):
-            if self.run is None and self._reached is None:
+            if self._run is None and self._reached is None:
                 self._uncheckpointed += 1  # the name of a run is worth saving before there is any text
-            self._reached = Run(run_id, cursor)
+            self._reached = self._place(Run(run_id, cursor))
+
+    def _place(self, run: Run) -> "_Place":
+        return _Place(run, self._taken_text - self._known_text, self._taken_reasoning - self._known_reasoning)
+
+    @property
+    def run(self) -> Run | None:
+        """The provider's run, if it can be attached to after exactly the acknowledged text; what lies between would be said again."""
+        held, at = self.held(), self._run
+        return at.run if at is not None and (at.text, at.reasoning) == (len(held.text), len(held.reasoning)) else None
+
+    def forget_run(self) -> None:
+        """It could not be attached to: that is not tried again."""
+        self._run = self._reached = self._sent = None
 
     def _take_rare(self, delta: deltas.Delta) -> None:
         match delta:
@@ -119,8 +142,15 @@ class Generation:
     def add(self, event: events.AnyEvent) -> None:
         """Queue an event of the worker's own (`start`, `reset`, a tool call) behind what waits."""
         self._pending.append(event)
+        if isinstance(event, events.Reset):
+            held = self.held()
+            self._taken_text, self._taken_reasoning = len(cut(held.text, event.keep)), len(cut(held.reasoning, event.keep_reasoning))
 
     def _push(self, text: str, *, reasoning: bool) -> None:
+        if reasoning:
+            self._taken_reasoning += len(text)
+        else:
+            self._taken_text += len(text)
         last = self._pending[-1] if self._pending else None
         for start in range(0, len(text), PIECE_CHARS):
             piece = text[start : start + PIECE_CHARS]
@@ -178,7 +208,7 @@ class Generation:
         for event in self._out:
             self._apply(event)
         self._out = []
-        self.run = self._sent or self.run
+        self._run = self._sent or self._run
         self.seq = last_seq
 
     def _apply(self, event: events.AnyEvent) -> None:

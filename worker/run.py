@@ -419,7 +419,7 @@ class Attempt:
 
     async def _fail(self, error: BaseException) -> None:
         if not self.generation.emitted:
-            self.generation.run = None  # what could not be attached to is not tried again
+            self.generation.forget_run()
         emitted, best = self.generation.emitted, self._terms.best
         stuck = plan(best, self.generation.held()).rung == "none"
         verdict = decide(error, self._row.tries, progress=emitted and best in KEEPING, stuck=stuck)

@@ -22,20 +22,26 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--tail", type=int, default=80, help="lines of trace shown of a failure")
     wanted = parser.parse_args()
-    began, failed, facts, seconds, last = time.perf_counter(), [], Counter[str](), 0.0, None
+    began, failed, facts, seconds = time.perf_counter(), list[int](), Counter[str](), 0.0
     for outcome in _outcomes(range(wanted.seed, wanted.seed + wanted.n), wanted.jobs, wanted.tail):
         facts.update(outcome.facts)
         seconds += outcome.seconds
-        last = outcome
         if outcome.complaints:
             failed.append(outcome.seed)
             if len(failed) <= SHOWN:
-                pass
-    time.perf_counter() - began
-    if wanted.n == 1 and last is not None:
-        pass
-    ", ".join(f"{count} {name}" for name, count in sorted(facts.items()))
+                _say(report(outcome))
+        if wanted.n == 1:
+            _say(f"seed {outcome.seed}: trace {outcome.digest}, {outcome.turns} turns")
+    told = ", ".join(f"{count} {name}" for name, count in sorted(facts.items()))
+    _say(f"{wanted.n} schedules, {seconds:.0f} virtual seconds in {time.perf_counter() - began:.1f} s: {told}; {len(failed)} failed")
+    if failed:
+        _say(f"failing seeds: {failed[:50]}")
     return 1 if failed else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _outcomes(seeds: range, jobs: int, tail: int) -> Iterator[Outcome]:

@@ -11,7 +11,7 @@ from tests.simulation.database import Row
 from tests.simulation.processes import Site
 from tests.simulation.provider import Script
 
-KEEPING = ("prefix", "turn")
+KEEPING = ("attach", "prefix", "turn")
 
 
 class Observer:

@@ -6,7 +6,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from models import tables
@@ -121,22 +121,9 @@ class Database:
         row = self._mine(ending.message_id, ending.attempt)
         if row is None:
             return False
-        self._set(
-            row,
-            status=ending.status,
-            content=ending.content,
-            reasoning=ending.reasoning,
-            tool_calls=ending.tool_calls,
-            epoch=ending.epoch,
-            seq=ending.seq,
-            finish_reason=ending.finish_reason,
-            error=ending.error,
-            usage=ending.usage,
-            seams=ending.seams,
-            cancel_by=row.cancel_by or ending.cancel_by,
-            due_at=None,
-            updated_at=self.now_ms(),
-        )
+        first = row.cancel_by
+        self._set(row, **_values(ending), due_at=None, updated_at=self.now_ms())
+        self._set(row, cancel_by=first or ending.cancel_by)
         self._note(row, ending.attempt, "finish")
         return True
 
@@ -252,6 +239,9 @@ class Database:
         now = self.now_ms()
         conversation.updated_at = now
         rows = self._of(post.conversation_id)
+        superseded = [row for row in rows if _unfinished(row)] if post.policy == "cancel_previous" else []
+        for row in superseded:
+            self._set(row, cancel_by=row.cancel_by or "superseded")
         last = rows[-1] if rows else None
         common: dict[str, Any] = {"conversation_id": post.conversation_id, "created_at": now, "updated_at": now}
         user = Row(
@@ -277,7 +267,7 @@ class Database:
             **common,
         )
         self.messages[user.id], self.messages[assistant.id] = user, assistant
-        return Posted(_copy(user), _copy(assistant))
+        return Posted(_copy(user), _copy(assistant), [row.id for row in superseded])
 
     def mark_posted(self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool) -> None:
         self.mark_announced(user_message_id, rev)
@@ -300,15 +290,7 @@ class Database:
         return row if row is not None and row.attempt == attempt and _unfinished(row) else None
 
     def _save(self, row: Row, item: Checkpoint, kind: str) -> None:
-        self._set(
-            row,
-            content=item.content,
-            reasoning=item.reasoning,
-            tool_calls=item.tool_calls,
-            epoch=item.epoch,
-            seq=item.seq,
-            updated_at=self.now_ms(),
-        )
+        self._set(row, **_values(item), updated_at=self.now_ms())
         self._note(row, item.attempt, kind)
 
     def _set(self, row: Row, **values: Any) -> None:
@@ -316,6 +298,10 @@ class Database:
 
     def _note(self, row: Row, attempt: int, kind: str) -> None:
         self.history.append(Write(row.id, attempt, kind, row.content, row.status))
+
+
+def _values(item: Checkpoint | Ending) -> dict[str, Any]:
+    return {field.name: getattr(item, field.name) for field in fields(item) if field.name not in ("message_id", "attempt")}
 
 
 def _unfinished(row: Row) -> bool:
@@ -331,6 +317,14 @@ _REMOTE = {
         *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
     )
 } | {"history": "history_of", "_finish": "finish_now"}
+
+
+_READS = frozenset(
+    (
+        *("now_ms", "message", "conversation_of", "history", "blocked_by", "next_queued", "unfinished"),
+        *("outstanding", "unannounced_rows", "unannounced_titles", "conversation", "snapshot", "visible_message"),
+    )
+)
 
 
 class Store:
@@ -349,8 +343,9 @@ class Store:
 def _remote(name: str, target: str) -> Any:
     async def method(self: Store, *args: Any, **kwargs: Any) -> Any:
         act = getattr(self._database, target)
+        what = f"sql {name}{_told(args)}"
         try:
-            return await self._net.call(self._node, self._service, f"sql {name}{_told(args)}", lambda: act(*args, **kwargs))
+            return await self._net.call(self._node, self._service, what, lambda: act(*args, **kwargs), writes=name not in _READS)
         except NoAnswer as error:
             raise StoreUnavailable(str(error)) from error
 
@@ -363,6 +358,8 @@ def _told(args: tuple[Any, ...]) -> str:
     for item in args[0] if args and isinstance(args[0], list) else args:
         if isinstance(item, Checkpoint | Ending):
             told.append(f"{item.message_id}#{item.attempt} {getattr(item, 'status', '')} {len(item.content)} to {item.epoch}:{item.seq}")
+            if getattr(item, "run_id", None):
+                told[-1] += f" of {item.run_id}:{item.run_cursor}"
         else:
             told.append(str(item)[:40])
     return f"({', '.join(told)})"

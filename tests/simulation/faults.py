@@ -234,6 +234,16 @@ async def partition_worker(town: Town) -> None:
         town.site.net.mend(node, service)
 
 
+async def partition_broadcaster(town: Town) -> None:
+    """One broadcaster does not reach Redis: what it holds it still relays, and nothing else."""
+    process = town.rng.choice(town.broadcasters)
+    town.site.net.cut(process.node, town.site.redis)
+    process.feed.cut()
+    await asyncio.sleep(town.rng.uniform(0.5, 8.0))
+    town.site.net.mend(process.node, town.site.redis)
+    process.feed.mend()
+
+
 SHARES: dict[Fault, int] = {
     kill_worker: 3,
     burn_worker: 3,
@@ -243,6 +253,7 @@ SHARES: dict[Fault, int] = {
     kill_broadcaster: 1,
     deploy_broadcaster: 1,
     pause_broadcaster: 1,
+    partition_broadcaster: 1,
     cut_feed: 2,
     kill_web: 2,
     pause_redis: 2,

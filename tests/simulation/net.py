@@ -54,6 +54,8 @@ class Service:
         self.up = True
         self.paused = False
         self.held: list[Callable[[], None]] = []
+        self.locked_until = 0.0
+        """A write whose COMMIT is late holds its locks: other writes wait, reads do not."""
         self.weather = Weather()
 
 
@@ -79,14 +81,14 @@ class Net:
         """Whether nothing passes."""
         return (node.name, service.name) in self._cut
 
-    async def call(self, node: Node, service: Service, what: str, act: Callable[[], Any]) -> Any:
+    async def call(self, node: Node, service: Service, what: str, act: Callable[[], Any], *, writes: bool = False) -> Any:
         """Have `service` do `act`; gives its result or raises what it raised. Raises NoAnswer."""
         future: asyncio.Future[Any] = self._loop.create_future()
         fate = self._fate(service)
         if self.is_cut(node, service) or fate in (Fate.LOST, Fate.LATE):
             self._later(self._patience(node, service), self._fail, future, node, f"{what}: no answer")
         if not self.is_cut(node, service) and fate is not Fate.LOST:
-            self._later_in_order(node, service, fate, self._arrive, node, service, what, act, future, fate)
+            self._later_in_order(node, service, fate, writes, self._arrive, node, service, what, act, future, fate)
         return await future
 
     def _fate(self, service: Service) -> Fate:
@@ -108,11 +110,14 @@ class Net:
             return self._rng.uniform(0.0, 0.5)
         return self._rng.uniform(0.0001, weather.slowest)
 
-    def _later_in_order(self, node: Node, service: Service, fate: Fate, callback: Callable[..., None], *args: Any) -> None:
+    def _later_in_order(self, node: Node, service: Service, fate: Fate, writes: bool, callback: Callable[..., None], *args: Any) -> None:
         at = self._loop.time() + self._delay(service)
         if fate is Fate.LATE:
             at += 0.3 + self._rng.expovariate(1.0)
-        elif service.ordered:
+        if writes:
+            at = max(at, service.locked_until + 1e-6)
+            service.locked_until = at if fate is Fate.LATE else service.locked_until
+        if service.ordered and fate is not Fate.LATE:
             key = (node.name, service.name)
             at = self._last[key] = max(at, self._last.get(key, 0.0) + 1e-6)
         self._loop.call_at(at, callback, *args, context=self._loop.world.context)

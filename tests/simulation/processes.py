@@ -9,7 +9,7 @@ from typing import Any
 
 from broadcaster.viewers import Pace, Viewer, Viewers
 from config.catalogue import Catalogue, ModelSpec
-from models.conversations import Post
+from models.conversations import Policy, Post
 from models.errors import NotFound, StoreUnavailable
 from streams import hub, keys, ports, tokens
 from streams.frames import CloseCode
@@ -173,11 +173,11 @@ class WebProcess:
         found = await api.get_conversation(self.services, USER, conversation_id, 200, None)
         return found.model_dump()
 
-    async def post(self, conversation_id: str, content: str) -> str:
+    async def post(self, conversation_id: str, content: str, policy: Policy) -> str:
         """POST .../messages; gives the id of the answer."""
         services = self.services
         _, conversation = await asyncio.gather(delivery.look(services, conversation_id), services.store.conversation(conversation_id, USER))
-        posted = await services.store.post(Post(conversation_id, USER, content, conversation.model))
+        posted = await services.store.post(Post(conversation_id, USER, content, conversation.model, policy))
         await delivery.deliver(services, posted)
         return posted.assistant_message.id  # type: ignore[no-any-return]
 

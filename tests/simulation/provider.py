@@ -14,7 +14,7 @@ from typing import Any, Self
 from providers import base
 from tests.simulation.loop import Node, owner
 
-RUNGS: tuple[base.Rung, ...] = ("prefix", "turn", "restart", "none")
+RUNGS: tuple[base.Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
 _WORDS = (
     "one ",
     "two\n",
@@ -51,6 +51,8 @@ class Script:
         self.reasoning = "".join(rng.choice(("hm ", "so ", "\U0001f914")) for _ in range(rng.randint(1, 6))) if rng.random() < 0.2 else ""
         self.calls = 0
         self.failures = 0
+        self.runs: dict[str, list[list[base.Delta]]] = {}
+        """Runs that can be attached to again, each with all that it says."""
         self.open: list[Node] = []
         """The processes that hold a connection for this answer."""
 
@@ -85,9 +87,6 @@ class Provider:
 
 
 class _Stream:
-    run_id = None
-    cursor = None
-
     def __init__(self, script: Script, going_on: base.Continuation | None, complain: Callable[[str], None]) -> None:
         self._script = script
         script.calls += 1
@@ -96,9 +95,23 @@ class _Stream:
             if not text.startswith(going_on.text):
                 complain(f"{script.name}: asked to go on from {going_on.text!r}, which is no beginning of {text!r}")
             text = text[len(going_on.text) :]
-        self._batches = _batches(script, text, fresh=going_on is None)
         self._outcome = _outcome(script)
+        self.run_id: str | None = None
+        self.cursor: int | None = None
+        if going_on is not None and going_on.rung == "attach":
+            self._attach(going_on)
+        else:
+            self._batches = _batches(script, text, fresh=going_on is None)
+            if script.rung == "attach":
+                self.run_id, self.cursor = f"{script.name}-{script.calls}", 0
+                script.runs[self.run_id] = list(self._batches)
         self._left = script.rng.randint(0, len(self._batches)) if self._outcome is not None else -1
+
+    def _attach(self, going_on: base.Continuation) -> None:
+        self.run_id, self.cursor = going_on.run_id, going_on.cursor or 0
+        self._batches = self._script.runs[going_on.run_id or ""][self.cursor :]
+        if self._script.rng.random() < 0.15:  # the provider keeps runs for a while only
+            self._batches, self._outcome = [], base.Interrupted("no such run", code="run_gone")
 
     async def __aenter__(self) -> Self:
         await asyncio.sleep(self._script.rng.uniform(0.001, 0.1))
@@ -110,7 +123,7 @@ class _Stream:
         self._script.open.remove(self._node)
 
     def keep(self) -> None:
-        """Not supported by these models."""
+        """A run goes on for all that it is left."""
 
     def __aiter__(self) -> "_Stream":
         return self
@@ -121,6 +134,7 @@ class _Stream:
         if not self._batches:
             raise StopAsyncIteration
         self._left -= 1
+        self.cursor = None if self.cursor is None else self.cursor + 1
         script = self._script
         slow = script.rng.uniform(0.5, 2.5) if script.rng.random() < 0.02 else script.rng.uniform(0.0, script.mood.slowest)
         await asyncio.sleep(slow)

@@ -18,6 +18,7 @@ import structlog
 import broadcaster.viewers
 import streams.memory
 import worker.sweeper
+from models.conversations import Policy
 from providers.base import Rung
 from streams import ports
 from tests.simulation import checks, faults, processes, provider
@@ -304,7 +305,8 @@ class _Town:
         name = f"q{len(self.site.scripts) + 1}"
         script = provider.Script(name, rung, random.Random(self.rng.getrandbits(64)), self.site.mood)
         self.site.scripts[name] = script
-        await self._try(person, f"post {name}", lambda web: web.post(conversation_id, name))
+        policy: Policy = self.rng.choice(("queue", "queue", "queue", "cancel_previous"))
+        await self._try(person, f"post {name}", lambda web: web.post(conversation_id, name, policy))
         for row in list(self.site.database.messages.values()):
             if row.content == name:
                 answer = next(r.id for r in self.site.database.messages.values() if r.parent_id == row.id)

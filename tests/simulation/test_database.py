@@ -31,7 +31,7 @@ from tests.simulation.net import Service
 class Direct:
     """A network without distance."""
 
-    async def call(self, node: Node, service: Service, what: str, act: Callable[[], Any]) -> Any:
+    async def call(self, node: Node, service: Service, what: str, act: Callable[[], Any], *, writes: bool) -> Any:
         return act()
 
 

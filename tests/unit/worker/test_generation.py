@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from providers import base
 from streams import events
 from streams.text import utf16_length
-from worker.continuation import Held
+from worker.continuation import Attachment, Held, Run
 from worker.generation import PIECE_CHARS, Generation
 
 
@@ -162,3 +162,47 @@ def test_what_is_out_is_not_abandoned_with_what_waits() -> None:
     generation.acknowledged(3)
     assert generation.idle
     assert generation.held().text == "a"
+
+
+def test_a_run_is_saved_only_with_the_text_that_it_had_said() -> None:
+    """Half a character is held back: what came with it is acknowledged, and the run attached to from there would say it again."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("ab")])
+    generation.reached("run", 1)
+    generation.batch()
+    generation.acknowledged(1)
+    assert generation.run == Run("run", 1)
+    generation.take([base.Text("cd\ud83d")])
+    generation.reached("run", 2)
+    generation.batch()
+    generation.acknowledged(2)
+    assert (generation.held().text, generation.run) == ("abcd", None)
+    generation.take([base.Text("\ude00")])
+    generation.reached("run", 3)
+    generation.batch()
+    generation.acknowledged(3)
+    assert (generation.held().text, generation.run) == ("abcd😀", Run("run", 3))
+
+
+def test_a_run_that_still_repeats_itself_is_not_saved() -> None:
+    """Attached behind what viewers hold, its cursor and the text do not belong together until it has caught up."""
+    generation = Generation("m", 2, Held("abcd"), attached=Attachment(Run("run", 1), known_text=2))
+    assert generation.run is None
+    generation.take([base.Text("c")])
+    generation.reached("run", 2)
+    generation.take([base.Text("de")])
+    generation.reached("run", 3)
+    generation.batch()
+    generation.acknowledged(5)
+    assert (generation.held().text, generation.run) == ("abcde", Run("run", 3))
+
+
+def test_a_run_after_a_reset_counts_from_what_is_kept() -> None:
+    """The withdrawn text is none of its."""
+    generation = Generation("m", 2, Held("old"))
+    generation.add(events.Reset("m", 2, keep=0, keep_reasoning=0))
+    generation.take([base.Text("new")])
+    generation.reached("run", 1)
+    generation.batch()
+    generation.acknowledged(5)
+    assert generation.run == Run("run", 1)
