@@ -19,6 +19,10 @@ from streams.memory import MemoryFeed, MemoryLog
 from streams.ports import Busy, CancelRequested, Claim, Feed, Fenced, Gone, Limits, Log, Lost, Page, Refused, Sealed
 from tests.valkey import Valkey
 
+KINDS = ("memory", "fakeredis", "valkey")
+RESTARTABLE = ("memory", "valkey")
+"""fakeredis does not tell who it is: that it started again with its data cannot be noticed."""
+NEW_EPOCHS = [*((kind, "lose") for kind in KINDS), *((kind, "restart") for kind in RESTARTABLE)]
 LEASE = 30.0
 SHORT_LEASE = 0.3
 
@@ -93,8 +97,7 @@ class RedisRig:
         await asyncio.sleep(seconds + 0.1)
 
     async def restart(self) -> None:
-        if self.server is None:
-            pytest.skip("fakeredis does not tell who it is: a restart with data cannot be noticed")
+        assert self.server is not None
         self.server.restart()
         await asyncio.sleep(0.05)  # until the client has seen its connection end
 
@@ -145,7 +148,7 @@ def fake_port() -> Iterator[int]:
     thread.join()
 
 
-@pytest.fixture(params=["memory", "fakeredis", "valkey"])
+@pytest.fixture(params=KINDS)
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     made: Rig
     if request.param == "memory":
@@ -475,7 +478,7 @@ async def test_an_empty_log_has_an_epoch(rig: Rig) -> None:
 # --- new epochs ---
 
 
-@pytest.mark.parametrize("how", ["restart", "lose"])
+@pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
 async def test_a_restart_begins_a_new_epoch(rig: Rig, how: str) -> None:
     """A server that started again may miss acknowledged writes: the old stream is dropped, with data or without."""
     log = rig.log()
@@ -490,7 +493,7 @@ async def test_a_restart_begins_a_new_epoch(rig: Rig, how: str) -> None:
             await call
 
 
-@pytest.mark.parametrize("how", ["restart", "lose"])
+@pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
 async def test_a_worker_adopts_its_generation_in_the_new_epoch(rig: Rig, how: str) -> None:
     """After LOST: reset, the text so far, and batches from index 0, under the same attempt."""
     log = rig.log()
@@ -545,6 +548,7 @@ async def test_long_text_is_adopted_in_pieces(rig: Rig) -> None:
     assert max(len(part["content"].encode()) for part in parts) <= 64 * 1024
 
 
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
 async def test_a_seal_and_a_fence_outlive_a_restart_with_data(rig: Rig) -> None:
     """What is known of generations can only make the fence stricter."""
     log = rig.log()
