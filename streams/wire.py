@@ -121,7 +121,7 @@ class Wire:
             async with asyncio.timeout(REPLY_SECONDS):
                 await self._connect()
                 calls, data = self._next()
-                await self._connection.send_packed_command(data, check_health=False)
+                await self._write(data)
                 await self._settle(calls)
         except (OSError, RedisError, TimeoutError) as error:
             # Without a connection nobody is served: all who wait are told, rather than one pipeline's worth of them at a time.
@@ -129,6 +129,12 @@ class Wire:
         except BaseException:  # closed, or a bug: nobody is left waiting
             await self._broken([*calls, *self._all()], ConnectionAbortedError("closed"))
             raise
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            await self._connection.send_packed_command(data, check_health=False)
+        except RuntimeError as error:  # uvloop's word for a connection that was closed since it was looked at
+            raise ConnectionAbortedError(str(error)) from error
 
     async def _connect(self) -> None:
         connection = self._connection

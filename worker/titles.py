@@ -28,7 +28,7 @@ _ASK = (
 
 
 async def name_conversation(services: Services, models: Models, message_id: str) -> None:
-    """Give the conversation of this answer a title, if it has none, and tell its viewers. Raises StoreUnavailable, Unavailable."""
+    """Give the conversation of this answer a title, if it has none, and tell its viewers. Raises StoreUnavailable."""
     conversation = await services.store.conversation_of(message_id)
     answer = await services.store.message(message_id)
     if conversation is None or answer is None or conversation.title is not None:
@@ -43,7 +43,8 @@ async def name_conversation(services: Services, models: Models, message_id: str)
         return
     try:
         await services.log.announce(conversation.id, conversation.id, named.rev, events.Title(title, named.rev))
-    except ports.Gone:
+    except ports.LogError as error:  # deleted meanwhile, or Redis is away: the title is stored, and the sweeper announces what is not
+        log_line.info("title not announced", conversation_id=conversation.id, error=repr(error))
         return
     await services.store.mark_title_announced(conversation.id, named.rev)
 

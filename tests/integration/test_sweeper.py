@@ -300,6 +300,18 @@ async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
     assert [title.title for title in titles] == ["Greeting"]
 
 
+async def test_a_title_while_redis_is_away(rig: Rig) -> None:
+    """It is stored, the job does not fail, and the sweeper tells viewers."""
+    await runner_over(rig.services, Script([[base.Text("Hello."), *DONE]])).generate(rig.row.id)
+    rig.log.go_down()
+    models = Models(Catalogue("demo", "demo", {}, {}), lambda _spec: Script([]))
+    await name_conversation(rig.services, models, rig.row.id)
+    rig.log.come_back()
+    conversation = await rig.store.conversation_of(rig.row.id)
+    assert conversation is not None
+    assert (conversation.title, conversation.announced_rev < conversation.rev) == ("hi", True)
+
+
 async def test_a_title_model_that_fails_costs_nothing(rig: Rig) -> None:
     """The first words serve."""
     catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})

@@ -1,6 +1,7 @@
 """streams.log and streams.wire on a real Valkey that hangs, dies, forgets its scripts or runs full."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -213,3 +214,27 @@ async def test_a_wrong_argument_is_its_callers_error_alone(log: RedisLog) -> Non
         log.read("a", None, 0, 1), log.read("b", None, object(), 1), log.read("c", None, 0, 1), return_exceptions=True
     )  # type: ignore[arg-type]  # what is tested
     assert [isinstance(result, Exception) for result in results] == [False, True, False]
+
+
+async def test_a_connection_that_closes_just_before_a_write(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop calls that a RuntimeError. It is an outage like others: the caller hears Unavailable, no task dies of it, the next call
+    connects again."""
+    died: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: died.append(context))
+    over = wire.Wire(valkey.url)
+    connection = over._connection
+
+    async def closed(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    try:
+        assert await over.execute("PING") == b"PONG"
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "send_packed_command", closed)
+            with pytest.raises(Unavailable):
+                await over.execute("PING")
+        assert await over.execute("PING") == b"PONG"
+        gc.collect()
+        assert died == []
+    finally:
+        await over.aclose()
