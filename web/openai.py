@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from models.conversations import Idempotency
@@ -245,7 +244,10 @@ async def _followed(services: Services, user: str, previous_response_id: str | N
     return row
 
 
-async def _ask(services: Services, question: Question, key: str | None, route: str, body: BaseModel) -> Message:
+async def _ask(services: Services, question: Question, key: str | None, route: str, body: ResponseBody | ChatBody) -> Message:
+    if not body.background:
+        with services.places.take():  # refused before anything is asked: a client that is refused asks again
+            pass
     idempotency = None
     if key is not None:
         canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
@@ -309,12 +311,13 @@ class _Asking:
 
     async def wait(self) -> Message:
         """The answer when it has ended. Raises Refusal."""
-        try:
-            ended = await self._unless_gone(_last(self._services, self._row, self._permission))
-            self._ended = True
-            return ended
-        finally:
-            await self._leave()
+        with self._services.places.take():
+            try:
+                ended = await self._unless_gone(_last(self._services, self._row, self._permission))
+                self._ended = True
+                return ended
+            finally:
+                await self._leave()
 
     async def _tell(self, encoder: Encoder, steps: AsyncIterator[Step]) -> AsyncIterator[bytes]:
         yield encoder.opening()

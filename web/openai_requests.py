@@ -45,6 +45,7 @@ class _Body(BaseModel):
     model: str | None = Field(None, min_length=1, max_length=255)
     metadata: dict[str, str] | None = Field(None, max_length=16)
     stream: bool | None = None
+    background: bool | None = None
     store: bool | None = None
     temperature: float | None = Field(None, ge=0, le=2)
 
@@ -72,7 +73,6 @@ class ResponseBody(_Body):
 
     input: Text | list[dict[str, Any]]
     instructions: Text | None = None
-    background: bool | None = None
     previous_response_id: str | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     reasoning: Reasoning | None = None

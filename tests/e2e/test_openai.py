@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 import yaml
-from openai import AsyncOpenAI, NotFoundError
+from openai import APITimeoutError, AsyncOpenAI, NotFoundError
 
 from config.settings import ROOT
 from tests.e2e.stack import Stack, running_stack
@@ -176,6 +176,32 @@ async def test_leaving_does_not_stop_an_answer_unless_asked(stack: Stack) -> Non
             await stream.close()
         ended = {how: await status_of(client, name) for how, name in names.items()}
     assert ended == {"continue": "completed", "cancel": "cancelled", "forget": "gone"}
+
+
+async def test_a_client_that_waited_and_left(stack: Stack) -> None:
+    """Without a stream as well: the answer stops if its client wants that; who repeats the request with its key sees how it ended."""
+    async with client_of(stack) as client, asyncio.timeout(60):
+        asking = {
+            "model": "demo",
+            "input": "!slow Tell me",
+            "extra_headers": {"X-Tokenwire-On-Disconnect": "cancel", "Idempotency-Key": "k"},
+        }
+        with pytest.raises(APITimeoutError):
+            await client.responses.create(**asking, timeout=1)
+        response = await client.responses.create(**asking)
+    assert (response.status, bool(response.output_text)) == ("cancelled", True)
+
+
+async def test_a_response_that_is_deleted_while_it_is_read(stack: Stack) -> None:
+    """An error ends the stream, under the number that was reached."""
+    async with client_of(stack) as client, asyncio.timeout(60):
+        events: list[Event] = []
+        async for event in await client.responses.create(model="demo", input="!slow Tell me", stream=True):
+            events.append(event.to_dict())
+            if len(events) == 8:
+                await client.responses.delete(events[0]["response"]["id"])
+    assert (events[-1]["type"], events[-1]["code"]) == ("error", "deleted")
+    assert events[-1]["sequence_number"] == events[-2]["sequence_number"]
 
 
 async def status_of(client: AsyncOpenAI, response_id: str) -> str:
