@@ -114,6 +114,7 @@ class Attempt:
         self._looked_for = asyncio.Event()
         self._heard = self._watched = _clock()
         self._lost = False
+        self._unwritable = False
         self._ending = False
         self._completed = False
         self._asked_chars = 0
@@ -262,7 +263,7 @@ class Attempt:
                 self._settled.set()
         except Exception as error:
             log_line.exception("the log cannot be written", message_id=self._row.id)
-            self._lost = False
+            self._unwritable = True
             self.generation.abandon_unacknowledged()
             self.stop(Failed(error))
             self._settled.set()
@@ -311,7 +312,7 @@ class Attempt:
 
     async def _settle(self) -> None:
         """Wait until everything taken was acknowledged, or may not be written any more."""
-        while self._lost or not self.generation.idle:
+        while not self._unwritable and (self._lost or not self.generation.idle):
             self._settled.clear()
             self._dirty.set()
             await self._settled.wait()

@@ -355,6 +355,22 @@ async def test_a_log_that_cannot_be_written_for_a_bug(rig: Rig) -> None:
     assert row.status == "error"
 
 
+async def test_a_retry_does_not_wait_for_a_log_that_cannot_be_written(rig: Rig) -> None:
+    """The provider failed in the moment of our own failure: the next attempt is due all the same, only its announcement is missing."""
+    attempt = await rig.attempt()
+
+    async def broken(claim: Any, index: int, covered: int, batch: Any) -> Any:
+        while attempt._reader is None or not attempt._reader.done():
+            await asyncio.sleep(0)
+        raise TypeError("bug")
+
+    rig.log.append = broken  # type: ignore[method-assign]
+    async with asyncio.timeout(10):
+        await attempt.run(Script([base.RateLimited("later", code="429")]), base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert row.status == "retrying"
+
+
 async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
     """A deploy in the moment of the end: another attempt would only say it again."""
     attempt = await rig.attempt()
