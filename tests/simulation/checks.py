@@ -11,6 +11,8 @@ from tests.simulation.database import Row
 from tests.simulation.processes import Site
 from tests.simulation.provider import Script
 
+TAKEOVER_SECONDS = 5.0
+HAND_OVER_SECONDS = 1.0
 KEEPING = ("attach", "prefix", "turn")
 
 
@@ -23,6 +25,8 @@ class Observer:
         self.owners: dict[tuple[str, str], int] = {}
         """(epoch, message id) -> the newest attempt seen."""
         self._answers: dict[str, Script] = {}
+        self.begun: dict[tuple[str, int], float] = {}
+        """(message id, attempt) -> when its first event was appended."""
         self._ends_at: dict[tuple[str, str, str], int] = {}
         self.ends: dict[str, list[tuple[str, int, events.Terminal]]] = {}
         """message id -> (epoch, life of what Redis remembers, terminal event)."""
@@ -44,6 +48,7 @@ class Observer:
         _, event = events.decode(data.encode())
         message_id = getattr(event, "message_id", None)
         if event is not None and message_id is not None:
+            self.begun.setdefault((message_id, event.attempt), self._site.loop.time())
             self._check_owner(epoch, message_id, event)
             self._check_offset(epoch, message_id, event)
             self._check_event(epoch, message_id, event)
@@ -125,6 +130,26 @@ def at_rest(site: Site, clients: Iterable[Client], observer: Observer, scripts: 
     finished = [write.message_id for write in site.database.history if write.kind == "finish"]
     if len(finished) != len(set(finished)):
         site.complain(f"a generation was finished twice: {finished}")
+
+
+def in_time(site: Site, observer: Observer, alone: str | None, killed: list[tuple[float, str, int]]) -> None:
+    """Where nothing else went wrong, complain of answers that stood still for too long."""
+    if alone == "kill_worker":
+        for at, message_id, attempt in killed:
+            _check_gap(site, observer, message_id, attempt, at, TAKEOVER_SECONDS, "its worker was killed")
+    if alone == "deploy_worker":
+        for write in site.database.history:
+            if write.kind == "hand back":
+                _check_gap(site, observer, write.message_id, write.attempt, write.at, HAND_OVER_SECONDS, "it was handed over")
+
+
+def _check_gap(site: Site, observer: Observer, message_id: str, attempt: int, at: float, longest: float, why: str) -> None:
+    row = site.database.messages.get(message_id)
+    if row is None or row.attempt == attempt:  # deleted, or ended in the same moment
+        return
+    gap = observer.begun.get((message_id, attempt + 1), at + 1e9) - at
+    if gap > longest:
+        site.complain(f"{message_id} went on {gap:.2f} s after {why}")
 
 
 def _check_writers(site: Site) -> None:

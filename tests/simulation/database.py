@@ -47,8 +47,9 @@ def _copy(row: Row) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A write that changed an answer."""
+    """A write that changed an answer, and when."""
 
+    at: float
     message_id: str
     attempt: int
     kind: str
@@ -297,7 +298,7 @@ class Database:
         row.__dict__.update(values)
 
     def _note(self, row: Row, attempt: int, kind: str) -> None:
-        self.history.append(Write(row.id, attempt, kind, row.content, row.status))
+        self.history.append(Write(self._clock(), row.id, attempt, kind, row.content, row.status))
 
 
 def _values(item: Checkpoint | Ending) -> dict[str, Any]:

@@ -21,6 +21,8 @@ class Town(Protocol):
     workers: list[WorkerProcess]
     broadcasters: list[BroadcasterProcess]
     web: WebProcess
+    killed: list[tuple[float, str, int]]
+    """(when, message id, attempt) of what a killed worker ran."""
 
     def hire_worker(self) -> None: ...
     def hire_broadcaster(self) -> None: ...
@@ -39,6 +41,12 @@ class Plan:
     feed_trouble: float = 0.0
     job_trouble: float = 0.0
     faults: list[tuple[float, str]] = field(default_factory=list)
+
+    @property
+    def alone(self) -> str | None:
+        """The name of the only thing that goes wrong, "" if nothing does; None where more does."""
+        quiet = self.redis == Weather() and self.sql == Weather(slowest=0.01) and not self.feed_trouble and not self.job_trouble
+        return None if not quiet or len(self.faults) > 1 else "".join(name for _, name in self.faults)
 
 
 def plan(rng: random.Random) -> Plan:
@@ -72,7 +80,9 @@ async def _worker(town: Town) -> WorkerProcess:
 
 async def kill_worker(town: Town) -> None:
     """SIGKILL, now; the launcher starts another one."""
-    (await _worker(town)).node.kill()
+    worker = await _worker(town)
+    town.killed += [(town.site.loop.time(), *attempt) for attempt in worker.attempts]
+    worker.node.kill()
     await _replace(town)
 
 

@@ -84,6 +84,11 @@ class WorkerProcess:
         """Whether it runs an answer now."""
         return self.node.alive and not self.node.paused and any(self._runner.running())
 
+    @property
+    def attempts(self) -> list[tuple[str, int]]:
+        """(message id, attempt) of what it runs."""
+        return [(attempt._row.id, attempt._claim.attempt) for attempt in self._runner.running()]
+
     def _open(self, spec: ModelSpec) -> Provider:
         return Provider(spec.continuation, self._site.scripts, self._site.complain)
 

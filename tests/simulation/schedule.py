@@ -33,6 +33,7 @@ from tests.simulation.trace import Trace
 
 REST_SECONDS = 200.0
 """Within so many seconds after the last fault everything must have come to rest; a job lost by Redis is missed after 60."""
+CANCEL_SECONDS = 0.2
 EXPECTED = ("provider adapter failed",)
 """Errors in the log that a script asks for."""
 
@@ -166,6 +167,7 @@ class _Town:
         )
         self.observer = checks.Observer(self.site)
         self._count = 0
+        self.killed: list[tuple[float, str, int]] = []
         self.workers: list[WorkerProcess] = []
         self.broadcasters: list[BroadcasterProcess] = []
         self.clients: list[Client] = []
@@ -209,6 +211,7 @@ class _Town:
         if not self.complaints:
             await self._look_again()
         checks.at_rest(self.site, self.clients, self.observer, self.asked)
+        checks.in_time(self.site, self.observer, self.plan.alone, self.killed)
         self.facts.update(
             epochs=len({epoch for epoch, _ in self.observer.owners}),
             cancelled=sum(row.status == "cancelled" for row in self.site.database.answers()),
@@ -313,11 +316,18 @@ class _Town:
                 self.asked[answer] = script
                 self.observer.asked(answer, script)
                 if self.rng.random() < 0.25:
-                    person.spawn(self._cancel(person, answer, self.rng.uniform(0.0, self.rng.choice((1.0, 4.0)))))
+                    person.spawn(self._cancel(person, answer, script, self.rng.uniform(0.0, self.rng.choice((1.0, 4.0)))))
 
-    async def _cancel(self, person: Node, message_id: str, seconds: float) -> None:
+    async def _cancel(self, person: Node, message_id: str, script: provider.Script, seconds: float) -> None:
         await asyncio.sleep(seconds)
+        if script.open and self.plan.alone == "":
+            person.spawn(self._check_closed(script, script.calls))
         await self._try(person, f"cancel {message_id}", lambda web: web.cancel(message_id))
+
+    async def _check_closed(self, script: provider.Script, call: int) -> None:
+        await asyncio.sleep(CANCEL_SECONDS)
+        if script.open and script.calls == call:
+            self.complain(f"{script.name}: the provider's connection is open {CANCEL_SECONDS} s after a cancel")
 
     async def _try(self, person: Node, what: str, request: Callable[[WebProcess], Any]) -> None:
         try:
