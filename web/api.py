@@ -46,7 +46,7 @@ async def models(services: With, _user: Caller) -> shapes.OfferedModels:
 @router.post(
     "/conversations",
     status_code=201,
-    responses=documented(*_BODY, "unknown_model", "key_reused"),
+    responses=documented(*_BODY, "not_found", "unknown_model", "key_reused"),
     summary="Begin",
 )
 async def create_conversation(
@@ -151,6 +151,7 @@ async def post_message(
     if len(body.content.encode()) > services.settings.max_content_bytes:
         raise ApiProblem("content_too_large", f"content is longer than {services.settings.max_content_bytes} bytes.")
     page, conversation = await asyncio.gather(delivery.look(services, conversation_id), services.store.conversation(conversation_id, user))
+    subscription = _subscription(services, request, conversation_id, user)  # first: it may refuse the request, which stores nothing then
     post = Post(
         conversation_id,
         user,
@@ -162,13 +163,13 @@ async def post_message(
     posted = await services.store.post(post)
     services.metrics.posts.inc()
     await delivery.deliver(services, posted)
-    return _posted(request, services, user, posted, page)
+    return _posted(posted, page, subscription)
 
 
 @router.post(
     "/messages/{message_id}/regenerate",
     status_code=202,
-    responses=documented("not_found", "foreign_origin", "generation_running", "conflict", "unknown_model", "key_reused"),
+    responses=documented("bad_request", "not_found", "foreign_origin", "generation_running", "conflict", "unknown_model", "key_reused"),
     summary="Make an answer again",
 )
 async def regenerate(
@@ -180,27 +181,30 @@ async def regenerate(
         delivery.look(services, row.conversation_id), services.store.conversation(row.conversation_id, user)
     )
     model = services.offers.require(conversation.model)
+    subscription = _subscription(services, request, conversation.id, user)
     route = f"POST /api/messages/{message_id}/regenerate"
     key = None if idempotency_key is None else Idempotency(idempotency_key, route, "")
     posted = await services.store.regenerate(Again(conversation.id, user, row.id, model, idempotency=key))
     await delivery.deliver(services, posted)
-    return _posted(request, services, user, posted, page)
+    return _posted(posted, page, subscription)
 
 
-def _posted(request: Request, services: Services, user: str, posted: Posted, page: Page | None) -> shapes.PostedMessage:
+def _posted(posted: Posted, page: Page | None, subscription: shapes.Subscription) -> shapes.PostedMessage:
     epoch = page.epoch if page else None
     return shapes.PostedMessage.model_validate(
         {
             "user_message": message_view(posted.user_message, epoch),
             "assistant_message": message_view(posted.assistant_message, epoch),
             "position": str(page.position) if page else None,
-            "subscription": _subscription(services, request, posted.user_message.conversation_id, user),
+            "subscription": subscription,
         }
     )
 
 
 @router.post(
-    "/conversations/{conversation_id}/subscription", responses=documented("not_found", "foreign_origin"), summary="A token to follow"
+    "/conversations/{conversation_id}/subscription",
+    responses=documented("bad_request", "not_found", "foreign_origin"),
+    summary="A token to follow",
 )
 async def subscribe(request: Request, services: With, user: Caller, conversation_id: ConversationId) -> shapes.Subscription:
     """Good for one conversation and a short time; ask again for a new one."""

@@ -172,6 +172,12 @@ async def test_a_host_that_is_none(client: httpx.AsyncClient, address: str, host
     assert answer.status_code in (200, 400), answer.text
 
 
+async def test_a_post_that_is_refused_for_its_host_stores_nothing(client: httpx.AsyncClient, address: str) -> None:
+    """The answer could not name a broadcaster: whoever repeats the post with a better header does not post twice."""
+    check(await client.post(f"{address}/messages", json={"content": "hi"}, headers={"Host": "["}), 400, "bad_request")
+    assert (await client.get(address)).json()["messages"] == []
+
+
 class AwayStore(Store):
     """A store whose database is away."""
 
