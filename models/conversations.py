@@ -86,10 +86,9 @@ class Conversations(Database):
         made = {"conversation_id": str(uuid7())}
         async with self.writing() as session:
             if idempotency is not None:
-                made = await claim_key(session, user_id, idempotency, made)
-            earlier = await session.get(Conversation, made["conversation_id"])
-            if earlier is not None:
-                return earlier
+                earlier = await claim_key(session, user_id, idempotency, made)
+                if earlier is not made:  # it may be deleted, and its id is not given again: its log has a tombstone
+                    return await visible(session, earlier["conversation_id"], user_id)
             now = (await session.execute(select(now_ms()))).scalar_one()
             row = Conversation(
                 id=made["conversation_id"],

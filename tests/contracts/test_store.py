@@ -194,6 +194,14 @@ async def test_a_repeated_key_makes_one_conversation(store: Store) -> None:
         await store.create_conversation(ME, idempotency=key("b"))
 
 
+async def test_a_repeated_key_does_not_bring_back_a_deleted_conversation(store: Store) -> None:
+    """Its id is not used again: viewers and the log know it as deleted."""
+    made = await store.create_conversation(ME, idempotency=key())
+    await store.delete_conversation(made.id)
+    with pytest.raises(NotFound):
+        await store.create_conversation(ME, idempotency=key())
+
+
 async def test_fresh_keys_are_kept_when_expired_ones_are_forgotten(store: Store) -> None:
     """Housekeeping does not shorten a key's 24 hours."""
     first = await store.create_conversation(ME, idempotency=key())
