@@ -46,7 +46,7 @@ class NewConversation(BaseModel):
 class ConversationChange(BaseModel):
     """What is absent stays. `model` null: the default one; `instructions` null: none."""
 
-    title: Title = ""
+    title: Title = Field(default_factory=str)  # never used: a default that OpenAPI showed would be one that is not valid
     model: ModelName | None = None
     instructions: Instructions | None = None
 

@@ -83,6 +83,14 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
     }
 
 
+def test_a_default_is_a_value_that_is_taken(document: dict[str, Any]) -> None:
+    """Tools that read the document refuse it otherwise."""
+    found = [(name, prop) for name, schema in document["components"]["schemas"].items() for prop in schema.get("properties", {}).values()]
+    assert found
+    for name, prop in found:
+        assert len(str(prop.get("default", "." * prop.get("minLength", 0)))) >= prop.get("minLength", 0), (name, prop)
+
+
 def strictly(model: type[BaseModel]) -> Callable[[Any], object]:
     """Validates with no field left over and none missing."""
 
