@@ -27,7 +27,9 @@ _SCHEMES = {
 class Settings(BaseSettings):
     """Environment variables (upper case) or lines of `.env`; see `.env.example` for each with its default."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     mode: Literal["production", "development"] = "production"
     """`development`: one local user who needs no login (what `make run` sets). `production`: callers prove who they are."""

@@ -37,6 +37,7 @@ def _set(environ: pytest.MonkeyPatch, values: dict[str, str]) -> None:
         ({**PRODUCTION, "MODE": "test"}, "MODE: "),
         ({**PRODUCTION, "WORKERS": "0"}, "WORKERS: "),
         ({**PRODUCTION, "LEASE_SECONDS": "-1"}, "LEASE_SECONDS: "),
+        ({**PRODUCTION, "LEASE_SECONDS": "inf"}, "LEASE_SECONDS: "),
         ({**PRODUCTION, "LOG_MAX_EVENTS": "many"}, "LOG_MAX_EVENTS: "),
         ({**PRODUCTION, "CONCURRENT_POSTS": "drop"}, "CONCURRENT_POSTS: "),
         ({**PRODUCTION, "MODELS_FILE": "absent.yml"}, "MODELS_FILE: no such file: absent.yml"),
