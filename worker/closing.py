@@ -73,6 +73,8 @@ async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: 
         await start_next(store, jobs, row.conversation_id)
     except ports.Busy:
         log_line.info("cancel left to the running worker", message_id=message_id)
+    except (ports.Sealed, ports.Gone) as refusal:
+        log_line.info("cancel came after the end", message_id=message_id, reason=type(refusal).__name__)
     except (ports.LogError, JobsUnavailable) as error:
         log_line.warning("cancel is recorded, Redis was not told", message_id=message_id, error=repr(error))
 
