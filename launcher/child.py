@@ -33,6 +33,8 @@ class Child:
         self.command = command
         self._environ = environ
         self._console = console
+        self.refused = asyncio.Event()
+        """It ended because of a wrong setting, as it said itself."""
         self._stopping = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -86,16 +88,20 @@ class Child:
             if self._stopping.is_set():
                 return
             quick_ends = quick_ends + 1 if clock() - began < _STEADY_SECONDS else 0
-            pause = pause_before_restart(quick_ends)
+            pause = _LONGEST_PAUSE_SECONDS if self.refused.is_set() else pause_before_restart(quick_ends)
             self._console.say(f"{self.command.name} ended ({ended}); starting it again{f' in {pause:g} s' if pause else ''}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
     async def _ending(self) -> str:
+        self.refused.clear()
         try:
             code = await self.once()
         except OSError as error:
             return f"{self.command.argv[0]}: {error.strerror}"
+        if code == os.EX_CONFIG:
+            self.refused.set()
+            return "wrong setting"
         return f"exit code {code}" if code >= 0 else signal.strsignal(-code) or f"signal {-code}"
 
     async def _relay(self, reading: int) -> None:

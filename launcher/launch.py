@@ -1,6 +1,7 @@
 """The order of things: check, start, say where it runs, stop.
 
-Start: Redis (if embedded) and the migration of the database side by side, then everything else. Stop: web and broadcaster, then the
+Start: Redis (if embedded) and the migration of the database side by side, then everything else; a process that ends for a wrong setting
+ends the start (later it is tried again, like one that ends for another reason). Stop: web and broadcaster, then the
 workers, which hand their generations back, then Redis.
 """
 
@@ -8,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from config.settings import Settings
 from launcher import probes
@@ -28,6 +29,10 @@ _GRACE_SECONDS = {"web": 2.5, "broadcaster": 2.5, "worker": 3.0, "redis": 1.5}
 
 class StartFailed(Exception):
     """The start cannot go on; the text is one line for the person at the terminal."""
+
+    def __init__(self, line: str, exit_code: int = EXIT_UNAVAILABLE) -> None:
+        super().__init__(line)
+        self.exit_code = exit_code
 
 
 class Launch:
@@ -52,7 +57,7 @@ class Launch:
                 await stop
         except StartFailed as error:
             self._console.say(str(error))
-            return EXIT_UNAVAILABLE
+            return error.exit_code
         finally:
             start.cancel()
             await asyncio.wait({start})
@@ -79,9 +84,19 @@ class Launch:
             "web": lambda: probes.is_ready(host, self._settings.port),
             "broadcaster": lambda: probes.is_ready(broadcaster, self._settings.broadcaster_port),
         }
-        while missing := [name for name, ready in parts.items() if not await probes.until(ready, _READY_SECONDS)]:
+        while missing := [name for name, ready in parts.items() if not await probes.until(self._unless_refused(ready), _READY_SECONDS)]:
             self._console.say(f"not ready after {_READY_SECONDS:g} s: {', '.join(missing)}; still waiting")
         self._console.say(f"Tokenwire is running: http://{host}:{self._settings.port}")
+
+    def _unless_refused(self, ready: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+        """The same question; StartFailed where a process has a setting that it cannot work with."""
+
+        async def question() -> bool:
+            if refused := [child.command.name for child in self._children if child.refused.is_set()]:
+                raise StartFailed(f"{', '.join(refused)} cannot start: see above", os.EX_CONFIG)
+            return await ready()
+
+        return question
 
     async def _stop(self) -> None:
         self._console.say("stopping")

@@ -150,6 +150,16 @@ async def test_a_failed_migration_ends_the_start() -> None:
     await run.sees("tokenwire: the database could not be migrated (DATABASE_URL)")
 
 
+async def test_a_process_with_a_wrong_setting_ends_the_start() -> None:
+    """It has said which; it is not started again and again."""
+    run = Run()
+    run.launch._of("web")[0].command = _python("web", "import sys; print('wrong setting: X'); sys.exit(78)")
+    assert await asyncio.wait_for(run.launch.run(), 20) == os.EX_CONFIG
+    assert run.console.lines.count("web: wrong setting: X") == 1
+    await run.sees("tokenwire: web cannot start: see above")
+    assert not any(line.startswith(run.ready) for line in run.console.lines)
+
+
 async def test_a_redis_that_does_not_answer_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs and viewers need it; the line names the setting."""
     monkeypatch.setattr(launch, "_REDIS_SECONDS", 0.2)
