@@ -10,6 +10,7 @@ import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -182,8 +183,25 @@ async def _tail(services: Services, viewer: Viewer, after: Position) -> _Begun:
     held = await _held(services, viewer, page, after.seq) if page.epoch == after.epoch else None
     if held is None:
         raise unservable()
-    row = await _row(services, viewer)
-    return _Begun(Answer.after(message_view(row, page.epoch), held, viewer.profile), [], after)
+    view = message_view(await _row(services, viewer), page.epoch)
+    if 0 < view["seq"] < after.seq:
+        return await _caught_up(services, viewer, page, view, after)
+    return _Begun(Answer.after(view, held, viewer.profile), [], after)
+
+
+async def _caught_up(services: Services, viewer: Viewer, page: Page, view: dict[str, Any], after: Position) -> _Begun:
+    """A full replay up to the position, of which nothing is told."""
+    held = await _held(services, viewer, page, view["seq"])
+    missed = await _look(services, viewer, page.epoch, view["seq"], limit=after.seq - view["seq"])
+    if held is None or missed.epoch != page.epoch or not missed.entries or missed.entries[-1].seq != after.seq:
+        raise unservable()
+    answer = Answer(view, viewer.profile)
+    answer.begin(held.open)
+    try:
+        _told(answer, page.epoch, missed.entries)
+    except Hole as error:
+        raise unservable() from error
+    return _Begun(answer, [], after)
 
 
 def unservable() -> ApiProblem:

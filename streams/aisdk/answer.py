@@ -73,7 +73,7 @@ def held_as_of(message_id: str, entries: Iterable[tuple[int, events.AnyEvent | N
             case events.Start() | events.ToolResult() | events.Source() | events.File() | events.Retry():
                 continue
             case _:
-                ended = ended or events.is_terminal(event)
+                opened, ended = None, ended or events.is_terminal(event)
         known = True
     return Held(opened, text_end, reasoning_end, ended) if known else None
 
@@ -118,11 +118,17 @@ class _Shown:
 
 
 def _first(text: str, units: int) -> str:
-    return text if units >= utf16_length(text) else cut(text, units)
+    """At most so many units; one less where that would split a character (the text is then not the one that was meant)."""
+    if units >= utf16_length(text):
+        return text
+    try:
+        return cut(text, units)
+    except ValueError:
+        return cut(text, units - 1)
 
 
 def _beyond(content: str, units: int) -> str:
-    return "" if units >= utf16_length(content) else content[len(cut(content, units)) :]
+    return "" if units >= utf16_length(content) else content[len(_first(content, units)) :]
 
 
 class Answer:
@@ -133,6 +139,7 @@ class Answer:
         self._write = Writer(profile)
         self._text, self._reasoning = _Shown("", 0), _Shown("", 0)
         self._calls: dict[str, dict[str, Any]] = {}
+        self._unsure: set[str] = set()
         self._model, self._attempt = row["model"], row["attempt"]
         self._seq = 0
 
@@ -143,7 +150,9 @@ class Answer:
         opened: dict[str, Part] = {} if held.open is None else {held.open: held.open}
         answer._write = Writer(profile, started=True, in_step=True, open_parts=opened, tools=None)
         answer._write.ended = held.ended
-        # Which calls the viewer has seen is not known: all that come are told, which changes nothing about one that is shown.
+        # Which calls of the row the viewer has seen is not known: telling of one again changes nothing.
+        answer._calls = {call["id"]: dict(call) for call in row["tool_calls"]}
+        answer._unsure = set(answer._calls)
         answer._text, answer._reasoning = _Shown(row["content"], held.text_end), _Shown(row["reasoning"], held.reasoning_end)
         return answer
 
@@ -203,7 +212,8 @@ class Answer:
 
     def _call(self, call: Mapping[str, Any]) -> list[Chunk]:
         """A stored call, as far as it is not shown yet."""
-        shown = self._calls.get(call["id"], {})
+        shown = {} if call["id"] in self._unsure else self._calls.get(call["id"], {})
+        self._unsure.discard(call["id"])
         chunks = [] if shown else self._input(call["id"], call["name"], call.get("arguments"))
         self._calls[call["id"]] = dict(call)
         if "result" in call and "result" not in shown:
@@ -243,7 +253,8 @@ class Answer:
         match event:
             case events.ToolCall():
                 call = {"id": event.tool_call_id, "name": event.name, "arguments": event.arguments, "status": event.status}
-                return self._call(self._calls.get(event.tool_call_id, {}) | call)
+                known = {} if event.tool_call_id in self._unsure else self._calls.get(event.tool_call_id, {})
+                return self._call(known | call)
             case events.ToolResult():
                 return self._result(event)
             case events.Source(url=url, title=title):
@@ -264,8 +275,9 @@ class Answer:
 
     def _result(self, event: events.ToolResult) -> list[Chunk]:
         shown = self._calls.get(event.tool_call_id, {"id": event.tool_call_id, "name": event.name})
-        if "result" in shown:
+        if "result" in shown and event.tool_call_id not in self._unsure:
             return []
+        self._unsure.discard(event.tool_call_id)
         self._calls[event.tool_call_id] = shown | {"status": event.status, "result": event.result}
         return self._output(event.tool_call_id, event.status, event.result)
 
@@ -303,7 +315,8 @@ class Answer:
         chunks: list[Chunk] = []
         for call_id in [call_id for call_id, call in self._calls.items() if call_id not in kept and "result" not in call]:
             del self._calls[call_id]
-            chunks += self._write.tool_output_error(call_id, "The call was withdrawn.")
+            if call_id not in self._unsure:  # of a call that the viewer has not seen nothing can be said
+                chunks += self._write.tool_output_error(call_id, "The call was withdrawn.")
         return chunks
 
     def _terminal(self, event: events.Terminal) -> list[Chunk]:
