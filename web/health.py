@@ -26,12 +26,14 @@ class _Checked(Protocol):
     async def check(self) -> str | None: ...
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Liveness")
 async def healthz() -> shapes.Alive:
     """200 as long as the process answers at all."""
     return shapes.Alive(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=documented("not_ready"), summary="Readiness")
 async def readyz(services: With) -> shapes.Alive:
     """200 when the database is at the right revision, and Redis answers and evicts nothing; else 503 with what is wrong."""

@@ -18,6 +18,13 @@ async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
+async def test_probes_may_ask_for_the_head_alone(client: httpx.AsyncClient, log: MemoryLog) -> None:
+    """Many load balancers do; the status says it all."""
+    assert (await client.head("/healthz")).status_code == 200
+    log.go_down()
+    assert (await client.head("/readyz")).status_code == 503
+
+
 async def test_no_login_is_needed(make_client: MakeClient) -> None:
     """Probes and scrapers have none."""
     production = {"mode": "production", "redis_url": "redis://127.0.0.1:1", "host_jwt_key": "k" * 32}
