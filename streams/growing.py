@@ -1,7 +1,5 @@
 """Pure: a text that grows, of which a part is out and cannot be taken back: for dialects that know no `reset`."""
 
-from collections.abc import Iterator
-
 from streams.text import cut, utf16_length
 
 
@@ -72,13 +70,16 @@ class Growing:
         if self._owed is not None:
             raise Withdrawn
 
-    def take(self, size: int) -> Iterator[str]:
-        """What may leave in full pieces of `size` characters."""
-        count = 0 if self._owed is not None else len(self._unsent) // size
+    def waiting(self, size: int) -> int:
+        """How many full pieces of `size` characters may leave."""
+        return 0 if self._owed is not None else len(self._unsent) // size
+
+    def take(self, size: int, most: int) -> list[str]:
+        """The next full pieces, at most so many."""
+        count = min(most, self.waiting(size))
         taken, self._unsent = self._unsent[: count * size], self._unsent[count * size :]
         self.sent += len(taken)
-        for start in range(0, len(taken), size):
-            yield taken[start : start + size]
+        return [taken[start : start + size] for start in range(0, len(taken), size)]
 
     def take_rest(self) -> str:
         """All that has not left yet."""

@@ -14,7 +14,7 @@ The mapping of Responses, on which resuming stands:
 A chat completion has no numbers and no items: its chunks are cut as the log is, and where text is withdrawn it ends with an error.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -28,83 +28,83 @@ PIECE_CHARS = 4
 """Code points in a delta, about a token. With another number old responses would have other sequence numbers."""
 KEEP_ALIVE = b": keep-alive\n\n"
 
+PORTION_PIECES = 256
+"""Deltas that are encoded at a time (some 60 kB): a long answer is not made into bytes at once."""
+
 _json = msgspec.json.Encoder()
-_Emit = Callable[[str, Mapping[str, Any]], None]
 
 
 class ResponseEncoder:
     """The events of one Response. `after`: the last sequence number that the reader has (-1: none); nothing up to it is given.
 
-    Call `opening`, `hold` when beginning from a row, `apply` with each event of the log after that, and `ending` once.
-    All give bytes to send, perhaps none. Raises `growing.Hole` when events do not fit: read the row and begin again.
+    Call `opening`, `hold` when beginning from a row, `apply` with each event of the log after that, and `ending` once. Each gives what is
+    to be sent, in portions that are made as they are asked for: ask for all of them. `growing.Hole` is raised when an event does not fit.
     """
 
     def __init__(self, answer: Answer, after: int = -1) -> None:
         self._answer = answer
-        self._after = after
-        self._number = 0
-        self._out: list[bytes] = []
+        self._writer = _Writer(after)
         self._begun = self._text_begun = False
-        self._reasoning = _Items("reasoning", f"rs_{answer.id}", self._emit)
-        self._message = _Items("message", f"msg_{answer.id}", self._emit)
+        self._reasoning = _Items("reasoning", f"rs_{answer.id}", self._writer)
+        self._message = _Items("message", f"msg_{answer.id}", self._writer)
 
     @property
     def last(self) -> int:
         """What a reader who has read all of this goes on after."""
-        return max(self._number - 1, self._after)
+        return max(self._writer.number - 1, self._writer.after)
 
     def opening(self) -> bytes:
         """What every Response begins with."""
         self._lifecycle("response.created", self._blank("queued"))
         if self._answer.background:
             self._lifecycle("response.queued", self._blank("queued"))
-        return self._flush()
+        return self._writer.flush()
 
-    def hold(self, reasoning: str, text: str) -> bytes:
+    def hold(self, reasoning: str, text: str) -> Iterator[bytes]:
         """Be as far as a row is, to begin with or because the log cannot be followed further. It may be less than what was seen."""
         if reasoning or text:
             self._begin()
         if not self._text_begun:
-            self._reasoning.become(reasoning)
+            yield from self._reasoning.become(reasoning)
         if text:
             self._begin_text()
-        self._message.become(text)
-        return self._flush()
+        yield from self._message.become(text)
+        yield self._writer.flush()
 
-    def apply(self, event: AnyEvent) -> bytes:
+    def apply(self, event: AnyEvent) -> Iterator[bytes]:
         """What an event of this answer adds. A terminal event is the caller's: it has an `ending`."""
         if not isinstance(event, MessageEvent | Title):
             self._begin()
         if isinstance(event, Chunk):
             self._begin_text()
-            self._message.put(event.offset, event.content)
+            yield from self._message.put(event.offset, event.content)
         elif isinstance(event, Reasoning) and not self._text_begun:
-            self._reasoning.put(event.offset, event.content)
+            yield from self._reasoning.put(event.offset, event.content)
         elif isinstance(event, Reset):
             self._message.keep(event.keep)
             if not self._text_begun:
                 self._reasoning.keep(event.keep_reasoning)
-        return self._flush()
+        yield self._writer.flush()
 
-    def ending(self, answer: Answer) -> bytes:
+    def ending(self, answer: Answer) -> Iterator[bytes]:
         """The end, from what is stored of the answer. A reader who claims more than there is gets the last event all the same."""
         self._begin()
         status = objects.item_status(answer)
         if not self._text_begun:
-            self._reasoning.finish(answer.reasoning)
+            yield from self._reasoning.finish(answer.reasoning)
         if answer.text:
             self._begin_text()
-        self._message.finish(answer.text)
+        yield from self._message.finish(answer.text)
         self._reasoning.close(status)
         self._message.index = max(self._message.index, self._reasoning.index)
         self._message.close(status)
         calls = objects.call_items(answer, status)
         for index, call in enumerate(calls, self._message.index):
             self._call(index, call)
-        if self._after > self._number:
-            self._after = self._number - 1
+        if self._writer.known > 1:
+            self._writer.after = self._writer.number - 1
         self._lifecycle(_terminal(answer), answer, [*self._final_items(answer, status), *calls])
-        return self._flush()
+        yield self._writer.flush()
 
     def failure(self, code: str, message: str) -> bytes:
         """The stream ends here, though the answer may go on. This is no event of the Response, so it takes no number of its own."""
@@ -126,25 +126,41 @@ class ResponseEncoder:
         return [*reasoning, *([objects.message_item(self._message.item_id, answer.text, status)] if answer.text else [])]
 
     def _call(self, index: int, item: dict[str, Any]) -> None:
-        place = {"item_id": item["id"], "output_index": index}
-        self._emit("response.output_item.added", {"output_index": index, "item": item | {"arguments": "", "status": "in_progress"}})
-        self._emit("response.function_call_arguments.delta", place | {"delta": item["arguments"]})
-        self._emit("response.function_call_arguments.done", place | {"name": item["name"], "arguments": item["arguments"]})
-        self._emit("response.output_item.done", {"output_index": index, "item": item})
+        place, emit = {"item_id": item["id"], "output_index": index}, self._writer.emit
+        emit("response.output_item.added", {"output_index": index, "item": item | {"arguments": "", "status": "in_progress"}})
+        emit("response.function_call_arguments.delta", place | {"delta": item["arguments"]})
+        emit("response.function_call_arguments.done", place | {"name": item["name"], "arguments": item["arguments"]})
+        emit("response.output_item.done", {"output_index": index, "item": item})
 
     def _blank(self, status: str) -> Answer:
         answer = self._answer
         return Answer(answer.id, answer.model, answer.created_at, status, asked=answer.asked)
 
     def _lifecycle(self, kind: str, answer: Answer, output: Sequence[Mapping[str, Any]] = ()) -> None:
-        self._emit(kind, {"response": objects.response(answer, output)})
+        self._writer.emit(kind, {"response": objects.response(answer, output)})
 
-    def _emit(self, kind: str, fields: Mapping[str, Any]) -> None:
-        if self._number > self._after:
-            self._out.append(_block(kind, {"type": kind, "sequence_number": self._number, **fields}))
-        self._number += 1
 
-    def _flush(self) -> bytes:
+class _Writer:
+    """Numbers events, and encodes those that the reader has not."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.number = 0
+        self._out: list[bytes] = []
+
+    @property
+    def known(self) -> int:
+        """How many of the next events the reader has."""
+        return max(0, self.after + 1 - self.number)
+
+    def emit(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """The next event."""
+        if self.number > self.after:
+            self._out.append(_block(kind, {"type": kind, "sequence_number": self.number, **fields}))
+        self.number += 1
+
+    def flush(self) -> bytes:
+        """What was encoded since the last time."""
         out, self._out = b"".join(self._out), []
         return out
 
@@ -152,9 +168,9 @@ class ResponseEncoder:
 class _Items:
     """The items of one kind: one, and another one for each time that what is out was withdrawn. `index`: of the open or the next one."""
 
-    def __init__(self, kind: Literal["reasoning", "message"], stem: str, emit: _Emit) -> None:
+    def __init__(self, kind: Literal["reasoning", "message"], stem: str, writer: _Writer) -> None:
         self.index = 0
-        self._stem, self._emit = stem, emit
+        self._stem, self._writer, self._emit = stem, writer, writer.emit
         self._is_text = kind == "message"
         self._events = "response.output_text" if self._is_text else "response.reasoning_text"
         self._part = objects.text_part if self._is_text else objects.reasoning_part
@@ -168,17 +184,17 @@ class _Items:
         """Of the newest item."""
         return self._stem if self._count < 2 else f"{self._stem}_{self._count}"
 
-    def put(self, offset: int, content: str) -> None:
+    def put(self, offset: int, content: str) -> Iterator[bytes]:
         """See `Growing.put`."""
-        self._change(lambda: self._text.put(offset, content))
+        return self._changed(lambda: self._text.put(offset, content))
 
-    def become(self, text: str) -> None:
+    def become(self, text: str) -> Iterator[bytes]:
         """See `Growing.become`."""
-        self._change(lambda: self._text.become(text))
+        return self._changed(lambda: self._text.become(text))
 
-    def finish(self, text: str) -> None:
+    def finish(self, text: str) -> Iterator[bytes]:
         """See `Growing.finish`."""
-        self._change(lambda: self._text.finish(text))
+        return self._changed(lambda: self._text.finish(text))
 
     def keep(self, units: int) -> None:
         """See `Growing.keep`."""
@@ -197,7 +213,7 @@ class _Items:
         self._open = False
         self.index += 1
 
-    def _change(self, change: Callable[[], None]) -> None:
+    def _changed(self, change: Callable[[], None]) -> Iterator[bytes]:
         try:
             change()
         except Withdrawn:
@@ -205,8 +221,11 @@ class _Items:
             self._text = Growing(self._text.whole)
         if self._text and not self._open:
             self._begin()
-        for piece in self._text.take(PIECE_CHARS):
-            self._delta(piece)
+        self._writer.number += len(self._text.take(PIECE_CHARS, self._writer.known))
+        while self._text.waiting(PIECE_CHARS):
+            for piece in self._text.take(PIECE_CHARS, PORTION_PIECES):
+                self._delta(piece)
+            yield self._writer.flush()
 
     def _begin(self) -> None:
         self._open = True
@@ -245,13 +264,13 @@ class ChatEncoder:
         """The chunk that says who speaks."""
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
-    def hold(self, reasoning: str, text: str) -> bytes:
+    def hold(self, reasoning: str, text: str) -> Iterator[bytes]:
         """Be as far as a row is."""
         self._reasoning.become(reasoning)
         self._text.become(text)
-        return self._rest()
+        yield self._rest()
 
-    def apply(self, event: AnyEvent) -> bytes:
+    def apply(self, event: AnyEvent) -> Iterator[bytes]:
         """What an event of this answer adds."""
         if isinstance(event, Chunk):
             self._text.put(event.offset, event.content)
@@ -260,22 +279,23 @@ class ChatEncoder:
         elif isinstance(event, Reset):
             self._text.keep(event.keep)
             self._reasoning.keep(event.keep_reasoning)
-        return self._rest()
+        yield self._rest()
 
-    def ending(self, answer: Answer) -> bytes:
+    def ending(self, answer: Answer) -> Iterator[bytes]:
         """The end, from what is stored of the answer."""
         self._reasoning.finish(answer.reasoning)
         self._text.finish(answer.text)
-        blocks = [self._rest()]
+        yield self._rest()
         if answer.status != "complete":
-            return b"".join([*blocks, self.failure(*objects.failure(answer))])
+            yield self.failure(*objects.failure(answer))
+            return
         if answer.tool_calls:
             calls = [{"index": index, **call} for index, call in enumerate(objects.chat_calls(answer))]
-            blocks.append(self._chunk({"tool_calls": calls}))
-        blocks.append(self._chunk({}, objects.chat_reason(answer)))
+            yield self._chunk({"tool_calls": calls})
+        yield self._chunk({}, objects.chat_reason(answer))
         if self._include_usage:
-            blocks.append(_data(objects.completion_chunk(answer, []) | {"usage": objects.chat_usage(answer.usage)}))
-        return b"".join([*blocks, b"data: [DONE]\n\n"])
+            yield _data(objects.completion_chunk(answer, []) | {"usage": objects.chat_usage(answer.usage)})
+        yield b"data: [DONE]\n\n"
 
     def failure(self, code: str, message: str) -> bytes:
         """The stream ends here."""

@@ -8,8 +8,9 @@ answer; `openai_requests` understands bodies, `answers` watches, `streams.openai
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -28,7 +29,7 @@ from streams.openai_objects import Answer
 from web import delivery
 from web.answers import Final, Heard, Held, Over, Quiet, Step, watch
 from web.event_stream import Cut
-from web.following import Permission
+from web.following import PART_BYTES, Permission
 from web.openai_errors import OpenAIRoute, OpenAIStream, Refusal, failed
 from web.openai_requests import ChatBody, ResponseBody
 from web.problems import ApiProblem
@@ -51,9 +52,9 @@ class Encoder(Protocol):
     """A dialect (`streams.openai_events`)."""
 
     def opening(self) -> bytes: ...
-    def hold(self, reasoning: str, text: str) -> bytes: ...
-    def apply(self, event: AnyEvent) -> bytes: ...
-    def ending(self, answer: Answer) -> bytes: ...
+    def hold(self, reasoning: str, text: str) -> Iterator[bytes]: ...
+    def apply(self, event: AnyEvent) -> Iterator[bytes]: ...
+    def ending(self, answer: Answer) -> Iterator[bytes]: ...
     def failure(self, code: str, message: str) -> bytes: ...
 
 
@@ -328,7 +329,8 @@ class _Asking:
                 yield encoder.failure(step.reason, _GONE.get(step.reason, "The answer cannot be read any longer."))
                 return
             try:
-                yield _told(encoder, step)
+                for portion in _told(encoder, step):
+                    yield portion
             except Hole as error:
                 raise Cut from error
             except Withdrawn:
@@ -374,13 +376,26 @@ async def _departure(request: Request) -> None:
         pass
 
 
-def _told(encoder: Encoder, step: Step) -> bytes:
+def _told(encoder: Encoder, step: Step) -> Iterator[bytes]:
     match step:
         case Held(row):
-            return encoder.hold(row.reasoning, row.content)
+            yield from encoder.hold(row.reasoning, row.content)
         case Heard(heard):
-            return b"".join(encoder.apply(event) for event in heard)
+            # One write for all that came together, unless it is long.
+            yield from _joined(itertools.chain.from_iterable(encoder.apply(event) for event in heard))
         case Final(row):
-            return encoder.ending(answer_of(row))
+            yield from encoder.ending(answer_of(row))
         case Quiet() | Over():
-            return encoding.KEEP_ALIVE
+            yield encoding.KEEP_ALIVE
+
+
+def _joined(portions: Iterable[bytes]) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
+    for portion in portions:
+        held.append(portion)
+        size += len(portion)
+        if size > PART_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join(held)

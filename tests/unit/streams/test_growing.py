@@ -19,7 +19,7 @@ def test_pieces_do_not_depend_on_how_the_text_came(text: str, cuts: list[int], s
     places = sorted({min(place, len(text)) for place in cuts} | {0, len(text)})
     for start, end in itertools.pairwise(places):
         growing.put(utf16_length(text[:start]), text[start:end])
-        out += growing.take(size)
+        out += growing.take(size, 99)
     assert out == [text[start : start + size] for start in range(0, len(text) - len(text) % size, size)]
     assert growing.take_rest() == text[len("".join(out)) :]
     assert growing.out == growing.whole == text
@@ -55,7 +55,7 @@ def test_a_reset_that_says_the_same_again_is_not_noticed() -> None:
 def test_a_reset_of_what_is_not_out_is_not_noticed() -> None:
     """Nobody has seen it."""
     growing = Growing("Hello you")
-    assert list(growing.take(5)) == ["Hello"]
+    assert growing.take(5, 9) == ["Hello"]
     growing.keep(5)
     growing.put(5, ", all")
     assert growing.take_rest() == ", all"

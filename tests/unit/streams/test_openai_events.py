@@ -54,14 +54,18 @@ def logged(kind: type[Chunk] | type[Reasoning], text: str, cuts: Sequence[int], 
     return [kind(ID, attempt, utf16_length(text[:start]), text[start:end]) for start, end in pairs]
 
 
+def applied(encoder: ResponseEncoder | ChatEncoder, events: Sequence[AnyEvent]) -> bytes:
+    return b"".join(portion for event in events for portion in encoder.apply(event))
+
+
 def from_log(ended: Answer, events: Sequence[AnyEvent], after: int = -1) -> list[Parsed]:
     encoder = ResponseEncoder(ended, after)
-    return blocks(encoder.opening() + b"".join(encoder.apply(event) for event in events) + encoder.ending(ended))
+    return blocks(encoder.opening() + applied(encoder, events) + b"".join(encoder.ending(ended)))
 
 
 def from_row(ended: Answer, after: int = -1) -> list[Parsed]:
     encoder = ResponseEncoder(ended, after)
-    return blocks(encoder.opening() + encoder.ending(ended))
+    return blocks(encoder.opening() + b"".join(encoder.ending(ended)))
 
 
 CUTS = st.lists(st.integers(0, 40), max_size=10)
@@ -86,8 +90,8 @@ def test_a_row_and_the_events_after_it_give_the_same(text: str, cuts: list[int],
     """A checkpoint may hold any part of what the log tells again."""
     ended = answer(text)
     encoder = ResponseEncoder(ended)
-    data = encoder.opening() + encoder.hold("", text[:held])
-    data += b"".join(encoder.apply(event) for event in logged(Chunk, text, cuts)) + encoder.ending(ended)
+    data = encoder.opening() + b"".join(encoder.hold("", text[:held]))
+    data += applied(encoder, logged(Chunk, text, cuts)) + b"".join(encoder.ending(ended))
     assert blocks(data) == from_row(ended)
 
 
@@ -173,7 +177,7 @@ def test_reasoning_after_text_is_in_the_final_response_only() -> None:
 def test_a_hole_is_told() -> None:
     """The caller reads the row again."""
     with pytest.raises(Hole):
-        ResponseEncoder(answer()).apply(Chunk(ID, 1, 5, "x"))
+        applied(ResponseEncoder(answer()), [Chunk(ID, 1, 5, "x")])
 
 
 def test_a_failure_of_the_stream_takes_no_number() -> None:
@@ -185,6 +189,16 @@ def test_a_failure_of_the_stream_takes_no_number() -> None:
     assert event["sequence_number"] == 0 == encoder.last
 
 
+def test_a_long_answer_is_encoded_in_portions() -> None:
+    """As they are asked for: no reader costs the memory of all its events. What a reader has already is not encoded at all."""
+    ended = answer("word " * 40_000)
+    portions = list(ResponseEncoder(ended).ending(ended))
+    assert max(map(len, portions[:-1])) < 100_000 < len(b"".join(portions)) / 100
+    rest = list(ResponseEncoder(ended, 49_990).ending(ended))
+    assert blocks(b"".join(rest))[0]["sequence_number"] == 49_991
+    assert len(rest) < 4
+
+
 # --- chat completions -------------------------------------------------------------------------------------------------
 
 
@@ -192,8 +206,8 @@ def test_chunks_make_the_completion() -> None:
     """Each is one of the SDK's; text, reasoning, calls, reason and usage arrive."""
     ended = answer("Hello 👋 there", "hm", tool_calls=[CALL])
     encoder = ChatEncoder(ended, include_usage=True)
-    data = encoder.opening() + b"".join(encoder.apply(event) for event in [*logged(Reasoning, "hm", []), *logged(Chunk, "Hello 👋", [3])])
-    data += encoder.ending(ended)
+    data = encoder.opening() + applied(encoder, [*logged(Reasoning, "hm", []), *logged(Chunk, "Hello 👋", [3])])
+    data += b"".join(encoder.ending(ended))
     found = [ChatCompletionChunk.model_validate(chunk) for chunk in chunks(data)]
     deltas = [chunk.choices[0].delta for chunk in found if chunk.choices]
     assert "".join(delta.content or "" for delta in deltas) == "Hello 👋 there"
@@ -208,16 +222,15 @@ def test_chunks_make_the_completion() -> None:
 def test_a_completion_cannot_take_words_back() -> None:
     """Text that is out and is not part of the answer any more ends the stream."""
     encoder = ChatEncoder(answer())
-    encoder.apply(Chunk(ID, 1, 0, "Hello"))
-    encoder.apply(Reset(ID, 2, 0, 0))
+    applied(encoder, [Chunk(ID, 1, 0, "Hello"), Reset(ID, 2, 0, 0)])
     with pytest.raises(Withdrawn):
-        encoder.apply(Chunk(ID, 2, 0, "Bye"))
+        applied(encoder, [Chunk(ID, 2, 0, "Bye")])
 
 
 def test_a_failed_answer_ends_a_completion_with_an_error() -> None:
     """And without `[DONE]`: nothing may take it for whole."""
     failed = answer("He", status="error", error={"code": "interrupted", "error": "It broke off.", "retryable": True})
     encoder = ChatEncoder(failed)
-    data = encoder.opening() + encoder.ending(failed)
+    data = encoder.opening() + b"".join(encoder.ending(failed))
     assert chunks(data)[-1]["error"] == {"message": "It broke off.", "type": "server_error", "param": None, "code": "interrupted"}
     assert b"[DONE]" not in data
