@@ -6,6 +6,7 @@ workers may have run out unrenewed: judgement waits for one lease then, so that 
 
 import asyncio
 import uuid
+from collections.abc import Coroutine, Iterable
 
 import structlog
 
@@ -24,6 +25,8 @@ LEADERSHIP_SECONDS = 1.5
 PAUSE_SECONDS = 1.0
 """A round that took longer than this was paused, or Redis was."""
 BATCH = 2000
+SIDE_BY_SIDE = 16
+"""Rows that are dealt with at a time: the streams of a dead worker are all due at once, and each of them is waited for by people."""
 
 
 class Sweeper:
@@ -62,13 +65,16 @@ class Sweeper:
         """One round."""
         rows = await self._services.store.outstanding(BATCH)
         waiting = await self._services.jobs.waiting([row.message_id for row in rows if row.status == "queued"])
-        for row in rows:
-            verdict = judge(row, waiting.get(row.message_id))
-            if verdict is not Verdict.NOTHING:
-                await self._carry_out(verdict, row)
+        verdicts = [(judge(row, waiting.get(row.message_id)), row) for row in rows]
+        places = asyncio.Semaphore(SIDE_BY_SIDE)
+        await _all(self._carry_out(verdict, row, places) for verdict, row in verdicts if verdict is not Verdict.NOTHING)
         await self._announce_changes()
 
-    async def _carry_out(self, verdict: Verdict, row: Outstanding) -> None:
+    async def _carry_out(self, verdict: Verdict, row: Outstanding, places: asyncio.Semaphore) -> None:
+        async with places:
+            await self._do(verdict, row)
+
+    async def _do(self, verdict: Verdict, row: Outstanding) -> None:
         match verdict:
             case Verdict.ENQUEUE:
                 await self._enqueue(row)
@@ -129,6 +135,13 @@ class Sweeper:
             except ports.Gone:
                 log_line.info("nothing to announce in a deleted conversation", conversation_id=conversation.id)
             await store.mark_title_announced(conversation.id, conversation.rev)
+
+
+async def _all(work: Iterable[Coroutine[None, None, None]]) -> None:
+    """Run everything to its end; then the first error, if any, is raised."""
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def _clock() -> float:

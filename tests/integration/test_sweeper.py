@@ -17,6 +17,7 @@ from providers import base
 from streams import events
 from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over, text_of
+from worker.enqueue import JobsUnavailable
 from worker.run import Services
 from worker.runner import Models
 from worker.sweeper import Sweeper
@@ -121,6 +122,32 @@ async def test_a_model_that_cannot_go_on_keeps_the_partial_text(rig: Rig) -> Non
     assert (row.status, row.content, script.asked) == ("error", "Half", [])
     assert row.error is not None
     assert row.error["code"] == "interrupted"
+
+
+async def test_the_answers_of_a_dead_worker_are_taken_over_side_by_side(rig: Rig) -> None:
+    """A slow queue costs its time once, not once a row; one row that cannot be dealt with keeps no other one waiting."""
+    asked, all_asked = 0, asyncio.Event()
+
+    async def together(message_id: str, delay_ms: int | None = None) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            all_asked.set()
+        await all_asked.wait()
+        if message_id == rig.row.id:
+            raise JobsUnavailable("not this one")
+        rig.jobs.sent.append((message_id, delay_ms))
+
+    rig.jobs.generate = together  # type: ignore[method-assign]
+    others = []
+    for _ in range(2):
+        conversation = await rig.store.create_conversation("me")
+        others.append((await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message.id)
+    await rig.age()
+    with pytest.raises(JobsUnavailable):
+        async with asyncio.timeout(10):
+            await rig.sweeper.sweep()
+    assert sorted(rig.jobs.sent) == sorted((other, None) for other in others)
 
 
 async def test_a_live_lease_is_respected(rig: Rig) -> None:
