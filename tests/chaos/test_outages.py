@@ -93,14 +93,21 @@ async def all_workers(site: Site, count: int = 2) -> None:
     await asyncio.sleep(1.0)
 
 
-async def refuse(site: Site) -> None:
+async def refuse(site: Site, seconds: float = 5) -> None:
+    """Redis' port answers nobody, and whoever was connected is cut off."""
     site.cluster.redis_proxy.faults.refuse = True
     site.cluster.redis_proxy.cut()
-    await asyncio.sleep(5)
+    await asyncio.sleep(seconds)
     site.cluster.redis_proxy.faults.refuse = False
 
 
+async def refuse_for_long(site: Site) -> None:
+    """Longer than the rest of every answer: providers are read to their end meanwhile."""
+    await refuse(site, 30)
+
+
 async def blackhole(site: Site) -> None:
+    """Connections to Redis stay, and nothing comes through."""
     site.cluster.redis_proxy.faults.blackhole = True
     await asyncio.sleep(4)
     site.cluster.redis_proxy.faults.blackhole = False
@@ -108,6 +115,7 @@ async def blackhole(site: Site) -> None:
 
 
 async def freeze(site: Site) -> None:
+    """Redis itself stands still."""
     site.cluster.valkey.freeze()
     await asyncio.sleep(5)
     site.cluster.valkey.thaw()
@@ -126,7 +134,9 @@ def _hold_lock(path: str, seconds: float) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("outage", [refuse, lock, *(pytest.param(outage, marks=pytest.mark.long) for outage in (blackhole, freeze))])
+@pytest.mark.parametrize(
+    "outage", [refuse, lock, *(pytest.param(outage, marks=pytest.mark.long) for outage in (blackhole, freeze, refuse_for_long))]
+)
 async def test_a_service_is_away_while_answers_stream(site: Site, streams: Streams, outage: Callable[[Site], Awaitable[None]]) -> None:
     """Redis unreachable, silent or frozen for longer than a lease, the database locked: the same answers, by the same attempt or another,
     nothing lost, nothing repeated, nothing withdrawn."""
