@@ -64,12 +64,12 @@ class Chats(Database):
             await session.execute(delete(Conversation).where(col(Conversation.listed).is_(False), old))
 
     async def named_message(self, conversation_id: str, name: str) -> Message | None:
-        """The row with this id, or with this id given by a client, in the conversation."""
+        """The row with this id, or with this id given by a client, in the conversation; the newest if there are two."""
         query = select(Message).where(
             col(Message.conversation_id) == conversation_id, or_(col(Message.id) == name, col(Message.client_id) == name)
         )
         async with self.reading() as session:
-            return (await session.scalars(query)).first()
+            return (await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(1))).first()
 
     async def last_question(self, conversation_id: str) -> Message | None:
         """The newest message of a user."""
@@ -120,6 +120,7 @@ async def _create(
         id=str(uuid7()),
         client_id=client_id,
         listed=listed,
+        title=None if listed else "Single answer",  # so that nobody makes one
         user_id=user_id,
         instructions=instructions,
         created_at=now,

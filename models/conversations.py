@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import delete, exists, func, select, tuple_, update
+from sqlalchemy import delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -324,10 +324,14 @@ async def _posted_before(session: AsyncSession, post: Post, made: dict[str, str]
 
 
 async def _same_name(session: AsyncSession, post: Post) -> Message | None:
-    """The message that has the client id of this post."""
+    """The message that has the client id of this post, or that as its own id."""
     if post.client_id is None:
         return None
-    query = select(Message).where(col(Message.conversation_id) == post.conversation_id, col(Message.client_id) == post.client_id)
+    query = select(Message).where(
+        col(Message.conversation_id) == post.conversation_id,
+        or_(col(Message.client_id) == post.client_id, col(Message.id) == post.client_id),
+        col(Message.superseded_by).is_(None),
+    )
     return (await session.scalars(query)).first()
 
 

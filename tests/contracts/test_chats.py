@@ -1,0 +1,157 @@
+"""Chats under their clients' names, messages edited, answers made again: on SQLite and PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from models.chats import Again
+from models.conversations import Idempotency, Post, Posted
+from models.errors import Conflict, GenerationRunning, KeyReused, NotFound
+from models.migrate import migrate
+from models.store import Store
+
+ADA, BOB = "ada", "bob"
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    migrate(database_url)
+    opened = Store.open(database_url)
+    yield opened
+    await opened.aclose()
+
+
+async def post(store: Store, conversation_id: str, content: str = "hi", **changes: object) -> Posted:
+    return await store.post(Post(conversation_id, ADA, content, "demo", **changes))  # type: ignore[arg-type]
+
+
+async def shown(store: Store, conversation_id: str) -> list[tuple[str, str]]:
+    found = await store.snapshot(conversation_id, ADA, 200)
+    return [(row.role, row.id) for row in found.messages]
+
+
+async def test_a_chat_is_the_users_own(store: Store) -> None:
+    """The same name twice is the same conversation, for another user it is another; slashes and dots are letters."""
+    name = "chat/1/../ä x"
+    assert await store.find_chat(ADA, name) is None
+    made = await store.open_chat(ADA, name)
+    assert (await store.open_chat(ADA, name)).id == made.id
+    assert (await store.open_chat(BOB, name)).id != made.id
+    assert (await store.participants(made.id)) == [ADA]
+
+
+async def test_opened_by_several_at_once_it_is_one(store: Store) -> None:
+    """Whoever is first makes it."""
+    opened = await asyncio.gather(*(store.open_chat(ADA, "same") for _ in range(8)))
+    assert len({conversation.id for conversation in opened}) == 1
+
+
+async def test_a_conversations_id_is_a_name_for_who_takes_part(store: Store) -> None:
+    """For nobody else."""
+    made = await store.create_conversation(ADA)
+    assert (found := await store.find_chat(ADA, made.id)) is not None
+    assert found.id == made.id
+    assert await store.find_chat(BOB, made.id) is None
+    assert (await store.open_chat(BOB, made.id)).id != made.id
+
+
+async def test_a_message_is_posted_once(store: Store) -> None:
+    """By the id that the client gave it, also at the same moment; with another text it is refused."""
+    chat = await store.open_chat(ADA, "c")
+    made = await asyncio.gather(*(post(store, chat.id, client_id="m1") for _ in range(5)))
+    assert len({posted.user_message.id for posted in made}) == 1
+    assert len({posted.assistant_message.id for posted in made}) == 1
+    assert len(await shown(store, chat.id)) == 2
+    with pytest.raises(KeyReused):
+        await post(store, chat.id, "something else", client_id="m1")
+    other = await store.open_chat(ADA, "d")
+    assert (await post(store, other.id, client_id="m1")).user_message.id != made[0].user_message.id
+
+
+async def test_an_edited_message_takes_the_place_of_what_followed(store: Store) -> None:
+    """It keeps its name; what was superseded is kept, is not shown, and is not sent to a provider."""
+    chat = await store.open_chat(ADA, "c")
+    first = await post(store, chat.id, "one", client_id="m1")
+    second = await post(store, chat.id, "two", client_id="m2")
+    edited = await post(store, chat.id, "another", client_id="m1", edits=True)
+    assert edited.superseded == [first.assistant_message.id, second.assistant_message.id]
+    assert edited.user_message.parent_id is None
+    assert await shown(store, chat.id) == [("user", edited.user_message.id), ("assistant", edited.assistant_message.id)]
+    assert [row.id for row in await store.history(chat.id, edited.assistant_message.ordinal)] == [edited.user_message.id]
+    old = await store.message(second.user_message.id)
+    assert old is not None
+    assert old.superseded_by == edited.user_message.id
+    named = await store.named_message(chat.id, "m1")
+    assert named is not None
+    assert named.id == edited.user_message.id
+    again = await post(store, chat.id, "another", client_id="m1")
+    assert again.assistant_message.id == edited.assistant_message.id
+
+
+async def test_an_answer_made_again(store: Store) -> None:
+    """A new row after the same message; the old one and what came after it leave the conversation, the next post follows the new one."""
+    chat = await store.open_chat(ADA, "c")
+    first, second = await post(store, chat.id, "one"), await post(store, chat.id, "two")
+    with pytest.raises(GenerationRunning):
+        await store.regenerate(Again(chat.id, ADA, first.assistant_message.id, "demo"))
+    made = await store.regenerate(Again(chat.id, ADA, first.assistant_message.id, "second", stop_running=True))
+    assert made.superseded == [first.assistant_message.id, second.assistant_message.id]
+    assert (made.assistant_message.parent_id, made.assistant_message.model) == (first.user_message.id, "second")
+    assert await shown(store, chat.id) == [("user", first.user_message.id), ("assistant", made.assistant_message.id)]
+    assert [row.cancel_by for row in await store.unfinished(chat.id)] == ["superseded", "superseded", None]
+    later = await post(store, chat.id, "three")
+    assert later.user_message.parent_id == made.assistant_message.id
+    history = await store.history(chat.id, later.assistant_message.ordinal)
+    assert [row.id for row in history] == [first.user_message.id, made.assistant_message.id, later.user_message.id]
+
+
+async def test_by_the_users_message_or_by_a_superseded_answer(store: Store) -> None:
+    """Both name the same question."""
+    chat = await store.open_chat(ADA, "c")
+    posted = await post(store, chat.id)
+    question, answer = posted.user_message.id, posted.assistant_message.id
+    one = await store.regenerate(Again(chat.id, ADA, question, "demo", stop_running=True))
+    two = await store.regenerate(Again(chat.id, ADA, answer, "demo", stop_running=True))
+    assert two.superseded == [one.assistant_message.id]
+    assert await shown(store, chat.id) == [("user", question), ("assistant", two.assistant_message.id)]
+
+
+async def test_what_cannot_be_made_again(store: Store) -> None:
+    """What is not there, what is another's, and what is no longer part of the conversation."""
+    chat, other = await store.open_chat(ADA, "c"), await store.open_chat(ADA, "d")
+    posted = await post(store, chat.id, client_id="m1")
+    await post(store, chat.id, "edited", client_id="m1", edits=True)
+    for conversation_id, user, message_id in (
+        (chat.id, ADA, "nobody"),
+        (chat.id, BOB, posted.assistant_message.id),
+        (other.id, ADA, posted.assistant_message.id),
+    ):
+        with pytest.raises(NotFound):
+            await store.regenerate(Again(conversation_id, user, message_id, "demo"))
+    with pytest.raises(Conflict):
+        await store.regenerate(Again(chat.id, ADA, posted.assistant_message.id, "demo"))
+
+
+async def test_a_repeated_request_makes_one_answer(store: Store) -> None:
+    """By its key."""
+    chat = await store.open_chat(ADA, "c")
+    posted = await post(store, chat.id)
+    again = Again(chat.id, ADA, posted.user_message.id, "demo", True, Idempotency("k", "r", ""))
+    one, two = await store.regenerate(again), await store.regenerate(again)
+    assert (two.user_message.id, two.assistant_message.id) == (posted.user_message.id, one.assistant_message.id)
+
+
+async def test_single_answers_are_listed_nowhere_and_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a day; nothing else is."""
+    listed = await store.create_conversation(ADA)
+    single = await store.create_unlisted(ADA, "say it in one word")
+    assert [row.id for row in (await store.conversations(ADA, 10))[0]] == [listed.id]
+    assert [overview.conversation.id for overview in await store.overviews(ADA, 10)] == [listed.id]
+    await store.forget_unlisted()
+    assert (await store.conversation(single.id, ADA)).instructions == "say it in one word"
+    monkeypatch.setattr("models.chats.UNLISTED_LIFE_MS", -1000)
+    await store.forget_unlisted()
+    with pytest.raises(NotFound):
+        await store.conversation(single.id, ADA)
+    assert (await store.conversation(listed.id, ADA)).id == listed.id
