@@ -7,6 +7,7 @@ Refusals are `RequestFailed`. What is read-only or has an idempotency key is tri
 """
 
 import asyncio
+import contextlib
 import inspect
 import random
 import uuid
@@ -99,8 +100,9 @@ class Tokenwire:
     async def stream(self, content: str, *, model: str | None = None, instructions: str | None = None) -> AsyncGenerator[str]:
         """The same in pieces. Close it (`contextlib.aclosing`) when leaving early; the answer goes on."""
         conversation = await self.create(model=model, instructions=instructions)
-        async for piece in conversation.stream(content):
-            yield piece
+        async with contextlib.aclosing(conversation.stream(content)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     # --- requests ---
 

@@ -123,7 +123,7 @@ def response(answer: Answer, output: Sequence[Mapping[str, Any]] | None = None) 
         "reasoning": {"effort": asked.get("reasoning_effort"), "summary": None},
         "store": asked.get("store", True),
         "temperature": asked.get("temperature"),
-        "text": {"format": {"type": "text"}},
+        "text": {"format": asked.get("text_format") or {"type": "text"}},
         "tool_choice": "auto",
         "tools": [],
         "top_p": None,

@@ -84,6 +84,7 @@ class ResponseBody(_Body):
         if self.background and self.store is False:
             raise Refusal(400, "invalid_value", "A background response has to be stored.", "background")
         effort = self.reasoning.effort if self.reasoning else None
+        wanted = self.text.format if self.text else None
         asked = {
             "background": self.background or None,
             "store": self.store,
@@ -93,6 +94,7 @@ class ResponseBody(_Body):
             "max_output_tokens": self.max_output_tokens,
             "temperature": self.temperature,
             "reasoning_effort": effort,
+            "text_format": wanted,
         }
         return Question(
             user_id=user_id,
@@ -102,7 +104,7 @@ class ResponseBody(_Body):
             follows=follows,
             options=_options(self.temperature, self.max_output_tokens, effort, None),
             asked=_given(asked),
-            response_schema=_schema("text.format", self.text.format if self.text else None),
+            response_schema=_schema("text.format", wanted),
         )
 
 

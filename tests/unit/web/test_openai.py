@@ -88,6 +88,7 @@ async def test_a_schema_is_handed_on(client: httpx.AsyncClient, store: Store) ->
         response = await asked(client, text={"format": wanted})
         row = await store.message(response["id"].removeprefix("resp_"))
         assert row.response_schema == expected
+        assert response["text"]["format"] == wanted
 
 
 async def test_a_response_has_a_conversation_that_no_list_shows(client: httpx.AsyncClient, store: Store) -> None:

@@ -1,0 +1,182 @@
+"""Streams of /v1 over real sockets, the log in memory and on Valkey: what a reader sees while a worker writes, and ends of all kinds."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from models.generations import Ending
+from streams.events import AnyEvent, Chunk, Reset
+from streams.hub import RedisFeed
+from streams.log import RedisLog
+from streams.ports import Claim
+from streams.text import utf16_length
+from tests.integration.serving import Web, serving
+from worker import closing
+
+R = "/v1/responses"
+
+
+@pytest.fixture(params=["memory", "valkey"])
+async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Web]:
+    """The app over each kind of log."""
+    url = request.getfixturevalue("valkey_url") if request.param == "valkey" else None
+    log, feed = (RedisLog(url), RedisFeed(url)) if url else (None, None)
+    async with serving(tmp_path, log, feed, heartbeat_idle_seconds=0.1, heartbeat_running_seconds=0.1, max_streams=3) as running:
+        yield running
+
+
+class Pen:
+    """Writes an answer as a worker would."""
+
+    def __init__(self, web: Web, claim: Claim) -> None:
+        self._web, self._claim, self._index, self.text = web, claim, 0, ""
+
+    @classmethod
+    async def take(cls, web: Web, response_id: str) -> "Pen":
+        row = await web.store.message(response_id.removeprefix("resp_"))
+        claim = await web.log.claim(row.conversation_id, row.id, row.attempt, 30)
+        await web.store.begin_attempt(row.id, claim.attempt, "demo")
+        return cls(web, claim)
+
+    async def append(self, *events: AnyEvent) -> None:
+        await self._web.log.append(self._claim, self._index, 0, events)
+        self._index += 1
+
+    async def say(self, piece: str) -> None:
+        await self.append(Chunk(self._claim.message_id, self._claim.attempt, utf16_length(self.text), piece))
+        self.text += piece
+
+    async def withdraw(self) -> None:
+        await self.append(Reset(self._claim.message_id, self._claim.attempt, 0, 0))
+        self.text = ""
+
+    async def end(self) -> None:
+        ending = Ending(self._claim.message_id, self._claim.attempt, "complete", self.text, "", None, self._claim.epoch, 0, "stop")
+        await self._web.store.finish(ending)
+        await closing.announce(self._web.store, self._web.log, self._claim, self._index, ending)
+
+
+async def asked(web: Web) -> str:
+    answer = await web.client.post(R, json={"model": "demo", "input": "hi", "background": True})
+    return str(answer.json()["id"])
+
+
+class Source:
+    """Events of a stream, and its comments as None."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.lines = answer.aiter_lines()
+        self.events: list[dict[str, Any]] = []
+        self.comments = 0
+
+    async def until(self, kind: str) -> list[dict[str, Any]]:
+        async for line in self.lines:
+            self.comments += line.startswith(":")
+            if line.startswith("data: "):
+                self.events.append(json.loads(line.removeprefix("data: ")))
+                if self.events[-1]["type"] == kind:
+                    break
+        return self.events
+
+
+async def replay(web: Web, response_id: str, after: int = -1) -> list[dict[str, Any]]:
+    async with web.client.stream("GET", f"{R}/{response_id}?stream=true&starting_after={after}") as answer:
+        return await Source(answer).until("")
+
+
+def told(events: list[dict[str, Any]]) -> str:
+    return "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+
+
+async def test_readers_of_all_kinds_see_the_same(web: Web) -> None:
+    """From the start, in the midst, after the end: the same events under the same numbers; comments while nothing happens."""
+    response_id = await asked(web)
+    pen = await Pen.take(web, response_id)
+    async with web.client.stream("GET", f"{R}/{response_id}?stream=true") as answer:
+        source = Source(answer)
+        for word in ("Hello ", "there, ", "👋 ", "you"):
+            await pen.say(word)
+        await source.until("response.output_text.delta")
+        await asyncio.sleep(0.3)
+        late = asyncio.create_task(replay(web, response_id))
+        later = asyncio.create_task(replay(web, response_id, 6))
+        await asyncio.sleep(0.1)
+        await pen.say(" all.")
+        await pen.end()
+        events = await source.until("")
+    assert told(events) == pen.text == "Hello there, 👋 you all."
+    assert source.comments > 0
+    assert await late == events == await replay(web, response_id)
+    assert await later == events[7:] == await replay(web, response_id, 6)
+
+
+async def test_words_that_are_taken_back(web: Web) -> None:
+    """Another item; a reader from the log and one who comes after the end agree."""
+    response_id = await asked(web)
+    pen = await Pen.take(web, response_id)
+    await pen.say("The answer is 41")
+    await pen.withdraw()
+    await pen.say("It is 42, no: 43")
+    async with web.client.stream("GET", f"{R}/{response_id}?stream=true") as answer:
+        source = Source(answer)
+        await source.until("response.output_item.done")
+        await pen.end()
+        events = await source.until("")
+    done = [event["item"]["status"] for event in events if event["type"] == "response.output_item.done"]
+    assert done == ["incomplete", "completed"]
+    assert [item["content"][0]["text"] for item in events[-1]["response"]["output"]] == ["It is 42, no: 43"]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+
+
+async def test_a_process_that_goes_away_breaks_its_streams(web: Web) -> None:
+    """An orderly end would be taken for the end of the answer."""
+    response_id = await asked(web)
+    pen = await Pen.take(web, response_id)
+    await pen.say("Hello")
+    async with web.client.stream("GET", f"{R}/{response_id}?stream=true") as answer:
+        source = Source(answer)
+        await source.until("response.output_text.delta")
+        leaving = asyncio.create_task(web.leave())
+        with pytest.raises(httpx.RemoteProtocolError):
+            await source.until("")
+        await leaving
+
+
+async def test_a_full_server_asks_nothing(web: Web) -> None:
+    """503 before there are rows; what needs no place is still served."""
+    body = {"model": "demo", "input": "hi"}
+    streaming = body | {"stream": True}
+    async with contextlib.AsyncExitStack() as open_streams:
+        for _ in range(3):
+            await open_streams.enter_async_context(web.client.stream("POST", R, json=streaming))
+        for path, more in ((R, {}), (R, {"stream": True}), ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]})):
+            refused = await web.client.post(path, json=body | more)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "over_capacity")
+            assert "retry-after" in refused.headers
+        assert await asked(web)
+    refused = await web.client.get(f"{R}/resp_nope?stream=true")
+    assert refused.status_code == 404
+
+
+async def test_an_answer_behind_others_of_its_conversation(web: Web) -> None:
+    """Its stream holds nothing of theirs."""
+    conversation = await web.conversation()
+    names = []
+    for text in ("one", "two"):
+        posted = (await web.client.post(f"/api/conversations/{conversation}/messages", json={"content": text})).json()
+        names.append(f"resp_{posted['assistant_message']['id']}")
+    pens = [await Pen.take(web, name) for name in names]
+    for pen, word in itertools.product(pens, ("first ", "second ")):
+        await pen.say(word)
+    for pen in pens:
+        await pen.end()
+    streams = [await replay(web, name) for name in names]
+    assert [told(events) for events in streams] == ["first second ", "first second "]
+    assert len(streams[0]) == len(streams[1])
