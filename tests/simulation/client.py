@@ -49,6 +49,8 @@ class View:
     seq: int = 0
     rev: int = 0
     shown: str = ""
+    restated: bool = False
+    """Withdrawn by a reset: what was final is being told again, to a log that began again."""
     ends: list[tuple[str, str]] = field(default_factory=list)
     """(epoch, type) of the terminal events received."""
 
@@ -243,6 +245,7 @@ class Client:
             view.text = first_units(view.text, event["keep"])
             view.reasoning = first_units(view.reasoning, event["keep_reasoning"])
             self._reset.add(view.id)
+            view.restated = True
             self._show(view)
         elif kind in FINAL:
             return self._end(view, event)
@@ -259,7 +262,7 @@ class Client:
             self._complain(f"{self.name}: {view.id} holds {held!r}, and {event} says something else")
         setattr(view, what, held + content[len(tail) :])
         self._show(view)
-        if view.status in FINAL and view.id not in self._reset:
+        if view.status in FINAL and not view.restated:
             self._complain(f"{self.name}: {view.id} had ended as {view.status}, then came {event}")
         return None
 
@@ -271,7 +274,7 @@ class Client:
         if (self.epoch, event["type"]) in view.ends and view.seq < event["seq"]:
             self._complain(f"{self.name}: {view.id} ended a second time: {event}")
         view.ends.append((self.epoch, event["type"]))
-        view.status = event["type"]
+        view.status, view.restated = event["type"], False
         if (units(view.text), zlib.crc32(view.text.encode())) != (event["length"], event["crc32"]):
             self._complain(f"{self.name}: {view.id} ended with another checksum: holds {view.text!r}, {event}")
             return 4410

@@ -58,6 +58,10 @@ def plan(rng: random.Random) -> Plan:
         made.sql = Weather(*_shares(rng), slowest=rng.choice((0.01, 0.05, 0.2)), spike=rng.choice((0.0, 0.02)))
     made.feed_trouble = rng.choice((0.0, 0.0, 0.05, 0.3))
     made.job_trouble = rng.choice((0.0, 0.0, 0.0, 0.2))
+    if rng.random() < 0.1:  # a zombie, undisturbed: paused beyond its lease in the midst of an answer
+        return Plan(faults=[(rng.uniform(0.2, 2.0), "pause_worker_for_long")])
+    if rng.random() < 0.1:  # answers of Redis get lost, and nothing else
+        return Plan(redis=Weather(unanswered=0.2))
     count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6))
     chosen = rng.choices(list(FAULTS), list(SHARES.values()), k=count)
     made.faults = sorted((rng.uniform(0.0, FAULT_SECONDS), name) for name in chosen)
@@ -104,7 +108,17 @@ async def pause_worker(town: Town) -> None:
     """SIGSTOP, often for longer than a lease; it wakes up as a zombie."""
     node = (await _worker(town)).node
     node.pause()
-    await asyncio.sleep(town.rng.choice((town.rng.uniform(0.3, 4.0), town.rng.uniform(4.0, 10.0))))
+    await asyncio.sleep(town.rng.uniform(0.3, 6.0))
+    node.resume()
+
+
+async def pause_worker_for_long(town: Town) -> None:
+    """SIGSTOP for longer than a lease and a takeover."""
+    if len(town.workers) == 1:
+        town.hire_worker()
+    node = (await _worker(town)).node
+    node.pause()
+    await asyncio.sleep(town.rng.uniform(4.0, 10.0))
     node.resume()
 
 
@@ -257,7 +271,8 @@ async def partition_broadcaster(town: Town) -> None:
 SHARES: dict[Fault, int] = {
     kill_worker: 3,
     burn_worker: 3,
-    pause_worker: 3,
+    pause_worker: 2,
+    pause_worker_for_long: 1,
     deploy_worker: 3,
     partition_worker: 3,
     kill_broadcaster: 1,

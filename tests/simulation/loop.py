@@ -67,7 +67,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._rng = rng
         self._now = 0.0
         self._runnable: list[Node] = []
-        self._kept: list[asyncio.Task[Any]] = []
+        self._kept: list[tuple[asyncio.Task[Any], Node]] = []
         self.world = Node(self, "world")
         self.turns = 0
         self.set_task_factory(self._make_task)
@@ -83,7 +83,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def close(self) -> None:
         """Close every unfinished coroutine; what their `finally` blocks do is of no consequence any more."""
-        for task in self._kept:
+        for task, _ in self._kept:
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 coroutine = task.get_coro()
@@ -96,8 +96,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().close()
 
     def unseen(self) -> list[BaseException]:
-        """What tasks failed with that nobody has asked about."""
-        failed = [task for task in self._kept if task.done() and task._log_traceback]  # type: ignore[attr-defined]
+        """What tasks of living processes failed with that nobody has asked about."""
+        failed = [task for task, node in self._kept if node.alive and task.done() and task._log_traceback]  # type: ignore[attr-defined]
         return [error for task in failed if (error := task.exception()) is not None]
 
     def runnable(self, node: Node) -> None:
@@ -109,7 +109,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, context: Context | None = None) -> "asyncio.Task[Any]":
         # Kept until the end: collected earlier, the coroutines of a killed process would run their `finally` blocks.
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context)
-        self._kept.append(task)
+        self._kept.append((task, context.get(_owner, self.world) if context is not None else _owner.get(self.world)))
         return task
 
     def _call_soon(self, callback: Any, args: Any, context: Context | None) -> asyncio.Handle:

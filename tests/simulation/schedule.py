@@ -167,6 +167,8 @@ class _Town:
         )
         self.observer = checks.Observer(self.site)
         self._count = 0
+        self.impatience = rng.choice((0.2, 0.2, 0.2, 0.8))
+        """The share of answers that somebody cancels."""
         self.killed: list[tuple[float, str, int]] = []
         self.workers: list[WorkerProcess] = []
         self.broadcasters: list[BroadcasterProcess] = []
@@ -315,11 +317,16 @@ class _Town:
                 answer = next(r.id for r in self.site.database.messages.values() if r.parent_id == row.id)
                 self.asked[answer] = script
                 self.observer.asked(answer, script)
-                if self.rng.random() < 0.25:
+                if self.rng.random() < self.impatience:
                     person.spawn(self._cancel(person, answer, script, self.rng.uniform(0.0, self.rng.choice((1.0, 4.0)))))
 
     async def _cancel(self, person: Node, message_id: str, script: provider.Script, seconds: float) -> None:
         await asyncio.sleep(seconds)
+        for _ in range(self.rng.choice((0, 40))):  # many cancel what they see
+            if script.open:
+                await asyncio.sleep(self.rng.uniform(0.0, 0.5))
+                break
+            await asyncio.sleep(0.05)
         if script.open and self.plan.alone == "":
             person.spawn(self._check_closed(script, script.calls))
         await self._try(person, f"cancel {message_id}", lambda web: web.cancel(message_id))
