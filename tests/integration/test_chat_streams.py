@@ -1,0 +1,276 @@
+"""Chat streams over real connections, with a worker that the test plays: positions, new epochs, ends of every kind, bad input."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from models.generations import Checkpoint, Ending
+from models.tables import Message
+from streams import events
+from streams.aisdk import Chunk
+from streams.memory import MemoryFeed, MemoryLog
+from streams.ports import Claim, Limits
+from streams.text import utf16_length
+from tests.integration.serving import Web, serving
+from tests.unit.streams.aisdk.client import Client
+from worker import closing
+
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture
+async def web(tmp_path: Path) -> AsyncIterator[Web]:
+    async with serving(tmp_path) as running:
+        yield running
+
+
+class Stream:
+    """A chat stream as it is read: `chunks`, the last `id:`, whether `[DONE]` has come."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self.chunks: list[Chunk] = []
+        self.id: str | None = None
+        self.done = False
+        self._lines = response.aiter_lines()
+
+    async def until(self, kind: str, times: int = 1) -> list[Chunk]:
+        """Read until so many chunks of this type have come."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while sum(chunk["type"] == kind for chunk in self.chunks) < times:
+                self._take(await anext(self._lines))
+        return self.chunks
+
+    async def rest(self) -> list[Chunk]:
+        """Read to the end."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for line in self._lines:
+                self._take(line)
+        return self.chunks
+
+    def _take(self, line: str) -> None:
+        if line.startswith("id: "):
+            self.id = line[4:]
+        elif line == "data: [DONE]":
+            self.done = True
+        elif line.startswith("data: "):
+            self.chunks.append(json.loads(line[6:]))
+
+
+class Worker:
+    """Fills the answer of a chat."""
+
+    def __init__(self, web: Web, row: Message, claim: Claim) -> None:
+        self.web, self.row, self.claim = web, row, claim
+        self.index, self.seq, self.text = 0, 0, ""
+
+    async def log(self, *logged: Any, covered: int = 0) -> None:
+        appended = await self.web.log.append(self.claim, self.index, covered, list(logged))
+        self.index, self.seq = self.index + 1, appended.last_seq
+
+    async def say(self, text: str, *, saved: bool = False) -> None:
+        """`saved`: the row holds all before it, so that the log may forget that."""
+        if saved:
+            await self.save()
+        chunk = events.Chunk(self.row.id, self.claim.attempt, utf16_length(self.text), text)
+        await self.log(chunk, covered=self.seq if saved else 0)
+        self.text += text
+
+    async def save(self) -> None:
+        mine = Checkpoint(self.row.id, self.claim.attempt, self.text, "", None, self.claim.epoch, self.seq)
+        await self.web.store.checkpoint([mine])
+
+    async def finish(self) -> None:
+        ending = Ending(self.row.id, self.claim.attempt, "complete", self.text, "", None, self.claim.epoch, self.seq, "stop")
+        assert await self.web.store.finish(ending)
+        await closing.announce(self.web.store, self.web.log, self.claim, self.index, ending)
+
+
+async def working(web: Web, chat: str) -> Worker:
+    """Claims the answer of the chat that waits."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            found = await web.store.find_chat("local", chat)
+            rows = await web.store.unfinished(found.id) if found is not None else []
+            if rows:
+                break
+            await asyncio.sleep(0.01)
+    claim = await web.log.claim(rows[0].conversation_id, rows[0].id, rows[0].attempt, 60.0)
+    row = await web.store.begin_attempt(rows[0].id, claim.attempt, "demo")
+    assert row is not None
+    worker = Worker(web, row, claim)
+    await worker.log(events.Start(row.id, claim.attempt, "demo"))
+    return worker
+
+
+def body(chat: str, text: str = "hi", **changes: Any) -> dict[str, Any]:
+    message = {"id": f"m-{text}", "role": "user", "parts": [{"type": "text", "text": text}]}
+    return {"id": chat, "trigger": "submit-message", "messages": [message]} | changes
+
+
+@contextlib.asynccontextmanager
+async def posted(web: Web, sent: dict[str, Any], profile: str = "v5") -> AsyncIterator[Stream]:
+    async with web.client.stream("POST", "/api/chat", json=sent, params={"profile": profile}) as response:
+        assert response.status_code == 200, await response.aread()
+        yield Stream(response)
+
+
+@contextlib.asynccontextmanager
+async def resumed(web: Web, chat: str, after: str | None = None, profile: str = "v5") -> AsyncIterator[Stream]:
+    headers = {} if after is None else {"Last-Event-ID": after}
+    async with web.client.stream("GET", f"/api/chat/{chat}/stream", headers=headers, params={"profile": profile}) as response:
+        assert response.status_code == 200, await response.aread()
+        yield Stream(response)
+
+
+async def test_a_post_is_answered_and_a_tail_goes_on_anywhere(web: Web) -> None:
+    """From the id of every chunk, while it is written, when it is saved and when it has just ended: the same message."""
+    async with posted(web, body("c")) as stream:
+        worker = await working(web, "c")
+        await worker.log(events.Reasoning(worker.row.id, 1, 0, "hm"))
+        await worker.say("Hel")
+        await worker.save()
+        await worker.log(events.Source(worker.row.id, 1, "https://example.com", "E"))
+        await worker.say("lo 🦉")
+        await stream.until("text-delta", 2)
+        seen, places = stream.chunks[:], [stream.id]
+        async with resumed(web, "c", after=stream.id) as tail:
+            await worker.say("!")
+            await worker.finish()
+            assert Client().read(seen + await tail.rest()).text() == "Hello 🦉!"
+            assert tail.done
+        await stream.rest()
+    assert Client().read(stream.chunks).text() == "Hello 🦉!"
+    assert stream.done
+    places.append(stream.id)
+    async with resumed(web, "c", after=places[0]) as late:
+        assert [chunk["type"] for chunk in await late.rest()] == ["text-delta", "text-end", "finish-step", "finish"]
+    async with resumed(web, "c", after=places[1]) as over:
+        assert (await over.rest(), over.done) == ([], True)
+    assert (await web.client.get("/api/chat/c/stream")).status_code == 204
+
+
+async def test_stale_positions(tmp_path: Path) -> None:
+    """Of another epoch, beyond the end, trimmed, of no answer: 409, and the whole answer can still be read."""
+    log = MemoryLog(Limits(max_events=100, max_bytes=10**9, max_seconds=3600))
+    async with serving(tmp_path, log, MemoryFeed(log)) as web, posted(web, body("c")):
+        worker = await working(web, "c")
+        await worker.say("a")
+        early = f"{worker.claim.epoch}:{worker.seq}"
+        for place in ("zzzz:1", f"{worker.claim.epoch}:9999", f"{worker.claim.epoch}:0", f"{worker.claim.epoch}:1"):
+            answer = await web.client.get("/api/chat/c/stream", headers={"Last-Event-ID": place})
+            assert (answer.status_code, answer.json()["code"]) == (409, "position_lost"), place
+        for number in range(500):
+            await worker.say("b", saved=number > 250)
+        page = await web.log.read(worker.claim.conversation_id, None, 0, 0)
+        assert page.oldest > int(early.partition(":")[2])
+        assert (await web.client.get("/api/chat/c/stream", headers={"Last-Event-ID": early})).status_code == 409
+        async with resumed(web, "c") as whole:
+            await worker.finish()
+            assert Client().read(await whole.rest()).text() == worker.text
+
+
+async def test_a_new_epoch_in_mid_stream(web: Web) -> None:
+    """The log is lost and begins again: what is shown stays, and the rest follows."""
+    async with posted(web, body("c")) as stream:
+        worker = await working(web, "c")
+        await worker.say("Hello")
+        await worker.save()
+        await stream.until("text-delta")
+        assert isinstance(web.log, MemoryLog)
+        web.log.restart(lose_data=True)
+        worker.claim, appended = await web.log.adopt(worker.claim, worker.text, "", 60.0)
+        worker.index, worker.seq = 0, appended.last_seq
+        await worker.say(" world")
+        await worker.finish()
+        client = Client().read(await stream.rest())
+    assert client.text() == "Hello world"
+    assert stream.done
+
+
+async def test_a_client_that_leaves_stops_nothing(web: Web) -> None:
+    """Its place is given back, the answer is made."""
+    async with posted(web, body("c")) as stream:
+        worker = await working(web, "c")
+        await stream.until("start")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while web.streams:
+            await asyncio.sleep(0.01)
+    await worker.say("alone")
+    await worker.finish()
+    [_, answer] = (await web.client.get("/api/chat/c/messages")).json()["messages"]
+    assert (answer["id"], answer["parts"][-1]["text"]) == (worker.row.id, "alone")
+
+
+async def test_a_deleted_conversation_is_told(web: Web) -> None:
+    """As an error that the client shows."""
+    async with posted(web, body("c")) as stream:
+        worker = await working(web, "c")
+        await worker.say("Hel")
+        await stream.until("text-delta")
+        await web.client.delete(f"/api/conversations/{worker.row.conversation_id}")
+        assert (await stream.rest())[-1] == {"type": "error", "errorText": "The conversation was deleted."}
+
+
+async def test_a_server_that_stops_breaks_the_connection(web: Web) -> None:
+    """An orderly end would look like the end of the answer."""
+    async with posted(web, body("c")) as stream:
+        worker = await working(web, "c")
+        await worker.say("Hel")
+        await stream.until("text-delta")
+        leaving = asyncio.create_task(web.leave())
+        with pytest.raises(httpx.RemoteProtocolError):
+            await stream.rest()
+        assert not stream.done
+        await leaving
+
+
+@pytest.mark.parametrize("profile", ["v5", "v6", "v7"])
+async def test_hostile_tool_inputs(web: Web, profile: str) -> None:
+    """Keys that the client's parser refuses arrive renamed, live and in the stored message."""
+    hostile = {"__proto__": {"x": 1}, "constructor": {"prototype": 1}, "deep": {"__proto__": None}}
+    async with posted(web, body("c"), profile) as stream:
+        worker = await working(web, "c")
+        await worker.log(events.ToolCall(worker.row.id, 1, "call", "look", hostile, "running"))
+        await worker.log(events.ToolResult(worker.row.id, 1, "call", "look", [hostile], "ok"))
+        chunks = await stream.until("tool-output-available")
+        assert '"__proto__"' not in json.dumps(chunks)
+        assert {chunk["type"]: chunk.get("input") for chunk in chunks}["tool-input-available"]["___proto__"] == {"x": 1}
+        await worker.finish()
+        await stream.rest()
+
+
+async def test_a_long_history(web: Web) -> None:
+    """10,000 messages: the last one counts, the others are what the store says, and bodies that are too long are refused."""
+    parts = [{"type": "strange", "text": "x" * 300}]
+    old = [{"id": f"m{number}", "role": "user" if number % 2 else "assistant", "parts": parts} for number in range(10_000)]
+    sent = body("c")
+    sent["messages"] = old + sent["messages"]
+    async with posted(web, sent) as stream:
+        worker = await working(web, "c")
+        await worker.say("short")
+        await worker.finish()
+        await stream.rest()
+    shown = (await web.client.get("/api/chat/c/messages")).json()["messages"]
+    assert [message["role"] for message in shown] == ["user", "assistant"]
+
+
+async def test_a_queue_of_posts(web: Web) -> None:
+    """Two tabs post: each gets its own answer, the second one after the first; `resume` gives the one that is being written."""
+    async with posted(web, body("c", "one")) as one:
+        first = await working(web, "c")
+        async with posted(web, body("c", "two")) as two, resumed(web, "c") as running:
+            await first.say("1")
+            await first.finish()
+            assert Client().read(await one.rest()).text() == "1"
+            assert Client().read(await running.rest()).text() == "1"
+            second = await working(web, "c")
+            await second.say("2")
+            await second.finish()
+            assert Client().read(await two.rest()).text() == "2"
