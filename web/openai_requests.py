@@ -148,7 +148,7 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _options(temperature: float | None, max_tokens: int | None, effort: Effort | None, stop: Sequence[str] | None) -> dict[str, Any]:
-    known = {"none": "minimal", "xhigh": "high", "max": "high"}.get(effort or "", effort)
+    known = {"none": None, "xhigh": "high", "max": "high"}.get(effort or "", effort)
     return _given({"temperature": temperature, "max_tokens": max_tokens, "reasoning_effort": known, "stop": stop or None})
 
 

@@ -5,27 +5,39 @@ The newest packages are fetched once: from PyPI into `var/`, from npm beside `te
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 import yaml
-from openai import APITimeoutError, AsyncOpenAI, NotFoundError
+from openai import APITimeoutError, AsyncOpenAI, LengthFinishReasonError, NotFoundError
+from pydantic import BaseModel
 
 from config.settings import ROOT
 from tests.e2e.stack import Stack, running_stack
 from tests.e2e.viewer import acall
 from tests.js.packages import HERE, need_node, need_packages
+from tests.servers.service import free_port
 
 NEWEST = "3.51.0"
 SCRIPT = Path(__file__).parent / "openai_script.py"
-CATALOGUE = {"default": "demo", "models": {"demo": {"provider": "demo", "options": {"tokens_per_second": 250}}}}
+PROVIDER_PORT = free_port()
+CATALOGUE = {
+    "default": "demo",
+    "models": {
+        "demo": {"provider": "demo", "options": {"tokens_per_second": 250}},
+        "house": {"provider": "openai_compatible", "base_url": f"http://127.0.0.1:{PROVIDER_PORT}/v1", "api_key": "k", "model": "own-name"},
+    },
+}
 
 Event = dict[str, Any]
 MakeClient = Callable[[Stack], contextlib.AbstractAsyncContextManager[AsyncOpenAI]]
@@ -42,6 +54,38 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> str:
 def stack(catalogue: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running_stack(tmp_path_factory.mktemp("stack"), MODELS_FILE=catalogue) as running:
         yield running
+
+
+class Provider(ThreadingHTTPServer):
+    """A server with OpenAI's chat API that says `{"a": 1}`, whatever it is asked; `bodies` is what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", PROVIDER_PORT), Answering)
+        self.bodies: list[Event] = []
+
+
+class Answering(BaseHTTPRequestHandler):
+    """One request."""
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))  # type: ignore[attr-defined]
+        deltas = [({"content": '{"a"'}, None), ({"content": ": 1}"}, None), ({}, "length")]
+        chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]} for delta, reason in deltas]
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write("".join(f"data: {line}\n\n" for line in [*map(json.dumps, chunks), "[DONE]"]).encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the name that the base gives it
+        """Say nothing."""
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with Provider() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @contextlib.asynccontextmanager
@@ -95,6 +139,41 @@ def test_the_newest_client_for_node(stack: Stack) -> None:
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "\n# pass 0\n" not in run.stdout
+
+
+async def test_what_is_asked_reaches_the_provider(stack: Stack, provider: Provider) -> None:
+    """History, system messages and options; finish reason and text come back. Both dialects ask for the same."""
+    messages: Any = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "One 👋"},
+        {"role": "assistant", "content": "Two"},
+        {"role": "user", "content": "Three"},
+    ]
+    async with client_of(stack) as client, asyncio.timeout(60):
+        chat = await client.chat.completions.create(model="house", messages=messages, temperature=0.5, max_tokens=7)
+        response = await client.responses.create(
+            model="house", instructions="Be kind.", input=messages[1:], temperature=0.5, max_output_tokens=7
+        )
+    assert (chat.choices[0].finish_reason, chat.choices[0].message.content) == ("length", '{"a": 1}')
+    assert (response.status, response.incomplete_details.reason, response.output_text) == ("incomplete", "max_output_tokens", '{"a": 1}')
+    first, second = provider.bodies
+    assert first == second
+    assert (first["model"], first["messages"], first["temperature"], first["max_tokens"]) == ("own-name", messages, 0.5, 7)
+
+
+async def test_an_answer_in_a_form(stack: Stack, provider: Provider) -> None:
+    """A model of pydantic: its schema reaches the provider, and the client parses what comes back."""
+
+    class Form(BaseModel):
+        a: int
+
+    async with client_of(stack) as client, asyncio.timeout(60):
+        with contextlib.suppress(LengthFinishReasonError):  # the stand-in always runs out of tokens
+            await client.chat.completions.parse(model="house", messages=[{"role": "user", "content": "go"}], response_format=Form)
+        response = await client.responses.parse(model="house", input="go", text_format=Form)
+    assert response.output_parsed == Form(a=1)
+    schemas = [body["response_format"]["json_schema"]["schema"]["required"] for body in provider.bodies]
+    assert schemas == [["a"], ["a"]]
 
 
 async def collect(stream: Any) -> list[Event]:
