@@ -1,0 +1,35 @@
+"""The AI SDK's chat protocol from a Flask app, with nothing of Tokenwire but the encoder.
+
+pip install flask; flask --app examples.flask_app run; then `useChat({ api: "http://localhost:5000/api/chat" })`.
+"""
+
+import time
+from collections.abc import Iterator
+
+from flask import Flask, Response, request
+
+from streams.aisdk import HEADERS, Chunk, Writer, body, comment
+
+app = Flask(__name__)
+
+
+@app.post("/api/chat")
+def chat() -> Response:
+    """The last message of the history is the question."""
+    question = "".join(part.get("text", "") for part in request.get_json()["messages"][-1]["parts"])
+    return Response(body(answer(question), on_error=lambda _error: "The answer failed."), headers=dict(HEADERS))
+
+
+def answer(question: str) -> Iterator[list[Chunk] | bytes]:
+    """An answer as a model would give it: chunks as the writer makes them, now and then a comment to keep the connection open."""
+    write = Writer()
+    yield write.start("message-1", {"model": "none"})
+    yield write.reasoning("Somebody asks about the weather.")
+    yield write.tool_input_available("call-1", "weather", {"question": question})
+    yield comment("looking out of the window")
+    time.sleep(0.1)
+    yield write.tool_output_available("call-1", {"celsius": 21})
+    for word in ("It ", "is ", "21 °C."):
+        yield write.text(word)
+    yield write.source_url("source-1", "https://example.com/weather", "The window")
+    yield write.finish("stop")
