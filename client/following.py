@@ -1,6 +1,6 @@
 """Following a conversation: sockets come and go, the transcript stays. What frames mean is `transcript`'s; this module moves them.
 
-There is no task in the background: whoever iterates drives it, and a consumer that takes its time is a slow viewer, whom the server waits
+Nothing happens in the background: whoever iterates drives it, and a consumer that takes its time is a slow viewer, whom the server waits
 for. Every wait ends by itself: at the next frame, at the time when a missing event counts as lost, when silence is too long, when the
 token must be renewed.
 """
@@ -59,6 +59,17 @@ class _Grant:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class _To:
+    """What a link works on, and whom it tells."""
+
+    order: Order
+    transcript: Transcript
+    reached: Callable[[int], None]
+    say: Callable[[State], None]
+    renew: Callable[[], Awaitable[_Grant]]
+
+
 class Following:
     """A conversation being followed. Iterate for changes; `messages` are as of the last one. Raises Stopped when it cannot go on."""
 
@@ -70,6 +81,7 @@ class Following:
         self._grant: _Grant | None = None
         self._failures = self._applied = 0
         self._changes = self._run()
+        self._step: asyncio.Future[Change] | None = None
 
     @property
     def messages(self) -> list[Message]:
@@ -101,17 +113,25 @@ class Following:
 
     async def aclose(self) -> None:
         """Close the connection."""
+        if self._step is not None:
+            self._step.cancel()
+            await asyncio.gather(self._step, return_exceptions=True)
         await self._changes.aclose()
 
     def __aiter__(self) -> "Following":
         return self
 
     async def __anext__(self) -> Change:
-        return await anext(self._changes)
+        if self._step is None:
+            self._step = asyncio.ensure_future(self._next())
+        # Who stops waiting (a timeout, say) may come back: a wait that is given up neither ends the connection nor loses the change.
+        step = self._step
+        await asyncio.wait({step})
+        self._step = None
+        return step.result()
 
-    def reached(self, seq: int) -> None:
-        """An event was applied: for the connection to tell."""
-        self._applied, self._failures = seq, 0
+    async def _next(self) -> Change:
+        return await anext(self._changes)
 
     # --- one connection after the other ---
 
@@ -154,23 +174,32 @@ class Following:
             self._grant = _Grant(given["url"], given["token"], now + given["expires_in"] - 30)
         return self._grant
 
+    def _told_by_a_link(self, order: Order) -> _To:
+        def reached(seq: int) -> None:
+            self._applied, self._failures = seq, 0
+
+        def say(state: State) -> None:
+            self.state = state
+
+        return _To(order, self.transcript, reached, say, lambda: self._renew(_now(), ahead_seconds=float("inf")))
+
     async def _connection(self) -> AsyncGenerator[Change]:
         """Changes until it ends; then `state.code` says how."""
-        code = 0
+        code, order = 0, self._order
+        if order is None:
+            raise ValueError("the conversation was not read")
         try:
             grant = await self._renew(_now())
             async with connect(
                 grant.url, compression=None, ping_interval=None, open_timeout=HELLO_SECONDS, close_timeout=1, max_size=MAX_FRAME_BYTES
             ) as socket:
-                link = _Link(self, socket)
+                link = _Link(socket, grant, self._told_by_a_link(order))
                 async with contextlib.aclosing(link.changes()) as changes:
                     async for change in changes:
                         yield change
                 code = link.code
                 if link.live_since is not None and _now() - link.live_since > STEADY_SECONDS:
                     self._failures = 0
-        except ConnectionClosed as closed:
-            code = closed.rcvd.code if closed.rcvd else 0
         except (OSError, TimeoutError, WebSocketException):
             code = 0
         self.state = State("reconnecting", code)
@@ -179,20 +208,25 @@ class Following:
 class _Link:
     """One socket: frames in, changes out. Ends when `code` is set, by the server's close or by what shows to be wrong."""
 
-    def __init__(self, following: Following, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, grant: _Grant, to: _To) -> None:
         self.code = 0
         self.live_since: float | None = None
-        self._of, self._socket = following, socket
-        order, grant = following._order, following._grant  # noqa: SLF001 -- one object in two halves
-        if order is None or grant is None:
-            raise ValueError("nothing to subscribe with")
-        self._order, self._token = order, grant.token
+        self._socket, self._token, self._to, self._order = socket, grant.token, to, to.order
         self._silence = HELLO_SECONDS
         self._over = False
         self._hole: float | None = None
         self._renew_at = _now() + (grant.until - _now()) * 0.8
 
     async def changes(self) -> AsyncGenerator[Change]:
+        """Until the end."""
+        try:
+            async with contextlib.aclosing(self._talk()) as changes:
+                async for change in changes:
+                    yield change
+        except ConnectionClosed as closed:
+            self.code = closed.rcvd.code if closed.rcvd else 0
+
+    async def _talk(self) -> AsyncGenerator[Change]:
         await self._send({"type": "subscribe", "token": self._token, "after": str(self._order.position)})
         heard = _now()
         while not self._over:
@@ -224,7 +258,7 @@ class _Link:
     async def _refresh(self, now: float) -> None:
         self._renew_at = now + RENEW_AGAIN_SECONDS
         try:
-            grant = await self._of._renew(now, ahead_seconds=float("inf"))  # noqa: SLF001 -- one object in two halves
+            grant = await self._to.renew()
         except RequestFailed:
             return
         await self._send({"type": "refresh", "token": grant.token})
@@ -256,15 +290,15 @@ class _Link:
         if frame["epoch"] != self._order.epoch:
             self._end(4410)
             return []
-        self._of.state = State("replaying")
+        self._to.say(State("replaying"))
         return [Change()]
 
     def _live(self, frame: Event) -> list[Change]:
         if not self._agrees(frame):
             return []
         self.live_since = _now()
-        self._of.transcript.release()
-        self._of.state = State("live")
+        self._to.transcript.release()
+        self._to.say(State("live"))
         return [Change()]
 
     def _agrees(self, frame: Event) -> bool:
@@ -277,11 +311,11 @@ class _Link:
     def _event(self, frame: Event) -> Iterator[Change]:
         # One after the other as they are asked for: what is seen with a change is the state right after it.
         for event in self._order.push(frame):
-            if not self._of.transcript.apply(event):
+            if not self._to.transcript.apply(event):
                 self._end(4410)
                 return
-            self._of.reached(event["seq"])
-            yield Change(self._of.get(event.get("message_id") or (event.get("message") or {}).get("id", "")), event)
+            self._to.reached(event["seq"])
+            yield Change(self._to.transcript.get(event.get("message_id") or (event.get("message") or {}).get("id", "")), event)
         if self._order.overfull:
             self._end(0)
         self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else None

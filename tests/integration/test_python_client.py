@@ -138,6 +138,23 @@ async def test_silence_is_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -
     assert server.connections == 2
 
 
+async def test_a_wait_that_is_given_up_can_be_taken_up_again() -> None:
+    """A timeout around one change does not end the connection, and no change is lost with it."""
+    server = Hostile(random.Random(1), Faults())
+    server.row(id="m1", status="streaming")
+    events, text = answer("m1", random.Random(2), pieces=20)
+    seqs = []
+    async with followed(server) as stream:
+        playing = asyncio.create_task(server.play(events, 0.01))
+        while (held := stream.get("m1")) is None or not held.ended:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.004):
+                    change = await anext(stream)
+                    seqs += [change.event["seq"]] if change.event else []
+        await playing
+    assert (held.content, server.connections, seqs) == (text, 1, list(range(1, len(events) + 1)))
+
+
 async def test_a_web_app_that_is_away_is_asked_again() -> None:
     """503 with Retry-After is no end."""
     server = Hostile(random.Random(1), Faults(), away=3)
