@@ -60,6 +60,9 @@ addresses = st.sampled_from(
         f"{C}/{{conversation}}/cancel",
         f"{C}/{{conversation}}/participants",
         "/api/messages/{message}/cancel",
+        "/api/messages/{message}/regenerate",
+        "/api/chat/{conversation}/stop",
+        "/api/chat/{conversation}/messages",
         "/api/models",
     ]
 )
