@@ -85,6 +85,7 @@ async def get_conversation(
     before: Annotated[int | None, Query(ge=1, le=shapes.MAX_ORDINAL)] = None,
 ) -> shapes.ConversationSnapshot:
     """The newest messages in order, and the position from which a subscription misses nothing (null while the log is away)."""
+    await services.store.conversation(conversation_id, user)  # a look at a log begins one: not for ids that callers make up
     # The log first: rows that are read later hold at least what lies before its position.
     page = await delivery.look(services, conversation_id)
     found = await services.store.snapshot(conversation_id, user, limit, before)
@@ -150,7 +151,8 @@ async def post_message(
     """Accepted once both rows are stored: the answer is written in the background, follow it by the subscription."""
     if len(body.content.encode()) > services.settings.max_content_bytes:
         raise ApiProblem("content_too_large", f"content is longer than {services.settings.max_content_bytes} bytes.")
-    page, conversation = await asyncio.gather(delivery.look(services, conversation_id), services.store.conversation(conversation_id, user))
+    conversation = await services.store.conversation(conversation_id, user)
+    page = await delivery.look(services, conversation_id)
     subscription = _subscription(services, request, conversation_id, user)  # first: it may refuse the request, which stores nothing then
     post = Post(
         conversation_id,

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from models.errors import StoreUnavailable
 from models.store import Store
 from streams.memory import MemoryLog
+from streams.ports import Page
 from tests.unit.web.conftest import TOKEN_KEY, MakeClient
 from tests.unit.web.test_conversations import begin
 from web.problems import CODES
@@ -232,3 +233,20 @@ async def test_every_refusal_carries_a_registered_code(make_app: Any) -> None:
 def test_the_token_key_is_not_shown(make_app: Any) -> None:
     """A traceback that prints its variables may show the services, but not their secret."""
     assert TOKEN_KEY not in repr(make_app().state.services)
+
+
+async def test_an_id_that_was_made_up_leaves_nothing_in_the_log(
+    client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at a log begins one, which Redis keeps for a day: whoever is not a participant does not get so far."""
+    looked: list[str] = []
+    read = log.read
+
+    async def seen(conversation_id: str, *rest: Any) -> Page:
+        looked.append(conversation_id)
+        return await read(conversation_id, *rest)
+
+    monkeypatch.setattr(log, "read", seen)
+    check(await client.get(f"{C}/nobody"), 404, "not_found")
+    check(await client.post(f"{C}/nobody/messages", json={"content": "hi"}), 404, "not_found")
+    assert looked == []
