@@ -168,8 +168,10 @@ class Socket:
         if server.chance.random() < server.faults.cut:
             self._do(self.end(server.chance.choice(server.faults.codes)))
         if server.chance.random() >= server.faults.drop:
+            self._late += 1
             self._do(self._later(event, server.faults.reorder))
         if server.chance.random() < server.faults.repeat:
+            self._late += 1
             self._do(self._later(event, 1.0))
 
     async def end(self, code: int, last: Event | None = None) -> None:
@@ -197,7 +199,6 @@ class Socket:
         await self._send({"type": kind, "epoch": self._server.epoch, "seq": len(self._server.events)})
 
     async def _later(self, event: Event, reorder: float) -> None:
-        self._late += 1
         try:
             if self._server.chance.random() < reorder:
                 await asyncio.sleep(self._server.chance.random() * 0.03)
@@ -209,9 +210,12 @@ class Socket:
         await self._connection.send(json.dumps(frame))
 
     def _do(self, work: Any) -> None:
-        async def quietly() -> None:
-            with contextlib.suppress(ConnectionClosed):
-                await work
-
-        task = asyncio.create_task(quietly())
+        task = asyncio.create_task(work)
         self._tasks.add(task)
+        task.add_done_callback(_quietly)
+
+
+def _quietly(task: "asyncio.Task[None]") -> None:
+    """A connection that is closed is no failure of whoever wanted to send."""
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ConnectionClosed):
+        raise error
