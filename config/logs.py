@@ -9,7 +9,7 @@ import sys
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 Form = Literal["json", "text"]
 _QUIET = ("websockets", "httpx", "httpcore", "asyncio", "uvicorn.access")
@@ -33,7 +33,7 @@ def setup(level: str = "info", form: Form = "json") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _plain],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form)],
         )
     )
@@ -42,6 +42,12 @@ def setup(level: str = "info", form: Form = "json") -> None:
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+
+
+def _plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Uvicorn gives each of its messages twice, the second time in colours."""
+    event.pop("color_message", None)
+    return event
 
 
 def _renderers(form: Form) -> list[Processor]:

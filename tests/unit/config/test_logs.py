@@ -33,6 +33,15 @@ def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert out == ""
 
 
+def test_a_message_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the copy for coloured terminals that uvicorn sends along."""
+    logs.setup("info", "json")
+    logging.getLogger("uvicorn.error").info("Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"})
+    [line] = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["event"] == "Started [7]"
+    assert "color" not in line
+
+
 def test_a_traceback_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     """An exception is a field, not further lines."""
     logs.setup("info", "json")
