@@ -138,7 +138,7 @@ class Watcher(Viewer):
             elif frame["type"] != "live":
                 self._event(epoch, frame)
             if self.manner == "slow" and frames % 20 == 0:
-                await asyncio.sleep(1.5)
+                await asyncio.sleep(1.0)
 
     def _event(self, epoch: str, event: dict[str, Any]) -> None:
         super()._event(epoch, event)
