@@ -54,10 +54,15 @@ def main() -> None:
     found = settings.load()
     models = catalogue.load_from(found)
     logs.setup(found.log_level, "text" if found.mode == "development" else "json")
-    # It would log every WebSocket with its address, query and all.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    _quieten(logging.getLogger("uvicorn.error"))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(found, models))
+
+
+def _quieten(server: logging.Logger) -> None:
+    """No address of every WebSocket, query and all; not a word for each chat stream that is cut when the process stops."""
+    server.setLevel(logging.WARNING)
+    server.addFilter(lambda record: "without completing response" not in record.getMessage())
 
 
 async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
