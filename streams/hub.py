@@ -104,12 +104,12 @@ class Tail:
             self._end()
             return
         try:
-            epoch, number, data = payload.split(b":", 2)
-            seq = int(number)
+            name, number, data = payload.split(b":", 2)
+            epoch, seq = name.decode(), int(number)
         except ValueError:
             logger.warning("not an event on the channel of %s", self.conversation_id)
             return
-        if epoch.decode() != self.epoch or seq > self.top + 1:
+        if epoch != self.epoch or seq > self.top + 1:
             self.catch_up()
         elif seq == self.top + 1:
             self._add(seq, data)

@@ -71,7 +71,12 @@ def code_of(error: BaseException) -> str:
     """The stable wire code of an error: `RateLimited` is `rate_limited`; what is no provider's fault is `internal_error`."""
     if not isinstance(error, ProviderError):
         return "internal_error"
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", _known(error).__name__).lower()
+
+
+def _known(error: ProviderError) -> type[ProviderError]:
+    """The class of the tree that an error of a provider's own subclass belongs to."""
+    return next((kind for kind in type(error).__mro__ if kind in _SENTENCES), Unavailable)
 
 
 def decide(
@@ -85,7 +90,7 @@ def decide(
     delay_s = _delay_s(error, used, jitter())
     if error.retryable and not stuck and used < MAX_TRIES and delay_s <= MAX_WAIT_S:
         return Retry(code_of(error), int(delay_s * 1000), used)
-    return Discard(code_of(error), _SENTENCES[type(error)], retryable=error.retryable, tell_operators=_needs_a_person(error))
+    return Discard(code_of(error), _SENTENCES[_known(error)], retryable=error.retryable, tell_operators=_needs_a_person(error))
 
 
 def _delay_s(error: ProviderError, used: int, jitter: float) -> float:

@@ -83,7 +83,11 @@ class Runner:
             # Busy: another worker runs it. Sealed, Gone: it has ended. This delivery is not needed.
             log_line.info("job not needed", message_id=message_id, reason=type(refusal).__name__)
             return
-        mine = await store.begin_attempt(message_id, claim.attempt, row.model or self._models.catalogue.default)
+        try:
+            mine = await store.begin_attempt(message_id, claim.attempt, row.model or self._models.catalogue.default)
+        except StoreUnavailable:
+            await log.release(claim)  # or the next try of this very job would find it taken
+            raise
         if mine is None:
             await log.release(claim)
             return

@@ -75,6 +75,17 @@ def test_a_bug_is_ours_and_says_nothing() -> None:
     assert verdict.tell_operators
 
 
+def test_a_providers_own_kind_of_error_counts_as_its_parent() -> None:
+    """Adapters may refine the tree; the wire knows the tree alone."""
+
+    class Throttled(base.RateLimited):
+        pass
+
+    assert code_of(Throttled("x")) == "rate_limited"
+    assert isinstance(decide(Throttled("x"), 0, progress=False), Retry)
+    assert isinstance(decide(Throttled("x"), 2, progress=False), Discard)
+
+
 def test_codes_are_the_class_names_in_snake_case() -> None:
     """Codes are stable: they follow the names of protocol section 7."""
     assert [code_of(kind("x")) for kind in (base.RateLimited, base.ContextLengthExceeded, base.Unavailable)] == [
