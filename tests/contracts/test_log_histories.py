@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streams import keys
 from streams.events import AnyEvent, Chunk, Complete, Title
 from streams.log import RedisLog
 from streams.memory import MemoryLog
@@ -168,7 +169,7 @@ def test_invariants_of_any_history(operations: list[tuple[str, tuple[int, str], 
     """No hole, no batch twice, no event of an attempt after a newer claim, nothing after the one terminal event."""
     log = MemoryLog(Limits(), lambda: 0.0)
     published: list[bytes] = []
-    log.listen(lambda channel, payload: published.append(payload) if channel != "tw:control" else None)
+    log.listen(lambda channel, payload: published.append(payload) if channel == keys.channel("c") else None)
     history = History(log, "c", lease=0)  # every claim is a takeover: only the fence keeps workers apart
     finish_at_once(history.run(operations))
     seqs = [int(payload.split(b":", 2)[1]) for payload in published]
