@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from config.settings import ROOT
 from tests.e2e.stack import Stack, running_stack
 from tests.e2e.viewer import acall
+from tests.exclusive import exclusive
 from tests.js.packages import HERE, need_node, need_packages
 from tests.servers.service import free_port
 
@@ -97,14 +98,19 @@ async def client_of(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
 def newest() -> Path:
     """The newest package of PyPI, in a folder of its own: others here need an older one."""
     folder = ROOT / "var" / "tests" / f"openai-{NEWEST}"
-    if not (folder / "openai").is_dir():
-        asked = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), f"openai=={NEWEST}"]
-        run = subprocess.run(asked, capture_output=True, text=True, timeout=300, check=False)
+    with exclusive("openai"):
         if not (folder / "openai").is_dir():
-            if os.environ.get("CI"):
-                pytest.fail(run.stderr)
-            pytest.skip("the newest openai package cannot be fetched")
+            _fetch(folder)
     return folder
+
+
+def _fetch(folder: Path) -> None:
+    asked = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), f"openai=={NEWEST}"]
+    run = subprocess.run(asked, capture_output=True, text=True, timeout=300, check=False)
+    if not (folder / "openai").is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(run.stderr)
+        pytest.skip("the newest openai package cannot be fetched")
 
 
 def script(stack: Stack, path: str) -> str:

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.exclusive import exclusive
+
 HERE = Path(__file__).parent
 INSTALL_SECONDS = 300
 
@@ -23,6 +25,11 @@ def need_node() -> str:
 
 def need_packages(folder: Path = HERE) -> Path:
     """The folder `node_modules` that holds what `package-lock.json` of `folder` names."""
+    with exclusive("npm"):
+        return _installed(folder)
+
+
+def _installed(folder: Path) -> Path:
     lock, modules = folder / "package-lock.json", folder / "node_modules"
     stamp = modules / "installed-lock.json"
     if stamp.exists() and stamp.read_bytes() == lock.read_bytes():

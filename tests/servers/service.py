@@ -14,6 +14,7 @@ import pytest
 
 from config.parent import die_with_parent
 from config.settings import ROOT
+from tests.exclusive import exclusive
 
 CACHE = ROOT / "var" / "servers"
 
@@ -40,7 +41,8 @@ def run(*argv: str | Path, cwd: Path | None = None) -> None:
 def or_skip(install: Callable[[], object]) -> None:
     """Install, or skip the test; in CI a server that cannot be had is a failure."""
     try:
-        install()
+        with exclusive("servers"):
+            install()
     except NotInstalled as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))

@@ -1,7 +1,6 @@
 """The real packages of the AI SDK (tests/js/aisdk, installed by npm when they are missing), and a stack for them to talk to."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.stack import Stack, running_stack
+from tests.js.packages import need_node, need_packages
 
 PACKAGES = Path(__file__).parents[2] / "js" / "aisdk"
 MODELS = """
@@ -20,27 +20,11 @@ models:
 """
 
 
-def _missing(what: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="session")
 def node() -> str:
     """Node with the packages beside it. Missing (no Node, no network): a skip on a laptop, a failure where CI is set."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        _missing("Node and npm are not installed")
-    installed, lock = PACKAGES / "node_modules" / ".package-lock.json", PACKAGES / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        install = subprocess.run(
-            [str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=PACKAGES, capture_output=True, text=True, check=False
-        )
-        if install.returncode != 0:
-            _missing(f"npm ci failed: {install.stderr[-2000:]}")
-        installed.touch()
-    return str(node)
+    need_packages(PACKAGES)
+    return need_node()
 
 
 def run_node(node: str, *names: str, **environ: str) -> str:
