@@ -22,8 +22,8 @@ from worker.sweeps import UNANNOUNCED_MS, Verdict, judge
 log_line = structlog.get_logger(__name__)
 INTERVAL_SECONDS = 0.5
 LEADERSHIP_SECONDS = 1.5
-PAUSE_SECONDS = 1.0
-"""A round that took longer than this was paused, or Redis was."""
+PAUSE_SECONDS = 2.0
+"""A round that took longer than this was paused, or Redis was. A lease that was renewed in time outlives a shorter pause."""
 BATCH = 2000
 SIDE_BY_SIDE = 16
 """Rows that are dealt with at a time: the streams of a dead worker are all due at once, and each of them is waited for by people."""
@@ -42,7 +42,7 @@ class Sweeper:
         while True:
             begun = _clock()
             try:
-                if await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS) and not self.holds_back:
+                if await self._leads() and not self.holds_back:
                     await self.sweep()
             except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
                 log_line.warning("sweep put off", error=repr(error))
@@ -52,6 +52,12 @@ class Sweeper:
             await asyncio.sleep(INTERVAL_SECONDS)
             if _clock() - begun > INTERVAL_SECONDS + PAUSE_SECONDS:
                 self._wait_one_lease()
+
+    async def _leads(self) -> bool:
+        try:
+            return await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS)
+        except JobsUnavailable:  # one connection that broke is no outage: only a second failure says that Redis was away
+            return await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS)
 
     @property
     def holds_back(self) -> bool:

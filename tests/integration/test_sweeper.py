@@ -292,6 +292,25 @@ async def test_the_name_of_a_run_is_saved_with_the_text(rig: Rig) -> None:
     assert script.kept
 
 
+async def test_one_broken_connection_is_no_outage(rig: Rig) -> None:
+    """Judgement does not wait a lease for what a second call answers."""
+    await rig.die("", "So far")
+    lead, failures = rig.jobs.lead, [JobsUnavailable("broken pipe")]
+
+    async def broken_once(name: str, seconds: float) -> bool:
+        if failures:
+            raise failures.pop()
+        return await lead(name, seconds)
+
+    rig.jobs.lead = broken_once  # type: ignore[method-assign]
+    running = asyncio.create_task(rig.sweeper.run())
+    while not rig.jobs.sent:
+        await asyncio.sleep(0.01)
+    assert not rig.sweeper.holds_back
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
     """Nothing is lost, no try is used up, and a job that arrives now is passed on."""
     begun = asyncio.Event()
