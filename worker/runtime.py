@@ -1,8 +1,7 @@
 """The real thing around a `Runner`: connections, the event loop that Dramatiq's worker threads share, start and stop."""
 
 import asyncio
-import os
-import threading
+import multiprocessing
 from collections.abc import Coroutine
 from typing import Any
 
@@ -114,8 +113,9 @@ class RuntimeMiddleware(AsyncIO):
 
     def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002  # dramatiq's signature
         """Dramatiq's master may be killed: the process that it forked must not outlive it."""
-        if threading.current_thread() is threading.main_thread():
-            die_with_parent(os.getppid())
+        # Multiprocessing remembers who forked this process; the system may name another parent by now.
+        if (master := multiprocessing.parent_process()) is not None and master.pid is not None:
+            die_with_parent(master.pid)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
         """Start the loop and open the runtime."""

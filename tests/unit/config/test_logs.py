@@ -36,7 +36,7 @@ def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_message_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     """Without the copy for coloured terminals that uvicorn sends along."""
     logs.setup("info", "json")
-    logging.getLogger("uvicorn.error").info("Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"})
+    logging.getLogger("theirs").info("Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"})
     [line] = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "Started [7]"
     assert "color" not in line
