@@ -1,5 +1,6 @@
 """A headless Chromium for tests of the page. Absent, it is a skip on a laptop and a failure where CI is set."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -7,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Locator, Page, async_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = (
@@ -68,6 +69,16 @@ async def say(page: Page, text: str) -> None:
     """Write a message and send it."""
     await page.fill("#prompt", text)
     await page.press("#prompt", "Enter")
+
+
+async def settled_top(locator: Locator) -> float:
+    """Where an element stands once the page no longer moves it: at the same place in ten looks, one a frame or more apart."""
+    last, same = float("nan"), 0
+    while same < 10:
+        top = (await locator.bounding_box() or {"y": float("nan")})["y"]
+        last, same = top, same + 1 if top == last else 0
+        await asyncio.sleep(0.02)
+    return last
 
 
 async def answered(page: Page, status: str = "complete", number: int = 1) -> str:

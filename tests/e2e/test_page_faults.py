@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from providers.demo import STORY
-from tests.e2e.browser import PHONE, answered, growing, open_page, say, text_of
+from tests.e2e.browser import PHONE, answered, growing, open_page, say, settled_top, text_of
 from tests.e2e.stand_in import Faults, StandIn
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -214,12 +214,13 @@ async def test_earlier_messages_are_read_on_demand(server: StandIn, browser: Bro
         server.message(thread, "user", f"message {number} " + "and so on " * 30, "complete", user_id="local")
     async with open_page(browser, f"{server.url}/#/c/{thread.row['id']}") as page:
         await expect(page.locator(".bubble")).to_have_count(10)
-        await page.locator("#earlier").scroll_into_view_if_needed()
         first = page.locator(".bubble", has_text="message 16 ")
-        top = (await first.bounding_box() or {})["y"]
+        await settled_top(first)
+        await page.locator("#earlier").scroll_into_view_if_needed()
+        top = await settled_top(first)
         await page.click("#earlier")
         await expect(page.locator(".bubble")).to_have_count(20)
-        assert abs((await first.bounding_box() or {})["y"] - top) < 40
+        assert abs(await settled_top(first) - top) < 40
         await page.click("#earlier")
         await expect(page.locator(".bubble")).to_have_count(25)
         await expect(page.locator("#earlier")).to_be_hidden()
