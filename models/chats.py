@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from models.conversations import Idempotency, Posted, claim_key, lock, newest_row, placeholder, supersede, visible
+from models.conversations import Idempotency, Posted, add_conversation, claim_key, lock, newest_row, placeholder, supersede, visible
 from models.database import Database, now_ms
 from models.errors import Conflict, GenerationRunning, NotFound
-from models.tables import UNFINISHED, Conversation, Message, Participant
+from models.tables import UNFINISHED, Conversation, Message
 
 UNLISTED_LIFE_MS = 24 * 3600 * 1000
 """How long a conversation of a single answer is kept."""
@@ -115,21 +115,15 @@ async def _find(session: AsyncSession, user_id: str, chat_id: str) -> Conversati
 async def _create(
     session: AsyncSession, user_id: str, *, client_id: str | None = None, listed: bool = True, instructions: str | None = None
 ) -> Conversation:
-    now = (await session.execute(select(now_ms()))).scalar_one()
-    row = Conversation(
-        id=str(uuid7()),
+    return await add_conversation(
+        session,
+        str(uuid7()),
+        user_id,
         client_id=client_id,
         listed=listed,
         title=None if listed else "Single answer",  # so that nobody makes one
-        user_id=user_id,
         instructions=instructions,
-        created_at=now,
-        updated_at=now,
     )
-    session.add(row)
-    await session.flush()
-    session.add(Participant(conversation_id=row.id, user_id=user_id))
-    return row
 
 
 async def _made_before(session: AsyncSession, again: Again, message_id: str) -> Posted:

@@ -89,20 +89,7 @@ class Conversations(Database):
                 earlier = await claim_key(session, user_id, idempotency, made)
                 if earlier is not made:  # it may be deleted, and its id is not given again: its log has a tombstone
                     return await visible(session, earlier["conversation_id"], user_id)
-            now = (await session.execute(select(now_ms()))).scalar_one()
-            row = Conversation(
-                id=made["conversation_id"],
-                user_id=user_id,
-                title=title,
-                model=model,
-                instructions=instructions,
-                created_at=now,
-                updated_at=now,
-            )
-            session.add(row)
-            await session.flush()
-            session.add(Participant(conversation_id=row.id, user_id=user_id))
-            return row
+            return await add_conversation(session, made["conversation_id"], user_id, title=title, model=model, instructions=instructions)
 
     async def conversation(self, conversation_id: str, user_id: str) -> Conversation:
         """The conversation, for a participant. NotFound."""
@@ -292,6 +279,16 @@ async def lock(session: AsyncSession, conversation_id: str, user_id: str) -> Con
         .returning(Conversation)
     )
     return _found((await session.scalars(change)).first())
+
+
+async def add_conversation(session: AsyncSession, conversation_id: str, user_id: str, **columns: Any) -> Conversation:
+    """A new row with its owner as only participant; `columns`: what else the row holds."""
+    now = (await session.execute(select(now_ms()))).scalar_one()
+    row = Conversation(id=conversation_id, user_id=user_id, created_at=now, updated_at=now, **columns)
+    session.add(row)
+    await session.flush()
+    session.add(Participant(conversation_id=row.id, user_id=user_id))
+    return row
 
 
 async def claim_key(session: AsyncSession, user_id: str, idempotency: Idempotency, made: dict[str, str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from providers.base import (
     Request,
     Unavailable,
 )
-from providers.content import encoded, merge_neighbours, system_text, tool_choice, turns, unsupported
+from providers.content import alternating, encoded, merge_neighbours, system_text, tool_choice, turns, unsupported
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 
@@ -155,7 +155,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     body: dict[str, Any] = {
         "model": spec.model,
         "max_tokens": request.max_tokens or quirks.get("max_tokens", 8192),
-        "messages": _alternating([_message(message) for message in merge_neighbours(messages) if message.role != "system"]),
+        "messages": alternating([_message(message) for message in merge_neighbours(messages) if message.role != "system"], "content"),
         "stream": True,
     }
     if system := system_text(messages):
@@ -179,17 +179,6 @@ def _message(message: Message) -> dict[str, Any]:
         content.append({"type": "text", "text": message.text})
     content += [{"type": "tool_use", "id": call.id, "name": call.name, "input": dict(call.arguments)} for call in message.tool_calls]
     return {"role": message.role, "content": content}
-
-
-def _alternating(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Results of several tools, and a user's words after them, are one turn."""
-    joined: list[dict[str, Any]] = []
-    for message in messages:
-        if joined and joined[-1]["role"] == message["role"]:
-            joined[-1]["content"] += message["content"]
-        else:
-            joined.append(message)
-    return joined
 
 
 def _part(part: Part) -> dict[str, Any]:

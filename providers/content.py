@@ -29,6 +29,17 @@ def turns(request: Request) -> list[Message]:
     return messages
 
 
+def alternating(messages: Iterable[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    """Wire messages, neighbours of one role joined (results of several tools and what a user adds to them); `key` holds their parts."""
+    joined: list[dict[str, Any]] = []
+    for turn in messages:
+        if joined and joined[-1]["role"] == turn["role"]:
+            joined[-1][key] += turn[key]
+        else:
+            joined.append(turn)
+    return joined
+
+
 def check_abilities(request: Request, cannot: Iterable[str]) -> None:
     """Refuses what a model is known not to take, before the call: `image`, `audio`, `pdf`, `tools`, `schema`. Raises InvalidRequest."""
     lacking = frozenset(cannot)

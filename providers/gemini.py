@@ -18,7 +18,7 @@ from providers.base import (
     Request,
     ToolUse,
 )
-from providers.content import encoded, merge_neighbours, system_text, tool_choice, turns
+from providers.content import alternating, encoded, merge_neighbours, system_text, tool_choice, turns
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.embeddings import gemini_call, gemini_vectors
@@ -136,7 +136,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
         raise InvalidRequest(f"gemini.generateContent knows no continuation by {request.continuation.rung}", code="unsupported_option")
     quirks = {**preset.quirks, **spec.options}
     messages = turns(request)
-    body: dict[str, Any] = {"contents": _alternating([_content(m) for m in merge_neighbours(messages) if m.role != "system"])}
+    body: dict[str, Any] = {"contents": alternating([_content(m) for m in merge_neighbours(messages) if m.role != "system"], "parts")}
     if system := system_text(messages):
         body["systemInstruction"] = {"parts": [{"text": system}]}
     if config := _config(request, quirks):
@@ -158,16 +158,6 @@ def _content(message: Message) -> dict[str, Any]:
                 parts[-1]["thoughtSignature"] = echo["thoughtSignature"]
     parts += [_tool_call(call) for call in message.tool_calls]
     return {"role": "model" if message.role == "assistant" else "user", "parts": parts}
-
-
-def _alternating(contents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    joined: list[dict[str, Any]] = []
-    for content in contents:
-        if joined and joined[-1]["role"] == content["role"]:
-            joined[-1]["parts"] += content["parts"]
-        else:
-            joined.append(content)
-    return joined
 
 
 def _part(part: Part) -> dict[str, Any]:
