@@ -1,8 +1,14 @@
-"""Pure: text as the protocol counts it. Lengths and offsets are UTF-16 code units; checksums are zlib's of the UTF-8 bytes."""
+"""Pure: text as the protocol counts it, and values as every store takes them.
 
+Lengths and offsets are UTF-16 code units; checksums are zlib's of the UTF-8 bytes. PostgreSQL refuses texts and JSON that SQLite takes:
+what comes from outside is made `storable` where it enters.
+"""
+
+import math
 import re
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 _FORBIDDEN = re.compile("[\ud800-\udfff\x00]")
 
@@ -78,3 +84,50 @@ def _join(text: str) -> str:
     # A pair given as two lone halves is one character; what stays lone, or is U+0000, is replaced.
     paired = _PAIR.sub(lambda m: chr(0x10000 + ((ord(m[1]) - 0xD800) << 10) + (ord(m[2]) - 0xDC00)), text)
     return _FORBIDDEN.sub("\ufffd", paired)
+
+
+MAX_JSON_DEPTH = 64
+"""Deeper than anything that is meant, far from where a JSON library of any language gives up."""
+_INTEGERS = range(-(2**63), 2**64)
+"""What the log's encoder takes as a number."""
+
+
+def storable(text: str) -> str:
+    """The text as the log and both databases take it: halves of a pair joined, a lone surrogate and U+0000 as U+FFFD."""
+    return _join(text) if _FORBIDDEN.search(text) else text
+
+
+def fits(text: str, limit: int) -> bool:
+    """Whether a column of `limit` characters takes the text as it is. Only PostgreSQL would refuse it."""
+    return len(text) <= limit and not _FORBIDDEN.search(text)
+
+
+def storable_json(value: Any) -> Any:
+    """A parsed JSON value as the log and both databases take it, all texts and names in it `storable`.
+
+    NaN and infinities, which JSON cannot say, and integers beyond 64 bits become strings. Raises ValueError for a value nested deeper
+    than MAX_JSON_DEPTH, and for what is not JSON.
+    """
+    return _storable_json(value, MAX_JSON_DEPTH)
+
+
+def _storable_json(value: Any, depth: int) -> Any:
+    if depth < 0:
+        raise ValueError("nested too deeply")
+    match value:
+        case str():
+            return storable(value)
+        case None | bool():
+            return value
+        case int():
+            return value if value in _INTEGERS else str(value)
+        case float():
+            return value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")
+        case dict():
+            return {storable(name): _storable_json(item, depth - 1) for name, item in value.items()}
+        case list() | tuple():
+            return [_storable_json(item, depth - 1) for item in value]
+    raise ValueError(f"{type(value).__name__} is not JSON")
+
+
+_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}

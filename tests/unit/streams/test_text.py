@@ -1,12 +1,25 @@
-"""streams.text: UTF-16 lengths, cuts that split no character, what becomes of surrogates and U+0000."""
+"""streams.text: UTF-16 lengths, cuts that split no character, what becomes of surrogates, U+0000 and what JSON cannot say."""
 
+import json
+import math
 import zlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.text import Cleaner, checksum, cut, pieces, utf16_length
+from streams.text import (
+    MAX_JSON_DEPTH,
+    Cleaner,
+    checksum,
+    cut,
+    fits,
+    pieces,
+    storable,
+    storable_json,
+    utf16_length,
+)
 
 any_text = st.text(st.characters(codec=None, categories=None))
 clean_text = st.text(st.characters(codec="utf-8"))
@@ -98,3 +111,81 @@ def test_cleaner_output_is_always_fit_for_the_log(given_pieces: list[str]) -> No
     logged.encode()
     assert "\0" not in logged
     assert utf16_length(logged) == sum(map(utf16_length, given_pieces))
+
+
+@given(any_text)
+def test_storable_text_is_fit_for_every_store(text: str) -> None:
+    """As the cleaner makes a text that comes in pieces; what is storable stays as it is."""
+    cleaner = Cleaner()
+    clean = storable(text)
+    assert clean == cleaner.push(text) + cleaner.flush()
+    assert storable(clean) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "whether"), [("", True), ("a" * 255, True), ("a" * 256, False), ("😀" * 255, True), ("a\0", False), ("\ud83d", False)]
+)
+def test_a_column_takes_what_fits(text: str, whether: bool) -> None:
+    """Characters are counted, as PostgreSQL counts them."""
+    assert fits(text, 255) is whether
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (math.nan, "NaN"),
+        (-math.nan, "NaN"),
+        (math.inf, "Infinity"),
+        (-math.inf, "-Infinity"),
+        (0.5, 0.5),
+        (True, True),
+        (None, None),
+        (2**64 - 1, 2**64 - 1),
+        (2**64, "18446744073709551616"),
+        (-(2**63) - 1, "-9223372036854775809"),
+        ({"a\0": ["\ud83d", {"b": math.nan}]}, {"a\ufffd": ["\ufffd", {"b": "NaN"}]}),
+        (["\ud83d\ude00"], ["😀"]),
+    ],
+)
+def test_storable_json_holds_only_what_json_can_say(value: object, stored: object) -> None:
+    """Deep down too; what is fine stays as it is, of the same type."""
+    found = storable_json(value)
+    assert (found, type(found)) == (stored, type(stored))
+
+
+def _nested(depth: int) -> object:
+    value: object = 1
+    for level in range(depth):
+        value = [value] if level % 2 else {"a": value}
+    return value
+
+
+def test_the_depth_of_json_is_bounded() -> None:
+    """What is nested too deeply is refused, not followed until the stack ends."""
+    assert storable_json(_nested(MAX_JSON_DEPTH)) == _nested(MAX_JSON_DEPTH)
+    for depth in (MAX_JSON_DEPTH + 1, 100_000):
+        with pytest.raises(ValueError, match="deep"):
+            storable_json(_nested(depth))
+
+
+def test_what_is_no_json_is_refused() -> None:
+    """Instead of being stored as something else."""
+    with pytest.raises(ValueError, match="bytes"):
+        storable_json({"a": [b"bytes"]})
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(json_values)
+def test_storable_json_is_taken_by_strict_encoders(value: object) -> None:
+    """By the log's, and as what PostgreSQL's json type reads; and is stored unchanged a second time."""
+    found = storable_json(value)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    msgspec.json.encode(found).decode()
+    assert "\\u0000" not in json.dumps(found)
+    assert storable_json(found) == found

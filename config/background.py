@@ -1,0 +1,146 @@
+"""Supervision of long-lived tasks: a task that fails is logged, counted and run again; a task that ends takes its process down.
+
+Without it a task that meets an error which nobody thought of dies silently, and the process goes on without it. What a task does about
+errors that it knows (an outage, say) is its own business: only what escapes it is a failure.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from config.metrics import TASK_FAILURES
+
+log_line = structlog.get_logger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+"""Between a failure and the next run: longer with each failure, short again once the task has run for this long."""
+LOG_SECONDS = 10.0
+"""A task that fails again and again is logged this often; failures in between are counted in the next line."""
+
+Work = Callable[[], Awaitable[None]]
+
+
+class TaskEnded(Exception):
+    """A long-lived task has ended that never should: its process cannot go on."""
+
+
+async def keep(name: str, work: Work) -> None:
+    """Run `work` until it returns, and again after each failure. `name` is the label of the metric: one per kind of task.
+
+    Cancelling this task cancels `work`. A cancellation that comes from elsewhere, say of a future that `work` waits for, is a failure.
+    """
+    loop = asyncio.get_running_loop()
+    pause = _Pause()
+    while True:
+        began = loop.time()
+        try:
+            await work()
+        except asyncio.CancelledError as error:
+            if _cancelled():
+                raise
+            _report.failure(name, error)
+        except Exception as error:  # noqa: BLE001 -- whatever it is: counted and logged
+            _report.failure(name, error)
+        else:
+            return
+        await asyncio.sleep(pause.after(loop.time() - began))
+
+
+def keep_thread(name: str, work: Callable[[], None]) -> None:
+    """The same for a thread: run `work` until it returns, and again after each failure."""
+    pause = _Pause()
+    while True:
+        began = time.monotonic()
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 -- whatever it is: counted and logged
+            _report.failure(name, error)
+        else:
+            return
+        time.sleep(pause.after(time.monotonic() - began))
+
+
+class Background:
+    """The tasks that a process cannot do without. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._when_ended: list[Callable[[], None]] = []
+        self._ended: str | None = None
+
+    def start(self, name: str, work: Work) -> None:
+        """Keep `work` running, which never returns, until `aclose`."""
+        task = asyncio.create_task(keep(name, work), name=name)
+        self._tasks[task] = name
+        task.add_done_callback(self._done)
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Call this once a task has ended by itself: it makes the process stop."""
+        self._when_ended.append(call)
+
+    def check(self) -> None:
+        """Raises TaskEnded if a task has ended by itself; for the last line of a process."""
+        if self._ended is not None:
+            raise TaskEnded(self._ended)
+
+    async def aclose(self) -> None:
+        """Cancel all tasks and wait for them."""
+        tasks, self._tasks = self._tasks, {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if self._tasks.pop(task, None) is None or self._ended is not None:
+            return
+        self._ended = task.get_name()
+        error = None if task.cancelled() else task.exception()
+        log_line.critical("a task has ended, the process stops", task=self._ended, error=repr(error), cancelled=task.cancelled())
+        for call in self._when_ended:
+            call()
+
+
+class _Pause:
+    """Grows while failures follow one another."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_PAUSE_SECONDS
+
+    def after(self, ran_seconds: float) -> float:
+        """How long to wait after a run of so many seconds."""
+        if ran_seconds > LONGEST_PAUSE_SECONDS:
+            self._next = FIRST_PAUSE_SECONDS
+        pause, self._next = self._next, min(self._next * 2, LONGEST_PAUSE_SECONDS)
+        return pause
+
+
+class _Report:
+    """Counts every failure and logs some of them: thousands of tasks of one kind may meet the same error at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._logged: dict[str, float] = {}
+        self._silent: dict[str, int] = {}
+
+    def failure(self, name: str, error: BaseException) -> None:
+        TASK_FAILURES.labels(name).inc()
+        with self._lock:
+            now = time.monotonic()
+            if now - self._logged.get(name, -LOG_SECONDS) < LOG_SECONDS:
+                self._silent[name] = self._silent.get(name, 0) + 1
+                return
+            self._logged[name] = now
+            unlogged = self._silent.pop(name, 0)
+        log_line.error("a task failed and is run again", task=name, error=repr(error), unlogged=unlogged, exc_info=error)
+
+
+_report = _Report()
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,18 @@
+"""What every process counts, whatever it does: one registry per process, in Prometheus' text format.
+
+A process may add a registry of its own (web does, for its requests). Who serves the text, and on which port, is the process' business.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+
+REGISTRY = CollectorRegistry()
+"""Counts of this process. Not prometheus-client's global one: what libraries register there is not part of our interface."""
+
+TASK_FAILURES = Counter(
+    "tokenwire_task_failures", "Failures of long-lived tasks, after each of which the task was run again", ["task"], registry=REGISTRY
+)
+
+
+def text() -> bytes:
+    """All of it, as Prometheus reads it."""
+    return generate_latest(REGISTRY)

@@ -1,0 +1,152 @@
+"""config/background.py: a task that fails goes on, and is seen to have failed; a task that ends takes its process down."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from structlog.testing import LogCapture
+
+from config import background
+from config.background import Background, TaskEnded, keep, keep_thread
+from config.metrics import TASK_FAILURES
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(background, "_report", background._Report())
+
+
+@pytest.fixture
+def logged() -> Iterator[LogCapture]:
+    """What is logged meanwhile."""
+    capture = LogCapture()
+    structlog.configure(processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
+    background.log_line = structlog.get_logger("tests")
+    yield capture
+    structlog.reset_defaults()
+
+
+def failures(name: str) -> float:
+    """How often tasks of this name have failed."""
+    return TASK_FAILURES.labels(name)._value.get()
+
+
+class Work:
+    """Fails as often as told, then returns."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
+        self.runs = 0
+
+    async def __call__(self) -> None:
+        """One run."""
+        self.now()
+
+    def now(self) -> None:
+        """One run, of a thread."""
+        self.runs += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+async def test_a_task_that_fails_is_run_again() -> None:
+    """Whatever it fails with; each failure is counted under its name."""
+    before = failures("again")
+    work = Work(ValueError("a hole"), KeyError("gone"), RuntimeError())
+    await keep("again", work)
+    assert (work.runs, failures("again") - before) == (4, 3)
+
+
+async def test_a_task_is_cancelled_by_its_owner_alone() -> None:
+    """A cancelled future that it waits for is a failure like others: the task goes on."""
+    work = Work(asyncio.CancelledError())
+    await keep("stray", work)
+    assert work.runs == 2
+
+
+async def test_a_cancelled_task_ends() -> None:
+    """And does not run its work again."""
+    started = asyncio.Event()
+    runs = 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        started.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(keep("cancelled", work))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert runs == 1
+
+
+async def test_a_failure_is_logged_with_its_cause_and_not_a_thousand_times(logged: LogCapture) -> None:
+    """The first at once; the next line of the same task comes later, and says how many went unlogged."""
+    await keep("noisy", Work(*(ValueError("a hole") for _ in range(1000))))
+    await keep("other", Work(ValueError("another")))
+    assert [(line["task"], line["error"]) for line in logged.entries] == [
+        ("noisy", "ValueError('a hole')"),
+        ("other", "ValueError('another')"),
+    ]
+    background._report._logged["noisy"] -= background.LOG_SECONDS
+    await keep("noisy", Work(ValueError("a hole")))
+    assert logged.entries[-1]["unlogged"] == 999
+
+
+def test_pauses_grow_while_failures_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a bound; a task that has run for a while begins anew."""
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.5)
+    pause = background._Pause()
+    assert [pause.after(0.0) for _ in range(6)] == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+    assert pause.after(background.LONGEST_PAUSE_SECONDS + 1) == 0.5
+
+
+def test_a_thread_that_fails_goes_on() -> None:
+    """The same, without an event loop."""
+    before = failures("thread")
+    work = Work(ValueError("a hole"), OSError())
+    keep_thread("thread", work.now)
+    assert (work.runs, failures("thread") - before) == (3, 2)
+
+
+async def test_a_process_hears_of_a_task_that_ended() -> None:
+    """Whether it returned or was cancelled by somebody who should not: its process stops, and says which one it was."""
+    tasks = Background()
+    stop = asyncio.Event()
+    tasks.when_ended(stop.set)
+    tasks.check()
+    tasks.start("returns", Work())
+    await stop.wait()
+    with pytest.raises(TaskEnded, match="returns"):
+        tasks.check()
+    await tasks.aclose()
+
+
+async def test_a_task_that_somebody_cancels_has_ended() -> None:
+    """Cancelled from elsewhere, it does not come back; the process is told."""
+    tasks = Background()
+    stop = asyncio.Event()
+    tasks.when_ended(stop.set)
+    tasks.start("cancelled", asyncio.Event().wait)  # type: ignore[arg-type]
+    next(task for task in asyncio.all_tasks() if task.get_name() == "cancelled").cancel()
+    await stop.wait()
+    with pytest.raises(TaskEnded, match="cancelled"):
+        tasks.check()
+
+
+async def test_closing_ends_the_tasks_and_is_no_failure() -> None:
+    """The way out of a process."""
+    tasks = Background()
+    ended = asyncio.Event()
+    tasks.when_ended(ended.set)
+    tasks.start("waits", asyncio.Event().wait)  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    await tasks.aclose()
+    tasks.check()
+    assert not ended.is_set()
