@@ -14,6 +14,7 @@ import structlog
 
 from broadcaster.connection import Connection
 from broadcaster.session import BATCH_BYTES, Ending, Phase, Session
+from config.background import failed, keep
 from streams.cursor import heartbeat_delay
 from streams.frames import CloseCode, text_frame
 from streams.hub import Hub, Tail
@@ -161,7 +162,7 @@ class Room:
         self._timer = asyncio.get_running_loop().call_later(delay, self._beat)
 
     def _beat(self) -> None:
-        self._beating = asyncio.create_task(self._beat_all())
+        self._beating = asyncio.create_task(keep("heartbeat", self._beat_all))
 
     async def _beat_all(self) -> None:
         try:
@@ -339,6 +340,9 @@ class Viewer:
             self.session.end(CloseCode.DELETED, "conversation deleted")
         except Unavailable as error:
             self.session.end(CloseCode.OVER_CAPACITY, f"cannot read the log: {error}")
+        except Exception as error:  # noqa: BLE001 -- a bug: the viewer comes back later instead of waiting for ever
+            failed("viewer", error)
+            self.session.end(CloseCode.OVER_CAPACITY, "cannot read the log")
         finally:
             self._reading = None
         self._settle()

@@ -20,21 +20,19 @@ LONGEST_PAUSE_SECONDS = 5.0
 """Between a failure and the next run: longer with each failure, short again once the task has run for this long."""
 LOG_SECONDS = 10.0
 """A task that fails again and again is logged this often; failures in between are counted in the next line."""
+EXIT_TASK_ENDED = 70
+"""Exit code of a process that has lost a task; whoever supervises it starts another one."""
 
 Work = Callable[[], Awaitable[None]]
 
 
-class TaskEnded(Exception):
-    """A long-lived task has ended that never should: its process cannot go on."""
-
-
-async def keep(name: str, work: Work) -> None:
+async def keep(name: str, work: Work, longest_pause_seconds: float = LONGEST_PAUSE_SECONDS) -> None:
     """Run `work` until it returns, and again after each failure. `name` is the label of the metric: one per kind of task.
 
     Cancelling this task cancels `work`. A cancellation that comes from elsewhere, say of a future that `work` waits for, is a failure.
     """
     loop = asyncio.get_running_loop()
-    pause = _Pause()
+    pause = _Pause(longest_pause_seconds)
     while True:
         began = loop.time()
         try:
@@ -64,42 +62,44 @@ def keep_thread(name: str, work: Callable[[], None]) -> None:
         time.sleep(pause.after(time.monotonic() - began))
 
 
+def failed(name: str, error: BaseException) -> None:
+    """Count and log the failure of a task that is not run again, since what it worked for ends with it."""
+    _report.failure(name, error)
+
+
 class Background:
     """The tasks that a process cannot do without. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._when_ended: list[Callable[[], None]] = []
-        self._ended: str | None = None
+        self.ended: str | None = None
+        """Name of the task that ended by itself."""
 
     def start(self, name: str, work: Work) -> None:
         """Keep `work` running, which never returns, until `aclose`."""
         task = asyncio.create_task(keep(name, work), name=name)
-        self._tasks[task] = name
+        self._tasks.add(task)
         task.add_done_callback(self._done)
 
     def when_ended(self, call: Callable[[], None]) -> None:
         """Call this once a task has ended by itself: it makes the process stop."""
         self._when_ended.append(call)
 
-    def check(self) -> None:
-        """Raises TaskEnded if a task has ended by itself; for the last line of a process."""
-        if self._ended is not None:
-            raise TaskEnded(self._ended)
-
     async def aclose(self) -> None:
         """Cancel all tasks and wait for them."""
-        tasks, self._tasks = self._tasks, {}
+        tasks, self._tasks = self._tasks, set()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        if self._tasks.pop(task, None) is None or self._ended is not None:
+        if task not in self._tasks or self.ended is not None:
             return
-        self._ended = task.get_name()
+        self._tasks.discard(task)
+        self.ended = task.get_name()
         error = None if task.cancelled() else task.exception()
-        log_line.critical("a task has ended, the process stops", task=self._ended, error=repr(error), cancelled=task.cancelled())
+        log_line.critical("a task has ended, the process stops", task=self.ended, error=repr(error), cancelled=task.cancelled())
         for call in self._when_ended:
             call()
 
@@ -107,14 +107,15 @@ class Background:
 class _Pause:
     """Grows while failures follow one another."""
 
-    def __init__(self) -> None:
-        self._next = FIRST_PAUSE_SECONDS
+    def __init__(self, longest: float = LONGEST_PAUSE_SECONDS) -> None:
+        self._longest = longest
+        self._next = min(FIRST_PAUSE_SECONDS, longest)
 
     def after(self, ran_seconds: float) -> float:
         """How long to wait after a run of so many seconds."""
-        if ran_seconds > LONGEST_PAUSE_SECONDS:
-            self._next = FIRST_PAUSE_SECONDS
-        pause, self._next = self._next, min(self._next * 2, LONGEST_PAUSE_SECONDS)
+        if ran_seconds > self._longest:
+            self._next = min(FIRST_PAUSE_SECONDS, self._longest)
+        pause, self._next = self._next, min(self._next * 2, self._longest)
         return pause
 
 
@@ -135,7 +136,7 @@ class _Report:
                 return
             self._logged[name] = now
             unlogged = self._silent.pop(name, 0)
-        log_line.error("a task failed and is run again", task=name, error=repr(error), unlogged=unlogged, exc_info=error)
+        log_line.error("a task failed", task=name, error=repr(error), unlogged=unlogged, exc_info=error)
 
 
 _report = _Report()

@@ -9,7 +9,7 @@ REGISTRY = CollectorRegistry()
 """Counts of this process. Not prometheus-client's global one: what libraries register there is not part of our interface."""
 
 TASK_FAILURES = Counter(
-    "tokenwire_task_failures", "Failures of long-lived tasks, after each of which the task was run again", ["task"], registry=REGISTRY
+    "tokenwire_task_failures", "Unexpected failures of background tasks, which are run again", ["task"], registry=REGISTRY
 )
 
 

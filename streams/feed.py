@@ -13,6 +13,7 @@ from typing import Any, cast
 import hiredis
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
+from config.background import keep
 from streams.ports import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class RedisFeed:
     async def start(self, deliver: Deliver, subscribed: Callable[[bytes], None]) -> None:
         """See streams.ports.Feed. Does not wait for the connection."""
         self._deliver, self._subscribed = deliver, subscribed
-        self._task = asyncio.create_task(self._stay_connected())
+        self._task = asyncio.create_task(keep("pubsub", self._stay_connected))
 
     async def subscribe(self, channel: str) -> None:
         """See streams.ports.Feed."""

@@ -14,6 +14,7 @@ import uvloop
 from fastapi import FastAPI
 
 from config import catalogue, logs, settings
+from config.background import EXIT_TASK_ENDED
 from models.store import Store
 from streams.hub import RedisFeed
 from streams.log import RedisLog
@@ -36,6 +37,10 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
 
+    def stop(self) -> None:
+        """As if asked from outside."""
+        self.should_exit = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn.Server."""
         end_streams(self._app)
@@ -50,7 +55,7 @@ class _Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT (exit code 0); 78 for a wrong setting, 3 where the port is taken."""
+    """Serve until SIGTERM or SIGINT (exit code 0); 78 for a wrong setting, 3 where the port is taken, 70 if a task ended."""
     found = settings.load()
     models = catalogue.load_from(found)
     logs.setup(found.log_level, "text" if found.mode == "development" else "json")
@@ -83,7 +88,11 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
             lifespan="on",
             timeout_graceful_shutdown=STOP_SECONDS,
         )
-        await _Server(config, app).serve()
+        server = _Server(config, app)
+        app.state.background.when_ended(server.stop)
+        await server.serve()
+        if app.state.background.ended is not None:
+            raise SystemExit(EXIT_TASK_ENDED)
     finally:
         await asyncio.gather(jobs.aclose(), log.aclose(), store.aclose())
 

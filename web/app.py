@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from config.background import Background
 from config.catalogue import Catalogue
 from config.settings import Settings
 from models.errors import StoreError
@@ -41,6 +42,7 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     """
     if settings.token_key is None:
         raise ValueError("TOKEN_KEY is missing")
+    background = Background()
     metrics = Metrics()
     offers = Offers(catalogue)
     hub = Hub(log, feed)
@@ -52,11 +54,12 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
         title="Tokenwire",
         version=VERSION,
         description=_DESCRIPTION,
-        lifespan=_lifespan(store, offers, hub, feeds),
+        lifespan=_lifespan(background, store, offers, hub, feeds),
         docs_url=None,  # Swagger's page loads scripts of another site, which the page's security policy forbids
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.background = background
     app.state.services = Services(
         settings,
         store,
@@ -101,17 +104,18 @@ def _max_body_bytes(settings: Settings) -> int:
     return 3 * settings.max_content_bytes + 64 * 1024
 
 
-def _lifespan(store: Store, offers: Offers, hub: Hub, feeds: Feeds) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(
+    background: Background, store: Store, offers: Offers, hub: Hub, feeds: Feeds
+) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await offers.start()
+        await offers.probe()
         await hub.start()
         feeds.start()
-        housekeeping = asyncio.create_task(_keep_house(store))
+        background.start("offers", offers.watch)
+        background.start("housekeeping", lambda: _keep_house(store))
         yield
-        housekeeping.cancel()
-        await asyncio.wait({housekeeping})
-        await offers.aclose()
+        await background.aclose()
         await feeds.aclose()
         await hub.aclose()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from config.background import keep
 from models.errors import StoreUnavailable
 from models.overviews import Overview
 from models.store import Store
@@ -47,7 +48,7 @@ class Feeds:
 
     def start(self) -> None:
         """Listen for changes, from when Redis can be reached on."""
-        self._watching = asyncio.create_task(self._watch())
+        self._watching = asyncio.create_task(keep("changes", self._watch))
 
     def stop(self) -> None:
         """End every reader, now and from now on: the process goes away."""
@@ -93,7 +94,7 @@ class Feeds:
             return
         self._changed.add(conversation_id)
         if self._gathering is None or self._gathering.done():
-            self._gathering = asyncio.create_task(self._resolve())
+            self._gathering = asyncio.create_task(keep("changes", self._resolve))
 
     async def _watch(self) -> None:
         while True:
@@ -138,7 +139,7 @@ class Room:
         self._asked = asyncio.Event()
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._first.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self._looking = asyncio.create_task(self._keep_looking())
+        self._looking = asyncio.create_task(keep("feed", self._keep_looking))
 
     async def looked_at(self) -> None:
         """Returns when `now` holds. Raises StoreUnavailable when the database did not answer the first look."""
@@ -170,6 +171,9 @@ class Room:
             except StoreUnavailable as unavailable:
                 error = unavailable
                 log_line.warning("a feed stands still", user_id=self.user_id, error=repr(error))
+            except Exception as unexpected:
+                self._answer(unexpected)  # whoever waits for the first look is not left waiting
+                raise
             self._answer(error)
             self._busy, doubtful, self._doubtful = False, self._doubtful, set()
             self.look_if_shown(doubtful)
@@ -190,7 +194,7 @@ class Room:
         for reader in self.readers:
             reader.wake()
 
-    def _answer(self, error: StoreUnavailable | None) -> None:
+    def _answer(self, error: Exception | None) -> None:
         if self._first.done():
             return
         if error is None:

@@ -19,6 +19,7 @@ from typing import Literal
 
 import structlog
 
+from config.background import keep
 from streams.cursor import Cursor, CursorEnd, heartbeat_delay, portion
 from streams.frames import ResyncReason, Sendable
 from streams.hub import Hub, Tail
@@ -347,7 +348,7 @@ class _Room:
         self._timer = asyncio.get_running_loop().call_later(delay, self._beat)
 
     def _beat(self) -> None:
-        self._looking = asyncio.create_task(self._refresh())
+        self._looking = asyncio.create_task(keep("heartbeat", self._refresh))
 
     async def _refresh(self) -> None:
         seen: Page | Unavailable

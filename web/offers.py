@@ -18,13 +18,12 @@ Address = tuple[str, int]
 
 
 class Offers:
-    """The models on offer, kept up to date between `start` and `aclose`."""
+    """The models on offer, kept up to date by `watch`."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._addresses = set(catalogue.probes.values())
         self._reachable: set[Address] = set()
-        self._watching: asyncio.Task[None] | None = None
 
     @property
     def default(self) -> str:
@@ -44,25 +43,14 @@ class Offers:
             raise ApiProblem("unknown_model", f"There is no such model here. Offered: {listed}.", offered=offered)
         return wanted
 
-    async def start(self) -> None:
-        """Try the local servers once, then go on in the background."""
-        if self._addresses:
-            await self._probe_all()
-            self._watching = asyncio.create_task(self._watch())
-
-    async def aclose(self) -> None:
-        """Stop trying."""
-        if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
-
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
+        """Try the local servers now and then, for ever."""
         while True:
             await asyncio.sleep(INTERVAL_SECONDS)
-            await self._probe_all()
+            await self.probe()
 
-    async def _probe_all(self) -> None:
+    async def probe(self) -> None:
+        """Try the local servers once."""
         addresses = list(self._addresses)
         answers = await asyncio.gather(*(_answers(address) for address in addresses))
         self._reachable = {address for address, answered in zip(addresses, answers, strict=True) if answered}

@@ -18,6 +18,8 @@ from dramatiq.common import dq_name
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries
 
+from config.background import keep_thread
+
 log_line = structlog.get_logger(__name__)
 
 QUEUE = "generations"
@@ -190,7 +192,11 @@ class Waker(threading.Thread):
         return event
 
     def run(self) -> None:
-        """Listen until stopped; after a lost connection wake everybody once and listen again."""
+        """Until stopped."""
+        keep_thread("waker", self._stay_awake)
+
+    def _stay_awake(self) -> None:
+        """After a lost connection wake everybody once and listen again."""
         while self._running:
             try:
                 self._listen()

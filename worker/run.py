@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 import msgspec
 import structlog
 
+from config.background import keep
 from models.errors import StoreUnavailable
 from models.generations import Checkpoint, Ending
 from models.store import Store
@@ -190,7 +191,7 @@ class Attempt:
 
     async def _live(self, life: Coroutine[None, None, Verdict]) -> None:
         self._dirty.set()
-        self._keeper = asyncio.create_task(self._keep())
+        self._keeper = asyncio.create_task(keep("keeper", self._keep, longest_pause_seconds=self._services.lease_seconds / 4))
         helpers = [asyncio.create_task(self._write()), self._keeper]
         try:
             await self._carry_out(await life)
@@ -329,8 +330,6 @@ class Attempt:
                 await self._renew()
             except ports.Unavailable:
                 continue
-            except Exception:
-                log_line.exception("the lease cannot be renewed", message_id=self._row.id)
 
     async def _renew(self) -> None:
         try:

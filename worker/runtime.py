@@ -2,6 +2,8 @@
 
 import asyncio
 import multiprocessing
+import os
+import signal
 from collections.abc import Coroutine
 from typing import Any
 
@@ -10,6 +12,7 @@ from dramatiq import Broker, Worker
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 from dramatiq.middleware import AsyncIO
 
+from config.background import EXIT_TASK_ENDED, Background, keep
 from config.catalogue import Catalogue
 from config.parent import die_with_parent
 from config.settings import Settings
@@ -58,11 +61,11 @@ class Runtime:
         )
         self._runner = Runner(services, models)
         self._feed = RedisFeed(settings.redis)
-        self._tasks = [
-            asyncio.create_task(checkpointer.run(self._runner.running)),
-            asyncio.create_task(Sweeper(services).run()),
-            asyncio.create_task(self._listen()),
-        ]
+        self.background = Background()
+        self.background.when_ended(_stop_process)
+        self.background.start("checkpointer", lambda: checkpointer.run(self._runner.running))
+        self.background.start("sweeper", Sweeper(services).run)
+        self._listening = asyncio.create_task(keep("cancels", self._listen))
 
     async def _listen(self) -> None:
         """Hear at once of cancels; without this channel the lease's renewal tells of them."""
@@ -95,9 +98,8 @@ class Runtime:
 
     async def close(self) -> None:
         """Close what `open` opened."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._listening.cancel()
+        await asyncio.gather(self.background.aclose(), self._listening, return_exceptions=True)
         await self._feed.aclose()
         await self._client.aclose()
         await self._log.aclose()
@@ -138,8 +140,15 @@ class RuntimeMiddleware(AsyncIO):
         """Close the runtime, stop the loop."""
         self._run(self._runtime.close())
         super().after_worker_shutdown(broker, worker)  # type: ignore[no-untyped-call]  # dramatiq is typed in part
+        if self._runtime.background.ended is not None:
+            raise SystemExit(EXIT_TASK_ENDED)
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         thread = get_event_loop_thread()
         if thread is not None:
             thread.run_coroutine(coroutine)
+
+
+def _stop_process() -> None:
+    """As if asked from outside: what runs is handed over before the process ends."""
+    os.kill(os.getpid(), signal.SIGTERM)

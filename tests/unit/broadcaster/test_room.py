@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from broadcaster.viewers import Pace, Room
+from config import background
 from streams.hub import Tail
 from streams.ports import Page
 
@@ -68,3 +69,24 @@ async def test_an_answer_that_begins_while_the_log_is_asked_makes_no_second_hear
     assert [delay for delay, _ in timers.waiting] == [5.0]
     room.close()
     assert not timers.waiting
+
+
+async def test_a_room_beats_on_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that fails, with whatever, is repeated, and the next heartbeat is armed."""
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.0)
+    tail, timers = QuietTail(), Timers()
+    looks = [RuntimeError("a bug"), ValueError("another")]
+
+    async def refresh() -> Page:
+        if looks:
+            raise looks.pop(0)
+        return Page("e", 1, 0, None)
+
+    tail.refresh = refresh  # type: ignore[method-assign]
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
+    room = Room(cast("Tail", tail), Pace(5.0, 25.0))
+    timers.fire()
+    while not timers.waiting:
+        await asyncio.sleep(0)
+    assert not looks
+    room.close()

@@ -28,6 +28,8 @@ class Rows:
         self.running: set[str] = set()
         self.looks = 0
         self.away = False
+        self.errors: list[Exception] = []
+        """What the next answers fail with, though the database is there."""
 
     async def overviews(self, user_id: str, limit: int) -> list[Overview]:
         self.looks += 1
@@ -46,6 +48,8 @@ class Rows:
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.pop(0)
         if self.away:
             raise StoreUnavailable("away")
 
@@ -207,3 +211,28 @@ async def test_the_end_of_the_process_ends_all_feeds(rig: Rig) -> None:
             with pytest.raises(StopAsyncIteration):
                 await told(late)
         assert feeds._rooms == {}
+
+
+async def test_a_feed_outlives_an_unexpected_error(rig: Rig) -> None:
+    """Of the look itself, and of the question whose lists have changed: later changes are told all the same."""
+    async with rig.feeds() as feeds, feeds.open("ada") as reader:
+        await told(reader)
+        rig.rows.owned["ada"].append("first")
+        rig.rows.errors = [ValueError("whose")]
+        feeds.changed("first")
+        await until(lambda: not rig.rows.errors)
+        rig.rows.errors = [ValueError("look")]
+        feeds.changed(None)
+        await until(lambda: not rig.rows.errors)
+        feeds.changed("first")
+        [event] = await told(reader)
+        assert (event["type"], event["conversation"]["id"]) == ("created", "first")
+
+
+async def test_an_unexpected_error_of_the_first_look_reaches_whoever_waits_for_it(rig: Rig) -> None:
+    """Who asked is told at once, instead of waiting for ever."""
+    rig.rows.errors = [ValueError("a bug")]
+    async with rig.feeds() as feeds:
+        with pytest.raises(ValueError, match="a bug"):
+            async with asyncio.timeout(PATIENCE_SECONDS), feeds.open("ada"):
+                pass

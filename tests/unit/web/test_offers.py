@@ -21,7 +21,8 @@ async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.Mo
     monkeypatch.setattr(offers, "INTERVAL_SECONDS", 0.01)
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     offered = listing(server.sockets[0].getsockname()[1])
-    await offered.start()
+    await offered.probe()
+    watching = asyncio.create_task(offered.watch())
     assert offered.names() == ["demo", "nearby"]
     assert offered.require("nearby") == "nearby"
     server.close()
@@ -32,16 +33,14 @@ async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.Mo
     with pytest.raises(ApiProblem) as refused:
         offered.require("nearby")
     assert (refused.value.code, refused.value.members) == ("unknown_model", {"offered": ["demo"]})
-    await offered.aclose()
+    watching.cancel()
 
 
 async def test_nothing_is_tried_where_nothing_is_local() -> None:
-    """No task runs for a catalogue without local servers."""
+    """A catalogue without local servers offers what it holds."""
     offered = Offers(parse({"models": {"demo": {"provider": "demo"}}}, {}))
-    await offered.start()
-    assert offered._watching is None
+    await offered.probe()
     assert offered.require(None) == "demo"
-    await offered.aclose()
 
 
 async def test_the_page_can_list_them(client: httpx.AsyncClient) -> None:
