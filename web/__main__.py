@@ -20,6 +20,7 @@ from streams.hub import RedisFeed
 from streams.log import RedisLog
 from streams.ports import Feed, Limits
 from web.app import create_app, end_streams
+from web.strict import StrictProtocol
 from worker.enqueue import Jobs
 
 STOP_SECONDS = 1
@@ -83,6 +84,7 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
             log_config=None,  # as config.logs has set it up
             access_log=False,
             server_header=False,
+            http=StrictProtocol,
             ws="websockets-sansio",  # the chat sockets of AI SDK clients; viewers' sockets are the broadcaster's
             ws_max_size=found.max_chat_body_bytes,
             lifespan="on",

@@ -18,6 +18,7 @@ from streams.memory import MemoryFeed, MemoryLog
 from streams.ports import Feed, Log
 from tests.integration.broadcasting import Writer
 from web.app import create_app, end_streams
+from web.strict import StrictProtocol
 
 KEY = "0123456789abcdef0123456789abcdef"
 PATIENCE_SECONDS = 30.0
@@ -51,7 +52,14 @@ class Web:
 
     async def start(self) -> None:
         config = uvicorn.Config(
-            self.app, host="127.0.0.1", port=0, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=1
+            self.app,
+            host="127.0.0.1",
+            port=0,
+            http=StrictProtocol,
+            log_config=None,
+            access_log=False,
+            ws="none",
+            timeout_graceful_shutdown=1,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server = _Uvicorn(config)

@@ -1,0 +1,95 @@
+"""HTTP/1.1 as strictly as its standard allows: what two servers could read in two ways is refused (400), and the connection is closed.
+
+A proxy and the server behind it must agree on where a request ends; where they do not, a request can be hidden inside of another one.
+llhttp (httptools) refuses bare line feeds, folded headers, and Content-Length beside Transfer-Encoding or twice. This module refuses the
+rest: other transfer codings than `chunked`, none or several `Host` headers, other versions than 1.0 and 1.1, and more bytes around the
+body (address, headers, chunk headers, trailers) than a request needs. Trailers are counted and dropped: no header comes after the body.
+"""
+
+import re
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEADERS = 100
+MAX_HEAD_BYTES = 32 * 1024
+"""Address and headers, and what stands around the body."""
+OVERHEAD_PER_BODY_BYTE = 8
+"""Clients may send short chunks: each byte of the body entitles to so many bytes of chunk headers."""
+
+_HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%\[\]:-]*")
+
+
+class StrictProtocol(HttpToolsProtocol):
+    """Uvicorn's protocol on httptools, with the checks above."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._received = self._body = self._head = self._lines = 0
+        self._head_is_read = False
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._received += len(data)
+        super().data_received(data)
+        # The parser holds what it has not read to its end: that must not grow either.
+        if self._received - self._body > MAX_HEAD_BYTES + OVERHEAD_PER_BODY_BYTE * self._body and not self.transport.is_closing():
+            self.send_400_response("The headers are too long.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse and close; an answer that has begun is cut instead, since the refusal would become part of it."""
+        if self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started:
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._head, self._lines, self._head_is_read = 0, 0, False
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or after the body a trailer."""
+        self._lines += 1
+        self._count(len(name) + len(value) + 4)
+        if not self._head_is_read:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is read."""
+        self._head_is_read = True
+        _check(self.parser.get_http_version(), self.headers)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A request has ended."""
+        super().on_message_complete()
+        self._received = self._body = 0
+
+    def _count(self, length: int) -> None:
+        self._head += length
+        if self._head > MAX_HEAD_BYTES or self._lines > MAX_HEADERS:
+            raise httptools.HttpParserError("the head is too long")
+
+
+def _check(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+    """Raises HttpParserError."""
+    if version not in ("1.0", "1.1"):
+        raise httptools.HttpParserError("another version of HTTP")
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) > 1 or (not hosts and version == "1.1") or not all(_HOST.fullmatch(host) for host in hosts):
+        raise httptools.HttpParserError("not one Host header")
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    if codings and (version == "1.0" or [coding.lower() for coding in codings] != [b"chunked"]):
+        raise httptools.HttpParserError("a transfer coding other than chunked")
