@@ -91,6 +91,11 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """Asked to go on, the model began the answer anew: what follows takes the place of all that was held of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens so far; each one replaces what was said before, field by field where it is not None.
 
@@ -113,7 +118,7 @@ class Finish:
     raw: str | None = None
 
 
-Delta = Start | Text | Reasoning | ToolCallStart | ToolCallArguments | ToolCallEnd | Refusal | Source | Usage | Finish
+Delta = Start | Text | Reasoning | ToolCallStart | ToolCallArguments | ToolCallEnd | Refusal | Source | Restart | Usage | Finish
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from providers.base import (
     Reasoning,
     Refusal,
     Request,
+    Restart,
     Source,
     Spec,
     Start,
@@ -75,6 +76,8 @@ class Response:
                 self.sources.append(delta)
             case Usage():
                 self.usage = delta if self.usage is None else merge_usage(self.usage, delta)
+            case Restart():
+                self.text = ""
             case Finish():
                 self.finish = delta
             case _:

@@ -1,18 +1,32 @@
 """Pure: where a continued answer meets the text that viewers hold.
 
-After `prefix` some servers repeat the whole prefix (Mistral does, LM Studio did), and one that was given its text without trailing white
-space sends that again. After `turn` a model likes to start with the last words that it was shown. A `Seam` holds pieces back only as
-long as they could still be such a repetition, and drops what proves to be one. Wording that merely resembles is left alone.
+After `prefix` some servers repeat the whole prefix (Mistral does, LM Studio did), and a server that was given its text without trailing
+white space sends that again. After `turn` a model likes to repeat the last words that it was shown, or begins the answer anew. A `Seam`
+holds pieces back only as long as they could still be such a repetition, and drops what proves to be one. Wording that merely resembles is
+left alone.
+
+| the new text | after `prefix` | after `turn` |
+|---|---|---|
+| begins with the whole held text | dropped, from 16 characters on | dropped, whatever its length |
+| begins with the end of the held text | kept: the model goes on from there | dropped: whole tokens, or 8 characters |
+| begins as the held text does, for 100 characters, and then differs | kept | the answer began anew: `over` |
 """
 
 from typing import Literal
+from unicodedata import category
 
-_REACH = 400
-"""Characters of the held text in which a repetition after `turn` is looked for."""
+_REACH = 2000
+"""Characters of the held text in which a repetition of its end is looked for."""
 _SURE = 8
 """An overlap of this many characters is no coincidence."""
 _ECHO = 16
 """What equals the beginning of the held text is an echo from this length on, if the server is not known to echo."""
+_ANEW = 100
+"""An answer that begins with so many characters of the held text, and then differs from it, is another beginning, not a continuation."""
+_UNSPACED, _UNSPACED_SURE = "\u2e80", 3
+"""From here on scripts write words without spaces between them; so many signs of theirs are no coincidence."""
+_INSIDE = "\u200d\ufe0e\ufe0f"
+"""Joiner and variation selectors: what stands around them is part of one emoji."""
 
 
 class Seam:
@@ -28,6 +42,8 @@ class Seam:
         self._stripped = stripped or rung == "turn"
         self._waiting = ""
         self.settled = not held
+        self.over = False
+        """The model began anew, with other words: what is given takes the place of the held text."""
 
     def push(self, piece: str) -> str:
         """What may be appended now."""
@@ -42,39 +58,49 @@ class Seam:
         """What was held back, at the end of the answer. `finished`: it ended well, not by being cut."""
         if self.settled:
             return ""
-        text = self._waiting
-        if self._rung == "prefix" and self._echoing() and (not finished or len(text.strip()) >= self._least):
+        if self._echoing() and self._is_echo(finished=finished):
             self.settled, self._waiting = True, ""
             return ""
         return self._settle()
 
     def _undecided(self) -> bool:
         text = self._waiting
-        if self._rung == "prefix" and self._echoing():
+        if self._echoing():
             return True
         if self._rung == "turn" and len(text) < _REACH and text.strip() in self._held[-_REACH:]:
             return True
         return self._stripped and bool(self._space) and not text.strip() and len(text) < len(self._space) + _SURE
 
     def _echoing(self) -> bool:
-        # Up to the whole prefix; white space after it belongs to the decision.
+        # Up to the whole held text; white space after it belongs to the decision.
         text = self._waiting
-        return len(self._bare) >= self._least and (
-            self._held.startswith(text) or (text.startswith(self._bare) and not text[len(self._bare) :].strip())
-        )
+        if self._rung == "turn":
+            text = text.lstrip()
+        elif len(self._bare) < self._least:
+            return False
+        return self._held.startswith(text) or (text.startswith(self._bare) and not text[len(self._bare) :].strip())
+
+    def _is_echo(self, *, finished: bool) -> bool:
+        """Whether what ends in the midst of the held text was a repetition of it."""
+        length = len(self._waiting.strip())
+        if self._rung == "turn":
+            return length >= (_ANEW if finished else _ECHO)
+        return not finished or length >= self._least
 
     def _settle(self) -> str:
         text, self._waiting = self._waiting, ""
         self.settled = True
         if self._rung == "turn":
-            return after_turn(self._held, text)
+            self.over = began_anew(self._held, text)
+            return text if self.over else after_turn(self._held, text)
         return after_prefix(self._held, text, stripped=self._stripped, least=self._least)
 
 
 def stitch(rung: Literal["prefix", "turn"], held: str, text: str, *, stripped: bool = False, echoes: bool = False) -> str:
-    """`held` continued by the whole new `text`, repetitions dropped."""
+    """`held` continued by the whole new `text`, repetitions dropped; only `text` where the model began anew."""
     seam = Seam(rung, held, stripped=stripped, echoes=echoes)
-    return held + seam.push(text) + seam.end()
+    new = seam.push(text) + seam.end()
+    return new if seam.over else held + new
 
 
 def after_prefix(held: str, text: str, *, stripped: bool, least: int) -> str:
@@ -94,6 +120,14 @@ def after_turn(held: str, text: str) -> str:
     return _after_space(held[len(bare) :], text[lead + overlap :] if overlap else text)
 
 
+def began_anew(held: str, text: str) -> bool:
+    """Whether `text` begins as `held` does and then goes another way, without being a repetition of its end."""
+    bare, text = held.rstrip(), text.lstrip()
+    if text[:_ANEW] != bare[:_ANEW] or len(text) <= _ANEW or text.startswith(bare):
+        return False
+    return not _overlap(bare, text)
+
+
 def _after_space(space: str, text: str) -> str:
     """`text` without the white space at its beginning that already stands at the end of the held text."""
     lead = text[: len(text) - len(text.lstrip())]
@@ -103,13 +137,21 @@ def _after_space(space: str, text: str) -> str:
 
 
 def _overlap(held: str, text: str) -> int:
-    """Length of the longest beginning of `text` that `held` ends with and that is a repetition: long, or whole words."""
+    """Length of the longest beginning of `text` that `held` ends with and that is a repetition: all of it, long, or whole tokens."""
+    if text.startswith(held):
+        return len(held)
     for length in range(min(len(held), len(text), _REACH), 0, -1):
-        if held.endswith(text[:length]) and (length >= _SURE or _starts_a_word(held, length)):
+        if held.endswith(text[:length]) and (length >= _SURE or _is_of_tokens(held[-length - 1 : -length], text[:length])):
             return length
     return 0
 
 
-def _starts_a_word(held: str, length: int) -> bool:
-    before = held[-length - 1 : -length]
-    return held[-length:][:1].isalnum() and not before.isalnum()
+def _is_of_tokens(before: str, overlap: str) -> bool:
+    """Whether `overlap` begins a token behind the character `before`, and says something: a lone dash, star or dot is no repetition."""
+    if not any(character.isalnum() or category(character) == "So" for character in overlap):
+        return False
+    if overlap[0] in _INSIDE or (before and before in _INSIDE):
+        return False
+    if overlap[0] >= _UNSPACED and len(overlap) >= _UNSPACED_SURE:
+        return True
+    return not (overlap[0].isalnum() and before.isalnum())

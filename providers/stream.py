@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
-from providers.base import Delta, Finish, InvalidRequest, ModelSpec, ProviderError, Request, Rung, Text, ToolCallStart, Unavailable
+from providers.base import Delta, Finish, InvalidRequest, ModelSpec, ProviderError, Request, Restart, Rung, Text, ToolCallStart, Unavailable
 from providers.classify import classify
 from providers.content import check_abilities
 from providers.decoding import Decoder
@@ -122,6 +122,7 @@ class HttpStream:
         self._opening = opening
         self._watch = StallWatch(stall_seconds)
         self._seam = seam
+        self._began_anew = False
         self._kept = False
         self._batches = self._read()
 
@@ -197,15 +198,22 @@ class HttpStream:
         joined: list[Delta] = []
         for delta in deltas:
             if isinstance(delta, Text):
-                if text := seam.push(delta.text):
-                    joined.append(Text(text))
+                joined += self._fitted(seam.push(delta.text))
                 continue
-            if isinstance(delta, Finish | ToolCallStart) and (text := seam.end()):
-                joined.append(Text(text))
+            if isinstance(delta, Finish | ToolCallStart):
+                joined += self._fitted(seam.end())
             joined.append(delta)
-        if self._decoder.failure and (text := seam.end(finished=False)):
-            joined.append(Text(text))
+        if self._decoder.failure:
+            joined += self._fitted(seam.end(finished=False))
         return joined
+
+    def _fitted(self, text: str) -> list[Delta]:
+        if not text:
+            return []
+        if self._seam is not None and self._seam.over and not self._began_anew:
+            self._began_anew = True
+            return [Restart(), Text(text)]
+        return [Text(text)]
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

@@ -136,6 +136,9 @@ class Generation:
                 self._calls[index].json.append(piece)
             case deltas.ToolCallEnd(index=index):
                 self._end_call(self._calls.pop(index))
+            case deltas.Restart():
+                self.seams.clear()
+                self.add(events.Reset(self.message_id, self.attempt, keep=0, keep_reasoning=0))
             case deltas.Source(url=url, title=title, media_type=media_type):
                 self.add(events.Source(self.message_id, self.attempt, url, title, media_type))
 

@@ -19,6 +19,7 @@ from providers.base import (
     ProviderError,
     RateLimited,
     Request,
+    Restart,
     Text,
     Unavailable,
 )
@@ -423,6 +424,22 @@ async def test_a_continued_answer_fits_its_beginning(client: HttpClient, provide
         request = Request(HELLO.messages, continuation=Continuation(rung, held))  # type: ignore[arg-type]
         text, _, raised = await read(client, spec(server.url, provider=provider), request)
     assert (held + text, raised) == (grown, None)
+
+
+async def test_a_model_that_begins_anew_in_other_words(client: HttpClient) -> None:
+    """The consumer is told, once, before the first text that takes the place of what is held."""
+    same = "".join(f"{number} birds. " for number in range(20))
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk(same) + chunk("And then") + chunk(" night.") + END)
+
+    async with serving(script) as server:
+        request = Request(HELLO.messages, continuation=Continuation("turn", same + "The end of all bir"))
+        text, deltas, raised = await read(client, spec(server.url), request)
+    assert (text, raised) == (same + "And then night.", None)
+    shown = [delta for delta in deltas if isinstance(delta, Text | Restart)]
+    assert shown[0] == Restart()
+    assert shown.count(Restart()) == 1
 
 
 @pytest.mark.parametrize("cut_by", ["rst", "fin"])

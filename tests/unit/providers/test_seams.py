@@ -48,6 +48,17 @@ def test_after_a_prefix(held: str, new: str, options: dict[str, Any], whole: str
         ("The cat sat.", "The cat slept.", "The cat sat.The cat slept."),
         ("banana", "nana is short", "banananana is short"),
         ("Fine", "", "Fine"),
+        ("ok, home 🎈 c", "🎈 carried on", "ok, home 🎈 carried on"),
+        ("so far 🎈", "🎈 and on", "so far 🎈 and on"),
+        ("call (f", "(foo)", "call (foo)"),
+        ("one, t", ", two", "one, two"),
+        ("say “no", "“no” twice", "say “no” twice"),
+        ("我喜欢猫和狗", "猫和狗都好", "我喜欢猫和狗都好"),
+        ("多谢", "谢你", "多谢谢你"),
+        ("好。", "。", "好。。"),
+        ("Wait.", ".. what?", "Wait... what?"),
+        ("a **", "**b**", "a ****b**"),
+        ("the 👩‍🔬", "🔬 lab", "the 👩‍🔬🔬 lab"),
     ],
 )
 def test_after_a_turn(held: str, new: str, whole: str) -> None:
@@ -55,6 +66,51 @@ def test_after_a_turn(held: str, new: str, whole: str) -> None:
     assert stitch("turn", held, new) == whole
     seam = Seam("turn", held)
     assert held + "".join(seam.push(character) for character in new) + seam.end() == whole
+
+
+STORY = " ".join(f"{number} little birds sat on wire {number * 7 % 31}." for number in range(200))
+"""Some 6,000 characters that never repeat themselves."""
+
+
+LENGTHS = (30, 399, 400, 401, 1000, 1999, 2000, 2001, 5000)
+
+
+@pytest.mark.parametrize(("rung", "length"), [("turn", 1), ("turn", 5), *(("turn", n) for n in LENGTHS), *(("prefix", n) for n in LENGTHS)])
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_a_model_that_starts_over_does_not_double_the_answer(rung: Any, length: int, step: int) -> None:
+    """At any length, whatever the pieces. (A prefix shorter than an echo is a beginning that may well come twice.)"""
+    held, seam = STORY[:length], Seam(rung, STORY[:length])
+    new = "".join(seam.push(STORY[i : i + step]) for i in range(0, len(STORY), step)) + seam.end()
+    assert (held + new, seam.over) == (STORY, False)
+
+
+@pytest.mark.parametrize("back", [9, 100, 399, 401, 1500])
+def test_a_model_that_repeats_the_end_of_what_it_was_shown(back: int) -> None:
+    """A sentence or a page."""
+    assert stitch("turn", STORY[:3000], STORY[3000 - back :]) == STORY
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_a_model_that_starts_over_in_other_words(step: int) -> None:
+    """What cannot be joined takes the place of what is held; nothing is doubled."""
+    held, new = STORY[:3000], STORY[:500] + "And then it was night."
+    seam = Seam("turn", held)
+    given = "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end()
+    assert (given, seam.over) == (new, True)
+    assert stitch("turn", held, new) == new
+
+
+def test_a_beginning_that_two_answers_may_share_is_no_start_over() -> None:
+    """Some words alike are a coincidence."""
+    assert stitch("turn", STORY[:3000], STORY[:50] + " and so on") == STORY[:3000] + STORY[:50] + " and so on"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_start_over_that_ends_within_the_held_text(finished: bool) -> None:
+    """It adds nothing, whether it was cut or is all that the model has to say."""
+    seam = Seam("turn", STORY[:3000])
+    assert seam.push(STORY[:700]) == ""
+    assert (seam.end(finished=finished), seam.over) == ("", False)
 
 
 def test_an_echo_that_is_cut_short_is_not_an_answer() -> None:
@@ -78,7 +134,7 @@ WORDS = st.lists(st.sampled_from(["the", "cat", "a", "mat", " ", "\n", "é", "�
 def test_cuts_do_not_matter_and_nothing_held_is_lost(rung: Any, held: str, new: str, stripped: bool, echoes: bool, step: int) -> None:
     """However the new text arrives, the outcome is the same; the held text stays, and only a beginning of the new one is dropped."""
     whole = stitch(rung, held, new, stripped=stripped, echoes=echoes)
-    assert whole.startswith(held)
+    assert whole.startswith(held)  # words so few never begin an answer anew
     assert new.endswith(whole[len(held) :])
     seam = Seam(rung, held, stripped=stripped, echoes=echoes)
     assert held + "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end() == whole

@@ -151,6 +151,17 @@ def test_a_reset_withdraws_text_only_once_it_is_in_the_log() -> None:
     assert generation.held() == Held("new", "", ({"id": "2", "result": 1},), 7)
 
 
+def test_an_answer_that_was_begun_anew_takes_the_place_of_the_held_one() -> None:
+    """Viewers are told by a reset; no seam is left."""
+    generation = Generation("m", 2, Held("old"), [3])
+    generation.take([base.Restart(), base.Text("new")])
+    batch = generation.batch()
+    assert [type(event).__name__ for event in batch] == ["Reset", "Chunk"]
+    assert chunks(batch) == [(0, "new")]
+    generation.acknowledged(7)
+    assert (generation.held(), generation.seams) == (Held("new", "", (), 7), [])
+
+
 def test_what_is_out_is_not_abandoned_with_what_waits() -> None:
     """It may be in the log already."""
     generation = Generation("m", 1, Held())
