@@ -208,18 +208,7 @@ class Generations(Database):
         change = (
             update(Message)
             .where(col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, _unfinished)
-            .values(
-                status="queued",
-                content=checkpoint.content,
-                reasoning=checkpoint.reasoning,
-                tool_calls=checkpoint.tool_calls,
-                epoch=checkpoint.epoch,
-                seq=checkpoint.seq,
-                run_id=checkpoint.run_id,
-                run_cursor=checkpoint.run_cursor,
-                enqueued_at=now_ms(),
-                updated_at=now_ms(),
-            )
+            .values(**checkpoint_values(checkpoint), status="queued", enqueued_at=now_ms(), updated_at=now_ms())
             .returning(col(Message.id))
         )
         async with self.writing() as session:
@@ -265,15 +254,18 @@ class Generations(Database):
             )
 
 
-def _parameters(item: Checkpoint) -> dict[str, Any]:
+def checkpoint_values(item: Checkpoint) -> dict[str, Any]:
+    """The columns that a checkpoint sets."""
     return {
-        "b_id": item.message_id,
-        "b_attempt": item.attempt,
-        "b_content": item.content,
-        "b_reasoning": item.reasoning,
-        "b_tool_calls": item.tool_calls,
-        "b_epoch": item.epoch,
-        "b_seq": item.seq,
-        "b_run_id": item.run_id,
-        "b_run_cursor": item.run_cursor,
+        "content": item.content,
+        "reasoning": item.reasoning,
+        "tool_calls": item.tool_calls,
+        "epoch": item.epoch,
+        "seq": item.seq,
+        "run_id": item.run_id,
+        "run_cursor": item.run_cursor,
     }
+
+
+def _parameters(item: Checkpoint) -> dict[str, Any]:
+    return {"b_id": item.message_id, "b_attempt": item.attempt} | {f"b_{name}": value for name, value in checkpoint_values(item).items()}

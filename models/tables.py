@@ -61,6 +61,7 @@ class Message(SQLModel, table=True):
     (`temperature`, `max_tokens`, `reasoning_effort`, `stop`). `asked`: what a client of OpenAI's API wants to read again.
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
     `run_id`, `run_cursor`: the provider's own run and how far `content` reaches in it, where it can be attached to again.
+    `billed_input`: input tokens that the requests so far were billed, as far as is known, else estimated; None: only one was begun.
     """
 
     __tablename__ = "messages"
@@ -102,6 +103,7 @@ class Message(SQLModel, table=True):
     started_with: int = 0
     run_id: str | None = Field(default=None, max_length=255)
     run_cursor: int | None = Field(default=None, sa_type=BigInteger)
+    billed_input: int | None = Field(default=None, sa_type=BigInteger)
     rev: int = 1
     announced_rev: int = 0
     terminal_announced: bool = False
@@ -124,6 +126,24 @@ class Message(SQLModel, table=True):
     due_at: int | None = Field(default=None, sa_type=BigInteger)
     created_at: int = Field(sa_type=BigInteger)
     updated_at: int = Field(sa_type=BigInteger)
+
+
+class ProviderRun(SQLModel, table=True):
+    """A run that goes on at its provider without us, until somebody has proved that it ended: then the row is deleted.
+
+    It outlives its message, which therefore is no foreign key. `model`: the catalogue name that it was asked from. `attempt`: the latest
+    one that began it or attached to it. `due_at`: when ending it may be tried (next), None: it was tried often enough.
+    """
+
+    __tablename__ = "provider_runs"
+
+    message_id: str = Field(primary_key=True, max_length=36)
+    run_id: str = Field(primary_key=True, max_length=255)
+    model: str
+    attempt: int
+    tries: int = 0
+    due_at: int | None = Field(default=None, sa_type=BigInteger, index=True)
+    created_at: int = Field(sa_type=BigInteger)
 
 
 class IdempotencyKey(SQLModel, table=True):

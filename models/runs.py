@@ -1,0 +1,109 @@
+"""Queries of provider runs: answers that go on at their provider, under a name of its own, until somebody has proved that they ended.
+
+A run is wanted while its answer is unfinished and goes on from it (`Message.run_id`), or while the attempt that reads it streams. Every
+other run is to be ended. That follows from the rows alone: no way in which an answer can end, be taken over or be deleted has to mark it,
+so none can forget to.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, delete, func, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import col
+
+from models.database import Database, now_ms
+from models.generations import Checkpoint, checkpoint_values
+from models.tables import UNFINISHED_SQL, Message, ProviderRun
+
+
+@dataclass(frozen=True, slots=True)
+class RunToEnd:
+    """A run that nobody wants. `model`: the catalogue name that it was asked from; `tries`: calls that were begun to end it."""
+
+    message_id: str
+    run_id: str
+    model: str
+    tries: int
+
+
+class Runs(Database):
+    """What a worker tells of runs at providers, and what it has to do about them."""
+
+    async def begin_run(self, checkpoint: Checkpoint, model: str) -> bool:
+        """Save the name of a run, begun or attached to, with the text that it goes on from. False: the answer is somebody else's, or over.
+
+        The run is noted all the same: who began it too late has begun it, and it is to be ended.
+        """
+        change = (
+            update(Message)
+            .where(col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, text(f"messages.{UNFINISHED_SQL}"))
+            .values(**checkpoint_values(checkpoint), updated_at=now_ms())
+            .returning(col(Message.id))
+        )
+        async with self.writing() as session:
+            await session.execute(self._noted(checkpoint, model))
+            return (await session.scalars(change)).first() is not None
+
+    def _noted(self, checkpoint: Checkpoint, model: str) -> Any:
+        insert = sqlite.insert if self.is_sqlite else postgresql.insert
+        row = insert(ProviderRun).values(
+            message_id=checkpoint.message_id,
+            run_id=checkpoint.run_id,
+            model=model,
+            attempt=checkpoint.attempt,
+            tries=0,
+            due_at=now_ms(),
+            created_at=now_ms(),
+        )
+        return row.on_conflict_do_update(
+            index_elements=["message_id", "run_id"],
+            set_={"attempt": row.excluded.attempt},
+            where=col(ProviderRun.attempt) < row.excluded.attempt,
+        )
+
+    async def run_ended(self, message_id: str, run_id: str) -> None:
+        """The run has ended: its provider said so."""
+        async with self.writing() as session:
+            await session.execute(delete(ProviderRun).where(col(ProviderRun.message_id) == message_id, col(ProviderRun.run_id) == run_id))
+
+    async def runs_to_end(self, limit: int) -> list[RunToEnd]:
+        """Runs that nobody wants and that may be tried now, at most `limit`."""
+        async with self.reading() as session:
+            return [RunToEnd(*row) for row in await session.execute(outstanding(limit))]
+
+    async def try_to_end(self, run: RunToEnd, again_ms: int | None) -> bool:
+        """Count a try before it is made; the next one is due in `again_ms` (None: never). False: somebody else has begun one."""
+        change = (
+            update(ProviderRun)
+            .where(
+                col(ProviderRun.message_id) == run.message_id,
+                col(ProviderRun.run_id) == run.run_id,
+                col(ProviderRun.tries) == run.tries,
+                col(ProviderRun.due_at).is_not(None),
+            )
+            .values(tries=run.tries + 1, due_at=None if again_ms is None else now_ms() + again_ms)
+            .returning(col(ProviderRun.run_id))
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first() is not None
+
+    async def runs_given_up(self) -> int:
+        """How many runs were tried in vain as often as they are tried; an operator may look at them, and delete the rows."""
+        async with self.reading() as session:
+            return (await session.execute(select(func.count()).where(col(ProviderRun.due_at).is_(None)))).scalar_one()
+
+
+def outstanding(limit: int) -> Any:
+    """The query of `runs_to_end`."""
+    wanted = or_(
+        col(Message.run_id) == col(ProviderRun.run_id),
+        and_(col(Message.attempt) == col(ProviderRun.attempt), col(Message.status) == "streaming"),
+    )
+    holder = select(col(Message.id)).where(col(Message.id) == col(ProviderRun.message_id), text(f"messages.{UNFINISHED_SQL}"), wanted)
+    return (
+        select(col(ProviderRun.message_id), col(ProviderRun.run_id), col(ProviderRun.model), col(ProviderRun.tries))
+        .where(col(ProviderRun.due_at) <= now_ms(), ~holder.exists())
+        .order_by(col(ProviderRun.due_at))
+        .limit(limit)
+    )
