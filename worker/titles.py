@@ -19,6 +19,7 @@ from worker.runner import Models
 
 log_line = structlog.get_logger(__name__)
 LONGEST = 60
+MOST_WORDS = 6
 EXCERPT_CHARS = 1500
 PATIENCE_SECONDS = 30.0
 _ASK = (
@@ -69,16 +70,32 @@ async def _asked(models: Models, spec: ModelSpec, question: str, answer: str) ->
 
 
 def tidy(text: str) -> str:
-    """A model's answer as a title: its first line with text, without marks around it; empty if it is far too long to be one."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    line = re.sub(r"^#*\s*(title:\s*)?", "", line, flags=re.IGNORECASE).strip(" \t\"'`*_“”«».")
-    return line if len(line) <= 2 * LONGEST else ""
+    """A model's answer as a title: the words of its first line that has any; empty if there are far too many to be one."""
+    line = next((plain for line in text.splitlines() if (plain := _plain(line))), "")
+    line = re.sub(r"^title:\s*", "", line, flags=re.IGNORECASE).strip(" \t\"'“”«».")
+    return _cut(line) if len(line) <= 2 * LONGEST else ""
 
 
 def first_words(text: str) -> str:
     """The beginning of a message, cut between words."""
-    line = " ".join(text.split())
-    if len(line) <= LONGEST:
-        return line
-    cut = line[: LONGEST - 1]
-    return (cut.rpartition(" ")[0] or cut) + "…"
+    return _cut(" ".join(plain for line in text.splitlines() if (plain := _plain(line))))
+
+
+def _plain(line: str) -> str:
+    """A line of Markdown as its words alone. Marks inside a word stay: `snake_case` is no emphasis."""
+    line = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", line)
+    line = re.sub(r"^\s*(?:[#>]+|[-+*]|\d+[.)])\s+|^\s*(?:```|~~~)\w*", "", line)
+    line = re.sub(r"(?<!\w)[*_~`]+(?=\S)|(?<=\S)[*_~`]+(?!\w)|<[/!]?[a-zA-Z][^>]*>", "", line)
+    return " ".join(line.split())
+
+
+def _cut(line: str) -> str:
+    """At most `MOST_WORDS` words and `LONGEST` characters; what is left out shows as an ellipsis."""
+    words = line.split(" ")
+    short = " ".join(words[:MOST_WORDS])
+    if len(short) <= LONGEST and len(words) <= MOST_WORDS:
+        return short
+    cut = short[: LONGEST - 1]
+    if cut != short:
+        cut = cut.rpartition(" ")[0] or cut
+    return cut + "…"

@@ -317,3 +317,17 @@ async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, b
             async with open_page(browser, ada.url, **login("eve")) as eve:
                 await expect(eve.locator("#notice-text")).to_contain_text("not yours")
                 await expect(eve.locator(".bubble")).to_have_count(0)
+
+
+async def test_a_message_that_is_too_long_is_explained_and_comes_back(stack: Stack, browser: Browser) -> None:
+    """A message of 300 kB is refused by the server, in words, and stands in the composer again: nothing that was written is lost."""
+    long = "All work and no play. " * 14_000
+    async with open_page(browser, stack.url) as page:
+        await page.evaluate(
+            "text => { const box = document.querySelector('#prompt'); box.value = text; box.dispatchEvent(new Event('input')) }", long
+        )
+        await page.press("#prompt", "Enter")
+        await expect(page.locator("#notice-text")).to_contain_text("Not sent.")
+        await expect(page.locator("#notice-text")).to_contain_text("262144 bytes")
+        await expect(page.locator(".bubble")).to_have_count(0)
+        assert await page.input_value("#prompt") == long

@@ -283,3 +283,67 @@ async def test_a_half_written_answer_is_not_lost_by_going_away(server: StandIn, 
         await page.evaluate(change, False)
         await expect(page.get_by_role("link", name="Made meanwhile")).to_be_visible()
         assert len(await text_of(page)) > 1000
+
+
+async def test_drafts_survive_a_reload(server: StandIn, browser: Browser) -> None:
+    """What was written and not sent is there again after a reload, in the conversation where it was written, and gone once it is sent."""
+    async with open_page(browser, server.url) as page:
+        await say(page, "one")
+        await answered(page)
+        await page.fill("#prompt", "a draft")
+        await page.reload()
+        await answered(page)
+        assert await page.input_value("#prompt") == "a draft"
+        await page.click("#new")
+        assert await page.input_value("#prompt") == ""
+        await page.fill("#prompt", "another one")
+        await page.reload()
+        assert await page.input_value("#prompt") == "another one"
+        await page.locator("#conversations a").first.click()
+        await expect(page.locator("#prompt")).to_have_value("a draft")
+        await page.press("#prompt", "Enter")
+        await answered(page, number=2)
+        await page.reload()
+        await answered(page, number=2)
+        assert await page.input_value("#prompt") == ""
+
+
+async def test_each_block_finds_its_own_direction(server: StandIn, browser: Browser) -> None:
+    """Arabic beside English: each paragraph and each item begins on its own side, code stays on the left."""
+    server.default = "Hello.\n\nمرحبا بالعالم\n\n- one\n- واحد\n\n```\nمرحبا\n```"
+    async with open_page(browser, server.url) as page:
+        await say(page, "go")
+        await answered(page)
+        shown = await page.evaluate(
+            "[...document.querySelectorAll('.prose :is(p, li, pre)')].map((block) => getComputedStyle(block).direction)"
+        )
+        assert shown == ["ltr", "rtl", "ltr", "rtl", "ltr"]
+
+
+async def test_deeply_nested_lists_stay_in_their_column(server: StandIn, browser: Browser) -> None:
+    """A list of 500 levels loses none of its words, and none of them leaves the column, on a phone either."""
+    deep = "\n".join(f"{'  ' * level}- item {level}" for level in range(500))
+    async with open_page(browser, server.url, viewport=PHONE) as page:
+        await say(page, "go")
+        await answered(page)
+        shown = await page.evaluate(
+            """async (text) => {
+                const { MarkdownView } = await import("/static/markdown.js");
+                const prose = document.querySelector(".answer .prose");
+                prose.replaceChildren();
+                new MarkdownView(prose).set(text, true);
+                const range = document.createRange();
+                const words = document.createTreeWalker(prose, NodeFilter.SHOW_TEXT);
+                const rights = [], items = [];
+                while (words.nextNode()) {
+                    if (!words.currentNode.data.trim()) continue;
+                    range.selectNodeContents(words.currentNode);
+                    items.push(words.currentNode.data.trim());
+                    rights.push(range.getBoundingClientRect().right);
+                }
+                return { items, right: Math.max(...rights), column: prose.getBoundingClientRect().right };
+            }""",
+            deep,
+        )
+        assert shown["items"] == [f"item {level}" for level in range(500)]
+        assert shown["right"] <= shown["column"] + 1

@@ -181,9 +181,16 @@ async function deliverNow(place, post) {
     refresh();
   } catch (error) {
     Object.assign(post, { failure: error.message, passing: error.passing ?? false });
-    if (place === here) announce(`Not sent. ${error.message}`);
+    refused(place, post);
   }
   if (place === here) show();
+}
+
+/** A post that did not arrive. What would be refused again goes back to the composer, so that its words can be changed. */
+function refused(place, post) {
+  if (place === here && (post.passing || composer.prompt.value)) return announce(`Not sent. ${post.failure}`);
+  discard(place, post);
+  if (place === here) tell(`Not sent. ${post.failure}`);
 }
 
 /** A new conversation begins with its first post. */
@@ -201,8 +208,8 @@ async function begin(place, post) {
 
 function discard(place, post) {
   place.posts.splice(place.posts.indexOf(post), 1);
+  composer.giveBack(place.id, post.content);
   if (place !== here) return;
-  if (!composer.prompt.value) composer.write(post.content);
   show();
   composer.focus();
 }
@@ -265,6 +272,7 @@ async function remove() {
   const done = await attempt(async () => (await api.remove(id), watch.close()));
   if (!done) return;
   sidebar.drop(id);
+  composer.forget(id);
   location.hash = "#/";
   announce("Conversation deleted");
 }

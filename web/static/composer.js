@@ -1,9 +1,11 @@
 /** The box where people write: its size, its keys, the choice of a model, and what it says about sending and stopping. */
 
-import { byId, make } from "./dom.js";
+import { byId, keep, make, recall } from "./dom.js";
+
+const MOST_DRAFTS = 50; // kept in this browser, the latest ones
 
 export class Composer {
-  #drafts = new Map(); // conversation id ("" for a new one) -> text not sent yet
+  #drafts = new Map(recall("drafts") ?? []); // conversation id ("" for a new one) -> text not sent yet, the latest last
   #place = "";
 
   constructor({ onsend, onstop, onmodel }) {
@@ -13,7 +15,7 @@ export class Composer {
     this.stop = byId("stop");
     this.onsend = onsend;
     byId("composer").addEventListener("submit", (event) => (event.preventDefault(), this.#submit()));
-    this.prompt.addEventListener("input", () => this.#fit());
+    this.prompt.addEventListener("input", () => this.#changed());
     this.prompt.addEventListener("keydown", (event) => this.#key(event));
     this.stop.addEventListener("click", onstop);
     this.model.addEventListener("change", () => onmodel(this.model.value));
@@ -35,20 +37,47 @@ export class Composer {
 
   /** Another conversation is open: its draft, not the other's. */
   enter(id) {
-    this.#drafts.set(this.#place, this.prompt.value);
     this.#place = id ?? "";
-    this.write(this.#drafts.get(this.#place) ?? "");
+    this.prompt.value = this.#drafts.get(this.#place) ?? "";
+    this.#fit();
   }
 
   /** The same text goes on under another name: a new conversation got its id. */
   rename(id) {
-    this.#drafts.delete(this.#place);
+    this.forget(this.#place);
     this.#place = id;
+    this.#keepDraft(id, this.prompt.value);
+  }
+
+  /** A text that was sent from the conversation `id` and refused: it is a draft again, unless another one was begun there. */
+  giveBack(id, text) {
+    if (this.#place === (id ?? "")) this.prompt.value || this.write(text);
+    else if (!this.#drafts.has(id ?? "")) this.#keepDraft(id ?? "", text);
+  }
+
+  /** The conversation is gone, and its draft with it. */
+  forget(id) {
+    this.#keepDraft(id, "");
   }
 
   write(text) {
     this.prompt.value = text;
+    this.#changed();
+  }
+
+  #changed() {
     this.#fit();
+    this.#keepDraft(this.#place, this.prompt.value);
+  }
+
+  /** Kept at every change, so that a draft survives a reload; other windows keep theirs in the same list. */
+  #keepDraft(id, text) {
+    const kept = new Map(recall("drafts") ?? []);
+    for (const drafts of [this.#drafts, kept]) {
+      drafts.delete(id);
+      if (text) drafts.set(id, text);
+    }
+    keep("drafts", [...kept].slice(-MOST_DRAFTS));
   }
 
   focus() {

@@ -11,6 +11,8 @@ import MarkdownIt from "./vendor/markdown-it.js";
 const LINK = /^(?:https?:\/\/|mailto:)/i;
 
 const md = new MarkdownIt({ html: false, linkify: true, breaks: false, typographer: false });
+// The parser drops what is nested deeper than this. Its own limit of 100 is reached by fifty nested lists, whose words would be lost.
+md.options.maxNesting = 2000;
 md.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
 md.validateLink = (url) => LINK.test(url.trim());
 
@@ -31,18 +33,25 @@ rules.fence = rules.code_block = (tokens, at) => {
   const language = tokens[at].info.trim().split(/\s+/)[0];
   return (
     `<div class="code"><div class="code-bar"><span>${escape(language || "text")}</span><button type="button" class="copy-code">Copy</button></div>` +
-    `<pre tabindex="0"><code>${escape(tokens[at].content.replace(/\n$/, ""))}</code></pre></div>`
+    `<pre tabindex="0" dir="ltr"><code>${escape(tokens[at].content.replace(/\n$/, ""))}</code></pre></div>`
   );
 };
 // An answer stands below the page's own headings; cells are aligned by class, since the page allows no inline style.
 md.core.ruler.push("headings", ({ tokens }) => {
   for (const token of tokens) if (/^heading_/.test(token.type)) token.tag = `h${Math.min(Number(token.tag[1]) + 2, 6)}`;
 });
-rules.table_open = () => '<div class="table" tabindex="0"><table>';
+// Each block finds its own direction: an answer may quote Arabic in an English list. Code is always written from the left.
+for (const kind of ["paragraph", "heading", "list_item", "bullet_list", "ordered_list", "blockquote"]) {
+  rules[`${kind}_open`] = (tokens, at, options, _env, self) => {
+    tokens[at].attrSet("dir", "auto");
+    return self.renderToken(tokens, at, options);
+  };
+}
+rules.table_open = () => '<div class="table" tabindex="0"><table dir="auto">';
 rules.table_close = () => "</table></div>";
 rules.th_open = rules.td_open = (tokens, at) => {
   const side = /text-align:(left|center|right)/.exec(tokens[at].attrGet("style") ?? "")?.[1];
-  return `<${tokens[at].tag}${side ? ` class="${side}"` : ""}>`;
+  return `<${tokens[at].tag} dir="auto"${side ? ` class="${side}"` : ""}>`;
 };
 
 /** A whole text as HTML. */
@@ -67,7 +76,7 @@ export function blocksOf(text, env) {
 }
 
 const ELEMENTS = new Set("A BLOCKQUOTE BR BUTTON CODE DIV EM H3 H4 H5 H6 HR LI OL P PRE S SPAN STRONG TABLE TBODY TD TH THEAD TR UL".split(" "));
-const ATTRIBUTES = new Set(["class", "href", "rel", "start", "tabindex", "target", "title", "type"]);
+const ATTRIBUTES = new Set(["class", "dir", "href", "rel", "start", "tabindex", "target", "title", "type"]);
 
 /** Nodes of rendered HTML, with nothing in them that is not on the list. */
 function admit(html) {

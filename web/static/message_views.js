@@ -81,7 +81,7 @@ export class Answer {
 
   constructor(onagain) {
     this.onagain = onagain;
-    this.prose = make("div", { class: "prose", dir: "auto" });
+    this.prose = make("div", { class: "prose" });
     this.text = new MarkdownView(this.prose);
     this.thought = make("div", { class: "thought" });
     this.thought.append("");

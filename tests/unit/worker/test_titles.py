@@ -13,6 +13,9 @@ from worker.titles import LONGEST, first_words, tidy
         ("\n\n**Blauer Himmel**\nWeitere Worte", "Blauer Himmel"),
         ("# Title: Blue sky", "Blue sky"),
         ("Title: Blue sky", "Blue sky"),
+        ("**Title:** `snake_case` in *Python*", "snake_case in Python"),
+        ("1. [Blue sky](https://e.example) <b>explained</b>", "Blue sky explained"),
+        ("> ~~Why~~ How the sky is blue today, explained", "Why How the sky is blue…"),
         ("word " * 60, ""),
         ("", ""),
     ],
@@ -26,8 +29,13 @@ def test_first_words_are_cut_between_words() -> None:
     """Never longer than a title may be, never in the midst of a word."""
     text = "Why is the sky blue, and why is it red in the evening when the sun goes down?"
     cut = first_words(text)
-    assert len(cut) <= LONGEST
-    assert cut.endswith("…")
-    assert text.startswith(cut[:-1] + " ")
+    assert cut == "Why is the sky blue, and…"
+    assert len(first_words("Donaudampfschifffahrtsgesellschaftskapitän " * 6)) <= LONGEST
     assert first_words("  short\n one ") == "short one"
     assert len(first_words("x" * 200)) == LONGEST
+
+
+def test_no_markdown_stays_in_first_words() -> None:
+    """A message that begins with code, a list or a heading is named by its words."""
+    assert first_words("# Plan\n\n- **buy** `milk`\n- 2 * 3") == "Plan buy milk 2 * 3"
+    assert first_words("```python\nprint(1)\n```") == "print(1)"
