@@ -5,19 +5,24 @@ again is a new row after the same user's message; the old one, and what followed
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, exists, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 from uuid_utils import uuid7
 
 from models.conversations import Idempotency, Posted, add_conversation, claim_key, lock, newest_row, placeholder, supersede, visible
 from models.database import Database, now_ms
 from models.errors import Conflict, GenerationRunning, NotFound
-from models.tables import UNFINISHED, Conversation, Message
+from models.quotas import admit, admit_conversation, give_back
+from models.tables import UNFINISHED, UNLISTED_SQL, Conversation, Message
 
 UNLISTED_LIFE_MS = 24 * 3600 * 1000
 """How long a conversation of a single answer is kept."""
+FORGET_AT_A_TIME = 200
+_unlisted = text(UNLISTED_SQL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Chats(Database):
         """The same; made if there is none."""
         try:
             async with self.writing() as session:
-                return await _find(session, user_id, chat_id) or await _create(session, user_id, client_id=chat_id)
+                return await _find(session, user_id, chat_id) or await self._create(session, user_id, client_id=chat_id)
         except Conflict:  # somebody else has just made it
             async with self.writing() as session:
                 found = await _find(session, user_id, chat_id)
@@ -55,13 +60,36 @@ class Chats(Database):
     async def create_unlisted(self, user_id: str, instructions: str | None) -> Conversation:
         """A conversation for a single answer: it stands in no list and is deleted after a day."""
         async with self.writing() as session:
-            return await _create(session, user_id, listed=False, instructions=instructions)
+            return await self._create(session, user_id, listed=False, instructions=instructions)
+
+    async def _create(
+        self, session: AsyncSession, user_id: str, *, client_id: str | None = None, listed: bool = True, instructions: str | None = None
+    ) -> Conversation:
+        title = None if listed else "Single answer"  # so that nobody makes one
+        row = await add_conversation(
+            session, str(uuid7()), user_id, client_id=client_id, listed=listed, title=title, instructions=instructions
+        )
+        await admit_conversation(session, self.quotas, row)
+        return row
 
     async def forget_unlisted(self) -> None:
-        """Delete the conversations of single answers that are old enough."""
+        """Delete the conversations of single answers that are old enough and that nothing younger follows."""
+        while await self._forget_some():
+            pass
+
+    async def _forget_some(self) -> bool:
+        """The end of a chain first: what it followed is found by the next call. False: there is nothing to forget."""
+        query = (
+            select(col(Conversation.id))
+            .where(_unlisted, col(Conversation.updated_at) < now_ms() - UNLISTED_LIFE_MS, ~_followed())
+            .order_by(col(Conversation.updated_at))
+            .limit(FORGET_AT_A_TIME)
+        )
         async with self.writing() as session:
-            old = col(Conversation.updated_at) < now_ms() - UNLISTED_LIFE_MS
-            await session.execute(delete(Conversation).where(col(Conversation.listed).is_(False), old))
+            ids = list(await session.scalars(query))
+            await give_back(session, ids)
+            await session.execute(delete(Conversation).where(col(Conversation.id).in_(ids)))
+        return bool(ids)
 
     async def named_message(self, conversation_id: str, name: str) -> Message | None:
         """The row with this id, or with this id given by a client, in the conversation; the newest if there are two."""
@@ -83,7 +111,7 @@ class Chats(Database):
         """Write the placeholder of a new answer, and supersede what stands after the user's message. For a repeated key: as then.
 
         NotFound (no answer and no user's message), Conflict (it was superseded itself), KeyReused, GenerationRunning (something that
-        would be superseded is unfinished; with `stop_running` it is to be cancelled instead: `superseded`).
+        would be superseded is unfinished; with `stop_running` it is to be cancelled instead: `superseded`), and what `quotas.admit` raises.
         """
         made = {"assistant": str(uuid7())}
         async with self.writing() as session:
@@ -95,9 +123,10 @@ class Chats(Database):
             user = await _question(session, again)
             superseded = await _clear(session, again, user, made["assistant"])
             last = await newest_row(session, again.conversation_id) or user
-            row = placeholder(user, made["assistant"], last.ordinal + 1, again.model, conversation.updated_at)
+            row = placeholder(user, made["assistant"], again.user_id, last.ordinal + 1, again.model, conversation.updated_at)
             session.add(row)
             await session.flush()
+            await admit(session, self.quotas, again.user_id, again.conversation_id, [row.id])
             return Posted(user, row, superseded)
 
 
@@ -112,17 +141,11 @@ async def _find(session: AsyncSession, user_id: str, chat_id: str) -> Conversati
         return None
 
 
-async def _create(
-    session: AsyncSession, user_id: str, *, client_id: str | None = None, listed: bool = True, instructions: str | None = None
-) -> Conversation:
-    return await add_conversation(
-        session,
-        str(uuid7()),
-        user_id,
-        client_id=client_id,
-        listed=listed,
-        title=None if listed else "Single answer",  # so that nobody makes one
-        instructions=instructions,
+def _followed() -> Any:
+    """Another conversation goes on from an answer of this one."""
+    later = aliased(Conversation)
+    return exists().where(
+        col(Message.conversation_id) == col(Conversation.id), col(later.follows) == col(Message.id), col(later.follows).is_not(None)
     )
 
 

@@ -16,7 +16,8 @@ from uuid_utils import uuid7
 
 from models.database import Database, now_ms
 from models.errors import BadCursor, Conflict, GenerationRunning, KeyReused, NotFound
-from models.tables import UNFINISHED, Conversation, IdempotencyKey, Message, Participant
+from models.quotas import admit, admit_conversation, admit_instructions, give_back
+from models.tables import UNFINISHED, Conversation, IdempotencyKey, Message, Participant, Storage
 
 KEY_LIFE_MS = 24 * 3600 * 1000
 """How long an Idempotency-Key is remembered."""
@@ -82,14 +83,19 @@ class Conversations(Database):
         instructions: str | None = None,
         idempotency: Idempotency | None = None,
     ) -> Conversation:
-        """A new conversation with its owner as only participant; for a repeated key the one that was made. KeyReused, NotFound."""
+        """A new conversation with its owner as only participant; for a repeated key the one that was made.
+
+        KeyReused, NotFound, StorageFull.
+        """
         made = {"conversation_id": str(uuid7())}
         async with self.writing() as session:
             if idempotency is not None:
                 earlier = await claim_key(session, user_id, idempotency, made)
                 if earlier is not made:  # it may be deleted, and its id is not given again: its log has a tombstone
                     return await visible(session, earlier["conversation_id"], user_id)
-            return await add_conversation(session, made["conversation_id"], user_id, title=title, model=model, instructions=instructions)
+            row = await add_conversation(session, made["conversation_id"], user_id, title=title, model=model, instructions=instructions)
+            await admit_conversation(session, self.quotas, row)
+            return row
 
     async def conversation(self, conversation_id: str, user_id: str) -> Conversation:
         """The conversation, for a participant. NotFound."""
@@ -140,7 +146,7 @@ class Conversations(Database):
         return row
 
     async def change_conversation(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation:
-        """Set any of title, model, instructions. A changed title raises `rev`: it is to be announced. NotFound."""
+        """Set any of title, model, instructions. A changed title raises `rev`: it is to be announced. NotFound, StorageFull."""
         values: dict[str, Any] = {name: changes[name] for name in ("title", "model", "instructions") if name in changes}
         if "title" in values:
             values["rev"] = col(Conversation.rev) + 1
@@ -151,7 +157,11 @@ class Conversations(Database):
             .returning(Conversation)
         )
         async with self.writing() as session:
-            return _found((await session.scalars(change)).first())
+            before = await _instructions(session, conversation_id) if "instructions" in values else None
+            row = _found((await session.scalars(change)).first())
+            if "instructions" in values:
+                await admit_instructions(session, self.quotas, row, before)
+            return row
 
     async def name_conversation(self, conversation_id: str, title: str) -> Conversation | None:
         """Give a title to a conversation that has none, raising `rev`. None: it has one, or is gone."""
@@ -178,6 +188,7 @@ class Conversations(Database):
     async def delete_conversation(self, conversation_id: str) -> bool:
         """Delete it with all its rows, whoever asks; False if it is gone already. Who may ask is checked before."""
         async with self.writing() as session:
+            await give_back(session, [conversation_id])
             gone = await session.scalars(
                 delete(Conversation).where(col(Conversation.id) == conversation_id).returning(col(Conversation.id))
             )
@@ -203,7 +214,7 @@ class Conversations(Database):
     async def post(self, post: Post) -> Posted:
         """Write a user's message and the placeholder of its answer; for a repeated key or client id: the rows that were written.
 
-        NotFound, KeyReused (also: a client id with another content), GenerationRunning (policy `reject`).
+        NotFound, KeyReused (also: a client id with another content), GenerationRunning (policy `reject`), and what `quotas.admit` raises.
         """
         made = {"user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
@@ -218,7 +229,9 @@ class Conversations(Database):
             superseded = [] if replaced is None else await supersede(session, replaced, made["user"])
             if replaced is None:
                 superseded = await _make_way(session, post)
-            return await _write_rows(session, post, made, conversation.updated_at, superseded, replaced)
+            posted = await _write_rows(session, post, made, conversation.updated_at, superseded, replaced)
+            await admit(session, self.quotas, post.user_id, post.conversation_id, list(made.values()))
+            return posted
 
     async def mark_posted(self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool) -> None:
         """The log holds both rows as of `rev`, and the broker has the job if `enqueued`: what follows a post, in one transaction."""
@@ -236,6 +249,12 @@ class Conversations(Database):
                     .values(enqueued_at=now_ms())
                     .execution_options(synchronize_session=False)
                 )
+
+    async def stored_bytes(self, user_id: str) -> int:
+        """How much of their quota the user has taken."""
+        async with self.reading() as session:
+            row = await session.get(Storage, user_id)
+        return 0 if row is None else row.bytes
 
     async def forget_keys(self) -> None:
         """Delete the idempotency keys that have expired."""
@@ -267,6 +286,11 @@ async def visible(session: AsyncSession, conversation_id: str, user_id: str) -> 
     """The conversation, for a participant. NotFound."""
     query = select(Conversation).where(col(Conversation.id) == conversation_id, _takes_part(user_id))
     return _found((await session.scalars(query)).first())
+
+
+async def _instructions(session: AsyncSession, conversation_id: str) -> str | None:
+    query = select(col(Conversation.instructions)).where(col(Conversation.id) == conversation_id).with_for_update()
+    return (await session.scalars(query)).first()
 
 
 async def lock(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
@@ -397,20 +421,21 @@ async def _write_rows(
         status="complete",
         terminal_announced=True,  # a user's row has no generation whose end could be announced
         user_id=post.user_id,
+        charged_to=post.user_id,
         client_id=post.client_id,
         parent_id=follows if replaced is None else replaced.parent_id,
         created_at=now,
         updated_at=now,
     )
-    assistant = placeholder(user, made["assistant"], ordinal + 2, post.model, now)
+    assistant = placeholder(user, made["assistant"], post.user_id, ordinal + 2, post.model, now)
     assistant.response_schema = post.response_schema
     session.add_all([user, assistant])
     await session.flush()
     return Posted(user, assistant, superseded)
 
 
-def placeholder(user: Message, message_id: str, ordinal: int, model: str, now: int) -> Message:
-    """The row of an answer to `user` that is yet to be made."""
+def placeholder(user: Message, message_id: str, by: str, ordinal: int, model: str, now: int) -> Message:
+    """The row of an answer to `user` that is yet to be made, at the expense of the user `by`."""
     return Message(
         id=message_id,
         conversation_id=user.conversation_id,
@@ -418,6 +443,7 @@ def placeholder(user: Message, message_id: str, ordinal: int, model: str, now: i
         role="assistant",
         status="queued",
         model=model,
+        charged_to=by,
         parent_id=user.id,
         created_at=now,
         updated_at=now,

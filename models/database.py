@@ -16,6 +16,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from models.errors import Conflict, StoreUnavailable
+from models.quotas import NO_QUOTAS, Quotas
 
 BUSY_MS = 10_000
 """How long SQLite waits for a lock that another process holds."""
@@ -95,8 +96,9 @@ def _open_engine(database_url: str) -> AsyncEngine:
 class Database:
     """One engine and its two kinds of transaction. Belongs to one event loop."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, quotas: Quotas = NO_QUOTAS) -> None:
         """Connects lazily. Raises ValueError for an address that is neither SQLite nor PostgreSQL."""
+        self.quotas = quotas
         self._engine = _open_engine(database_url)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         # Between processes SQLite's own lock decides; within one, waiting here is fair and costs no polling.

@@ -6,6 +6,11 @@ StoreError
   Conflict             the database refused a row that contradicts another
     GenerationRunning  a post was refused because an answer is still being written (policy `reject`)
     KeyReused          an Idempotency-Key came back with another body
+  QuotaReached         a limit on what one user may have; never raised itself
+    TooManyQueued      as many posts wait in the conversation as may
+    TooManyUnfinished  as many answers of the user are unfinished as may be
+    StorageFull        the user has stored as much as they may
+    HistoryTooLong     there is more text before an answer than any model is sent
   MigrationRefused     the database is at a revision that this version does not know
   BadCursor            a page cursor that no page has given out
 """
@@ -33,6 +38,26 @@ class GenerationRunning(Conflict):
 
 class KeyReused(Conflict):
     """The Idempotency-Key belongs to another body."""
+
+
+class QuotaReached(StoreError):
+    """A limit on what one user may have."""
+
+
+class TooManyQueued(QuotaReached):
+    """As many posts wait in the conversation as may."""
+
+
+class TooManyUnfinished(QuotaReached):
+    """As many answers of the user are unfinished as may be."""
+
+
+class StorageFull(QuotaReached):
+    """The user has stored as much as they may."""
+
+
+class HistoryTooLong(QuotaReached):
+    """There is more text before the answer than any model is sent."""
 
 
 class MigrationRefused(StoreError):

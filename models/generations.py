@@ -13,8 +13,10 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from models.database import Database, now_ms
-from models.errors import StoreUnavailable
+from models.errors import NotFound, StoreUnavailable
+from models.quotas import settle
 from models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message
+from models.threads import rows_before, thread
 
 _unfinished = text(f"messages.{UNFINISHED_SQL}")
 
@@ -87,18 +89,16 @@ class Generations(Database):
             return (await session.scalars(query)).first()
 
     async def history(self, conversation_id: str, before_ordinal: int) -> list[Message]:
-        """All rows before that ordinal, in order, without those that were superseded."""
-        query = (
-            select(Message)
-            .where(
-                col(Message.conversation_id) == conversation_id,
-                col(Message.ordinal) < before_ordinal,
-                col(Message.superseded_by).is_(None),
-            )
-            .order_by(col(Message.ordinal))
-        )
+        """All rows before that ordinal, in order, without those that were superseded; first what the conversation follows.
+
+        Raises HistoryTooLong, and NotFound where a part of it was deleted.
+        """
         async with self.reading() as session:
-            return list(await session.scalars(query))
+            conversation = await session.get(Conversation, conversation_id)
+            before = await thread(session, conversation.follows if conversation else None, self.quotas.history_bytes)
+            if not before.whole:
+                raise NotFound("a message that was followed")
+            return [*before.rows, *await rows_before(session, conversation_id, before_ordinal, self.quotas.history_bytes)]
 
     async def blocked_by(self, message_id: str) -> str | None:
         """The earliest unfinished message of the conversation that stands before this one, if any."""
@@ -189,7 +189,10 @@ class Generations(Database):
             .returning(col(Message.id))
         )
         async with self.writing() as session:
-            return (await session.scalars(change)).first() is not None
+            if (await session.scalars(change)).first() is None:
+                return False
+            await settle(session, ending.message_id)
+            return True
 
     async def _ended_by(self, ending: Ending) -> bool:
         row = await self.message(ending.message_id)

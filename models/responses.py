@@ -1,7 +1,8 @@
 """Queries of answers that clients of OpenAI's API ask for: each has a conversation of its own, with the rows of what was said before.
 
 Such a conversation is unlisted: it stands in no list and is forgotten after a while (`chats.UNLISTED_LIFE_MS`). What was said before is
-given by the client, or copied from the conversation of an earlier answer, so that an answer can be followed by several others.
+given by the client, or stands in the conversation of an earlier answer, which is referred to (`threads.py`): a short question after a
+long one stores what is short. An answer can be followed by several others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,13 +11,14 @@ from typing import Any, Literal
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
 from uuid_utils import uuid7
 
 from models.conversations import Idempotency, Posted, claim_key, placeholder, visible
 from models.database import Database, now_ms
-from models.errors import NotFound
+from models.errors import HistoryTooLong, NotFound
+from models.quotas import admit, admit_conversation
 from models.tables import Conversation, Message, Participant
+from models.threads import rows_before, thread
 
 TITLE_CHARS = 80
 
@@ -50,7 +52,10 @@ class Responses(Database):
     """What clients of OpenAI's API ask beside what everybody does."""
 
     async def ask(self, question: Question, idempotency: Idempotency | None = None) -> Posted:
-        """Write a conversation of its own for one answer; for a repeated key: the rows that were written. KeyReused, NotFound."""
+        """Write a conversation of its own for one answer; for a repeated key: the rows that were written.
+
+        KeyReused, NotFound (also: a part of what is followed was deleted), HistoryTooLong, and what `quotas.admit` raises.
+        """
         made = {"conversation": str(uuid7()), "user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
             if idempotency is not None:
@@ -58,14 +63,28 @@ class Responses(Database):
                 if earlier is not made:
                     return await _asked_before(session, question, earlier)
             now = (await session.execute(select(now_ms()))).scalar_one()
-            before = [] if question.follows is None else await _up_to(session, question.follows)
-            await _make_conversation(session, question, made["conversation"], now)
-            return await _write(session, question, made, [*before, *question.said], now)
+            await self._check_length(session, question)
+            conversation = await _make_conversation(session, question, made["conversation"], now)
+            posted = await _write(session, question, made, now)
+            await admit_conversation(session, self.quotas, conversation)
+            await admit(session, self.quotas, question.user_id, conversation.id)
+            return posted
 
     async def input_of(self, answer: Message) -> list[Message]:
-        """The rows that the answer was given to answer, in order."""
+        """The rows with the text that the answer was given to answer, in order; of what was followed, what is left. HistoryTooLong."""
         async with self.reading() as session:
-            return await _rows_before(session, answer)
+            conversation = await session.get(Conversation, answer.conversation_id)
+            before = await thread(session, conversation.follows if conversation else None, self.quotas.history_bytes)
+            rows = [*before.rows, *await rows_before(session, answer.conversation_id, answer.ordinal, self.quotas.history_bytes)]
+        return [row for row in rows if row.content]
+
+    async def _check_length(self, session: AsyncSession, question: Question) -> None:
+        limit = self.quotas.history_bytes
+        before = await thread(session, question.follows.id if question.follows else None, limit)
+        if not before.whole:
+            raise NotFound("a message that was followed")
+        if limit is not None and before.size + sum(len(said.content.encode()) for said in question.said) > limit:
+            raise HistoryTooLong(question.user_id)
 
 
 async def _asked_before(session: AsyncSession, question: Question, made: Mapping[str, str]) -> Posted:
@@ -76,42 +95,30 @@ async def _asked_before(session: AsyncSession, question: Question, made: Mapping
     return Posted(user, assistant)
 
 
-async def _up_to(session: AsyncSession, answer: Message) -> list[Said]:
-    rows = [*await _rows_before(session, answer), answer]
-    return [Said(row.role, row.content) for row in rows if row.content and row.role in ("system", "user", "assistant")]  # type: ignore[arg-type]  # just compared
-
-
-async def _rows_before(session: AsyncSession, answer: Message) -> list[Message]:
-    before = select(Message).where(
-        col(Message.conversation_id) == answer.conversation_id,
-        col(Message.ordinal) < answer.ordinal,
-        col(Message.superseded_by).is_(None),
-    )
-    return list(await session.scalars(before.order_by(col(Message.ordinal))))
-
-
-async def _make_conversation(session: AsyncSession, question: Question, conversation_id: str, now: int) -> None:
+async def _make_conversation(session: AsyncSession, question: Question, conversation_id: str, now: int) -> Conversation:
     title = " ".join(question.said[-1].content.split())[:TITLE_CHARS]
-    session.add(
-        Conversation(
-            id=conversation_id,
-            listed=False,
-            user_id=question.user_id,
-            title=title,
-            model=question.model,
-            instructions=question.instructions,
-            created_at=now,
-            updated_at=now,
-        )
+    row = Conversation(
+        id=conversation_id,
+        listed=False,
+        follows=question.follows.id if question.follows else None,
+        user_id=question.user_id,
+        title=title,
+        model=question.model,
+        instructions=question.instructions,
+        created_at=now,
+        updated_at=now,
     )
+    session.add(row)
     await session.flush()
     session.add(Participant(conversation_id=conversation_id, user_id=question.user_id))
+    return row
 
 
-async def _write(session: AsyncSession, question: Question, made: Mapping[str, str], said: Sequence[Said], now: int) -> Posted:
+async def _write(session: AsyncSession, question: Question, made: Mapping[str, str], now: int) -> Posted:
+    said = question.said
     ids = [*(str(uuid7()) for _ in said[:-1]), made["user"]]
     rows = [_row(question, made["conversation"], ids, place, one, now) for place, one in enumerate(said)]
-    assistant = placeholder(rows[-1], made["assistant"], len(rows) + 1, question.model, now)
+    assistant = placeholder(rows[-1], made["assistant"], question.user_id, len(rows) + 1, question.model, now)
     assistant.announced_rev = assistant.rev  # nobody can be following a conversation that did not exist
     assistant.options, assistant.asked = dict(question.options) or None, dict(question.asked)
     assistant.response_schema = question.response_schema
@@ -132,6 +139,7 @@ def _row(question: Question, conversation_id: str, ids: Sequence[str], place: in
         announced_rev=1,
         terminal_announced=True,
         user_id=question.user_id if said.role == "user" else None,
+        charged_to=question.user_id,
         created_at=now,
         updated_at=now,
     )

@@ -10,6 +10,7 @@ from models.chats import Chats
 from models.conversations import Conversations
 from models.generations import Generations
 from models.overviews import Overviews
+from models.quotas import NO_QUOTAS, Quotas
 from models.responses import Responses
 from models.runs import Runs
 from models.sweeps import Sweeps
@@ -19,6 +20,6 @@ class Store(Chats, Conversations, Generations, Overviews, Responses, Runs, Sweep
     """All queries over one database."""
 
     @classmethod
-    def open(cls, database_url: str) -> "Store":
+    def open(cls, database_url: str, quotas: Quotas = NO_QUOTAS) -> "Store":
         """A store for `sqlite:///path` or `postgresql://...`; connects when first used. Raises ValueError for another address."""
-        return cls(database_url)
+        return cls(database_url, quotas)

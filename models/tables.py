@@ -12,6 +12,8 @@ UNFINISHED_SQL = "status IN (" + ", ".join(f"'{state}'" for state in UNFINISHED)
 UNANNOUNCED_END_SQL = "role = 'assistant' AND NOT terminal_announced AND NOT " + UNFINISHED_SQL
 """Ended, and the log is not known to hold the terminal event."""
 UNANNOUNCED_REV_SQL = "announced_rev < rev"
+FOLLOWS_SQL = "follows IS NOT NULL"
+UNLISTED_SQL = "NOT listed"
 
 
 def _json() -> Any:
@@ -22,15 +24,21 @@ class Conversation(SQLModel, table=True):
     """A thread of messages; `rev` counts its changes (title), `announced_rev` the last one that the log holds.
 
     `client_id`: the name that a client of the AI SDK has given it. `listed` false: made for a single answer, shown in no list and
-    forgotten after a while.
+    forgotten after a while. `follows`: an answer of another conversation, which this one goes on from; it and all before it come before
+    the first row here.
     """
 
     __tablename__ = "conversations"
-    __table_args__ = (Index("ix_conversations_client_id", "user_id", "client_id", unique=True),)
+    __table_args__ = (
+        Index("ix_conversations_client_id", "user_id", "client_id", unique=True),
+        Index("ix_conversations_follows", "follows", sqlite_where=text(FOLLOWS_SQL), postgresql_where=text(FOLLOWS_SQL)),
+        Index("ix_conversations_unlisted", "updated_at", sqlite_where=text(UNLISTED_SQL), postgresql_where=text(UNLISTED_SQL)),
+    )
 
     id: str = Field(primary_key=True, max_length=36)
     client_id: str | None = Field(default=None, max_length=255)
     listed: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    follows: str | None = Field(default=None, max_length=36)
     user_id: str = Field(max_length=255)
     title: str | None = None
     model: str | None = None
@@ -60,6 +68,7 @@ class Message(SQLModel, table=True):
     `response_schema`: what the answer must be, as JSON Schema ({}: any JSON). `options`: what else the provider is asked for
     (`temperature`, `max_tokens`, `reasoning_effort`, `stop`). `asked`: what a client of OpenAI's API wants to read again.
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
+    `charged_to`: the user whose request wrote the row, against whose quotas it counts (`quotas.py`).
     `run_id`, `run_cursor`: the provider's own run and how far `content` reaches in it, where it can be attached to again.
     `billed_input`: input tokens that the requests so far were billed, as far as is known, else estimated; None: only one was begun.
     """
@@ -71,6 +80,12 @@ class Message(SQLModel, table=True):
             "ix_messages_unfinished",
             "conversation_id",
             "ordinal",
+            sqlite_where=text(UNFINISHED_SQL),
+            postgresql_where=text(UNFINISHED_SQL),
+        ),
+        Index(
+            "ix_messages_unfinished_of",
+            "charged_to",
             sqlite_where=text(UNFINISHED_SQL),
             postgresql_where=text(UNFINISHED_SQL),
         ),
@@ -115,6 +130,7 @@ class Message(SQLModel, table=True):
     tool_calls: list[dict[str, Any]] | None = _json()
     attachments: list[dict[str, Any]] | None = _json()
     user_id: str | None = Field(default=None, max_length=255)
+    charged_to: str | None = Field(default=None, max_length=255)
     client_id: str | None = Field(default=None, max_length=255)
     parent_id: str | None = Field(default=None, max_length=36)
     superseded_by: str | None = Field(default=None, max_length=36)
@@ -157,3 +173,12 @@ class IdempotencyKey(SQLModel, table=True):
     body_hash: str = Field(max_length=64)
     made: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
     created_at: int = Field(sa_type=BigInteger, index=True)
+
+
+class Storage(SQLModel, table=True):
+    """How much a user has stored: the sum that `quotas.py` keeps."""
+
+    __tablename__ = "storage"
+
+    user_id: str = Field(primary_key=True, max_length=255)
+    bytes: int = Field(sa_type=BigInteger)

@@ -7,6 +7,7 @@ import pytest
 
 from models.conversations import Idempotency
 from models.errors import KeyReused
+from models.generations import Ending
 from models.migrate import migrate
 from models.responses import Question, Said
 from models.store import Store
@@ -53,9 +54,10 @@ async def test_the_same_key_asks_once(store: Store) -> None:
 
 
 async def test_an_answer_that_is_followed_brings_its_conversation(store: Store) -> None:
-    """Copied: what follows it there later is not part of it."""
+    """By reference: no row of it is written again."""
     first = (await store.ask(QUESTION)).assistant_message
-    first.content = "a"
+    await store.begin_attempt(first.id, 1, "demo")
+    assert await store.finish(Ending(first.id, 1, "complete", "a", "", None, None, 0, "stop"))
     following = (await store.ask(Question(ME, [Said("user", "v")], "demo", follows=first))).assistant_message
     assert [(row.role, row.content) for row in await store.input_of(following)] == [
         ("system", "s"),
@@ -63,4 +65,4 @@ async def test_an_answer_that_is_followed_brings_its_conversation(store: Store) 
         ("assistant", "a"),
         ("user", "v"),
     ]
-    assert following.conversation_id != first.conversation_id
+    assert (following.conversation_id != first.conversation_id, following.ordinal) == (True, 2)

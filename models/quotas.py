@@ -1,0 +1,148 @@
+"""What one user may store and have waiting: counted in the transactions that write it, refused before they commit.
+
+Every row of a message is charged to the user whose request wrote it (`charged_to`), every conversation to its owner. `storage` holds the
+sum for each user, so that a quota is one row to look at and not a history to add up. A row counts its text, what its request said
+beside it, and a fixed price for itself; the text of an answer counts when it has ended. What is deleted is given back by the same
+formula.
+
+The user's row in `storage` is locked first: posts of one user are counted one after the other, on PostgreSQL too.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, case, func, literal, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlmodel import col
+
+from models.errors import StorageFull, TooManyQueued, TooManyUnfinished
+from models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message, Storage
+
+ROW_BYTES = 512
+"""The price of a row beside its text: about what its other columns and index entries take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """None: no limit. `history_bytes`: the longest text that an answer may have before it."""
+
+    queued_per_conversation: int | None = None
+    unfinished_per_user: int | None = None
+    stored_bytes_per_user: int | None = None
+    history_bytes: int | None = None
+
+
+NO_QUOTAS = Quotas()
+
+
+class octets(FunctionElement[int]):  # noqa: N801 - it reads as the SQL function that it is
+    """Bytes of a text or JSON value, 0 for NULL."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(octets, "sqlite")
+def _sqlite_octets(element: Any, compiler: Any, **options: Any) -> str:
+    return f"coalesce(length(CAST({compiler.process(element.clauses, **options)} AS BLOB)), 0)"
+
+
+@compiles(octets, "postgresql")
+def _postgresql_octets(element: Any, compiler: Any, **options: Any) -> str:
+    return f"coalesce(octet_length(CAST({compiler.process(element.clauses, **options)} AS TEXT)), 0)"
+
+
+text_bytes: ColumnElement[int] = octets(col(Message.content)) + octets(col(Message.reasoning))
+"""Of one row."""
+_answer_bytes = text_bytes + octets(col(Message.tool_calls))
+_row_bytes = (
+    ROW_BYTES
+    + octets(col(Message.options))
+    + octets(col(Message.asked))
+    + octets(col(Message.response_schema))
+    + case((col(Message.status).in_(UNFINISHED), 0), else_=_answer_bytes)
+)
+_conversation_bytes = ROW_BYTES + octets(col(Conversation.instructions))
+
+
+async def admit(session: AsyncSession, quotas: Quotas, user_id: str, conversation_id: str, ids: Sequence[str] | None = None) -> None:
+    """Count rows that were just written for an answer: those with these ids, or all of a new conversation.
+
+    Raises StorageFull, TooManyUnfinished, TooManyQueued: the transaction is to be rolled back.
+    """
+    new = col(Message.conversation_id) == conversation_id
+    if ids is not None:
+        new = and_(new, col(Message.id).in_(ids))
+    await _charge(session, quotas, user_id, select(func.coalesce(func.sum(_row_bytes), 0)).where(new))
+    await _count(session, quotas.unfinished_per_user, TooManyUnfinished, col(Message.charged_to) == user_id)
+    await _count(
+        session,
+        quotas.queued_per_conversation,
+        TooManyQueued,
+        col(Message.conversation_id) == conversation_id,
+        col(Message.status) == "queued",
+        col(Message.cancel_by).is_(None),
+    )
+
+
+async def admit_conversation(session: AsyncSession, quotas: Quotas, row: Conversation) -> None:
+    """Count a conversation that was just written. Raises StorageFull."""
+    await _charge(session, quotas, row.user_id, select(_conversation_bytes).where(col(Conversation.id) == row.id))
+
+
+async def admit_instructions(session: AsyncSession, quotas: Quotas, row: Conversation, before: str | None) -> None:
+    """Count instructions in place of those `before`. Raises StorageFull where they are longer than there is room for."""
+    grown = len((row.instructions or "").encode()) - len((before or "").encode())
+    await _charge(session, quotas if grown > 0 else NO_QUOTAS, row.user_id, select(literal(grown)))
+
+
+async def settle(session: AsyncSession, message_id: str) -> None:
+    """Count the text of an answer that has just ended. An answer is never refused for it: it has been paid for."""
+    payer = select(col(Message.charged_to)).where(col(Message.id) == message_id).scalar_subquery()
+    size = select(_answer_bytes).where(col(Message.id) == message_id).scalar_subquery()
+    change = update(Storage).where(col(Storage.user_id) == payer).values(bytes=col(Storage.bytes) + size)
+    await session.execute(change.execution_options(synchronize_session=False))
+
+
+async def give_back(session: AsyncSession, conversation_ids: Sequence[str]) -> None:
+    """Give back what these conversations, which are about to be deleted, have taken."""
+    rows = col(Message.conversation_id).in_(conversation_ids)
+    # Held until they are deleted: an answer that ends meanwhile would be counted by one side only. In the order in which posts lock them.
+    mine = select(col(Conversation.id)).where(col(Conversation.id).in_(conversation_ids)).order_by(col(Conversation.id))
+    await session.execute(mine.with_for_update())
+    await session.execute(select(col(Message.id)).where(rows).order_by(col(Message.id)).with_for_update())
+    taken: Counter[Any] = Counter()
+    for query in (
+        select(col(Message.charged_to), func.sum(_row_bytes)).where(rows, col(Message.charged_to).is_not(None)),
+        select(col(Conversation.user_id), func.sum(_conversation_bytes)).where(col(Conversation.id).in_(conversation_ids)),
+    ):
+        for user_id, size in await session.execute(query.group_by(query.selected_columns[0])):
+            taken[user_id] += size
+    for user_id, size in sorted(taken.items()):  # one order for everybody, against deadlocks
+        left = case((col(Storage.bytes) > size, col(Storage.bytes) - size), else_=0)
+        change = update(Storage).where(col(Storage.user_id) == user_id).values(bytes=left)
+        await session.execute(change.execution_options(synchronize_session=False))
+
+
+async def _charge(session: AsyncSession, quotas: Quotas, user_id: str, size: Select[Any]) -> None:
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    row = insert(Storage).values(user_id=user_id, bytes=size.scalar_subquery())
+    kept = row.on_conflict_do_update(index_elements=["user_id"], set_={"bytes": col(Storage.bytes) + row.excluded.bytes})
+    stored = (await session.scalars(kept.returning(col(Storage.bytes)))).one()
+    if quotas.stored_bytes_per_user is not None and stored > quotas.stored_bytes_per_user:
+        raise StorageFull(user_id)
+
+
+async def _count(
+    session: AsyncSession, limit: int | None, error: type[TooManyQueued | TooManyUnfinished], *conditions: ColumnElement[bool]
+) -> None:
+    if limit is None:
+        return
+    found = select(col(Message.id)).where(*conditions, text(f"messages.{UNFINISHED_SQL}")).limit(limit + 1).subquery()
+    if (await session.execute(select(func.count()).select_from(found))).scalar_one() > limit:
+        raise error(limit)

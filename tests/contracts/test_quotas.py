@@ -1,0 +1,250 @@
+"""models/quotas.py: what a user may store and have waiting, on SQLite and on a real PostgreSQL alike."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from models.chats import UNLISTED_LIFE_MS, Again
+from models.conversations import Post, Posted
+from models.errors import HistoryTooLong, NotFound, StorageFull, TooManyQueued, TooManyUnfinished
+from models.generations import Ending
+from models.migrate import migrate
+from models.quotas import ROW_BYTES, Quotas
+from models.responses import Question, Said
+from models.store import Store
+from models.tables import Conversation, Message
+
+ME, OTHER = "me", "other"
+
+Open = Callable[..., Store]
+
+
+@pytest.fixture
+async def opened(database_url: str) -> AsyncIterator[Open]:
+    """Opens stores with quotas over one migrated database."""
+    migrate(database_url)
+    stores: list[Store] = []
+
+    def make(**quotas: int) -> Store:
+        stores.append(Store.open(database_url, Quotas(**quotas)))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        await store.aclose()
+
+
+async def said(store: Store, conversation_id: str, text: str = "hi", user: str = ME) -> Posted:
+    return await store.post(Post(conversation_id, user, text, "demo"))
+
+
+async def ended(store: Store, answer: Message, text: str = "", reasoning: str = "") -> Message:
+    """The answer, ended as a worker would."""
+    await store.begin_attempt(answer.id, answer.attempt + 1, "demo")
+    assert await store.finish(Ending(answer.id, answer.attempt + 1, "complete", text, reasoning, None, "e", 0, "stop"))
+    found = await store.message(answer.id)
+    assert found is not None
+    return found
+
+
+async def asked(store: Store, text: str, follows: Message | None = None, **more: object) -> Message:
+    return (await store.ask(Question(ME, [Said("user", text)], "demo", follows=follows, **more))).assistant_message  # type: ignore[arg-type]
+
+
+async def total_text(store: Store) -> tuple[int, int]:
+    """Rows of messages, and bytes of text in them, of everybody."""
+    async with store.reading() as session:
+        row = (await session.execute(select(func.count(), func.coalesce(func.sum(func.length(col(Message.content))), 0)))).one()
+    return row[0], row[1]
+
+
+# --- what waits ---
+
+
+async def test_a_conversation_has_so_many_posts_in_line(opened: Open) -> None:
+    """The next one is refused and leaves nothing; one that has begun no longer waits; other conversations are not concerned."""
+    store = opened(queued_per_conversation=3)
+    conversation = await store.create_conversation(ME)
+    answers = [(await said(store, conversation.id)).assistant_message for _ in range(3)]
+    with pytest.raises(TooManyQueued):
+        await said(store, conversation.id)
+    assert (await total_text(store))[0] == 6
+    await said(store, (await store.create_conversation(ME)).id)
+    await store.begin_attempt(answers[0].id, 1, "demo")
+    await said(store, conversation.id)
+    with pytest.raises(TooManyQueued):
+        await said(store, conversation.id)
+
+
+async def test_posts_at_the_same_moment_are_counted_too(opened: Open) -> None:
+    """Neither limit is passed by being quick."""
+    store = opened(queued_per_conversation=3, unfinished_per_user=5)
+    first, second = [(await store.create_conversation(ME)).id for _ in range(2)]
+    done = await asyncio.gather(*(said(store, name) for name in [first, second] * 8), return_exceptions=True)
+    assert len([posted for posted in done if isinstance(posted, Posted)]) == 5
+    assert {type(error) for error in done if isinstance(error, Exception)} <= {TooManyQueued, TooManyUnfinished}
+
+
+async def test_a_user_has_so_many_answers_unfinished(opened: Open) -> None:
+    """Whatever asks for them: a post, an answer made again, a question; an end makes room; others are not concerned."""
+    store = opened(unfinished_per_user=2)
+    conversation = await store.create_conversation(ME)
+    posted = await said(store, conversation.id)
+    first = await ended(store, posted.assistant_message, "a")
+    again = (await store.regenerate(Again(conversation.id, ME, first.id, "demo"))).assistant_message
+    await asked(store, "x")
+    for refused in (
+        said(store, (await store.create_conversation(ME)).id),
+        asked(store, "y"),
+        store.regenerate(Again(conversation.id, ME, again.id, "demo", stop_running=True)),
+    ):
+        with pytest.raises(TooManyUnfinished):
+            await refused
+    await said(store, (await store.create_conversation(OTHER)).id, user=OTHER)
+    await ended(store, again)
+    await asked(store, "y")
+
+
+async def test_who_asks_is_counted_not_who_owns(opened: Open) -> None:
+    """A participant uses up their own places."""
+    store = opened(unfinished_per_user=1)
+    conversation = await store.create_conversation(ME)
+    await store.add_participant(conversation.id, OTHER)
+    await said(store, conversation.id, user=OTHER)
+    await said(store, conversation.id)
+    with pytest.raises(TooManyUnfinished):
+        await said(store, conversation.id, user=OTHER)
+
+
+# --- what is stored ---
+
+
+async def test_what_a_user_stores_is_bounded(opened: Open) -> None:
+    """Text, answers and what a request says beside them count; a refused post leaves nothing."""
+    store = opened(stored_bytes_per_user=20 * ROW_BYTES)
+    conversation = await store.create_conversation(ME)
+    posted = await said(store, conversation.id, "é" * ROW_BYTES)
+    await ended(store, posted.assistant_message, "a" * ROW_BYTES, "b" * ROW_BYTES)
+    rows = 3  # the conversation, two messages
+    assert await store.stored_bytes(ME) == (rows + 2 + 2) * ROW_BYTES
+    before = await total_text(store)
+    with pytest.raises(StorageFull):
+        await said(store, conversation.id, "x" * 12 * ROW_BYTES)
+    with pytest.raises(StorageFull):
+        await asked(store, "x", asked={"metadata": {"a": "b" * 20 * ROW_BYTES}})
+    with pytest.raises(StorageFull):
+        await asked(store, "x", instructions="i" * 20 * ROW_BYTES)
+    assert await total_text(store) == before
+    assert await store.stored_bytes(ME) == 7 * ROW_BYTES
+
+
+async def test_what_is_deleted_makes_room(opened: Open) -> None:
+    """Exactly what it took, whatever state its answers are in."""
+    store = opened(stored_bytes_per_user=100 * ROW_BYTES)
+    conversation = await store.create_conversation(ME, instructions="be kind")
+    await store.add_participant(conversation.id, OTHER)
+    first = (await said(store, conversation.id, "one")).assistant_message
+    running = (await said(store, conversation.id, "two")).assistant_message
+    await said(store, conversation.id, "three", OTHER)
+    await ended(store, first, "answer", "thoughts")
+    await store.begin_attempt(running.id, 1, "demo")
+    assert await store.stored_bytes(ME) > 5 * ROW_BYTES
+    assert await store.stored_bytes(OTHER) == 2 * ROW_BYTES + len("three")
+    await store.delete_conversation(conversation.id)
+    assert (await store.stored_bytes(ME), await store.stored_bytes(OTHER)) == (0, 0)
+
+
+async def test_instructions_count_as_they_change(opened: Open) -> None:
+    """Longer ones are refused where there is no room."""
+    store = opened(stored_bytes_per_user=4 * ROW_BYTES)
+    conversation = await store.create_conversation(ME, instructions="x" * ROW_BYTES)
+    await store.change_conversation(conversation.id, ME, {"instructions": "y" * 3 * ROW_BYTES})
+    assert await store.stored_bytes(ME) == 4 * ROW_BYTES
+    with pytest.raises(StorageFull):
+        await store.change_conversation(conversation.id, ME, {"instructions": "z" * 4 * ROW_BYTES})
+    await store.change_conversation(conversation.id, ME, {"instructions": None})
+    assert await store.stored_bytes(ME) == ROW_BYTES
+
+
+# --- chains ---
+
+
+async def test_a_follow_up_stores_only_what_it_brings(opened: Open) -> None:
+    """The attack: long questions, then short ones that follow each other. The table grows by the short ones alone."""
+    store = opened()
+    answer = await ended(store, await asked(store, "x" * 100_000), "a" * 1000)
+    rows, text = await total_text(store)
+    for _ in range(10):
+        answer = await ended(store, await asked(store, "more", answer), "ok")
+    assert await total_text(store) == (rows + 20, text + 10 * len("moreok"))
+    history = await store.history(answer.conversation_id, answer.ordinal)
+    assert [row.content[:4] for row in history] == ["xxxx", "aaaa", *["more", "ok"] * 9, "more"]
+
+
+async def test_a_chain_is_what_it_was(opened: Open) -> None:
+    """An answer of an ordinary conversation is followed: what is said or edited there later changes nothing."""
+    store = opened()
+    conversation = await store.create_conversation(ME)
+    first = await ended(store, (await said(store, conversation.id, "one")).assistant_message, "1")
+    second = await ended(store, (await said(store, conversation.id, "two")).assistant_message, "2")
+    following = await asked(store, "three", second)
+    await store.regenerate(Again(conversation.id, ME, first.id, "demo"))
+    await said(store, conversation.id, "four")
+    assert [row.content for row in await store.history(following.conversation_id, following.ordinal)] == ["one", "1", "two", "2", "three"]
+    assert [row.content for row in await store.input_of(following)] == ["one", "1", "two", "2", "three"]
+
+
+async def test_a_chain_that_was_deleted_is_not_followed(opened: Open) -> None:
+    """Never with a part of it: what is gone is said."""
+    store = opened()
+    first = await ended(store, await asked(store, "one"), "1")
+    second = await ended(store, await asked(store, "two", first), "2")
+    waiting = await asked(store, "three", second)
+    await store.delete_conversation(first.conversation_id)
+    with pytest.raises(NotFound):
+        await asked(store, "four", second)
+    with pytest.raises(NotFound):
+        await store.history(waiting.conversation_id, waiting.ordinal)
+    assert [row.content for row in await store.input_of(waiting)] == ["two", "2", "three"]
+
+
+async def test_a_history_has_a_limit(opened: Open) -> None:
+    """Of bytes: a chain that is longer is not followed, a conversation that is longer not read."""
+    store = opened(history_bytes=12_000)
+    first = await ended(store, await asked(store, "x" * 6000), "1")
+    second = await ended(store, await asked(store, "y" * 3000, first), "2")
+    with pytest.raises(HistoryTooLong):
+        await asked(store, "z" * 1500, second)
+    assert len(await store.history((third := await asked(store, "z", second)).conversation_id, third.ordinal)) == 5
+    conversation = await store.create_conversation(ME)
+    for _ in range(3):
+        last = (await said(store, conversation.id, "x" * 4000)).assistant_message
+    with pytest.raises(HistoryTooLong):
+        await store.history(conversation.id, last.ordinal)
+
+
+async def test_a_chain_lives_as_long_as_what_follows_it(opened: Open) -> None:
+    """What is old is forgotten, and its room given back, once nothing young follows it."""
+    store = opened()
+    first = await ended(store, await asked(store, "one"), "1")
+    second = await ended(store, await asked(store, "two", first), "2")
+    third = await asked(store, "three", second)
+    lone = await asked(store, "lone")
+    await _age(store, first, second, lone)
+    await store.forget_unlisted()
+    assert [await store.message(row.id) is not None for row in (first, second, third, lone)] == [True, True, True, False]
+    await _age(store, third)
+    await store.forget_unlisted()
+    assert [await store.message(row.id) for row in (first, second, third)] == [None, None, None]
+    assert await store.stored_bytes(ME) == 0
+
+
+async def _age(store: Store, *answers: Message) -> None:
+    async with store.writing() as session:
+        for answer in answers:
+            found = await session.get(Conversation, answer.conversation_id)
+            assert found is not None
+            found.updated_at -= UNLISTED_LIFE_MS + 1000
