@@ -128,6 +128,8 @@ async def running_stack(provider_port: int) -> AsyncIterator[Stack]:
             "REDIS_PORT": str(free_port()),
             "MODELS_FILE": str(models),
             "WORKER_THREADS": "128",
+            "MAX_UNFINISHED_PER_USER": "0",  # one user stands for many
+            "MAX_STORED_BYTES_PER_USER": "0",
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "launcher", cwd=folder, env=environ, stdout=asyncio.subprocess.DEVNULL

@@ -77,7 +77,15 @@ class Settings(BaseSettings):
     # API
     token_ttl_seconds: int = Field(600, ge=10)
     max_content_bytes: int = Field(256 * 1024, ge=1024)
-    """Longest user message, in bytes of UTF-8."""
+    """Longest message (also instructions, a schema, metadata) that a client may send, in bytes of UTF-8, in every dialect."""
+    max_history_bytes: int = Field(4 * 1024 * 1024, ge=64 * 1024)
+    """Longest text that may come before an answer, over all its messages: more is refused (413), or ends as `context_length_exceeded`."""
+    max_queued_posts: int = Field(20, ge=0)
+    """Posts that may wait in one conversation; 0: any number."""
+    max_unfinished_per_user: int = Field(50, ge=0)
+    """Answers of one user that may be unfinished at a time, waiting ones included; 0: any number."""
+    max_stored_bytes_per_user: int = Field(256 * 1024 * 1024, ge=0)
+    """What one user may have stored; each message and conversation counts 512 bytes beside its text; 0: any amount."""
     max_streams: int = Field(2_000, ge=1)
     """Streamed answers (SSE) that one web process gives at a time."""
     concurrent_posts: Literal["queue", "reject", "cancel_previous"] = "queue"

@@ -16,7 +16,7 @@ from models.database import Database, now_ms
 from models.errors import NotFound, StoreUnavailable
 from models.quotas import settle
 from models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message
-from models.threads import rows_before, thread
+from models.threads import measure, rows_before, thread
 
 _unfinished = text(f"messages.{UNFINISHED_SQL}")
 
@@ -95,10 +95,10 @@ class Generations(Database):
         """
         async with self.reading() as session:
             conversation = await session.get(Conversation, conversation_id)
-            before = await thread(session, conversation.follows if conversation else None, self.quotas.history_bytes)
-            if not before.whole:
+            follows, limit = conversation.follows if conversation else None, self.quotas.history_bytes
+            if follows is not None and not (await measure(session, follows, limit)).whole:
                 raise NotFound("a message that was followed")
-            return [*before.rows, *await rows_before(session, conversation_id, before_ordinal, self.quotas.history_bytes)]
+            return [*await thread(session, follows, limit), *await rows_before(session, conversation_id, before_ordinal, limit)]
 
     async def blocked_by(self, message_id: str) -> str | None:
         """The earliest unfinished message of the conversation that stands before this one, if any."""

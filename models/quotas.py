@@ -20,6 +20,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col
 
+from config.settings import Settings
 from models.errors import StorageFull, TooManyQueued, TooManyUnfinished
 from models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message, Storage
 
@@ -35,6 +36,16 @@ class Quotas:
     unfinished_per_user: int | None = None
     stored_bytes_per_user: int | None = None
     history_bytes: int | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Quotas":
+        """As they are set; 0 is no limit."""
+        return cls(
+            settings.max_queued_posts or None,
+            settings.max_unfinished_per_user or None,
+            settings.max_stored_bytes_per_user or None,
+            settings.max_history_bytes,
+        )
 
 
 NO_QUOTAS = Quotas()

@@ -18,7 +18,7 @@ from models.database import Database, now_ms
 from models.errors import HistoryTooLong, NotFound
 from models.quotas import admit, admit_conversation
 from models.tables import Conversation, Message, Participant
-from models.threads import rows_before, thread
+from models.threads import measure, rows_before, thread
 
 TITLE_CHARS = 80
 
@@ -75,15 +75,15 @@ class Responses(Database):
         async with self.reading() as session:
             conversation = await session.get(Conversation, answer.conversation_id)
             before = await thread(session, conversation.follows if conversation else None, self.quotas.history_bytes)
-            rows = [*before.rows, *await rows_before(session, answer.conversation_id, answer.ordinal, self.quotas.history_bytes)]
+            rows = [*before, *await rows_before(session, answer.conversation_id, answer.ordinal, self.quotas.history_bytes)]
         return [row for row in rows if row.content]
 
     async def _check_length(self, session: AsyncSession, question: Question) -> None:
         limit = self.quotas.history_bytes
-        before = await thread(session, question.follows.id if question.follows else None, limit)
+        before = await measure(session, question.follows.id if question.follows else None, limit)
         if not before.whole:
             raise NotFound("a message that was followed")
-        if limit is not None and before.size + sum(len(said.content.encode()) for said in question.said) > limit:
+        if limit is not None and before.bytes + sum(len(said.content.encode()) for said in question.said) > limit:
             raise HistoryTooLong(question.user_id)
 
 

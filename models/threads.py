@@ -1,7 +1,8 @@
 """What was said before a row, across conversations: each row knows its parent, each conversation the answer that it follows.
 
-A thread is walked from its end by ids and sizes, and no further than a limit of bytes; the texts are read once it is known that they
-fit. So a chain of any length costs what it holds, and nothing that is said or edited beside it later changes it.
+A thread is walked from its end by ids and sizes, and no further than a limit of bytes; texts are read once it is known that they fit.
+The walk goes by parents, so nothing that is said or edited beside it later changes it. A row that is gone ends it: what is left is never
+passed off as the whole.
 """
 
 from dataclasses import dataclass
@@ -19,28 +20,34 @@ _BEFORE: Any = func.coalesce(col(Message.parent_id), col(Conversation.follows))
 
 
 @dataclass(frozen=True, slots=True)
-class Thread:
-    """Rows in order. `whole`: nothing of what came before them has been deleted."""
+class Size:
+    """Of a thread. A row counts its text and a fixed price: very many very short rows end somewhere, too. `whole`: nothing was deleted."""
 
-    rows: list[Message]
+    bytes: int
     whole: bool
-    size: int
 
 
-async def thread(session: AsyncSession, last: str | None, limit: int | None) -> Thread:
-    """All that was said up to the row `last`, that one included. Raises HistoryTooLong above `limit` bytes.
-
-    The row itself counts, too: a thread of very many very short rows ends somewhere.
-    """
+async def measure(session: AsyncSession, last: str | None, limit: int | None) -> Size:
+    """The size of all that was said up to the row `last`, that one included. Raises HistoryTooLong above `limit` bytes."""
     if last is None:
-        return Thread([], whole=True, size=0)
+        return Size(0, whole=True)
     steps = _steps(last, limit)
-    query = select(Message, steps.c.total, steps.c.before).join(steps, col(Message.id) == steps.c.id).order_by(steps.c.total)
-    found = (await session.execute(query)).all()
-    size = found[-1].total if found else 0
-    if limit is not None and size > limit:
+    end = (await session.execute(select(steps.c.total, steps.c.before).order_by(steps.c.total.desc()).limit(1))).first()
+    if end is None:
+        return Size(0, whole=False)
+    if limit is not None and end.total > limit:
         raise HistoryTooLong(last)
-    return Thread([row.Message for row in reversed(found)], whole=bool(found) and found[-1].before is None, size=size)
+    return Size(end.total, whole=end.before is None)
+
+
+async def thread(session: AsyncSession, last: str | None, limit: int | None) -> list[Message]:
+    """All rows up to `last`, that one included, in order; what was deleted, and all before it, is missing. Raises HistoryTooLong."""
+    if last is None:
+        return []
+    await measure(session, last, limit)
+    steps = _steps(last, limit)
+    query = select(Message).join(steps, col(Message.id) == steps.c.id).order_by(steps.c.total.desc())
+    return list(await session.scalars(query))
 
 
 def _steps(last: str, limit: int | None) -> Any:

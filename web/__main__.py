@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from config import catalogue, logs, settings
 from config.background import EXIT_TASK_ENDED
+from models.quotas import Quotas
 from models.store import Store
 from streams.hub import RedisFeed
 from streams.log import RedisLog
@@ -108,7 +109,7 @@ def _app(found: settings.Settings, store: Store, log: RedisLog, feed: Feed, jobs
 
 def _open_store(found: settings.Settings) -> Store:
     try:
-        return Store.open(found.database_url)
+        return Store.open(found.database_url, Quotas.of(found))
     except ValueError as error:
         _stop(error)
 

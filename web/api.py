@@ -20,6 +20,7 @@ from models.views import conversation_view, message_view
 from streams import tokens
 from streams.ports import Page
 from web import chat_posts, delivery, shapes
+from web.contents import require_fit
 from web.problems import ApiProblem, documented
 from web.services import Caller, ConversationId, IdempotencyKey, JsonRoute, MessageId, Services, With
 from worker import closing
@@ -28,6 +29,7 @@ router = APIRouter(prefix="/api", route_class=JsonRoute, responses=documented("u
 
 Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
 _BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
+_QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
 
 
 @router.get("/me", summary="Who is calling")
@@ -46,7 +48,7 @@ async def models(services: With, _user: Caller) -> shapes.OfferedModels:
 @router.post(
     "/conversations",
     status_code=201,
-    responses=documented(*_BODY, "not_found", "unknown_model", "key_reused"),
+    responses=documented(*_BODY, "not_found", "unknown_model", "key_reused", "storage_full"),
     summary="Begin",
 )
 async def create_conversation(
@@ -102,7 +104,7 @@ async def get_conversation(
 
 @router.patch(
     "/conversations/{conversation_id}",
-    responses=documented(*_BODY, "not_found", "unknown_model"),
+    responses=documented(*_BODY, "not_found", "unknown_model", "storage_full"),
     summary="Change title, model or instructions",
 )
 async def change_conversation(
@@ -137,7 +139,7 @@ async def delete_conversation(services: With, user: Caller, conversation_id: Con
 @router.post(
     "/conversations/{conversation_id}/messages",
     status_code=202,
-    responses=documented(*_BODY, "not_found", "generation_running", "content_too_large", "unknown_model", "key_reused"),
+    responses=documented(*_BODY, *_QUOTAS, "not_found", "generation_running", "content_too_large", "unknown_model", "key_reused"),
     summary="Post",
 )
 async def post_message(
@@ -149,8 +151,7 @@ async def post_message(
     idempotency_key: IdempotencyKey = None,
 ) -> shapes.PostedMessage:
     """Accepted once both rows are stored: the answer is written in the background, follow it by the subscription."""
-    if len(body.content.encode()) > services.settings.max_content_bytes:
-        raise ApiProblem("content_too_large", f"content is longer than {services.settings.max_content_bytes} bytes.")
+    require_fit(services.settings, body.content)
     conversation = await services.store.conversation(conversation_id, user)
     page = await delivery.look(services, conversation_id)
     subscription = _subscription(services, request, conversation_id, user)  # first: it may refuse the request, which stores nothing then
@@ -171,7 +172,9 @@ async def post_message(
 @router.post(
     "/messages/{message_id}/regenerate",
     status_code=202,
-    responses=documented("bad_request", "not_found", "foreign_origin", "generation_running", "conflict", "unknown_model", "key_reused"),
+    responses=documented(
+        *_QUOTAS, "bad_request", "not_found", "foreign_origin", "generation_running", "conflict", "unknown_model", "key_reused"
+    ),
     summary="Make an answer again",
 )
 async def regenerate(

@@ -34,6 +34,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "A UI message stream of the AI SDK", "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}}}
 }
 _BODY = ("malformed_json", "body_too_large", "content_too_large", "invalid", "foreign_origin", "not_found", "over_capacity")
+_QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
 
 router = APIRouter(prefix="/api", responses=documented("unauthenticated", "internal", "unavailable"))
 
@@ -71,7 +72,7 @@ def json_body(model: type[Any]) -> dict[str, Any]:
 @router.post(
     "/chat",
     response_class=Response,
-    responses=STREAM | documented(*_BODY, "unknown_model", "key_reused", "generation_running"),
+    responses=STREAM | documented(*_BODY, *_QUOTAS, "unknown_model", "key_reused", "generation_running"),
     openapi_extra=json_body(shapes.ChatBody),
     summary="useChat: post, or make an answer again; the answer",
 )

@@ -11,7 +11,7 @@ from models.tables import Conversation, Message
 from streams.aisdk.answer import UNFINISHED
 from web import delivery
 from web.chat_requests import ChatRequest, invalid
-from web.problems import ApiProblem
+from web.contents import require_fit
 from web.services import Services
 from worker import closing
 
@@ -26,8 +26,7 @@ async def accept(services: Services, user: str, asked: ChatRequest) -> Message:
 
 async def _submit(services: Services, user: str, asked: ChatRequest, model: str | None) -> Message:
     text = asked.text or ""
-    if len(text.encode()) > services.settings.max_content_bytes:
-        raise ApiProblem("content_too_large", f"content is longer than {services.settings.max_content_bytes} bytes.")
+    require_fit(services.settings, text)
     conversation = await services.store.open_chat(user, asked.chat_id)
     post = Post(
         conversation.id,

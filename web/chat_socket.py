@@ -14,7 +14,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.requests import Request
 from starlette.websockets import WebSocketDisconnect
 
-from models.errors import NotFound, StoreError
+from models.errors import NotFound, QuotaReached, StoreError
 from models.tables import Message
 from streams import aisdk, ports
 from streams.aisdk.values import dumps
@@ -23,7 +23,7 @@ from web.chat import profile_of
 from web.chat_requests import Frame
 from web.chat_stream import Viewer, viewing
 from web.event_stream import Cut
-from web.problems import ApiProblem
+from web.problems import ApiProblem, quota_problem
 from web.services import Services
 from web.streams import admit
 
@@ -90,6 +90,8 @@ class _Socket:
             await self._send("error", frame.request_id, errorText=problem.detail)
         except (NotFound, ports.Gone):
             await self._send("error", frame.request_id, errorText="There is no such thing, or it is not yours.")
+        except QuotaReached as error:
+            await self._send("error", frame.request_id, errorText=quota_problem(error).detail)
         except (StoreError, ports.LogError) as error:
             log_line.warning("a request of a chat failed", error=repr(error))
             await self._send("error", frame.request_id, errorText="The server cannot do this at the moment.")

@@ -16,6 +16,7 @@ from web import chat_requests, delivery, shapes
 from web.chat import STREAM, Profile, json_body, stream
 from web.chat_requests import invalid
 from web.chat_stream import Heard, Viewer, viewing
+from web.contents import require_fit
 from web.event_stream import Cut, EventStream
 from web.problems import ApiProblem, documented
 from web.services import Caller, Services, With
@@ -24,7 +25,16 @@ from web.streams import admit
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 _PROBLEMS = documented(
-    "malformed_json", "body_too_large", "content_too_large", "invalid", "unknown_model", "foreign_origin", "over_capacity", "answer_failed"
+    "malformed_json",
+    "body_too_large",
+    "content_too_large",
+    "invalid",
+    "unknown_model",
+    "foreign_origin",
+    "over_capacity",
+    "answer_failed",
+    "too_many_unfinished",
+    "storage_full",
 )
 _ASK = (
     "Answer with one JSON document and nothing else: no introduction, no explanation, no code fence. "
@@ -82,8 +92,7 @@ async def object_(
 
 async def _ask(services: Services, user: str, prompt: str, model: str | None, schema: Mapping[str, Any] | None = None) -> tuple[str, str]:
     """Post the prompt in a conversation of its own; the ids of that and of the answer."""
-    if len(prompt.encode()) > services.settings.max_content_bytes:
-        raise ApiProblem("content_too_large", f"the prompt is longer than {services.settings.max_content_bytes} bytes.")
+    require_fit(services.settings, prompt, "the prompt")
     wanted = services.offers.require(model)
     conversation = await services.store.create_unlisted(user, None if schema is None else _instructions(schema))
     post = Post(conversation.id, user, prompt, wanted, response_schema=None if schema is None else dict(schema))

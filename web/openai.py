@@ -28,6 +28,7 @@ from streams.growing import Hole, Withdrawn
 from streams.openai_objects import Answer
 from web import delivery
 from web.answers import Final, Heard, Held, Over, Quiet, Step, watch
+from web.contents import require_question_fits
 from web.event_stream import Cut
 from web.following import PART_BYTES, Permission
 from web.openai_errors import OpenAIRoute, OpenAIStream, Refusal, failed
@@ -249,11 +250,19 @@ async def _ask(services: Services, question: Question, key: str | None, route: s
     if not body.background:
         with services.places.take():  # refused before anything is asked: a client that is refused asks again
             pass
+    require_question_fits(services.settings, question)
     idempotency = None
     if key is not None:
         canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
         idempotency = Idempotency(key, route, hashlib.sha256(canonical.encode()).hexdigest())
-    posted = await services.store.ask(question, idempotency)
+    try:
+        posted = await services.store.ask(question, idempotency)
+    except NotFound as error:
+        if question.follows is None:  # what a repeated key had made is gone
+            raise
+        raise Refusal(
+            400, "previous_response_not_found", "A response that this one follows was deleted.", "previous_response_id"
+        ) from error
     services.metrics.posts.inc()
     await delivery.deliver(services, posted)
     return posted.assistant_message

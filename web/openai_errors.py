@@ -22,7 +22,7 @@ from streams import openai_objects as objects
 from streams import ports
 from streams.openai_objects import Answer
 from web.event_stream import EventStream
-from web.problems import RETRY_AFTER_SECONDS, ApiProblem
+from web.problems import RETRY_AFTER_SECONDS, ApiProblem, quota_problem
 from web.services import JsonRoute
 
 log_line = structlog.get_logger(__name__)
@@ -110,6 +110,8 @@ def _refusal(path: str, error: Exception) -> Refusal:
             return Refusal(404, "not_found", "There is no such response, or it is not yours.")
         case errors.KeyReused():
             return Refusal(422, "key_reused", "This Idempotency-Key was used with another body.")
+        case errors.QuotaReached():
+            return _of_problem(quota_problem(error))
         case errors.Conflict():
             return Refusal(409, "conflict", "The request contradicts what is stored.", headers=_NO_RETRY)
         case errors.StoreUnavailable() | ports.Unavailable():

@@ -33,16 +33,20 @@ CODES: Mapping[str, int] = {
     "unauthenticated": 401,
     "foreign_origin": 403,
     "not_owner": 403,
+    "storage_full": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "conflict": 409,
     "generation_running": 409,
     "position_lost": 409,
+    "too_many_queued": 409,
     "body_too_large": 413,
     "content_too_large": 413,
+    "history_too_long": 413,
     "invalid": 422,
     "key_reused": 422,
     "unknown_model": 422,
+    "too_many_unfinished": 429,
     "internal": 500,
     "answer_failed": 502,
     "not_ready": 503,
@@ -112,6 +116,7 @@ def install(app: FastAPI) -> None:
         errors.KeyReused: _key_reused,
         errors.BadCursor: _bad_cursor,
         errors.Conflict: _conflict,
+        errors.QuotaReached: _quota_reached,
         errors.StoreUnavailable: _unavailable,
         ports.Unavailable: _log_unavailable,
     }
@@ -156,6 +161,27 @@ async def _bad_cursor(_request: Request, _error: Exception) -> JSONResponse:
 
 async def _conflict(_request: Request, _error: Exception) -> JSONResponse:
     return response("conflict", "The request contradicts what is stored.")
+
+
+QUOTAS: Mapping[type[errors.QuotaReached], tuple[str, str]] = {
+    errors.TooManyQueued: ("too_many_queued", "As many posts wait in this conversation as may: post when some are answered."),
+    errors.TooManyUnfinished: ("too_many_unfinished", "You have as many unfinished answers as you may: ask when some have ended."),
+    errors.StorageFull: ("storage_full", "You have stored as much as you may: delete conversations that you no longer need."),
+    errors.HistoryTooLong: ("history_too_long", "More was said before than an answer may have before it: begin anew."),
+}
+"""What to say of each: code, sentence."""
+UNFINISHED_RETRY_SECONDS = 5
+
+
+def quota_problem(error: errors.QuotaReached) -> ApiProblem:
+    """The refusal that says which limit was reached."""
+    code, detail = QUOTAS[type(error)]
+    headers = {"Retry-After": str(UNFINISHED_RETRY_SECONDS)} if CODES[code] == HTTPStatus.TOO_MANY_REQUESTS else None
+    return ApiProblem(code, detail, headers)
+
+
+async def _quota_reached(request: Request, error: errors.QuotaReached) -> JSONResponse:
+    return await _http(request, quota_problem(error))
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:

@@ -10,9 +10,19 @@ from dataclasses import dataclass
 import structlog
 
 from config.catalogue import Catalogue, ModelSpec
-from models.errors import StoreUnavailable
+from models.errors import HistoryTooLong, NotFound, StoreUnavailable
 from models.tables import Message as Row
-from providers.base import Continuation, Interrupted, InvalidRequest, ModelNotFound, Provider, ProviderError, Request, Unavailable
+from providers.base import (
+    ContextLengthExceeded,
+    Continuation,
+    Interrupted,
+    InvalidRequest,
+    ModelNotFound,
+    Provider,
+    ProviderError,
+    Request,
+    Unavailable,
+)
 from streams import events, ports
 from streams.text import utf16_length
 from worker import closing, context
@@ -164,11 +174,20 @@ class Runner:
 
     async def _request(self, row: Row, going_on: Continuation | None) -> Request:
         conversation = await self._services.store.conversation_of(row.id)
-        rows = await self._services.store.history(row.conversation_id, row.ordinal)
+        rows = await self._history(row)
         messages = context.messages(rows, conversation.instructions if conversation else None)
         if not messages:
             raise InvalidRequest("nothing to answer")
         return Request(messages, schema=row.response_schema or None, continuation=going_on, tries=row.attempt - 1, **context.options(row))
+
+    async def _history(self, row: Row) -> list[Row]:
+        """What was said before. Raises ProviderError where no model is to be sent that: it is too long, or not all there any more."""
+        try:
+            return await self._services.store.history(row.conversation_id, row.ordinal)
+        except HistoryTooLong as error:
+            raise ContextLengthExceeded("there is more text before this answer than MAX_HISTORY_BYTES allows") from error
+        except NotFound as error:
+            raise InvalidRequest("a message before this answer was deleted") from error
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new; let what runs go on for so long, then hand it to another worker."""

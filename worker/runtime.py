@@ -16,6 +16,7 @@ from config.background import EXIT_TASK_ENDED, Background, keep
 from config.catalogue import Catalogue
 from config.parent import die_with_parent
 from config.settings import Settings
+from models.quotas import Quotas
 from models.store import Store
 from providers.http import HttpClient
 from providers.registry import open_provider
@@ -47,7 +48,7 @@ class Runtime:
     async def open(self, broker: WakingBroker) -> None:
         """Connect; called on the event loop before the first job."""
         settings = self._settings
-        self._store = Store.open(settings.database_url)
+        self._store = Store.open(settings.database_url, Quotas.of(settings))
         limits = ports.Limits(settings.log_max_events, settings.log_max_bytes, settings.log_max_seconds)
         self._log = RedisLog(settings.redis, limits, settings.coalesce_ms)
         self._client = HttpClient()

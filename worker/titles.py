@@ -10,6 +10,7 @@ import re
 import structlog
 
 from config.catalogue import ModelSpec
+from models.errors import HistoryTooLong
 from models.tables import Message as Row
 from providers.base import Message, ProviderError, Request
 from providers.calls import complete
@@ -34,7 +35,10 @@ async def name_conversation(services: Services, models: Models, message_id: str)
     answer = await services.store.message(message_id)
     if conversation is None or answer is None or conversation.title is not None:
         return
-    rows = await services.store.history(conversation.id, answer.ordinal)
+    try:
+        rows = await services.store.history(conversation.id, answer.ordinal)
+    except HistoryTooLong:  # it goes without a name
+        return
     question = next((row for row in rows if row.role == "user"), None)
     if question is None:
         return

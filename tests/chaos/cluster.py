@@ -127,6 +127,9 @@ class Cluster:
             "WORKERS": str(self._workers),
             "DRAIN_SECONDS": "1",
             "LOG_LEVEL": "info",
+            # One local user stands for all of them.
+            "MAX_UNFINISHED_PER_USER": "0",
+            "MAX_STORED_BYTES_PER_USER": "0",
             **self._more,
         }
 

@@ -10,6 +10,7 @@ import pytest
 from models.conversations import Post
 from models.errors import StoreUnavailable
 from models.generations import Checkpoint, Ending
+from models.quotas import Quotas
 from models.store import Store
 from models.tables import Message
 from streams import ports
@@ -273,3 +274,17 @@ async def test_an_ended_answer_shows_how_it_ended(client: httpx.AsyncClient, add
     assert await store.finish(Ending(message_id, claim.attempt, "error", "Hello", "", None, claim.epoch, 3, error=error, usage=usage))
     row = (await client.get(address)).json()["messages"][1]
     assert (row["status"], row["error"], row["usage"], row["finish_reason"], row["content"]) == ("error", error, usage, None, "Hello")
+
+
+async def test_more_posts_than_may_wait_are_refused(client: httpx.AsyncClient, store: Store, jobs: RecordedJobs) -> None:
+    """409 with a code, nothing is stored or enqueued; a repeated post of one that is there is still answered."""
+    store.quotas = Quotas(queued_per_conversation=20)
+    conversation = (await client.post("/api/conversations")).json()["id"]
+    path = f"/api/conversations/{conversation}/messages"
+    key = {"Idempotency-Key": "k"}
+    posted = [await client.post(path, json={"content": "hi"}, headers=key)]
+    posted += [await client.post(path, json={"content": "hi"}) for _ in range(21)]
+    assert [answer.status_code for answer in posted] == [202] * 20 + [409] * 2
+    assert posted[-1].json()["code"] == "too_many_queued"
+    assert len(jobs.enqueued) == 20
+    assert (await client.post(path, json={"content": "hi"}, headers=key)).status_code == 202

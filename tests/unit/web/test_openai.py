@@ -8,6 +8,7 @@ import jwt
 import pytest
 
 from models.generations import Ending
+from models.quotas import Quotas
 from models.store import Store
 from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeClient, RecordedJobs
@@ -250,3 +251,50 @@ async def test_pages_of_input_items(client: httpx.AsyncClient) -> None:
     assert (first["has_more"], rest["has_more"]) == (True, False)
     assert (await client.get(path)).json()["data"][0]["content"][0]["text"] == "m4"
     assert (await client.get(path, params={"after": "nope"})).status_code == 400
+
+
+async def test_the_disk_is_not_filled_by_chains(make_client: MakeClient, store: Store, log: MemoryLog) -> None:
+    """One content limit for every part of a request, and what is followed is not written again."""
+    async with make_client(max_content_bytes=1024) as client:
+        long = "x" * 1025
+        for body in (
+            {"input": long},
+            {"input": [{"role": "user", "content": "é" * 513}]},
+            {"input": "x", "instructions": long},
+            {"input": "x", "metadata": {"a": long}},
+            {"input": "x", "text": {"format": {"type": "json_schema", "name": "x", "schema": {"description": long}}}},
+        ):
+            refused = await client.post(R, json={"model": "demo", "background": True} | body)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (413, "content_too_large")
+        refused = await client.post(C, json={"model": "demo", "messages": [{"role": "user", "content": long}]})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (413, "content_too_large")
+        response = await asked(client, input="x" * 1000)
+        await finish(store, log, response["id"], "y")
+        stored = await store.stored_bytes("local")
+        for _ in range(4):
+            response = await asked(client, input="more", previous_response_id=response["id"])
+            await finish(store, log, response["id"], "y")
+        assert await store.stored_bytes("local") - stored < 4 * 2048
+
+
+async def test_a_chain_with_a_deleted_part_is_refused(client: httpx.AsyncClient, store: Store, log: MemoryLog) -> None:
+    """A shortened history is never taken for the whole one."""
+    first = await asked(client, input="One")
+    await finish(store, log, first["id"], "Two")
+    second = await asked(client, input="Three", previous_response_id=first["id"])
+    await finish(store, log, second["id"], "Four")
+    assert (await client.delete(f"{R}/{first['id']}")).status_code == 200
+    refused = await client.post(R, json={"model": "demo", "input": "x", "previous_response_id": second["id"]})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "previous_response_not_found")
+
+
+async def test_quotas_speak_openais_words(make_client: MakeClient, store: Store) -> None:
+    """429 and 403 with their codes."""
+    store.quotas = Quotas(unfinished_per_user=1)
+    async with make_client() as client:
+        await asked(client)
+        refused = await client.post(R, json={"model": "demo", "input": "x"})
+        assert (refused.status_code, refused.json()["error"]["code"], refused.headers["retry-after"]) == (429, "too_many_unfinished", "5")
+        store.quotas = Quotas(stored_bytes_per_user=1)
+        refused = await client.post(R, json={"model": "demo", "input": "x"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "storage_full")

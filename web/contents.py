@@ -1,0 +1,25 @@
+"""How long what a client sends may be: one limit (`MAX_CONTENT_BYTES`) for every dialect, and for all that is stored of a request."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from config.settings import Settings
+from models.responses import Question
+from web.problems import ApiProblem
+
+
+def require_fit(settings: Settings, text: str, name: str = "content") -> None:
+    """Raises ApiProblem (413) for a text that is too long."""
+    limit = settings.max_content_bytes
+    if len(text) > limit or len(text.encode("utf-8", "replace")) > limit:
+        raise ApiProblem("content_too_large", f"{name} is longer than {limit} bytes.")
+
+
+def require_question_fits(settings: Settings, question: Question) -> None:
+    """The same for each message of a question, and for what stands beside them. Raises ApiProblem (413)."""
+    for number, said in enumerate(question.said):
+        require_fit(settings, said.content, f"message {number}")
+    require_fit(settings, question.instructions or "", "instructions")
+    beside: Mapping[str, Any] = {"asked": question.asked, "options": question.options, "schema": question.response_schema}
+    require_fit(settings, json.dumps(beside), "what stands beside the messages")
