@@ -3,4 +3,4 @@
 Written down here so that web and worker can compare it without loading alembic; a test keeps it equal to the scripts.
 """
 
-HEAD = "0004"
+HEAD = "0005"

@@ -6,8 +6,8 @@ Messages that are there already are charged to nobody: reading all of them would
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
