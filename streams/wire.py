@@ -16,6 +16,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from streams.outages import cannot_serve
 from streams.ports import Unavailable
 
 CONNECT_SECONDS = 2.0
@@ -25,8 +26,6 @@ MAX_CALLS = 256
 """Calls in one pipeline."""
 MAX_BYTES = 1024 * 1024
 """A pipeline takes no further call once it is this long."""
-_PASSING = ("LOADING", "READONLY", "OOM", "MISCONF", "BUSY", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE")
-"""Error words of a server that is there but cannot serve for the moment; nothing was written."""
 
 
 class Script:
@@ -187,8 +186,7 @@ class Wire:
 
 
 def _settle_error(call: _Call, error: ResponseError) -> bool:
-    word = error.status_code or str(error).partition(" ")[0]
-    passing = word in _PASSING
+    passing = cannot_serve(error)
     if not call.future.done():
         call.future.set_exception(Unavailable(f"Redis cannot serve: {error}") if passing else error)
     return passing

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,54 @@ class Valkey:
         """End of `freeze`."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
+
+    def fill(self) -> None:
+        """`maxmemory` is reached: whatever needs room is refused (OOM)."""
+        self._configure(maxmemory="1")
+
+    def empty(self) -> None:
+        """End of `fill`."""
+        self._configure(maxmemory="0")
+
+    def break_saving(self) -> None:
+        """Its snapshot cannot be written, so that it refuses every write (MISCONF)."""
+        (self._directory / "dump.rdb").unlink(missing_ok=True)
+        (self._directory / "dump.rdb").mkdir()
+        self._configure(save="3600 1")
+        self._save("err")
+
+    def mend_saving(self) -> None:
+        """End of `break_saving`."""
+        (self._directory / "dump.rdb").rmdir()
+        self._save("ok")
+
+    def follow(self, master: "Valkey") -> None:
+        """Become a replica, which refuses writes (READONLY); returns when it holds what `master` holds."""
+        with self.client() as client:
+            client.replicaof("127.0.0.1", str(master.port))
+            self._until(lambda: client.info("replication").get("master_link_status") == "up")
+
+    def promote(self) -> None:
+        """Become a master."""
+        with self.client() as client:
+            client.replicaof("NO", "ONE")
+
+    def _configure(self, **options: str) -> None:
+        with self.client() as client:
+            for name, value in options.items():
+                client.config_set(name, value)
+
+    def _save(self, status: str) -> None:
+        with self.client() as client:
+            client.bgsave()
+            self._until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == status)
+
+    def _until(self, question: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not question():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the server on port {self.port} did not get there")
+            time.sleep(0.02)
 
     def remove(self) -> None:
         """Stop it and delete its files."""

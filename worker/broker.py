@@ -17,6 +17,9 @@ from dramatiq.brokers.redis import RedisBroker, _RedisConsumer  # the consumer h
 from dramatiq.common import dq_name
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries
+from dramatiq.worker import ConsumerThread
+
+from streams.outages import cannot_serve
 
 from config.background import keep_thread
 
@@ -54,6 +57,28 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
+def _noticing(pool: redis.ConnectionPool) -> type[redis.Connection]:
+    """The connection class of `pool`, for which a server that cannot serve now (streams.outages) is a lost connection.
+
+    Every command of the broker, Dramatiq's own included, then meets one kind of outage. All connections that idle are closed with it:
+    after a failover they would lead to the demoted server one by one.
+    """
+    kind: type[redis.Connection] = pool.connection_class
+
+    class Noticing(kind):  # type: ignore[misc, valid-type]  # which kind it is, the address decides
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            try:
+                return super().read_response(*arguments, **options)
+            except redis.ResponseError as error:
+                if not cannot_serve(error):
+                    raise
+                self.disconnect()
+                pool.disconnect(inuse_connections=False)
+                raise redis.ConnectionError(f"Redis cannot serve: {error.status_code or ''} {error}") from error
+
+    return Noticing
+
+
 class WakingBroker(RedisBroker):
     """RedisBroker whose consumers wake up when something is enqueued. `draining`: fetch nothing new, keep the heartbeat."""
 
@@ -66,6 +91,7 @@ class WakingBroker(RedisBroker):
             socket_timeout=SOCKET_SECONDS,
             health_check_interval=30,
         )
+        client.connection_pool.connection_class = _noticing(client.connection_pool)
         super().__init__(  # type: ignore[no-untyped-call]  # dramatiq is typed in part
             client=client,
             namespace=NAMESPACE,
@@ -84,7 +110,21 @@ class WakingBroker(RedisBroker):
         return WakingConsumer
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Enqueue, note that a job waits, wake the consumers of every worker process."""
+        """Enqueue, note that a job waits, wake the consumers of every worker process. Raises redis.RedisError.
+
+        A delay queue that moves a due job on waits for the end of an outage instead: Dramatiq has taken the job out of its memory by
+        then, and would never look at it again.
+        """
+        while True:
+            try:
+                return self._enqueue(message, delay)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                if self.draining or not isinstance(threading.current_thread(), ConsumerThread):
+                    raise
+                log_line.warning("a due job waits for the queue", error=repr(error))
+                time.sleep(POLL_SECONDS)
+
+    def _enqueue(self, message: Message[Any], delay: int | None) -> Message[Any]:
         enqueued = super().enqueue(message, delay=delay)
         with self.client.pipeline(transaction=False) as pipeline:
             pipeline.zadd(WAITING, {job: now_ms() for job in message.args[:1]})
@@ -169,11 +209,15 @@ class WakingConsumer(_RedisConsumer):
         """To the dead letters."""
         self._answered(super().nack, message)
 
-    def _answered(self, call: Callable[[Any], None], message: Any) -> None:
+    def requeue(self, messages: Any) -> None:
+        """Give back what has not begun."""
+        self._answered(super().requeue, messages)
+
+    def _answered(self, call: Callable[[Any], None], messages: Any) -> None:
         try:
-            call(message)
-        except redis.TimeoutError as error:
-            raise ConnectionClosed(error) from None  # Dramatiq repeats it then
+            call(messages)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise ConnectionClosed(error) from None  # Dramatiq repeats it then, or leaves it to the other workers when it ends
 
 
 class Waker(threading.Thread):

@@ -55,6 +55,10 @@ class FaultProxy:
             self._server.close()
         self.cut()
 
+    def lead_to(self, port: int) -> None:
+        """New connections go to another server of this machine; those that are open stay with the old one, as after a failover."""
+        self._target = (self._target[0], port)
+
     def cut(self, by: str = "rst") -> None:
         """End all open connections now."""
         for writer in list(self._open):

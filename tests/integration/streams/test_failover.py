@@ -1,0 +1,84 @@
+"""The log and its pub/sub side when Redis fails over: the master is demoted, its replica promoted, and the address leads there."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from streams import keys
+from streams.events import Titled
+from streams.feed import RedisFeed
+from streams.log import RedisLog
+from streams.ports import Unavailable
+from tests.servers.faultproxy import FaultProxy
+from tests.valkey import Valkey
+
+PATIENCE_SECONDS = 20
+
+
+@pytest.fixture
+def replica(valkey: Valkey) -> Iterator[Valkey]:
+    server = Valkey()
+    server.start()
+    server.follow(valkey)
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+async def proxy(valkey: Valkey) -> AsyncIterator[FaultProxy]:
+    made = FaultProxy("127.0.0.1", valkey.port)
+    await made.start()
+    yield made
+    await made.aclose()
+
+
+async def fail_over(old: Valkey, new: Valkey) -> None:
+    await asyncio.to_thread(new.promote)
+    await asyncio.to_thread(old.follow, new)
+
+
+async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: FaultProxy) -> None:
+    """READONLY is an outage, and the next call connects anew; who stays connected would stay with the demoted server for ever."""
+    log = RedisLog(f"redis://127.0.0.1:{proxy.port}/0")
+    try:
+        await log.announce("c", "c", 1, Titled("one", 1))
+        await fail_over(valkey, replica)
+        assert await log.check() == "READONLY: it cannot write"
+        with pytest.raises(Unavailable, match="READONLY"):
+            await log.announce("c", "c", 2, Titled("two", 2))
+        proxy.lead_to(replica.port)
+        await log.announce("c", "c", 2, Titled("two", 2))
+        assert await log.check() is None
+    finally:
+        await log.aclose()
+
+
+async def test_who_listens_to_the_demoted_server_still_hears(valkey: Valkey, replica: Valkey, proxy: FaultProxy) -> None:
+    """A replica passes on what is published at its master, so a subscription outlives the failover."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    feed = RedisFeed(f"redis://127.0.0.1:{proxy.port}/0")
+    await feed.start(lambda messages: [heard.put_nowait(payload) for _, payload in messages] and None, lambda _channel: None)
+    log = RedisLog(f"redis://127.0.0.1:{replica.port}/0")
+    try:
+        await feed.subscribe(keys.CHANGES)
+        await fail_over(valkey, replica)
+        await log.touch("c")
+        assert await asyncio.wait_for(heard.get(), PATIENCE_SECONDS) == b"c"
+    finally:
+        await feed.aclose()
+        await log.aclose()
+
+
+@pytest.mark.parametrize(("begin", "end", "word"), [(Valkey.fill, Valkey.empty, "OOM"), (Valkey.break_saving, Valkey.mend_saving, "MISCONF")])
+async def test_readiness_proves_a_write(valkey: Valkey, begin: object, end: object, word: str) -> None:
+    """A server that answers reads and refuses every post is not ready; it is again when its trouble is over."""
+    log = RedisLog(valkey.url)
+    try:
+        assert await log.check() is None
+        await asyncio.to_thread(begin, valkey)  # type: ignore[arg-type]  # a method of Valkey
+        assert await log.check() == f"{word}: it cannot write"
+        await asyncio.to_thread(end, valkey)  # type: ignore[arg-type]  # a method of Valkey
+        assert await log.check() is None
+    finally:
+        await log.aclose()

@@ -1,0 +1,178 @@
+"""worker.broker on a real Valkey that cannot serve for a while: the same as no connection, and over when the outage is."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import redis
+from dramatiq import Message
+from dramatiq.broker import MessageProxy
+from dramatiq.common import dq_name
+from dramatiq.errors import ConnectionClosed
+from dramatiq.worker import ConsumerThread
+
+from tests.servers.faultproxy import FaultProxy
+from tests.valkey import Valkey
+from worker import broker as module
+from worker.broker import QUEUE, WakingBroker, WakingConsumer, make_broker
+from worker.enqueue import GENERATE
+
+PATIENCE_SECONDS = 20.0
+
+Outage = tuple[Callable[[Valkey], None], Callable[[Valkey], None], str]
+OUTAGES = [
+    pytest.param((Valkey.fill, Valkey.empty, "OOM"), id="OOM"),
+    pytest.param((Valkey.break_saving, Valkey.mend_saving, "MISCONF"), id="MISCONF"),
+]
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    server = Valkey()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def replica(valkey: Valkey) -> Iterator[Valkey]:
+    server = Valkey()
+    server.start()
+    server.follow(valkey)
+    yield server
+    server.remove()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
+
+
+@pytest.fixture
+def broker(valkey: Valkey) -> Iterator[WakingBroker]:
+    made = make_broker(valkey.url, threads=4)
+    yield made
+    made.close()
+
+
+def job(name: str) -> Message[None]:
+    return Message(queue_name=QUEUE, actor_name=GENERATE, args=(name,), kwargs={}, options={})
+
+
+def consumer_of(broker: WakingBroker) -> WakingConsumer:
+    consumer = broker.consume(QUEUE, prefetch=8, timeout=50)
+    assert isinstance(consumer, WakingConsumer)
+    return consumer
+
+
+def next_job(consumer: WakingConsumer) -> MessageProxy:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (message := next(consumer)) is None:
+        assert time.monotonic() < deadline, "no job came"
+    return message
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_a_server_that_cannot_write_is_an_outage_to_a_consumer(valkey: Valkey, broker: WakingBroker, outage: Outage) -> None:
+    """It waits, keeps what it has fetched, and goes on; Dramatiq would begin anew after 3 s and forget what it holds."""
+    begin, end, _word = outage
+    broker.enqueue(job("first"))
+    consumer = consumer_of(broker)
+    first = next_job(consumer)
+    begin(valkey)
+    assert [next(consumer) for _ in range(3)] == [None, None, None]
+    with pytest.raises(ConnectionClosed):  # what Dramatiq repeats until it succeeds
+        consumer.ack(first)
+    with pytest.raises(ConnectionClosed):
+        consumer.requeue([first])
+    end(valkey)
+    consumer.ack(first)
+    broker.enqueue(job("second"))
+    assert next_job(consumer).args == ("second",)
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_an_outage_keeps_its_word(valkey: Valkey, broker: WakingBroker, outage: Outage) -> None:
+    """Whoever enqueues is told what the server said."""
+    begin, _end, word = outage
+    begin(valkey)
+    with pytest.raises(redis.ConnectionError, match=word):
+        broker.enqueue(job("refused"))
+
+
+def test_a_faulty_command_is_no_outage(broker: WakingBroker) -> None:
+    """It would fail again and again: it is raised as it is."""
+    with pytest.raises(redis.ResponseError):
+        broker.client.execute_command("NONSENSE")
+
+
+def test_a_due_job_outlives_an_outage(valkey: Valkey, broker: WakingBroker) -> None:
+    """Dramatiq takes it out of its memory before it moves it on: an outage at that moment must not lose it."""
+    moved = threading.Event()
+
+    class Mover(ConsumerThread):
+        def __init__(self) -> None:
+            threading.Thread.__init__(self, daemon=True)
+
+        def run(self) -> None:
+            broker.enqueue(job("due"))
+            moved.set()
+
+    valkey.fill()
+    Mover().start()
+    assert not moved.wait(0.2)
+    valkey.empty()
+    assert moved.wait(PATIENCE_SECONDS)
+    assert next_job(consumer_of(broker)).args == ("due",)
+
+
+def test_a_drain_does_not_wait_for_the_end_of_an_outage(valkey: Valkey, broker: WakingBroker) -> None:
+    """The job is not lost: other workers take it when this one is gone."""
+    failed = threading.Event()
+
+    class Mover(ConsumerThread):
+        def __init__(self) -> None:
+            threading.Thread.__init__(self, daemon=True)
+
+        def run(self) -> None:
+            try:
+                broker.enqueue(job("due"))
+            except redis.ConnectionError:
+                failed.set()
+
+    valkey.fill()
+    Mover().start()
+    broker.drain()
+    assert failed.wait(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+async def proxy(valkey: Valkey) -> AsyncIterator[FaultProxy]:
+    """The one address of a pair of servers."""
+    made = FaultProxy("127.0.0.1", valkey.port)
+    await made.start()
+    yield made
+    await made.aclose()
+
+
+async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: FaultProxy) -> None:
+    """The master is demoted, the replica promoted, the address leads there: who stays connected would be refused for ever (READONLY)."""
+    broker = make_broker(f"redis://127.0.0.1:{proxy.port}/0", threads=4)
+    try:
+        await asyncio.to_thread(broker.enqueue, job("first"))
+        consumer = consumer_of(broker)
+        first = await asyncio.to_thread(next_job, consumer)
+        await asyncio.to_thread(replica.promote)
+        await asyncio.to_thread(valkey.follow, replica)
+        assert await asyncio.to_thread(next, consumer) is None  # the demoted server refuses the heartbeat
+        proxy.lead_to(replica.port)
+        await asyncio.to_thread(broker.enqueue, job("second"))
+        assert (await asyncio.to_thread(next_job, consumer)).args == ("second",)
+        await asyncio.to_thread(consumer.ack, first)
+        with replica.client() as client:
+            assert client.hlen(f"dramatiq:{QUEUE}.msgs") == 1
+            assert client.hlen(f"dramatiq:{dq_name(QUEUE)}.msgs") == 0
+    finally:
+        broker.close()
