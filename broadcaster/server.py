@@ -25,7 +25,7 @@ SPREAD_SECONDS = 1.0
 """Closing everybody in the same instant would bring everybody back in the same instant."""
 STOP_SECONDS = 2.0
 """After this a viewer that has not finished its closing handshake is cut off."""
-READY_SECONDS = 2.0
+READY_SECONDS = 1.5
 WRITE_LIMIT_BYTES = 32 * 1024
 """A socket with more than this unsent is full; a quarter of it is room again."""
 BACKLOG = 1024

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _SCHEMES = {
     "redis_url": ("redis://", "rediss://", "unix://"),
-    "database_url": ("sqlite:///", "postgresql://"),
+    "database_url": ("sqlite:///", "postgresql://", "postgres://"),
     "broadcaster_url": ("ws://", "wss://"),
 }
 
@@ -43,10 +43,12 @@ class Settings(BaseSettings):
     broadcaster_url: str | None = None
     """What browsers are told to connect to, such as `wss://stream.example.com`; without it: the request's host, `broadcaster_port`."""
     redis_port: int = Field(6390, ge=1, le=65535)
-    redis_url: str | None = None
+    redis_url: str | None = Field(None, repr=False)
     """Without it, in development: the embedded server on `redis_port`."""
-    database_url: str = "sqlite:///var/tokenwire.db"
-    """`sqlite:///path` or `postgresql://user:password@host/name`."""
+    database_url: str = Field("sqlite:///var/tokenwire.db", repr=False)
+    """`sqlite:///path` or `postgresql://user:password@host/name` (`postgres://` is the same)."""
+    database_timeout_seconds: float = Field(10.0, ge=1)
+    """Longest life of one transaction; then the database counts as unreachable, whatever it does."""
     models_file: Path = ROOT / "config" / "models.yml"
 
     # Secrets

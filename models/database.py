@@ -9,6 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
+import psycopg
+import structlog
+from psycopg import waiting
+from psycopg.pq import TransactionStatus
 from sqlalchemy import BigInteger, Engine, event, exc, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -18,12 +22,17 @@ from sqlalchemy.sql.functions import FunctionElement
 from models.errors import Conflict, StoreUnavailable
 from models.quotas import NO_QUOTAS, Quotas
 
-BUSY_MS = 10_000
-"""How long SQLite waits for a lock that another process holds."""
-TRANSACTION_SECONDS = 15.0
-"""Longest life of one transaction, waiting for a connection included."""
-CONNECT_SECONDS = 5
-STATEMENT_MS = 10_000
+log_line = structlog.get_logger(__name__)
+
+TIMEOUT_SECONDS = 10.0
+"""Longest life of one transaction, waiting for a connection included, unless `Store.open` is told another."""
+CONNECT_SECONDS = 5.0
+CANCEL_SECONDS = 0.5
+"""How long a server may take to hear that a query is of no interest any more."""
+
+
+_SQLITE_WRITE = "UPDATE alembic_version SET version_num = version_num"
+_POSTGRESQL_WRITE = "CREATE TEMPORARY TABLE readiness ON COMMIT DROP AS SELECT 1 AS written"
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - it reads as the SQL function that it is
@@ -56,14 +65,17 @@ def driver_url(database_url: str, *, asynchronous: bool) -> URL:
     raise ValueError("DATABASE_URL begins with sqlite:// or postgresql://")
 
 
-def tune_sqlite(engine: Engine) -> None:
-    """Transactions begin by an explicit BEGIN (the driver's own are off), and every connection gets its settings."""
+def tune_sqlite(engine: Engine, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    """Transactions begin by an explicit BEGIN (the driver's own are off), and every connection gets its settings.
+
+    `timeout_seconds`: how long it waits for a lock that another process holds.
+    """
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        for pragma in (f"busy_timeout={_ms(timeout_seconds)}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -73,33 +85,65 @@ def tune_sqlite(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
 
-def _open_engine(database_url: str) -> AsyncEngine:
+class _Connection(psycopg.AsyncConnection[Any]):
+    """psycopg's connection, for servers that may be frozen: the server is told to stop an interrupted query, and not waited for.
+
+    psycopg itself waits up to ten seconds for the query's end, so that a time-out of one second would take eleven. The connection is lost
+    with the query: SQLAlchemy would not use it again.
+    """
+
+    async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+        except asyncio.CancelledError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                await self._abandon_query()
+            raise
+
+    async def _abandon_query(self) -> None:
+        try:
+            await self.cancel_safe(timeout=CANCEL_SECONDS)
+        except (psycopg.Error, OSError) as error:
+            log_line.debug("a query could not be cancelled", error=repr(error))
+        finally:
+            self.pgconn.finish()
+
+
+def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
     url = driver_url(database_url, asynchronous=True)
     if url.drivername.startswith("sqlite"):
-        engine = create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=TRANSACTION_SECONDS)
-        tune_sqlite(engine.sync_engine)
+        engine = create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=timeout_seconds, hide_parameters=True)
+        tune_sqlite(engine.sync_engine, timeout_seconds)
         return engine
+    milliseconds = _ms(timeout_seconds)
     return create_async_engine(
         url,
         pool_size=5,
         max_overflow=10,
-        pool_timeout=CONNECT_SECONDS,
+        pool_timeout=min(CONNECT_SECONDS, timeout_seconds),
         pool_pre_ping=True,
+        hide_parameters=True,  # an error that is logged must not tell what people wrote
         connect_args={
-            "connect_timeout": CONNECT_SECONDS,
-            "tcp_user_timeout": STATEMENT_MS,
-            "options": f"-c statement_timeout={STATEMENT_MS} -c idle_in_transaction_session_timeout={2 * STATEMENT_MS}",
+            "async_creator_fn": _Connection.connect,
+            "connect_timeout": max(2, round(min(CONNECT_SECONDS, timeout_seconds))),  # libpq takes whole seconds, two at least
+            "tcp_user_timeout": milliseconds,
+            "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}",
         },
     )
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
 
 
 class Database:
     """One engine and its two kinds of transaction. Belongs to one event loop."""
 
-    def __init__(self, database_url: str, quotas: Quotas = NO_QUOTAS) -> None:
-        """Connects lazily. Raises ValueError for an address that is neither SQLite nor PostgreSQL."""
+    def __init__(self, database_url: str, quotas: Quotas = NO_QUOTAS, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        """Connects lazily; a transaction that takes longer is StoreUnavailable. Raises ValueError for another kind of database."""
         self.quotas = quotas
-        self._engine = _open_engine(database_url)
+        self._timeout_seconds = timeout_seconds
+        self._engine = _open_engine(database_url, timeout_seconds)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         # Between processes SQLite's own lock decides; within one, waiting here is fair and costs no polling.
         self._gate: AbstractAsyncContextManager[Any] = asyncio.Lock() if self.is_sqlite else nullcontext()
@@ -110,13 +154,13 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A transaction whose statements all see one snapshot."""
-        async with _translated(), self._readers() as session, session.begin():
+        async with _translated(self._timeout_seconds), self._readers() as session, session.begin():
             yield session
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
         """A transaction that is committed when the block ends, and rolled back when it raises."""
-        async with _translated(), self._gate, self._writers() as session, session.begin():
+        async with _translated(self._timeout_seconds), self._gate, self._writers() as session, session.begin():
             yield session
 
     async def now_ms(self) -> int:
@@ -136,15 +180,24 @@ class Database:
                 return None
             raise
 
+    async def check_write(self) -> None:
+        """For readiness: returns if a transaction that needs room on the disk can be committed. Raises StoreUnavailable.
+
+        A full disk, or a server that has become read-only, answers every read. PostgreSQL writes into room that it has freed for a while
+        after its disk is full; only a new table always asks for more. Nobody else waits for that table, nor for a lock on it.
+        """
+        async with self.writing() as session:
+            await session.execute(text(_SQLITE_WRITE if self.is_sqlite else _POSTGRESQL_WRITE))
+
     async def aclose(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
 
 
 @asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(TRANSACTION_SECONDS):
+        async with asyncio.timeout(timeout_seconds):
             yield
     except exc.IntegrityError as error:
         raise Conflict("the database refused the row") from error

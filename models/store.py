@@ -8,6 +8,7 @@ Each method is one transaction and raises `models.errors.StoreUnavailable` when 
 
 from models.chats import Chats
 from models.conversations import Conversations
+from models.database import TIMEOUT_SECONDS
 from models.generations import Generations
 from models.overviews import Overviews
 from models.quotas import NO_QUOTAS, Quotas
@@ -20,6 +21,9 @@ class Store(Chats, Conversations, Generations, Overviews, Responses, Runs, Sweep
     """All queries over one database."""
 
     @classmethod
-    def open(cls, database_url: str, quotas: Quotas = NO_QUOTAS) -> "Store":
-        """A store for `sqlite:///path` or `postgresql://...`; connects when first used. Raises ValueError for another address."""
-        return cls(database_url, quotas)
+    def open(cls, database_url: str, quotas: Quotas = NO_QUOTAS, *, timeout_seconds: float = TIMEOUT_SECONDS) -> "Store":
+        """A store for `sqlite:///path` or `postgresql://...`; connects when first used. Raises ValueError for another address.
+
+        `timeout_seconds`: after this a transaction counts as unanswered, whatever the database does.
+        """
+        return cls(database_url, quotas, timeout_seconds=timeout_seconds)

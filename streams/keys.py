@@ -6,6 +6,9 @@ CONTROL = "tw:control"
 CHANGES = "tw:changes"
 """Pub/sub channel for lists of conversations; its messages are ids of conversations that got a row, a title or an end, or were deleted."""
 
+READY = "tw:ready"
+"""What readiness writes, to see whether it can be written."""
+
 
 def channel(conversation_id: str) -> str:
     """Pub/sub channel of a conversation. Messages: `<epoch>:<seq>:<stamped event>`, and `gone` when it was deleted."""

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from streams import keys
 from streams.events import AnyEvent, check_batch, encode, restated
+from streams.outages import cannot_serve, error_word
 from streams.ports import (
     Appended,
     Busy,
@@ -35,6 +36,8 @@ from streams.wire import Argument, Script, Wire
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
+READY_MS = 60_000
+"""What readiness wrote is gone after this."""
 
 _REFUSALS: dict[bytes, type[Refused]] = {b"GONE": Gone, b"LOST": Lost, b"FENCED": Fenced, b"SEALED": Sealed, b"BUSY": Busy}
 
@@ -152,6 +155,19 @@ class RedisLog:
             return None
         policy = memory.partition(b"maxmemory_policy:")[2].split(None, 1)[0].decode()
         return None if policy == "noeviction" else f"maxmemory-policy is {policy}, must be noeviction"
+
+    async def check_write(self) -> str | None:
+        """For readiness: what keeps the server from taking a write, or None. It may answer every question and refuse all writes.
+
+        Raises Unavailable where it does not answer.
+        """
+        try:
+            await self._wire.execute("SET", keys.READY, 1, "PX", READY_MS)
+        except Unavailable as error:
+            if error.__cause__ is None or not cannot_serve(error.__cause__):
+                raise
+            return f"{error_word(error.__cause__)}: it cannot write"
+        return None
 
     async def aclose(self) -> None:
         """Close the connection; whoever waits for an answer gets Unavailable."""

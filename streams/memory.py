@@ -274,6 +274,11 @@ class MemoryLog:
         self._check_up()
         return None
 
+    async def check_write(self) -> str | None:
+        """See streams.log.RedisLog.check_write."""
+        self._check_up()
+        return None
+
     async def aclose(self) -> None:
         """Nothing to close."""
 

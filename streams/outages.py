@@ -5,21 +5,19 @@ in the first word of its error and has written nothing. Whoever meets such an er
 """
 
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as Silent
+from redis.exceptions import ResponseError
 
 PASSING = ("LOADING", "READONLY", "OOM", "MISCONF", "BUSY", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE")
 """Error words of a server that is there but cannot serve for the moment; nothing was written."""
 
 
-def cannot_serve(error: Exception) -> bool:
+def error_word(error: BaseException) -> str:
+    """The first word of a server's error, by which errors are told apart."""
+    word = getattr(error, "status_code", None)
+    return word if isinstance(word, str) else str(error).partition(" ")[0]
+
+
+def cannot_serve(error: BaseException) -> bool:
     """Whether the server answered that it cannot serve now. The connection is better given up: after a failover the address may lead
     to another server, and who stays connected stays with the demoted one."""
-    if not isinstance(error, ResponseError | Disconnected):
-        return False
-    return (error.status_code or str(error).partition(" ")[0]) in PASSING
-
-
-def is_outage(error: RedisError) -> bool:
-    """Whether the same command may succeed later: no connection, no answer, or a server that cannot serve now."""
-    return isinstance(error, Disconnected | Silent) or cannot_serve(error)
+    return isinstance(error, ResponseError | Disconnected) and error_word(error) in PASSING

@@ -16,7 +16,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from streams.outages import cannot_serve
+from streams.outages import cannot_serve, error_word
 from streams.ports import Unavailable
 
 CONNECT_SECONDS = 2.0
@@ -187,14 +187,17 @@ class Wire:
 
 def _settle_error(call: _Call, error: ResponseError) -> bool:
     passing = cannot_serve(error)
-    if not call.future.done():
-        call.future.set_exception(Unavailable(f"Redis cannot serve: {error}") if passing else error)
+    if passing:
+        _fail([call], error)
+    elif not call.future.done():
+        call.future.set_exception(error)
     return passing
 
 
 def _fail(calls: Iterable[_Call], cause: Exception) -> None:
     for call in calls:
         if not call.future.done():
-            unavailable = Unavailable(f"Redis does not answer: {cause or type(cause).__name__}")
+            what = f"cannot serve: {error_word(cause)}" if cannot_serve(cause) else "does not answer"
+            unavailable = Unavailable(f"Redis {what}: {cause or type(cause).__name__}")
             unavailable.__cause__ = cause
             call.future.set_exception(unavailable)

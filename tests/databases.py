@@ -5,6 +5,7 @@ folder, on a free port of the loopback interface, without fsync (a commit surviv
 It refuses to run as root, so root starts it as another user.
 """
 
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -96,6 +97,25 @@ class Postgres:
             self.process.wait(START_SECONDS)
             self.process = None
 
+    def freeze(self) -> None:
+        """SIGSTOP to all of it: connections stay, new ones are taken by the kernel, nothing answers."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """End of `freeze`."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(number)  # first: it would start others in place of those that stand still
+        # Each of its processes leads a session of its own, so that no group holds them all.
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        for pid, parent in (map(int, line.split()) for line in listed.splitlines()):
+            if parent == self.process.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
     def execute(self, statement: str) -> None:
         """Run one administrative statement."""
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -103,6 +123,7 @@ class Postgres:
 
     def close(self) -> None:
         """Stop it and remove its data."""
+        self.thaw()
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -133,10 +154,10 @@ def _account() -> str | None:
     raise NoServer("PostgreSQL refuses to run as root, and there is no account to run it as")
 
 
-def launch() -> Postgres:
-    """A new server, started. Raises NoServer."""
+def launch(folder: Path | None = None) -> Postgres:
+    """A new server, started, with its data in `folder` (default: a temporary one). Raises NoServer."""
     programs, account = _programs(), _account()
-    folder = Path(tempfile.mkdtemp(prefix="tokenwire-postgres-"))
+    folder = folder or Path(tempfile.mkdtemp(prefix="tokenwire-postgres-"))
     if account is not None:
         shutil.chown(folder, account)
     server = Postgres(programs, folder, free_port(), account)

@@ -109,7 +109,7 @@ def _app(found: settings.Settings, store: Store, log: RedisLog, feed: Feed, jobs
 
 def _open_store(found: settings.Settings) -> Store:
     try:
-        return Store.open(found.database_url, Quotas.of(found))
+        return Store.open(found.database_url, Quotas.of(found), timeout_seconds=found.database_timeout_seconds)
     except ValueError as error:
         _stop(error)
 

@@ -25,6 +25,7 @@ from web.identity import open_identity
 from web.metrics import Metrics
 from web.middleware import Surroundings
 from web.offers import Offers
+from web.readiness import Readiness
 from web.services import Services
 from worker.enqueue import Jobs
 
@@ -72,6 +73,7 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
         Followers(hub, pace),
         feeds,
         places,
+        Readiness(store, log),
     )
     problems.install(app)
     app.include_router(api.router)

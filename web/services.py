@@ -19,6 +19,7 @@ from web.identity import Identify
 from web.metrics import Metrics
 from web.offers import Offers
 from web.problems import ApiProblem
+from web.readiness import Readiness
 from worker.enqueue import Jobs
 
 _ID = re.compile(r"[0-9A-Za-z-]{1,36}")
@@ -39,6 +40,7 @@ class Services:
     followers: Followers
     feeds: Feeds
     places: Places
+    readiness: Readiness
 
 
 def _services(request: Request) -> Services:

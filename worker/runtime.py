@@ -48,7 +48,7 @@ class Runtime:
     async def open(self, broker: WakingBroker) -> None:
         """Connect; called on the event loop before the first job."""
         settings = self._settings
-        self._store = Store.open(settings.database_url, Quotas.of(settings))
+        self._store = Store.open(settings.database_url, Quotas.of(settings), timeout_seconds=settings.database_timeout_seconds)
         limits = ports.Limits(settings.log_max_events, settings.log_max_bytes, settings.log_max_seconds)
         self._log = RedisLog(settings.redis, limits, settings.coalesce_ms)
         self._client = HttpClient()

@@ -4,3 +4,11 @@ Written down here so that web and worker can compare it without loading alembic;
 """
 
 HEAD = "0005"
+
+
+def serves(revision: str | None) -> bool:
+    """Whether a process of this version can work with a database at that revision.
+
+    A newer one too: migrations run before the new processes start, so every revision leaves what the version before it uses.
+    """
+    return revision is not None and revision.isdecimal() and int(revision) >= int(HEAD)

@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from config.settings import Settings
 from streams.memory import MemoryFeed, MemoryLog
 from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.broadcasting import Stage, Watching, Writer
@@ -25,6 +26,7 @@ NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "proxies.md"
 
 _AROUND = """
+{user}
 daemon off;
 worker_processes 1;
 pid {folder}/nginx.pid;
@@ -51,7 +53,7 @@ class Nginx:
         assert site is not None
         text = site[1].replace("127.0.0.1:8000", f"127.0.0.1:{web}").replace("127.0.0.1:8001", f"127.0.0.1:{broadcaster}")
         text = re.sub(r"listen 80;", f"listen 127.0.0.1:{port};", text)
-        (folder / "nginx.conf").write_text(_AROUND.format(folder=folder, site=text))
+        (folder / "nginx.conf").write_text(_AROUND.format(user="user root;" if os.geteuid() == 0 else "", folder=folder, site=text))
 
     async def start(self) -> None:
         if NGINX is None:
@@ -184,3 +186,11 @@ async def test_a_proxy_that_restarts_costs_nothing(behind: Behind) -> None:
 async def _say_all(writer: Writer, count: int) -> None:
     for number in range(count):
         await writer.say(f"{number} ")
+
+
+async def test_a_body_as_long_as_the_api_takes_passes(behind: Behind) -> None:
+    """AI SDK and OpenAI clients send their whole history: the API answers, never nginx with a page of its own."""
+    longest = Settings.model_fields["max_chat_body_bytes"].default
+    message = {"role": "user", "content": "x" * (longest - 4096)}
+    answer = await behind.client.post("/v1/chat/completions", json={"model": "none", "messages": [message]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")

@@ -1,16 +1,23 @@
 """The store while a real PostgreSQL goes away and comes back."""
 
 import asyncio
+import random
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
+import psycopg
 import pytest
+from sqlalchemy import text
 
 from models.conversations import Post
+from models.database import CANCEL_SECONDS
 from models.errors import StoreUnavailable
 from models.migrate import migrate
 from models.store import Store
 from tests.databases import NoServer, Postgres, launch
+from tests.disks import Disk
 
 
 @pytest.fixture
@@ -41,6 +48,119 @@ async def test_a_restart_of_the_server_is_survived(own_postgres: Postgres, how: 
         rows = (await store.snapshot(conversation.id, "me", 200)).messages
         assert [row.ordinal for row in rows] == list(range(1, 25))
         assert "lost" not in {row.content for row in rows}
+    finally:
+        await store.aclose()
+
+
+async def timed(call: Coroutine[Any, Any, object]) -> float:
+    """How long it takes until the call is refused as StoreUnavailable."""
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        await call
+    return time.monotonic() - began
+
+
+async def test_a_frozen_server_is_given_up_in_time(own_postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+    """Idle connections, queries under way and new connections alike; afterwards everything works."""
+    migrate(own_postgres.url)
+    store = Store.open(own_postgres.url, timeout_seconds=1.0)
+    try:
+        conversation = await store.create_conversation("me")
+        sleeping = asyncio.create_task(_sleep(store))
+        await asyncio.sleep(0.3)
+        own_postgres.freeze()
+        posts = (store.post(Post(conversation.id, "me", str(n), "demo")) for n in range(20))
+        took = await asyncio.gather(timed(sleeping_ends(sleeping)), timed(store.now_ms()), *(timed(post) for post in posts))
+        assert max(took) < 1.0 + 2 * CANCEL_SECONDS + 1.0  # the last for a machine that is busy
+        own_postgres.thaw()
+        assert await store.now_ms() > 0
+        await store.check_write()
+        assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    finally:
+        await store.aclose()
+
+
+async def _sleep(store: Store) -> None:
+    async with store.reading() as session:
+        await session.execute(text("SELECT pg_sleep(60)"))
+
+
+async def sleeping_ends(task: "asyncio.Task[None]") -> None:
+    await task
+
+
+async def test_a_cancelled_query_ends_on_the_server(own_postgres: Postgres) -> None:
+    """What nobody waits for any more costs nothing, and holds no lock."""
+    migrate(own_postgres.url)
+    store = Store.open(own_postgres.url, timeout_seconds=20.0)
+    try:
+        sleeping = asyncio.create_task(_sleep(store))
+        await _until(lambda: _sleeping(own_postgres) == 1)
+        sleeping.cancel()
+        await asyncio.gather(sleeping, return_exceptions=True)
+        await _until(lambda: _sleeping(own_postgres) == 0)
+        assert await store.now_ms() > 0
+    finally:
+        await store.aclose()
+
+
+def _sleeping(server: Postgres) -> int:
+    with psycopg.connect(server.url) as connection:
+        row = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'").fetchone()
+    return int(row[0]) if row else 0
+
+
+async def _until(question: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not await asyncio.to_thread(question):
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def postgres_on_disk(postgres_server: Postgres, disk: Disk) -> Iterator[Postgres]:
+    """A server whose data are on a small disk."""
+    folder = disk.path / "postgres"
+    folder.mkdir(mode=0o755)
+    server = launch(folder)
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_a_full_disk_is_not_ready(request: pytest.FixtureRequest, disk: Disk, kind: str) -> None:
+    """Reads are answered, posts are not: a proof of a write finds it. When there is room again, it is ready again."""
+    url = f"sqlite:///{disk.path}/store.db" if kind == "sqlite" else request.getfixturevalue("postgres_on_disk").url
+    migrate(url)
+    store = Store.open(url)
+    try:
+        conversation = await store.create_conversation("me")
+        for _ in range(3):  # whatever room a write frees is there
+            await store.check_write()
+        disk.fill()
+        with pytest.raises(StoreUnavailable):
+            await store.check_write()
+        post = Post(conversation.id, "me", random.randbytes(100_000).hex(), "demo")
+        with pytest.raises(StoreUnavailable):
+            await store.post(post)
+        assert await store.now_ms() > 0
+        disk.empty()
+        await store.check_write()
+        await store.post(post)
+    finally:
+        await store.aclose()
+
+
+async def test_a_server_that_only_reads_is_not_ready(own_postgres: Postgres) -> None:
+    """As during a failover."""
+    migrate(own_postgres.url)
+    store = Store.open(own_postgres.url)
+    try:
+        await store.check_write()
+        own_postgres.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+        await store.aclose()
+        with pytest.raises(StoreUnavailable):
+            await store.check_write()
+        assert await store.now_ms() > 0
     finally:
         await store.aclose()
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from streams import keys
-from streams.events import Titled
+from streams.events import Title
 from streams.feed import RedisFeed
 from streams.log import RedisLog
 from streams.ports import Unavailable
@@ -42,14 +42,14 @@ async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: Fau
     """READONLY is an outage, and the next call connects anew; who stays connected would stay with the demoted server for ever."""
     log = RedisLog(f"redis://127.0.0.1:{proxy.port}/0")
     try:
-        await log.announce("c", "c", 1, Titled("one", 1))
+        await log.announce("c", "c", 1, Title("one", 1))
         await fail_over(valkey, replica)
-        assert await log.check() == "READONLY: it cannot write"
+        assert await log.check_write() == "READONLY: it cannot write"
         with pytest.raises(Unavailable, match="READONLY"):
-            await log.announce("c", "c", 2, Titled("two", 2))
+            await log.announce("c", "c", 2, Title("two", 2))
         proxy.lead_to(replica.port)
-        await log.announce("c", "c", 2, Titled("two", 2))
-        assert await log.check() is None
+        await log.announce("c", "c", 2, Title("two", 2))
+        assert await log.check_write() is None
     finally:
         await log.aclose()
 
@@ -70,15 +70,17 @@ async def test_who_listens_to_the_demoted_server_still_hears(valkey: Valkey, rep
         await log.aclose()
 
 
-@pytest.mark.parametrize(("begin", "end", "word"), [(Valkey.fill, Valkey.empty, "OOM"), (Valkey.break_saving, Valkey.mend_saving, "MISCONF")])
+@pytest.mark.parametrize(
+    ("begin", "end", "word"), [(Valkey.fill, Valkey.empty, "OOM"), (Valkey.break_saving, Valkey.mend_saving, "MISCONF")]
+)
 async def test_readiness_proves_a_write(valkey: Valkey, begin: object, end: object, word: str) -> None:
     """A server that answers reads and refuses every post is not ready; it is again when its trouble is over."""
     log = RedisLog(valkey.url)
     try:
-        assert await log.check() is None
+        assert await log.check_write() is None
         await asyncio.to_thread(begin, valkey)  # type: ignore[arg-type]  # a method of Valkey
-        assert await log.check() == f"{word}: it cannot write"
+        assert await log.check_write() == f"{word}: it cannot write"
         await asyncio.to_thread(end, valkey)  # type: ignore[arg-type]  # a method of Valkey
-        assert await log.check() is None
+        assert await log.check_write() is None
     finally:
         await log.aclose()

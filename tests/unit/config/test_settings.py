@@ -77,6 +77,15 @@ def test_secrets_are_hidden_when_settings_are_printed(environ: pytest.MonkeyPatc
     assert "another-secret" not in shown
 
 
+def test_passwords_of_services_are_hidden_when_settings_are_printed(environ: pytest.MonkeyPatch) -> None:
+    """They stand inside of addresses."""
+    values = {"REDIS_URL": "redis://:hunter2@cache/0", "DATABASE_URL": "postgres://me:hunter3@db/name"}
+    _set(environ, {**PRODUCTION, **values})
+    settings = load()
+    assert (settings.redis_url, settings.database_url) == tuple(values.values())
+    assert "hunter" not in repr(settings)
+
+
 def test_development_needs_nothing(environ: pytest.MonkeyPatch) -> None:
     """In development every setting has a default, and Redis is the embedded one."""
     environ.setenv("MODE", "development")

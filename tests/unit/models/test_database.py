@@ -50,12 +50,11 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         await store.aclose()
 
 
-async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path) -> None:
     """A write gives up after the busy timeout; reads go on, and so do writes once the lock is gone."""
-    monkeypatch.setattr(database, "BUSY_MS", 50)
     url = f"sqlite:///{tmp_path}/locked.db"
     migrate(url)
-    store = Store.open(url)
+    store = Store.open(url, timeout_seconds=0.05)
     other = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -81,7 +80,7 @@ async def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:
                 (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
                 for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
             ]
-        assert found == ["wal", 1, 1, database.BUSY_MS]
+        assert found == ["wal", 1, 1, database.TIMEOUT_SECONDS * 1000]
     finally:
         await store.aclose()
 

@@ -1,14 +1,24 @@
 """Liveness, readiness, metrics."""
 
+import asyncio
+import contextlib
+
 import httpx
 import pytest
+from sqlalchemy import text
 
 from models import migrations
+from models.errors import StoreUnavailable
 from models.store import Store
 from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeClient
 from tests.unit.web.test_bad_input import AwayStore, check
-from web import health
+from web import readiness
+
+
+@pytest.fixture(autouse=True)
+def _asked_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "FRESH_SECONDS", 0.0)
 
 
 async def test_alive_and_ready(client: httpx.AsyncClient) -> None:
@@ -55,11 +65,74 @@ async def test_not_ready_without_a_database_or_its_migrations(
     client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An older revision is named with what brings it up to date."""
-    monkeypatch.setattr(health, "HEAD", "9999")
-    assert f"at revision {migrations.HEAD}, needs 9999" in check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"]
+    monkeypatch.setattr(migrations, "HEAD", "9999")
+    here = await store.revision()
+    assert f"at revision {here}, needs 9999" in check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"]
     store.__class__ = AwayStore
     assert check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"] == "does not answer"
     store.__class__ = Store
+
+
+async def test_a_database_that_is_newer_is_served(client: httpx.AsyncClient, store: Store) -> None:
+    """Migrations run before the new processes start: those that run must stay ready, and work."""
+    async with store.writing() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert (await client.get("/readyz")).status_code == 200
+    assert (await client.post("/api/conversations")).status_code == 201
+
+
+async def test_not_ready_without_writes(client: httpx.AsyncClient, store: Store, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every read may still be answered: posts are not."""
+
+    async def refuses() -> str:
+        return "OOM: it cannot write"
+
+    async def full() -> None:
+        raise StoreUnavailable("disk full")
+
+    monkeypatch.setattr(log, "check_write", refuses)
+    monkeypatch.setattr(store, "check_write", full)
+    document = check(await client.get("/readyz"), 503, "not_ready")
+    assert document["checks"] == {"database": "cannot write", "redis": "OOM: it cannot write"}
+
+
+async def test_a_check_that_hangs_is_answered_in_time_and_not_begun_again(
+    client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it cannot be cancelled; probes that come meanwhile share it."""
+    monkeypatch.setattr(readiness, "PATIENCE_SECONDS", 0.05)
+    begun, thawed = 0, asyncio.Event()
+
+    async def hangs() -> None:
+        nonlocal begun
+        begun += 1
+        while not thawed.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await thawed.wait()
+
+    monkeypatch.setattr(store, "check_write", hangs)
+    for _ in range(3):
+        assert check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"] == "does not answer"
+    assert begun == 1
+    thawed.set()
+    assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_many_probes_cost_few_writes(client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may ask: a service that was ready a moment ago is not written to again."""
+    monkeypatch.setattr(readiness, "FRESH_SECONDS", 60.0)
+    written = 0
+    write = store.check_write
+
+    async def counted() -> None:
+        nonlocal written
+        written += 1
+        await write()
+
+    monkeypatch.setattr(store, "check_write", counted)
+    for _ in range(5):
+        assert (await client.get("/readyz")).status_code == 200
+    assert written == 1
 
 
 async def test_requests_are_counted_by_route(client: httpx.AsyncClient) -> None:
