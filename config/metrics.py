@@ -11,6 +11,9 @@ REGISTRY = CollectorRegistry()
 TASK_FAILURES = Counter(
     "tokenwire_task_failures", "Unexpected failures of background tasks, which are run again", ["task"], registry=REGISTRY
 )
+CHECKPOINTS_REFUSED = Counter(
+    "tokenwire_checkpoints_refused", "Checkpoints of single answers that the database refused to hold", registry=REGISTRY
+)
 
 
 def text() -> bytes:

@@ -5,6 +5,8 @@ Decides isolation (reads see one snapshot, writes take SQLite's write lock at on
 """
 
 import asyncio
+import functools
+import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
@@ -19,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from models.errors import Conflict, StoreUnavailable
+from models.errors import Conflict, StoreUnavailable, Unstorable
 from models.quotas import NO_QUOTAS, Quotas
 
 log_line = structlog.get_logger(__name__)
@@ -31,6 +33,8 @@ CANCEL_SECONDS = 0.5
 """How long a server may take to hear that a query is of no interest any more."""
 
 
+_strict_json = functools.partial(json.dumps, allow_nan=False)
+"""NaN and infinities, which PostgreSQL refuses, are refused on SQLite too: whoever tests there sees it."""
 _SQLITE_WRITE = "UPDATE alembic_version SET version_num = version_num"
 _POSTGRESQL_WRITE = "CREATE TEMPORARY TABLE readiness ON COMMIT DROP AS SELECT 1 AS written"
 
@@ -112,7 +116,9 @@ class _Connection(psycopg.AsyncConnection[Any]):
 def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
     url = driver_url(database_url, asynchronous=True)
     if url.drivername.startswith("sqlite"):
-        engine = create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=timeout_seconds, hide_parameters=True)
+        engine = create_async_engine(
+            url, pool_size=4, max_overflow=4, pool_timeout=timeout_seconds, json_serializer=_strict_json, hide_parameters=True
+        )
         tune_sqlite(engine.sync_engine, timeout_seconds)
         return engine
     milliseconds = _ms(timeout_seconds)
@@ -122,6 +128,7 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
         max_overflow=10,
         pool_timeout=min(CONNECT_SECONDS, timeout_seconds),
         pool_pre_ping=True,
+        json_serializer=_strict_json,
         hide_parameters=True,  # an error that is logged must not tell what people wrote
         connect_args={
             "async_creator_fn": _Connection.connect,
@@ -204,7 +211,11 @@ async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
     except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, OSError) as error:
         # InternalError: a server that has become read-only (a failover in progress). TimeoutError is an OSError.
         raise StoreUnavailable("the database does not answer") from error
+    except exc.DataError as error:
+        raise Unstorable(f"the database refused a value ({getattr(error.orig, 'sqlstate', None) or 'too large'})") from None
     except exc.DBAPIError as error:
         if error.connection_invalidated:
             raise StoreUnavailable("the connection to the database broke") from error
         raise
+    except (exc.StatementError, UnicodeError, OverflowError) as error:  # the driver could not even send it
+        raise Unstorable(f"a value cannot be sent to the database ({type(getattr(error, 'orig', None) or error).__name__})") from None

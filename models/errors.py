@@ -2,6 +2,7 @@
 
 StoreError
   StoreUnavailable     no answer in time (connection, lock, pool): what a write did is not known
+  Unstorable           a value that a column cannot hold; nothing was written
   NotFound             no such row, or none that this user may see
   Conflict             the database refused a row that contradicts another
     GenerationRunning  a post was refused because an answer is still being written (policy `reject`)
@@ -22,6 +23,10 @@ class StoreError(Exception):
 
 class StoreUnavailable(StoreError):
     """The database did not answer in time."""
+
+
+class Unstorable(StoreError):
+    """A value that a column cannot hold. Its message names the kind of failure and never the value."""
 
 
 class NotFound(StoreError):

@@ -1,11 +1,12 @@
 """Periodic checkpoints: all running generations of this process in one statement, every second, or at once past a size."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import structlog
 
+from config.metrics import CHECKPOINTS_REFUSED
 from models.errors import StoreUnavailable
 from models.generations import Checkpoint
 from models.store import Store
@@ -13,10 +14,17 @@ from models.store import Store
 log_line = structlog.get_logger(__name__)
 MIN_PAUSE_SECONDS = 0.1
 """Between two checkpoints, however fast text comes: one statement at a time, and room for everybody else's."""
+REFUSED_PAUSE_SECONDS = 10.0
+"""How long an answer goes on without a checkpoint after the database has refused one of it."""
 
 
 class Checkpointed(Protocol):
     """What the checkpointer needs of a running attempt."""
+
+    @property
+    def message_id(self) -> str:
+        """Whose answer it is."""
+        ...
 
     @property
     def uncheckpointed(self) -> int:
@@ -37,17 +45,23 @@ class Checkpointed(Protocol):
 
 
 class Checkpointer:
-    """Saves what is dirty, `seconds` apart, or earlier when one answer has grown by `chars`."""
+    """Saves what is dirty, `seconds` apart, or earlier when one answer has grown by `chars`.
+
+    All are saved in one statement. Where the database refuses it, the answer that it cannot hold is looked for and set apart: it goes on
+    without checkpoints, but for a try of its own now and then, and its log keeps what SQL does not hold.
+    """
 
     def __init__(self, store: Store, seconds: float, chars: int) -> None:
         self._store = store
         self._seconds = seconds
         self._chars = chars
         self._early = asyncio.Event()
+        self._apart: dict[Checkpointed, float] = {}
+        """Attempts that were refused, and when they may be tried again."""
 
     def grown(self, attempt: Checkpointed) -> None:
         """An append was acknowledged; enough new text asks for a checkpoint before its time."""
-        if attempt.uncheckpointed >= self._chars:
+        if attempt.uncheckpointed >= self._chars and attempt not in self._apart:
             self._early.set()
 
     async def run(self, running: Callable[[], Iterable[Checkpointed]]) -> None:
@@ -69,15 +83,39 @@ class Checkpointer:
     async def save(self, attempts: Iterable[Checkpointed]) -> None:
         """Save every dirty attempt now. Without the database they stay dirty, and the next round tries again."""
         dirty = [attempt for attempt in attempts if attempt.uncheckpointed > 0]
-        if not dirty:
+        self._apart = {attempt: when for attempt, when in self._apart.items() if attempt in dirty}
+        await self._save([attempt for attempt in dirty if attempt not in self._apart])
+        for attempt in [attempt for attempt, when in self._apart.items() if _clock() >= when]:
+            del self._apart[attempt]
+            await self._save([attempt])
+
+    async def _save(self, attempts: Sequence[Checkpointed]) -> None:
+        if not attempts:
             return
-        items = [attempt.checkpoint() for attempt in dirty]
         try:
+            items = [attempt.checkpoint() for attempt in attempts]
             await self._store.checkpoint(items)
-        except StoreUnavailable as error:
-            log_line.warning("checkpoint failed", generations=len(items), error=repr(error))
-            for attempt in dirty:
+        except Exception as error:  # noqa: BLE001 -- whatever it is: it is logged, and must not keep others from being saved
+            for attempt in attempts:
                 attempt.not_saved()
-            return
-        for attempt, item in zip(dirty, items, strict=True):
-            attempt.saved(item)
+            await self._after(error, attempts)
+        else:
+            for attempt, item in zip(attempts, items, strict=True):
+                attempt.saved(item)
+
+    async def _after(self, error: Exception, attempts: Sequence[Checkpointed]) -> None:
+        """An outage is waited for; anything else is some attempt's own: one half after the other, until it stands alone."""
+        if isinstance(error, StoreUnavailable):
+            log_line.warning("checkpoint failed", generations=len(attempts), error=repr(error))
+        elif len(attempts) > 1:
+            half = len(attempts) // 2
+            await self._save(attempts[:half])
+            await self._save(attempts[half:])
+        else:
+            self._apart[attempts[0]] = _clock() + REFUSED_PAUSE_SECONDS
+            CHECKPOINTS_REFUSED.inc()
+            log_line.error("an answer cannot be checkpointed", message_id=attempts[0].message_id, error=repr(error))
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()

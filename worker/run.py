@@ -129,6 +129,11 @@ class Attempt:
         return self._completed
 
     @property
+    def message_id(self) -> str:
+        """Whose answer it is."""
+        return self._row.id
+
+    @property
     def uncheckpointed(self) -> int:
         """Characters acknowledged and not yet saved; 0 once the attempt saves its own end."""
         return 0 if self._ending else self.generation.uncheckpointed

@@ -1,0 +1,152 @@
+"""worker.checkpoints on real databases: one answer that cannot be saved harms itself alone."""
+
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from config import metrics
+from models.conversations import Post
+from models.errors import StoreUnavailable
+from models.generations import Checkpoint
+from models.migrate import migrate
+from models.store import Store
+from worker import checkpoints
+from worker.checkpoints import Checkpointer
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """A store over a migrated database."""
+    migrate(database_url)
+    opened = Store.open(database_url)
+    yield opened
+    await opened.aclose()
+
+
+class Running:
+    """A running attempt that holds some text, and what makes it hard to save."""
+
+    def __init__(self, message_id: str, **poison: Any) -> None:
+        self.message_id = message_id
+        self.poison = poison
+        self.uncheckpointed = 1
+        self.covered = 0
+        self.text = "text"
+        self.broken = False
+        self.asked = 0
+
+    def checkpoint(self) -> Checkpoint:
+        self.asked += 1
+        self.uncheckpointed = 0
+        if self.broken:
+            raise ValueError("a bug")
+        values = {"tool_calls": None} | self.poison
+        return Checkpoint(self.message_id, 1, self.text, "", epoch="e", seq=7, **values)
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        self.covered = checkpoint.seq
+
+    def not_saved(self) -> None:
+        self.uncheckpointed += 1
+
+
+async def started(store: Store) -> str:
+    """The id of an answer that an attempt has taken."""
+    conversation = await store.create_conversation("me")
+    message_id = (await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message.id
+    assert await store.begin_attempt(message_id, 1, "m")
+    return message_id
+
+
+async def content(store: Store, message_id: str) -> str:
+    row = await store.message(message_id)
+    assert row is not None
+    return row.content
+
+
+def refused() -> float:
+    """How many checkpoints of this process the database has refused."""
+    return metrics.CHECKPOINTS_REFUSED._value.get()
+
+
+POISON: list[dict[str, Any]] = [
+    {"tool_calls": [{"arguments": {"x": math.nan}}]},
+    {"tool_calls": [{"arguments": {"x": math.inf}}]},
+    {"run_cursor": 2**70},
+    {"reasoning_poison": "\ud83d"},
+]
+
+
+@pytest.mark.parametrize("poison", POISON, ids=["nan", "infinity", "number", "surrogate"])
+async def test_a_row_that_cannot_be_saved_harms_itself_alone(store: Store, poison: dict[str, Any]) -> None:
+    """The same on both databases: everybody else is saved in the same round, floors rise; it is counted."""
+    healthy = [Running(await started(store)) for _ in range(6)]
+    sick = Running(await started(store), **{name: value for name, value in poison.items() if name != "reasoning_poison"})
+    sick.text = poison.get("reasoning_poison", "text")
+    before = refused()
+    await Checkpointer(store, 1.0, 500).save([*healthy[:3], sick, *healthy[3:]])
+    assert [await content(store, attempt.message_id) for attempt in healthy] == ["text"] * 6
+    assert [attempt.covered for attempt in healthy] == [7] * 6
+    assert (await content(store, sick.message_id), sick.covered, refused() - before) == ("", 0, 1)
+
+
+async def test_a_run_name_that_is_too_long_for_postgresql(store: Store) -> None:
+    """SQLite takes it. Whether it is saved or not, the others are."""
+    healthy, sick = Running(await started(store)), Running(await started(store), run_id="r" * 256)
+    await Checkpointer(store, 1.0, 500).save([sick, healthy])
+    assert (await content(store, healthy.message_id), healthy.covered) == ("text", 7)
+
+
+async def test_what_was_refused_is_tried_again_apart_and_seldom(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round would otherwise pay for looking for it; once it can be saved it is."""
+    now = 0.0
+    monkeypatch.setattr(checkpoints, "_clock", lambda: now)
+    healthy, sick = Running(await started(store)), Running(await started(store), run_cursor=2**70)
+    checkpointer = Checkpointer(store, 1.0, 500)
+    for _ in range(3):
+        healthy.uncheckpointed = 1
+        await checkpointer.save([healthy, sick])
+    assert sick.asked == 2  # with the others, then alone
+    sick.poison.clear()
+    now = checkpoints.REFUSED_PAUSE_SECONDS
+    await checkpointer.save([healthy, sick])
+    assert (await content(store, sick.message_id), sick.covered) == ("text", 7)
+    sick.uncheckpointed = 1
+    await checkpointer.save([healthy, sick])
+    assert sick.asked == 4
+
+
+async def test_one_refused_answer_does_not_keep_the_checkpointer_busy(store: Store) -> None:
+    """However much it grows: its size asks for no checkpoint before the time."""
+    sick = Running(await started(store), run_cursor=2**70)
+    checkpointer = Checkpointer(store, 60.0, 500)
+    await checkpointer.save([sick])
+    sick.uncheckpointed = 10_000
+    checkpointer.grown(sick)
+    assert not checkpointer._early.is_set()
+
+
+async def test_an_attempt_whose_state_cannot_be_taken_harms_itself_alone(store: Store) -> None:
+    """A bug of ours in one of them is no different."""
+    healthy, sick = Running(await started(store)), Running(await started(store))
+    sick.broken = True
+    await Checkpointer(store, 1.0, 500).save([sick, healthy])
+    assert (await content(store, healthy.message_id), sick.covered) == ("text", 0)
+
+
+async def test_an_outage_is_no_refusal(store: Store) -> None:
+    """Nobody is set apart: the next round saves everybody."""
+    attempts = [Running(await started(store)) for _ in range(3)]
+    checkpointer = Checkpointer(store, 1.0, 500)
+    save, before = store.checkpoint, refused()
+
+    async def away(items: Any) -> None:
+        raise StoreUnavailable("away")
+
+    store.checkpoint = away  # type: ignore[method-assign]
+    await checkpointer.save(attempts)
+    store.checkpoint = save  # type: ignore[method-assign]
+    await checkpointer.save(attempts)
+    assert ([attempt.covered for attempt in attempts], refused() - before) == ([7] * 3, 0)
