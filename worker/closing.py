@@ -92,6 +92,11 @@ async def end_unclaimed(store: Store, log: ports.Log, row: Message, by: str) -> 
         await announce(store, log, claim, 0, ending)
 
 
+def bare(ending: Ending) -> Ending:
+    """The ending with its text alone: what is left to store where the database refuses the rest."""
+    return replace(ending, tool_calls=None, usage=None, seams=None, finish_reason=None)
+
+
 def cancelled(row: Message, claim: ports.Claim, held: Held, by: str) -> Ending:
     """The ending of a generation that is cancelled as viewers hold it."""
     return Ending(

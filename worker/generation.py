@@ -14,10 +14,12 @@ from typing import Any
 
 from providers import base as deltas
 from streams import events
-from streams.text import Cleaner, cut, utf16_length
+from streams.text import Cleaner, cut, fits, storable, storable_json, utf16_length
 from worker.continuation import Attachment, Held, Run, stored_call
 
 CHARS_PER_TOKEN = 4
+MAX_RUN_ID_CHARS = 255
+"""As wide as its column. A longer name cannot be kept, and a part of it names nothing."""
 PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
 """A piece of this many characters fits one event whatever they are (UTF-8 needs at most four bytes each)."""
 
@@ -110,6 +112,8 @@ class Generation:
 
     def reached(self, run_id: str, cursor: int | None) -> None:
         """The provider's run can be attached to, after what was taken so far."""
+        if not fits(run_id, MAX_RUN_ID_CHARS):
+            return
         if not (self._known_text or self._known_reasoning or self._text_cleaner.holds or self._reasoning_cleaner.holds):
             if self._run is None and self._reached is None:
                 self._uncheckpointed += 1  # the name of a run is worth saving before there is any text
@@ -131,7 +135,7 @@ class Generation:
     def _take_rare(self, delta: deltas.Delta) -> None:
         match delta:
             case deltas.ToolCallStart(index=index, id=call_id, name=name):
-                self._calls[index] = _Call(call_id, name, [])
+                self._calls[index] = _Call(storable(call_id), storable(name), [])
             case deltas.ToolCallArguments(index=index, json=piece):
                 self._calls[index].json.append(piece)
             case deltas.ToolCallEnd(index=index):
@@ -140,7 +144,8 @@ class Generation:
                 self.seams.clear()
                 self.add(events.Reset(self.message_id, self.attempt, keep=0, keep_reasoning=0))
             case deltas.Source(url=url, title=title, media_type=media_type):
-                self.add(events.Source(self.message_id, self.attempt, url, title, media_type))
+                texts = (storable(url), title and storable(title), media_type and storable(media_type))
+                self.add(events.Source(self.message_id, self.attempt, *texts))
 
     def add(self, event: events.AnyEvent) -> None:
         """Queue an event of the worker's own (`start`, `reset`, a tool call) behind what waits."""
@@ -298,10 +303,10 @@ def estimated_usage(asked_chars: int, answered_chars: int) -> events.Usage:
 def _arguments(text: str) -> dict[str, Any]:
     """Tool arguments as an object; what is none is kept as a string under `_raw`, so that it can be seen and is never executed."""
     try:
-        value = json.loads(text) if text.strip() else {}
-    except ValueError:
-        return {"_raw": text}
-    return value if isinstance(value, dict) else {"_raw": text}
+        value = storable_json(json.loads(text)) if text.strip() else {}
+    except (ValueError, RecursionError):
+        value = None
+    return value if isinstance(value, dict) else {"_raw": storable(text)}
 
 
 def _merged(old: deltas.Usage | None, new: deltas.Usage) -> deltas.Usage:

@@ -8,14 +8,14 @@ provider's stream closes the connection at once. Then what may still be written 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import msgspec
 import structlog
 
 from config.background import keep
-from models.errors import StoreUnavailable
+from models.errors import StoreUnavailable, Unstorable
 from models.generations import Checkpoint, Ending
 from models.store import Store
 from models.tables import Message as Row
@@ -27,7 +27,7 @@ from worker.continuation import KEEPING, Rung, plan
 from worker.enqueue import Jobs, JobsUnavailable
 from worker.generation import Generation, estimated_usage
 from worker.operators import Hook, log_only
-from worker.retries import MAX_TRIES, Retry, decide
+from worker.retries import INTERNAL, MAX_TRIES, Retry, decide
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -417,10 +417,26 @@ class Attempt:
 
     async def _finish(self, ending: Ending) -> None:
         """Commit, then the terminal event. While either side is away, wait: the text is safe in the log and in memory."""
-        if await self._outlast(lambda: self._services.store.finish(ending)):
+        try:
+            committed = await self._outlast(lambda: self._services.store.finish(ending))
+        except Unstorable as error:
+            ending = self._reduced(ending, error)
+            committed = await self._outlast(lambda: self._services.store.finish(ending))
+        if committed:
             self._completed = ending.status == "complete"
             await self._outlast(lambda: closing.announce(self._services.store, self._services.log, self._claim, self._index, ending))
         await self._outlast(lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id))
+
+    def _reduced(self, ending: Ending, error: Unstorable) -> Ending:
+        """What can be stored of an ending that the database refuses: an answer that has lost a part is not called complete."""
+        self._tell_operators(error, "internal_error")
+        if ending.status == "complete":
+            ending = replace(ending, status="error", error={"code": "internal_error", "error": INTERNAL, "retryable": False})
+        return closing.bare(ending)
+
+    def _tell_operators(self, error: BaseException, code: str) -> None:
+        bug = not isinstance(error, ProviderError)
+        self._services.tell_operators(error, {"message_id": self._row.id, "model": self._row.model, "code": code, "bug": bug})
 
     async def _fail(self, error: BaseException) -> None:
         if not self.generation.emitted:
@@ -442,8 +458,7 @@ class Attempt:
             await self._retry(verdict)
             return
         if verdict.tell_operators:
-            bug = not isinstance(error, ProviderError)
-            self._services.tell_operators(error, {"message_id": self._row.id, "model": self._row.model, "code": verdict.code, "bug": bug})
+            self._tell_operators(error, verdict.code)
         shown: dict[str, object] = {"code": verdict.code, "error": verdict.sentence, "retryable": verdict.retryable}
         await self._finish(self._ended("error", error=shown))
         if not isinstance(error, ProviderError):

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from models.conversations import Post
+from models.errors import Unstorable
+from models.generations import Ending
 from models.migrate import migrate
 from models.store import Store
 from models.tables import Message as Row
@@ -386,3 +388,52 @@ async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
     await attempt.run(Script([[base.Text("all"), *DONE]]), base.Request([base.Message("user", "hi")]), "m")
     row = await rig.reread()
     assert (row.status, row.content) == ("complete", "all")
+
+
+async def test_values_that_only_one_database_takes(database_url: str) -> None:
+    """A run's name without end, numbers that JSON does not know, halves of characters: the answer is whole on both, and its log says the
+    same."""
+    migrate(database_url)
+    store, log = Store.open(database_url), MemoryLog()
+    conversation = await store.create_conversation("me")
+    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
+    rig = Rig(store, log, NoJobs(), services_over(store, log, NoJobs()), posted.assistant_message)
+    call = [base.ToolCallStart(0, "c\0", "f\ud83d"), base.ToolCallArguments(0, '{"x": NaN, "y": [1e999]}'), base.ToolCallEnd(0)]
+    script = Script([[base.Text("So.")], call, [base.Source("http://x\0")], DONE], run_id="r" * 300)
+    await (await rig.attempt()).run(script, base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    await store.aclose()
+    [seen] = [event for event in await rig.events() if isinstance(event, events.ToolCall)]
+    assert (row.status, row.content, row.run_id) == ("complete", "So.", None)
+    assert row.tool_calls == [{"id": "c\ufffd", "name": "f\ufffd", "arguments": {"x": "NaN", "y": ["Infinity"]}, "status": "pending"}]
+    assert seen.arguments == row.tool_calls[0]["arguments"]
+
+
+@pytest.mark.parametrize("asked_to_stop", [False, True])
+async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool) -> None:
+    """The text that people saw is kept, without what cannot be held. A whole answer is then not called complete, and operators are told."""
+    told: list[BaseException] = []
+    rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
+    finish = rig.store._finish
+
+    async def refuse(ending: Ending) -> bool:
+        if ending.tool_calls is not None:
+            raise Unstorable("22P02")
+        return await finish(ending)
+
+    rig.store._finish = refuse  # type: ignore[method-assign]
+    call = [base.ToolCallStart(0, "c", "f"), base.ToolCallEnd(0)]
+
+    async def stop() -> None:
+        if asked_to_stop:
+            await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+            await asyncio.Event().wait()
+
+    await rig.run([base.Text("Seen.")], call, stop, DONE)
+    row, last = await rig.reread(), (await rig.events())[-1]
+    assert (row.content, row.tool_calls) == ("Seen.", None)
+    if asked_to_stop:
+        assert (row.status, isinstance(last, events.Cancelled)) == ("cancelled", True)
+    else:
+        assert (row.status, (row.error or {})["code"], isinstance(last, events.Error)) == ("error", "internal_error", True)
+        assert isinstance(told[0], Unstorable)

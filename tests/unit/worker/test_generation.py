@@ -1,5 +1,8 @@
 """worker.generation: deltas in, batches of events out, nothing stored that was not acknowledged."""
 
+import json
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +82,58 @@ def test_broken_arguments_are_kept_but_are_no_object_to_run() -> None:
     call = generation.batch()[0]
     assert isinstance(call, events.ToolCall)
     assert call.arguments == {"_raw": '{"rm'}
+
+
+def _call(arguments: str, name: str = "f") -> events.ToolCall:
+    """The event of one call with these arguments."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.ToolCallStart(0, "c\0", name), base.ToolCallArguments(0, arguments), base.ToolCallEnd(0)])
+    [call] = generation.batch()
+    assert isinstance(call, events.ToolCall)
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        ('{"x": NaN, "y": -Infinity}', {"x": "NaN", "y": "-Infinity"}),
+        ('{"x": 1e999}', {"x": "Infinity"}),
+        ('{"x": ' + "9" * 40 + "}", {"x": "9" * 40}),
+        ('{"a\\u0000": "\\ud83d"}', {"a\ufffd": "\ufffd"}),
+        ('{"x": "\ud83d', {"_raw": '{"x": "\ufffd'}),
+    ],
+)
+def test_arguments_are_made_storable(arguments: str, kept: dict[str, object]) -> None:
+    """The log and both databases take them; the same goes for the names of calls and tools."""
+    call = _call(arguments, "f\ud83d")
+    assert call.arguments == kept
+    assert (call.tool_call_id, call.name) == ("c\ufffd", "f\ufffd")
+    events.encode(call)
+    json.dumps(call.arguments, allow_nan=False)
+
+
+def test_arguments_nested_too_deeply_are_no_object_to_run() -> None:
+    """Nor an error that ends the answer."""
+    deep = '{"a":' * 2000 + "1" + "}" * 2000
+    assert _call(deep).arguments == {"_raw": deep}
+
+
+def test_a_source_is_made_storable() -> None:
+    """Its address, title and type come from the provider, too."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Source("http://x/\0", "\ud83d", "text/\0")])
+    assert generation.batch() == [events.Source("m", 1, "http://x/\ufffd", "\ufffd", "text/\ufffd")]
+
+
+@pytest.mark.parametrize("name", ["r" * 256, "r\0", "\ud83d"])
+def test_a_run_whose_name_no_column_takes_cannot_be_attached_to(name: str) -> None:
+    """Cut or cleaned it would be another name. The answer goes on without it."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("a")])
+    generation.reached(name, 1)
+    generation.batch()
+    generation.acknowledged(1)
+    assert generation.run is None
 
 
 def test_usage_is_merged_field_by_field() -> None:
