@@ -323,7 +323,7 @@ class DeltaStream(Protocol):
 
     @property
     def run_id(self) -> str | None:
-        """The provider's name for this run, if it can be attached to again."""
+        """The name of this run at the provider, if it can be attached to again: known before the first batch where we choose it."""
         ...
 
     @property
@@ -331,8 +331,18 @@ class DeltaStream(Protocol):
         """How far the batches given so far reach in the provider's own counting; with `run_id`, what a re-attach needs."""
         ...
 
+    @property
+    def stitching(self) -> bool:
+        """Whether text is held back until it is known whether it repeats what viewers hold: a re-attach would say it again."""
+        ...
+
+    @property
+    def run_over(self) -> bool:
+        """Whether the provider has said that the run has ended, well or not: nothing is left to attach to, or to end."""
+        ...
+
     def keep(self) -> None:
-        """Let the provider's run go on when this stream is left, to be attached to again; else leaving stops it."""
+        """Let the provider's run go on when this stream is left, to be attached to again or ended later; else leaving stops it."""
         ...
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]: ...
@@ -353,4 +363,11 @@ class Provider(Protocol):
 
     def stream(self, request: Request) -> AbstractAsyncContextManager[DeltaStream]:
         """Begin an answer. Leaving the context closes the provider's connection at once, finished or not."""
+        ...
+
+    async def end(self, run_id: str) -> None:
+        """Stop a run that goes on at the provider, whoever began it. Returns once it is over, or not known there any more.
+
+        Raises ProviderError: it may still be running.
+        """
         ...

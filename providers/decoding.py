@@ -49,6 +49,8 @@ class Decoder:
         """The answer is proved whole and nothing more will be read."""
         self.run_id: str | None = None
         self.cursor: int | None = None
+        self.run_over = False
+        """The provider has said that the run has ended without a whole answer."""
         self.finish_raw: str | None = None
         self.finish_reason: FinishReason | None = None
         self.ended_in_error = False

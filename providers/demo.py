@@ -142,6 +142,9 @@ class DemoProvider:
         finally:
             await script.aclose()
 
+    async def end(self, run_id: str) -> None:
+        """See `base.Provider`; there are no runs that could outlive their stream."""
+
     async def _script(self, request: Request) -> AsyncGenerator[Sequence[Delta]]:
         prompt = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
         cues = set(_CUE.findall(prompt))
@@ -198,6 +201,8 @@ class DemoStream:
 
     run_id: str | None = None
     cursor: int | None = None
+    stitching = False
+    run_over = False
 
     def __init__(self, script: AsyncGenerator[Sequence[Delta]]) -> None:
         self._script = script

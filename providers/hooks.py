@@ -80,6 +80,10 @@ class Watched:
             finally:
                 await outer.aclose()
 
+    async def end(self, run_id: str) -> None:
+        """See `base.Provider`."""
+        await self._provider.end(run_id)
+
 
 class WatchedStream:
     """Implements `base.DeltaStream` around another one."""
@@ -99,6 +103,16 @@ class WatchedStream:
     def cursor(self) -> int | None:
         """See `base.DeltaStream`."""
         return self._inner.cursor
+
+    @property
+    def stitching(self) -> bool:
+        """See `base.DeltaStream`."""
+        return self._inner.stitching
+
+    @property
+    def run_over(self) -> bool:
+        """See `base.DeltaStream`."""
+        return self._inner.run_over
 
     def keep(self) -> None:
         """See `base.DeltaStream`."""

@@ -7,6 +7,7 @@ byte after the last whole event. One run has one such id: a second POST with it 
 
 import uuid
 from collections.abc import Callable
+from urllib.parse import quote
 
 from providers.base import Continuation, Delta, InvalidRequest
 from providers.dialect import Call
@@ -47,10 +48,14 @@ def attach(continuation: Continuation) -> Call:
     if not run_id:
         raise InvalidRequest("there is no run to attach to", code="no_run_id")
     return Call(
-        f"/stream?conv_id={run_id}&from={cursor}", None, method="GET", decoder=lambda: ResumableDecoder(run_id, cursor), attaches=True
+        f"/stream?conv_id={quote(run_id, safe='')}&from={cursor}",
+        None,
+        method="GET",
+        decoder=lambda: ResumableDecoder(run_id, cursor),
+        attaches=True,
     )
 
 
 def cancel(run_id: str) -> Call:
     """Stop a run."""
-    return Call(f"/stream?conv_id={run_id}", None, method="DELETE")
+    return Call(f"/stream?conv_id={quote(run_id, safe='')}", None, method="DELETE")

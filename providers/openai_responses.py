@@ -9,6 +9,7 @@ servers refuse to be asked for it.
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from providers.base import (
     FinishReason,
@@ -73,8 +74,8 @@ class ResponsesDecoder(Decoder):
 
     def _begin(self, response: Mapping[str, Any]) -> None:
         self._start(response.get("id"), response.get("model"))
-        if response.get("background"):
-            self.run_id = response.get("id")
+        if response.get("background") and isinstance(name := response.get("id"), str):
+            self.run_id = name
 
     def _give(self, key: Any, piece: Any, give: Callable[[Any], None]) -> None:
         if piece and isinstance(piece, str):
@@ -116,6 +117,7 @@ class ResponsesDecoder(Decoder):
         status = response.get("status") or "completed"
         self._finish(status)
         if status in ("failed", "cancelled"):
+            self.run_over = True
             error = response.get("error") or {"message": f"the response was {status}", "code": status}
             self._fail(self._error_of({"error": error}) or Unavailable(f"the response was {status}", code=status))
             return
@@ -183,14 +185,15 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
 
 def cancel(run_id: str) -> Call:
     """The call that stops a background run."""
-    return Call(f"/responses/{run_id}/cancel", {})
+    return Call(f"/responses/{quote(run_id, safe='')}/cancel", {})
 
 
 def _attach(run_id: str | None, cursor: int | None) -> Call:
     if not run_id:
         raise InvalidRequest("there is no run to attach to", code="no_run_id")
     after = "" if cursor is None else f"&starting_after={cursor}"
-    return Call(f"/responses/{run_id}?stream=true{after}", None, method="GET", decoder=lambda: _resumed(run_id, cursor), attaches=True)
+    path = f"/responses/{quote(run_id, safe='')}?stream=true{after}"
+    return Call(path, None, method="GET", decoder=lambda: _resumed(run_id, cursor), attaches=True)
 
 
 def _resumed(run_id: str, cursor: int | None) -> ResponsesDecoder:

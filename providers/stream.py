@@ -21,8 +21,12 @@ from providers.seams import Seam
 
 _log = logging.getLogger(__name__)
 
-_CANCEL_SECONDS = 2.0
-"""How long leaving a stream waits for the call that stops a run."""
+_END_SECONDS = 10.0
+"""How long the call that ends a run is waited for."""
+_LEAVE_SECONDS = 2.0
+"""The same for who leaves a stream."""
+_OVER = (400, 409, 410)
+"""What providers say to the end of a run that has ended already. So is a 404 of theirs, but not that of a proxy before them."""
 _DRAIN_SECONDS = 0.05
 """How long a whole answer waits for the end of its body, so that its connection can serve the next one."""
 _LADDER: tuple[Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
@@ -50,8 +54,8 @@ class HttpProvider:
             yield stream
         finally:
             await stream.aclose()
-            if stream.abandoned and stream.run_id and self.dialect.cancel:
-                await self._cancel(self.dialect.cancel(stream.run_id))
+            if stream.abandoned and stream.run_id:
+                await self._leave(stream.run_id)
 
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncIterator[Reply]:
@@ -87,10 +91,23 @@ class HttpProvider:
         echoes = bool({**self._preset.quirks, **self.spec.options}.get("echoes"))
         return Seam(going_on.rung, going_on.text, stripped=self.dialect.strips_prefix, echoes=echoes)
 
-    async def _cancel(self, call: Call) -> None:
+    async def end(self, run_id: str) -> None:
+        """See `base.Provider`."""
+        if self.dialect.cancel is None:
+            return
         try:
-            async with asyncio.timeout(_CANCEL_SECONDS), self.open(call):
+            async with asyncio.timeout(_END_SECONDS), self.open(self.dialect.cancel(run_id)):
                 pass
+        except TimeoutError as error:
+            raise Unavailable(f"no answer within {_END_SECONDS:g} s", code="timeout") from error
+        except ProviderError as error:
+            if error.status not in _OVER and not (error.status == 404 and not isinstance(error, Unavailable)):
+                raise
+
+    async def _leave(self, run_id: str) -> None:
+        try:
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self.end(run_id)
         except (ProviderError, TimeoutError) as error:
             _log.warning("a run of %s could not be cancelled: %s", self.spec.name, error)
 
@@ -135,6 +152,16 @@ class HttpStream:
     def cursor(self) -> int | None:
         """See `base.DeltaStream`."""
         return self._decoder.cursor
+
+    @property
+    def stitching(self) -> bool:
+        """See `base.DeltaStream`."""
+        return self._seam is not None and not self._seam.settled
+
+    @property
+    def run_over(self) -> bool:
+        """See `base.DeltaStream`."""
+        return self._decoder.done or self._decoder.run_over
 
     @property
     def abandoned(self) -> bool:

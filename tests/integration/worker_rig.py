@@ -57,7 +57,10 @@ class Script:
     cursor: int | None = None
     kept: bool = False
     closed: bool = False
+    stitching: bool = False
+    run_over: bool = False
     asked: list[base.Request] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
 
     @asynccontextmanager
     async def stream(self, request: base.Request) -> AsyncIterator["Script"]:
@@ -71,6 +74,9 @@ class Script:
 
     def keep(self) -> None:
         self.kept = True
+
+    async def end(self, run_id: str) -> None:
+        self.ended.append(run_id)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[base.Delta]]:
         for step in self.steps[self.cursor or 0 :]:

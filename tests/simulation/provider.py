@@ -53,6 +53,8 @@ class Script:
         self.failures = 0
         self.runs: dict[str, list[list[base.Delta]]] = {}
         """Runs that can be attached to again, each with all that it says."""
+        self.running: set[str] = set()
+        """Runs that go on: begun, and neither read to their end nor ended."""
         self.open: list[Node] = []
         """The processes that hold a connection for this answer."""
 
@@ -75,6 +77,12 @@ class Provider:
         self._scripts = scripts
         self._complain = complain
 
+    async def end(self, run_id: str) -> None:
+        """See providers.base.Provider."""
+        await asyncio.sleep(0.01)
+        for script in self._scripts.values():
+            script.running.discard(run_id)
+
     def stream(self, request: base.Request) -> "_Stream":
         """See providers.base.Provider."""
         if any(not message.text for message in request.messages):
@@ -87,6 +95,8 @@ class Provider:
 
 
 class _Stream:
+    stitching = False
+
     def __init__(self, script: Script, going_on: base.Continuation | None, complain: Callable[[str], None]) -> None:
         self._script = script
         script.calls += 1
@@ -96,9 +106,11 @@ class _Stream:
                 complain(f"{script.name}: asked to go on from {going_on.text!r}, which is no beginning of {text!r}")
             text = text[len(going_on.text) :]
         self._outcome = _outcome(script)
+        self.run_over = False
         self.run_id: str | None = None
         self.cursor: int | None = None
-        if going_on is not None and going_on.rung == "attach":
+        self._attached = going_on is not None and going_on.rung == "attach"
+        if going_on is not None and self._attached:
             self._attach(going_on)
         else:
             self._batches = _batches(script, text, fresh=going_on is None)
@@ -117,6 +129,8 @@ class _Stream:
         await asyncio.sleep(self._script.rng.uniform(0.001, 0.1))
         self._node = owner()
         self._script.open.append(self._node)
+        if self.run_id is not None and not self._attached:
+            self._script.running.add(self.run_id)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -138,7 +152,11 @@ class _Stream:
         script = self._script
         slow = script.rng.uniform(0.5, 2.5) if script.rng.random() < 0.02 else script.rng.uniform(0.0, script.mood.slowest)
         await asyncio.sleep(slow)
-        return self._batches.pop(0)
+        batch = self._batches.pop(0)
+        if self.run_id is not None and not self._batches:
+            self.run_over = True
+            script.running.discard(self.run_id)
+        return batch
 
     async def _fail(self) -> None:
         if self._outcome == "hang":

@@ -1,6 +1,7 @@
 """Answers over real sockets: batches as they arrive, both clocks, errors of transport, and leaving that stops the provider."""
 
 import asyncio
+import contextlib
 import json
 import zlib
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from providers.base import (
     Text,
     Unavailable,
 )
+from providers.hooks import Hook, watched
 from providers.http import HttpClient, Timeouts
 from providers.registry import open_provider
 from tests.integration.providers.wire import Exchange, serving
@@ -347,6 +349,114 @@ async def test_a_background_run_is_cancelled_by_leaving_it(client: HttpClient, k
             if kept:
                 stream.keep()
     assert [call.path for call in server.calls] == ["/responses", *([] if kept else ["/responses/r/cancel"])]
+
+
+@pytest.mark.parametrize(
+    ("provider", "options", "call"),
+    [
+        ("openai_responses", {"background": True}, ("POST", "/responses/r%2F1/cancel")),
+        ("llamacpp", {"resume": True}, ("DELETE", "/stream?conv_id=r/1")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("status", "body", "ended"),
+    [
+        (200, b"{}", True),
+        (404, b'{"error":{"message":"no such run"}}', True),
+        (400, b'{"error":{"message":"already completed"}}', True),
+        (409, b"{}", True),
+        (503, b"{}", False),
+        (401, b"{}", False),
+        (429, b"{}", False),
+    ],
+)
+async def test_a_run_is_ended_by_its_name(
+    client: HttpClient, provider: str, options: dict[str, object], call: tuple[str, str], status: int, body: bytes, ended: bool
+) -> None:
+    """Whoever began it. One that is over, or not known any more, has ended; any other refusal says that it may still run."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(body, status, "application/json")
+
+    async with serving(script) as server:
+        model = open_provider(spec(server.url, provider=provider, options=options), client)
+        try:
+            await model.end("r/1")
+        except ProviderError:
+            assert not ended
+        else:
+            assert ended
+    assert [(made.method, made.path) for made in server.calls] == [call]
+
+
+async def test_a_run_without_a_name_needs_no_end(client: HttpClient) -> None:
+    """Leaving its connection is its end."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(b"{}")
+
+    async with serving(script) as server:
+        await open_provider(spec(server.url, provider="anthropic"), client).end("x")
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("last", "over"),
+    [
+        (b'data: {"type":"response.completed","response":{"id":"r","background":true,"status":"completed"}}\n\n', True),
+        (b'data: {"type":"response.failed","response":{"id":"r","background":true,"status":"failed"}}\n\n', True),
+        (b"", False),
+    ],
+)
+async def test_a_run_is_over_when_its_provider_says_so(client: HttpClient, last: bytes, over: bool) -> None:
+    """A connection that ends says nothing about the run."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(b'data: {"type":"response.created","response":{"id":"r","background":true}}\n\n' + last)
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="openai_responses", options={"background": True})
+        async with watched(open_provider(entry, client), [Hook()]).stream(HELLO) as stream:
+            with contextlib.suppress(ProviderError):
+                async for _ in stream:
+                    assert stream.run_id == "r"
+            assert stream.run_over is over
+
+
+async def test_llamacpp_runs_have_their_name_before_they_are_asked_for(client: HttpClient) -> None:
+    """So it can be saved before there is anything to pay."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk("a") + END)
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="llamacpp", continuation="attach", options={"resume": True})
+        async with open_provider(entry, client).stream(HELLO) as stream:
+            assert server.calls == []
+            name = stream.run_id
+            async for _ in stream:
+                pass
+    assert server.calls[0].headers["x-conversation-id"] == name
+
+
+async def test_text_that_is_held_back_is_no_place_to_attach_to(client: HttpClient) -> None:
+    """What the run has said and the consumer was not given would be lost."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        for text in ("brown", " fox", " jumps"):
+            await exchange.send(chunk(text))
+            await asyncio.sleep(0.02)
+        await exchange.send(END)
+        await exchange.end()
+
+    async with serving(script) as server:
+        request = Request(HELLO.messages, continuation=Continuation("turn", "The quick brown fox"))
+        async with open_provider(spec(server.url), client).stream(request) as stream:
+            assert stream.stitching
+            seen = [(stream.stitching, "".join(d.text for d in batch if isinstance(d, Text))) async for batch in stream]
+    assert all(not text for stitching, text in seen if stitching)
+    assert not seen[-1][0]
 
 
 @pytest.mark.parametrize(("rung", "run"), [("attach", None), ("prefix", None)])

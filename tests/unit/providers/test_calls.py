@@ -49,10 +49,15 @@ class Scripted:
     async def stream(self, request: Request) -> AsyncIterator[Any]:
         yield Stream(self.scripts.pop(0))
 
+    async def end(self, run_id: str) -> None:
+        self.ended = run_id
+
 
 class Stream:
     run_id = "r"
     cursor = 3
+    stitching = False
+    run_over = True
     kept = False
 
     def __init__(self, script: Sequence[Step]) -> None:
