@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from streams.text import Cleaner
+from streams.text import storable
+from web.bodies import MAX_ID, decode, is_id
 from web.problems import ApiProblem
 
-MAX_ID = 255
 T = TypeVar("T")
 
 
@@ -75,7 +75,7 @@ _frame = msgspec.json.Decoder(Frame)
 
 def parse_frame(text: str) -> Frame:
     """Read a frame. Raises ApiProblem (400, 422)."""
-    frame = _decode(_frame, text.encode("utf-8", "replace"), "frame")
+    frame = _decode(_frame, text.encode("utf-8", "surrogatepass"), "frame")
     name(frame.request_id, "frame.requestId")
     return frame
 
@@ -134,7 +134,7 @@ def text_of(parts: list[dict[str, Any]]) -> str:
             if not isinstance(part.get("text"), str):
                 raise invalid("body.messages.parts", "a text part has a `text`")
             texts.append(part["text"])
-    return clean("\n\n".join(texts))
+    return storable("\n\n".join(texts))
 
 
 def parse_completion(body: bytes) -> tuple[str, str | None]:
@@ -142,48 +142,34 @@ def parse_completion(body: bytes) -> tuple[str, str | None]:
     found = _decode(_completion, body, "body")
     if not found.prompt.strip():
         raise invalid("body.prompt", "must not be blank")
-    return clean(found.prompt), found.model
+    return storable(found.prompt), found.model
 
 
 def parse_input(body: bytes) -> str:
     """Any JSON value, as the text that a model is shown: a string as it is. Raises ApiProblem (400)."""
-    value = loads(body)
-    return clean(value) if isinstance(value, str) else clean(json.dumps(value, ensure_ascii=False, indent=1))
+    value = decode(body)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 
 
 def name(value: str, field: str) -> str:
     """An id that a client has given: any text of 1 to 255 characters. Raises ApiProblem (422)."""
-    if not 0 < len(value) <= MAX_ID or clean(value) != value:
-        raise invalid(field, f"an id has 1 to {MAX_ID} characters, without U+0000 and lone surrogates")
+    if not is_id(value):
+        raise invalid(field, f"an id has 1 to {MAX_ID} characters, without U+0000, U+FFFD and lone surrogates")
     return value
-
-
-def clean(text: str) -> str:
-    """Fit for storage: lone surrogates and U+0000 become U+FFFD."""
-    cleaner = Cleaner()
-    return cleaner.push(text) + cleaner.flush()
-
-
-def loads(body: bytes) -> Any:
-    """Raises ApiProblem (400)."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ApiProblem("malformed_json", "The body is not JSON.") from error
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
     try:
+        return _checked(decoder, body, field)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # JavaScript may send lone surrogates, which this parser refuses. It is used first because a long history costs it little.
+        return _checked(decoder, msgspec.json.encode(decode(body)), field)
+
+
+def _checked(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
+    try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise invalid(field, str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    # Python's own parser takes lone surrogates, which JavaScript may send.
-    again = json.dumps(loads(body), ensure_ascii=False).encode("utf-8", "replace")
-    try:
-        return decoder.decode(again)
-    except (msgspec.ValidationError, RecursionError) as error:
         raise invalid(field, str(error)) from error
 
 

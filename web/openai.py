@@ -34,7 +34,7 @@ from web.following import PART_BYTES, Permission
 from web.openai_errors import OpenAIRoute, OpenAIStream, Refusal, failed
 from web.openai_requests import ChatBody, ResponseBody
 from web.problems import ApiProblem
-from web.services import Caller, IdempotencyKey, Services, With
+from web.services import Caller, IdempotencyKey, Services, With, is_row_id
 from worker import closing
 
 router = APIRouter(prefix="/v1", route_class=OpenAIRoute, include_in_schema=False)
@@ -226,7 +226,7 @@ def _input_item(row: Message) -> dict[str, Any]:
 async def _readable(services: Services, user: str, response_id: str) -> Message:
     """The answer of this name, for who may see it. Raises Refusal (404)."""
     for prefix in (objects.RESPONSE_PREFIX, objects.CHAT_PREFIX):
-        if response_id.startswith(prefix):
+        if response_id.startswith(prefix) and is_row_id(response_id.removeprefix(prefix)):
             with contextlib.suppress(NotFound):
                 row = await services.store.visible_message(response_id.removeprefix(prefix), user)
                 if row.role == "assistant" and not _passing(row):

@@ -6,16 +6,16 @@ JSON). What would change the answer and is not done here (tools, images, several
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.responses import Question, Said
 from models.tables import Message
-from streams.text import Cleaner
 from web.openai_errors import Refusal, unsupported
 
 MAX_MESSAGES = 10_000
+MAX_TOKENS = 2**31 - 1
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Types of content parts that are text, and the member that holds it."""
 _REFUSED = ("audio", "conversation", "functions", "function_call", "prediction", "prompt", "tools", "web_search_options", "logprobs")
@@ -27,15 +27,6 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 }
 
 
-def clean(value: Any) -> Any:
-    """Text made fit for storage; what is no text stays as it is."""
-    if not isinstance(value, str):
-        return value
-    cleaner = Cleaner()
-    return cleaner.push(value) + cleaner.flush()
-
-
-Text = Annotated[str, BeforeValidator(clean)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -71,10 +62,10 @@ class TextOptions(BaseModel):
 class ResponseBody(_Body):
     """POST /v1/responses."""
 
-    input: Text | list[dict[str, Any]]
-    instructions: Text | None = None
-    previous_response_id: str | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+    previous_response_id: str | None = Field(None, max_length=64)
+    max_output_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
     reasoning: Reasoning | None = None
     text: TextOptions | None = None
 
@@ -120,8 +111,8 @@ class ChatBody(_Body):
     messages: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_MESSAGES)
     n: int | None = None
     stop: str | list[str] | None = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
+    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
     reasoning_effort: Effort | None = None
     response_format: dict[str, Any] | None = None
     stream_options: StreamOptions | None = None
@@ -159,7 +150,8 @@ def _schema(param: str, wanted: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     if kind == "json_object":
         return {}
-    schema = wanted.get("schema", (wanted.get("json_schema") or {}).get("schema"))
+    holder = wanted.get("json_schema", wanted)
+    schema = holder.get("schema") if isinstance(holder, dict) else None
     if kind != "json_schema" or not isinstance(schema, dict):
         raise Refusal(400, "invalid_value", f"{param} must be text, json_object, or json_schema with a schema.", param)
     return schema
@@ -181,7 +173,7 @@ def _items(items: Sequence[dict[str, Any]]) -> Iterable[Said]:
         if kind == "message":
             yield _message(item, place)
         elif kind != "reasoning":  # a model's earlier thoughts are its own affair
-            raise unsupported(place, f"Items of type {kind!r} are not supported here.")
+            raise unsupported(place, f"Items of type {str(kind)[:80]!r} are not supported here.")
 
 
 def _messages(messages: Sequence[dict[str, Any]]) -> Iterable[Said]:
@@ -198,7 +190,7 @@ def _message(message: dict[str, Any], place: str) -> Said:
         raise Refusal(400, "invalid_value", f"{place}: no such role.", f"{place}.role")
     content = message.get("content")
     if content is None or isinstance(content, str):
-        return Said(role, clean(content or ""))
+        return Said(role, content or "")
     if not isinstance(content, list):
         raise Refusal(400, "invalid_value", f"{place}: content is text or a list of parts.", f"{place}.content")
     return Said(role, "".join(_part(part, f"{place}.content[{index}]") for index, part in enumerate(content)))
@@ -206,9 +198,9 @@ def _message(message: dict[str, Any], place: str) -> Said:
 
 def _part(part: Any, place: str) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
-    text = part.get(_TEXTS[kind]) if kind in _TEXTS else None
-    if kind is not None and kind not in _TEXTS:
-        raise unsupported(place, f"Content of type {kind!r} is not supported here: only text is.")
+    if isinstance(kind, str) and kind not in _TEXTS:
+        raise unsupported(place, f"Content of type {kind[:80]!r} is not supported here: only text is.")
+    text = part.get(_TEXTS[kind]) if isinstance(kind, str) else None
     if not isinstance(text, str):
         raise Refusal(400, "invalid_value", f"{place}: no text.", place)
-    return str(clean(text))
+    return text

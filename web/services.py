@@ -12,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from config.settings import Settings
 from models.store import Store
 from streams.ports import Log
+from web import bodies
 from web.event_stream import Places
 from web.feeds import Feeds
 from web.following import Followers
@@ -51,11 +52,23 @@ def _caller(request: Request, services: "With") -> str:
     return services.identify(request)
 
 
+def is_row_id(value: str) -> bool:
+    """Whether this can be the id of a row: what cannot is not looked for, it is simply not there."""
+    return _ID.fullmatch(value) is not None
+
+
 def _known_shape(value: str) -> str:
-    # What cannot be an id is not looked for: it is simply not there.
-    if not _ID.fullmatch(value):
+    if not is_row_id(value):
         raise ApiProblem("not_found", "There is no such thing, or it is not yours.")
     return value
+
+
+class _JsonRequest(Request):
+    """A request whose body is decoded as everywhere here."""
+
+    async def json(self) -> Any:
+        """Raises ApiProblem (400)."""
+        return bodies.decode(await self.body())
 
 
 class JsonRoute(APIRoute):
@@ -66,7 +79,7 @@ class JsonRoute(APIRoute):
 
         async def as_json(request: Request) -> Response:
             MutableHeaders(scope=request.scope)["content-type"] = "application/json"
-            return await handle(Request(request.scope, request.receive))
+            return await handle(_JsonRequest(request.scope, request.receive))
 
         return as_json
 

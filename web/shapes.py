@@ -1,23 +1,22 @@
 """The JSON of requests and answers, as OpenAPI shows it. What fields mean is said in PROTOCOL.md, section 1 and 6.
 
-Text from users is made fit for storage while it is read: lone surrogates and U+0000 become U+FFFD.
+Texts are fit for storage already (`bodies`).
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from streams.text import Cleaner
+from web.bodies import is_id
 
 MAX_PAGE = 200
 MAX_ORDINAL = 2**31 - 1
 
 
-def _clean(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    cleaner = Cleaner()
-    return cleaner.push(value) + cleaner.flush()
+def _usable(value: str) -> str:
+    if not is_id(value):
+        raise ValueError("not an id")
+    return value
 
 
 def _not_blank(value: str) -> str:
@@ -26,10 +25,10 @@ def _not_blank(value: str) -> str:
     return value
 
 
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), BeforeValidator(_clean)]
-Instructions = Annotated[str, StringConstraints(max_length=32_768), BeforeValidator(_clean)]
-ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255), BeforeValidator(_clean)]
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), BeforeValidator(_clean)]
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Instructions = Annotated[str, StringConstraints(max_length=32_768)]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_usable)]
 
 
 # --- requests --------------------------------------------------------------------------------------------------------
@@ -54,7 +53,7 @@ class ConversationChange(BaseModel):
 class NewMessage(BaseModel):
     """A user's message. Attachments, tools and schema are reserved: nothing else than their absence is taken yet."""
 
-    content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank), BeforeValidator(_clean)]
+    content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
     attachments: list[Any] | None = Field(default=None, max_length=0)
     tools: list[Any] | None = Field(default=None, max_length=0)
     schema_: None = Field(default=None, alias="schema")
