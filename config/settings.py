@@ -55,7 +55,11 @@ class Settings(BaseSettings):
     token_key: SecretStr | None = None
     """Signs subscription tokens (HS256): at least 32 bytes."""
     host_jwt_key: SecretStr | None = None
-    """Verifies the host application's own JWT (HS256 secret or PEM public key)."""
+    """Verifies the host application's own JWT: an HS256 secret of at least 32 bytes, or a public key in PEM."""
+    host_jwt_issuer: str | None = None
+    """What `iss` of the host application's JWT must be; without it, any."""
+    host_jwt_audience: str | None = None
+    """What `aud` of the host application's JWT must be, or hold; without it, any but that of subscription tokens."""
 
     # Worker
     workers: int = Field(2, ge=1, le=64)
@@ -115,10 +119,13 @@ class Settings(BaseSettings):
             raise ValueError(f"must begin with {' or '.join(schemes)}")
         return url
 
-    @field_validator("token_key")
+    @field_validator("token_key", "host_jwt_key")
     @classmethod
-    def _is_long_enough(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and len(key.get_secret_value().encode()) < 32:
+    def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+        text = key.get_secret_value() if key is not None else None
+        if text is not None and text.lower().startswith(("http://", "https://")):
+            raise ValueError("is an address; the key itself is needed")
+        if text is not None and len(text.encode()) < 32:
             raise ValueError("shorter than 32 bytes")
         return key
 
@@ -151,6 +158,8 @@ class Settings(BaseSettings):
             for name in ("redis_url", "token_key"):
                 if getattr(self, name) is None:
                     raise ValueError(f"{name.upper()} is missing (MODE is production)")
+        if self.host_jwt_key is not None and self.host_jwt_key == self.token_key:
+            raise ValueError("HOST_JWT_KEY and TOKEN_KEY are the same")
         if self.port == self.broadcaster_port and self.host == self.broadcaster_host:
             raise ValueError("PORT and BROADCASTER_PORT are the same")
         return self

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 AUDIENCE = "tokenwire"
+MIN_RSA_BITS = 2048
 LEEWAY_SECONDS = 30.0
 """How far apart the clocks of the two sides may be."""
 
@@ -49,7 +50,7 @@ def verify(key: str, token: str | None, now: float) -> Grant:
     algorithm, verifying = _verifying(key)
     try:
         claims = jwt.decode(token, verifying, algorithms=[algorithm], audience=AUDIENCE, options=_OPTIONS)
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:  # its JSON can be anything, before the signature is looked at
         raise BadToken(str(error) or type(error).__name__) from error
     return _grant(claims, now)
 
@@ -58,7 +59,7 @@ def is_ours(token: str) -> bool:
     """Whether it says of itself that it is a subscription token; not whether it is a good one."""
     try:
         audience = jwt.decode(token, options={"verify_signature": False}).get("aud")
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
         return False
     return AUDIENCE in (audience if isinstance(audience, list) else [audience])
 
@@ -110,6 +111,8 @@ def _is_pem(key: str) -> bool:
 
 def _algorithm_of(key: object) -> _Algorithm:
     if isinstance(key, RSAPrivateKey | RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            raise ValueError(f"an RSA key has at least {MIN_RSA_BITS} bits")
         return "RS256"
     if isinstance(key, EllipticCurvePrivateKey | EllipticCurvePublicKey):
         return "ES256"

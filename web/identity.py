@@ -1,11 +1,13 @@
 """Who is calling. Development: one local user. Production: the host application's own JWT, as a bearer token or in its session cookie.
 
-The key decides the algorithm, never the token: a PEM public key means its own kind (RS256, ES256, EdDSA), anything else HS256.
+The key decides the algorithm, never the token: a PEM public key means its own kind (RS256, ES256, ES384, ES512, EdDSA), anything else
+HS256. A JWT needs `sub` and `exp`; issuer and audience count where settings name them.
 A request that changes something and that a browser sends on behalf of another site is refused, unless it carries a bearer token,
 which no other site can make a browser send.
 """
 
 from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -15,12 +17,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from starlette.requests import Request
 
 from config.settings import Settings
-from streams.tokens import AUDIENCE, LEEWAY_SECONDS
+from streams.tokens import AUDIENCE, LEEWAY_SECONDS, MIN_RSA_BITS
+from web.bodies import is_id
 from web.problems import ApiProblem
 
 LOCAL_USER = "local"
 SESSION_COOKIE = "session"
-MAX_USER_ID = 255
+_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 Identify = Callable[[Request], str]
@@ -33,7 +36,17 @@ def open_identity(settings: Settings) -> Identify:
         return _Local(settings.origins)
     if settings.host_jwt_key is None:
         raise ValueError("HOST_JWT_KEY is missing (MODE is production)")
-    return _Host(settings.host_jwt_key.get_secret_value(), settings.origins)
+    if settings.host_jwt_audience == AUDIENCE:
+        raise ValueError(f"HOST_JWT_AUDIENCE: {AUDIENCE!r} is the audience of subscription tokens, which are no logins")
+    expected = Expected(settings.host_jwt_issuer, settings.host_jwt_audience)
+    return _Host(settings.host_jwt_key.get_secret_value(), expected, settings.origins)
+
+
+class Expected(NamedTuple):
+    """Claims that a JWT must have; None: any."""
+
+    issuer: str | None
+    audience: str | None
 
 
 class _Local:
@@ -50,8 +63,9 @@ class _Local:
 class _Host:
     """Verifies the host application's JWT."""
 
-    def __init__(self, key: str, origins: Collection[str]) -> None:
+    def __init__(self, key: str, expected: Expected, origins: Collection[str]) -> None:
         self._key, self._algorithm = _read_key(key)
+        self._expected = expected
         self._origins = origins
 
     def __call__(self, request: Request) -> str:
@@ -65,16 +79,33 @@ class _Host:
         return self._user(cookie)
 
     def _user(self, token: str) -> str:
-        # The host's audience is its own affair; a subscription token, which only opens one conversation's stream, is no login.
-        options = {"require": ["sub"], "verify_aud": False}
         try:
-            claims = jwt.decode(token, self._key, algorithms=[self._algorithm], leeway=LEEWAY_SECONDS, options=options)  # type: ignore[arg-type]  # a plain dict is taken too
-        except jwt.PyJWTError as error:
+            claims = self._claims(token)
+        except (
+            jwt.PyJWTError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ) as error:  # its JSON can be anything, before the signature is looked at
             raise _unauthenticated("The token is not valid.") from error
         user = claims["sub"]
-        if AUDIENCE in _audiences(claims.get("aud")) or not 0 < len(user) <= MAX_USER_ID or "\x00" in user:
+        # A subscription token, which only opens one conversation's stream, is no login.
+        if AUDIENCE in _audiences(claims.get("aud")) or not is_id(user):
             raise _unauthenticated("The token is not valid.")
         return str(user)
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        wanted = self._expected
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            self._key,  # type: ignore[arg-type]  # of the kind that its algorithm takes
+            algorithms=[self._algorithm],
+            leeway=LEEWAY_SECONDS,
+            issuer=wanted.issuer,
+            audience=wanted.audience,
+            options={"require": ["sub", "exp"], "verify_aud": wanted.audience is not None},
+        )
+        return claims
 
 
 def _audiences(claim: object) -> list[object]:
@@ -88,10 +119,19 @@ def _read_key(key: str) -> tuple[object, str]:
         public = load_pem_public_key(key.encode())
     except ValueError as error:
         raise ValueError("HOST_JWT_KEY is no PEM public key") from error
-    for kind, algorithm in ((RSAPublicKey, "RS256"), (EllipticCurvePublicKey, "ES256"), (Ed25519PublicKey, "EdDSA")):
-        if isinstance(public, kind):
-            return public, algorithm
-    raise ValueError("HOST_JWT_KEY must be an RSA, elliptic curve or Ed25519 key")
+    return public, _algorithm_of(public)
+
+
+def _algorithm_of(public: object) -> str:
+    if isinstance(public, RSAPublicKey):
+        if public.key_size < MIN_RSA_BITS:
+            raise ValueError(f"HOST_JWT_KEY: an RSA key has at least {MIN_RSA_BITS} bits")
+        return "RS256"
+    if isinstance(public, EllipticCurvePublicKey) and public.curve.name in _CURVES:
+        return _CURVES[public.curve.name]
+    if isinstance(public, Ed25519PublicKey):
+        return "EdDSA"
+    raise ValueError("HOST_JWT_KEY must be an RSA, elliptic curve (P-256, P-384, P-521) or Ed25519 key")
 
 
 def _unauthenticated(detail: str) -> ApiProblem:

@@ -4,6 +4,7 @@ answers made again, titles, the live list, processes that are killed."""
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -294,7 +295,12 @@ async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, b
     with running_stack(tmp_path, MODELS_FILE=str(tmp_path / "models.yml"), **environ) as stack:
 
         def login(name: str) -> dict[str, object]:
-            cookie = {"name": "session", "value": jwt.encode({"sub": name}, key), "domain": "127.0.0.1", "path": "/"}
+            cookie = {
+                "name": "session",
+                "value": jwt.encode({"sub": name, "exp": int(time.time()) + 600}, key),
+                "domain": "127.0.0.1",
+                "path": "/",
+            }
             return {"storage_state": {"cookies": [cookie], "origins": []}}
 
         async with open_page(browser, stack.url, **login("ada")) as ada, open_page(browser, stack.url, **login("bob")) as bob:

@@ -1,5 +1,6 @@
 """streams/tokens.py: who may follow what, and until when."""
 
+import base64
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from streams.tokens import BadToken, Grant, mint, verify
+from streams.tokens import BadToken, Grant, check_key, is_ours, mint, verify
 
 SECRET = "0123456789abcdef0123456789abcdef"
 NOW = 1_800_000_000.0
@@ -23,6 +24,9 @@ def pem_pair(private: Any) -> tuple[str, str]:
 
 RSA = pem_pair(rsa.generate_private_key(65537, 2048))
 EC = pem_pair(ec.generate_private_key(ec.SECP256R1()))
+
+
+NESTED = base64.urlsafe_b64encode(b"[" * 5000).decode().rstrip("=")
 
 
 def forge(**changes: Any) -> str:
@@ -70,6 +74,8 @@ def test_a_token_for_later_is_refused_until_then() -> None:
         pytest.param(lambda: None, id="none"),
         pytest.param(lambda: "", id="empty"),
         pytest.param(lambda: "a.b.c", id="garbage"),
+        pytest.param(lambda: f"{NESTED}.{NESTED}.x", id="nested-without-end"),
+        pytest.param(lambda: f"{SECRET}.{NESTED}.x", id="nested-claims"),
         pytest.param(lambda: mint("another secret of thirty-two bytes!", "c", "u", 600, NOW), id="other-key"),
         pytest.param(lambda: forge(aud="elsewhere"), id="other-audience"),
         pytest.param(lambda: forge(aud=None), id="no-audience"),
@@ -106,3 +112,17 @@ def test_time_is_the_callers() -> None:
     """A token that the machine's clock calls expired is good when the caller says so."""
     past = time.time() - 1_000_000
     assert verify(SECRET, mint(SECRET, "c", "u", 600, past), past)
+
+
+def test_a_short_rsa_key_is_refused() -> None:
+    """1024 bits can be broken."""
+    for half in pem_pair(rsa.generate_private_key(65537, 1024)):  # noqa: S505 -- that is what is refused
+        with pytest.raises(ValueError, match="TOKEN_KEY"):
+            check_key(half)
+
+
+def test_rubbish_is_not_one_of_our_tokens() -> None:
+    """It is asked before any signature is looked at."""
+    header = jwt.encode({}, SECRET).partition(".")[0]
+    for claims in (NESTED, base64.urlsafe_b64encode(b"[]").decode(), base64.urlsafe_b64encode(b"\xff").decode(), ""):
+        assert not is_ours(f"{header}.{claims}.x")

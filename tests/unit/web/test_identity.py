@@ -1,5 +1,7 @@
 """Who is calling: the local user in development, the host's JWT in production."""
 
+import base64
+import json
 import time
 from typing import Any
 
@@ -7,10 +9,10 @@ import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from streams import tokens
-from tests.unit.web.conftest import MakeClient, settings
+from tests.unit.web.conftest import TOKEN_KEY, MakeClient, settings
 from web.identity import open_identity
 
 KEY = "the-host-application-signs-with-this"
@@ -19,7 +21,15 @@ C = "/api/conversations"
 
 
 def token(key: Any = KEY, algorithm: str = "HS256", **claims: Any) -> str:
-    return jwt.encode({"sub": "ada"} | claims, key, algorithm)
+    given = {"sub": "ada", "exp": int(time.time()) + 600} | claims
+    return jwt.encode({name: value for name, value in given.items() if value is not None}, key, algorithm)
+
+
+def _part(value: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+NESTED = base64.urlsafe_b64encode(b"[" * 9000).decode().rstrip("=")
 
 
 async def status(client: httpx.AsyncClient, headers: dict[str, str], method: str = "GET") -> int:
@@ -69,9 +79,17 @@ async def test_callers_can_ask_who_they_are(client: httpx.AsyncClient, make_clie
         bearer(token(sub="")),
         bearer(token(sub="x" * 256)),
         bearer(token(sub="a\x00b")),
-        bearer(jwt.encode({"name": "ada"}, KEY, "HS256")),
-        bearer(jwt.encode({"sub": 5}, KEY, "HS256")),
-        bearer(jwt.encode({"sub": "ada"}, None, "none")),  # type: ignore[arg-type]  # that is the attack
+        bearer(token(sub="a\ud800b")),
+        bearer(token(sub=None, name="ada")),
+        bearer(token(sub=5)),
+        bearer(token(exp=None)),
+        bearer(token(exp=float("nan"))),
+        bearer(token(exp=float("inf"))),
+        bearer(token(exp="soon")),
+        bearer(f"{NESTED}.{NESTED}.x"),
+        bearer(f"{_part({'alg': 'HS256'})}.{NESTED}.x"),
+        bearer(f"{_part({'alg': []})}.{_part({'sub': 'ada'})}.x"),
+        bearer(jwt.encode({"sub": "ada", "exp": int(time.time()) + 600}, None, "none")),  # type: ignore[arg-type]  # that is the attack
         bearer(tokens.mint(KEY, "c", "ada", 600, time.time())),
         {"Cookie": "session=nonsense"},
         {"Cookie": f"other={token()}"},
@@ -91,16 +109,52 @@ async def test_the_hosts_audience_is_its_own_affair(make_client: MakeClient) -> 
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "private"), [("RS256", rsa.generate_private_key(65537, 2048)), ("ES256", ec.generate_private_key(ec.SECP256R1()))]
+    ("algorithm", "private"),
+    [
+        ("RS256", rsa.generate_private_key(65537, 2048)),
+        ("ES256", ec.generate_private_key(ec.SECP256R1())),
+        ("ES384", ec.generate_private_key(ec.SECP384R1())),
+        ("EdDSA", ed25519.Ed25519PrivateKey.generate()),
+    ],
 )
 async def test_a_public_key_takes_its_own_kind_of_signature(make_client: MakeClient, algorithm: str, private: Any) -> None:
     """A token that claims HS256, signed with the public key's text, is refused."""
-    pem = private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    pem = public_pem(private)
     forged = jwt.api_jws.PyJWS().encode(b'{"sub":"ada"}', b"x" * 32, "HS256")
     async with make_client(**(PRODUCTION | {"host_jwt_key": pem})) as client:
         assert await status(client, bearer(token(private, algorithm))) == 200
         assert await status(client, bearer(forged)) == 401
         assert await status(client, bearer(token())) == 401
+
+
+def public_pem(private: Any) -> str:
+    return str(private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode())
+
+
+async def test_issuer_and_audience_count_where_they_are_set(make_client: MakeClient) -> None:
+    """Tokens of another issuer or for another service, signed with the same key, are no logins here."""
+    async with make_client(**PRODUCTION, host_jwt_issuer="shop", host_jwt_audience="chat") as client:
+        assert await status(client, bearer(token(iss="shop", aud=["chat", "mail"]))) == 200
+        for claims in ({}, {"iss": "shop"}, {"aud": "chat"}, {"iss": "other", "aud": "chat"}, {"iss": "shop", "aud": "mail"}):
+            assert await status(client, bearer(token(**claims))) == 401
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"host_jwt_key": "k"},
+        {"host_jwt_key": "x" * 31},
+        {"host_jwt_key": "https://login.example.com/.well-known/jwks.json"},
+        {"host_jwt_key": TOKEN_KEY},
+        {"host_jwt_key": public_pem(rsa.generate_private_key(65537, 1024))},  # noqa: S505 -- that is what is refused
+        {"host_jwt_key": public_pem(ec.generate_private_key(ec.SECP256K1()))},
+        {"host_jwt_key": KEY, "host_jwt_audience": "tokenwire"},
+    ],
+)
+def test_weak_keys_are_refused(given: dict[str, str]) -> None:
+    """One letter, the address of a key set, the key of subscription tokens, a short RSA key: each would let others in."""
+    with pytest.raises(ValueError, match=r"(?i)host_jwt"):
+        open_identity(settings(**(PRODUCTION | given)))
 
 
 @pytest.mark.parametrize("key", [None, "-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----"])

@@ -1,6 +1,7 @@
 """/v1: what a request becomes in rows and at the provider, who may read what, and refusals in OpenAI's words."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ PRODUCTION = {"mode": "production", "redis_url": "redis://127.0.0.1:1", "host_jw
 
 
 def bearer(user: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {jwt.encode({'sub': user}, KEY, 'HS256')}"}
+    return {"Authorization": f"Bearer {jwt.encode({'sub': user, 'exp': int(time.time()) + 600}, KEY, 'HS256')}"}
 
 
 async def asked(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
