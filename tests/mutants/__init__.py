@@ -1,0 +1,1 @@
+"""Planted bugs, and a tool that shows which check notices each: `make mutants`, docs/mutants.md."""

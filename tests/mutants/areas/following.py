@@ -1,0 +1,78 @@
+"""Readers of this process: server-sent events and the other streams of `web`."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "following",
+    ("tests/unit/web/test_following.py", "tests/unit/streams/test_cursor.py", "tests/integration/test_sse_refusals.py"),
+    [
+        Mutant(
+            "a_late_wake_is_lost",
+            "web/following.py",
+            """            self._news.clear()
+            if (part := await self._look()) is not None:
+                return part
+            await self._news.wait()
+""",
+            """            if (part := await self._look()) is not None:
+                return part
+            self._news.clear()
+            await self._news.wait()
+""",
+        ),
+        Mutant(
+            "more_at_a_heartbeat_is_not_looked_for",
+            "web/following.py",
+            "        self._news.set()  # more is there, or the end: look again\n",
+            "",
+        ),
+        Mutant(
+            "nobody_looks_again_after_an_outage",
+            "web/following.py",
+            "            self._loop.call_later(OUTAGE_PAUSE_SECONDS, self.wake)\n",
+            "",
+        ),
+        Mutant(
+            "a_permission_is_never_looked_at_again",
+            "web/following.py",
+            "        return await self._permission.check()\n",
+            "        return True\n",
+        ),
+        Mutant("the_last_reason_counts", "web/following.py", "self._over = self._over or reason", "self._over = reason"),
+        Mutant(
+            "a_part_of_any_size", "web/following.py", "Entries(portion(entries, PART_BYTES), self._late)", "Entries(entries, self._late)"
+        ),
+        Mutant("the_position_stays_behind", "web/following.py", "            self._cursor.passed(part.entries[-1].seq)\n", ""),
+        Mutant(
+            "an_empty_room_beats_on",
+            "web/following.py",
+            "                del self._rooms[tail]\n                room.close()\n",
+            "                del self._rooms[tail]\n",
+        ),
+        Mutant(
+            "a_tail_is_kept_for_ever",
+            "web/following.py",
+            "                room.close()\n            self._hub.release(tail)\n",
+            "                room.close()\n",
+        ),
+        Mutant(
+            "who_comes_while_it_stops_stays",
+            "web/following.py",
+            '        if self.stopping.is_set():\n            reader.end("stopped")\n',
+            "",
+        ),
+        Mutant("a_full_server_takes_more", "web/event_stream.py", "        if self.taken >= self._limit:\n", "        if False:\n"),
+        Mutant(
+            "a_place_is_never_given_back",
+            "web/event_stream.py",
+            "        finally:\n            self.taken -= 1\n",
+            "        finally:\n            pass\n",
+        ),
+        Mutant(
+            "a_client_that_left_is_written_to",
+            "web/event_stream.py",
+            "await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)",
+            "await asyncio.wait({sending})",
+        ),
+    ],
+)

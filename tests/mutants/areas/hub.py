@@ -1,0 +1,114 @@
+"""The hub: one tail per conversation, what it believes of the feed, who holds it open."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "hub",
+    ("tests/unit/streams/test_hub.py", "tests/integration/streams/test_hub_on_valkey.py"),
+    [
+        Mutant(
+            "reads_before_it_subscribes",
+            "streams/hub.py",
+            """        await self._feed.subscribe(keys.channel(tail.conversation_id))
+        try:
+            await tail.refresh()
+        except Gone:
+            return  # the tail says so itself
+""",
+            """        try:
+            await tail.refresh()
+        except Gone:
+            return  # the tail says so itself
+        await self._feed.subscribe(keys.channel(tail.conversation_id))
+""",
+        ),
+        Mutant(
+            "a_top_that_went_back_is_ignored",
+            "streams/hub.py",
+            "if page.epoch != epoch or page.top < top:",
+            "if page.epoch != epoch:",
+        ),
+        Mutant(
+            "a_cancelled_open_leaks_its_tail",
+            "streams/hub.py",
+            "if not isinstance(error, asyncio.CancelledError) or held.users == 0:",
+            "if not isinstance(error, asyncio.CancelledError):",
+        ),
+        Mutant(
+            "a_gap_in_the_feed_is_believed",
+            "streams/hub.py",
+            "        elif seq == self.top + 1:\n            self._add(seq, data)",
+            "        elif seq > self.top:\n            self._add(seq, data)",
+        ),
+        Mutant(
+            "another_epoch_is_taken_for_this_one",
+            "streams/hub.py",
+            "if epoch != self.epoch or seq > self.top + 1:",
+            "if seq > self.top + 1:",
+        ),
+        Mutant(
+            "a_stale_tail_is_not_read_again",
+            "streams/hub.py",
+            "                elif stale:\n",
+            "                elif False:\n",
+        ),
+        Mutant(
+            "a_new_subscription_is_believed_complete",
+            "streams/hub.py",
+            "        if tail is not None:\n            tail.catch_up()",
+            "        if tail is None:\n            return",
+        ),
+        Mutant(
+            "a_page_doubles_what_the_feed_brought",
+            "streams/hub.py",
+            "if entry.seq == self.top + 1:  # the feed may have brought some meanwhile",
+            "if entry.seq > 0:  # the feed may have brought some meanwhile",
+        ),
+        Mutant(
+            "a_page_that_does_not_reach_the_top_is_taken_for_all",
+            "streams/hub.py",
+            "if not page.entries or page.entries[-1].seq < page.top:",
+            "if not page.entries:",
+        ),
+        Mutant(
+            "the_ring_is_not_bounded_in_bytes",
+            "streams/hub.py",
+            "while self._ring_bytes - freed > RING_BYTES and cut < len(ring):",
+            "while False:",
+        ),
+        Mutant(
+            "one_release_closes_for_all",
+            "streams/hub.py",
+            "        held.users -= 1\n        if held.users == 0:\n            loop",
+            "        held.users -= 1\n        if held.users >= 0:\n            loop",
+        ),
+        Mutant(
+            "who_returns_within_the_grace_is_dropped",
+            "streams/hub.py",
+            "            held.closing.cancel()\n            held.closing = None\n",
+            "            held.closing = None\n",
+        ),
+        Mutant(
+            "a_listener_that_fails_takes_the_others_along",
+            "streams/hub.py",
+            """            except Exception:
+                logger.exception("a listener of %s failed", self.conversation_id)
+""",
+            """            except Exception:
+                return
+""",
+        ),
+        Mutant(
+            "changes_after_a_break_are_not_told",
+            "streams/hub.py",
+            "            self._changed(None)",
+            "            pass",
+        ),
+        Mutant(
+            "a_position_before_the_ring_is_served_from_it",
+            "streams/hub.py",
+            "        if not 0 < missing <= len(self._ring):\n            return None\n",
+            "",
+        ),
+    ],
+)

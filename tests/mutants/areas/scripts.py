@@ -1,0 +1,78 @@
+"""The log's Lua scripts: fence, numbering, window, floors, epochs. The memory log has a mutant where the simulation rests on it."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "scripts",
+    ("tests/contracts/test_log.py", "tests/contracts/test_log_histories.py"),
+    [
+        Mutant(
+            "trim_does_not_count_bytes_down",
+            "streams/prelude.lua",
+            "      state.bytes = state.bytes - #entry[2][2]\n",
+            "",
+        ),
+        Mutant(
+            "trim_ignores_floors",
+            "streams/prelude.lua",
+            "local highest = lowest[2] and math.min(tonumber(lowest[2]), state.top) or state.top",
+            "local highest = state.top",
+        ),
+        Mutant(
+            "older_attempts_are_not_fenced",
+            "streams/prelude.lua",
+            "  if attempt < g.attempt then\n    return {'FENCED'}\n  end\n",
+            "",
+        ),
+        Mutant(
+            "a_repeated_batch_lands_again",
+            "streams/append.lua",
+            "if index == g.index - 1 then\n  return {'OK', state.epoch, g.first, g.last}\nend\nif index ~= g.index then",
+            "if index ~= g.index and index ~= g.index - 1 then",
+        ),
+        Mutant("an_end_does_not_seal", "streams/append.lua", "  g.sealed, g.lease = true, 0\n", "  g.lease = 0\n"),
+        Mutant("an_end_leaves_its_floor", "streams/append.lua", "  call('ZREM', FLOORS, ARGV[5])\n", ""),
+        Mutant(
+            "a_floor_beyond_the_top",
+            "streams/append.lua",
+            "math.min(tonumber(ARGV[9]), state.top)",
+            "tonumber(ARGV[9])",
+        ),
+        Mutant(
+            "a_takeover_forgets_the_floor",
+            "streams/claim.lua",
+            "tonumber(floor or state.top)",
+            "state.top",
+        ),
+        Mutant(
+            "a_late_adoption_takes_text_back",
+            "streams/adopt.lua",
+            "and g.attempt == attempt and g.index > 0 then",
+            "and g.attempt == attempt and g.index > 1e9 then",
+        ),
+        Mutant(
+            "release_frees_any_attempt",
+            "streams/release.lua",
+            "if g and g.attempt == tonumber(ARGV[6]) then",
+            "if g then",
+        ),
+        Mutant(
+            "the_last_to_cancel_is_named",
+            "streams/request_cancel.lua",
+            "if g.by == '' then",
+            "if true then",
+        ),
+        Mutant(
+            "what_is_appended_is_not_published",
+            "streams/prelude.lua",
+            "    call('PUBLISH', CHANNEL, state.epoch .. ':' .. seq .. ':' .. data)\n",
+            "",
+        ),
+        Mutant(
+            "the_memory_log_does_not_count_bytes_down",
+            "streams/memory.py",
+            "            state.size -= len(state.kept.popleft().entry.data)\n",
+            "            state.kept.popleft()\n",
+        ),
+    ],
+)

@@ -1,0 +1,108 @@
+"""SQL: compare-and-set, order, transactions; on SQLite and PostgreSQL."""
+
+from tests.mutants.mutant import Area, Mutant
+
+_CHECKPOINT = 'update(_messages)\n    .where(_messages.c.id == bindparam("b_id"), _messages.c.'
+
+AREA = Area(
+    "store",
+    ("tests/contracts/test_store.py", "tests/unit/models"),
+    [
+        Mutant(
+            "hand_back_by_any_attempt",
+            "models/generations.py",
+            "col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, _unfinished",
+            "col(Message.id) == checkpoint.message_id, _unfinished",
+        ),
+        Mutant(
+            "hand_back_of_an_ended_answer",
+            "models/generations.py",
+            "col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, _unfinished",
+            "col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt",
+        ),
+        Mutant(
+            "everybody_is_first_in_line",
+            "models/sweeps.py",
+            "        not row.blocked,\n",
+            "        True,\n",
+        ),
+        Mutant(
+            "an_answer_ends_twice",
+            "models/generations.py",
+            "col(Message.id) == ending.message_id, col(Message.attempt) == ending.attempt, _unfinished",
+            "col(Message.id) == ending.message_id, col(Message.attempt) == ending.attempt",
+        ),
+        Mutant(
+            "any_attempt_ends_an_answer",
+            "models/generations.py",
+            "col(Message.id) == ending.message_id, col(Message.attempt) == ending.attempt, _unfinished",
+            "col(Message.id) == ending.message_id, _unfinished",
+        ),
+        Mutant(
+            "writes_of_sqlite_begin_deferred",
+            "models/database.py",
+            '"BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN"',
+            '"BEGIN"',
+        ),
+        Mutant(
+            "a_commit_of_unknown_outcome_is_not_looked_up",
+            "models/generations.py",
+            "            if await self._ended_by(ending):\n                return True\n            if await",
+            "            if await",
+        ),
+        Mutant(
+            "checkpoints_of_any_attempt",
+            "models/generations.py",
+            _CHECKPOINT + 'attempt == bindparam("b_attempt"), _unfinished)',
+            _CHECKPOINT + 'attempt > 0, bindparam("b_attempt") > 0, _unfinished)',
+        ),
+        Mutant(
+            "checkpoints_of_what_has_ended",
+            "models/generations.py",
+            _CHECKPOINT + 'attempt == bindparam("b_attempt"), _unfinished)',
+            _CHECKPOINT + 'attempt == bindparam("b_attempt"))',
+        ),
+        Mutant(
+            "an_attempt_is_taken_twice",
+            "models/generations.py",
+            "col(Message.attempt) < attempt, _unfinished",
+            "col(Message.attempt) <= attempt, _unfinished",
+        ),
+        Mutant(
+            "whoever_stands_behind_blocks",
+            "models/generations.py",
+            "col(Message.ordinal) < col(mine.ordinal), _unfinished",
+            "col(Message.ordinal) != col(mine.ordinal), _unfinished",
+        ),
+        Mutant(
+            "what_was_superseded_is_sent_to_the_model",
+            "models/generations.py",
+            "                col(Message.superseded_by).is_(None),\n            )\n            .order_by(col(Message.ordinal))",
+            "            )\n            .order_by(col(Message.ordinal))",
+        ),
+        Mutant(
+            "the_last_who_cancels_is_named",
+            "models/generations.py",
+            "cancel_by=func.coalesce(col(Message.cancel_by), by)",
+            "cancel_by=by",
+        ),
+        Mutant(
+            "a_retry_of_an_ended_answer",
+            "models/generations.py",
+            'col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)\n            .values(status="retrying"',
+            'col(Message.id) == message_id, col(Message.attempt) == attempt)\n            .values(status="retrying"',
+        ),
+        Mutant(
+            "marks_go_backward",
+            "models/generations.py",
+            "await self._change(message_id, col(Message.announced_rev) < rev, announced_rev=rev)",
+            "await self._change(message_id, announced_rev=rev)",
+        ),
+        Mutant(
+            "reads_that_need_several_statements_see_several_states",
+            "models/database.py",
+            'isolation_level="REPEATABLE READ"',
+            'isolation_level="READ COMMITTED"',
+        ),
+    ],
+)

@@ -1,0 +1,81 @@
+"""What is found and made good when nobody works at it: sweeper, verdicts, endings by others, takeover."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "sweeper",
+    (
+        "tests/unit/worker/test_sweeps.py",
+        "tests/unit/worker/test_takeover.py",
+        "tests/integration/test_sweeper.py",
+    ),
+    [
+        Mutant(
+            "an_end_is_announced_to_a_new_log_without_its_text",
+            "worker/closing.py",
+            "                if claim.epoch != ending.epoch:\n",
+            "                if ending.epoch is None:\n",
+        ),
+        Mutant(
+            "an_end_that_finds_its_claim_lost_is_dropped",
+            "worker/closing.py",
+            "                ending = replace(ending, epoch=None)\n",
+            "                return\n",
+        ),
+        Mutant(
+            "a_fenced_announcement_counts_as_made",
+            "worker/closing.py",
+            '        log_line.info("terminal event left to whoever claimed it since", message_id=claim.message_id)\n        return\n',
+            '        log_line.info("terminal event left to whoever claimed it since", message_id=claim.message_id)\n',
+        ),
+        Mutant(
+            "an_end_that_was_announced_late_starts_nobody",
+            "worker/sweeper.py",
+            "        await closing.announce(self._services.store, self._services.log, claim, 0, closing.ending_of(ended))\n"
+            "        await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)\n",
+            "        await closing.announce(self._services.store, self._services.log, claim, 0, closing.ending_of(ended))\n",
+        ),
+        Mutant(
+            "a_cancelled_answer_starts_nobody",
+            "worker/closing.py",
+            "        await end_unclaimed(store, log, row, by)\n        await start_next(store, jobs, row.conversation_id)\n",
+            "        await end_unclaimed(store, log, row, by)\n",
+        ),
+        Mutant(
+            "a_live_lease_is_not_asked_for",
+            "worker/sweeper.py",
+            "                if not await self._leased(row):\n",
+            "                if True:\n",
+        ),
+        Mutant(
+            "no_wait_after_an_outage",
+            "worker/sweeper.py",
+            '                log_line.warning("sweep put off", error=repr(error))\n                self._wait_one_lease()\n',
+            '                log_line.warning("sweep put off", error=repr(error))\n',
+        ),
+        Mutant(
+            "who_waits_in_line_is_enqueued",
+            "worker/sweeps.py",
+            'row.status != "queued" or not row.first_in_line or',
+            'row.status != "queued" or',
+        ),
+        Mutant(
+            "the_checkpoint_of_another_epoch_counts_its_seq",
+            "worker/takeover.py",
+            "row.seq if row.epoch == epoch else 0",
+            "row.seq",
+        ),
+        Mutant(
+            "a_new_log_is_not_given_the_text",
+            "worker/takeover.py",
+            "    if row.epoch in (None, claim.epoch):\n        return claim, held\n",
+            "    if held:\n        return claim, held\n",
+        ),
+        Mutant(
+            "only_one_page_is_folded",
+            "worker/takeover.py",
+            "            after = page.entries[-1].seq\n",
+            "            return held\n",
+        ),
+    ],
+)

@@ -1,0 +1,64 @@
+"""The tool on itself: the list fits the code, a bug is planted and taken out again, and each verdict is told apart."""
+
+from pathlib import Path
+
+import pytest
+
+from config.settings import ROOT
+from tests.mutants.__main__ import _verdict
+from tests.mutants.areas import areas
+from tests.mutants.mutant import Area, Mutant, Stale
+from tests.mutants.tree import Tree
+
+EVERY = [pytest.param(area, mutant, id=f"{area.name}/{mutant.name}") for area in areas().values() for mutant in area.mutants]
+
+
+@pytest.mark.parametrize(("area", "mutant"), EVERY)
+def test_a_mutant_fits_the_code_and_its_checks_exist(area: Area, mutant: Mutant) -> None:
+    """A mutant whose text is gone would never be planted again, and nobody would notice."""
+    changed = mutant.applied((ROOT / mutant.file).read_text("utf-8"))
+    if mutant.file.endswith(".py"):
+        compile(changed, mutant.file, "exec")
+    for check in area.checks_of(mutant):
+        assert (ROOT / check.partition("::")[0]).exists(), check
+
+
+def test_names_are_given_once() -> None:
+    """A mutant is asked for by its name."""
+    for area in areas().values():
+        names = [mutant.name for mutant in area.mutants]
+        assert len(names) == len(set(names)), area.name
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """A small project and its copy."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "thing.py").write_text("def double(n):\n    return n * 2\n")
+    (project / "test_thing.py").write_text("from thing import double\n\n\ndef test_double():\n    assert double(3) == 6\n")
+    return Tree(project)
+
+
+def test_a_bug_is_noticed_survives_or_is_stale(tree: Tree) -> None:
+    """Each verdict, and the checkout as well as the copy are as before."""
+    checks = ("test_thing.py",)
+    before = (tree.path / "thing.py").read_text()
+    noticed = Mutant("triple", "thing.py", "n * 2", "n * 3")
+    harmless = Mutant("other_way_round", "thing.py", "n * 2", "2 * n")
+    gone = Mutant("gone", "thing.py", "n * 4", "n")
+    try:
+        assert _verdict(tree, checks, None, 0.0)[0] == "sound"
+        verdict, _, by = _verdict(tree, checks, noticed, 0.0)
+        assert (verdict, by) == ("caught", "test_thing.py::test_double")
+        assert _verdict(tree, checks, harmless, 0.0)[0] == "survived"
+        assert _verdict(tree, checks, gone, 0.0)[0] == "stale"
+        assert (tree.path / "thing.py").read_text() == before
+    finally:
+        tree.remove()
+
+
+def test_a_text_that_stands_twice_is_stale() -> None:
+    """Which of the two was meant?"""
+    with pytest.raises(Stale, match="2 times"):
+        Mutant("twice", "a.py", "x", "y").applied("x x")
