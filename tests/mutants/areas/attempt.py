@@ -115,8 +115,8 @@ AREA = Area(
         Mutant(
             "the_next_in_line_is_not_started",
             "worker/run.py",
-            "        await self._outlast(lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id))\n",
-            "",
+            "lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id)",
+            "lambda: closing.start_next(self._services.store, self._services.jobs, 'nobody')",
         ),
         Mutant(
             "a_seam_is_not_noted",

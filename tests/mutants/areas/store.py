@@ -76,9 +76,9 @@ AREA = Area(
         ),
         Mutant(
             "what_was_superseded_is_sent_to_the_model",
-            "models/generations.py",
-            "                col(Message.superseded_by).is_(None),\n            )\n            .order_by(col(Message.ordinal))",
-            "            )\n            .order_by(col(Message.ordinal))",
+            "models/threads.py",
+            "        col(Message.ordinal) < ordinal,\n        col(Message.superseded_by).is_(None),\n",
+            "        col(Message.ordinal) < ordinal,\n",
         ),
         Mutant(
             "the_last_who_cancels_is_named",
