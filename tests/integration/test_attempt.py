@@ -20,6 +20,7 @@ from streams.memory import MemoryLog
 from streams.ports import Claim
 from streams.text import checksum
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, Step, events_of, kinds, services_over, text_of
+from worker import run
 from worker.continuation import Held, Rung
 from worker.generation import Generation
 from worker.run import STALL_GRACE_SECONDS, Attempt, Failed, HandedOver, Services, Terms
@@ -53,6 +54,11 @@ class Rig:
         assert row is not None
         return row
 
+    async def said(self) -> None:
+        """Wait until text is in the log."""
+        while "Chunk" not in kinds(await self.events()):
+            await asyncio.sleep(0)
+
     async def events(self) -> list[events.AnyEvent]:
         return await events_of(self.log, self.row)
 
@@ -66,6 +72,20 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     posted = await store.post(Post(conversation.id, "me", "hi", "m"))
     yield Rig(store, log, jobs, services_over(store, log, jobs), posted.assistant_message)
     await store.aclose()
+
+
+@dataclass
+class Clock:
+    """Time as the attempt reads it: it stands until a test moves it, however slow the machine is."""
+
+    now: float = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(run, "_clock", lambda: clock.now)
+    return clock
 
 
 DONE = [base.Usage(3, 2), base.Finish("stop", "stop")]
@@ -131,8 +151,7 @@ async def test_a_cancel_while_streaming(rig: Rig) -> None:
     """The partial text that people saw stays, the provider's stream is left, who asked is named."""
 
     async def ask() -> None:
-        while "Chunk" not in kinds(await rig.events()):
-            await asyncio.sleep(0)
+        await rig.said()
         await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
 
     script = await rig.run([base.Text("seen")], ask, [base.Text(" unseen")], asyncio.Event().wait)  # type: ignore[arg-type]
@@ -156,9 +175,15 @@ async def test_a_cancel_while_the_provider_is_silent(rig: Rig) -> None:
     assert (await rig.reread()).status == "cancelled"
 
 
-async def test_a_stall_is_an_interruption(rig: Rig) -> None:
+async def test_a_stall_is_an_interruption(rig: Rig, clock: Clock) -> None:
     """Bytes or not: nothing new for the model's limit ends the attempt."""
-    script = Script([[base.Text("a")], asyncio.Event().wait], stall_seconds=0.05 - STALL_GRACE_SECONDS)  # type: ignore[list-item]
+
+    async def stall() -> None:
+        await rig.said()
+        clock.now += 60
+        await asyncio.Event().wait()
+
+    script = Script([[base.Text("a")], stall], stall_seconds=60 - STALL_GRACE_SECONDS - 1)
     await (await rig.attempt()).run(script, base.Request([base.Message("user", "hi")]), "m")
     row = await rig.reread()
     assert (row.status, row.content) == ("retrying", "a")
@@ -196,8 +221,7 @@ async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
     """The new log is given the text again; the answer goes on to its end."""
 
     async def lose() -> None:
-        while "Chunk" not in kinds(await rig.events()):
-            await asyncio.sleep(0)
+        await rig.said()
         rig.log.restart(lose_data=True)
 
     await rig.run([base.Text("before ")], lose, [base.Text("after")], DONE)
@@ -225,18 +249,24 @@ async def test_redis_restarted_empty_before_the_terminal_event(rig: Rig) -> None
 
 async def test_a_cancel_while_the_answer_to_an_append_is_lost(rig: Rig) -> None:
     """The batch was appended and seen: it belongs to the text that stays, and the terminal event does not take its number."""
-    append, lost = rig.log.append, asyncio.Event()
+    append, renew, lost, told = rig.log.append, rig.log.renew, asyncio.Event(), asyncio.Event()
+
+    async def renew_and_tell(claim: Claim, lease_seconds: float) -> str | None:
+        by = await renew(claim, lease_seconds)
+        if by is not None:
+            asyncio.get_running_loop().call_soon(told.set)
+        return by
 
     async def append_unheard(claim: Claim, index: int, covered: int, batch: Sequence[events.AnyEvent]) -> Any:
         done = await append(claim, index, covered, batch)
         if not lost.is_set() and "Chunk" in kinds(list(batch)):
             lost.set()
             await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
-            await asyncio.sleep(LEASE_SECONDS)  # the renewal tells of the cancel; then the batch is repeated
+            await told.wait()  # the renewal tells of the cancel; then the batch is repeated
             return await append(claim, index, covered, batch)
         return done
 
-    rig.log.append = append_unheard  # type: ignore[method-assign]
+    rig.log.append, rig.log.renew = append_unheard, renew_and_tell  # type: ignore[method-assign]
     await rig.run([base.Text("seen")], asyncio.Event().wait)  # type: ignore[arg-type]
     log, row = await rig.events(), await rig.reread()
     assert (row.status, row.content, text_of(log)) == ("cancelled", "seen", "seen")
@@ -320,22 +350,37 @@ async def test_the_next_in_line_is_started(rig: Rig) -> None:
     assert rig.jobs.sent == [(second.assistant_message.id, None)]
 
 
-async def test_an_answer_that_nobody_watches(rig: Rig) -> None:
+async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
     """With the setting on, it is stopped in the name of `no_viewers`; a viewer keeps it going."""
     rig.log.subscribers[keys.channel(rig.row.conversation_id)] += 1
     row, claim = await rig.reread(), await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, LEASE_SECONDS)
     mine = await rig.store.begin_attempt(row.id, claim.attempt, "m")
     assert mine is not None
-    attempt = Attempt(rig.services, mine, claim, Generation(row.id, 1, Held()), Terms("restart", alone_seconds=0.1))
+    attempt = Attempt(rig.services, mine, claim, Generation(row.id, 1, Held()), Terms("restart", alone_seconds=60))
+    watched, looks = rig.log.watched, 0
     watched_until = asyncio.Event()
 
+    async def count_looks(conversation_id: str) -> bool:
+        nonlocal looks
+        looks += 1
+        return await watched(conversation_id)
+
     async def leave() -> None:
-        await asyncio.sleep(0.3)
+        await rig.said()
+        for _ in range(3):
+            clock.now += 50
+            seen = looks
+            while looks < seen + 2:  # the second one began after the first had ended
+                await asyncio.sleep(0)
         watched_until.set()
         rig.log.subscribers.clear()
+        clock.now += 100
         await asyncio.Event().wait()
 
-    await attempt.run(Script([[base.Text("a")], leave]), base.Request([base.Message("user", "hi")]), "m")
+    rig.log.watched = count_looks  # type: ignore[method-assign]
+
+    script = Script([[base.Text("a")], leave], stall_seconds=1e6)
+    await attempt.run(script, base.Request([base.Message("user", "hi")]), "m")
     row = await rig.reread()
     assert watched_until.is_set()
     assert (row.status, row.cancel_by, row.content) == ("cancelled", "no_viewers", "a")

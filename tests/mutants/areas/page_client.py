@@ -6,7 +6,10 @@ _FILE = "web/static/tokenwire.js"
 
 AREA = Area(
     "page_client",
-    ("tests/js/test_javascript.py::test_in_node[tokenwire.test.mjs]",),
+    (
+        "tests/js/test_javascript.py::test_in_node[link.test.mjs]",
+        "tests/js/test_javascript.py::test_in_node[tokenwire.test.mjs]",
+    ),
     [
         Mutant(
             "no_end_to_the_patience_with_a_hole",
