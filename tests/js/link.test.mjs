@@ -52,7 +52,7 @@ class Rig {
       onstate: (state) => this.states.push(state),
       load: async () => (this.loads++, { conversation: { id: "c1", rev: 1 }, messages: [{ ...ROW, ...options.row }], next: null, position: "e1:4" }),
       grant: async () => {
-        if (this.refused-- > 0) throw Object.assign(new Error("no"), { status: 503 });
+        if (this.refused-- > 0) throw Object.assign(new Error("no"), { status: 503, retryAfter: 7 });
         return { url: "ws://here/", token: `t${++this.grants}`, expires_in: options.expires_in ?? 600 };
       },
     });
@@ -264,6 +264,28 @@ inMockedTime("a renewal that failed is tried again after ten seconds", async () 
   assert.equal(socket.sent.length, 1);
   await pass(10_000);
   assert.deepEqual(socket.sent[1], { type: "refresh", token: "t2" });
+  rig.watch.close();
+});
+
+inMockedTime("a token that has run out is not presented again", async () => {
+  const rig = new Rig({ expires_in: 31 }); // 1 s, and 30 s in hand
+  const socket = await rig.live();
+  rig.refused = 1;
+  await pass(2000);
+  socket.drop();
+  rig.refused = 0;
+  assert.equal((await rig.dialled()).open().token, "t2");
+  rig.watch.close();
+});
+
+inMockedTime("a server that says when to come back is not asked before", async () => {
+  const rig = new Rig();
+  rig.refused = 1;
+  await pass(100);
+  assert.deepEqual(rig.states.at(-1), { name: "reconnecting", code: 503, delay_ms: 7000 });
+  await pass(6500);
+  assert.equal(rig.sockets.length, 0);
+  await rig.dialled(1000);
   rig.watch.close();
 });
 

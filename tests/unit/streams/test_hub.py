@@ -386,6 +386,50 @@ async def test_an_opening_that_is_given_up_harms_no_other(rig: Rig) -> None:
     assert rig.hub._held["c"].users == 0
 
 
+async def test_an_opening_that_everybody_gives_up_leaves_nothing(rig: Rig) -> None:
+    """Neither a tail nor a subscription that nobody would ever release."""
+    opening = asyncio.create_task(rig.hub.open("c"))
+    await asyncio.sleep(0)
+    assert rig.hub._held
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await turn()
+    assert not rig.hub._held
+    assert rig.feed._channels == set()
+
+
+async def test_what_happens_just_before_the_subscription_is_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is read when the subscription stands: what was published before it is in the log, what comes after it is heard."""
+    subscribe = rig.feed.subscribe
+
+    async def just_too_late(channel: str) -> None:
+        await rig.write(1)
+        await subscribe(channel)
+
+    monkeypatch.setattr(rig.feed, "subscribe", just_too_late)
+    tail = await rig.hub.open("c")
+    assert tail.top == 1
+
+
+async def test_a_log_that_was_set_back_is_begun_with_again(rig: Rig) -> None:
+    """The same epoch with a lower top: a server that lost its end and says nothing of it. What comes now under old numbers is new."""
+    tail = await rig.hub.open("c")
+    await rig.write(3)
+    await turn()
+    assert tail.top == 3
+    state = rig.log._states["c"]
+    state.top = 1
+    while len(state.kept) > 1:
+        state.kept.pop()
+    assert (await tail.refresh()).top == 1
+    assert (tail.top, tail.since(1), tail.since(0)) == (1, [], None)
+    await rig.write(1, "another")
+    await turn()
+    told = tail.since(1)
+    assert told is not None
+    assert [(entry.seq, b"another" in entry.data) for entry in told] == [(2, True)]
+
+
 async def test_a_log_that_is_away_is_read_when_it_is_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tail that knows it misses something tries until it has it; a heartbeat meanwhile says Unavailable."""
     monkeypatch.setattr(hub_module, "FIRST_PAUSE_SECONDS", 0.0)
