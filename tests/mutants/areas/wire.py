@@ -39,8 +39,8 @@ AREA = Area(
         Mutant(
             "passing_errors_are_the_callers",
             "streams/wire.py",
-            "if passing else error)",
-            "if not passing else error)",
+            "    if passing:\n        _fail([call], error)",
+            "    if not passing:\n        _fail([call], error)",
         ),
         Mutant(
             "cancelled_calls_are_sent",
