@@ -6,6 +6,7 @@ What is wrong or missing is reported in one line that names the variable; secret
 
 import json
 import os
+import re
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +96,9 @@ class Settings(BaseSettings):
     max_streams: int = Field(2_000, ge=1)
     """Streamed answers (SSE) that one web process gives at a time."""
     concurrent_posts: Literal["queue", "reject", "cancel_previous"] = "queue"
+    allowed_hosts: str = ""
+    """Names that this server answers to, beside localhost: `chat.example.com`, several with commas between. Without any: in development
+    no others, in production all."""
     cors_origins: str = ""
     """Other sites whose pages may use the API on behalf of their users: `https://app.example.com`, several with commas between."""
 
@@ -145,6 +149,13 @@ class Settings(BaseSettings):
                 raise ValueError("origins look like https://app.example.com")
         return text
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, text: str) -> str:
+        if not all(re.fullmatch(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+", name) for name in _split(text)):
+            raise ValueError("names look like chat.example.com, without a port")
+        return text
+
     @field_validator("object_schemas_file")
     @classmethod
     def _holds_schemas(cls, path: Path | None) -> Path | None:
@@ -163,6 +174,11 @@ class Settings(BaseSettings):
         if self.port == self.broadcaster_port and self.host == self.broadcaster_host:
             raise ValueError("PORT and BROADCASTER_PORT are the same")
         return self
+
+    @cached_property
+    def hosts(self) -> list[str]:
+        """`allowed_hosts`, one by one."""
+        return _split(self.allowed_hosts)
 
     @cached_property
     def origins(self) -> list[str]:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import time
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
@@ -25,7 +24,7 @@ from web.problems import ApiProblem, documented
 from web.services import Caller, ConversationId, IdempotencyKey, JsonRoute, MessageId, Services, With
 from worker import closing
 
-router = APIRouter(prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "internal", "unavailable"))
+router = APIRouter(prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "unavailable"))
 
 Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
 _BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
@@ -172,9 +171,7 @@ async def post_message(
 @router.post(
     "/messages/{message_id}/regenerate",
     status_code=202,
-    responses=documented(
-        *_QUOTAS, "bad_request", "not_found", "foreign_origin", "generation_running", "conflict", "unknown_model", "key_reused"
-    ),
+    responses=documented(*_QUOTAS, "not_found", "foreign_origin", "generation_running", "conflict", "unknown_model", "key_reused"),
     summary="Make an answer again",
 )
 async def regenerate(
@@ -208,7 +205,7 @@ def _posted(posted: Posted, page: Page | None, subscription: shapes.Subscription
 
 @router.post(
     "/conversations/{conversation_id}/subscription",
-    responses=documented("bad_request", "not_found", "foreign_origin"),
+    responses=documented("not_found", "foreign_origin"),
     summary="A token to follow",
 )
 async def subscribe(request: Request, services: With, user: Caller, conversation_id: ConversationId) -> shapes.Subscription:
@@ -273,17 +270,5 @@ def _idempotency(key: str | None, route: str, body: BaseModel) -> Idempotency | 
 def _subscription(services: Services, request: Request, conversation_id: str, user: str) -> shapes.Subscription:
     ttl = services.settings.token_ttl_seconds
     token = tokens.mint(services.token_key, conversation_id, user, ttl, time.time())
-    return shapes.Subscription(url=f"{_broadcaster(services, request)}/conversations/{conversation_id}", token=token, expires_in=ttl)
-
-
-def _broadcaster(services: Services, request: Request) -> str:
-    """What is configured, else the host that this request named, at the broadcaster's port."""
-    settings = services.settings
-    if settings.broadcaster_url is not None:
-        return settings.broadcaster_url.rstrip("/")
-    try:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or settings.host
-    except ValueError as error:
-        raise ApiProblem("bad_request", "The Host header is not a host.") from error
-    scheme = "wss" if request.url.scheme == "https" else "ws"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.broadcaster_port}"
+    broadcaster = services.hosts.broadcaster(request.scope["scheme"], request.headers.get("host", ""))
+    return shapes.Subscription(url=f"{broadcaster}/conversations/{conversation_id}", token=token, expires_in=ttl)

@@ -21,6 +21,7 @@ from web.event_stream import Places
 from web.feed import router as feed_router
 from web.feeds import Feeds
 from web.following import Followers, Pace
+from web.hosts import Hosts, KnownHosts
 from web.identity import open_identity
 from web.metrics import Metrics
 from web.middleware import Surroundings
@@ -43,6 +44,7 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     """
     if settings.token_key is None:
         raise ValueError("TOKEN_KEY is missing")
+    public = settings.mode == "production"
     background = Background()
     metrics = Metrics()
     offers = Offers(catalogue)
@@ -50,12 +52,14 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     pace = Pace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
     feeds = Feeds(store, hub, pace)
     places = Places(settings.max_streams)
+    hosts = Hosts(settings)
     metrics.streams.set_function(lambda: places.taken)
     app = FastAPI(
         title="Tokenwire",
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=_lifespan(background, store, offers, hub, feeds),
+        openapi_url=None if public else "/openapi.json",
         docs_url=None,  # Swagger's page loads scripts of another site, which the page's security policy forbids
         redoc_url=None,
         redirect_slashes=False,
@@ -67,6 +71,7 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
         log,
         jobs,
         offers,
+        hosts,
         open_identity(settings),
         settings.token_key.get_secret_value(),
         metrics,
@@ -84,9 +89,12 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     app.include_router(feed_router)
     app.include_router(openai.router)
     app.include_router(health.router)
+    if not public:
+        app.include_router(health.internals)
     page.mount(app)
     larger = dict.fromkeys(("/api/chat", "/v1/responses", "/v1/chat/completions"), settings.max_chat_body_bytes)
-    app.add_middleware(Surroundings, max_body_bytes=_max_body_bytes(settings), metrics=metrics, larger_bodies=larger)
+    app.add_middleware(KnownHosts, hosts=hosts)
+    app.add_middleware(Surroundings, max_body_bytes=_max_body_bytes(settings), metrics=metrics, hosts=hosts, larger_bodies=larger)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_credentials=True, allow_methods=["*"], allow_headers=["*"], max_age=600

@@ -8,6 +8,8 @@ from web.problems import ApiProblem, documented
 from web.services import With
 
 router = APIRouter()
+internals = APIRouter()
+"""What tells of the inside. In production not on the port that browsers reach: METRICS_PORT is for that."""
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -27,7 +29,7 @@ async def readyz(services: With) -> shapes.Alive:
     return shapes.Alive(status="ok")
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}, summary="Prometheus metrics")
+@internals.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}, summary="Prometheus metrics")
 async def metrics(services: With) -> Response:
     """Counts of this process since it started."""
     return Response(services.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -7,11 +7,12 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from web import problems
+from web.hosts import Hosts
 from web.metrics import Metrics
 
 _CONTENT_SECURITY_POLICY = "; ".join(
@@ -21,16 +22,14 @@ _CONTENT_SECURITY_POLICY = "; ".join(
         "style-src 'self'",
         "img-src 'self' data:",
         "font-src 'self'",
-        # The broadcaster has its own port or host.
-        "connect-src 'self' ws: wss:",
         "manifest-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+        "connect-src 'self'",  # and the broadcaster, which has its own port or host
     )
 )
 HEADERS = {
-    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -51,6 +50,7 @@ class Surroundings:
         app: ASGIApp,
         max_body_bytes: int,
         metrics: Metrics,
+        hosts: Hosts,
         larger_bodies: Mapping[str, int] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -59,6 +59,7 @@ class Surroundings:
         self._max_body_bytes = max_body_bytes
         self._larger_bodies = larger_bodies or {}
         self._metrics = metrics
+        self._hosts = hosts
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +73,7 @@ class Surroundings:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _protect(scope, message)
+                self._protect(scope, message)
             await send(message)
 
         try:
@@ -88,6 +89,15 @@ class Surroundings:
             await problems.internal(Request(scope), error)(scope, receive, answer)
         finally:
             self._count(scope, status, self._clock() - begun)
+
+    def _protect(self, scope: Scope, message: Message) -> None:
+        headers = MutableHeaders(scope=message)
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        broadcaster = self._hosts.broadcaster_origin(scope["scheme"], Headers(scope=scope).get("host", ""))
+        headers.setdefault("Content-Security-Policy", " ".join(filter(None, (_CONTENT_SECURITY_POLICY, broadcaster))))
+        if not scope["path"].startswith("/static/"):
+            headers.setdefault("Cache-Control", "no-store")
 
     def _limit(self, path: str) -> int:
         return self._larger_bodies.get(path, self._max_body_bytes)
@@ -125,14 +135,6 @@ def _announced_length(scope: Scope) -> int:
         if name == b"content-length" and value.isdigit():
             return int(value[:18])
     return 0
-
-
-def _protect(scope: Scope, message: Message) -> None:
-    headers = MutableHeaders(scope=message)
-    for name, value in HEADERS.items():
-        headers.setdefault(name, value)
-    if not scope["path"].startswith("/static/"):
-        headers.setdefault("Cache-Control", "no-store")
 
 
 def _route_name(scope: Scope) -> str:

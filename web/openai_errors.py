@@ -112,6 +112,9 @@ def _refusal(path: str, error: Exception) -> Refusal:
             return Refusal(422, "key_reused", "This Idempotency-Key was used with another body.")
         case errors.QuotaReached():
             return _of_problem(quota_problem(error))
+        case errors.Unstorable():
+            log_line.error("the database refused a value that nobody had refused", path=path, error=str(error))
+            return Refusal(400, "invalid_value", "The request holds a value that cannot be stored.")
         case errors.Conflict():
             return Refusal(409, "conflict", "The request contradicts what is stored.", headers=_NO_RETRY)
         case errors.StoreUnavailable() | ports.Unavailable():

@@ -43,6 +43,7 @@ CODES: Mapping[str, int] = {
     "body_too_large": 413,
     "content_too_large": 413,
     "history_too_long": 413,
+    "unknown_host": 421,
     "invalid": 422,
     "key_reused": 422,
     "unknown_model": 422,
@@ -115,6 +116,7 @@ def install(app: FastAPI) -> None:
         errors.GenerationRunning: _generation_running,
         errors.KeyReused: _key_reused,
         errors.BadCursor: _bad_cursor,
+        errors.Unstorable: _unstorable,
         errors.Conflict: _conflict,
         errors.QuotaReached: _quota_reached,
         errors.StoreUnavailable: _unavailable,
@@ -157,6 +159,12 @@ async def _key_reused(_request: Request, _error: Exception) -> JSONResponse:
 async def _bad_cursor(_request: Request, _error: Exception) -> JSONResponse:
     listed = [{"field": "query.before", "message": "not a cursor that a page has given"}]
     return response("invalid", "query.before: not a cursor that a page has given", errors=listed)
+
+
+async def _unstorable(request: Request, error: Exception) -> JSONResponse:
+    # The net under everything that should have refused or mended it before.
+    log_line.error("the database refused a value that nobody had refused", method=request.method, path=request.url.path, error=str(error))
+    return response("invalid", "The request holds a value that cannot be stored.", errors=[])
 
 
 async def _conflict(_request: Request, _error: Exception) -> JSONResponse:

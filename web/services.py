@@ -16,6 +16,7 @@ from web import bodies
 from web.event_stream import Places
 from web.feeds import Feeds
 from web.following import Followers
+from web.hosts import Hosts
 from web.identity import Identify
 from web.metrics import Metrics
 from web.offers import Offers
@@ -35,6 +36,7 @@ class Services:
     log: Log
     jobs: Jobs
     offers: Offers
+    hosts: Hosts
     identify: Identify
     token_key: str = field(repr=False)
     metrics: Metrics

@@ -36,11 +36,13 @@ async def test_probes_may_ask_for_the_head_alone(client: httpx.AsyncClient, log:
 
 
 async def test_no_login_is_needed(make_client: MakeClient) -> None:
-    """Probes and scrapers have none."""
+    """Probes have none; what tells of the inside is not on the port that everybody reaches (METRICS_PORT is for scrapers)."""
     production = {"mode": "production", "redis_url": "redis://127.0.0.1:1", "host_jwt_key": "k" * 32}
     async with make_client(**production) as client:
-        for path in ("/healthz", "/readyz", "/metrics", "/", "/openapi.json"):
+        for path in ("/healthz", "/readyz", "/"):
             assert (await client.get(path)).status_code == 200
+        for path in ("/metrics", "/openapi.json"):
+            assert (await client.get(path)).status_code == 404
 
 
 async def test_not_ready_without_redis(client: httpx.AsyncClient, log: MemoryLog) -> None:

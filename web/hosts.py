@@ -1,0 +1,95 @@
+"""Which names this server answers to, and where browsers find the broadcaster.
+
+A page of another site can have its own name resolve to this machine (DNS rebinding): then the browser takes this server for a part of
+that site, and sends the page's requests with that name as `Host`. In development, where nobody logs in, only names that cannot be somebody
+else's are answered: localhost, loopback addresses, the address that the server listens on, and what ALLOWED_HOSTS names. In production
+ALLOWED_HOSTS counts where it is set. No name that is not known is ever handed out in an address.
+"""
+
+import re
+from http import HTTPStatus
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from config.settings import Settings
+from web import problems
+from web.problems import ApiProblem
+
+PROBES = ("/healthz", "/readyz", "/metrics")
+"""Load balancers ask for these by the machine's address; they tell nothing of users."""
+_POLICY = 1008
+_NAME = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::[0-9]{1,5})?")
+_DETAIL = "This server does not answer to that name: ALLOWED_HOSTS lists those that it does."
+
+
+class Hosts:
+    """The names of one server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._named = {name.lower() for name in settings.hosts}
+        self._strict = settings.mode == "development" or bool(self._named)
+
+    def answers_to(self, header: str) -> bool:
+        """Whether a request with this `Host` is answered."""
+        return not self._strict or self.known(header)
+
+    def known(self, header: str) -> bool:
+        """Whether the name is this server's own."""
+        name = _name(header)
+        return name is not None and (name in self._named or name == self._settings.host or _is_local(name))
+
+    def broadcaster(self, scheme: str, header: str) -> str:
+        """BROADCASTER_URL, else the host that the request named at the broadcaster's port. Raises ApiProblem (400, 421)."""
+        settings = self._settings
+        if settings.broadcaster_url is not None:
+            return settings.broadcaster_url.rstrip("/")
+        name = _name(header)
+        if name is None:
+            raise ApiProblem("bad_request", "The Host header is not a host.")
+        if not self.known(header):
+            raise ApiProblem("unknown_host", "Where the broadcaster is has to be set: BROADCASTER_URL, or ALLOWED_HOSTS.")
+        secure = "wss" if scheme == "https" else "ws"
+        return f"{secure}://{f'[{name}]' if ':' in name else name}:{settings.broadcaster_port}"
+
+    def broadcaster_origin(self, scheme: str, header: str) -> str | None:
+        """The same without a path, as a page's security policy names it (IPv6 it cannot name); None where it is not known."""
+        try:
+            address = urlsplit(self.broadcaster(scheme, header))
+        except ApiProblem:
+            return None
+        return f"{address.scheme}:" if "[" in address.netloc else f"{address.scheme}://{address.netloc}"
+
+
+def _name(header: str) -> str | None:
+    """The host of a `Host` header in lower case, without its port; None if it is none."""
+    found = _NAME.fullmatch(header)
+    return None if found is None else (found["six"] or found["name"]).lower()
+
+
+def _is_local(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):  # browsers never ask a name server for these
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class KnownHosts:
+    """Refuses requests and sockets that name another host (421)."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "lifespan" or scope["path"] in PROBES or self._hosts.answers_to(Headers(scope=scope).get("host", "")):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY, "reason": HTTPStatus.MISDIRECTED_REQUEST.phrase})
+        else:
+            await problems.response("unknown_host", _DETAIL)(scope, receive, send)
