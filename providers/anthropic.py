@@ -1,27 +1,45 @@
 """Pure: the dialect `anthropic.messages` (POST /messages).
 
 Whole is an answer with `message_stop`, or with a `stop_reason` before the end of the body. Errors come as `event: error` in a 200, often
-as its first event. Only `tool_use` blocks are tool calls for us: server tools run on the provider's side. Thinking blocks are echoed
-back as they came. Quirks: `max_tokens` (default 8192; the API wants one), `thinking` (`budget`, or `adaptive`: the model chooses).
+as its first event. Content and `stop_reason` may stand in `message_start` already; llama.cpp sometimes leaves `message_start` out. Only
+`tool_use` blocks are tool calls for us: blocks of tools that the provider runs, of thinking with its signature, of compaction and of any
+other kind are kept and sent back as they came, in their place in the text. Quirks: `max_tokens` (default 8192; the API wants one),
+`thinking` (`budget`, or `adaptive`: the model chooses).
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from providers.base import (
+    REASONING,
     FinishReason,
     InvalidRequest,
+    Item,
     Message,
     ModelSpec,
     Part,
     Request,
     Unavailable,
 )
-from providers.content import alternating, encoded, merge_neighbours, system_text, tool_choice, turns, unsupported
+from providers.content import (
+    ANY_JSON,
+    alternating,
+    encoded,
+    input_of,
+    interleaved,
+    kept_items,
+    merge_neighbours,
+    system_text,
+    tool_choice,
+    turns,
+    unsupported,
+)
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
+from providers.fields import Damaged, grown, loose, loose_list, mapping, mappings, place, word, words
+from providers.tool_calls import parsed_arguments
 
+API = "anthropic.messages"
 FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -38,111 +56,164 @@ _THINKING_BUDGET = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24576}
 class AnthropicDecoder(Decoder):
     """Events of a message stream, and a whole message where a stream was asked for."""
 
+    dialect = API
     finish_reasons = FINISH
 
     def __init__(self) -> None:
         super().__init__()
         self._message_id: str | None = None
-        self._blocks: dict[Any, dict[str, Any]] = {}
+        self._blocks: dict[Any, _Block] = {}
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:
         kind = item.get("type") or name.decode("utf-8", "replace")
         if kind == "content_block_delta":
-            self._delta(item.get("index"), item["delta"])
+            self._delta(place(item.get("index")), mapping(item["delta"]))
         elif kind == "content_block_start":
-            self._block(item.get("index"), item["content_block"])
+            self._block(place(item.get("index")), mapping(item["content_block"]))
         elif kind == "content_block_stop":
-            self._block_end(item.get("index"))
+            self._block_end(place(item.get("index")))
         elif kind == "message_start":
-            self._message_start(item["message"])
+            self._message_start(mapping(item["message"]))
         elif kind == "message_delta":
             self._message_delta(item)
         elif kind == "message_stop":
             self._stopped()
         elif kind == "message":
-            self._whole(item)
+            self._message_start(item)
+            if self.finish_reason:
+                self._complete()
         elif error := self._error_of(item):
             self._fail(error)
 
-    def _message_start(self, message: dict[str, Any]) -> None:
+    def _message_start(self, message: Mapping[str, Any]) -> None:
         id = message.get("id")  # noqa: A001 - the provider's word
         if self._started and id != self._message_id:
             self._fail(Unavailable("a second answer began inside the first", code="spliced"))
             return
-        self._message_id = id
+        again, self._message_id = self._started, id
         self._start(id, message.get("model"))
         self._usage_of(message.get("usage"))
+        if again:
+            return
+        for index, block in enumerate(mappings(message.get("content"))):
+            self._block(index, block)
+            self._block_end(index)
+        self._stop_reason(message)
 
     def _message_delta(self, item: dict[str, Any]) -> None:
         self._usage_of(item.get("usage"))
-        if reason := (item.get("delta") or {}).get("stop_reason"):
+        delta = mapping(item.get("delta"))
+        self._stop_reason(delta)
+        if container := loose(delta.get("container")):
+            self._keep("container", container)
+
+    def _stop_reason(self, holder: Mapping[str, Any]) -> None:
+        if reason := holder.get("stop_reason"):
             self._finish(reason)
 
-    def _block(self, index: Any, block: dict[str, Any]) -> None:
-        kind = block.get("type")
-        self._blocks[index] = dict(block)
-        if kind == "text":
-            self._say(block.get("text"))
-        elif kind == "thinking":
-            self._think(block.get("thinking"))
-        elif kind == "redacted_thinking":
-            self._think("", dict(block))
-        elif kind == "tool_use":
-            self._tools.piece(index, block.get("id"), block.get("name"), None)
-        for citation in block.get("citations") or ():
-            self._cite(citation.get("url"), citation.get("title"))
+    def _block(self, index: Any, value: Mapping[str, Any]) -> None:
+        self._block_end(index)  # one that was never closed
+        block = self._blocks[index] = _Block(dict(value))
+        if block.kind == "text":
+            self._say(value.get("text"))
+        elif block.kind == "thinking":
+            self._think(value.get("thinking"))
+        elif block.kind == "tool_use":
+            self._tools.piece(index, value.get("id"), value.get("name"), None)
+        for citation in loose_list(value.get("citations")):
+            self._citation(citation)
 
-    def _delta(self, index: Any, delta: dict[str, Any]) -> None:
-        kind = delta.get("type")
+    def _delta(self, index: Any, delta: Mapping[str, Any]) -> None:
+        kind = words(delta.get("type"))
+        block = self._blocks.get(index)
+        if block is None:
+            block = self._blocks[index] = _Block({"type": _BLOCK_OF.get(kind, "unknown")})
+        if kind == "citations_delta":
+            self._citation(loose(delta.get("citation")))
+        elif block.kind not in _BLOCK_OF.values():
+            block.grow(kind, delta)
+        elif kind not in _BLOCK_OF:
+            self._keep(kind, delta)
+        elif _BLOCK_OF[kind] != block.kind:
+            raise Damaged(f"{kind} in a block of {block.kind}")
+        else:
+            self._piece(kind, index, block, delta)
+
+    def _piece(self, kind: str, index: Any, block: "_Block", delta: Mapping[str, Any]) -> None:
         if kind == "text_delta":
-            self._say(delta["text"])
+            self._say(words(delta["text"]))
         elif kind == "input_json_delta":
-            if self._blocks.get(index, {}).get("type") == "tool_use":
-                self._tools.piece(index, None, None, delta["partial_json"])
-        elif kind == "thinking_delta":
-            self._thought(index, delta["thinking"])
-        elif kind == "signature_delta":
-            block = self._blocks.setdefault(index, {"type": "thinking"})
-            block["signature"] = block.get("signature", "") + delta["signature"]
-        elif kind == "citations_delta":
-            citation = delta.get("citation") or {}
+            self._tools.piece(index, None, None, words(delta["partial_json"]))
+        else:
+            if kind == "thinking_delta":
+                self._think(words(delta["thinking"]))
+            block.grow(kind, delta)
+
+    def _citation(self, citation: Mapping[str, Any]) -> None:
+        if word(citation.get("url")):
             self._cite(citation.get("url"), citation.get("title"))
+        elif citation:  # a place in a document that was sent along
+            self._keep("citation", citation)
 
     def _stopped(self) -> None:
-        if self._started:
-            self._complete()
-        else:
+        if not (self._started or self.finish_reason or self.emitted or self._out or self._blocks):
             self._fail(Unavailable("the end of a message that never began", code="empty_stream"))
-
-    def _thought(self, index: Any, text: str) -> None:
-        block = self._blocks.setdefault(index, {"type": "thinking"})
-        block["thinking"] = block.get("thinking", "") + text
-        self._think(text)
+            return
+        self._complete()
 
     def _block_end(self, index: Any) -> None:
-        block = self._blocks.pop(index, {})
-        if block.get("type") == "tool_use":
-            if block.get("input"):
-                self._tools.whole(index, json.dumps(block["input"], ensure_ascii=False))
-            self._tools.end(index)
-        elif block.get("type") == "thinking" and block.get("signature"):
-            self._think("", block)
-
-    def _whole(self, message: dict[str, Any]) -> None:
-        self._message_start(message)
-        for index, block in enumerate(message.get("content") or ()):
-            self._block(index, block)
-            self._block_end(index)
-        if message.get("stop_reason"):
-            self._finish(message["stop_reason"])
-            self._complete()
-
-    def _usage_of(self, usage: Mapping[str, Any] | None) -> None:
-        if not usage:
+        block = self._blocks.pop(index, None)
+        if block is None:
             return
-        thought = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
+        value = block.whole()
+        if block.kind == "tool_use":
+            if value.get("input"):
+                self._tools.whole(index, value["input"])
+            self._tools.end(index)
+        elif block.kind == "redacted_thinking" or (block.kind == "thinking" and value.get("signature")):
+            self._keep(REASONING, value)
+        elif block.kind not in ("text", "thinking"):
+            self._keep(block.kind, value)
+
+    def _complete(self) -> None:
+        for index in list(self._blocks):
+            self._block_end(index)
+        super()._complete()
+
+    def _usage_of(self, usage: Any) -> None:
+        if not (usage := loose(usage)):
+            return
+        thought = loose(usage.get("output_tokens_details")).get("thinking_tokens")
         read, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
         self._count(usage.get("input_tokens"), usage.get("output_tokens"), read, thought, written)
+
+
+_BLOCK_OF = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "thinking", "input_json_delta": "tool_use"}
+"""What a block without a beginning must be."""
+
+
+class _Block:
+    """A content block while it streams: what its deltas add is put where the whole block would have it."""
+
+    def __init__(self, value: dict[str, Any]) -> None:
+        self.kind = words(value.get("type")) or "unknown"
+        self._value = value
+        self._json: list[str] = []
+
+    def grow(self, kind: str, delta: Mapping[str, Any]) -> None:
+        """A delta of any kind: JSON text is the input's, other fields are the block's own."""
+        if kind == "input_json_delta":
+            self._json.append(words(delta["partial_json"]))
+            return
+        for name, piece in delta.items():
+            if name != "type":
+                self._value[name] = grown(self._value.get(name), piece)
+
+    def whole(self) -> dict[str, Any]:
+        """The block as it would have come in one piece."""
+        if self._json:
+            self._value["input"] = parsed_arguments("".join(self._json))
+        return self._value
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -151,15 +222,19 @@ class AnthropicDecoder(Decoder):
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
     quirks = {**preset.quirks, **spec.options}
-    messages = turns(request)
+    messages = turns(request, API)
     body: dict[str, Any] = {
         "model": spec.model,
         "max_tokens": request.max_tokens or quirks.get("max_tokens", 8192),
         "messages": alternating([_message(message) for message in merge_neighbours(messages) if message.role != "system"], "content"),
         "stream": True,
     }
+    if request.schema == {}:  # the API wants a schema or nothing
+        messages.append(Message("system", ANY_JSON))
     if system := system_text(messages):
         body["system"] = system
+    if containers := [container for message in messages for container in kept_items(message, API, "container")]:
+        body["container"] = containers[-1].get("id")
     _add_tools(body, request)
     _add_options(body, request, quirks)
     if request.continuation and request.continuation.rung == "prefix":
@@ -173,12 +248,18 @@ def _message(message: Message) -> dict[str, Any]:
     if message.role == "tool":
         result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text or "(no output)"}
         return {"role": "user", "content": [result]}
-    content = [dict(echo) for echo in message.reasoning_echo if echo.get("type") in ("thinking", "redacted_thinking")]
-    content += [_part(part) for part in message.parts]
-    if message.text.strip():
-        content.append({"type": "text", "text": message.text})
-    content += [{"type": "tool_use", "id": call.id, "name": call.name, "input": dict(call.arguments)} for call in message.tool_calls]
+    content = [_part(part) for part in message.parts]
+    content += [_text(piece) if isinstance(piece, str) else dict(piece.value) for piece in interleaved(message, API) if _sent_back(piece)]
+    content += [{"type": "tool_use", "id": call.id, "name": call.name, "input": input_of(call)} for call in message.tool_calls]
     return {"role": message.role, "content": content}
+
+
+def _sent_back(piece: str | Item) -> bool:
+    return bool(piece.strip()) if isinstance(piece, str) else piece.kind not in ("citation", "container", "unknown")
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
 
 
 def _part(part: Part) -> dict[str, Any]:
@@ -208,7 +289,7 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
 def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:
     if request.stop:
         body["stop_sequences"] = list(request.stop)
-    if request.schema is not None:
+    if request.schema:
         body["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
     prefilled = request.continuation is not None and request.continuation.rung == "prefix"
     if request.reasoning_effort and not prefilled:  # an answer that goes on from text cannot think first
@@ -229,4 +310,4 @@ def _add_thinking(body: dict[str, Any], effort: str, quirks: Mapping[str, Any]) 
     body["max_tokens"] = max(body["max_tokens"], budget + 1024)
 
 
-DIALECT = Dialect("anthropic.messages", AnthropicDecoder, build, strips_prefix=True)
+DIALECT = Dialect(API, AnthropicDecoder, build, strips_prefix=True)

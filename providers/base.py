@@ -2,7 +2,7 @@
 
 ProviderError                 base; carries message, code, status, retry_after_s
   RateLimited                 429, 529, Gemini RetryInfo          retryable
-  Unavailable                 connect error, timeout, 5xx, cut before any text    retryable
+  Unavailable                 connect error, timeout, 5xx, cut before any text, an answer that cannot be read    retryable
   Interrupted                 cut or stalled after text           retryable (by continuation)
   QuotaExhausted              402, insufficient_quota
   AuthenticationFailed        401, API_KEY_INVALID
@@ -41,10 +41,9 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """A piece of visible reasoning; `echo` is what the provider wants back in a later request (signature, encrypted block, ...)."""
+    """A piece of visible reasoning."""
 
     text: str
-    echo: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,24 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """Something of the answer that the other deltas do not say, as the provider wrote it: a block or item of a kind that the decoder does
+    not know, the result of a tool that the provider ran, a signature, encrypted reasoning.
+
+    It is kept, and sent back to the same dialect: without it a paused turn cannot be resumed. `kind` is the provider's word (`REASONING`
+    for what belongs to the model's thoughts).
+    """
+
+    dialect: str
+    kind: str
+    value: Mapping[str, Any]
+
+
+REASONING = "reasoning"
+"""The kind of items that only carry the model's thoughts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens so far; each one replaces what was said before, field by field where it is not None.
 
@@ -118,7 +135,7 @@ class Finish:
     raw: str | None = None
 
 
-Delta = Start | Text | Reasoning | ToolCallStart | ToolCallArguments | ToolCallEnd | Refusal | Source | Restart | Usage | Finish
+Delta = Start | Text | Reasoning | ToolCallStart | ToolCallArguments | ToolCallEnd | Refusal | Source | Item | Restart | Usage | Finish
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -182,11 +199,12 @@ class ContentFiltered(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A tool call in history. `arguments` is the decoded object."""
+    """A tool call in history. `arguments` is the decoded object, or the text that the model wrote where that is no JSON object
+    (`tool_calls.parsed_arguments`): such a call cannot be executed."""
 
     id: str
     name: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] | str
     echo: Mapping[str, Any] | None = None
 
 
@@ -201,6 +219,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """An item of an answer, and how many characters of the answer's text stood before it."""
+
+    at: int
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message of the conversation, in every dialect's common terms. `tool_call_id` belongs to role `tool`."""
 
@@ -210,7 +236,8 @@ class Message:
     tool_calls: Sequence[ToolUse] = ()
     tool_call_id: str | None = None
     tool_name: str | None = None
-    reasoning_echo: Sequence[Mapping[str, Any]] = ()
+    kept: Sequence[Kept] = ()
+    """What else the answer held, in order. Each dialect sends back what is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +268,7 @@ class Request:
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or the name of one tool."""
     schema: Mapping[str, Any] | None = None
+    """What the answer must be, as JSON Schema; an empty one: any JSON object."""
     reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = None
     temperature: float | None = None
     max_tokens: int | None = None

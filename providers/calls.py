@@ -7,15 +7,16 @@ what came so far in `Broken.response`.
 import asyncio
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from providers.base import (
     Delta,
     Finish,
     Interrupted,
     InvalidRequest,
+    Item,
+    Kept,
     Provider,
     ProviderError,
     Reasoning,
@@ -38,8 +39,11 @@ from providers.decoding import merge_usage
 from providers.hooks import Hook, tell, watched
 from providers.http import HttpClient
 from providers.registry import http_provider
+from providers.tool_calls import parsed_arguments
 
 _LONGEST_PAUSE_S = 60.0
+_LONGEST_ASKED_S = 120.0
+"""A provider that asks for more is asked again sooner."""
 _EMBEDDINGS_BYTES = 256 * 1024 * 1024
 
 
@@ -52,7 +56,7 @@ class Response:
     refusal: str = ""
     tool_calls: list[ToolUse] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
-    reasoning_echo: list[Mapping[str, Any]] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
     usage: Usage | None = None
     finish: Finish | None = None
     id: str | None = None
@@ -60,14 +64,14 @@ class Response:
     _calls: dict[int, tuple[str, str, list[str]]] = field(default_factory=dict, repr=False)
 
     def add(self, delta: Delta) -> None:
-        """Put a delta in its place. Arguments that are no JSON object become `{"": text}`."""
+        """Put a delta in its place."""
         match delta:
             case Text(text):
                 self.text += text
-            case Reasoning(text, echo):
+            case Reasoning(text):
                 self.reasoning += text
-                if echo:
-                    self.reasoning_echo.append(echo)
+            case Item():
+                self.kept.append(Kept(len(self.text), delta))
             case Refusal(text):
                 self.refusal += text
             case Start(id, model):
@@ -91,7 +95,7 @@ class Response:
                 self._calls[index][2].append(text)
             case ToolCallEnd(index, echo):
                 call_id, name, pieces = self._calls[index]
-                self.tool_calls.append(ToolUse(call_id, name, _object("".join(pieces)), echo))
+                self.tool_calls.append(ToolUse(call_id, name, parsed_arguments("".join(pieces)), echo))
 
 
 class Broken(Interrupted):
@@ -147,7 +151,7 @@ async def _once(provider: Provider, request: Request, response: Response, on_del
 def pause(error: ProviderError, failed: int) -> float:
     """Seconds before the next try: what the provider asks for, or polynomially longer with each failure."""
     own = min(_LONGEST_PAUSE_S, (failed**4 + 2) * 0.1) * random.uniform(1.0, 1.15)  # noqa: S311 - spreads clients, guards nothing
-    return max(own, error.retry_after_s or 0.0)
+    return max(own, min(error.retry_after_s or 0.0, _LONGEST_ASKED_S))
 
 
 async def embed(spec: Spec, client: HttpClient, texts: Sequence[str]) -> tuple[Sequence[Sequence[float]], Usage]:
@@ -160,13 +164,5 @@ async def embed(spec: Spec, client: HttpClient, texts: Sequence[str]) -> tuple[S
         body = await reply.whole(_EMBEDDINGS_BYTES)
     try:
         return dialect.vectors(json.loads(body))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # an answer may hold anything
         raise Unavailable(f"not an answer with embeddings: {body[:200]!r}", code="unreadable") from error
-
-
-def _object(text: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    return value if isinstance(value, dict) else {"": text}

@@ -1,12 +1,14 @@
 """Pure: an error in any provider's clothes -> one class of the tree in `base.py`, with what it says about waiting.
 
-Order of evidence: codes that mean one thing whatever the status, then the HTTP status (or the number in the body where HTTP said 200),
-then general codes; words only where the rest leaves it open (a full context is told in many ways and with many codes).
+The HTTP status decides (or the number in the body where HTTP said 200); a body may only refine it, as `_MAY_BECOME` says: a 429 is retried
+whatever stands in it, unless a code says that the quota is used up. Codes come before words. Words decide where nothing else does (a bare
+message inside a 200), and refine a status only as whole sentences of known providers: a request that is refused may quote anything.
+Bodies may be anything, too: nothing that they hold makes these functions raise.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from providers.base import (
@@ -70,31 +72,62 @@ _STATUS: dict[int, Class] = {
     498: RateLimited,
     529: RateLimited,
 }
-_CONTEXT = re.compile(
-    r"context[ _-]?(?:length|window|size)|maximum context|prompt is too long|too many (?:input )?tokens|input (?:is )?too long"
-    r"|exceeds? the (?:model's )?max(?:imum)? (?:input |context )?(?:length|tokens)|reduce the length of|input token count",
-    re.IGNORECASE,
+_ANY = frozenset(
+    {QuotaExhausted, ContextLengthExceeded, ContentFiltered, AuthenticationFailed, ModelNotFound, RateLimited, PermissionDenied}
 )
-_WORDS: tuple[tuple[re.Pattern[str], Class], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), cls)
-    for pattern, cls in (
-        (r"rate.?limit|too many requests|temporarily rate|overloaded|at capacity", RateLimited),
-        (r"credit balance is too low|insufficient (?:quota|balance|credits|funds)|quota (?:is )?exceeded|exceeded your .*quota|billing",
-         QuotaExhausted),
-        (_CONTEXT.pattern, ContextLengthExceeded),
-        (r"(?:invalid|incorrect|missing|no) (?:x-)?api[ -]?key|unauthorized|invalid authentication", AuthenticationFailed),
-        (r"content (?:filter|policy|management policy)|prohibited content|flagged", ContentFiltered),
-        (r"model .{0,200}(?:not found|does not exist|not exist)", ModelNotFound),
-    )
+_MAY_BECOME: dict[Class, frozenset[Class]] = {
+    InvalidRequest: _ANY,  # 400 says little: Google sends it for a wrong key, Anthropic for an empty account
+    RateLimited: frozenset({QuotaExhausted}),
+    Unavailable: frozenset({ContextLengthExceeded, RateLimited}),  # llama.cpp calls a full context a server error
+    PermissionDenied: frozenset({AuthenticationFailed, QuotaExhausted, ContentFiltered}),
+    AuthenticationFailed: frozenset({PermissionDenied, QuotaExhausted}),
+    ModelNotFound: frozenset({InvalidRequest, AuthenticationFailed, PermissionDenied}),
+    QuotaExhausted: frozenset(),
+    ContextLengthExceeded: frozenset({RateLimited, QuotaExhausted}),  # a 413 of Groq is a limit of tokens per minute
+}
+"""What a body may make of the class that the status has."""
+_CONTEXT = (
+    r"(?:exceed\w*|too long|too large|larger than|longer than)\W.{0,120}(?:context|max(?:imum)? (?:input |number of )?(?:length|tokens))"
+    r"|(?:context|input token count)\b.{0,120}\b(?:exceed\w*|too long|too large)"
+    r"|(?:model'?s?|this) maximum context|maximum context length is"
+    r"|^(?:the )?(?:prompt|input) (?:is )?too long|too many (?:input )?tokens|please reduce the length of"
+)
+
+
+def _patterns(*rows: tuple[str, Class]) -> tuple[tuple[re.Pattern[str], Class], ...]:
+    return tuple((re.compile(pattern, re.IGNORECASE), cls) for pattern, cls in rows)
+
+
+_SENTENCES = _patterns(
+    (_CONTEXT, ContextLengthExceeded),
+    (r"^your credit balance is too low", QuotaExhausted),
+    (r"^(?:invalid|incorrect|missing|no) (?:x-)?api[ -]?key", AuthenticationFailed),
+    (r"^(?:the )?(?:requested )?model\b.{0,200}(?:not found|does not exist|not exist)", ModelNotFound),
+)
+"""What refines a status: whole sentences, at the beginning of the message where a request could be quoted."""
+_WORDS = _patterns(
+    (r"rate.?limit|too many requests|temporarily rate|overloaded|at capacity", RateLimited),
+    (r"credit balance is too low|insufficient (?:quota|balance|credits|funds)|quota (?:is )?exceeded|exceeded your .{0,80}quota",
+     QuotaExhausted),
+    (_CONTEXT, ContextLengthExceeded),
+    (r"(?:invalid|incorrect|missing|no) (?:x-)?api[ -]?key|unauthorized|invalid authentication", AuthenticationFailed),
+    (r"content (?:filter|policy|management policy)|prohibited content", ContentFiltered),
+    (r"model .{0,200}(?:not found|does not exist|not exist)", ModelNotFound),
 )  # fmt: skip
+"""What an error may be that has neither status nor code."""
+_MAX_DEPTH = 6
+_MESSAGE_CHARS = 1000
+_CODE_CHARS = 100
+_LOOKED_AT = 4096
+_MAX_CODES = 32
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-    """The error that an HTTP answer of 400 and above is. `headers` have lower-case names; `body` may be anything."""
+    """The error that an HTTP answer of 300 and above is. `headers` have lower-case names; `body` may be anything."""
     item = _parse(body)
     detail = _Detail(item)
     message = detail.message or excerpt(body) or f"HTTP {status}"
-    cls = _class_of(status, detail, message)
+    cls = Unavailable if status == 404 and _is_page(body) else _class_of(status, detail, message)  # nobody at home but a proxy
     return cls(message, code=detail.code or str(status), status=status, retry_after_s=retry_after(headers, item))
 
 
@@ -103,9 +136,13 @@ def classify_stream_error(item: Mapping[str, Any], *, certain: bool = False) -> 
     if not certain and not _is_error(item):
         return None
     detail = _Detail(item)
-    message = detail.message or excerpt(json.dumps(item, ensure_ascii=False).encode())
+    message = detail.message or "an error without words"
     cls = _class_of(detail.status, detail, message)
     return cls(message, code=detail.code, status=detail.status, retry_after_s=retry_after({}, item))
+
+
+def _is_page(body: bytes) -> bool:
+    return body[:200].lstrip().lower().startswith((b"<html", b"<!doctype html", b"<head", b"<center"))
 
 
 def _is_error(item: Mapping[str, Any]) -> bool:
@@ -128,21 +165,26 @@ class _Detail:
         return next(iter(named or self.codes), None)
 
     def _read(self, item: Any, depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            return
         if isinstance(item, list):
             for entry in item[:8]:
-                self._read(entry, depth)
+                self._read(entry, depth + 1)
         elif isinstance(item, str):
-            self.message = self.message or item
-        elif isinstance(item, dict) and depth < 4:
+            self._say(item)
+        elif isinstance(item, dict):
             self._fields(item)
             for name in ("error", "response", "detail", "details", "innererror", "metadata", "errors"):
                 if name in item:
                     self._read(item[name], depth + 1)
 
+    def _say(self, text: Any) -> None:
+        if isinstance(text, str):
+            self.message = self.message or text[:_MESSAGE_CHARS]
+
     def _fields(self, item: Mapping[str, Any]) -> None:
         for name in ("message", "msg", "error_message"):
-            if isinstance(item.get(name), str) and item[name]:
-                self.message = self.message or item[name]
+            self._say(item.get(name))
         raw = item.get("raw")
         if isinstance(raw, str) and self.message == "Provider returned error":
             self.message = f"{self.message}: {raw[:500]}"
@@ -150,42 +192,43 @@ class _Detail:
             self._code(item.get(name))
 
     def _code(self, value: Any) -> None:
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and 100 <= value < 1000:  # others, and NaN, are no HTTP status
             value = str(int(value))
-        if not isinstance(value, str) or not value or value in ("error", "failed", "response.failed"):
+        if not isinstance(value, str) or not value or value in ("error", "failed", "response.failed") or len(self.codes) >= _MAX_CODES:
             return
-        self.codes.append(value)
-        if value.isdigit() and len(value) == 3 and 400 <= int(value) <= 599 and self.status is None:
+        self.codes.append(value[:_CODE_CHARS])
+        if re.fullmatch(r"[45][0-9]{2}", value) and self.status is None:
             self.status = int(value)
 
 
 def _class_of(status: int | None, detail: _Detail, message: str) -> Class:
-    plain = [_plain(code) for code in detail.codes]
-    for code in plain:
-        # "You have used all your quota" and "wait a minute" are both 429; Google calls the second quota, too.
-        if code in _PRECISE:
-            return _PRECISE[code]
     by_status = _by_status(status)
+    plain = [_plain(code) for code in detail.codes]
+    by_code = next((_PRECISE[code] for code in plain if code in _PRECISE), None)
     general = next((_GENERAL[code] for code in plain if code in _GENERAL), None)
-    found = by_status or general
-    if found in (None, InvalidRequest, Unavailable):
-        return _by_words(message, found) or found or Unavailable
-    if found is ModelNotFound and general is InvalidRequest and not re.search(r"model|deployment", message, re.IGNORECASE):
+    if by_status is None:
+        by_words = _first(_WORDS if general is None else _SENTENCES, message)
+        return by_code or _refined(general, by_words) or Unavailable
+    if by_status is ModelNotFound and general is InvalidRequest and not re.search(r"model|deployment", message, re.IGNORECASE):
         return InvalidRequest
-    return found
+    # "You have used all your quota" and "wait a minute" are both 429; Google calls the second quota, too: only a code tells them apart.
+    return _refined(by_status, by_code or _first(_SENTENCES, message)) or by_status
+
+
+def _refined(found: Class | None, further: Class | None) -> Class | None:
+    if found is None or further is None:
+        return found or further
+    return further if further in _MAY_BECOME.get(found, ()) else found
+
+
+def _first(patterns: Iterable[tuple[re.Pattern[str], Class]], message: str) -> Class | None:
+    return next((cls for pattern, cls in patterns if pattern.search(message)), None)
 
 
 def _by_status(status: int | None) -> Class | None:
     if status is None or status < 400:
         return None
     return _STATUS.get(status) or (Unavailable if status >= 500 else InvalidRequest)
-
-
-def _by_words(message: str, found: Class | None) -> Class | None:
-    # A server's own failure is reclassified only by a full context, which llama.cpp calls a server error.
-    if found is Unavailable:
-        return ContextLengthExceeded if _CONTEXT.search(message) else None
-    return next((cls for pattern, cls in _WORDS if pattern.search(message)), None)
 
 
 def _plain(code: str) -> str:
@@ -210,6 +253,6 @@ def _parse(body: bytes) -> Any:
 
 def excerpt(body: bytes) -> str:
     """The beginning of something unreadable, in one line; of an HTML page its title."""
-    text = body.decode("utf-8", "replace")
-    title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    text = body[:_LOOKED_AT].decode("utf-8", "replace")
+    title = re.search(r"<title>([^<]*)", text, re.IGNORECASE)
     return " ".join((title.group(1) if title else text).split())[:300]

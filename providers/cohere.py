@@ -12,7 +12,9 @@ from providers.base import FinishReason, InvalidRequest, ModelSpec, Request
 from providers.content import tool_choice
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
+from providers.fields import loose, loose_list, mapping, place, word, words
 
+API = "cohere.chat"
 FINISH: Mapping[str, FinishReason] = {
     "COMPLETE": "stop",
     "STOP_SEQUENCE": "stop",
@@ -27,39 +29,44 @@ FINISH: Mapping[str, FinishReason] = {
 class CohereDecoder(Decoder):
     """Events of a chat."""
 
+    dialect = API
     finish_reasons = FINISH
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:
         kind = item.get("type") or name.decode("utf-8", "replace")
-        delta = item.get("delta") or {}
-        message = delta.get("message") or {}
+        delta = mapping(item.get("delta"))
+        message = mapping(delta.get("message"))
         if kind == "message-start":
             self._start(item.get("id"), None)
         elif kind in ("content-start", "content-delta"):
-            content = message["content"]
-            self._say(content.get("text"))
-            self._think(content.get("thinking"))
+            self._content(mapping(message["content"]))
         elif kind == "tool-plan-delta":
-            self._think(message["tool_plan"])
+            self._think(words(message["tool_plan"]))
         elif kind in ("tool-call-start", "tool-call-delta"):
-            call = message["tool_calls"]
-            function = call.get("function") or {}
-            self._tools.piece(item.get("index"), call.get("id"), function.get("name"), function.get("arguments"))
+            call = mapping(message["tool_calls"])
+            function = mapping(call.get("function"))
+            self._tools.piece(place(item.get("index")), call.get("id"), function.get("name"), function.get("arguments"))
         elif kind == "citation-start":
-            self._sources_of(message.get("citations") or {})
+            self._sources_of(loose(message.get("citations")))
         elif kind == "message-end":
             self._end(delta)
         elif error := self._error_of(item):
             self._fail(error)
 
+    def _content(self, content: Mapping[str, Any]) -> None:
+        self._say(content.get("text"))
+        self._think(content.get("thinking"))
+        if rest := {name: value for name, value in content.items() if name not in ("type", "text", "thinking")}:
+            self._keep(word(content.get("type")) or "content", {"type": content.get("type"), **rest})
+
     def _sources_of(self, citation: Mapping[str, Any]) -> None:
-        for source in citation.get("sources") or ():
-            document = source.get("document") or {}
+        for source in loose_list(citation.get("sources")):
+            document = loose(source.get("document"))
             self._cite(document.get("url"), document.get("title"))
 
     def _end(self, delta: Mapping[str, Any]) -> None:
-        usage = delta.get("usage") or {}
-        tokens = usage.get("tokens") or usage.get("billed_units") or {}
+        usage = loose(delta.get("usage"))
+        tokens = loose(usage.get("tokens")) or loose(usage.get("billed_units"))
         self._count(tokens.get("input_tokens"), tokens.get("output_tokens"), usage.get("cached_tokens"))
         if reason := delta.get("finish_reason"):
             self._finish(reason)
@@ -78,7 +85,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     if body.pop("tool_choice", None):
         body["tool_choice"] = _choice(request)
     if request.schema is not None:
-        body["response_format"] = {"type": "json_object", "json_schema": request.schema}
+        body["response_format"] = {"type": "json_object", **({"json_schema": request.schema} if request.schema else {})}
     return Call("/v2/chat", {name: value for name, value in body.items() if value is not None})
 
 
@@ -91,5 +98,5 @@ def _choice(request: Request) -> str | None:
     raise InvalidRequest(f"cohere.chat cannot be told to use {choice}", code="unsupported_option")
 
 
-DIALECT = Dialect("cohere.chat", CohereDecoder, build, takes_prefix=False)
-PRESET = Preset("cohere", "cohere.chat", "https://api.cohere.com", "COHERE_API_KEY", quirks={"effort": "none"})
+DIALECT = Dialect(API, CohereDecoder, build, takes_prefix=False)
+PRESET = Preset("cohere", API, "https://api.cohere.com", "COHERE_API_KEY", quirks={"effort": "none"})

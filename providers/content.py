@@ -2,26 +2,30 @@
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from providers.base import Continuation, InvalidRequest, Message, Part, Request
+from providers.base import REASONING, Continuation, InvalidRequest, Item, Message, Part, Request, ToolUse
 
 CONTINUE = (
     "Your last message was cut off by a technical fault. It ended with:\n«{end}»\n"
     "Go on exactly after these words, in the same language and formatting. Repeat nothing, add no remark about the interruption."
 )
 _QUOTED = 100
+ANY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
+"""For dialects that know no answer in JSON without a schema."""
+_BESIDES = frozenset({REASONING, "citation", "container", "choice"})
+"""Kinds of kept items that accompany an answer and are none alone."""
 
 
-def turns(request: Request) -> list[Message]:
-    """The messages to send: none that is empty, and for the rung `turn` the partial answer with a request to go on after it.
+def turns(request: Request, dialect: str) -> list[Message]:
+    """The messages to send: none that is empty in this dialect; for the rung `turn` the partial answer, too, and a request to go on.
 
     An assistant message that ends an attempt without content is empty, however many of them there are. Raises InvalidRequest when nothing
     is left to answer.
     """
-    messages = [message for message in request.messages if not is_empty(message)]
+    messages = [message for message in request.messages if not is_empty(message, dialect)]
     if request.continuation and request.continuation.rung == "turn":
         messages += _resumption(request.continuation)
     if not any(message.role != "system" for message in messages):
@@ -54,9 +58,11 @@ def _ability(part: Part) -> str:
     return "pdf" if part.media_type == "application/pdf" else part.media_type.partition("/")[0]
 
 
-def is_empty(message: Message) -> bool:
-    """Nothing in it that a provider could read. A tool's result may be empty text: its id is content enough."""
-    return message.role != "tool" and not (message.text.strip() or message.parts or message.tool_calls)
+def is_empty(message: Message, dialect: str) -> bool:
+    """Nothing in it that a provider of this dialect could read. A tool's result may be empty text: its id is content enough."""
+    if message.role == "tool" or message.text.strip() or message.parts or message.tool_calls:
+        return False
+    return not any(kept.item.dialect == dialect and kept.item.kind not in _BESIDES for kept in message.kept)
 
 
 def _resumption(continuation: Continuation) -> Iterable[Message]:
@@ -110,6 +116,34 @@ def tool_choice(request: Request) -> str | None:
     if choice in (None, "auto", "none", "required") or any(tool.name == choice for tool in request.tools):
         return choice
     raise InvalidRequest(f"tool_choice names {choice!r}, which is not among the tools", code="unknown_tool")
+
+
+def interleaved(message: Message, dialect: str) -> Iterator[str | Item]:
+    """The text of an answer and what this dialect kept of it, in the order in which they came."""
+    start = 0
+    for kept in message.kept:
+        if kept.item.dialect == dialect:
+            if text := message.text[start : kept.at]:
+                yield text
+            start = max(start, kept.at)
+            yield kept.item
+    if text := message.text[start:]:
+        yield text
+
+
+def kept_items(message: Message, dialect: str, *kinds: str) -> list[Mapping[str, Any]]:
+    """What this dialect kept of an answer, of some kinds, in order."""
+    return [kept.item.value for kept in message.kept if kept.item.dialect == dialect and kept.item.kind in kinds]
+
+
+def input_of(call: ToolUse) -> dict[str, Any]:
+    """The arguments as an object, for dialects that take nothing else."""
+    return dict(call.arguments) if isinstance(call.arguments, Mapping) else {"unreadable": call.arguments}
+
+
+def arguments_text(call: ToolUse) -> str:
+    """The arguments as the model wrote them, in JSON."""
+    return json_text(call.arguments) if isinstance(call.arguments, Mapping) else call.arguments
 
 
 def json_text(value: Mapping[str, Any]) -> str:

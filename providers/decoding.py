@@ -1,52 +1,61 @@
-"""Pure: what the decoders of all dialects share: frames to JSON, tool calls, proof of completion, errors inside a success.
+"""Pure: what the decoders of all dialects share: frames to JSON, proof of completion, errors inside a success.
 
 A decoder is fed bytes and gives deltas. It never raises: what went wrong is its `failure`, with the deltas that came before it given first.
-It decides when an answer is whole (`done`), and that an end without proof is none. How the bytes travel is left to `stream.py`.
+It decides when an answer is whole (`done`), and that an end without proof is none. An answer has one outcome, a Finish or a failure; the
+first one counts. How the bytes travel is left to `stream.py`.
 """
 
 import json
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
 from providers.base import (
+    REASONING,
     Delta,
     Finish,
     FinishReason,
     Interrupted,
+    Item,
     ProviderError,
     Reasoning,
     Refusal,
     Source,
     Start,
     Text,
-    ToolCallArguments,
-    ToolCallEnd,
     ToolCallStart,
     Unavailable,
     Usage,
 )
 from providers.classify import classify_stream_error, excerpt
-from providers.framing import RAW, TAIL_BYTES, Frame, Framer, FrameTooLarge
+from providers.fields import grown, word, words
+from providers.framing import RAW, STRAY, TAIL_BYTES, Frame, Framer, FrameTooLarge
+from providers.tool_calls import ToolCalls
 
 _loads = msgspec.json.Decoder().decode
 _OUTPUT = (Text, Reasoning, Refusal, ToolCallStart)
+_MOST_TOKENS = 2**53
+_JSON_MARKS = (b"{", b"}", b'"')
+"""Without one of these nothing can have been a piece of an answer."""
 
 
 class Decoder:
-    """Base of the dialects. They implement `_object` (one JSON object arrived) and may refine `_word`, `_ended` and `_raw`."""
+    """Base of the dialects. They implement `_object` (one JSON object arrived) and may refine `_word`, `_ended` and `_raw`.
 
+    Whatever they raise means that a piece of the answer could not be read, and ends it as a failure.
+    """
+
+    dialect: ClassVar[str] = ""
+    """Its name, for what only this dialect understands."""
     finish_reasons: ClassVar[Mapping[str, FinishReason]] = {}
     """The provider's words for the end, as ours. What is not listed is `unknown`."""
     error_is_an_end: ClassVar[bool] = True
     """A reason that means `error` still says that nothing more will come."""
 
     def __init__(self) -> None:
-        self.failure: ProviderError | None = None
-        self.done = False
-        """The answer is proved whole and nothing more will be read."""
+        self._outcome: Finish | ProviderError | None = None
+        self._sealed = False
         self.run_id: str | None = None
         self.cursor: int | None = None
         self.run_over = False
@@ -57,54 +66,72 @@ class Decoder:
         """The one fault is the reason that the provider gave for the end."""
         self.emitted = False
         """Something that a viewer may see has been given out."""
+        self._said = False
+        """The same without reasoning: something that answers."""
         self._framer = Framer()
         self._out: list[Delta] = []
-        self._tools = _ToolCalls(lambda delta: self._out.append(delta))
+        self._tools = ToolCalls(lambda delta: self._out.append(delta))
         self._started = False
         self._closing = False
+        self._cut_off = False
+        """What is read now is the last line of the body: if it is broken, the body was cut, which is no new fault."""
         self._usage: Usage | None = None
         self._sources: set[str] = set()
+        self._kept_kinds = False
+        self._growing: dict[tuple[str, Any], Any] = {}
         self._unreadable = b""
+        self._stray = b""
         self.unread: list[Frame] = []
         """Frames that came in one read with the end, after it."""
 
+    @property
+    def done(self) -> bool:
+        """The answer is proved whole and nothing more will be read."""
+        return isinstance(self._outcome, Finish)
+
+    @property
+    def failure(self) -> ProviderError | None:
+        """Why there is no whole answer."""
+        return self._outcome if isinstance(self._outcome, ProviderError) else None
+
     def feed(self, data: bytes) -> list[Delta]:
         """The deltas that `data` completes. After `done` or a `failure` nothing more comes."""
-        if self.done or self.failure:
+        if self._outcome is not None:
             return []
-        try:
-            frames = self._framer.feed(data)
-        except FrameTooLarge as error:
-            self._fail(Unavailable(str(error), code="too_large"))
-            return self._take()
-        return self._decode(frames)
+        return self._safely(lambda: self._decode(self._framer.feed(data)))
 
     def close(self) -> list[Delta]:
         """The body has ended: the last deltas, with a Finish if it ended well; else `failure` says how it did not."""
-        self._closing = True  # what is broken now was cut off, which is no new fault
-        try:
-            deltas = self._decode(self._framer.close())
-        except FrameTooLarge as error:
-            self._fail(Unavailable(str(error), code="too_large"))
-            return self._take()
-        if not self.done and not self.failure:
+        return self._safely(self._close)
+
+    def _close(self) -> None:
+        self._closing = True
+        self._decode(self._framer.close())
+        if self._outcome is None:
             self._ended()
-            deltas += self._take()
-        return deltas
 
     def cut(self, error: ProviderError) -> list[Delta]:
         """The body was broken off by `error`: what can still be said. The error stands unless the answer is already proved whole."""
-        if not self.done and not self.failure:
-            if self._proved():
-                self._complete()
-            else:
-                self._fail(error)
+        return self._safely(lambda: self._complete() if self._proved() else self._fail(error))
+
+    def resume(self, frames: Sequence[Frame]) -> list[Delta]:
+        """The deltas of frames that another decoder left unread."""
+        return self._safely(lambda: self._decode(frames))
+
+    def _safely(self, work: Callable[[], None]) -> list[Delta]:
+        """The deltas that `work` adds. The one place where what is raised while an answer is read becomes a failure."""
+        try:
+            work()
+        except FrameTooLarge as error:
+            self._fail(Unavailable(str(error), code="too_large"))
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes make our code raise
+            self._fail(Unavailable(f"the answer cannot be read ({type(error).__name__})", code="unreadable"))
         return self._take()
 
     # --- for the dialects -------------------------------------------------------------------------------------------
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:
-        """One JSON object arrived in an event called `name`."""
+        """One JSON object arrived in an event called `name`. What it raises means that a piece of the answer is lost."""
         raise NotImplementedError
 
     def _raw(self, item: dict[str, Any]) -> None:
@@ -116,14 +143,12 @@ class Decoder:
 
     def _word(self, data: bytes) -> None:
         """Data that is not a JSON object (`[DONE]`)."""
-        word = data.strip()
-        if word == b"[DONE]":
+        if data.strip() == b"[DONE]":
             self._marker()
             return
         self._unreadable = (self._unreadable + data)[:TAIL_BYTES]
-        if word.startswith(b"{") and not self._closing:
-            # A piece of the answer is lost; to go on would pass off what is left as the whole.
-            self._fail(Unavailable(f"an event is not readable: {excerpt(data)}", code="unreadable"))
+        if not self._cut_off and any(mark in data for mark in _JSON_MARKS):
+            self._lose(data)
 
     def _marker(self) -> None:
         """`[DONE]` has come."""
@@ -141,35 +166,47 @@ class Decoder:
     def _error_of(self, item: Mapping[str, Any]) -> ProviderError | None:
         return classify_stream_error(item)
 
+    def _lose(self, data: bytes) -> None:
+        """A piece of the answer cannot be read: to go on would pass off what is left as the whole."""
+        self._fail(Unavailable(f"an event is not readable: {excerpt(data)}", code="unreadable"))
+
     # What leaves is checked here: a field may hold anything in a body that a stranger wrote.
 
     def _start(self, run: Any, model: Any) -> None:
         if not self._started:
             self._started = True
-            self._out.append(Start(_string(run), _string(model)))
+            self._out.append(Start(word(run), word(model)))
 
     def _say(self, text: Any) -> None:
-        if type(text) is str and text:
+        if text := words(text):
             self._out.append(Text(text))
 
-    def _think(self, text: Any, echo: Mapping[str, Any] | None = None) -> None:
-        text = _string(text)
-        if text or echo:
-            self._out.append(Reasoning(text or "", echo))
+    def _think(self, text: Any) -> None:
+        if text := words(text):
+            self._out.append(Reasoning(text))
 
     def _refuse(self, text: Any) -> None:
-        if type(text) is str and text:
+        if text := words(text):
             self._out.append(Refusal(text))
 
     def _cite(self, url: Any, title: Any = None) -> None:
-        url = _string(url)
+        url = word(url)
         if url and url not in self._sources:
             self._sources.add(url)
-            self._out.append(Source(url, _string(title)))
+            self._out.append(Source(url, word(title)))
+
+    def _keep(self, kind: str, value: Mapping[str, Any]) -> None:
+        """Something that no other delta says: given on as it came."""
+        self._kept_kinds = self._kept_kinds or kind != REASONING
+        self._out.append(Item(self.dialect, kind, value))
+
+    def _grow(self, kind: str, piece: Any, number: Any = None) -> None:
+        """A piece of something that no other delta says (of number so-and-so of its kind); the whole is kept when the answer ends."""
+        self._growing[kind, number] = grown(self._growing.get((kind, number)), piece)
 
     def _finish(self, raw: Any) -> None:
         """The provider has named its reason; the Finish itself waits for `_complete`."""
-        raw = str(raw)
+        raw = words(raw)
         if self.finish_reason in (None, "stop", "unknown"):  # a later, plainer one does not replace `length`
             self.finish_raw = raw
             self.finish_reason = self.finish_reasons.get(raw, "unknown")
@@ -181,28 +218,24 @@ class Decoder:
 
     def _count(self, *numbers: Any) -> None:
         """The fields of `Usage` in their order. Field by field, a number replaces what was said before."""
-        usage = Usage(*(number if type(number) is int else None for number in numbers))
+        usage = Usage(*(number if type(number) is int and 0 <= number <= _MOST_TOKENS else None for number in numbers))
         self._usage = usage if self._usage is None else merge_usage(self._usage, usage)
 
     def _complete(self) -> None:
-        """Proof is there: close the tool calls, give usage and Finish; nothing after it counts."""
-        if self.finish_reason == "error":
+        """Proof is there; nothing after it counts."""
+        if self._outcome is not None:
+            return
+        if self._stray:
+            self._lose(self._stray)
+        elif self.finish_reason == "error":
             self.ended_in_error = self.error_is_an_end
             self._fail(Unavailable(f"the provider ended the answer with {self.finish_raw!r}", code=self.finish_raw))
-            return
-        self._tools.end_all()
-        if self._usage is not None:
-            self._out.append(self._usage)
-        self._out.append(Finish(self.finish_reason or "unknown", self.finish_raw))
-        self.done = True
+        else:
+            self._outcome = Finish(self.finish_reason or "unknown", self.finish_raw)
 
     def _fail(self, error: ProviderError) -> None:
-        if self.failure is not None or self.done:
-            return
-        if self._usage is not None:
-            self._out.append(self._usage)
-        visible = self.emitted or any(isinstance(delta, _OUTPUT) for delta in self._out)
-        self.failure = as_interrupted(error) if visible else error
+        if self._outcome is None:
+            self._outcome = error
 
     def _truncated(self) -> ProviderError:
         """The body ended without proof: the error that hides in its tail, or plain truncation."""
@@ -215,52 +248,90 @@ class Decoder:
             return error
         return Unavailable(f"the stream ended with something unreadable: {excerpt(tail)}", code="truncated")
 
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def _take(self) -> list[Delta]:
+        if self._outcome is not None and not self._sealed:
+            self._seal()
+        out = self._out
+        if not out:
+            return []  # never the list itself: it will be added to
+        self._out = []
+        if not self._said:
+            self._look(out)
+        return out
+
+    def _look(self, out: Sequence[Delta]) -> None:
+        kinds = {type(delta) for delta in out}
+        self.emitted = self.emitted or not kinds.isdisjoint(_OUTPUT)
+        self._said = not kinds.isdisjoint((Text, Refusal, ToolCallStart))
+
+    def _seal(self) -> None:
+        """The last deltas, whatever the outcome; a Finish is the very last, and only now is it known whether anything came before."""
+        self._sealed = True
+        outcome = self._outcome
+        if isinstance(outcome, Finish):
+            self._tools.end_all()
+            for (kind, _), value in self._growing.items():
+                self._keep(kind, value if isinstance(value, dict) else {kind: value})
+        if not self._said:
+            self._look(self._out)
+        if self._usage is not None:
+            self._out.append(self._usage)
+        if isinstance(outcome, Finish):
+            self._out.append(self._finished(outcome))
+        elif self.emitted and outcome is not None:
+            self._outcome = as_interrupted(outcome)
+
+    def _finished(self, finish: Finish) -> Finish:
+        """An answer of nothing but kept items has not just stopped: what it is cannot be told in our words."""
+        if finish.reason == "stop" and self._kept_kinds and not self._said:
+            self.finish_reason = "unknown"
+            self._outcome = finish = Finish("unknown", finish.raw)
+        return finish
+
     # --- frames to objects ------------------------------------------------------------------------------------------
 
-    def resume(self, frames: Sequence[Frame]) -> list[Delta]:
-        """The deltas of frames that another decoder left unread."""
-        return self._decode(frames)
-
-    def _decode(self, frames: Sequence[Frame]) -> list[Delta]:
+    def _decode(self, frames: Sequence[Frame]) -> None:
         for at, (name, data) in enumerate(frames):
-            if self.done or self.failure is not None:
+            if self._outcome is not None:
                 self.unread += frames[at:]
                 break
+            if name is STRAY:
+                self._stray = self._stray or (data[:TAIL_BYTES] if any(mark in data for mark in _JSON_MARKS) else b"")
+                continue
             try:
                 item = _loads(data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                self._irregular(name, data)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                self._irregular(name, data, last=self._closing and at == len(frames) - 1)
             else:
                 self._frame(name, item, data)
-        return self._take()
 
     def _frame(self, name: bytes, item: Any, data: bytes) -> None:
-        if type(item) is not dict:
+        if self._stray and (self._started or self.emitted):
+            self._lose(self._stray)
+        elif type(item) is not dict:
             self._word(data)
-            return
-        try:
-            if not name:
-                self._object(name, item)
-            elif name is RAW:
-                self._raw(item)
-                if not (self._started or self._out or self.failure):
-                    self._unreadable = (self._unreadable + data)[:TAIL_BYTES]  # no part of an answer: a body of another kind
-            elif name == b"error":
-                self._fail(classify_stream_error(item, certain=True) or Unavailable(excerpt(data)))
-            else:
-                self._object(name, item)
-        except (AttributeError, KeyError, TypeError, IndexError, ValueError):
-            # A field of another shape than the format allows: kept for the report, like anything unreadable.
-            self._unreadable = (self._unreadable + data)[:TAIL_BYTES]
+        elif not name:
+            self._object(name, item)
+        elif name is RAW:
+            self._raw(item)
+            if not (self._started or self._out or self._outcome):
+                self._unreadable = (self._unreadable + data)[:TAIL_BYTES]  # no part of an answer: a body of another kind
+        elif name == b"error":
+            self._fail(classify_stream_error(item, certain=True) or Unavailable(excerpt(data)))
+        else:
+            self._object(name, item)
 
-    def _irregular(self, name: bytes, data: bytes) -> None:
+    def _irregular(self, name: bytes, data: bytes, *, last: bool) -> None:
         """Not JSON: several objects without blank lines between them, JSON with raw control characters or bad UTF-8, or a mere word."""
         lines = data.split(b"\n")
-        if len(lines) > 1:
-            for line in lines:
+        for at, line in enumerate(lines):
+            self._cut_off = last and at == len(lines) - 1
+            if self._outcome is not None:
+                self.unread.append((name, line))
+            else:
                 self._decode_one(name, line)
-            return
-        self._decode_one(name, data)
 
     def _decode_one(self, name: bytes, data: bytes) -> None:
         item = _json_object(data)
@@ -270,104 +341,6 @@ class Decoder:
             self._fail(Unavailable(excerpt(data)))
         else:
             self._word(data)
-
-    def _take(self) -> list[Delta]:
-        out = self._out
-        if not out:
-            return []  # never the list itself: it will be added to
-        self._out = []
-        if not self.emitted:
-            self.emitted = any(isinstance(delta, _OUTPUT) for delta in out)
-        return out
-
-
-class _ToolCalls:
-    """Tool calls of one answer. A piece belongs to the call with its id; else with its index; else to the latest."""
-
-    def __init__(self, give: Callable[[Delta], None]) -> None:
-        self._give = give
-        self._calls: list[_ToolCall] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._calls)
-
-    def piece(
-        self,
-        key: Any,
-        id: str | None,  # noqa: A002 - the provider's word
-        name: str | None,
-        arguments: Any,
-        echo: Mapping[str, Any] | None = None,
-    ) -> None:
-        """A piece of a call as it came: any of its fields may be missing or empty."""
-        id = _string(id)  # noqa: A001
-        call = self._find(key, id, name)
-        if call is None:
-            call = _ToolCall(len(self._calls), key, id)
-            self._calls.append(call)
-            self._give(ToolCallStart(call.index, id or f"call_{uuid.uuid4().hex[:24]}", _string(name) or "", made_up=not id))
-        if echo:
-            call.echo = {**(call.echo or {}), **echo}
-        text = _arguments(arguments)
-        if text and not call.ended:
-            call.pieces += 1
-            self._give(ToolCallArguments(call.index, text))
-
-    def known(self, key: Any) -> bool:
-        """Whether a call with this key has begun."""
-        return any(call.key == key for call in self._calls)
-
-    def whole(self, key: Any, arguments: str) -> None:
-        """All arguments of a call at once, where no pieces of it had come."""
-        call = self._find(key, None, None)
-        if call and not call.pieces:
-            self.piece(key, None, None, arguments)
-
-    def end(self, key: Any) -> None:
-        """No more arguments for this call."""
-        call = self._find(key, None, None)
-        if call:
-            self._end(call)
-
-    def end_all(self) -> None:
-        for call in self._calls:
-            self._end(call)
-
-    def _end(self, call: "_ToolCall") -> None:
-        if call.ended:
-            return
-        call.ended = True
-        if not call.pieces:
-            self._give(ToolCallArguments(call.index, "{}"))  # a call without arguments is a call with none
-        self._give(ToolCallEnd(call.index, call.echo))
-
-    def _find(self, key: Any, id: str | None, name: str | None) -> "_ToolCall | None":  # noqa: A002
-        if id:
-            for call in reversed(self._calls):
-                if call.id == id:
-                    return call
-        if key is not None:
-            for call in reversed(self._calls):
-                if call.key == key and not (id and call.id and name):
-                    return call
-            return None
-        return None if id or name or not self._calls else self._calls[-1]
-
-
-class _ToolCall:
-    __slots__ = ("echo", "ended", "id", "index", "key", "pieces")
-
-    def __init__(self, index: int, key: Any, id: str | None) -> None:  # noqa: A002
-        self.index = index
-        self.key = key
-        self.id = id or None
-        self.echo: Mapping[str, Any] | None = None
-        self.pieces = 0
-        self.ended = False
-
-
-def _string(value: Any) -> str | None:
-    return value if type(value) is str and value else None
 
 
 def merge_usage(old: Usage, new: Usage) -> Usage:
@@ -380,12 +353,6 @@ def as_interrupted(error: ProviderError) -> ProviderError:
     if not isinstance(error, Unavailable):
         return error
     return Interrupted(error.message, code=error.code, status=error.status, retry_after_s=error.retry_after_s)
-
-
-def _arguments(value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _json_object(data: bytes) -> dict[str, Any] | None:

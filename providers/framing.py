@@ -1,9 +1,10 @@
 """Pure: bytes -> frames. One bounded parser for server-sent events, JSON lines and streamed JSON arrays.
 
 Lines end at "\\n" only (one "\\r" before it is dropped): U+0085, U+2028 and form feeds are text inside JSON. A frame is a pair of bytes
-(kind, data): the name of the SSE event (empty where there is none), or `RAW` for a JSON object that stood outside of any SSE field, which
-is what JSON lines, Gemini's arrays, bare errors and whole bodies are made of. Servers that end without the last blank line, repeat ids,
-send comments, or use the unknown field `error:` are understood. What a frame means is left to the dialects.
+(kind, data): the name of the SSE event (empty where there is none), `RAW` for a JSON object that stood outside of any SSE field, which
+is what JSON lines, Gemini's arrays, bare errors and whole bodies are made of, or `STRAY` for anything else outside of them. Servers that
+end without the last blank line, repeat ids, send comments, or use the unknown field `error:` are understood. What a frame means is left to
+the dialects.
 """
 
 import re
@@ -11,6 +12,8 @@ import re
 Frame = tuple[bytes, bytes]
 RAW = b"\n"
 """The kind of a frame that no SSE field carried; cannot be an event's name."""
+STRAY = b"\n\n"
+"""The kind of what is neither an SSE field nor a JSON object: a page, or a piece whose beginning is lost."""
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 TAIL_BYTES = 4096
 
@@ -113,7 +116,10 @@ class Framer:
             if field == b"error":
                 frames.append((b"error", value))
                 return
-        frames.extend((RAW, value) for value in self._json.feed(line + b"\n"))
+        found = self._json.feed(line + b"\n")
+        if found and self._data:
+            self._dispatch(frames)  # it stood before these objects
+        frames += found
 
     def _add(self, value: bytes) -> None:
         self._size += len(value) + 1  # an empty line takes its place, too
@@ -147,9 +153,9 @@ class JsonSplitter:
         """The object that has begun and not ended."""
         return bytes(self._held)
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The objects that `data` completes. Raises FrameTooLarge."""
-        objects: list[bytes] = []
+    def feed(self, data: bytes) -> list[Frame]:
+        """The objects that `data` completes (`RAW`), and what stood between them (`STRAY`). Raises FrameTooLarge."""
+        found: list[Frame] = []
         start = at = 0
         while True:
             hit = self._next(data, at)
@@ -158,17 +164,17 @@ class JsonSplitter:
             at = hit + 1
             if data[hit] == 0x7B:  # {
                 if self._depth == 0:
-                    self._discard(data[start:hit])
+                    self._discard(data[start:hit], found)
                     start = hit
                 self._depth += 1
             elif data[hit] == 0x7D and self._depth:  # }
                 self._depth -= 1
                 if self._depth == 0:
-                    objects.append(bytes(self._held + data[start:at]))
+                    found.append((RAW, bytes(self._held + data[start:at])))
                     self._held.clear()
                     start = at
-        self._keep(data[start:])
-        return objects
+        self._keep(data[start:], found)
+        return found
 
     def _next(self, data: bytes, at: int) -> int:
         """Where the next brace outside of strings stands, or -1; follows strings and their escapes."""
@@ -191,14 +197,17 @@ class JsonSplitter:
                 self._string = True
         return -1
 
-    def _keep(self, rest: bytes) -> None:
+    def _keep(self, rest: bytes, found: list[Frame]) -> None:
         if not self._depth:
-            self._discard(rest)
+            self._discard(rest, found)
             return
         if len(self._held) + len(rest) > self._limit:
             raise FrameTooLarge(f"an object is longer than {self._limit} bytes")
         self._held += rest
 
-    def _discard(self, between: bytes) -> None:
-        if len(self.rubbish) < TAIL_BYTES and between.strip(b" \t\r\n,[]"):
+    def _discard(self, between: bytes, found: list[Frame]) -> None:
+        if not between.strip(b" \t\r\n,[]"):
+            return
+        found.append((STRAY, between))
+        if len(self.rubbish) < TAIL_BYTES:
             self.rubbish = (self.rubbish + between)[:TAIL_BYTES]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.base import (
+    REASONING,
     FinishReason,
     InvalidRequest,
     Message,
@@ -18,16 +19,18 @@ from providers.base import (
     Request,
     ToolUse,
 )
-from providers.content import alternating, encoded, merge_neighbours, system_text, tool_choice, turns
+from providers.content import alternating, encoded, input_of, interleaved, merge_neighbours, system_text, tool_choice, turns
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.embeddings import gemini_call, gemini_vectors
+from providers.fields import loose, loose_list, mapping, mappings, words
 from providers.json_path import set_path
 
 _FILTERED = (
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"
 )
 _BROKEN = "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISSING_THOUGHT_SIGNATURE MALFORMED_RESPONSE"
+API = "gemini.generateContent"
 FINISH: Mapping[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
@@ -37,11 +40,14 @@ FINISH: Mapping[str, FinishReason] = {
 }
 _BUDGET = {"minimal": 512, "low": 2048, "medium": 8192, "high": 24576}
 _VALUES = ("stringValue", "numberValue", "boolValue")
+_COMMON = frozenset({"text", "thought", "thoughtSignature", "videoMetadata", "partMetadata", "mediaResolution"})
+"""Fields of a part that are text or say something about it; any other one makes it a part of its own kind."""
 
 
 class GeminiDecoder(Decoder):
     """Chunks of `GenerateContentResponse`."""
 
+    dialect = API
     finish_reasons = FINISH
 
     def __init__(self) -> None:
@@ -49,24 +55,30 @@ class GeminiDecoder(Decoder):
         self._partial: dict[str, Any] | None = None
         self._calls = 0
         self._open: Mapping[str, Any] = {}
+        self._choice: Any = None
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if error := self._error_of(item):
             self._fail(error)
             return
-        item = item.get("response") or item  # some gateways wrap each chunk
-        self._start(item.get("responseId"), item.get("modelVersion"))
-        for candidate in item.get("candidates") or ():
+        chunk = mapping(item.get("response")) or item  # some gateways wrap each chunk
+        self._start(chunk.get("responseId"), chunk.get("modelVersion"))
+        for candidate in mappings(chunk.get("candidates")):
             self._candidate(candidate)
-        if blocked := (item.get("promptFeedback") or {}).get("blockReason"):
-            self.finish_raw, self.finish_reason = blocked, "content_filter"
-        self._usage_of(item.get("usageMetadata"))
+        if blocked := loose(chunk.get("promptFeedback")).get("blockReason"):
+            self.finish_raw, self.finish_reason = words(blocked), "content_filter"
+        self._usage_of(chunk.get("usageMetadata"))
 
     def _candidate(self, candidate: Mapping[str, Any]) -> None:
-        for part in (candidate.get("content") or {}).get("parts") or ():
+        index = candidate.get("index") or 0
+        self._choice = index if self._choice is None else self._choice
+        if index != self._choice:
+            self._grow("choice", [candidate])  # one that nobody asked for, and no part of this answer
+            return
+        for part in mappings(mapping(candidate.get("content")).get("parts")):
             self._part(part)
-        for chunk in (candidate.get("groundingMetadata") or {}).get("groundingChunks") or ():
-            web = chunk.get("web") or {}
+        for chunk in loose_list(loose(candidate.get("groundingMetadata")).get("groundingChunks")):
+            web = loose(chunk.get("web"))
             self._cite(web.get("uri"), web.get("title"))
         if reason := candidate.get("finishReason"):
             self._finish(reason)
@@ -75,16 +87,19 @@ class GeminiDecoder(Decoder):
         signature = part.get("thoughtSignature")
         echo = {"thoughtSignature": signature} if signature else None
         if (call := part.get("functionCall")) is not None:
-            self._call(call, echo)
+            self._call(mapping(call), echo)
             return
         if part.get("thought"):
             self._think(part.get("text"))
         else:
             self._say(part.get("text"))
-        if echo:
-            self._think("", echo)
+        if other := [name for name in part if name not in _COMMON]:
+            self._keep(other[0], {name: value for name, value in part.items() if name != "text"})
+        elif echo:
+            self._keep(REASONING, echo)
 
     def _call(self, call: Mapping[str, Any], echo: Mapping[str, Any] | None) -> None:
+        entries = mappings(call.get("partialArgs"))
         if self._partial is None or not self._same(call):
             self._end_call()
             self._calls += 1
@@ -92,10 +107,10 @@ class GeminiDecoder(Decoder):
             self._tools.piece(self._calls, call.get("id"), call.get("name"), None, echo)
             self._partial = {}
         if self._partial is not None:
-            self._partial.update(call.get("args") or {})
-            for entry in call.get("partialArgs") or ():
+            self._partial.update(mapping(call.get("args")))
+            for entry in entries:
                 _extend(self._partial, entry)
-        if not (call.get("willContinue") or any(entry.get("willContinue") for entry in call.get("partialArgs") or ())):
+        if not (call.get("willContinue") or any(entry.get("willContinue") for entry in entries)):
             self._end_call()
 
     def _same(self, call: Mapping[str, Any]) -> bool:
@@ -109,22 +124,23 @@ class GeminiDecoder(Decoder):
         self._tools.end(self._calls)
         self._partial = None
 
-    def _usage_of(self, usage: Mapping[str, Any] | None) -> None:
-        if not usage:
+    def _usage_of(self, usage: Any) -> None:
+        if not (usage := loose(usage)):
             return
         cached, thoughts = usage.get("cachedContentTokenCount"), usage.get("thoughtsTokenCount")
         self._count(usage.get("promptTokenCount"), usage.get("candidatesTokenCount"), cached, thoughts)
 
     def _complete(self) -> None:
-        self._end_call()
-        self._calls_are_the_reason()
+        if self._outcome is None:
+            self._end_call()
+            self._calls_are_the_reason()
         super()._complete()
 
 
 def _extend(target: dict[str, Any], entry: Mapping[str, Any]) -> None:
     """One entry of `partialArgs`: a value, or a further piece of a text, at a JSON path."""
     key = next((name for name in _VALUES if name in entry), None)
-    set_path(target, entry.get("jsonPath", "$"), entry[key] if key else None)
+    set_path(target, words(entry.get("jsonPath")) or "$", entry[key] if key else None)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -135,7 +151,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     if request.continuation and request.continuation.rung in ("prefix", "attach"):
         raise InvalidRequest(f"gemini.generateContent knows no continuation by {request.continuation.rung}", code="unsupported_option")
     quirks = {**preset.quirks, **spec.options}
-    messages = turns(request)
+    messages = turns(request, API)
     body: dict[str, Any] = {"contents": alternating([_content(m) for m in merge_neighbours(messages) if m.role != "system"], "parts")}
     if system := system_text(messages):
         body["systemInstruction"] = {"parts": [{"text": system}]}
@@ -151,11 +167,14 @@ def _content(message: Message) -> dict[str, Any]:
         response = {"name": message.tool_name or "", "response": _result(message.text)}
         return {"role": "user", "parts": [{"functionResponse": response}]}
     parts: list[dict[str, Any]] = [_part(part) for part in message.parts]
-    if message.text.strip():
-        parts.append({"text": message.text})
-        for echo in message.reasoning_echo:
-            if "thoughtSignature" in echo:
-                parts[-1]["thoughtSignature"] = echo["thoughtSignature"]
+    for piece in interleaved(message, API):
+        if isinstance(piece, str):
+            parts += [{"text": piece}] if piece.strip() else []
+        elif piece.kind == REASONING:
+            if parts and "text" in parts[-1]:  # the signature belongs to the text before it
+                parts[-1]["thoughtSignature"] = piece.value["thoughtSignature"]
+        elif piece.kind != "choice":
+            parts.append(dict(piece.value))
     parts += [_tool_call(call) for call in message.tool_calls]
     return {"role": "model" if message.role == "assistant" else "user", "parts": parts}
 
@@ -170,7 +189,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 def _tool_call(call: ToolUse) -> dict[str, Any]:
     signature = (call.echo or {}).get("thoughtSignature")
-    item: dict[str, Any] = {"functionCall": {"name": call.name, "args": dict(call.arguments)}}
+    item: dict[str, Any] = {"functionCall": {"name": call.name, "args": input_of(call)}}
     return {**item, "thoughtSignature": signature} if signature else item
 
 
@@ -191,7 +210,7 @@ def _config(request: Request, quirks: Mapping[str, Any]) -> dict[str, Any]:
     if request.stop:
         config["stopSequences"] = list(request.stop)
     if request.schema is not None:
-        config |= {"responseMimeType": "application/json", "responseJsonSchema": request.schema}
+        config |= {"responseMimeType": "application/json", **({"responseJsonSchema": request.schema} if request.schema else {})}
     if effort := request.reasoning_effort:
         chosen = {"thinkingBudget": _BUDGET[effort]} if quirks.get("thinking") == "budget" else {"thinkingLevel": effort}
         config["thinkingConfig"] = {"includeThoughts": True, **chosen}
@@ -213,4 +232,4 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
         body["toolConfig"] = {"functionCallingConfig": chosen}
 
 
-DIALECT = Dialect("gemini.generateContent", GeminiDecoder, build, embed=gemini_call, vectors=gemini_vectors, takes_prefix=False)
+DIALECT = Dialect(API, GeminiDecoder, build, embed=gemini_call, vectors=gemini_vectors, takes_prefix=False)

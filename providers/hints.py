@@ -15,6 +15,11 @@ from typing import Any
 LONGEST_S = 24 * 3600.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_LONGEST_TEXT = 64
+"""No duration or date is longer."""
+_LOOKED_AT = 2000
+"""Characters of a message in which a wait is looked for."""
+_MAX_DEPTH = 4
 _IN_WORDS = re.compile(r"(?:try again|retry) (?:in|after) (\d[\dhms.]*(?:ms|s|m|h))\b", re.IGNORECASE)
 
 
@@ -27,6 +32,8 @@ def retry_after(headers: Mapping[str, str], body: Any = None, now: float | None 
 def duration(text: str) -> float | None:
     """`6m0s`, `76ms`, `48.9s`, `1h2m` or a plain number of seconds, as seconds; None for anything else."""
     text = text.strip()
+    if len(text) > _LONGEST_TEXT:
+        return None
     try:
         return float(text)
     except ValueError:
@@ -66,22 +73,21 @@ def _resets(headers: Mapping[str, str], now: float) -> Iterable[float | None]:
 
 
 def _until(moment: str, now: float) -> float | None:
-    try:
-        when = datetime.fromisoformat(moment)
-    except ValueError:
+    if len(moment) > _LONGEST_TEXT:
+        return None
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
-            when = parsedate_to_datetime(moment)
-        except ValueError:
-            return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return when.timestamp() - now
+            when = read(moment)
+            return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now
+        except (ValueError, OverflowError, TypeError, OSError):
+            continue  # not a date of this kind, or none that the calendar has
+    return None
 
 
-def _in_body(body: Any) -> Iterable[float | None]:
-    if isinstance(body, list):
+def _in_body(body: Any, depth: int = 0) -> Iterable[float | None]:
+    if isinstance(body, list) and depth < _MAX_DEPTH:
         for item in body[:8]:
-            yield from _in_body(item)
+            yield from _in_body(item, depth + 1)
         return
     if not isinstance(body, dict):
         return
@@ -93,9 +99,9 @@ def _in_body(body: Any) -> Iterable[float | None]:
         if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
             yield duration(detail["retryDelay"])
     seconds = error.get("retry_after", error.get("retry_after_seconds"))
-    if isinstance(seconds, int | float):
+    if isinstance(seconds, int | float) and 0 < seconds <= LONGEST_S:
         yield float(seconds)
     message = error.get("message")
     if isinstance(message, str):
-        for found in _IN_WORDS.findall(message):
+        for found in _IN_WORDS.findall(message[:_LOOKED_AT]):
             yield duration(found)

@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers.base import FinishReason, InvalidRequest, Message, ModelSpec, Request
-from providers.content import check_parts, encoded, turns, unsupported
+from providers.content import check_parts, encoded, input_of, turns, unsupported
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.embeddings import ollama_call, ollama_vectors
+from providers.fields import mapping, mappings
 
+API = "ollama.chat"
 FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "error": "error"}
 
 
 class OllamaDecoder(Decoder):
     """Lines of a chat, or its one object where a stream was asked for."""
 
+    dialect = API
     finish_reasons = FINISH
     error_is_an_end = False
 
@@ -28,7 +31,11 @@ class OllamaDecoder(Decoder):
             self._fail(error)
             return
         self._start(None, item.get("model"))
-        self._message(item.get("message") or item)
+        message = mapping(item.get("message"))
+        self._message(message or item)
+        for field, value in message.items():
+            if field not in _MESSAGE and value:
+                self._grow(field, value)
         if item.get("done"):
             self._count(item.get("prompt_eval_count"), item.get("eval_count"))
             # Old servers give no reason with the end.
@@ -39,9 +46,13 @@ class OllamaDecoder(Decoder):
     def _message(self, message: Mapping[str, Any]) -> None:
         self._think(message.get("thinking"))
         self._say(message.get("content") or message.get("response"))  # the latter is /api/generate's
-        for call in message.get("tool_calls") or ():
-            function = call.get("function") or {}
+        for call in mappings(message.get("tool_calls")):
+            function = mapping(call.get("function"))
             self._tools.piece(None, call.get("id"), function.get("name"), function.get("arguments"))
+
+
+_MESSAGE = frozenset({"role", "content", "thinking", "tool_calls", "tool_name", "tool_call_id"})
+"""Fields of a message that are read, or say nothing of the answer; any other one is kept."""
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -50,14 +61,14 @@ class OllamaDecoder(Decoder):
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
     quirks = {**preset.quirks, **spec.options}
-    messages = [_message(message) for message in turns(request)]
+    messages = [_message(message) for message in turns(request, API)]
     if request.continuation and request.continuation.rung == "prefix":
         messages.append({"role": "assistant", "content": request.continuation.text})
     body: dict[str, Any] = {"model": spec.model, "messages": messages, "stream": True}
     if options := _options(request, quirks):
         body["options"] = options
     if request.schema is not None:
-        body["format"] = request.schema
+        body["format"] = request.schema or "json"
     if request.reasoning_effort:
         body["think"] = request.reasoning_effort if quirks.get("think_levels") else True
     if "keep_alive" in quirks:
@@ -80,7 +91,7 @@ def _message(message: Message) -> dict[str, Any]:
     if message.role == "tool":
         item["tool_name"] = message.tool_name or ""
     if message.tool_calls:
-        item["tool_calls"] = [{"function": {"name": call.name, "arguments": dict(call.arguments)}} for call in message.tool_calls]
+        item["tool_calls"] = [{"function": {"name": call.name, "arguments": input_of(call)}} for call in message.tool_calls]
     return item
 
 
@@ -108,4 +119,4 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
     ]
 
 
-DIALECT = Dialect("ollama.chat", OllamaDecoder, build, embed=ollama_call, vectors=ollama_vectors)
+DIALECT = Dialect(API, OllamaDecoder, build, embed=ollama_call, vectors=ollama_vectors)

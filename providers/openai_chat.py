@@ -1,15 +1,18 @@
 """Pure: the dialect `openai.chat` (POST /chat/completions), as OpenAI and its many imitators speak it.
 
 Whole is an answer with a `finish_reason`, or with `[DONE]` after some output; llama-box sends no `[DONE]`, Snowflake no reason, and vLLM
-sends a lone `[DONE]` when it failed before the first token. Usage comes in the last chunk, in one after it, or in every one.
+sends a lone `[DONE]` when it failed before the first token. One answer is asked for: should several choices come, the first one is read and
+the others are kept apart. Usage comes in the last chunk, in one after it, or in every one.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import FinishReason, Text, Unavailable
+from providers.base import REASONING, FinishReason, Text, Unavailable
 from providers.decoding import Decoder
+from providers.fields import loose, loose_list, mapping, mappings, place, word, words
 
+API = "openai.chat"
 FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",
@@ -31,9 +34,22 @@ FINISH: Mapping[str, FinishReason] = {
 }
 
 
+_DELTA = frozenset(
+    {"content", "reasoning", "reasoning_content", "reasoning_details", "tool_calls", "refusal", "function_call", "annotations"}
+)
+"""Fields of a delta that are read."""
+_BESIDE = frozenset({
+    *("role", "name", "id", "index", "tool_call_id", "finish_reason", "stop_reason", "channel", "metadata", "provider_specific_fields"),
+    *("p", "padding", "obfuscation", "logprobs", "token_ids", "prompt_token_ids", "audio_tokens", "parsed", "reasoning_signature"),
+    *("content_filter_results", "content_filter_offsets"),
+})  # fmt: skip
+"""Fields of a delta that say nothing of the answer itself; any other one is kept."""
+
+
 class ChatDecoder(Decoder):
     """Chunks of `chat.completion.chunk`, and a whole `chat.completion` where a stream was asked for."""
 
+    dialect = API
     finish_reasons = FINISH
 
     def __init__(self) -> None:
@@ -41,25 +57,32 @@ class ChatDecoder(Decoder):
         self._answered = False
         self._marked = False
         self._thoughts: list[str] = []
+        self._index: Any = None
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if not self._started and (item.get("id") or item.get("model")):
             self._start(item.get("id"), item.get("model"))
-        for choice in item.get("choices") or ():
+        for choice in mappings(item.get("choices")):
             self._choice(choice)
         if (usage := item.get("usage")) is not None or "x_groq" in item:
-            self._usage_of(usage or (item.get("x_groq") or {}).get("usage"))
+            self._usage_of(usage or loose(item.get("x_groq")).get("usage"))
         if (urls := item.get("citations")) and isinstance(urls, list):
             self._cite_all(urls)
         if ("error" in item or "choices" not in item) and (error := self._error_of(item)):
             self._fail(error)
 
-    def _choice(self, choice: dict[str, Any]) -> None:
+    def _choice(self, choice: Mapping[str, Any]) -> None:
+        index = choice.get("index") or 0
+        if index != self._index:
+            if self._index is not None:
+                self._grow("choice", [choice])
+                return
+            self._index = index
         delta = choice.get("delta")
         if delta is None and not self._answered:  # Perplexity repeats the whole message beside the deltas
             delta = choice.get("message")
         if delta:
-            self._delta(delta)
+            self._delta(mapping(delta))
         elif text := choice.get("text"):  # the older completions
             self._content(text)
         if reason := choice.get("finish_reason"):
@@ -67,64 +90,80 @@ class ChatDecoder(Decoder):
         if (error := choice.get("error")) and (failure := self._error_of({"error": error})):
             self._fail(failure)
 
-    def _delta(self, delta: dict[str, Any]) -> None:
+    def _delta(self, delta: Mapping[str, Any]) -> None:
         if len(delta) == 1 and type(text := delta.get("content")) is str and text:
             self._answered = True  # nearly every chunk of nearly every answer
             self._out.append(Text(text))
             return
-        if thought := delta.get("reasoning_content"):
-            self._thoughts.append(str(thought))
-            self._reason(thought, None)
-        elif reasoning := delta.get("reasoning"):
-            self._reason(reasoning, delta.get("reasoning_details"))
-        elif details := delta.get("reasoning_details"):
-            self._reason("", details)
+        self._thoughts_of(delta)
         if content := delta.get("content"):
             self._content(content)
-        if calls := delta.get("tool_calls"):
-            for call in calls:
-                self._call(call)
+        for call in mappings(delta.get("tool_calls")):
+            self._call(call)
         if refusal := delta.get("refusal"):
             self._answered = True
             self._refuse(refusal)
-        if function := delta.get("function_call"):
+        if function := mapping(delta.get("function_call")):
             self._answered = True
             self._tools.piece(0, None, function.get("name"), function.get("arguments"))
-        if annotations := delta.get("annotations"):
-            self._cite_all([note.get("url_citation") for note in annotations])
+        for note in loose_list(delta.get("annotations")):
+            self._annotation(note)
+        for name, value in delta.items():
+            if name not in _DELTA and name not in _BESIDE and value:
+                self._answered = True
+                self._grow(name, value)  # audio, images, tools that the provider ran
+
+    def _thoughts_of(self, delta: Mapping[str, Any]) -> None:
+        if thought := words(delta.get("reasoning_content")):
+            self._thoughts.append(thought)
+        thought = thought or words(delta.get("reasoning"))
+        details = delta.get("reasoning_details")
+        if thought or details:
+            self._answered = True
+            self._think(thought)
+        if details:
+            self._keep(REASONING, {"reasoning_details": mappings(details)})
 
     def _content(self, content: Any) -> None:
         self._answered = True
         if type(content) is str:
             self._out.append(Text(content))
             return
-        for part in content:  # Mistral: a list of text, thinking and references
+        for part in mappings(content):  # Mistral: a list of text, thinking and references
             if part.get("type") == "thinking":
                 thinking = part.get("thinking")
-                pieces = thinking if isinstance(thinking, list) else [{"text": thinking}]
-                self._reason("".join(piece.get("text") or "" for piece in pieces), None)
-            elif text := part.get("text"):
-                self._say(text)
+                for piece in mappings(thinking) if isinstance(thinking, list) else [{"text": thinking}]:
+                    self._think(piece.get("text"))
+            elif "text" in part:
+                self._say(part["text"])
+            elif part:
+                self._keep(word(part.get("type")) or "part", part)
 
-    def _reason(self, text: Any, details: Any) -> None:
+    def _call(self, call: Mapping[str, Any]) -> None:
         self._answered = True
-        self._think(text, {"reasoning_details": details} if details else None)
+        if "custom" in call:  # its input is text, not JSON
+            self._grow("custom_tool_call", call, place(call.get("index")))
+            return
+        function = mapping(call.get("function"))
+        index = call.get("index")
+        self._tools.piece(index, call.get("id"), function.get("name"), function.get("arguments"), _signature(call))
 
-    def _call(self, call: dict[str, Any]) -> None:
-        self._answered = True
-        function = call.get("function") or {}
-        self._tools.piece(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"), _signature(call))
+    def _annotation(self, note: Mapping[str, Any]) -> None:
+        citation = loose(note.get("url_citation"))
+        if word(citation.get("url")):
+            self._cite(citation.get("url"), citation.get("title"))
+        elif note:
+            self._keep("citation", note)
 
     def _cite_all(self, entries: list[Any]) -> None:
         for entry in entries:
-            url, title = (entry, None) if isinstance(entry, str) else ((entry or {}).get("url"), (entry or {}).get("title"))
+            url, title = (entry, None) if isinstance(entry, str) else (loose(entry).get("url"), loose(entry).get("title"))
             self._cite(url, title)
 
-    def _usage_of(self, usage: dict[str, Any] | None) -> None:
-        if not usage:
+    def _usage_of(self, usage: Any) -> None:
+        if not (usage := loose(usage)):
             return
-        prompt = usage.get("prompt_tokens_details") or {}
-        completion = usage.get("completion_tokens_details") or {}
+        prompt, completion = loose(usage.get("prompt_tokens_details")), loose(usage.get("completion_tokens_details"))
         cached = prompt.get("cached_tokens", usage.get("prompt_cache_hit_tokens", usage.get("cached_tokens")))
         reasoning = completion.get("reasoning_tokens", usage.get("reasoning_tokens"))
         written = prompt.get("cache_write_tokens")
@@ -138,8 +177,8 @@ class ChatDecoder(Decoder):
             self._fail(Unavailable("the provider ended the stream without an answer", code="empty_stream"))
 
     def _complete(self) -> None:
-        if self._thoughts and self._tools:  # DeepSeek wants the thoughts back that led to a call
-            self._think("", {"reasoning_content": "".join(self._thoughts)})
+        if self._outcome is None and self._thoughts and self._tools:  # DeepSeek wants the thoughts back that led to a call
+            self._keep(REASONING, {"reasoning_content": "".join(self._thoughts)})
         super()._complete()
 
     def _proved(self) -> bool:
@@ -148,5 +187,5 @@ class ChatDecoder(Decoder):
 
 def _signature(call: Mapping[str, Any]) -> Mapping[str, Any] | None:
     # Gemini through its OpenAI endpoint wants its thought signature back.
-    extra = call.get("extra_content")
+    extra = loose(call.get("extra_content"))
     return {"extra_content": extra} if extra else None

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from providers import llamacpp
-from providers.base import InvalidRequest, Message, ModelSpec, Part, Request, ToolUse
-from providers.content import check_parts, data_url, json_text, tool_choice, turns, unsupported
+from providers.base import REASONING, InvalidRequest, Message, ModelSpec, Part, Request, ToolUse
+from providers.content import arguments_text, check_parts, data_url, kept_items, tool_choice, turns, unsupported
 from providers.dialect import Call, Dialect, Preset
 from providers.embeddings import openai_call, openai_vectors
-from providers.openai_chat import ChatDecoder
+from providers.openai_chat import API, ChatDecoder
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
@@ -24,7 +24,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
         if not quirks.get("resume"):
             raise InvalidRequest("openai.chat knows no continuation by attach", code="unsupported_continuation")
         return llamacpp.attach(request.continuation)
-    body: dict[str, Any] = {"model": spec.model, "messages": [_message(m, quirks) for m in turns(request)], "stream": True}
+    body: dict[str, Any] = {"model": spec.model, "messages": [_message(m, quirks) for m in turns(request, API)], "stream": True}
     if quirks.get("stream_options", True):
         body["stream_options"] = {"include_usage": True}
     _add_tools(body, request)
@@ -55,10 +55,11 @@ def _message(message: Message, quirks: Mapping[str, Any]) -> dict[str, Any]:
         item["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
         item["content"] = item["content"] or None
     if message.role == "assistant":
-        details = [detail for echo in message.reasoning_echo for detail in echo.get("reasoning_details", ())]
+        thoughts = kept_items(message, API, REASONING)
+        details = [detail for thought in thoughts for detail in thought.get("reasoning_details", ())]
         item |= {"reasoning_details": details} if details else {}
         if quirks.get("echo_reasoning"):
-            item |= {key: echo[key] for echo in message.reasoning_echo for key in ("reasoning_content",) if key in echo}
+            item |= {key: thought[key] for thought in thoughts for key in ("reasoning_content",) if key in thought}
     return item
 
 
@@ -87,7 +88,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _tool_call(call: ToolUse) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": json_text(call.arguments)}
+    function = {"name": call.name, "arguments": arguments_text(call)}
     return {"id": call.id, "type": "function", "function": function, **(call.echo or {})}
 
 
@@ -104,7 +105,9 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
 
 
 def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:
-    if request.schema is not None:
+    if request.schema == {}:
+        body["response_format"] = {"type": "json_object"}
+    elif request.schema is not None:
         schema = {"name": "answer", "schema": request.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     if request.temperature is not None:
@@ -130,4 +133,4 @@ def _add_continuation(body: dict[str, Any], request: Request, quirks: Mapping[st
     body["messages"].append(last)
 
 
-DIALECT = Dialect("openai.chat", ChatDecoder, build, llamacpp.cancel, openai_call, openai_vectors)
+DIALECT = Dialect(API, ChatDecoder, build, llamacpp.cancel, openai_call, openai_vectors)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from providers.base import Delta, ProviderError, Reasoning, Refusal, Text, ToolCallArguments, ToolCallStart, Usage
+from providers.base import Delta, Item, ProviderError, Reasoning, Refusal, Text, ToolCallArguments, ToolCallStart, Usage
 from providers.classify import classify
 from providers.decoding import Decoder, merge_usage
 
@@ -57,6 +57,7 @@ class _Report:
         self._refusal: list[str] = []
         self._calls: list[dict[str, Any]] = []
         self._first_call = 0
+        self._items: list[dict[str, Any]] = []
         self._usage: Usage | None = None
 
     def next_answer(self) -> None:
@@ -74,6 +75,8 @@ class _Report:
                 self._calls.append({"id": None if made_up else id, "name": name, "arguments": ""})
             case ToolCallArguments(index, text):
                 self._calls[self._first_call + index]["arguments"] += text
+            case Item(_, kind, value):
+                self._items.append({"kind": kind, "value": value})
             case Usage():
                 self._usage = delta if self._usage is None else merge_usage(self._usage, delta)
 
@@ -84,6 +87,7 @@ class _Report:
             "reasoning": "".join(self._reasoning),
             "refusal": "".join(self._refusal),
             "tool_calls": self._calls,
+            "items": self._items,
             "finish_reason": self.finish_reason,
             "finish_raw": self.finish_raw,
             "usage": None if usage is None else {name: getattr(usage, name) for name in Usage.__slots__},

@@ -197,6 +197,10 @@ class HttpStream:
                 yield deltas
         except ProviderError as error:
             self._decoder.cut(error)
+        except Exception as error:  # noqa: BLE001 - logged, and told in the project's own terms
+            # Whatever a stranger's bytes make our code raise is the end of this answer, in the project's own terms.
+            _log.exception("an answer could not be read")
+            self._decoder.cut(Unavailable(f"the answer cannot be read ({type(error).__name__})", code="unreadable"))
         finally:
             self._watch.stop()
         if self._decoder.failure:

@@ -1,4 +1,7 @@
-"""Recorded answers of real providers, found through PROVIDER_RECORDINGS; nothing of them is part of the project."""
+"""Recorded answers. Those of `tests/recordings` are the project's own, small ones for each dialect and quirk; they are always there.
+
+Recordings of real providers are found through PROVIDER_RECORDINGS and are no part of the project; where they are absent, a test says so.
+"""
 
 import json
 import os
@@ -7,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from providers.base import Delta, Finish, Reasoning, Refusal, Text, ToolCallArguments, ToolCallEnd, ToolCallStart, Usage
+from providers.base import Delta, Finish, Item, Reasoning, Refusal, Text, ToolCallArguments, ToolCallEnd, ToolCallStart, Usage
 from providers.decoding import Decoder, merge_usage
+from providers.dialects import DIALECTS, RELATED
 
+OWN = Path(__file__).resolve().parents[2] / "recordings"
 FOLDER = Path(os.environ.get("PROVIDER_RECORDINGS", "../shared/fixtures/provider_streams"))
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One entry of the manifest with its body."""
+    """One entry of a manifest with its body."""
 
     name: str
     provider: str
@@ -27,28 +32,37 @@ class Recording:
     kind: tuple[str, ...]
 
 
+def own() -> list[Recording]:
+    """The project's own recordings; `expected` holds fields of what `providers.recorded.decode` gives."""
+    return [_recording(OWN, entry) for entry in json.loads((OWN / "manifest.json").read_text("utf-8"))]
+
+
 def load(*apis: str, success: bool | None = None) -> list[Recording]:
-    """The recordings of some APIs; `success`: only those with status 200, or only the others."""
+    """The recordings of real providers for some APIs, if they are here; `success`: only those with status 200, or only the others."""
     manifest = FOLDER / "manifest.json"
     if not manifest.is_file():
         return []
-    entries = json.loads(manifest.read_text())
+    entries = json.loads(manifest.read_text("utf-8"))
     wanted = [entry for entry in entries if entry["api"] in apis and success in (None, entry["status"] == 200)]
-    return [_recording(entry) for entry in wanted]
+    return [_recording(FOLDER, entry) for entry in wanted]
 
 
-def _recording(entry: Mapping[str, Any]) -> Recording:
-    name = entry["file"].split("/")[-1]
+def known() -> list[Recording]:
+    """All that are here, for what can be said of any body."""
+    return own() + load(*DIALECTS, *RELATED)
+
+
+def _recording(folder: Path, entry: Mapping[str, Any]) -> Recording:
     headers = {key.lower(): value for key, value in (entry.get("headers") or {}).items()}
     return Recording(
-        name,
-        entry["provider"],
+        entry["file"] if folder is OWN else entry["file"].split("/")[-1],
+        entry.get("provider", ""),
         entry["api"],
         entry["status"],
         headers,
         entry["expected"] or {},
-        (FOLDER / entry["file"]).read_bytes(),
-        tuple(entry["kind"]),
+        (folder / entry["file"]).read_bytes(),
+        tuple(entry.get("kind", ())),
     )
 
 
@@ -60,6 +74,7 @@ class Answer:
     reasoning: str = ""
     refusal: str = ""
     tool_calls: list[dict[str, Any]] | None = None
+    items: list[Item] | None = None
     usage: Usage | None = None
     finish: Finish | None = None
     ended: int = 0
@@ -76,8 +91,8 @@ def answer_of(decoder: Decoder, pieces: list[bytes], *, close: bool = True) -> A
 
 
 def gather(deltas: list[Delta]) -> Answer:
-    """The deltas of an answer, put together."""
-    answer = Answer(tool_calls=[])
+    """The deltas of an answer, put together. Nothing may follow the end, and a piece of a call nothing but its beginning."""
+    answer = Answer(tool_calls=[], items=[])
     for delta in deltas:
         if answer.finish is not None:
             raise AssertionError(f"{delta} after the end")
@@ -95,6 +110,8 @@ def gather(deltas: list[Delta]) -> Answer:
                 answer.tool_calls[index]["arguments"] += json_text
             case ToolCallEnd():
                 answer.ended += 1
+            case Item():
+                answer.items.append(delta)
             case Usage():
                 answer.usage = delta if answer.usage is None else merge_usage(answer.usage, delta)
             case Finish():

@@ -8,9 +8,12 @@ import pytest
 
 from providers import calls
 from providers.base import (
+    REASONING,
     Delta,
     Finish,
     InvalidRequest,
+    Item,
+    Kept,
     Message,
     ModelSpec,
     ProviderError,
@@ -81,8 +84,9 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls.asyncio, "sleep", at_once)
 
 
+SIGNED = Item("anthropic.messages", REASONING, {"type": "thinking", "signature": "s"})
 WHOLE: list[Step] = [
-    [Start("id", "model"), Reasoning("hm", {"type": "thinking"}), Text("Hel")],
+    [Start("id", "model"), Reasoning("hm"), Text("Hel"), SIGNED],
     [Text("lo"), Refusal("no"), Source("https://x"), ToolCallStart(0, "c", "f"), ToolCallArguments(0, '{"a"')],
     [ToolCallArguments(0, ":1}"), ToolCallEnd(0, {"sig": "s"}), Usage(1, None), Usage(None, 2), Finish("tool_calls", "x")],
 ]
@@ -96,7 +100,7 @@ async def test_one_object() -> None:
     assert response.usage == Usage(1, 2)
     assert response.finish == Finish("tool_calls", "x")
     assert response.sources == [Source("https://x")]
-    assert response.reasoning_echo == [{"type": "thinking"}]
+    assert response.kept == [Kept(3, SIGNED)]
 
 
 async def test_retried_until_it_works() -> None:

@@ -1,11 +1,12 @@
 """Errors of all makers fall into one tree, by status and code first; and what they say about waiting is understood."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 
-from providers.classify import classify
+from providers.classify import classify, classify_stream_error
 from providers.hints import duration, retry_after
 
 NOW = 1_800_000_000.0
@@ -52,6 +53,24 @@ def error(**fields: Any) -> bytes:
         (504, error(status="DEADLINE_EXCEEDED", code=504), "Unavailable"),
         (408, b"", "Unavailable"),
         (418, b"[[[[[[", "InvalidRequest"),
+        (404, b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body><center>nginx</center></body></html>", "Unavailable"),
+        (403, b"<html><head><title>403 Forbidden</title></head></html>", "PermissionDenied"),
+        (400, error(message="Invalid schema for function 'billing_report'", type="invalid_request_error"), "InvalidRequest"),
+        (
+            400,
+            error(message="'flagged' is not a boolean; see your quota, rate limit and api key", type="invalid_request_error"),
+            "InvalidRequest",
+        ),
+        (400, error(message="Invalid value: 'Your credit balance is too low'"), "InvalidRequest"),
+        (400, error(message="context_length must be a number"), "InvalidRequest"),
+        (429, error(message="x", code="context_length_exceeded"), "RateLimited"),
+        (429, error(message="Incorrect API key provided", code="invalid_api_key"), "RateLimited"),
+        (429, b'{"error":{"code":1e999}}', "RateLimited"),
+        (429, b'{"error":{"code":NaN,"status":-1e999}}', "RateLimited"),
+        (429, b'{"error":' * 5000 + b"1" + b"}" * 5000, "RateLimited"),
+        (429, b'{"error":{"details":' + b"[" * 400 + b"]" * 400 + b"}}", "RateLimited"),
+        (429, b'{"error":{"code":' + b"9" * 5000 + b"}}", "RateLimited"),
+        (500, error(message="The model `x` does not exist", code="model_not_found"), "Unavailable"),
     ],
 )
 def test_the_class_of_an_answer(status: int, body: bytes, name: str) -> None:
@@ -60,6 +79,24 @@ def test_the_class_of_an_answer(status: int, body: bytes, name: str) -> None:
     assert type(found).__name__ == name
     assert found.status == status
     assert found.message
+
+
+def test_a_body_is_looked_at_in_bounded_time() -> None:
+    """Wide and deep lists, a page of open titles, long words: nothing is tried in all combinations, nothing long is kept."""
+    nested: Any = "x"
+    for _ in range(40):
+        nested = [nested] * 8
+    began = time.monotonic()
+    for body in (
+        b"<title>" * 9000,
+        error(message="model " * 10_000),
+        error(message="try again in " + "1" * 60_000),
+        b'{"error":{"code":"' + b"a" * 60_000 + b'"}}',
+    ):
+        assert len(classify(400, {}, body).message) <= 1000
+    assert retry_after({}, nested, NOW) is None
+    assert classify_stream_error({"error": nested}) is not None
+    assert time.monotonic() - began < 5
 
 
 def test_the_providers_own_words_and_code_are_kept() -> None:
@@ -111,6 +148,18 @@ def test_durations(text: str, seconds: float | None) -> None:
         ({}, {"error": "try again in 20s"}, 20),
         ({"retry-after": "rubbish", "x-ratelimit-reset-tokens": "rubbish"}, {"error": {"details": "rubbish"}}, None),
         ({"retry-after": "9999999999"}, None, None),
+        ({"retry-after": "9" * 400}, None, None),
+        ({"retry-after": "9" * 50_000 + "x"}, None, None),
+        ({"retry-after": "nan"}, None, None),
+        ({"retry-after": "Fri, 31 Feb 2027 08:00:30 GMT"}, None, None),
+        ({"retry-after": "Fri, 15 Jan 99999999999 08:00:30 GMT"}, None, None),
+        ({"retry-after": "Fri, 15 Jan 2027 08:00:30 -9999"}, None, None),
+        ({"retry-after": "0001-01-01T00:00:00+23:59"}, None, None),
+        ({"x-ratelimit-reset-requests": "1" * 400 + "h"}, None, None),
+        ({}, {"error": {"retry_after": 10**400}}, None),
+        ({}, {"error": {"retry_after": float("inf")}}, None),
+        ({}, {"error": {"retry_after": float("nan")}}, None),
+        ({}, {"error": {"message": "try again in " + "1" * 400 + "s"}}, None),
     ],
 )
 def test_how_long_to_wait(headers: dict[str, str], body: Any, seconds: float | None) -> None:

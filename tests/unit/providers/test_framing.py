@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers.framing import RAW, Frame, Framer, FrameTooLarge, JsonSplitter
+from providers.framing import RAW, STRAY, Frame, Framer, FrameTooLarge, JsonSplitter
 
 
 def frames_of(pieces: list[bytes], limit: int = 1 << 20) -> list[Frame]:
@@ -37,7 +37,7 @@ def frames_of(pieces: list[bytes], limit: int = 1 << 20) -> list[Frame]:
         (b'[{"a":1}\r\n,\r\n{"b":[{"c":2}]}]', [(RAW, b'{"a":1}'), (RAW, b'{"b":[{"c":2}]}')]),
         (b'data: a\n\n{\n "error": {\n  "code": 1 } }\n', [(b"", b"a"), (RAW, b'{\n "error": {\n  "code": 1 } }')]),
         (b'{"a":"}\\"{"}\n', [(RAW, b'{"a":"}\\"{"}')]),
-        (b'he said "hi\n{"a":1}\n', [(RAW, b'{"a":1}')]),
+        (b'he said "hi\n{"a":1}\n', [(STRAY, b'he said "hi\n'), (RAW, b'{"a":1}')]),
         ("data: a\u0085b\u2028c\x0cd\n\n".encode(), [(b"", "a\u0085b\u2028c\x0cd".encode())]),
         (b"", []),
         (b"data:\n\n", [(b"", b"")]),
@@ -50,9 +50,10 @@ def test_a_body_becomes_its_frames(body: bytes, frames: list[Frame]) -> None:
 
 
 def test_what_is_no_frame_is_kept_for_the_report() -> None:
-    """An HTML page yields nothing, and its beginning is there to be shown."""
+    """An HTML page yields nothing that an answer could be made of, and its beginning is there to be shown."""
     framer = Framer()
-    assert framer.feed(b"<html>\n<title>502 Bad Gateway</title>\n") + framer.close() == []
+    frames = framer.feed(b"<html>\n<title>502 Bad Gateway</title>\n") + framer.close()
+    assert {kind for kind, _ in frames} == {STRAY}
     assert b"502 Bad Gateway" in framer.tail
 
 
@@ -117,5 +118,5 @@ def test_objects_survive_splitting(values: list[object], step: int, indent: int 
     """A JSON array of objects, however printed and cut, gives back its objects."""
     body = json.dumps(values, indent=indent, ensure_ascii=False).encode()
     splitter = JsonSplitter()
-    found = [text for i in range(0, len(body), step) for text in splitter.feed(body[i : i + step])]
+    found = [data for i in range(0, len(body), step) for kind, data in splitter.feed(body[i : i + step]) if kind is RAW]
     assert [json.loads(text) for text in found] == values

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from providers.base import Continuation, InvalidRequest, Message, ModelSpec, Part, Request, Tool, ToolUse
+from providers.base import REASONING, Continuation, InvalidRequest, Item, Kept, Message, ModelSpec, Part, Request, Tool, ToolUse
 from providers.content import check_abilities
 from providers.dialects import DIALECTS
 from providers.registry import presets
@@ -185,8 +185,9 @@ def test_what_must_be_echoed_is_echoed_to_whom_it_concerns() -> None:
     item = {"type": "reasoning", "id": "r", "encrypted_content": "e"}
     details = {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}
     signature = {"thoughtSignature": "g"}
-    echoes = [thinking, item, details, signature]
-    answer = Message("assistant", "yes", reasoning_echo=echoes, tool_calls=[ToolUse("c", "weather", {}, echo=signature)])
+    echoes = [(ANTHROPIC, thinking), (RESPONSES, item), (CHAT, details)]
+    kept = [Kept(0, Item(api, REASONING, value)) for api, value in echoes] + [Kept(3, Item(GEMINI, REASONING, signature))]
+    answer = Message("assistant", "yes", kept=kept, tool_calls=[ToolUse("c", "weather", {}, echo=signature)])
     result = Message("tool", "x", tool_call_id="c", tool_name="weather")
     assert turns(ANTHROPIC, USER, answer, result)[1]["content"][0] == thinking
     assert turns(RESPONSES, USER, answer, result)[1] == item
@@ -198,7 +199,9 @@ def test_what_must_be_echoed_is_echoed_to_whom_it_concerns() -> None:
 
 def test_thoughts_go_back_where_they_are_wanted() -> None:
     """DeepSeek refuses a call whose thoughts are missing; others refuse the field."""
-    answer = Message("assistant", "", tool_calls=[ToolUse("c", "weather", {})], reasoning_echo=[{"reasoning_content": "hm"}])
+    answer = Message(
+        "assistant", "", tool_calls=[ToolUse("c", "weather", {})], kept=[Kept(0, Item(CHAT, REASONING, {"reasoning_content": "hm"}))]
+    )
     request = Request([USER, answer, Message("tool", "x", tool_call_id="c")])
     assert sent(CHAT, request, "deepseek")["messages"][1]["reasoning_content"] == "hm"
     assert "hm" not in json.dumps(sent(CHAT, request))

@@ -1,0 +1,146 @@
+"""Pure: the tool calls of one answer while they stream, and what their arguments are once they are whole.
+
+Arguments have two forms and no third: a JSON object, or, where a model wrote anything else, the text that it wrote. Text cannot be handed
+to a tool by mistake.
+"""
+
+import json
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from providers.base import Delta, ToolCallArguments, ToolCallEnd, ToolCallStart
+from providers.fields import Damaged, word
+
+
+def parsed_arguments(text: str) -> Mapping[str, Any] | str:
+    """The object that `text` is, or `text` itself. A call without arguments has none: `{}`."""
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits[:20])
+
+
+class ToolCalls:
+    """A piece belongs to the call with its id; else with its index; else to the latest."""
+
+    def __init__(self, give: Callable[[Delta], None]) -> None:
+        self._give = give
+        self._calls: list[_ToolCall] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def piece(
+        self,
+        key: Any,
+        id: Any,  # noqa: A002 - the provider's word
+        name: Any,
+        arguments: Any,
+        echo: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A piece of a call as it came: any of its fields may be missing or empty. Raises Damaged."""
+        text, name = _arguments(arguments), word(name)
+        id = word(id)  # noqa: A001
+        call = self._find(key, id, name)
+        if call is None:
+            call = _ToolCall(len(self._calls), key, id)
+            self._calls.append(call)
+        if echo:
+            call.echo = {**(call.echo or {}), **echo}
+        call.id = call.id or id
+        if text:
+            if call.ended:
+                raise Damaged("arguments for a call that has ended")
+            call.pieces.append(text)
+        if name or call.started:
+            self._give_on(call, name or "")
+
+    def _give_on(self, call: "_ToolCall", name: str) -> None:
+        """Give what waits. A call begins with its name: some servers send arguments before it."""
+        if not call.started:
+            call.started = True
+            made_up = call.id is None
+            self._give(ToolCallStart(call.index, call.id or f"call_{uuid.uuid4().hex[:24]}", name, made_up=made_up))
+        for piece in call.pieces:
+            self._give(ToolCallArguments(call.index, piece))
+        call.argued = call.argued or bool(call.pieces)
+        call.pieces.clear()
+
+    def known(self, key: Any) -> bool:
+        """Whether a call with this key has begun, with its name."""
+        return any(call.key == key and call.started for call in self._calls)
+
+    def whole(self, key: Any, arguments: Any) -> None:
+        """All arguments of a call at once, where no pieces of it had come. Raises Damaged."""
+        call = self._find(key, None, None)
+        if call and not (call.pieces or call.argued):
+            self.piece(key, None, None, arguments)
+
+    def end(self, key: Any) -> None:
+        """No more arguments for this call."""
+        call = self._find(key, None, None)
+        if call:
+            self._end(call)
+
+    def end_all(self) -> None:
+        """No more arguments for any call."""
+        for call in self._calls:
+            self._end(call)
+
+    def _end(self, call: "_ToolCall") -> None:
+        if call.ended:
+            return
+        call.ended = True
+        self._give_on(call, "")
+        if not call.argued:
+            self._give(ToolCallArguments(call.index, "{}"))  # a call without arguments is a call with none
+        self._give(ToolCallEnd(call.index, call.echo))
+
+    def _find(self, key: Any, id: str | None, name: str | None) -> "_ToolCall | None":  # noqa: A002
+        if id:
+            for call in reversed(self._calls):
+                if call.id == id:
+                    return call
+        if key is not None:
+            for call in reversed(self._calls):
+                if call.key == key and not (id and call.id and name):
+                    return call
+            return None
+        return None if id or name or not self._calls else self._calls[-1]
+
+
+class _ToolCall:
+    __slots__ = ("argued", "echo", "ended", "id", "index", "key", "pieces", "started")
+
+    def __init__(self, index: int, key: Any, id: str | None) -> None:  # noqa: A002
+        self.index = index
+        self.key = key
+        self.id = id
+        self.echo: Mapping[str, Any] | None = None
+        self.pieces: list[str] = []
+        """Arguments that wait for the name."""
+        self.started = False
+        self.argued = False
+        self.ended = False
+
+
+def _arguments(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if not isinstance(value, dict | list):
+        raise Damaged("arguments are neither text nor an object")
+    return json.dumps(value, ensure_ascii=False)
