@@ -82,6 +82,7 @@ class Response:
                 self.usage = delta if self.usage is None else merge_usage(self.usage, delta)
             case Restart():
                 self.text = ""
+                self.kept.clear()
             case Finish():
                 self.finish = delta
             case _:
