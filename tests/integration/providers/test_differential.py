@@ -57,6 +57,8 @@ async def sdk_chat(recording: Recording) -> dict[str, Any]:
             if chunk.usage:
                 usage = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
             for choice in chunk.choices or []:
+                if choice.index:
+                    continue  # we read one answer
                 finish = choice.finish_reason or finish
                 if choice.delta is None:
                     continue
