@@ -231,6 +231,48 @@ async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
     assert text_of(log) == row.content
 
 
+async def test_redis_restarted_empty_while_the_provider_is_silent(rig: Rig) -> None:
+    """Nothing is to be appended: the renewal of the lease finds out, and viewers of the new log are given the text."""
+
+    async def lose() -> None:
+        await rig.said()
+        rig.log.restart(lose_data=True)
+        await rig.said()
+
+    async with asyncio.timeout(30):
+        await rig.run([base.Text("before ")], lose, [base.Text("after")], DONE)
+    assert kinds(await rig.events())[:2] == ["Reset", "Chunk"]
+    assert (await rig.reread()).content == "before after"
+
+
+async def test_a_provider_does_not_run_far_ahead_of_the_log(rig: Rig) -> None:
+    """While the log takes nothing, no more is read than may wait; then all of it comes."""
+    append, open_again, taken = rig.log.append, asyncio.Event(), 0
+
+    async def closed(claim: Any, index: int, covered: int, batch: Any) -> Any:
+        await open_again.wait()
+        return await append(claim, index, covered, batch)
+
+    async def count() -> None:
+        nonlocal taken
+        taken += 1
+
+    rig.log.append = closed  # type: ignore[method-assign]
+    size, pieces = run.MAX_UNACKNOWLEDGED_CHARS // 4, 20
+    attempt = await rig.attempt()
+    script = Script([step for _ in range(pieces) for step in ([base.Text("x" * size)], count)] + [DONE])
+    running = asyncio.create_task(attempt.run(script, base.Request([base.Message("user", "hi")]), "m"))
+    while attempt.generation.pending_chars <= run.MAX_UNACKNOWLEDGED_CHARS:
+        await asyncio.sleep(0)
+    for _ in range(200):  # long enough for all the rest
+        await asyncio.sleep(0)
+    assert taken == 4
+    open_again.set()
+    async with asyncio.timeout(30):
+        await running
+    assert (await rig.reread()).content == "x" * size * pieces
+
+
 async def test_redis_restarted_empty_before_the_terminal_event(rig: Rig) -> None:
     """Content is committed, the log forgot the claim: the new one is given the text that the terminal event attests, then the event."""
     finish = rig.store.finish

@@ -206,6 +206,61 @@ async def test_an_end_that_was_never_announced(rig: Rig) -> None:
     assert (await rig.reread()).terminal_announced
 
 
+async def test_an_end_is_announced_to_a_log_that_never_heard_the_text(rig: Rig) -> None:
+    """Redis began empty between commit and append: the new log is given the text that the terminal event attests."""
+    await rig.die("", "All")
+    row = await rig.reread()
+    epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
+    assert await rig.store.finish(Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop"))
+    rig.log.restart(lose_data=True)
+    await rig.age()
+    await rig.sweeper.sweep()
+    log = await events_of(rig.log, rig.row)
+    assert kinds(log) == ["Reset", "Chunk", "Complete"]
+    assert text_of(log) == "All"
+
+
+@pytest.mark.parametrize("how", ["announced", "cancelled"])
+async def test_what_waited_behind_a_dead_answer_is_started(rig: Rig, how: str) -> None:
+    """Whoever supplies the end wakes the next in line, as the worker would have done."""
+    behind = (await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))).assistant_message
+    await rig.die("", "All")
+    row = await rig.reread()
+    if how == "announced":
+        epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
+        assert await rig.store.finish(Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop"))
+    else:
+        await rig.store.request_cancel(row.id, "me")
+    await rig.store.mark_enqueued(behind.id)  # too fresh for the sweeper to see to it by itself
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE messages SET updated_at = updated_at - 60000 WHERE id = :id"), {"id": row.id})
+    await rig.sweeper.sweep()
+    assert rig.jobs.sent == [(behind.id, None)]
+
+
+async def test_two_answers_of_a_conversation_do_not_run_at_once(rig: Rig) -> None:
+    """A job that comes too early is dropped: the end of the answer before it brings another one."""
+    behind = (await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))).assistant_message
+    script = Script([[base.Text("too early"), *DONE]])
+    await runner_over(rig.services, script).generate(behind.id)
+    row = await rig.store.message(behind.id)
+    assert row is not None
+    assert (row.status, row.attempt, script.asked) == ("queued", 0, [])
+
+
+async def test_a_retry_does_not_run_before_it_is_due(rig: Rig) -> None:
+    """The job is given back to the queue for the rest of the time."""
+    assert await rig.store.begin_attempt(rig.row.id, 1, "m")
+    assert await rig.store.schedule_retry(rig.row.id, 1, 60_000, 1)
+    script = Script([[base.Text("too early"), *DONE]])
+    await runner_over(rig.services, script).generate(rig.row.id)
+    assert ((await rig.reread()).status, script.asked) == ("retrying", [])
+    ((sent, wait_ms),) = rig.jobs.sent
+    assert sent == rig.row.id
+    assert wait_ms is not None
+    assert 0 < wait_ms <= 60_000
+
+
 async def test_a_cancel_of_a_dead_attempt(rig: Rig) -> None:
     """Nobody runs it: the sweeper ends it, with the text that people saw."""
     await rig.die("", "Seen")

@@ -6,7 +6,7 @@ _CHECKPOINT = 'update(_messages)\n    .where(_messages.c.id == bindparam("b_id")
 
 AREA = Area(
     "store",
-    ("tests/contracts/test_store.py", "tests/unit/models"),
+    ("tests/contracts/test_ownership.py", "tests/contracts/test_store.py", "tests/unit/models"),
     [
         Mutant(
             "hand_back_by_any_attempt",

@@ -132,6 +132,21 @@ async def test_what_the_feed_lost_is_found_by_the_heartbeat(rig: Rig) -> None:
         assert beat.position == Position(writer.epoch, 2)
 
 
+async def test_what_only_the_heartbeat_knows_of_is_read(rig: Rig) -> None:
+    """The look at the log found more than the tail holds: the reader looks again, at once, and not when something else happens."""
+    writer = await rig.writer()
+    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+        await until_live(reader)
+        rig.feed.cut()
+        await writer.say("unheard")
+        waiting = asyncio.create_task(part(reader))
+        await asyncio.sleep(0)
+        reader.beat(await rig.log.read("c", None, 0, 0))
+        found = await waiting
+        assert isinstance(found, Entries)
+        assert [entry.seq for entry in found.entries] == [2]
+
+
 async def test_readers_of_one_conversation_share_the_look_at_redis(rig: Rig) -> None:
     """Twenty heartbeats cost one read."""
     followers = rig.followers(QUICK)

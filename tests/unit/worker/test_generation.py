@@ -55,6 +55,26 @@ def test_text_and_reasoning_keep_their_order_and_own_offsets() -> None:
     assert [event.offset for event in batch] == [1, 2, 2, 3]  # type: ignore[union-attr]
 
 
+def test_offsets_within_a_batch_are_code_units() -> None:
+    """A character outside of the BMP is two, whether the batch before or this one brought it."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("😀"), base.Reasoning("👍"), base.Text("é"), base.Reasoning("x"), base.Text("!")])
+    assert [event.offset for event in generation.batch()] == [0, 0, 2, 2, 3]  # type: ignore[union-attr]
+    generation.acknowledged(5)
+    generation.take([base.Text("?"), base.Reasoning("y")])
+    assert [event.offset for event in generation.batch()] == [4, 3]  # type: ignore[union-attr]
+
+
+def test_half_a_character_at_the_end_is_not_dropped() -> None:
+    """The provider is done: what its other half never came for is shown as what it is, in text and in reasoning."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Reasoning("b\ud83d"), base.Text("a\ud83d")])
+    generation.flush()
+    generation.batch()
+    generation.acknowledged(2)
+    assert (generation.held().text, generation.held().reasoning) == ("a\ufffd", "b\ufffd")
+
+
 def test_a_long_piece_is_cut_to_the_size_of_an_event() -> None:
     """No event carries more text than the protocol allows."""
     generation = Generation("m", 1, Held())

@@ -1,0 +1,144 @@
+"""Who may write to an answer: the attempt that has it, while it has not ended. And what SQLite's transactions promise beside that."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.conversations import Post
+from models.generations import Checkpoint, Ending
+from models.migrate import migrate
+from models.store import Store
+from models.tables import Message
+
+ME = "me"
+Write = Callable[[Store, str, int], Awaitable[Any]]
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """A store over a migrated database."""
+    migrate(database_url)
+    opened = Store.open(database_url)
+    yield opened
+    await opened.aclose()
+
+
+async def answer(store: Store, attempt: int = 0, conversation_id: str | None = None) -> str:
+    """A posted answer, taken by that attempt (0: by nobody yet)."""
+    conversation_id = conversation_id or (await store.create_conversation(ME)).id
+    message_id = (await store.post(Post(conversation_id, ME, "hi", "demo"))).assistant_message.id
+    if attempt:
+        assert await store.begin_attempt(message_id, attempt, "demo")
+    return message_id
+
+
+def saved(message_id: str, attempt: int) -> Checkpoint:
+    return Checkpoint(message_id, attempt, "stolen", "", None, "e9", 99)
+
+
+def ending(message_id: str, attempt: int) -> Ending:
+    return Ending(message_id, attempt, "complete", "stolen", "", None, "e9", 99, "length")
+
+
+async def _checkpoint(store: Store, message_id: str, attempt: int) -> None:
+    await store.checkpoint([saved(message_id, attempt)])
+
+
+WRITES: dict[str, Write] = {
+    "checkpoint": _checkpoint,
+    "hand_back": lambda store, message_id, attempt: store.hand_back(saved(message_id, attempt)),
+    "finish": lambda store, message_id, attempt: store.finish(ending(message_id, attempt)),
+    "schedule_retry": lambda store, message_id, attempt: store.schedule_retry(message_id, attempt, 1000, 2),
+    "begin_attempt": lambda store, message_id, attempt: store.begin_attempt(message_id, attempt, "other"),
+    "note_attempt": lambda store, message_id, attempt: store.note_attempt(message_id, attempt, 3, 7),
+}
+
+
+async def whole(store: Store, message_id: str) -> dict[str, Any]:
+    row = await store.message(message_id)
+    assert row is not None
+    return row.model_dump()
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_an_older_attempt_changes_nothing(store: Store, write: str) -> None:
+    """Its worker was taken for dead, and woke up."""
+    message_id = await answer(store, 2)
+    before = await whole(store, message_id)
+    assert not await WRITES[write](store, message_id, 1)
+    assert await whole(store, message_id) == before
+
+
+@pytest.mark.parametrize("write", sorted(set(WRITES) - {"note_attempt"}))
+async def test_what_has_ended_changes_no_more(store: Store, write: str) -> None:
+    """Whoever writes late: the attempt that ended it, or a newer one."""
+    message_id = await answer(store, 2)
+    assert await store.finish(replace(ending(message_id, 2), content="done"))
+    before = await whole(store, message_id)
+    for attempt in (2, 3):
+        await WRITES[write](store, message_id, attempt)
+        assert await whole(store, message_id) == before
+
+
+async def test_an_attempt_is_taken_by_one(store: Store) -> None:
+    """Two workers that claim under one number, as after a Redis that forgot: the second is told that it has nothing."""
+    message_id = await answer(store, 1)
+    assert await store.begin_attempt(message_id, 1, "demo") is None
+
+
+async def test_first_in_line_is_one_answer_of_a_conversation(store: Store) -> None:
+    """The others wait, however long; the one behind it is first when it has ended."""
+    first = await answer(store)
+    row = await store.message(first)
+    assert row is not None
+    second = await answer(store, conversation_id=row.conversation_id)
+    elsewhere = await answer(store)
+    assert await _first_in_line(store) == {first, elsewhere}
+    assert await store.begin_attempt(first, 1, "demo")
+    assert await store.finish(ending(first, 1))
+    assert second in await _first_in_line(store)
+
+
+async def _first_in_line(store: Store) -> set[str]:
+    return {row.message_id for row in await store.outstanding(100) if row.first_in_line and not row.ended}
+
+
+async def test_a_transaction_that_writes_has_the_lock_from_its_beginning(tmp_path: Path) -> None:
+    """SQLite: one that first reads and then asks for the lock is refused at once if somebody has written in between, however long it
+    would have waited."""
+    migrate(f"sqlite:///{tmp_path}/t.db")
+    store = Store.open(f"sqlite:///{tmp_path}/t.db")
+    other = sqlite3.connect(tmp_path / "t.db", isolation_level=None, timeout=0)
+    try:
+        async with store.writing() as session:
+            await session.get(Message, "m")
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+        async with store.reading() as session:
+            await session.get(Message, "m")
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+    finally:
+        other.close()
+        await store.aclose()
+
+
+async def test_statements_of_one_reading_see_one_state(store: Store) -> None:
+    """A snapshot is made of several queries: what is committed between two of them is in none."""
+    message_id = await answer(store, 1)
+    async with store.reading() as session:
+        before = await session.get(Message, message_id)
+        assert before is not None
+        assert before.content == ""
+        await store.checkpoint([saved(message_id, 1)])
+        session.expire_all()
+        again = await session.get(Message, message_id)
+        assert again is not None
+        assert again.content == ""
+    assert (await whole(store, message_id))["content"] == "stolen"
