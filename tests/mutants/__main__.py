@@ -66,14 +66,15 @@ class Bench:
         """The checks of each area alone first: a mutant counts as caught only by checks that pass without it."""
         for _ in range(self._jobs):
             self._trees.put(Tree())
+        pool = ThreadPoolExecutor(self._jobs)
         try:
-            with ThreadPoolExecutor(self._jobs) as pool:
-                checks = sorted({area.checks_of(mutant) for area, mutant in chosen})
-                alone = list(pool.map(self._alone, checks))
-                sound = {check for check, outcome in zip(checks, alone, strict=True) if outcome.verdict == "sound"}
-                ready = [(area, mutant) for area, mutant in chosen if area.checks_of(mutant) in sound]
-                return alone + list(pool.map(self._with, ready))
+            checks = sorted({area.checks_of(mutant) for area, mutant in chosen})
+            alone = list(pool.map(self._alone, checks))
+            sound = {check for check, outcome in zip(checks, alone, strict=True) if outcome.verdict == "sound"}
+            ready = [(area, mutant) for area, mutant in chosen if area.checks_of(mutant) in sound]
+            return alone + list(pool.map(self._with, ready))
         finally:
+            pool.shutdown(cancel_futures=True)
             while not self._trees.empty():
                 self._trees.get().remove()
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from config.parent import die_with_parent
 from config.settings import ROOT
 from tests.mutants.mutant import Mutant
 
@@ -56,6 +57,7 @@ class Tree:
 
     def _run(self, checks: tuple[str, ...]) -> tuple[int | None, str]:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "--timeout", "60", *checks]
+        parent = os.getpid()
         process = subprocess.Popen(
             command,
             cwd=self.path,
@@ -64,6 +66,7 @@ class Tree:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: die_with_parent(parent),
         )
         try:
             output, _ = process.communicate(timeout=CHECK_SECONDS)

@@ -37,14 +37,14 @@ AREA = Area(
         Mutant(
             "a_gap_in_the_feed_is_believed",
             "streams/hub.py",
-            "        elif seq == self.top + 1:\n            self._add(seq, data)",
-            "        elif seq > self.top:\n            self._add(seq, data)",
+            "if epoch != self.epoch or seq > self.top + 1:\n            self.catch_up()\n        elif seq == self.top + 1:",
+            "if epoch != self.epoch:\n            self.catch_up()\n        elif seq > self.top:",
         ),
         Mutant(
             "another_epoch_is_taken_for_this_one",
             "streams/hub.py",
             "if epoch != self.epoch or seq > self.top + 1:",
-            "if seq > self.top + 1:",
+            "if seq > self.top + 1 or not self.epoch:",
         ),
         Mutant(
             "a_stale_tail_is_not_read_again",

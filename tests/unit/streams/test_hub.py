@@ -239,6 +239,19 @@ async def test_a_reconnected_feed_makes_every_tail_read_on(rig: Rig) -> None:
     assert viewer.seen == [1, 2, 3]
 
 
+async def test_a_reconnected_feed_tells_lists_that_anything_may_have_changed(rig: Rig) -> None:
+    """What was published meanwhile is known to nobody."""
+    heard: list[str | None] = []
+    await rig.hub.watch_changes(heard.append)
+    await rig.log.touch("c")
+    await turn()
+    rig.feed.cut()
+    rig.feed.mend()
+    await rig.log.touch("d")
+    await turn()
+    assert heard == ["c", None, "d"]
+
+
 async def test_a_new_epoch_is_told(rig: Rig) -> None:
     """Listeners are woken, the ring holds nothing of the old life, and what follows comes."""
     await rig.write(3)
@@ -357,6 +370,14 @@ async def test_the_last_release_ends_the_subscription_after_a_grace(rig: Rig, mo
     assert await rig.hub.open("c") is tail
     await turn()
     monkeypatch.setattr(hub_module, "GRACE_SECONDS", 0)
+    await rig.hub.open("c")
+    rig.hub.release(tail)
+    await turn()
+    assert rig.hub._held, "another viewer is there"
+    rig.hub.release(tail)
+    await rig.hub.open("c")
+    await turn()
+    assert rig.hub._held, "somebody came back within the grace"
     rig.hub.release(tail)
     rig.hub.release(tail)  # once too often does no harm
     await until(lambda: not rig.hub._held)

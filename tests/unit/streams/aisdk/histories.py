@@ -91,10 +91,17 @@ class History:
         else:
             self._attempt += 1
             kept = [call for call in self._row["tool_calls"] if "result" in call]
-            self._add(events.Reset(ID, self._attempt, 0, 0), content="", reasoning="", tool_calls=kept, attempt=self._attempt)
+            text, reasoning = self._beginning("content"), self._beginning("reasoning")
+            reset = events.Reset(ID, self._attempt, utf16_length(text), utf16_length(reasoning))
+            self._add(reset, content=text, reasoning=reasoning, tool_calls=kept, attempt=self._attempt)
+
+    def _beginning(self, field: str) -> str:
+        whole = self._row[field]
+        return whole[: self._choose.choice((0, 0, self._choose.randint(0, len(whole))))]
 
     def _other(self) -> None:
         self._add(events.Title("A title", 1))
+        self._add(events.Chunk("another", 1, 0, "nobody's business"))
 
     def _end(self) -> None:
         text = self._row["content"]
