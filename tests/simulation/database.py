@@ -195,7 +195,7 @@ class Database:
 
     # --- the store's methods: web ---
 
-    def create_conversation(self, user_id: str, model: str | None = None, instructions: str | None = None) -> Any:
+    def create_conversation(self, user_id: str, *, model: str | None = None, instructions: str | None = None) -> Any:
         now = self.now_ms()
         row = Row(
             tables.Conversation,

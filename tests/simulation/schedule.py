@@ -52,15 +52,16 @@ class Outcome:
 
 
 ServerFactory = Callable[[Callable[[], float], ports.Limits], Server]
+DatabaseFactory = Callable[[Callable[[], float]], Database]
 
 
-def run(seed: int, make_server: ServerFactory = Server, tail: int = 60) -> Outcome:
-    """Run the schedule of a seed. `make_server`: another log, to see whether its faults are found."""
+def run(seed: int, make_server: ServerFactory = Server, tail: int = 60, make_database: DatabaseFactory = Database) -> Outcome:
+    """Run the schedule of a seed. `make_server`, `make_database`: another log or database, to see how they compare."""
     was_collecting = gc.isenabled()
     gc.disable()  # what it would close, and when, is nobody's seed
     loop = VirtualLoop(random.Random(f"{seed} loop"))
     trace = Trace(loop.time)
-    town = _Town(seed, loop, trace, make_server)
+    town = _Town(seed, loop, trace, make_server, make_database)
     loop.set_exception_handler(lambda _loop, context: town.note(context))
     try:
         with _determined(seed, loop, town):
@@ -137,7 +138,7 @@ class _Errors(logging.Handler):
 class _Town:
     """Everybody in a schedule."""
 
-    def __init__(self, seed: int, loop: VirtualLoop, trace: Trace, make_server: ServerFactory) -> None:
+    def __init__(self, seed: int, loop: VirtualLoop, trace: Trace, make_server: ServerFactory, make_database: DatabaseFactory) -> None:
         self.rng = rng = random.Random(f"{seed} town")
         self.loop, self.trace = loop, trace
         self.complaints: list[str] = []
@@ -159,7 +160,7 @@ class _Town:
             redis=redis,
             sql=sql,
             server=make_server(loop.time, limits),
-            database=Database(loop.time),
+            database=make_database(loop.time),
             broker=broker,
             scripts={},
             mood=provider.Mood(rng.choice((0.0, 0.2, 0.5)), rng.choice((0.02, 0.1, 0.3))),
@@ -295,7 +296,7 @@ class _Town:
     async def _converse(self) -> None:
         """Somebody begins a conversation, asks, cancels, perhaps deletes it; others watch."""
         rng, rung = self.rng, self.rng.choice(provider.RUNGS)
-        conversation = self.site.database.create_conversation(processes.USER, rung, rng.choice((None, "Be brief")))
+        conversation = self.site.database.create_conversation(processes.USER, model=rung, instructions=rng.choice((None, "Be brief")))
         for _ in range(rng.choice((1, 2, 3))):
             self._add_client(conversation.id, rng.choice((0.0, 0.0, rng.uniform(0.0, 8.0))), rng.choice((0.0, 0.0, 1.0)))
         person = Node(self.loop, self._name("person"))

@@ -1,0 +1,148 @@
+"""The real SQL statements behind the simulation's database: what was asked of it in a schedule is asked of the store again, in the same
+order and at the same moments, and must be answered the same.
+
+The clock of the statements is the simulation's: SQLite's `julianday` is replaced on every connection.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import event
+
+from models import conversations, tables
+from models.errors import NotFound
+from models.store import Store
+from tests.simulation.database import _REMOTE, Database
+
+MS_OF_A_DAY, UNIX_EPOCH_JULIAN = 86_400_000, 2_440_587.5
+_REAL_NAMES = {target: name for name, target in _REMOTE.items()}
+_UNORDERED = frozenset({"outstanding", "unannounced_rows", "unannounced_titles"})
+"""The simulation's ids have another order than those of the store, so that lists ordered by them compare as sets."""
+COLUMNS = {
+    "m": (
+        *("id", "conversation_id", "ordinal", "role", "content", "reasoning", "tool_calls", "status", "epoch", "seq", "attempt", "rev"),
+        *("announced_rev", "terminal_announced", "tries", "started_with", "due_at", "enqueued_at", "created_at", "updated_at"),
+        *("cancel_by", "finish_reason", "error", "usage", "seams", "model", "user_id", "parent_id", "run_id", "run_cursor"),
+    ),
+    "c": ("id", "user_id", "title", "model", "instructions", "rev", "announced_rev", "created_at", "updated_at"),
+}
+"""What is compared of a row, by the first letter of its id: what the simulation keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One method of the store: when it took effect, and what came of it."""
+
+    ms: int
+    name: str
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    outcome: Any
+
+
+class Recorded(Database):
+    """The simulation's database, which remembers its calls."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self.calls: list[Call] = []
+
+    def _note_call(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        ms = self.now_ms()
+        try:
+            answer = getattr(Database, name)(self, *args, **kwargs)
+        except NotFound:
+            self.calls.append(Call(ms, _REAL_NAMES[name], args, kwargs, "NotFound"))
+            raise
+        self.calls.append(Call(ms, _REAL_NAMES[name], args, kwargs, plain(answer)))
+        return answer
+
+
+def _recorded(name: str) -> Any:
+    def method(self: Recorded, *args: Any, **kwargs: Any) -> Any:
+        # What a method asks of another one is no call of its own.
+        if "_asking" in self.__dict__:
+            return getattr(Database, name)(self, *args, **kwargs)
+        self.__dict__["_asking"] = True
+        try:
+            return self._note_call(name, args, kwargs)
+        finally:
+            del self.__dict__["_asking"]
+
+    method.__name__ = name
+    return method
+
+
+for _name in _REAL_NAMES:
+    if _name != "now_ms":
+        setattr(Recorded, _name, _recorded(_name))
+
+
+def plain(value: Any) -> Any:
+    """An answer as what can be compared: rows as their columns."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value) if not _holds_rows(value) else {name: getattr(value, name) for name in value.__dataclass_fields__})
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if hasattr(value, "__dict__") and hasattr(value, "id"):
+        return {name: getattr(value, name) for name in COLUMNS[value.id[0]]}
+    return value
+
+
+def _holds_rows(value: Any) -> bool:
+    fields = [getattr(value, name) for name in value.__dataclass_fields__]
+    return any(hasattr(field, "id") or (isinstance(field, list) and field and hasattr(field[0], "id")) for field in fields)
+
+
+async def differences(url: str, calls: Iterable[Call]) -> list[str]:
+    """Ask it all of a store on the empty, migrated SQLite database at `url`; where the answers differ."""
+    store = Store.open(url)
+    clock, ids = SimpleNamespace(ms=0), deque[str]()
+    event.listen(store._engine.sync_engine, "connect", lambda connection, _record: _set_clock(connection, clock))
+    real_uuid, found = conversations.uuid7, list[str]()
+    conversations.uuid7 = ids.popleft  # type: ignore[assignment]
+    try:
+        for number, call in enumerate(calls, 1):
+            clock.ms = call.ms
+            ids.extend(_made(call))
+            answer = await _answer(store, call)
+            if _comparable(call.name, answer) != _comparable(call.name, call.outcome):
+                found.append(f"call {number}, {call.name}{call.args}\n  simulated: {call.outcome}\n  SQL:       {answer}")
+            ids.clear()
+    finally:
+        conversations.uuid7 = real_uuid
+        await store.aclose()
+    return found
+
+
+def _set_clock(connection: Any, clock: SimpleNamespace) -> None:
+    connection.create_function("julianday", 1, lambda _when: clock.ms / MS_OF_A_DAY + UNIX_EPOCH_JULIAN)
+
+
+def _made(call: Call) -> list[str]:
+    """The ids that the store must make up in this call."""
+    if call.outcome == "NotFound":
+        return ["unused"] * 2
+    if call.name == "create_conversation":
+        return [call.outcome["id"]]
+    return [call.outcome[row]["id"] for row in ("user_message", "assistant_message")] if call.name == "post" else []
+
+
+async def _answer(store: Store, call: Call) -> Any:
+    try:
+        return plain(await getattr(store, call.name)(*call.args, **call.kwargs))
+    except NotFound:
+        return "NotFound"
+
+
+def _comparable(name: str, answer: Any) -> Any:
+    return sorted(answer, key=repr) if name in _UNORDERED else answer
+
+
+assert set(COLUMNS["m"]) <= set(tables.Message.model_fields)
+assert set(COLUMNS["c"]) <= set(tables.Conversation.model_fields)

@@ -1,0 +1,34 @@
+"""A part of the schedules against what production runs: the SQL statements on SQLite, call by call."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from models.migrate import migrate
+from tests.simulation.__main__ import report
+from tests.simulation.schedule import run
+from tests.simulation.statements import Recorded, differences
+
+SCHEDULES, AT_A_TIME = 20, 5
+
+
+@pytest.mark.parametrize("first", range(1, SCHEDULES + 1, AT_A_TIME))
+def test_the_statements_answer_as_the_simulated_database_does(first: int, tmp_path: Path) -> None:
+    """Every row, every refusal and every list, through crashes, take-overs and deletions."""
+    calls = 0
+    for seed in range(first, first + AT_A_TIME):
+        made: list[Recorded] = []
+
+        def recorded(clock: object, made: list[Recorded] = made) -> Recorded:
+            made.append(Recorded(clock))  # type: ignore[arg-type]
+            return made[0]
+
+        outcome = run(seed, make_database=recorded)
+        assert not outcome.complaints, report(outcome)
+        url = f"sqlite:///{tmp_path}/{seed}.db"
+        migrate(url)
+        found = asyncio.run(differences(url, made[0].calls))
+        assert not found, f"seed {seed}: {found[0]}"
+        calls += len(made[0].calls)
+    assert calls > 40 * AT_A_TIME
