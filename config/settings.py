@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(1.0, gt=0)
     checkpoint_chars: int = Field(500, ge=1)
     coalesce_ms: int = Field(0, ge=0, le=1000)
-    lease_seconds: float = Field(3.0, gt=0)
+    lease_seconds: float = Field(3.0, gt=0, le=60)
     drain_seconds: float = Field(25.0, ge=0)
     cancel_without_viewers_seconds: float = Field(0.0, ge=0)
     """An answer that nobody has watched for so long is cancelled (`by` is `no_viewers`); 0: never."""

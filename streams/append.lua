@@ -25,6 +25,7 @@ if g.sealed then
   return {'SEALED'}
 end
 if g.by ~= '' and not terminal then
+  told_to_stop(ARGV[5])
   return {'CANCELLED', g.by}
 end
 g.first = write(state, 11)
@@ -34,6 +35,7 @@ if terminal then
   g.sealed, g.lease = true, 0
   tell_lists()
   call('ZREM', FLOORS, ARGV[5])
+  call('HDEL', STATE, 'c:' .. ARGV[5])
 elseif covered > g.floor then
   g.floor = covered
   call('ZADD', FLOORS, whole(covered), ARGV[5])

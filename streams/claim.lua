@@ -1,5 +1,6 @@
 -- Take a generation for a new attempt.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] attempt in SQL   ARGV[7] lease in ms
+-- ARGV[8] 1: to end a cancelled generation, whose holder is not waited for without end; else 0
 -- Reply: OK epoch attempt | GONE | SEALED | BUSY
 
 local field = 'g:' .. ARGV[5]
@@ -11,8 +12,11 @@ local g = generation(text) or unclaimed()
 if g.sealed then
   return {'SEALED'}
 end
-if g.lease > now then
+if leased(g) and not (ARGV[8] == '1' and disobeys(ARGV[5])) then
   return {'BUSY'}
+end
+if g.by ~= '' then
+  be_patient(ARGV[5], HEARD)
 end
 g.attempt = math.max(g.attempt, tonumber(ARGV[6])) + 1
 g.index, g.first, g.last, g.lease = 0, 0, 0, now + tonumber(ARGV[7])

@@ -7,4 +7,4 @@ if not state then
   return {'GONE'}
 end
 local g = generation(text)
-return {'OK', g and g.lease > now and 1 or 0}
+return {'OK', g and leased(g) and 1 or 0}

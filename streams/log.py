@@ -63,9 +63,9 @@ class RedisLog:
         limits = limits or Limits()
         self._window = (limits.max_seconds * 1000, limits.max_events, limits.max_bytes)
 
-    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float) -> Claim:
+    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False) -> Claim:
         """See streams.ports.Log."""
-        reply = await self._run(_CLAIM, conversation_id, message_id, sql_attempt, _ms(lease_seconds))
+        reply = await self._run(_CLAIM, conversation_id, message_id, sql_attempt, _ms(lease_seconds), int(disobeyed))
         return Claim(conversation_id, message_id, reply[1].decode(), reply[2])
 
     async def append(self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> Appended:

@@ -15,6 +15,9 @@ from typing import Any
 from streams import keys
 from streams.events import AnyEvent, check_batch, encode, restated, stamp
 from streams.ports import (
+    HEARD_SECONDS,
+    LONGEST_LEASE_SECONDS,
+    UNHEARD_SECONDS,
     Appended,
     Busy,
     CancelRequested,
@@ -44,6 +47,20 @@ class _Generation:
     lease_until: float = 0.0
     sealed: bool = False
     cancel_by: str | None = None
+    waited_until: float = 0.0
+    told: bool = False
+
+    def leased(self, now: float) -> bool:
+        return now < self.lease_until <= now + LONGEST_LEASE_SECONDS
+
+    def tell(self, now: float) -> None:
+        """The holder is told that it is to stop; it is waited for a little longer, once."""
+        if not self.told:
+            self.waited_until, self.told = now + HEARD_SECONDS, True
+
+    def disobeys(self, now: float) -> bool:
+        """Whether the holder had the time to stop, and has not."""
+        return self.cancel_by is not None and not now < self.waited_until <= now + HEARD_SECONDS
 
 
 @dataclass(slots=True)
@@ -130,14 +147,17 @@ class MemoryLog:
 
     # --- the log ---
 
-    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float) -> Claim:
+    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False) -> Claim:
         """See streams.ports.Log."""
         state = self._settle(conversation_id)
         generation = state.generations.get(message_id) or _Generation()
         if generation.sealed:
             raise Sealed
-        if generation.lease_until > self._clock():
+        now = self._clock()
+        if generation.leased(now) and not (disobeyed and generation.disobeys(now)):
             raise Busy
+        if generation.cancel_by is not None:
+            generation.waited_until, generation.told = now + HEARD_SECONDS, True
         state.generations[message_id] = generation
         generation.attempt = max(generation.attempt, sql_attempt) + 1
         generation.epoch, generation.next_index, generation.last_batch = state.epoch, 0, (0, 0)
@@ -160,6 +180,7 @@ class MemoryLog:
         if generation.sealed:
             raise Sealed
         if generation.cancel_by is not None and not terminal:
+            generation.tell(self._clock())
             raise CancelRequested(generation.cancel_by)
         appended = self._write(claim.conversation_id, state, events)
         generation.last_batch, generation.next_index = (appended.first_seq, appended.last_seq), index + 1
@@ -212,6 +233,8 @@ class MemoryLog:
             raise Sealed
         generation.lease_until = self._clock() + lease_seconds
         self._touch(state)
+        if generation.cancel_by is not None:
+            generation.tell(self._clock())
         return generation.cancel_by
 
     async def release(self, claim: Claim) -> None:
@@ -226,7 +249,7 @@ class MemoryLog:
     async def leased(self, conversation_id: str, message_id: str) -> bool:
         """See streams.ports.Log."""
         generation = self._settle(conversation_id).generations.get(message_id)
-        return generation is not None and generation.lease_until > self._clock()
+        return generation is not None and generation.leased(self._clock())
 
     async def watched(self, conversation_id: str) -> bool:
         """See streams.ports.Log."""
@@ -241,7 +264,8 @@ class MemoryLog:
         generation = state.generations.setdefault(message_id, _Generation())
         if generation.sealed:
             return False
-        generation.cancel_by = generation.cancel_by or by
+        if generation.cancel_by is None:
+            generation.cancel_by, generation.waited_until, generation.told = by, self._clock() + UNHEARD_SECONDS, False
         self._touch(state)
         self._publish(keys.CONTROL, f"cancel {message_id}".encode())
         return True

@@ -59,6 +59,13 @@ class Unavailable(LogError):
     """Redis did not answer."""
 
 
+UNHEARD_SECONDS = 0.4
+HEARD_SECONDS = 2.0
+"""How long the holder of a generation is waited for that is to be cancelled: see `Log.claim`."""
+LONGEST_LEASE_SECONDS = 60.0
+"""No lease is longer. One that seems to be was given before the clock was set back, and has expired."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The window of a log: it holds at least the newest `max_events`, unless `max_bytes` or `max_seconds` is reached before.
@@ -126,8 +133,12 @@ class Page:
 class Log(Protocol):
     """One ordered log per conversation. Every method is atomic, and refuses without writing. All raise Unavailable."""
 
-    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float) -> Claim:
-        """Take the generation: attempt = max(known here, sql_attempt) + 1, batch index 0, lease and floor set. Gone, Sealed, Busy."""
+    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False) -> Claim:
+        """Take the generation: attempt = max(known here, sql_attempt) + 1, batch index 0, lease and floor set. Gone, Sealed, Busy.
+
+        `disobeyed`: take it to end it, although a lease stands, if its holder has not obeyed a cancel in time: UNHEARD_SECONDS after the
+        request, HEARD_SECONDS after the holder was told of it (`append`, `renew`) or took it over itself. The fence ends the holder.
+        """
         ...
 
     async def append(self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> Appended:

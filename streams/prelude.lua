@@ -5,7 +5,8 @@
 -- KEYS[2] tw:{id}:state   hash    epoch, run (run_id of the server that began it), top (last seq given out),
 --                                 oldest (lowest seq held, top + 1 when none is), bytes (of all events held),
 --                                 since (ms: append time of the oldest event held);
---                                 g:<message id>: a generation, see `generation`; a:<row id>: "rev epoch seq" of an announced row
+--                                 g:<message id>: a generation, see `generation`; a:<row id>: "rev epoch seq" of an announced row;
+--                                 c:<message id>: a cancel that is not carried out yet, see `Patience`
 -- KEYS[3] tw:{id}:floors  zset    message id of each running generation -> the seq that SQL's checkpoint includes
 -- KEYS[4] tw:{id}:gone    string  tombstone of a deleted conversation
 -- Channels: tw:{id} (events as `<epoch>:<seq>:<json>`, or the word `gone`), tw:control (`cancel <message id>`),
@@ -20,6 +21,10 @@
 local LOG, STATE, FLOORS, GONE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local CHANNEL = string.sub(LOG, 1, -5)
 local LIFETIME, MAX_EVENTS, MAX_BYTES = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local LONGEST_LEASE = 60000
+-- Patience with whoever holds the lease of a generation that is to be cancelled: so long after the request, so long after it was told
+-- of it, or took it over to end it. Then it is taken for frozen.
+local UNHEARD, HEARD = 400, 2000
 local MAX_FIELDS = 512 + 6
 local call = redis.call
 
@@ -84,6 +89,30 @@ local function generation(text)
     string.match(text, '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+) ([01]) (%d+) (.*)$')
   return {attempt = tonumber(attempt), epoch = epoch, index = tonumber(index), first = tonumber(first), last = tonumber(last),
           lease = tonumber(lease), sealed = sealed == '1', floor = tonumber(floor), by = by}
+end
+
+-- Whether a lease stands. One that ends later than any that is given out was given before the clock was set back.
+local function leased(g)
+  return g.lease > now and g.lease - now <= LONGEST_LEASE
+end
+
+-- Wait for the holder of a generation from now on: c:<message id> is "<ms from when it is not waited for> <1 if it knows>".
+local function be_patient(message_id, patience)
+  call('HSET', STATE, 'c:' .. message_id, whole(now + patience) .. (patience == HEARD and ' 1' or ' 0'))
+end
+
+-- The holder is told that it is to stop; it is waited for a little longer, once.
+local function told_to_stop(message_id)
+  local known = call('HGET', STATE, 'c:' .. message_id)
+  if not known or string.sub(known, -1) == '0' then
+    be_patient(message_id, HEARD)
+  end
+end
+
+-- Whether the holder had the time to stop, and has not.
+local function disobeys(message_id)
+  local due = tonumber(string.match(call('HGET', STATE, 'c:' .. message_id) or '', '^%d+'))
+  return due and (now >= due or due - now > HEARD)
 end
 
 local function unclaimed()

@@ -17,4 +17,7 @@ if g.sealed then
 end
 g.lease = now + tonumber(ARGV[8])
 save(state, field, as_text(g))
+if g.by ~= '' then
+  told_to_stop(ARGV[5])
+end
 return {'OK', g.by}

@@ -14,6 +14,7 @@ end
 if g.by == '' then
   g.by = ARGV[6]
   save(state, field, as_text(g))
+  be_patient(ARGV[5], UNHEARD)
 end
 call('PUBLISH', ARGV[7], 'cancel ' .. ARGV[5])
 return {'OK', 1}

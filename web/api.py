@@ -234,7 +234,7 @@ async def cancel_message(services: With, user: Caller, message_id: MessageId) ->
     row = await services.store.visible_message(message_id, user)
     if not closing.unfinished(row):
         return shapes.CancelRequested(cancelled=[])
-    await closing.cancel(services.store, services.log, services.jobs, message_id, user)
+    await services.cancels.cancel(message_id, user)
     return shapes.CancelRequested(cancelled=[message_id])
 
 

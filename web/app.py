@@ -17,6 +17,7 @@ from models.store import Store
 from streams.hub import Hub
 from streams.ports import Feed, Log
 from web import api, chat, chat_socket, completions, health, openai, page, problems, streams
+from web.cancels import Cancels
 from web.event_stream import Places
 from web.feed import router as feed_router
 from web.feeds import Feeds
@@ -53,13 +54,14 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     feeds = Feeds(store, hub, pace)
     places = Places(settings.max_streams)
     hosts = Hosts(settings)
+    cancels = Cancels(store, log, jobs)
     metrics.streams.set_function(lambda: places.taken)
     app = FastAPI(
         title="Tokenwire",
         version=VERSION,
         description=_DESCRIPTION,
-        lifespan=_lifespan(background, store, offers, hub, feeds),
         openapi_url=None if public else "/openapi.json",
+        lifespan=_lifespan(background, store, offers, hub, feeds, cancels),
         docs_url=None,  # Swagger's page loads scripts of another site, which the page's security policy forbids
         redoc_url=None,
         redirect_slashes=False,
@@ -78,6 +80,7 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
         Followers(hub, pace),
         feeds,
         places,
+        cancels,
         Readiness(store, log),
     )
     problems.install(app)
@@ -115,7 +118,7 @@ def _max_body_bytes(settings: Settings) -> int:
 
 
 def _lifespan(
-    background: Background, store: Store, offers: Offers, hub: Hub, feeds: Feeds
+    background: Background, store: Store, offers: Offers, hub: Hub, feeds: Feeds, cancels: Cancels
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -126,6 +129,7 @@ def _lifespan(
         background.start("housekeeping", lambda: _keep_house(store))
         yield
         await background.aclose()
+        await cancels.aclose()
         await feeds.aclose()
         await hub.aclose()
 

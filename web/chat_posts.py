@@ -13,7 +13,6 @@ from web import delivery
 from web.chat_requests import ChatRequest, invalid
 from web.contents import require_fit
 from web.services import Services
-from worker import closing
 
 
 async def accept(services: Services, user: str, asked: ChatRequest) -> Message:
@@ -105,5 +104,5 @@ async def stop(services: Services, user: str, conversation_id: str) -> list[str]
     # The last one first: an answer that waits must not start because the one before it has just ended.
     rows = [row.id for row in await services.store.unfinished(conversation_id)]
     for message_id in reversed(rows):
-        await closing.cancel(services.store, services.log, services.jobs, message_id, user)
+        await services.cancels.cancel(message_id, user)
     return rows

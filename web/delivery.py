@@ -16,7 +16,6 @@ from models.views import message_view
 from streams import ports
 from streams.events import AnyEvent, MessageEvent, Title
 from web.services import Services
-from worker import closing
 from worker.enqueue import JobsUnavailable
 
 log_line = structlog.get_logger(__name__)
@@ -43,7 +42,7 @@ async def deliver(services: Services, posted: Posted) -> None:
     user, assistant = posted.user_message, posted.assistant_message
     announced = [await _announce_row(services, row) for row in (user, assistant)]
     for message_id in posted.superseded:
-        await _note(closing.cancel(services.store, services.log, services.jobs, message_id, "superseded"), message_id)
+        await _note(services.cancels.cancel(message_id, "superseded"), message_id)
     enqueued = assistant.enqueued_at is None and await _enqueue(services, assistant)
     if all(announced):
         await _note(services.store.mark_posted(user.id, assistant.id, assistant.rev, enqueued=enqueued), assistant.id)

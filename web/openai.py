@@ -128,7 +128,7 @@ async def cancel_response(services: With, user: Caller, response_id: str) -> Res
     """Stop it, also before it has begun; what has ended stays as it is."""
     row = await _readable(services, user, response_id)
     if closing.unfinished(row):
-        await closing.cancel(services.store, services.log, services.jobs, row.id, user)
+        await services.cancels.cancel(row.id, user)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_SECONDS):
                 await _last(services, row, Permission())
@@ -353,7 +353,7 @@ class _Asking:
             await _forget(self._services, self._row)
         elif self._cancels and not self._ended:
             with contextlib.suppress(StoreUnavailable):
-                await closing.cancel(self._services.store, self._services.log, self._services.jobs, self._row.id, self._user)
+                await self._services.cancels.cancel(self._row.id, self._user)
 
     async def _unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`, which is given up when the client leaves."""

@@ -13,6 +13,7 @@ from config.settings import Settings
 from models.store import Store
 from streams.ports import Log
 from web import bodies
+from web.cancels import Cancels
 from web.event_stream import Places
 from web.feeds import Feeds
 from web.following import Followers
@@ -43,6 +44,7 @@ class Services:
     followers: Followers
     feeds: Feeds
     places: Places
+    cancels: Cancels
     readiness: Readiness
 
 

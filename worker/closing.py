@@ -4,11 +4,14 @@ The worker that runs a generation ends it with the claim it holds. Anybody else 
 claims it as a worker would, so that a worker that wakes up late is fenced off.
 """
 
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Literal, cast
 
 import structlog
 
+from models.errors import Unstorable
 from models.generations import Ending
 from models.store import Store
 from models.tables import UNFINISHED, Message
@@ -59,37 +62,83 @@ async def announce(store: Store, log: ports.Log, claim: ports.Claim, index: int,
     await store.terminal_announced(claim.message_id, ending.attempt)
 
 
-async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: str) -> None:
+async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: str) -> bool:
     """Cancel durably: a flag in SQL, a flag in Redis for the running worker; with no worker at it, the generation is ended here.
 
-    Without Redis the flag in SQL stands, and whoever claims the generation next obeys it.
+    True: a worker has it, and has not had the time to obey. Whoever calls again then, after `ports.UNHEARD_SECONDS`, ends it in place of
+    a worker that is frozen. Without Redis the flag in SQL stands, and whoever claims the generation next obeys it.
     """
     row = await store.request_cancel(message_id, by)
-    if row is None:
-        return
+    ended = await store.message(message_id) if row is None else None
     try:
-        await log.request_cancel(row.conversation_id, message_id, by)
-        await end_unclaimed(store, log, row, by)
-        await start_next(store, jobs, row.conversation_id)
+        if row is not None:
+            await log.request_cancel(row.conversation_id, message_id, by)
+            await end_cancelled(store, log, row, by)
+            await start_next(store, jobs, row.conversation_id)
+        elif ended is not None and not ended.terminal_announced:
+            await announce_end(store, log, ended)
     except ports.Busy:
         log_line.info("cancel left to the running worker", message_id=message_id)
+        return True
     except (ports.Sealed, ports.Gone) as refusal:
         log_line.info("cancel came after the end", message_id=message_id, reason=type(refusal).__name__)
     except (ports.LogError, JobsUnavailable) as error:
         log_line.warning("cancel is recorded, Redis was not told", message_id=message_id, error=repr(error))
+    return False
 
 
-async def end_unclaimed(store: Store, log: ports.Log, row: Message, by: str) -> None:
-    """End as cancelled a generation that no live worker holds. Raises Busy where one does."""
-    claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS)
-    mine = await store.begin_attempt(row.id, claim.attempt, row.model or "")
-    if mine is None:
-        await log.release(claim)
-        return
-    claim, held = await recover(log, mine, claim, CLOSING_LEASE_SECONDS)
-    ending = cancelled(mine, claim, held, by)
-    if await store.finish(ending):
+async def end_cancelled(store: Store, log: ports.Log, row: Message, by: str) -> None:
+    """End as cancelled a generation that no worker holds who obeys. Raises Busy while one has the time to."""
+    claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True)
+    async with released_on_failure(log, claim):
+        mine = await store.begin_attempt(row.id, claim.attempt, row.model or "")
+        if mine is None:
+            await _announce_of(store, log, claim)
+            return
+        claim, held = await recover(log, mine, claim, CLOSING_LEASE_SECONDS)
+        await commit(store, log, claim, cancelled(mine, claim, held, by))
+
+
+@contextlib.asynccontextmanager
+async def released_on_failure(log: ports.Log, claim: ports.Claim) -> AsyncIterator[None]:
+    """What fails gives its claim back: whoever tries next need not wait for the lease."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(ports.LogError):
+            await log.release(claim)
+        raise
+
+
+async def commit(store: Store, log: ports.Log, claim: ports.Claim, ending: Ending) -> None:
+    """Store an ending and announce it. What the database refuses to hold is left out."""
+    try:
+        mine = await store.finish(ending)
+    except Unstorable:
+        ending = bare(ending)
+        mine = await store.finish(ending)
+    if mine:
         await announce(store, log, claim, 0, ending)
+
+
+async def announce_end(store: Store, log: ports.Log, row: Message) -> None:
+    """Supply the terminal event of an ended answer, if the log lacks it. Raises Busy while whoever ended it may still be at it."""
+    try:
+        claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True)
+    except (ports.Sealed, ports.Gone):
+        await store.terminal_announced(row.id, row.attempt)
+        return
+    async with released_on_failure(log, claim):
+        await announce(store, log, claim, 0, ending_of(row))
+
+
+async def _announce_of(store: Store, log: ports.Log, claim: ports.Claim) -> None:
+    """Somebody else's end, or attempt: a worker that was fenced off after it had committed cannot announce that any more."""
+    row = await store.message(claim.message_id)
+    if row is None or unfinished(row):
+        await log.release(claim)
+    else:
+        await announce(store, log, claim, 0, ending_of(row))
 
 
 def bare(ending: Ending) -> Ending:

@@ -109,19 +109,15 @@ class Sweeper:
             return True
 
     async def _announce_end(self, row: Outstanding) -> None:
-        """Supply the terminal event that a crash swallowed. Busy: whoever ended it may still be at it."""
+        """Supply the terminal event that a crash swallowed."""
         ended = await self._services.store.message(row.message_id)
         if ended is None:
             return
         try:
-            claim = await self._services.log.claim(row.conversation_id, row.message_id, ended.attempt, closing.CLOSING_LEASE_SECONDS)
+            await closing.announce_end(self._services.store, self._services.log, ended)
         except ports.Busy:
             return
-        except (ports.Sealed, ports.Gone):
-            await self._services.store.terminal_announced(row.message_id, ended.attempt)
-            return
         log_line.info("swept: end announced", message_id=row.message_id, status=row.status)
-        await closing.announce(self._services.store, self._services.log, claim, 0, closing.ending_of(ended))
         await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
 
     async def _announce_changes(self) -> None:

@@ -16,7 +16,22 @@ from streams.events import AnyEvent, Chunk, Complete, Start, Title
 from streams.feed import RedisFeed
 from streams.log import RedisLog
 from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import Busy, CancelRequested, Claim, Feed, Fenced, Gone, Limits, Log, Lost, Page, Refused, Sealed
+from streams.ports import (
+    HEARD_SECONDS,
+    UNHEARD_SECONDS,
+    Busy,
+    CancelRequested,
+    Claim,
+    Feed,
+    Fenced,
+    Gone,
+    Limits,
+    Log,
+    Lost,
+    Page,
+    Refused,
+    Sealed,
+)
 from tests.valkey import Valkey
 
 KINDS = ("memory", "fakeredis", "valkey")
@@ -32,6 +47,7 @@ class Rig(Protocol):
 
     def log(self, limits: Limits | None = None) -> Log: ...
     async def wait(self, seconds: float) -> None: ...
+    async def set_clock_back(self, seconds: float) -> None: ...
     async def restart(self) -> None: ...
     async def lose(self) -> None: ...
     async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]: ...
@@ -50,6 +66,9 @@ class MemoryRig:
 
     async def wait(self, seconds: float) -> None:
         self.now += seconds
+
+    async def set_clock_back(self, seconds: float) -> None:
+        self.now -= seconds
 
     async def restart(self) -> None:
         assert self.only is not None
@@ -96,6 +115,13 @@ class RedisRig:
     async def wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds + 0.1)
 
+    async def set_clock_back(self, seconds: float) -> None:
+        """The server's clock cannot be set: every time that it noted is moved ahead instead."""
+        with self.client() as client:
+            for state in client.keys("*:state"):
+                for name, value in client.hgetall(state).items():
+                    client.hset(state, name, _ahead(name, value, int(seconds * 1000)))
+
     async def restart(self) -> None:
         assert self.server is not None
         self.server.restart()
@@ -118,6 +144,15 @@ class RedisRig:
     async def aclose(self) -> None:
         for log in self.logs:
             await log.aclose()
+
+
+def _ahead(name: bytes, value: bytes, milliseconds: int) -> bytes:
+    place = {b"g:": 5, b"c:": 0}.get(name[:2])
+    if place is None:
+        return value
+    words = value.split(b" ")
+    words[place] = b"%d" % (int(words[place]) + milliseconds)
+    return b" ".join(words)
 
 
 def _until_end(pubsub: "redis.client.PubSub") -> list[bytes]:
@@ -632,6 +667,74 @@ async def test_a_cancel_before_the_claim_is_remembered(rig: Rig) -> None:
         assert await log.renew(claim, LEASE) == "ann"
         await log.release(claim)
         claim = await log.claim("c", "m", 0, LEASE)
+
+
+async def test_a_worker_that_does_not_hear_of_a_cancel_is_not_waited_for(rig: Rig) -> None:
+    """Frozen or cut off, it holds its lease: after a moment whoever ends the answer takes it, and the fence does the rest."""
+    log = rig.log()
+    frozen = await log.claim("c", "m", 0, LEASE)
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE, True)
+    assert await log.request_cancel("c", "m", "ann") is True
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE, True)
+    await rig.wait(UNHEARD_SECONDS)
+    assert await log.request_cancel("c", "m", "ann") is True  # asking again begins no new patience
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE)
+    closer = await log.claim("c", "m", 1, LEASE, True)
+    assert closer.attempt == 2
+    with pytest.raises(Fenced):
+        await log.append(frozen, 0, 0, [chunk(0)])
+    with pytest.raises(Fenced):
+        await log.renew(frozen, LEASE)
+    await log.append(closer, 0, 0, [complete(0)])
+    with pytest.raises(Sealed):
+        await log.claim("c", "m", 2, LEASE, True)
+
+
+@pytest.mark.parametrize("hears", ["append", "renew"])
+async def test_a_worker_that_was_told_of_a_cancel_has_time_to_end_the_answer(rig: Rig, hears: str) -> None:
+    """Being told again gives it no more; nor does it live on by renewing its lease."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.request_cancel("c", "m", "ann")
+    if hears == "append":
+        with pytest.raises(CancelRequested):
+            await log.append(claim, 0, 0, [chunk(0)])
+    else:
+        await log.renew(claim, LEASE)
+    await rig.wait(UNHEARD_SECONDS + 0.4)
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE, True)
+    await log.renew(claim, LEASE)
+    await rig.wait(HEARD_SECONDS - UNHEARD_SECONDS - 0.4)
+    assert (await log.claim("c", "m", 1, LEASE, True)).attempt == 2
+
+
+async def test_two_who_end_a_cancelled_answer_do_not_fence_each_other(rig: Rig) -> None:
+    """Whoever takes it has time of its own; a worker that is frozen from the start has, too."""
+    log = rig.log()
+    await log.request_cancel("c", "m", "ann")
+    await log.claim("c", "m", 0, LEASE)
+    for attempt in (1, 2):
+        await rig.wait(UNHEARD_SECONDS)
+        with pytest.raises(Busy):
+            await log.claim("c", "m", attempt, LEASE, True)
+        await rig.wait(HEARD_SECONDS - UNHEARD_SECONDS)
+        assert (await log.claim("c", "m", attempt, LEASE, True)).attempt == attempt + 1
+
+
+async def test_leases_given_before_the_clock_was_set_back_have_expired(rig: Rig) -> None:
+    """They would otherwise stand for an hour, and a cancel wait as long."""
+    log = rig.log()
+    await log.claim("c", "m", 0, LEASE)
+    await log.claim("c", "n", 0, LEASE)
+    await log.request_cancel("c", "n", "ann")
+    await rig.set_clock_back(3600.0)
+    assert not await log.leased("c", "m")
+    assert (await log.claim("c", "m", 1, LEASE)).attempt == 2
+    assert (await log.claim("c", "n", 1, LEASE, True)).attempt == 2
 
 
 async def test_a_cancel_names_who_asks(rig: Rig) -> None:

@@ -16,6 +16,7 @@ from models.tables import Message as Row
 from providers import base
 from streams import events
 from streams.memory import MemoryLog
+from streams.ports import UNHEARD_SECONDS
 from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over, text_of
 from worker.enqueue import JobsUnavailable
 from worker.run import Services
@@ -265,6 +266,22 @@ async def test_a_cancel_of_a_dead_attempt(rig: Rig) -> None:
     """Nobody runs it: the sweeper ends it, with the text that people saw."""
     await rig.die("", "Seen")
     await rig.store.request_cancel(rig.row.id, "me")
+    await rig.sweeper.sweep()
+    row = await rig.reread()
+    assert (row.status, row.content, row.cancel_by) == ("cancelled", "Seen", "me")
+    assert kinds(await events_of(rig.log, rig.row))[-1] == "Cancelled"
+
+
+async def test_a_cancel_while_the_worker_is_frozen(rig: Rig) -> None:
+    """Nobody but the sweeper follows it up: it takes the answer despite the lease, once the worker had the time to obey."""
+    claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
+    assert await rig.store.begin_attempt(rig.row.id, 1, "m")
+    await rig.log.append(claim, 0, 0, [events.Chunk(rig.row.id, 1, 0, "Seen")])
+    await rig.store.request_cancel(rig.row.id, "me")
+    await rig.sweeper.sweep()
+    assert (await rig.reread()).status == "streaming"
+    now = rig.log._clock
+    rig.log._clock = lambda: now() + UNHEARD_SECONDS
     await rig.sweeper.sweep()
     row = await rig.reread()
     assert (row.status, row.content, row.cancel_by) == ("cancelled", "Seen", "me")

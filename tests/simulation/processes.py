@@ -20,6 +20,7 @@ from tests.simulation.net import Net, Service
 from tests.simulation.provider import RUNGS, Mood, Provider, Script
 from tests.simulation.trace import Trace
 from web import api, delivery
+from web.cancels import Cancels
 from worker import closing
 from worker.checkpoints import Checkpointer
 from worker.run import Services
@@ -143,7 +144,8 @@ class WebProcess:
         store, log, jobs = _connections(site, self.node)
         counter = SimpleNamespace(inc=lambda: None)
         metrics = SimpleNamespace(undelivered=SimpleNamespace(labels=lambda _step: counter))
-        self.services: Any = SimpleNamespace(store=store, log=log, jobs=jobs, metrics=metrics)
+        cancels = Cancels(store, log, jobs)
+        self.services: Any = SimpleNamespace(store=store, log=log, jobs=jobs, metrics=metrics, cancels=cancels)
 
     async def ask(self, client: Node, what: str, handler: Callable[["WebProcess"], Awaitable[Any]]) -> Any:
         """A request of `client`. Raises ConnectionError where no answer comes, or a 503."""

@@ -1,0 +1,64 @@
+"""A cancel does not wait for a worker that is frozen: a real process, stopped in the midst of an answer."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.stack import Stack, running_stack
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+END_SECONDS = 1.0
+"""From the cancel to the terminal event at a viewer: the goal. A busy machine is given thrice that, which is far from a lease."""
+
+
+def posted(client: httpx.Client) -> tuple[str, str]:
+    """An answer that runs and has text: the ids of its conversation and of itself."""
+    conversation = client.post("/api/conversations").json()["id"]
+    answer = client.post(f"/api/conversations/{conversation}/messages", json={"content": "!slow"}).json()
+    return conversation, answer["assistant_message"]["id"]
+
+
+def row(client: httpx.Client, conversation: str) -> dict[str, object]:
+    """The answer as it is stored."""
+    found: dict[str, object] = client.get(f"/api/conversations/{conversation}").json()["messages"][-1]
+    return found
+
+
+def ended_after(client: httpx.Client, conversation: str, message: str, stack: Stack) -> tuple[float, str]:
+    """Follow the answer, freeze its worker after some text, cancel: seconds until the terminal event was seen, and the text seen."""
+    text, asked = "", 0.0
+    with client.stream("GET", f"/api/conversations/{conversation}/events", timeout=30) as events:
+        for line in events.iter_lines():
+            if '"type":"chunk"' in line and not asked:
+                text += httpx.Response(200, content=line.removeprefix("data:").encode()).json()["content"]
+                if len(text) > 20:
+                    for pid in stack.pids("worker"):
+                        os.kill(pid, signal.SIGSTOP)
+                    asked = time.monotonic()
+                    assert client.post(f"/api/messages/{message}/cancel").status_code == 202
+            elif '"type":"cancelled"' in line:
+                return time.monotonic() - asked, text
+    raise AssertionError("the stream ended without an end of the answer")
+
+
+def test_a_cancel_while_the_worker_is_frozen(tmp_path: Path) -> None:
+    """The viewer sees the end within a second; what the worker does when it wakes up changes neither row nor log."""
+    with running_stack(tmp_path, LEASE_SECONDS="30") as stack, httpx.Client(base_url=stack.url) as client:
+        conversation, message = posted(client)
+        try:
+            seconds, text = ended_after(client, conversation, message, stack)
+            ended = row(client, conversation)
+        finally:
+            for pid in stack.pids("worker"):
+                os.kill(pid, signal.SIGCONT)
+        assert seconds < 3 * END_SECONDS
+        assert (ended["status"], str(ended["content"]).startswith(text)) == ("cancelled", True)
+        again = client.post(f"/api/conversations/{conversation}/messages", json={"content": "!short"})
+        assert again.status_code == 202
+        assert stack.eventually(lambda: row(client, conversation)["status"] == "complete", 30), stack.shown
+        assert client.get(f"/api/conversations/{conversation}").json()["messages"][1] == ended

@@ -1,0 +1,146 @@
+"""web.cancels: a cancel is seen through, whatever the worker does that has the answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from config.metrics import TASK_FAILURES
+from models.conversations import Post
+from models.generations import Ending
+from models.store import Store
+from models.tables import Message
+from streams import events
+from streams.memory import MemoryLog
+from streams.ports import HEARD_SECONDS, UNHEARD_SECONDS, CancelRequested, Claim, Fenced
+from tests.unit.web.conftest import RecordedJobs
+from web import cancels as module
+from web.cancels import Cancels
+
+LEASE_SECONDS = 30.0
+
+
+class Clock:
+    """Time that passes when the follow-up sleeps, and not otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+        self.runs = asyncio.Event()
+        self.runs.set()
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        await self.runs.wait()
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class Rig:
+    """One answer that a worker has claimed."""
+
+    def __init__(self, store: Store, row: Message, clock: Clock) -> None:
+        self.store, self.row, self.clock = store, row, clock
+        self.log, self.jobs = MemoryLog(clock=clock), RecordedJobs()
+        self.cancels = Cancels(store, self.log, self.jobs)  # type: ignore[arg-type]  # the recorder stands in
+
+    async def work(self) -> Claim:
+        claim = await self.log.claim(self.row.conversation_id, self.row.id, 0, LEASE_SECONDS)
+        assert await self.store.begin_attempt(self.row.id, claim.attempt, "demo")
+        await self.log.append(claim, 0, 0, [events.Chunk(self.row.id, claim.attempt, 0, "Seen")])
+        return claim
+
+    async def reread(self) -> Message:
+        row = await self.store.message(self.row.id)
+        assert row is not None
+        return row
+
+    async def followed(self) -> None:
+        """Returns when nothing is followed up any more."""
+        while self.cancels._followed:
+            await asyncio.wait(set(self.cancels._followed.values()))
+
+    async def last(self) -> events.AnyEvent | None:
+        page = await self.log.read(self.row.conversation_id, None, 0, 100)
+        return events.decode(page.entries[-1].data)[1]
+
+
+@pytest.fixture
+async def rig(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    conversation = await store.create_conversation("me")
+    row = (await store.post(Post(conversation.id, "me", "hi", "demo"))).assistant_message
+    clock = Clock()
+    monkeypatch.setattr(module, "_sleep", clock.sleep)
+    made = Rig(store, row, clock)
+    yield made
+    await made.cancels.aclose()
+
+
+async def test_a_frozen_worker_is_not_waited_for(rig: Rig) -> None:
+    """The answer ends within a second of the cancel with what people saw; the worker that wakes up changes nothing."""
+    frozen = await rig.work()
+    await rig.cancels.cancel(rig.row.id, "me")
+    assert (await rig.reread()).status == "streaming"
+    await rig.followed()
+    row = await rig.reread()
+    assert (row.status, row.content, row.cancel_by) == ("cancelled", "Seen", "me")
+    assert isinstance(await rig.last(), events.Cancelled)
+    assert sum(rig.clock.slept) < 1.0
+    with pytest.raises(Fenced):
+        await rig.log.append(frozen, 1, 0, [events.Chunk(rig.row.id, frozen.attempt, 4, "late")])
+
+
+async def test_a_worker_that_was_told_and_freezes_then(rig: Rig) -> None:
+    """It is given a little longer, and then not waited for either."""
+    claim = await rig.work()
+    await rig.cancels.cancel(rig.row.id, "me")
+    with pytest.raises(CancelRequested):
+        await rig.log.append(claim, 1, 0, [events.Chunk(rig.row.id, claim.attempt, 4, "more")])
+    await rig.followed()
+    assert (await rig.reread()).status == "cancelled"
+    assert UNHEARD_SECONDS + HEARD_SECONDS < sum(rig.clock.slept) < UNHEARD_SECONDS + HEARD_SECONDS + 1.0
+
+
+async def test_an_answer_that_no_worker_has_needs_no_follow_up(rig: Rig) -> None:
+    """It ends in the request."""
+    await rig.cancels.cancel(rig.row.id, "me")
+    assert ((await rig.reread()).status, rig.clock.slept) == ("cancelled", [])
+
+
+async def test_a_worker_that_has_committed_and_freezes_before_the_event(rig: Rig) -> None:
+    """What it stored stands, and is announced in its place."""
+    claim = await rig.work()
+    await rig.cancels.cancel(rig.row.id, "me")
+    ending = Ending(rig.row.id, claim.attempt, "complete", "Seen", "", None, claim.epoch, 1, "stop")
+    assert await rig.store.finish(ending)
+    await rig.followed()
+    assert (await rig.reread()).terminal_announced
+    assert isinstance(await rig.last(), events.Complete)
+    assert sum(rig.clock.slept) < 1.0
+
+
+async def test_one_answer_is_followed_up_once(rig: Rig) -> None:
+    """However often its cancel is asked for."""
+    await rig.work()
+    rig.clock.runs.clear()
+    for _ in range(5):
+        await rig.cancels.cancel(rig.row.id, "me")
+    assert len(rig.cancels._followed) == 1
+    rig.clock.runs.set()
+    await rig.followed()
+
+
+async def test_a_follow_up_that_fails_is_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And left to the sweeper."""
+    before = TASK_FAILURES.labels("cancel")._value.get()
+    await rig.work()
+    await rig.cancels.cancel(rig.row.id, "me")
+
+    async def broken(*_arguments: object) -> bool:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(module.closing, "cancel", broken)
+    await rig.followed()
+    assert TASK_FAILURES.labels("cancel")._value.get() == before + 1

@@ -1,0 +1,58 @@
+"""Cancels: asked for at once, and followed up while a worker has the answer, so that nobody waits for a worker that is frozen.
+
+How a cancel is carried out is decided in `worker.closing`; here it is asked again. What this process does not see through, since it ends
+before, is found by the sweeper.
+"""
+
+import asyncio
+
+import structlog
+
+from config.background import failed
+from models.errors import StoreUnavailable
+from models.store import Store
+from streams import ports
+from worker import closing
+from worker.enqueue import Jobs
+
+log_line = structlog.get_logger(__name__)
+
+MARGIN_SECONDS = 0.05
+"""Asked again too early, a worker would still be waited for."""
+PAUSES_SECONDS = (ports.UNHEARD_SECONDS + MARGIN_SECONDS, ports.HEARD_SECONDS + MARGIN_SECONDS)
+_sleep = asyncio.sleep
+MAX_FOLLOWED = 1000
+"""Cancels that are followed up at a time; the sweeper follows up all."""
+
+
+class Cancels:
+    """The cancels of this process."""
+
+    def __init__(self, store: Store, log: ports.Log, jobs: Jobs) -> None:
+        self._store, self._log, self._jobs = store, log, jobs
+        self._followed: dict[str, asyncio.Task[None]] = {}
+
+    async def cancel(self, message_id: str, by: str) -> None:
+        """Stop an answer, whatever its worker does. Raises StoreUnavailable; without Redis the cancel is recorded all the same."""
+        left = await closing.cancel(self._store, self._log, self._jobs, message_id, by)
+        if left and message_id not in self._followed and len(self._followed) < MAX_FOLLOWED:
+            following = self._followed[message_id] = asyncio.create_task(self._follow(message_id, by))
+            following.add_done_callback(lambda _task: self._followed.pop(message_id, None))
+
+    async def aclose(self) -> None:
+        """Follow nothing any more."""
+        tasks = list(self._followed.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, message_id: str, by: str) -> None:
+        try:
+            for pause in PAUSES_SECONDS:
+                await _sleep(pause)
+                if not await closing.cancel(self._store, self._log, self._jobs, message_id, by):
+                    return
+        except StoreUnavailable as error:
+            log_line.warning("cancel left to the sweeper", message_id=message_id, error=repr(error))
+        except Exception as error:  # noqa: BLE001 -- a bug: counted and logged, and the sweeper tries again
+            failed("cancel", error)
