@@ -7,16 +7,18 @@ import sys
 from collections.abc import Callable
 
 import structlog
+from prometheus_client import Gauge
 
 from broadcaster.server import Server
 from broadcaster.viewers import Pace, Viewers
-from config import logs
+from config import logs, metrics
 from config.settings import Settings, load
 from streams.hub import Hub, RedisFeed
 from streams.log import RedisLog
 from streams.tokens import check_key
 
 EX_CONFIG = 78
+VIEWERS = Gauge("tokenwire_viewers", "WebSockets of viewers that are open now", registry=metrics.REGISTRY)
 GARBAGE_THRESHOLD = 50_000
 """Objects between two looks for cyclic garbage. The default, 700, has every few hundred events pay for a walk over all connections."""
 
@@ -33,13 +35,16 @@ async def run(settings: Settings, key: str) -> None:
     async def ready() -> str | None:
         return await log.check() or (None if feed.connected else "no pub/sub connection to Redis")
 
-    server = Server(Viewers(hub, key, pace), ready, settings.max_connections)
+    viewers = Viewers(hub, key, pace)
+    VIEWERS.set_function(lambda: len(viewers.all))
+    server = Server(viewers, ready, settings.max_connections)
     await hub.start()
     try:
-        port = await server.start(settings.broadcaster_host, settings.broadcaster_port)
-        structlog.get_logger("broadcaster").info("listening", host=settings.broadcaster_host, port=port)
-        await stop.wait()
-        await server.stop()
+        with metrics.served(settings.metrics_host, settings.metrics_port):
+            port = await server.start(settings.broadcaster_host, settings.broadcaster_port, reuse_port=settings.broadcasters > 1)
+            structlog.get_logger("broadcaster").info("listening", host=settings.broadcaster_host, port=port)
+            await stop.wait()
+            await server.stop()
     finally:
         await hub.aclose()
         await log.aclose()
@@ -58,7 +63,7 @@ def main() -> None:
     """Settings from the environment; a wrong one ends the process with one line."""
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 100)
     settings = load()
-    logs.setup(settings.log_level, "text" if settings.mode == "development" else "json")
+    logs.setup_for(settings)
     try:
         key = key_of(settings)
     except ValueError as error:

@@ -48,8 +48,8 @@ class Server:
         self._connections: set[Connection] = set()
         self._listener: Listener | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; gives the port (port 0: any free one). Raises OSError."""
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
+        """Listen; gives the port (port 0: any free one). `reuse_port`: other processes listen on it, too. Raises OSError."""
         self._listener = await serve(
             self._serve,
             host,
@@ -64,6 +64,7 @@ class Server:
             create_connection=Connection,
             logger=logging.getLogger("websockets.server"),
             backlog=BACKLOG,
+            reuse_port=reuse_port or None,
         )
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound

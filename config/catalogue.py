@@ -62,6 +62,10 @@ _HOMELESS = ("openai_compatible", "azure_openai", "vertex")
 """Providers whose address is everybody's own."""
 
 
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SECRET_HEADER = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
+
+
 class CatalogueError(ValueError):
     """The file cannot be used; the message names file, model and key in one line."""
 
@@ -99,6 +103,12 @@ class Catalogue:
     missing: Mapping[str, str]
 
     @property
+    def secrets(self) -> list[str]:
+        """What no log may show: keys, and what headers carry in their place."""
+        keys = [spec.api_key for spec in self.models.values() if spec.api_key]
+        return keys + [value for spec in self.models.values() for name, value in spec.headers.items() if _SECRET_HEADER.search(name)]
+
+    @property
     def probes(self) -> dict[str, tuple[str, int]]:
         """Host and port to try, for each model of a local server."""
         return {name: _host_and_port(address) for name, spec in self.models.items() if (address := _local_address(spec))}
@@ -121,13 +131,30 @@ def load_from(settings: Settings) -> Catalogue:
 
 def load(path: Path, environ: Mapping[str, str]) -> Catalogue:
     """The catalogue in a file. Raises CatalogueError."""
+    return parse(_document(path), environ, str(path))
+
+
+def variables_of(path: Path) -> dict[str, bool]:
+    """The variables that the catalogue in a file reads, each with whether it is a key. Raises CatalogueError.
+
+    A process that only offers models (web) must know that a key is there, and need not know the key.
+    """
+    found: dict[str, bool] = {}
+    entries = (entry for entry in _mapping(_mapping(_document(path), str(path)).get("models"), f"{path}: models").values() if entry)
+    for entry in entries:
+        for field_name, value in entry.items():
+            for name in _VARIABLE.findall(yaml.safe_dump(value)):
+                found[name] = found.get(name, False) or field_name in ("api_key", "headers")
+    return found | {facts.key_variable: True for facts in PROVIDERS.values() if facts.key_variable}
+
+
+def _document(path: Path) -> Value:
     try:
-        document = yaml.safe_load(path.read_text("utf-8"))
+        return yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CatalogueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    return parse(document, environ, str(path))
 
 
 def parse(document: Value, environ: Mapping[str, str], path: str = "models.yml") -> Catalogue:
@@ -185,7 +212,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def _expanded(value: Value, environ: Mapping[str, str]) -> Value:
     """`${NAME}` in texts, also inside of lists and mappings. An unset or empty variable raises _VariableMissing."""
     if isinstance(value, str):
-        return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", lambda match: _variable(match[1], environ), value)
+        return _VARIABLE.sub(lambda match: _variable(match[1], environ), value)
     if isinstance(value, dict):
         return {key: _expanded(item, environ) for key, item in value.items()}
     return [_expanded(item, environ) for item in value] if isinstance(value, list) else value

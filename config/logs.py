@@ -1,23 +1,41 @@
 """How every process logs: structlog over the standard library, to standard error, one line an event.
 
-Libraries that log through `logging` come out the same way. What is logged is decided where it happens; secrets and texts of messages
-never are.
+Libraries that log through `logging` come out the same way, from warnings up. What is logged is decided where it happens; texts of messages
+never are, and secrets that the process knows are cut out of every line.
 """
 
+import json
 import logging
+import re
 import sys
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from config.settings import Settings
+
 Form = Literal["json", "text"]
-_QUIET = ("websockets", "httpx", "httpcore", "asyncio", "uvicorn.access")
-"""Talkative below this level: each connection and request of theirs is a line."""
+_OURS = ("__main__", "broadcaster", "config", "launcher", "models", "providers", "streams", "web", "worker")
+"""Who may speak below a warning. Libraries that are asked for every detail give it: queries with what people wrote, frames, requests."""
+_AT_MOST_INFO = ("dramatiq",)
+"""Says at this level when a worker is there and when it goes."""
+_HIDDEN = "[redacted]"
+_SHORTEST_SECRET = 6
+"""Shorter ones would hide words of every line."""
 
 
-def setup(level: str = "info", form: Form = "json") -> None:
-    """Log from `level` up (`debug`, `info`, `warning`, `error`). `json` for machines; `text`, key=value, to be read in a terminal."""
+def setup_for(settings: Settings, secrets: Iterable[str] = ()) -> None:
+    """As the settings of a process say; neither their secrets nor these are ever shown."""
+    setup(settings.log_level, "text" if settings.mode == "development" else "json", [*settings.secrets, *secrets])
+
+
+def setup(level: str = "info", form: Form = "json", secrets: Iterable[str] = ()) -> None:
+    """Log from `level` up (`debug`, `info`, `warning`, `error`). `json` for machines; `text`, key=value, to be read in a terminal.
+
+    `secrets` are cut out of every line, whoever wrote it: a provider may echo a key, an exception an address.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -34,14 +52,31 @@ def setup(level: str = "info", form: Form = "json") -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _plain],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form)],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form), _Redaction(secrets)],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(wanted, logging.WARNING))
+    for name in _OURS:
+        logging.getLogger(name).setLevel(wanted)
+    for name in _AT_MOST_INFO:
+        logging.getLogger(name).setLevel(max(wanted, logging.INFO))
+
+
+class _Redaction:
+    """The last processor: the line is text by then, whatever it was made of."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+        # An exception's repr shows it escaped, and so does JSON: also what was escaped before.
+        shown = {form for secret in known for form in (secret, repr(secret)[1:-1])}
+        forms = shown | {json.dumps(form)[1:-1] for form in shown}
+        self._pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True)))) if forms else None
+
+    def __call__(self, _logger: WrappedLogger, _method: str, line: Any) -> str:
+        return self._pattern.sub(_HIDDEN, line) if self._pattern else str(line)
 
 
 def _plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

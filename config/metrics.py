@@ -1,9 +1,15 @@
-"""What every process counts, whatever it does: one registry per process, in Prometheus' text format.
+"""What every process counts, whatever it does: one registry per process, told in Prometheus' text format on a port of its own.
 
-A process may add a registry of its own (web does, for its requests). Who serves the text, and on which port, is the process' business.
+A process may add a registry of its own (web does, for its requests).
 """
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+import contextlib
+from collections.abc import Iterator
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, start_http_server
+
+log_line = structlog.get_logger(__name__)
 
 REGISTRY = CollectorRegistry()
 """Counts of this process. Not prometheus-client's global one: what libraries register there is not part of our interface."""
@@ -14,8 +20,27 @@ TASK_FAILURES = Counter(
 CHECKPOINTS_REFUSED = Counter(
     "tokenwire_checkpoints_refused", "Checkpoints of single answers that the database refused to hold", registry=REGISTRY
 )
+ANSWERS_ENDED = Counter("tokenwire_answers_ended", "Answers whose end this process announced", ["status"], registry=REGISTRY)
 
 
-def text() -> bytes:
-    """All of it, as Prometheus reads it."""
-    return generate_latest(REGISTRY)
+@contextlib.contextmanager
+def served(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
+    """Tell them at `http://host:port/metrics` while the block runs (port 0: nowhere), from a thread of its own.
+
+    A port that is taken is logged and costs the metrics, not the process: a deploy may run the old and the new one side by side.
+    """
+    if not port:
+        yield
+        return
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        log_line.error("metrics cannot be told", host=host, port=port, error=str(error))  # noqa: TRY400 -- the reason says it all
+        yield
+        return
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -8,9 +8,11 @@ import json
 import os
 import re
 import sys
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NoReturn
+from urllib.parse import quote, unquote
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -43,6 +45,9 @@ class Settings(BaseSettings):
     broadcaster_port: int = Field(8001, ge=1, le=65535)
     broadcaster_url: str | None = None
     """What browsers are told to connect to, such as `wss://stream.example.com`; without it: the request's host, `broadcaster_port`."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(0, ge=0, le=65535)
+    """Where this process tells its metrics (Prometheus), web, broadcaster and worker alike; 0: nowhere."""
     redis_port: int = Field(6390, ge=1, le=65535)
     redis_url: str | None = Field(None, repr=False)
     """Without it, in development: the embedded server on `redis_port`."""
@@ -62,8 +67,16 @@ class Settings(BaseSettings):
     host_jwt_audience: str | None = None
     """What `aud` of the host application's JWT must be, or hold; without it, any but that of subscription tokens."""
 
-    # Worker
+    redis_password: SecretStr | None = None
+    """Of the embedded server; not used when `redis_url` is given."""
+
+    # Processes that `make run` starts
+    webs: int = Field(1, ge=1, le=16)
+    broadcasters: int = Field(1, ge=1, le=16)
+    """Where there are several on a machine they share the port: the system gives each new connection to one of them."""
     workers: int = Field(2, ge=1, le=64)
+
+    # Worker
     worker_threads: int = Field(200, ge=1, le=2000)
     """Generations that one worker process runs at a time."""
     checkpoint_seconds: float = Field(1.0, gt=0)
@@ -165,10 +178,6 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
-        if self.mode == "production":
-            for name in ("redis_url", "token_key"):
-                if getattr(self, name) is None:
-                    raise ValueError(f"{name.upper()} is missing (MODE is production)")
         if self.host_jwt_key is not None and self.host_jwt_key == self.token_key:
             raise ValueError("HOST_JWT_KEY and TOKEN_KEY are the same")
         if self.port == self.broadcaster_port and self.host == self.broadcaster_host:
@@ -193,7 +202,21 @@ class Settings(BaseSettings):
     @cached_property
     def redis(self) -> str:
         """The address of Redis or Valkey, whoever runs it."""
-        return self.redis_url or f"redis://127.0.0.1:{self.redis_port}/0"
+        password = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
+        return self.redis_url or f"redis://{password}127.0.0.1:{self.redis_port}/0"
+
+    @cached_property
+    def secrets(self) -> list[str]:
+        """What no log may show: every secret setting, and the passwords inside of addresses, as they stand there and decoded."""
+        hidden = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+        passwords = [password for url in (self.redis_url, self.database_url) if url and (password := _password(url))]
+        return [*hidden, *passwords, *map(unquote, passwords)]
+
+
+def _password(url: str) -> str | None:
+    # Not by urlsplit, which gives up where the rest of the address is odd.
+    found = re.match(r"\w+://[^/@]*?:(.*)@", url)
+    return found[1] if found else None
 
 
 def _split(text: str) -> list[str]:
@@ -218,17 +241,29 @@ def explain(error: ValidationError) -> str:
     return f"{name}: {message}" if name else message
 
 
-def load() -> Settings:
-    """Settings of this process, or an end of it with one clear line on standard error (exit code 78, EX_CONFIG)."""
+def env_file() -> Path:
+    """`.env`, or what ENV_FILE names. The launcher, which hands each process its own variables, names an empty file."""
+    return Path(os.environ.get("ENV_FILE") or ".env")
+
+
+def load(needs: Collection[str] = ("redis_url", "token_key")) -> Settings:
+    """Settings of this process, or an end of it with one clear line on standard error (exit code 78, EX_CONFIG).
+
+    `needs`: what this process cannot do without in production; in development everything has a default.
+    """
     try:
-        return Settings()
+        found = Settings(_env_file=env_file())
     except ValidationError as error:
         stop(explain(error))
+    for name in needs:
+        if found.mode == "production" and getattr(found, name) is None:
+            stop(f"{name.upper()} is missing (MODE is production)")
+    return found
 
 
 def variables() -> dict[str, str]:
     """The environment over `.env`, for what has no setting of its own: the variables that the model catalogue names."""
-    read = dotenv_values(".env") if Path(".env").is_file() else {}
+    read = dotenv_values(env_file()) if env_file().is_file() else {}
     return {name: value for name, value in read.items() if value is not None} | dict(os.environ)
 
 

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 
 from dotenv import dotenv_values
 
-from config.catalogue import load_from
-from config.settings import ROOT, Settings, load
+from config.catalogue import load_from, variables_of
+from config.settings import ROOT, Settings, env_file, load
 from launcher import environment, probes
 from launcher.console import Console
 from launcher.launch import EXIT_UNAVAILABLE, Launch
@@ -21,12 +22,14 @@ _MIGRATE = Command("migrate", "migrate", (sys.executable, "-m", "models.migrate"
 
 
 def main() -> int:
-    environ = environment.combine(os.environ, dotenv_values(".env"))
+    environ = environment.combine(os.environ, dotenv_values(env_file()))
     os.environ.update(environ)
     settings = load()
     load_from(settings)
     if settings.mode == "development" and settings.token_key is None:
         environ["TOKEN_KEY"] = environment.kept_key(environment.KEY_FILE)
+    if not settings.redis_url and settings.redis_password is None:
+        environ["REDIS_PASSWORD"] = environment.kept_key(environment.REDIS_KEY_FILE)
     environ["WORKER_THREADS"] = str(settings.worker_threads)
     return asyncio.run(_run(settings, environ))
 
@@ -39,8 +42,22 @@ async def _run(settings: Settings, environ: dict[str, str]) -> int:
             return EXIT_UNAVAILABLE
     files = ("Procfile",) if settings.redis_url else ("Procfile.dev", "Procfile")
     text = "\n".join((ROOT / file).read_text() for file in files)
-    processes = commands(text, environ, {"worker": settings.workers})
-    return await Launch(settings, environ, _MIGRATE, processes, console).run()
+    several = {kind: count for kind, count in (("web", settings.webs), ("broadcaster", settings.broadcasters)) if count > 1}
+    processes = commands(text, environ, {**several, "worker": settings.workers})
+    return await Launch(settings, _environments(settings, environ, processes), _MIGRATE, processes, console).run()
+
+
+def _environments(settings: Settings, environ: dict[str, str], processes: list[Command]) -> Callable[[Command], dict[str, str]]:
+    catalogue = variables_of(settings.models_file)
+    counted = [command for command in processes if command.kind != "redis"]
+
+    def environment_of(command: Command) -> dict[str, str]:
+        found = environment.for_kind(command.kind, environ, catalogue)
+        if settings.metrics_port and command in counted:
+            found["METRICS_PORT"] = str(settings.metrics_port + counted.index(command))
+        return found
+
+    return environment_of
 
 
 def _ports(settings: Settings) -> dict[str, tuple[str, int]]:

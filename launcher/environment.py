@@ -1,4 +1,7 @@
-"""What the processes find in their environment: this process's own, the lines of `.env`, and what development adds."""
+"""What the processes find in their environment: this process's own, the lines of `.env`, and what development adds.
+
+Each process gets the variables that it needs and no other: a broadcaster that is broken into knows no provider's key and no database.
+"""
 
 import os
 import secrets
@@ -6,12 +9,36 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from config.settings import Settings
+
 _FOR_DEVELOPMENT = {"MODE": "development", "DRAIN_SECONDS": "1"}
 """Where nothing else is said: one local user; on a stop, no long wait for running generations (they go on at the next start)."""
 
-KEY_FILE = Path("var/token.key")
+_SERVERS = frozenset({"web", "broadcaster", "worker"})
+_SQL = frozenset({"web", "worker", "migrate"})
+_OWNERS = {
+    "database_url": _SQL,
+    "redis_url": _SERVERS,
+    "redis_password": _SERVERS | {"redis"},
+    "token_key": frozenset({"web", "broadcaster"}),
+    "host_jwt_key": frozenset({"web"}),
+    "sentry_dsn": frozenset({"worker"}),
+}
+"""The kinds of process that a setting with a secret is for. Settings without one are everybody's."""
 
-_OF_MAKE = ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKE_TERMOUT", "MAKE_TERMERR")
+_SYSTEM = frozenset(
+    "PATH HOME USER LOGNAME SHELL PWD LANG LANGUAGE TZ TMPDIR TMP TEMP TERM COLORTERM NO_COLOR VIRTUAL_ENV".split()  # noqa: SIM905 -- it reads better
+)
+_SYSTEM_PREFIXES = ("LC_", "PYTHON", "LD_", "DYLD_", "SSL_CERT_", "XDG_")
+_PREFIXES = {"PG": _SQL, "SENTRY_": frozenset({"worker"}), "dramatiq_": frozenset({"worker"})}
+"""Variables that libraries read: libpq's, Sentry's, Dramatiq's."""
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
+"""Only the worker calls other machines by HTTP; a proxy's address may hold a password."""
+
+KEY_FILE = Path("var/token.key")
+REDIS_KEY_FILE = Path("var/valkey.key")
+
+_KEY_IS_THERE = "a key that only the worker knows"
 
 
 def combine(environ: Mapping[str, str], dotenv: Mapping[str, str | None]) -> dict[str, str]:
@@ -19,7 +46,30 @@ def combine(environ: Mapping[str, str], dotenv: Mapping[str, str | None]) -> dic
     given = {name: value for source in (_FOR_DEVELOPMENT, dotenv, environ) for name, value in source.items() if value}
     given["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
     given["PYTHONUNBUFFERED"] = "1"
-    return {name: value for name, value in given.items() if name not in _OF_MAKE}
+    return given
+
+
+def for_kind(kind: str, given: Mapping[str, str], catalogue: Mapping[str, bool]) -> dict[str, str]:
+    """What a process of this kind needs of what is given. `catalogue`: the variables of the model catalogue, and whether each is a key.
+
+    Web is told that a key is there, since it offers models, and not the key.
+    """
+    mine = {name: value for name, value in given.items() if _is_for(kind, name)}
+    if kind in ("web", "worker"):
+        for name in catalogue.keys() & given.keys():
+            mine[name] = _KEY_IS_THERE if catalogue[name] and kind == "web" else given[name]
+    # Or the process would read for itself what it is not to know.
+    return mine | {"ENV_FILE": os.devnull}
+
+
+def _is_for(kind: str, name: str) -> bool:
+    setting = name.lower()
+    if name.isupper() and setting in Settings.model_fields:
+        return kind in _OWNERS.get(setting, (kind,))
+    if name.upper() in _PROXIES:
+        return kind == "worker"
+    owners = next((kinds for prefix, kinds in _PREFIXES.items() if name.startswith(prefix)), ())
+    return name in _SYSTEM or name.startswith(_SYSTEM_PREFIXES) or kind in owners
 
 
 def kept_key(path: Path) -> str:

@@ -39,12 +39,17 @@ class Launch:
     """One run of all processes."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], migrate: Command, commands: Sequence[Command], console: Console
+        self,
+        settings: Settings,
+        environment_of: Callable[[Command], Mapping[str, str]],
+        migrate: Command,
+        commands: Sequence[Command],
+        console: Console,
     ) -> None:
         self._settings = settings
         self._console = console
-        self._children = [Child(command, environ, console) for command in commands]
-        self._migration = Child(migrate, environ, console)
+        self._children = [Child(command, environment_of(command), console) for command in commands]
+        self._migration = Child(migrate, environment_of(migrate), console)
 
     async def run(self) -> int:
         """Start, wait for a signal (or the end of `make`, or of the terminal), stop everything; the exit code."""

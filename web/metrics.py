@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from config import metrics
+from config.metrics import REGISTRY
 
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 
@@ -12,6 +12,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(REGISTRY)
         self.requests = Counter("tokenwire_http_requests", "Requests answered", ["method", "route", "status"], registry=self.registry)
         self.seconds = Histogram(
             "tokenwire_http_request_seconds", "From request to end of answer", ["route"], buckets=_SECONDS, registry=self.registry
@@ -24,4 +25,4 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it, and what every process counts, as Prometheus reads it."""
-        return generate_latest(self.registry) + metrics.text()
+        return generate_latest(self.registry)

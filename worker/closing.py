@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 import structlog
 
+from config.metrics import ANSWERS_ENDED
 from models.errors import Unstorable
 from models.generations import Ending
 from models.store import Store
@@ -51,6 +52,7 @@ async def announce(store: Store, log: ports.Log, claim: ports.Claim, index: int,
                     claim, _ = await log.adopt(claim, ending.content, ending.reasoning, CLOSING_LEASE_SECONDS)
                     ending, index = replace(ending, epoch=claim.epoch, seq=0), 0
                 await log.append(claim, index, ending.seq, [terminal_event(ending)])
+                _tell(ending)
                 break
             except ports.Lost:
                 ending = replace(ending, epoch=None)
@@ -60,6 +62,20 @@ async def announce(store: Store, log: ports.Log, claim: ports.Claim, index: int,
     except (ports.Sealed, ports.Gone):
         log_line.info("terminal event not needed", message_id=claim.message_id)
     await store.terminal_announced(claim.message_id, ending.attempt)
+
+
+def _tell(ending: Ending) -> None:
+    """One line and one count for each answer that ended, however it ended."""
+    ANSWERS_ENDED.labels(ending.status).inc()
+    log_line.info(
+        "answer ended",
+        message_id=ending.message_id,
+        attempt=ending.attempt,
+        status=ending.status,
+        characters=len(ending.content),
+        **({"code": ending.error["code"]} if ending.error else {}),
+        **({"by": ending.cancel_by} if ending.cancel_by else {}),
+    )
 
 
 async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: str) -> bool:

@@ -17,9 +17,10 @@ def _hook() -> Hook:
         settings.stop(str(error))
 
 
-_settings = settings.load()
-logs.setup(_settings.log_level, "text" if _settings.mode == "development" else "json")
-_runtime = Runtime(_settings, catalogue.load_from(_settings), _hook())
+_settings = settings.load(needs=["redis_url"])
+_catalogue = catalogue.load_from(_settings)
+logs.setup_for(_settings, _catalogue.secrets)
+_runtime = Runtime(_settings, _catalogue, _hook())
 broker = make_broker(_settings.redis, threads=_settings.worker_threads, middleware=[RuntimeMiddleware(_runtime)])
 actors.register(broker, _runtime)
 dramatiq.set_broker(broker)

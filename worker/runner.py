@@ -4,7 +4,7 @@ Connections and providers are given to it: real ones by `runtime`, others by tes
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import structlog
@@ -59,7 +59,7 @@ class Runner:
         self._draining = False
         self._emptied = asyncio.Event()
 
-    def running(self) -> Iterable[Attempt]:
+    def running(self) -> Collection[Attempt]:
         """The attempts of this process at this moment."""
         return list(self._running.values())
 
@@ -139,6 +139,7 @@ class Runner:
         """Count what an attempt that died has used up: nothing if it made progress. Hand-overs and retries were accounted for."""
         size = len(held.text) + len(held.reasoning)
         if crashed:
+            log_line.warning("taken over from a worker that died", message_id=row.id, attempt=claim.attempt, characters=len(held.text))
             row.tries = 0 if size > row.started_with else row.tries + 1
         if claim.attempt > MAX_ATTEMPTS:
             row.tries = MAX_TRIES

@@ -1,6 +1,7 @@
 """The real thing around a `Runner`: connections, the event loop that Dramatiq's worker threads share, start and stop."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -11,7 +12,9 @@ import uvloop
 from dramatiq import Broker, Worker
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 from dramatiq.middleware import AsyncIO
+from prometheus_client import Gauge
 
+from config import metrics
 from config.background import EXIT_TASK_ENDED, Background, keep
 from config.catalogue import Catalogue
 from config.parent import die_with_parent
@@ -35,6 +38,7 @@ from worker.titles import name_conversation
 INTERRUPT_CHECK_SECONDS = 5.0
 """How often a blocked worker thread looks for Dramatiq's interrupts; at 0.1 s, hundreds of threads would cost a core."""
 CONTROL_PAUSE_SECONDS = 1.0
+RUNNING = Gauge("tokenwire_answers_running", "Answers that this worker writes now", registry=metrics.REGISTRY)
 
 
 class Runtime:
@@ -93,6 +97,11 @@ class Runtime:
         """The job that names a conversation."""
         await name_conversation(self._services, self._models, message_id)
 
+    def metrics(self) -> contextlib.AbstractContextManager[None]:
+        """Tells the metrics of this process meanwhile."""
+        RUNNING.set_function(lambda: len(self._runner.running()))
+        return metrics.served(self._settings.metrics_host, self._settings.metrics_port)
+
     async def drain(self) -> None:
         """Let what runs go on for DRAIN_SECONDS, then hand it over."""
         await self._runner.drain(self._settings.drain_seconds)
@@ -113,6 +122,7 @@ class RuntimeMiddleware(AsyncIO):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__()
         self._runtime = runtime
+        self._told = contextlib.ExitStack()
 
     def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002  # dramatiq's signature
         """Dramatiq's master may be killed: the process that it forked must not outlive it."""
@@ -130,6 +140,7 @@ class RuntimeMiddleware(AsyncIO):
         thread.start(timeout=5.0)
         set_event_loop_thread(thread)
         thread.run_coroutine(self._runtime.open(broker))
+        self._told.enter_context(self._runtime.metrics())
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
         """Fetch nothing more, then drain."""
@@ -139,6 +150,7 @@ class RuntimeMiddleware(AsyncIO):
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Close the runtime, stop the loop."""
+        self._told.close()
         self._run(self._runtime.close())
         super().after_worker_shutdown(broker, worker)  # type: ignore[no-untyped-call]  # dramatiq is typed in part
         if self._runtime.background.ended is not None:

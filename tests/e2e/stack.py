@@ -1,6 +1,7 @@
 """A whole Tokenwire, started as `make run` starts it: real processes, a directory of its own, free ports."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from config.parent import die_with_parent
 from config.settings import ROOT
@@ -49,8 +51,8 @@ class Stack:
 
     @property
     def redis_url(self) -> str:
-        """URL of its embedded Redis."""
-        return f"redis://127.0.0.1:{self.redis_port}/0"
+        """URL of its embedded Redis, once it has been started."""
+        return f"redis://:{(self.folder / 'var' / 'valkey.key').read_text()}@127.0.0.1:{self.redis_port}/0"
 
     def start(self, argv: Sequence[str] = LAUNCHER) -> None:
         """Run the launcher, or what starts it, as the leader of a group."""
@@ -105,6 +107,17 @@ class Stack:
     def pids(self, kind: str) -> list[int]:
         """The processes of one kind (web, broadcaster, worker, redis), parents before what they forked."""
         return sorted(pid for pid, command in self.processes().items() if _KINDS[kind] in command)
+
+    def environ_of(self, pid: int) -> dict[str, str]:
+        """What a process found in its environment when it began (Linux)."""
+        found = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+        return dict(line.split("=", 1) for line in found if "=" in line)
+
+    def post(self, path: str, body: object) -> Any:
+        """The JSON that the web process answers."""
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
 
     def answers(self, path: str = "/readyz") -> bool:
         """Whether the web process answers with 200."""

@@ -68,7 +68,9 @@ class Run:
         settings = Settings(mode="development", port=port, broadcaster_port=broadcaster_port, redis_port=redis_port, drain_seconds=0)
         stand_ins = [_python("web", SERVER, port), _python("broadcaster", SERVER, broadcaster_port), _python("redis", redis, redis_port)]
         self.console = Recorder()
-        self.launch = Launch(settings, dict(os.environ), _python("migrate", migrate), [*stand_ins, _python("worker", worker)], self.console)
+        self.launch = Launch(
+            settings, lambda _: dict(os.environ), _python("migrate", migrate), [*stand_ins, _python("worker", worker)], self.console
+        )
         self.ready = f"tokenwire: Tokenwire is running: http://127.0.0.1:{port}"
 
     async def sees(self, line: str, times: int = 1) -> None:

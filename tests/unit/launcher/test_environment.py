@@ -5,7 +5,11 @@ import stat
 import sys
 from pathlib import Path
 
-from launcher.environment import combine, kept_key
+import pytest
+
+from config.settings import Settings
+from launcher import environment
+from launcher.environment import combine, for_kind, kept_key
 
 
 def test_who_wins() -> None:
@@ -31,9 +35,60 @@ def test_commands_are_found_beside_this_python() -> None:
     assert combine({"PATH": "/usr/bin"}, {})["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}/usr/bin"
 
 
-def test_nothing_of_make_is_inherited() -> None:
-    """A `make` inside a process is not part of the one that started the launcher."""
-    assert "MAKELEVEL" not in combine({"MAKELEVEL": "1"}, {})
+SECRETS = {
+    "DATABASE_URL": "postgresql://u:p@h/d",
+    "REDIS_URL": "redis://:p@h",
+    "REDIS_PASSWORD": "p",
+    "TOKEN_KEY": "t",
+    "HOST_JWT_KEY": "j",
+    "SENTRY_DSN": "s",
+    "OPENAI_API_KEY": "sk-1",
+    "PGPASSWORD": "p",
+    "HTTPS_PROXY": "http://u:p@proxy",
+    "AWS_SECRET_ACCESS_KEY": "nobody's business",
+}
+CATALOGUE = {"OPENAI_API_KEY": True, "OLLAMA_MODEL": False, "ABSENT": True}
+HAS = {
+    "web": {"DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD", "TOKEN_KEY", "HOST_JWT_KEY", "PGPASSWORD", "OPENAI_API_KEY"},
+    "broadcaster": {"REDIS_URL", "REDIS_PASSWORD", "TOKEN_KEY"},
+    "worker": {"DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD", "SENTRY_DSN", "OPENAI_API_KEY", "PGPASSWORD", "HTTPS_PROXY"},
+    "redis": {"REDIS_PASSWORD"},
+    "migrate": {"DATABASE_URL", "PGPASSWORD"},
+}
+
+
+@pytest.mark.parametrize("kind", HAS)
+def test_each_process_has_the_secrets_that_it_needs(kind: str) -> None:
+    """And no other: neither another process's nor what else is in the environment."""
+    assert for_kind(kind, SECRETS, CATALOGUE).keys() & SECRETS.keys() == HAS[kind]
+
+
+def test_web_knows_that_a_key_is_there_and_not_the_key() -> None:
+    """It offers models and asks none of them; what is no key it is told as it is."""
+    given = {**SECRETS, "OLLAMA_MODEL": "llama3.2"}
+    assert for_kind("worker", given, CATALOGUE)["OPENAI_API_KEY"] == "sk-1"
+    assert "sk-1" not in for_kind("web", given, CATALOGUE).values()
+    assert for_kind("web", given, CATALOGUE)["OLLAMA_MODEL"] == "llama3.2"
+
+
+@pytest.mark.parametrize("kind", HAS)
+def test_every_process_has_what_is_no_secret(kind: str) -> None:
+    """Settings, and what programs need from the system; nothing of `make`, which must not think itself inside of the one that runs."""
+    given = {"PORT": "1", "PATH": "/bin", "LC_ALL": "C", "PYTHONPATH": "/x", "MAKELEVEL": "1", "MAKEFLAGS": "x"}
+    assert for_kind(kind, given, {}).items() >= {"PORT": "1", "PATH": "/bin", "LC_ALL": "C", "PYTHONPATH": "/x"}.items()
+    assert not for_kind(kind, given, {}).keys() & {"MAKELEVEL", "MAKEFLAGS"}
+
+
+@pytest.mark.parametrize("kind", HAS)
+def test_no_process_reads_the_file_itself(kind: str) -> None:
+    """It would find there what it was not given."""
+    assert for_kind(kind, {}, {})["ENV_FILE"] == os.devnull
+
+
+def test_every_secret_setting_has_its_owners() -> None:
+    """Whoever adds a setting that may hide a secret says whose it is."""
+    hidden = {name for name, field in Settings.model_fields.items() if not field.repr or "SecretStr" in str(field.annotation)}
+    assert hidden == set(environment._OWNERS)
 
 
 def test_the_key_is_made_once(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """models.migrate: the command."""
 
+import stat
 from pathlib import Path
 
 import pytest
 
 from models import migrate
+from models.store import Store
 
 
 def run(monkeypatch: pytest.MonkeyPatch, url: str) -> int:
@@ -49,3 +51,15 @@ def test_a_database_from_the_future_is_refused(tmp_path: Path, monkeypatch: pyte
     engine.dispose()
     assert run(monkeypatch, url) == 1
     assert "9999" in capsys.readouterr().err
+
+
+async def test_a_new_file_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds what everybody wrote; also the files that SQLite puts beside it."""
+    assert run(monkeypatch, f"sqlite:///{tmp_path}/new/private.db") == 0
+    store = Store.open(f"sqlite:///{tmp_path}/new/private.db")
+    try:
+        await store.create_conversation("me")
+        rights = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
+    finally:
+        await store.aclose()
+    assert rights == {"private.db": 0o600, "private.db-wal": 0o600, "private.db-shm": 0o600}

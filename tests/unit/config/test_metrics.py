@@ -1,0 +1,43 @@
+"""config/metrics.py: what a process counts is told on its own port."""
+
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from config import metrics
+from tests.servers.service import free_port
+
+
+def _told(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def test_they_are_told_while_the_block_runs() -> None:
+    """Those of this process alone, and only as long."""
+    port, registry = free_port(), CollectorRegistry()
+    Counter("mine", "Mine", registry=registry).inc()
+    with metrics.served("127.0.0.1", port, registry):
+        assert "mine_total 1.0" in _told(port)
+        assert "python_info" not in _told(port)  # what libraries register is not our interface
+    with pytest.raises(urllib.error.URLError):
+        _told(port)
+
+
+def test_nothing_listens_unless_asked() -> None:
+    """Port 0 is no port."""
+    with metrics.served("256.256.256.256", 0):
+        pass
+
+
+def test_a_port_that_is_taken_costs_the_metrics_alone() -> None:
+    """The old process of a deploy may still have it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, structlog.testing.capture_logs() as logged:
+        metrics.log_line = structlog.get_logger("tests")
+        with metrics.served("127.0.0.1", taken.getsockname()[1]):
+            pass
+    assert [line["event"] for line in logged] == ["metrics cannot be told"]
