@@ -54,7 +54,7 @@ async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path) -> No
     """A write gives up after the busy timeout; reads go on, and so do writes once the lock is gone."""
     url = f"sqlite:///{tmp_path}/locked.db"
     migrate(url)
-    store = Store.open(url, timeout_seconds=0.05)
+    store = Store.open(url, timeout_seconds=1.5)
     other = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
