@@ -1,7 +1,7 @@
 """Reads the model catalogue (YAML) into plain `ModelSpec`s: which models exist, which are offered, which is the default.
 
 It checks every key and value, expands `${VARIABLES}`, and says in one line what is wrong and where. An entry whose key is not in the
-environment is left out. Local servers are offered only where they answer: `Catalogue.probes` says which addresses to try, whoever calls
+environment is left out. Local servers are offered only where they answer: `Catalogue.local_servers` says where to look, whoever calls
 `offered` has tried them. How a provider is spoken to is not known here; `PROVIDERS` holds the few facts of each that decide whether its
 models can be offered, for processes that do not load `providers`.
 """
@@ -94,6 +94,15 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalServer:
+    """A server on this machine or near it: its kind (the provider), and whether it is `usual`: not an address that the catalogue names."""
+
+    url: str
+    kind: str
+    usual: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """All usable models in the file's order. `missing`: entries left out, with the variable that would bring them in."""
 
@@ -109,14 +118,14 @@ class Catalogue:
         return keys + [value for spec in self.models.values() for name, value in spec.headers.items() if _SECRET_HEADER.search(name)]
 
     @property
-    def probes(self) -> dict[str, tuple[str, int]]:
-        """Host and port to try, for each model of a local server."""
-        return {name: _host_and_port(address) for name, spec in self.models.items() if (address := _local_address(spec))}
+    def local_servers(self) -> dict[str, LocalServer]:
+        """Where to look, and for whom, for each model of a local server."""
+        return {name: server for name, spec in self.models.items() if (server := _local_server(spec))}
 
-    def offered(self, reachable: Collection[tuple[str, int]]) -> list[str]:
-        """The models that can be offered now, `reachable` being the (host, port) pairs that answered. The default comes first."""
-        probes = self.probes
-        names = [name for name in self.models if name not in probes or probes[name] in reachable]
+    def offered(self, there: Collection[LocalServer]) -> list[str]:
+        """The models that can be offered now, `there` being the local servers that answered. The default comes first."""
+        local = self.local_servers
+        names = [name for name in self.models if name not in local or local[name] in there]
         return sorted(names, key=lambda name: name != self.default)
 
 
@@ -199,14 +208,11 @@ def _spec(name: str, entry: Mapping[str, Value], environ: Mapping[str, str], whe
     return ModelSpec(name=name, provider=provider, model=_text(_expanded(entry.get("model", name), environ), f"{where}: model"), **values)
 
 
-def _local_address(spec: ModelSpec) -> str | None:
+def _local_server(spec: ModelSpec) -> LocalServer | None:
     facts = PROVIDERS.get(spec.provider)
-    return (spec.base_url or facts.address) if facts and facts.address else None
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    parts = urlsplit(address)
-    return parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "https" else 80)
+    if facts is None or facts.address is None:
+        return None
+    return LocalServer(spec.base_url or facts.address, spec.provider, usual=spec.base_url is None)
 
 
 def _expanded(value: Value, environ: Mapping[str, str]) -> Value:

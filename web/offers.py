@@ -1,20 +1,16 @@
 """Which models can be offered right now: those of the catalogue whose key is set, and of local servers those that answer.
 
-Local servers are tried by a TCP connect in the background, so that no request waits for one. What the catalogue says is
-`config.catalogue`'s business.
+Local servers are tried in the background, so that no request waits for one. What the catalogue says is `config.catalogue`'s business, who
+answers is `local_servers.py`'s.
 """
 
 import asyncio
-import contextlib
 
-from config.catalogue import Catalogue
+from config.catalogue import Catalogue, LocalServer
+from web import local_servers
 from web.problems import ApiProblem
 
-PROBE_SECONDS = 0.3
-"""A local server that takes longer to accept a connection is not there."""
 INTERVAL_SECONDS = 5.0
-
-Address = tuple[str, int]
 
 
 class Offers:
@@ -22,8 +18,8 @@ class Offers:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._addresses = set(catalogue.probes.values())
-        self._reachable: set[Address] = set()
+        self._local = list(set(catalogue.local_servers.values()))
+        self._there: set[LocalServer] = set()
 
     @property
     def default(self) -> str:
@@ -32,7 +28,7 @@ class Offers:
 
     def names(self) -> list[str]:
         """The models on offer, the default first."""
-        return self._catalogue.offered(self._reachable)
+        return self._catalogue.offered(self._there)
 
     def require(self, name: str | None) -> str:
         """The model to use for a name (None: the default). Raises ApiProblem (422 `unknown_model`) listing those on offer."""
@@ -51,18 +47,5 @@ class Offers:
 
     async def probe(self) -> None:
         """Try the local servers once."""
-        addresses = list(self._addresses)
-        answers = await asyncio.gather(*(_answers(address) for address in addresses))
-        self._reachable = {address for address, answered in zip(addresses, answers, strict=True) if answered}
-
-
-async def _answers(address: Address) -> bool:
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            _reader, writer = await asyncio.open_connection(*address)
-    except OSError:  # refused, unknown host, too slow
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
+        answers = await asyncio.gather(*(local_servers.answers(server, before=server in self._there) for server in self._local))
+        self._there = {server for server, answered in zip(self._local, answers, strict=True) if answered}

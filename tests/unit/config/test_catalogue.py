@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from config.catalogue import PROVIDERS, CatalogueError, load, load_from, parse, variables_of
+from config.catalogue import PROVIDERS, CatalogueError, LocalServer, load, load_from, parse, variables_of
 from config.settings import ROOT
 from providers.registry import presets
 
@@ -47,9 +47,10 @@ def test_local_servers_are_offered_while_they_answer() -> None:
     catalogue = parse(
         {"models": {"a": {"provider": "demo"}, "b": {"provider": "lmstudio"}, "c": {"provider": "vllm", "base_url": "https://gpu/v1"}}}, {}
     )
-    assert catalogue.probes == {"b": ("127.0.0.1", 1234), "c": ("gpu", 443)}
+    usual, named = LocalServer("http://127.0.0.1:1234/v1", "lmstudio", usual=True), LocalServer("https://gpu/v1", "vllm", usual=False)
+    assert catalogue.local_servers == {"b": usual, "c": named}
     assert catalogue.offered([]) == ["a"]
-    assert catalogue.offered([("gpu", 443)]) == ["a", "c"]
+    assert catalogue.offered([named]) == ["a", "c"]
 
 
 def test_a_compatible_server_is_always_offered() -> None:

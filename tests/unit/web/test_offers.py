@@ -1,12 +1,17 @@
 """web.offers: which models can be used now."""
 
 import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from config.catalogue import parse
-from web import offers
+from streams.memory import MemoryFeed, MemoryLog
+from tests.integration.serving import serving
+from web import local_servers, offers
 from web.offers import Offers
 from web.problems import ApiProblem
 
@@ -16,10 +21,22 @@ def listing(port: int) -> Offers:
     return Offers(parse({"default": "demo", "models": models}, {}))
 
 
+def answering(owner: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """A server with one model of this owner."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /v1/models ")
+        body = json.dumps({"object": "list", "data": [{"id": "m", "owned_by": owner}]})
+        writer.write(f"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}".encode())
+        writer.close()
+
+    return answer
+
+
 async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tried before the first request, and again and again in the background."""
     monkeypatch.setattr(offers, "INTERVAL_SECONDS", 0.01)
-    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    server = await asyncio.start_server(answering("llamacpp"), "127.0.0.1", 0)
     offered = listing(server.sockets[0].getsockname()[1])
     await offered.probe()
     watching = asyncio.create_task(offered.watch())
@@ -34,6 +51,37 @@ async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.Mo
         offered.require("nearby")
     assert (refused.value.code, refused.value.members) == ("unknown_model", {"offered": ["demo"]})
     watching.cancel()
+
+
+async def test_who_is_too_busy_to_answer_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model server under load takes its time; whoever never answered is not known to be one."""
+    monkeypatch.setattr(local_servers, "ANSWER_SECONDS", 0.05)
+    busy = False
+    prompt = answering("llamacpp")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if busy:
+            await reader.read()
+            writer.close()
+        else:
+            await prompt(reader, writer)
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        offered, late = (listing(server.sockets[0].getsockname()[1]) for _ in range(2))
+        await offered.probe()
+        busy = True
+        await asyncio.gather(offered.probe(), late.probe())
+        assert "nearby" in offered.names()
+        assert "nearby" not in late.names()
+
+
+async def test_tokenwire_is_not_taken_for_a_model_server(tmp_path: Path) -> None:
+    """A real one, at an address that the catalogue names: it would ask itself for ever."""
+    log = MemoryLog()
+    async with serving(tmp_path, log, MemoryFeed(log)) as web:
+        offered = listing(web.port)
+        await offered.probe()
+        assert offered.names() == ["demo"]
 
 
 async def test_nothing_is_tried_where_nothing_is_local() -> None:
