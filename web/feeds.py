@@ -6,7 +6,8 @@ hint came for is found by a look every now and then. What is said to a reader is
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import structlog
@@ -40,6 +41,7 @@ class Feeds:
     def __init__(self, store: Store, hub: Hub, pace: Pace) -> None:
         self._store, self._hub, self._pace = store, hub, pace
         self._rooms: dict[str, Room] = {}
+        self._shown = _Shown()
         self._changed: set[str] = set()
         self._looks = asyncio.Semaphore(LOOKS_AT_A_TIME)
         self._gathering: asyncio.Task[None] | None = None
@@ -69,7 +71,7 @@ class Feeds:
         """A reader of the user's feed. Raises StoreUnavailable."""
         room = self._rooms.get(user_id)
         if room is None:
-            room = self._rooms[user_id] = Room(self._store, user_id, self._pace, self._looks)
+            room = self._rooms[user_id] = Room(self._store, user_id, self._pace, self._looks, self._shown)
         reader = Reader(room, self._pace.idle_seconds)
         room.readers.add(reader)
         if self._stopping:
@@ -117,23 +119,46 @@ class Feeds:
             except StoreUnavailable as error:  # the next look every now and then finds it
                 log_line.warning("whose conversations have changed is not known", error=repr(error))
                 continue
-            for room in tuple(self._rooms.values()):
-                if room.user_id in users:
-                    room.look()
-                else:
-                    room.look_if_shown(ids)
+            concerned = self._shown.rooms(ids) | {room for user in users if (room := self._rooms.get(user)) is not None}
+            for room in concerned:
+                room.look()
+            for room in self._shown.looking - concerned:
+                room.doubt(ids)
+
+
+class _Shown:
+    """Which rooms have shown a conversation, so that a change of it costs those rooms alone. `looking`: those that read rows just now."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, set[Room]] = {}
+        self.looking: set[Room] = set()
+
+    def rooms(self, conversation_ids: Iterable[str]) -> "set[Room]":
+        """Those that have shown any of these. Who took part in a deleted conversation is known here alone."""
+        return set().union(*(self._rooms.get(name, ()) for name in conversation_ids))
+
+    def change(self, room: "Room", before: AbstractSet[str], now: AbstractSet[str]) -> None:
+        """The room shows other conversations than before."""
+        for name in now - before:
+            self._rooms.setdefault(name, set()).add(room)
+        for name in before - now:
+            rooms = self._rooms[name]
+            rooms.discard(room)
+            if not rooms:
+                del self._rooms[name]
 
 
 class Room:
     """One user's feed. `now`: the newest conversations; `gone`: those shown once that exist no more for this user."""
 
-    def __init__(self, store: Store, user_id: str, pace: Pace, looks: asyncio.Semaphore) -> None:
+    def __init__(self, store: Store, user_id: str, pace: Pace, looks: asyncio.Semaphore, shown: _Shown) -> None:
         self.user_id = user_id
         self.now: list[Summary] = []
         self.gone: set[str] = set()
         self.readers: set[Reader] = set()
         self._older: list[str] = []
-        self._busy = False
+        self._names: frozenset[str] = frozenset()
+        self._shown = shown
         self._doubtful: set[str] = set()
         self._store, self._pace, self._looks = store, pace, looks
         self._asked = asyncio.Event()
@@ -149,21 +174,20 @@ class Room:
         """Something may have changed."""
         self._asked.set()
 
-    def look_if_shown(self, conversation_ids: Collection[str]) -> None:
-        """Something may have changed for whoever was shown these: who took part in a deleted conversation is known here alone."""
-        if any(name in conversation_ids for name in self._shown()):
-            self.look()
-        elif self._busy:  # with rows that may be older than the change
-            self._doubtful.update(conversation_ids)
+    def doubt(self, conversation_ids: Collection[str]) -> None:
+        """These changed during a look, which may have read rows that are older than the change, and show one of them only now."""
+        self._doubtful.update(conversation_ids)
 
     def close(self) -> None:
         """Stop looking."""
         self._looking.cancel()
+        self._shown.looking.discard(self)
+        self._show(frozenset())
 
     async def _keep_looking(self) -> None:
         while True:
             self._asked.clear()
-            self._busy = True
+            self._shown.looking.add(self)
             error: StoreUnavailable | None = None
             try:
                 async with self._looks:
@@ -175,8 +199,10 @@ class Room:
                 self._answer(unexpected)  # whoever waits for the first look is not left waiting
                 raise
             self._answer(error)
-            self._busy, doubtful, self._doubtful = False, self._doubtful, set()
-            self.look_if_shown(doubtful)
+            self._shown.looking.discard(self)
+            doubtful, self._doubtful = self._doubtful, set()
+            if doubtful & self._names:
+                self.look()
             running = any(summary.running for summary in self.now)
             delay = heartbeat_delay(running, self._pace.running_seconds, self._pace.idle_seconds)
             with contextlib.suppress(TimeoutError):
@@ -185,12 +211,13 @@ class Room:
     async def _look(self) -> None:
         now = [_summary(overview) for overview in await self._store.overviews(self.user_id, LISTED)]
         listed = {summary.id for summary in now}
-        missing = [name for name in self._shown() if name not in listed]
+        missing = [name for name in (*self._older, *(summary.id for summary in self.now)) if name not in listed]
         visible = await self._store.visible_among(self.user_id, missing) if missing else set()
         self._older = [name for name in missing if name in visible][-REMEMBERED:]
         # Readers that lag by more than this miss a deletion, and nothing else.
         self.gone = ({name for name in missing if name not in visible} | (self.gone if len(self.gone) < REMEMBERED else set())) - listed
         self.now = now
+        self._show(frozenset((*self._older, *listed)))
         for reader in self.readers:
             reader.wake()
 
@@ -202,8 +229,9 @@ class Room:
         else:
             self._first.set_exception(error)
 
-    def _shown(self) -> list[str]:
-        return [*self._older, *(summary.id for summary in self.now)]
+    def _show(self, names: frozenset[str]) -> None:
+        self._shown.change(self, self._names, names)
+        self._names = names
 
 
 class Reader:

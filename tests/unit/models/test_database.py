@@ -54,18 +54,19 @@ async def test_a_database_that_stays_locked_is_unavailable(tmp_path: Path) -> No
     """A write gives up after the busy timeout; reads go on, and so do writes once the lock is gone."""
     url = f"sqlite:///{tmp_path}/locked.db"
     migrate(url)
-    store = Store.open(url, timeout_seconds=1.5)
+    store, hasty = Store.open(url), Store.open(url, timeout_seconds=0.05)
     other = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable):
-            await store.create_conversation("me")
+            await hasty.create_conversation("me")
         assert await store.message("m") is None
         other.execute("ROLLBACK")
         await store.create_conversation("me")
     finally:
         other.close()
         await store.aclose()
+        await hasty.aclose()
 
 
 async def test_sqlite_is_set_up_for_several_processes(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -106,6 +106,31 @@ async def test_readers_of_one_user_share_their_looks(rig: Rig) -> None:
         await rig.log.touch("c")
         assert kinds(await told(one)) == kinds(await told(two)) == [("created", "c")]
         assert rig.rows.looks == before + 1
+
+
+async def test_a_change_costs_those_who_can_see_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not each of many hundred feeds, whoever they are: nothing else of them is even asked."""
+    users = [f"user{number}" for number in range(300)]
+    rig.rows.owned |= {user: [f"{user}'s"] for user in users}
+    touched: list[str] = []
+
+    class Counted(module.Room):
+        def __getattribute__(self, name: str) -> object:
+            if name in ("look", "doubt", "user_id", "now"):
+                touched.append(object.__getattribute__(self, "user_id"))
+            return object.__getattribute__(self, name)
+
+    monkeypatch.setattr(module, "Room", Counted)
+    async with rig.feeds() as feeds, AsyncExitStack() as opened:
+        readers = {user: await opened.enter_async_context(feeds.open(user)) for user in users}
+        for reader in readers.values():
+            await told(reader)
+        touched.clear()
+        rig.rows.running.add("user7's")
+        await rig.log.touch("user7's")
+        assert kinds(await told(readers["user7"])) == [("running", "user7's")]
+        assert set(touched) == {"user7"}
+    assert feeds._shown._rooms == {}
 
 
 async def test_a_deletion_is_told_though_nobody_takes_part_any_more(rig: Rig) -> None:
