@@ -48,12 +48,14 @@ mutants: $(VENV)/dev.stamp ## plant bugs, each in a copy of the project, and say
 bench: $(VENV)/peers.stamp ## the benchmarks (BENCHMARKS=name for one), as Markdown tables
 	$(BIN)/python -m benchmarks $(BENCHMARKS)
 
-lock: ## pin what pyproject.toml asks for, for every supported Python and system
+lock: ## pin what pyproject.toml asks for, with hashes, for every supported Python and system (UPGRADE=no: change as little as possible)
 	@test -x $(UV) || ($(PYTHON) -m venv var/uv && var/uv/bin/python -m pip --quiet install uv)
 	$(UV) pip compile $(LOCK) --extra embedded --output-file requirements.lock pyproject.toml
 	$(UV) pip compile $(LOCK) --extra embedded --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(UV) pip compile $(LOCK) --extra embedded --extra dev --extra peers --constraint requirements-dev.lock --output-file requirements-bench.lock pyproject.toml
 
-LOCK := --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links
+LOCK := --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 clean: ## remove what was installed, built or cached; the data in var/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build dist
@@ -66,16 +68,15 @@ $(VENV)/venv.stamp:
 
 $(VENV)/run.stamp: requirements.lock $(VENV)/venv.stamp
 	@echo "Installing into $(VENV) ..."
-	@$(PIP) install -r requirements.lock
+	@$(PIP) install --require-hashes -r requirements.lock
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	@echo "Installing development tools into $(VENV) ..."
-	@$(PIP) install -r requirements-dev.lock
+	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-$(VENV)/peers.stamp: pyproject.toml $(VENV)/dev.stamp
+$(VENV)/peers.stamp: requirements-bench.lock $(VENV)/dev.stamp
 	@echo "Installing what the benchmarks compare with into $(VENV) ..."
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["peers"], sep="\n")' >$(VENV)/peers.txt
-	@$(PIP) install --constraint requirements-dev.lock --requirement $(VENV)/peers.txt
+	@$(PIP) install --require-hashes -r requirements-bench.lock
 	@touch $@
