@@ -50,9 +50,11 @@ class Server(MemoryLog):
         self.lives += 1
         self._states, self._tombstones = saved["states"], saved["tombstones"]
 
-    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float) -> ports.Claim:
+    async def claim(
+        self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False
+    ) -> ports.Claim:
         """See streams.ports.Log."""
-        claim = await super().claim(conversation_id, message_id, sql_attempt, lease_seconds)
+        claim = await super().claim(conversation_id, message_id, sql_attempt, lease_seconds, disobeyed)
         self.claims[message_id, claim.attempt] = claim.epoch
         return claim
 
