@@ -9,7 +9,7 @@ UV := var/uv/bin/uv
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run llamacpp check format test test-all simulate chaos mutants bench lock clean
+.PHONY: help run llamacpp check format test test-all simulate chaos fuzz mutants bench lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,6 +41,9 @@ simulate: $(VENV)/dev.stamp ## simulated schedules full of faults (SEED=first, N
 
 chaos: $(VENV)/dev.stamp ## real processes under random faults (KILLS=how many, SEED=order, CHAOS=further options); see docs/chaos.md
 	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),50) --seed $(or $(SEED),1) $(CHAOS)
+
+fuzz: $(VENV)/dev.stamp ## damage recorded provider bodies N times from SEED, and say what did not hold
+	$(BIN)/python -m tests.fuzzing --seed $(or $(SEED),1) --n $(or $(N),200000)
 
 mutants: $(VENV)/dev.stamp ## plant bugs, each in a copy of the project, and say which check notices (MUTANTS=area or area/name, JOBS=side by side)
 	$(BIN)/python -m tests.mutants --jobs $(or $(JOBS),2) $(MUTANTS)

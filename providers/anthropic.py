@@ -53,6 +53,13 @@ FINISH: Mapping[str, FinishReason] = {
 _THINKING_BUDGET = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24576}
 
 
+_MESSAGE = frozenset({
+    *("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "stop_details", "usage", "context_management"),
+    *("diagnostics", "container", "input_tokens", "output_tokens", "error"),
+})  # fmt: skip
+"""Fields of a message that are read or say nothing of the answer; any other one is kept."""
+
+
 class AnthropicDecoder(Decoder):
     """Events of a message stream, and a whole message where a stream was asked for."""
 
@@ -65,7 +72,7 @@ class AnthropicDecoder(Decoder):
         self._blocks: dict[Any, _Block] = {}
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:
-        kind = item.get("type") or name.decode("utf-8", "replace")
+        kind = words(item.get("type")) or name.decode("utf-8", "replace")
         if kind == "content_block_delta":
             self._delta(place(item.get("index")), mapping(item["delta"]))
         elif kind == "content_block_start":
@@ -84,6 +91,8 @@ class AnthropicDecoder(Decoder):
                 self._complete()
         elif error := self._error_of(item):
             self._fail(error)
+        elif kind != "ping":
+            self._keep_rest(kind or "event", item, ("type", "index"))
 
     def _message_start(self, message: Mapping[str, Any]) -> None:
         id = message.get("id")  # noqa: A001 - the provider's word
@@ -98,16 +107,17 @@ class AnthropicDecoder(Decoder):
         for index, block in enumerate(mappings(message.get("content"))):
             self._block(index, block)
             self._block_end(index)
+        self._keep_rest("message", message, _MESSAGE)
         self._stop_reason(message)
 
     def _message_delta(self, item: dict[str, Any]) -> None:
         self._usage_of(item.get("usage"))
         delta = mapping(item.get("delta"))
         self._stop_reason(delta)
-        if container := loose(delta.get("container")):
-            self._keep("container", container)
 
     def _stop_reason(self, holder: Mapping[str, Any]) -> None:
+        if container := loose(holder.get("container")):
+            self._keep("container", container)
         if reason := holder.get("stop_reason"):
             self._finish(reason)
 
@@ -116,8 +126,10 @@ class AnthropicDecoder(Decoder):
         block = self._blocks[index] = _Block(dict(value))
         if block.kind == "text":
             self._say(value.get("text"))
+            self._keep_rest("text", value, ("type", "text", "citations"))
         elif block.kind == "thinking":
             self._think(value.get("thinking"))
+            self._keep_rest("thinking", value, ("type", "thinking", "signature"))
         elif block.kind == "tool_use":
             self._tools.piece(index, value.get("id"), value.get("name"), None)
         for citation in loose_list(value.get("citations")):
@@ -255,7 +267,8 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _sent_back(piece: str | Item) -> bool:
-    return bool(piece.strip()) if isinstance(piece, str) else piece.kind not in ("citation", "container", "unknown")
+    """Text that is not blank, thoughts, and whole blocks, which name their kind; not what only stood beside them."""
+    return bool(piece.strip()) if isinstance(piece, str) else piece.kind in (REASONING, piece.value.get("type"))
 
 
 def _text(text: str) -> dict[str, Any]:

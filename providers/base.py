@@ -18,6 +18,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+from providers.redaction import redacted
+
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "paused", "error", "unknown"]
 
 
@@ -142,14 +144,14 @@ Delta = Start | Text | Reasoning | ToolCallStart | ToolCallArguments | ToolCallE
 
 
 class ProviderError(Exception):
-    """Base; never raised itself. `message` may hold the provider's own words: for operators, not for viewers."""
+    """Base; never raised itself. `message` may hold the provider's own words, without credentials: for operators, not for viewers."""
 
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, code: str | None = None, status: int | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
+        self.message = redacted(message)
+        self.code = None if code is None else redacted(code)
+        super().__init__(self.message)
         self.status = status
         self.retry_after_s = retry_after_s
 

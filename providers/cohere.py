@@ -33,7 +33,7 @@ class CohereDecoder(Decoder):
     finish_reasons = FINISH
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:
-        kind = item.get("type") or name.decode("utf-8", "replace")
+        kind = words(item.get("type")) or name.decode("utf-8", "replace")
         delta = mapping(item.get("delta"))
         message = mapping(delta.get("message"))
         if kind == "message-start":
@@ -52,6 +52,8 @@ class CohereDecoder(Decoder):
             self._end(delta)
         elif error := self._error_of(item):
             self._fail(error)
+        elif kind not in ("tool-call-end", "citation-end", "content-end", "debug"):
+            self._keep_rest(kind or "event", item, ("type", "index"))
 
     def _content(self, content: Mapping[str, Any]) -> None:
         self._say(content.get("text"))

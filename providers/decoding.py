@@ -6,7 +6,7 @@ first one counts. How the bytes travel is left to `stream.py`.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -199,6 +199,11 @@ class Decoder:
         """Something that no other delta says: given on as it came."""
         self._kept_kinds = self._kept_kinds or kind != REASONING
         self._out.append(Item(self.dialect, kind, value))
+
+    def _keep_rest(self, kind: str, value: Mapping[str, Any], known: Container[str]) -> None:
+        """Fields that this decoder knows nothing of: they may be the answer."""
+        if rest := {name: field for name, field in value.items() if name not in known and field not in (None, "", [], {})}:
+            self._keep(kind, rest)
 
     def _grow(self, kind: str, piece: Any, number: Any = None) -> None:
         """A piece of something that no other delta says (of number so-and-so of its kind); the whole is kept when the answer ends."""

@@ -30,6 +30,12 @@ _FILTERED = (
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"
 )
 _BROKEN = "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISSING_THOUGHT_SIGNATURE MALFORMED_RESPONSE"
+_CHUNK = frozenset({"usageMetadata", "modelVersion", "responseId", "createTime", "promptFeedback", "candidates", "modelStatus", "traceId"})
+_CANDIDATE = frozenset({
+    *("content", "index", "finishReason", "finishMessage", "safetyRatings", "groundingMetadata", "tokenCount", "avgLogprobs"),
+    *("logprobsResult", "urlContextMetadata"),
+})  # fmt: skip
+"""Fields of a chunk without candidates, and of a candidate, that are read or say nothing of the answer."""
 API = "gemini.generateContent"
 FINISH: Mapping[str, FinishReason] = {
     "STOP": "stop",
@@ -68,6 +74,8 @@ class GeminiDecoder(Decoder):
         if blocked := loose(chunk.get("promptFeedback")).get("blockReason"):
             self.finish_raw, self.finish_reason = words(blocked), "content_filter"
         self._usage_of(chunk.get("usageMetadata"))
+        if "candidates" not in chunk:
+            self._keep_rest("chunk", chunk, _CHUNK)
 
     def _candidate(self, candidate: Mapping[str, Any]) -> None:
         index = candidate.get("index") or 0
@@ -75,8 +83,11 @@ class GeminiDecoder(Decoder):
         if index != self._choice:
             self._grow("choice", [candidate])  # one that nobody asked for, and no part of this answer
             return
-        for part in mappings(mapping(candidate.get("content")).get("parts")):
+        content = mapping(candidate.get("content"))
+        for part in mappings(content.get("parts")):
             self._part(part)
+        self._keep_rest("content", content, ("parts", "role"))
+        self._keep_rest("candidate", candidate, _CANDIDATE)
         for chunk in loose_list(loose(candidate.get("groundingMetadata")).get("groundingChunks")):
             web = loose(chunk.get("web"))
             self._cite(web.get("uri"), web.get("title"))
@@ -173,7 +184,7 @@ def _content(message: Message) -> dict[str, Any]:
         elif piece.kind == REASONING:
             if parts and "text" in parts[-1]:  # the signature belongs to the text before it
                 parts[-1]["thoughtSignature"] = piece.value["thoughtSignature"]
-        elif piece.kind != "choice":
+        elif piece.kind in piece.value:  # a part of its own kind, not what only stood beside it
             parts.append(dict(piece.value))
     parts += [_tool_call(call) for call in message.tool_calls]
     return {"role": "model" if message.role == "assistant" else "user", "parts": parts}

@@ -36,6 +36,7 @@ class OllamaDecoder(Decoder):
         for field, value in message.items():
             if field not in _MESSAGE and value:
                 self._grow(field, value)
+        self._keep_rest("line", item, _LINE)
         if item.get("done"):
             self._count(item.get("prompt_eval_count"), item.get("eval_count"))
             # Old servers give no reason with the end.
@@ -52,7 +53,12 @@ class OllamaDecoder(Decoder):
 
 
 _MESSAGE = frozenset({"role", "content", "thinking", "tool_calls", "tool_name", "tool_call_id"})
-"""Fields of a message that are read, or say nothing of the answer; any other one is kept."""
+_LINE = frozenset({
+    *("model", "created_at", "message", "response", "content", "thinking", "tool_calls", "role", "done", "done_reason", "context"),
+    *("total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"),
+    *("remote_model", "remote_host", "tool_name", "logprobs", "error", "code", "status"),
+})  # fmt: skip
+"""Fields of a message and of a line that are read, or say nothing of the answer; any other one is kept."""
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -44,6 +44,17 @@ _BESIDE = frozenset({
     *("content_filter_results", "content_filter_offsets"),
 })  # fmt: skip
 """Fields of a delta that say nothing of the answer itself; any other one is kept."""
+_USUAL_FIELDS = 4
+_CHOICE = frozenset({
+    *("index", "delta", "message", "text", "finish_reason", "error", "logprobs", "native_finish_reason", "stop_reason", "matched_stop"),
+    *("content_filter_results", "content_filter_offsets", "token_ids", "seed", "moderation_hit"),
+})  # fmt: skip
+_CHUNK = frozenset({
+    *("id", "object", "created", "model", "choices", "usage", "x_groq", "citations", "error", "system_fingerprint", "service_tier"),
+    *("provider", "obfuscation", "timings", "prompt_filter_results", "search_results", "prompt_token_ids", "metadata", "type", "code"),
+    *("message", "detail", "status", "request_id", "sla_metrics", "nvext", "x_request_id"),
+})  # fmt: skip
+"""Fields of a choice, and of a chunk without choices, that are read or say nothing of the answer."""
 
 
 class ChatDecoder(Decoder):
@@ -68,6 +79,8 @@ class ChatDecoder(Decoder):
             self._usage_of(usage or loose(item.get("x_groq")).get("usage"))
         if (urls := item.get("citations")) and isinstance(urls, list):
             self._cite_all(urls)
+        if "choices" not in item:
+            self._keep_rest(word(item.get("object")) or "chunk", item, _CHUNK)
         if ("error" in item or "choices" not in item) and (error := self._error_of(item)):
             self._fail(error)
 
@@ -85,6 +98,8 @@ class ChatDecoder(Decoder):
             self._delta(mapping(delta))
         elif text := choice.get("text"):  # the older completions
             self._content(text)
+        if not delta or len(choice) > _USUAL_FIELDS:
+            self._keep_rest("choice", choice, _CHOICE)
         if reason := choice.get("finish_reason"):
             self._finish(reason)
         if (error := choice.get("error")) and (failure := self._error_of({"error": error})):
@@ -134,6 +149,7 @@ class ChatDecoder(Decoder):
                 thinking = part.get("thinking")
                 for piece in mappings(thinking) if isinstance(thinking, list) else [{"text": thinking}]:
                     self._think(piece.get("text"))
+                    self._keep_rest("thinking", piece, ("type", "text"))
             elif "text" in part:
                 self._say(part["text"])
             elif part:

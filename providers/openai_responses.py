@@ -59,7 +59,7 @@ class ResponsesDecoder(Decoder):
     def __init__(self, resumed_after: int | None = None) -> None:
         super().__init__()
         self.cursor = resumed_after
-        self._resumed = resumed_after is not None
+        self._after = resumed_after
         self._given: dict[Any, int] = {}
         """Characters that each output item has given so far."""
         self._open: dict[Any, Mapping[str, Any]] = {}
@@ -71,7 +71,7 @@ class ResponsesDecoder(Decoder):
         kind = words(item.get("type")) or name.decode("utf-8", "replace")
         number = item.get("sequence_number")
         if isinstance(number, int):
-            if self.cursor is not None and number <= self.cursor and kind not in _FINAL:
+            if self._after is not None and number <= self._after and kind not in _FINAL:
                 return  # a resumed stream may repeat what was had
             self.cursor = number
         if kind == "response.output_text.delta":
@@ -128,7 +128,7 @@ class ResponsesDecoder(Decoder):
         if key in self._ended_items:
             return  # the final event says all of them again
         self._ended_items.add(key)
-        begun_here = self._open.pop(key, None) is not None or not self._resumed
+        begun_here = self._open.pop(key, None) is not None or self._after is None
         kind = words(item.get("type"))
         if kind == "function_call":
             self._call(key, item)
@@ -192,7 +192,7 @@ class ResponsesDecoder(Decoder):
         """What the final event holds beyond what was streamed: some servers say things only there. A resumed stream lacks the beginning."""
         keys = {*self._given, *self._open, *self._ended_items}
         numbered = not keys or any(isinstance(key, int) for key in keys)
-        if not self._resumed:
+        if self._after is None:
             for index, item in enumerate(output):
                 self._item_done(index if numbered else item.get("id"), item)
         for key, item in list(self._open.items()):
@@ -301,7 +301,7 @@ def _kept(item: Item, message: Message) -> list[dict[str, Any]]:
         return []
     if item.kind == REASONING and not (message.text.strip() or message.tool_calls):
         return []
-    return [] if item.kind == "citation" else [dict(item.value)]
+    return [dict(item.value)] if item.kind in (REASONING, item.value.get("type")) else []
 
 
 def _is_answered(item: Item, message: Message) -> bool:

@@ -7,7 +7,7 @@ Time that the consumer takes for itself does not count. What the bytes mean is d
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from providers.content import check_abilities
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.http import HttpClient, Reply
+from providers.redaction import redacted
 from providers.seams import Seam
 
 _log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ _OVER = (400, 409, 410)
 """What providers say to the end of a run that has ended already. So is a 404 of theirs, but not that of a proxy before them."""
 _DRAIN_SECONDS = 0.05
 """How long a whole answer waits for the end of its body, so that its connection can serve the next one."""
+Presentable = Callable[[ProviderError], ProviderError]
+"""Makes an error fit to be logged."""
 _LADDER: tuple[Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
 
 
@@ -49,7 +52,8 @@ class HttpProvider:
         request = _possible(request, self.dialect)
         self._check(request)
         call = self.dialect.build(request, self.spec, self._preset)
-        stream = HttpStream(self.open(call), (call.decoder or self.dialect.decoder)(), self.stall_seconds, self._seam(request))
+        decoder = (call.decoder or self.dialect.decoder)()
+        stream = HttpStream(self.open(call), decoder, self.stall_seconds, self._seam(request), self._without_secrets)
         try:
             yield stream
         finally:
@@ -65,9 +69,17 @@ class HttpProvider:
         headers = {**self._headers(), **call.headers}
         async with self._client.send(call.method, url, headers, body) as reply:
             if reply.status >= 300:
-                error = classify(reply.status, reply.headers, await reply.beginning())
+                error = self._without_secrets(classify(reply.status, reply.headers, await reply.beginning()))
                 raise _gone(error) if call.attaches and reply.status in (400, 404) else error
             yield reply
+
+    def _without_secrets(self, error: ProviderError) -> ProviderError:
+        """The error without what this entry sends to prove itself, whatever that looks like: some providers echo it."""
+        secrets = [secret for secret in (self.spec.api_key, *self.spec.headers.values()) if secret]
+        error.message = redacted(error.message, secrets)
+        error.code = error.code and redacted(error.code, secrets)
+        error.args = (error.message,)
+        return error
 
     def _headers(self) -> dict[str, str]:
         headers = {"content-type": "application/json", "accept": "text/event-stream, application/json", "user-agent": "tokenwire"}
@@ -134,8 +146,16 @@ def _gone(error: ProviderError) -> ProviderError:
 class HttpStream:
     """An answer in progress; implements `base.DeltaStream`. Iterate once."""
 
-    def __init__(self, opening: AbstractAsyncContextManager[Reply], decoder: Decoder, stall_seconds: float, seam: Seam | None) -> None:
+    def __init__(
+        self,
+        opening: AbstractAsyncContextManager[Reply],
+        decoder: Decoder,
+        stall_seconds: float,
+        seam: Seam | None,
+        presentable: Presentable,
+    ) -> None:
         self._decoder = decoder
+        self._presentable = presentable
         self._opening = opening
         self._watch = StallWatch(stall_seconds)
         self._seam = seam
@@ -204,7 +224,7 @@ class HttpStream:
         finally:
             self._watch.stop()
         if self._decoder.failure:
-            raise self._decoder.failure
+            raise self._presentable(self._decoder.failure)
 
     async def _decoded(self, reply: Reply) -> AsyncGenerator[Sequence[Delta]]:
         decoder = self._decoder

@@ -40,6 +40,7 @@ class ToolCalls:
     def __init__(self, give: Callable[[Delta], None]) -> None:
         self._give = give
         self._calls: list[_ToolCall] = []
+        self._begun = 0
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -57,7 +58,7 @@ class ToolCalls:
         id = word(id)  # noqa: A001
         call = self._find(key, id, name)
         if call is None:
-            call = _ToolCall(len(self._calls), key, id)
+            call = _ToolCall(key, id)
             self._calls.append(call)
         if echo:
             call.echo = {**(call.echo or {}), **echo}
@@ -73,6 +74,7 @@ class ToolCalls:
         """Give what waits. A call begins with its name: some servers send arguments before it."""
         if not call.started:
             call.started = True
+            call.index, self._begun = self._begun, self._begun + 1
             made_up = call.id is None
             self._give(ToolCallStart(call.index, call.id or f"call_{uuid.uuid4().hex[:24]}", name, made_up=made_up))
         for piece in call.pieces:
@@ -126,8 +128,8 @@ class ToolCalls:
 class _ToolCall:
     __slots__ = ("argued", "echo", "ended", "id", "index", "key", "pieces", "started")
 
-    def __init__(self, index: int, key: Any, id: str | None) -> None:  # noqa: A002
-        self.index = index
+    def __init__(self, key: Any, id: str | None) -> None:  # noqa: A002
+        self.index = 0
         self.key = key
         self.id = id
         self.echo: Mapping[str, Any] | None = None

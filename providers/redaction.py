@@ -1,0 +1,46 @@
+"""Pure: what providers say, without secrets. Some echo the key that they refuse, and what they say is logged."""
+
+import re
+from collections.abc import Iterable
+
+HIDDEN = "[redacted]"
+_SHORTEST = 6
+"""A beginning of a secret of fewer characters gives nothing away."""
+_NAMED = re.compile(
+    r"""(?ix)
+    (?P<name> \b(?:(?:proxy-)?authorization|x-api-key|x-goog-api-key|api[-_ ]?key(?:[ ]provided)?|access[-_]?token|client[-_]?secret
+        |password)\b
+        ["']? \s* [:=] \s* ["']? (?:bearer|basic|token)? \s*
+      | \b(?:bearer|basic) \s+
+      | [?&](?:key|api[-_]?key|token|access_token|sig|signature)= )
+    (?P<secret> (?=\S*[0-9]|\S{12}) [A-Za-z0-9._~+/*=\-]{6,} )
+    """
+)
+"""What follows the name of a credential; short words without a digit are words."""
+_SHAPED = re.compile(
+    r"""(?x)
+      \b(?:sk|pk|rk|gsk|hf|xai|pplx|fw|r8|nvapi|csk|tgp|ghp|gho|ghs|github_pat|glpat|xoxb|xoxp)[-_][A-Za-z0-9_\-]{8,}
+    | \bAIza[A-Za-z0-9_\-]{20,}
+    | \bya29\.[A-Za-z0-9_.\-]{10,}
+    | \b(?:AKIA|ASIA)[A-Z0-9]{12,}
+    | \beyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]+){1,2}
+    | (?<=://)[^\s/@:]+:[^\s/@]+(?=@)
+    """
+)
+"""The looks of keys that are known: they are hidden wherever they stand."""
+
+
+def redacted(text: str, secrets: Iterable[str] = ()) -> str:
+    """The text without `secrets` (also where it was cut inside of one), and without what is named or looks like a credential."""
+    for secret in secrets:
+        if len(secret) >= _SHORTEST:
+            text = _without_beginning(text.replace(secret, HIDDEN), secret)
+    text = _NAMED.sub(lambda match: match["name"] + HIDDEN, text)
+    return _SHAPED.sub(HIDDEN, text)
+
+
+def _without_beginning(text: str, secret: str) -> str:
+    for length in range(min(len(secret), len(text)), _SHORTEST - 1, -1):
+        if text.endswith(secret[:length]):
+            return text[:-length] + HIDDEN
+    return text

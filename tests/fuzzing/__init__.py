@@ -1,0 +1,1 @@
+"""Recorded bodies, damaged at random: `python -m tests.fuzzing --n 200000 --seed 1`; a bounded number of them in the tests."""

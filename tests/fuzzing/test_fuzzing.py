@@ -1,0 +1,45 @@
+"""Damaged recordings: a bounded number of them; `make fuzz` takes as many as wanted."""
+
+import pytest
+
+from providers.decoding import Decoder
+from tests.fuzzing import checks
+from tests.fuzzing.__main__ import MAX_BODY_BYTES, run
+from tests.unit.providers.recordings import own
+
+RECORDINGS = [recording for recording in own() if len(recording.body) <= MAX_BODY_BYTES]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_recordings(seed: int) -> None:
+    """Whatever happens to a body: an end that is proved, or a failure of ours that says so; some are whole in spite of it."""
+    made, whole, reports = run(RECORDINGS, seed, 750)
+    assert reports == []
+    assert made == 750
+    assert 20 < whole < 700
+
+
+@pytest.mark.parametrize(
+    ("method", "broken", "word"),
+    [
+        ("_keep", lambda *_: None, "lost"),
+        ("_think", lambda *_: None, "lost"),
+        ("_safely", lambda self, work: work() or self._take(), "raised"),
+    ],
+)
+def test_the_checks_notice(monkeypatch: pytest.MonkeyPatch, method: str, broken: object, word: str) -> None:
+    """Decoders that drop what they should keep, or let an exception out, are found out."""
+    monkeypatch.setattr(Decoder, method, broken)
+    _, _, reports = run(RECORDINGS, 1, 3000, most_reports=1)
+    assert reports
+    assert word in reports[0]
+
+
+def test_a_status_that_loses_its_class_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a wait beyond all reason."""
+    monkeypatch.setattr(checks, "_LONGEST_WAIT_S", 0.5)
+    with pytest.raises(checks.Broken, match="a wait"):
+        checks.check_error(429, {"retry-after": "20"}, b"{}")
+    monkeypatch.setitem(checks._KEEPS, 429, "Unavailable")
+    with pytest.raises(checks.Broken, match="429 became"):
+        checks.check_error(429, {}, b"{}")

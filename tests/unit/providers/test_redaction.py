@@ -1,0 +1,64 @@
+"""What a provider says is logged without credentials, whoever they belong to."""
+
+import pytest
+
+from providers.base import RateLimited
+from providers.classify import classify, classify_stream_error
+from providers.redaction import HIDDEN, redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("Incorrect API key provided: sk-proj-abcdefgh12345678. Find yours at ...", "abcdefgh12345678"),
+        ("Incorrect API key provided: my-own-key-without-a-look", "my-own-key"),
+        ('{"headers":{"Authorization":"Bearer abc.def-123456"}}', "abc.def-123456"),
+        ("authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("x-api-key=0123456789abcdef is not valid", "0123456789abcdef"),
+        ("no such key AIzaSyA1234567890abcdefghijklmnop", "AIzaSyA1234567890abcdefghijklmnop"),
+        ("GET https://x.example/v1?key=secret-1234&alt=sse failed", "secret-1234"),
+        ("GET https://user:pass-word@x.example/v1", "pass-word"),
+        ("token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl expired", "eyJzdWIi"),
+        ("keys gsk_abcdefghijklmnop and hf_abcdefghijklmnop", "abcdefghijklmnop"),
+    ],
+)
+def test_credentials_are_hidden_by_name_and_look(text: str, secret: str) -> None:
+    """The words around them stay."""
+    found = redacted(text)
+    assert secret not in found
+    assert HIDDEN in found
+    assert found.split()[0][:3] == text.split()[0][:3]
+
+
+def test_a_known_secret_is_hidden_whatever_it_looks_like() -> None:
+    """Also the beginning of one at the place where the text was cut."""
+    assert redacted("you sent `correct horse battery`!", ["correct horse battery"]) == f"you sent `{HIDDEN}`!"
+    assert redacted("you sent correct horse ba", ["correct horse battery"]) == f"you sent {HIDDEN}"
+    assert redacted("a short one: abc", ["abc"]) == "a short one: abc"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Rate limit reached for gpt-5 in organization org-x",
+        "prompt is too long: 9 tokens > 8",
+        "the basic model",
+        "Bearer token required",
+        "API key: missing",
+    ],
+)
+def test_plain_words_stay(text: str) -> None:
+    """Nothing is hidden that a person needs."""
+    assert redacted(text) == text
+
+
+def test_no_error_of_a_provider_holds_a_key() -> None:
+    """Neither its message nor its code, of an HTTP answer, of an error inside a success, or one of our own making."""
+    body = b'{"error":{"message":"Incorrect API key provided: sk-abcdefgh12345678","code":"sk-abcdefgh12345678"}}'
+    for error in (
+        classify(401, {}, body),
+        classify_stream_error({"error": {"message": "bad sk-abcdefgh12345678", "code": "x"}}),
+        RateLimited("Bearer abcdefgh12345678"),
+    ):
+        assert error is not None
+        assert "abcdefgh12345678" not in f"{error!r} {error} {error.message} {error.code}"
