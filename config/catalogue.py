@@ -90,7 +90,7 @@ class ModelSpec:
     context_tokens: int | None = None
     input_price: float | None = None
     output_price: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +259,8 @@ def _url(value: Value, where: str) -> str:
         usable = False
     if not usable:
         raise CatalogueError(f"{where}: must be an address such as http://127.0.0.1:8080/v1")
+    if "@" in parts.netloc:
+        raise CatalogueError(f"{where}: must hold no user name or password; use api_key or headers")
     return str(value)
 
 

@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(25.0, ge=0)
     cancel_without_viewers_seconds: float = Field(0.0, ge=0)
     """An answer that nobody has watched for so long is cancelled (`by` is `no_viewers`); 0: never."""
+    max_retry_after_seconds: float = Field(120.0, gt=0, le=600)
+    """The longest wait that a provider may ask for: one that asks for more is asked again after so long."""
     sentry_dsn: SecretStr | None = None
     """Also tells Sentry what a person must look at (needs `pip install tokenwire[sentry]`)."""
 

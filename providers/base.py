@@ -305,7 +305,7 @@ class ModelSpec:
     context_tokens: int | None = None
     input_price: float | None = None
     output_price: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Spec(Protocol):

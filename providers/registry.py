@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from providers import cohere, demo
 from providers.base import InvalidRequest, ModelSpec, Provider, Spec, plain
@@ -65,6 +66,8 @@ def http_provider(spec: ModelSpec, client: HttpClient) -> HttpProvider:
         raise InvalidRequest(f"{spec.name}: no dialect is called {preset.api!r}", code="unknown_api")
     if not (spec.base_url or preset.base_url):
         raise InvalidRequest(f"{spec.name}: base_url is missing", code="no_base_url")
+    if "@" in urlsplit(spec.base_url or "").netloc:
+        raise InvalidRequest(f"{spec.name}: base_url holds a user name or a password; use api_key or headers", code="bad_base_url")
     return HttpProvider(spec, preset, dialect, client)
 
 

@@ -59,11 +59,13 @@ class Reasoning(Event, frozen=True, tag="reasoning"):
 
 
 class ToolCall(Event, frozen=True, tag="tool_call"):
+    """`arguments` is an object. Where the model wrote none it is the text that it wrote, `status` is `error`, and nothing is executed."""
+
     message_id: str
     attempt: int
     tool_call_id: str
     name: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] | str
     status: ToolStatus
 
 

@@ -7,12 +7,12 @@ coalesced by load and not by a timer. A checkpoint holds acknowledged text only.
 by `run`; this module never waits.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from providers import base as deltas
+from providers.tool_calls import parsed_arguments
 from streams import events
 from streams.text import Cleaner, cut, fits, storable, storable_json, utf16_length
 from worker.continuation import Attachment, Held, Run, stored_call
@@ -171,7 +171,9 @@ class Generation:
         self._pending_chars += len(text)
 
     def _end_call(self, call: _Call) -> None:
-        self.add(events.ToolCall(self.message_id, self.attempt, call.id, call.name, _arguments("".join(call.json)), "pending"))
+        arguments = _arguments("".join(call.json))
+        status: events.ToolStatus = "error" if isinstance(arguments, str) else "pending"
+        self.add(events.ToolCall(self.message_id, self.attempt, call.id, call.name, arguments, status))
 
     def flush(self) -> None:
         """The provider is done: let go of a surrogate that waited for its other half."""
@@ -300,13 +302,14 @@ def estimated_usage(asked_chars: int, answered_chars: int) -> events.Usage:
     return events.Usage(-(-asked_chars // CHARS_PER_TOKEN), -(-answered_chars // CHARS_PER_TOKEN), estimated=True)
 
 
-def _arguments(text: str) -> dict[str, Any]:
-    """Tool arguments as an object; what is none is kept as a string under `_raw`, so that it can be seen and is never executed."""
+def _arguments(text: str) -> dict[str, Any] | str:
+    """Tool arguments as an object; what is none, or cannot be stored as it is, stays the text that the model wrote."""
+    parsed = parsed_arguments(text)
     try:
-        value = storable_json(json.loads(text)) if text.strip() else {}
+        value = storable_json(parsed)
     except (ValueError, RecursionError):
         value = None
-    return value if isinstance(value, dict) else {"_raw": storable(text)}
+    return value if isinstance(value, dict) else storable(text)
 
 
 def _merged(old: deltas.Usage | None, new: deltas.Usage) -> deltas.Usage:

@@ -2,7 +2,7 @@
 
 | error | verdict |
 |---|---|
-| RateLimited | retry after the provider's hint or n^4 + 2 seconds, whichever is longer |
+| RateLimited | retry after the provider's hint (up to a limit) or n^4 + 2 seconds, whichever is longer |
 | Unavailable, Interrupted | retry after a short exponential back-off |
 | any other ProviderError | discard: `error`, with a sentence that may be shown to anyone |
 | anything else | discard as `internal_error`: a bug of ours, reported, dead letter |
@@ -30,8 +30,8 @@ from providers.base import (
 )
 
 MAX_TRIES = 3
-MAX_WAIT_S = 600.0
-"""A provider that asks for a longer wait is not waited for: people have gone by then, and a new post is cheap."""
+LONGEST_WAIT_S = 120.0
+"""A provider that asks for a longer wait is asked again after this one: people sit before the page."""
 
 _SENTENCES: dict[type[ProviderError], str] = {
     RateLimited: "The model is busy. Please try again in a moment.",
@@ -80,23 +80,29 @@ def _known(error: ProviderError) -> type[ProviderError]:
 
 
 def decide(
-    error: BaseException, tries: int, *, progress: bool, stuck: bool = False, jitter: Callable[[], float] = random.random
+    error: BaseException,
+    tries: int,
+    *,
+    progress: bool,
+    stuck: bool = False,
+    longest_wait_s: float = LONGEST_WAIT_S,
+    jitter: Callable[[], float] = random.random,
 ) -> Retry | Discard:
     """`tries`: used before this attempt. `progress`: this attempt added text that the next one will keep. `stuck`: there is text,
-    and no way to go on from it or to start over."""
+    and no way to go on from it or to start over. `longest_wait_s`: what a provider may ask for."""
     if not isinstance(error, ProviderError):
         return Discard("internal_error", INTERNAL, retryable=False, tell_operators=True)
     used = 1 if progress else tries + 1
-    delay_s = _delay_s(error, used, jitter())
-    if error.retryable and not stuck and used < MAX_TRIES and delay_s <= MAX_WAIT_S:
+    delay_s = _delay_s(error, used, longest_wait_s, jitter())
+    if error.retryable and not stuck and used < MAX_TRIES:
         return Retry(code_of(error), int(delay_s * 1000), used)
     return Discard(code_of(error), _SENTENCES[_known(error)], retryable=error.retryable, tell_operators=_needs_a_person(error))
 
 
-def _delay_s(error: ProviderError, used: int, jitter: float) -> float:
+def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: float) -> float:
     """Polynomially longer for rate limits, a short doubling back-off for the rest; up to a quarter more by chance."""
     own = float(used**4 + 2) if isinstance(error, RateLimited) else 0.5 * 2 ** (used - 1)
-    return max(error.retry_after_s or 0.0, own) + own * 0.25 * jitter
+    return max(min(error.retry_after_s or 0.0, longest_wait_s), own) + own * 0.25 * jitter
 
 
 def _needs_a_person(error: ProviderError) -> bool:

@@ -27,7 +27,7 @@ from worker.continuation import KEEPING, Rung, plan
 from worker.enqueue import Jobs, JobsUnavailable
 from worker.generation import Generation, estimated_usage
 from worker.operators import Hook, log_only
-from worker.retries import INTERNAL, MAX_TRIES, Retry, decide
+from worker.retries import INTERNAL, LONGEST_WAIT_S, MAX_TRIES, Retry, decide
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -93,6 +93,8 @@ class Terms:
     best: Rung
     alone_seconds: float = 0.0
     """How long it may go on without a viewer; 0: for ever."""
+    longest_wait_seconds: float = LONGEST_WAIT_S
+    """The longest wait before the next try that a provider may ask for."""
 
 
 class Attempt:
@@ -443,7 +445,8 @@ class Attempt:
             self.generation.forget_run()
         emitted, best = self.generation.emitted, self._terms.best
         stuck = plan(best, self.generation.held()).rung == "none"
-        verdict = decide(error, self._row.tries, progress=emitted and best in KEEPING, stuck=stuck)
+        longest = self._terms.longest_wait_seconds
+        verdict = decide(error, self._row.tries, progress=emitted and best in KEEPING, stuck=stuck, longest_wait_s=longest)
         log_line.warning(
             "attempt failed",
             message_id=self._row.id,

@@ -29,7 +29,7 @@ from worker import closing, context
 from worker.continuation import Attachment, Held, Plan, Run, attachment, plan
 from worker.enqueue import JobsUnavailable
 from worker.generation import Generation
-from worker.retries import MAX_TRIES
+from worker.retries import LONGEST_WAIT_S, MAX_TRIES
 from worker.run import Attempt, HandedOver, Services, Terms
 from worker.takeover import recover
 
@@ -41,12 +41,13 @@ MAX_ATTEMPTS = 50
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What can be asked: the catalogue, how an entry of it is opened, the longest silence where an entry says nothing, and how long an
-    answer may go on without viewers (0: for ever)."""
+    """What can be asked: the catalogue, how an entry of it is opened, how long an answer may go on without viewers (0: for ever), and
+    the longest wait that a provider may ask for."""
 
     catalogue: Catalogue
     open: Callable[[ModelSpec], Provider]
     alone_seconds: float = 0.0
+    longest_wait_seconds: float = LONGEST_WAIT_S
 
 
 class Runner:
@@ -124,7 +125,7 @@ class Runner:
             run = None
         if claim.attempt > 1:
             await self._account(row, claim, held, chosen, crashed=crashed)
-        terms = Terms(best, self._models.alone_seconds)
+        terms = Terms(best, self._models.alone_seconds, self._models.longest_wait_seconds)
         attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen, run), terms)
         self._running[row.id] = attempt
         try:
@@ -179,7 +180,7 @@ class Runner:
         messages = context.messages(rows, conversation.instructions if conversation else None)
         if not messages:
             raise InvalidRequest("nothing to answer")
-        return Request(messages, schema=row.response_schema or None, continuation=going_on, tries=row.attempt - 1, **context.options(row))
+        return Request(messages, schema=row.response_schema, continuation=going_on, tries=row.attempt - 1, **context.options(row))
 
     async def _history(self, row: Row) -> list[Row]:
         """What was said before. Raises ProviderError where no model is to be sent that: it is too long, or not all there any more."""

@@ -63,6 +63,7 @@ class Runtime:
             self._catalogue,
             lambda spec: open_provider(spec, self._client),
             settings.cancel_without_viewers_seconds,
+            settings.max_retry_after_seconds,
         )
         self._runner = Runner(services, models)
         self._feed = RedisFeed(settings.redis)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streams import events
-from streams.aisdk.messages import Row, error_text, metadata, usage
+from streams.aisdk.messages import NO_OBJECT, Row, error_text, metadata, usage
 from streams.aisdk.values import Chunk, Profile
 from streams.aisdk.writer import Part, Writer
 from streams.text import checksum, cut, utf16_length
@@ -282,6 +282,8 @@ class Answer:
         return self._output(event.tool_call_id, event.status, event.result)
 
     def _input(self, call_id: str, name: str, arguments: Any) -> list[Chunk]:
+        if isinstance(arguments, str):  # no object: a client must not execute it
+            return self._write.close() + self._write.tool_input_error(call_id, name, arguments, NO_OBJECT)
         return self._write.close() + self._write.tool_input_available(call_id, name, arguments)
 
     def _output(self, call_id: str, status: str, result: Any) -> list[Chunk]:

@@ -66,6 +66,8 @@ def _files(row: Row) -> list[dict[str, Any]]:
 def _tool_part(call: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     part = {"type": f"tool-{call['name']}", "toolCallId": call["id"], "input": clean(call.get("arguments"))}
     status = call.get("status")
+    if isinstance(call.get("arguments"), str):
+        return part | {"state": "output-error", "errorText": NO_OBJECT}
     if status == "denied":
         return part | (_DENIED_V5 if profile == "v5" else {"state": "output-denied", "approval": {"id": call["id"], "approved": False}})
     if "result" not in call:
@@ -75,6 +77,8 @@ def _tool_part(call: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     return part | {"state": "output-available", "output": clean(call["result"])}
 
 
+NO_OBJECT = "The arguments are not a JSON object."
+"""Of a tool call that cannot be executed."""
 _DENIED_V5 = {"state": "output-error", "errorText": "The tool call was not allowed."}
 
 

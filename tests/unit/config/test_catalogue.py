@@ -91,6 +91,8 @@ def test_defaults() -> None:
         ({"models": {"m": {}}}, "m: provider: must be a text"),
         ({"models": {"m": {"provider": "opnai"}}}, "m: provider: none is called 'opnai'"),
         ({"models": {"m": {"provider": "openai_compatible"}}}, "m: base_url: is needed"),
+        (with_model(base_url="https://user:secret@gpu/v1"), "m: base_url: must hold no user name or password"),
+        (with_model(base_url="https://user@gpu/v1"), "m: base_url: must hold no user name or password"),
         ({"models": {"m": "demo"}}, "m: must be a mapping"),
         (with_model(base_url="gpu:9"), "m: base_url: must be an address"),
         (with_model(base_url="http://gpu:99999"), "m: base_url: must be an address"),

@@ -3,7 +3,7 @@
 import pytest
 
 from providers import base
-from worker.retries import MAX_TRIES, MAX_WAIT_S, Discard, Retry, code_of, decide
+from worker.retries import LONGEST_WAIT_S, MAX_TRIES, Discard, Retry, code_of, decide
 
 RETRYABLE = [base.RateLimited, base.Unavailable, base.Interrupted]
 FINAL = [
@@ -54,9 +54,12 @@ def test_a_longer_hint_wins() -> None:
     assert verdict.delay_ms == 3000
 
 
-def test_an_endless_hint_is_not_waited_for() -> None:
-    """Nobody sits before a page for an hour."""
-    assert isinstance(decide(base.RateLimited("x", retry_after_s=MAX_WAIT_S + 1), 0, progress=False), Discard)
+@pytest.mark.parametrize(("longest", "delay_ms"), [(LONGEST_WAIT_S, 120_000), (7.5, 7500)])
+def test_an_endless_hint_is_not_waited_for(longest: float, delay_ms: int) -> None:
+    """Nobody sits before a page for an hour: the provider is asked again sooner."""
+    verdict = decide(base.RateLimited("x", retry_after_s=3600), 0, progress=False, longest_wait_s=longest, jitter=no_jitter)
+    assert isinstance(verdict, Retry)
+    assert verdict.delay_ms == delay_ms
 
 
 def test_progress_starts_the_count_again() -> None:

@@ -1,0 +1,143 @@
+"""What a client asks for reaches the provider: every parameter of every dialect, from the body of a post to the body that is sent."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.migrate import migrate
+from models.store import Store
+from providers import base
+from providers.dialects import DIALECTS
+from providers.registry import presets
+from streams.memory import MemoryLog
+from tests.integration.worker_rig import NoJobs, Script, runner_over, services_over
+from web.openai_requests import ChatBody, ResponseBody
+
+USER = "u1"
+PRESETS = {
+    "openai.chat": "openai",
+    "openai.responses": "openai_responses",
+    "anthropic.messages": "anthropic",
+    "gemini.generateContent": "gemini",
+    "ollama.chat": "ollama",
+    "cohere.chat": "cohere",
+}
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty database."""
+    url = f"sqlite:///{tmp_path}/test.db"
+    migrate(url)
+    store = Store.open(url)
+    yield store
+    await store.aclose()
+
+
+async def asked(store: Store, body: ChatBody | ResponseBody) -> base.Request:
+    """The request that a provider gets for a post."""
+    question = body.question(USER, "m", None) if isinstance(body, ResponseBody) else body.question(USER, "m")
+    posted = await store.ask(question)
+    provider = Script([[base.Text("{}"), base.Finish("stop")]])
+    runner = runner_over(services_over(store, MemoryLog(), NoJobs()), provider)
+    await runner.generate(posted.assistant_message.id)
+    return provider.asked[0]
+
+
+def sent(api: str, request: base.Request) -> dict[str, Any]:
+    """The JSON that travels."""
+    spec = base.ModelSpec("m", PRESETS[api], "model", api=api)
+    return json.loads(json.dumps(DIALECTS[api].build(request, spec, presets()[PRESETS[api]]).body))  # type: ignore[no-any-return]
+
+
+def chat(**fields: Any) -> ChatBody:
+    return ChatBody(messages=[{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}], **fields)
+
+
+def response(**fields: Any) -> ResponseBody:
+    return ResponseBody(input="hi", **fields)
+
+
+WHERE: dict[str, dict[str, Any]] = {
+    "openai.chat": {"response_format": {"type": "json_object"}},
+    "openai.responses": {"text": {"format": {"type": "json_object"}}},
+    "gemini.generateContent": {"generationConfig": {"responseMimeType": "application/json"}},
+    "ollama.chat": {"format": "json"},
+    "cohere.chat": {"response_format": {"type": "json_object"}},
+}
+
+
+@pytest.mark.parametrize("body", [chat(response_format={"type": "json_object"}), response(text={"format": {"type": "json_object"}})])
+async def test_any_json(store: Store, body: ChatBody | ResponseBody) -> None:
+    """`json_object` is a wish of its own: not a schema, and not nothing."""
+    request = await asked(store, body)
+    assert request.schema == {}
+    for api, expected in WHERE.items():
+        assert expected.items() <= sent(api, request).items(), api
+    claude = sent("anthropic.messages", request)
+    assert "one JSON object" in claude["system"]
+    assert "output_config" not in claude
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}),
+        response(text={"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}}),
+    ],
+)
+async def test_json_of_a_schema(store: Store, body: ChatBody | ResponseBody) -> None:
+    """The schema itself travels, in each dialect."""
+    request = await asked(store, body)
+    assert request.schema == SCHEMA
+    for api in DIALECTS:
+        assert '"city"' in json.dumps(sent(api, request)), api
+
+
+@pytest.mark.parametrize("body", [chat(), chat(response_format={"type": "text"}), response(), response(text={"format": {"type": "text"}})])
+async def test_plain_text(store: Store, body: ChatBody | ResponseBody) -> None:
+    """Nothing is asked for that nobody wished."""
+    request = await asked(store, body)
+    assert (request.schema, request.temperature, request.max_tokens, request.reasoning_effort, list(request.stop)) == (None,) * 4 + ([],)
+    for api in DIALECTS:
+        assert "json" not in json.dumps(sent(api, request)).lower(), api
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "value"),
+    [
+        (chat(temperature=0.25), "temperature", 0.25),
+        (chat(temperature=0), "temperature", 0.0),
+        (chat(max_tokens=7), "max_tokens", 7),
+        (chat(max_completion_tokens=7), "max_tokens", 7),
+        (chat(stop="END"), "stop", ["END"]),
+        (chat(stop=["END", "STOP"]), "stop", ["END", "STOP"]),
+        (chat(reasoning_effort="low"), "reasoning_effort", "low"),
+        (chat(reasoning_effort="xhigh"), "reasoning_effort", "high"),
+        (response(temperature=0.25), "temperature", 0.25),
+        (response(max_output_tokens=7), "max_tokens", 7),
+        (response(reasoning={"effort": "medium"}), "reasoning_effort", "medium"),
+    ],
+)
+async def test_each_parameter_arrives(store: Store, body: ChatBody | ResponseBody, field: str, value: Any) -> None:
+    """In the request, and from there in the body of each dialect that has a place for it."""
+    request = await asked(store, body)
+    assert getattr(request, field) == value
+    nowhere = {"stop": ("openai.responses",), "reasoning_effort": ("cohere.chat", "ollama.chat")}.get(field, ())
+    plain = await asked(store, chat())
+    for api in DIALECTS:
+        if api not in nowhere:
+            assert sent(api, request) != sent(api, plain), api
+
+
+async def test_instructions_and_history_arrive(store: Store) -> None:
+    """System messages and `instructions` come first, in every dialect."""
+    for body in (chat(), response(instructions="be brief")):
+        request = await asked(store, body)
+        assert [(message.role, message.text) for message in request.messages] == [("system", "be brief"), ("user", "hi")]
+        for api in DIALECTS:
+            assert "be brief" in json.dumps(sent(api, request)), api
