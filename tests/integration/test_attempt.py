@@ -193,12 +193,19 @@ async def test_a_stall_is_an_interruption(rig: Rig, clock: Clock) -> None:
 async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:
     """What was thought dead and goes on writes nothing: not to the log, not to the row."""
 
-    async def lose() -> None:
+    async def take_over() -> None:
         await rig.log.release(rig.claim)
         successor = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
         assert await rig.store.begin_attempt(rig.row.id, successor.attempt, "m")
 
+    taking_over: list[asyncio.Task[None]] = []
+
+    async def lose() -> None:
+        taking_over.append(asyncio.create_task(take_over()))  # which goes on when this attempt finds out in the midst of it
+        await asyncio.shield(taking_over[0])
+
     script = await rig.run([base.Text("a")], lose, [base.Text("zombie")], [base.Text("!"), *DONE])
+    await taking_over[0]
     row = await rig.reread()
     assert (row.status, row.attempt) == ("streaming", 2)
     assert "zombie" not in text_of(await rig.events())

@@ -56,7 +56,7 @@ class Tree:
         os.utime(file, (changed, changed))
 
     def _run(self, checks: tuple[str, ...]) -> tuple[int | None, str]:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "--timeout", "60", *checks]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *checks]
         parent = os.getpid()
         process = subprocess.Popen(
             command,

@@ -9,7 +9,7 @@ from tests.simulation.__main__ import report
 from tests.simulation.schedule import run
 from tests.simulation.scripts import Compared
 
-SCHEDULES, AT_A_TIME = 60, 15
+SCHEDULES, AT_A_TIME = 40, 10
 
 
 @pytest.mark.parametrize("first", range(1, SCHEDULES + 1, AT_A_TIME))

@@ -10,7 +10,7 @@ from tests.simulation.__main__ import report
 from tests.simulation.schedule import run
 from tests.simulation.statements import Recorded, differences
 
-SCHEDULES, AT_A_TIME = 20, 5
+SCHEDULES, AT_A_TIME = 12, 4
 
 
 @pytest.mark.parametrize("first", range(1, SCHEDULES + 1, AT_A_TIME))

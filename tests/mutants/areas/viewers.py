@@ -5,6 +5,9 @@ from tests.mutants.mutant import Area, Mutant
 AREA = Area(
     "viewers",
     (
+        "tests/unit/broadcaster/test_viewers.py",
+        "tests/unit/broadcaster/test_room.py",
+        "tests/unit/broadcaster/test_session.py",
         "tests/unit/broadcaster",
         "tests/integration/test_broadcaster.py",
         "tests/integration/test_broadcaster_slow.py",

@@ -1,0 +1,286 @@
+"""broadcaster.viewers: the shell around a session. What it writes to a socket and when, and what it gives back at the end."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from broadcaster import viewers as module
+from broadcaster.connection import Connection
+from broadcaster.session import BATCH_BYTES
+from broadcaster.viewers import Pace, Room, Viewer, Viewers
+from streams.events import Chunk, encode, stamp
+from streams.frames import CloseCode
+from streams.hub import Hub, Tail
+from streams.ports import Entry, Page, Unavailable
+from streams.tokens import mint
+from tests.unit.broadcaster.test_room import Timers
+from tests.unit.broadcaster.test_session import KEY, parse
+
+
+def entry(seq: int, content: str = "x") -> Entry:
+    return Entry(seq, stamp(seq, encode(Chunk("m", 1, 0, content))))
+
+
+class StillTail:
+    """A tail of the epoch `e` that holds `ring` up to `top`; the log behind it holds `log`. Reads wait for `readable`."""
+
+    conversation_id, running, gone = "c", False, False
+
+    def __init__(self, log: Sequence[Entry] = (), ring: int = 512) -> None:
+        self.epoch, self.log, self.ring = "e", list(log), ring
+        self.readable = asyncio.Event()
+        self.readable.set()
+        self.reading = self.most_reading = 0
+        self.outage: Exception | None = None
+        self.wake: Callable[[], None] = lambda: None
+
+    @property
+    def top(self) -> int:
+        return len(self.log)
+
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+        self.wake = wake
+        return lambda: None
+
+    def since(self, after: int) -> list[Any] | None:
+        return self.log[after:] if self.top - after <= self.ring else None
+
+    async def read(self, after: int, limit: int) -> Page:
+        self.reading += 1
+        self.most_reading = max(self.most_reading, self.reading)
+        try:
+            await asyncio.sleep(0)
+            await self.readable.wait()
+        finally:
+            self.reading -= 1
+        return Page(self.epoch, 1, self.top, None, self.log[after : after + limit])
+
+    async def refresh(self) -> Page:
+        if self.outage is not None:
+            raise self.outage
+        return Page(self.epoch, 1, self.top, None, [])
+
+    def say(self, *contents: str) -> None:
+        """Events that come together."""
+        self.log += [entry(self.top + number, content) for number, content in enumerate(contents, 1)]
+        self.wake()
+
+
+class OneTail:
+    """A hub whose only tail is opened when the test says so."""
+
+    def __init__(self, tail: StillTail) -> None:
+        self.tail, self.opened = tail, 0
+        self.may_open = asyncio.Event()
+        self.may_open.set()
+
+    async def open(self, conversation_id: str) -> StillTail:
+        await self.may_open.wait()
+        self.opened += 1
+        return self.tail
+
+    def release(self, tail: StillTail) -> None:
+        self.opened -= 1
+
+
+class Socket:
+    """A connection and its transport: keeps what is written, in the pieces in which it came. `room`: bytes until it is full."""
+
+    conversation_id, is_open, paused, listener = "c", True, False, None
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        self.transport = self
+        self.room = room
+        self.written: list[bytes] = []
+        self.closed_as: int | None = None
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        self.room -= len(data)
+        if self.room < 0:
+            cast("Viewer", self.listener).pause()
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.is_open = False
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed_as = code
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        return parse(b"".join(self.written))
+
+    @property
+    def seqs(self) -> list[int]:
+        return [frame["seq"] for frame in self.frames if frame["type"] == "chunk"]
+
+
+class Rig:
+    """Viewers of one conversation."""
+
+    def __init__(self, tail: StillTail) -> None:
+        self.tail, self.hub = tail, OneTail(tail)
+        self.viewers = Viewers(cast("Hub", self.hub), KEY, Pace(3600, 3600))
+
+    def connect(self, room: int = 1 << 30) -> tuple[Viewer, Socket]:
+        socket = Socket(room)
+        return Viewer(self.viewers, cast("Connection", socket)), socket
+
+    async def watch(self, after: int, room: int = 1 << 30, epoch: str = "e") -> tuple[Viewer, Socket]:
+        """A viewer that subscribes at that position."""
+        viewer, socket = self.connect(room)
+        await viewer.receive(self.subscription(f"{epoch}:{after}"))
+        return viewer, socket
+
+    @staticmethod
+    def subscription(after: str) -> str:
+        token = mint(KEY, "c", "u", 600, int(time.time()))
+        return json.dumps({"type": "subscribe", "token": token, "after": after})
+
+
+async def turn(times: int = 30) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+def log_of(count: int, content: str = "x") -> list[Entry]:
+    return [entry(seq, content) for seq in range(1, count + 1)]
+
+
+async def test_what_comes_together_is_not_written_together_beyond_a_bound() -> None:
+    """A viewer at the tip whose socket fills up is given no more than a batch: the rest waits in the ring, not in its buffer."""
+    rig = Rig(StillTail())
+    viewer, socket = await rig.watch(0, room=4000)
+    rig.tail.say(*["x" * 1000] * 100)
+    assert max(map(len, socket.written)) < BATCH_BYTES + 2000
+    assert len(socket.seqs) < 100
+    socket.room = 1 << 30
+    viewer.resume()
+    assert socket.seqs[-1] == 100
+    viewer.gone()
+
+
+async def test_a_viewer_that_left_while_the_tail_was_opened_keeps_nothing() -> None:
+    """Whatever was opened for it is given back, once."""
+    rig = Rig(StillTail())
+    rig.hub.may_open.clear()
+    viewer, socket = rig.connect()
+    subscribing = asyncio.create_task(viewer.receive(Rig.subscription("e:0")))
+    await turn()
+    viewer.lost()
+    rig.hub.may_open.set()
+    await subscribing
+    assert (rig.hub.opened, socket.written) == (0, [])
+    viewer.gone()
+    assert rig.hub.opened == 0
+
+
+async def test_every_viewer_gives_its_tail_back_once() -> None:
+    """However often it is told that it is over; the last one leaves no room behind."""
+    rig = Rig(StillTail())
+    (first, _), (second, _) = await rig.watch(0), await rig.watch(0)
+    assert rig.hub.opened == 2
+    for viewer, left in ((first, 1), (second, 0)):
+        viewer.leave()
+        viewer.gone()
+        assert rig.hub.opened == left
+    assert not rig.viewers._rooms
+    assert not rig.viewers.all
+
+
+async def test_pages_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many viewers lag: each of them gets all of it in the end."""
+    monkeypatch.setattr(module, "PAGES_AT_A_TIME", 2)
+    rig = Rig(StillTail(log_of(20), ring=1))
+    watching = [await rig.watch(1) for _ in range(8)]
+    while any(socket.seqs[-1:] != [20] for _, socket in watching):
+        await asyncio.sleep(0)
+    assert rig.tail.most_reading == 2
+    assert all(socket.seqs == list(range(2, 21)) for _, socket in watching)
+    for viewer, _ in watching:
+        viewer.gone()
+
+
+async def test_a_page_that_comes_when_the_socket_is_full_is_not_written() -> None:
+    """It is read again when there is room: nothing is kept for a viewer that does not read."""
+    rig = Rig(StillTail(log_of(20), ring=1))
+    rig.tail.readable.clear()
+    viewer, socket = await rig.watch(1)
+    await turn()
+    viewer.pause()
+    rig.tail.readable.set()
+    await turn()
+    assert socket.seqs == []
+    viewer.resume()
+    await turn()
+    assert socket.frames[-2]["seq"] == 20
+    assert socket.frames[-1]["type"] == "live"
+    viewer.gone()
+
+
+@pytest.mark.parametrize(("epoch", "after", "reason"), [("other", 1, "epoch"), ("e", 9, "ahead")])
+async def test_a_position_that_cannot_be_served_is_told_before_the_end(epoch: str, after: int, reason: str) -> None:
+    """As a frame, then as a close code whose reason names nothing internal."""
+    rig = Rig(StillTail(log_of(3)))
+    _, socket = await rig.watch(after, epoch=epoch)
+    await turn()
+    assert socket.frames == [{"type": "resync", "reason": reason}]
+    assert socket.closed_as == CloseCode.RESYNC
+    assert rig.hub.opened == 0
+
+
+class Guest:
+    """A viewer as its room sees it."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def pass_on(self, before: int, data: bytes, last: int) -> None:
+        self.told.append(("passed on", before, last))
+
+    def stir(self) -> None:
+        self.told.append("stirred")
+
+    def beat(self, epoch: str, top: int) -> None:
+        self.told.append(("beat", epoch, top))
+
+
+def room_of(tail: StillTail) -> tuple[Room, Guest]:
+    room, guest = Room(cast("Tail", tail), Pace(5.0, 25.0)), Guest()
+    room.enter(cast("Viewer", guest))
+    return room, guest
+
+
+async def test_news_of_another_epoch_are_not_handed_on_as_what_follows() -> None:
+    """The numbers may fit by chance: each viewer decides what the new epoch means for it."""
+    tail = StillTail(log_of(3))
+    room, guest = room_of(tail)
+    tail.say("4")
+    tail.epoch = "f"
+    tail.say("5")
+    tail.say("6")
+    assert guest.told == [("passed on", 3, 4), "stirred", ("passed on", 5, 6)]
+    room.close()
+
+
+async def test_a_room_is_silent_while_redis_is_away_and_beats_on_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heartbeat says that the log was looked at: without a look there is none, and the next look comes all the same."""
+    timers, tail = Timers(), StillTail(log_of(3))
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
+    room, guest = room_of(tail)
+    tail.outage = Unavailable("away")
+    timers.fire()
+    await turn()
+    assert guest.told == []
+    tail.outage = None
+    timers.fire()
+    await turn()
+    assert guest.told == [("beat", "e", 3)]
+    room.close()
