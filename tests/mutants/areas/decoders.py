@@ -8,33 +8,33 @@ AREA = Area(
     [
         Mutant(
             "tool_call_ids_are_ignored",
-            "providers/decoding.py",
+            "providers/tool_calls.py",
             "                if call.id == id:\n                    return call\n",
             "                pass\n",
         ),
         Mutant(
             "pieces_go_to_the_latest_call",
-            "providers/decoding.py",
+            "providers/tool_calls.py",
             "if call.key == key and not (id and call.id and name):",
             "if True:",
         ),
         Mutant(
             "chat_does_not_read_the_id_of_a_call",
             "providers/openai_chat.py",
-            'self._tools.piece(call.get("index"), call.get("id"), function',
-            'self._tools.piece(call.get("index"), None, function',
+            'self._tools.piece(index, call.get("id"), function',
+            "self._tools.piece(index, None, function",
         ),
         Mutant(
             "responses_does_not_read_the_id_of_a_call",
             "providers/openai_responses.py",
-            'item.get("call_id") or item.get("id")',
-            'item.get("id")',
+            'key, item.get("call_id") or item.get("id"), item',
+            'key, item.get("id"), item',
         ),
         Mutant(
             "anthropic_does_not_read_the_id_of_a_call",
             "providers/anthropic.py",
-            'self._tools.piece(index, block.get("id"), block.get("name"), None)',
-            'self._tools.piece(index, None, block.get("name"), None)',
+            'self._tools.piece(index, value.get("id"), value.get("name"), None)',
+            'self._tools.piece(index, None, value.get("name"), None)',
         ),
         Mutant(
             "gemini_does_not_read_the_id_of_a_call",
@@ -50,14 +50,14 @@ AREA = Area(
         ),
         Mutant(
             "a_call_without_arguments_has_none",
-            "providers/decoding.py",
+            "providers/tool_calls.py",
             '            self._give(ToolCallArguments(call.index, "{}"))',
             "            pass",
         ),
         Mutant(
             "arguments_are_taken_twice",
-            "providers/decoding.py",
-            "        if call and not call.pieces:\n            self.piece(",
+            "providers/tool_calls.py",
+            "        if call and not (call.pieces or call.argued):\n            self.piece(",
             "        if call:\n            self.piece(",
         ),
         Mutant(
@@ -73,16 +73,22 @@ AREA = Area(
             "self._usage = usage",
         ),
         Mutant(
-            "a_failure_after_text_is_no_interruption",
+            "a_failure_replaces_the_proof",
             "providers/decoding.py",
-            "self.failure = as_interrupted(error) if visible else error",
-            "self.failure = error",
+            "        if self._outcome is None:\n            self._outcome = error",
+            "        if True:\n            self._outcome = error",
         ),
         Mutant(
-            "the_first_failure_does_not_count",
+            "a_proof_replaces_the_failure",
             "providers/decoding.py",
-            "        if self.failure is not None or self.done:\n            return\n",
-            "",
+            "        if self._outcome is not None:\n            return\n        if self._stray:",
+            "        if self._stray:",
+        ),
+        Mutant(
+            "arguments_before_the_name_are_lost",
+            "providers/tool_calls.py",
+            '        if name or call.started:\n            self._give_on(call, name or "")',
+            '        if name or call.started:\n            self._give_on(call, name or "")\n        else:\n            call.pieces.clear()',
         ),
         Mutant(
             "a_source_is_cited_twice",
@@ -93,8 +99,8 @@ AREA = Area(
         Mutant(
             "several_lines_in_a_frame_are_lost",
             "providers/decoding.py",
-            "            for line in lines:\n                self._decode_one(name, line)\n            return\n",
-            "            return\n",
+            '        lines = data.split(b"\\n")\n',
+            '        lines = data.split(b"\\n")[:1]\n',
         ),
     ],
 )
