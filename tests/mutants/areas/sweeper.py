@@ -31,15 +31,26 @@ AREA = Area(
         Mutant(
             "an_end_that_was_announced_late_starts_nobody",
             "worker/sweeper.py",
-            "        await closing.announce(self._services.store, self._services.log, claim, 0, closing.ending_of(ended))\n"
-            "        await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)\n",
-            "        await closing.announce(self._services.store, self._services.log, claim, 0, closing.ending_of(ended))\n",
+            "await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)",
+            "await asyncio.sleep(0)",
         ),
         Mutant(
             "a_cancelled_answer_starts_nobody",
             "worker/closing.py",
-            "        await end_unclaimed(store, log, row, by)\n        await start_next(store, jobs, row.conversation_id)\n",
-            "        await end_unclaimed(store, log, row, by)\n",
+            "            await end_cancelled(store, log, row, by)\n            await start_next(store, jobs, row.conversation_id)\n",
+            "            await end_cancelled(store, log, row, by)\n",
+        ),
+        Mutant(
+            "a_closing_that_failed_keeps_its_claim",
+            "worker/closing.py",
+            "        with contextlib.suppress(ports.LogError):\n            await log.release(claim)\n        raise",
+            "        raise",
+        ),
+        Mutant(
+            "a_fenced_worker_s_end_is_announced_by_nobody",
+            "worker/closing.py",
+            "            await _announce_of(store, log, claim)\n            return",
+            "            await log.release(claim)\n            return",
         ),
         Mutant(
             "a_live_lease_is_not_asked_for",
