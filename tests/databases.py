@@ -70,6 +70,7 @@ class Postgres:
             "fsync": "off",
             "full_page_writes": "off",
             "max_connections": "200",
+            "max_wal_size": "128MB",  # it may stand on a small disk
         }
         command = [self.bin / "postgres", "-D", self.folder / "data"]
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

@@ -15,10 +15,17 @@ _BALLAST = "ballast"
 
 
 class Disk:
-    """A file system of its own, mounted at `path`."""
+    """A file system of its own, mounted at `path` until `remove`; servers that run as somebody else can reach it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, megabytes: int) -> None:
+        """Raises OSError where it may not be mounted."""
+        self.path = Path(tempfile.mkdtemp(prefix="tokenwire-disk-"))
+        self.path.chmod(0o755)
+        options = f"size={megabytes}m,mode=755"
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.path], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            self.path.rmdir()
+            raise OSError(done.stderr.strip())
 
     def fill(self) -> None:
         """Not a byte is left."""
@@ -32,22 +39,22 @@ class Disk:
 
     def empty(self) -> None:
         """End of `fill`."""
-        (self.path / _BALLAST).unlink()
+        (self.path / _BALLAST).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Unmount it, with all that is on it."""
+        subprocess.run(["umount", "--lazy", self.path], check=True)
+        self.path.rmdir()
 
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
-    """A disk of 128 MB, that servers which run as somebody else can reach."""
-    path = Path(tempfile.mkdtemp(prefix="tokenwire-disk-"))
-    path.chmod(0o755)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128m,mode=755", "tmpfs", path], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        path.rmdir()
+    """A disk of 128 MB."""
+    try:
+        mounted = Disk(128)
+    except OSError as error:
         if os.environ.get("CI"):
-            pytest.fail(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+            pytest.fail(f"no small disk can be mounted here: {error}")
         pytest.skip("mounting a small disk needs root")
-    yield Disk(path)
-    subprocess.run(["umount", "--lazy", path], check=True)
-    path.rmdir()
+    yield mounted
+    mounted.remove()

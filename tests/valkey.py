@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import redis
@@ -29,11 +30,16 @@ def need_server() -> str:
 
 
 class Valkey:
-    """One server process. `restart` keeps its data (append-only file) unless told otherwise."""
+    """One server process. `restart` keeps its data (append-only file) unless told otherwise.
 
-    def __init__(self) -> None:
+    `fsync`: with "always" the server ends when its disk is full, with "everysec" it refuses writes. A crash of the process loses nothing
+    with either. `folder`: where its files are (default: a temporary one).
+    """
+
+    def __init__(self, fsync: Literal["always", "everysec"] = "always", folder: Path | None = None) -> None:
         self._server = need_server()
-        self._directory = Path(tempfile.mkdtemp(prefix="tokenwire-valkey-"))
+        self._fsync = fsync
+        self._directory = folder or Path(tempfile.mkdtemp(prefix="tokenwire-valkey-"))
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -45,7 +51,7 @@ class Valkey:
     def start(self) -> None:
         """Start and wait until it answers."""
         options = arguments(self.port, self._directory)
-        self._process = subprocess.Popen([self._server, *options, "--appendfsync", "always"], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([self._server, *options, "--appendfsync", self._fsync], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.chaos.faults import OF_POSTGRES, WEIGHTS, Faults
+from tests.chaos.faults import OF_DISKS, OF_POSTGRES, WEIGHTS, Faults
 from tests.chaos.load import Load
 from tests.chaos.report import Report
 from tests.chaos.site import running
@@ -40,7 +40,7 @@ async def _play(options: argparse.Namespace, load: Load, faults: Faults, deadlin
         if options.rolling:
             await faults.roll(options.workers)
         else:
-            await faults.run(_kinds(options), options.kills, options.spacing, deadline)
+            await faults.run(_possible(_kinds(options), faults), options.kills, options.spacing, deadline)
         load.stopping = True
         await asyncio.wait({streaming}, timeout=SETTLE_SECONDS)
         if streaming.done():
@@ -48,6 +48,14 @@ async def _play(options: argparse.Namespace, load: Load, faults: Faults, deadlin
     finally:
         streaming.cancel()
         await asyncio.wait({streaming})
+
+
+def _possible(kinds: list[str], faults: Faults) -> list[str]:
+    disks = {f"fill-{name}" for name in faults.cluster.disks}
+    missing = [kind for kind in kinds if kind in OF_DISKS and kind not in disks]
+    if missing:
+        sys.stderr.write(f"not possible here (no disk can be mounted): {', '.join(missing)}\n")
+    return [kind for kind in kinds if kind not in missing]
 
 
 def _kinds(options: argparse.Namespace) -> list[str]:

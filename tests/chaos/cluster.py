@@ -15,6 +15,7 @@ import yaml
 
 from config.parent import die_with_parent
 from tests import databases
+from tests.disks import Disk
 from tests.e2e.stack import Stack
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.service import free_port
@@ -22,6 +23,7 @@ from tests.valkey import Valkey
 
 TOKEN_KEY = "chaos-" * 8
 RESTART_SECONDS = 1.0
+DISK_MEGABYTES = {"redis": 256, "database": 512}
 
 
 class Balancer(FaultProxy):
@@ -83,7 +85,9 @@ class Cluster:
     def __init__(self, folder: Path, database: str, workers: int, models: Mapping[str, object], environ: Mapping[str, str]) -> None:
         self.folder = folder
         self._database, self._workers, self._models, self._more = database, workers, models, environ
-        self.valkey = Valkey()
+        self.disks = {name: disk for name, megabytes in DISK_MEGABYTES.items() if (disk := _disk(megabytes)) is not None}
+        """Of `redis` and of `database`, where this machine lets us mount them."""
+        self.valkey = Valkey("everysec", self._place("redis"))
         self.postgres: databases.Postgres | None = None
         self.stack: Stack | None = None
         self._extras: list[Extra] = []
@@ -92,7 +96,6 @@ class Cluster:
         await asyncio.to_thread(self._start_servers)
         self.redis_proxy = FaultProxy("127.0.0.1", self.valkey.port)
         await self.redis_proxy.start()
-        self.database_url = self.postgres.database("postgres") if self.postgres else f"sqlite:///{self.folder}/chaos.db"
         # Titles come from the demo model, so that every request to the scripted provider is for an answer.
         entries = {**self._models, "titles": {"provider": "demo"}}
         catalogue = {"default": next(iter(self._models)), "title_model": "titles", "models": entries}
@@ -112,10 +115,19 @@ class Cluster:
             extra.start()
         await asyncio.to_thread(stack.eventually, lambda: len(self.workers()) == self._workers, 30)
 
+    def _place(self, name: str) -> Path:
+        """An empty folder, on the disk of that name if there is one."""
+        place = (self.disks[name].path if name in self.disks else self.folder) / name
+        place.mkdir(mode=0o755)
+        return place
+
     def _start_servers(self) -> None:
         self.valkey.start()
+        place = self._place("database")
+        self.database_url = f"sqlite:///{place}/chaos.db"
         if self._database == "postgresql":
-            self.postgres = databases.launch()
+            self.postgres = databases.launch(place if "database" in self.disks else None)
+            self.database_url = self.postgres.database("postgres")
 
     def _environ(self) -> dict[str, str]:
         return {
@@ -158,6 +170,8 @@ class Cluster:
         await asyncio.to_thread(self.valkey.remove)
         if self.postgres is not None:
             await asyncio.to_thread(self.postgres.close)
+        for disk in self.disks.values():
+            await asyncio.to_thread(disk.remove)
 
     # --- who is there ---
 
@@ -185,6 +199,12 @@ class Cluster:
         for pid in (parent, *_children(parent)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+
+def _disk(megabytes: int) -> Disk | None:
+    with contextlib.suppress(OSError):
+        return Disk(megabytes)
+    return None
 
 
 def _as(module: str, ports: Mapping[str, int]) -> dict[str, str]:

@@ -24,7 +24,12 @@ WEIGHTS: Mapping[str, float] = {
     "cut-redis": 1,
     "cut-viewers": 2,
     "refuse-redis": 0.4,
+    "freeze-worker": 2,
     "pause-redis": 0.3,
+    "oom-redis": 0.3,
+    "misconf-redis": 0.3,
+    "fill-redis": 0.3,
+    "fill-database": 0.3,
     "restart-redis": 0.4,
     "empty-redis": 0.3,
     "flush-redis": 0.3,
@@ -34,6 +39,7 @@ WEIGHTS: Mapping[str, float] = {
 }
 LOSE_LOG = ("restart-redis", "empty-redis", "flush-redis")
 REPLACED_SECONDS = 60.0
+OF_DISKS = ("fill-redis", "fill-database")
 OF_POSTGRES = ("restart-database", "crash-database", "pause-database")
 
 
@@ -86,6 +92,8 @@ class Faults:
             await self._redis(verb)
         elif what == "database":
             await self._database(verb)
+        elif kind == "freeze-worker":
+            await self._freeze()
         elif what == "viewers":
             self.cluster.broadcasters.cut(self.dice.choice(("rst", "fin")))
             self.cluster.web.cut("rst")
@@ -93,6 +101,21 @@ class Faults:
             await self._process(verb, what)
 
     # --- processes ---
+
+    async def _freeze(self) -> None:
+        """SIGSTOP to a worker, and people cancel what it streams while it stands still."""
+        pids = [pid for pid in await asyncio.to_thread(self.cluster.workers) if self._running_in(pid)]
+        if not pids:
+            return
+        pid = self.dice.choice(pids)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                hit = [stream for stream in self.load.streams if stream.script.number in self._running_in(pid)]
+                await asyncio.gather(*(self.load.cancel_frozen(stream) for stream in hit[:2]))
+                await asyncio.sleep(self.dice.uniform(4, 8))
+            finally:
+                os.kill(pid, signal.SIGCONT)
 
     async def _process(self, verb: str, what: str) -> None:
         pids = await asyncio.to_thread(self._candidates, verb, what)
@@ -148,16 +171,44 @@ class Faults:
             valkey.thaw()
         elif verb == "flush":
             await asyncio.to_thread(self._flush)
+        elif verb == "fill":
+            await self._fill("redis")
+        elif verb in ("oom", "misconf"):
+            await self._refuse_writes(verb)
         else:
             await asyncio.to_thread(valkey.restart, lose_data=verb == "empty")
         if f"{verb}-redis" in LOSE_LOG:
             self.load.redis_faults += 1
+
+    async def _refuse_writes(self, why: str) -> None:
+        valkey = self.cluster.valkey
+        begin, end = (valkey.fill, valkey.empty) if why == "oom" else (valkey.break_saving, valkey.mend_saving)
+        await asyncio.to_thread(begin)
+        try:
+            await asyncio.sleep(self.dice.uniform(2, 6))
+        finally:
+            await asyncio.to_thread(end)
+
+    async def _fill(self, what: str) -> None:
+        """Its disk is full for a while. PostgreSQL may end for it, as it does on a real one, and is started again."""
+        disk = self.cluster.disks[what]
+        await asyncio.to_thread(disk.fill)
+        try:
+            await asyncio.sleep(self.dice.uniform(2, 6))
+        finally:
+            await asyncio.to_thread(disk.empty)
+        server = self.cluster.postgres
+        if what == "database" and server is not None and server.process is not None and server.process.poll() is not None:
+            await asyncio.to_thread(server.start)
 
     def _flush(self) -> None:
         with self.cluster.valkey.client() as client:
             client.flushall()
 
     async def _database(self, verb: str) -> None:
+        if verb == "fill":
+            await self._fill("database")
+            return
         server = self.cluster.postgres
         if server is None:
             return

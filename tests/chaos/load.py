@@ -34,6 +34,8 @@ class Stream:
     cancel_calls: int = 0
     closed_at_cancel: float | None = None
     """Until the provider saw its connection closed; None where none was open."""
+    frozen: bool = False
+    """Its worker stood still when it was cancelled."""
     killed: list[float] = field(default_factory=list)
     """When a worker died that ran this."""
     log: Folded | None = None
@@ -42,6 +44,13 @@ class Stream:
     unfinished: bool = False
     redis_faults_at_start: int = 0
     redis_faults_at_end: int = 0
+
+    def cancelled_within(self) -> float | None:
+        """Seconds from the cancel until a viewer that does not drop off saw the end; None where nobody did, or it had ended before."""
+        ends = [watcher.ended_at for watcher in self.watchers if watcher.manner in ("steady", "events") and watcher.ended == "cancelled"]
+        if self.cancel_called is None or not ends or min(ends) < self.cancel_called:
+            return None
+        return min(ends) - self.cancel_called
 
     def takeovers(self) -> list[tuple[float, float]]:
         """When its worker died, and seconds until its next chunk, or its end. Where it died twice, the last death counts."""
@@ -97,6 +106,13 @@ class Load:
         self.streams.append(stream)
         return stream
 
+    async def cancel_frozen(self, stream: Stream) -> None:
+        """Somebody cancels what a worker streams that stands still."""
+        if stream.cancel_called is None and not any(watcher.ended for watcher in stream.watchers):
+            stream.cancel_called, stream.frozen, repeated = time.monotonic(), True, self.api.repeated
+            await self.api.call("POST", f"/api/messages/{stream.message_id}/cancel")
+            stream.cancel_calls = 1 + self.api.repeated - repeated
+
     async def one(self, stream: Stream) -> None:
         """From the post to the end of every viewer."""
         stream.redis_faults_at_start = self.redis_faults
@@ -135,7 +151,7 @@ class Load:
 
     async def _cancel(self, stream: Stream) -> None:
         await asyncio.sleep(stream.cancel_after or 0)
-        if any(watcher.ended for watcher in stream.watchers):
+        if stream.cancel_called is not None or any(watcher.ended for watcher in stream.watchers):
             return
         before = [asked for asked in self.provider.running() if asked.number == stream.script.number]
         stream.cancel_called = time.monotonic()

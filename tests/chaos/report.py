@@ -80,9 +80,15 @@ class Report:
             "  nothing else": percentiles([seconds for died, seconds in takeovers if self._alone(died)]),
             "next attempt": percentiles(self.handovers),
             "cancel": percentiles([s.closed_at_cancel for s in streams if s.closed_at_cancel is not None and s.cancel_calls == 1]),
+            "  end is seen": percentiles(self._cancels(frozen=False)),
+            "  frozen worker": percentiles(self._cancels(frozen=True)),
             "terminal events": ", ".join(f"{count} streams with {events}" for events, count in sorted(counts.items())),
         }
         return [f"{name:16} {value}" for name, value in facts.items()] + [f"FAILED {failure}" for failure in self.failures]
+
+    def _cancels(self, *, frozen: bool) -> list[float]:
+        seen = [stream.cancelled_within() for stream in self.streams if stream.frozen == frozen and stream.cancel_calls == 1]
+        return [seconds for seconds in seen if seconds is not None]
 
     def _alone(self, died: float) -> bool:
         """No other fault was near: neither its successor nor the servers that it needs were hurt meanwhile."""

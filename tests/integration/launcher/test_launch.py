@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +34,11 @@ while True:
 """
 FORKS = "import os, time; print('worker', os.getpid(), flush=True); os.fork(); time.sleep(600)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+
+SAYS_SO = """
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"terminated\\n"), os._exit(0)))
+"""
 
 LAUNCHER = """
 import asyncio, os
@@ -96,8 +102,8 @@ def _group_is_empty(group: int) -> Callable[[], Awaitable[bool]]:
     return question
 
 
-async def _stopped(running: asyncio.Task[int]) -> int:
-    os.kill(os.getpid(), signal.SIGTERM)
+async def _stopped(running: asyncio.Task[int], number: signal.Signals = signal.SIGTERM) -> int:
+    os.kill(os.getpid(), number)
     return await asyncio.wait_for(running, 20)
 
 
@@ -109,6 +115,59 @@ async def test_it_says_where_it_runs_and_leaves_nothing_behind() -> None:
     await run.sees("worker: worker")
     assert await _stopped(running) == 0
     assert not _alive(run.workers()[0])
+
+
+async def test_processes_stop_in_the_order_in_which_they_need_each_other() -> None:
+    """Nobody asks any more when the workers hand their answers back, and Redis is there until they have."""
+    run = Run()
+    for child in run.launch._children:
+        name, _, code, *arguments = child.command.argv
+        child.command = Command(child.command.kind, child.command.name, (name, "-c", SAYS_SO + code, *arguments))
+    running = asyncio.create_task(run.launch.run())
+    await run.sees(run.ready)
+    await run.sees("worker: worker")
+    assert await _stopped(running) == 0
+    ends = [line.partition(":")[0] for line in run.console.lines if line.endswith(": terminated")]
+    assert sorted(ends[:2]) == ["broadcaster", "web"]
+    assert ends[-1] == "redis"
+    assert set(ends[2:-1]) == {"worker"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_it_stops_with_its_terminal(number: signal.Signals) -> None:
+    """Ctrl-C, or the window was closed."""
+    run = Run()
+    running = asyncio.create_task(run.launch.run())
+    await run.sees("worker: worker")
+    assert await _stopped(running, number) == 0
+
+
+async def test_it_stops_when_make_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make` that is killed tells nobody: its child finds itself with another parent."""
+    run, parent = Run(), os.getppid()
+    monkeypatch.setenv("MAKELEVEL", "1")
+    monkeypatch.setattr(launch, "os", SimpleNamespace(environ=os.environ, EX_CONFIG=os.EX_CONFIG, getppid=lambda: parent))
+    running = asyncio.create_task(run.launch.run())
+    await run.sees("worker: worker")
+    parent = 1
+    assert await asyncio.wait_for(running, 20) == 0
+
+
+async def test_a_worker_has_its_time_to_drain() -> None:
+    """On top of what every process has."""
+    run = Run()
+    run.launch._settings = run.launch._settings.model_copy(update={"drain_seconds": 7})
+    assert run.launch._grace("worker") == launch._GRACE_SECONDS["worker"] + 7
+    assert run.launch._grace("web") == launch._GRACE_SECONDS["web"]
+
+
+async def test_a_line_that_is_too_long_is_not_the_last_one() -> None:
+    """It is said that there was one, and what follows is shown."""
+    run = Run(worker="import time; print('x' * (2 << 20)); print('after', flush=True); time.sleep(600)")
+    running = asyncio.create_task(run.launch.run())
+    await run.sees("worker: (a line too long to show)")
+    await run.sees("worker: after")
+    await _stopped(running)
 
 
 async def test_a_killed_process_is_started_again() -> None:
