@@ -40,6 +40,7 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(project)
 
 
+@pytest.mark.timeout(600)  # four processes of pytest, on whatever else the machine does
 def test_a_bug_is_noticed_survives_or_is_stale(tree: Tree) -> None:
     """Each verdict, and the checkout as well as the copy are as before."""
     checks = ("test_thing.py",)
