@@ -21,6 +21,12 @@ CHECKPOINTS_REFUSED = Counter(
     "tokenwire_checkpoints_refused", "Checkpoints of single answers that the database refused to hold", registry=REGISTRY
 )
 ANSWERS_ENDED = Counter("tokenwire_answers_ended", "Answers whose end this process announced", ["status"], registry=REGISTRY)
+RUNS_ENDED = Counter(
+    "tokenwire_runs_ended",
+    "Calls that end runs at providers which nobody wants any more: ended, failed (tried again), given_up (the last try failed)",
+    ["outcome"],
+    registry=REGISTRY,
+)
 
 
 @contextlib.contextmanager

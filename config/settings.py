@@ -85,9 +85,13 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(3.0, gt=0, le=60)
     drain_seconds: float = Field(25.0, ge=0)
     cancel_without_viewers_seconds: float = Field(0.0, ge=0)
-    """An answer that nobody has watched for so long is cancelled (`by` is `no_viewers`); 0: never."""
+    """An answer that nobody has watched or read for so long is cancelled (`by` is `no_viewers`); 0: never."""
     max_retry_after_seconds: float = Field(120.0, gt=0, le=600)
     """The longest wait that a provider may ask for: one that asks for more is asked again after so long."""
+    max_requests_per_answer: int = Field(20, ge=1)
+    """Requests to a provider for one answer, whatever interrupts it; attaching again to a run that goes on there is none."""
+    max_billed_input_tokens_per_answer: int = Field(1_000_000, ge=1)
+    """Input tokens that the requests for one answer may be billed together. The first request is never refused."""
     sentry_dsn: SecretStr | None = None
     """Also tells Sentry what a person must look at (needs `pip install tokenwire[sentry]`)."""
 

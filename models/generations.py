@@ -34,6 +34,8 @@ class Checkpoint:
     seq: int
     run_id: str | None = None
     run_cursor: int | None = None
+    run_text: int | None = None
+    run_reasoning: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ _checkpoint = (
         seq=bindparam("b_seq"),
         run_id=bindparam("b_run_id"),
         run_cursor=bindparam("b_run_cursor"),
+        run_text=bindparam("b_run_text"),
+        run_reasoning=bindparam("b_run_reasoning"),
         updated_at=now_ms(),
     )
 )
@@ -206,23 +210,27 @@ class Generations(Database):
         """What later attempts must know of this one: tries used up before it, and how much text it began with."""
         await self._change(message_id, col(Message.attempt) == attempt, tries=tries, started_with=started_with)
 
-    async def hand_back(self, checkpoint: Checkpoint) -> bool:
+    async def hand_back(self, checkpoint: Checkpoint, billed_input: int) -> bool:
         """Save the text and give the generation back to the queue, as a process does that goes away. False: not its own any more."""
         change = (
             update(Message)
             .where(col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, _unfinished)
-            .values(**checkpoint_values(checkpoint), status="queued", enqueued_at=now_ms(), updated_at=now_ms())
+            .values(**checkpoint_values(checkpoint), status="queued", billed_input=billed_input, enqueued_at=now_ms(), updated_at=now_ms())
             .returning(col(Message.id))
         )
         async with self.writing() as session:
             return (await session.scalars(change)).first() is not None
 
-    async def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int) -> bool:
+    async def note_bill(self, message_id: str, attempt: int, billed_input: int) -> None:
+        """A further request is about to be sent: so much will be billed then."""
+        await self._change(message_id, col(Message.attempt) == attempt, billed_input=billed_input)
+
+    async def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int) -> bool:
         """Let the next attempt be due in `delay_ms` by the database's clock. False: ended, or a newer attempt has it."""
         change = (
             update(Message)
             .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
-            .values(status="retrying", due_at=now_ms() + delay_ms, tries=tries, updated_at=now_ms())
+            .values(status="retrying", due_at=now_ms() + delay_ms, tries=tries, billed_input=billed_input, updated_at=now_ms())
             .returning(col(Message.id))
         )
         async with self.writing() as session:
@@ -267,6 +275,8 @@ def checkpoint_values(item: Checkpoint) -> dict[str, Any]:
         "seq": item.seq,
         "run_id": item.run_id,
         "run_cursor": item.run_cursor,
+        "run_text": item.run_text,
+        "run_reasoning": item.run_reasoning,
     }
 
 

@@ -8,7 +8,7 @@ so none can forget to.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, text, update
+from sqlalchemy import and_, delete, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
@@ -30,10 +30,11 @@ class RunToEnd:
 class Runs(Database):
     """What a worker tells of runs at providers, and what it has to do about them."""
 
-    async def begin_run(self, checkpoint: Checkpoint, model: str) -> bool:
+    async def begin_run(self, run_id: str, model: str, checkpoint: Checkpoint) -> bool:
         """Save the name of a run, begun or attached to, with the text that it goes on from. False: the answer is somebody else's, or over.
 
-        The run is noted all the same: who began it too late has begun it, and it is to be ended.
+        The run is noted all the same: who began it too late has begun it, and it is to be ended. `checkpoint` names it too, if there is a
+        place yet to attach to.
         """
         change = (
             update(Message)
@@ -42,14 +43,14 @@ class Runs(Database):
             .returning(col(Message.id))
         )
         async with self.writing() as session:
-            await session.execute(self._noted(checkpoint, model))
+            await session.execute(self._noted(run_id, model, checkpoint))
             return (await session.scalars(change)).first() is not None
 
-    def _noted(self, checkpoint: Checkpoint, model: str) -> Any:
+    def _noted(self, run_id: str, model: str, checkpoint: Checkpoint) -> Any:
         insert = sqlite.insert if self.is_sqlite else postgresql.insert
         row = insert(ProviderRun).values(
             message_id=checkpoint.message_id,
-            run_id=checkpoint.run_id,
+            run_id=run_id,
             model=model,
             attempt=checkpoint.attempt,
             tries=0,
@@ -87,11 +88,6 @@ class Runs(Database):
         )
         async with self.writing() as session:
             return (await session.scalars(change)).first() is not None
-
-    async def runs_given_up(self) -> int:
-        """How many runs were tried in vain as often as they are tried; an operator may look at them, and delete the rows."""
-        async with self.reading() as session:
-            return (await session.execute(select(func.count()).where(col(ProviderRun.due_at).is_(None)))).scalar_one()
 
 
 def outstanding(limit: int) -> Any:

@@ -69,7 +69,8 @@ class Message(SQLModel, table=True):
     (`temperature`, `max_tokens`, `reasoning_effort`, `stop`). `asked`: what a client of OpenAI's API wants to read again.
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
     `charged_to`: the user whose request wrote the row, against whose quotas it counts (`quotas.py`).
-    `run_id`, `run_cursor`: the provider's own run and how far `content` reaches in it, where it can be attached to again.
+    `run_id`, `run_cursor`: the provider's own run and a place in it, where it can be attached to again; `run_text`, `run_reasoning`: how
+    many characters of `content` and `reasoning` lie before that place.
     `billed_input`: input tokens that the requests so far were billed, as far as is known, else estimated; None: only one was begun.
     """
 
@@ -118,6 +119,8 @@ class Message(SQLModel, table=True):
     started_with: int = 0
     run_id: str | None = Field(default=None, max_length=255)
     run_cursor: int | None = Field(default=None, sa_type=BigInteger)
+    run_text: int | None = None
+    run_reasoning: int | None = None
     billed_input: int | None = Field(default=None, sa_type=BigInteger)
     rev: int = 1
     announced_rev: int = 0

@@ -196,6 +196,10 @@ class ContentFiltered(InvalidRequest):
     pass
 
 
+RUN_GONE = "run_gone"
+"""Code of the error of who attaches to a run that its provider does not know, or not any more."""
+
+
 # --- requests -------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
-from providers.base import Delta, Finish, InvalidRequest, ModelSpec, ProviderError, Request, Restart, Rung, Text, ToolCallStart, Unavailable
+from providers.base import (
+    RUN_GONE,
+    Delta,
+    Finish,
+    InvalidRequest,
+    ModelSpec,
+    ProviderError,
+    Request,
+    Restart,
+    Rung,
+    Text,
+    ToolCallStart,
+    Unavailable,
+)
 from providers.classify import classify
 from providers.content import check_abilities
 from providers.decoding import Decoder
@@ -140,7 +153,7 @@ def auth_headers(preset: Preset, key: str | None) -> Mapping[str, str]:
 
 
 def _gone(error: ProviderError) -> ProviderError:
-    return Unavailable(f"the run is not there any more: {error.message}", code="run_gone", status=error.status)
+    return Unavailable(f"the run is not there any more: {error.message}", code=RUN_GONE, status=error.status)
 
 
 class HttpStream:

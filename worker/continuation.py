@@ -29,10 +29,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A provider's own run that can be attached to again: its name, and the place in it up to which text was acknowledged."""
+    """A provider's own run that can be attached to again: its name, a place in it (None: its beginning), and how many characters of text
+    and reasoning an answer had there."""
 
     id: str
     cursor: int | None
+    text: int = 0
+    reasoning: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,13 @@ def stored_call(event: events.ToolCall) -> dict[str, Any]:
 def attachment(run: Run | None, saved: Held, held: Held) -> Attachment | None:
     """How to attach to a run that was saved with the checkpoint `saved`, when viewers hold `held`. None: not possible.
 
-    The log may reach further than the checkpoint; what it holds beyond is said again by the run, and must be passed over.
+    Checkpoint and log may reach further than the place in the run; what they hold beyond is said again by it, and must be passed over.
     """
     if run is None or held.tool_calls or not (held.text.startswith(saved.text) and held.reasoning.startswith(saved.reasoning)):
         return None
-    return Attachment(run, len(held.text) - len(saved.text), len(held.reasoning) - len(saved.reasoning))
+    if run.text > len(saved.text) or run.reasoning > len(saved.reasoning):
+        return None
+    return Attachment(run, len(held.text) - run.text, len(held.reasoning) - run.reasoning)
 
 
 def plan(best: Rung, held: Held, *, attachable: bool = False, must_be_json: bool = False) -> Plan:

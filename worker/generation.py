@@ -17,7 +17,6 @@ from streams import events
 from streams.text import Cleaner, cut, fits, storable, storable_json, utf16_length
 from worker.continuation import Attachment, Held, Run, stored_call
 
-CHARS_PER_TOKEN = 4
 MAX_RUN_ID_CHARS = 255
 """As wide as its column. A longer name cannot be kept, and a part of it names nothing."""
 PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
@@ -31,15 +30,6 @@ class _Piece:
     reasoning: bool
     parts: list[str]
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A provider's run with its cursor, and how many characters had been said up to there."""
-
-    run: Run
-    text: int
-    reasoning: int
 
 
 @dataclass(slots=True)
@@ -59,10 +49,13 @@ class Generation:
         self.finish: deltas.Finish | None = None
         self.usage: deltas.Usage | None = None
         self.seq = held.seq
-        self.emitted = False
+        self.emitted = self.answered = False
+        """Whether viewers were given something; whether the provider has said anything at all."""
+        self.added = 0
+        """Characters that this attempt has added to what viewers hold."""
         self._known_text, self._known_reasoning = (attached.known_text, attached.known_reasoning) if attached else (0, 0)
         self._taken_text, self._taken_reasoning = len(held.text), len(held.reasoning)
-        self._run = self._place(attached.run) if attached else None
+        self._run = attached.run if attached else None
         self._refused = False
         self._text = [held.text]
         self._reasoning = [held.reasoning]
@@ -72,8 +65,8 @@ class Generation:
         self._calls: dict[int, _Call] = {}
         self._text_cleaner, self._reasoning_cleaner = Cleaner(), Cleaner()
         self._pending: list[_Piece | events.AnyEvent] = []
-        self._reached: _Place | None = None
-        self._sent: _Place | None = None
+        self._reached: Run | None = None
+        self._sent: Run | None = None
         self._pending_chars = 0
         self._out: list[events.AnyEvent] = []
         self._uncheckpointed = 0
@@ -82,6 +75,7 @@ class Generation:
 
     def take(self, batch: Iterable[deltas.Delta]) -> None:
         """Accept what the provider sent."""
+        self.answered = True
         for delta in batch:
             match delta:
                 case deltas.Text(text=text):
@@ -111,22 +105,17 @@ class Generation:
         self._push(clean, reasoning=True)
 
     def reached(self, run_id: str, cursor: int | None) -> None:
-        """The provider's run can be attached to, after what was taken so far."""
-        if not fits(run_id, MAX_RUN_ID_CHARS):
+        """The provider's run can be attached to, after what was taken so far. Half a character or a tool call is no place to go on from."""
+        if not fits(run_id, MAX_RUN_ID_CHARS) or self._text_cleaner.holds or self._reasoning_cleaner.holds or self._calls:
             return
-        if not (self._known_text or self._known_reasoning or self._text_cleaner.holds or self._reasoning_cleaner.holds):
-            if self._run is None and self._reached is None:
-                self._uncheckpointed += 1  # the name of a run is worth saving before there is any text
-            self._reached = self._place(Run(run_id, cursor))
-
-    def _place(self, run: Run) -> "_Place":
-        return _Place(run, self._taken_text - self._known_text, self._taken_reasoning - self._known_reasoning)
+        self._reached = Run(run_id, cursor, self._taken_text - self._known_text, self._taken_reasoning - self._known_reasoning)
+        if self.idle:
+            self._run = self._reached
 
     @property
     def run(self) -> Run | None:
-        """The provider's run, if it can be attached to after exactly the acknowledged text; what lies between would be said again."""
-        held, at = self.held(), self._run
-        return at.run if at is not None and (at.text, at.reasoning) == (len(held.text), len(held.reasoning)) else None
+        """The provider's run, at the last place that lies within the acknowledged text."""
+        return self._run
 
     def forget_run(self) -> None:
         """It could not be attached to: that is not tried again."""
@@ -153,6 +142,7 @@ class Generation:
         if isinstance(event, events.Reset):
             held = self.held()
             self._taken_text, self._taken_reasoning = len(cut(held.text, event.keep)), len(cut(held.reasoning, event.keep_reasoning))
+            self.forget_run()  # its place was in the text that is withdrawn
 
     def _push(self, text: str, *, reasoning: bool) -> None:
         if reasoning:
@@ -218,7 +208,7 @@ class Generation:
         for event in self._out:
             self._apply(event)
         self._out = []
-        self._run = self._sent or self._run
+        self._run = (self._sent if self._pending else self._reached) or self._run
         self.seq = last_seq
 
     def _apply(self, event: events.AnyEvent) -> None:
@@ -239,6 +229,7 @@ class Generation:
     def _withdraw(self, reset: events.Reset) -> None:
         """Only now: until the log holds the reset, viewers hold the text."""
         held = self.held()
+        self.added = 0
         self._text, self._reasoning = [cut(held.text, reset.keep)], [cut(held.reasoning, reset.keep_reasoning)]
         self._text_end, self._reasoning_end = reset.keep, reset.keep_reasoning
         self._tool_calls = [call for call in self._tool_calls if "result" in call]
@@ -246,16 +237,18 @@ class Generation:
 
     def _count(self, content: str) -> None:
         self.emitted = True
+        self.added += len(content)
         self._pending_chars -= len(content)
         self._uncheckpointed += len(content)
 
     def abandon_waiting(self) -> None:
         """Nothing more is to be appended. What is out may be in the log already: whether it is must still be found out."""
-        self._pending = []
+        self._pending, self._reached = [], self._sent
 
     def abandon_unacknowledged(self) -> None:
         """Nothing more may be appended (a cancel came between): what waits was never seen by anyone."""
         self._pending, self._out, self._pending_chars = [], [], 0
+        self._reached = self._sent = None
 
     def adopted(self, last_seq: int) -> None:
         """The log of a new epoch was given the acknowledged text again; the batch that was out is sent again, unchanged."""
@@ -295,11 +288,6 @@ class Generation:
         if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
             return None
         return events.Usage(usage.input_tokens or 0, usage.output_tokens or 0, usage.cached_tokens, usage.reasoning_tokens)
-
-
-def estimated_usage(asked_chars: int, answered_chars: int) -> events.Usage:
-    """What a stopped answer may have cost, where the provider did not say: about four characters a token."""
-    return events.Usage(-(-asked_chars // CHARS_PER_TOKEN), -(-answered_chars // CHARS_PER_TOKEN), estimated=True)
 
 
 def _arguments(text: str) -> dict[str, Any] | str:

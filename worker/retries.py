@@ -7,7 +7,8 @@
 | any other ProviderError | discard: `error`, with a sentence that may be shown to anyone |
 | anything else | discard as `internal_error`: a bug of ours, reported, dead letter |
 
-What is counted are tries, at most `MAX_TRIES`: an attempt that made progress starts the count again.
+What is counted are tries, at most `MAX_TRIES`. An attempt gives back what it is worth: one try for each `PROGRESS_CHARS` that it added. A
+few words are no progress, since every request is billed the whole conversation again; what all requests may cost is bounded in `costs`.
 """
 
 import random
@@ -28,10 +29,12 @@ from providers.base import (
     RateLimited,
     Unavailable,
 )
+from worker.costs import BudgetExhausted
 
 MAX_TRIES = 3
 LONGEST_WAIT_S = 120.0
 """A provider that asks for a longer wait is asked again after this one: people sit before the page."""
+PROGRESS_CHARS = 100
 
 _SENTENCES: dict[type[ProviderError], str] = {
     RateLimited: "The model is busy. Please try again in a moment.",
@@ -44,6 +47,7 @@ _SENTENCES: dict[type[ProviderError], str] = {
     InvalidRequest: "The provider could not accept this conversation.",
     ContextLengthExceeded: "The conversation is too long for this model.",
     ContentFiltered: "The provider's content filter refused this request.",
+    BudgetExhausted: "The answer was broken off too often. What had arrived is kept.",
 }
 INTERNAL = "Something went wrong on our side."
 
@@ -83,20 +87,29 @@ def decide(
     error: BaseException,
     tries: int,
     *,
-    progress: bool,
+    added: int = 0,
     stuck: bool = False,
+    free: bool = False,
     longest_wait_s: float = LONGEST_WAIT_S,
     jitter: Callable[[], float] = random.random,
 ) -> Retry | Discard:
-    """`tries`: used before this attempt. `progress`: this attempt added text that the next one will keep. `stuck`: there is text,
-    and no way to go on from it or to start over. `longest_wait_s`: what a provider may ask for."""
+    """`tries`: used before this attempt. `added`: characters that this attempt added and the next one will keep. `stuck`: there is text,
+    and no way to go on from it or to start over. `free`: nothing was asked of the provider; another way is tried at once.
+    `longest_wait_s`: what a provider may ask for."""
     if not isinstance(error, ProviderError):
         return Discard("internal_error", INTERNAL, retryable=False, tell_operators=True)
-    used = 1 if progress else tries + 1
+    if free and not stuck:
+        return Retry(code_of(error), 0, tries)
+    used = max(1, used_up(tries, added))
     delay_s = _delay_s(error, used, longest_wait_s, jitter())
     if error.retryable and not stuck and used < MAX_TRIES:
         return Retry(code_of(error), int(delay_s * 1000), used)
     return Discard(code_of(error), _SENTENCES[_known(error)], retryable=error.retryable, tell_operators=_needs_a_person(error))
+
+
+def used_up(tries: int, added: int) -> int:
+    """The tries that are used up after an attempt which added so many characters."""
+    return max(0, tries + 1 - added // PROGRESS_CHARS)
 
 
 def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: float) -> float:
@@ -106,4 +119,4 @@ def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: flo
 
 
 def _needs_a_person(error: ProviderError) -> bool:
-    return isinstance(error, (QuotaExhausted, AuthenticationFailed, PermissionDenied, ModelNotFound))
+    return isinstance(error, (QuotaExhausted, AuthenticationFailed, PermissionDenied, ModelNotFound, BudgetExhausted))

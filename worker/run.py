@@ -8,7 +8,7 @@ provider's stream closes the connection at once. Then what may still be written 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import msgspec
@@ -17,17 +17,18 @@ import structlog
 from config.background import keep
 from models.errors import StoreUnavailable, Unstorable
 from models.generations import Checkpoint, Ending
-from models.store import Store
 from models.tables import Message as Row
-from providers.base import Delta, DeltaStream, Interrupted, Provider, ProviderError, Request, Unavailable
+from providers.base import RUN_GONE, Delta, DeltaStream, Interrupted, Provider, ProviderError, Request, Unavailable
 from streams import events, ports
+from streams.text import fits
 from worker import closing
-from worker.checkpoints import Checkpointer
-from worker.continuation import KEEPING, Rung, plan
-from worker.enqueue import Jobs, JobsUnavailable
-from worker.generation import Generation, estimated_usage
-from worker.operators import Hook, log_only
-from worker.retries import INTERNAL, LONGEST_WAIT_S, MAX_TRIES, Retry, decide
+from worker.continuation import KEEPING, plan
+from worker.costs import Bill, BudgetExhausted, estimated_usage
+from worker.enqueue import JobsUnavailable
+from worker.generation import MAX_RUN_ID_CHARS, Generation
+from worker.retries import INTERNAL, MAX_TRIES, Discard, Retry, decide
+from worker.services import Services, Terms
+from worker.verdicts import Disowned, Failed, Finished, HandedOver, Stopped, Verdict
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -40,61 +41,6 @@ STALL_GRACE_SECONDS = 1.0
 
 def _clock() -> float:
     return asyncio.get_running_loop().time()
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The provider proved that the answer is whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The provider failed, or we did."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """Somebody asked to stop."""
-
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class HandedOver:
-    """This process is going away; another one goes on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disowned:
-    """The generation is somebody else's now, or ended, or deleted: change nothing."""
-
-
-Verdict = Finished | Failed | Stopped | HandedOver | Disowned
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What an attempt works with; one set per process."""
-
-    store: Store
-    log: ports.Log
-    jobs: Jobs
-    checkpointer: Checkpointer
-    lease_seconds: float
-    tell_operators: Hook = log_only
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The best way for a later attempt to go on from this one's text, and how long the answer may go on without viewers."""
-
-    best: Rung
-    alone_seconds: float = 0.0
-    """How long it may go on without a viewer; 0: for ever."""
-    longest_wait_seconds: float = LONGEST_WAIT_S
-    """The longest wait before the next try that a provider may ask for."""
 
 
 class Attempt:
@@ -120,7 +66,11 @@ class Attempt:
         self._unwritable = False
         self._ending = False
         self._completed = False
-        self._asked_chars = 0
+        self._bill = Bill(0, row.billed_input or 0, 0)
+        self._model = row.model or ""
+        self._noted_run: str | None = None
+        self._run_over = False
+        self._listening = True
         self._stall_seconds = 0.0
 
     # --- what others call ---
@@ -153,6 +103,8 @@ class Attempt:
             seq=held.seq,
             run_id=run.id if run else None,
             run_cursor=run.cursor if run else None,
+            run_text=run.text if run else None,
+            run_reasoning=run.reasoning if run else None,
         )
 
     def not_saved(self) -> None:
@@ -182,7 +134,11 @@ class Attempt:
     async def run(self, provider: Provider, request: Request, model: str) -> None:
         """Stream, then carry the verdict out."""
         self._stall_seconds = provider.stall_seconds + STALL_GRACE_SECONDS
-        self._asked_chars = sum(len(message.text) for message in request.messages)
+        self._model = model
+        self._bill = bill = Bill.of(request, self._claim.attempt, self._row.billed_input)
+        if self._terms.bounds.forbid(self._claim.attempt, bill.before, bill.cost):
+            await self.give_up(BudgetExhausted(f"request {self._claim.attempt}, {bill.before} input tokens billed"))
+            return
         self.generation.add(events.Start(self._row.id, self._claim.attempt, model))
         await self._live(self._stream(provider, request))
 
@@ -229,15 +185,14 @@ class Attempt:
 
     async def _read(self, provider: Provider, request: Request) -> Verdict:
         try:
+            if self._claim.attempt > 1 and self._bill.cost:
+                await self._deaf(self._note_bill())
             async with provider.stream(request) as stream:
+                stream.keep()  # a run of the provider's is ended by what SQL says of it (`endings`), not by who leaves it
                 try:
-                    async for batch in stream:
-                        self._take(batch, stream)
-                        if self.generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS:
-                            await self._wait_for_room()
+                    await self._listen(stream)
                 finally:
-                    if not isinstance(self._verdict, Stopped):
-                        stream.keep()  # the next attempt may attach to it
+                    self._run_over = stream.run_over
         except ProviderError as error:
             return Failed(error)
         except Exception as error:  # a bug in an adapter must end as an error event, not as a hanging answer
@@ -247,17 +202,52 @@ class Attempt:
             return Failed(Interrupted("the stream ended without a proof of completion"))
         return Finished()
 
+    async def _note_bill(self) -> None:
+        await self._outlast(lambda: self._services.store.note_bill(self._row.id, self._claim.attempt, self._bill.begun))
+
+    async def _listen(self, stream: DeltaStream) -> None:
+        await self._note_run(stream, stream.cursor)
+        async for batch in stream:
+            await self._note_run(stream, None)
+            self._take(batch, stream)
+            if self.generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS:
+                self._room.clear()
+                await self._deaf(self._room.wait())
+
     def _take(self, batch: Sequence[Delta], stream: DeltaStream) -> None:
         self._heard = _clock()
         self.generation.take(batch)
-        if stream.run_id is not None:
-            self.generation.reached(stream.run_id, stream.cursor)
+        if self._noted_run is not None and not stream.stitching:
+            self.generation.reached(self._noted_run, stream.cursor)
         self._dirty.set()
 
-    async def _wait_for_room(self) -> None:
-        self._room.clear()
-        await self._room.wait()
-        self._heard = _clock()
+    async def _note_run(self, stream: DeltaStream, cursor: int | None) -> None:
+        """Save the name of a run the moment it is known, before any text: whoever comes after this process attaches to it, or ends it.
+
+        A name of our own choice is known before the request is sent. `cursor`: the place in the run before what has come last, which is not
+        taken yet; None is its beginning.
+        """
+        name = stream.run_id
+        if name == self._noted_run or name is None or not fits(name, MAX_RUN_ID_CHARS):
+            return
+        self._noted_run = name
+        if not stream.stitching and not self.generation.answered:
+            self.generation.reached(name, cursor)
+        await self._deaf(self._save_run(name))
+
+    async def _save_run(self, name: str) -> None:
+        await self._settle()
+        saved = self.checkpoint()
+        if await self._outlast(lambda: self._services.store.begin_run(name, self._model, saved)):
+            self.saved(saved)
+        else:
+            self._disown()
+
+    async def _deaf(self, work: Awaitable[object]) -> None:
+        """Do something else than listen to the provider, whose silence does not count meanwhile."""
+        self._listening = False
+        await work
+        self._listening, self._heard = True, _clock()
 
     # --- writer ---
 
@@ -364,13 +354,15 @@ class Attempt:
 
     def _check_stall(self) -> None:
         silent = _clock() - self._heard
-        if silent > self._stall_seconds and self.generation.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
+        if silent > self._stall_seconds and self._listening:
             kind = Interrupted if self.generation.emitted else Unavailable
             self.stop(Failed(kind(f"nothing heard for {silent:.0f} s", code="stalled")))
 
     # --- carrying out ---
 
     async def _carry_out(self, verdict: Verdict) -> None:
+        if self._run_over and (run := self._noted_run) is not None:
+            await self._outlast(lambda: self._services.store.run_ended(self._row.id, run))
         match verdict:
             case Finished():
                 await self._finish(self._ended("complete"))
@@ -400,7 +392,7 @@ class Attempt:
         self._ending = True
         held, usage = self.generation.held(), self.generation.final_usage()
         if usage is None and status != "complete" and self.generation.emitted:
-            usage = estimated_usage(self._asked_chars, len(held.text) + len(held.reasoning))
+            usage = estimated_usage(self._bill.asked, len(held.text) + len(held.reasoning))
         return Ending(
             message_id=self._row.id,
             attempt=self._claim.attempt,
@@ -441,12 +433,7 @@ class Attempt:
         self._services.tell_operators(error, {"message_id": self._row.id, "model": self._row.model, "code": code, "bug": bug})
 
     async def _fail(self, error: BaseException) -> None:
-        if not self.generation.emitted:
-            self.generation.forget_run()
-        emitted, best = self.generation.emitted, self._terms.best
-        stuck = plan(best, self.generation.held()).rung == "none"
-        longest = self._terms.longest_wait_seconds
-        verdict = decide(error, self._row.tries, progress=emitted and best in KEEPING, stuck=stuck, longest_wait_s=longest)
+        verdict = self._decided(error)
         log_line.warning(
             "attempt failed",
             message_id=self._row.id,
@@ -467,12 +454,33 @@ class Attempt:
         if not isinstance(error, ProviderError):
             raise error  # a bug of ours: the job becomes a dead letter, with its traceback
 
+    def _decided(self, error: BaseException) -> Retry | Discard:
+        """What follows from a failure. A run that is over, gone, or was twice attached to in vain is not attached to again."""
+        generation, best = self.generation, self._terms.best
+        gone = getattr(error, "code", None) == RUN_GONE
+        in_vain = self._bill.cost == 0 and self._row.tries > 0 and not generation.emitted
+        if gone or self._run_over or in_vain:
+            generation.forget_run()
+        stuck = plan(best, generation.held()).rung == "none"
+        added, longest = generation.added if best in KEEPING else 0, self._terms.longest_wait_seconds
+        verdict = decide(error, self._row.tries, added=added, stuck=stuck, free=gone, longest_wait_s=longest)
+        cost = 0 if best == "attach" and generation.run is not None else self._bill.asked
+        if isinstance(verdict, Retry) and self._terms.bounds.forbid(self._claim.attempt + 1, self._billed, cost):
+            return decide(BudgetExhausted("no further request"), self._row.tries)
+        return verdict
+
+    @property
+    def _billed(self) -> int:
+        """Input tokens of the answer, as far as is known."""
+        return self._bill.settled(self.generation.usage, answered=self.generation.answered)
+
     async def _retry(self, retry: Retry) -> None:
         """`due_at` is committed before the event, so that whoever sees the event can rely on the next attempt."""
         store, jobs = self._services.store, self._services.jobs
         await self._outlast(lambda: store.checkpoint([self.checkpoint()]))
         self._ending = True
-        if not await self._outlast(lambda: store.schedule_retry(self._row.id, self._claim.attempt, retry.delay_ms, retry.tries)):
+        attempt, billed = self._claim.attempt, self._billed
+        if not await self._outlast(lambda: store.schedule_retry(self._row.id, attempt, retry.delay_ms, retry.tries, billed)):
             return
         self.generation.add(events.Retry(self._row.id, self._claim.attempt, retry.code, retry.delay_ms, retry.tries, MAX_TRIES))
         await self._settle()
@@ -484,7 +492,7 @@ class Attempt:
 
     async def _hand_over(self) -> None:
         self._ending = True
-        if not await self._outlast(lambda: self._services.store.hand_back(self.checkpoint())):
+        if not await self._outlast(lambda: self._services.store.hand_back(self.checkpoint(), self._billed)):
             return
         await self._release()
         await self._outlast(lambda: self._services.jobs.generate(self._row.id))

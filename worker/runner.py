@@ -5,7 +5,7 @@ Connections and providers are given to it: real ones by `runtime`, others by tes
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -27,11 +27,14 @@ from streams import events, ports
 from streams.text import utf16_length
 from worker import closing, context
 from worker.continuation import Attachment, Held, Plan, Run, attachment, plan
+from worker.costs import Bounds
 from worker.enqueue import JobsUnavailable
 from worker.generation import Generation
-from worker.retries import LONGEST_WAIT_S, MAX_TRIES
-from worker.run import Attempt, HandedOver, Services, Terms
+from worker.retries import LONGEST_WAIT_S, MAX_TRIES, used_up
+from worker.run import Attempt
+from worker.services import Services, Terms
 from worker.takeover import recover
+from worker.verdicts import HandedOver
 
 log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
@@ -41,13 +44,21 @@ MAX_ATTEMPTS = 50
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What can be asked: the catalogue, how an entry of it is opened, how long an answer may go on without viewers (0: for ever), and
-    the longest wait that a provider may ask for."""
+    """What can be asked: the catalogue, how an entry of it is opened, how long an answer may go on without viewers (0: for ever), the
+    longest wait that a provider may ask for, and what an answer may cost."""
 
     catalogue: Catalogue
     open: Callable[[ModelSpec], Provider]
     alone_seconds: float = 0.0
     longest_wait_seconds: float = LONGEST_WAIT_S
+    bounds: Bounds = field(default_factory=Bounds)
+
+    def provider(self, name: str) -> Provider:
+        """The provider of this entry of the catalogue. Raises ProviderError where there is none, or it cannot be used."""
+        spec = self.catalogue.models.get(name)
+        if spec is None:
+            raise ModelNotFound(f"{name} is not in the catalogue")
+        return self.open(spec)
 
 
 class Runner:
@@ -119,13 +130,13 @@ class Runner:
         best = spec.continuation if spec else "none"
         saved = Held(row.content, row.reasoning)
         claim, held = await recover(self._services.log, row, claim, self._services.lease_seconds)
-        run = attachment(Run(row.run_id, row.run_cursor) if row.run_id else None, saved, held)
+        run = attachment(_saved_run(row), saved, held)
         chosen = plan(best, held, must_be_json=row.response_schema is not None, attachable=run is not None)
         if chosen.rung != "attach":
             run = None
         if claim.attempt > 1:
             await self._account(row, claim, held, chosen, crashed=crashed)
-        terms = Terms(best, self._models.alone_seconds, self._models.longest_wait_seconds)
+        terms = Terms(best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds)
         attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen, run), terms)
         self._running[row.id] = attempt
         try:
@@ -137,11 +148,11 @@ class Runner:
                 self._emptied.set()
 
     async def _account(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool) -> None:
-        """Count what an attempt that died has used up: nothing if it made progress. Hand-overs and retries were accounted for."""
+        """Count what an attempt that died has used up, by what it added. Hand-overs and retries were accounted for."""
         size = len(held.text) + len(held.reasoning)
         if crashed:
             log_line.warning("taken over from a worker that died", message_id=row.id, attempt=claim.attempt, characters=len(held.text))
-            row.tries = 0 if size > row.started_with else row.tries + 1
+            row.tries = used_up(row.tries, size - row.started_with)
         if claim.attempt > MAX_ATTEMPTS:
             row.tries = MAX_TRIES
         await self._services.store.note_attempt(row.id, claim.attempt, row.tries, size if chosen.keeps else 0)
@@ -209,6 +220,15 @@ class Runner:
         except TimeoutError:
             return False
         return True
+
+
+def _saved_run(row: Row) -> Run | None:
+    """The run that the row names. A row of an older version does not say its place: it is where the text ends."""
+    if row.run_id is None:
+        return None
+    text = len(row.content) if row.run_text is None else row.run_text
+    reasoning = len(row.reasoning) if row.run_reasoning is None else row.run_reasoning
+    return Run(row.run_id, row.run_cursor, text, reasoning)
 
 
 def _going_on(chosen: Plan, held: Held, attached: Attachment | None) -> Continuation | None:

@@ -28,10 +28,12 @@ from streams.feed import RedisFeed
 from streams.log import RedisLog
 from worker.broker import WakingBroker
 from worker.checkpoints import Checkpointer
+from worker.costs import Bounds
+from worker.endings import Endings
 from worker.enqueue import Jobs
 from worker.operators import Hook
-from worker.run import Services
 from worker.runner import Models, Runner
+from worker.services import Services
 from worker.sweeper import Sweeper
 from worker.titles import name_conversation
 
@@ -58,12 +60,16 @@ class Runtime:
         self._client = HttpClient()
         checkpointer = Checkpointer(self._store, settings.checkpoint_seconds, settings.checkpoint_chars)
         jobs = Jobs(settings.redis, broker)
-        self._services = services = Services(self._store, self._log, jobs, checkpointer, settings.lease_seconds, self._tell_operators)
         self._models = models = Models(
             self._catalogue,
             lambda spec: open_provider(spec, self._client),
             settings.cancel_without_viewers_seconds,
             settings.max_retry_after_seconds,
+            Bounds(settings.max_requests_per_answer, settings.max_billed_input_tokens_per_answer),
+        )
+        self._endings = endings = Endings(self._store, models.provider, self._tell_operators)
+        self._services = services = Services(
+            self._store, self._log, jobs, checkpointer, settings.lease_seconds, endings, self._tell_operators
         )
         self._runner = Runner(services, models)
         self._feed = RedisFeed(settings.redis)
@@ -111,6 +117,7 @@ class Runtime:
         """Close what `open` opened."""
         self._listening.cancel()
         await asyncio.gather(self.background.aclose(), self._listening, return_exceptions=True)
+        await self._endings.aclose()
         await self._feed.aclose()
         await self._client.aclose()
         await self._log.aclose()

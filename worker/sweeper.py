@@ -16,7 +16,7 @@ from models.views import message_view
 from streams import events, ports
 from worker import closing
 from worker.enqueue import JobsUnavailable
-from worker.run import Services
+from worker.services import Services
 from worker.sweeps import UNANNOUNCED_MS, Verdict, judge
 
 log_line = structlog.get_logger(__name__)
@@ -75,6 +75,7 @@ class Sweeper:
         places = asyncio.Semaphore(SIDE_BY_SIDE)
         await _all(self._carry_out(verdict, row, places) for verdict, row in verdicts if verdict is not Verdict.NOTHING)
         await self._announce_changes()
+        await self._services.endings.carry_out()
 
     async def _carry_out(self, verdict: Verdict, row: Outstanding, places: asyncio.Semaphore) -> None:
         async with places:

@@ -15,8 +15,8 @@ from models.tables import Message as Row
 from providers.base import Message, ProviderError, Request
 from providers.calls import complete
 from streams import events, ports
-from worker.run import Services
 from worker.runner import Models
+from worker.services import Services
 
 log_line = structlog.get_logger(__name__)
 LONGEST = 60

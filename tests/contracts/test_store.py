@@ -302,7 +302,7 @@ async def test_an_answer_ends_once(store: Store, conversation: Conversation) -> 
     assert await store.finish(ending(message_id, 2, "done"))
     assert not await store.finish(ending(message_id, 3, "other"))
     assert await store.begin_attempt(message_id, 3, "demo") is None
-    assert not await store.schedule_retry(message_id, 2, 100, 1)
+    assert not await store.schedule_retry(message_id, 2, 100, 1, 0)
     assert await store.request_cancel(message_id, ME) is None
     row = await store.message(message_id)
     assert row is not None
@@ -363,8 +363,8 @@ async def test_a_retry_is_due_by_the_database_clock(store: Store, conversation: 
     """Only the current attempt may schedule one; taking the next attempt clears it."""
     message_id = await started(store, await store.post(post_to(conversation)))
     before = await store.now_ms()
-    assert not await store.schedule_retry(message_id, 0, 1000, 1)
-    assert await store.schedule_retry(message_id, 1, 60_000, 2)
+    assert not await store.schedule_retry(message_id, 0, 1000, 1, 0)
+    assert await store.schedule_retry(message_id, 1, 60_000, 2, 7)
     row = await store.message(message_id)
     assert row is not None
     assert row.due_at is not None

@@ -23,7 +23,9 @@ from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, Step, ev
 from worker import run
 from worker.continuation import Held, Rung
 from worker.generation import Generation
-from worker.run import STALL_GRACE_SECONDS, Attempt, Failed, HandedOver, Services, Terms
+from worker.run import STALL_GRACE_SECONDS, Attempt
+from worker.services import Services, Terms
+from worker.verdicts import Failed, HandedOver
 
 
 @dataclass

@@ -19,8 +19,8 @@ from streams.memory import MemoryLog
 from streams.ports import UNHEARD_SECONDS
 from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over, text_of
 from worker.enqueue import JobsUnavailable
-from worker.run import Services
 from worker.runner import Models
+from worker.services import Services
 from worker.sweeper import Sweeper
 from worker.titles import name_conversation
 
@@ -181,13 +181,14 @@ async def test_three_deaths_without_progress_end_in_an_error(rig: Rig) -> None:
     assert kinds(await events_of(rig.log, rig.row))[-1] == "Error"
 
 
-async def test_deaths_after_progress_are_free(rig: Rig) -> None:
-    """An attempt that added text used up no try."""
+@pytest.mark.parametrize(("added", "status", "tries"), [(1000, "complete", 0), (100, "complete", 2), (30, "error", 3)])
+async def test_deaths_after_progress_are_free(rig: Rig, added: int, status: str, tries: int) -> None:
+    """An attempt gives back a try for each hundred characters that it added; a few words are none."""
     await rig.age(tries=2)
-    await rig.die("", "text")
+    await rig.die("", "x" * added)
     await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="prefix").generate(rig.row.id)
     row = await rig.reread()
-    assert (row.status, row.tries) == ("complete", 0)
+    assert (row.status, row.tries) == (status, tries)
 
 
 async def test_an_end_that_was_never_announced(rig: Rig) -> None:
@@ -291,7 +292,7 @@ async def test_a_cancel_while_the_worker_is_frozen(rig: Rig) -> None:
 async def test_a_retry_whose_job_was_lost(rig: Rig) -> None:
     """Due and nobody came: the job is sent again."""
     assert await rig.store.begin_attempt(rig.row.id, 1, "m")
-    assert await rig.store.schedule_retry(rig.row.id, 1, 10, 1)
+    assert await rig.store.schedule_retry(rig.row.id, 1, 10, 1, 0)
     await rig.age(due_at=1)
     await rig.sweeper.sweep()
     assert rig.jobs.sent == [(rig.row.id, None)]

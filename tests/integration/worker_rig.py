@@ -13,8 +13,9 @@ from providers import base
 from streams import events
 from streams.memory import MemoryLog
 from worker.checkpoints import Checkpointer
-from worker.run import Services
+from worker.endings import Endings
 from worker.runner import Models, Runner
+from worker.services import Services
 
 LEASE_SECONDS = 0.2
 Step = Sequence[base.Delta] | Exception | Callable[[], Awaitable[None]]
@@ -93,7 +94,8 @@ class Script:
 
 def services_over(store: Store, log: MemoryLog, jobs: NoJobs) -> Services:
     """What an attempt works with."""
-    return Services(store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS)  # type: ignore[arg-type]
+    endings = Endings(store, lambda _model: Script([]))
+    return Services(store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS, endings)  # type: ignore[arg-type]
 
 
 def runner_over(services: Services, provider: base.Provider, **spec: Any) -> Runner:

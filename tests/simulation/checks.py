@@ -100,6 +100,10 @@ def unsettled(site: Site, clients: Iterable[Client]) -> str | None:
     for script in site.scripts.values():
         if any(node.alive for node in script.open):
             return f"{script.name}: a provider's connection is open"
+        if script.running:
+            return f"{script.name}: runs go on that nobody reads: {sorted(script.running)}"
+    if site.database.runs:
+        return f"runs are not known to have ended: {sorted(site.database.runs)}"
     for client in clients:
         if client.conversation_id not in site.database.conversations:
             told = client.conversation_id in site.server._tombstones

@@ -13,6 +13,7 @@ from models import tables
 from models.conversations import Post, Posted, Snapshot
 from models.errors import NotFound, StoreUnavailable
 from models.generations import Checkpoint, Ending, Generations
+from models.runs import RunToEnd
 from models.sweeps import Outstanding
 from models.tables import UNFINISHED
 from tests.simulation.loop import Node
@@ -57,6 +58,16 @@ class Write:
     status: str
 
 
+@dataclass(slots=True)
+class ProviderRun:
+    """A row of `provider_runs`, but for its key."""
+
+    model: str
+    attempt: int
+    due_at: int | None
+    tries: int = 0
+
+
 class Database:
     """`clock` gives seconds. Methods are those of the store, without waiting; what they return is detached."""
 
@@ -65,6 +76,7 @@ class Database:
         self._ids = itertools.count(1)
         self.conversations: dict[str, Row] = {}
         self.messages: dict[str, Row] = {}
+        self.runs: dict[tuple[str, str], ProviderRun] = {}
         self.history: list[Write] = []
 
     # --- the store's methods: worker ---
@@ -110,11 +122,11 @@ class Database:
             if row is not None:
                 self._save(row, item, "checkpoint")
 
-    def hand_back(self, item: Checkpoint) -> bool:
+    def hand_back(self, item: Checkpoint, billed_input: int) -> bool:
         row = self._mine(item.message_id, item.attempt)
         if row is None:
             return False
-        self._set(row, status="queued", enqueued_at=self.now_ms())
+        self._set(row, status="queued", billed_input=billed_input, enqueued_at=self.now_ms())
         self._save(row, item, "hand back")
         return True
 
@@ -138,12 +150,17 @@ class Database:
         if row is not None and row.attempt == attempt:
             self._set(row, tries=tries, started_with=started_with)
 
-    def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int) -> bool:
+    def note_bill(self, message_id: str, attempt: int, billed_input: int) -> None:
+        row = self.messages.get(message_id)
+        if row is not None and row.attempt == attempt:
+            self._set(row, billed_input=billed_input)
+
+    def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int) -> bool:
         row = self._mine(message_id, attempt)
         if row is None:
             return False
         now = self.now_ms()
-        self._set(row, status="retrying", due_at=now + delay_ms, tries=tries, updated_at=now)
+        self._set(row, status="retrying", due_at=now + delay_ms, tries=tries, billed_input=billed_input, updated_at=now)
         return True
 
     def mark_enqueued(self, message_id: str) -> None:
@@ -161,6 +178,40 @@ class Database:
             return None
         self._set(row, cancel_by=row.cancel_by or by, updated_at=self.now_ms())
         return _copy(row)
+
+    # --- the store's methods: runs at providers ---
+
+    def begin_run(self, run_id: str, model: str, item: Checkpoint) -> bool:
+        known = self.runs.get((item.message_id, run_id))
+        if known is None:
+            self.runs[item.message_id, run_id] = ProviderRun(model, item.attempt, due_at=self.now_ms())
+        else:
+            known.attempt = max(known.attempt, item.attempt)
+        row = self._mine(item.message_id, item.attempt)
+        if row is not None:
+            self._save(row, item, "run")
+        return row is not None
+
+    def run_ended(self, message_id: str, run_id: str) -> None:
+        self.runs.pop((message_id, run_id), None)
+
+    def runs_to_end(self, limit: int) -> list[RunToEnd]:
+        now = self.now_ms()
+        due = [(key, run) for key, run in self.runs.items() if run.due_at is not None and run.due_at <= now and not self._wanted(key, run)]
+        return [RunToEnd(*key, run.model, run.tries) for key, run in due[:limit]]
+
+    def try_to_end(self, run: RunToEnd, again_ms: int | None) -> bool:
+        known = self.runs.get((run.message_id, run.run_id))
+        if known is None or known.tries != run.tries or known.due_at is None:
+            return False
+        known.tries, known.due_at = run.tries + 1, None if again_ms is None else self.now_ms() + again_ms
+        return True
+
+    def _wanted(self, key: tuple[str, str], run: "ProviderRun") -> bool:
+        row = self.messages.get(key[0])
+        if row is None or not _unfinished(row):
+            return False
+        return bool(row.run_id == key[1] or (row.attempt == run.attempt and row.status == "streaming"))
 
     # --- the store's methods: sweeper ---
 
@@ -314,6 +365,7 @@ _REMOTE = {
     for name in (
         *("now_ms", "message", "conversation_of", "blocked_by", "next_queued", "unfinished", "begin_attempt", "checkpoint", "hand_back"),
         *("terminal_announced", "note_attempt", "schedule_retry", "mark_enqueued", "mark_announced", "request_cancel"),
+        *("note_bill", "begin_run", "run_ended", "runs_to_end", "try_to_end"),
         *("outstanding", "unannounced_rows", "unannounced_titles"),
         *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
     )
@@ -323,7 +375,7 @@ _REMOTE = {
 _READS = frozenset(
     (
         *("now_ms", "message", "conversation_of", "history", "blocked_by", "next_queued", "unfinished"),
-        *("outstanding", "unannounced_rows", "unannounced_titles", "conversation", "snapshot", "visible_message"),
+        *("runs_to_end", "outstanding", "unannounced_rows", "unannounced_titles", "conversation", "snapshot", "visible_message"),
     )
 )
 

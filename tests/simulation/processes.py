@@ -5,12 +5,13 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from broadcaster.viewers import Pace, Viewer, Viewers
 from config.catalogue import Catalogue, ModelSpec
 from models.conversations import Policy, Post
 from models.errors import NotFound, StoreUnavailable
+from providers.base import Rung
 from streams import hub, keys, ports, tokens
 from streams.frames import CloseCode
 from tests.simulation import broker, database, redis
@@ -23,8 +24,9 @@ from web import api, delivery
 from web.cancels import Cancels
 from worker import closing
 from worker.checkpoints import Checkpointer
-from worker.run import Services
+from worker.endings import Endings
 from worker.runner import Models, Runner
+from worker.services import Services
 from worker.sweeper import Sweeper
 
 USER = "me"
@@ -70,7 +72,8 @@ class WorkerProcess:
         self._site = site
         store, log, jobs = _connections(site, self.node)
         checkpointer = Checkpointer(store, 1.0, 40)
-        services = Services(store, log, jobs, checkpointer, LEASE_SECONDS, _nobody)
+        endings = Endings(store, self._open_named, _nobody)
+        services = Services(store, log, jobs, checkpointer, LEASE_SECONDS, endings, _nobody)
         specs = {rung: ModelSpec(rung, "demo", rung, continuation=rung) for rung in RUNGS}
         models = Models(Catalogue("prefix", "prefix", specs, {}), self._open)
         self._runner = Runner(services, models)
@@ -92,6 +95,9 @@ class WorkerProcess:
 
     def _open(self, spec: ModelSpec) -> Provider:
         return Provider(spec.continuation, self._site.scripts, self._site.complain)
+
+    def _open_named(self, name: str) -> Provider:
+        return Provider(cast("Rung", name), self._site.scripts, self._site.complain)
 
     async def _listen(self) -> None:
         await self.feed.start(self._heard, lambda _channel: None)

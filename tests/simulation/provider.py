@@ -106,7 +106,7 @@ class _Stream:
                 complain(f"{script.name}: asked to go on from {going_on.text!r}, which is no beginning of {text!r}")
             text = text[len(going_on.text) :]
         self._outcome = _outcome(script)
-        self.run_over = False
+        self.run_over = self._asked = False
         self.run_id: str | None = None
         self.cursor: int | None = None
         self._attached = going_on is not None and going_on.rung == "attach"
@@ -129,8 +129,6 @@ class _Stream:
         await asyncio.sleep(self._script.rng.uniform(0.001, 0.1))
         self._node = owner()
         self._script.open.append(self._node)
-        if self.run_id is not None and not self._attached:
-            self._script.running.add(self.run_id)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -143,6 +141,9 @@ class _Stream:
         return self
 
     async def __anext__(self) -> Sequence[base.Delta]:
+        if self.run_id is not None and not self._attached and not self._asked:
+            self._script.running.add(self.run_id)  # its name was known before it was asked for
+        self._asked = True
         if self._left == 0:
             await self._fail()
         if not self._batches:

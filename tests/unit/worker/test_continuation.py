@@ -71,10 +71,15 @@ def test_without_a_run_the_model_is_asked_in_a_turn() -> None:
     assert plan("attach", Held("abc")).rung == "turn"
 
 
-def test_an_attachment_passes_over_what_the_log_holds_beyond_the_checkpoint() -> None:
-    """The run says again what came after its cursor."""
-    run = Run("r", 4)
-    assert attachment(run, Held("ab", "x"), Held("abcd", "xy")) == Attachment(run, 2, 1)
+@pytest.mark.parametrize(("run", "text", "reasoning"), [(Run("r", 4, 2, 1), 2, 1), (Run("r", 4), 4, 2), (Run("r", 4, 1, 0), 3, 2)])
+def test_an_attachment_passes_over_what_lies_behind_the_place_in_the_run(run: Run, text: int, reasoning: int) -> None:
+    """The run says again what came after its cursor, whether the checkpoint or only the log holds it."""
+    assert attachment(run, Held("ab", "x"), Held("abcd", "xy")) == Attachment(run, text, reasoning)
+
+
+def test_a_place_beyond_the_text_that_it_was_saved_with_means_nothing() -> None:
+    """Whatever wrote such a row, characters must not be passed over that nobody has seen."""
+    assert attachment(Run("r", 4, 3), Held("ab"), Held("abcd")) is None
 
 
 @pytest.mark.parametrize("held", [Held("other"), Held("abc", tool_calls=({"id": "1"},))])

@@ -250,37 +250,103 @@ def test_what_is_out_is_not_abandoned_with_what_waits() -> None:
     assert generation.held().text == "a"
 
 
-def test_a_run_is_saved_only_with_the_text_that_it_had_said() -> None:
-    """Half a character is held back: what came with it is acknowledged, and the run attached to from there would say it again."""
+def acknowledge(generation: Generation, seq: int) -> None:
+    generation.batch()
+    generation.acknowledged(seq)
+
+
+def test_a_run_is_kept_with_the_place_up_to_which_its_text_is_acknowledged() -> None:
+    """Half a character is no place; the one before it stays good: what lies between is known to be said again."""
     generation = Generation("m", 1, Held())
     generation.take([base.Text("ab")])
     generation.reached("run", 1)
-    generation.batch()
-    generation.acknowledged(1)
-    assert generation.run == Run("run", 1)
+    assert generation.run is None
+    acknowledge(generation, 1)
+    assert generation.run == Run("run", 1, 2)
     generation.take([base.Text("cd\ud83d")])
     generation.reached("run", 2)
-    generation.batch()
-    generation.acknowledged(2)
-    assert (generation.held().text, generation.run) == ("abcd", None)
+    acknowledge(generation, 2)
+    assert (generation.held().text, generation.run) == ("abcd", Run("run", 1, 2))
     generation.take([base.Text("\ude00")])
     generation.reached("run", 3)
+    acknowledge(generation, 3)
+    assert (generation.held().text, generation.run) == ("abcd😀", Run("run", 3, 5))
+
+
+def test_the_name_of_a_run_is_known_before_there_is_any_text() -> None:
+    """It can be attached to from its beginning; nothing has to be acknowledged for that but what was taken before."""
+    generation = Generation("m", 1, Held())
+    generation.reached("run", None)
+    assert generation.run == Run("run", None)
+    generation.add(events.Start("m", 1, "model"))
+    generation.take([base.Start("run")])
+    generation.reached("run", 1)
+    assert generation.run == Run("run", None)
+    acknowledge(generation, 1)
+    assert generation.run == Run("run", 1)
+
+
+def test_what_came_while_a_batch_was_out_is_no_place_yet() -> None:
+    """Only when it was acknowledged itself."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("a")])
+    generation.reached("run", 1)
     generation.batch()
-    generation.acknowledged(3)
-    assert (generation.held().text, generation.run) == ("abcd😀", Run("run", 3))
+    generation.take([base.Text("b")])
+    generation.reached("run", 2)
+    generation.acknowledged(1)
+    assert generation.run == Run("run", 1, 1)
+    acknowledge(generation, 2)
+    assert generation.run == Run("run", 2, 2)
 
 
-def test_a_run_that_still_repeats_itself_is_not_saved() -> None:
-    """Attached behind what viewers hold, its cursor and the text do not belong together until it has caught up."""
-    generation = Generation("m", 2, Held("abcd"), attached=Attachment(Run("run", 1), known_text=2))
-    assert generation.run is None
+def test_a_run_has_no_place_within_a_tool_call() -> None:
+    """Attached to there, it would give the rest of the arguments alone."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("a")])
+    generation.reached("run", 1)
+    generation.take([base.ToolCallStart(0, "c", "f"), base.ToolCallArguments(0, "{")])
+    generation.reached("run", 2)
+    acknowledge(generation, 1)
+    assert generation.run == Run("run", 1, 1)
+
+
+def test_a_run_that_still_repeats_itself_keeps_its_place() -> None:
+    """Attached behind what viewers hold, it is good from where it was attached to, and from each place that it reaches."""
+    generation = Generation("m", 2, Held("abcd"), attached=Attachment(Run("run", 1, 2), known_text=2))
+    assert generation.run == Run("run", 1, 2)
     generation.take([base.Text("c")])
     generation.reached("run", 2)
+    assert generation.run == Run("run", 2, 3)
     generation.take([base.Text("de")])
     generation.reached("run", 3)
+    acknowledge(generation, 5)
+    assert (generation.held().text, generation.run) == ("abcde", Run("run", 3, 5))
+
+
+def test_what_is_abandoned_is_no_place_of_a_run() -> None:
+    """Nobody will ever hold that text."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Text("a")])
+    generation.reached("run", 1)
     generation.batch()
-    generation.acknowledged(5)
-    assert (generation.held().text, generation.run) == ("abcde", Run("run", 3))
+    generation.take([base.Text("b")])
+    generation.reached("run", 2)
+    generation.abandon_waiting()
+    generation.acknowledged(1)
+    assert generation.run == Run("run", 1, 1)
+
+
+def test_characters_are_counted_that_an_attempt_has_added() -> None:
+    """Not those that it began with, nor what was withdrawn."""
+    generation = Generation("m", 2, Held("old"))
+    generation.take([base.Text("new"), base.Reasoning("hm")])
+    assert generation.added == 0
+    acknowledge(generation, 5)
+    assert generation.added == 5
+    generation.add(events.Reset("m", 2, keep=0, keep_reasoning=0))
+    acknowledge(generation, 6)
+    assert generation.added == 0
 
 
 def test_a_run_after_a_reset_counts_from_what_is_kept() -> None:
@@ -291,4 +357,4 @@ def test_a_run_after_a_reset_counts_from_what_is_kept() -> None:
     generation.reached("run", 1)
     generation.batch()
     generation.acknowledged(5)
-    assert generation.run == Run("run", 1)
+    assert generation.run == Run("run", 1, 3)

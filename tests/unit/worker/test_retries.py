@@ -3,7 +3,8 @@
 import pytest
 
 from providers import base
-from worker.retries import LONGEST_WAIT_S, MAX_TRIES, Discard, Retry, code_of, decide
+from worker.costs import BudgetExhausted
+from worker.retries import LONGEST_WAIT_S, Discard, Retry, code_of, decide, used_up
 
 RETRYABLE = [base.RateLimited, base.Unavailable, base.Interrupted]
 FINAL = [
@@ -25,14 +26,14 @@ def no_jitter() -> float:
 def test_retryable_errors_get_three_tries(kind: type[base.ProviderError]) -> None:
     """Two tries are followed by another one, the third by the end."""
     error = kind("x")
-    assert [type(decide(error, used, progress=False)) for used in range(3)] == [Retry, Retry, Discard]
-    assert decide(error, 2, progress=False).retryable  # type: ignore[union-attr]
+    assert [type(decide(error, used)) for used in range(3)] == [Retry, Retry, Discard]
+    assert decide(error, 2).retryable  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("kind", FINAL)
 def test_final_errors_are_discarded_at_once(kind: type[base.ProviderError]) -> None:
     """What another try cannot mend is not tried again, and is not called retryable."""
-    verdict = decide(kind("provider's own words with sk-secret"), 0, progress=False)
+    verdict = decide(kind("provider's own words with sk-secret"), 0)
     assert isinstance(verdict, Discard)
     assert not verdict.retryable
     assert "sk-secret" not in verdict.sentence
@@ -40,16 +41,16 @@ def test_final_errors_are_discarded_at_once(kind: type[base.ProviderError]) -> N
 
 def test_rate_limits_wait_polynomially_longer() -> None:
     """n^4 + 2 seconds, without the jitter."""
-    waits = [decide(base.RateLimited("x"), used, progress=False, jitter=no_jitter) for used in (0, 1)]
+    waits = [decide(base.RateLimited("x"), used, jitter=no_jitter) for used in (0, 1)]
     assert [wait.delay_ms for wait in waits if isinstance(wait, Retry)] == [3000, 18000]
 
 
 def test_a_longer_hint_wins() -> None:
     """Whichever is longer: the provider's hint or our own wait."""
-    verdict = decide(base.RateLimited("x", retry_after_s=48), 0, progress=False, jitter=no_jitter)
+    verdict = decide(base.RateLimited("x", retry_after_s=48), 0, jitter=no_jitter)
     assert isinstance(verdict, Retry)
     assert verdict.delay_ms == 48_000
-    verdict = decide(base.RateLimited("x", retry_after_s=0.5), 0, progress=False, jitter=no_jitter)
+    verdict = decide(base.RateLimited("x", retry_after_s=0.5), 0, jitter=no_jitter)
     assert isinstance(verdict, Retry)
     assert verdict.delay_ms == 3000
 
@@ -57,21 +58,43 @@ def test_a_longer_hint_wins() -> None:
 @pytest.mark.parametrize(("longest", "delay_ms"), [(LONGEST_WAIT_S, 120_000), (7.5, 7500)])
 def test_an_endless_hint_is_not_waited_for(longest: float, delay_ms: int) -> None:
     """Nobody sits before a page for an hour: the provider is asked again sooner."""
-    verdict = decide(base.RateLimited("x", retry_after_s=3600), 0, progress=False, longest_wait_s=longest, jitter=no_jitter)
+    verdict = decide(base.RateLimited("x", retry_after_s=3600), 0, longest_wait_s=longest, jitter=no_jitter)
     assert isinstance(verdict, Retry)
     assert verdict.delay_ms == delay_ms
 
 
-def test_progress_starts_the_count_again() -> None:
-    """An attempt that added text which stays is the first try again."""
-    verdict = decide(base.Interrupted("x"), MAX_TRIES - 1, progress=True)
-    assert isinstance(verdict, Retry)
-    assert verdict.tries == 1
+@pytest.mark.parametrize(
+    ("tries", "added", "left"),
+    [(0, 0, 1), (0, 99, 1), (0, 100, 1), (1, 99, 2), (1, 100, 1), (2, 100, 2), (2, 250, 1), (2, 100_000, 1), (2, 99, None)],
+)
+def test_an_attempt_gives_back_what_it_is_worth(tries: int, added: int, left: int | None) -> None:
+    """Not everything for a few words: each request is billed the whole conversation."""
+    verdict = decide(base.Interrupted("x"), tries, added=added)
+    assert (verdict.tries if isinstance(verdict, Retry) else None) == left
+
+
+@pytest.mark.parametrize(("tries", "added", "used"), [(0, 0, 1), (1, 30, 2), (1, 100, 1), (1, 200, 0), (0, 5_000, 0)])
+def test_a_death_costs_a_try_as_a_failure_does(tries: int, added: int, used: int) -> None:
+    """Unless something was added before it."""
+    assert used_up(tries, added) == used
+
+
+def test_a_way_that_cost_nothing_is_no_try() -> None:
+    """A run that could not be attached to: the next rung follows at once."""
+    assert decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True) == Retry("unavailable", 0, 2)
+    assert isinstance(decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True, stuck=True), Discard)
+
+
+def test_an_exhausted_budget_is_the_end_and_says_so() -> None:
+    """With a code of its own; operators are told of what keeps costing."""
+    verdict = decide(BudgetExhausted("20 requests"), 0)
+    assert isinstance(verdict, Discard)
+    assert (verdict.code, verdict.retryable, verdict.tell_operators) == ("budget_exhausted", False, True)
 
 
 def test_a_bug_is_ours_and_says_nothing() -> None:
     """An unknown exception becomes `internal_error`; its text is not shown."""
-    verdict = decide(KeyError("secret"), 0, progress=False)
+    verdict = decide(KeyError("secret"), 0)
     assert isinstance(verdict, Discard)
     assert verdict.code == "internal_error"
     assert "secret" not in verdict.sentence
@@ -85,8 +108,8 @@ def test_a_providers_own_kind_of_error_counts_as_its_parent() -> None:
         pass
 
     assert code_of(Throttled("x")) == "rate_limited"
-    assert isinstance(decide(Throttled("x"), 0, progress=False), Retry)
-    assert isinstance(decide(Throttled("x"), 2, progress=False), Discard)
+    assert isinstance(decide(Throttled("x"), 0), Retry)
+    assert isinstance(decide(Throttled("x"), 2), Discard)
 
 
 def test_codes_are_the_class_names_in_snake_case() -> None:

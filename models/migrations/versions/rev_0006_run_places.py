@@ -1,0 +1,13 @@
+"""How much of an answer lies before the place in a provider's run where it can be attached to."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Add the columns."""
+    op.add_column("messages", sa.Column("run_text", sa.Integer(), nullable=True))
+    op.add_column("messages", sa.Column("run_reasoning", sa.Integer(), nullable=True))

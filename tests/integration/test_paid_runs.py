@@ -1,0 +1,244 @@
+"""What is paid at a provider whose runs go on without their client: one run per answer, and none that outlives it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from config.catalogue import Catalogue
+from models.conversations import Post
+from models.migrate import migrate
+from models.store import Store
+from models.tables import Message as Row
+from providers.http import HttpClient
+from providers.registry import open_provider
+from streams.memory import MemoryLog
+from tests.integration.paid import PaidProvider
+from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, events_of, text_of
+from worker import closing
+from worker.checkpoints import Checkpointer
+from worker.endings import MAX_TRIES, Endings
+from worker.runner import Models, Runner
+from worker.services import Services
+from worker.sweeper import Sweeper
+
+
+class Rig:
+    """One queued answer of a model whose runs are paid, workers that can be killed, and a sweeper."""
+
+    def __init__(self, store: Store, row: Row, provider: PaidProvider, client: HttpClient) -> None:
+        self.store, self.row, self.provider = store, row, provider
+        self.log, self.jobs, self.told = MemoryLog(), NoJobs(), list[object]()
+        catalogue = Catalogue(default="m", title_model="m", models={"m": provider.spec()}, missing={})
+        self.models = Models(catalogue, lambda spec: open_provider(spec, client))
+        self.endings = Endings(store, self.models.provider, lambda _error, facts: self.told.append(facts["code"]))
+        checkpointer = Checkpointer(store, 1.0, 500)
+        self.services = Services(store, self.log, self.jobs, checkpointer, LEASE_SECONDS, self.endings)  # type: ignore[arg-type]
+        self.sweeper = Sweeper(self.services)
+
+    def worker(self) -> "asyncio.Task[None]":
+        """A worker that takes the job."""
+        return asyncio.create_task(Runner(self.services, self.models).generate(self.row.id))
+
+    async def kill(self, worker: "asyncio.Task[None]") -> None:
+        """It does nothing any more; its lease runs out."""
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        while await self.log.leased(self.row.conversation_id, self.row.id):
+            await asyncio.sleep(0.01)
+
+    async def cancel(self) -> None:
+        await closing.cancel(self.store, self.log, self.jobs, self.row.id, "me")  # type: ignore[arg-type]
+
+    async def delete(self) -> None:
+        await closing.delete_conversation(self.store, self.log, self.row.conversation_id, 60)
+
+    async def sweep(self) -> None:
+        """One round, and what it began."""
+        await self.sweeper.sweep()
+        await self.endings.settled()
+
+    async def reread(self) -> Row:
+        row = await self.store.message(self.row.id)
+        assert row is not None
+        return row
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():
+                await asyncio.sleep(0.01)
+
+    async def begun(self) -> None:
+        """The run is paid, and its name is saved."""
+        async with asyncio.timeout(10):
+            while not self.provider.runs or (await self.reread()).run_id is None:
+                await asyncio.sleep(0.01)
+
+    async def shown(self) -> str:
+        """The text that viewers hold."""
+        return text_of(await events_of(self.log, self.row))
+
+    async def runs_known(self) -> int:
+        async with self.store.reading() as session:
+            return (await session.execute(text("SELECT count(*) FROM provider_runs"))).scalar_one()
+
+
+@pytest.fixture(params=["responses", "llamacpp"])
+async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+    url = f"sqlite:///{tmp_path}/t.db"
+    migrate(url)
+    store, client = Store.open(url), HttpClient()
+    conversation = await store.create_conversation("me", title="t")
+    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
+    await store.mark_posted(posted.user_message.id, posted.assistant_message.id, 1, enqueued=True)
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(PaidProvider(request.param).serving())
+        rig = Rig(store, posted.assistant_message, provider, client)
+        yield rig
+        await rig.endings.aclose()
+        await client.aclose()
+    await store.aclose()
+
+
+async def test_an_undisturbed_answer(rig: Rig) -> None:
+    """One run, and nothing to end."""
+    rig.provider.go.set()
+    await rig.worker()
+    assert (await rig.reread()).content == rig.provider.text
+    await rig.sweep()
+    assert (len(rig.provider.runs), await rig.runs_known()) == (1, 0)
+    assert len(rig.provider.asked) == 1
+
+
+async def test_a_worker_that_is_killed_before_any_text(rig: Rig) -> None:
+    """Its successor attaches: one run is paid."""
+    worker = rig.worker()
+    await rig.begun()
+    await rig.kill(worker)
+    successor = rig.worker()
+    await rig.until(lambda: any(asked.startswith("GET") for asked in rig.provider.asked))
+    rig.provider.go.set()
+    await successor
+    row = await rig.reread()
+    assert (row.status, row.content, row.attempt) == ("complete", rig.provider.text, 2)
+    await rig.sweep()
+    assert (len(rig.provider.runs), rig.provider.running, await rig.runs_known()) == (1, [], 0)
+
+
+async def test_workers_that_are_killed_one_after_the_other(rig: Rig) -> None:
+    """However many, and with text between them."""
+    rig.provider.pieces = [f"{number} little pieces of a long answer. " * 3 for number in range(40)]
+    for attempt in range(1, 5):
+        worker = rig.worker()
+        await rig.until(lambda attempt=attempt: len(rig.provider.asked) == attempt)  # type: ignore[misc]  # mypy knows no default here
+        await rig.begun()
+        held = await rig.shown()
+        rig.provider.go.set()
+        async with asyncio.timeout(10):
+            while await rig.shown() == held:
+                await asyncio.sleep(0.01)
+        rig.provider.go.clear()
+        await rig.kill(worker)
+    rig.provider.go.set()
+    await rig.worker()
+    row = await rig.reread()
+    assert (row.status, row.content) == ("complete", rig.provider.text)
+    assert (len(rig.provider.runs), await rig.runs_known()) == (1, 0)
+
+
+async def test_connections_that_are_cut_while_the_model_thinks(rig: Rig) -> None:
+    """No text yet, and no fault of the run: the next attempt attaches to it."""
+    worker = rig.worker()
+    await rig.begun()
+    rig.provider.cut()
+    await worker
+    assert (await rig.reread()).status == "retrying"
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE messages SET due_at = 0"))
+    rig.provider.go.set()
+    await rig.worker()
+    row = await rig.reread()
+    assert (row.status, row.content, len(rig.provider.runs)) == ("complete", rig.provider.text, 1)
+
+
+@pytest.mark.parametrize("dead", [True, False])
+@pytest.mark.parametrize("act", ["cancel", "delete"])
+async def test_a_run_does_not_outlive_its_answer(rig: Rig, act: str, dead: bool) -> None:
+    """Cancelled or deleted, with a worker that lives and with one that was killed."""
+    worker = rig.worker()
+    await rig.begun()
+    if dead:
+        await rig.kill(worker)
+    await getattr(rig, act)()
+    if not dead:
+        await worker
+    await rig.sweep()
+    assert (len(rig.provider.runs), rig.provider.running, await rig.runs_known()) == (1, [], 0)
+    if act == "cancel":
+        assert (await rig.reread()).status == "cancelled"
+
+
+async def test_a_cancel_does_not_wait_for_the_provider(rig: Rig) -> None:
+    """The viewer has the end; the run's follows, as often as it must be tried."""
+    rig.provider.refuse_ends = True
+    worker = rig.worker()
+    await rig.begun()
+    await rig.cancel()
+    await worker
+    row = await rig.reread()
+    assert (row.status, row.terminal_announced) == ("cancelled", True)
+    await rig.sweep()
+    await rig.sweep()  # not due yet
+    assert sum(asked.startswith("END") for asked in rig.provider.asked) == 1
+    rig.provider.refuse_ends = False
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE provider_runs SET due_at = due_at - 2000"))
+    await rig.sweep()
+    assert (rig.provider.running, await rig.runs_known()) == ([], 0)
+
+
+async def test_a_run_that_cannot_be_ended_is_given_up_and_told(rig: Rig) -> None:
+    """After so many tries a person must look at it; its row says what it is."""
+    rig.provider.refuse_ends = True
+    worker = rig.worker()
+    await rig.begun()
+    await rig.cancel()
+    await worker
+    for _ in range(MAX_TRIES + 2):
+        await rig.sweep()
+        async with rig.store.writing() as session:
+            await session.execute(text("UPDATE provider_runs SET due_at = 0 WHERE due_at IS NOT NULL"))
+    assert sum(asked.startswith("END") for asked in rig.provider.asked) == MAX_TRIES
+    assert (rig.told, await rig.runs_known()) == (["run_not_ended"], 1)
+
+
+async def test_a_model_that_is_gone_from_the_catalogue(rig: Rig) -> None:
+    """Its runs cannot be ended: tried, told, and nothing else is held up."""
+    worker = rig.worker()
+    await rig.begun()
+    await rig.cancel()
+    await worker
+    del rig.models.catalogue.models["m"]  # type: ignore[attr-defined]
+    await rig.sweep()
+    async with rig.store.reading() as session:
+        assert (await session.execute(text("SELECT tries FROM provider_runs"))).scalar_one() == 1
+
+
+async def test_a_run_that_is_gone_costs_no_try(rig: Rig) -> None:
+    """Providers keep runs for a while only: the next way is taken at once."""
+    worker = rig.worker()
+    await rig.begun()
+    await rig.kill(worker)
+    rig.provider.runs.clear()
+    rig.provider.go.set()
+    await rig.worker()
+    row = await rig.reread()
+    assert (row.status, row.tries) == ("retrying", 1)  # the death of the first, not the run that is gone
+    assert rig.jobs.sent[-1] == (row.id, 0)
+    await rig.worker()
+    assert (await rig.reread()).content == rig.provider.text
+    await rig.sweep()
+    assert await rig.runs_known() == 0

@@ -1,0 +1,59 @@
+"""worker.costs: what the requests of an answer cost, and when they are enough."""
+
+import pytest
+
+from providers.base import Continuation, Message, Request, Usage
+from worker.costs import Bill, Bounds, tokens
+
+ASKED = Request([Message("user", "x" * 400)])
+
+
+@pytest.mark.parametrize(
+    ("number", "billed", "cost", "forbidden"),
+    [
+        (1, 0, 10**9, False),
+        (3, 0, 1, False),
+        (4, 0, 1, True),
+        (4, 0, 0, False),
+        (2, 900, 100, False),
+        (2, 901, 100, True),
+        (2, 5_000, 0, False),
+    ],
+)
+def test_both_bounds_hold_for_every_request_but_the_first(number: int, billed: int, cost: int, forbidden: bool) -> None:
+    """And not for what is free."""
+    assert Bounds(requests=3, input_tokens=1000).forbid(number, billed, cost) is forbidden
+
+
+def test_a_request_is_counted_when_it_begins() -> None:
+    """The held text is sent again, too."""
+    assert Bill.of(ASKED, 1, None) == Bill(100, 0, 100)
+    going_on = Request(ASKED.messages, continuation=Continuation("turn", "y" * 40))
+    assert Bill.of(going_on, 3, 70) == Bill(110, 70, 110)
+    assert Bill.of(going_on, 3, 70).begun == 180
+
+
+def test_of_a_first_request_that_was_never_heard_of_again_the_worst_is_assumed() -> None:
+    """Its worker died: it may have been billed."""
+    assert Bill.of(ASKED, 2, None).before == 100
+
+
+def test_to_attach_is_free() -> None:
+    """The run was paid when it was begun."""
+    attached = Request(ASKED.messages, continuation=Continuation("attach", "y" * 40, "run", 3))
+    assert Bill.of(attached, 2, 100) == Bill(100, 100, 0)
+    assert Bill.of(attached, 2, 100).settled(Usage(999), answered=True) == 100
+
+
+@pytest.mark.parametrize(
+    ("usage", "answered", "settled"),
+    [(Usage(70, 3), True, 170), (None, True, 200), (Usage(None, 3), True, 200), (None, False, 100), (Usage(70), False, 170)],
+)
+def test_the_end_of_a_request_corrects_the_estimate(usage: Usage | None, answered: bool, settled: int) -> None:
+    """By what the provider said; nothing, where it had not answered at all (a 429, a 503)."""
+    assert Bill(100, 100, 100).settled(usage, answered=answered) == settled
+
+
+def test_tokens_are_rounded_up() -> None:
+    """A word is a token."""
+    assert [tokens(chars) for chars in (0, 1, 4, 5)] == [0, 1, 1, 2]

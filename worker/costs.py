@@ -1,0 +1,69 @@
+"""Pure: what the requests of one answer cost, and when they are enough. Every further request is billed the whole conversation again.
+
+A request is counted when it begins, by an estimate: a worker that is killed reports nothing. What the provider said, or that it had
+answered nothing at all, corrects it. Attaching to a run that goes on is free.
+"""
+
+from dataclasses import dataclass
+
+from providers.base import ProviderError, Request, Usage
+from streams import events
+
+CHARS_PER_TOKEN = 4
+
+
+class BudgetExhausted(ProviderError):
+    """The answer has had as many requests, or was billed as many input tokens, as one answer may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one answer may cost. Its first request is never refused."""
+
+    requests: int = 20
+    input_tokens: int = 1_000_000
+
+    def forbid(self, number: int, billed: int, cost: int) -> bool:
+        """Whether request `number` (from 1) is too many, `billed` tokens having been paid and `cost` coming up. 0: it is free."""
+        return cost > 0 and number > 1 and (number > self.requests or billed + cost > self.input_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Input tokens: `asked` are in the request, `before` were billed for earlier ones, `cost` is what this one adds."""
+
+    asked: int
+    before: int
+    cost: int
+
+    @classmethod
+    def of(cls, request: Request, number: int, noted: int | None) -> "Bill":
+        """`number`: of the request, from 1. `noted`: what the row says of earlier ones; None: of the first one nothing is known."""
+        going_on = request.continuation
+        attaches = going_on is not None and going_on.rung == "attach"
+        held = 0 if going_on is None or attaches else len(going_on.text)
+        asked = tokens(sum(len(message.text) for message in request.messages) + held)
+        before = noted if noted is not None else asked if number > 1 else 0
+        return cls(asked, before, 0 if attaches else asked)
+
+    @property
+    def begun(self) -> int:
+        """Billed so far, if the provider takes the request."""
+        return self.before + self.cost
+
+    def settled(self, usage: Usage | None, *, answered: bool) -> int:
+        """Billed so far, after the request: by what the provider said, or estimated if it began to answer."""
+        if not self.cost or not (answered or usage):
+            return self.before
+        said = usage.input_tokens if usage else None
+        return self.before + (said if said is not None else self.cost)
+
+
+def tokens(chars: int) -> int:
+    """About so many tokens, rounded up."""
+    return -(-chars // CHARS_PER_TOKEN)
+
+
+def estimated_usage(asked: int, answered_chars: int) -> events.Usage:
+    """What a stopped answer may have cost, where the provider did not say. `asked`: tokens of the request."""
+    return events.Usage(asked, tokens(answered_chars), estimated=True)

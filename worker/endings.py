@@ -1,0 +1,91 @@
+"""Ends runs that go on at their providers although nobody wants them any more: what a user has stopped or deleted is not billed further.
+
+SQL says which runs these are (`models.runs`), so it does not matter how an answer ended, or whether the worker that began the run lives. A
+round asks for what is due and lets it be carried out beside it: a provider that does not answer holds nothing else up. A try is counted
+before it is made. After the last one the row stays, and operators are told.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from config.background import failed
+from config.metrics import RUNS_ENDED
+from models.errors import StoreUnavailable
+from models.runs import RunToEnd
+from models.store import Store
+from providers.base import Provider, ProviderError
+from worker.operators import Hook, log_only
+
+log_line = structlog.get_logger(__name__)
+MAX_TRIES = 10
+LONGEST_PAUSE_SECONDS = 300.0
+AT_A_TIME = 16
+"""Calls under way at most: a provider that is away makes each of them wait."""
+
+
+class Endings:
+    """One per worker process. `open_model` gives the provider of a catalogue entry, and raises ProviderError where it cannot be used."""
+
+    def __init__(self, store: Store, open_model: Callable[[str], Provider], tell_operators: Hook = log_only) -> None:
+        self._store = store
+        self._open_model = open_model
+        self._tell_operators = tell_operators
+        self._under_way: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def carry_out(self) -> None:
+        """One round: begin to end what is due. Raises StoreUnavailable."""
+        room = AT_A_TIME - len(self._under_way)
+        if room <= 0:
+            return
+        for run in await self._store.runs_to_end(room):
+            key = run.message_id, run.run_id
+            if key not in self._under_way:
+                self._under_way[key] = task = asyncio.create_task(self._end(run))
+                task.add_done_callback(lambda done, key=key: self._done(key, done))  # type: ignore[misc]  # mypy knows no default in a lambda
+
+    async def settled(self) -> None:
+        """Wait for what is under way."""
+        while self._under_way:
+            await asyncio.wait(self._under_way.values())
+
+    async def aclose(self) -> None:
+        """Break off what is under way: it is tried again, here or elsewhere."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, key: tuple[str, str], task: "asyncio.Task[None]") -> None:
+        del self._under_way[key]
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StoreUnavailable):
+            failed("endings", error)
+
+    async def _end(self, run: RunToEnd) -> None:
+        last = run.tries + 1 >= MAX_TRIES
+        if not await self._store.try_to_end(run, None if last else int(pause_seconds(run.tries) * 1000)):
+            return
+        try:
+            await self._open_model(run.model).end(run.run_id)
+        except Exception as error:  # noqa: BLE001 -- of an adapter, too: the next try is due already
+            self._not_ended(run, error, last=last)
+        else:
+            await self._store.run_ended(run.message_id, run.run_id)
+            RUNS_ENDED.labels("ended").inc()
+            log_line.info("run ended at its provider", message_id=run.message_id, model=run.model, tries=run.tries + 1)
+
+    def _not_ended(self, run: RunToEnd, error: Exception, *, last: bool) -> None:
+        bug = not isinstance(error, ProviderError)
+        log_line.warning(
+            "run not ended at its provider", message_id=run.message_id, model=run.model, tries=run.tries + 1, error=repr(error)
+        )
+        RUNS_ENDED.labels("given_up" if last else "failed").inc()
+        if last:
+            facts = {"message_id": run.message_id, "model": run.model, "run_id": run.run_id, "code": "run_not_ended", "bug": bug}
+            self._tell_operators(error, facts)
+
+
+def pause_seconds(tries: int) -> float:
+    """How long after a try that follows so many others the next one is due: doubling from 2 s."""
+    return min(LONGEST_PAUSE_SECONDS, 2.0 * 2.0**tries)

@@ -1,0 +1,38 @@
+"""What attempts work with, and on what terms. Put together at the edge of a process, and by tests."""
+
+from dataclasses import dataclass, field
+
+from models.store import Store
+from streams import ports
+from worker.checkpoints import Checkpointer
+from worker.continuation import Rung
+from worker.costs import Bounds
+from worker.endings import Endings
+from worker.enqueue import Jobs
+from worker.operators import Hook, log_only
+from worker.retries import LONGEST_WAIT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What an attempt works with; one set per process."""
+
+    store: Store
+    log: ports.Log
+    jobs: Jobs
+    checkpointer: Checkpointer
+    lease_seconds: float
+    endings: Endings
+    tell_operators: Hook = log_only
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The best way for a later attempt to go on from this one's text, how long the answer may go on without viewers, what it may cost."""
+
+    best: Rung
+    alone_seconds: float = 0.0
+    """How long it may go on without a viewer; 0: for ever."""
+    longest_wait_seconds: float = LONGEST_WAIT_S
+    """The longest wait before the next try that a provider may ask for."""
+    bounds: Bounds = field(default_factory=Bounds)
