@@ -253,7 +253,7 @@ async def test_two_answers_of_a_conversation_do_not_run_at_once(rig: Rig) -> Non
 async def test_a_retry_does_not_run_before_it_is_due(rig: Rig) -> None:
     """The job is given back to the queue for the rest of the time."""
     assert await rig.store.begin_attempt(rig.row.id, 1, "m")
-    assert await rig.store.schedule_retry(rig.row.id, 1, 60_000, 1)
+    assert await rig.store.schedule_retry(rig.row.id, 1, 60_000, 1, 0)
     script = Script([[base.Text("too early"), *DONE]])
     await runner_over(rig.services, script).generate(rig.row.id)
     assert ((await rig.reread()).status, script.asked) == ("retrying", [])
