@@ -18,7 +18,7 @@ Times are Unix seconds and passed in.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -280,6 +280,11 @@ class Session:
         return True
 
     # The end
+
+    def revoke(self, users: Collection[str]) -> None:
+        """`users` take part no more, whatever their tokens say."""
+        if self.user_id in users:
+            self.end(CloseCode.FORBIDDEN, "takes no part any more")
 
     def _resync(self, reason: ResyncReason) -> None:
         self.end(CloseCode.RESYNC, reason, frames.text_frame(frames.resync(reason)))

@@ -121,6 +121,9 @@ class Room:
         tail, before = self.tail, self._seq
         data = self._news(before)
         self._seq, self._epoch = last, _ = tail.top, tail.epoch
+        if tail.revoked:
+            for viewer in self._everybody():
+                viewer.revoke()
         for viewer in self._everybody():
             if data is None:
                 viewer.stir()
@@ -277,6 +280,12 @@ class Viewer:
             self._reading = asyncio.create_task(self._read())
         self._settle()
 
+    def revoke(self) -> None:
+        """Some of those who hold tokens may not follow any more."""
+        if self._room is not None:
+            self.session.revoke(self._room.tail.revoked)
+            self._settle()
+
     def beat(self, epoch: str, top: int) -> None:
         """The log stands at `top`."""
         if self._paused:
@@ -324,6 +333,7 @@ class Viewer:
     async def _begin(self, tail: Tail) -> bytes | None:
         if tail.gone:
             raise Gone
+        self.session.revoke(tail.revoked)
         if self.session.held_by(tail):
             return self.session.begin(tail.epoch, 0, tail.top)
         page = await tail.refresh()

@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     """What one user may have stored; each message and conversation counts 512 bytes beside its text; 0: any amount."""
     max_streams: int = Field(2_000, ge=1)
     """Streamed answers (SSE) that one web process gives at a time."""
+    max_participants: int = Field(100, ge=1)
+    """People who take part in a conversation or are invited to it, its owner among them."""
     concurrent_posts: Literal["queue", "reject", "cancel_previous"] = "queue"
     allowed_hosts: str = ""
     """Names that this server answers to, beside localhost: `chat.example.com`, several with commas between. Without any: in development

@@ -121,7 +121,7 @@ class Chats(Database):
                     return await _made_before(session, again, earlier["assistant"])
             conversation = await lock(session, again.conversation_id, again.user_id)
             user = await _question(session, again)
-            superseded = await _clear(session, again, user, made["assistant"])
+            superseded = await _clear(session, again, user, made["assistant"], conversation)
             last = await newest_row(session, again.conversation_id) or user
             row = placeholder(user, made["assistant"], again.user_id, last.ordinal + 1, again.model, conversation.updated_at)
             session.add(row)
@@ -170,7 +170,7 @@ async def _question(session: AsyncSession, again: Again) -> Message:
     return row
 
 
-async def _clear(session: AsyncSession, again: Again, user: Message, by: str) -> list[str]:
+async def _clear(session: AsyncSession, again: Again, user: Message, by: str, conversation: Conversation) -> list[str]:
     """Supersede what stands after the user's message."""
     after = select(Message).where(
         col(Message.conversation_id) == user.conversation_id,
@@ -180,4 +180,4 @@ async def _clear(session: AsyncSession, again: Again, user: Message, by: str) ->
     rows = list(await session.scalars(after.order_by(col(Message.ordinal))))
     if not again.stop_running and any(row.status in UNFINISHED for row in rows):
         raise GenerationRunning(rows[0].id)
-    return await supersede(session, rows[0], by) if rows else []
+    return await supersede(session, rows[0], by, conversation, again.user_id) if rows else []

@@ -15,7 +15,7 @@ from sqlmodel import col
 from uuid_utils import uuid7
 
 from models.database import Database, now_ms
-from models.errors import BadCursor, Conflict, GenerationRunning, KeyReused, NotFound
+from models.errors import BadCursor, GenerationRunning, KeyReused, NotAuthor, NotFound
 from models.quotas import admit, admit_conversation, admit_instructions, give_back
 from models.tables import UNFINISHED, Conversation, IdempotencyKey, Message, Participant, Storage
 
@@ -194,23 +194,6 @@ class Conversations(Database):
             )
             return gone.first() is not None
 
-    async def participants(self, conversation_id: str) -> list[str]:
-        """User ids of all participants, in order."""
-        query = (
-            select(col(Participant.user_id)).where(col(Participant.conversation_id) == conversation_id).order_by(col(Participant.user_id))
-        )
-        async with self.reading() as session:
-            return list(await session.scalars(query))
-
-    async def add_participant(self, conversation_id: str, user_id: str) -> None:
-        """Let a user take part; no effect if they do. NotFound when the conversation is gone."""
-        row = self._insert(Participant).values(conversation_id=conversation_id, user_id=user_id).on_conflict_do_nothing()
-        try:
-            async with self.writing() as session:
-                await session.execute(row)
-        except Conflict as error:
-            raise NotFound("conversation") from error
-
     async def post(self, post: Post) -> Posted:
         """Write a user's message and the placeholder of its answer; for a repeated key or client id: the rows that were written.
 
@@ -226,7 +209,9 @@ class Conversations(Database):
             replaced = await _same_name(session, post)
             if replaced is not None and not post.edits:
                 return await _posted_before(session, post, await _made_then(session, post, replaced))
-            superseded = [] if replaced is None else await supersede(session, replaced, made["user"])
+            if replaced is not None and replaced.user_id != post.user_id:
+                raise NotAuthor(replaced.id)
+            superseded = [] if replaced is None else await supersede(session, replaced, made["user"], conversation, post.user_id)
             if replaced is None:
                 superseded = await _make_way(session, post)
             posted = await _write_rows(session, post, made, conversation.updated_at, superseded, replaced)
@@ -260,9 +245,6 @@ class Conversations(Database):
         """Delete the idempotency keys that have expired."""
         async with self.writing() as session:
             await session.execute(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS))
-
-    def _insert(self, table: type[Participant]) -> Any:
-        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
 
 def _parse_cursor(text: str) -> tuple[int, str]:
@@ -365,16 +347,20 @@ async def _made_then(session: AsyncSession, post: Post, user: Message) -> dict[s
     return {"user": user.id, "assistant": (await session.scalars(newest)).first() or ""}
 
 
-async def supersede(session: AsyncSession, first: Message, by: str) -> list[str]:
+async def supersede(session: AsyncSession, first: Message, by: str, conversation: Conversation, user_id: str) -> list[str]:
     """Take `first` and all rows after it out of the conversation: `by` stands in their place. The ids of answers to be cancelled.
 
-    A client id that is taken out can be given again.
+    A client id that is taken out can be given again. Only the owner takes out what other people said: NotAuthor.
     """
     rows = (
         col(Message.conversation_id) == first.conversation_id,
         col(Message.ordinal) >= first.ordinal,
         col(Message.superseded_by).is_(None),
     )
+    if user_id != conversation.user_id:
+        others = select(col(Message.id)).where(*rows, col(Message.role) == "user", col(Message.user_id) != user_id)
+        if (await session.scalars(others.limit(1))).first() is not None:
+            raise NotAuthor(first.id)
     running = list(await session.scalars(select(col(Message.id)).where(*rows, col(Message.status).in_(UNFINISHED))))
     change = update(Message).where(*rows).values(superseded_by=by, client_id=None)
     await session.execute(change.execution_options(synchronize_session=False))

@@ -4,8 +4,10 @@ StoreError
   StoreUnavailable     no answer in time (connection, lock, pool): what a write did is not known
   Unstorable           a value that a column cannot hold; nothing was written
   NotFound             no such row, or none that this user may see
+  NotAuthor            a message of somebody else would have to be changed or taken out
   Conflict             the database refused a row that contradicts another
     GenerationRunning  a post was refused because an answer is still being written (policy `reject`)
+    TooManyParticipants  as many people as may take part or are invited
     KeyReused          an Idempotency-Key came back with another body
   QuotaReached         a limit on what one user may have; never raised itself
     TooManyQueued      as many posts wait in the conversation as may
@@ -33,12 +35,20 @@ class NotFound(StoreError):
     """No such row for this user."""
 
 
+class NotAuthor(StoreError):
+    """Another person's message is not the caller's to change."""
+
+
 class Conflict(StoreError):
     """The row contradicts another one."""
 
 
 class GenerationRunning(Conflict):
     """An earlier answer of the conversation has not ended."""
+
+
+class TooManyParticipants(Conflict):
+    """As many people as may take part or are invited."""
 
 
 class KeyReused(Conflict):

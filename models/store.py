@@ -1,8 +1,7 @@
 """The store: every query of the project, as one object per process.
 
-`conversations.py` holds what people do (web), `generations.py` what a worker does, `overviews.py` what lists show,
-`runs.py` what goes on at providers,
-`database.py` the transactions under all of them.
+`conversations.py` holds what people do (web), `participants.py` who they are, `generations.py` what a worker does, `overviews.py`
+what lists show, `runs.py` what goes on at providers, `database.py` the transactions under all of them.
 Each method is one transaction and raises `models.errors.StoreUnavailable` when the database does not answer.
 """
 
@@ -11,13 +10,14 @@ from models.conversations import Conversations
 from models.database import TIMEOUT_SECONDS
 from models.generations import Generations
 from models.overviews import Overviews
+from models.participants import Participants
 from models.quotas import NO_QUOTAS, Quotas
 from models.responses import Responses
 from models.runs import Runs
 from models.sweeps import Sweeps
 
 
-class Store(Chats, Conversations, Generations, Overviews, Responses, Runs, Sweeps):
+class Store(Chats, Conversations, Generations, Overviews, Participants, Responses, Runs, Sweeps):
     """All queries over one database."""
 
     @classmethod

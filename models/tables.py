@@ -58,6 +58,17 @@ class Participant(SQLModel, table=True):
     user_id: str = Field(primary_key=True, max_length=255, index=True)
 
 
+class Invitation(SQLModel, table=True):
+    """Who may take part in a conversation as soon as they accept. The row goes when they answer."""
+
+    __tablename__ = "invitations"
+
+    conversation_id: str = Field(primary_key=True, foreign_key="conversations.id", ondelete="CASCADE", max_length=36)
+    user_id: str = Field(primary_key=True, max_length=255, index=True)
+    invited_by: str = Field(max_length=255)
+    created_at: int = Field(sa_type=BigInteger)
+
+
 class Message(SQLModel, table=True):
     """A row of a conversation. For an assistant message the generation that fills it has the same id.
 

@@ -44,7 +44,8 @@ class RingEntry:
 class Tail:
     """The recent end of one conversation's log in this process.
 
-    `epoch` and `top` say how far it is known, `running` whether a generation runs, `gone` that the conversation was deleted.
+    `epoch` and `top` say how far it is known, `running` whether a generation runs, `gone` that the conversation was deleted,
+    `revoked` who may not follow it any more.
     """
 
     def __init__(self, conversation_id: str, log: Log) -> None:
@@ -53,6 +54,8 @@ class Tail:
         self.top = 0
         self.running = False
         self.gone = False
+        self.revoked: frozenset[str] = frozenset()
+        self._access_is_known = False
         self._log = log
         self._ring: list[RingEntry] = []
         self._ring_bytes = 0
@@ -103,6 +106,9 @@ class Tail:
         if payload == b"gone":
             self._end()
             return
+        if payload == keys.ACCESS:
+            self.catch_up()
+            return
         try:
             name, number, data = payload.split(b":", 2)
             epoch, seq = name.decode(), int(number)
@@ -131,6 +137,7 @@ class Tail:
     def catch_up(self) -> None:
         """Read the log from the top until nothing is missing, however often it takes."""
         self._stale = True
+        self._access_is_known = False
         self._ask()
 
     def close(self) -> None:
@@ -183,6 +190,8 @@ class Tail:
         return True
 
     async def _read_to_the_top(self) -> Page:
+        if not self._access_is_known:
+            await self._read_access()
         epoch, top = self.epoch, self.top
         page = await self._log.read(self.conversation_id, epoch or None, top, RING_EVENTS if epoch else 0)
         self.running = page.running
@@ -191,6 +200,16 @@ class Tail:
         elif page.top > self.top:
             self._extend(page)
         return page
+
+    async def _read_access(self) -> None:
+        self._access_is_known = True  # unless there is news of it meanwhile
+        try:
+            revoked = await self._log.revoked(self.conversation_id)
+        except BaseException:
+            self._access_is_known = False
+            raise
+        self._changed = self._changed or revoked != self.revoked
+        self.revoked = revoked
 
     def _extend(self, page: Page) -> None:
         # More than a ring is missing, or trimmed already: viewers that are behind read by themselves.

@@ -10,8 +10,17 @@ READY = "tw:ready"
 """What readiness writes, to see whether it can be written."""
 
 
+ACCESS = b"access"
+"""On the channel of a conversation: who may follow it has changed, look at `revoked`."""
+
+
+def revoked(conversation_id: str) -> str:
+    """Hash of those who take part no more, though they may still hold a token: user id -> Unix ms until when that could be."""
+    return f"{channel(conversation_id)}:revoked"
+
+
 def channel(conversation_id: str) -> str:
-    """Pub/sub channel of a conversation. Messages: `<epoch>:<seq>:<stamped event>`, and `gone` when it was deleted."""
+    """Pub/sub channel of a conversation. Messages: `<epoch>:<seq>:<stamped event>`, `access`, and `gone` when it was deleted."""
     return f"tw:{{{conversation_id}}}"
 
 

@@ -7,6 +7,7 @@ and decides what is repeated: a batch of unknown outcome is sent again until it 
 import asyncio
 import random
 import secrets
+import time
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, NoReturn
@@ -139,6 +140,25 @@ class RedisLog:
     async def touch(self, conversation_id: str) -> None:
         """See streams.ports.Log."""
         await self._wire.execute("PUBLISH", keys.CHANGES, conversation_id)
+
+    async def revoke(self, conversation_id: str, user_id: str, seconds: float) -> None:
+        """See streams.ports.Log."""
+        key = keys.revoked(conversation_id)
+        # One after the other: who hears of it must find it. A failure on the way is repeated as a whole.
+        await self._wire.execute("HSET", key, user_id, _ms(time.time() + seconds))
+        await self._wire.execute("PEXPIRE", key, _ms(seconds))
+        await self._wire.execute("PUBLISH", keys.channel(conversation_id), keys.ACCESS)
+
+    async def restore(self, conversation_id: str, user_id: str) -> None:
+        """See streams.ports.Log."""
+        await self._wire.execute("HDEL", keys.revoked(conversation_id), user_id)
+        await self._wire.execute("PUBLISH", keys.channel(conversation_id), keys.ACCESS)
+
+    async def revoked(self, conversation_id: str) -> frozenset[str]:
+        """See streams.ports.Log."""
+        held: list[bytes] = await self._wire.execute("HGETALL", keys.revoked(conversation_id))
+        now = _ms(time.time())
+        return frozenset(user.decode() for user, until in zip(held[::2], held[1::2], strict=True) if int(until) > now)
 
     async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
         """See streams.ports.Log."""

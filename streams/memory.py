@@ -117,6 +117,7 @@ class MemoryLog:
         self._clock = clock
         self._states: dict[str, _State] = {}
         self._tombstones: dict[str, float] = {}
+        self._revoked: dict[tuple[str, str], float] = {}
         self._run = 0
         self._listeners: list[Callable[[str, bytes], None]] = []
         self.subscribers: Counter[str] = Counter()
@@ -131,6 +132,7 @@ class MemoryLog:
         if lose_data:
             self._states.clear()
             self._tombstones.clear()
+            self._revoked.clear()
 
     def go_down(self) -> None:
         """From now on nothing answers: `append` waits, the other calls raise Unavailable."""
@@ -282,6 +284,24 @@ class MemoryLog:
         """See streams.ports.Log."""
         self._check_up()
         self._publish(keys.CHANGES, conversation_id.encode())
+
+    async def revoke(self, conversation_id: str, user_id: str, seconds: float) -> None:
+        """See streams.ports.Log."""
+        self._check_up()
+        self._revoked[conversation_id, user_id] = self._clock() + seconds
+        self._publish(keys.channel(conversation_id), keys.ACCESS)
+
+    async def restore(self, conversation_id: str, user_id: str) -> None:
+        """See streams.ports.Log."""
+        self._check_up()
+        self._revoked.pop((conversation_id, user_id), None)
+        self._publish(keys.channel(conversation_id), keys.ACCESS)
+
+    async def revoked(self, conversation_id: str) -> frozenset[str]:
+        """See streams.ports.Log."""
+        self._check_up()
+        now = self._clock()
+        return frozenset(user for (name, user), until in self._revoked.items() if name == conversation_id and until > now)
 
     async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
         """See streams.ports.Log."""

@@ -191,6 +191,21 @@ class Log(Protocol):
         """Tell whoever shows lists of conversations that this one has changed in a way that no event tells (it is new, say)."""
         ...
 
+    async def revoke(self, conversation_id: str, user_id: str, seconds: float) -> None:
+        """Make known that the user may not follow the conversation any more, for as long as a token of theirs could last.
+
+        Whoever relays the log hears of it at once, and reads it when it begins or has missed something. Safe to repeat.
+        """
+        ...
+
+    async def restore(self, conversation_id: str, user_id: str) -> None:
+        """Take `revoke` back: the user takes part again."""
+        ...
+
+    async def revoked(self, conversation_id: str) -> frozenset[str]:
+        """Those who may not follow the conversation, whatever token they hold."""
+        ...
+
     async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
         """At most `limit` events after seq `after` of `epoch` (None: the current one), with the state of the log. Gone."""
         ...

@@ -1,4 +1,4 @@
-"""The routes of PROTOCOL.md, section 6: conversations, messages, subscriptions, cancel, participants, models, the caller.
+"""The routes of PROTOCOL.md, section 6: conversations, messages, subscriptions, cancel, models, the caller.
 
 Routes read the request, ask the store, and shape the answer; how rows reach Redis is `delivery.py`'s, who calls is `identity.py`'s.
 Whoever is not a participant gets 404.
@@ -20,14 +20,14 @@ from streams import tokens
 from streams.ports import Page
 from web import chat_posts, delivery, shapes
 from web.contents import require_fit
-from web.problems import ApiProblem, documented
+from web.participants import owned
+from web.problems import BODY, documented
 from web.services import Caller, ConversationId, IdempotencyKey, JsonRoute, MessageId, Services, With
 from worker import closing
 
 router = APIRouter(prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "unavailable"))
 
 Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
-_BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
 _QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
 
 
@@ -47,7 +47,7 @@ async def models(services: With, _user: Caller) -> shapes.OfferedModels:
 @router.post(
     "/conversations",
     status_code=201,
-    responses=documented(*_BODY, "not_found", "unknown_model", "key_reused", "storage_full"),
+    responses=documented(*BODY, "not_found", "unknown_model", "key_reused", "storage_full"),
     summary="Begin",
 )
 async def create_conversation(
@@ -103,14 +103,16 @@ async def get_conversation(
 
 @router.patch(
     "/conversations/{conversation_id}",
-    responses=documented(*_BODY, "not_found", "unknown_model", "storage_full"),
+    responses=documented(*BODY, "not_found", "not_owner", "unknown_model", "storage_full"),
     summary="Change title, model or instructions",
 )
 async def change_conversation(
     services: With, user: Caller, conversation_id: ConversationId, body: shapes.ConversationChange
 ) -> shapes.Conversation:
-    """What the body does not name stays as it is. A new title is announced to viewers."""
+    """What the body does not name stays as it is. A new title is announced to viewers. Only the owner may change instructions."""
     changes = body.model_dump(exclude_unset=True)
+    if "instructions" in changes:
+        await owned(services, conversation_id, user)
     if changes.get("model") is not None:
         services.offers.require(changes["model"])
     if not changes:
@@ -130,7 +132,7 @@ async def change_conversation(
 )
 async def delete_conversation(services: With, user: Caller, conversation_id: ConversationId) -> None:
     """Rows and log are gone for good, a running answer stops, viewers are told. Only its owner may."""
-    await _owned(services, conversation_id, user)
+    await owned(services, conversation_id, user)
     tombstone_seconds = services.settings.token_ttl_seconds + tokens.LEEWAY_SECONDS
     await closing.delete_conversation(services.store, services.log, conversation_id, tombstone_seconds)
 
@@ -138,7 +140,7 @@ async def delete_conversation(services: With, user: Caller, conversation_id: Con
 @router.post(
     "/conversations/{conversation_id}/messages",
     status_code=202,
-    responses=documented(*_BODY, *_QUOTAS, "not_found", "generation_running", "content_too_large", "unknown_model", "key_reused"),
+    responses=documented(*BODY, *_QUOTAS, "not_found", "generation_running", "content_too_large", "unknown_model", "key_reused"),
     summary="Post",
 )
 async def post_message(
@@ -171,7 +173,9 @@ async def post_message(
 @router.post(
     "/messages/{message_id}/regenerate",
     status_code=202,
-    responses=documented(*_QUOTAS, "not_found", "foreign_origin", "generation_running", "conflict", "unknown_model", "key_reused"),
+    responses=documented(
+        *_QUOTAS, "not_found", "foreign_origin", "not_author", "generation_running", "conflict", "unknown_model", "key_reused"
+    ),
     summary="Make an answer again",
 )
 async def regenerate(
@@ -236,27 +240,6 @@ async def cancel_message(services: With, user: Caller, message_id: MessageId) ->
         return shapes.CancelRequested(cancelled=[])
     await services.cancels.cancel(message_id, user)
     return shapes.CancelRequested(cancelled=[message_id])
-
-
-@router.post(
-    "/conversations/{conversation_id}/participants",
-    responses=documented(*_BODY, "not_found", "not_owner"),
-    summary="Let a user take part",
-)
-async def add_participant(
-    services: With, user: Caller, conversation_id: ConversationId, body: shapes.NewParticipant
-) -> shapes.Participants:
-    """They read and write like everybody; only the owner lets people in. Repeating it changes nothing."""
-    await _owned(services, conversation_id, user)
-    await services.store.add_participant(conversation_id, body.user_id)
-    await delivery.tell_lists(services, conversation_id)
-    return shapes.Participants(participants=await services.store.participants(conversation_id))
-
-
-async def _owned(services: Services, conversation_id: str, user: str) -> None:
-    row = await services.store.conversation(conversation_id, user)
-    if row.user_id != user:
-        raise ApiProblem("not_owner", "Only the owner of the conversation may do this.")
 
 
 def _idempotency(key: str | None, route: str, body: BaseModel) -> Idempotency | None:

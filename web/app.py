@@ -16,7 +16,7 @@ from models.errors import StoreError
 from models.store import Store
 from streams.hub import Hub
 from streams.ports import Feed, Log
-from web import api, chat, chat_socket, completions, health, openai, page, problems, streams
+from web import api, chat, chat_socket, completions, health, openai, page, participants, problems, streams
 from web.cancels import Cancels
 from web.event_stream import Places
 from web.feed import router as feed_router
@@ -85,6 +85,7 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     )
     problems.install(app)
     app.include_router(api.router)
+    app.include_router(participants.router)
     app.include_router(streams.router)
     app.include_router(chat.router)
     app.include_router(chat_socket.router)

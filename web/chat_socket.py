@@ -14,7 +14,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.requests import Request
 from starlette.websockets import WebSocketDisconnect
 
-from models.errors import NotFound, QuotaReached, StoreError
+from models.errors import NotAuthor, NotFound, QuotaReached, StoreError
 from models.tables import Message
 from streams import aisdk, ports
 from streams.aisdk.values import dumps
@@ -88,6 +88,8 @@ class _Socket:
             await self._try(frame)
         except ApiProblem as problem:
             await self._send("error", frame.request_id, errorText=problem.detail)
+        except NotAuthor:
+            await self._send("error", frame.request_id, errorText="Another person's message is not yours to change.")
         except (NotFound, ports.Gone):
             await self._send("error", frame.request_id, errorText="There is no such thing, or it is not yours.")
         except QuotaReached as error:

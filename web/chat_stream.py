@@ -37,6 +37,7 @@ RESYNC_SECONDS = 0.5
 """Everybody is told of a new epoch at once: they read their rows at some moment within this time."""
 DELETED = "The conversation was deleted."
 EXPIRED = "The login has expired."
+_WHY = {"deleted": DELETED, "removed": "You take no part in this conversation any more."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def _parting(answer: Answer, ended: Ended) -> list[Said]:
     if ended.reason == "stopped":
         # An orderly end would look like the end of the answer: a broken connection makes clients come back.
         raise Cut
-    return [Said(answer.fail(DELETED if ended.reason == "deleted" else EXPIRED))]
+    return [Said(answer.fail(_WHY.get(ended.reason, EXPIRED)))]
 
 
 # Beginnings

@@ -38,7 +38,7 @@ OUTAGE_PAUSE_SECONDS = 1.0
 RECHECK_SECONDS = 30.0
 """A permission is looked at again at the first heartbeat after so long."""
 
-Reason = CursorEnd | Literal["expired", "stopped"]
+Reason = CursorEnd | Literal["expired", "removed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Beat:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """The last part. trimmed, epoch, ahead: the position cannot be served; deleted: the conversation; expired: the permission;
-    stopped: this process goes away."""
+    removed: the reader takes part no more; stopped: this process goes away."""
 
     reason: Reason
 
@@ -98,6 +98,7 @@ class Permission:
 
     until: float = math.inf
     check: Callable[[], Awaitable[bool]] = _always
+    user_id: str | None = None
 
 
 ANYTIME = Permission()
@@ -162,7 +163,7 @@ class Reader:
         self._tail, self._cursor, self._permission, self._pages = tail, cursor, permission, pages
         self._news = asyncio.Event()
         self._over: Reason | None = None
-        self._live = self._finished = self._late = False
+        self._live = self._finished = self._late = self._doubtful = False
         self._beat: Page | Unavailable | None = None
         self._loop = asyncio.get_running_loop()
         self._checked = self._loop.time()
@@ -199,6 +200,8 @@ class Reader:
 
     def wake(self) -> None:
         """Something happened."""
+        # Who was removed is asked for in SQL: it knows whether they take part again.
+        self._doubtful = self._doubtful or self._permission.user_id in self._tail.revoked
         self._news.set()
 
     def beat(self, seen: Page | Unavailable) -> None:
@@ -216,6 +219,7 @@ class Reader:
         tail, cursor, until = self._tail, self._cursor, self._permission.until
         if not math.isinf(until):
             self._expiry = self._loop.call_later(max(0.0, until - time.time()), self.end, "expired")
+        self._doubtful = self._permission.user_id in tail.revoked
         if tail.gone or cursor.held_by(tail):
             cursor.begin(tail.epoch, 0, tail.top)
             cursor.next(tail)
@@ -247,6 +251,10 @@ class Reader:
 
     async def _look(self) -> Part | None:
         """What can be handed out now; None: wait for news."""
+        if self._doubtful:
+            self._doubtful = False
+            if not await self._permission.check():
+                self.end("removed")
         entries: Sequence[Sendable] | None = () if self.ended else self._cursor.next(self._tail)
         if entries is None:
             entries = await self._read()

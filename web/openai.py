@@ -43,7 +43,11 @@ T = TypeVar("T")
 CANCEL_SECONDS = 5.0
 """How long a cancel waits for the answer to have ended before it tells how far it is."""
 PAGE = 100
-_GONE = {"deleted": "The response was deleted.", "expired": "The login has expired."}
+_GONE = {
+    "deleted": "The response was deleted.",
+    "expired": "The login has expired.",
+    "removed": "You take no part in this conversation any more.",
+}
 
 OnDisconnect = Annotated[str | None, Header(alias="X-Tokenwire-On-Disconnect", pattern="^(cancel|continue)$")]
 """`cancel`: the answer is stopped when its client leaves before the end. Without it the answer goes on."""
@@ -294,7 +298,9 @@ def _over(step: Over) -> Refusal:
         return Refusal(
             503, "restarting", "The server is restarting; the answer goes on.", kind="server_error", headers={"x-should-retry": "false"}
         )
-    return Refusal(404 if step.reason == "deleted" else 401, step.reason, _GONE.get(step.reason, "The answer cannot be read any longer."))
+    return Refusal(
+        404 if step.reason in ("deleted", "removed") else 401, step.reason, _GONE.get(step.reason, "The answer cannot be read any longer.")
+    )
 
 
 class _Asking:
@@ -304,7 +310,7 @@ class _Asking:
         self._request, self._services, self._user, self._row = request, services, user, row
         self._cancels = cancels
         self._ended = False
-        self._permission = Permission(check=self._may_read)
+        self._permission = Permission(check=self._may_read, user_id=user)
 
     def stream(self, make: Callable[[], Encoder]) -> Response:
         """The answer in a dialect, until it ends."""

@@ -32,6 +32,7 @@ CODES: Mapping[str, int] = {
     "malformed_json": 400,
     "unauthenticated": 401,
     "foreign_origin": 403,
+    "not_author": 403,
     "not_owner": 403,
     "storage_full": 403,
     "not_found": 404,
@@ -39,6 +40,7 @@ CODES: Mapping[str, int] = {
     "conflict": 409,
     "generation_running": 409,
     "position_lost": 409,
+    "too_many_participants": 409,
     "too_many_queued": 409,
     "body_too_large": 413,
     "content_too_large": 413,
@@ -55,6 +57,9 @@ CODES: Mapping[str, int] = {
     "unavailable": 503,
 }
 """Code -> HTTP status."""
+
+BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
+"""What a call with a body can be refused with, whatever it does."""
 
 _GENERIC = {400: "bad_request", 401: "unauthenticated", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
@@ -113,6 +118,8 @@ def install(app: FastAPI) -> None:
         RequestValidationError: _invalid,
         errors.NotFound: _not_found,
         ports.Gone: _not_found,
+        errors.NotAuthor: _not_author,
+        errors.TooManyParticipants: _too_many_participants,
         errors.GenerationRunning: _generation_running,
         errors.KeyReused: _key_reused,
         errors.BadCursor: _bad_cursor,
@@ -146,6 +153,14 @@ async def _invalid(_request: Request, error: RequestValidationError) -> JSONResp
 
 async def _not_found(_request: Request, _error: Exception) -> JSONResponse:
     return response("not_found", "There is no such thing, or it is not yours.")
+
+
+async def _not_author(_request: Request, _error: Exception) -> JSONResponse:
+    return response("not_author", "Another person's message would be changed or left out: only its author, or the owner, may do that.")
+
+
+async def _too_many_participants(_request: Request, _error: Exception) -> JSONResponse:
+    return response("too_many_participants", "As many people as may take part in this conversation, or are invited to it.")
 
 
 async def _generation_running(_request: Request, _error: Exception) -> JSONResponse:

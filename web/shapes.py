@@ -60,7 +60,7 @@ class NewMessage(BaseModel):
 
 
 class NewParticipant(BaseModel):
-    """Whom to let in."""
+    """Whom to invite."""
 
     user_id: UserId
 
@@ -172,9 +172,25 @@ class CancelRequested(BaseModel):
 
 
 class Participants(BaseModel):
-    """User ids of all who take part."""
+    """User ids of all who take part, and of those who were invited and have not answered."""
 
     participants: list[str]
+    invited: list[str]
+
+
+class Invitation(BaseModel):
+    """A conversation that the caller may take part in."""
+
+    conversation_id: str
+    title: str | None
+    invited_by: str
+    created_at: str
+
+
+class Invitations(BaseModel):
+    """The caller's newest invitations."""
+
+    invitations: list[Invitation]
 
 
 class Me(BaseModel):

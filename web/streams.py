@@ -106,8 +106,8 @@ async def admit(request: Request, services: Services, find: Callable[[str], Awai
         return True
 
     if grant is None:
-        return conversation_id, Permission(check=check)
-    return conversation_id, Permission(grant.expires_at + tokens.LEEWAY_SECONDS, check)
+        return conversation_id, Permission(check=check, user_id=user)
+    return conversation_id, Permission(grant.expires_at + tokens.LEEWAY_SECONDS, check, user)
 
 
 def _grant(request: Request, services: Services) -> tokens.Grant | None:

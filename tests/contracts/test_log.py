@@ -833,3 +833,18 @@ async def test_whether_somebody_watches_can_be_asked(rig: Rig) -> None:
     await feed.subscribe(keys.channel("c"))
     assert (await log.watched("c"), await log.watched("d")) == (True, False)
     await feed.aclose()
+
+
+async def test_who_may_not_follow_is_known_and_told(rig: Rig) -> None:
+    """Until a token of theirs must have expired, or they take part again; whoever relays the log is told to look."""
+    log = rig.log()
+    assert await log.revoked("c") == set()
+    told = await rig.published(keys.channel("c"), lambda: log.revoke("c", "ada b\u00fc", 0.5))
+    assert told == [keys.ACCESS]
+    await log.revoke("c", "bob", 60)
+    assert await log.revoked("c") == {"ada b\u00fc", "bob"}
+    assert await log.revoked("d") == set()
+    await rig.wait(0.6)
+    assert await log.revoked("c") == {"bob"}
+    assert await rig.published(keys.channel("c"), lambda: log.restore("c", "bob")) == [keys.ACCESS]
+    assert await log.revoked("c") == set()

@@ -312,6 +312,7 @@ async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, b
                 """(id) => fetch(`/api/conversations/${id}/participants`, {method: "POST", body: JSON.stringify({user_id: "bob"})})""",
                 ada.url.rpartition("/")[2],
             )
+            await bob.evaluate("(id) => fetch(`/api/invitations/${id}/accept`, {method: 'POST'})", ada.url.rpartition("/")[2])
             await bob.locator("#conversations a").click()
             await answered(bob)
             await say(bob, "!short Hello from Bob")

@@ -59,15 +59,17 @@ class Stage:
         return connect(self.url(conversation), **options)
 
     @contextlib.asynccontextmanager
-    async def viewer(self, conversation: str, after: str | None = None, *, left: float = 600, **options: Any) -> AsyncIterator["Watching"]:
+    async def viewer(
+        self, conversation: str, after: str | None = None, *, left: float = 600, user: str = "u", **options: Any
+    ) -> AsyncIterator["Watching"]:
         async with self.socket(conversation, **options) as socket:
-            await socket.send(json.dumps({"type": "subscribe", "token": token(conversation, left), "after": after}))
+            await socket.send(json.dumps({"type": "subscribe", "token": token(conversation, left, user), "after": after}))
             yield Watching(socket)
 
 
-def token(conversation: str, left: float = 600) -> str:
+def token(conversation: str, left: float = 600, user: str = "u") -> str:
     """A token that ends a viewer in `left` seconds: the leeway is taken off."""
-    return jwt.encode({"sub": "u", "conv": conversation, "exp": time.time() + left - LEEWAY_SECONDS, "aud": AUDIENCE}, KEY)
+    return jwt.encode({"sub": user, "conv": conversation, "exp": time.time() + left - LEEWAY_SECONDS, "aud": AUDIENCE}, KEY)
 
 
 @contextlib.asynccontextmanager

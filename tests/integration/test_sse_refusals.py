@@ -224,3 +224,39 @@ async def _read_to_the_end(web: Web, address: str, text: bytearray) -> None:
     async with web.client.stream("GET", address, timeout=PATIENCE_SECONDS) as answer:
         async for data in answer.aiter_raw():
             text += data
+
+
+async def test_what_a_removed_participant_has_open_ends(guarded: Web) -> None:
+    """By the login and by a subscription token, the feed told of it; the owner's stream goes on."""
+    ada, bob = bearer(login("ada")), bearer(login("bob"))
+    name = (await guarded.client.post("/api/conversations", headers=ada)).json()["id"]
+    address = f"/api/conversations/{name}"
+    await guarded.client.post(f"{address}/participants", json={"user_id": "bob"}, headers=ada)
+    await guarded.client.post(f"/api/invitations/{name}/accept", headers=bob)
+    granted = (await guarded.client.post(f"{address}/subscription", headers=bob)).json()["token"]
+    texts = [bytearray() for _ in range(4)]
+
+    async def read(where: str, headers: dict[str, str], text: bytearray) -> None:
+        async with guarded.client.stream("GET", where, headers=headers, timeout=PATIENCE_SECONDS) as answer:
+            async for data in answer.aiter_raw():
+                text += data
+
+    places = [(f"{address}/events", bob), (f"{address}/events", bearer(granted)), (f"{address}/events", ada), ("/api/feed", bob)]
+    reading = [asyncio.create_task(read(where, who, text)) for (where, who), text in zip(places, texts, strict=True)]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (all(b": live" in text for text in texts[:3]) and b"snapshot" in texts[3]):
+            await asyncio.sleep(0.01)
+        begun = time.monotonic()
+        assert (await guarded.client.delete(f"{address}/participants/bob", headers=ada)).status_code == 204
+        await asyncio.gather(*reading[:2])
+        while b'"type":"deleted"' not in texts[3]:
+            await asyncio.sleep(0.01)
+    assert time.monotonic() - begun < 5
+    assert texts[0].endswith(b": removed\n\n")
+    assert texts[1].endswith(b": removed\n\n")
+    assert not reading[2].done()
+    again = await guarded.client.get(f"{address}/events", headers=bearer(granted))
+    assert again.status_code == 404
+    for task in reading[2:]:
+        task.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)

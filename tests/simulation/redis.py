@@ -112,6 +112,11 @@ def _asked(name: str) -> Any:
     return method
 
 
+async def _nobody(_self: Log, _conversation_id: str) -> frozenset[str]:
+    return frozenset()  # nobody is removed from a conversation in a simulation
+
+
+Log.revoked = _nobody  # type: ignore[method-assign]
 for _name in ("claim", "adopt", "announce", "renew", "release", "leased", "request_cancel", "delete", "read"):
     setattr(Log, _name, _asked(_name))
 

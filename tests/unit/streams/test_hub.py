@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams import hub as hub_module
+from streams import keys
 from streams.events import Chunk, Complete, Start, Title
 from streams.hub import RING_BYTES, RING_EVENTS, Hub, Tail
 from streams.memory import MemoryFeed, MemoryLog
@@ -580,3 +581,37 @@ class Schedule:
 def test_every_viewer_sees_each_seq_once_and_in_order(steps: list[tuple[str, int]]) -> None:
     """Whatever is lost, doubled, cut off or begun anew: from where a viewer started to the top, without a hole or a repetition."""
     asyncio.run(Schedule().run(steps))
+
+
+async def test_who_may_not_follow_is_known_even_if_the_word_was_lost(rig: Rig) -> None:
+    """At the opening, at a word on the channel, and after a break in which that word was missed."""
+    await rig.log.revoke("c", "ada", 60)
+    tail = await rig.hub.open("c")
+    assert tail.revoked == {"ada"}
+    woken: list[frozenset[str]] = []
+    tail.listen(lambda: woken.append(tail.revoked))
+    await rig.log.revoke("c", "bob", 60)
+    await turn()
+    assert woken == [{"ada", "bob"}]
+    rig.feed.cut()
+    await rig.log.restore("c", "ada")
+    await turn()
+    assert tail.revoked == {"ada", "bob"}
+    rig.feed.mend()
+    await turn()
+    assert tail.revoked == {"bob"}
+    assert woken[-1] == {"bob"}
+
+
+async def test_an_outage_while_it_is_asked_who_may_follow(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked again until there is an answer."""
+    tail = await rig.hub.open("c")
+    monkeypatch.setattr(hub_module, "FIRST_PAUSE_SECONDS", 0.001)
+    rig.log.go_down()
+    tail.take(keys.ACCESS)
+    await turn()
+    rig.log.come_back()
+    await rig.log.revoke("c", "bob", 60)
+    async with asyncio.timeout(5):
+        while tail.revoked != {"bob"}:
+            await asyncio.sleep(0.001)

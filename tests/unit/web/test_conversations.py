@@ -134,15 +134,6 @@ async def test_a_configured_broadcaster_is_named(make_client: MakeClient) -> Non
     assert given["url"] == f"wss://stream.example/conversations/{made['id']}"
 
 
-async def test_a_participant_is_let_in_by_the_owner(client: httpx.AsyncClient, store: Store) -> None:
-    """From then on it is theirs too; repeating it changes nothing."""
-    made = await begin(client)
-    for _ in range(2):
-        answer = await client.post(f"/api/conversations/{made['id']}/participants", json={"user_id": OTHER})
-        assert (answer.status_code, answer.json()) == (200, {"participants": ["local", OTHER]})
-    assert (await store.conversation(made["id"], OTHER)).id == made["id"]
-
-
 async def test_only_the_owner_lets_people_in_or_deletes(client: httpx.AsyncClient, store: Store) -> None:
     """A participant knows that the conversation exists, so the answer is 403; to them it is open otherwise."""
     theirs = await store.create_conversation(OTHER)

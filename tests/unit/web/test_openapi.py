@@ -65,7 +65,12 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
         f"POST {C}/{{conversation_id}}/messages": "202",
         f"POST {C}/{{conversation_id}}/subscription": "200",
         f"POST {C}/{{conversation_id}}/cancel": "202",
+        f"GET {C}/{{conversation_id}}/participants": "200",
         f"POST {C}/{{conversation_id}}/participants": "200",
+        f"DELETE {C}/{{conversation_id}}/participants/{{user_id}}": "204",
+        "GET /api/invitations": "200",
+        "POST /api/invitations/{conversation_id}/accept": "200",
+        "DELETE /api/invitations/{conversation_id}": "204",
         f"GET {C}/{{conversation_id}}/events": "200",
         "GET /api/messages/{message_id}/events": "200",
         "GET /api/feed": "200",
@@ -112,6 +117,7 @@ async def test_answers_have_the_documented_shape(client: httpx.AsyncClient, log:
     strictly(shapes.Subscription)((await client.post(f"{address}/subscription")).json())
     strictly(shapes.CancelRequested)((await client.post(f"{address}/cancel")).json())
     strictly(shapes.Participants)((await client.post(f"{address}/participants", json={"user_id": "ada"})).json())
+    strictly(shapes.Invitations)((await client.get("/api/invitations")).json())
     strictly(shapes.OfferedModels)((await client.get("/api/models")).json())
     strictly(Problem)((await client.get(f"{C}/nobody")).json())
     strictly(Problem)((await client.get(C, params={"limit": 0})).json())

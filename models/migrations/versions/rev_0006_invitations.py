@@ -1,0 +1,19 @@
+"""Who is invited to a conversation and has not answered."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Create the table."""
+    op.create_table(
+        "invitations",
+        sa.Column("conversation_id", sa.String(36), sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("user_id", sa.String(255), primary_key=True),
+        sa.Column("invited_by", sa.String(255), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("ix_invitations_user_id", "invitations", ["user_id"])

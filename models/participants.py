@@ -1,0 +1,116 @@
+"""Queries of who takes part in a conversation, and who is invited to.
+
+Nobody takes part without having accepted: an invitation by the owner waits until the invited person accepts or declines it. The owner
+cannot leave; a conversation without its owner is deleted.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import col
+
+from models.conversations import visible
+from models.database import Database, now_ms
+from models.errors import Conflict, NotFound, TooManyParticipants
+from models.tables import Conversation, Invitation, Participant
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """An invitation as the invited person sees it."""
+
+    conversation_id: str
+    title: str | None
+    invited_by: str
+    created_at: int
+
+
+class Participants(Database):
+    """Who takes part."""
+
+    async def participants(self, conversation_id: str) -> list[str]:
+        """User ids of all participants, in order."""
+        return await self._users(Participant, conversation_id)
+
+    async def invited(self, conversation_id: str) -> list[str]:
+        """User ids of all who were invited and have not answered, in order."""
+        return await self._users(Invitation, conversation_id)
+
+    async def invite(self, conversation_id: str, by: str, user_id: str, limit: int) -> None:
+        """Invite a user; no effect if they take part or are invited. At most `limit` take part or are invited.
+
+        Who may invite is checked before. NotFound when the conversation is gone, TooManyParticipants.
+        """
+        row = self._insert(Invitation).values(conversation_id=conversation_id, user_id=user_id, invited_by=by, created_at=now_ms())
+        try:
+            async with self.writing() as session:
+                if await session.get(Participant, (conversation_id, user_id)) is not None:
+                    return
+                await session.execute(row.on_conflict_do_nothing())
+                counts = [
+                    (await session.execute(select(func.count()).where(col(table.conversation_id) == conversation_id))).scalar_one()
+                    for table in (Participant, Invitation)
+                ]
+                if sum(counts) > limit:
+                    raise TooManyParticipants(conversation_id)
+        except Conflict as error:
+            if isinstance(error, TooManyParticipants):
+                raise
+            raise NotFound("conversation") from error
+
+    async def invitations(self, user_id: str, limit: int) -> list[Invited]:
+        """The user's newest invitations."""
+        query = (
+            select(col(Invitation.conversation_id), col(Conversation.title), col(Invitation.invited_by), col(Invitation.created_at))
+            .join(Conversation, col(Conversation.id) == col(Invitation.conversation_id))
+            .where(col(Invitation.user_id) == user_id)
+            .order_by(col(Invitation.created_at).desc(), col(Invitation.conversation_id))
+            .limit(limit)
+        )
+        async with self.reading() as session:
+            return [Invited(*row) for row in await session.execute(query)]
+
+    async def accept_invitation(self, conversation_id: str, user_id: str) -> Conversation:
+        """Take part; the same again for who does already. NotFound without an invitation."""
+        mine = (col(Invitation.conversation_id) == conversation_id, col(Invitation.user_id) == user_id)
+        async with self.writing() as session:
+            invited = (await session.scalars(delete(Invitation).where(*mine).returning(col(Invitation.user_id)))).first()
+            if invited is not None:
+                row = self._insert(Participant).values(conversation_id=conversation_id, user_id=user_id)
+                await session.execute(row.on_conflict_do_nothing())
+            return await visible(session, conversation_id, user_id)
+
+    async def decline_invitation(self, conversation_id: str, user_id: str) -> bool:
+        """Forget the invitation; whether there was one."""
+        mine = (col(Invitation.conversation_id) == conversation_id, col(Invitation.user_id) == user_id)
+        async with self.writing() as session:
+            return (await session.scalars(delete(Invitation).where(*mine).returning(col(Invitation.user_id)))).first() is not None
+
+    async def remove_participant(self, conversation_id: str, user_id: str) -> None:
+        """End a user's part, or the invitation to it; no effect where there is neither. Who may is checked before."""
+        async with self.writing() as session:
+            for table in (Participant, Invitation):
+                await session.execute(
+                    delete(table)
+                    .where(col(table.conversation_id) == conversation_id, col(table.user_id) == user_id)
+                    .execution_options(synchronize_session=False)
+                )
+
+    async def add_participant(self, conversation_id: str, user_id: str) -> None:
+        """Let a user take part who was asked elsewhere; no effect if they do. NotFound when the conversation is gone."""
+        row = self._insert(Participant).values(conversation_id=conversation_id, user_id=user_id).on_conflict_do_nothing()
+        try:
+            async with self.writing() as session:
+                await session.execute(row)
+        except Conflict as error:
+            raise NotFound("conversation") from error
+
+    async def _users(self, table: type[Participant] | type[Invitation], conversation_id: str) -> list[str]:
+        query = select(col(table.user_id)).where(col(table.conversation_id) == conversation_id).order_by(col(table.user_id))
+        async with self.reading() as session:
+            return list(await session.scalars(query))
+
+    def _insert(self, table: type[Participant] | type[Invitation]) -> Any:
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)

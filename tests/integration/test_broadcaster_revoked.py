@@ -1,0 +1,71 @@
+"""Who takes part no more is sent away by every broadcaster at once, whatever token they hold."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from streams.hub import RedisFeed
+from streams.log import RedisLog
+from streams.memory import MemoryFeed, MemoryLog
+from tests.integration.broadcasting import Stage, Writer, running
+
+SOON_SECONDS = 3.0
+
+
+@pytest.fixture(params=["memory", "valkey"])
+async def stages(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Stage, Stage]]:
+    """Two processes over one Redis; their heartbeats are too rare to notice anything."""
+    if request.param == "memory":
+        log = MemoryLog()
+        made = [Stage(log, MemoryFeed(log)) for _ in range(2)]
+    else:
+        url = request.getfixturevalue("valkey_url")
+        made = [Stage(RedisLog(url), RedisFeed(url)) for _ in range(2)]
+    async with running(made[0]), running(made[1]):
+        yield made[0], made[1]
+
+
+async def test_open_sockets_end_on_every_process(stages: tuple[Stage, Stage]) -> None:
+    """4403 within moments; whoever else follows the conversation goes on."""
+    one, other = stages
+    writer = await Writer(one.log, "c").begin()
+    async with one.viewer("c", user="ada") as ada, one.viewer("c", user="bob") as bob, other.viewer("c", user="bob") as tab:
+        for viewer in (ada, bob, tab):
+            await viewer.until("live")
+        begun = time.monotonic()
+        await one.log.revoke("c", "bob", 60)
+        assert await asyncio.gather(bob.close_code(), tab.close_code()) == [4403, 4403]
+        assert time.monotonic() - begun < SOON_SECONDS
+        await writer.say("Between us")
+        await ada.until_seq(writer.seq)
+        assert ada.text == "Between us"
+
+
+async def test_an_older_token_opens_nothing_until_they_take_part_again(stages: tuple[Stage, Stage]) -> None:
+    """Also on a process that knows the conversation already, and on one that does not."""
+    one, other = stages
+    await Writer(one.log, "c").begin()
+    async with one.viewer("c", user="ada") as ada:
+        await ada.until("live")
+        await other.log.revoke("c", "bob", 60)
+        for stage in stages:
+            async with stage.viewer("c", user="bob") as bob:
+                assert await bob.close_code() == 4403
+        await other.log.restore("c", "bob")
+        async with asyncio.timeout(SOON_SECONDS):
+            while one.hub._held["c"].tail.revoked:
+                await asyncio.sleep(0.01)
+        for stage in stages:
+            async with stage.viewer("c", user="bob") as bob:
+                await bob.until("live")
+
+
+async def test_another_conversation_is_not_concerned(stages: tuple[Stage, Stage]) -> None:
+    """One is left, the others stay open."""
+    one, _ = stages
+    await Writer(one.log, "d").begin()
+    await one.log.revoke("c", "bob", 60)
+    async with one.viewer("d", user="bob") as bob:
+        await bob.until("live")
