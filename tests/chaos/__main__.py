@@ -22,8 +22,11 @@ async def run(options: argparse.Namespace, folder: Path) -> Report:
     """The whole run."""
     seconds = options.minutes_at_most * 60
     async with running(folder, options.database, options.workers, options.rate, seconds + SETTLE_SECONDS) as site:
-        pieces = (options.rate * 5, options.rate * 12)
+        seconds_each = (60, 70) if options.rolling else (5, 12)  # every viewer of a rolling restart sees all of it
+        pieces = (options.rate * seconds_each[0], options.rate * seconds_each[1])
         load = site.load(options.seed, options.viewers, pieces, 0.0 if options.rolling else 0.1, only_continuing=options.rolling)
+        if options.rolling:
+            load.manners = ("steady", "events")  # silences of their own would hide those of the restart
         faults = Faults(site.cluster, load, random.Random(options.seed))
         await _play(options, load, faults, time.monotonic() + seconds)
         await site.look(load)

@@ -24,6 +24,10 @@ from tests.valkey import Valkey
 TOKEN_KEY = "chaos-" * 8
 RESTART_SECONDS = 1.0
 DISK_MEGABYTES = {"redis": 256, "database": 512}
+START_SECONDS = 180.0
+"""What a start may take on a machine that does much else."""
+_READY = {"web": "listening", "broadcaster": "listening", "worker": "Worker process is ready for action"}
+"""What each says when it takes work."""
 
 
 class Balancer(FaultProxy):
@@ -109,7 +113,7 @@ class Cluster:
         stack._environ["BROADCASTER_URL"] = f"ws://127.0.0.1:{self.broadcasters.port}"
         self.stack = stack
         stack.start()
-        await asyncio.to_thread(stack.wait_until_ready)
+        await asyncio.to_thread(stack.wait_until_ready, START_SECONDS)
         self._extras = [Extra(module, self.folder, {**stack._environ, **_as(module, ports)}) for module in ("web", "broadcaster")]
         for extra in self._extras:
             extra.start()
@@ -183,6 +187,13 @@ class Cluster:
         """The processes in which generations run: those that Dramatiq's masters forked."""
         everybody = set(self.pids("worker"))
         return [pid for pid in everybody if _parent(pid) in everybody]
+
+    def starts(self, kind: str) -> int:
+        """How often a process of this kind has said that it is ready."""
+        said = [line for line in (self.stack.lines if self.stack else ()) if f" {kind}" in line.partition("|")[0]]
+        with contextlib.suppress(FileNotFoundError):
+            said += (self.folder / f"{kind}.2.log").read_text(errors="replace").splitlines()
+        return sum(_READY[kind] in line for line in said)
 
     # --- PostgreSQL's processes, which have groups of their own ---
 

@@ -38,7 +38,7 @@ WEIGHTS: Mapping[str, float] = {
     "pause-database": 0.3,
 }
 LOSE_LOG = ("restart-redis", "empty-redis", "flush-redis")
-REPLACED_SECONDS = 60.0
+REPLACED_SECONDS = 180.0
 OF_DISKS = ("fill-redis", "fill-database")
 OF_POSTGRES = ("restart-database", "crash-database", "pause-database")
 
@@ -66,23 +66,24 @@ class Faults:
         await asyncio.gather(*background)
 
     async def roll(self, workers: int) -> None:
-        """A deploy: SIGTERM to one process after the other, each awaited until another one stands in its place."""
-        for kind in ("worker", "broadcaster", "web"):
+        """A deploy: SIGTERM to one process after the other, each awaited until another one is ready in its place."""
+        there = {"worker": workers, "broadcaster": 2, "web": 2}
+        for kind, count in there.items():
+            await self._until_ready(kind, count)
+        for kind in there:
             old = await asyncio.to_thread(self._candidates, "term", kind)
             for pid in old:
+                before = self.cluster.starts(kind)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
                     self.notes.append((time.monotonic(), f"term-{kind}"))
-                await asyncio.to_thread(self._replaced, kind, pid, workers if kind == "worker" else 2)
+                await self._until_ready(kind, before + 1)
+                await asyncio.sleep(1.0)
 
-    def _replaced(self, kind: str, pid: int, count: int) -> None:
-        deadline = time.monotonic() + REPLACED_SECONDS
-        while time.monotonic() < deadline:
-            there = self.cluster.workers() if kind == "worker" else self.cluster.pids(kind)
-            if pid not in self.cluster.pids(kind) and len(there) == count:
-                break
-            time.sleep(0.2)
-        time.sleep(1.0)
+    async def _until_ready(self, kind: str, starts: int) -> None:
+        async with asyncio.timeout(REPLACED_SECONDS):
+            while self.cluster.starts(kind) < starts:
+                await asyncio.sleep(0.1)
 
     async def one(self, kind: str) -> None:
         """Carry out one fault, to its end."""

@@ -79,6 +79,7 @@ class Report:
             "takeover": percentiles([seconds for _, seconds in takeovers]),
             "  nothing else": percentiles([seconds for died, seconds in takeovers if self._alone(died)]),
             "next attempt": percentiles(self.handovers),
+            "longest silence": percentiles([watcher.silence for watcher in watchers if watcher.heard_at]),
             "cancel": percentiles([s.closed_at_cancel for s in streams if s.closed_at_cancel is not None and s.cancel_calls == 1]),
             "  end is seen": percentiles(self._cancels(frozen=False)),
             "  frozen worker": percentiles(self._cancels(frozen=True)),

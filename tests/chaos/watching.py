@@ -82,6 +82,9 @@ class Watcher(Viewer):
     terminals: set[str] = field(default_factory=set)
     epochs: list[str] = field(default_factory=list)
     ended_at: float = 0.0
+    heard_at: float = 0.0
+    silence: float = 0.0
+    """The longest time between two pieces of text, in seconds: what a person at the screen notices of a restart."""
 
     async def watch(self, delay: float = 0) -> "Watcher":
         """Until the answer has ended, or the protocol was broken."""
@@ -146,7 +149,10 @@ class Watcher(Viewer):
         if event.get("message_id") != self.message_id:
             return
         if event["type"] == "chunk":
-            self.first_chunks.setdefault(event["attempt"], time.monotonic())
+            now = time.monotonic()
+            self.first_chunks.setdefault(event["attempt"], now)
+            self.silence = max(self.silence, now - (self.heard_at or now))
+            self.heard_at = now
         elif event["type"] == "reset":
             self.resets_seen.append((event["attempt"], epoch))
         elif event["type"] in TERMINAL:

@@ -1,0 +1,82 @@
+"""What an operator reads of an answer: one line when it ends, when it is handed over, when it is taken over from a dead worker."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from config.metrics import ANSWERS_ENDED
+from models.conversations import Post
+from models.migrate import migrate
+from models.store import Store
+from providers import base
+from streams.memory import MemoryLog
+from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, runner_over, services_over
+from worker.run import HandedOver, Services
+
+DONE = [base.Finish("stop", "stop")]
+ABOUT_ANSWERS = ("answer ended", "handed over", "taken over from a worker that died")
+
+
+class Rig:
+    """One queued answer."""
+
+    def __init__(self, services: Services, message_id: str, conversation_id: str) -> None:
+        self.services, self.message_id, self.conversation_id = services, message_id, conversation_id
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    url = f"sqlite:///{tmp_path}/t.db"
+    migrate(url)
+    store = Store.open(url)
+    conversation = await store.create_conversation("me")
+    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
+    yield Rig(services_over(store, MemoryLog(), NoJobs()), posted.assistant_message.id, conversation.id)
+    await store.aclose()
+
+
+async def test_an_answer_that_ends(rig: Rig) -> None:
+    """With how it ended and how long it is, and not what it says; it is counted, too."""
+    before = ANSWERS_ENDED.labels("complete")._value.get()
+    with capture_logs() as lines:
+        await runner_over(rig.services, Script([[base.Text("a secret"), *DONE]])).generate(rig.message_id)
+    [line] = [line for line in lines if line["event"] in ABOUT_ANSWERS]
+    assert line | {"event": "answer ended", "message_id": rig.message_id, "status": "complete", "attempt": 1, "characters": 8} == line
+    assert "secret" not in str(lines)
+    assert ANSWERS_ENDED.labels("complete")._value.get() == before + 1
+
+
+async def test_an_answer_that_fails(rig: Rig) -> None:
+    """With its code."""
+    with capture_logs() as lines:
+        await runner_over(rig.services, Script([base.AuthenticationFailed("no key")])).generate(rig.message_id)
+    [line] = [line for line in lines if line["event"] in ABOUT_ANSWERS]
+    assert (line["status"], bool(line["code"])) == ("error", True)
+
+
+async def test_an_answer_that_is_handed_over(rig: Rig) -> None:
+    """By a process that was told to stop."""
+    runner = runner_over(rig.services, script := Script([]))
+
+    async def deploy() -> None:
+        (attempt,) = runner.running()
+        attempt.stop(HandedOver())
+
+    script.steps = [[base.Text("so far")], deploy]
+    with capture_logs() as lines:
+        await runner.generate(rig.message_id)
+    assert [line["event"] for line in lines if line["event"] in ABOUT_ANSWERS] == ["handed over"]
+
+
+async def test_an_answer_of_a_dead_worker(rig: Rig) -> None:
+    """By whoever takes it over, which ends it by and by."""
+    store, log = rig.services.store, rig.services.log
+    claim = await log.claim(rig.conversation_id, rig.message_id, 0, LEASE_SECONDS)
+    assert await store.begin_attempt(rig.message_id, claim.attempt, "m")
+    await log.release(claim)
+    with capture_logs() as lines:
+        await runner_over(rig.services, Script([[base.Text("anew"), *DONE]])).generate(rig.message_id)
+    found = [line["event"] for line in lines if line["event"] in ABOUT_ANSWERS]
+    assert found == ["taken over from a worker that died", "answer ended"]

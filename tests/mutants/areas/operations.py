@@ -1,0 +1,59 @@
+"""Outages, readiness, what a process is handed, what a log may show."""
+
+from tests.mutants.mutant import Area, Mutant
+
+_BROKER = ("tests/integration/test_broker.py",)
+_STORE = ("tests/integration/test_store_outages.py",)
+_LOGS = ("tests/unit/config/test_logs.py",)
+_LOCAL = ("tests/unit/web/test_local_servers.py", "tests/unit/web/test_offers.py")
+_FEEDS = ("tests/unit/web/test_feeds.py",)
+
+AREA = Area(
+    "operations",
+    ("tests/unit/web/test_health.py", "tests/unit/launcher", "tests/unit/config", "tests/unit/models/test_migrate.py"),
+    [
+        Mutant("a_full_redis_is_no_outage", "streams/outages.py", '"READONLY", "OOM", ', '"READONLY", ', _BROKER),
+        Mutant("a_redis_that_cannot_save_is_no_outage", "streams/outages.py", '"MISCONF", ', "", _BROKER),
+        Mutant("who_is_demoted_stays_connected", "worker/broker.py", "                self.disconnect()\n", "", _BROKER),
+        Mutant(
+            "a_due_job_is_lost_in_an_outage",
+            "worker/broker.py",
+            "if self.draining or not isinstance(threading.current_thread(), ConsumerThread):",
+            "if True:",
+            _BROKER,
+        ),
+        Mutant("a_drain_waits_for_an_outage", "worker/broker.py", "if self.draining or not isinstance", "if not isinstance", _BROKER),
+        Mutant(
+            "a_requeue_fails_for_good",
+            "worker/broker.py",
+            "self._answered(super().requeue, messages)",
+            "super().requeue(messages)",
+            _BROKER,
+        ),
+        Mutant(
+            "a_write_that_takes_no_room_is_enough",
+            "models/database.py",
+            '"CREATE TEMPORARY TABLE readiness ON COMMIT DROP AS SELECT 1 AS written"',
+            '"UPDATE alembic_version SET version_num = version_num"',
+            _STORE,
+        ),
+        Mutant("a_frozen_database_is_waited_for", "models/database.py", "CANCEL_SECONDS = 0.5", "CANCEL_SECONDS = 30.0", _STORE),
+        Mutant("an_abandoned_query_goes_on", "models/database.py", "await self.cancel_safe(timeout=CANCEL_SECONDS)", "pass", _STORE),
+        Mutant("a_newer_database_is_refused", "models/migrations/__init__.py", "int(revision) >= int(HEAD)", "int(revision) == int(HEAD)"),
+        Mutant("a_hanging_check_is_begun_again", "web/readiness.py", "if self._running is None or self._running.done():", "if True:"),
+        Mutant("every_probe_costs_a_write", "web/readiness.py", "if now - self._ok_at < FRESH_SECONDS:", "if False:"),
+        Mutant("readiness_writes_nothing_to_redis", "web/readiness.py", " or await self._log.check_write()", ""),
+        Mutant("web_knows_the_keys_of_providers", "launcher/environment.py", 'catalogue[name] and kind == "web"', "False"),
+        Mutant("processes_read_the_file_themselves", "launcher/environment.py", 'mine | {"ENV_FILE": os.devnull}', "mine"),
+        Mutant("a_new_database_is_everybodys", "models/migrate.py", "os.O_EXCL, 0o600)", "os.O_EXCL, 0o644)"),
+        Mutant(
+            "libraries_speak_in_detail", "config/logs.py", "root.setLevel(max(wanted, logging.WARNING))", "root.setLevel(wanted)", _LOGS
+        ),
+        Mutant("secrets_are_shown_where_they_are_escaped", "config/logs.py", "forms = shown | {", "forms = {*shown} or {", _LOGS),
+        Mutant("llamacpp_is_taken_for_localai", "web/local_servers.py", "return not owners & set(_OWNERS.values())", "return True", _LOCAL),
+        Mutant("tokenwire_is_taken_for_a_model", "web/local_servers.py", "if _OURSELVES in owners or not", "if not", _LOCAL),
+        Mutant("whoever_is_busy_is_gone", "web/local_servers.py", "        return before\n", "        return False\n", _LOCAL),
+        Mutant("every_feed_looks_at_every_change", "web/feeds.py", "for room in concerned:", "for room in self._rooms.values():", _FEEDS),
+        Mutant("a_deletion_is_told_to_nobody", "web/feeds.py", "concerned = self._shown.rooms(ids) | {", "concerned = {", _FEEDS),
+    ],
+)
