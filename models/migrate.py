@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, exc, inspect, text
 
-from models.database import driver_url, tune_sqlite
+from models.database import CONNECT_SECONDS, driver_url, tune_sqlite
 from models.errors import MigrationRefused
 from models.migrations import HEAD
 
@@ -59,9 +59,10 @@ def _open(database_url: str) -> Engine:
     url = driver_url(database_url, asynchronous=False)
     if url.drivername.startswith("sqlite") and url.database is not None:
         _make_private(Path(url.database))
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-        tune_sqlite(engine)
+    if not url.drivername.startswith("sqlite"):  # a revision may take long; a server that does not even answer is given up
+        return create_engine(url, hide_parameters=True, connect_args={"connect_timeout": round(CONNECT_SECONDS)})
+    engine = create_engine(url, hide_parameters=True)
+    tune_sqlite(engine)
     return engine
 
 

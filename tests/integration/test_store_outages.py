@@ -10,9 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from models.conversations import Post
-from models.database import CANCEL_SECONDS
+from models.database import CANCEL_SECONDS, CONNECT_SECONDS
 from models.errors import StoreUnavailable
 from models.migrate import migrate
 from models.store import Store
@@ -87,6 +88,13 @@ async def _sleep(store: Store) -> None:
 
 async def sleeping_ends(task: "asyncio.Task[None]") -> None:
     await task
+
+
+async def test_a_migration_gives_up_on_a_frozen_server(own_postgres: Postgres) -> None:
+    """A deploy says what is wrong instead of hanging."""
+    own_postgres.freeze()
+    with pytest.raises(OperationalError):
+        await asyncio.wait_for(asyncio.to_thread(migrate, own_postgres.url), 4 * CONNECT_SECONDS)
 
 
 async def test_a_cancelled_query_ends_on_the_server(own_postgres: Postgres) -> None:
