@@ -55,6 +55,7 @@ class Ending:
     usage: dict[str, Any] | None = None
     seams: list[int] | None = None
     cancel_by: str | None = None
+    kept: list[dict[str, Any]] | None = None
 
 
 _messages: Any = Message.__table__  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
@@ -180,6 +181,7 @@ class Generations(Database):
                 content=ending.content,
                 reasoning=ending.reasoning,
                 tool_calls=ending.tool_calls,
+                kept=ending.kept,
                 epoch=ending.epoch,
                 seq=ending.seq,
                 finish_reason=ending.finish_reason,

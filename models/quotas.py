@@ -70,7 +70,7 @@ def _postgresql_octets(element: Any, compiler: Any, **options: Any) -> str:
 
 text_bytes: ColumnElement[int] = octets(col(Message.content)) + octets(col(Message.reasoning))
 """Of one row."""
-_answer_bytes = text_bytes + octets(col(Message.tool_calls))
+_answer_bytes = text_bytes + octets(col(Message.tool_calls)) + octets(col(Message.kept))
 _row_bytes = (
     ROW_BYTES
     + octets(col(Message.options))

@@ -80,6 +80,7 @@ class Message(SQLModel, table=True):
     (`temperature`, `max_tokens`, `reasoning_effort`, `stop`). `asked`: what a client of OpenAI's API wants to read again.
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
     `charged_to`: the user whose request wrote the row, against whose quotas it counts (`quotas.py`).
+    `kept`: what an answer held beside text and tool calls, as its provider wrote it and only for that provider (`worker/kept.py`).
     `run_id`, `run_cursor`: the provider's own run and a place in it, where it can be attached to again; `run_text`, `run_reasoning`: how
     many characters of `content` and `reasoning` lie before that place.
     `billed_input`: input tokens that the requests so far were billed, as far as is known, else estimated; None: only one was begun.
@@ -142,6 +143,7 @@ class Message(SQLModel, table=True):
     usage: dict[str, Any] | None = _json()
     seams: list[int] | None = _json()
     tool_calls: list[dict[str, Any]] | None = _json()
+    kept: list[dict[str, Any]] | None = _json()
     attachments: list[dict[str, Any]] | None = _json()
     user_id: str | None = Field(default=None, max_length=255)
     charged_to: str | None = Field(default=None, max_length=255)

@@ -7,7 +7,7 @@ other kind are kept and sent back as they came, in their place in the text. Quir
 `thinking` (`budget`, or `adaptive`: the model chooses).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from providers.base import (
@@ -238,7 +238,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     body: dict[str, Any] = {
         "model": spec.model,
         "max_tokens": request.max_tokens or quirks.get("max_tokens", 8192),
-        "messages": alternating([_message(message) for message in merge_neighbours(messages) if message.role != "system"], "content"),
+        "messages": alternating(_messages(merge_neighbours(messages)), "content"),
         "stream": True,
     }
     if request.schema == {}:  # the API wants a schema or nothing
@@ -256,19 +256,38 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     return Call("/messages", body)
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    last = messages[-1] if messages else None
+    sent = [_message(message, paused=message is last) for message in messages if message.role != "system"]
+    return [message for message in sent if message["content"]]
+
+
+def _message(message: Message, *, paused: bool = False) -> dict[str, Any]:
+    """`paused`: the last one is the answer that is to be resumed; only there a tool of the provider's may wait for its result."""
     if message.role == "tool":
         result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text or "(no output)"}
         return {"role": "user", "content": [result]}
     content = [_part(part) for part in message.parts]
-    content += [_text(piece) if isinstance(piece, str) else dict(piece.value) for piece in interleaved(message, API) if _sent_back(piece)]
+    content += [
+        _text(piece) if isinstance(piece, str) else dict(piece.value)
+        for piece in interleaved(message, API)
+        if _sent_back(piece, message, paused)
+    ]
     content += [{"type": "tool_use", "id": call.id, "name": call.name, "input": input_of(call)} for call in message.tool_calls]
     return {"role": message.role, "content": content}
 
 
-def _sent_back(piece: str | Item) -> bool:
+def _sent_back(piece: str | Item, message: Message, paused: bool) -> bool:
     """Text that is not blank, thoughts, and whole blocks, which name their kind; not what only stood beside them."""
-    return bool(piece.strip()) if isinstance(piece, str) else piece.kind in (REASONING, piece.value.get("type"))
+    if isinstance(piece, str):
+        return bool(piece.strip())
+    if piece.kind.endswith("_tool_use") and not paused and not _has_result(piece, message):
+        return False
+    return piece.kind in (REASONING, piece.value.get("type"))
+
+
+def _has_result(use: Item, message: Message) -> bool:
+    return any(kept.item.value.get("tool_use_id") == use.value.get("id") for kept in message.kept)
 
 
 def _text(text: str) -> dict[str, Any]:

@@ -159,7 +159,7 @@ async def _announce_of(store: Store, log: ports.Log, claim: ports.Claim) -> None
 
 def bare(ending: Ending) -> Ending:
     """The ending with its text alone: what is left to store where the database refuses the rest."""
-    return replace(ending, tool_calls=None, usage=None, seams=None, finish_reason=None)
+    return replace(ending, tool_calls=None, kept=None, usage=None, seams=None, finish_reason=None)
 
 
 def cancelled(row: Message, claim: ports.Claim, held: Held, by: str) -> Ending:

@@ -5,14 +5,18 @@ from typing import Any
 
 from models.tables import Message as Row
 from providers.base import Message, ToolUse
+from worker.kept import restored
 
 _OPTIONS = frozenset({"temperature", "max_tokens", "reasoning_effort", "stop"})
 
 
-def messages(rows: Iterable[Row], instructions: str | None) -> list[Message]:
-    """In order, without what is empty: a failed or withdrawn answer must not poison the calls that come after it."""
+def messages(rows: Iterable[Row], instructions: str | None, model: str | None = None) -> list[Message]:
+    """In order, without what is empty: a failed or withdrawn answer must not poison the calls that come after it.
+
+    What an answer of `model` held beside its text goes back to that model; no other one would understand it.
+    """
     system = [Message("system", instructions)] if instructions else []
-    return system + [message for row in rows if (message := _message(row)) is not None]
+    return system + [message for row in rows if (message := _message(row, model)) is not None]
 
 
 def options(row: Row) -> dict[str, Any]:
@@ -20,13 +24,14 @@ def options(row: Row) -> dict[str, Any]:
     return {name: value for name, value in (row.options or {}).items() if name in _OPTIONS}
 
 
-def _message(row: Row) -> Message | None:
+def _message(row: Row, model: str | None) -> Message | None:
     if row.role == "user" and row.content:
         return Message("user", row.content)
     if row.role == "system" and row.content:
         return Message("system", row.content)
-    if row.role == "assistant" and row.content:
-        return Message("assistant", row.content, tool_calls=_answered_calls(row))
+    kept = restored(row.kept) if row.kept and row.model == model else ()
+    if row.role == "assistant" and (row.content or kept):
+        return Message("assistant", row.content, tool_calls=_answered_calls(row), kept=kept)
     return None
 
 

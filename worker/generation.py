@@ -16,6 +16,7 @@ from providers.tool_calls import parsed_arguments
 from streams import events
 from streams.text import Cleaner, cut, fits, storable, storable_json, utf16_length
 from worker.continuation import Attachment, Held, Run, stored_call
+from worker.kept import KeptItems
 
 MAX_RUN_ID_CHARS = 255
 """As wide as its column. A longer name cannot be kept, and a part of it names nothing."""
@@ -63,6 +64,7 @@ class Generation:
         self._text_end = utf16_length(held.text)
         self._reasoning_end = utf16_length(held.reasoning)
         self._calls: dict[int, _Call] = {}
+        self._kept = KeptItems()
         self._text_cleaner, self._reasoning_cleaner = Cleaner(), Cleaner()
         self._pending: list[_Piece | events.AnyEvent] = []
         self._reached: Run | None = None
@@ -129,8 +131,11 @@ class Generation:
                 self._calls[index].json.append(piece)
             case deltas.ToolCallEnd(index=index):
                 self._end_call(self._calls.pop(index))
+            case deltas.Item():
+                self._kept.add(self._taken_text, delta)
             case deltas.Restart():
                 self.seams.clear()
+                self._kept.clear()
                 self.add(events.Reset(self.message_id, self.attempt, keep=0, keep_reasoning=0))
             case deltas.Source(url=url, title=title, media_type=media_type):
                 texts = (storable(url), title and storable(title), media_type and storable(media_type))
@@ -274,6 +279,10 @@ class Generation:
     def not_saved(self) -> None:
         """The last checkpoint is due again."""
         self._uncheckpointed += 1
+
+    def kept(self, max_bytes: int) -> list[dict[str, Any]] | None:
+        """What the answer holds beside text and tool calls, as rows store it; None if that is too much."""
+        return self._kept.stored(max_bytes)
 
     def finish_reason(self) -> events.FinishReason:
         """The provider's reason in the protocol's words."""

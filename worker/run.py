@@ -390,6 +390,8 @@ class Attempt:
         self, status: Literal["complete", "error", "cancelled"], *, error: dict[str, object] | None = None, cancel_by: str | None = None
     ) -> Ending:
         self._ending = True
+        if (kept := self.generation.kept(self._terms.max_kept_bytes)) is None:
+            log_line.warning("what the answer held beside its text is more than is kept", message_id=self._row.id)
         held, usage = self.generation.held(), self.generation.final_usage()
         if usage is None and status != "complete" and self.generation.emitted:
             usage = estimated_usage(self._bill.asked, len(held.text) + len(held.reasoning))
@@ -407,6 +409,7 @@ class Attempt:
             usage=msgspec.to_builtins(usage),
             seams=list(self.generation.seams),
             cancel_by=cancel_by,
+            kept=kept or None,
         )
 
     async def _finish(self, ending: Ending) -> None:

@@ -30,6 +30,7 @@ from worker.continuation import Attachment, Held, Plan, Run, attachment, plan
 from worker.costs import Bounds
 from worker.enqueue import JobsUnavailable
 from worker.generation import Generation
+from worker.kept import MAX_KEPT_BYTES
 from worker.retries import LONGEST_WAIT_S, MAX_TRIES, used_up
 from worker.run import Attempt
 from worker.services import Services, Terms
@@ -45,13 +46,14 @@ MAX_ATTEMPTS = 50
 @dataclass(frozen=True, slots=True)
 class Models:
     """What can be asked: the catalogue, how an entry of it is opened, how long an answer may go on without viewers (0: for ever), the
-    longest wait that a provider may ask for, and what an answer may cost."""
+    longest wait that a provider may ask for, what an answer may cost, and how much of it is kept beside its text."""
 
     catalogue: Catalogue
     open: Callable[[ModelSpec], Provider]
     alone_seconds: float = 0.0
     longest_wait_seconds: float = LONGEST_WAIT_S
     bounds: Bounds = field(default_factory=Bounds)
+    max_kept_bytes: int = MAX_KEPT_BYTES
 
     def provider(self, name: str) -> Provider:
         """The provider of this entry of the catalogue. Raises ProviderError where there is none, or it cannot be used."""
@@ -136,7 +138,7 @@ class Runner:
             run = None
         if claim.attempt > 1:
             await self._account(row, claim, held, chosen, crashed=crashed)
-        terms = Terms(best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds)
+        terms = Terms(best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds, self._models.max_kept_bytes)
         attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen, run), terms)
         self._running[row.id] = attempt
         try:
@@ -188,7 +190,7 @@ class Runner:
     async def _request(self, row: Row, going_on: Continuation | None) -> Request:
         conversation = await self._services.store.conversation_of(row.id)
         rows = await self._history(row)
-        messages = context.messages(rows, conversation.instructions if conversation else None)
+        messages = context.messages(rows, conversation.instructions if conversation else None, row.model)
         if not messages:
             raise InvalidRequest("nothing to answer")
         return Request(messages, schema=row.response_schema, continuation=going_on, tries=row.attempt - 1, **context.options(row))

@@ -66,6 +66,7 @@ class Runtime:
             settings.cancel_without_viewers_seconds,
             settings.max_retry_after_seconds,
             Bounds(settings.max_requests_per_answer, settings.max_billed_input_tokens_per_answer),
+            settings.max_kept_bytes,
         )
         self._endings = endings = Endings(self._store, models.provider, self._tell_operators)
         self._services = services = Services(

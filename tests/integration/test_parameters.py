@@ -141,3 +141,21 @@ async def test_instructions_and_history_arrive(store: Store) -> None:
         assert [(message.role, message.text) for message in request.messages] == [("system", "be brief"), ("user", "hi")]
         for api in DIALECTS:
             assert "be brief" in json.dumps(sent(api, request)), api
+
+
+async def test_what_an_answer_held_is_stored_and_goes_back(store: Store) -> None:
+    """A row keeps the provider's own items; the next question takes them along to the same model."""
+    use = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+    items = [base.Item("anthropic.messages", value["type"], value) for value in (use, result)]  # type: ignore[arg-type]
+    posted = await store.ask(chat().question(USER, "m"))
+    provider = Script([[base.Text("Look: "), *items, base.Text("there."), base.Finish("stop")]])
+    runner = runner_over(services_over(store, MemoryLog(), NoJobs()), provider)
+    await runner.generate(posted.assistant_message.id)
+    row = await store.message(posted.assistant_message.id)
+    assert row is not None
+    assert [(entry["at"], entry["value"]) for entry in row.kept or ()] == [(6, use), (6, result)]
+    again = await store.ask(ResponseBody(input="and now?").question(USER, "m", row))
+    await runner.generate(again.assistant_message.id)
+    content = sent("anthropic.messages", provider.asked[1])["messages"][1]["content"]
+    assert [block["type"] for block in content] == ["text", "server_tool_use", "web_search_tool_result", "text"]

@@ -1,0 +1,12 @@
+"""What an answer held beside its text, for the provider that made it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    """Add the column."""
+    op.add_column("messages", sa.Column("kept", sa.JSON(none_as_null=True), nullable=True))
