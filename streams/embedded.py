@@ -54,6 +54,7 @@ def main() -> NoReturn:
     server = find_server()
     if server is not None:
         DATA.mkdir(parents=True, exist_ok=True)
+        DATA.chmod(0o700)  # the log on disk holds what people wrote
         secret = _write_secret(DATA / "valkey.conf", password)
         command = [server, str(secret), *arguments(port, DATA.resolve()), "--logfile", "valkey.log"]
         try:

@@ -103,6 +103,7 @@ def test_a_password_keeps_others_out(tmp_path: Path) -> None:
         shown = subprocess.run(["ps", "-p", str(process.pid), "-o", "args="], capture_output=True, text=True, check=True).stdout
         assert "quo" not in shown
     assert stat.S_IMODE((tmp_path / "var" / "valkey" / "valkey.conf").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "var" / "valkey").stat().st_mode) == 0o700
 
 
 def test_the_stand_in_takes_the_password(tmp_path: Path) -> None:
