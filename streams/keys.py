@@ -24,6 +24,11 @@ def channel(conversation_id: str) -> str:
     return f"tw:{{{conversation_id}}}"
 
 
+def wanted(conversation_id: str) -> str:
+    """There for a while after somebody has read an answer that is being made, without following it."""
+    return f"{channel(conversation_id)}:wanted"
+
+
 def keys(conversation_id: str) -> tuple[str, str, str, str]:
     """KEYS of every script, in order: log, state, floors, gone. They share a hash tag, so that a Cluster keeps them together."""
     base = channel(conversation_id)

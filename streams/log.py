@@ -124,7 +124,11 @@ class RedisLog:
     async def watched(self, conversation_id: str) -> bool:
         """See streams.ports.Log."""
         _channel, count = await self._wire.execute("PUBSUB", "NUMSUB", keys.channel(conversation_id))
-        return bool(count)
+        return bool(count) or bool(await self._wire.execute("EXISTS", keys.wanted(conversation_id)))
+
+    async def want(self, conversation_id: str, seconds: float) -> None:
+        """See streams.ports.Log."""
+        await self._wire.execute("SET", keys.wanted(conversation_id), b"", "PX", _ms(seconds))
 
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
         """See streams.ports.Log."""

@@ -121,6 +121,7 @@ class MemoryLog:
         self._run = 0
         self._listeners: list[Callable[[str, bytes], None]] = []
         self.subscribers: Counter[str] = Counter()
+        self._wanted: dict[str, float] = {}
         self._up = asyncio.Event()
         self._up.set()
 
@@ -256,7 +257,12 @@ class MemoryLog:
     async def watched(self, conversation_id: str) -> bool:
         """See streams.ports.Log."""
         self._check_up()
-        return self.subscribers[keys.channel(conversation_id)] > 0
+        return self.subscribers[keys.channel(conversation_id)] > 0 or self._wanted.get(conversation_id, 0.0) > self._clock()
+
+    async def want(self, conversation_id: str, seconds: float) -> None:
+        """See streams.ports.Log."""
+        self._check_up()
+        self._wanted[conversation_id] = self._clock() + seconds
 
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:
         """See streams.ports.Log."""

@@ -176,7 +176,12 @@ class Log(Protocol):
         ...
 
     async def watched(self, conversation_id: str) -> bool:
-        """Whether any process that relays logs has a viewer of this conversation (a hub keeps its interest for 2 s after the last)."""
+        """Whether any process that relays logs has a viewer of this conversation (a hub keeps its interest for 2 s after the last), or
+        somebody wants it all the same (`want`)."""
+        ...
+
+    async def want(self, conversation_id: str, seconds: float) -> None:
+        """Somebody has read an answer that is being made without following it: it counts as watched for so long."""
         ...
 
     async def request_cancel(self, conversation_id: str, message_id: str, by: str) -> bool:

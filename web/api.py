@@ -90,6 +90,7 @@ async def get_conversation(
     # The log first: rows that are read later hold at least what lies before its position.
     page = await delivery.look(services, conversation_id)
     found = await services.store.snapshot(conversation_id, user, limit, before)
+    await delivery.want(services, found.messages)
     epoch = page.epoch if page else None
     return shapes.ConversationSnapshot.model_validate(
         {

@@ -16,7 +16,7 @@ from streams.aisdk.answer import UNFINISHED
 from streams.aisdk.messages import ui_message
 from streams.aisdk.values import PROFILES
 from streams.positions import Position
-from web import chat_posts, chat_requests, shapes
+from web import chat_posts, chat_requests, delivery, shapes
 from web.chat_requests import invalid
 from web.chat_stream import Viewer, encoded, message_at, unservable, viewing
 from web.event_stream import EventStream
@@ -139,6 +139,7 @@ async def messages(
     if conversation is None:
         return shapes.ChatMessages(messages=[], next=None)
     found = await services.store.snapshot(conversation.id, user, limit, before)
+    await delivery.want(services, found.messages)
     shown = [
         ui_message(message_view(row), row.client_id or row.id, profile)
         for row in found.messages

@@ -5,7 +5,7 @@ gives up after a short time and reports instead of failing the request.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
 import structlog
 
@@ -16,12 +16,15 @@ from models.views import message_view
 from streams import ports
 from streams.events import AnyEvent, MessageEvent, Title
 from web.services import Services
+from worker.closing import unfinished
 from worker.enqueue import JobsUnavailable
 
 log_line = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 1.0
 """Longest wait for Redis in one step of a request."""
+WANTED_SECONDS = 15.0
+"""How long an answer counts as watched after it was read: longer than the time between two looks of its worker."""
 
 
 async def look(services: Services, conversation_id: str) -> ports.Page | None:
@@ -32,6 +35,18 @@ async def look(services: Services, conversation_id: str) -> ports.Page | None:
     except (ports.Unavailable, TimeoutError) as error:
         log_line.warning("position unknown", conversation_id=conversation_id, error=repr(error))
         return None
+
+
+async def want(services: Services, rows: Iterable[Message]) -> None:
+    """Rows are read by somebody who does not follow them: an answer among them that is being made is not cancelled for want of viewers."""
+    if not services.settings.cancel_without_viewers_seconds:
+        return
+    for conversation_id in {row.conversation_id for row in rows if unfinished(row)}:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await services.log.want(conversation_id, WANTED_SECONDS)
+        except (ports.Unavailable, TimeoutError) as error:
+            log_line.warning("not noted as wanted", conversation_id=conversation_id, error=repr(error))
 
 
 async def deliver(services: Services, posted: Posted) -> None:

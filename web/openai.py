@@ -103,6 +103,7 @@ async def get_response(
     row = await _readable(services, user, response_id)
     if stream:
         return _Asking(request, services, user, row).stream(lambda: encoding.ResponseEncoder(answer_of(row), starting_after))
+    await delivery.want(services, [row])
     return JSONResponse(objects.response(answer_of(row)))
 
 

@@ -151,7 +151,8 @@ class WebProcess:
         counter = SimpleNamespace(inc=lambda: None)
         metrics = SimpleNamespace(undelivered=SimpleNamespace(labels=lambda _step: counter))
         cancels = Cancels(store, log, jobs)
-        self.services: Any = SimpleNamespace(store=store, log=log, jobs=jobs, metrics=metrics, cancels=cancels)
+        settings = SimpleNamespace(cancel_without_viewers_seconds=0.0)
+        self.services: Any = SimpleNamespace(store=store, log=log, jobs=jobs, metrics=metrics, cancels=cancels, settings=settings)
 
     async def ask(self, client: Node, what: str, handler: Callable[["WebProcess"], Awaitable[Any]]) -> Any:
         """A request of `client`. Raises ConnectionError where no answer comes, or a 503."""
