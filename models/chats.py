@@ -7,16 +7,27 @@ again is a new row after the same user's message; the old one, and what followed
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, exists, or_, select, text
+from sqlalchemy import exists, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from models.conversations import Idempotency, Posted, add_conversation, claim_key, lock, newest_row, placeholder, supersede, visible
+from models.conversations import (
+    Idempotency,
+    Posted,
+    add_conversation,
+    claim_key,
+    lock,
+    newest_row,
+    placeholder,
+    remove,
+    supersede,
+    visible,
+)
 from models.database import Database, now_ms
 from models.errors import Conflict, GenerationRunning, NotFound
-from models.quotas import admit, admit_conversation, give_back
+from models.quotas import admit, admit_conversation
 from models.tables import UNFINISHED, UNLISTED_SQL, Conversation, Message
 
 UNLISTED_LIFE_MS = 24 * 3600 * 1000
@@ -87,8 +98,7 @@ class Chats(Database):
         )
         async with self.writing() as session:
             ids = list(await session.scalars(query))
-            await give_back(session, ids)
-            await session.execute(delete(Conversation).where(col(Conversation.id).in_(ids)))
+            await remove(session, ids)
         return bool(ids)
 
     async def named_message(self, conversation_id: str, name: str) -> Message | None:

@@ -159,9 +159,11 @@ class Database:
         self._writers = async_sessionmaker(self._engine.execution_options(writes=True), expire_on_commit=False, autoflush=False)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncSession]:
-        """A transaction whose statements all see one snapshot."""
+    async def reading(self, *, by_index: bool = False) -> AsyncIterator[AsyncSession]:
+        """A transaction whose statements all see one snapshot. `by_index`: no table is read whole, whatever the planner thinks of it."""
         async with _translated(self._timeout_seconds), self._readers() as session, session.begin():
+            if by_index and not self.is_sqlite:
+                await session.execute(text("SET LOCAL enable_seqscan = off"))
             yield session
 
     @asynccontextmanager

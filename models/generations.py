@@ -141,7 +141,7 @@ class Generations(Database):
         change = (
             update(Message)
             .where(col(Message.id) == message_id, col(Message.attempt) < attempt, _unfinished)
-            .values(attempt=attempt, status="streaming", model=model, due_at=None, updated_at=now_ms())
+            .values(attempt=attempt, status="streaming", model=model, due_at=None, starts=col(Message.starts) + 1, updated_at=now_ms())
             .returning(Message)
         )
         async with self.writing() as session:
@@ -209,8 +209,8 @@ class Generations(Database):
         await self._change(message_id, col(Message.attempt) == attempt, terminal_announced=True)
 
     async def note_attempt(self, message_id: str, attempt: int, tries: int, started_with: int) -> None:
-        """What later attempts must know of this one: tries used up before it, and how much text it began with."""
-        await self._change(message_id, col(Message.attempt) == attempt, tries=tries, started_with=started_with)
+        """What later attempts must know of this one: tries used up before it, how much text it began with, and that it got so far."""
+        await self._change(message_id, col(Message.attempt) == attempt, tries=tries, started_with=started_with, starts=0)
 
     async def hand_back(self, checkpoint: Checkpoint, billed_input: int) -> bool:
         """Save the text and give the generation back to the queue, as a process does that goes away. False: not its own any more."""
@@ -238,9 +238,19 @@ class Generations(Database):
         async with self.writing() as session:
             return (await session.scalars(change)).first() is not None
 
-    async def mark_enqueued(self, message_id: str) -> None:
-        """The broker has a job for this message since now."""
-        await self._change(message_id, enqueued_at=now_ms())
+    async def count_start(self, message_id: str) -> int:
+        """Count an attempt that failed before it could begin; how many have begun since the last one that got on."""
+        change = update(Message).where(col(Message.id) == message_id).values(starts=col(Message.starts) + 1).returning(col(Message.starts))
+        async with self.writing() as session:
+            return (await session.scalars(change)).first() or 0
+
+    async def mark_enqueued(self, *message_ids: str) -> None:
+        """The broker has a job for each of these messages since now."""
+        if not message_ids:
+            return
+        async with self.writing() as session:
+            change = update(Message).where(col(Message.id).in_(message_ids)).values(enqueued_at=now_ms())
+            await session.execute(change.execution_options(synchronize_session=False))
 
     async def mark_announced(self, message_id: str, rev: int) -> None:
         """The log holds this row as of `rev`."""

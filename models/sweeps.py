@@ -1,106 +1,204 @@
-"""Queries of the sweeper: everything that SQL knows to be outstanding. What is done about it is the worker's decision."""
+"""Queries of the sweeper: everything that SQL knows to be outstanding. What is done about it is the worker's decision.
+
+Each query filters by what makes a row due and goes in pages by key, along a partial index that holds candidates alone: a round costs what
+is outstanding, however many rows have ended. A time is recent only if it lies in the last so many milliseconds: one that lies ahead was
+noted before the clock was set back, and is old.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, select, text
+from sqlalchemy import and_, delete, func, literal, not_, or_, select, text, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from models.database import Database, now_ms
-from models.tables import UNANNOUNCED_END_SQL, UNFINISHED_SQL, Conversation, Message
+from models.tables import (
+    BEGUN_SQL,
+    TO_CANCEL_SQL,
+    UNANNOUNCED_END_SQL,
+    UNANNOUNCED_REV_SQL,
+    UNDELETED_LOG_SQL,
+    UNFINISHED_SQL,
+    Conversation,
+    DeletedConversation,
+    Message,
+)
+
+AHEAD_MS = 5_000
+"""How far ahead of the database's clock a time may lie that another machine has noted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outstanding:
-    """A row that has not ended, or whose end the log may not hold. Times are ms by the database's clock.
+class Due:
+    """When a row is due, in milliseconds since what its name says. `longest_wait`: no retry is due later than that."""
 
-    `first_in_line`: no earlier answer of its conversation is unfinished.
-    """
+    claimed: int
+    waiting: int
+    overdue: int
+    silent: int
+    unannounced: int
+    longest_wait: int
 
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that something is to be done about. `key` continues the query after it."""
+
+    key: str
     message_id: str
     conversation_id: str
     status: str
-    ended: bool
-    first_in_line: bool
-    cancel_by: str | None
-    enqueued_at: int | None
-    due_at: int | None
-    updated_at: int
-    now: int
+    cancel_by: str | None = None
+    due: bool = True
 
 
 class Sweeps(Database):
-    """What the sweeper asks."""
+    """What the sweeper asks. `after`: the key of the last row of the page before, empty for the first page."""
 
-    async def outstanding(self, limit: int) -> list[Outstanding]:
-        """Unfinished answers, oldest first, then ended ones whose terminal event is not known to be in the log; at most `limit` each."""
-        async with self.reading() as session:
-            unfinished = (await session.execute(_columns(UNFINISHED_SQL, limit))).all()
-            ended = (await session.execute(_columns(UNANNOUNCED_END_SQL, limit))).all()
-        return [_outstanding(row, ended=False) for row in unfinished] + [_outstanding(row, ended=True) for row in ended]
+    async def to_cancel(self, after: str, limit: int) -> list[Answer]:
+        """Unfinished answers that somebody wants to be stopped."""
+        return await self._answers(to_cancel(after, limit))
 
-    async def unannounced_rows(self, older_than_ms: int, limit: int) -> list[Message]:
+    async def begun(self, due: Due, after: str, limit: int) -> list[Answer]:
+        """Answers that an attempt has begun, of which nothing was heard for a while, or whose retry is overdue."""
+        return await self._answers(begun(due, after, limit))
+
+    async def heads(self, due: Due, after: str, limit: int) -> list[Answer]:
+        """The first unfinished answer of each conversation that has one; `due`: it is queued, and was not enqueued just now.
+
+        One step along the index for each conversation: what waits behind the first is not read.
+        """
+        return await self._answers(heads(due, after, limit))
+
+    async def ended(self, due: Due, after: str, limit: int) -> list[Answer]:
+        """Ended answers whose terminal event is not known to be in the log."""
+        return await self._answers(ended(due, after, limit))
+
+    async def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Message]:
         """Rows whose newest revision the log is not known to hold."""
-        query = (
-            select(Message)
-            .where(col(Message.announced_rev) < col(Message.rev), col(Message.updated_at) < now_ms() - older_than_ms)
-            .order_by(col(Message.conversation_id), col(Message.ordinal))
-            .limit(limit)
-        )
-        async with self.reading() as session:
-            return list(await session.scalars(query))
+        async with self._sweeping() as session:
+            return list(await session.scalars(unannounced_rows(due, after, limit)))
 
-    async def unannounced_titles(self, older_than_ms: int, limit: int) -> list[Conversation]:
+    async def unannounced_titles(self, due: Due, after: str, limit: int) -> list[Conversation]:
         """Conversations whose newest title the log is not known to hold."""
-        query = (
-            select(Conversation)
-            .where(
-                col(Conversation.announced_rev) < col(Conversation.rev),
-                col(Conversation.updated_at) < now_ms() - older_than_ms,
-                col(Conversation.title).is_not(None),
-            )
-            .limit(limit)
-        )
-        async with self.reading() as session:
-            return list(await session.scalars(query))
+        async with self._sweeping() as session:
+            return list(await session.scalars(unannounced_titles(due, after, limit)))
+
+    async def undeleted_logs(self, due: Due, after: str, limit: int) -> list[str]:
+        """Ids of conversations that were deleted, and whose log is not known to be."""
+        async with self._sweeping() as session:
+            return list(await session.scalars(undeleted_logs(due, after, limit)))
+
+    async def log_deleted(self, conversation_id: str) -> None:
+        """The log of a deleted conversation is deleted, too."""
+        change = update(DeletedConversation).where(col(DeletedConversation.id) == conversation_id).values(log_deleted=True)
+        async with self.writing() as session:
+            await session.execute(change.execution_options(synchronize_session=False))
+
+    async def forget_deleted(self, after_ms: int) -> None:
+        """Forget deleted conversations whose tombstone has been standing for so long: nobody has a token for them any more."""
+        old = col(DeletedConversation.deleted_at) < now_ms() - after_ms
+        async with self.writing() as session:
+            await session.execute(delete(DeletedConversation).where(old, col(DeletedConversation.log_deleted)))
+
+    def _sweeping(self) -> Any:
+        """A reading transaction that goes along indexes: PostgreSQL would guess that a third of all rows are not announced, and read
+        the whole table to find them at once."""
+        return self.reading(by_index=True)
+
+    async def _answers(self, query: Any) -> list[Answer]:
+        async with self._sweeping() as session:
+            return [Answer(*row) for row in await session.execute(query)]
 
 
-def _columns(condition: str, limit: int) -> Any:
-    earlier = aliased(Message, name="earlier")
-    blocked = exists().where(
-        col(earlier.conversation_id) == col(Message.conversation_id),
-        col(earlier.ordinal) < col(Message.ordinal),
-        text(f"earlier.{UNFINISHED_SQL}"),
+def to_cancel(after: str, limit: int) -> Any:
+    """The query of `Sweeps.to_cancel`."""
+    return _page(Message, _ANSWER, TO_CANCEL_SQL, after, limit)
+
+
+def begun(due: Due, after: str, limit: int) -> Any:
+    """The query of `Sweeps.begun`."""
+    waits = col(Message.due_at).between(now_ms() - due.overdue + 1, now_ms() + due.longest_wait)
+    silent = and_(col(Message.status) == "streaming", not_(_recent(Message.updated_at, due.silent)))
+    overdue = and_(col(Message.status) == "retrying", or_(col(Message.due_at).is_(None), not_(waits)))
+    return _page(Message, _ANSWER, BEGUN_SQL, after, limit).where(
+        col(Message.cancel_by).is_(None), _not_just_enqueued(Message, due), or_(silent, overdue)
+    )
+
+
+def ended(due: Due, after: str, limit: int) -> Any:
+    """The query of `Sweeps.ended`."""
+    return _page(Message, _ANSWER, UNANNOUNCED_END_SQL, after, limit).where(not_(_recent(Message.updated_at, due.unannounced)))
+
+
+def unannounced_rows(due: Due, after: str, limit: int) -> Any:
+    """The query of `Sweeps.unannounced_rows`."""
+    return _page(Message, (Message,), UNANNOUNCED_REV_SQL, after, limit).where(not_(_recent(Message.updated_at, due.unannounced)))
+
+
+def unannounced_titles(due: Due, after: str, limit: int) -> Any:
+    """The query of `Sweeps.unannounced_titles`."""
+    return _page(Conversation, (Conversation,), UNANNOUNCED_REV_SQL, after, limit).where(
+        not_(_recent(Conversation.updated_at, due.unannounced)), col(Conversation.title).is_not(None)
+    )
+
+
+def undeleted_logs(due: Due, after: str, limit: int) -> Any:
+    """The query of `Sweeps.undeleted_logs`."""
+    return _page(DeletedConversation, (DeletedConversation.id,), UNDELETED_LOG_SQL, after, limit).where(
+        not_(_recent(DeletedConversation.deleted_at, due.unannounced))
+    )
+
+
+def heads(due: Due, after: str, limit: int) -> Any:
+    """The query of `Sweeps.heads`: a walk from conversation to conversation (PostgreSQL's wiki calls it a loose index scan)."""
+    walk = select(_next_conversation(literal(after)).label("id"), literal(1).label("n")).cte("walk", recursive=True)
+    walk = walk.union_all(select(_next_conversation(walk.c.id), walk.c.n + 1).where(walk.c.id.is_not(None), walk.c.n < limit))
+    inner = aliased(Message, name="inner_row")
+    first = (
+        select(col(inner.id))
+        .where(col(inner.conversation_id) == walk.c.id, text(f"inner_row.{UNFINISHED_SQL}"))
+        .order_by(col(inner.ordinal))
+        .limit(1)
+        .scalar_subquery()
+    )
+    is_due = and_(
+        col(Message.status) == "queued",
+        col(Message.cancel_by).is_(None),
+        not_(_recent(Message.updated_at, due.waiting)),
+        _not_just_enqueued(Message, due),
     )
     return (
-        select(
-            col(Message.id),
-            col(Message.conversation_id),
-            col(Message.status),
-            col(Message.cancel_by),
-            col(Message.enqueued_at),
-            col(Message.due_at),
-            col(Message.updated_at),
-            blocked.label("blocked"),
-            now_ms().label("now"),
-        )
-        .where(text(condition))
-        .order_by(col(Message.id))
-        .limit(limit)
+        select(walk.c.id, col(Message.id), col(Message.conversation_id), col(Message.status), col(Message.cancel_by), is_due)
+        .select_from(walk)
+        .join(Message, col(Message.id) == first)
+        .where(walk.c.id.is_not(None))
+        .order_by(walk.c.n)
     )
 
 
-def _outstanding(row: Any, *, ended: bool) -> Outstanding:
-    return Outstanding(
-        row.id,
-        row.conversation_id,
-        row.status,
-        ended,
-        not row.blocked,
-        row.cancel_by,
-        row.enqueued_at,
-        row.due_at,
-        row.updated_at,
-        row.now,
+def _next_conversation(after: Any) -> Any:
+    """The next conversation with an unfinished answer, by id."""
+    row = aliased(Message, name="walked_row")
+    return (
+        select(func.min(col(row.conversation_id)))
+        .where(text(f"walked_row.{UNFINISHED_SQL}"), col(row.conversation_id) > after)
+        .scalar_subquery()
     )
+
+
+_ANSWER = (Message.id, Message.id, Message.conversation_id, Message.status, Message.cancel_by)
+
+
+def _page(table: Any, columns: Any, condition: str, after: str, limit: int) -> Any:
+    """Rows of a partial index on the id, by its literal condition."""
+    return select(*columns).where(text(condition), col(table.id) > after).order_by(col(table.id)).limit(limit)
+
+
+def _recent(column: Any, milliseconds: int) -> Any:
+    return col(column).between(now_ms() - milliseconds + 1, now_ms() + AHEAD_MS)
+
+
+def _not_just_enqueued(row: Any, due: Due) -> Any:
+    return or_(col(row.enqueued_at).is_(None), not_(_recent(row.enqueued_at, due.claimed)))

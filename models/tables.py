@@ -12,6 +12,9 @@ UNFINISHED_SQL = "status IN (" + ", ".join(f"'{state}'" for state in UNFINISHED)
 UNANNOUNCED_END_SQL = "role = 'assistant' AND NOT terminal_announced AND NOT " + UNFINISHED_SQL
 """Ended, and the log is not known to hold the terminal event."""
 UNANNOUNCED_REV_SQL = "announced_rev < rev"
+TO_CANCEL_SQL = "cancel_by IS NOT NULL AND " + UNFINISHED_SQL
+BEGUN_SQL = "status IN ('streaming', 'retrying')"
+UNDELETED_LOG_SQL = "NOT log_deleted"
 FOLLOWS_SQL = "follows IS NOT NULL"
 UNLISTED_SQL = "NOT listed"
 
@@ -33,6 +36,12 @@ class Conversation(SQLModel, table=True):
         Index("ix_conversations_client_id", "user_id", "client_id", unique=True),
         Index("ix_conversations_follows", "follows", sqlite_where=text(FOLLOWS_SQL), postgresql_where=text(FOLLOWS_SQL)),
         Index("ix_conversations_unlisted", "updated_at", sqlite_where=text(UNLISTED_SQL), postgresql_where=text(UNLISTED_SQL)),
+        Index(
+            "ix_conversations_unannounced_rev",
+            "id",
+            sqlite_where=text(UNANNOUNCED_REV_SQL),
+            postgresql_where=text(UNANNOUNCED_REV_SQL),
+        ),
     )
 
     id: str = Field(primary_key=True, max_length=36)
@@ -79,6 +88,7 @@ class Message(SQLModel, table=True):
     `response_schema`: what the answer must be, as JSON Schema ({}: any JSON). `options`: what else the provider is asked for
     (`temperature`, `max_tokens`, `reasoning_effort`, `stop`). `asked`: what a client of OpenAI's API wants to read again.
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
+    `starts`: attempts begun since the last one that got so far as to know what viewers hold.
     `charged_to`: the user whose request wrote the row, against whose quotas it counts (`quotas.py`).
     `kept`: what an answer held beside text and tool calls, as its provider wrote it and only for that provider (`worker/kept.py`).
     `run_id`, `run_cursor`: the provider's own run and a place in it, where it can be attached to again; `run_text`, `run_reasoning`: how
@@ -109,6 +119,8 @@ class Message(SQLModel, table=True):
             sqlite_where=text(UNANNOUNCED_END_SQL),
             postgresql_where=text(UNANNOUNCED_END_SQL),
         ),
+        Index("ix_messages_to_cancel", "id", sqlite_where=text(TO_CANCEL_SQL), postgresql_where=text(TO_CANCEL_SQL)),
+        Index("ix_messages_begun", "id", sqlite_where=text(BEGUN_SQL), postgresql_where=text(BEGUN_SQL)),
         Index(
             "ix_messages_unannounced_rev",
             "id",
@@ -128,6 +140,7 @@ class Message(SQLModel, table=True):
     epoch: str | None = Field(default=None, max_length=32)
     attempt: int = 0
     tries: int = 0
+    starts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     started_with: int = 0
     run_id: str | None = Field(default=None, max_length=255)
     run_cursor: int | None = Field(default=None, sa_type=BigInteger)
@@ -176,6 +189,19 @@ class ProviderRun(SQLModel, table=True):
     tries: int = 0
     due_at: int | None = Field(default=None, sa_type=BigInteger, index=True)
     created_at: int = Field(sa_type=BigInteger)
+
+
+class DeletedConversation(SQLModel, table=True):
+    """A conversation that was deleted. `log_deleted`: its log is, too. Remembered for as long as anybody may hold a token for it."""
+
+    __tablename__ = "deleted_conversations"
+    __table_args__ = (
+        Index("ix_deleted_conversations_log", "id", sqlite_where=text(UNDELETED_LOG_SQL), postgresql_where=text(UNDELETED_LOG_SQL)),
+    )
+
+    id: str = Field(primary_key=True, max_length=36)
+    deleted_at: int = Field(sa_type=BigInteger)
+    log_deleted: bool = False
 
 
 class IdempotencyKey(SQLModel, table=True):

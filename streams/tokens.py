@@ -19,6 +19,12 @@ MIN_RSA_BITS = 2048
 LEEWAY_SECONDS = 30.0
 """How far apart the clocks of the two sides may be."""
 
+
+def tombstone_seconds(ttl_seconds: float) -> float:
+    """How long a deleted conversation must be known as such, where tokens are good for so long."""
+    return ttl_seconds + LEEWAY_SECONDS
+
+
 _Algorithm = Literal["HS256", "RS256", "ES256"]
 # Times are compared here, with the clock of the caller.
 _OPTIONS: Any = {"require": ["sub", "conv", "exp", "aud"], "verify_exp": False, "verify_nbf": False, "verify_iat": False}

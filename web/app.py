@@ -14,6 +14,7 @@ from config.catalogue import Catalogue
 from config.settings import Settings
 from models.errors import StoreError
 from models.store import Store
+from streams import tokens
 from streams.hub import Hub
 from streams.ports import Feed, Log
 from web import api, chat, chat_socket, completions, health, openai, page, participants, problems, streams
@@ -61,7 +62,7 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
         version=VERSION,
         description=_DESCRIPTION,
         openapi_url=None if public else "/openapi.json",
-        lifespan=_lifespan(background, store, offers, hub, feeds, cancels),
+        lifespan=_lifespan(background, store, offers, hub, feeds, cancels, tokens.tombstone_seconds(settings.token_ttl_seconds)),
         docs_url=None,  # Swagger's page loads scripts of another site, which the page's security policy forbids
         redoc_url=None,
         redirect_slashes=False,
@@ -119,7 +120,7 @@ def _max_body_bytes(settings: Settings) -> int:
 
 
 def _lifespan(
-    background: Background, store: Store, offers: Offers, hub: Hub, feeds: Feeds, cancels: Cancels
+    background: Background, store: Store, offers: Offers, hub: Hub, feeds: Feeds, cancels: Cancels, tombstone_seconds: float
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -127,7 +128,7 @@ def _lifespan(
         await hub.start()
         feeds.start()
         background.start("offers", offers.watch)
-        background.start("housekeeping", lambda: _keep_house(store))
+        background.start("housekeeping", lambda: _keep_house(store, tombstone_seconds))
         yield
         await background.aclose()
         await cancels.aclose()
@@ -137,12 +138,13 @@ def _lifespan(
     return lifespan
 
 
-async def _keep_house(store: Store) -> None:
+async def _keep_house(store: Store, tombstone_seconds: float) -> None:
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         try:
             await store.forget_keys()
             await store.forget_unlisted()
+            await store.forget_deleted(int(tombstone_seconds * 1000))
         except StoreError as error:
             log_line.warning("what has expired is still there", error=repr(error))
 

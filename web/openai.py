@@ -279,7 +279,7 @@ def _passing(row: Message) -> bool:
 
 
 async def _forget(services: Services, row: Message) -> None:
-    tombstone_seconds = services.settings.token_ttl_seconds + tokens.LEEWAY_SECONDS
+    tombstone_seconds = tokens.tombstone_seconds(services.settings.token_ttl_seconds)
     await closing.delete_conversation(services.store, services.log, row.conversation_id, tombstone_seconds)
 
 

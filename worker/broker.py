@@ -29,6 +29,8 @@ NAMESPACE = "dramatiq"
 WAKE_CHANNEL = "tw:jobs"
 WAITING = "tw:jobs:waiting"
 """zset: message id of each job that waits for a worker -> ms since when. What the sweeper asks instead of reading the queue."""
+JOBS = "tw:jobs:ids"
+"""hash: message id of each job that waits for a worker -> the id under which Dramatiq's queue has it."""
 LEADER = "tw:sweeper"
 """Name of the process whose sweeper is active; expires."""
 SOCKET_SECONDS = 5.0
@@ -126,7 +128,9 @@ class WakingBroker(RedisBroker):
     def _enqueue(self, message: Message[Any], delay: int | None) -> Message[Any]:
         enqueued = super().enqueue(message, delay=delay)
         with self.client.pipeline(transaction=False) as pipeline:
-            pipeline.zadd(WAITING, {job: now_ms() for job in message.args[:1]})
+            for job in message.args[:1]:
+                pipeline.zadd(WAITING, {job: now_ms()})
+                pipeline.hset(JOBS, job, enqueued.options["redis_message_id"])
             pipeline.publish(WAKE_CHANNEL, enqueued.queue_name)
             pipeline.execute()
         return enqueued
@@ -138,10 +142,17 @@ class WakingBroker(RedisBroker):
         scores = self.client.zmscore(WAITING, list(message_ids))
         return {name: int(score) for name, score in zip(message_ids, scores, strict=True) if score is not None}
 
-    def holds(self, message_id: str) -> bool:
-        """Whether the queue itself has a job for this message: reads all of it, for the rare doubt."""
-        found: list[Any] = [job for name in (QUEUE, dq_name(QUEUE)) for job in self.client.hvals(f"{NAMESPACE}:{name}.msgs")]
-        return any(message_id in Message.decode(job).args for job in found)
+    def held(self, message_ids: Sequence[str]) -> set[str]:
+        """Of these messages, those whose newest job the queue itself still has: for the rare doubt. Asks for the jobs by their ids."""
+        if not message_ids:
+            return set()
+        known = {name: job for name, job in zip(message_ids, self.client.hmget(JOBS, list(message_ids)), strict=True) if job is not None}
+        with self.client.pipeline(transaction=False) as pipeline:
+            for job in known.values():
+                for queue in (QUEUE, dq_name(QUEUE)):
+                    pipeline.hexists(f"{NAMESPACE}:{queue}.msgs", job)
+            found = pipeline.execute()
+        return {name for name, there in zip(known, zip(found[::2], found[1::2], strict=True), strict=True) if any(there)}
 
     def lead(self, name: str, milliseconds: int) -> bool:
         """Become, or stay, the one active sweeper for so long."""
@@ -273,6 +284,7 @@ class Taken(Middleware):
         if isinstance(broker, WakingBroker) and message.args:
             with contextlib.suppress(redis.RedisError):
                 broker.client.zrem(WAITING, message.args[0])
+                broker.client.hdel(JOBS, message.args[0])
 
 
 class Pace(Middleware):

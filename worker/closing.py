@@ -12,7 +12,7 @@ from typing import Literal, cast
 import structlog
 
 from config.metrics import ANSWERS_ENDED
-from models.errors import Unstorable
+from models.errors import StoreUnavailable, Unstorable
 from models.generations import Ending
 from models.store import Store
 from models.tables import UNFINISHED, Message
@@ -20,7 +20,7 @@ from streams import events, ports
 from streams.text import checksum, utf16_length
 from worker.continuation import Held
 from worker.enqueue import Jobs, JobsUnavailable
-from worker.takeover import recover
+from worker.takeover import recover_anyway
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0
@@ -111,7 +111,7 @@ async def end_cancelled(store: Store, log: ports.Log, row: Message, by: str) -> 
         if mine is None:
             await _announce_of(store, log, claim)
             return
-        claim, held = await recover(log, mine, claim, CLOSING_LEASE_SECONDS)
+        claim, held = await recover_anyway(log, mine, claim, CLOSING_LEASE_SECONDS)
         await commit(store, log, claim, cancelled(mine, claim, held, by))
 
 
@@ -162,7 +162,21 @@ def bare(ending: Ending) -> Ending:
     return replace(ending, tool_calls=None, kept=None, usage=None, seams=None, finish_reason=None)
 
 
-def cancelled(row: Message, claim: ports.Claim, held: Held, by: str) -> Ending:
+async def end_broken(store: Store, log: ports.Log, row: Message, claim: ports.Claim, error: dict[str, object]) -> None:
+    """End as failed a generation that cannot be gone on with, as viewers hold it. `row` and `claim` are those of a begun attempt."""
+    claim, held = await recover_anyway(log, row, claim, CLOSING_LEASE_SECONDS)
+    await commit(store, log, claim, replace(cancelled(row, claim, held, None), status="error", error=error))
+
+
+async def end_without_log(store: Store, row: Message, error: dict[str, object]) -> None:
+    """End as failed, in the rows alone, a generation whose log cannot be asked. The sweeper announces it, if that is ever possible."""
+    mine = await store.begin_attempt(row.id, row.attempt + 1, row.model or "")
+    if mine is not None:
+        ended = replace(ending_of(mine), status="error", error=error)
+        await store.finish(ended)
+
+
+def cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> Ending:
     """The ending of a generation that is cancelled as viewers hold it."""
     return Ending(
         message_id=row.id,
@@ -206,12 +220,16 @@ async def start_next(store: Store, jobs: Jobs, conversation_id: str) -> None:
 
 
 async def delete_conversation(store: Store, log: ports.Log, conversation_id: str, tombstone_seconds: float) -> None:
-    """Delete rows, then the log. A running worker learns it from its next append (Gone) or checkpoint, and stops."""
+    """Delete rows, then the log. A running worker learns it from its next append (Gone) or checkpoint, and stops.
+
+    What Redis was not told stands in SQL, and is made good by the sweeper.
+    """
     await store.delete_conversation(conversation_id)
     try:
         await log.delete(conversation_id, tombstone_seconds)
-    except ports.LogError as error:
-        log_line.warning("conversation deleted, its log was not", conversation_id=conversation_id, error=repr(error))
+        await store.log_deleted(conversation_id)
+    except (ports.LogError, StoreUnavailable) as error:
+        log_line.warning("conversation deleted, its log is left to the sweeper", conversation_id=conversation_id, error=repr(error))
 
 
 def unfinished(row: Message) -> bool:

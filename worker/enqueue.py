@@ -7,7 +7,7 @@ from typing import TypeVar
 import redis
 from dramatiq import Message
 
-from worker.broker import QUEUE, WakingBroker, make_broker
+from worker.broker import QUEUE, WakingBroker, make_broker, now_ms
 
 T = TypeVar("T")
 GENERATE, TITLE = "generate", "title"
@@ -45,9 +45,13 @@ class Jobs:
         """Of these messages, those whose job waits for a worker, and since when (ms). Raises JobsUnavailable."""
         return await self._ask(self._broker.waiting, message_ids)
 
-    async def holds(self, message_id: str) -> bool:
-        """Whether the queue itself has a job for this message. Raises JobsUnavailable."""
-        return await self._ask(self._broker.holds, message_id)
+    async def held(self, message_ids: Sequence[str]) -> set[str]:
+        """Of these messages, those that the queue itself has a job for. Raises JobsUnavailable."""
+        return await self._ask(self._broker.held, message_ids)
+
+    def now_ms(self) -> int:
+        """The clock by which `waiting` tells since when."""
+        return now_ms()
 
     async def lead(self, name: str, seconds: float) -> bool:
         """Whether this process's sweeper is the active one for the next seconds. Raises JobsUnavailable."""

@@ -19,7 +19,6 @@ from providers.base import (
     InvalidRequest,
     ModelNotFound,
     Provider,
-    ProviderError,
     Request,
     Unavailable,
 )
@@ -31,9 +30,10 @@ from worker.costs import Bounds
 from worker.enqueue import JobsUnavailable
 from worker.generation import Generation
 from worker.kept import MAX_KEPT_BYTES
-from worker.retries import LONGEST_WAIT_S, MAX_TRIES, used_up
+from worker.retries import INTERNAL, LONGEST_WAIT_S, MAX_TRIES, used_up
 from worker.run import Attempt
 from worker.services import Services, Terms
+from worker.sweeps import wait_ms
 from worker.takeover import recover
 from worker.verdicts import HandedOver
 
@@ -41,6 +41,7 @@ log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
 MAX_ATTEMPTS = 50
 """Whatever progress is made: an answer that took so many attempts will not be finished by another one."""
+_INTERNAL_ERROR: dict[str, object] = {"code": "internal_error", "error": INTERNAL, "retryable": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ class Runner:
         self._services = services
         self._models = models
         self._running: dict[str, Attempt] = {}
+        self._jobs = 0
         self._draining = False
+        self._handing_over = False
         self._emptied = asyncio.Event()
 
     def running(self) -> Collection[Attempt]:
@@ -79,6 +82,15 @@ class Runner:
 
     async def generate(self, message_id: str) -> None:
         """The job: run one attempt, or find that there is nothing to do. While Redis or the database is away, wait for it."""
+        self._jobs += 1
+        try:
+            await self._generate_through_outages(message_id)
+        finally:
+            self._jobs -= 1
+            if not self._jobs:
+                self._emptied.set()
+
+    async def _generate_through_outages(self, message_id: str) -> None:
         while True:
             try:
                 await self._generate(message_id)
@@ -87,8 +99,9 @@ class Runner:
                 if self._draining:
                     raise  # this job is lost; the sweeper of another process finds the row
                 await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
-            except ports.Gone:
-                log_line.info("conversation deleted", message_id=message_id)
+            except ports.Refused as refusal:
+                # Busy: another worker runs it. Fenced: another one took it. Sealed: it has ended. Gone: its conversation was deleted.
+                log_line.info("job not needed", message_id=message_id, reason=type(refusal).__name__)
                 return
             else:
                 return
@@ -103,35 +116,58 @@ class Runner:
             return
         try:
             claim = await log.claim(row.conversation_id, message_id, row.attempt, self._services.lease_seconds)
-        except ports.Refused as refusal:
-            # Busy: another worker runs it. Sealed, Gone: it has ended. This delivery is not needed.
-            log_line.info("job not needed", message_id=message_id, reason=type(refusal).__name__)
-            return
-        try:
-            mine = await store.begin_attempt(message_id, claim.attempt, row.model or self._models.catalogue.default)
-        except StoreUnavailable:
-            await log.release(claim)  # or the next try of this very job would find it taken
+        except ports.LogError:
             raise
+        except Exception as error:
+            await self._unclaimable(row, error)
+            raise
+        async with closing.released_on_failure(log, claim):  # or the next try of this very job would find it taken
+            mine = await store.begin_attempt(message_id, claim.attempt, row.model or self._models.catalogue.default)
+            recovered = mine and await self._recovered(mine, claim)
         if mine is None:
             await log.release(claim)
-            return
-        await self._attempt(mine, claim, crashed=row.status == "streaming")
+        elif recovered is not None:
+            await self._attempt(mine, *recovered, crashed=row.status == "streaming")
+
+    async def _recovered(self, row: Row, claim: ports.Claim) -> tuple[ports.Claim, Held] | None:
+        """What the attempt goes on from. None: it could not be found out time and again, and the answer has ended."""
+        try:
+            return await recover(self._services.log, row, claim, self._services.lease_seconds)
+        except (ports.LogError, StoreUnavailable):
+            raise
+        except Exception as error:
+            if row.starts <= MAX_TRIES:
+                raise
+            self._tell_operators(row, error)
+            await closing.end_broken(self._services.store, self._services.log, row, claim, _INTERNAL_ERROR)
+            await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
+            return None
+
+    async def _unclaimable(self, row: Row, error: Exception) -> None:
+        """The log cannot even be asked for this generation: after some tries it ends in the rows alone."""
+        store = self._services.store
+        if await store.count_start(row.id) > MAX_TRIES:
+            self._tell_operators(row, error)
+            await closing.end_without_log(store, row, _INTERNAL_ERROR)
+            await closing.start_next(store, self._services.jobs, row.conversation_id)
+
+    def _tell_operators(self, row: Row, error: Exception) -> None:
+        self._services.tell_operators(error, {"message_id": row.id, "model": row.model, "code": "internal_error", "bug": True})
 
     async def _not_yet(self, row: Row) -> bool:
         """Draining, not due, or behind another answer of the conversation: someone brings the job again."""
         if self._draining:
             await self._services.jobs.generate(row.id)
             return True
-        if row.due_at is not None and (wait_ms := row.due_at - await self._services.store.now_ms()) > 0:
-            await self._services.jobs.generate(row.id, wait_ms)
+        if row.due_at is not None and (left_ms := wait_ms(row.due_at, await self._services.store.now_ms())):
+            await self._services.jobs.generate(row.id, left_ms)
             return True
         return await self._services.store.blocked_by(row.id) is not None
 
-    async def _attempt(self, row: Row, claim: ports.Claim, *, crashed: bool) -> None:
+    async def _attempt(self, row: Row, claim: ports.Claim, held: Held, *, crashed: bool) -> None:
         spec = self._models.catalogue.models.get(row.model or "")
         best = spec.continuation if spec else "none"
         saved = Held(row.content, row.reasoning)
-        claim, held = await recover(self._services.log, row, claim, self._services.lease_seconds)
         run = attachment(_saved_run(row), saved, held)
         chosen = plan(best, held, must_be_json=row.response_schema is not None, attachable=run is not None)
         if chosen.rung != "attach":
@@ -141,13 +177,13 @@ class Runner:
         terms = Terms(best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds, self._models.max_kept_bytes)
         attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen, run), terms)
         self._running[row.id] = attempt
+        if self._handing_over:
+            attempt.stop(HandedOver())
         try:
             await self._run(attempt, row, spec, chosen, _going_on(chosen, held, run))
         finally:
             if self._running.get(row.id) is attempt:  # a later attempt of the same answer may have begun here
                 del self._running[row.id]
-            if not self._running:
-                self._emptied.set()
 
     async def _account(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool) -> None:
         """Count what an attempt that died has used up, by what it added. Hand-overs and retries were accounted for."""
@@ -166,18 +202,24 @@ class Runner:
 
     async def _run(self, attempt: Attempt, row: Row, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None) -> None:
         try:
-            if spec is None:
-                raise ModelNotFound(f"{row.model} is not in the catalogue")
-            if row.tries >= MAX_TRIES:
-                raise Unavailable("attempts died without progress")
-            if chosen.rung == "none":
-                raise Interrupted("there is text, and no way to go on from it")
-            provider, request = self._models.open(spec), await self._request(row, going_on)
-        except ProviderError as error:
+            provider, request = await self._prepared(row, spec, chosen, going_on)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 -- the attempt says whose it is: what is no provider's error is a bug of ours
             await attempt.give_up(error)
         else:
-            await attempt.run(provider, request, spec.name)
+            await attempt.run(provider, request, row.model or "")
             await self._name_conversation(attempt, row)
+
+    async def _prepared(self, row: Row, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None) -> tuple[Provider, Request]:
+        """Whom to ask what. Raises ProviderError where nobody is to be asked."""
+        if spec is None:
+            raise ModelNotFound(f"{row.model} is not in the catalogue")
+        if row.tries >= MAX_TRIES:
+            raise Unavailable("attempts died without progress")
+        if chosen.rung == "none":
+            raise Interrupted("there is text, and no way to go on from it")
+        return self._models.open(spec), await self._request(row, going_on)
 
     async def _name_conversation(self, attempt: Attempt, row: Row) -> None:
         """After the first answer; a title that is lost on the way is made after a later one."""
@@ -208,13 +250,15 @@ class Runner:
         """Take nothing new; let what runs go on for so long, then hand it to another worker."""
         self._draining = True
         if not await self._empty_within(seconds):
+            self._handing_over = True
             for attempt in self.running():
                 attempt.stop(HandedOver())
             await self._empty_within(self._services.lease_seconds)
 
     async def _empty_within(self, seconds: float) -> bool:
+        """Whether every job has ended: also one that has yet to become an attempt is seen."""
         self._emptied.clear()
-        if not self._running:
+        if not self._jobs:
             return True
         try:
             async with asyncio.timeout(seconds):

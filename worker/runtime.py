@@ -23,7 +23,7 @@ from models.quotas import Quotas
 from models.store import Store
 from providers.http import HttpClient
 from providers.registry import open_provider
-from streams import keys, ports
+from streams import keys, ports, tokens
 from streams.feed import RedisFeed
 from streams.log import RedisLog
 from worker.broker import WakingBroker
@@ -70,7 +70,14 @@ class Runtime:
         )
         self._endings = endings = Endings(self._store, models.provider, self._tell_operators)
         self._services = services = Services(
-            self._store, self._log, jobs, checkpointer, settings.lease_seconds, endings, self._tell_operators
+            self._store,
+            self._log,
+            jobs,
+            checkpointer,
+            settings.lease_seconds,
+            endings,
+            self._tell_operators,
+            tokens.tombstone_seconds(settings.token_ttl_seconds),
         )
         self._runner = Runner(services, models)
         self._feed = RedisFeed(settings.redis)

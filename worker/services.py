@@ -25,6 +25,8 @@ class Services:
     lease_seconds: float
     endings: Endings
     tell_operators: Hook = log_only
+    tombstone_seconds: float = 3600.0
+    """How long a deleted conversation must be known as such: as long as anybody may hold a token for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,32 +1,45 @@
-"""Finds work that nobody does: SQL lists it, `sweeps` judges it, this module carries it out. One sweeper is active at a time.
+"""Finds work that nobody does: SQL lists it, `sweeps` says when it is due, this module carries it out. One sweeper is active at a time.
 
 Every worker process runs one; they elect a leader through Redis. When Redis was away or this process was paused, the leases of healthy
 workers may have run out unrenewed: judgement waits for one lease then, so that nobody is robbed who is alive.
+
+A round is a list of steps, each of which goes through its rows in pages. A row that fails with an error that nobody thought of is counted
+and logged; neither the other rows nor the other steps suffer.
 """
 
 import asyncio
 import uuid
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
+from config.background import failed, keep
 from models.errors import StoreUnavailable
-from models.sweeps import Outstanding
+from models.sweeps import Answer
+from models.tables import Conversation, Message
 from models.views import message_view
 from streams import events, ports
 from worker import closing
 from worker.enqueue import JobsUnavailable
 from worker.services import Services
-from worker.sweeps import UNANNOUNCED_MS, Verdict, judge
+from worker.sweeps import DUE, Job, judge
 
 log_line = structlog.get_logger(__name__)
+T = TypeVar("T")
 INTERVAL_SECONDS = 0.5
 LEADERSHIP_SECONDS = 1.5
 PAUSE_SECONDS = 2.0
-"""A round that took longer than this was paused, or Redis was. A lease that was renewed in time outlives a shorter pause."""
-BATCH = 2000
+"""Who did not run for longer than this was paused, as was Redis when it did not answer for so long. A lease that was renewed in time
+outlives a shorter pause."""
+PAGE = 200
 SIDE_BY_SIDE = 16
 """Rows that are dealt with at a time: the streams of a dead worker are all due at once, and each of them is waited for by people."""
+_OUTAGES = (StoreUnavailable, ports.Unavailable, JobsUnavailable)
+
+
+class Deposed(Exception):
+    """Another process's sweeper has become the active one, or must be taken to have."""
 
 
 class Sweeper:
@@ -39,19 +52,40 @@ class Sweeper:
 
     async def run(self) -> None:
         """Until cancelled."""
+        ticking = asyncio.create_task(keep("sweeper_clock", self._notice_pauses))
+        try:
+            await self._sweep_on()
+        finally:
+            ticking.cancel()
+
+    async def _sweep_on(self) -> None:
         while True:
-            begun = _clock()
             try:
-                if await self._leads() and not self.holds_back:
+                if await self._promptly(self._leads()) and not self.holds_back:
                     await self.sweep()
-            except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
+            except _OUTAGES as error:
                 log_line.warning("sweep put off", error=repr(error))
                 self._wait_one_lease()
-            except Exception:
-                log_line.exception("sweep failed")
+            except Deposed:
+                log_line.info("sweep broken off")
             await asyncio.sleep(INTERVAL_SECONDS)
-            if _clock() - begun > INTERVAL_SECONDS + PAUSE_SECONDS:
+
+    async def _notice_pauses(self) -> None:
+        """Of this process, or of the machine: time that passes while nothing here runs."""
+        while True:
+            before = _clock()
+            await asyncio.sleep(INTERVAL_SECONDS)
+            if _clock() - before > INTERVAL_SECONDS + PAUSE_SECONDS:
                 self._wait_one_lease()
+
+    async def _promptly(self, question: Awaitable[T]) -> T:
+        """Redis' answer; one that came late says that Redis was paused, and is not to be trusted. Raises Deposed."""
+        began = _clock()
+        answer = await question
+        if _clock() - began > PAUSE_SECONDS:
+            self._wait_one_lease()
+            raise Deposed
+        return answer
 
     async def _leads(self) -> bool:
         try:
@@ -67,49 +101,101 @@ class Sweeper:
     def _wait_one_lease(self) -> None:
         self._not_before = _clock() + self._services.lease_seconds
 
+    @property
+    def _steps(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        return (
+            self._cancel,
+            self._take_over,
+            self._enqueue_heads,
+            self._announce_ends,
+            self._announce_rows,
+            self._announce_titles,
+            self._delete_logs,
+            self._services.endings.carry_out,
+        )
+
     async def sweep(self) -> None:
-        """One round."""
-        rows = await self._services.store.outstanding(BATCH)
-        waiting = await self._services.jobs.waiting([row.message_id for row in rows if row.status == "queued"])
-        verdicts = [(judge(row, waiting.get(row.message_id)), row) for row in rows]
-        places = asyncio.Semaphore(SIDE_BY_SIDE)
-        await _all(self._carry_out(verdict, row, places) for verdict, row in verdicts if verdict is not Verdict.NOTHING)
-        await self._announce_changes()
-        await self._services.endings.carry_out()
+        """One round. Raises the first outage that a step has met, once all steps were made; Deposed."""
+        outage: Exception | None = None
+        for step in self._steps:
+            try:
+                await step()
+            except Deposed:
+                raise
+            except _OUTAGES as error:
+                outage = outage or error
+            except Exception as error:  # noqa: BLE001 -- a bug in one step: counted and logged
+                failed("sweep", error)
+        if outage is not None:
+            raise outage
 
-    async def _carry_out(self, verdict: Verdict, row: Outstanding, places: asyncio.Semaphore) -> None:
-        async with places:
-            await self._do(verdict, row)
+    async def _pages(self, query: Callable[[str, int], Awaitable[Sequence[T]]], key: Callable[[T], str]) -> AsyncIterator[Sequence[T]]:
+        """Everything that is due, a page at a time; between pages the leadership is renewed."""
+        after = ""
+        while True:
+            page = await query(after, PAGE)
+            if page:
+                yield page
+            if len(page) < PAGE:
+                return
+            after = key(page[-1])
+            if self.holds_back or not await self._promptly(self._leads()):
+                raise Deposed
 
-    async def _do(self, verdict: Verdict, row: Outstanding) -> None:
-        match verdict:
-            case Verdict.ENQUEUE:
-                await self._enqueue(row)
-            case Verdict.ENQUEUE_IF_LOST:
-                if not await self._services.jobs.holds(row.message_id):
-                    await self._enqueue(row)
-            case Verdict.TAKE_OVER_IF_FREE:
-                if not await self._leased(row):
-                    await self._enqueue(row)
-            case Verdict.CANCEL:
-                await closing.cancel(
-                    self._services.store, self._services.log, self._services.jobs, row.message_id, row.cancel_by or "unknown"
-                )
-            case Verdict.ANNOUNCE_END:
-                await self._announce_end(row)
+    # --- steps ---
 
-    async def _enqueue(self, row: Outstanding) -> None:
-        log_line.info("swept: enqueued again", message_id=row.message_id, status=row.status)
-        await self._services.jobs.generate(row.message_id)
-        await self._services.store.mark_enqueued(row.message_id)
+    async def _cancel(self) -> None:
+        async for page in self._pages(self._services.store.to_cancel, _key):
+            await _all(self._cancel_one(row) for row in page)
 
-    async def _leased(self, row: Outstanding) -> bool:
+    async def _cancel_one(self, row: Answer) -> None:
+        services = self._services
+        await closing.cancel(services.store, services.log, services.jobs, row.message_id, row.cancel_by or "unknown")
+
+    async def _take_over(self) -> None:
+        """What nobody has a lease of has no worker."""
+        async for page in self._pages(lambda *place: self._services.store.begun(DUE, *place), _key):
+            leased = await self._promptly(asyncio.gather(*(self._leased(row) for row in page)))
+            if self.holds_back:
+                raise Deposed
+            await self._enqueue([row for row, taken in zip(page, leased, strict=True) if not taken])
+
+    async def _leased(self, row: Answer) -> bool:
         try:
-            return await self._services.log.leased(row.conversation_id, row.message_id)
+            return row.status == "streaming" and await self._services.log.leased(row.conversation_id, row.message_id)
         except ports.Gone:
             return True
 
-    async def _announce_end(self, row: Outstanding) -> None:
+    async def _enqueue_heads(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.heads(DUE, *place), _key):
+            await self._enqueue(await self._without_job([row for row in page if row.due]))
+
+    async def _without_job(self, rows: Sequence[Answer]) -> list[Answer]:
+        """The broker is asked once for all of them, and once more for those whose job waits for very long."""
+        jobs = self._services.jobs
+        since = await jobs.waiting([row.message_id for row in rows])
+        now = jobs.now_ms()
+        verdicts = {row.message_id: judge(since.get(row.message_id), now) for row in rows}
+        held = await jobs.held([name for name, verdict in verdicts.items() if verdict is Job.DOUBTFUL])
+        return [row for row in rows if verdicts[row.message_id] is not Job.WAITS and row.message_id not in held]
+
+    async def _enqueue(self, rows: Sequence[Answer]) -> None:
+        sent: list[str] = []
+        try:
+            await _all(self._send(row, sent) for row in rows)
+        finally:
+            await self._services.store.mark_enqueued(*sent)
+
+    async def _send(self, row: Answer, sent: list[str]) -> None:
+        await self._services.jobs.generate(row.message_id)
+        sent.append(row.message_id)
+        log_line.info("swept: enqueued again", message_id=row.message_id, status=row.status)
+
+    async def _announce_ends(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.ended(DUE, *place), _key):
+            await _all(self._announce_end(row) for row in page)
+
+    async def _announce_end(self, row: Answer) -> None:
         """Supply the terminal event that a crash swallowed."""
         ended = await self._services.store.message(row.message_id)
         if ended is None:
@@ -121,30 +207,68 @@ class Sweeper:
         log_line.info("swept: end announced", message_id=row.message_id, status=row.status)
         await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
 
-    async def _announce_changes(self) -> None:
-        store, log = self._services.store, self._services.log
-        for row in await store.unannounced_rows(UNANNOUNCED_MS, BATCH):
-            try:
-                page = await log.read(row.conversation_id, None, 0, 0)
-                view = message_view(row, page.epoch)
-                await log.announce(row.conversation_id, row.id, row.rev, events.MessageEvent(view))
-            except ports.Gone:
-                log_line.info("nothing to announce in a deleted conversation", message_id=row.id)
-            await store.mark_announced(row.id, row.rev)
-        for conversation in await store.unannounced_titles(UNANNOUNCED_MS, BATCH):
-            try:
-                title = events.Title(conversation.title or "", conversation.rev)
-                await log.announce(conversation.id, conversation.id, conversation.rev, title)
-            except ports.Gone:
-                log_line.info("nothing to announce in a deleted conversation", conversation_id=conversation.id)
-            await store.mark_title_announced(conversation.id, conversation.rev)
+    async def _announce_rows(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.unannounced_rows(DUE, *place), _id):
+            for row in sorted(page, key=lambda row: (row.conversation_id, row.ordinal)):
+                await _all([self._announce_row(row)])
+
+    async def _announce_row(self, row: Message) -> None:
+        log = self._services.log
+        try:
+            page = await log.read(row.conversation_id, None, 0, 0)
+            await log.announce(row.conversation_id, row.id, row.rev, events.MessageEvent(message_view(row, page.epoch)))
+        except ports.Gone:
+            log_line.info("nothing to announce in a deleted conversation", message_id=row.id)
+        await self._services.store.mark_announced(row.id, row.rev)
+
+    async def _announce_titles(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.unannounced_titles(DUE, *place), _id):
+            await _all(self._announce_title(row) for row in page)
+
+    async def _announce_title(self, row: Conversation) -> None:
+        try:
+            await self._services.log.announce(row.id, row.id, row.rev, events.Title(row.title or "", row.rev))
+        except ports.Gone:
+            log_line.info("nothing to announce in a deleted conversation", conversation_id=row.id)
+        await self._services.store.mark_title_announced(row.id, row.rev)
+
+    async def _delete_logs(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.undeleted_logs(DUE, *place), str):
+            await _all(self._delete_log(name) for name in page)
+
+    async def _delete_log(self, conversation_id: str) -> None:
+        await self._services.log.delete(conversation_id, self._services.tombstone_seconds)
+        await self._services.store.log_deleted(conversation_id)
 
 
-async def _all(work: Iterable[Coroutine[None, None, None]]) -> None:
-    """Run everything to its end; then the first error, if any, is raised."""
-    for outcome in await asyncio.gather(*work, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
+async def _all(work: Iterable[Awaitable[None]]) -> None:
+    """Do everything, each to its end, whatever happens to others; then raise the first outage, if any.
+
+    Any other error is a bug, or one row's own: counted and logged.
+    """
+    places = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def one(piece: Awaitable[None]) -> Exception | None:
+        async with places:
+            try:
+                await piece
+            except _OUTAGES as error:
+                return error
+            except Exception as error:  # noqa: BLE001 -- see above
+                failed("sweep", error)
+            return None
+
+    for error in await asyncio.gather(*(one(piece) for piece in work)):
+        if error is not None:
+            raise error
+
+
+def _key(row: Answer) -> str:
+    return row.key
+
+
+def _id(row: Any) -> str:
+    return str(row.id)
 
 
 def _clock() -> float:

@@ -1,58 +1,46 @@
-"""Pure: what the sweeper does about a row of the list of outstanding work. SQL is that list; nothing here trusts a queue to remember.
+"""Pure: when the sweeper acts. SQL is the list of outstanding work; nothing here trusts a queue to remember.
 
-| row | and | verdict |
+| row | is due when | then |
 |---|---|---|
-| any that has not ended, cancel asked for | | cancel: ended here, or its worker told again |
-| queued, first in line | no job that waits for a worker, for 2 s | enqueue |
-| queued, first in line | a job is said to wait since 60 s | look into the broker, enqueue if it is not there |
-| retrying | overdue by 1 s | enqueue |
-| streaming | silent for 1.5 s | take over, if no lease is alive |
-| ended, terminal event not announced | for 1 s | announce it |
+| unfinished, cancel asked for | at once | ended here, or its worker told again; a frozen worker is not waited for |
+| streaming | nothing was saved for 1.5 s | taken over, if no lease is alive |
+| retrying | its time has come 1 s ago | enqueued |
+| queued, first of its conversation | for 2 s | enqueued, if no job of it waits for a worker |
+| the same, whose job is said to wait | for 60 s | the broker is asked for the job itself; enqueued if it has none |
+| ended, terminal event not announced | for 1 s | announced |
+| row or title not announced | for 1 s | announced |
+| deleted, log not | for 1 s | the log is deleted |
+
+What was just enqueued is given 2 s to be claimed. A time that lies ahead was noted before the clock was set back: it is long over.
 """
 
 from enum import Enum, auto
 
-from models.sweeps import Outstanding
+from models.sweeps import AHEAD_MS, Due
 
-NO_JOB_MS = 2_000
 LOST_JOB_MS = 60_000
-OVERDUE_MS = 1_000
-SILENT_MS = 1_500
-"""A running generation checkpoints every second while text comes; only where nothing was saved is the lease asked for."""
-UNANNOUNCED_MS = 1_000
-PATIENCE_MS = 2_000
-"""What was just enqueued is given this long to be claimed."""
+LONGEST_WAIT_MS = 15 * 60_000
+"""No retry is given a later time, whatever MAX_RETRY_AFTER_SECONDS says and is added to it by chance."""
+DUE = Due(claimed=2_000, waiting=2_000, overdue=1_000, silent=1_500, unannounced=1_000, longest_wait=LONGEST_WAIT_MS)
+"""`silent`: a running generation checkpoints every second while text comes; only where nothing was saved is the lease asked for."""
 
 
-class Verdict(Enum):
-    """What to do about a row."""
+class Job(Enum):
+    """What is known of the job of a queued answer."""
 
-    NOTHING = auto()
-    CANCEL = auto()
-    ENQUEUE = auto()
-    ENQUEUE_IF_LOST = auto()
-    TAKE_OVER_IF_FREE = auto()
-    ANNOUNCE_END = auto()
+    NONE = auto()
+    WAITS = auto()
+    DOUBTFUL = auto()
 
 
-def judge(row: Outstanding, job_since: int | None) -> Verdict:
-    """`job_since`: when the broker was given the job for this row that waits for a worker (ms), None if there is none."""
-    if row.ended:
-        return Verdict.ANNOUNCE_END if row.now - row.updated_at >= UNANNOUNCED_MS else Verdict.NOTHING
-    if row.cancel_by is not None:
-        return Verdict.CANCEL
-    if row.now - (row.enqueued_at or 0) < PATIENCE_MS:
-        return Verdict.NOTHING
-    if row.status == "streaming":
-        return Verdict.TAKE_OVER_IF_FREE if row.now - row.updated_at >= SILENT_MS else Verdict.NOTHING
-    if row.status == "retrying":
-        return Verdict.ENQUEUE if row.due_at is None or row.now - row.due_at >= OVERDUE_MS else Verdict.NOTHING
-    return _judge_queued(row, job_since)
+def judge(since: int | None, now: int) -> Job:
+    """`since`: when the broker was given the job that waits for a worker (ms), None if there is none."""
+    if since is None:
+        return Job.NONE
+    return Job.WAITS if now - LOST_JOB_MS < since <= now + AHEAD_MS else Job.DOUBTFUL
 
 
-def _judge_queued(row: Outstanding, job_since: int | None) -> Verdict:
-    if row.status != "queued" or not row.first_in_line or row.now - row.updated_at < NO_JOB_MS:
-        return Verdict.NOTHING
-    if job_since is None:
-        return Verdict.ENQUEUE
-    return Verdict.ENQUEUE_IF_LOST if row.now - job_since >= LOST_JOB_MS else Verdict.NOTHING
+def wait_ms(due_at: int | None, now: int) -> int:
+    """How long an answer must wait that may be attempted from `due_at` on."""
+    left = 0 if due_at is None else due_at - now
+    return left if 0 < left <= LONGEST_WAIT_MS else 0

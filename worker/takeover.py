@@ -25,6 +25,21 @@ async def recover(log: ports.Log, row: Message, claim: ports.Claim, lease_second
     return adopted, replace(held, seq=done.last_seq)
 
 
+async def recover_anyway(log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float) -> tuple[ports.Claim, Held]:
+    """For an end that must come: the same, but where the log and the row do not fit together, the row's text is told to viewers instead.
+
+    Raises like `Log.read` and `Log.adopt`, and nothing else.
+    """
+    try:
+        return await recover(log, row, claim, lease_seconds)
+    except ports.LogError:
+        raise
+    except Exception:  # whatever it is: nobody goes on from this log
+        log_line.exception("the log does not continue the row", message_id=row.id)
+    claim, done = await log.adopt(claim, row.content, row.reasoning, lease_seconds)
+    return claim, Held(row.content, row.reasoning, tuple(row.tool_calls or ()), done.last_seq)
+
+
 async def _folded(log: ports.Log, row: Message, epoch: str) -> Held:
     """The log of `epoch` over the row. A checkpoint of another epoch comes before everything that this log holds.
 

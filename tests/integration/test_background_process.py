@@ -15,7 +15,7 @@ WEB = """
 import web.app
 from web.__main__ import main
 
-async def ends(store):
+async def ends(store, tombstone_seconds):
     pass
 
 web.app._keep_house = ends

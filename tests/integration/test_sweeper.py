@@ -1,13 +1,17 @@
 """worker.sweeper and worker.runner on a real database: work that nobody does is found and done, and what died is accounted for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from config.catalogue import Catalogue, ModelSpec
+from config.metrics import TASK_FAILURES
 from models.conversations import Post
 from models.generations import Ending
 from models.migrate import migrate
@@ -16,12 +20,15 @@ from models.tables import Message as Row
 from providers import base
 from streams import events
 from streams.memory import MemoryLog
-from streams.ports import UNHEARD_SECONDS
+from streams.ports import UNHEARD_SECONDS, Claim, Gone, Limits, Page
 from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over, text_of
+from worker import closing
 from worker.enqueue import JobsUnavailable
+from worker.retries import MAX_TRIES
 from worker.runner import Models
 from worker.services import Services
-from worker.sweeper import Sweeper
+from worker.sweeper import PAGE, Sweeper
+from worker.sweeps import LOST_JOB_MS
 from worker.titles import name_conversation
 
 DONE = [base.Finish("stop", "stop")]
@@ -78,6 +85,7 @@ async def test_a_row_that_was_never_enqueued(rig: Rig) -> None:
     """Committed, and then the web process died: the job is sent, once."""
     await rig.age()
     await rig.sweeper.sweep()
+    await rig.age(enqueued_at=await rig.store.now_ms() + 3_000)  # just now, however long the next look takes
     await rig.sweeper.sweep()
     assert rig.jobs.sent == [(rig.row.id, None)]
 
@@ -287,6 +295,219 @@ async def test_a_cancel_while_the_worker_is_frozen(rig: Rig) -> None:
     row = await rig.reread()
     assert (row.status, row.content, row.cancel_by) == ("cancelled", "Seen", "me")
     assert kinds(await events_of(rig.log, rig.row))[-1] == "Cancelled"
+
+
+async def lose_the_middle(rig: Rig) -> None:
+    """SQL is set back behind what the log still holds: its text and the log's have a hole between them."""
+    rig.log._limits = Limits(max_events=4)
+    claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 0.0)
+    assert await rig.store.begin_attempt(rig.row.id, claim.attempt, "m")
+    for index in range(20):
+        await rig.log.append(claim, index, index, [events.Chunk(rig.row.id, claim.attempt, index, "x")])
+    await rig.age(content="", seq=0, epoch=claim.epoch)
+
+
+async def newest(rig: Rig) -> list[events.AnyEvent]:
+    """What a log still holds that was trimmed."""
+    page = await rig.log.read(rig.row.conversation_id, None, 0, 0)
+    page = await rig.log.read(rig.row.conversation_id, None, page.oldest - 1, 100)
+    return [event for _, event in map(events.decode, (entry.data for entry in page.entries)) if event is not None]
+
+
+async def attempt(rig: Rig) -> None:
+    """One delivery of the job, as Dramatiq makes it: what escapes is a dead letter."""
+    with contextlib.suppress(ValueError):
+        await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="prefix").generate(rig.row.id)
+
+
+async def test_an_answer_that_cannot_be_recovered_ends(rig: Rig) -> None:
+    """After some tries, as an error of ours, with what the row holds; operators are told once; viewers and row agree."""
+    told: list[BaseException] = []
+    rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
+    await lose_the_middle(rig)
+    tries = 0
+    while (await rig.reread()).status != "error":
+        await attempt(rig)
+        await rig.age()
+        tries += 1
+        assert tries <= MAX_TRIES
+    row, log = await rig.reread(), await newest(rig)
+    assert (row.status, (row.error or {})["code"], tries) == ("error", "internal_error", MAX_TRIES)
+    assert [str(error)[:6] for error in told] == ["a hole"]
+    assert isinstance(log[-1], events.Error)
+    assert (log[-1].length, kinds(log)[-2]) == (len(row.content), "Reset")
+
+
+async def test_an_answer_that_cannot_be_recovered_can_be_cancelled(rig: Rig) -> None:
+    """At once: nothing has to be gone on from."""
+    await lose_the_middle(rig)
+    await rig.store.request_cancel(rig.row.id, "me")
+    await rig.sweeper.sweep()
+    row, log = await rig.reread(), await newest(rig)
+    assert (row.status, row.cancel_by, kinds(log)[-2:]) == ("cancelled", "me", ["Reset", "Cancelled"])
+
+
+async def test_attempts_that_got_on_are_not_counted_against_an_answer(rig: Rig) -> None:
+    """Hand-overs, retries and deaths are accounted for elsewhere."""
+    for _ in range(MAX_TRIES + 3):
+        await rig.die("", "")
+        await rig.age(tries=0)
+        runner = runner_over(rig.services, Script([base.Interrupted("cut")]), continuation="restart")
+        await runner.generate(rig.row.id)
+        await rig.age(tries=0, due_at=1)
+    assert (await rig.reread()).starts <= 2
+
+
+async def test_a_log_that_cannot_be_asked_ends_the_answer_in_the_rows(rig: Rig) -> None:
+    """A bug in a script, say: tried some times, then the conversation is free again."""
+
+    async def broken(*_arguments: object) -> Claim:
+        raise ValueError("a bug")
+
+    rig.log.claim = broken  # type: ignore[method-assign]
+    for _ in range(MAX_TRIES):
+        await attempt(rig)
+        assert (await rig.reread()).status == "queued"
+    await attempt(rig)
+    assert (await rig.reread()).status == "error"
+
+
+@pytest.mark.parametrize("step", ["_cancel", "_take_over", "_enqueue_heads", "_announce_ends", "_announce_rows", "_announce_titles"])
+async def test_no_step_of_a_sweep_keeps_another_from_being_made(rig: Rig, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it fails with: rows are announced, jobs are sent, logs are deleted, the failure is counted."""
+
+    async def broken() -> None:
+        raise KeyError("a bug")
+
+    before = TASK_FAILURES.labels("sweep")._value.get()
+    gone = await rig.store.create_conversation("me")
+    await rig.log.announce(gone.id, gone.id, 1, events.Title("t", 1))
+    await rig.store.delete_conversation(gone.id)
+    await rig.age(announced_rev=0)
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+    monkeypatch.setattr(rig.sweeper, step, broken)
+    await rig.sweeper.sweep()
+    assert TASK_FAILURES.labels("sweep")._value.get() == before + 1
+    if step != "_enqueue_heads":
+        assert rig.jobs.sent == [(rig.row.id, None)]
+    if step != "_announce_rows":
+        assert kinds(await events_of(rig.log, rig.row)) == ["MessageEvent", "MessageEvent"]
+    with pytest.raises(Gone):
+        await rig.log.read(gone.id, None, 0, 0)
+
+
+async def test_one_row_of_a_sweep_does_not_keep_others_from_being_dealt_with(rig: Rig) -> None:
+    """An answer whose log is broken is counted; the answers beside it are announced, by the same step and the next ones."""
+    conversation = await rig.store.create_conversation("me")
+    other = (await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
+    await rig.age(announced_rev=0)
+    read = rig.log.read
+
+    async def broken(conversation_id: str, *arguments: Any) -> Page:
+        if conversation_id == rig.row.conversation_id:
+            raise ValueError("a bug")
+        return await read(conversation_id, *arguments)
+
+    rig.log.read = broken  # type: ignore[method-assign]
+    await rig.sweeper.sweep()
+    rig.log.read = read  # type: ignore[method-assign]
+    assert kinds(await events_of(rig.log, other)) == ["MessageEvent", "MessageEvent"]
+    assert len(rig.jobs.sent) == 2
+
+
+async def test_a_deletion_whose_log_was_left_is_made_good(rig: Rig) -> None:
+    """Redis was away when the conversation was deleted: its log goes as soon as it is back, and readers are told."""
+    await rig.log.announce(rig.row.conversation_id, "r", 1, events.Title("t", 1))
+    rig.log.go_down()
+    await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id, 900.0)
+    rig.log.come_back()
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+    heard: list[bytes] = []
+    rig.log.listen(lambda _channel, payload: heard.append(payload))
+    await rig.sweeper.sweep()
+    await rig.sweeper.sweep()
+    assert heard.count(b"gone") == 1
+    with pytest.raises(Gone):
+        await rig.log.read(rig.row.conversation_id, None, 0, 0)
+
+
+async def test_a_deletion_that_went_well_leaves_the_sweeper_nothing(rig: Rig) -> None:
+    """Rows and log went together."""
+    await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id, 900.0)
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+    heard: list[bytes] = []
+    rig.log.listen(lambda _channel, payload: heard.append(payload))
+    await rig.sweeper.sweep()
+    assert heard == []
+
+
+async def test_a_drain_sees_jobs_that_are_about_to_begin(rig: Rig) -> None:
+    """One that is being recovered is waited for, and handed over as soon as it is an attempt: it does not die with the process."""
+    recovering, go_on = asyncio.Event(), asyncio.Event()
+    await rig.die("", "Half")
+    read = rig.log.read
+
+    async def slow(*arguments: Any) -> Page:
+        recovering.set()
+        await go_on.wait()
+        return await read(*arguments)
+
+    rig.log.read = slow  # type: ignore[method-assign]
+    script = Script([[base.Text(" more")], asyncio.Event().wait])  # type: ignore[list-item]
+    runner = runner_over(replace(rig.services, lease_seconds=30.0), script, continuation="prefix")
+    running = asyncio.create_task(runner.generate(rig.row.id))
+    await recovering.wait()
+    draining = asyncio.create_task(runner.drain(0.01))
+    while not runner._handing_over:
+        await asyncio.sleep(0.01)
+    go_on.set()
+    await draining
+    assert running.done()
+    row = await rig.reread()
+    assert (row.status, row.content) == ("queued", "Half")
+    assert rig.jobs.sent == [(rig.row.id, None)]
+
+
+async def test_five_thousand_rows(rig: Rig) -> None:
+    """2,000 queued answers of one conversation hide nothing; 3,000 lost jobs elsewhere are all sent in one round; the broker is asked
+    once for each page, and for a job that waits for very long by its id."""
+    now = await rig.store.now_ms() - LONG_AGO
+    columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
+    counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
+    async with rig.store.writing() as session:
+        await session.execute(
+            text(
+                "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "  # noqa: S608
+                f"{counted} SELECT 'c' || i, 1, 'me', 1, 1, {now}, {now} FROM n"
+            )
+        )
+        await session.execute(
+            text(
+                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) {counted} "  # noqa: S608
+                "SELECT 'm' || i, 'c' || CASE WHEN i <= 2000 THEN 1 ELSE i END, i, 'assistant', '', '', 'queued', 0, 0, 0, 0, 1, 1, 0, "
+                f"{now}, {now} FROM n"
+            )
+        )
+    await rig.die("", "So far")
+    asked = 0
+    waiting = rig.jobs.waiting
+
+    async def counted_waiting(message_ids: Sequence[str]) -> dict[str, int]:
+        nonlocal asked
+        asked += 1
+        return await waiting(message_ids)
+
+    rig.jobs.waiting = counted_waiting  # type: ignore[method-assign]
+    rig.jobs.known = {"m1": rig.jobs.now_ms() - LOST_JOB_MS, "m2001": rig.jobs.now_ms(), "m2002": rig.jobs.now_ms() - LOST_JOB_MS}
+    rig.jobs.queue = {"m1"}
+    await rig.sweeper.sweep()
+    sent = {message_id for message_id, _ in rig.jobs.sent}
+    assert rig.row.id in sent
+    assert sent - {rig.row.id} == {"m2002"} | {f"m{number}" for number in range(2003, 5001)}
+    assert asked <= 5001 / PAGE + 2
 
 
 async def test_a_retry_whose_job_was_lost(rig: Rig) -> None:

@@ -1,6 +1,7 @@
 """A worker without Redis or Dramatiq: the log in memory, a real SQLite database, jobs that are only remembered, a scripted provider."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class NoJobs:
         self.sent: list[tuple[str, int | None]] = []
         self.known: dict[str, int] = {}
         self.titles: list[str] = []
+        self.queue: set[str] = set()
 
     async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
         self.sent.append((message_id, delay_ms))
@@ -38,8 +40,11 @@ class NoJobs:
     async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
         return {name: since for name, since in self.known.items() if name in message_ids}
 
-    async def holds(self, message_id: str) -> bool:
-        return False
+    async def held(self, message_ids: Sequence[str]) -> set[str]:
+        return set(message_ids) & self.queue
+
+    def now_ms(self) -> int:
+        return int(time.time() * 1000)
 
     async def lead(self, name: str, seconds: float) -> bool:
         return True

@@ -42,7 +42,7 @@ class Broker:
     # --- what processes ask ---
 
     def generate(self, message_id: str, delay_ms: int | None) -> None:
-        self._waiting[message_id] = self._now_ms()
+        self._waiting[message_id] = self.now_ms()
         if self._rng.random() < self.trouble / 3:
             return
         for _ in range(2 if self._rng.random() < self.trouble else 1):
@@ -54,8 +54,8 @@ class Broker:
     def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
         return {name: self._waiting[name] for name in message_ids if name in self._waiting}
 
-    def holds(self, message_id: str) -> bool:
-        return message_id in self._jobs.values()
+    def held(self, message_ids: Sequence[str]) -> set[str]:
+        return set(message_ids) & set(self._jobs.values())
 
     def lead(self, name: str, seconds: float) -> bool:
         leader, until = self._leader
@@ -104,7 +104,7 @@ class Broker:
         else:  # the acknowledgement did not arrive: the job comes again
             self._later(self._rng.uniform(1.0, 20.0), job)
 
-    def _now_ms(self) -> int:
+    def now_ms(self) -> int:
         return FIRST_MS + int(self._loop.time() * 1000)
 
 
@@ -127,9 +127,14 @@ class Jobs:
         answer: dict[str, int] = await self._ask("waiting", lambda: self._broker.waiting(message_ids))
         return answer
 
-    async def holds(self, message_id: str) -> bool:
+    async def held(self, message_ids: Sequence[str]) -> set[str]:
         """See worker.enqueue.Jobs."""
-        return bool(await self._ask("holds", lambda: self._broker.holds(message_id)))
+        answer: set[str] = await self._ask("held", lambda: self._broker.held(message_ids))
+        return answer
+
+    def now_ms(self) -> int:
+        """See worker.enqueue.Jobs."""
+        return self._broker.now_ms()
 
     async def lead(self, name: str, seconds: float) -> bool:
         """See worker.enqueue.Jobs."""

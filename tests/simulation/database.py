@@ -6,7 +6,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from models import tables
@@ -14,7 +14,7 @@ from models.conversations import Post, Posted, Snapshot
 from models.errors import NotFound, StoreUnavailable
 from models.generations import Checkpoint, Ending, Generations
 from models.runs import RunToEnd
-from models.sweeps import Outstanding
+from models.sweeps import Answer, Due
 from models.tables import UNFINISHED
 from tests.simulation.loop import Node
 from tests.simulation.net import Net, NoAnswer, Service
@@ -77,6 +77,7 @@ class Database:
         self.conversations: dict[str, Row] = {}
         self.messages: dict[str, Row] = {}
         self.runs: dict[tuple[str, str], ProviderRun] = {}
+        self.undeleted: dict[str, int] = {}
         self.history: list[Write] = []
 
     # --- the store's methods: worker ---
@@ -112,7 +113,7 @@ class Database:
         row = self.messages.get(message_id)
         if row is None or row.attempt >= attempt or not _unfinished(row):
             return None
-        self._set(row, attempt=attempt, status="streaming", model=model, due_at=None, updated_at=self.now_ms())
+        self._set(row, attempt=attempt, status="streaming", model=model, due_at=None, starts=row.starts + 1, updated_at=self.now_ms())
         self._note(row, attempt, "begin")
         return _copy(row)
 
@@ -148,7 +149,7 @@ class Database:
     def note_attempt(self, message_id: str, attempt: int, tries: int, started_with: int) -> None:
         row = self.messages.get(message_id)
         if row is not None and row.attempt == attempt:
-            self._set(row, tries=tries, started_with=started_with)
+            self._set(row, tries=tries, started_with=started_with, starts=0)
 
     def note_bill(self, message_id: str, attempt: int, billed_input: int) -> None:
         row = self.messages.get(message_id)
@@ -163,9 +164,15 @@ class Database:
         self._set(row, status="retrying", due_at=now + delay_ms, tries=tries, billed_input=billed_input, updated_at=now)
         return True
 
-    def mark_enqueued(self, message_id: str) -> None:
-        if message_id in self.messages:
-            self._set(self.messages[message_id], enqueued_at=self.now_ms())
+    def count_start(self, message_id: str) -> int:
+        row = self.messages[message_id]
+        self._set(row, starts=row.starts + 1)
+        return row.starts  # type: ignore[no-any-return]
+
+    def mark_enqueued(self, *message_ids: str) -> None:
+        for message_id in message_ids:
+            if message_id in self.messages:
+                self._set(self.messages[message_id], enqueued_at=self.now_ms())
 
     def mark_announced(self, message_id: str, rev: int) -> None:
         row = self.messages.get(message_id)
@@ -215,34 +222,48 @@ class Database:
 
     # --- the store's methods: sweeper ---
 
-    def outstanding(self, limit: int) -> list[Outstanding]:
-        answers = [row for row in self.messages.values() if row.role == "assistant"]
-        unfinished = [row for row in answers if _unfinished(row)]
-        ended = [row for row in answers if not _unfinished(row) and not row.terminal_announced]
-        return [self._outstanding(row) for row in [*unfinished[:limit], *ended[:limit]]]
+    def to_cancel(self, after: str, limit: int) -> list[Answer]:
+        return _page([_answer(row) for row in self.answers() if _unfinished(row) and row.cancel_by is not None], after, limit)
 
-    def _outstanding(self, row: Row) -> Outstanding:
-        return Outstanding(
-            message_id=row.id,
-            conversation_id=row.conversation_id,
-            status=row.status,
-            ended=not _unfinished(row),
-            first_in_line=self.blocked_by(row.id) is None,
-            cancel_by=row.cancel_by,
-            enqueued_at=row.enqueued_at,
-            due_at=row.due_at,
-            updated_at=row.updated_at,
-            now=self.now_ms(),
-        )
+    def begun(self, due: Due, after: str, limit: int) -> list[Answer]:
+        rows = [row for row in self.answers() if row.cancel_by is None and not self._recent(row.enqueued_at, due.claimed)]
+        silent = [row for row in rows if row.status == "streaming" and not self._recent(row.updated_at, due.silent)]
+        overdue = [row for row in rows if row.status == "retrying" and not self._waits(row, due)]
+        return _page([_answer(row) for row in [*silent, *overdue]], after, limit)
 
-    def unannounced_rows(self, older_than_ms: int, limit: int) -> list[Any]:
-        before = self.now_ms() - older_than_ms
-        return [_copy(r) for r in self.messages.values() if r.announced_rev < r.rev and r.updated_at < before][:limit]
+    def heads(self, due: Due, after: str, limit: int) -> list[Answer]:
+        heads = {row.conversation_id: row for row in reversed(self.answers()) if _unfinished(row)}
+        return _page([replace(_answer(row), key=name, due=self._waits_long(row, due)) for name, row in heads.items()], after, limit)
 
-    def unannounced_titles(self, older_than_ms: int, limit: int) -> list[Any]:
-        before = self.now_ms() - older_than_ms
-        titled = [row for row in self.conversations.values() if row.title is not None]
-        return [_copy(row) for row in titled if row.announced_rev < row.rev and row.updated_at < before][:limit]
+    def ended(self, due: Due, after: str, limit: int) -> list[Answer]:
+        rows = [row for row in self.answers() if not _unfinished(row) and not row.terminal_announced]
+        return _page([_answer(row) for row in rows if not self._recent(row.updated_at, due.unannounced)], after, limit)
+
+    def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Any]:
+        return _page(self._unannounced(self.messages, due), after, limit)
+
+    def unannounced_titles(self, due: Due, after: str, limit: int) -> list[Any]:
+        return _page([row for row in self._unannounced(self.conversations, due) if row.title is not None], after, limit)
+
+    def undeleted_logs(self, due: Due, after: str, limit: int) -> list[str]:
+        return sorted(name for name, at in self.undeleted.items() if name > after and not self._recent(at, due.unannounced))[:limit]
+
+    def log_deleted(self, conversation_id: str) -> None:
+        self.undeleted.pop(conversation_id, None)
+
+    def _unannounced(self, table: dict[str, Row], due: Due) -> list[Any]:
+        rows = [row for row in table.values() if row.announced_rev < row.rev]
+        return [_copy(row) for row in rows if not self._recent(row.updated_at, due.unannounced)]
+
+    def _recent(self, at: int | None, milliseconds: int) -> bool:
+        return at is not None and 0 <= self.now_ms() - at < milliseconds
+
+    def _waits(self, row: Row, due: Due) -> bool:
+        return row.due_at is not None and self.now_ms() - row.due_at < due.overdue
+
+    def _waits_long(self, row: Row, due: Due) -> bool:
+        recent = self._recent(row.updated_at, due.waiting) or self._recent(row.enqueued_at, due.claimed)
+        return row.status == "queued" and row.cancel_by is None and not recent
 
     # --- the store's methods: web ---
 
@@ -282,6 +303,8 @@ class Database:
     def delete_conversation(self, conversation_id: str) -> bool:
         for row in self._of(conversation_id):
             del self.messages[row.id]
+        if conversation_id in self.conversations:
+            self.undeleted[conversation_id] = self.now_ms()
         return self.conversations.pop(conversation_id, None) is not None
 
     def post(self, post: Post) -> Posted:
@@ -356,6 +379,15 @@ def _values(item: Checkpoint | Ending) -> dict[str, Any]:
     return {field.name: getattr(item, field.name) for field in fields(item) if field.name not in ("message_id", "attempt")}
 
 
+def _answer(row: Row) -> Answer:
+    return Answer(row.id, row.id, row.conversation_id, row.status, row.cancel_by)
+
+
+def _page(rows: list[Any], after: str, limit: int) -> list[Any]:
+    by_key = sorted(((getattr(row, "key", None) or row.id, row) for row in rows), key=lambda item: item[0])
+    return [row for key, row in by_key if key > after][:limit]
+
+
 def _unfinished(row: Row) -> bool:
     return row.role == "assistant" and row.status in UNFINISHED
 
@@ -366,7 +398,7 @@ _REMOTE = {
         *("now_ms", "message", "conversation_of", "blocked_by", "next_queued", "unfinished", "begin_attempt", "checkpoint", "hand_back"),
         *("terminal_announced", "note_attempt", "schedule_retry", "mark_enqueued", "mark_announced", "request_cancel"),
         *("note_bill", "begin_run", "run_ended", "runs_to_end", "try_to_end"),
-        *("outstanding", "unannounced_rows", "unannounced_titles"),
+        *("to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "log_deleted", "count_start"),
         *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
     )
 } | {"history": "history_of", "_finish": "finish_now"}
@@ -375,7 +407,19 @@ _REMOTE = {
 _READS = frozenset(
     (
         *("now_ms", "message", "conversation_of", "history", "blocked_by", "next_queued", "unfinished"),
-        *("runs_to_end", "outstanding", "unannounced_rows", "unannounced_titles", "conversation", "snapshot", "visible_message"),
+        *(
+            "runs_to_end",
+            "to_cancel",
+            "begun",
+            "heads",
+            "ended",
+            "unannounced_rows",
+            "unannounced_titles",
+            "undeleted_logs",
+            "conversation",
+            "snapshot",
+            "visible_message",
+        ),
     )
 )
 

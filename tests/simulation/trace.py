@@ -4,7 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 
-_QUIET = ("jobs lead", "jobs waiting", "sql outstanding", "sql unannounced")
+_QUIET = ("jobs lead", "jobs waiting", "sql to_cancel", "sql begun", "sql heads", "sql ended", "sql un")
 """What sweepers ask twice a second: part of the hash, not shown."""
 
 

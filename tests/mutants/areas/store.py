@@ -23,8 +23,8 @@ AREA = Area(
         Mutant(
             "everybody_is_first_in_line",
             "models/sweeps.py",
-            "        not row.blocked,\n",
-            "        True,\n",
+            "        .order_by(col(inner.ordinal))\n",
+            "        .order_by(col(inner.ordinal).desc())\n",
         ),
         Mutant(
             "an_answer_ends_twice",

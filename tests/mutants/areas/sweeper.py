@@ -55,8 +55,8 @@ AREA = Area(
         Mutant(
             "a_live_lease_is_not_asked_for",
             "worker/sweeper.py",
-            "                if not await self._leased(row):\n",
-            "                if True:\n",
+            "if not taken])",
+            "])",
         ),
         Mutant(
             "no_wait_after_an_outage",
@@ -65,10 +65,40 @@ AREA = Area(
             '                log_line.warning("sweep put off", error=repr(error))\n',
         ),
         Mutant(
-            "who_waits_in_line_is_enqueued",
-            "worker/sweeps.py",
-            'row.status != "queued" or not row.first_in_line or',
-            'row.status != "queued" or',
+            "a_frozen_worker_is_waited_for",
+            "worker/closing.py",
+            "    claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True)\n    async",
+            "    claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS)\n    async",
+        ),
+        Mutant(
+            "only_the_first_page_is_swept",
+            "worker/sweeper.py",
+            "            if len(page) < PAGE:\n",
+            "            if page:\n",
+        ),
+        Mutant(
+            "a_row_that_fails_stops_the_sweep",
+            "worker/sweeper.py",
+            '            except Exception as error:  # noqa: BLE001 -- see above\n                failed("sweep", error)\n',
+            '            except KeyError as error:\n                failed("sweep", error)\n',
+        ),
+        Mutant(
+            "a_log_left_over_stays",
+            "worker/closing.py",
+            "    await store.delete_conversation(conversation_id)\n    try:\n",
+            "    await store.delete_conversation(conversation_id)\n    await store.log_deleted(conversation_id)\n    try:\n",
+        ),
+        Mutant(
+            "starts_are_not_counted",
+            "models/generations.py",
+            "starts=col(Message.starts) + 1, updated_at",
+            "starts=col(Message.starts), updated_at",
+        ),
+        Mutant(
+            "a_drain_looks_at_attempts_alone",
+            "worker/runner.py",
+            "        if not self._jobs:\n            return True\n",
+            "        if not self._running:\n            return True\n",
         ),
         Mutant(
             "the_checkpoint_of_another_epoch_counts_its_seq",

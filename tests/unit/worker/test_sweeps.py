@@ -1,39 +1,40 @@
-"""worker.sweeps: the table of what is done about outstanding rows."""
-
-from dataclasses import replace
+"""worker.sweeps: what is known of a job, and how long an answer waits, whatever clocks do."""
 
 import pytest
 
-from models.sweeps import Outstanding
-from worker.sweeps import Verdict, judge
+from config.settings import Settings
+from models.sweeps import AHEAD_MS
+from worker.sweeps import LONGEST_WAIT_MS, LOST_JOB_MS, Job, judge, wait_ms
 
-NOW = 10_000_000
-ROW = Outstanding("m", "c", "queued", False, True, None, None, None, NOW - 60_000, NOW)
+NOW = 1_800_000_000_000
+HOUR_MS = 3_600_000
 
 
 @pytest.mark.parametrize(
-    ("changes", "job_since", "verdict"),
+    ("since", "job"),
     [
-        ({}, None, Verdict.ENQUEUE),
-        ({"updated_at": NOW - 1_000}, None, Verdict.NOTHING),  # its post may be about to enqueue it
-        ({"enqueued_at": NOW - 1_000}, None, Verdict.NOTHING),  # a worker may be about to claim it
-        ({}, NOW - 5_000, Verdict.NOTHING),  # it waits its turn
-        ({}, NOW - 61_000, Verdict.ENQUEUE_IF_LOST),
-        ({"first_in_line": False}, None, Verdict.NOTHING),
-        ({"status": "retrying", "due_at": NOW + 5_000}, None, Verdict.NOTHING),
-        ({"status": "retrying", "due_at": NOW - 500}, None, Verdict.NOTHING),
-        ({"status": "retrying", "due_at": NOW - 1_500}, None, Verdict.ENQUEUE),
-        ({"status": "retrying", "due_at": NOW - 1_500, "enqueued_at": NOW - 400}, None, Verdict.NOTHING),
-        ({"status": "streaming", "updated_at": NOW - 900}, None, Verdict.NOTHING),
-        ({"status": "streaming", "updated_at": NOW - 2_000}, None, Verdict.TAKE_OVER_IF_FREE),
-        ({"status": "streaming", "updated_at": NOW - 2_000, "enqueued_at": NOW - 500}, None, Verdict.NOTHING),
-        ({"status": "waiting"}, None, Verdict.NOTHING),  # for a person
-        ({"status": "streaming", "cancel_by": "me", "updated_at": NOW}, None, Verdict.CANCEL),
-        ({"status": "queued", "cancel_by": "me", "first_in_line": False}, NOW, Verdict.CANCEL),
-        ({"status": "complete", "ended": True}, None, Verdict.ANNOUNCE_END),
-        ({"status": "complete", "ended": True, "updated_at": NOW - 500}, None, Verdict.NOTHING),
+        (None, Job.NONE),
+        (NOW, Job.WAITS),
+        (NOW - LOST_JOB_MS + 1, Job.WAITS),
+        (NOW - LOST_JOB_MS, Job.DOUBTFUL),
+        (NOW + AHEAD_MS, Job.WAITS),  # another machine's clock
+        (NOW + HOUR_MS, Job.DOUBTFUL),  # the clock was set back since
     ],
 )
-def test_the_table(changes: dict[str, object], job_since: int | None, verdict: Verdict) -> None:
-    """Each line of the module's table, at both sides of its limit."""
-    assert judge(replace(ROW, **changes), job_since) is verdict
+def test_what_is_known_of_a_job(since: int | None, job: Job) -> None:
+    """The broker is believed for a while."""
+    assert judge(since, NOW) is job
+
+
+@pytest.mark.parametrize(
+    ("due_at", "left"), [(None, 0), (NOW - 1, 0), (NOW, 0), (NOW + 1, 1), (NOW + LONGEST_WAIT_MS, LONGEST_WAIT_MS), (NOW + HOUR_MS, 0)]
+)
+def test_how_long_an_answer_waits(due_at: int | None, left: int) -> None:
+    """A time further ahead than any that is given out was given before the clock was set back."""
+    assert wait_ms(due_at, NOW) == left
+
+
+def test_no_retry_waits_longer_than_the_sweeper_believes() -> None:
+    """A quarter is added by chance to what a provider may ask for."""
+    longest = max(bound.le for bound in Settings.model_fields["max_retry_after_seconds"].metadata if hasattr(bound, "le"))
+    assert longest * 1.25 * 1000 < LONGEST_WAIT_MS

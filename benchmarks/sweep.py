@@ -1,0 +1,116 @@
+"""What a round of the sweeper costs, as a curve: on an idle system with more and more rows that have ended, and with more and more that
+are due. On SQLite; the plans of PostgreSQL are held by `tests/contracts/test_sweeps.py`."""
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+from sqlalchemy import text
+
+from models.migrate import migrate
+from models.store import Store
+from streams.memory import MemoryLog
+from worker.checkpoints import Checkpointer
+from worker.run import Services
+from worker.sweeper import INTERVAL_SECONDS, Sweeper
+
+ENDED = (0, 10_000, 50_000, 200_000)
+DUE = (100, 500, 1_000, 5_000)
+ROUNDS = 5
+CHUNK = 10_000
+HOUR_MS = 3_600_000
+
+
+class Queue:
+    """Takes every job and holds none: the cost of the sweeper alone."""
+
+    async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
+        pass
+
+    async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:  # noqa: ARG002
+        return {}
+
+    async def held(self, message_ids: Sequence[str]) -> set[str]:  # noqa: ARG002
+        return set()
+
+    async def lead(self, name: str, seconds: float) -> bool:  # noqa: ARG002
+        return True
+
+    def now_ms(self) -> int:
+        return int(time.time() * 1000)
+
+
+class NoEndings:
+    """Nothing goes on at a provider."""
+
+    async def carry_out(self) -> None:
+        pass
+
+
+async def fill(store: Store, status: str, rows: int, per_conversation: int) -> None:
+    """So many answers of an hour ago, everything announced."""
+    now = await store.now_ms() - HOUR_MS
+    async with store.reading() as session:
+        first = (await session.execute(text("SELECT count(*) FROM messages"))).scalar_one() + 1
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {first + rows - 1}) "
+    owner = f"'{status}' || ((i - 1) / {per_conversation})"
+    async with store.writing() as session:
+        await session.execute(
+            text(
+                "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "
+                f"{numbers} SELECT DISTINCT {owner}, 1, 'me', 1, 1, {now}, {now} FROM n"
+            )
+        )
+        columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
+        values = f"'{status}' || i, {owner}, i, 'assistant', 'text', '', '{status}', 1, 0, 0, 0, 1, 1, {int(status == 'complete')}"
+        await session.execute(
+            text(
+                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) "
+                f"{numbers} SELECT {values}, {now}, {now} FROM n"
+            )
+        )
+
+
+async def round_ms(ended: int, due: int, per_conversation: int) -> float:
+    """The median of some rounds, in CPU time: whoever else uses the machine does not count."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{Path(folder)}/t.db"
+        migrate(url)
+        store = Store.open(url)
+        for _ in range(0, ended, CHUNK):
+            await fill(store, "complete", CHUNK, 20)
+        if due:
+            await fill(store, "queued", due, per_conversation)
+        services = Services(store, MemoryLog(), Queue(), Checkpointer(store, 1.0, 500), 3.0, NoEndings())  # type: ignore[arg-type]
+        sweeper, took = Sweeper(services), []
+        for _ in range(ROUNDS):
+            async with store.writing() as session:
+                await session.execute(text("UPDATE messages SET enqueued_at = NULL WHERE enqueued_at IS NOT NULL"))
+            began = time.process_time()
+            await sweeper.sweep()
+            took.append((time.process_time() - began) * 1000)
+        await store.aclose()
+    return statistics.median(took)
+
+
+async def main() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    print("| rows | of them due | CPU ms a round | % of a core | ms a due row |")
+    print("|---:|---:|---:|---:|---:|")
+    for ended in ENDED:
+        took = await round_ms(ended, 0, 1)
+        print(f"| {ended:,} ended | 0 | {took:.1f} | {took / INTERVAL_SECONDS / 10:.1f} | |", flush=True)
+    for due in DUE:
+        took = await round_ms(10_000, due, 1)
+        print(f"| {due:,} queued, a conversation each | {due:,} | {took:.1f} | | {took / due:.2f} |", flush=True)
+    for due in DUE:
+        took = await round_ms(10_000, due, due)
+        print(f"| {due:,} queued in one conversation | 1 | {took:.1f} | {took / INTERVAL_SECONDS / 10:.1f} | |", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

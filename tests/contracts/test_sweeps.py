@@ -1,0 +1,262 @@
+"""What the sweeper asks of the database, on SQLite and PostgreSQL: who is due, in which order, along which index, at what cost."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from models import sweeps
+from models.conversations import Post
+from models.errors import NotFound
+from models.migrate import migrate
+from models.store import Store
+from models.sweeps import Answer, Due
+
+S = 30_000
+"""A second of the sweeper, long enough for a busy machine."""
+DUE = Due(claimed=2 * S, waiting=2 * S, overdue=S, silent=int(1.5 * S), unannounced=S, longest_wait=900 * 1000)
+HOUR_MS = 3_600_000
+Query = Callable[[str, int], Awaitable[Any]]
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """A store over a migrated database."""
+    migrate(database_url)
+    opened = Store.open(database_url)
+    yield opened
+    await opened.aclose()
+
+
+async def posted(store: Store, conversation_id: str | None = None) -> str:
+    """The id of a queued answer that was posted and announced an hour ago."""
+    conversation_id = conversation_id or (await store.create_conversation("me")).id
+    made = await store.post(Post(conversation_id, "me", "hi", "m"))
+    await change(store, made.user_message.id, announced_rev=1)
+    await change(store, made.assistant_message.id, announced_rev=1, updated=HOUR_MS)
+    return made.assistant_message.id
+
+
+async def change(store: Store, message_id: str, **values: Any) -> None:
+    """Set columns; of times it is said how long ago they were."""
+    if not values:
+        return
+    now = await store.now_ms()
+    times = {"updated": "updated_at", "enqueued": "enqueued_at", "due": "due_at"}
+    columns = {times.get(name, name): now - value if name in times else value for name, value in values.items()}
+    assigned = ", ".join(f"{name} = :{name}" for name in columns)
+    async with store.writing() as session:
+        await session.execute(text(f"UPDATE messages SET {assigned} WHERE id = :id"), columns | {"id": message_id})  # noqa: S608
+
+
+async def found(store: Store) -> set[str]:
+    """The names of the queries that give any row."""
+    queries: dict[str, Query] = {
+        "to_cancel": store.to_cancel,
+        "begun": lambda *place: store.begun(DUE, *place),
+        "heads": lambda *place: store.heads(DUE, *place),
+        "ended": lambda *place: store.ended(DUE, *place),
+        "rows": lambda *place: store.unannounced_rows(DUE, *place),
+        "titles": lambda *place: store.unannounced_titles(DUE, *place),
+        "logs": lambda *place: store.undeleted_logs(DUE, *place),
+    }
+    rows = {name: await query("", 10) for name, query in queries.items()}
+    return {name for name, page in rows.items() if any(getattr(row, "due", True) for row in page)}
+
+
+CASES: list[tuple[dict[str, Any], str | None]] = [
+    ({}, "heads"),
+    ({"updated": S}, None),  # its post may be about to enqueue it
+    ({"enqueued": S}, None),  # a worker may be about to claim it
+    ({"enqueued": 3 * S}, "heads"),
+    ({"status": "retrying", "due": -S}, None),
+    ({"status": "retrying", "due": S // 2}, None),
+    ({"status": "retrying", "due": 2 * S}, "begun"),
+    ({"status": "retrying"}, "begun"),
+    ({"status": "retrying", "due": 2 * S, "enqueued": S // 2}, None),
+    ({"status": "streaming", "updated": S}, None),
+    ({"status": "streaming", "updated": 2 * S}, "begun"),
+    ({"status": "streaming", "updated": 2 * S, "enqueued": S // 2}, None),
+    ({"status": "waiting"}, None),  # for a person
+    ({"status": "streaming", "cancel_by": "me", "updated": 0}, "to_cancel"),
+    ({"status": "queued", "cancel_by": "me", "updated": 0}, "to_cancel"),
+    ({"status": "complete"}, "ended"),
+    ({"status": "complete", "updated": S // 2}, None),
+    ({"status": "complete", "cancel_by": "me", "terminal_announced": True}, None),
+    ({"status": "complete", "terminal_announced": True, "announced_rev": 0}, "rows"),
+    ({"status": "complete", "terminal_announced": True, "announced_rev": 0, "updated": S // 2}, None),
+    # The clock was set back by an hour since:
+    ({"updated": -HOUR_MS}, "heads"),
+    ({"enqueued": -HOUR_MS}, "heads"),
+    ({"status": "retrying", "due": -HOUR_MS}, "begun"),
+    ({"status": "streaming", "updated": -HOUR_MS}, "begun"),
+    ({"status": "complete", "updated": -HOUR_MS}, "ended"),
+    ({"status": "complete", "terminal_announced": True, "announced_rev": 0, "updated": -HOUR_MS}, "rows"),
+]
+
+
+@pytest.mark.timeout(600)  # seconds, but minutes where many share a processor
+async def test_who_is_due(store: Store) -> None:
+    """One query at most finds a row, and none before its time."""
+    for changes, query in CASES:
+        await change(store, await posted(store), **changes)
+        assert await found(store) == ({query} if query else set()), changes
+        async with store.writing() as session:
+            await session.execute(text("DELETE FROM messages"))
+
+
+async def test_a_title_is_due_until_it_is_announced(store: Store) -> None:
+    """A title that a person gave, or a model."""
+    conversation = await store.create_conversation("me")
+    await store.change_conversation(conversation.id, "me", {"title": "T"})
+    assert await found(store) == set()
+    async with store.writing() as session:
+        await session.execute(text("UPDATE conversations SET updated_at = updated_at - 60000"))
+    [row] = await store.unannounced_titles(DUE, "", 10)
+    await store.mark_title_announced(row.id, row.rev)
+    assert await found(store) == set()
+
+
+async def test_a_deleted_conversation_is_remembered_until_its_log_is_deleted(store: Store) -> None:
+    """And then for as long as anybody may hold a token."""
+    conversation = await store.create_conversation("me")
+    assert await store.delete_conversation(conversation.id)
+    assert not await store.delete_conversation(conversation.id)
+    assert await found(store) == set()
+    async with store.writing() as session:
+        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+    await store.forget_deleted(0)
+    assert await store.undeleted_logs(DUE, "", 10) == [conversation.id]
+    await store.log_deleted(conversation.id)
+    assert await found(store) == set()
+    await store.forget_deleted(0)
+    async with store.reading() as session:
+        assert (await session.execute(text("SELECT count(*) FROM deleted_conversations"))).scalar_one() == 0
+    with pytest.raises(NotFound):
+        await store.conversation(conversation.id, "me")
+
+
+async def test_what_waits_behind_another_answer_is_no_head(store: Store) -> None:
+    """One row for each conversation: its first unfinished answer, whatever it does; queued ones alone are due."""
+    ids = []
+    for _ in range(3):
+        conversation = (await store.create_conversation("me")).id
+        ids.append((conversation, [await posted(store, conversation) for _ in range(3)]))
+    await change(store, ids[1][1][0], status="streaming")
+    await change(store, ids[2][1][0], status="complete")
+    rows = await store.heads(DUE, "", 10)
+    expected = [(ids[0][0], ids[0][1][0], True), (ids[1][0], ids[1][1][0], False), (ids[2][0], ids[2][1][1], True)]
+    assert [(row.key, row.message_id, row.due) for row in rows] == sorted(expected)
+
+
+@pytest.mark.parametrize("name", ["to_cancel", "heads", "ended"])
+async def test_pages_cover_everything_once(store: Store, name: str) -> None:
+    """Whatever their length."""
+    wanted = [await posted(store) for _ in range(7)]
+    for message_id in wanted:
+        await change(store, message_id, **{"to_cancel": {"cancel_by": "me"}, "heads": {}, "ended": {"status": "error"}}[name])
+    query: Query = store.to_cancel if name == "to_cancel" else lambda *place: getattr(store, name)(DUE, *place)
+    seen: list[Answer] = []
+    while page := await query(seen[-1].key if seen else "", 3):
+        seen += page
+    assert sorted(row.message_id for row in seen) == sorted(wanted)
+
+
+# --- cost ---
+
+QUERIES = {
+    "to_cancel": sweeps.to_cancel("", 200),
+    "begun": sweeps.begun(DUE, "", 200),
+    "heads": sweeps.heads(DUE, "", 200),
+    "ended": sweeps.ended(DUE, "", 200),
+    "unannounced_rows": sweeps.unannounced_rows(DUE, "", 200),
+    "unannounced_titles": sweeps.unannounced_titles(DUE, "", 200),
+    "undeleted_logs": sweeps.undeleted_logs(DUE, "", 200),
+}
+INDEXES = {
+    "to_cancel": ["ix_messages_to_cancel"],
+    "begun": ["ix_messages_begun"],
+    "heads": ["ix_messages_unfinished"],
+    "ended": ["ix_messages_unannounced_end"],
+    "unannounced_rows": ["ix_messages_unannounced_rev"],
+    "unannounced_titles": ["ix_conversations_unannounced_rev"],
+    "undeleted_logs": ["ix_deleted_conversations_log"],
+}
+FINISHED = 10_000
+
+
+async def fill(store: Store, conversations: int, rows_each: int, status: str) -> None:
+    """So many conversations with so many answers each, an hour old, everything announced."""
+    counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) "
+    names = "'{}' || (10000000 + i)"
+    async with store.writing() as session:
+        now = await store.now_ms() - HOUR_MS
+        name = names.format(f"{status[0]}c")
+        insert = "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "
+        await session.execute(
+            text(insert + counted.format(conversations) + f"SELECT {name}, true, 'me', 1, 1, {now}, {now} FROM n")  # noqa: S608
+        )
+        columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
+        owner = f"'{status[0]}c' || (10000001 + (i - 1) / {rows_each})"
+        values = f"{names.format(status[0] + 'm')}, {owner}, i, 'assistant', 'text', '', '{status}', 1, 1, 0, 0, 1, 1"
+        await session.execute(
+            text(
+                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) "  # noqa: S608
+                f"{counted.format(conversations * rows_each)} "
+                f"SELECT {values}, {str(status == 'complete').lower()}, {now}, {now} FROM n"
+            )
+        )
+
+
+async def plan(store: Store, query: Any) -> str:
+    """What the database will do."""
+    statement = query.compile(store._engine.sync_engine, compile_kwargs={"literal_binds": True})
+    explain = "EXPLAIN QUERY PLAN " if store.is_sqlite else "EXPLAIN "
+    async with store._sweeping() as session:
+        connection = await session.connection()
+        rows = (await connection.exec_driver_sql(explain + str(statement).replace("%", "%%"))).all()
+    return "\n".join(str(row[-1]) for row in rows)
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+async def test_no_query_reads_a_table(store: Store, analysed: bool) -> None:
+    """Each goes along its own index, with statistics and without: what has ended costs nothing."""
+    await fill(store, 100, FINISHED // 100, "complete")
+    if analysed and not store.is_sqlite:  # nothing here or in SQLite itself makes statistics there
+        async with store.writing() as session:
+            await session.execute(text("ANALYZE"))
+    for name, query in QUERIES.items():
+        steps = await plan(store, query)
+        for index in INDEXES[name]:
+            assert index in steps, f"{name}:\n{steps}"
+        assert "Seq Scan" not in steps, f"{name}:\n{steps}"
+        scans = [
+            line
+            for line in steps.splitlines()
+            if line.startswith("SCAN") and not any(word in line for word in ("INDEX", "walk", "CONSTANT"))
+        ]
+        assert scans == [], f"{name}:\n{steps}"
+
+
+async def test_five_thousand_rows_that_wait_hide_nothing(store: Store) -> None:
+    """5,000 queued answers of one conversation are one head, beside 5,000 conversations with one each, and a dead answer elsewhere."""
+    await fill(store, 1, 5_000, "queued")
+    dead = await posted(store)
+    await change(store, dead, status="streaming")
+    assert [row.message_id for row in await store.begun(DUE, "", 200)] == [dead]
+    began = time.perf_counter()
+    assert [row.message_id for row in await store.heads(DUE, "", 200) if row.due] == ["qm10000001"]
+    one = time.perf_counter() - began
+    await change(store, dead, status="queued")
+    await fill(store, 5_000, 1, "waiting")
+    async with store.writing() as session:
+        await session.execute(text("UPDATE messages SET status = 'queued'"))
+    began, seen = time.perf_counter(), 0
+    after = ""
+    while page := await store.heads(DUE, after, 200):
+        seen, after = seen + len(page), page[-1].key
+    many = time.perf_counter() - began
+    assert seen == 5_002
+    assert many < max(1.0, 5_000 * one), "the cost of a page grows with what lies before it"
