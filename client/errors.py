@@ -26,7 +26,7 @@ class RequestFailed(TokenwireError):
 
 
 class Stopped(TokenwireError):
-    """The conversation was deleted (4404, 404), or is not the caller's to follow."""
+    """The conversation was deleted (4404, 404), is not the caller's to follow (4403), or every token for it is refused (4401)."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"the conversation cannot be followed any longer ({code})")

@@ -28,6 +28,8 @@ PATIENCE_SECONDS = 1.0
 STEADY_SECONDS = 5.0
 """A connection that was live for so long is no failure."""
 RENEW_AGAIN_SECONDS = 10.0
+REFUSED_TOKENS = 4
+"""New tokens that are refused in a row: another one would be refused too (the clocks of the servers differ, or their keys)."""
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 
 Call = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -79,7 +81,7 @@ class Following:
         self._load, self._ask_grant, self._jitter = load, grant, jitter
         self._order: Order | None = None  # None: the conversation must be read (again)
         self._grant: _Grant | None = None
-        self._failures = self._applied = 0
+        self._failures = self._applied = self._refused = 0
         self._changes = self._run()
         self._step: asyncio.Future[Change] | None = None
 
@@ -154,6 +156,9 @@ class Following:
                 raise Stopped(code)
             if step.then == "token":
                 self._grant = None
+                self._refused += 1
+                if self._refused >= REFUSED_TOKENS:
+                    raise Stopped(code)
             if step.then == "resync":
                 self._order = None
             self.state = State("reconnecting", code, max(step.delay_seconds, wait))
@@ -179,7 +184,7 @@ class Following:
             self._applied, self._failures = seq, 0
 
         def say(state: State) -> None:
-            self.state = state
+            self.state, self._refused = state, 0  # it speaks to us, so it has taken the token
 
         return _To(order, self.transcript, reached, say, lambda: self._renew(_now(), ahead_seconds=float("inf")))
 

@@ -37,6 +37,17 @@ _RESPONSE_CODES = {
 }
 """Codes of failed answers -> the closed list of codes that a Response's `error` may have; all else is `server_error`."""
 
+_UNUSED = {
+    "top_p": 1.0,
+    "top_logprobs": 0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "service_tier": "default",
+    "safety_identifier": None,
+    "prompt_cache_key": None,
+}
+"""Members of a Response that nothing here sets: as they are where nobody asks for anything."""
+
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
@@ -44,7 +55,7 @@ ItemStatus = Literal["in_progress", "completed", "incomplete"]
 class Answer:
     """An assistant message, as plain data. `status`, `error`, `usage`, `tool_calls` are those of the row.
 
-    `created_at`: Unix seconds. `asked`: what the request said that a Response repeats (`background`, `metadata`, ...).
+    `created_at`, `completed_at`: Unix seconds. `asked`: what the request said that a Response repeats (`background`, `metadata`, ...).
     """
 
     id: str
@@ -58,6 +69,7 @@ class Answer:
     error: Mapping[str, Any] | None = None
     usage: Mapping[str, Any] | None = None
     asked: Mapping[str, Any] = field(default_factory=dict)
+    completed_at: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -110,12 +122,14 @@ def response(answer: Answer, output: Sequence[Mapping[str, Any]] | None = None) 
         "id": RESPONSE_PREFIX + answer.id,
         "object": "response",
         "created_at": answer.created_at,
+        "completed_at": answer.completed_at if answer.status == "complete" else None,
         "status": response_status(answer),
         "background": answer.background,
         "error": response_error(answer.error) if answer.status == "error" else None,
         "incomplete_details": {"reason": incomplete} if incomplete else None,
         "instructions": asked.get("instructions"),
         "max_output_tokens": asked.get("max_output_tokens"),
+        "max_tool_calls": None,
         "metadata": asked.get("metadata") or {},
         "model": answer.model,
         "output": output_items(answer) if output is None else list(output),
@@ -123,12 +137,12 @@ def response(answer: Answer, output: Sequence[Mapping[str, Any]] | None = None) 
         "previous_response_id": asked.get("previous_response_id"),
         "reasoning": {"effort": asked.get("reasoning_effort"), "summary": None},
         "store": asked.get("store", True),
-        "temperature": asked.get("temperature"),
+        "temperature": asked.get("temperature", 1.0),
         "text": {"format": asked.get("text_format") or {"type": "text"}},
         "tool_choice": "auto",
         "tools": [],
-        "top_p": None,
         "truncation": "disabled",
+        **_UNUSED,
         "usage": response_usage(answer.usage) if answer.ended else None,
     }
 

@@ -26,18 +26,20 @@ from streams import tokens
 from streams.events import AnyEvent
 from streams.growing import Hole, Withdrawn
 from streams.openai_objects import Answer
-from web import delivery
+from web import delivery, problems
 from web.answers import Final, Heard, Held, Over, Quiet, Step, watch
 from web.contents import require_question_fits
 from web.event_stream import Cut
 from web.following import PART_BYTES, Permission
-from web.openai_errors import OpenAIRoute, OpenAIStream, Refusal, failed
+from web.openai_errors import ANSWER, BODY, OBJECT, OpenAIRoute, OpenAIStream, Refusal, documented, failed
 from web.openai_requests import ChatBody, ResponseBody
 from web.problems import ApiProblem
 from web.services import Caller, IdempotencyKey, Services, With, is_row_id
 from worker import closing
 
-router = APIRouter(prefix="/v1", route_class=OpenAIRoute, include_in_schema=False)
+router = APIRouter(
+    prefix="/v1", route_class=OpenAIRoute, responses=documented(401, 421, 500, 503), default_response_class=Response, tags=["OpenAI's API"]
+)
 
 T = TypeVar("T")
 CANCEL_SECONDS = 5.0
@@ -66,7 +68,7 @@ class Encoder(Protocol):
 # --- responses --------------------------------------------------------------------------------------------------------
 
 
-@router.post("/responses")
+@router.post("/responses", responses=ANSWER | documented(*BODY, 404, 409, 429, 502), summary="Ask")
 async def create_response(
     request: Request,
     services: With,
@@ -90,7 +92,7 @@ async def create_response(
     return JSONResponse(objects.response(ended))
 
 
-@router.get("/responses/{response_id}")
+@router.get("/responses/{response_id}", responses=ANSWER | documented(400, 404), summary="Read, or resume")
 async def get_response(
     request: Request,
     services: With,
@@ -107,7 +109,7 @@ async def get_response(
     return JSONResponse(objects.response(answer_of(row)))
 
 
-@router.get("/responses/{response_id}/input_items")
+@router.get("/responses/{response_id}/input_items", responses=OBJECT | documented(400, 404), summary="What it answers")
 async def list_input_items(
     services: With,
     user: Caller,
@@ -128,7 +130,7 @@ async def list_input_items(
     return JSONResponse({"object": "list", "data": page, "has_more": start + limit < len(items)} | ends)
 
 
-@router.post("/responses/{response_id}/cancel")
+@router.post("/responses/{response_id}/cancel", responses=OBJECT | documented(403, 404), summary="Stop")
 async def cancel_response(services: With, user: Caller, response_id: str) -> Response:
     """Stop it, also before it has begun; what has ended stays as it is."""
     row = await _readable(services, user, response_id)
@@ -141,7 +143,7 @@ async def cancel_response(services: With, user: Caller, response_id: str) -> Res
     return JSONResponse(objects.response(answer_of(row)))
 
 
-@router.delete("/responses/{response_id}")
+@router.delete("/responses/{response_id}", responses=OBJECT | documented(400, 403, 404), summary="Forget")
 async def delete_response(services: With, user: Caller, response_id: str) -> Response:
     """Forget it, with all that was said before. Only what was asked for here can be deleted here."""
     row = await _readable(services, user, response_id)
@@ -155,7 +157,7 @@ async def delete_response(services: With, user: Caller, response_id: str) -> Res
 # --- chat completions -------------------------------------------------------------------------------------------------
 
 
-@router.post("/chat/completions")
+@router.post("/chat/completions", responses=ANSWER | documented(*BODY, 404, 409, 429, 502), summary="Ask")
 async def create_completion(
     request: Request,
     services: With,
@@ -180,21 +182,24 @@ async def create_completion(
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-@router.get("/models")
+@router.get("/models", responses=OBJECT, summary="The models that can be used now")
 async def list_models(services: With, _user: Caller) -> Response:
     """The models that can be used now."""
     return JSONResponse({"object": "list", "data": [_model(name) for name in services.offers.names()]})
 
 
-@router.get("/models/{name:path}")
+@router.get("/models/{name:path}", responses=OBJECT | documented(404), summary="A model")
 async def get_model(services: With, _user: Caller, name: str) -> Response:
     """One of them."""
     return JSONResponse(_model(services.offers.require(name)))
 
 
-@router.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-async def nothing(_user: Caller, rest: str) -> Response:
+@router.api_route("/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"], include_in_schema=False)
+async def nothing(request: Request, _user: Caller, rest: str) -> Response:
     """What OpenAI's API has and this one has not."""
+    own = [route for route in router.routes if route is not router.routes[-1]]
+    if taken := problems.methods(request.scope, own):
+        raise Refusal(405, "method_not_allowed", "This address does not take this method.", headers={"Allow": ", ".join(taken)})
     raise Refusal(404, "unknown_url", f"There is nothing at /v1/{rest} here.")
 
 
@@ -219,6 +224,7 @@ def answer_of(row: Message) -> Answer:
         error=row.error,
         usage=row.usage,
         asked=row.asked or {},
+        completed_at=row.updated_at // 1000,
     )
 
 
@@ -308,9 +314,7 @@ class _Asking:
     """A client that waits for an answer. `cancels`: the answer is of no use without this client."""
 
     def __init__(self, request: Request, services: Services, user: str, row: Message, *, cancels: bool = False) -> None:
-        # Without its body: this lives as long as the answer takes.
-        self._request = Request(request.scope, request.receive)
-        self._services, self._user, self._row = services, user, row
+        self._request, self._services, self._user, self._row = request, services, user, row
         self._cancels = cancels
         self._ended = False
         self._permission = Permission(check=self._may_read, user_id=user)

@@ -8,11 +8,13 @@ Refusal
 """
 
 from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
@@ -29,6 +31,39 @@ log_line = structlog.get_logger(__name__)
 
 INVALID = "invalid_request_error"
 _NO_RETRY = {"x-should-retry": "false"}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(BaseModel):
+    """A refusal in OpenAI's words."""
+
+    error: ErrorDetail
+
+
+BODY = (400, 403, 404, 413, 422)
+"""What a call with a body can be refused with."""
+_JSON: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+OBJECT: dict[int | str, dict[str, Any]] = {200: {"description": "An object of OpenAI's API", "content": _JSON}}
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "An object of OpenAI's API, or with `stream` its events",
+        "content": {**_JSON, "text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+"""For `responses` of routes."""
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route."""
+    return {status: {"model": Error, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
 class Refusal(Exception):

@@ -7,7 +7,7 @@ ApiProblem
   raised by routes; everything else (unknown routes, validation, the store's and the log's errors) is mapped here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match, Mount
+from starlette.types import Scope
 
 from models import errors
 from streams import ports
@@ -37,7 +39,6 @@ CODES: Mapping[str, int] = {
     "storage_full": 403,
     "not_found": 404,
     "method_not_allowed": 405,
-    "request_timeout": 408,
     "conflict": 409,
     "generation_running": 409,
     "position_lost": 409,
@@ -50,8 +51,6 @@ CODES: Mapping[str, int] = {
     "invalid": 422,
     "key_reused": 422,
     "unknown_model": 422,
-    "too_many_open": 429,
-    "too_many_posts": 429,
     "too_many_unfinished": 429,
     "internal": 500,
     "answer_failed": 502,
@@ -64,6 +63,8 @@ CODES: Mapping[str, int] = {
 BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
 """What a call with a body can be refused with, whatever it does."""
 
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+_FILES = ("GET", "HEAD")
 _GENERIC = {400: "bad_request", 401: "unauthenticated", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -136,12 +137,25 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
-async def _http(_request: Request, error: HTTPException) -> JSONResponse:
+async def _http(request: Request, error: HTTPException) -> JSONResponse:
     if isinstance(error, ApiProblem):
         return response(error.code, error.detail, error.headers, **error.members)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error.headers = {"Allow": ", ".join(methods(request.scope, request.app.routes))}
     code = _GENERIC.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
     details = {"not_found": "There is nothing at this address.", "method_not_allowed": "This address does not take this method."}
     return response(code, details.get(code, "The request cannot be understood."), error.headers)
+
+
+def methods(scope: Scope, routes: Sequence[BaseRoute]) -> list[str]:
+    """What the address takes: each route knows its own methods alone, and the first that matches would answer for all."""
+    whole = {**scope, "root_path": scope.get("app_root_path", "")}  # a mounted app has taken its part of the path away
+    return [method for method in _METHODS if any(_takes(route, {**whole, "method": method}) for route in routes)]
+
+
+def _takes(route: BaseRoute, scope: Scope) -> bool:
+    match, _ = route.matches(scope)
+    return match is Match.FULL and (not isinstance(route, Mount) or scope["method"] in _FILES)
 
 
 async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

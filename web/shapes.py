@@ -5,7 +5,7 @@ Texts are fit for storage already (`bodies`).
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from web.bodies import is_id
 
@@ -34,7 +34,13 @@ UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterVa
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-class NewConversation(BaseModel):
+class _Request(BaseModel):
+    """A field that nobody knows is refused: it is a slip of the pen, or asks for what is not done."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewConversation(_Request):
     """What a conversation begins with. Without `model` the default one answers."""
 
     title: Title | None = None
@@ -42,7 +48,7 @@ class NewConversation(BaseModel):
     instructions: Instructions | None = None
 
 
-class ConversationChange(BaseModel):
+class ConversationChange(_Request):
     """What is absent stays. `model` null: the default one; `instructions` null: none."""
 
     title: Title = Field(default_factory=str)  # never used: a default that OpenAPI showed would be one that is not valid
@@ -50,7 +56,7 @@ class ConversationChange(BaseModel):
     instructions: Instructions | None = None
 
 
-class NewMessage(BaseModel):
+class NewMessage(_Request):
     """A user's message. Attachments, tools and schema are reserved: nothing else than their absence is taken yet."""
 
     content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_not_blank)]
@@ -59,7 +65,7 @@ class NewMessage(BaseModel):
     schema_: None = Field(default=None, alias="schema")
 
 
-class NewParticipant(BaseModel):
+class NewParticipant(_Request):
     """Whom to invite."""
 
     user_id: UserId

@@ -64,6 +64,8 @@ class Hostile:
     rows: list[Event] = field(default_factory=list)
     sockets: set["Socket"] = field(default_factory=set)
     token: int = 1
+    refuses: bool = False
+    """No token is good: a broadcaster with another key, or another idea of the time."""
     expires_in: float = 600
     loads: int = 0
     grants: int = 0
@@ -145,7 +147,7 @@ class Socket:
     async def run(self) -> None:
         server = self._server
         first = json.loads(await self._connection.recv())
-        if first["token"] != f"t{server.token}":
+        if server.refuses or first["token"] != f"t{server.token}":
             await self._connection.close(4401)
             return
         epoch, _, seq = first["after"].partition(":")

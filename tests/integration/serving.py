@@ -18,7 +18,7 @@ from streams.memory import MemoryFeed, MemoryLog
 from streams.ports import Feed, Log
 from tests.integration.broadcasting import Writer
 from web.app import create_app, end_streams
-from web.connections import configured
+from web.strict import StrictProtocol
 
 KEY = "0123456789abcdef0123456789abcdef"
 PATIENCE_SECONDS = 30.0
@@ -42,18 +42,25 @@ class _Uvicorn(uvicorn.Server):
 class Web:
     """A running web process' worth of app, over `log`."""
 
-    def __init__(self, store: Store, log: Log, feed: Feed, **settings: object) -> None:
-        # One local user plays many.
-        free = {"max_open_per_user": 0, "posts_per_minute_per_user": 0}
-        values = {"mode": "development", "token_key": KEY, "database_url": "sqlite:///unused.db"} | free | settings
+    def __init__(self, store: Store, log: Log, feed: Feed, jobs: object | None = None, **settings: object) -> None:
+        values = {"mode": "development", "token_key": KEY, "database_url": "sqlite:///unused.db"} | settings
         self.settings = Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]  # pydantic checks them
         self.store, self.log, self.feed = store, log, feed
         catalogue = parse({"default": "demo", "models": {"demo": {"provider": "demo"}}}, {})
-        self.app: FastAPI = create_app(self.settings, store, log, feed, NoJobs(), catalogue)  # type: ignore[arg-type]
+        self.app: FastAPI = create_app(self.settings, store, log, feed, jobs or NoJobs(), catalogue)  # type: ignore[arg-type]
         self.port = 0
 
     async def start(self) -> None:
-        config = configured(self.app, self.settings, self.app.state.gate, port=0, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self.app,
+            host="127.0.0.1",
+            port=0,
+            http=StrictProtocol,
+            log_config=None,
+            access_log=False,
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server = _Uvicorn(config)
         self._running = asyncio.create_task(self._server.serve())

@@ -113,6 +113,16 @@ async def test_a_token_that_is_refused_is_renewed() -> None:
     assert (server.grants, server.loads, stream.position) == (2, 1, "e1:1")
 
 
+async def test_tokens_that_are_refused_again_and_again_are_an_error() -> None:
+    """A new one would be refused too: the program that follows is told, instead of asking without end."""
+    server = Hostile(random.Random(1), Faults(), refuses=True)
+    server.row(id="m1", status="streaming")
+    async with followed(server) as stream, asyncio.timeout(60):
+        with pytest.raises(Stopped) as stopped:
+            await stream.until_ended("m1")
+    assert (stopped.value.code, server.grants) == (4401, following.REFUSED_TOKENS)
+
+
 async def test_a_token_is_renewed_before_it_expires() -> None:
     """By a `refresh` frame: the connection stays."""
     server = Hostile(random.Random(1), Faults(), expires_in=30.05)

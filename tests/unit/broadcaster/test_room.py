@@ -16,6 +16,7 @@ class QuietTail:
     """A tail whose reads end when the test says so."""
 
     conversation_id, epoch, top, running, gone = "c", "e", 0, False, False
+    revoked: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.wake: Callable[[], None] = lambda: None

@@ -18,6 +18,7 @@ from tests.unit.web.test_conversations import begin
 from web.problems import CODES
 
 C = "/api/conversations"
+KNOWN = ("title", "content", "user_id")
 HUGE = "x" * (256 * 1024 + 1)
 
 
@@ -157,13 +158,48 @@ async def test_unknown_addresses(client: httpx.AsyncClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("PUT", C), ("DELETE", C), ("POST", "/healthz"), ("GET", "/api/messages/x/cancel"), ("POST", "/static/app.js")]
+    ("method", "path", "allowed"),
+    [
+        ("PUT", C, "GET, POST"),
+        ("DELETE", C, "GET, POST"),
+        ("PUT", f"{C}/x", "DELETE, GET, PATCH"),
+        ("PATCH", f"{C}/x/participants", "GET, POST"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("GET", "/api/messages/x/cancel", "POST"),
+        ("POST", "/static/app.js", "GET, HEAD"),
+        ("DELETE", "/api/chat/x/stop", "POST"),
+    ],
 )
-async def test_methods_that_are_not_taken(client: httpx.AsyncClient, method: str, path: str) -> None:
-    """405, saying which are."""
+async def test_methods_that_are_not_taken(client: httpx.AsyncClient, method: str, path: str, allowed: str) -> None:
+    """405, naming all that are, whichever route they belong to."""
     answer = await client.request(method, path)
     check(answer, 405, "method_not_allowed")
-    assert answer.headers.get("allow") or path.startswith("/static")
+    assert answer.headers["allow"] == allowed
+
+
+async def test_methods_that_are_not_taken_under_v1(client: httpx.AsyncClient) -> None:
+    """In OpenAI's words."""
+    for method, path, allowed in (
+        ("PUT", "/v1/responses", "POST"),
+        ("PATCH", "/v1/responses/resp_x", "DELETE, GET"),
+        ("POST", "/v1/models/demo", "GET"),
+    ):
+        answer = await client.request(method, path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == allowed
+    assert (await client.put("/v1/nothing")).status_code == 404
+
+
+async def test_a_field_that_nobody_knows(client: httpx.AsyncClient, address: str) -> None:
+    """422 that names it: a slip of the pen is no silent loss."""
+    for method, path, body in (
+        ("POST", C, {"titel": "T"}),
+        ("PATCH", address, {"title": "T", "Model": "demo"}),
+        ("POST", f"{address}/messages", {"content": "hi", "stream": True}),
+        ("POST", f"{address}/participants", {"user_id": "ada", "role": "owner"}),
+    ):
+        document = check(await client.request(method, path, json=body), 422, "invalid")
+        assert [error["field"] for error in document["errors"]] == [f"body.{next(name for name in body if name not in KNOWN)}"]
 
 
 @pytest.mark.parametrize("host", ["[", "a b", "[::1", "\xff", ""])
@@ -222,8 +258,8 @@ async def test_a_bug_is_not_told(make_client: MakeClient, log: MemoryLog, monkey
 async def test_every_refusal_carries_a_registered_code(make_app: Any) -> None:
     """OpenAPI names only codes of the registry, with their status."""
     app: FastAPI = make_app()
-    for path in app.openapi()["paths"].values():
-        for operation in path.values():
+    for path, operations in app.openapi()["paths"].items():
+        for operation in () if path.startswith("/v1") else operations.values():  # there: OpenAI's words
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
                     for code in answer["description"].split(", "):

@@ -42,7 +42,8 @@ def test_every_refusal_is_a_problem_document(document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             refusals = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
-            assert all(list(answer["content"]) == ["application/problem+json"] for answer in refusals.values())
+            media = "application/json" if path.startswith("/v1") else "application/problem+json"  # there: OpenAI's words
+            assert all(list(answer["content"]) == [media] for answer in refusals.values())
             if path.startswith("/api"):
                 assert {"401", "500", "503"} <= set(refusals)
 
@@ -82,6 +83,14 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
         "POST /api/chat/{chat_id}/stop": "200",
         "POST /api/completion": "200",
         "POST /api/object": "200",
+        "POST /v1/responses": "200",
+        "GET /v1/responses/{response_id}": "200",
+        "DELETE /v1/responses/{response_id}": "200",
+        "GET /v1/responses/{response_id}/input_items": "200",
+        "POST /v1/responses/{response_id}/cancel": "200",
+        "POST /v1/chat/completions": "200",
+        "GET /v1/models": "200",
+        "GET /v1/models/{name}": "200",
         "GET /healthz": "200",
         "GET /readyz": "200",
         "GET /metrics": "200",
