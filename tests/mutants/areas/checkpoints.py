@@ -1,0 +1,64 @@
+"""Checkpoints of many answers in one statement, and the one that the database refuses."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "checkpoints",
+    ("tests/integration/test_checkpoints.py",),
+    [
+        Mutant(
+            "one_poisoned_answer_keeps_all_from_being_saved",
+            "worker/checkpoints.py",
+            "            await self._save(attempts[:half])\n            await self._save(attempts[half:])\n",
+            "            pass\n",
+        ),
+        Mutant(
+            "a_poisoned_answer_is_tried_each_second_beside_others",
+            "worker/checkpoints.py",
+            "            self._apart[attempts[0]] = _clock() + REFUSED_PAUSE_SECONDS\n",
+            "",
+        ),
+        Mutant(
+            "a_poisoned_answer_is_never_tried_again",
+            "worker/checkpoints.py",
+            "if _clock() >= when]:",
+            "if False]:",
+        ),
+        Mutant(
+            "what_was_not_saved_counts_as_saved",
+            "worker/checkpoints.py",
+            "            for attempt in attempts:\n                attempt.not_saved()\n",
+            "",
+        ),
+        Mutant(
+            "an_outage_is_somebody_s_poison",
+            "worker/checkpoints.py",
+            "        if isinstance(error, StoreUnavailable):\n",
+            "        if False:\n",
+        ),
+        Mutant(
+            "a_refusal_is_not_counted",
+            "worker/checkpoints.py",
+            "            CHECKPOINTS_REFUSED.inc()\n",
+            "",
+        ),
+        Mutant(
+            "growth_does_not_bring_a_checkpoint_forward",
+            "worker/checkpoints.py",
+            "            self._early.set()\n",
+            "            pass\n",
+        ),
+        Mutant(
+            "a_poisoned_answer_brings_all_forward",
+            "worker/checkpoints.py",
+            "if attempt.uncheckpointed >= self._chars and attempt not in self._apart:",
+            "if attempt.uncheckpointed >= self._chars:",
+        ),
+        Mutant(
+            "checkpoints_without_a_pause",
+            "worker/checkpoints.py",
+            "            await asyncio.sleep(max(0.0, MIN_PAUSE_SECONDS - (asyncio.get_running_loop().time() - started)))\n",
+            "",
+        ),
+    ],
+)

@@ -1,0 +1,74 @@
+"""Who is answered, how strictly HTTP is read, and tasks that must not die."""
+
+from tests.mutants.mutant import Area, Mutant
+
+_STRICT = ("tests/integration/test_strict_http.py",)
+_TASKS = ("tests/unit/config/test_background.py",)
+
+AREA = Area(
+    "edge",
+    ("tests/unit/web/test_hosts.py",),
+    [
+        Mutant("any_host_is_answered", "web/hosts.py", "return not self._strict or self.known(header)", "return True"),
+        Mutant(
+            "a_name_that_ends_like_ours_is_ours",
+            "web/hosts.py",
+            'name == "localhost" or name.endswith(".localhost")',
+            'name.endswith("localhost")',
+        ),
+        Mutant("any_address_is_local", "web/hosts.py", "return ip_address(name).is_loopback", "return bool(ip_address(name))"),
+        Mutant(
+            "sockets_are_not_asked_for_their_host", "web/hosts.py", 'if scope["type"] == "lifespan" or', 'if scope["type"] != "http" or'
+        ),
+        Mutant("upper_case_is_another_name", "web/hosts.py", '(found["six"] or found["name"]).lower()', '(found["six"] or found["name"])'),
+        Mutant(
+            "an_unknown_name_is_handed_out",
+            "web/hosts.py",
+            "        if not self.known(header):\n",
+            "        if False:\n",
+        ),
+        Mutant("two_hosts_are_fine", "web/strict.py", "if len(hosts) > 1 or (not hosts", "if (not hosts", _STRICT),
+        Mutant("no_host_is_fine", "web/strict.py", '(not hosts and version == "1.1")', "False", _STRICT),
+        Mutant("any_transfer_coding_is_fine", "web/strict.py", '[coding.lower() for coding in codings] != [b"chunked"]', "False", _STRICT),
+        Mutant("any_number_of_headers", "web/strict.py", " or self._lines > MAX_HEADERS:", ":", _STRICT),
+        Mutant("a_head_of_any_length", "web/strict.py", "if self._head > MAX_HEAD_BYTES or self._lines", "if self._lines", _STRICT),
+        Mutant("trailers_become_headers", "web/strict.py", "        if not self._head_is_read:\n", "        if True:\n", _STRICT),
+        Mutant(
+            "what_is_not_read_to_its_end_grows",
+            "web/strict.py",
+            "and not self.transport.is_closing():\n            self.send_400_response",
+            "and False:\n            self.send_400_response",
+            _STRICT,
+        ),
+        Mutant(
+            "a_task_that_failed_is_not_run_again",
+            "config/background.py",
+            "        await asyncio.sleep(pause.after(loop.time() - began))\n",
+            "        return\n",
+            _TASKS,
+        ),
+        Mutant("a_failure_is_not_counted", "config/background.py", "        TASK_FAILURES.labels(name).inc()\n", "", _TASKS),
+        Mutant(
+            "every_failure_is_logged",
+            "config/background.py",
+            "if now - self._logged.get(name, -LOG_SECONDS) < LOG_SECONDS:",
+            "if False:",
+            _TASKS,
+        ),
+        Mutant("pauses_do_not_grow", "config/background.py", "min(self._next * 2, self._longest)", "self._next", _TASKS),
+        Mutant(
+            "a_task_that_ended_is_not_missed",
+            "config/background.py",
+            "        for call in self._when_ended:\n            call()\n",
+            "",
+            _TASKS,
+        ),
+        Mutant(
+            "a_cancellation_from_elsewhere_ends_a_task",
+            "config/background.py",
+            "            if _cancelled():\n                raise\n            _report.failure(name, error)",
+            "            raise",
+            _TASKS,
+        ),
+    ],
+)

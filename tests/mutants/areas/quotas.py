@@ -1,0 +1,69 @@
+"""What a user may store and have waiting."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "quotas",
+    ("tests/contracts/test_quotas.py",),
+    [
+        Mutant(
+            "one_post_too_many_may_wait",
+            "models/quotas.py",
+            "if (await session.execute(select(func.count()).select_from(found))).scalar_one() > limit:",
+            "if (await session.execute(select(func.count()).select_from(found))).scalar_one() > limit + 1:",
+        ),
+        Mutant(
+            "one_post_too_few_may_wait",
+            "models/quotas.py",
+            "select_from(found))).scalar_one() > limit:",
+            "select_from(found))).scalar_one() >= limit:",
+        ),
+        Mutant("no_limit_on_what_is_stored", "models/quotas.py", "        raise StorageFull(user_id)", "        return"),
+        Mutant(
+            "answers_are_stored_for_nothing",
+            "models/quotas.py",
+            "values(bytes=col(Storage.bytes) + size)",
+            "values(bytes=col(Storage.bytes))",
+        ),
+        Mutant("what_is_deleted_is_not_given_back", "models/quotas.py", "values(bytes=left)", "values(bytes=col(Storage.bytes))"),
+        Mutant(
+            "more_is_given_back_than_was_taken",
+            "models/quotas.py",
+            "else_=0)\n        change",
+            "else_=col(Storage.bytes) - size)\n        change",
+        ),
+        Mutant("rows_cost_nothing", "models/quotas.py", "ROW_BYTES = 512", "ROW_BYTES = 0"),
+        Mutant("what_was_cancelled_still_waits", "models/quotas.py", "        col(Message.cancel_by).is_(None),\n", ""),
+        Mutant(
+            "each_counts_for_everybody",
+            "models/quotas.py",
+            "await _count(session, quotas.unfinished_per_user, TooManyUnfinished, col(Message.charged_to) == user_id)",
+            "await _count(session, quotas.unfinished_per_user, TooManyUnfinished)",
+        ),
+        Mutant(
+            "shorter_instructions_are_refused",
+            "models/quotas.py",
+            "quotas if grown > 0 else NO_QUOTAS",
+            "quotas",
+        ),
+        Mutant(
+            "bytes_are_counted_as_characters",
+            "models/quotas.py",
+            "coalesce(length(CAST({compiler.process(element.clauses, **options)} AS BLOB)), 0)",
+            "coalesce(length({compiler.process(element.clauses, **options)}), 0)",
+        ),
+        Mutant(
+            "a_long_history_is_sent_all_the_same",
+            "models/threads.py",
+            "    if limit is not None and end.total > limit:\n",
+            "    if False:\n",
+        ),
+        Mutant(
+            "a_broken_thread_passes_for_whole",
+            "models/threads.py",
+            "        return Size(0, whole=False)",
+            "        return Size(0, whole=True)",
+        ),
+        Mutant("a_thread_with_a_hole_passes_for_whole", "models/threads.py", "whole=end.before is None)", "whole=True)"),
+    ],
+)

@@ -1,0 +1,78 @@
+"""Runs at providers: which of them are to be ended, by whom, and how often that is tried."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "runs",
+    ("tests/contracts/test_runs.py",),
+    [
+        Mutant(
+            "the_run_of_a_running_answer_is_ended",
+            "models/runs.py",
+            "col(ProviderRun.due_at) <= now_ms(), ~holder.exists()",
+            "col(ProviderRun.due_at) <= now_ms()",
+        ),
+        Mutant(
+            "the_run_of_an_ended_answer_is_wanted",
+            "models/runs.py",
+            'text(f"messages.{UNFINISHED_SQL}"), wanted)',
+            "wanted)",
+        ),
+        Mutant(
+            "a_run_that_nobody_goes_on_from_is_wanted",
+            "models/runs.py",
+            "        col(Message.run_id) == col(ProviderRun.run_id),\n",
+            "        col(Message.run_id).is_not(None),\n",
+        ),
+        Mutant(
+            "the_run_of_an_older_attempt_is_wanted",
+            "models/runs.py",
+            'and_(col(Message.attempt) == col(ProviderRun.attempt), col(Message.status) == "streaming")',
+            'and_(col(Message.status) == "streaming")',
+        ),
+        Mutant(
+            "a_run_that_was_begun_too_late_is_forgotten",
+            "models/runs.py",
+            "            await session.execute(self._noted(checkpoint, model))\n"
+            "            return (await session.scalars(change)).first() is not None",
+            "            mine = (await session.scalars(change)).first() is not None\n"
+            "            if mine:\n                await session.execute(self._noted(checkpoint, model))\n            return mine",
+        ),
+        Mutant(
+            "the_name_of_a_run_is_saved_by_any_attempt",
+            "models/runs.py",
+            "col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, text",
+            "col(Message.id) == checkpoint.message_id, text",
+        ),
+        Mutant(
+            "two_try_to_end_a_run_at_once",
+            "models/runs.py",
+            "                col(ProviderRun.tries) == run.tries,\n",
+            "",
+        ),
+        Mutant(
+            "what_was_given_up_is_tried_again",
+            "models/runs.py",
+            "                col(ProviderRun.due_at).is_not(None),\n",
+            "",
+        ),
+        Mutant(
+            "a_try_is_not_counted",
+            "models/runs.py",
+            ".values(tries=run.tries + 1,",
+            ".values(tries=run.tries,",
+        ),
+        Mutant(
+            "a_run_that_is_not_due_is_tried",
+            "models/runs.py",
+            "col(ProviderRun.due_at) <= now_ms(), ~holder",
+            "col(ProviderRun.due_at).is_not(None), ~holder",
+        ),
+        Mutant(
+            "an_older_attempt_takes_a_run_back",
+            "models/runs.py",
+            "            where=col(ProviderRun.attempt) < row.excluded.attempt,\n",
+            "",
+        ),
+    ],
+)
