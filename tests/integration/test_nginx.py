@@ -57,10 +57,7 @@ class Nginx:
 
     async def start(self) -> None:
         if NGINX is None:
-            message = "no nginx on this machine (Debian: apt-get install nginx-light)"
-            if os.environ.get("CI"):
-                pytest.fail(message)
-            pytest.skip(message)
+            pytest.skip("no nginx on this machine (Debian: apt-get install nginx-light)")
         self._run(NGINX)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await self._answers():

@@ -199,6 +199,7 @@ async def test_llamacpp_goes_on_from_a_prefix(client: HttpClient, llamacpp_url: 
     assert not text.lstrip().startswith("One, two")
 
 
+@pytest.mark.may_skip("builds differ")
 async def test_a_run_of_llamacpp_is_attached_to_again(client: HttpClient, llamacpp_url: str) -> None:
     """Left in the middle and picked up by its bytes, the answer is what it would have been."""
     spec = llama(llamacpp_url, continuation="attach", options={"resume": True})

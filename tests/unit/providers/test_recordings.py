@@ -39,6 +39,9 @@ BY_WORDS = {
 }
 
 
+real_ones = pytest.mark.may_skip("recordings of real providers are no part of the project")
+
+
 def named(recordings: list[Recording]) -> Any:
     return pytest.mark.parametrize("recording", recordings, ids=[recording.name for recording in recordings])
 
@@ -69,6 +72,7 @@ def test_each_dialect_has_recordings_of_ours() -> None:
     assert files == {recording.name for recording in OURS}
 
 
+@real_ones
 def test_recordings_of_real_providers_are_here() -> None:
     """They are no part of the project: where they are not, this test says how much less is tested."""
     if not (FOLDER / "manifest.json").is_file():
@@ -77,6 +81,7 @@ def test_recordings_of_real_providers_are_here() -> None:
     assert ERRORS
 
 
+@real_ones
 @named(ANSWERS)
 def test_an_answer_is_read_exactly(recording: Recording) -> None:
     """Text, reasoning, tool calls, finish reason, usage and errors are those of the manifest."""
@@ -107,6 +112,7 @@ def assert_usage(ours: dict[str, Any] | None, theirs: dict[str, Any] | None) -> 
         assert ours[mine] == next(counts[name] for counts in (theirs, theirs.get("tokens", {})) for name in names if name in counts)
 
 
+@real_ones
 @named(ERRORS)
 def test_an_error_is_classified(recording: Recording) -> None:
     """The class follows the status and the code; the provider's own words are kept."""
@@ -118,6 +124,7 @@ def test_an_error_is_classified(recording: Recording) -> None:
     assert not result["complete"]
 
 
+@real_ones
 def test_rate_limit_hints_of_recordings() -> None:
     """Azure's zero milliseconds do not mean at once, and Google's RetryInfo is heard."""
     hints = {
