@@ -43,8 +43,8 @@ AREA = Area(
         Mutant(
             "no_back_pressure",
             "worker/run.py",
-            "                        if self.generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS:\n",
-            "                        if False:\n",
+            "            if self.generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS:\n",
+            "            if False:\n",
         ),
         Mutant(
             "back_pressure_never_ends",
@@ -83,10 +83,16 @@ AREA = Area(
             "        if True:\n            self.generation.flush()",
         ),
         Mutant(
-            "a_cancel_keeps_the_run",
+            "a_run_is_ended_by_who_leaves_it",
             "worker/run.py",
-            "                    if not isinstance(self._verdict, Stopped):\n",
-            "                    if True:\n",
+            "                stream.keep()  # a run",
+            "                pass  # a run",
+        ),
+        Mutant(
+            "the_name_of_a_run_waits_for_text",
+            "worker/run.py",
+            "        await self._note_run(stream, stream.cursor)\n        async for",
+            "        async for",
         ),
         Mutant(
             "an_end_without_proof_is_complete",
@@ -133,8 +139,15 @@ AREA = Area(
         Mutant(
             "deaths_without_progress_are_free",
             "worker/runner.py",
-            "row.tries = 0 if size > row.started_with else row.tries + 1",
+            "row.tries = used_up(row.tries, size - row.started_with)",
             "row.tries = 0",
+        ),
+        Mutant(
+            "a_word_pays_for_a_try",
+            "worker/retries.py",
+            "return max(0, tries + 1 - added // PROGRESS_CHARS)",
+            "return 0 if added else tries + 1",
+            ("tests/unit/worker/test_retries.py",),
         ),
         Mutant(
             "a_reset_keeps_calls_without_a_result",

@@ -4,8 +4,33 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "runs",
-    ("tests/contracts/test_runs.py",),
+    ("tests/contracts/test_runs.py", "tests/integration/test_paid_runs.py"),
     [
+        Mutant(
+            "a_run_is_tried_for_ever",
+            "worker/endings.py",
+            "None if last else int(pause_seconds(run.tries) * 1000)",
+            "int(pause_seconds(run.tries) * 1000)",
+        ),
+        Mutant(
+            "operators_are_not_told_of_a_run_that_goes_on",
+            "worker/endings.py",
+            "            self._tell_operators(error, facts)\n",
+            "            pass\n",
+        ),
+        Mutant(
+            "a_run_that_ended_stays_on_the_list",
+            "worker/endings.py",
+            "            await self._store.run_ended(run.message_id, run.run_id)\n",
+            "",
+        ),
+        Mutant(
+            "a_provider_that_hangs_is_asked_by_all_places",
+            "worker/endings.py",
+            "            if key not in self._under_way:\n",
+            "            if True:\n",
+        ),
+        Mutant("pauses_between_tries_do_not_grow", "worker/endings.py", "2.0 * 2.0**tries", "2.0"),
         Mutant(
             "the_run_of_a_running_answer_is_ended",
             "models/runs.py",
@@ -33,10 +58,10 @@ AREA = Area(
         Mutant(
             "a_run_that_was_begun_too_late_is_forgotten",
             "models/runs.py",
-            "            await session.execute(self._noted(checkpoint, model))\n"
+            "            await session.execute(self._noted(run_id, model, checkpoint))\n"
             "            return (await session.scalars(change)).first() is not None",
             "            mine = (await session.scalars(change)).first() is not None\n"
-            "            if mine:\n                await session.execute(self._noted(checkpoint, model))\n            return mine",
+            "            if mine:\n                await session.execute(self._noted(run_id, model, checkpoint))\n            return mine",
         ),
         Mutant(
             "the_name_of_a_run_is_saved_by_any_attempt",
