@@ -4,7 +4,7 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "feed",
-    ("tests/integration/streams/test_hub_on_valkey.py",),
+    ("tests/unit/streams/test_feed.py",),
     [
         Mutant(
             "an_older_confirmation_passes_for_a_newer",
