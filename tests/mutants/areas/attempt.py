@@ -20,7 +20,7 @@ AREA = Area(
         Mutant(
             "a_retry_that_is_not_due_runs",
             "worker/runner.py",
-            "            await self._services.jobs.generate(row.id, wait_ms)\n            return True\n",
+            "            await self._services.jobs.generate(row.id, left_ms)\n            return True\n",
             "            pass\n",
         ),
         Mutant(
