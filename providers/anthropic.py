@@ -132,6 +132,7 @@ class AnthropicDecoder(Decoder):
             self._keep_rest("thinking", value, ("type", "thinking", "signature"))
         elif block.kind == "tool_use":
             self._tools.piece(index, value.get("id"), value.get("name"), None)
+            self._keep_rest("tool_use", value, ("type", "id", "name", "input", "caller", "cache_control"))
         for citation in loose_list(value.get("citations")):
             self._citation(citation)
 

@@ -45,6 +45,8 @@ class CohereDecoder(Decoder):
         elif kind in ("tool-call-start", "tool-call-delta"):
             call = mapping(message["tool_calls"])
             function = mapping(call.get("function"))
+            self._keep_rest("tool_call", call, ("id", "type", "function"))
+            self._keep_rest("function", function, ("name", "arguments"))
             self._tools.piece(place(item.get("index")), call.get("id"), function.get("name"), function.get("arguments"))
         elif kind == "citation-start":
             self._sources_of(loose(message.get("citations")))

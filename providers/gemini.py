@@ -23,7 +23,7 @@ from providers.content import alternating, encoded, input_of, interleaved, merge
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.embeddings import gemini_call, gemini_vectors
-from providers.fields import loose, loose_list, mapping, mappings, words
+from providers.fields import Damaged, loose, loose_list, mapping, mappings, words
 from providers.json_path import set_path
 
 _FILTERED = (
@@ -111,6 +111,7 @@ class GeminiDecoder(Decoder):
 
     def _call(self, call: Mapping[str, Any], echo: Mapping[str, Any] | None) -> None:
         entries = mappings(call.get("partialArgs"))
+        self._keep_rest("functionCall", call, ("id", "name", "args", "partialArgs", "willContinue"))
         if self._partial is None or not self._same(call):
             self._end_call()
             self._calls += 1
@@ -151,6 +152,8 @@ class GeminiDecoder(Decoder):
 def _extend(target: dict[str, Any], entry: Mapping[str, Any]) -> None:
     """One entry of `partialArgs`: a value, or a further piece of a text, at a JSON path."""
     key = next((name for name in _VALUES if name in entry), None)
+    if key is None and not entry.keys() <= {"jsonPath", "willContinue", "nullValue"}:
+        raise Damaged("a value of an unknown kind")
     set_path(target, words(entry.get("jsonPath")) or "$", entry[key] if key else None)
 
 

@@ -49,6 +49,8 @@ class OllamaDecoder(Decoder):
         self._say(message.get("content") or message.get("response"))  # the latter is /api/generate's
         for call in mappings(message.get("tool_calls")):
             function = mapping(call.get("function"))
+            self._keep_rest("tool_call", call, ("id", "type", "function", "index"))
+            self._keep_rest("function", function, ("name", "arguments", "index", "description"))
             self._tools.piece(None, call.get("id"), function.get("name"), function.get("arguments"))
 
 

@@ -162,6 +162,8 @@ class ChatDecoder(Decoder):
             return
         function = mapping(call.get("function"))
         index = call.get("index")
+        self._keep_rest("tool_call", call, ("index", "id", "type", "function", "extra_content"))
+        self._keep_rest("function", function, ("name", "arguments", "index"))
         self._tools.piece(index, call.get("id"), function.get("name"), function.get("arguments"), _signature(call))
 
     def _annotation(self, note: Mapping[str, Any]) -> None:

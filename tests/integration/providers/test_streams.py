@@ -26,6 +26,7 @@ from providers.base import (
 )
 from providers.hooks import Hook, watched
 from providers.http import HttpClient, Timeouts
+from providers.openai_chat import ChatDecoder
 from providers.registry import open_provider
 from tests.integration.providers.wire import Exchange, serving
 from tests.servers.faultproxy import FaultProxy, Faults
@@ -672,3 +673,39 @@ async def test_a_rung_that_the_model_does_not_have(client: HttpClient) -> None:
             Request(HELLO.messages, continuation=Continuation("prefix", "x"))
         ):
             pass
+
+
+async def test_a_key_that_a_provider_echoes_is_not_told(client: HttpClient) -> None:
+    """Neither the key nor another header of the entry, in an HTTP error and in an error inside a success."""
+
+    async def script(exchange: Exchange) -> None:
+        said = f"you sent {exchange.call.headers['authorization']} and {exchange.call.headers['x-team']}"
+        body = json.dumps({"error": {"message": said, "code": exchange.call.headers["x-team"]}}).encode()
+        if len(server.calls) == 1:
+            await exchange.whole(body, 401, "application/json")
+        else:
+            await exchange.whole(b"data: " + body + b"\n\n")
+
+    async with serving(script) as server:
+        for _ in range(2):
+            _, _, error = await read(client, spec(server.url, api_key="plain words", headers={"x-team": "blue whale"}))
+            assert error is not None
+            assert "you sent" in error.message
+            for secret in ("plain words", "blue whale"):
+                assert secret not in f"{error} {error!r} {error.message} {error.code}"
+
+
+async def test_whatever_is_raised_while_reading_is_a_failure_of_the_answer(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what no decoder foresees: the consumer gets the project's own error."""
+
+    def broken(_self: ChatDecoder, _data: bytes) -> list[Delta]:
+        raise OverflowError("a bug")
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk("a") + END)
+
+    monkeypatch.setattr(ChatDecoder, "feed", broken)
+    async with serving(script) as server:
+        _, _, error = await read(client, spec(server.url))
+    assert isinstance(error, Unavailable)
+    assert error.code == "unreadable"
