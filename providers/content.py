@@ -15,8 +15,13 @@ CONTINUE = (
 _QUOTED = 100
 ANY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 """For dialects that know no answer in JSON without a schema."""
-_BESIDES = frozenset({REASONING, "citation", "container", "choice"})
-"""Kinds of kept items that accompany an answer and are none alone."""
+BESIDE = frozenset({
+    *(REASONING, "citation", "container", "choice", "chunk", "candidate", "content", "functionCall", "function", "tool_call"),
+    *("text", "thinking", "tool_use", "message", "event", "line", "unknown"),
+})  # fmt: skip
+"""Kinds of kept items that stood beside an answer: none is an answer alone, and but for reasoning none is sent back."""
+_TAKES_ITEMS = frozenset({"anthropic.messages", "openai.responses", "gemini.generateContent"})
+"""Dialects that take items back as parts of a message of their own."""
 
 
 def turns(request: Request, dialect: str) -> list[Message]:
@@ -62,7 +67,8 @@ def is_empty(message: Message, dialect: str) -> bool:
     """Nothing in it that a provider of this dialect could read. A tool's result may be empty text: its id is content enough."""
     if message.role == "tool" or message.text.strip() or message.parts or message.tool_calls:
         return False
-    return not any(kept.item.dialect == dialect and kept.item.kind not in _BESIDES for kept in message.kept)
+    sent = (kept.item.kind for kept in message.kept if kept.item.dialect == dialect)
+    return dialect not in _TAKES_ITEMS or not any(kind not in BESIDE for kind in sent)
 
 
 def _resumption(continuation: Continuation) -> Iterable[Message]:

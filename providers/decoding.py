@@ -79,6 +79,7 @@ class Decoder:
         self._sources: set[str] = set()
         self._kept_kinds = False
         self._growing: dict[tuple[str, Any], Any] = {}
+        self._rest: dict[str, list[Mapping[str, Any]]] = {}
         self._unreadable = b""
         self._stray = b""
         self.unread: list[Frame] = []
@@ -203,7 +204,9 @@ class Decoder:
     def _keep_rest(self, kind: str, value: Mapping[str, Any], known: Container[str]) -> None:
         """Fields that this decoder knows nothing of: they may be the answer."""
         if rest := {name: field for name, field in value.items() if name not in known and field not in (None, "", [], {})}:
-            self._keep(kind, rest)
+            pieces = self._rest.setdefault(kind, [])
+            if not pieces or pieces[-1] != rest:  # some servers say the same beside every piece
+                pieces.append(rest)
 
     def _grow(self, kind: str, piece: Any, number: Any = None) -> None:
         """A piece of something that no other delta says (of number so-and-so of its kind); the whole is kept when the answer ends."""
@@ -279,6 +282,8 @@ class Decoder:
             self._tools.end_all()
             for (kind, _), value in self._growing.items():
                 self._keep(kind, value if isinstance(value, dict) else {kind: value})
+            for kind, pieces in self._rest.items():
+                self._keep(kind, {kind: pieces})
         if not self._said:
             self._look(self._out)
         if self._usage is not None:

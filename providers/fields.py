@@ -67,11 +67,16 @@ _NAMES = frozenset({"type", "id", "index", "name", "role", "status", "format", "
 
 
 def grown(old: Any, new: Any) -> Any:
-    """`old` with a further piece: texts and lists are extended, objects merged field by field, names and anything else replaced."""
+    """`old` with a further piece: texts and lists are extended, objects merged field by field, names and numbers replaced.
+
+    Raises Damaged for a piece of another type than what it extends.
+    """
     if isinstance(old, str) and isinstance(new, str):
         return old + new
     if isinstance(old, list) and isinstance(new, list):
         return [*old, *new]
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{name: value if name in _NAMES else grown(old.get(name), value) for name, value in new.items()}}
+    if old and new and isinstance(old, str | list | dict) and type(old) is not type(new):
+        raise Damaged("a piece of another type")
     return old if new is None else new

@@ -19,7 +19,7 @@ from providers.base import (
     Request,
     ToolUse,
 )
-from providers.content import alternating, encoded, input_of, interleaved, merge_neighbours, system_text, tool_choice, turns
+from providers.content import BESIDE, alternating, encoded, input_of, interleaved, merge_neighbours, system_text, tool_choice, turns
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.embeddings import gemini_call, gemini_vectors
@@ -187,7 +187,7 @@ def _content(message: Message) -> dict[str, Any]:
         elif piece.kind == REASONING:
             if parts and "text" in parts[-1]:  # the signature belongs to the text before it
                 parts[-1]["thoughtSignature"] = piece.value["thoughtSignature"]
-        elif piece.kind in piece.value:  # a part of its own kind, not what only stood beside it
+        elif piece.kind not in BESIDE:
             parts.append(dict(piece.value))
     parts += [_tool_call(call) for call in message.tool_calls]
     return {"role": "model" if message.role == "assistant" else "user", "parts": parts}

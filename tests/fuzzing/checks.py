@@ -123,6 +123,8 @@ def _said_in(api: str, body: bytes) -> Iterator[str]:
             kind = value.get("type")
             if kind in ("response.output_text.delta", "response.refusal.delta") and isinstance(value.get("delta"), str):
                 yield value["delta"]
+        elif api in ("openai.chat", "openai.completions", "gemini.generateContent"):
+            yield from _texts([value.get(name) for name in ("choices", "candidates", "unheard_of")])
         else:
             yield from _texts(value)
         if _is_end(api, value):

@@ -49,6 +49,18 @@ def test_empty_messages_are_never_sent(api: str) -> None:
         sent(api, Request([Message("system", "be brief"), Message("user", "  ")]))
 
 
+@pytest.mark.parametrize("api", OF)
+def test_what_only_stood_beside_an_answer_is_never_sent(api: str) -> None:
+    """Nor does it make a message of an answer without text."""
+    for kind in ("choice", "chunk", "candidate", "images"):
+        kept = [Kept(0, Item(api, kind, {kind: ["unheard of"]}))]
+        if kind == "images" and api not in (CHAT, OLLAMA):
+            continue
+        found = turns(api, USER, Message("assistant", "", kept=kept), Message("user", "you"))
+        assert "unheard of" not in json.dumps(found)
+        assert not [message for message in found if message["role"] in ("assistant", "model")]
+
+
 def test_instructions_stand_where_each_dialect_wants_them() -> None:
     """In the messages for chat and Ollama, beside them for the others."""
     request = Request([Message("system", "be brief"), USER])
