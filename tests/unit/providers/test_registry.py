@@ -61,7 +61,7 @@ async def test_anything_shaped_like_an_entry_will_do(client: HttpClient) -> None
         (ModelSpec("m", "nobody", "m"), "nobody"),
         (ModelSpec("m", "openai", "m", api="smoke.signals"), "smoke.signals"),
         (ModelSpec("m", "openai_compatible", "m"), "base_url"),
-        (ModelSpec("m", "openai", "x", base_url="https://user:secret-1@h/v1"), "m: base_url holds a user name"),
+        (ModelSpec("m", "openai", "x", base_url="https://user:secret-1@h/v1"), "base_url holds a user name"),
     ],
 )
 async def test_what_cannot_be_opened_is_named(client: HttpClient, spec: ModelSpec, words: str) -> None:
