@@ -127,7 +127,7 @@ def test_it_stops_although_connections_are_open(tmp_path: Path, how: signal.Sign
     with running(tmp_path, DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:1/0") as web:
         web.wait_until(web.answers)
         with socket.create_connection(("127.0.0.1", web.port), timeout=20) as half:
-            half.sendall(b"POST /api/conversations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            half.sendall(b"POST /api/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
             assert web.answers()  # its connection stays open, and the server has seen the other one by now
             assert web.stop(how) == 0
             assert half.recv(1000).startswith(b"HTTP/1.1 503")
