@@ -29,6 +29,7 @@ class StillTail:
     """A tail of the epoch `e` that holds `ring` up to `top`; the log behind it holds `log`. Reads wait for `readable`."""
 
     conversation_id, running, gone = "c", False, False
+    revoked: frozenset[str] = frozenset()
 
     def __init__(self, log: Sequence[Entry] = (), ring: int = 512) -> None:
         self.epoch, self.log, self.ring = "e", list(log), ring
