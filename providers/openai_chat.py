@@ -44,7 +44,6 @@ _BESIDE = frozenset({
     *("content_filter_results", "content_filter_offsets"),
 })  # fmt: skip
 """Fields of a delta that say nothing of the answer itself; any other one is kept."""
-_USUAL_FIELDS = 4
 _CHOICE = frozenset({
     *("index", "delta", "message", "text", "finish_reason", "error", "logprobs", "native_finish_reason", "stop_reason", "matched_stop"),
     *("content_filter_results", "content_filter_offsets", "token_ids", "seed", "moderation_hit"),
@@ -98,7 +97,7 @@ class ChatDecoder(Decoder):
             self._delta(mapping(delta))
         elif text := choice.get("text"):  # the older completions
             self._content(text)
-        if not delta or len(choice) > _USUAL_FIELDS:
+        if not choice.keys() <= _CHOICE:
             self._keep_rest("choice", choice, _CHOICE)
         if reason := choice.get("finish_reason"):
             self._finish(reason)
