@@ -6,7 +6,8 @@ Rules
 3. Events leave in the order of `seq`, none twice, none left out. `seq` is the last one handed to the socket: the cursor. There is
    no queue: whoever falls behind is served from its cursor, out of the ring or the log.
 4. A viewer whose socket filled up gets merged chunks until it is at the tip again.
-5. A position that cannot be served (trimmed away, another epoch, beyond the top) ends in `resync`, before anything that does not follow.
+5. A position that cannot be served (trimmed away, a log that began again, beyond what is left of it) ends in `resync`, before anything
+   that does not follow. Where the log forked behind the viewer, it is told so by another `subscribed`, and goes on.
 6. A heartbeat is sent only at the tip, when everything up to the top that was read is with the socket; it carries the cursor.
 7. The authorisation ends 30 s after the token's expiry, wherever the viewer is, unless it was refreshed.
 8. After the end nothing is sent, and nothing that arrives changes anything.
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from streams import frames
-from streams.cursor import Source, follows, verdict
+from streams.cursor import Source, carried, follows, held_by, verdict
 from streams.frames import CloseCode, Malformed, Refresh, ResyncReason, Sendable, Subscribe
 from streams.ports import Page
 from streams.positions import Position
@@ -76,6 +77,7 @@ class Session:
         "_heartbeat_seconds",
         "_key",
         "_late_at",
+        "_life",
         "_minute",
         "_refreshes",
         "behind",
@@ -95,7 +97,7 @@ class Session:
         self._expires_at = math.inf
         self._minute, self._refreshes, self._controls = now, 0, 0
         self._after: Position | None = None
-        self._goal = 0
+        self._goal = self._life = 0
         self.phase = Phase.WAITING
         self.ending: Ending | None = None
         self.user_id: str | None = None
@@ -183,22 +185,30 @@ class Session:
 
     def held_by(self, source: Source) -> bool:
         """Whether `source` alone can tell that the position is good, so that Redis need not be asked."""
-        after = self._after
-        if after is None:
-            return True
-        return after.epoch == source.epoch and after.seq <= source.top and source.since(after.seq) is not None
+        return self._after is None or held_by(self._after, source)
 
-    def begin(self, epoch: str, oldest: int, top: int) -> bytes | None:
-        """Judge the position by a log that stands like this; gives the `subscribed` frame, or None if it ended in a resync."""
+    @property
+    def position(self) -> Position:
+        """Everything up to here was handed to the socket."""
+        return Position(self.epoch, self.seq)
+
+    def begin(self, log: Page, life: int) -> bytes | None:
+        """Judge the position by a log that stands like this; gives the `subscribed` frame, or None if it ended in a resync.
+
+        `life`: of the source that `advance` will be given.
+        """
         if self.phase is not Phase.OPENING:
             return None
-        if self._after is not None and (reason := verdict(self._after, epoch, oldest, top)):
+        if self._after is not None and (reason := verdict(self._after, log)):
             self._resync(reason)
             return None
         self.phase = Phase.REPLAY
-        self.epoch, self._goal = epoch, top
-        self.seq = top if self._after is None else self._after.seq
-        return frames.text_frame(frames.subscribed(epoch, top, self._heartbeat_seconds))
+        self.epoch, self._goal, self._life = log.epoch, log.top, life
+        self.seq = log.top if self._after is None else self._after.seq
+        return self._subscribed(log.top)
+
+    def _subscribed(self, top: int) -> bytes:
+        return frames.text_frame(frames.subscribed(self.epoch, top, self._heartbeat_seconds))
 
     def takes(self, before: int, last: int) -> bool:
         """The fast path: whether the events after `before`, up to `last`, may be written as they come; if so, they count as written."""
@@ -212,8 +222,10 @@ class Session:
         self.behind = self.slow = True
 
     def advance(self, source: Source, write: Write) -> bool:
-        """Write all that `source` holds and the socket takes. True: go on with a page read after `seq`, given to `fetched`."""
+        """Write all that `source` holds and the socket takes. True: go on with a page read after `position`, given to `fetched`."""
         while self.phase in _FOLLOWING:
+            if source.life != self._life or source.epoch != self.epoch:
+                self._carry_over(source, write)
             entries = self._next(source)
             if entries is None:
                 self.behind = True
@@ -226,42 +238,51 @@ class Session:
         return False
 
     def fetched(self, page: Page, write: Write) -> None:
-        """Write a page that was read after `seq`, as far as the socket takes it; `advance` goes on from there."""
+        """Write a page that was read after `position`, as far as the socket takes it; `advance` goes on from there."""
         if self.phase not in _FOLLOWING:
             return
-        reason = verdict(Position(self.epoch, self.seq), page.epoch, page.oldest, page.top)
+        reason = verdict(self.position, page)
         if reason is None and self.seq < page.top and not follows(page.entries, self.seq):
             reason = "trimmed"
         if reason is not None:
             self._resync(reason)
-        else:
+        elif page.epoch == self.epoch:
             self._goal = max(self._goal, page.top)
             self._put(page.entries, write)
+        # Else the source has learnt of the fork too (Tail.read): `advance` tells the viewer first.
 
-    def heartbeat(self, epoch: str, top: int) -> bytes | None:
-        """The heartbeat frame, now that the log was seen to stand at `top`; None where the viewer is not at the tip."""
+    def heartbeat(self, log: Page) -> bytes | None:
+        """The heartbeat frame, now that the log was seen to stand like this; None where the viewer is not at the tip."""
         if self.phase not in _FOLLOWING:
             return None
-        if epoch != self.epoch:
-            self._resync("epoch")
+        if log.epoch != self.epoch:  # the source knows more of that: `advance` asks it
+            self.behind = True
             return None
-        if self.behind or self.seq < top:
-            self._goal = max(self._goal, top)
+        if self.behind or self.seq < log.top:
+            self._goal = max(self._goal, log.top)
             return None
-        return frames.text_frame(frames.heartbeat(epoch, self.seq))
+        return frames.text_frame(frames.heartbeat(self.epoch, self.seq))
 
     def _next(self, source: Source) -> Sequence[Sendable] | None:
         # The entries to write; empty at the tip or after an end; None if they have to be read.
         if source.gone:
             self.end(CloseCode.DELETED, "conversation deleted")
             return ()
-        if source.epoch != self.epoch:
-            self._resync("epoch")
+        if self.phase not in _FOLLOWING:
             return ()
         if self.seq >= source.top:
             return None if self.seq < self._goal else ()
         entries = source.since(self.seq)
         return entries if entries and follows(entries, self.seq) else None
+
+    def _carry_over(self, source: Source, write: Write) -> None:
+        self._life, self._goal = source.life, 0
+        if not carried(self.position, source):
+            self._resync("epoch")
+        elif source.epoch != self.epoch:
+            # What follows is of the new epoch: from now on the viewer must call its position by that name.
+            self.phase, self.behind, self.epoch = Phase.REPLAY, True, source.epoch
+            write(self._subscribed(source.top))
 
     def _arrive(self, write: Write) -> None:
         if self.phase not in _FOLLOWING:

@@ -18,13 +18,15 @@ from config.background import failed, keep
 from streams.cursor import heartbeat_delay
 from streams.frames import CloseCode, text_frame
 from streams.hub import Hub, Tail
-from streams.ports import Gone, Unavailable
+from streams.ports import Gone, Page, Unavailable
 
 OPEN_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
 """How long a closing handshake may take; a viewer that does not read is cut off then."""
 FLOOD_CLOSE_SECONDS = 0.5
 PAGE_EVENTS = 256
+PAGE_BYTES = 64 * 1024
+"""About what a socket takes before it is full: what is read beyond that is read again."""
 PAGES_AT_A_TIME = 32
 """Pages of the log being read or written in this process, whatever the number of viewers that lag."""
 
@@ -75,7 +77,7 @@ class Room:
         "_armed_running",
         "_beating",
         "_closed",
-        "_epoch",
+        "_life",
         "_pace",
         "_present",
         "_seq",
@@ -90,7 +92,7 @@ class Room:
         self._viewers: set[Viewer] = set()
         self._present: tuple[Viewer, ...] | None = ()
         self._pace = pace
-        self._seq, self._epoch = tail.top, tail.epoch
+        self._seq, self._life = tail.top, tail.life
         self._stop_listening = tail.listen(self._wake)
         self._beating: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -120,7 +122,7 @@ class Room:
     def _wake(self) -> None:
         tail, before = self.tail, self._seq
         data = self._news(before)
-        self._seq, self._epoch = last, _ = tail.top, tail.epoch
+        self._seq, self._life = last, _ = tail.top, tail.life
         if tail.revoked:
             for viewer in self._everybody():
                 viewer.revoke()
@@ -141,7 +143,7 @@ class Room:
     def _news(self, before: int) -> bytes | None:
         """What follows `before`, as frames; None if that cannot simply be written to everybody."""
         tail = self.tail
-        if tail.gone or tail.epoch != self._epoch:
+        if tail.gone or tail.life != self._life:
             return None
         entries = tail.since(before)
         if not entries:
@@ -177,7 +179,7 @@ class Room:
             self._wake()
         else:
             for viewer in self._everybody():
-                viewer.beat(page.epoch, page.top)
+                viewer.beat(page)
         self._arm()
 
 
@@ -286,11 +288,11 @@ class Viewer:
             self.session.revoke(self._room.tail.revoked)
             self._settle()
 
-    def beat(self, epoch: str, top: int) -> None:
-        """The log stands at `top`."""
+    def beat(self, log: Page) -> None:
+        """The log was seen to stand like this."""
         if self._paused:
             return
-        frame = self.session.heartbeat(epoch, top)
+        frame = self.session.heartbeat(log)
         if frame is None:
             self.stir()
             self._settle()
@@ -335,9 +337,9 @@ class Viewer:
             raise Gone
         self.session.revoke(tail.revoked)
         if self.session.held_by(tail):
-            return self.session.begin(tail.epoch, 0, tail.top)
+            return self.session.begin(tail.known, tail.life)
         page = await tail.refresh()
-        return self.session.begin(page.epoch, page.oldest, page.top)
+        return self.session.begin(page, tail.life)
 
     async def _read(self) -> None:
         """One page for a viewer that the ring does not reach."""
@@ -360,7 +362,7 @@ class Viewer:
 
     async def _read_page(self, tail: Tail) -> None:
         async with self._viewers.pages:
-            page = await tail.read(self.session.seq, PAGE_EVENTS)
+            page = await tail.read(self.session.position, PAGE_EVENTS, PAGE_BYTES)
             if not self._paused:
                 self.session.fetched(page, self.write)
 

@@ -292,9 +292,9 @@ class _Link:
 
     def _subscribed(self, frame: Event) -> list[Change]:
         self._silence = float(frame["heartbeat_seconds"])
-        if frame["epoch"] != self._order.epoch:
-            self._end(4410)
-            return []
+        if frame["epoch"] != self._order.epoch:  # the log forked, and the position is good: it has another name from now on
+            self._order.fork(frame["epoch"])
+            self._to.transcript.forked(self._order.seq)
         self._to.say(State("replaying"))
         return [Change()]
 

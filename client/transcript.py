@@ -47,6 +47,11 @@ class Order:
         """So much waits for a missing event that it will not come any more."""
         return len(self._pending) > PENDING_MAX
 
+    def fork(self, epoch: str) -> None:
+        """The log goes on under another name; what waits may not be part of it."""
+        self.epoch = epoch
+        self._pending.clear()
+
     def push(self, event: Event) -> list[Event]:
         """The events that may be applied now."""
         ready = []
@@ -213,6 +218,11 @@ class Transcript:
         """Everything is here: longer text that was kept until the log had caught up is not kept any more."""
         for message in self.messages:
             message.show(None)
+
+    def forked(self, seq: int) -> None:
+        """The log is another one behind `seq`: what a row says of later events does not hold there."""
+        for message in self.messages:
+            message.seq = min(message.seq, seq)
 
     def apply(self, event: Event) -> bool:
         """Apply the next event. False: what is held cannot be right, the conversation must be read again."""

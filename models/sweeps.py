@@ -75,6 +75,14 @@ class Sweeps(Database):
         """Ended answers whose terminal event is not known to be in the log."""
         return await self._answers(ended(due, after, limit))
 
+    async def announce_again(self, newer_than_ms: int) -> None:
+        """Take nothing for announced of what changed in so many milliseconds: a log that lost its end may lack it."""
+        ended = text(f"role = 'assistant' AND NOT {UNFINISHED_SQL}")
+        async with self.writing() as session:
+            await session.execute(_changed(Message, newer_than_ms).where(ended).values(terminal_announced=False))
+            await session.execute(_changed(Message, newer_than_ms).values(announced_rev=0))
+            await session.execute(_changed(Conversation, newer_than_ms).values(announced_rev=0))
+
     async def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Message]:
         """Rows whose newest revision the log is not known to hold."""
         async with self._sweeping() as session:
@@ -110,6 +118,11 @@ class Sweeps(Database):
     async def _answers(self, query: Any) -> list[Answer]:
         async with self._sweeping() as session:
             return [Answer(*row) for row in await session.execute(query)]
+
+
+def _changed(table: type[Message | Conversation], newer_than_ms: int) -> Any:
+    change = update(table).where(col(table.updated_at) > now_ms() - newer_than_ms)
+    return change.execution_options(synchronize_session=False)
 
 
 def to_cancel(after: str, limit: int) -> Any:

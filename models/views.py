@@ -11,8 +11,8 @@ def timestamp(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def message_view(row: Message, epoch: str | None = None) -> dict[str, Any]:
-    """The wire form of a message. `seq` counts in `epoch`: it is 0 where the checkpoint belongs to another one, or none is given."""
+def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
+    """The wire form of a message. `seq`: how far its text reaches in the log as it is now (`streams.ports.Page.reached`)."""
     return {
         "id": row.id,
         "conversation_id": row.conversation_id,
@@ -21,7 +21,7 @@ def message_view(row: Message, epoch: str | None = None) -> dict[str, Any]:
         "content": row.content,
         "reasoning": row.reasoning,
         "status": row.status,
-        "seq": row.seq if epoch is not None and row.epoch == epoch else 0,
+        "seq": seq,
         "attempt": row.attempt,
         "rev": row.rev,
         "model": row.model,

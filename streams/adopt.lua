@@ -1,7 +1,7 @@
--- After LOST: record an attempt that SQL confirms as current, and append the text that its worker holds.
--- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] epoch of the lost claim   ARGV[7] attempt   ARGV[8] lease in ms
--- ARGV[9...] events: `reset` keep 0 and the text so far
--- Reply: OK epoch first last | GONE | FENCED | SEALED
+-- After LOST: record an attempt that SQL confirms as current, and append what its viewers lack.
+-- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] attempt   ARGV[7] lease in ms
+-- ARGV[8] epoch and ARGV[9] seq of the log as the caller read it: what it appends follows from that   ARGV[10...] events, none or more
+-- Reply: OK epoch first last (first = last + 1: nothing was appended) | GONE | LOST: read again | FENCED | SEALED
 
 local field = 'g:' .. ARGV[5]
 local state, text = settle(field)
@@ -9,22 +9,25 @@ if not state then
   return {'GONE'}
 end
 local g = generation(text) or unclaimed()
-local attempt = tonumber(ARGV[7])
+local attempt = tonumber(ARGV[6])
 if attempt < g.attempt then
   return {'FENCED'}
 end
 if g.sealed then
   return {'SEALED'}
 end
--- A late copy of a call that was answered: the attempt has gone on since, its text must not be taken back.
-if ARGV[6] ~= state.epoch and g.epoch == state.epoch and g.attempt == attempt and g.index > 0 then
-  return {'OK', state.epoch, g.first, g.last}
+-- `last` outlives claims, and counts in every epoch that this log has something in common with.
+g.last = shared(state, g.epoch) and g.last or 0
+if ARGV[8] ~= state.epoch or g.last > tonumber(ARGV[9]) then
+  return {'LOST'}
 end
-g.attempt, g.epoch, g.index, g.lease = attempt, state.epoch, 0, now + tonumber(ARGV[8])
-g.floor = state.top
+g.attempt, g.epoch, g.index, g.lease = attempt, state.epoch, 0, now + tonumber(ARGV[7])
+g.floor = tonumber(call('ZSCORE', FLOORS, ARGV[5]) or state.top)
 call('ZADD', FLOORS, whole(g.floor), ARGV[5])
-g.first = write(state, 9)
-g.last = state.top
+local first = write(state, 10)
+if first <= state.top then
+  g.first, g.last = first, state.top
+end
 trim(state)
 save(state, field, as_text(g))
-return {'OK', state.epoch, g.first, g.last}
+return {'OK', state.epoch, first, state.top}

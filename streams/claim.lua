@@ -19,7 +19,9 @@ if g.by ~= '' then
   be_patient(ARGV[5], HEARD)
 end
 g.attempt = math.max(g.attempt, tonumber(ARGV[6])) + 1
-g.index, g.first, g.last, g.lease = 0, 0, 0, now + tonumber(ARGV[7])
+-- `last` stays: whoever folds the log compares it with what it has seen (adopt.lua). In a log that began again it means nothing.
+g.last = shared(state, g.epoch) and g.last or 0
+g.index, g.first, g.lease = 0, 0, now + tonumber(ARGV[7])
 -- A floor on record belongs to an earlier attempt of this generation, whose text SQL does not hold yet.
 local floor = call('ZSCORE', FLOORS, ARGV[5])
 g.epoch, g.floor = state.epoch, tonumber(floor or state.top)

@@ -3,25 +3,34 @@
 Rules
 1. A cursor begins after a position, or at the top ("from now on"). Events follow it in the order of `seq`: none twice, none left out.
 2. There is no queue: whoever falls behind is served from its cursor, out of the ring or, where that does not reach back, out of the log.
-3. A position that cannot be served (trimmed away, another epoch, beyond the top) ends the reading before anything that does not follow.
+3. A position that cannot be served (trimmed away, a log that began again, beyond what is left of it) ends the reading before anything
+   that does not follow. A position of an earlier epoch is good as long as the log shares it.
 4. A reader is at the tip only if it has everything up to the highest top that was seen, by the feed or by a look at the log.
 """
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, TypeVar
 
 from streams.frames import ResyncReason, Sendable
 from streams.ports import Page
 from streams.positions import Position
 
+T = TypeVar("T", bound=Sendable)
 CursorEnd = ResyncReason | Literal["deleted"]
 
 
 class Source(Protocol):
-    """What this process holds of a conversation's log (streams.hub.Tail). `since` gives None for what is not held."""
+    """What this process holds of a conversation's log (streams.hub.Tail). `since` gives None for what is not held.
+
+    `life` is another one whenever positions must be judged again, by `forks` (`streams.ports.Page`).
+    """
 
     @property
     def epoch(self) -> str: ...
+    @property
+    def forks(self) -> Mapping[str, int]: ...
+    @property
+    def life(self) -> int: ...
     @property
     def top(self) -> int: ...
     @property
@@ -29,13 +38,25 @@ class Source(Protocol):
     def since(self, after: int, /) -> Sequence[Sendable] | None: ...
 
 
-def verdict(position: Position, epoch: str, oldest: int, top: int) -> ResyncReason | None:
+def verdict(position: Position, log: Page) -> ResyncReason | None:
     """Why a log that stands like this cannot serve what follows `position`; None: it can."""
-    if position.epoch != epoch:
+    shared = log.shared(position.epoch)
+    if shared is None:
         return "epoch"
-    if position.seq > top:
-        return "ahead"
-    return "trimmed" if position.seq < oldest - 1 else None
+    if position.seq > shared:
+        return "ahead" if position.epoch == log.epoch else "epoch"
+    return "trimmed" if position.seq < log.oldest - 1 else None
+
+
+def carried(position: Position, source: Source) -> bool:
+    """Whether all that lies before `position` is part of what `source` tells of now."""
+    shared = source.forks.get(position.epoch)
+    return position.epoch == source.epoch if shared is None else position.seq <= shared
+
+
+def held_by(position: Position, source: Source) -> bool:
+    """Whether `source` alone can tell that the position is good, so that the log need not be asked."""
+    return carried(position, source) and position.seq <= source.top and source.since(position.seq) is not None
 
 
 def follows(entries: Sequence[Sendable], after: int) -> bool:
@@ -48,7 +69,7 @@ def heartbeat_delay(running: bool, running_seconds: float, idle_seconds: float) 
     return min(running_seconds, idle_seconds) if running else idle_seconds
 
 
-def portion(entries: Sequence[Sendable], max_bytes: int) -> Sequence[Sendable]:
+def portion(entries: Sequence[T], max_bytes: int) -> Sequence[T]:
     """The first entries, as many as fit into `max_bytes` of data; at least one."""
     size = 0
     for count, entry in enumerate(entries):
@@ -61,11 +82,11 @@ def portion(entries: Sequence[Sendable], max_bytes: int) -> Sequence[Sendable]:
 class Cursor:
     """A reader that wants what follows `after` (None: from now on). Call `begin`, then `next`, again and again."""
 
-    __slots__ = ("_after", "_goal", "end", "epoch", "seq")
+    __slots__ = ("_after", "_goal", "_life", "end", "epoch", "seq")
 
     def __init__(self, after: Position | None) -> None:
         self._after = after
-        self._goal = 0
+        self._goal = self._life = 0
         self.epoch = after.epoch if after else ""
         self.seq = after.seq if after else 0
         """The last event that was handed on."""
@@ -79,25 +100,24 @@ class Cursor:
 
     def held_by(self, source: Source) -> bool:
         """Whether `source` alone can tell that the position is good, so that the log need not be asked."""
-        after = self._after
-        if after is None:
-            return True
-        return after.epoch == source.epoch and after.seq <= source.top and source.since(after.seq) is not None
+        return self._after is None or held_by(self._after, source)
 
-    def begin(self, epoch: str, oldest: int, top: int) -> None:
-        """Judge the position by a log that stands like this."""
+    def begin(self, log: Page, life: int) -> None:
+        """Judge the position by a log that stands like this. `life`: of the source from which `next` will read."""
+        self._life, self._goal = life, log.top
         if self._after is None:
-            self.epoch, self.seq = epoch, top
-        else:
-            self.end = verdict(self._after, epoch, oldest, top)
-        self._goal = top
+            self.epoch, self.seq = log.epoch, log.top
+            return
+        self.end = verdict(self._after, log)
+        if self.end is None:
+            self.epoch = log.epoch
 
     def next(self, source: Source) -> Sequence[Sendable] | None:
-        """What follows: none at the tip (or at the end, see `end`); None where a page after `seq` must be read, for `fetched`."""
+        """What follows: none at the tip (or at the end, see `end`); None where a page after `position` must be read, for `fetched`."""
         if self.end is None and source.gone:
             self.end = "deleted"
-        if self.end is None and source.epoch != self.epoch:
-            self.end = "epoch"
+        if self.end is None and (source.life != self._life or source.epoch != self.epoch):
+            self._carry_over(source)
         if self.end is not None:
             return ()
         if self.seq >= source.top:
@@ -105,28 +125,33 @@ class Cursor:
         entries = source.since(self.seq)
         return entries if entries and follows(entries, self.seq) else None
 
+    def _carry_over(self, source: Source) -> None:
+        self._life, self._goal = source.life, 0
+        if carried(self.position, source):
+            self.epoch = source.epoch
+        else:
+            self.end = "epoch"
+
     def fetched(self, page: Page) -> Sequence[Sendable]:
         """What follows according to a page that was read after `seq`."""
         if self.end is not None:
             return ()
-        reason = verdict(self.position, page.epoch, page.oldest, page.top)
+        reason = verdict(self.position, page)
         if reason is None and self.seq < page.top and not follows(page.entries, self.seq):
             reason = "trimmed"
         if reason is not None:
             self.end = reason
             return ()
-        self._goal = page.top
+        self.epoch, self._goal = page.epoch, page.top
         return page.entries
 
     def passed(self, seq: int) -> None:
         """Everything up to `seq` was handed on."""
         self.seq = seq
 
-    def confirm(self, epoch: str, top: int) -> bool:
-        """The log was seen to stand at `top`: whether that is where this reader is."""
-        if self.end is None and epoch != self.epoch:
-            self.end = "epoch"
-        if self.end is not None:
+    def confirm(self, log: Page) -> bool:
+        """The log was seen to stand like this: whether that is where this reader is. `next` knows what to do if not."""
+        if self.end is not None or log.epoch != self.epoch:
             return False
-        self._goal = max(self._goal, top)
-        return self.seq >= top
+        self._goal = max(self._goal, log.top)
+        return self.seq >= log.top

@@ -10,8 +10,6 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from streams.text import pieces, utf16_length
-
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "paused", "unknown"]
 ToolStatus = Literal["pending", "waiting", "running", "ok", "error", "denied"]
 MAX_EVENT_TEXT_BYTES = 64 * 1024
@@ -185,17 +183,6 @@ def decode(data: bytes) -> tuple[int, AnyEvent | None]:
     """
     head = _head.decode(data)
     return head.seq, _decoder.decode(data) if head.type in _TYPES else None
-
-
-def restated(message_id: str, attempt: int, text: str, reasoning: str) -> list[AnyEvent]:
-    """`reset` keep 0 and everything that is to be shown instead, in events of at most MAX_EVENT_TEXT_BYTES of text."""
-    events: list[AnyEvent] = [Reset(message_id, attempt, keep=0, keep_reasoning=0)]
-    for kind, whole in ((Reasoning, reasoning), (Chunk, text)):
-        offset = 0
-        for piece in pieces(whole, MAX_EVENT_TEXT_BYTES):
-            events.append(kind(message_id, attempt, offset, piece))
-            offset += utf16_length(piece)
-    return events
 
 
 def is_terminal(event: AnyEvent) -> bool:

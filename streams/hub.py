@@ -8,11 +8,12 @@ the same epoch; a gap, another epoch or a fresh subscription makes it read the l
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from streams import keys
 from streams.feed import RedisFeed
 from streams.ports import Feed, Gone, Log, Page, Unavailable
+from streams.positions import Position
 
 __all__ = ["Hub", "RedisFeed", "RingEntry", "Tail"]
 
@@ -44,13 +45,16 @@ class RingEntry:
 class Tail:
     """The recent end of one conversation's log in this process.
 
-    `epoch` and `top` say how far it is known, `running` whether a generation runs, `gone` that the conversation was deleted,
-    `revoked` who may not follow it any more.
+    `epoch` and `top` say how far it is known, `forks` which earlier epochs it continues (`streams.ports.Page`), `running` whether a
+    generation runs, `gone` that the conversation was deleted. `life` changes when viewers must judge their positions again.
+    `revoked` says who may not follow it any more.
     """
 
     def __init__(self, conversation_id: str, log: Log) -> None:
         self.conversation_id = conversation_id
         self.epoch = ""
+        self.forks: Mapping[str, int] = {}
+        self.life = 0
         self.top = 0
         self.running = False
         self.gone = False
@@ -77,9 +81,20 @@ class Tail:
             return None
         return self._ring[-missing:]
 
-    async def read(self, after: int, limit: int) -> Page:
-        """From the log itself: at most `limit` events after seq `after` of this tail's epoch. Raises Gone, Unavailable."""
-        return await self._log.read(self.conversation_id, self.epoch, after, limit)
+    @property
+    def known(self) -> Page:
+        """The log as far as this tail can tell of it."""
+        return Page(self.epoch, 0, self.top, None, [], self.forks)
+
+    async def read(self, after: Position, limit: int, max_bytes: int) -> Page:
+        """From the log itself: at most `limit` events and `max_bytes` after a position. Raises Gone, Unavailable.
+
+        Where it shows another epoch than this tail knows, the tail has learnt of that when this returns.
+        """
+        page = await self._log.read(self.conversation_id, after.epoch, after.seq, limit, max_bytes)
+        if page.epoch != self.epoch:
+            await self.refresh()
+        return page
 
     async def refresh(self) -> Page:
         """What the log says now (for heartbeats). The tail has all of it when this returns. Raises Gone, Unavailable.
@@ -184,6 +199,13 @@ class Tail:
         except Gone as error:
             asked.set_exception(error)
             self._end()
+        except Exception as error:
+            # Whatever it is, viewers wait for this tail, and another look may succeed.
+            logger.exception("the log of %s cannot be read", self.conversation_id)
+            unavailable = Unavailable(f"the log cannot be read: {error!r}")
+            unavailable.__cause__ = error
+            asked.set_exception(unavailable)
+            return False
         else:
             asked.set_result(page)
         self.wake()
@@ -193,11 +215,15 @@ class Tail:
         if not self._access_is_known:
             await self._read_access()
         epoch, top = self.epoch, self.top
-        page = await self._log.read(self.conversation_id, epoch or None, top, RING_EVENTS if epoch else 0)
+        page = await self._log.read(self.conversation_id, epoch or None, top, RING_EVENTS if epoch else 0, RING_BYTES)
         self.running = page.running
-        if page.epoch != epoch or page.top < top:  # another life of the log (or one that was set back): no position holds
-            self._start_over(page.epoch, page.top)
-        elif page.top > self.top:
+        if epoch and page.epoch != epoch and self.top <= page.forks.get(epoch, -1):  # it forked behind everything that is known here
+            self._turn(page.epoch, page.forks)
+        elif page.epoch != epoch:  # it began again, or forked before what is known here
+            self._start_over(page, page.forks)
+        elif page.top < top:  # set back, under its old name
+            self._start_over(page, {**page.forks, epoch: page.top})
+        if page.top > self.top:
             self._extend(page)
         return page
 
@@ -214,7 +240,7 @@ class Tail:
     def _extend(self, page: Page) -> None:
         # More than a ring is missing, or trimmed already: viewers that are behind read by themselves.
         if not page.entries or page.entries[-1].seq < page.top:
-            self._start_over(page.epoch, page.top)
+            self._skip_to(page.top)
             return
         for entry in page.entries:
             if entry.seq == self.top + 1:  # the feed may have brought some meanwhile
@@ -223,9 +249,18 @@ class Tail:
 
     # --- the ring ---
 
-    def _start_over(self, epoch: str, top: int) -> None:
+    def _turn(self, epoch: str, forks: Mapping[str, int]) -> None:
         self._changed = True
-        self.epoch, self.top = epoch, top
+        self.epoch, self.forks = epoch, forks
+        self.life += 1
+
+    def _start_over(self, page: Page, forks: Mapping[str, int]) -> None:
+        self._turn(page.epoch, forks)
+        self._skip_to(page.top)
+
+    def _skip_to(self, top: int) -> None:
+        self._changed = True
+        self.top = top
         self._ring.clear()
         self._ring_bytes = 0
 

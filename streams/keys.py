@@ -9,6 +9,9 @@ CHANGES = "tw:changes"
 READY = "tw:ready"
 """What readiness writes, to see whether it can be written."""
 
+SERVER = "tw:server"
+"""Which server (`streams.log.RedisLog.new_server`) was noted last by those who look whether it is another one."""
+
 
 ACCESS = b"access"
 """On the channel of a conversation: who may follow it has changed, look at `revoked`."""

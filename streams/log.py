@@ -6,18 +6,21 @@ and decides what is repeated: a batch of unknown outcome is sent again until it 
 
 import asyncio
 import random
+import re
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any, NoReturn
 
 from redis.exceptions import ResponseError
 
 from streams import keys
-from streams.events import AnyEvent, check_batch, encode, restated
+from streams.events import AnyEvent, check_batch, encode
 from streams.outages import cannot_serve, error_word
 from streams.ports import (
+    PAGE_BYTES,
     Appended,
     Busy,
     CancelRequested,
@@ -48,7 +51,8 @@ def _script(name: str) -> Script:
     return Script((here / "prelude.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8"))
 
 
-_CLAIM, _APPEND, _ADOPT, _ANNOUNCE = _script("claim"), _script("append"), _script("adopt"), _script("announce")
+_CLAIM, _APPEND, _ANNOUNCE = _script("claim"), _script("append"), _script("announce")
+_REJOIN, _ADOPT = _script("rejoin"), _script("adopt")
 _RENEW, _RELEASE, _CANCEL = _script("renew"), _script("release"), _script("request_cancel")
 _LEASED, _DELETE, _READ = _script("leased"), _script("delete"), _script("read")
 
@@ -95,12 +99,18 @@ class RedisLog:
             else:
                 return _appended(reply)
 
-    async def adopt(self, claim: Claim, text: str, reasoning: str, lease_seconds: float) -> tuple[Claim, Appended]:
+    async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
         """See streams.ports.Log."""
-        batch = [encode(event) for event in restated(claim.message_id, claim.attempt, text, reasoning)]
-        reply = await self._run(_ADOPT, claim.conversation_id, claim.message_id, claim.epoch, claim.attempt, _ms(lease_seconds), *batch)
-        appended = _appended(reply)
-        return Claim(claim.conversation_id, claim.message_id, appended.epoch, claim.attempt), appended
+        arguments = (claim.message_id, claim.epoch, claim.attempt, index, _ms(lease_seconds))
+        reply = await self._run(_REJOIN, claim.conversation_id, *arguments)
+        return replace(claim, epoch=reply[1].decode())
+
+    async def adopt(self, claim: Claim, seen: Position, events: Sequence[AnyEvent], lease_seconds: float) -> tuple[Claim, Appended]:
+        """See streams.ports.Log."""
+        batch = [encode(event) for event in events]
+        arguments: tuple[Argument, ...] = (claim.message_id, claim.attempt, _ms(lease_seconds), seen.epoch, seen.seq, *batch)
+        appended = _appended(await self._run(_ADOPT, claim.conversation_id, *arguments))
+        return replace(claim, epoch=appended.epoch), appended
 
     async def announce(self, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> Position:
         """See streams.ports.Log."""
@@ -164,12 +174,26 @@ class RedisLog:
         now = _ms(time.time())
         return frozenset(user.decode() for user, until in zip(held[::2], held[1::2], strict=True) if int(until) > now)
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
         """See streams.ports.Log."""
-        reply = await self._run(_READ, conversation_id, epoch or "", after, limit)
+        reply = await self._run(_READ, conversation_id, epoch or "", after, limit, max_bytes)
         floor = int(reply[4]) if reply[4] else None
-        entries = [Entry(seq, data) for seq, data in enumerate(reply[5:], after + 1)]
-        return Page(reply[1].decode(), reply[2], reply[3], floor, entries)
+        entries = [Entry(seq, data) for seq, data in enumerate(reply[6:], after + 1)]
+        return Page(reply[1].decode(), reply[2], reply[3], floor, entries, _forks(reply[5].decode()))
+
+    async def new_server(self) -> str | None:
+        """See streams.ports.Log. The same words by which the scripts know a server (`prelude.lua`)."""
+        try:
+            told = [await self._wire.execute("INFO", section) for section in ("server", "replication")]
+        except ResponseError:  # a server that does not tell
+            return None
+        found = re.findall(rb"^(?:run_id|master_replid):(\w+)", b"\n".join(told), re.MULTILINE)
+        identity = b":".join(found)
+        return None if not identity or await self._wire.execute("GET", keys.SERVER) == identity else identity.decode()
+
+    async def note_server(self, identity: str) -> None:
+        """See streams.ports.Log."""
+        await self._wire.execute("SET", keys.SERVER, identity)
 
     async def check(self) -> str | None:
         """For readiness: what is wrong with the server, or None. Raises Unavailable."""
@@ -209,6 +233,11 @@ def _refuse(reply: list[Any]) -> NoReturn:
     if reply[0] == b"CANCELLED":
         raise CancelRequested(reply[1].decode())
     raise _REFUSALS[reply[0]]
+
+
+def _forks(text: str) -> dict[str, int]:
+    pairs = (word.split(":") for word in text.split()[1:])
+    return {epoch: int(seq) for epoch, seq in pairs}
 
 
 def _appended(reply: list[Any]) -> Appended:

@@ -9,14 +9,16 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streams import keys
-from streams.events import AnyEvent, check_batch, encode, restated, stamp
+from streams.cursor import portion
+from streams.events import AnyEvent, check_batch, encode, stamp
 from streams.ports import (
     HEARD_SECONDS,
     LONGEST_LEASE_SECONDS,
+    PAGE_BYTES,
     UNHEARD_SECONDS,
     Appended,
     Busy,
@@ -34,6 +36,7 @@ from streams.ports import (
 from streams.positions import Position
 
 SLACK = 17 / 16
+MAX_FORKS = 16
 MAX_REMEMBERED = 512
 """Generations and announced rows beyond which the older half of those that ended is forgotten."""
 
@@ -87,23 +90,26 @@ class _State:
     floors: dict[str, int] = field(default_factory=dict)
     generations: dict[str, _Generation] = field(default_factory=dict)
     announced: dict[str, _Announced] = field(default_factory=dict)
+    forks: dict[str, int] = field(default_factory=dict)
 
     @property
     def oldest(self) -> int:
         return self.kept[0].entry.seq if self.kept else self.top + 1
 
-    def begin_epoch(self, run: int) -> None:
-        self.epoch, self.run, self.top, self.size = _epoch_name(), run, 0, 0
-        self.kept.clear()
-        self.floors.clear()
+    def fork(self, run: int) -> None:
+        forks = [(self.epoch, self.top), *((epoch, min(seq, self.top)) for epoch, seq in self.forks.items())]
+        self.epoch, self.run, self.forks = _epoch_name(), run, dict(forks[:MAX_FORKS])
+
+    def shared(self, epoch: str | None) -> int | None:
+        return self.top if epoch == self.epoch else self.forks.get(epoch or "")
 
     def forget(self) -> None:
         if len(self.generations) + len(self.announced) <= MAX_REMEMBERED:
             return
         sealed = {name: g for name, g in self.generations.items() if g.sealed}
         ended: list[tuple[int, dict[str, Any], str]] = []
-        ended += [(g.last_batch[1] if g.epoch == self.epoch else 0, self.generations, name) for name, g in sealed.items()]
-        ended += [(a.seq if a.epoch == self.epoch else 0, self.announced, name) for name, a in self.announced.items()]
+        ended += [(g.last_batch[1], self.generations, name) for name, g in sealed.items()]
+        ended += [(a.seq, self.announced, name) for name, a in self.announced.items()]
         ended.sort(key=lambda item: item[0])
         for _, known, name in ended[: len(ended) // 2]:
             del known[name]
@@ -119,6 +125,7 @@ class MemoryLog:
         self._tombstones: dict[str, float] = {}
         self._revoked: dict[tuple[str, str], float] = {}
         self._run = 0
+        self._noted: str | None = None
         self._listeners: list[Callable[[str, bytes], None]] = []
         self.subscribers: Counter[str] = Counter()
         self._wanted: dict[str, float] = {}
@@ -128,12 +135,13 @@ class MemoryLog:
     # --- what only tests do ---
 
     def restart(self, *, lose_data: bool = False) -> None:
-        """As a server that starts again: logs begin a new epoch; `lose_data`: nothing at all is remembered."""
+        """As a server that starts again: logs go on in a new epoch; `lose_data`: nothing at all is remembered."""
         self._run += 1
         if lose_data:
             self._states.clear()
             self._tombstones.clear()
             self._revoked.clear()
+            self._noted = None
 
     def go_down(self) -> None:
         """From now on nothing answers: `append` waits, the other calls raise Unavailable."""
@@ -163,7 +171,7 @@ class MemoryLog:
             generation.waited_until, generation.told = now + HEARD_SECONDS, True
         state.generations[message_id] = generation
         generation.attempt = max(generation.attempt, sql_attempt) + 1
-        generation.epoch, generation.next_index, generation.last_batch = state.epoch, 0, (0, 0)
+        generation.epoch, generation.next_index = state.epoch, 0
         generation.lease_until = self._clock() + lease_seconds
         state.floors.setdefault(message_id, state.top)
         self._touch(state)
@@ -196,7 +204,23 @@ class MemoryLog:
         self._trim(state)
         return appended
 
-    async def adopt(self, claim: Claim, text: str, reasoning: str, lease_seconds: float) -> tuple[Claim, Appended]:
+    async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
+        """See streams.ports.Log."""
+        state = self._settle(claim.conversation_id)
+        generation = state.generations.get(claim.message_id) or _Generation()
+        if claim.attempt < generation.attempt:
+            raise Fenced
+        known = generation.epoch == state.epoch or (generation.epoch == claim.epoch and state.shared(claim.epoch) is not None)
+        mine = claim.attempt == generation.attempt and known
+        if not mine or index not in (generation.next_index, generation.next_index - 1):
+            raise Sealed if generation.sealed else Lost
+        generation.epoch = state.epoch
+        if not generation.sealed:
+            generation.lease_until = self._clock() + lease_seconds
+        self._touch(state)
+        return replace(claim, epoch=state.epoch)
+
+    async def adopt(self, claim: Claim, seen: Position, events: Sequence[AnyEvent], lease_seconds: float) -> tuple[Claim, Appended]:
         """See streams.ports.Log."""
         state = self._settle(claim.conversation_id)
         generation = state.generations.get(claim.message_id) or _Generation()
@@ -204,18 +228,17 @@ class MemoryLog:
             raise Fenced
         if generation.sealed:
             raise Sealed
-        adopted = Claim(claim.conversation_id, claim.message_id, state.epoch, claim.attempt)
-        known = generation.epoch == state.epoch and generation.attempt == claim.attempt
-        if claim.epoch != state.epoch and known and generation.next_index > 0:
-            return adopted, Appended(state.epoch, *generation.last_batch)
+        if seen.epoch != state.epoch or generation.last_batch[1] > seen.seq:
+            raise Lost
         state.generations[claim.message_id] = generation
         generation.attempt, generation.epoch, generation.next_index = claim.attempt, state.epoch, 0
         generation.lease_until = self._clock() + lease_seconds
-        state.floors[claim.message_id] = state.top
-        appended = self._write(claim.conversation_id, state, restated(claim.message_id, claim.attempt, text, reasoning))
-        generation.last_batch = (appended.first_seq, appended.last_seq)
+        state.floors.setdefault(claim.message_id, state.top)
+        appended = self._write(claim.conversation_id, state, events)
+        if events:
+            generation.last_batch = (appended.first_seq, appended.last_seq)
         self._trim(state)
-        return adopted, appended
+        return replace(claim, epoch=state.epoch), appended
 
     async def announce(self, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> Position:
         """See streams.ports.Log."""
@@ -309,15 +332,27 @@ class MemoryLog:
         now = self._clock()
         return frozenset(user for (name, user), until in self._revoked.items() if name == conversation_id and until > now)
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
         """See streams.ports.Log."""
         state = self._settle(conversation_id)
         oldest = state.oldest
         entries: list[Entry] = []
-        if epoch in (None, state.epoch) and oldest - 1 <= after < state.top:
+        reaches = state.top if epoch is None else state.shared(epoch)
+        if reaches is not None and after <= reaches and oldest - 1 <= after < state.top:
             start = after + 1 - oldest
             entries = [state.kept[i].entry for i in range(start, min(start + limit, len(state.kept)))]
-        return Page(state.epoch, oldest, state.top, min(state.floors.values(), default=None), entries)
+            entries = list(portion(entries, max_bytes))
+        return Page(state.epoch, oldest, state.top, min(state.floors.values(), default=None), entries, dict(state.forks))
+
+    async def new_server(self) -> str | None:
+        """See streams.ports.Log."""
+        self._check_up()
+        return None if self._noted == str(self._run) else str(self._run)
+
+    async def note_server(self, identity: str) -> None:
+        """See streams.ports.Log."""
+        self._check_up()
+        self._noted = identity
 
     async def check(self) -> str | None:
         """See streams.log.RedisLog.check."""
@@ -347,8 +382,7 @@ class MemoryLog:
         if state is None or state.expires_at <= now:
             state = self._states[conversation_id] = _State(_epoch_name(), self._run, now + self._limits.max_seconds)
         elif state.run != self._run:
-            state.begin_epoch(self._run)
-            self._touch(state)
+            state.fork(self._run)
         return state
 
     def _touch(self, state: _State) -> None:

@@ -3,7 +3,7 @@
 LogError
   Refused            the log answered and wrote nothing
     Gone             the conversation was deleted
-    Lost             another epoch, or no claim on record: what Redis knew of this attempt is gone (then: `adopt`)
+    Lost             another epoch, or no claim on record: what Redis knew of this attempt may be gone (then: `rejoin` or `adopt`)
     Fenced           a newer attempt owns the generation
     Sealed           the generation has its terminal event
     CancelRequested  somebody asked to stop; only a terminal event is taken (`by` says who)
@@ -11,12 +11,15 @@ LogError
   Unavailable        no answer (connection, timeout): nothing is known about what was written
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from streams.events import AnyEvent
 from streams.positions import Position
+
+PAGE_BYTES = 1024 * 1024
+"""A page of the log carries no more than this, unless its reader asks for less."""
 
 
 class LogError(Exception):
@@ -109,8 +112,9 @@ class Page:
     """One consistent look at a log.
 
     `oldest` is the seq of the oldest event held (top + 1 when none is), `top` the last seq given out, `floor` the lowest floor of a
-    running generation or None. `entries` follow the asked seq without a hole as far as the page reaches; they are empty when the
-    asked epoch is another one or the asked seq lies outside oldest - 1 .. top.
+    running generation or None. `forks` names earlier epochs, and up to which seq their log is this one's. `entries` follow the asked seq
+    without a hole as far as the page reaches; they are empty when the asked position is none of this log (`reached`) or lies outside
+    oldest - 1 .. top.
     """
 
     epoch: str
@@ -118,6 +122,15 @@ class Page:
     top: int
     floor: int | None
     entries: list[Entry] = field(default_factory=list)
+    forks: Mapping[str, int] = field(default_factory=dict)
+
+    def shared(self, epoch: str | None) -> int | None:
+        """Up to which seq the log of `epoch` is this one's; None: nothing is known of it."""
+        return self.top if epoch == self.epoch else self.forks.get(epoch or "")
+
+    def reached(self, epoch: str | None, seq: int) -> int:
+        """How far in this log somebody is who has seen everything up to `seq` of `epoch`; 0 where nothing of that is left here."""
+        return seq if epoch == self.epoch else min(seq, self.forks.get(epoch or "", 0))
 
     @property
     def running(self) -> bool:
@@ -152,10 +165,19 @@ class Log(Protocol):
         """
         ...
 
-    async def adopt(self, claim: Claim, text: str, reasoning: str, lease_seconds: float) -> tuple[Claim, Appended]:
-        """After Lost: record the claim in the current epoch and append `reset` keep 0 and the text so far, in one step.
+    async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
+        """After Lost, if SQL confirms the attempt: go on in an epoch that forked from the claim's and lost nothing that was acknowledged.
 
-        The next batch index is 0 again. Gone, Fenced, Sealed.
+        Nothing is written. Batches count on: `index` is the next one, which is sent again if its outcome is unknown.
+        Gone, Fenced, Sealed; Lost: some of it is missing (`adopt`).
+        """
+        ...
+
+    async def adopt(self, claim: Claim, seen: Position, events: Sequence[AnyEvent], lease_seconds: float) -> tuple[Claim, Appended]:
+        """After Lost, if SQL confirms the attempt: record it in the current epoch and append `events`, in one step.
+
+        `seen` is the end of the log as it was read: the events bring its viewers to what the attempt holds (there may be none). The next
+        batch index is 0. Gone, Fenced, Sealed; Lost: the generation was written to since, or the epoch is another one: read again.
         """
         ...
 
@@ -211,8 +233,20 @@ class Log(Protocol):
         """Those who may not follow the conversation, whatever token they hold."""
         ...
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
-        """At most `limit` events after seq `after` of `epoch` (None: the current one), with the state of the log. Gone."""
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+        """At most `limit` events after seq `after` of `epoch` (None: the current one), with the state of the log. Gone.
+
+        No more than fit into `max_bytes`, but for one that is larger by itself.
+        A position of an earlier epoch is served as long as this log shares it.
+        """
+        ...
+
+    async def new_server(self) -> str | None:
+        """The identity of the server, if it is not the one that was noted last: of what that was told, some may be lost. None: no news."""
+        ...
+
+    async def note_server(self, identity: str) -> None:
+        """What may have been lost with the server before this one was seen to."""
         ...
 
     async def aclose(self) -> None:

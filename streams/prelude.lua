@@ -2,7 +2,8 @@
 -- settles the epoch and holds the helpers that more than one script needs.
 --
 -- KEYS[1] tw:{id}:log     stream  entry `<seq>-0`: e = the stamped event, t = ms when it was appended
--- KEYS[2] tw:{id}:state   hash    epoch, run (run_id of the server that began it), top (last seq given out),
+-- KEYS[2] tw:{id}:state   hash    epoch, run and history (of the server that began it, see `identity`), top (last seq given out),
+--                                 forks ("epoch earlier:seq earlier:seq ...": up to which seq an earlier epoch's log is this one's),
 --                                 oldest (lowest seq held, top + 1 when none is), bytes (of all events held),
 --                                 since (ms: append time of the oldest event held);
 --                                 g:<message id>: a generation, see `generation`; a:<row id>: "rev epoch seq" of an announced row;
@@ -25,7 +26,8 @@ local LONGEST_LEASE = 60000
 -- Patience with whoever holds the lease of a generation that is to be cancelled: so long after the request, so long after it was told
 -- of it, or took it over to end it. Then it is taken for frozen.
 local UNHEARD, HEARD = 400, 2000
-local MAX_FIELDS = 512 + 6
+local MAX_FIELDS = 512 + 8
+local MAX_FORKS = 16
 local call = redis.call
 
 local function whole(number)
@@ -39,10 +41,19 @@ end
 
 local now = clock()
 
--- The identity of this server process, '' where a script may not ask for it (then only lost keys are noticed).
-local function run_id()
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+local function info(...)
+  local text = redis.pcall('INFO', ...)
+  return type(text) == 'string' and text or ''
+end
+
+-- Whose memory this is, '' where a script may not ask for it (then only lost keys are noticed). `run` is another one in another
+-- process; `history` also in a process that was a replica in between, and has another's data.
+local function identity()
+  local text = info('server', 'replication')
+  if text == '' then -- before Redis 7 a call tells of one section
+    text = info('server') .. info('replication')
+  end
+  return {run = string.match(text, 'run_id:(%w+)') or '', history = string.match(text, 'master_replid:(%w+)') or ''}
 end
 
 local function refresh_expiry()
@@ -51,13 +62,50 @@ local function refresh_expiry()
   call('PEXPIRE', FLOORS, LIFETIME)
 end
 
--- Another server, or no log: acknowledged events may be missing, so nobody's position means anything any more.
--- What is known of generations stays: it can only make the fence stricter.
-local function begin_epoch(run)
+-- No log: nobody's position means anything any more. What is known of generations stays: it can only make the fence stricter.
+local function begin_epoch(server)
   call('DEL', LOG, FLOORS)
-  call('HSET', STATE, 'epoch', ARGV[1], 'run', run, 'top', 0, 'oldest', 1, 'bytes', 0, 'since', whole(now))
+  call('HDEL', STATE, 'forks')
+  call('HSET', STATE, 'epoch', ARGV[1], 'run', server.run, 'history', server.history, 'top', 0, 'oldest', 1, 'bytes', 0,
+       'since', whole(now))
   call('PEXPIRE', STATE, LIFETIME)
-  return {epoch = ARGV[1], top = 0, oldest = 1, bytes = 0, since = now}
+  return {epoch = ARGV[1], top = 0, oldest = 1, bytes = 0, since = now, forks = ''}
+end
+
+-- Another server with the log: it may lack the end of it, and only that. What it has goes on under another name, and is remembered as
+-- what both have in common (as Kafka's leader epochs, KIP-101).
+local function fork(state, server)
+  local forks = {ARGV[1], state.epoch .. ':' .. whole(state.top)}
+  for name, seq in string.gmatch(state.forks, '(%w+):(%d+)') do
+    if #forks <= MAX_FORKS then
+      forks[#forks + 1] = name .. ':' .. whole(math.min(tonumber(seq), state.top))
+    end
+  end
+  state.epoch, state.forks = ARGV[1], table.concat(forks, ' ')
+  call('HSET', STATE, 'epoch', state.epoch, 'run', server.run, 'history', server.history, 'forks', state.forks)
+  return state
+end
+
+-- Up to which seq the log of `epoch` is this one's; nil: nothing is known of it.
+local function shared(state, epoch)
+  if epoch == state.epoch then
+    return state.top
+  end
+  for name, seq in string.gmatch(state.forks, '(%w+):(%d+)') do
+    if name == epoch then
+      return tonumber(seq)
+    end
+  end
+  return nil
+end
+
+local function seq_of(page)
+  return page[1] and tonumber(string.match(page[1][1], '^%d+'))
+end
+
+-- Whether the stream ends where the state says that it does.
+local function agrees(state)
+  return state.oldest > state.top or seq_of(call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)) == state.top
 end
 
 -- The state of the log, or nil when the conversation was deleted; beside it the value of one more field of the state hash.
@@ -65,18 +113,22 @@ local function settle(field)
   if call('EXISTS', GONE) == 1 then
     return nil
   end
-  local run = run_id()
-  local values = call('HMGET', STATE, 'epoch', 'run', 'top', 'oldest', 'bytes', 'since', field)
-  local state = {epoch = values[1], top = tonumber(values[3]), oldest = tonumber(values[4]),
-                 bytes = tonumber(values[5]), since = tonumber(values[6])}
-  local lost = not values[1] or values[2] ~= run
-  if not lost and state.oldest <= state.top and call('EXISTS', LOG) == 0 then
-    lost = true
+  local server = identity()
+  local values = call('HMGET', STATE, 'epoch', 'run', 'history', 'forks', 'top', 'oldest', 'bytes', 'since', field)
+  local state = {epoch = values[1], forks = values[4] or '', top = tonumber(values[5]), oldest = tonumber(values[6]),
+                 bytes = tonumber(values[7]), since = tonumber(values[8])}
+  -- Forks that name another epoch are older than it: a process of an earlier version, which does not know them, began it.
+  if string.match(state.forks, '^%w*') ~= state.epoch then
+    state.forks = ''
   end
-  if lost then
-    state = begin_epoch(run)
+  if not state.epoch or (state.oldest <= state.top and call('EXISTS', LOG) == 0) then
+    state = begin_epoch(server)
+  elseif values[2] ~= server.run or (values[3] and values[3] ~= server.history) then
+    state = agrees(state) and fork(state, server) or begin_epoch(server)
+  elseif not values[3] then
+    call('HSET', STATE, 'history', server.history)
   end
-  return state, values[7]
+  return state, values[9]
 end
 
 -- A generation is kept as one string: attempt, epoch of its claim (`-`: never claimed), next batch index, first and last seq of
@@ -210,7 +262,7 @@ local function forget(state)
       end
     end
     if epoch then
-      ended[#ended + 1] = {all[i], epoch == state.epoch and tonumber(seq) or 0}
+      ended[#ended + 1] = {all[i], shared(state, epoch) and tonumber(seq) or 0}
     end
   end
   table.sort(ended, function(a, b) return a[2] < b[2] end)

@@ -1,18 +1,30 @@
 -- One consistent look at the log.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] epoch (empty: the current one)   ARGV[6] seq to read after   ARGV[7] most events
--- Reply: OK epoch oldest top floor (empty: nothing runs) event... | GONE
+-- ARGV[8] most bytes of events (one is given whatever its size)
+-- Reply: OK epoch oldest top floor (empty: nothing runs) forks (see prelude.lua) event... | GONE
 
 local state = settle('epoch')
 if not state then
   return {'GONE'}
 end
 local lowest = call('ZRANGE', FLOORS, 0, 0, 'WITHSCORES')
-local reply = {'OK', state.epoch, state.oldest, state.top, lowest[2] and whole(tonumber(lowest[2])) or ''}
+local reply = {'OK', state.epoch, state.oldest, state.top, lowest[2] and whole(tonumber(lowest[2])) or '', state.forks}
 local after, limit = tonumber(ARGV[6]), tonumber(ARGV[7])
-local served = (ARGV[5] == '' or ARGV[5] == state.epoch) and after >= state.oldest - 1 and after < state.top
-if served and limit > 0 then
-  for _, entry in ipairs(call('XRANGE', LOG, whole(after + 1) .. '-0', '+', 'COUNT', limit)) do
-    reply[#reply + 1] = entry[2][2]
+local reaches = ARGV[5] == '' and state.top or shared(state, ARGV[5])
+local served = reaches and after <= reaches and after >= state.oldest - 1 and after < state.top
+local room, at = tonumber(ARGV[8]), after
+-- In small steps: a stream cannot be asked for bytes, and what is read here and not given would be read again.
+while served and limit > 0 do
+  local page = call('XRANGE', LOG, whole(at + 1) .. '-0', '+', 'COUNT', math.min(limit, 32))
+  for _, entry in ipairs(page) do
+    local data = entry[2][2]
+    room = room - #data
+    if room < 0 and at > after then
+      return reply
+    end
+    reply[#reply + 1] = data
+    at = at + 1
   end
+  limit = #page == 32 and limit - 32 or 0
 end
 return reply

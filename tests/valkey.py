@@ -76,6 +76,14 @@ class Valkey:
             self._directory.mkdir()
         self.start()
 
+    def cut_file(self, count: int) -> None:
+        """Crash, lose the last `count` bytes of the append-only file, and start again."""
+        self.stop()
+        file = max(self._directory.rglob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+        with file.open("r+b") as opened:
+            opened.truncate(max(0, file.stat().st_size - count))
+        self.start()
+
     def freeze(self) -> None:
         """SIGSTOP: connections stay, nothing answers."""
         if self._process is not None:

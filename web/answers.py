@@ -124,7 +124,7 @@ async def _begin(services: Services, message_id: str, *, from_start: bool) -> _B
     row = await _row(services, message_id)
     if page is None:
         return _Begun(row, None, whole=False)
-    if from_start and page.oldest == 1 and row.epoch in (None, page.epoch):
+    if from_start and page.oldest == 1 and page.reached(row.epoch, row.seq) == row.seq:
         return _Begun(row, Position(page.epoch, 0), whole=True)
     return _Begun(row, page.position if closing.unfinished(row) else None, whole=False)
 
@@ -147,6 +147,8 @@ async def _follow(services: Services, begun: _Begun, position: Position, permiss
         async for part in reader:
             match part:
                 case Entries(entries, _):
+                    if reader.position.epoch != position.epoch:
+                        return  # it forked: the row counts in the log as it was
                     heard, ended = _heard(row, reader, entries, whole=begun.whole)
                     if heard:
                         yield Heard(heard)

@@ -91,11 +91,10 @@ async def get_conversation(
     page = await delivery.look(services, conversation_id)
     found = await services.store.snapshot(conversation_id, user, limit, before)
     await delivery.want(services, found.messages)
-    epoch = page.epoch if page else None
     return shapes.ConversationSnapshot.model_validate(
         {
             "conversation": conversation_view(found.conversation),
-            "messages": [message_view(row, epoch) for row in found.messages],
+            "messages": [message_view(row, delivery.reached(page, row)) for row in found.messages],
             "next": found.next,
             "position": str(page.position) if page else None,
         }
@@ -197,11 +196,10 @@ async def regenerate(
 
 
 def _posted(posted: Posted, page: Page | None, subscription: shapes.Subscription) -> shapes.PostedMessage:
-    epoch = page.epoch if page else None
     return shapes.PostedMessage.model_validate(
         {
-            "user_message": message_view(posted.user_message, epoch),
-            "assistant_message": message_view(posted.assistant_message, epoch),
+            "user_message": message_view(posted.user_message, delivery.reached(page, posted.user_message)),
+            "assistant_message": message_view(posted.assistant_message, delivery.reached(page, posted.assistant_message)),
             "position": str(page.position) if page else None,
             "subscription": subscription,
         }

@@ -31,6 +31,8 @@ log_line = structlog.get_logger(__name__)
 
 LOOKS_BACK = (64, 1024, 10_000)
 """How many events before a position are read to find which part was open then: most often it is the one at the position."""
+LOOK_BYTES = 16 * 1024 * 1024
+"""A look back is wanted whole: far more than a log's window."""
 PATIENCE_SECONDS = 5.0
 OUTAGE_PAUSE_SECONDS = 1.0
 RESYNC_SECONDS = 0.5
@@ -112,6 +114,8 @@ async def _say(services: Services, viewer: Viewer) -> AsyncGenerator[Sequence[Sa
             async for part in reader:
                 match part:
                     case Entries(entries, late):
+                        if reader.position.epoch != begun.position.epoch:
+                            break  # it forked: what was said counts in the log as it was
                         try:
                             said = _told(answer, reader.position.epoch, merge(entries) if late else entries)
                         except Hole as hole:
@@ -156,7 +160,7 @@ async def _replay(services: Services, viewer: Viewer, answer: Answer | None) -> 
     # The log first: the row that is read later holds at least what lies before its position.
     page = await _look(services, viewer, None, 0)
     row = await _row(services, viewer)
-    view = message_view(row, page.epoch)
+    view = message_view(row, _exactly(page, row))
     held = await _held(services, viewer, page, view["seq"]) if view["seq"] and row.content + row.reasoning else None
     opened = held.open if held else None
     if answer is None:
@@ -181,10 +185,13 @@ async def _again(services: Services, viewer: Viewer, answer: Answer) -> _Begun:
 
 async def _tail(services: Services, viewer: Viewer, after: Position) -> _Begun:
     page = await _look(services, viewer, after.epoch, after.seq - 1, limit=1)
-    held = await _held(services, viewer, page, after.seq) if page.epoch == after.epoch else None
+    shared = page.shared(after.epoch)
+    held = await _held(services, viewer, page, after.seq) if shared is not None and after.seq <= shared else None
     if held is None:
         raise unservable()
-    view = message_view(await _row(services, viewer), page.epoch)
+    after = Position(page.epoch, after.seq)
+    row = await _row(services, viewer)
+    view = message_view(row, _exactly(page, row))
     if 0 < view["seq"] < after.seq:
         return await _caught_up(services, viewer, page, view, after)
     return _Begun(Answer.after(view, held, viewer.profile), [], after)
@@ -215,7 +222,7 @@ async def message_at(services: Services, conversation_id: str, position: Positio
     if position.seq > 0:
         async with _patience():
             page = await services.log.read(conversation_id, position.epoch, position.seq - 1, 1)
-        for entry in page.entries:
+        for entry in page.entries if page.reached(*position) == position.seq else ():
             seq, event = events.decode(entry.data)
             message_id = getattr(event, "message_id", None)
             if seq == position.seq and isinstance(message_id, str):
@@ -238,7 +245,7 @@ async def _held(services: Services, viewer: Viewer, page: Page, seq: int) -> Hel
 
 async def _look(services: Services, viewer: Viewer, epoch: str | None, after: int, limit: int = 0) -> Page:
     async with _patience():
-        return await services.log.read(viewer.conversation_id, epoch, max(after, 0), limit)
+        return await services.log.read(viewer.conversation_id, epoch, max(after, 0), limit, LOOK_BYTES)
 
 
 @contextlib.asynccontextmanager
@@ -248,6 +255,12 @@ async def _patience() -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise Unavailable("the log does not answer") from error
+
+
+def _exactly(page: Page, row: Message) -> int:
+    """The seq that the row's text reaches, 0 where the log lacks some of it: chunks have no offsets, nothing may be told twice."""
+    reached = page.reached(row.epoch, row.seq)
+    return reached if reached == row.seq else 0
 
 
 async def _row(services: Services, viewer: Viewer) -> Message:

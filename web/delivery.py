@@ -49,6 +49,11 @@ async def want(services: Services, rows: Iterable[Message]) -> None:
             log_line.warning("not noted as wanted", conversation_id=conversation_id, error=repr(error))
 
 
+def reached(page: ports.Page | None, row: Message) -> int:
+    """How far the row's text reaches in a log that stands like this (None: not known)."""
+    return page.reached(row.epoch, row.seq) if page else 0
+
+
 async def deliver(services: Services, posted: Posted) -> None:
     """Announce both rows of a post, cancel what it supersedes, enqueue the job. Raises ports.Gone (deleted meanwhile).
 

@@ -221,7 +221,7 @@ class Reader:
             self._expiry = self._loop.call_later(max(0.0, until - time.time()), self.end, "expired")
         self._doubtful = self._permission.user_id in tail.revoked
         if tail.gone or cursor.held_by(tail):
-            cursor.begin(tail.epoch, 0, tail.top)
+            cursor.begin(tail.known, tail.life)
             cursor.next(tail)
             return
         try:
@@ -232,7 +232,7 @@ class Reader:
         except TimeoutError as error:
             raise Unavailable("the log does not answer") from error
         else:
-            cursor.begin(page.epoch, page.oldest, page.top)
+            cursor.begin(page, tail.life)
 
     def close(self) -> None:
         """Let go of timers."""
@@ -274,7 +274,7 @@ class Reader:
         """What follows according to the log; None if it did not answer: then there is news in a moment."""
         try:
             async with self._pages:
-                page = await self._tail.read(self._cursor.seq, PAGE_EVENTS)
+                page = await self._tail.read(self._cursor.position, PAGE_EVENTS, PART_BYTES)
         except Gone:
             self._cursor.end = "deleted"
         except Unavailable as error:
@@ -298,7 +298,7 @@ class Reader:
             return self.ended
         if isinstance(seen, Unavailable):
             return Beat(None)
-        if self._cursor.confirm(seen.epoch, seen.top):
+        if self._cursor.confirm(seen):
             return Beat(self.position)
         self._news.set()  # more is there, or the end: look again
         return None

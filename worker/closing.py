@@ -20,7 +20,7 @@ from streams import events, ports
 from streams.text import checksum, utf16_length
 from worker.continuation import Held
 from worker.enqueue import Jobs, JobsUnavailable
-from worker.takeover import recover_anyway
+from worker.takeover import Known, recover_anyway, restore
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0
@@ -41,21 +41,23 @@ def terminal_event(ending: Ending) -> events.Terminal:
 
 
 async def announce(store: Store, log: ports.Log, claim: ports.Claim, index: int, ending: Ending) -> None:
-    """Append the terminal event of a committed ending. A log of another epoch is given the final text first.
+    """Append the terminal event of a committed ending. A log that forked or began again is first given what it lacks of the text.
 
-    Whoever follows that log began with a row that may have held less, and must hold at the terminal event what it attests.
+    Whoever follows that log may hold less, and must hold at the terminal event what it attests.
     """
+    known = Known(Held(ending.content, ending.reasoning, tuple(ending.tool_calls or ()), ending.seq), ending.epoch)
+    there = claim.epoch == ending.epoch
     try:
         while True:
             try:
-                if claim.epoch != ending.epoch:
-                    claim, _ = await log.adopt(claim, ending.content, ending.reasoning, CLOSING_LEASE_SECONDS)
-                    ending, index = replace(ending, epoch=claim.epoch, seq=0), 0
-                await log.append(claim, index, ending.seq, [terminal_event(ending)])
+                if not there:
+                    claim, held = await restore(log, claim, known, CLOSING_LEASE_SECONDS)
+                    known, index, there = Known(held, claim.epoch), 0, True
+                await log.append(claim, index, known.held.seq, [terminal_event(ending)])
                 _tell(ending)
                 break
             except ports.Lost:
-                ending = replace(ending, epoch=None)
+                there = False
     except ports.Fenced:
         log_line.info("terminal event left to whoever claimed it since", message_id=claim.message_id)
         return

@@ -4,13 +4,13 @@
 ladder: re-attach, continue from the prefix, ask to go on in an extra turn, start over (`reset` keep 0), or give up.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streams import events
 from streams.ports import Entry
-from streams.text import cut, utf16_length
+from streams.text import cut, pieces, utf16_length
 
 Rung = Literal["attach", "prefix", "turn", "restart", "none"]
 KEEPING: frozenset[str] = frozenset({"attach", "prefix", "turn"})
@@ -74,8 +74,55 @@ def fold(held: Held, message_id: str, entries: Iterable[Entry]) -> Held:
             text, reasoning = cut(text, event.keep), cut(reasoning, event.keep_reasoning)
             tool_calls = [call for call in tool_calls if "result" in call]
         elif isinstance(event, events.ToolCall):
-            tool_calls.append(stored_call(event))
+            tool_calls = [*(call for call in tool_calls if call["id"] != event.tool_call_id), stored_call(event)]
     return Held(text, reasoning, tuple(tool_calls), seq)
+
+
+def folded_whole(message_id: str, entries: Sequence[Entry], *, from_first: bool) -> Held | None:
+    """What viewers hold by these entries alone; None if the answer may have begun before them. `from_first`: nothing was before them."""
+    first = next(_mine(message_id, entries), None)
+    anew = isinstance(first, events.Reset) and first.keep == first.keep_reasoning == 0
+    at_first = anew or (isinstance(first, events.Start) and first.attempt == 1)
+    return fold(Held(), message_id, entries) if from_first or at_first else None
+
+
+def _mine(message_id: str, entries: Iterable[Entry]) -> Iterator[events.AnyEvent]:
+    for entry in entries:
+        _, event = events.decode(entry.data)
+        if event is not None and getattr(event, "message_id", None) == message_id:
+            yield event
+
+
+def difference(survived: Held | None, target: Held, message_id: str, attempt: int) -> list[events.AnyEvent]:
+    """The events that turn what viewers hold (None: not known) into `target`: the rest, or a `reset` and everything."""
+    told: list[events.AnyEvent] = []
+    if survived is None or not begins(survived, target):
+        survived = Held()
+        told.append(events.Reset(message_id, attempt, keep=0, keep_reasoning=0))
+    told += _rest(events.Reasoning, survived.reasoning, target.reasoning, message_id, attempt)
+    told += _rest(events.Chunk, survived.text, target.text, message_id, attempt)
+    known = {call["id"] for call in survived.tool_calls}
+    for call in target.tool_calls:
+        if call["id"] not in known:
+            told.append(events.ToolCall(message_id, attempt, call["id"], call["name"], call["arguments"], call["status"]))
+    return told
+
+
+def begins(held: Held, longer: Held) -> bool:
+    """Whether `held` is a beginning of `longer`."""
+    calls = {call["id"] for call in longer.tool_calls}
+    return (
+        longer.text.startswith(held.text)
+        and longer.reasoning.startswith(held.reasoning)
+        and all(call["id"] in calls for call in held.tool_calls)
+    )
+
+
+def _rest(kind: type[events.Chunk | events.Reasoning], held: str, whole: str, message_id: str, attempt: int) -> Iterator[events.AnyEvent]:
+    offset = utf16_length(held)
+    for piece in pieces(whole[len(held) :], events.MAX_EVENT_TEXT_BYTES):
+        yield kind(message_id, attempt, offset, piece)
+        offset += utf16_length(piece)
 
 
 def stored_call(event: events.ToolCall) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from worker.enqueue import JobsUnavailable
 from worker.generation import MAX_RUN_ID_CHARS, Generation
 from worker.retries import INTERNAL, MAX_TRIES, Discard, Retry, decide
 from worker.services import Services, Terms
+from worker.takeover import Known, restore
 from worker.verdicts import Disowned, Failed, Finished, HandedOver, Stopped, Verdict
 
 log_line = structlog.get_logger(__name__)
@@ -293,7 +294,7 @@ class Attempt:
         self.stop(Disowned())
 
     async def _adopt(self) -> None:
-        """Redis lost this attempt. If SQL says that it still is the current one, give the new log what was acknowledged."""
+        """Redis does not know this attempt any more. If SQL says that it still is the current one, it goes on in the log as it is now."""
         try:
             row = await self._services.store.message(self._row.id)
         except StoreUnavailable:
@@ -302,11 +303,18 @@ class Attempt:
         if row is None or row.attempt != self._claim.attempt or not closing.unfinished(row):
             self._disown()
             return
-        held = self.generation.held()
-        self._claim, done = await self._services.log.adopt(self._claim, held.text, held.reasoning, self._services.lease_seconds)
-        self._lost, self._index, self._covered = False, 0, 0
-        self.generation.adopted(done.last_seq)
-        log_line.warning("log lost, adopted in a new epoch", message_id=self._row.id, epoch=self._claim.epoch)
+        try:
+            self._claim = await self._services.log.rejoin(self._claim, self._index, self._services.lease_seconds)
+        except ports.Lost:
+            await self._restore()
+        self._lost = False
+
+    async def _restore(self) -> None:
+        """Some of what was acknowledged is gone. The batch that was out came after it, and is sent again, unchanged."""
+        known = Known(self.generation.held(), self._claim.epoch)
+        self._claim, held = await restore(self._services.log, self._claim, known, self._services.lease_seconds)
+        self._index, self._covered = 0, 0
+        self.generation.adopted(held.seq)
 
     async def _settle(self) -> None:
         """Wait until everything taken was acknowledged, or may not be written any more."""

@@ -22,6 +22,7 @@ from models.views import message_view
 from streams import events, ports
 from worker import closing
 from worker.enqueue import JobsUnavailable
+from worker.repeats import Repeats
 from worker.services import Services
 from worker.sweeps import DUE, Job, judge
 
@@ -49,6 +50,7 @@ class Sweeper:
         self._services = services
         self._name = uuid.uuid4().hex
         self._not_before = 0.0
+        self._repeats = Repeats(services.store, services.log)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -61,14 +63,24 @@ class Sweeper:
     async def _sweep_on(self) -> None:
         while True:
             try:
-                if await self._promptly(self._leads()) and not self.holds_back:
-                    await self.sweep()
+                if await self._promptly(self._leads()):
+                    await self._look_for_another_server()
+                    if not self.holds_back:
+                        await self.sweep()
             except _OUTAGES as error:
                 log_line.warning("sweep put off", error=repr(error))
                 self._wait_one_lease()
             except Deposed:
                 log_line.info("sweep broken off")
             await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def _look_for_another_server(self) -> None:
+        try:
+            await self._repeats.look()
+        except _OUTAGES:
+            raise
+        except Exception as error:  # noqa: BLE001 -- it must not keep the sweep from its work
+            failed("sweep", error)
 
     async def _notice_pauses(self) -> None:
         """Of this process, or of the machine: time that passes while nothing here runs."""
@@ -216,7 +228,9 @@ class Sweeper:
         log = self._services.log
         try:
             page = await log.read(row.conversation_id, None, 0, 0)
-            await log.announce(row.conversation_id, row.id, row.rev, events.MessageEvent(message_view(row, page.epoch)))
+            await log.announce(
+                row.conversation_id, row.id, row.rev, events.MessageEvent(message_view(row, page.reached(row.epoch, row.seq)))
+            )
         except ports.Gone:
             log_line.info("nothing to announce in a deleted conversation", message_id=row.id)
         await self._services.store.mark_announced(row.id, row.rev)

@@ -32,6 +32,7 @@ from streams.ports import (
     Refused,
     Sealed,
 )
+from streams.positions import Position
 from tests.valkey import Valkey
 
 KINDS = ("memory", "fakeredis", "valkey")
@@ -296,7 +297,7 @@ async def test_a_terminal_event_seals_once(rig: Rig) -> None:
     with pytest.raises(Sealed):
         await log.claim("c", "m", 5, LEASE)
     with pytest.raises(Sealed):
-        await log.adopt(claim, "x", "", LEASE)
+        await log.adopt(claim, Position(claim.epoch, 2), [chunk(1)], LEASE)
     assert await log.request_cancel("c", "m", "u") is False
     page = await log.read("c", None, 0, 10)
     assert (page.top, page.running, page.floor) == (2, False, None)
@@ -489,6 +490,26 @@ async def test_pages_follow_each_other(rig: Rig) -> None:
     assert seen == list(range(1, 11))
 
 
+async def test_a_page_is_bounded_in_bytes(rig: Rig) -> None:
+    """Whatever the number of events that was asked for; one event is given even if it is larger. Pages still join."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    for index in range(7):
+        await log.append(claim, index, 0, [chunk(0, "y" * 1000) for _ in range(10)])
+    await log.append(claim, 7, 0, [chunk(0, "z" * 9000)])
+    size = len((await log.read("c", None, 0, 1)).entries[0].data)
+    assert numbers(await log.read("c", None, 0, 100, size)) == [1]
+    assert numbers(await log.read("c", None, 70, 100, 1)) == [71]
+    assert len(numbers(await log.read("c", None, 0, 100))) == 71
+    seen: list[int] = []
+    while page := await log.read("c", claim.epoch, len(seen), 100, 5000):
+        if not page.entries:
+            break
+        assert sum(len(entry.data) for entry in page.entries) <= 5000 or len(page.entries) == 1
+        seen += numbers(page)
+    assert seen == list(range(1, 72))
+
+
 async def test_what_cannot_be_served_gives_no_events_but_says_why(rig: Rig) -> None:
     """Trimmed, ahead, or of another epoch: no entries, and epoch, oldest and top tell which."""
     log = rig.log(Limits(max_events=16))
@@ -513,38 +534,162 @@ async def test_an_empty_log_has_an_epoch(rig: Rig) -> None:
 # --- new epochs ---
 
 
-@pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
-async def test_a_restart_begins_a_new_epoch(rig: Rig, how: str) -> None:
-    """A server that started again may miss acknowledged writes: the old stream is dropped, with data or without."""
+async def test_a_log_that_is_lost_begins_again(rig: Rig) -> None:
+    """Nothing of the old one is known any more: no fork, and no claim."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0), chunk(1)])
-    await getattr(rig, how)()
+    await rig.lose()
     page = await log.read("c", claim.epoch, 2, 10)
     assert page.epoch != claim.epoch
-    assert (page.oldest, page.top, page.floor, page.entries) == (1, 0, None, [])
-    for call in (log.append(claim, 1, 0, [chunk(2)]), log.append(claim, 0, 0, [chunk(0)]), log.renew(claim, LEASE)):
+    assert (page.oldest, page.top, page.floor, page.entries, page.forks) == (1, 0, None, [], {})
+    for call in (log.append(claim, 1, 0, [chunk(2)]), log.renew(claim, LEASE), log.rejoin(claim, 1, LEASE)):
         with pytest.raises(Lost):
             await call
 
 
-@pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
-async def test_a_worker_adopts_its_generation_in_the_new_epoch(rig: Rig, how: str) -> None:
-    """After LOST: reset, the text so far, and batches from index 0, under the same attempt."""
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_a_restart_forks(rig: Rig) -> None:
+    """The log goes on under another name: seq, entries and floor stay, and positions of the old name are good up to the fork."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
-    await log.append(claim, 0, 0, [chunk(0, "Hello")])
+    await log.append(claim, 0, 0, [chunk(0), chunk(1)])
+    await log.append(claim, 1, 1, [chunk(2)])
+    before = await log.read("c", None, 0, 10)
+    await rig.restart()
+    page = await log.read("c", claim.epoch, 0, 10)
+    assert (page.epoch == claim.epoch, page.forks) == (False, {claim.epoch: 3})
+    assert (page.oldest, page.top, page.floor, page.entries) == (1, 3, 1, before.entries)
+    assert await log.read("c", page.epoch, 0, 10) == page
+    assert numbers(await log.read("c", claim.epoch, 2, 10)) == [3]
+    await log.announce("c", "r", 1, Title("t", 1))
+    assert numbers(await log.read("c", claim.epoch, 3, 10)) == [4]
+    assert numbers(await log.read("c", claim.epoch, 4, 10)) == []  # it is not the 4 that the old name had, or would have had
+    await log.announce("c", "r", 2, Title("t", 2))
+    assert numbers(await log.read("c", claim.epoch, 4, 10)) == []
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_forks_are_remembered_for_a_while(rig: Rig) -> None:
+    """Several in a row: each earlier name keeps its own seq; of many, the newest sixteen are known."""
+    log = rig.log()
+    first = (await log.announce("c", "r", 1, Title("t", 1))).epoch
+    names = [first]
+    for count in range(2, 6 if isinstance(rig, RedisRig) else 20):
+        await rig.restart()
+        names.append((await log.announce("c", "r", count, Title("t", count))).epoch)
+    page = await log.read("c", None, 0, 10)
+    assert page.epoch == names.pop()
+    assert page.forks == {name: seq for seq, name in list(enumerate(names, 1))[-16:]}
+
+
+@pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
+async def test_every_claim_of_an_older_epoch_is_lost(rig: Rig, how: str) -> None:
+    """Also where all is still there: a later claim may have been lost, so SQL is asked who is the current one."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
     await getattr(rig, how)()
-    adopted, appended = await log.adopt(claim, "Hello", "Hm", LEASE)
-    assert (adopted.attempt, adopted.epoch == claim.epoch) == (1, False)
-    assert (appended.first_seq, appended.last_seq) == (1, 3)
-    page = await log.read("c", adopted.epoch, 0, 10)
-    assert [json.loads(entry.data)["type"] for entry in page.entries] == ["reset", "reasoning", "chunk"]
-    assert page.floor == 0
+    for call in (log.append(claim, 1, 0, [chunk(1)]), log.append(claim, 0, 0, [chunk(0)]), log.renew(claim, LEASE)):
+        with pytest.raises(Lost):
+            await call
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_an_attempt_of_which_nothing_was_lost_goes_on(rig: Rig) -> None:
+    """Nothing is written, batches count on, and one whose answer was lost is recognised."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    landed = await log.append(claim, 1, 0, [chunk(1)])
+    await rig.restart()
+    for beyond in (0, 3):
+        with pytest.raises(Lost):
+            await log.rejoin(claim, beyond, LEASE)
+    for index in (1, 2, 1):  # the last: its own repeat
+        again = await log.rejoin(claim, index, LEASE)
+    assert (again.attempt, again.epoch == claim.epoch) == (1, False)
+    repeated = await log.append(again, 1, 0, [chunk(1)])
+    assert (repeated.first_seq, repeated.last_seq) == (landed.first_seq, landed.last_seq)
+    assert (await log.append(again, 2, 2, [chunk(2)])).first_seq == 3
+    assert (await log.read("c", None, 0, 0)).floor == 2
     with pytest.raises(Busy):
         await log.claim("c", "m", 1, LEASE)
-    await log.append(adopted, 0, 0, [chunk(5)])
-    await log.append(adopted, 1, 4, [complete(6)])
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_an_end_whose_answer_was_lost_is_recognised_after_a_fork(rig: Rig) -> None:
+    """Its batch is the last one: it may be repeated, and nothing else."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [complete(0)])
+    await rig.restart()
+    again = await log.rejoin(claim, 0, LEASE)
+    assert (await log.append(again, 0, 0, [complete(0)])).first_seq == 1
+    with pytest.raises(Sealed):
+        await log.rejoin(Claim("c", "m", claim.epoch, 2), 0, LEASE)
+    assert await log.leased("c", "m") is False
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_only_the_newest_attempt_rejoins(rig: Rig) -> None:
+    """An older one is fenced, one that the log does not know is lost."""
+    log = rig.log()
+    old = await log.claim("c", "m", 0, LEASE)
+    await log.release(old)
+    new = await log.claim("c", "m", 1, LEASE)
+    await rig.restart()
+    with pytest.raises(Fenced):
+        await log.rejoin(old, 0, LEASE)
+    with pytest.raises(Lost):
+        await log.rejoin(Claim("c", "m", new.epoch, 3), 0, LEASE)
+    assert (await log.rejoin(new, 0, LEASE)).attempt == 2
+
+
+@pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
+async def test_a_worker_adopts_its_generation_in_the_new_epoch(rig: Rig, how: str) -> None:
+    """After LOST: what viewers lack, and batches from index 0, under the same attempt."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0, "Hel")])
+    await getattr(rig, how)()
+    page = await log.read("c", None, 0, 0)
+    adopted, appended = await log.adopt(claim, Position(page.epoch, page.top), [chunk(3, "lo"), chunk(5, "!")], LEASE)
+    assert (adopted.attempt, adopted.epoch) == (1, page.epoch)
+    assert (appended.first_seq, appended.last_seq) == (page.top + 1, page.top + 2)
+    assert numbers(await log.read("c", adopted.epoch, page.top, 10)) == [page.top + 1, page.top + 2]
+    assert (await log.read("c", None, 0, 0)).floor == 0
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE)
+    await log.append(adopted, 0, 0, [chunk(6)])
+    await log.append(adopted, 1, 4, [complete(7)])
+
+
+async def test_an_adoption_may_have_nothing_to_say(rig: Rig) -> None:
+    """Then its reply tells where the log stands."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    adopted, nothing = await log.adopt(claim, Position(claim.epoch, 1), [], LEASE)
+    assert (nothing.first_seq, nothing.last_seq) == (2, 1)
+    assert (await log.append(adopted, 0, 0, [chunk(1)])).first_seq == 2
+
+
+async def test_an_adoption_follows_what_was_read(rig: Rig) -> None:
+    """If the generation was written to since, by this attempt or one before it, or the log is another one: it must be read again."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    await log.announce("c", "r", 1, Title("t", 1))  # others do not matter
+    await log.release(claim)
+    new = await log.claim("c", "m", 1, LEASE)
+    for seen in (Position(new.epoch, 0), Position("other", 2)):
+        with pytest.raises(Lost):
+            await log.adopt(new, seen, [chunk(1, attempt=2)], LEASE)
+    _, appended = await log.adopt(new, Position(new.epoch, 1), [chunk(1, attempt=2)], LEASE)
+    assert appended.first_seq == 3
+    with pytest.raises(Lost):  # a late copy
+        await log.adopt(new, Position(new.epoch, 1), [chunk(1, attempt=2)], LEASE)
 
 
 async def test_adoption_is_refused_to_an_older_attempt(rig: Rig) -> None:
@@ -554,33 +699,8 @@ async def test_adoption_is_refused_to_an_older_attempt(rig: Rig) -> None:
     await rig.lose()
     new = await log.claim("c", "m", 1, LEASE)
     with pytest.raises(Fenced):
-        await log.adopt(old, "x", "", LEASE)
+        await log.adopt(old, Position(new.epoch, 0), [chunk(0)], LEASE)
     assert (await log.append(new, 0, 0, [chunk(0, attempt=2)])).first_seq == 1
-
-
-async def test_a_late_copy_of_an_adoption_changes_nothing(rig: Rig) -> None:
-    """Its attempt has gone on since: no second reset, no index that restarts."""
-    log = rig.log()
-    claim = await log.claim("c", "m", 0, LEASE)
-    await rig.lose()
-    adopted, _ = await log.adopt(claim, "one", "", LEASE)
-    last = await log.append(adopted, 0, 0, [chunk(3)])
-    assert await log.adopt(claim, "one", "", LEASE) == (adopted, last)
-    assert (await log.append(adopted, 1, 0, [chunk(4)])).first_seq == last.last_seq + 1
-
-
-async def test_long_text_is_adopted_in_pieces(rig: Rig) -> None:
-    """No event carries more than 64 KiB of text, and no character is split."""
-    log = rig.log()
-    claim = await log.claim("c", "m", 0, LEASE)
-    await rig.lose()
-    text = "😀" * 40_000
-    adopted, _ = await log.adopt(claim, text, "", LEASE)
-    page = await log.read("c", adopted.epoch, 1, 10)
-    parts = [json.loads(entry.data) for entry in page.entries]
-    assert "".join(part["content"] for part in parts) == text
-    assert [part["offset"] for part in parts] == [0, 32_768, 65_536]
-    assert max(len(part["content"].encode()) for part in parts) <= 64 * 1024
 
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
@@ -754,7 +874,8 @@ async def test_a_deleted_conversation_is_gone_for_everyone(rig: Rig) -> None:
     for call in (
         log.claim("c", "m", 0, LEASE),
         log.append(claim, 0, 0, [chunk(0)]),
-        log.adopt(claim, "", "", LEASE),
+        log.rejoin(claim, 1, LEASE),
+        log.adopt(claim, Position(claim.epoch, 0), [], LEASE),
         log.announce("c", "r", 1, Title("t", 1)),
         log.renew(claim, LEASE),
         log.request_cancel("c", "m", "u"),

@@ -33,6 +33,7 @@ operation = st.one_of(
     st.tuples(st.just("release"), actor, st.just(0)),
     st.tuples(st.just("renew"), actor, st.just(0)),
     st.tuples(st.just("adopt"), actor, st.integers(0, 50)),
+    st.tuples(st.just("rejoin"), actor, st.integers(-1, 2)),
     st.tuples(st.just("cancel"), actor, st.just(0)),
     st.tuples(st.just("announce"), actor, st.integers(0, 3)),
     st.tuples(st.just("read"), actor, st.integers(0, 60)),
@@ -133,9 +134,19 @@ class History:
         worker = self.workers.get(who)
         if worker is None:
             return None
-        claim, appended = await self.log.adopt(worker.claim, "t" * length, "r" * (length % 3), LEASE)
+        page = await self.log.read(self.conversation, None, 0, 0)
+        seen = Position(page.epoch, page.top - (length % 4 == 3))  # now and then, something older was seen
+        told: list[AnyEvent] = [self.chunk(who) for _ in range(length % 3)]
+        claim, appended = await self.log.adopt(worker.claim, seen, told, LEASE)
         self.workers[who] = Worker(claim)
         return appended
+
+    async def rejoin(self, who: tuple[int, str], number: int) -> Claim | None:
+        worker = self.workers.get(who)
+        if worker is None:
+            return None
+        worker.claim = await self.log.rejoin(worker.claim, worker.next_index - number, LEASE)
+        return worker.claim
 
     async def cancel(self, who: tuple[int, str], _: int) -> bool:
         return await self.log.request_cancel(self.conversation, who[1], f"user {who[0]}")

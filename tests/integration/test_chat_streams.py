@@ -20,6 +20,8 @@ from streams.text import utf16_length
 from tests.integration.serving import Web, serving
 from tests.unit.streams.aisdk.client import Client
 from worker import closing
+from worker.continuation import Held
+from worker.takeover import Known, restore
 
 PATIENCE_SECONDS = 20.0
 
@@ -185,8 +187,8 @@ async def test_a_new_epoch_in_mid_stream(web: Web) -> None:
         await stream.until("text-delta")
         assert isinstance(web.log, MemoryLog)
         web.log.restart(lose_data=True)
-        worker.claim, appended = await web.log.adopt(worker.claim, worker.text, "", 60.0)
-        worker.index, worker.seq = 0, appended.last_seq
+        worker.claim, held = await restore(web.log, worker.claim, Known(Held(worker.text), worker.claim.epoch), 60.0)
+        worker.index, worker.seq = 0, held.seq
         await worker.say(" world")
         await worker.finish()
         client = Client().read(await stream.rest())

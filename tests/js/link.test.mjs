@@ -176,12 +176,25 @@ inMockedTime("a server that accepts and says nothing is left after 15 s, one tha
   }
 });
 
-inMockedTime("a position that was given out in another epoch is read again", async () => {
-  const rig = new Rig();
+inMockedTime("a log that forked has another name, and later events of rows mean nothing in it", async () => {
+  const rig = new Rig({ row: { seq: 9 } });
   const socket = await rig.dialled();
   socket.open();
   socket.say({ type: "subscribed", epoch: "e2", seq: 4, heartbeat_seconds: HOUR, version: 1 });
   socket.say({ type: "live", epoch: "e2", seq: 4 });
+  assert.equal(socket.closed, undefined);
+  assert.equal(rig.loads, 1);
+  assert.ok(rig.watch.transcript.messages.every(({ seq }) => seq <= 4));
+  socket.drop();
+  assert.equal((await rig.dialled()).open().after, "e2:4");
+  rig.watch.close();
+});
+
+inMockedTime("a position that cannot be served is read again", async () => {
+  const rig = new Rig();
+  const socket = await rig.dialled();
+  socket.open();
+  socket.say({ type: "resync", reason: "epoch" });
   assert.equal(socket.closed, true);
   await rig.dialled();
   assert.equal(rig.loads, 2);

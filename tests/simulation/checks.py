@@ -8,6 +8,8 @@ from streams import events, keys
 from streams.text import checksum, utf16_length
 from tests.simulation.client import Client
 from tests.simulation.database import Row
+from tests.simulation.faults import Plan
+from tests.simulation.net import Weather
 from tests.simulation.processes import Site
 from tests.simulation.provider import Script
 
@@ -43,8 +45,11 @@ class Observer:
         seq = int(number)
         where, before = self._tops.get(channel, (epoch, 0))
         self._tops[channel] = (epoch, seq)
-        if seq != (before + 1 if where == epoch else 1):
+        state = self._site.server.state(channel)
+        if seq != (before + 1 if where == epoch else state.forks.get(where, 0) + 1):
             self._site.complain(f"log of {channel}: {epoch}:{seq} after {where}:{before}")
+        if where != epoch:
+            self._begin_epoch(epoch, state, seq)
         _, event = events.decode(data.encode())
         message_id = getattr(event, "message_id", None)
         if event is not None and message_id is not None:
@@ -52,6 +57,14 @@ class Observer:
             self._check_owner(epoch, message_id, event)
             self._check_offset(epoch, message_id, event)
             self._check_event(epoch, message_id, event)
+
+    def _begin_epoch(self, epoch: str, state: Any, first: int) -> None:
+        """What of the epochs before is still part of the log: each answer's text goes on where the surviving part of it ends."""
+        for kept in state.kept:
+            if kept.entry.seq < first:
+                _, event = events.decode(kept.entry.data)
+                if event is not None and getattr(event, "message_id", None) is not None:
+                    self._note_offset(epoch, event.message_id, event)  # type: ignore[union-attr]
 
     def _check_owner(self, epoch: str, message_id: str, event: Any) -> None:
         writer = self._site.server.writer
@@ -65,14 +78,18 @@ class Observer:
 
     def _check_offset(self, epoch: str, message_id: str, event: Any) -> None:
         """Each piece begins where the one before it ends: viewers would hide a repetition, and a hole only shows to some."""
+        if isinstance(event, events.Chunk | events.Reasoning):
+            at = self._ends_at.get((epoch, message_id, type(event).__name__), event.offset)
+            if at != event.offset:
+                self._site.complain(f"{message_id} was written up to {at}, then came {event}")
+        self._note_offset(epoch, message_id, event)
+
+    def _note_offset(self, epoch: str, message_id: str, event: Any) -> None:
         if isinstance(event, events.Reset):
             self._ends_at[epoch, message_id, "Chunk"] = event.keep
             self._ends_at[epoch, message_id, "Reasoning"] = event.keep_reasoning
         elif isinstance(event, events.Chunk | events.Reasoning):
-            key = (epoch, message_id, type(event).__name__)
-            if self._ends_at.get(key, event.offset) != event.offset:
-                self._site.complain(f"{message_id} was written up to {self._ends_at[key]}, then came {event}")
-            self._ends_at[key] = event.offset + utf16_length(event.content)
+            self._ends_at[epoch, message_id, type(event).__name__] = event.offset + utf16_length(event.content)
 
     def _check_event(self, epoch: str, message_id: str, event: events.AnyEvent) -> None:
         script = self._answers.get(message_id)
@@ -145,6 +162,15 @@ def in_time(site: Site, observer: Observer, alone: str | None, killed: list[tupl
         for write in site.database.history:
             if write.kind == "hand back":
                 _check_gap(site, observer, write.message_id, write.attempt, write.at, HAND_OVER_SECONDS, "it was handed over")
+
+
+def undisturbed(site: Site, clients: Iterable[Client], plan: Plan) -> None:
+    """Redis started again with all it had, and nothing else went wrong: nobody has anything to read again."""
+    if not plan.faults or any(name != "restart_redis" for _, name in plan.faults) or plan.redis != Weather() or plan.feed_trouble:
+        return
+    for client in clients:
+        if any(reason != "trimmed" for reason in client.reasons) or client.withdrawn:
+            site.complain(f"{client.name} was told to resync ({client.reasons}), or lost text, although nothing was lost")
 
 
 def _check_gap(site: Site, observer: Observer, message_id: str, attempt: int, at: float, longest: float, why: str) -> None:

@@ -49,8 +49,6 @@ class View:
     seq: int = 0
     rev: int = 0
     shown: str = ""
-    restated: bool = False
-    """Withdrawn by a reset: what was final is being told again, to a log that began again."""
     ends: list[tuple[str, str]] = field(default_factory=list)
     """(epoch, type) of the terminal events received."""
 
@@ -77,7 +75,9 @@ class Client:
         self.epoch, self.seq = "", 0
         self.live = False
         self.gone = False
-        self.resyncs = 0
+        self.resyncs = self.forks = 0
+        self.reasons: list[str] = []
+        """Why it was told to resync."""
         self.withdrawn = 0
         self._epoch_lost = True
         self._reset: set[str] = set()
@@ -182,19 +182,31 @@ class Client:
     def _take(self, frame: dict[str, Any]) -> int | None:
         kind = frame["type"]
         if kind == "subscribed":
-            if frame["epoch"] != self.epoch or frame["seq"] < self.seq:
+            self.live = False
+            if frame["seq"] < self.seq:
                 self._complain(f"{self.name}: subscribed to {frame} from {self.epoch}:{self.seq}")
+            if frame["epoch"] != self.epoch:
+                self._fork(frame["epoch"])
         elif kind == "live":
             self._check_seq(frame, "live")
             self._become_live()
         elif kind == "heartbeat":
             self._check_seq(frame, "heartbeat")
         elif kind == "resync":
+            self.reasons.append(frame["reason"])
             self._epoch_lost = self._epoch_lost or frame["reason"] == "trimmed"  # a reset may be among what was missed
             return 4410
         elif kind != "refreshed":
             return self._take_event(frame)
         return None
+
+    def _fork(self, epoch: str) -> None:
+        """The position has another name; what rows say of later events does not hold."""
+        for view in self.views.values():
+            view.seq = min(view.seq, self.seq)
+            view.ends = [(epoch if where == self.epoch else where, kind) for where, kind in view.ends]
+        self.epoch = epoch
+        self.forks += 1
 
     def _check_seq(self, frame: dict[str, Any], kind: str) -> None:
         if (frame["epoch"], frame["seq"]) != (self.epoch, self.seq):
@@ -237,6 +249,10 @@ class Client:
 
     def _apply(self, view: View, event: dict[str, Any]) -> int | None:
         kind = event["type"]
+        if view.status in FINAL and kind not in FINAL:  # a log that lost it tells it again
+            if any(where == self.epoch for where, _ in view.ends):
+                self._complain(f"{self.name}: {view.id} had ended as {view.status}, then came {event}")
+            return None
         if kind == "chunk":
             return self._put(view, event, "text")
         if kind == "reasoning":
@@ -245,7 +261,6 @@ class Client:
             view.text = first_units(view.text, event["keep"])
             view.reasoning = first_units(view.reasoning, event["keep_reasoning"])
             self._reset.add(view.id)
-            view.restated = True
             self._show(view)
         elif kind in FINAL:
             return self._end(view, event)
@@ -262,8 +277,6 @@ class Client:
             self._complain(f"{self.name}: {view.id} holds {held!r}, and {event} says something else")
         setattr(view, what, held + content[len(tail) :])
         self._show(view)
-        if view.status in FINAL and not view.restated:
-            self._complain(f"{self.name}: {view.id} had ended as {view.status}, then came {event}")
         return None
 
     def _show(self, view: View) -> None:
@@ -274,7 +287,7 @@ class Client:
         if (self.epoch, event["type"]) in view.ends and view.seq < event["seq"]:
             self._complain(f"{self.name}: {view.id} ended a second time: {event}")
         view.ends.append((self.epoch, event["type"]))
-        view.status, view.restated = event["type"], False
+        view.status = event["type"]
         if (units(view.text), zlib.crc32(view.text.encode())) != (event["length"], event["crc32"]):
             self._complain(f"{self.name}: {view.id} ended with another checksum: holds {view.text!r}, {event}")
             return 4410

@@ -235,6 +235,14 @@ class Database:
         heads = {row.conversation_id: row for row in reversed(self.answers()) if _unfinished(row)}
         return _page([replace(_answer(row), key=name, due=self._waits_long(row, due)) for name, row in heads.items()], after, limit)
 
+    def announce_again(self, newer_than_ms: int) -> None:
+        after = self.now_ms() - newer_than_ms
+        for row in [*self.messages.values(), *self.conversations.values()]:
+            if row.updated_at > after:
+                self._set(row, announced_rev=0)
+                if getattr(row, "role", None) == "assistant" and not _unfinished(row):
+                    self._set(row, terminal_announced=False)
+
     def ended(self, due: Due, after: str, limit: int) -> list[Answer]:
         rows = [row for row in self.answers() if not _unfinished(row) and not row.terminal_announced]
         return _page([_answer(row) for row in rows if not self._recent(row.updated_at, due.unannounced)], after, limit)
@@ -399,6 +407,7 @@ _REMOTE = {
         *("terminal_announced", "note_attempt", "schedule_retry", "mark_enqueued", "mark_announced", "request_cancel"),
         *("note_bill", "begin_run", "run_ended", "runs_to_end", "try_to_end"),
         *("to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "log_deleted", "count_start"),
+        "announce_again",
         *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
     )
 } | {"history": "history_of", "_finish": "finish_now"}

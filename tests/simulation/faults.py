@@ -13,11 +13,36 @@ FAULT_SECONDS = 6.0
 """Faults begin within so many seconds; people act in them too."""
 
 
+@dataclass
+class Plan:
+    """`faults`: (second, name), in order. Weathers hold until the last fault is over."""
+
+    redis: Weather = field(default_factory=Weather)
+    sql: Weather = field(default_factory=lambda: Weather(slowest=0.01))
+    feed_trouble: float = 0.0
+    job_trouble: float = 0.0
+    faults: list[tuple[float, str]] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    """How many writes `lose_the_end` takes, each time; by chance where there is nothing more."""
+
+    @property
+    def journal(self) -> bool:
+        """Whether Redis must be able to lose its last writes."""
+        return any(name == "lose_the_end" for _, name in self.faults)
+
+    @property
+    def alone(self) -> str | None:
+        """The name of the only thing that goes wrong, "" if nothing does; None where more does."""
+        quiet = self.redis == Weather() and self.sql == Weather(slowest=0.01) and not self.feed_trouble and not self.job_trouble
+        return None if not quiet or len(self.faults) > 1 else "".join(name for _, name in self.faults)
+
+
 class Town(Protocol):
     """Who can be struck; a process that ends is replaced by `hire`."""
 
     site: Site
     rng: random.Random
+    plan: Plan
     workers: list[WorkerProcess]
     broadcasters: list[BroadcasterProcess]
     web: WebProcess
@@ -32,23 +57,6 @@ class Town(Protocol):
 Fault = Callable[[Town], Awaitable[None]]
 
 
-@dataclass
-class Plan:
-    """`faults`: (second, name), in order. Weathers hold until the last fault is over."""
-
-    redis: Weather = field(default_factory=Weather)
-    sql: Weather = field(default_factory=lambda: Weather(slowest=0.01))
-    feed_trouble: float = 0.0
-    job_trouble: float = 0.0
-    faults: list[tuple[float, str]] = field(default_factory=list)
-
-    @property
-    def alone(self) -> str | None:
-        """The name of the only thing that goes wrong, "" if nothing does; None where more does."""
-        quiet = self.redis == Weather() and self.sql == Weather(slowest=0.01) and not self.feed_trouble and not self.job_trouble
-        return None if not quiet or len(self.faults) > 1 else "".join(name for _, name in self.faults)
-
-
 def plan(rng: random.Random) -> Plan:
     """From clear skies to several storms at a time."""
     made = Plan()
@@ -60,6 +68,9 @@ def plan(rng: random.Random) -> Plan:
     made.job_trouble = rng.choice((0.0, 0.0, 0.0, 0.2))
     if rng.random() < 0.1:  # a zombie, undisturbed: paused beyond its lease in the midst of an answer
         return Plan(faults=[(rng.uniform(0.2, 2.0), "pause_worker_for_long")])
+    if rng.random() < 0.06:  # several forks in a row
+        times = [rng.uniform(0.2, 4.0) for _ in range(rng.choice((1, 2, 3, 5)))]
+        return Plan(faults=[(at, rng.choice(("lose_the_end", "lose_the_end", "restart_redis"))) for at in sorted(times)])
     if rng.random() < 0.1:  # answers of Redis get lost, and nothing else
         return Plan(redis=Weather(unanswered=0.2))
     count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6))
@@ -212,6 +223,18 @@ async def restart_redis(town: Town) -> None:
     await _restart(town, lambda: town.site.server.restart())
 
 
+async def lose_the_end(town: Town) -> None:
+    """A crash that took the last writes with it, some or many; what is left is whole."""
+    count = town.plan.lost.pop(0) if town.plan.lost else town.rng.choice((1, 2, 3, town.rng.randint(0, 60)))
+    jobs = town.site.broker.save()
+
+    def lose() -> None:
+        town.site.server.lose_the_end(count)
+        town.site.broker.restore(jobs)
+
+    await _restart(town, lose)
+
+
 async def empty_redis(town: Town) -> None:
     """Everything is lost, jobs too."""
 
@@ -284,6 +307,7 @@ SHARES: dict[Fault, int] = {
     pause_redis: 2,
     redis_away: 2,
     restart_redis: 2,
+    lose_the_end: 3,
     empty_redis: 2,
     fail_over: 2,
     pause_sql: 2,

@@ -7,6 +7,7 @@
 import asyncio
 import copy
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,8 @@ class Server(MemoryLog):
         self.claims: dict[tuple[str, int], str] = {}
         self.lives = 0
         """How often it may have forgotten which generations are sealed."""
+        self.journal: deque[tuple[str, Any, Any]] | None = None
+        """If kept: what each write changed, as it was before: (conversation id, state, tombstone)."""
         self.writer: ports.Claim | None = None
         """Whose append is being carried out."""
 
@@ -39,6 +42,10 @@ class Server(MemoryLog):
         """See MemoryLog.restart."""
         super().restart(lose_data=lose_data)
         self.lives += lose_data
+
+    def state(self, channel: str) -> Any:
+        """What it holds of the log with this channel."""
+        return self._states[channel.partition("{")[2].rstrip("}")]
 
     def save(self) -> Memory:
         """What a replica or a file on disk holds now."""
@@ -49,6 +56,39 @@ class Server(MemoryLog):
         self._run += 1
         self.lives += 1
         self._states, self._tombstones = saved["states"], saved["tombstones"]
+
+    def lose_the_end(self, count: int) -> None:
+        """Be another server, which knows all but the last `count` writes."""
+        self._run += 1
+        self.lives += 1
+        for _ in range(min(count, len(self.journal or ()))):
+            conversation_id, state, tombstone = self.journal.pop()  # type: ignore[union-attr]
+            for known, before in ((self._states, state), (self._tombstones, tombstone)):
+                known.pop(conversation_id, None)
+                if before is not None:
+                    known[conversation_id] = before
+
+    def _settle(self, conversation_id: str) -> Any:
+        self.note(conversation_id)
+        return super()._settle(conversation_id)
+
+    def note(self, conversation_id: str) -> None:
+        """A write begins."""
+        if self.journal is not None:
+            before = copy.deepcopy(self._states.get(conversation_id)), self._tombstones.get(conversation_id)
+            self.journal.append((conversation_id, *before))
+
+    async def delete(self, conversation_id: str, tombstone_seconds: float) -> None:
+        """See streams.ports.Log."""
+        self.note(conversation_id)
+        await super().delete(conversation_id, tombstone_seconds)
+
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = ports.PAGE_BYTES) -> ports.Page:
+        """See streams.ports.Log. It writes nothing but an epoch, which is none of the writes that are counted."""
+        page = await super().read(conversation_id, epoch, after, limit, max_bytes)
+        if self.journal and self.journal[-1][0] == conversation_id and self.journal[-1][1] is not None:
+            self.journal.pop()
+        return page
 
     async def claim(
         self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False
@@ -117,7 +157,20 @@ async def _nobody(_self: Log, _conversation_id: str) -> frozenset[str]:
 
 
 Log.revoked = _nobody  # type: ignore[method-assign]
-for _name in ("claim", "adopt", "announce", "renew", "release", "leased", "request_cancel", "delete", "read"):
+for _name in (
+    "claim",
+    "rejoin",
+    "adopt",
+    "announce",
+    "renew",
+    "release",
+    "leased",
+    "request_cancel",
+    "delete",
+    "read",
+    "new_server",
+    "note_server",
+):
     setattr(Log, _name, _asked(_name))
 
 

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,13 +56,22 @@ ServerFactory = Callable[[Callable[[], float], ports.Limits], Server]
 DatabaseFactory = Callable[[Callable[[], float]], Database]
 
 
-def run(seed: int, make_server: ServerFactory = Server, tail: int = 60, make_database: DatabaseFactory = Database) -> Outcome:
-    """Run the schedule of a seed. `make_server`, `make_database`: another log or database, to see how they compare."""
+def run(
+    seed: int,
+    make_server: ServerFactory = Server,
+    tail: int = 60,
+    make_database: DatabaseFactory = Database,
+    plan: faults.Plan | None = None,
+) -> Outcome:
+    """Run the schedule of a seed. `make_server`, `make_database`: another log or database, to see how they compare.
+
+    `plan`: other misfortunes than the seed's.
+    """
     was_collecting = gc.isenabled()
     gc.disable()  # what it would close, and when, is nobody's seed
     loop = VirtualLoop(random.Random(f"{seed} loop"))
     trace = Trace(loop.time)
-    town = _Town(seed, loop, trace, make_server, make_database)
+    town = _Town(seed, loop, trace, make_server, make_database, plan)
     loop.set_exception_handler(lambda _loop, context: town.note(context))
     try:
         with _determined(seed, loop, town):
@@ -138,14 +148,23 @@ class _Errors(logging.Handler):
 class _Town:
     """Everybody in a schedule."""
 
-    def __init__(self, seed: int, loop: VirtualLoop, trace: Trace, make_server: ServerFactory, make_database: DatabaseFactory) -> None:
+    def __init__(
+        self,
+        seed: int,
+        loop: VirtualLoop,
+        trace: Trace,
+        make_server: ServerFactory,
+        make_database: DatabaseFactory,
+        plan: faults.Plan | None = None,
+    ) -> None:
         self.rng = rng = random.Random(f"{seed} town")
         self.loop, self.trace = loop, trace
         self.complaints: list[str] = []
         self.over = False
         """From then on only the remains of dead processes are cleared away."""
         self.facts: dict[str, int] = {}
-        self.plan = faults.plan(rng)
+        by_chance = faults.plan(rng)
+        self.plan = plan or by_chance
         limits = ports.Limits(rng.choice((10_000, 10_000, 40, 8)), 4 * 1024 * 1024, 24 * 3600)
         redis, sql = Service("redis", ordered=True), Service("sql", ordered=False)
         redis.weather, sql.weather = self.plan.redis, self.plan.sql
@@ -166,6 +185,8 @@ class _Town:
             mood=provider.Mood(rng.choice((0.0, 0.2, 0.5)), rng.choice((0.02, 0.1, 0.3))),
             complain=self.complain,
         )
+        if self.plan.journal:
+            self.site.server.journal = deque(maxlen=200)
         self.observer = checks.Observer(self.site)
         self._count = 0
         self.impatience = rng.choice((0.2, 0.2, 0.2, 0.8))
@@ -215,11 +236,13 @@ class _Town:
             await self._look_again()
         checks.at_rest(self.site, self.clients, self.observer, self.asked)
         checks.in_time(self.site, self.observer, self.plan.alone, self.killed)
+        checks.undisturbed(self.site, self.clients, self.plan)
         self.facts.update(
             epochs=len({epoch for epoch, _ in self.observer.owners}),
             cancelled=sum(row.status == "cancelled" for row in self.site.database.answers()),
             complete=sum(row.status == "complete" for row in self.site.database.answers()),
             resyncs=sum(client.resyncs for client in self.clients),
+            forks=sum(client.forks for client in self.clients),
             withdrawn=sum(client.withdrawn for client in self.clients),
             attempts=sum(row.attempt for row in self.site.database.answers()),
             answers=len(self.site.database.answers()),

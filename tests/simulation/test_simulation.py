@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.simulation.__main__ import report
+from tests.simulation.faults import Plan
 from tests.simulation.sabotage import SABOTAGES
 from tests.simulation.schedule import run
 
@@ -20,6 +21,15 @@ def test_nothing_is_lost_or_repeated(first: int) -> None:
     """Whatever is killed, paused, cut, restarted or lost: `checks.py` says what must hold. A failure names its seed."""
     for seed in range(first, first + AT_A_TIME):
         outcome = run(seed)
+        assert not outcome.complaints, report(outcome)
+
+
+@pytest.mark.parametrize("count", range(48))
+def test_a_lost_end_of_any_length(count: int) -> None:
+    """The last `count` writes are lost, once and again soon after: whoever had seen them reads again, and nobody else."""
+    for seed in (1, 2):
+        again = [(0.9 + seed * 0.4, "lose_the_end"), (2.4 + seed * 0.3, "lose_the_end"), (2.6 + seed * 0.3, "lose_the_end")]
+        outcome = run(seed + 10 * count, plan=Plan(faults=again, lost=[count, count // 2, 1]))
         assert not outcome.complaints, report(outcome)
 
 

@@ -170,6 +170,8 @@ export class Transcript {
   /** Everything up to the top of the log was applied: show what is held, also where more was shown before. */
   release(): void;
   /** Apply an event in its turn. False: what is held cannot be right, the conversation must be read again. */
+  /** The log is another one behind `seq`: rows know of no later event. */
+  forked(seq: number): void;
   apply(event: Event): boolean;
 }
 
@@ -185,6 +187,8 @@ export class Order {
   readonly overfull: boolean;
   /** The events whose turn has come, `event` among them or not. */
   push(event: Event): Event[];
+  /** The log goes on under another name; what waits is dropped. */
+  fork(epoch: string): void;
 }
 
 /** Pure: what the end of a connection asks for. `failures`: attempts in a row that came to nothing. */

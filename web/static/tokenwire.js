@@ -59,6 +59,12 @@ export class Order {
     return ready;
   }
 
+  /** The log goes on under another name; what waits may not be part of it. */
+  fork(epoch) {
+    this.epoch = epoch;
+    this.#pending = [];
+  }
+
   #take(event) {
     if (event.seq <= this.seq || first(event) > this.seq + 1) return false;
     this.seq = event.seq;
@@ -117,6 +123,11 @@ export class Transcript {
 
   release() {
     for (const message of this.messages) show(message, null);
+  }
+
+  /** The log is another one behind `seq`: what a row says of later events does not hold there. */
+  forked(seq) {
+    for (const message of this.messages) message.seq = Math.min(message.seq, seq);
   }
 
   apply(event) {
@@ -374,6 +385,7 @@ export class Subscription {
           this.#tell();
         },
         replaying: () => this.#say({ name: "replaying" }),
+        forked: (seq) => this.transcript.forked(seq),
         renew: () => this.#renew().then(() => this.#grant.token),
       });
       this.#hangUp = (code) => link.end(code);
@@ -467,8 +479,11 @@ class Link {
     subscribed: ({ epoch, heartbeat_seconds }) => {
       this.silence = (heartbeat_seconds > 0 ? heartbeat_seconds : 30) * 1000;
       this.#listen(this.silence);
-      if (epoch !== this.order.epoch) this.end(4410);
-      else this.to.replaying();
+      if (epoch !== this.order.epoch) {
+        this.order.fork(epoch); // the position is good: it has another name from now on
+        this.to.forked(this.order.seq);
+      }
+      this.to.replaying();
     },
     live: (frame) => {
       if (!this.#agrees(frame)) return;

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from streams import feed, hub
-from streams.events import Chunk
+from streams.events import Chunk, Reset
 from streams.hub import Hub, RedisFeed, Tail
 from streams.log import RedisLog
 from streams.ports import Claim, Lost, Unavailable
@@ -41,6 +41,16 @@ class Rig:
     async def begin(self) -> None:
         await self.hub.start()
         self.claim = await self.writing.claim("c", "m", 0, LEASE)
+
+    async def go_on(self) -> None:
+        """As a worker does after Lost."""
+        try:
+            self.claim = await self.writing.rejoin(self.claim, self.index, LEASE)
+        except Lost:
+            page = await self.writing.read("c", None, 0, 0)
+            told = [Reset("m", 1, 0, 0), *[Chunk("m", 1, 0, "x")] * 2]
+            self.claim, _ = await self.writing.adopt(self.claim, page.position, told, LEASE)
+            self.index = 0
 
     async def write(self, count: int = 1) -> int:
         appended = await self.writing.append(self.claim, self.index, 0, [Chunk("m", 1, 0, "x")] * count)
@@ -128,13 +138,12 @@ async def test_a_restarted_server_is_a_new_epoch_for_viewers(rig: Rig, valkey: V
     await until(lambda: tail.epoch != old)
     with pytest.raises(Lost):
         await rig.write(1)
-    rig.claim, appended = await rig.writing.adopt(rig.claim, "xxx", "", LEASE)
-    rig.index = 0
+    await rig.go_on()
     last = await rig.write(4)
     await until(lambda: tail.top == last)
     assert watcher.epoch == rig.claim.epoch
     assert watcher.seen == list(range(watcher.cursor - len(watcher.seen) + 1, last + 1))
-    assert len(watcher.seen) >= last - appended.last_seq
+    assert len(watcher.seen) >= 4
 
 
 async def test_a_silent_server_is_left(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +190,7 @@ def test_the_same_on_uvloop(valkey: Valkey) -> None:
             await until(lambda: watcher.epoch != rig.claim.epoch)
             with pytest.raises(Lost):
                 await rig.write(1)
-            rig.claim, _ = await rig.writing.adopt(rig.claim, "x", "", LEASE)
+            await rig.go_on()
 
     uvloop = pytest.importorskip("uvloop")
     uvloop.run(scenario())

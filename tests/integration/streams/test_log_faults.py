@@ -46,7 +46,7 @@ async def test_a_frozen_server_is_unavailable_and_a_batch_lands_once(
 
 
 async def test_an_append_waits_for_a_server_that_is_away(log: RedisLog, valkey: Valkey) -> None:
-    """It learns Lost when the server is back: another life of it. The other calls say Unavailable."""
+    """It learns Lost when the server is back: another life of it, in which it goes on. The other calls say Unavailable."""
     claim = await log.claim("c", "m", 0, LEASE)
     valkey.stop()
     appending = asyncio.create_task(log.append(claim, 0, 0, [chunk(0)]))
@@ -57,8 +57,8 @@ async def test_an_append_waits_for_a_server_that_is_away(log: RedisLog, valkey: 
     valkey.start()
     with pytest.raises(Lost):
         await appending
-    adopted, _ = await log.adopt(claim, "x", "", LEASE)
-    assert (await log.append(adopted, 0, 0, [chunk(1)])).first_seq == 3
+    again = await log.rejoin(claim, 0, LEASE)
+    assert (await log.append(again, 0, 0, [chunk(0)])).first_seq == 1
 
 
 async def test_cancelling_an_append_is_safe(log: RedisLog, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:

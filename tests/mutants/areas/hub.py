@@ -25,8 +25,14 @@ AREA = Area(
         Mutant(
             "a_top_that_went_back_is_ignored",
             "streams/hub.py",
-            "if page.epoch != epoch or page.top < top:",
-            "if page.epoch != epoch:",
+            "        elif page.top < top:  # set back",
+            "        elif page.top < 0:  # set back",
+        ),
+        Mutant(
+            "a_tail_keeps_what_lies_beyond_a_fork",
+            "streams/hub.py",
+            "self.top <= page.forks.get(epoch, -1):",
+            "epoch in page.forks:",
         ),
         Mutant(
             "a_cancelled_open_leaks_its_tail",

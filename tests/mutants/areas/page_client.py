@@ -57,7 +57,8 @@ AREA = Area(
             "    if (!this.transcript.apply(event)) return false;\n    this.#failures = 0;\n",
             "    if (!this.transcript.apply(event)) return false;\n",
         ),
-        Mutant("the_epoch_is_not_checked", _FILE, "      if (epoch !== this.order.epoch) this.end(4410);\n      else this", "      this"),
+        Mutant("the_epoch_is_not_checked", _FILE, "        this.order.fork(epoch);", "        "),
+        Mutant("rows_know_of_events_that_a_fork_lost", _FILE, "        this.to.forked(this.order.seq);\n", ""),
         Mutant(
             "a_heartbeat_of_another_epoch_is_fine",
             _FILE,

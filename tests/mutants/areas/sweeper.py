@@ -13,13 +13,13 @@ AREA = Area(
         Mutant(
             "an_end_is_announced_to_a_new_log_without_its_text",
             "worker/closing.py",
-            "                if claim.epoch != ending.epoch:\n",
-            "                if ending.epoch is None:\n",
+            "    there = claim.epoch == ending.epoch\n",
+            "    there = True\n",
         ),
         Mutant(
             "an_end_that_finds_its_claim_lost_is_dropped",
             "worker/closing.py",
-            "                ending = replace(ending, epoch=None)\n",
+            "                there = False\n",
             "                return\n",
         ),
         Mutant(
@@ -103,20 +103,20 @@ AREA = Area(
         Mutant(
             "the_checkpoint_of_another_epoch_counts_its_seq",
             "worker/takeover.py",
-            "row.seq if row.epoch == epoch else 0",
-            "row.seq",
+            "    shared = page.reached(known.epoch, known.held.seq)\n",
+            "    shared = known.held.seq\n",
         ),
         Mutant(
             "a_new_log_is_not_given_the_text",
             "worker/takeover.py",
-            "    if row.epoch in (None, claim.epoch):\n        return claim, held\n",
-            "    if held:\n        return claim, held\n",
+            "            if found.epoch == claim.epoch and found.survived == found.newest:\n",
+            "            if found.epoch == claim.epoch:\n",
         ),
         Mutant(
             "only_one_page_is_folded",
             "worker/takeover.py",
-            "            after = page.entries[-1].seq\n",
-            "            return held\n",
+            "        if after >= page.top:\n",
+            "        if after:\n",
         ),
     ],
 )

@@ -41,7 +41,7 @@ AREA = Area(
         Mutant(
             "a_room_hands_on_the_news_of_another_epoch",
             "broadcaster/viewers.py",
-            "if tail.gone or tail.epoch != self._epoch:",
+            "if tail.gone or tail.life != self._life:",
             "if tail.gone:",
         ),
         Mutant(
@@ -144,8 +144,8 @@ AREA = Area(
         Mutant(
             "a_heartbeat_to_a_viewer_that_is_behind",
             "broadcaster/session.py",
-            "        if self.behind or self.seq < top:\n",
-            "        if self.seq < top:\n",
+            "        if self.behind or self.seq < log.top:\n",
+            "        if self.seq < log.top:\n",
         ),
         Mutant(
             "live_with_something_missing_before_it",

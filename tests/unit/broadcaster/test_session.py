@@ -1,7 +1,7 @@
 """broadcaster/session.py, case by case: frames, deadlines, verdicts, heartbeats. Interleavings are in test_session_interleavings.py."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,12 @@ class Ring:
     oldest: int = 1
     epoch: str = "e"
     gone: bool = False
+    life: int = 1
+    forks: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def page(self) -> Page:
+        return Page(self.epoch, self.oldest, self.top, None, [], self.forks)
 
     def since(self, after: int) -> Sequence[Entry] | None:
         return [event(seq) for seq in range(after + 1, self.top + 1)] if after >= self.oldest - 1 else None
@@ -80,7 +86,7 @@ def opened(after: str | None = None, ttl: int = 600) -> Session:
 
 def following(after: str | None, ring: Ring) -> tuple[Session, Socket]:
     session, socket = opened(after), Socket()
-    first = session.begin(ring.epoch, ring.oldest, ring.top)
+    first = session.begin(ring.page, ring.life)
     assert first is not None
     socket.write(first)
     return session, socket
@@ -137,7 +143,7 @@ def test_authorisation_ends_wherever_the_viewer_is(phase: Phase) -> None:
     """30 s after the token's expiry: 4401, also in mid-replay."""
     session = opened("e:0", ttl=60)
     if phase is not Phase.OPENING:
-        session.begin("e", 1, 9)
+        session.begin(Page("e", 1, 9, None), 1)
     if phase is Phase.LIVE:
         session.advance(Ring(top=9), Socket().write)
     assert session.phase is phase
@@ -211,14 +217,14 @@ def test_too_many_pings_a_minute() -> None:
 )
 def test_which_positions_can_be_served(position: Position, log: tuple[str, int, int], expected: str | None) -> None:
     """`verdict` over (epoch, oldest, top)."""
-    assert verdict(position, *log) == expected
+    assert verdict(position, Page(*log, None)) == expected
 
 
 @pytest.mark.parametrize(("after", "reason"), [("f:5", "epoch"), ("e:10", "ahead"), ("e:2", "trimmed")])
 def test_resync_is_all_that_a_viewer_gets_whose_position_is_lost(after: str, reason: str) -> None:
     """No `subscribed`, no event: the resync frame, then 4410."""
     session = opened(after)
-    assert session.begin("e", 4, 9) is None
+    assert session.begin(Page("e", 4, 9, None), 1) is None
     assert session.ending is not None
     assert (session.ending.code, session.ending.detail) == (CloseCode.RESYNC, reason)
     assert parse(session.ending.last or b"") == [{"type": "resync", "reason": reason}]
@@ -321,6 +327,53 @@ def test_a_new_epoch_and_a_deletion_end_a_live_viewer(change: dict[str, Any], ex
     assert len(socket.frames) == sent
 
 
+def test_a_fork_behind_the_viewer_is_told_before_what_follows() -> None:
+    """`subscribed` with the new name, the events, `live` again; the position is the same place."""
+    ring = Ring(top=3)
+    session, socket = following(None, ring)
+    session.advance(ring, socket.write)
+    sent = len(socket.frames)
+    ring.epoch, ring.life, ring.forks, ring.top = "f", 2, {"e": 3}, 4
+    assert not session.advance(ring, socket.write)
+    assert [(f["type"], f.get("epoch"), f["seq"]) for f in socket.frames[sent:]] == [
+        ("subscribed", "f", 4),
+        ("chunk", None, 4),
+        ("live", "f", 4),
+    ]
+    assert session.position == Position("f", 4)
+
+
+def test_a_fork_before_the_viewer_is_a_resync() -> None:
+    """It has seen what is lost."""
+    ring = Ring(top=3)
+    session, socket = following(None, ring)
+    session.advance(ring, socket.write)
+    ring.epoch, ring.life, ring.forks = "f", 2, {"e": 2}
+    session.advance(ring, socket.write)
+    assert code(session) is CloseCode.RESYNC
+
+
+@pytest.mark.parametrize(("after", "served"), [("e:4", True), ("e:5", False), ("d:2", True), ("d:3", False), ("c:1", False)])
+def test_a_position_of_an_earlier_epoch_is_good_up_to_its_fork(after: str, served: bool) -> None:
+    """Whether the log is asked or the ring knows."""
+    ring = Ring(top=9, oldest=1, epoch="f", forks={"e": 4, "d": 2})
+    session = opened(after)
+    assert session.held_by(ring) is served
+    assert (session.begin(ring.page, ring.life) is not None) is served
+
+
+def test_a_log_that_was_set_back_under_its_old_name() -> None:
+    """A tail that says so in its forks: who has seen more begins again, who has not goes on without a word."""
+    ring = Ring(top=9)
+    ahead, socket = following("e:9", ring)
+    behind, other = following("e:2", Ring(top=2))
+    ring.top, ring.forks, ring.life = 5, {"e": 5}, 2
+    ahead.advance(ring, socket.write)
+    behind.advance(ring, other.write)
+    assert (code(ahead), code(behind)) == (CloseCode.RESYNC, None)
+    assert [f["type"] for f in other.frames] == ["subscribed", "chunk", "chunk", "chunk", "live"]
+
+
 def test_the_fast_path_is_for_viewers_at_the_tip() -> None:
     """`takes` says no in replay, to a viewer elsewhere, to one that stalled, and after the end."""
     ring = Ring(top=3)
@@ -374,7 +427,7 @@ def test_a_heartbeat_carries_the_cursor() -> None:
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
     for top in (3, 2):
-        beat = session.heartbeat("e", top)
+        beat = session.heartbeat(Page("e", 1, top, None))
         assert beat is not None
         assert parse(beat) == [{"type": "heartbeat", "epoch": "e", "seq": 3}]
 
@@ -390,7 +443,7 @@ def test_no_heartbeat_before_everything_was_written(prepare: Callable[[Session],
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
     prepare(session)
-    assert session.heartbeat("e", top) is None
+    assert session.heartbeat(Page("e", 1, top, None)) is None
     assert session.ending is None
     assert session.advance(ring, socket.write) is (top > ring.top)
 
@@ -398,7 +451,7 @@ def test_no_heartbeat_before_everything_was_written(prepare: Callable[[Session],
 def test_no_heartbeat_in_replay() -> None:
     """A heartbeat comes after `live`."""
     session, _ = following("e:1", Ring(top=3))
-    assert session.heartbeat("e", 3) is None
+    assert session.heartbeat(Page("e", 1, 3, None)) is None
 
 
 def test_a_heartbeat_that_finds_another_epoch_is_a_resync() -> None:
@@ -406,7 +459,9 @@ def test_a_heartbeat_that_finds_another_epoch_is_a_resync() -> None:
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
-    assert session.heartbeat("f", 3) is None
+    assert session.heartbeat(Page("f", 1, 3, None)) is None
+    ring.epoch, ring.life = "f", 2
+    session.advance(ring, socket.write)
     assert code(session) is CloseCode.RESYNC
 
 
@@ -431,7 +486,7 @@ def test_after_the_end_nothing_changes() -> None:
     session.end(CloseCode.DELETED, "later")
     assert not session.advance(ring, socket.write)
     session.fetched(Page("f", 1, 9, None), socket.write)
-    assert session.heartbeat("e", 3) is None
-    assert session.begin("e", 1, 3) is None
+    assert session.heartbeat(Page("e", 1, 3, None)) is None
+    assert session.begin(Page("e", 1, 3, None), 1) is None
     assert session.ending is ending
     assert len(socket.frames) == sent

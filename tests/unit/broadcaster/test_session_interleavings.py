@@ -17,6 +17,7 @@ from broadcaster.session import Phase, Session
 from streams.events import Chunk, Start, encode, stamp
 from streams.frames import CloseCode
 from streams.ports import Entry, Page
+from streams.positions import Position
 from streams.tokens import mint
 from tests.unit.broadcaster.test_session import KEY, NOW, parse
 
@@ -34,6 +35,7 @@ class Log:
         self.life = 0
         self.entries: list[Entry] = []
         self.oldest = 1
+        self.forks: dict[str, int] = {}
 
     @property
     def epoch(self) -> str:
@@ -48,9 +50,21 @@ class Log:
         event = Chunk("m", 1, seq * 2, "ab") if chunk else Start("m", 1, "model")
         self.entries.append(Entry(seq, stamp(seq, encode(event))))
 
-    def read(self, epoch: str, after: int, limit: int) -> Page:
-        served = epoch == self.epoch and self.oldest - 1 <= after <= self.top
-        return Page(self.epoch, self.oldest, self.top, None, self.entries[after : after + limit] if served else [])
+    def fork(self, lost: int) -> None:
+        del self.entries[max(0, self.top - lost) :]
+        self.oldest = min(self.oldest, self.top + 1)
+        self.forks = {epoch: min(seq, self.top) for epoch, seq in {**self.forks, self.epoch: self.top}.items()}
+        self.life += 1
+
+    def look(self) -> Page:
+        return Page(self.epoch, self.oldest, self.top, None, [], self.forks)
+
+    def read(self, position: Position, limit: int) -> Page:
+        page, after = self.look(), position.seq
+        shared = page.shared(position.epoch)
+        if shared is not None and after <= shared and self.oldest - 1 <= after:
+            page.entries.extend(self.entries[after : after + limit])
+        return page
 
 
 class Tail:
@@ -60,17 +74,28 @@ class Tail:
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.epoch, self.top, self.ring = log.epoch, log.top, log.top
+        self.life = 0
+        self.top = self.ring = 0
+        self.turn()
+
+    def turn(self) -> None:
+        """Read the log from its top, and keep what is held if that is part of it."""
+        known = self.top if self.life and self.top <= self.log.forks.get(self.epoch, -1) else self.log.top
+        self.known, self.epoch, self.forks = list(self.log.entries), self.log.epoch, self.log.forks
+        self.ring = min(self.ring, known) if known == self.top else known
+        self.top = known
+        self.life += 1
 
     def hear(self, count: int) -> None:
         """Up to `count` more events, or the news of another epoch."""
         if self.epoch != self.log.epoch:
-            self.epoch, self.top, self.ring = self.log.epoch, 0, 0
+            self.turn()
         else:
+            self.known = list(self.log.entries)
             self.top = min(self.top + count, self.log.top)
 
     def since(self, after: int) -> Sequence[Entry] | None:
-        return self.log.entries[after : self.top] if after >= self.ring else None
+        return self.known[after : self.top] if self.ring <= after <= self.top else None
 
 
 class Client:
@@ -90,10 +115,11 @@ class Client:
 
     def take(self, frame: dict[str, object]) -> None:
         kind, seq = frame["type"], frame.get("seq")
-        if kind in {"subscribed", "live", "heartbeat"}:
+        if kind in {"live", "heartbeat"}:
             assert frame["epoch"] == self.epoch
         if kind == "subscribed":
-            assert not self.subscribed
+            assert not self.subscribed or frame["epoch"] != self.epoch
+            self.epoch, self.live = str(frame["epoch"]), False
             self.subscribed, self.promised = True, seq
         elif kind == "live":
             assert self.subscribed
@@ -134,7 +160,7 @@ class Interleavings(RuleBasedStateMachine):
             self.log.append(True)
         self.tail = Tail(self.log)
         self.client = Client(self.log)
-        self.seen: tuple[str, int] | None = None
+        self.seen: Page | None = None
         self.connect()
 
     def connect(self) -> None:
@@ -174,9 +200,14 @@ class Interleavings(RuleBasedStateMachine):
         if not now:
             return
         self.log.life += 1
-        self.log.entries, self.log.oldest = [], 1
+        self.log.entries, self.log.oldest, self.log.forks = [], 1, {}
         for _ in range(events):
             self.log.append(True)
+
+    @rule(lost=st.integers(0, 6), now=RARELY)
+    def redis_forks(self, lost: int, now: bool) -> None:
+        if now:
+            self.log.fork(lost)
 
     # This process
 
@@ -200,12 +231,12 @@ class Interleavings(RuleBasedStateMachine):
     @rule(heard=st.booleans())
     def open(self, heard: bool) -> None:
         if self.session.held_by(self.tail):
-            frame = self.session.begin(self.tail.epoch, 1, self.tail.top)
+            frame = self.session.begin(Page(self.tail.epoch, 0, self.tail.top, None, [], self.tail.forks), self.tail.life)
         else:  # Redis is asked; what it knows may or may not have been heard here by then
             if heard:
                 self.tail.hear(0)
                 self.tail.hear(1_000)
-            frame = self.session.begin(self.log.epoch, self.log.oldest, self.log.top)
+            frame = self.session.begin(self.log.look(), self.tail.life)
         if frame:
             self.write(frame)
         self.stir()
@@ -213,7 +244,9 @@ class Interleavings(RuleBasedStateMachine):
     @precondition(lambda self: self.asked and self.page is None)
     @rule()
     def redis_answers(self) -> None:
-        self.page = self.log.read(self.session.epoch, self.session.seq, PAGE)
+        self.page = self.log.read(self.session.position, PAGE)
+        if self.page.epoch != self.tail.epoch:
+            self.tail.turn()
 
     @precondition(lambda self: self.page is not None)
     @rule()
@@ -225,16 +258,16 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule()
     def ask_for_the_top(self) -> None:
-        self.seen = (self.log.epoch, self.log.top)
+        self.seen = self.log.look()
 
     @precondition(lambda self: self.seen is not None)
     @rule()
     def beat(self) -> None:
         assert self.seen is not None
-        (epoch, top), self.seen = self.seen, None
-        frame = self.session.heartbeat(epoch, top) if len(self.wire) < ROOM else None
+        page, self.seen = self.seen, None
+        frame = self.session.heartbeat(page) if len(self.wire) < ROOM else None
         if frame:
-            assert self.session.seq >= top
+            assert self.session.seq >= page.top
             self.write(frame)
         else:
             self.stir()

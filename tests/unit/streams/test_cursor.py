@@ -15,6 +15,7 @@ class Tail:
 
     def __init__(self, epoch: str = "e", top: int = 0, held: int = 0) -> None:
         self.epoch, self.top, self.held, self.gone = epoch, top, held, False
+        self.life, self.forks = 1, dict[str, int]()
 
     def since(self, after: int) -> list[Entry] | None:
         missing = self.top - after
@@ -31,7 +32,7 @@ def page(after: int, last: int, *, top: int | None = None, oldest: int = 1, epoc
 
 def begun(after: int, top: int) -> Cursor:
     cursor = Cursor(Position("e", after))
-    cursor.begin("e", 1, top)
+    cursor.begin(page(0, 0, top=top), 1)
     return cursor
 
 
@@ -42,7 +43,7 @@ def begun(after: int, top: int) -> Cursor:
 def test_a_position_is_served_within_the_log_alone(position: str, expected: str | None) -> None:
     """The log holds 5 to 10: what follows 4 to 10 can be told."""
     epoch, _, seq = position.partition(":")
-    assert verdict(Position(epoch, int(seq)), "e", 5, 10) == expected
+    assert verdict(Position(epoch, int(seq)), page(0, 0, top=10, oldest=5)) == expected
 
 
 def test_what_follows_has_no_hole() -> None:
@@ -68,7 +69,7 @@ def test_without_a_position_it_begins_at_the_top() -> None:
     """Nothing before is given; what comes next is."""
     cursor, tail = Cursor(None), Tail(top=7, held=7)
     assert cursor.held_by(tail)
-    cursor.begin("e", 1, 7)
+    cursor.begin(page(0, 0, top=7), 1)
     assert (cursor.position, cursor.next(tail)) == (Position("e", 7), ())
     tail.top = 8
     assert cursor.next(tail) == entries(8, 8)
@@ -112,19 +113,35 @@ def test_another_life_of_the_log_and_its_end_are_noticed() -> None:
     other.gone = True
     assert gone.next(other) == ()
     assert gone.end == "deleted"
-    assert not gone.confirm("f", 2)
+    assert not gone.confirm(page(0, 0, top=2, epoch="f"))
     assert gone.end == "deleted"
 
 
 def test_it_is_at_the_tip_only_with_all_that_was_seen() -> None:
     """A look at the log that shows more than the feed brought makes it read."""
     cursor, tail = begun(2, 2), Tail(top=2)
-    assert cursor.confirm("e", 2)
-    assert not cursor.confirm("e", 3)
+    assert cursor.confirm(page(0, 0, top=2))
+    assert not cursor.confirm(page(0, 0, top=3))
     assert cursor.next(tail) is None
     assert cursor.fetched(page(2, 3)) == entries(3, 3)
-    assert not cursor.confirm("f", 3)
+    assert not cursor.confirm(page(0, 0, top=3, epoch="f"))
+    assert cursor.next(Tail(epoch="f", top=3)) == ()
     assert cursor.end == "epoch"
+
+
+def test_it_goes_on_where_the_log_forked_behind_it() -> None:
+    """Under the new name, whoever tells it first: the source, or a page."""
+    told, read, beyond = begun(2, 2), begun(2, 9), begun(4, 4)
+    source = Tail(epoch="f", top=5, held=5)
+    source.life, source.forks = 2, {"e": 3}
+    assert told.next(source) == entries(3, 5)
+    assert told.position == Position("f", 2)
+    forked = Page("f", 1, 5, None, entries(3, 5), {"e": 3})
+    assert read.fetched(forked) == entries(3, 5)
+    read.passed(5)
+    assert (read.position, read.next(source)) == (Position("f", 5), ())
+    assert beyond.next(source) == ()
+    assert beyond.end == "epoch"
 
 
 def test_a_log_that_shrank_without_a_word_is_no_reason_to_read_for_ever() -> None:
@@ -141,7 +158,7 @@ def test_a_position_before_the_beginning_is_judged_by_the_log() -> None:
     assert [Cursor(Position("e", seq)).held_by(tail) for seq in (5, 6, 9, 10)] == [False, True, True, False]
     assert not Cursor(Position("f", 7)).held_by(tail)
     cursor = Cursor(Position("e", 3))
-    cursor.begin("e", 5, 9)
+    cursor.begin(page(0, 0, top=9, oldest=5), 1)
     assert cursor.end == "trimmed"
 
 
@@ -152,8 +169,9 @@ class Interleavings(RuleBasedStateMachine):
         super().__init__()
         self.life, self.top, self.oldest = 0, 3, 1
         self.tail = Tail("e0", 3, 3)
+        self.tail.life = 0
         self.cursor = Cursor(Position("e0", 0))
-        self.cursor.begin("e0", 1, 3)
+        self.cursor.begin(page(0, 0, top=3, epoch="e0"), 0)
         self.given = 0
         self.reading = False
         self.reason: str | None = None
@@ -167,6 +185,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(held=st.integers(0, 6))
     def hear(self, held: int) -> None:
         self.tail.epoch, self.tail.top, self.tail.held = f"e{self.life}", self.top, min(held, self.top)
+        self.tail.life = self.life
 
     @rule(left=st.integers(1, 8))
     def trim(self, left: int) -> None:
@@ -194,7 +213,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule()
     def beat(self) -> None:
-        if self.cursor.confirm(f"e{self.life}", self.top):
+        if self.cursor.confirm(page(0, 0, top=self.top, oldest=self.oldest, epoch=f"e{self.life}")):
             assert (self.life, self.given) == (0, self.top)
 
     def take(self, found: list[Entry]) -> None:

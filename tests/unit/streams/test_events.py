@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.events import (
-    MAX_EVENT_TEXT_BYTES,
     AnyEvent,
     Cancelled,
     Chunk,
@@ -28,10 +27,8 @@ from streams.events import (
     decode,
     encode,
     is_terminal,
-    restated,
     stamp,
 )
-from streams.text import utf16_length
 
 USAGE = Usage(3, 5)
 EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
@@ -158,21 +155,6 @@ def test_a_batch_is_one_terminal_event_or_others() -> None:
     for events in ([], [chunk, complete], [complete, complete]):
         with pytest.raises(ValueError, match=r"batch|terminal"):
             check_batch(events)
-
-
-@given(st.text(st.characters(codec="utf-8"), max_size=40), st.text(st.characters(codec="utf-8"), max_size=40))
-def test_restated_text_is_all_of_it_at_its_offsets(text: str, reasoning: str) -> None:
-    """Whoever applies the events holds the text and the reasoning, and nothing that was there before."""
-    first, *rest = restated("m", 3, text * 1000, reasoning * 1000)
-    assert first == Reset("m", 3, 0, 0)
-    held = {"chunk": "", "reasoning": ""}
-    for event in rest:
-        assert isinstance(event, Chunk | Reasoning)
-        kind = str(event.__struct_config__.tag)
-        assert event.offset == utf16_length(held[kind])
-        assert 0 < len(event.content.encode()) <= MAX_EVENT_TEXT_BYTES
-        held[kind] += event.content
-    assert held == {"chunk": text * 1000, "reasoning": reasoning * 1000}
 
 
 def test_events_cannot_be_changed() -> None:

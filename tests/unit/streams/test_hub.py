@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from streams import hub as hub_module
 from streams import keys
-from streams.events import Chunk, Complete, Start, Title
+from streams.events import Chunk, Complete, Reset, Start, Title
 from streams.hub import RING_BYTES, RING_EVENTS, Hub, Tail
 from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import Claim, Gone, Limits, Page, Unavailable
+from streams.ports import PAGE_BYTES, Claim, Gone, Limits, Page, Unavailable
+from streams.positions import Position
 
 LEASE = 60.0
 
@@ -42,10 +43,10 @@ class CountingLog(MemoryLog):
 
     reads = 0
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
         self.reads += 1
         await asyncio.sleep(0)  # as long as any network takes: others act meanwhile
-        page = await super().read(conversation_id, epoch, after, limit)
+        page = await super().read(conversation_id, epoch, after, limit, max_bytes)
         await asyncio.sleep(0)
         return page
 
@@ -70,9 +71,14 @@ class Rig:
         return appended.last_seq
 
     async def new_epoch(self) -> None:
-        self.log.restart()
-        self.claim, _ = await self.log.adopt(self.claim, "", "", LEASE)
+        self.log.restart(lose_data=True)
+        page = await self.log.read("c", None, 0, 0)
+        self.claim, _ = await self.log.adopt(self.claim, page.position, [Reset("m", 1, 0, 0)], LEASE)
         self.index = 0
+
+    async def fork(self) -> None:
+        self.log.restart()
+        self.claim = await self.log.rejoin(self.claim, self.index, LEASE)
 
 
 @pytest.fixture
@@ -106,7 +112,7 @@ class Viewer:
             self.take([entry.seq for entry in entries])
 
     async def catch_up(self) -> None:
-        page = await self.tail.read(self.cursor, 50)
+        page = await self.tail.read(Position(self.epoch, self.cursor), 50, PAGE_BYTES)
         if page.epoch == self.epoch:
             self.take([entry.seq for entry in page.entries])
         self.reading = None
@@ -192,7 +198,7 @@ async def test_since_says_what_it_does_not_hold(rig: Rig) -> None:
     assert [entry.seq for entry in tail.since(4) or []] == [5, 6]
     assert tail.since(3) is None
     assert tail.since(7) is None
-    assert [entry.seq for entry in (await tail.read(3, 2)).entries] == [4, 5]
+    assert [entry.seq for entry in (await tail.read(Position(tail.epoch, 3), 2, PAGE_BYTES)).entries] == [4, 5]
 
 
 async def test_a_gap_is_filled_from_the_log(rig: Rig) -> None:
@@ -288,7 +294,7 @@ async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(rig: Rig, monkey
     tail = await rig.hub.open("c")
     viewer = Viewer(tail)
 
-    async def slow_read(conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
+    async def slow_read(conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
         await rig.write(2)
         await turn()
         assert tail.top == 2
@@ -450,6 +456,45 @@ async def test_a_log_that_was_set_back_is_begun_with_again(rig: Rig) -> None:
     told = tail.since(1)
     assert told is not None
     assert [(entry.seq, b"another" in entry.data) for entry in told] == [(2, True)]
+
+
+async def test_a_log_that_forked_behind_a_tail_leaves_it_as_it_is(rig: Rig) -> None:
+    """Ring and top stay; only the name, and what follows, are new. Beyond the fork it begins again."""
+    tail = await rig.hub.open("c")
+    await rig.write(3)
+    await turn()
+    life, held = tail.life, tail.since(0)
+    old = tail.epoch
+    await rig.fork()
+    await rig.write(1)
+    await tail.refresh()
+    assert (tail.top, tail.forks, tail.life) == (4, {old: 3}, life + 1)
+    told = tail.since(0)
+    assert told is not None
+    assert held is not None
+    assert told[:3] == held
+    state = rig.log._states["c"]
+    state.top, lost = 2, [state.kept.pop(), state.kept.pop()]
+    assert lost
+    rig.log.restart()
+    await tail.refresh()
+    assert (tail.top, tail.since(2), tail.since(1)) == (2, [], None)
+    assert tail.forks[old] == 2
+
+
+async def test_a_tail_outlives_any_error_of_the_log(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked is told that it is away, and the next look is another one."""
+    tail = await rig.hub.open("c")
+    with monkeypatch.context() as broken:
+
+        async def fail(*_: object) -> Page:
+            raise RuntimeError("ERR of a kind that nobody thought of")
+
+        broken.setattr(rig.log, "read", fail)
+        with pytest.raises(Unavailable):
+            await tail.refresh()
+    await rig.write(1)
+    assert (await tail.refresh()).top == 1
 
 
 async def test_a_log_that_is_away_is_read_when_it_is_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

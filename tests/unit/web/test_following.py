@@ -8,7 +8,7 @@ import pytest
 
 from streams.hub import Hub
 from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import Limits, Page, Unavailable
+from streams.ports import PAGE_BYTES, Limits, Page, Unavailable
 from streams.positions import Position, parse
 from tests.integration.broadcasting import Writer
 from web import following
@@ -24,10 +24,10 @@ class CountingLog(MemoryLog):
 
     reads = 0
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int) -> Page:
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
         self.reads += 1
         await asyncio.sleep(0)
-        return await super().read(conversation_id, epoch, after, limit)
+        return await super().read(conversation_id, epoch, after, limit, max_bytes)
 
 
 class Rig:
@@ -166,15 +166,29 @@ async def _one_beat(reader: Reader) -> None:
         pass
 
 
-@pytest.mark.parametrize("lost", [True, False])
-async def test_another_life_of_the_log_ends_the_reading(rig: Rig, lost: bool) -> None:
+async def test_a_log_that_began_again_ends_the_reading(rig: Rig) -> None:
     """Nothing of it is given out."""
     writer = await rig.writer()
     async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
         await until_live(reader)
-        rig.log.restart(lose_data=lost)
+        rig.log.restart(lose_data=True)
         await rig.log.read("c", None, 0, 0)
         assert (await until_ended(reader)).resync == "epoch"
+
+
+async def test_a_log_that_forked_is_read_on(rig: Rig) -> None:
+    """From the same place, by its new name; a position of the old name is good for whoever comes later."""
+    writer = await rig.writer()
+    async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
+        await until_live(reader)
+        rig.log.restart()
+        page = await rig.log.read("c", None, 0, 0)
+        forked = Position(page.epoch, page.top)
+        while reader.position != forked:
+            assert not isinstance(await part(reader), Ended)
+    async with rig.followers(QUICK).follow("c", Position(writer.epoch, forked.seq)) as reader:
+        await until_live(reader)
+        assert reader.position == forked
 
 
 async def test_a_deleted_conversation_ends_the_reading(rig: Rig) -> None:

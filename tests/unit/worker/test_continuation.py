@@ -1,10 +1,12 @@
 """worker.continuation: what viewers hold, and how the next attempt goes on from it."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streams import events
 from streams.ports import Entry
-from worker.continuation import Attachment, Held, Run, Rung, attachment, fold, plan
+from worker.continuation import Attachment, Held, Run, Rung, attachment, difference, fold, folded_whole, plan
 
 
 def entry(seq: int, event: events.AnyEvent) -> Entry:
@@ -103,3 +105,58 @@ def test_a_model_that_cannot_go_on_keeps_the_text() -> None:
     """Rung 5: the partial text stays and the generation ends as interrupted."""
     chosen = plan("none", Held("abc"))
     assert (chosen.rung, chosen.keeps) == ("none", True)
+
+
+CALL = {"id": "t", "name": "add", "arguments": {"a": 1}, "status": "pending"}
+texts = st.text(st.characters(codec="utf-8"), max_size=12)
+
+
+def told(survived: Held | None, target: Held) -> list[events.AnyEvent]:
+    return difference(survived, target, "m", 3)
+
+
+@given(texts, texts, texts, texts)
+def test_the_difference_makes_the_whole(text: str, more: str, reasoning: str, more_reasoning: str) -> None:
+    """Without a `reset` where what survived is a beginning; each piece where the one before it ends, and none too long for an event."""
+    survived = Held(text, reasoning)
+    target = Held(text + more * 9000, reasoning + more_reasoning, (CALL,))
+    made = told(survived, target)
+    assert not any(isinstance(event, events.Reset) for event in made)
+    assert all(len(getattr(event, "content", "").encode()) <= events.MAX_EVENT_TEXT_BYTES for event in made)
+    held = fold(survived, "m", [entry(seq, event) for seq, event in enumerate(made, 1)])
+    assert (held.text, held.reasoning, list(held.tool_calls)) == (target.text, target.reasoning, [CALL])
+
+
+@pytest.mark.parametrize("survived", [None, Held("abX"), Held("abcd!"), Held("abc", "other"), Held("abc", "", (CALL,))])
+def test_what_is_no_beginning_is_withdrawn(survived: Held | None) -> None:
+    """Viewers hold something else, or nobody can say what."""
+    assert told(survived, Held("abcd")) == [events.Reset("m", 3, 0, 0), events.Chunk("m", 3, 0, "abcd")]
+
+
+def test_nothing_is_said_to_viewers_who_hold_it_all() -> None:
+    """And a call that they know is not made again."""
+    held = Held("ab", "why", (CALL,))
+    assert told(held, held) == []
+
+
+def test_a_call_that_is_told_twice_is_one_call() -> None:
+    """A log that lost it may be told of it again."""
+    call = entry(5, events.ToolCall("m", 1, "t", "add", {"a": 1}, "pending"))
+    assert list(fold(Held("a", tool_calls=(CALL,)), "m", [call]).tool_calls) == [CALL]
+
+
+@pytest.mark.parametrize(
+    ("first", "known"),
+    [
+        (events.Start("m", 1, "model"), True),
+        (events.Reset("m", 2, 0, 0), True),
+        (events.Start("m", 2, "model"), False),
+        (events.Reset("m", 2, 1, 0), False),
+    ],
+)
+def test_entries_alone_tell_the_text_if_it_begins_in_them(first: events.AnyEvent, known: bool) -> None:
+    """Or if nothing was before them."""
+    there = [chunk(7, 0, "z", "other"), entry(8, first)]
+    assert (folded_whole("m", there, from_first=False) is not None) is known
+    assert folded_whole("m", [], from_first=True) == Held()
+    assert folded_whole("m", [], from_first=False) is None
