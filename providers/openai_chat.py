@@ -146,6 +146,7 @@ class ChatDecoder(Decoder):
         for part in mappings(content):  # Mistral: a list of text, thinking and references
             if part.get("type") == "thinking":
                 thinking = part.get("thinking")
+                self._keep_rest("thinking", part, ("type", "thinking", "closed"))
                 for piece in mappings(thinking) if isinstance(thinking, list) else [{"text": thinking}]:
                     self._think(piece.get("text"))
                     self._keep_rest("thinking", piece, ("type", "text"))
