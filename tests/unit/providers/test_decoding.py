@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from providers.base import Delta, ToolCallArguments, ToolCallStart
 from providers.dialects import DIALECTS, decoder_of
 from providers.framing import Framer
 from providers.recorded import decode
+from providers.tool_calls import ToolCalls
 
 CHAT, RESPONSES, ANTHROPIC, GEMINI, OLLAMA = (
     "openai.chat",
@@ -293,3 +295,17 @@ def test_no_json_makes_a_decoder_raise(api: str, items: list[tuple[str, dict[str
     assert decoder.done != (decoder.failure is not None)
     for delta in deltas:
         msgspec.convert(msgspec.to_builtins(delta), type(delta))
+
+
+def test_pieces_of_calls_that_only_ids_tell_apart() -> None:
+    """No index, and the pieces of two calls in turns: each belongs to the call with its id, not to the latest one."""
+    told: list[Delta] = []
+    calls = ToolCalls(told.append)
+    calls.piece(None, "call_a", "one", '{"x":')
+    calls.piece(None, "call_b", "two", '{"y":')
+    calls.piece(None, "call_a", None, "1}")
+    calls.piece(None, "call_b", None, "2}")
+    calls.end_all()
+    arguments = {index: "".join(d.json for d in told if isinstance(d, ToolCallArguments) and d.index == index) for index in (0, 1)}
+    assert [d.id for d in told if isinstance(d, ToolCallStart)] == ["call_a", "call_b"]
+    assert arguments == {0: '{"x":1}', 1: '{"y":2}'}

@@ -13,6 +13,7 @@ REBOUND = [
     "evil.example",
     "evil.example:8000",
     "localhost.evil.example",
+    "evil-localhost",
     "127.0.0.1.evil.example",
     "192.168.1.5",
     "[2001:db8::1]",
