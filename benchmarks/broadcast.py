@@ -260,7 +260,7 @@ def start_server(server: str, url: str, port: int) -> subprocess.Popen[bytes]:
     command = ["-m", "broadcaster"] if server == "tokenwire" else ["-m", "benchmarks.broadcast", server, url, str(port)]
     ours = {"REDIS_URL": url, "TOKEN_KEY": KEY, "BROADCASTER_PORT": str(port), "MODE": "production", "LOG_LEVEL": "warning"}
     # Heartbeats would compare the tail with a log that nothing was written to.
-    quiet = {"HEARTBEAT_IDLE_SECONDS": "3600", "HEARTBEAT_RUNNING_SECONDS": "3600"}
+    quiet = {"HEARTBEAT_IDLE_SECONDS": "3600", "HEARTBEAT_RUNNING_SECONDS": "3600", "MAX_OPEN_PER_USER": "0"}
     return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=os.environ | ours | quiet)
 
 

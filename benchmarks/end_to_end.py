@@ -130,6 +130,8 @@ async def running_stack(provider_port: int) -> AsyncIterator[Stack]:
             "WORKER_THREADS": "128",
             "MAX_UNFINISHED_PER_USER": "0",  # one user stands for many
             "MAX_STORED_BYTES_PER_USER": "0",
+            "MAX_OPEN_PER_USER": "0",
+            "POSTS_PER_MINUTE_PER_USER": "0",
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "launcher", cwd=folder, env=environ, stdout=asyncio.subprocess.DEVNULL

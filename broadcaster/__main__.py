@@ -9,10 +9,11 @@ from collections.abc import Callable
 import structlog
 from prometheus_client import Gauge
 
-from broadcaster.server import Server
+from broadcaster.server import Caps, Server
 from broadcaster.viewers import Pace, Viewers
 from config import logs, metrics
 from config.settings import Settings, load
+from streams.addresses import Addresses
 from streams.hub import Hub, RedisFeed
 from streams.log import RedisLog
 from streams.tokens import check_key
@@ -35,9 +36,10 @@ async def run(settings: Settings, key: str) -> None:
     async def ready() -> str | None:
         return await log.check() or (None if feed.connected else "no pub/sub connection to Redis")
 
-    viewers = Viewers(hub, key, pace)
+    viewers = Viewers(hub, key, pace, settings.max_open_per_user or None)
     VIEWERS.set_function(lambda: len(viewers.all))
-    server = Server(viewers, ready, settings.max_connections)
+    caps = Caps(settings.max_connections, settings.max_open_per_address or None, Addresses(settings.forwarded_allow_ips))
+    server = Server(viewers, ready, caps)
     await hub.start()
     try:
         with metrics.served(settings.metrics_host, settings.metrics_port):

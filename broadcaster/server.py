@@ -7,6 +7,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
@@ -18,7 +19,9 @@ from websockets.http11 import Request, Response
 
 from broadcaster.connection import Connection
 from broadcaster.viewers import CLOSE_SECONDS, Viewer, Viewers
+from streams.addresses import Addresses
 from streams.frames import CloseCode
+from streams.occupancy import Full, Occupancy
 from streams.ports import Unavailable
 
 SPREAD_SECONDS = 1.0
@@ -38,13 +41,23 @@ Ready = Callable[[], Awaitable[str | None]]
 log = structlog.get_logger("broadcaster")
 
 
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many connections there may be, altogether and of one address (None: any number); `addresses` says which one a client has."""
+
+    all: int
+    per_address: int | None = None
+    addresses: Addresses = field(default_factory=lambda: Addresses(""))
+
+
 class Server:
     """A WebSocket server for `viewers`. `ready` is asked by `/readyz`."""
 
-    def __init__(self, viewers: Viewers, ready: Ready, max_connections: int) -> None:
+    def __init__(self, viewers: Viewers, ready: Ready, caps: Caps) -> None:
         self._viewers = viewers
         self._ready = ready
-        self._max_connections = max_connections
+        self._caps = caps
+        self._addresses = Occupancy(caps.per_address)
         self._connections: set[Connection] = set()
         self._listener: Listener | None = None
 
@@ -113,8 +126,9 @@ class Server:
             raise TypeError("made by create_connection")
         viewer = Viewer(self._viewers, connection)
         self._connections.add(connection)
+        address: str | None = None
         try:
-            self._admit(viewer, connection)
+            address = self._admit(viewer, connection)
             async for message in connection:
                 await viewer.receive(message)
         except ConnectionClosed as closed:
@@ -122,10 +136,26 @@ class Server:
                 viewer.closed_with(closed.sent.code)
         finally:
             self._connections.discard(connection)
+            self._addresses.release(address)
             viewer.gone()
 
-    def _admit(self, viewer: Viewer, connection: Connection) -> None:
-        if len(self._viewers.all) > self._max_connections:
+    def _admit(self, viewer: Viewer, connection: Connection) -> str | None:
+        """The address that has taken a place, if any has."""
+        name = self._caps.addresses.name(_client(connection, self._caps.addresses))
+        try:
+            self._addresses.take(name)
+        except Full:
+            viewer.end(CloseCode.OVER_CAPACITY, "too many connections of this address")
+            return None
+        if len(self._viewers.all) > self._caps.all:
             viewer.end(CloseCode.OVER_CAPACITY, "too many connections")
         elif connection.token_in_query:  # it is in every log on the way by now
             viewer.end(CloseCode.MALFORMED, "token in the query string")
+        return name
+
+
+def _client(connection: Connection, addresses: Addresses) -> str | None:
+    """The client's address: of the connection, or what trusted proxies say of it."""
+    peer = connection.remote_address[0] if connection.remote_address else None
+    said = connection.request.headers.get_all("X-Forwarded-For") if connection.request else []
+    return addresses.client(peer, ", ".join(said))

@@ -18,6 +18,7 @@ from config.background import failed, keep
 from streams.cursor import heartbeat_delay
 from streams.frames import CloseCode, text_frame
 from streams.hub import Hub, Tail
+from streams.occupancy import Full, Occupancy
 from streams.ports import Gone, Page, Unavailable
 
 OPEN_SECONDS = 5.0
@@ -49,8 +50,9 @@ class Pace:
 class Viewers:
     """All viewers of this process, in rooms. `key` verifies tokens."""
 
-    def __init__(self, hub: Hub, key: str, pace: Pace) -> None:
+    def __init__(self, hub: Hub, key: str, pace: Pace, max_per_user: int | None = None) -> None:
         self.hub, self.key, self.pace = hub, key, pace
+        self.users = Occupancy(max_per_user)
         self.all: set[Viewer] = set()
         self.pages = asyncio.Semaphore(PAGES_AT_A_TIME)
         self._rooms: dict[Tail, Room] = {}
@@ -188,7 +190,19 @@ class Viewer:
 
     # Slots here and in Room and Session: an event of one of thousands of conversations finds nothing of it in the processor's cache,
     # so that each further object on its way costs more than the instructions do.
-    __slots__ = ("_closing", "_connection", "_cut_off", "_paused", "_reading", "_room", "_timer", "_transport", "_viewers", "session")
+    __slots__ = (
+        "_closing",
+        "_connection",
+        "_cut_off",
+        "_paused",
+        "_place",
+        "_reading",
+        "_room",
+        "_timer",
+        "_transport",
+        "_viewers",
+        "session",
+    )
 
     def __init__(self, viewers: Viewers, connection: Connection) -> None:
         self._viewers = viewers
@@ -198,6 +212,7 @@ class Viewer:
         self._paused = connection.paused
         self.session = Session(connection.conversation_id, viewers.key, viewers.pace.silence_seconds, time.time())
         self._room: Room | None = None
+        self._place: str | None = None
         self._reading: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -215,8 +230,19 @@ class Viewer:
         self._settle()
         if self.session.phase is Phase.OPENING:
             self._arm()
-            await self._open()
+            if self._take_place():
+                await self._open()
             self._settle()
+
+    def _take_place(self) -> bool:
+        """One of those that its user may have."""
+        try:
+            self._viewers.users.take(self.session.user_id)
+        except Full:
+            self.session.end(CloseCode.OVER_CAPACITY, "too many connections of this user")
+            return False
+        self._place = self.session.user_id
+        return True
 
     def control(self) -> None:
         """A ping or pong of the client."""
@@ -249,6 +275,8 @@ class Viewer:
     def leave(self) -> None:
         """Give everything back. Safe to call again."""
         self._viewers.all.discard(self)
+        self._viewers.users.release(self._place)
+        self._place = None
         if self._room is not None:
             room, self._room = self._room, None
             self._viewers.leave(self, room)

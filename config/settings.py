@@ -4,6 +4,7 @@ Every process builds one `Settings` at its edge (`load()`) and passes it, or sin
 What is wrong or missing is reported in one line that names the variable; secrets are never printed.
 """
 
+import ipaddress
 import json
 import os
 import re
@@ -115,6 +116,21 @@ class Settings(BaseSettings):
     """Answers of one user that may be unfinished at a time, waiting ones included; 0: any number."""
     max_stored_bytes_per_user: int = Field(256 * 1024 * 1024, ge=0)
     """What one user may have stored; each message and conversation counts 512 bytes beside its text; 0: any amount."""
+    max_open_per_user: int = Field(100, ge=0)
+    """Requests, streams and sockets that one user may have open at a time, in each web process and in each broadcaster; 0: any number."""
+    max_open_per_address: int = Field(500, ge=0)
+    """The same for one address (of IPv6: one /64); connections of trusted proxies (`FORWARDED_ALLOW_IPS`) are not counted."""
+    posts_per_minute_per_user: int = Field(60, ge=0)
+    """Posts, questions and new conversations, in all web processes together; 0: any number."""
+    posts_per_minute_per_address: int = Field(300, ge=0)
+    forwarded_allow_ips: str = "127.0.0.1,::1"
+    """Addresses and networks of proxies that may say whose request it is (`X-Forwarded-For`, `X-Forwarded-Proto`)."""
+    head_seconds: float = Field(10.0, gt=0)
+    """What a client may take for the head of a request, or for its login on a chat socket."""
+    body_seconds: float = Field(20.0, gt=0)
+    """What a client may take for a body, and a second more for each 8 KiB of it."""
+    max_bodies_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024)
+    """Bodies that a web process holds while they come in, all together; one user gets a quarter of it."""
     max_streams: int = Field(2_000, ge=1)
     """Streamed answers (SSE) that one web process gives at a time."""
     max_participants: int = Field(100, ge=1)
@@ -178,6 +194,14 @@ class Settings(BaseSettings):
     def _are_hosts(cls, text: str) -> str:
         if not all(re.fullmatch(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]+", name) for name in _split(text)):
             raise ValueError("names look like chat.example.com, without a port")
+        return text
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_addresses(cls, text: str) -> str:
+        for part in _split(text):
+            if part != "*":
+                ipaddress.ip_network(part, strict=False)
         return text
 
     @field_validator("object_schemas_file")

@@ -21,8 +21,9 @@ from models.store import Store
 from streams.hub import RedisFeed
 from streams.log import RedisLog
 from streams.ports import Feed, Limits
+from streams.rates import RedisRates
 from web.app import create_app, end_streams
-from web.strict import StrictProtocol
+from web.connections import configured
 from worker.enqueue import Jobs
 
 log_line = structlog.get_logger(__name__)
@@ -86,22 +87,10 @@ def _quieten(server: logging.Logger) -> None:
 async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
     store = _open_store(found)
     log = RedisLog(found.redis, Limits(found.log_max_events, found.log_max_bytes, found.log_max_seconds))
-    jobs = Jobs(found.redis)
+    jobs, rates = Jobs(found.redis), RedisRates(found.redis)
     try:
-        app = _app(found, store, log, RedisFeed(found.redis), jobs, models)
-        config = uvicorn.Config(
-            app,
-            host=found.host,
-            port=found.port,
-            log_config=None,  # as config.logs has set it up
-            access_log=False,
-            server_header=False,
-            http=StrictProtocol,
-            ws="websockets-sansio",  # the chat sockets of AI SDK clients; viewers' sockets are the broadcaster's
-            ws_max_size=found.max_chat_body_bytes,
-            lifespan="on",
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
+        app = _app(found, store, log, RedisFeed(found.redis), jobs, models, rates)
+        config = configured(app, found, app.state.gate, timeout_graceful_shutdown=STOP_SECONDS)
         server = _Server(config, app)
         app.state.background.when_ended(server.stop)
         with metrics.served(found.metrics_host, found.metrics_port, app.state.services.metrics.registry):
@@ -109,7 +98,7 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
         if app.state.background.ended is not None:
             raise SystemExit(EXIT_TASK_ENDED)
     finally:
-        await asyncio.gather(jobs.aclose(), log.aclose(), store.aclose())
+        await asyncio.gather(jobs.aclose(), log.aclose(), store.aclose(), rates.aclose())
 
 
 def _shared_port(found: settings.Settings) -> list[socket.socket] | None:
@@ -124,9 +113,11 @@ def _shared_port(found: settings.Settings) -> list[socket.socket] | None:
         raise SystemExit(EXIT_PORT_TAKEN) from None
 
 
-def _app(found: settings.Settings, store: Store, log: RedisLog, feed: Feed, jobs: Jobs, models: catalogue.Catalogue) -> FastAPI:
+def _app(
+    found: settings.Settings, store: Store, log: RedisLog, feed: Feed, jobs: Jobs, models: catalogue.Catalogue, rates: RedisRates
+) -> FastAPI:
     try:
-        return create_app(found, store, log, feed, jobs, models)
+        return create_app(found, store, log, feed, jobs, models, rates)
     except ValueError as error:
         _stop(error)
 

@@ -17,7 +17,9 @@ from models.store import Store
 from streams import tokens
 from streams.hub import Hub
 from streams.ports import Feed, Log
+from streams.rates import Counting, Rates
 from web import api, chat, chat_socket, completions, health, openai, page, participants, problems, streams
+from web.admission import EXPOSED_HEADERS, Admission, Gate
 from web.cancels import Cancels
 from web.event_stream import Places
 from web.feed import router as feed_router
@@ -39,9 +41,12 @@ HOUSEKEEPING_SECONDS = 3600.0
 _DESCRIPTION = "A reply is a job: it is accepted at once, written by a worker, and followed over a WebSocket by any number of viewers."
 
 
-def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Jobs, catalogue: Catalogue) -> FastAPI:
+def create_app(
+    settings: Settings, store: Store, log: Log, feed: Feed, jobs: Jobs, catalogue: Catalogue, counting: Counting | None = None
+) -> FastAPI:
     """The app over these services. All but `feed` (the log's pub/sub side) stay the caller's to close.
 
+    `counting`: what counts posts for all web processes; without it each counts its own.
     Raises ValueError for a setting that is missing.
     """
     if settings.token_key is None:
@@ -97,12 +102,19 @@ def create_app(settings: Settings, store: Store, log: Log, feed: Feed, jobs: Job
     if not public:
         app.include_router(health.internals)
     page.mount(app)
-    larger = dict.fromkeys(("/api/chat", "/v1/responses", "/v1/chat/completions"), settings.max_chat_body_bytes)
+    app.state.gate = Gate(settings, app.state.services.identify, Rates(counting, metrics.counted_alone.inc), metrics)
+    app.add_middleware(Admission, gate=app.state.gate)  # the last one that is added is the outermost
     app.add_middleware(KnownHosts, hosts=hosts)
-    app.add_middleware(Surroundings, max_body_bytes=_max_body_bytes(settings), metrics=metrics, hosts=hosts, larger_bodies=larger)
+    app.add_middleware(Surroundings, metrics=metrics, hosts=hosts)
     if settings.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=settings.origins, allow_credentials=True, allow_methods=["*"], allow_headers=["*"], max_age=600
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+            max_age=600,
         )
     app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     return app
@@ -112,11 +124,6 @@ def end_streams(app: FastAPI) -> None:
     """End all streamed answers of the app: the process goes away."""
     app.state.services.followers.stop()
     app.state.services.feeds.stop()
-
-
-def _max_body_bytes(settings: Settings) -> int:
-    # JSON may escape every character: three times the bytes at most for what people write, and the other members beside it.
-    return 3 * settings.max_content_bytes + 64 * 1024
 
 
 def _lifespan(

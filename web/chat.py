@@ -21,7 +21,7 @@ from web.chat_requests import invalid
 from web.chat_stream import Viewer, encoded, message_at, unservable, viewing
 from web.event_stream import EventStream
 from web.problems import documented
-from web.services import Caller, Services, With
+from web.services import Caller, Services, With, read_body
 from web.streams import admit, position
 
 HEADERS = {
@@ -78,7 +78,7 @@ def json_body(model: type[Any]) -> dict[str, Any]:
 )
 async def chat(request: Request, services: With, user: Caller, profile: Profile) -> Response:
     """A message whose id is known is not posted again; its answer is told from the beginning."""
-    asked = chat_requests.parse_chat(await request.body())
+    asked = chat_requests.parse_chat(await read_body(request))
     answer = await chat_posts.accept(services, user, asked)
     return await stream(request, services, answer.conversation_id, answer.id, profile)
 

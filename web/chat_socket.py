@@ -19,6 +19,7 @@ from models.tables import Message
 from streams import aisdk, ports
 from streams.aisdk.values import dumps
 from web import chat_posts, chat_requests
+from web.admission import Seat
 from web.chat import profile_of
 from web.chat_requests import Frame
 from web.chat_stream import Viewer, viewing
@@ -55,6 +56,7 @@ class _Socket:
 
     def __init__(self, services: Services, websocket: WebSocket, profile: aisdk.Profile) -> None:
         self._services, self._websocket, self._profile = services, websocket, profile
+        self._seat: Seat = websocket.scope["state"]["seat"]
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:
@@ -108,6 +110,9 @@ class _Socket:
     async def _try(self, frame: Frame) -> None:
         request = _as_request(self._websocket, frame.headers)
         user = self._services.identify(request)
+        self._seat.login(user)
+        if frame.type == "send":
+            await self._seat.count_post(user)
         row = await self._find(frame, user)
         if row is None:
             await self._send("no-active", frame.request_id)
@@ -118,7 +123,7 @@ class _Socket:
 
         _, permission = await admit(request, self._services, find)
         viewer = Viewer(row.conversation_id, row.id, self._profile, permission)
-        with self._services.places.take():
+        with self._seat.following(user), self._services.places.take():
             async with viewing(self._services, viewer) as heard:
                 await self._send("start", frame.request_id)
                 number = 0

@@ -19,6 +19,10 @@ class Metrics:
         )
         self.posts = Counter("tokenwire_posts", "User messages accepted", registry=self.registry)
         self.streams = Gauge("tokenwire_http_streams", "Streamed answers that are open now", registry=self.registry)
+        self.refused = Counter("tokenwire_refused", "Requests refused before they were read", ["code"], registry=self.registry)
+        self.counted_alone = Counter(
+            "tokenwire_rates_counted_alone", "Posts counted by this process alone, since Redis was away", registry=self.registry
+        )
         self.undelivered = Counter(
             "tokenwire_posts_undelivered", "Posts whose announcement or job Redis did not take at once", ["step"], registry=self.registry
         )

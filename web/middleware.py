@@ -1,11 +1,11 @@
-"""What surrounds every request: the limit on bodies, headers that protect the page, counts, and the last net for failures.
+"""What surrounds every request: headers that protect the page, counts, and the last net for failures.
 
 Written on bare ASGI, so that streamed answers pass through unbuffered.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -48,16 +48,11 @@ class Surroundings:
     def __init__(
         self,
         app: ASGIApp,
-        max_body_bytes: int,
         metrics: Metrics,
         hosts: Hosts,
-        larger_bodies: Mapping[str, int] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`larger_bodies`: paths that take more than `max_body_bytes`, and how much."""
         self._app = app
-        self._max_body_bytes = max_body_bytes
-        self._larger_bodies = larger_bodies or {}
         self._metrics = metrics
         self._hosts = hosts
         self._clock = clock
@@ -77,7 +72,7 @@ class Surroundings:
             await send(message)
 
         try:
-            await self._app(scope, _Limited(receive, _announced_length(scope), self._limit(scope["path"])), answer)
+            await self._app(scope, receive, answer)
         except asyncio.CancelledError:
             # The server stops and this request has had its time. What it has done so far is not known to the caller.
             if status:
@@ -99,42 +94,11 @@ class Surroundings:
         if not scope["path"].startswith("/static/"):
             headers.setdefault("Cache-Control", "no-store")
 
-    def _limit(self, path: str) -> int:
-        return self._larger_bodies.get(path, self._max_body_bytes)
-
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = _route_name(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(method, route, str(status or _CLIENT_GONE)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-
-
-class _Limited:
-    """`receive`, which refuses a body as soon as it is too long, whatever length was announced."""
-
-    def __init__(self, receive: Receive, announced: int, limit: int) -> None:
-        self._receive = receive
-        self._announced = announced
-        self._limit = limit
-        self._read = 0
-
-    async def __call__(self) -> Message:
-        self._refuse_beyond(self._announced)
-        message = await self._receive()
-        self._read += len(message.get("body", b""))
-        self._refuse_beyond(self._read)
-        return message
-
-    def _refuse_beyond(self, length: int) -> None:
-        if length > self._limit:
-            raise problems.ApiProblem("body_too_large", f"The body is longer than {self._limit} bytes.", {"Connection": "close"})
-
-
-def _announced_length(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value[:18])
-    return 0
 
 
 def _route_name(scope: Scope) -> str:

@@ -314,7 +314,9 @@ class _Asking:
     """A client that waits for an answer. `cancels`: the answer is of no use without this client."""
 
     def __init__(self, request: Request, services: Services, user: str, row: Message, *, cancels: bool = False) -> None:
-        self._request, self._services, self._user, self._row = request, services, user, row
+        # Without its body: this lives as long as the answer takes.
+        self._request = Request(request.scope, request.receive)
+        self._services, self._user, self._row = services, user, row
         self._cancels = cancels
         self._ended = False
         self._permission = Permission(check=self._may_read, user_id=user)

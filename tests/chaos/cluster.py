@@ -145,6 +145,8 @@ class Cluster:
             "LOG_LEVEL": "info",
             # One local user stands for all of them.
             "MAX_UNFINISHED_PER_USER": "0",
+            "MAX_OPEN_PER_USER": "0",
+            "POSTS_PER_MINUTE_PER_USER": "0",
             "MAX_STORED_BYTES_PER_USER": "0",
             **self._more,
         }

@@ -40,6 +40,7 @@ class Stack:
             "BROADCASTER_PORT": str(self.broadcaster_port),
             "REDIS_PORT": str(self.redis_port),
             "WORKERS": "1",
+            "POSTS_PER_MINUTE_PER_USER": "0",  # tests are quicker than people
             _MARK: self._mark,
             **environ,
         }

@@ -12,8 +12,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from broadcaster.server import Server
+from broadcaster.server import Caps, Server
 from broadcaster.viewers import Pace, Viewers
+from streams.addresses import Addresses
 from streams.events import AnyEvent, Chunk, Complete, Start
 from streams.hub import Hub, RedisFeed
 from streams.log import RedisLog
@@ -33,11 +34,21 @@ async def _always_ready() -> str | None:
 class Stage:
     """A running broadcaster over `log` and `feed`."""
 
-    def __init__(self, log: Log, feed: Feed, *, pace: Pace | None = None, max_connections: int = 10_000) -> None:
+    def __init__(
+        self,
+        log: Log,
+        feed: Feed,
+        *,
+        pace: Pace | None = None,
+        max_connections: int = 10_000,
+        per_user: int | None = None,
+        per_address: int | None = None,
+        proxies: str = "",
+    ) -> None:
         self.log, self.feed = log, feed
         self.hub = Hub(log, feed)
-        self.viewers = Viewers(self.hub, KEY, pace or Pace(5.0, 25.0))
-        self.server = Server(self.viewers, _always_ready, max_connections)
+        self.viewers = Viewers(self.hub, KEY, pace or Pace(5.0, 25.0), per_user)
+        self.server = Server(self.viewers, _always_ready, Caps(max_connections, per_address, Addresses(proxies)))
         self.port = 0
 
     async def start(self) -> None:

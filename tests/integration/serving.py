@@ -18,7 +18,7 @@ from streams.memory import MemoryFeed, MemoryLog
 from streams.ports import Feed, Log
 from tests.integration.broadcasting import Writer
 from web.app import create_app, end_streams
-from web.strict import StrictProtocol
+from web.connections import configured
 
 KEY = "0123456789abcdef0123456789abcdef"
 PATIENCE_SECONDS = 30.0
@@ -43,7 +43,9 @@ class Web:
     """A running web process' worth of app, over `log`."""
 
     def __init__(self, store: Store, log: Log, feed: Feed, jobs: object | None = None, **settings: object) -> None:
-        values = {"mode": "development", "token_key": KEY, "database_url": "sqlite:///unused.db"} | settings
+        # One local user plays many.
+        free = {"max_open_per_user": 0, "posts_per_minute_per_user": 0}
+        values = {"mode": "development", "token_key": KEY, "database_url": "sqlite:///unused.db"} | free | settings
         self.settings = Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]  # pydantic checks them
         self.store, self.log, self.feed = store, log, feed
         catalogue = parse({"default": "demo", "models": {"demo": {"provider": "demo"}}}, {})
@@ -51,16 +53,7 @@ class Web:
         self.port = 0
 
     async def start(self) -> None:
-        config = uvicorn.Config(
-            self.app,
-            host="127.0.0.1",
-            port=0,
-            http=StrictProtocol,
-            log_config=None,
-            access_log=False,
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
+        config = configured(self.app, self.settings, self.app.state.gate, port=0, timeout_graceful_shutdown=1)
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server = _Uvicorn(config)
         self._running = asyncio.create_task(self._server.serve())

@@ -12,8 +12,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from broadcaster import session, viewers
-from streams.memory import MemoryLog
-from tests.integration.broadcasting import Stage, Writer, memory_stage, token
+from streams.memory import MemoryFeed, MemoryLog
+from tests.integration.broadcasting import Stage, Writer, memory_stage, running, token
 
 
 @pytest.fixture
@@ -224,3 +224,36 @@ async def test_a_reset_connection_leaves_nothing_behind(stage: Stage) -> None:
         while stage.viewers.all:
             await asyncio.sleep(0.01)
     assert not stage.viewers._rooms
+
+
+async def test_one_user_has_so_many_viewers() -> None:
+    """The next one is sent away (1013) and leaves no trace; a place that is left can be taken again."""
+    log = MemoryLog()
+    async with running(Stage(log, MemoryFeed(log), per_user=2)) as stage:
+        async with stage.viewer("c") as first, stage.viewer("c") as second:
+            for watching in (first, second):
+                await watching.until("live")
+            async with stage.socket("c") as third:
+                await third.send(subscribe())
+                assert (await closed_with(third))[0] == 1013
+            assert stage.viewers.users.taken("u") == 2
+        async with asyncio.timeout(10):
+            while stage.viewers.users.taken("u"):
+                await asyncio.sleep(0.01)
+        async with stage.viewer("c") as later:
+            await later.until("live")
+
+
+async def test_one_address_has_so_many_connections() -> None:
+    """By what a trusted proxy says; others are let in, and so is a proxy that names nobody."""
+    log = MemoryLog()
+    async with running(Stage(log, MemoryFeed(log), per_address=2, proxies="127.0.0.1")) as stage, contextlib.AsyncExitStack() as stack:
+        mine, other = ({"X-Forwarded-For": f"spoofed, {address}"} for address in ("203.0.113.7", "203.0.113.8"))
+        for _ in range(2):
+            await stack.enter_async_context(stage.socket("c", additional_headers=mine))
+        async with stage.socket("c", additional_headers=mine) as refused:
+            assert (await closed_with(refused))[0] == 1013
+        for headers in (other, {}, {}, {}):
+            socket = await stack.enter_async_context(stage.socket("c", additional_headers=headers))
+            await socket.send(subscribe())
+            assert json.loads(await socket.recv())["type"] == "subscribed"

@@ -1,0 +1,353 @@
+"""The layer in front of every dialect, on real sockets: what an attacker with no login, or with one, cannot do."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.integration.raw import fragment, handshake, raw, request
+from tests.integration.serving import Web, serving
+from web import connections
+
+KEY = "the-host-application-signs-with-this"
+PRODUCTION = {"mode": "production", "redis_url": "redis://127.0.0.1:1", "host_jwt_key": KEY, "forwarded_allow_ips": "127.0.0.1"}
+MIB = 1024 * 1024
+
+
+def login(user: str) -> dict[str, str]:
+    claims = {"sub": user, "exp": int(time.time()) + 600}
+    return {"Authorization": f"Bearer {jwt.encode(claims, KEY, 'HS256')}"}
+
+
+def line(user: str) -> str:
+    return f"Authorization: {login(user)['Authorization']}"
+
+
+@contextlib.asynccontextmanager
+async def public(folder: Path, **settings: Any) -> AsyncIterator[Web]:
+    """In production mode."""
+    async with serving(folder, **PRODUCTION | settings) as web:
+        yield web
+
+
+async def eventually(check: Any) -> None:
+    async with asyncio.timeout(20):
+        while not check():
+            await asyncio.sleep(0.02)
+
+
+# --- who is calling comes first ---
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions", "/api/chat", "/api/conversations", "/api/object"])
+async def test_an_unknown_caller_is_refused_before_the_body(tmp_path: Path, path: str) -> None:
+    """401 in the words of the dialect, while 16 MiB are only announced; nothing of it is read or parsed."""
+    async with public(tmp_path) as web, raw(web.port) as client:
+        await client.send(request("POST", path, length=16 * MIB) + b"[" * 1000)
+        head, body = await client.answer()
+        assert " 401 " in head
+        refusal = json.loads(body)
+        assert (refusal["error"]["code"] if path.startswith("/v1") else refusal["code"]) in ("invalid_api_key", "unauthenticated")
+        assert web.app.state.gate.memory.held == 0
+
+
+async def test_no_100_continue_for_an_unknown_caller(tmp_path: Path) -> None:
+    """A client that asks first need not send anything."""
+    async with public(tmp_path) as web, raw(web.port) as client:
+        await client.send(request("POST", "/v1/responses", "Expect: 100-continue", length=MIB))
+        assert " 401 " in await client.head()
+
+
+async def test_a_refused_body_leaves_the_connection_in_step(tmp_path: Path) -> None:
+    """What is left of it is dropped, and the next request is answered."""
+    async with public(tmp_path) as web, raw(web.port) as client:
+        await client.send(request("POST", "/api/conversations", body=b"x" * 100_000))
+        assert " 401 " in (await client.answer())[0]
+        await client.send(request("GET", "/healthz"))
+        assert " 200 " in (await client.answer())[0]
+
+
+async def test_a_refused_body_is_not_swallowed_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither many bytes of it, nor a few now and then."""
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.3)
+    async with public(tmp_path) as web:
+        async with raw(web.port) as client:
+            await client.send(request("POST", "/v1/responses", length=50 * MIB))
+            await client.answer()
+            sent = 0
+            with contextlib.suppress(ConnectionError):
+                while sent < 50:
+                    await client.send(b"x" * MIB)
+                    sent += 1
+            assert sent < 20
+        async with raw(web.port) as client:
+            await client.send(request("POST", "/v1/responses", length=50 * MIB))
+            await client.answer()
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(20):
+                    while not client.reader.at_eof():
+                        await client.send(b"x")
+                        await asyncio.sleep(0.02)
+
+
+async def test_public_pages_ask_nobody(tmp_path: Path) -> None:
+    """The page, its files and the health of the process."""
+    async with public(tmp_path) as web:
+        for path in ("/", "/healthz", "/static/style.css"):
+            assert (await web.client.get(path)).status_code == 200
+
+
+async def test_a_subscription_token_opens_events_and_nothing_else(tmp_path: Path) -> None:
+    """It passes admission where it is a credential."""
+    async with public(tmp_path) as web:
+        web.client.headers.update(login("ada"))
+        conversation = (await web.client.post("/api/conversations")).json()["id"]
+        token = (await web.client.post(f"/api/conversations/{conversation}/subscription")).json()["token"]
+        bearer = {"Authorization": f"Bearer {token}"}
+        async with web.client.stream("GET", f"/api/conversations/{conversation}/events", headers=bearer) as stream:
+            assert stream.status_code == 200
+        assert (await web.client.get(f"/api/conversations/{conversation}", headers=bearer)).status_code == 401
+
+
+# --- places ---
+
+
+async def test_one_user_does_not_shut_others_out(tmp_path: Path) -> None:
+    """Feeds above the limit are refused (429, in every dialect); another user gets one; a place that is left can be taken again."""
+    async with public(tmp_path, max_open_per_user=5) as web, contextlib.AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(web.client.stream("GET", "/api/feed", headers=login("ada"))) for _ in range(5)]
+        assert {stream.status_code for stream in opened} == {200}
+        refused = await web.client.get("/api/feed", headers=login("ada"))
+        assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (429, "too_many_open", "5")
+        refused = await web.client.get("/v1/models", headers=login("ada"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_open")
+        async with web.client.stream("GET", "/api/feed", headers=login("bob")) as other:
+            assert other.status_code == 200
+        await opened[0].aclose()
+        await eventually(lambda: web.streams == 4)
+        assert (await web.client.get("/api/me", headers=login("ada"))).status_code == 200
+
+
+async def test_one_address_does_not_either(tmp_path: Path) -> None:
+    """Whatever names it uses; the address is what a trusted proxy says, and the proxy itself is none."""
+    async with public(tmp_path, max_open_per_address=3) as web, contextlib.AsyncExitStack() as stack:
+        for number in range(3):
+            headers = login(f"user{number}") | {"X-Forwarded-For": "203.0.113.7"}
+            await stack.enter_async_context(web.client.stream("GET", "/api/feed", headers=headers))
+        mine, other = ({"X-Forwarded-For": address} | login("late") for address in ("203.0.113.7", "203.0.113.8"))
+        assert (await web.client.get("/api/me", headers=mine)).json()["code"] == "too_many_open"
+        for headers in (other, login("late")):
+            assert (await web.client.get("/api/me", headers=headers)).status_code == 200
+
+
+async def test_an_untrusted_client_names_no_address(tmp_path: Path) -> None:
+    """X-Forwarded-For of somebody who is no proxy of ours changes nothing: their own connections are counted."""
+    async with public(tmp_path, max_open_per_address=3, forwarded_allow_ips="192.0.2.1") as web, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(raw(web.port)) for _ in range(4)]
+        assert await clients[3].closed_within(5)
+        await clients[0].send(request("GET", "/api/me", line("ada"), "X-Forwarded-For: 203.0.113.9"))
+        assert " 200 " in (await clients[0].answer())[0]
+
+
+# --- rates ---
+
+
+async def test_posts_a_minute(tmp_path: Path) -> None:
+    """Of one user in all dialects together: headers that count down, then 429 with a time; reading is not counted, nor are others."""
+    async with public(tmp_path, posts_per_minute_per_user=3) as web:
+        first = await web.client.post("/api/conversations", headers=login("ada"))
+        assert first.headers["ratelimit-policy"] == '"user";q=3;w=60'
+        assert first.headers["ratelimit"].startswith('"user";r=2;t=')
+        await web.client.post("/api/chat", headers=login("ada"), json={})
+        await web.client.post("/v1/responses", headers=login("ada"), json={})
+        refused = await web.client.post("/v1/chat/completions", headers=login("ada"), json={})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_posts")
+        assert 50 < int(refused.headers["retry-after"]) <= 60
+        refused = await web.client.post("/api/conversations", headers=login("ada"))
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_posts")
+        assert (await web.client.get("/api/me", headers=login("ada"))).status_code == 200
+        assert (await web.client.post("/api/conversations", headers=login("bob"))).status_code == 201
+
+
+async def test_posts_a_minute_of_an_address(tmp_path: Path) -> None:
+    """Of all its users together."""
+    async with public(tmp_path, posts_per_minute_per_address=2) as web:
+        answers = [
+            await web.client.post(
+                "/api/conversations", headers=login(f"user{number}") | {"X-Forwarded-For": "2001:db8:1:2::" + str(number)}
+            )
+            for number in range(1, 4)
+        ]
+        assert [answer.status_code for answer in answers] == [201, 201, 429]
+        assert '"address";r=0' in answers[2].headers["ratelimit"]
+
+
+# --- slow clients ---
+
+
+async def test_slow_clients_are_cut(tmp_path: Path) -> None:
+    """Silence, a head that drips, line ends between requests, a body that drips: each is over soon."""
+    async with serving(tmp_path, head_seconds=0.5, body_seconds=0.5) as web, contextlib.AsyncExitStack() as stack:
+        silent, head, between, body = [await stack.enter_async_context(raw(web.port)) for _ in range(4)]
+        await between.send(request("GET", "/healthz"))
+        await between.answer()
+        await body.send(request("POST", "/api/conversations", length=1000) + b"{")
+
+        async def drip(client: Any, pieces: bytes) -> None:
+            with contextlib.suppress(ConnectionError):
+                for piece in pieces:
+                    await client.send(bytes([piece]))
+                    await asyncio.sleep(0.05)
+
+        dripping = [
+            asyncio.create_task(drip(client, data))
+            for client, data in (
+                (head, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 2000),
+                (between, b"\r\n" * 1000),
+                (body, b" " * 900),
+            )
+        ]
+        try:
+            assert await silent.closed_within(5)
+            assert await head.closed_within(5)
+            assert await between.closed_within(5)
+            answer, _ = await body.answer()
+            assert " 408 " in answer
+            assert await body.closed_within(10)
+        finally:
+            for task in dripping:
+                task.cancel()
+            await asyncio.gather(*dripping, return_exceptions=True)
+
+
+async def test_who_is_quick_enough_is_not_cut(tmp_path: Path) -> None:
+    """A body that goes on coming takes longer than its grace, a stream longer than any of them."""
+    async with serving(tmp_path, head_seconds=1.0, body_seconds=0.3) as web, web.client.stream("GET", "/api/feed") as feed:
+        lines = feed.aiter_lines()
+        await anext(lines)
+        await asyncio.sleep(1.2)
+        async with raw(web.port) as client:
+            body = b'{"title": "x", "instructions": "' + b"y" * 16_000 + b'"}'
+            await client.send(request("POST", "/api/conversations", length=len(body)))
+            for start in range(0, len(body), 4000):
+                await client.send(body[start : start + 4000])
+                await asyncio.sleep(0.15)
+            assert " 201 " in (await client.answer())[0]
+            async with asyncio.timeout(10):
+                async for text in lines:
+                    if "created" in text:
+                        break
+
+
+async def test_bodies_share_a_memory(tmp_path: Path) -> None:
+    """One user gets a quarter of it; what is read is given back."""
+    async with public(tmp_path, max_bodies_bytes=4 * MIB) as web:
+        async with raw(web.port) as client:
+            await client.send(request("POST", "/v1/responses", line("ada"), length=8 * MIB) + b"x" * (MIB // 2))
+            await eventually(lambda: web.app.state.gate.memory.held == MIB // 2)
+            refused = await web.client.post("/v1/responses", content=b"x" * (MIB - 1000), headers=login("ada"))
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "over_capacity")
+            assert (await web.client.post("/v1/responses", content=b"x" * (MIB - 1000), headers=login("bob"))).status_code == 400
+        await eventually(lambda: web.app.state.gate.memory.held == 0)
+
+
+# --- the chat's socket ---
+
+
+async def test_a_socket_without_a_login_is_small_and_short(tmp_path: Path) -> None:
+    """Fragments above 64 KiB close it, silence closes it, and there are few of them per address."""
+    async with public(tmp_path, head_seconds=1.0) as web, contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(raw(web.port))
+        await client.send(handshake("/api/chat/ws"))
+        assert " 101 " in await client.head()
+        await client.send(fragment(b"x" * 40_000, first=True))
+        await client.send(fragment(b"x" * 40_000, first=False))
+        assert await client.closed_within(0.7)
+        silent = await stack.enter_async_context(raw(web.port))
+        await silent.send(handshake("/api/chat/ws"))
+        assert " 101 " in await silent.head()
+        assert await silent.closed_within(5)
+        heads = []
+        for _ in range(12):
+            one = await stack.enter_async_context(raw(web.port))
+            await one.send(handshake("/api/chat/ws", "X-Forwarded-For: 203.0.113.7"))
+            heads.append((await one.head()).split()[1])
+        assert heads == ["101"] * 10 + ["429"] * 2
+
+
+async def test_a_socket_with_a_login_takes_long_messages(tmp_path: Path) -> None:
+    """By the handshake or by a frame; it stays open, is its user's, and gives its places back."""
+    async with public(tmp_path, head_seconds=3.0, max_open_per_user=3) as web:
+        url = f"ws://127.0.0.1:{web.port}/api/chat/ws"
+        long = {"type": "resume", "requestId": "2", "id": "none", "body": {"x": "y" * 300_000}}
+        async with connect(url) as framed, connect(url, additional_headers=login("ada")) as shaken:
+            await framed.send(json.dumps({"type": "resume", "requestId": "1", "id": "none", "headers": login("ada")}))
+            assert json.loads(await framed.recv())["type"] == "no-active"
+            await asyncio.sleep(3.2)
+            for socket in (framed, shaken):
+                await socket.send(json.dumps(long | {"headers": login("ada")}))
+                assert json.loads(await socket.recv())["type"] == "no-active"
+            async with connect(url, additional_headers=login("ada")):
+                refused = await web.client.get("/api/me", headers=login("ada"))
+                assert refused.json()["code"] == "too_many_open"
+        await eventually(lambda: web.app.state.gate._users.taken("ada") == 0)
+        assert web.app.state.gate.memory.held == 0
+
+
+async def test_unfinished_messages_share_the_memory(tmp_path: Path) -> None:
+    """Of a user who has logged in: a quarter, in all sockets together."""
+    async with public(tmp_path, max_bodies_bytes=4 * MIB) as web, contextlib.AsyncExitStack() as stack:
+        first, second = [await stack.enter_async_context(raw(web.port)) for _ in range(2)]
+        for client in (first, second):
+            await client.send(handshake("/api/chat/ws", line("ada")))
+            assert " 101 " in await client.head()
+        await first.send(fragment(b"x" * 700_000, first=True))
+        await eventually(lambda: web.app.state.gate.memory.held >= 700_000)
+        await second.send(fragment(b"x" * 700_000, first=True))
+        assert await second.closed_within(10)
+        assert web.app.state.gate.memory.held <= MIB
+
+
+async def test_posts_on_a_socket_are_counted(tmp_path: Path) -> None:
+    """As everywhere."""
+    async with (
+        public(tmp_path, posts_per_minute_per_user=1) as web,
+        connect(f"ws://127.0.0.1:{web.port}/api/chat/ws", additional_headers=login("ada")) as socket,
+    ):
+        for number, expected in enumerate(["start", "error"]):
+            message = {"id": f"m{number}", "role": "user", "parts": [{"type": "text", "text": "hi"}]}
+            frame = {"type": "send", "requestId": str(number), "id": "c", "messages": [message], "headers": login("ada")}
+            await socket.send(json.dumps(frame))
+            async with asyncio.timeout(20):
+                while (heard := json.loads(await socket.recv()))["requestId"] != str(number):
+                    pass
+            assert heard["type"] == expected
+        assert "minute" in heard["errorText"]
+
+
+async def test_a_foreign_page_gets_no_socket(tmp_path: Path) -> None:
+    """The session cookie alone does not open one for another site."""
+    async with public(tmp_path) as web, raw(web.port) as client:
+        token = login("ada")["Authorization"].removeprefix("Bearer ")
+        await client.send(handshake("/api/chat/ws", f"Cookie: session={token}", "Origin: https://evil.example"))
+        assert " 403 " in await client.head()
+
+
+async def test_refusals_can_be_read_by_pages_of_allowed_sites(tmp_path: Path) -> None:
+    """CORS is outside of admission, and exposes what says when to come back."""
+    async with public(tmp_path, cors_origins="https://app.example.com", posts_per_minute_per_user=1) as web:
+        headers = login("ada") | {"Origin": "https://app.example.com"}
+        answers: list[httpx.Response] = [await web.client.post("/api/conversations", headers=headers) for _ in range(2)]
+        answers.append(await web.client.post("/api/conversations", headers={"Origin": "https://app.example.com"}))
+        assert [answer.status_code for answer in answers] == [201, 429, 401]
+        for answer in answers:
+            assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
+        assert "RateLimit" in answers[1].headers["access-control-expose-headers"]

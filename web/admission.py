@@ -1,0 +1,272 @@
+"""The layer in front of every dialect, HTTP and WebSocket: who is calling, and whether there is room. Nothing is read before that.
+
+    address -> identity, from headers alone -> places (of the user, of the address) -> rate of posts -> the body, with its limits
+
+A refusal here is a problem document, under /v1 one of OpenAI's. What a user may have stored and waiting is counted where it is written
+(`models.quotas`): there the count and the write are one.
+
+A WebSocket may log in by a frame, since browsers cannot send `Authorization` with a handshake. Until then it is anonymous: few of those,
+short frames, a short time (`connections`). `Seat` is what a socket's route does about that.
+"""
+
+import asyncio
+import contextlib
+import math
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from config.settings import Settings
+from streams import tokens
+from streams.addresses import Addresses
+from streams.occupancy import Full, Occupancy
+from streams.rates import WINDOW_SECONDS, Rates, Verdict
+from web import openai_errors, problems
+from web.identity import Identify
+from web.metrics import Metrics
+from web.problems import ApiProblem
+from web.receiving import Body, Memory, Terms, reading
+
+ANONYMOUS_SOCKETS = 100
+ANONYMOUS_SOCKETS_PER_ADDRESS = 10
+RETRY_AFTER_SECONDS = 5
+EXPOSED_HEADERS = ("RateLimit", "RateLimit-Policy", "Retry-After")
+"""What pages of other sites may read (CORS)."""
+_GUARDED = ("/api/", "/v1/")
+_POSTS = re.compile(
+    r"/api/(conversations(/[^/]+/messages)?|messages/[^/]+/regenerate|chat|completion|object)|/v1/(responses|chat/completions)"
+)
+"""What counts as a post: it makes something, mostly an answer."""
+_EVENTS = re.compile(r"/api/.+/(events|stream)")
+"""What a subscription token opens."""
+_LARGE = frozenset({"/api/chat", "/v1/responses", "/v1/chat/completions"})
+"""Clients send their whole history there."""
+_EVERYBODY = "everybody"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls and from where. `user` None: nobody has logged in; `address` None: it cannot be told (`streams.addresses`).
+
+    `login` false: a subscription token says who it is, which is no login.
+    """
+
+    user: str | None
+    address: str | None
+    login: bool = True
+
+
+class Gate:
+    """What is counted in this process, and who is let in."""
+
+    def __init__(self, settings: Settings, identify: Identify, rates: Rates, metrics: Metrics) -> None:
+        self._settings, self._identify, self._rates, self.metrics = settings, identify, rates, metrics
+        self._token_key = settings.token_key.get_secret_value() if settings.token_key else ""
+        self.addresses = Addresses(settings.forwarded_allow_ips)
+        self.memory = Memory(settings.max_bodies_bytes)
+        self._users = Occupancy(settings.max_open_per_user or None)
+        self._addresses = Occupancy(settings.max_open_per_address or None)
+        self._anonymous = Occupancy(ANONYMOUS_SOCKETS)
+        self._anonymous_addresses = Occupancy(ANONYMOUS_SOCKETS_PER_ADDRESS)
+
+    def caller(self, scope: Scope) -> Caller:
+        """Who sent this request, by its headers. Raises ApiProblem (401, 403)."""
+        address = self._address(scope)
+        if not scope["path"].startswith(_GUARDED):
+            return Caller(None, address)
+        request = Request(scope)
+        granted = self._granted(request)
+        return Caller(self._identify(request), address) if granted is None else Caller(granted, address, login=False)
+
+    def caller_of_socket(self, scope: Scope) -> Caller:
+        """Who opens this socket: nobody, if the handshake carries no login. Raises ApiProblem (403: another site's page)."""
+        # Frames change things: the handshake is judged like a request that does.
+        request = Request({**scope, "type": "http", "method": "POST"})
+        try:
+            return Caller(self._identify(request), self._address(scope))
+        except ApiProblem as problem:
+            if problem.code != "unauthenticated":
+                raise
+        return Caller(None, self._address(scope))
+
+    def body(self, scope: Scope, receive: Receive, user: str | None) -> Body:
+        """What the request brings, with its limits."""
+        terms = Terms(self._longest_body(scope["path"]), self._settings.body_seconds)
+        return Body(receive, scope, terms, self.memory, user)
+
+    @contextlib.contextmanager
+    def place(self, caller: Caller) -> Iterator[None]:
+        """Hold one place of the user and of the address. Raises ApiProblem (429)."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._users.held(caller.user))
+                stack.enter_context(self._addresses.held(caller.address))
+            except Full as error:
+                raise _too_many_open() from error
+            yield
+
+    @contextlib.contextmanager
+    def anonymous_place(self, caller: Caller) -> Iterator[None]:
+        """Hold a place for a socket of which it is not known whose it is. Raises ApiProblem (429)."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._anonymous.held(_EVERYBODY))
+                stack.enter_context(self._anonymous_addresses.held(caller.address))
+            except Full as error:
+                raise _too_many_open() from error
+            yield
+
+    async def count_post(self, caller: Caller) -> dict[str, str]:
+        """Count a post; the headers that say how many more may come. Raises ApiProblem (429)."""
+        limits = {
+            "user": (caller.user, self._settings.posts_per_minute_per_user),
+            "address": (caller.address, self._settings.posts_per_minute_per_address),
+        }
+        asked = {kind: (f"{kind}:{name}", limit) for kind, (name, limit) in limits.items() if name is not None and limit}
+        verdicts = dict(zip(asked, await asyncio.gather(*(self._rates.hit(*item) for item in asked.values())), strict=True))
+        headers = _rate_headers({kind: limit for kind, (_, limit) in asked.items()}, verdicts)
+        waits = [verdict.reset_seconds for verdict in verdicts.values() if not verdict.allowed]
+        if waits:
+            headers["Retry-After"] = str(_seconds(max(waits)))
+            raise ApiProblem("too_many_posts", "You have posted as often as you may within a minute.", headers)
+        return headers
+
+    def _granted(self, request: Request) -> str | None:
+        """The user of a subscription token, where such a token lets somebody in."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        reads_events = request.method in ("GET", "HEAD") and _EVENTS.fullmatch(request.url.path)
+        if not (reads_events and scheme.lower() == "bearer" and tokens.is_ours(token.strip())):
+            return None
+        try:
+            return tokens.verify(self._token_key, token.strip(), time.time()).user_id
+        except tokens.BadToken as error:
+            raise ApiProblem("unauthenticated", "The subscription token is not valid.", {"WWW-Authenticate": "Bearer"}) from error
+
+    def _address(self, scope: Scope) -> str | None:
+        client = scope.get("client")
+        return self.addresses.name(client[0] if client else None)
+
+    def _longest_body(self, path: str) -> int:
+        if path in _LARGE:
+            return self._settings.max_chat_body_bytes
+        # JSON may escape every character: three times the bytes at most for what people write, and the other members beside it.
+        return 3 * self._settings.max_content_bytes + 64 * 1024
+
+
+class Admission:
+    """The ASGI layer."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app, self._gate = app, gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.ExitStack() as places:
+            try:
+                caller = self._gate.caller(scope)
+                places.enter_context(self._gate.place(caller))
+                headers = await self._gate.count_post(caller) if _is_post(scope) else {}
+            except ApiProblem as problem:
+                self._gate.metrics.refused.labels(problem.code).inc()
+                await refusal(scope["path"], problem)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["user"] = caller.user if caller.login else None
+            body = places.enter_context(reading(self._gate.body(scope, receive, caller.user)))
+
+            async def answer(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    body.release()
+                    MutableHeaders(scope=message).update(headers)
+                await send(message)
+
+            await self._app(scope, body, answer)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.ExitStack() as places:
+            try:
+                seat = Seat(self._gate, self._gate.caller_of_socket(scope), places, scope.get("state", {}).get("logged_in"))
+            except ApiProblem as problem:
+                self._gate.metrics.refused.labels(problem.code).inc()
+                await WebSocket(scope, receive, send).send_denial_response(refusal(scope["path"], problem))
+                return
+            scope.setdefault("state", {})["seat"] = seat
+            await self._app(scope, receive, send)
+
+
+class Seat:
+    """One WebSocket: its place, and who has logged in on it."""
+
+    def __init__(self, gate: Gate, caller: Caller, places: contextlib.ExitStack, logged_in: Callable[[str], None] | None = None) -> None:
+        """`places` are left when the socket closes. `logged_in` tells the connection. Raises ApiProblem (429)."""
+        self._gate, self._address, self._places, self._logged_in = gate, caller.address, places, logged_in
+        self._user: str | None = None
+        self._waiting = contextlib.ExitStack()
+        if caller.user is not None:
+            self.login(caller.user)
+        else:
+            self._waiting.enter_context(gate.anonymous_place(caller))
+            places.push(self._waiting)
+
+    def login(self, user: str) -> None:
+        """A frame has shown who sends it. The first one is whose socket it is. Raises ApiProblem (429)."""
+        if self._user is None:
+            self._places.enter_context(self._gate.place(Caller(user, self._address)))
+            self._user = user
+            self._waiting.close()
+            if self._logged_in is not None:
+                self._logged_in(user)
+
+    @contextlib.contextmanager
+    def following(self, user: str) -> Iterator[None]:
+        """Hold a place while an answer is followed on this socket. Raises ApiProblem (429)."""
+        with self._gate.place(Caller(user, None)):
+            yield
+
+    async def count_post(self, user: str) -> None:
+        """A frame posts. Raises ApiProblem (429)."""
+        await self._gate.count_post(Caller(user, self._address))
+
+
+def refusal(path: str, problem: ApiProblem) -> Response:
+    """The answer to who is not let in, in the words of the dialect that they speak."""
+    if path.startswith("/v1/"):
+        return openai_errors.refused(path, problem)
+    return problems.response(problem.code, problem.detail, problem.headers, **problem.members)
+
+
+def _is_post(scope: Scope) -> bool:
+    return scope["method"] == "POST" and _POSTS.fullmatch(scope["path"]) is not None
+
+
+def _too_many_open() -> ApiProblem:
+    return ApiProblem(
+        "too_many_open", "You have as many requests, streams and sockets open as you may.", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    )
+
+
+def _rate_headers(limits: dict[str, int], verdicts: dict[str, Verdict]) -> dict[str, str]:
+    """Draft 10 of RateLimit header fields (draft-ietf-httpapi-ratelimit-headers)."""
+    if not limits:
+        return {}
+    policy = ", ".join(f'"{kind}";q={limit};w={WINDOW_SECONDS}' for kind, limit in limits.items())
+    state = ", ".join(f'"{kind}";r={verdict.remaining};t={_seconds(verdict.reset_seconds)}' for kind, verdict in verdicts.items())
+    return {"RateLimit-Policy": policy, "RateLimit": state}
+
+
+def _seconds(wait: float) -> int:
+    return max(1, math.ceil(wait))
