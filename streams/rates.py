@@ -50,21 +50,22 @@ class Counting(Protocol):
 class RedisRates:
     """On Redis. Raises redis.RedisError, OSError or TimeoutError while that is away."""
 
-    def __init__(self, url: str) -> None:
-        """`url`: redis://, rediss:// or unix://. Connects when first used."""
+    def __init__(self, url: str, patience: float = PATIENCE_SECONDS) -> None:
+        """`url`: redis://, rediss:// or unix://. Connects when first used. `patience`: seconds."""
+        self._patience = patience
         self._storage = RedisStorage(
             _storage_url(url),
             implementation="redispy",
             key_prefix=PREFIX,
-            socket_timeout=PATIENCE_SECONDS,
-            socket_connect_timeout=PATIENCE_SECONDS,
+            socket_timeout=patience,
+            socket_connect_timeout=patience,
         )
         self._window = MovingWindowRateLimiter(self._storage)
 
     async def hit(self, name: str, limit: int) -> Verdict:
         """See Counting."""
         item = RateLimitItemPerSecond(limit, WINDOW_SECONDS)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(self._patience):
             allowed = await self._window.hit(item, name)
             stats = await self._window.get_window_stats(item, name)
         return Verdict(allowed, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0.0))
