@@ -184,11 +184,11 @@ async def test_redis_away_in_mid_replay(stage: Stage) -> None:
         await watching.until_seq(writer.seq)
         read = stage.log.read
 
-        async def fail_pages(conversation: str, epoch: str | None, after: int, limit: int):  # type: ignore[no-untyped-def]
-            page = await read(conversation, epoch, after, limit)
+        async def fail_pages(conversation: str, epoch: str | None, after: int, limit: int, max_bytes: int):  # type: ignore[no-untyped-def]
+            page = await read(conversation, epoch, after, limit, max_bytes)
             if limit == viewers.PAGE_EVENTS:
                 stage.log.go_down()  # type: ignore[attr-defined]
-                return await read(conversation, epoch, after, limit)
+                return await read(conversation, epoch, after, limit, max_bytes)
             return page
 
         stage.log.read = fail_pages  # type: ignore[method-assign]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -16,6 +16,7 @@ from streams.events import Chunk, encode, stamp
 from streams.frames import CloseCode
 from streams.hub import Hub, Tail
 from streams.ports import Entry, Page, Unavailable
+from streams.positions import Position
 from streams.tokens import mint
 from tests.unit.broadcaster.test_room import Timers
 from tests.unit.broadcaster.test_session import KEY, parse
@@ -30,6 +31,8 @@ class StillTail:
 
     conversation_id, running, gone = "c", False, False
     revoked: frozenset[str] = frozenset()
+    life = 0
+    forks: Mapping[str, int] = {}
 
     def __init__(self, log: Sequence[Entry] = (), ring: int = 512) -> None:
         self.epoch, self.log, self.ring = "e", list(log), ring
@@ -50,7 +53,11 @@ class StillTail:
     def since(self, after: int) -> list[Any] | None:
         return self.log[after:] if self.top - after <= self.ring else None
 
-    async def read(self, after: int, limit: int) -> Page:
+    @property
+    def known(self) -> Page:
+        return Page(self.epoch, 0, self.top, None, [])
+
+    async def read(self, after: Position, limit: int, max_bytes: int) -> Page:
         self.reading += 1
         self.most_reading = max(self.most_reading, self.reading)
         try:
@@ -58,7 +65,7 @@ class StillTail:
             await self.readable.wait()
         finally:
             self.reading -= 1
-        return Page(self.epoch, 1, self.top, None, self.log[after : after + limit])
+        return Page(self.epoch, 1, self.top, None, self.log[after.seq : after.seq + limit])
 
     async def refresh(self) -> Page:
         if self.outage is not None:
@@ -249,8 +256,8 @@ class Guest:
     def stir(self) -> None:
         self.told.append("stirred")
 
-    def beat(self, epoch: str, top: int) -> None:
-        self.told.append(("beat", epoch, top))
+    def beat(self, log: Page) -> None:
+        self.told.append(("beat", log.epoch, log.top))
 
 
 def room_of(tail: StillTail) -> tuple[Room, Guest]:
@@ -264,7 +271,7 @@ async def test_news_of_another_epoch_are_not_handed_on_as_what_follows() -> None
     tail = StillTail(log_of(3))
     room, guest = room_of(tail)
     tail.say("4")
-    tail.epoch = "f"
+    tail.epoch, tail.life = "f", 1
     tail.say("5")
     tail.say("6")
     assert guest.told == [("passed on", 3, 4), "stirred", ("passed on", 5, 6)]
