@@ -43,16 +43,21 @@ class Runs(Database):
             .returning(col(Message.id))
         )
         async with self.writing() as session:
-            await session.execute(self._noted(run_id, model, checkpoint))
+            await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))
             return (await session.scalars(change)).first() is not None
 
-    def _noted(self, run_id: str, model: str, checkpoint: Checkpoint) -> Any:
+    async def note_run(self, run_id: str, model: str, message_id: str, attempt: int) -> None:
+        """Note a run that an attempt leaves behind. Its row may be gone: whoever ended it came before the request that began it."""
+        async with self.writing() as session:
+            await session.execute(self._noted(run_id, model, message_id, attempt))
+
+    def _noted(self, run_id: str, model: str, message_id: str, attempt: int) -> Any:
         insert = sqlite.insert if self.is_sqlite else postgresql.insert
         row = insert(ProviderRun).values(
-            message_id=checkpoint.message_id,
+            message_id=message_id,
             run_id=run_id,
             model=model,
-            attempt=checkpoint.attempt,
+            attempt=attempt,
             tries=0,
             due_at=now_ms(),
             created_at=now_ms(),

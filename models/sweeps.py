@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import and_, delete, func, literal, not_, or_, select, text, update
 from sqlalchemy.orm import aliased
-from sqlmodel import col
+from sqlmodel import SQLModel, col
 
 from models.database import Database, now_ms
 from models.tables import (
@@ -76,12 +76,13 @@ class Sweeps(Database):
         return await self._answers(ended(due, after, limit))
 
     async def announce_again(self, newer_than_ms: int) -> None:
-        """Take nothing for announced of what changed in so many milliseconds: a log that lost its end may lack it."""
+        """Take nothing for announced, and no log for deleted, of what changed so lately: the end of the log may be lost."""
         ended = text(f"role = 'assistant' AND NOT {UNFINISHED_SQL}")
         async with self.writing() as session:
             await session.execute(_changed(Message, newer_than_ms).where(ended).values(terminal_announced=False))
             await session.execute(_changed(Message, newer_than_ms).values(announced_rev=0))
             await session.execute(_changed(Conversation, newer_than_ms).values(announced_rev=0))
+            await session.execute(_changed(DeletedConversation, newer_than_ms, "deleted_at").values(log_deleted=False))
 
     async def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Message]:
         """Rows whose newest revision the log is not known to hold."""
@@ -120,8 +121,8 @@ class Sweeps(Database):
             return [Answer(*row) for row in await session.execute(query)]
 
 
-def _changed(table: type[Message | Conversation], newer_than_ms: int) -> Any:
-    change = update(table).where(col(table.updated_at) > now_ms() - newer_than_ms)
+def _changed(table: type[SQLModel], newer_than_ms: int, when: str = "updated_at") -> Any:
+    change = update(table).where(col(getattr(table, when)) > now_ms() - newer_than_ms)
     return change.execution_options(synchronize_session=False)
 
 

@@ -369,8 +369,7 @@ class Attempt:
     # --- carrying out ---
 
     async def _carry_out(self, verdict: Verdict) -> None:
-        if self._run_over and (run := self._noted_run) is not None:
-            await self._outlast(lambda: self._services.store.run_ended(self._row.id, run))
+        await self._leave_run()
         match verdict:
             case Finished():
                 await self._finish(self._ended("complete"))
@@ -382,6 +381,17 @@ class Attempt:
                 await self._hand_over()
             case Disowned():
                 log_line.info("attempt ended: not the owner any more", message_id=self._row.id, attempt=self._claim.attempt)
+
+    async def _leave_run(self) -> None:
+        """Forget the run if it is over; else note it once more.
+
+        This process may have been frozen before it sent the request: others ended the answer, and the run, before there was any.
+        """
+        store, run = self._services.store, self._noted_run
+        if run is not None and self._run_over:
+            await self._outlast(lambda: store.run_ended(self._row.id, run))
+        elif run is not None:
+            await self._outlast(lambda: store.note_run(run, self._model, self._row.id, self._claim.attempt))
 
     @property
     def _disowned(self) -> bool:

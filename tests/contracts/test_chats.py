@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import text
 
 from models.chats import Again
 from models.conversations import Idempotency, Post, Posted
@@ -155,3 +156,5 @@ async def test_single_answers_are_listed_nowhere_and_forgotten(store: Store, mon
     with pytest.raises(NotFound):
         await store.conversation(single.id, ADA)
     assert (await store.conversation(listed.id, ADA)).id == listed.id
+    async with store.reading() as session:  # the sweeper deletes its log, as that of any other
+        assert list(await session.scalars(text("SELECT id FROM deleted_conversations WHERE NOT log_deleted"))) == [single.id]

@@ -138,6 +138,37 @@ async def test_a_deleted_conversation_is_remembered_until_its_log_is_deleted(sto
         await store.conversation(conversation.id, "me")
 
 
+async def test_what_changed_lately_is_announced_again(store: Store) -> None:
+    """After a log may have lost its end: ends, rows, titles and deletions. Nothing that is older, and no end of what goes on."""
+    old, new, running = [await posted(store) for _ in range(3)]
+    for message_id in (old, new):
+        await change(store, message_id, status="complete", terminal_announced=True)
+    deleted = [(await store.create_conversation("me", title="t")).id for _ in range(2)]
+    for name in deleted:
+        await store.delete_conversation(name)
+        await store.log_deleted(name)
+    titled = [(await store.create_conversation("me", title="t")).id for _ in range(2)]
+    async with store.writing() as session:
+        for table in ("messages", "conversations"):
+            await session.execute(text(f"UPDATE {table} SET announced_rev = rev, updated_at = updated_at - :hour"), {"hour": HOUR_MS})  # noqa: S608
+        await session.execute(text("UPDATE conversations SET updated_at = updated_at + :hour WHERE id = :id"), _ago(HOUR_MS, titled[1]))
+        await session.execute(
+            text("UPDATE deleted_conversations SET deleted_at = deleted_at - :hour WHERE id = :id"), _ago(HOUR_MS, deleted[0])
+        )
+    for message_id in (new, running):
+        await change(store, message_id, updated=2 * S)
+    await store.announce_again(HOUR_MS // 2)
+    assert [row.message_id for row in await store.ended(DUE, "", 10)] == [new]
+    assert {row.id for row in await store.unannounced_rows(DUE, "", 10)} == {new, running}
+    now = Due(**dict.fromkeys(DUE.__slots__, 0))
+    assert [row.id for row in await store.unannounced_titles(now, "", 10)] == [titled[1]]
+    assert await store.undeleted_logs(now, "", 10) == [deleted[1]]
+
+
+def _ago(milliseconds: int, name: str) -> dict[str, Any]:
+    return {"hour": milliseconds, "id": name}
+
+
 async def test_what_waits_behind_another_answer_is_no_head(store: Store) -> None:
     """One row for each conversation: its first unfinished answer, whatever it does; queued ones alone are due."""
     ids = []

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from config.catalogue import Catalogue
 from models.conversations import Post
+from models.generations import Ending
 from models.migrate import migrate
 from models.store import Store
 from models.tables import Message as Row
@@ -182,6 +184,27 @@ async def test_a_run_does_not_outlive_its_answer(rig: Rig, act: str, dead: bool)
     assert (len(rig.provider.runs), rig.provider.running, await rig.runs_known()) == (1, [], 0)
     if act == "cancel":
         assert (await rig.reread()).status == "cancelled"
+
+
+async def test_a_worker_that_was_frozen_before_its_request(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others ended its answer meanwhile, and the run that it had named: the one that it begins when it wakes up is ended too."""
+    begin = rig.store.begin_run
+
+    async def frozen(*arguments: Any) -> bool:
+        mine = await begin(*arguments)
+        assert await rig.store.begin_attempt(rig.row.id, 2, "m")
+        assert await rig.store.finish(Ending(rig.row.id, 2, "cancelled", "", "", None, None, 0, cancel_by="me"))
+        await rig.sweep()
+        assert await rig.runs_known() == 0
+        return mine
+
+    monkeypatch.setattr(rig.store, "begin_run", frozen)
+    worker = rig.worker()
+    await rig.until(lambda: bool(rig.provider.runs) and any(asked.startswith("END") for asked in rig.provider.asked))
+    await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+    await worker
+    await rig.sweep()
+    assert (rig.provider.running, await rig.runs_known()) == ([], 0)
 
 
 async def test_a_cancel_does_not_wait_for_the_provider(rig: Rig) -> None:

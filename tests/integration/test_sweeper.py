@@ -433,6 +433,20 @@ async def test_a_deletion_whose_log_was_left_is_made_good(rig: Rig) -> None:
         await rig.log.read(rig.row.conversation_id, None, 0, 0)
 
 
+async def test_a_deletion_that_a_new_server_has_not_heard_of_is_repeated(rig: Rig) -> None:
+    """What survived of the log would be read by whoever still has a token."""
+    await rig.log.announce(rig.row.conversation_id, "r", 1, events.Title("t", 1))
+    await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id, 900.0)
+    rig.log.restart(lose_data=True)
+    await rig.log.read(rig.row.conversation_id, None, 0, 9)
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+    await rig.sweeper._look_for_another_server()
+    await rig.sweeper.sweep()
+    with pytest.raises(Gone):
+        await rig.log.read(rig.row.conversation_id, None, 0, 0)
+
+
 async def test_a_deletion_that_went_well_leaves_the_sweeper_nothing(rig: Rig) -> None:
     """Rows and log went together."""
     await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id, 900.0)

@@ -78,6 +78,7 @@ class Database:
         self.messages: dict[str, Row] = {}
         self.runs: dict[tuple[str, str], ProviderRun] = {}
         self.undeleted: dict[str, int] = {}
+        self.deleted: dict[str, int] = {}
         self.history: list[Write] = []
 
     # --- the store's methods: worker ---
@@ -189,15 +190,18 @@ class Database:
     # --- the store's methods: runs at providers ---
 
     def begin_run(self, run_id: str, model: str, item: Checkpoint) -> bool:
-        known = self.runs.get((item.message_id, run_id))
-        if known is None:
-            self.runs[item.message_id, run_id] = ProviderRun(model, item.attempt, due_at=self.now_ms())
-        else:
-            known.attempt = max(known.attempt, item.attempt)
+        self.note_run(run_id, model, item.message_id, item.attempt)
         row = self._mine(item.message_id, item.attempt)
         if row is not None:
             self._save(row, item, "run")
         return row is not None
+
+    def note_run(self, run_id: str, model: str, message_id: str, attempt: int) -> None:
+        known = self.runs.get((message_id, run_id))
+        if known is None:
+            self.runs[message_id, run_id] = ProviderRun(model, attempt, due_at=self.now_ms())
+        else:
+            known.attempt = max(known.attempt, attempt)
 
     def run_ended(self, message_id: str, run_id: str) -> None:
         self.runs.pop((message_id, run_id), None)
@@ -242,6 +246,7 @@ class Database:
                 self._set(row, announced_rev=0)
                 if getattr(row, "role", None) == "assistant" and not _unfinished(row):
                     self._set(row, terminal_announced=False)
+        self.undeleted |= {name: at for name, at in self.deleted.items() if at > after}
 
     def ended(self, due: Due, after: str, limit: int) -> list[Answer]:
         rows = [row for row in self.answers() if not _unfinished(row) and not row.terminal_announced]
@@ -312,7 +317,7 @@ class Database:
         for row in self._of(conversation_id):
             del self.messages[row.id]
         if conversation_id in self.conversations:
-            self.undeleted[conversation_id] = self.now_ms()
+            self.undeleted[conversation_id] = self.deleted[conversation_id] = self.now_ms()
         return self.conversations.pop(conversation_id, None) is not None
 
     def post(self, post: Post) -> Posted:
@@ -405,7 +410,7 @@ _REMOTE = {
     for name in (
         *("now_ms", "message", "conversation_of", "blocked_by", "next_queued", "unfinished", "begin_attempt", "checkpoint", "hand_back"),
         *("terminal_announced", "note_attempt", "schedule_retry", "mark_enqueued", "mark_announced", "request_cancel"),
-        *("note_bill", "begin_run", "run_ended", "runs_to_end", "try_to_end"),
+        *("note_bill", "begin_run", "note_run", "run_ended", "runs_to_end", "try_to_end"),
         *("to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "log_deleted", "count_start"),
         "announce_again",
         *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),

@@ -4,7 +4,17 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 
-_QUIET = ("jobs lead", "jobs waiting", "sql to_cancel", "sql begun", "sql heads", "sql ended", "sql un")
+_QUIET = (
+    "jobs lead",
+    "jobs waiting",
+    "sql to_cancel",
+    "sql begun",
+    "sql heads",
+    "sql ended",
+    "sql un",
+    "sql runs_to_end",
+    "log new_server",
+)
 """What sweepers ask twice a second: part of the hash, not shown."""
 
 
