@@ -228,8 +228,16 @@ async def test_without_the_database(make_client: MakeClient, store: Store) -> No
     """503 with Retry-After, and not a word about the database's own error."""
     async with make_client() as client:
         client._transport.app.state.services.store.__class__ = AwayStore  # type: ignore[attr-defined]  # the app under the client
-        for method, path in (("GET", C), ("POST", C), ("GET", f"{C}/a"), ("POST", f"{C}/a/messages"), ("POST", "/api/messages/a/cancel")):
-            answer = await client.request(method, path, **({} if method == "GET" else {"json": {"content": "hi"}}))
+        posted = {"json": {"content": "hi"}}
+        asked = [
+            ("GET", C, {}),
+            ("POST", C, {}),
+            ("GET", f"{C}/a", {}),
+            ("POST", f"{C}/a/messages", posted),
+            ("POST", "/api/messages/a/cancel", {}),
+        ]
+        for method, path, body in asked:
+            answer = await client.request(method, path, **body)
             check(answer, 503, "unavailable")
             assert int(answer.headers["retry-after"]) > 0
             assert "away" not in answer.text
