@@ -46,7 +46,8 @@ class Observer:
         where, before = self._tops.get(channel, (epoch, 0))
         self._tops[channel] = (epoch, seq)
         state = self._site.server.state(channel)
-        if seq != (before + 1 if where == epoch else state.forks.get(where, 0) + 1):
+        # A server may have lost even that there was an epoch: then it goes on from where the newest one that it knows had ended.
+        if seq != (before + 1 if where == epoch else state.forks.get(where, max(state.forks.values(), default=0)) + 1):
             self._site.complain(f"log of {channel}: {epoch}:{seq} after {where}:{before}")
         if where != epoch:
             self._begin_epoch(epoch, state, seq)
