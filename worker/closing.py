@@ -7,12 +7,13 @@ claims it as a worker would, so that a worker that wakes up late is fenced off.
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+import msgspec
 import structlog
 
 from config.metrics import ANSWERS_ENDED
-from models.errors import StoreUnavailable, Unstorable
+from models.errors import HistoryTooLong, NotFound, StoreUnavailable, Unstorable
 from models.generations import Ending
 from models.store import Store
 from models.tables import UNFINISHED, Message
@@ -20,6 +21,7 @@ from streams import events, ports
 from streams.text import checksum, utf16_length
 from worker.continuation import Held
 from worker.enqueue import Jobs, JobsUnavailable
+from worker.estimates import estimated_usage, tokens
 from worker.takeover import Known, recover_anyway, restore
 
 log_line = structlog.get_logger(__name__)
@@ -114,7 +116,8 @@ async def end_cancelled(store: Store, log: ports.Log, row: Message, by: str) -> 
             await _announce_of(store, log, claim)
             return
         claim, held = await recover_anyway(log, mine, claim, CLOSING_LEASE_SECONDS)
-        await commit(store, log, claim, cancelled(mine, claim, held, by))
+        ending = replace(cancelled(mine, claim, held, by), usage=await _usage(store, mine, held))
+        await commit(store, log, claim, ending)
 
 
 @contextlib.asynccontextmanager
@@ -167,7 +170,22 @@ def bare(ending: Ending) -> Ending:
 async def end_broken(store: Store, log: ports.Log, row: Message, claim: ports.Claim, error: dict[str, object]) -> None:
     """End as failed a generation that cannot be gone on with, as viewers hold it. `row` and `claim` are those of a begun attempt."""
     claim, held = await recover_anyway(log, row, claim, CLOSING_LEASE_SECONDS)
-    await commit(store, log, claim, replace(cancelled(row, claim, held, None), status="error", error=error))
+    ending = replace(cancelled(row, claim, held, None), status="error", error=error, usage=await _usage(store, row, held))
+    await commit(store, log, claim, ending)
+
+
+async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | None:
+    """What the answer may have cost: nobody can ask the worker, which does not hear us. None where it had not begun to answer."""
+    if row.usage is not None or not (held.text or held.reasoning):
+        return row.usage
+    conversation = await store.conversation_of(row.id)
+    try:
+        before = await store.history(row.conversation_id, row.ordinal)
+    except (HistoryTooLong, NotFound):
+        return None
+    asked = len((conversation and conversation.instructions) or "") + sum(len(earlier.content) for earlier in before)
+    usage: dict[str, Any] = msgspec.to_builtins(estimated_usage(tokens(asked), len(held.text) + len(held.reasoning)))
+    return usage
 
 
 async def end_without_log(store: Store, row: Message, error: dict[str, object]) -> None:

@@ -7,9 +7,7 @@ answered nothing at all, corrects it. Attaching to a run that goes on is free.
 from dataclasses import dataclass
 
 from providers.base import ProviderError, Request, Usage
-from streams import events
-
-CHARS_PER_TOKEN = 4
+from worker.estimates import tokens
 
 
 class BudgetExhausted(ProviderError):
@@ -57,13 +55,3 @@ class Bill:
             return self.before
         said = usage.input_tokens if usage else None
         return self.before + (said if said is not None else self.cost)
-
-
-def tokens(chars: int) -> int:
-    """About so many tokens, rounded up."""
-    return -(-chars // CHARS_PER_TOKEN)
-
-
-def estimated_usage(asked: int, answered_chars: int) -> events.Usage:
-    """What a stopped answer may have cost, where the provider did not say. `asked`: tokens of the request."""
-    return events.Usage(asked, tokens(answered_chars), estimated=True)

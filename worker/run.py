@@ -23,8 +23,9 @@ from streams import events, ports
 from streams.text import fits
 from worker import closing
 from worker.continuation import KEEPING, plan
-from worker.costs import Bill, BudgetExhausted, estimated_usage
+from worker.costs import Bill, BudgetExhausted
 from worker.enqueue import JobsUnavailable
+from worker.estimates import estimated_usage
 from worker.generation import MAX_RUN_ID_CHARS, Generation
 from worker.retries import INTERNAL, MAX_TRIES, Discard, Retry, decide
 from worker.services import Services, Terms

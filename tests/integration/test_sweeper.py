@@ -294,7 +294,11 @@ async def test_a_cancel_while_the_worker_is_frozen(rig: Rig) -> None:
     await rig.sweeper.sweep()
     row = await rig.reread()
     assert (row.status, row.content, row.cancel_by) == ("cancelled", "Seen", "me")
-    assert kinds(await events_of(rig.log, rig.row))[-1] == "Cancelled"
+    end = (await events_of(rig.log, rig.row))[-1]
+    assert isinstance(end, events.Cancelled)
+    assert end.usage == events.Usage(1, 1, estimated=True)  # as the worker itself would say
+    assert row.usage is not None
+    assert row.usage["estimated"]
 
 
 async def lose_the_middle(rig: Rig) -> None:

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Area, Mutant
 
-_STRICT = ("tests/integration/test_strict_http.py",)
+_STRICT = ("tests/unit/web/test_strict.py", "tests/integration/test_strict_http.py")
 _TASKS = ("tests/unit/config/test_background.py",)
 
 AREA = Area(

@@ -309,3 +309,16 @@ def test_pieces_of_calls_that_only_ids_tell_apart() -> None:
     arguments = {index: "".join(d.json for d in told if isinstance(d, ToolCallArguments) and d.index == index) for index in (0, 1)}
     assert [d.id for d in told if isinstance(d, ToolCallStart)] == ["call_a", "call_b"]
     assert arguments == {0: '{"x":1}', 1: '{"y":2}'}
+
+
+def test_the_id_that_an_ollama_server_gives_a_call() -> None:
+    """Newer ones give it; one is made up only where there is none."""
+    call = '{"message":{"tool_calls":[{%s"function":{"name":"f","arguments":{}}}]},"done":true}\n'
+    starts = [
+        delta
+        for given in ('"id":"call_7",', "")
+        for delta in decoder_of(OLLAMA)().feed((call % given).encode())
+        if isinstance(delta, ToolCallStart)
+    ]
+    assert (starts[0].id, starts[0].made_up) == ("call_7", False)
+    assert starts[1].made_up

@@ -3,7 +3,7 @@
 import pytest
 
 from providers.base import Continuation, Message, Request, Usage
-from worker.costs import Bill, Bounds, tokens
+from worker.costs import Bill, Bounds
 
 ASKED = Request([Message("user", "x" * 400)])
 
@@ -52,8 +52,3 @@ def test_to_attach_is_free() -> None:
 def test_the_end_of_a_request_corrects_the_estimate(usage: Usage | None, answered: bool, settled: int) -> None:
     """By what the provider said; nothing, where it had not answered at all (a 429, a 503)."""
     assert Bill(100, 100, 100).settled(usage, answered=answered) == settled
-
-
-def test_tokens_are_rounded_up() -> None:
-    """A word is a token."""
-    assert [tokens(chars) for chars in (0, 1, 4, 5)] == [0, 1, 1, 2]

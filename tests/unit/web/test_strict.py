@@ -1,0 +1,79 @@
+"""web.strict, a whole request in one read: what the sum of all that was received cannot see is counted all the same."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from web.strict import MAX_HEAD_BYTES, StrictProtocol
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Transport(asyncio.Transport):
+    """A connection that remembers what was said on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = b""
+        self._closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.said += bytes(data)
+
+    def close(self) -> None:
+        self._closing = True
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def pause_reading(self) -> None:
+        """Nothing is read."""
+
+    def resume_reading(self) -> None:
+        """Nothing is read."""
+
+
+async def answered(request: bytes) -> tuple[bytes, list[dict[bytes, bytes]]]:
+    """What is said to a request that comes in one read, and the headers that the application sees once it has read the body."""
+    seen: list[dict[bytes, bytes]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        seen.append(dict(scope["headers"]))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = Config(app, lifespan="off")
+    config.load()
+    transport, protocol = Transport(), StrictProtocol(config, ServerState(), {})
+    protocol.connection_made(transport)
+    protocol.data_received(request)
+    async with asyncio.timeout(10):
+        while not transport.said:
+            await asyncio.sleep(0)
+    protocol.connection_lost(None)
+    return transport.said.partition(b"\r\n")[0], seen
+
+
+@pytest.mark.parametrize(
+    "request_", [GET + b"X: %s\r\n\r\n", b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n", CHUNKED + b"0\r\nX: %s\r\n\r\n"]
+)
+async def test_a_head_may_be_so_long_and_no_longer(request_: bytes) -> None:
+    """Address, headers and trailers together."""
+    line, _ = await answered(request_ % (b"a" * MAX_HEAD_BYTES))
+    assert line.startswith(b"HTTP/1.1 400")
+    line, seen = await answered(request_ % (b"a" * (MAX_HEAD_BYTES - 200)))
+    assert line.startswith(b"HTTP/1.1 200")
+    assert len(seen) == 1
+
+
+async def test_a_trailer_is_no_header() -> None:
+    """A proxy has not checked it as one."""
+    line, seen = await answered(CHUNKED + b"2\r\n{}\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
+    assert line.startswith(b"HTTP/1.1 200")
+    assert seen == [{b"host": b"localhost", b"transfer-encoding": b"chunked"}]
