@@ -115,6 +115,7 @@ _WORDS = _patterns(
     (r"model .{0,200}(?:not found|does not exist|not exist)", ModelNotFound),
 )  # fmt: skip
 """What an error may be that has neither status nor code."""
+NO_WORDS = "an error without words"
 _MAX_DEPTH = 6
 _MESSAGE_CHARS = 1000
 _CODE_CHARS = 100
@@ -136,7 +137,7 @@ def classify_stream_error(item: Mapping[str, Any], *, certain: bool = False) -> 
     if not certain and not _is_error(item):
         return None
     detail = _Detail(item)
-    message = detail.message or "an error without words"
+    message = detail.message or NO_WORDS
     cls = _class_of(detail.status, detail, message)
     return cls(message, code=detail.code, status=detail.status, retry_after_s=retry_after({}, item))
 
@@ -180,7 +181,7 @@ class _Detail:
 
     def _say(self, text: Any) -> None:
         if isinstance(text, str):
-            self.message = self.message or text[:_MESSAGE_CHARS]
+            self.message = self.message or text.strip()[:_MESSAGE_CHARS]
 
     def _fields(self, item: Mapping[str, Any]) -> None:
         for name in ("message", "msg", "error_message"):

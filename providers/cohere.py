@@ -12,7 +12,7 @@ from providers.base import FinishReason, InvalidRequest, ModelSpec, Request
 from providers.content import tool_choice
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
-from providers.fields import loose, loose_list, mapping, place, word, words
+from providers.fields import loose, loose_list, mapping, mappings, place, word, words
 
 API = "cohere.chat"
 FINISH: Mapping[str, FinishReason] = {
@@ -38,16 +38,13 @@ class CohereDecoder(Decoder):
         message = mapping(delta.get("message"))
         if kind == "message-start":
             self._start(item.get("id"), None)
+            self._begin(message)
         elif kind in ("content-start", "content-delta"):
             self._content(mapping(message["content"]))
         elif kind == "tool-plan-delta":
             self._think(words(message["tool_plan"]))
         elif kind in ("tool-call-start", "tool-call-delta"):
-            call = mapping(message["tool_calls"])
-            function = mapping(call.get("function"))
-            self._keep_rest("tool_call", call, ("id", "type", "function"))
-            self._keep_rest("function", function, ("name", "arguments"))
-            self._tools.piece(place(item.get("index")), call.get("id"), function.get("name"), function.get("arguments"))
+            self._call(place(item.get("index")), mapping(message["tool_calls"]))
         elif kind == "citation-start":
             self._sources_of(loose(message.get("citations")))
         elif kind == "message-end":
@@ -56,6 +53,21 @@ class CohereDecoder(Decoder):
             self._fail(error)
         elif kind not in ("tool-call-end", "citation-end", "content-end", "debug"):
             self._keep_rest(kind or "event", item, ("type", "index"))
+
+    def _begin(self, message: Mapping[str, Any]) -> None:
+        """What the message holds from the start, which is nothing as a rule."""
+        self._think(message.get("tool_plan"))
+        for part in mappings(message.get("content") or None):
+            self._content(part)
+        for index, call in enumerate(mappings(message.get("tool_calls") or None)):
+            self._call(index, call)
+        self._keep_rest("message", message, ("role", "tool_plan", "content", "tool_calls", "citations"))
+
+    def _call(self, index: int | str | None, call: Mapping[str, Any]) -> None:
+        function = mapping(call.get("function"))
+        self._keep_rest("tool_call", call, ("id", "type", "function"))
+        self._keep_rest("function", function, ("name", "arguments"))
+        self._tools.piece(index, call.get("id"), function.get("name"), function.get("arguments"))
 
     def _content(self, content: Mapping[str, Any]) -> None:
         self._say(content.get("text"))

@@ -28,7 +28,7 @@ from providers.base import (
     Unavailable,
     Usage,
 )
-from providers.classify import classify_stream_error, excerpt
+from providers.classify import NO_WORDS, classify_stream_error, excerpt
 from providers.fields import grown, word, words
 from providers.framing import RAW, STRAY, TAIL_BYTES, Frame, Framer, FrameTooLarge
 from providers.tool_calls import ToolCalls
@@ -329,7 +329,7 @@ class Decoder:
             if not (self._started or self._out or self._outcome):
                 self._unreadable = (self._unreadable + data)[:TAIL_BYTES]  # no part of an answer: a body of another kind
         elif name == b"error":
-            self._fail(classify_stream_error(item, certain=True) or Unavailable(excerpt(data)))
+            self._fail(classify_stream_error(item, certain=True) or Unavailable(NO_WORDS))
         else:
             self._object(name, item)
 
@@ -348,7 +348,7 @@ class Decoder:
         if item is not None:
             self._frame(name, item, data)
         elif name == b"error":
-            self._fail(Unavailable(excerpt(data)))
+            self._fail(Unavailable(excerpt(data) or NO_WORDS))
         else:
             self._word(data)
 

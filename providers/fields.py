@@ -69,7 +69,7 @@ _NAMES = frozenset({"type", "id", "index", "name", "role", "status", "format", "
 def grown(old: Any, new: Any) -> Any:
     """`old` with a further piece: texts and lists are extended, objects merged field by field, names and numbers replaced.
 
-    Raises Damaged for a piece of another type than what it extends.
+    What is empty adds nothing, whatever its type. Raises Damaged for any other piece of another type than what it extends.
     """
     if isinstance(old, str) and isinstance(new, str):
         return old + new
@@ -77,6 +77,8 @@ def grown(old: Any, new: Any) -> Any:
         return [*old, *new]
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{name: value if name in _NAMES else grown(old.get(name), value) for name, value in new.items()}}
-    if old and new and isinstance(old, str | list | dict) and type(old) is not type(new):
+    if new is None or (old and new in ("", [], {})):
+        return old
+    if old and isinstance(old, str | list | dict):
         raise Damaged("a piece of another type")
-    return old if new is None else new
+    return new

@@ -45,7 +45,8 @@ FINISH: Mapping[str, FinishReason] = {
     **dict.fromkeys(_BROKEN.split(), "error"),
 }
 _BUDGET = {"minimal": 512, "low": 2048, "medium": 8192, "high": 24576}
-_VALUES = ("stringValue", "numberValue", "boolValue")
+_VALUES: Mapping[str, tuple[type, ...]] = {"stringValue": (str,), "numberValue": (int, float), "boolValue": (bool,)}
+"""The fields of an entry of `partialArgs` that carry its value, and what each may hold."""
 _COMMON = frozenset({"text", "thought", "thoughtSignature", "videoMetadata", "partMetadata", "mediaResolution"})
 """Fields of a part that are text or say something about it; any other one makes it a part of its own kind."""
 
@@ -154,7 +155,10 @@ def _extend(target: dict[str, Any], entry: Mapping[str, Any]) -> None:
     key = next((name for name in _VALUES if name in entry), None)
     if key is None and not entry.keys() <= {"jsonPath", "willContinue", "nullValue"}:
         raise Damaged("a value of an unknown kind")
-    set_path(target, words(entry.get("jsonPath")) or "$", entry[key] if key else None)
+    if key and type(entry[key]) not in _VALUES[key]:
+        raise Damaged("a value of another type")
+    if key or "nullValue" in entry:  # without either it only says that a text has ended
+        set_path(target, words(entry.get("jsonPath")) or "$", entry[key] if key else None)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,10 @@ _LONGEST_LIST = 10_000
 
 
 def set_path(target: dict[str, Any], path: str, value: Any) -> None:
-    """Put `value` at `path`, making objects and lists on the way; a text that meets a text is appended. Raises ValueError."""
+    """Put `value` at `path`, making objects and lists on the way; a text that meets a text is appended.
+
+    Raises ValueError for a path that leads nowhere, and for a value that would take the place of a text, an object or a list.
+    """
     rooted = path if path.startswith("$") else f"$.{path}"
     steps = [_step(match) for match in _STEP.finditer(rooted)]
     if not steps or not isinstance(steps[0], str):
@@ -19,7 +22,11 @@ def set_path(target: dict[str, Any], path: str, value: Any) -> None:
         place = _child(place, step, [] if isinstance(following, int) else {})
     last = steps[-1]
     held = _child(place, last, None)
-    place[last] = held + value if isinstance(held, str) and isinstance(value, str) else value
+    if isinstance(held, str) and isinstance(value, str):
+        value = held + value
+    elif held and isinstance(held, str | dict | list):
+        raise ValueError(f"something else stands at {path!r}")
+    place[last] = value
 
 
 def _step(match: re.Match[str]) -> str | int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from providers.base import REASONING, FinishReason, Text, Unavailable
 from providers.decoding import Decoder
-from providers.fields import loose, loose_list, mapping, mappings, place, word, words
+from providers.fields import Damaged, loose, loose_list, mapping, mappings, place, word, words
 
 API = "openai.chat"
 FINISH: Mapping[str, FinishReason] = {
@@ -68,6 +68,8 @@ class ChatDecoder(Decoder):
         self._marked = False
         self._thoughts: list[str] = []
         self._index: Any = None
+        self._message: Mapping[str, Any] | None = None
+        """The message of an answer that came whole."""
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if not self._started and (item.get("id") or item.get("model")):
@@ -91,8 +93,8 @@ class ChatDecoder(Decoder):
                 return
             self._index = index
         delta = choice.get("delta")
-        if delta is None and not self._answered:  # Perplexity repeats the whole message beside the deltas
-            delta = choice.get("message")
+        if delta is None and (message := choice.get("message")):
+            delta = self._whole(mapping(message))
         if delta:
             self._delta(mapping(delta))
         elif text := choice.get("text"):  # the older completions
@@ -103,6 +105,15 @@ class ChatDecoder(Decoder):
             self._finish(reason)
         if (error := choice.get("error")) and (failure := self._error_of({"error": error})):
             self._fail(failure)
+
+    def _whole(self, message: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What a whole message adds: all of it, or nothing where it repeats what has been said (Perplexity). Raises Damaged."""
+        if self._answered:
+            if self._message not in (None, message):
+                raise Damaged("a second message")
+            return None
+        self._message = message
+        return message
 
     def _delta(self, delta: Mapping[str, Any]) -> None:
         if len(delta) == 1 and type(text := delta.get("content")) is str and text:

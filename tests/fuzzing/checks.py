@@ -118,7 +118,7 @@ def _check_nothing_lost(api: str, body: bytes, answer: Answer, decoder: Decoder)
 
 def _said_in(api: str, body: bytes) -> Iterator[str]:
     """The texts of all events up to the end of the answer."""
-    for value in _events(body):
+    for event, value in _events(body):
         if api == "openai.responses":
             kind = value.get("type")
             if kind in ("response.output_text.delta", "response.refusal.delta") and isinstance(value.get("delta"), str):
@@ -127,20 +127,26 @@ def _said_in(api: str, body: bytes) -> Iterator[str]:
             yield from _texts([value.get(name) for name in ("choices", "candidates", "unheard_of")])
         else:
             yield from _texts(value)
-        if _is_end(api, value):
+        if _is_end(api, value.get("type") or event, value):
             return
 
 
-def _events(body: bytes) -> Iterator[dict[str, Any]]:
+def _events(body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each object with the name of its event."""
     text = body.decode("utf-8", "replace").removeprefix("\ufeff")
+    event = ""
     for line in text.split("\n"):
         data = line.removesuffix("\r")
-        if data.startswith("data:"):
+        if not data:
+            event = ""
+        elif data.startswith("event:"):
+            event = data[6:].removeprefix(" ")
+        elif data.startswith("data:"):
             if data[5:].strip() == "[DONE]":
                 return
-            yield from _objects(data[5:].lstrip())
+            yield from ((event, value) for value in _objects(data[5:].lstrip()))
         else:
-            yield from _objects(data)
+            yield from (("", value) for value in _objects(data))
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
@@ -156,8 +162,7 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         text = text[end:].lstrip()
 
 
-def _is_end(api: str, value: dict[str, Any]) -> bool:
-    kind = value.get("type")
+def _is_end(api: str, kind: Any, value: dict[str, Any]) -> bool:
     if api.startswith("ollama"):
         return bool(value.get("done"))
     return kind in ("message_stop", "message-end", "response.completed", "response.incomplete", "message")
