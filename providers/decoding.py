@@ -30,7 +30,7 @@ from providers.base import (
 )
 from providers.classify import NO_WORDS, classify_stream_error, excerpt
 from providers.fields import grown, word, words
-from providers.framing import RAW, STRAY, TAIL_BYTES, Frame, Framer, FrameTooLarge
+from providers.framing import RAW, STRAY, TAIL_BYTES, Frame, Framer, FrameTooLarge, JsonSplitter
 from providers.tool_calls import ToolCalls
 
 _loads = msgspec.json.Decoder().decode
@@ -82,6 +82,8 @@ class Decoder:
         self._rest: dict[str, list[Mapping[str, Any]]] = {}
         self._unreadable = b""
         self._stray = b""
+        self._broken_end = b""
+        """The last line of the body, if it was cut in the midst of an object."""
         self.unread: list[Frame] = []
         """Frames that came in one read with the end, after it."""
 
@@ -148,7 +150,11 @@ class Decoder:
             self._marker()
             return
         self._unreadable = (self._unreadable + data)[:TAIL_BYTES]
-        if not self._cut_off and any(mark in data for mark in _JSON_MARKS):
+        if not any(mark in data for mark in _JSON_MARKS):
+            return
+        if self._cut_off and not JsonSplitter().feed(data):
+            self._broken_end = data
+        else:
             self._lose(data)
 
     def _marker(self) -> None:

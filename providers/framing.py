@@ -41,7 +41,12 @@ class Framer:
     @property
     def tail(self) -> bytes:
         """The beginning of what was neither an SSE field nor JSON, for error messages (an HTML page, an object without an end)."""
-        return (self._json.rubbish + self._json.unfinished)[:TAIL_BYTES]
+        return (self._json.rubbish + self.unfinished)[:TAIL_BYTES]
+
+    @property
+    def unfinished(self) -> bytes:
+        """The object outside of any SSE field that has begun and not ended."""
+        return self._json.unfinished
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes. Raises FrameTooLarge."""

@@ -143,6 +143,12 @@ class GeminiDecoder(Decoder):
         cached, thoughts = usage.get("cachedContentTokenCount"), usage.get("thoughtsTokenCount")
         self._count(usage.get("promptTokenCount"), usage.get("candidatesTokenCount"), cached, thoughts)
 
+    def _ended(self) -> None:
+        if self._proved() and (broken := self._broken_end or self._framer.unfinished):
+            self._lose(broken)  # where every chunk has a reason, a chunk that was cut off may hold text
+        else:
+            super()._ended()
+
     def _complete(self) -> None:
         if self._outcome is None:
             self._end_call()

@@ -145,8 +145,10 @@ def _events(body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
             if data[5:].strip() == "[DONE]":
                 return
             yield from ((event, value) for value in _objects(data[5:].lstrip()))
-        else:
-            yield from (("", value) for value in _objects(data))
+        elif not data.startswith((":", "id:", "retry:", "error:")):
+            before, brace, _ = data.partition("{")
+            if brace and '"' not in before:  # a field whose name is damaged, too
+                yield from (("", value) for value in _objects(data[len(before) :]))
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.base import Delta, ToolCallArguments, ToolCallStart
+from providers.base import Delta, Text, ToolCallArguments, ToolCallStart
+from providers.classify import NO_WORDS
 from providers.dialects import DIALECTS, decoder_of
+from providers.fields import Damaged, grown
 from providers.framing import Framer
 from providers.recorded import decode
 from providers.tool_calls import ToolCalls
@@ -239,6 +241,98 @@ def test_a_piece_that_cannot_be_read_is_a_piece_that_is_lost() -> None:
     result = read(CHAT, sse(HI, '{"choices":[{"del', STOP, "[DONE]"))
     assert (result["text"], result["complete"], result["error"]["code"]) == ("Hi", False, "unreadable")
     assert read(CHAT, sse(HI, STOP) + b'data: {"usa')["complete"]
+
+
+def partial(*entries: str) -> bytes:
+    parts = (f'{{"functionCall":{{"name":"f","partialArgs":[{entry}],"willContinue":true}}}}' for entry in entries)
+    return sse(*(f'{{"candidates":[{{"content":{{"parts":[{part}]}}}}]}}' for part in parts), '{"candidates":[{"finishReason":"STOP"}]}')
+
+
+def whole(content: str) -> str:
+    return f'{{"object":"chat.completion","choices":[{{"message":{{"content":"{content}"}},"finish_reason":"stop"}}]}}'
+
+
+SAN = '{"jsonPath":"$.city","stringValue":"San "}'
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        (GEMINI, partial(SAN, '{"jsonPath":"$.city","stringValue":true}')),
+        (GEMINI, partial(SAN, '{"jsonPath":"$.city","numberValue":"7"}')),
+        (GEMINI, partial(SAN, '{"jsonPath":"$.city","numberValue":7}')),
+        (GEMINI, partial(SAN, '{"jsonPath":"$.city","nullValue":null}')),
+        (
+            ANTHROPIC,
+            sse(
+                BEGUN[0],
+                '{"type":"content_block_start","index":0,"content_block":{"type":"compaction","content":null}}',
+                '{"type":"content_block_delta","index":0,"delta":{"type":"compaction_delta","content":"Summary: "}}',
+                '{"type":"content_block_delta","index":0,"delta":{"type":"compaction_delta","content":0}}',
+                '{"type":"message_delta","delta":{"stop_reason":"compaction"}}',
+                '{"type":"message_stop"}',
+            ),
+        ),
+        (CHAT, f"{whole('All at once')}{whole('Al at once')}".encode()),
+    ],
+)
+def test_what_has_come_is_not_replaced(api: str, body: bytes) -> None:
+    """A piece of another type, or another whole answer after the first: one of the two is damaged, and nobody knows which."""
+    result = read(api, body)
+    assert (result["complete"], result["error"]["code"]) == (False, "unreadable")
+
+
+def test_what_is_empty_or_the_same_replaces_nothing() -> None:
+    """The end of a text without a value; a whole answer that comes twice, as a gateway's retry sends it."""
+    assert read(GEMINI, partial(SAN, '{"jsonPath":"$.city"}'))["tool_calls"][0]["arguments"] == '{"city": "San "}'
+    twice = read(CHAT, f"{whole('All at once')}{whole('All at once')}".encode())
+    assert (twice["complete"], twice["text"]) == (True, "All at once")
+
+
+@pytest.mark.parametrize(("new", "result"), [(None, "a"), ("", "a"), ("b", "ab"), ([], "a"), ({}, "a")])
+def test_what_is_empty_adds_nothing(new: object, result: str) -> None:
+    """Some servers write an empty list for no text."""
+    assert grown("a", new) == result
+
+
+@pytest.mark.parametrize("new", [0, False, 1.5, ["b"], {"b": 1}])
+def test_a_piece_of_another_type_is_damage(new: object) -> None:
+    """Also a number that counts as false."""
+    with pytest.raises(Damaged):
+        grown("a", new)
+
+
+def test_the_name_of_the_event_ends_an_answer() -> None:
+    """Where the type within is lost, the name counts; what follows is no part of the answer."""
+    decoder = decoder_of(ANTHROPIC)()
+    deltas = decoder.feed(sse(*BEGUN) + b'event: message_stop\ndata: {"tpe":"message_stop"}\n\n' + sse(BEGUN[1]))
+    assert decoder.done
+    assert Text("A") in deltas
+    assert len(decoder.unread) == 1
+
+
+@pytest.mark.parametrize("body", [b"error:\n\n", b"error: \n\n", b"event: error\ndata:\n\n", sse('{"error":{"message":" ","code":500}}')])
+def test_an_error_without_words_says_so(body: bytes) -> None:
+    """A message is never empty."""
+    assert read(CHAT, body)["error"]["message"] == NO_WORDS
+
+
+REASONED = '{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}'
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        (CHAT, sse(HI, STOP) + f"data: {HI}{HI}\n\n".encode().rstrip()),
+        (GEMINI, sse(REASONED) + f"data: {REASONED}".encode() + b'{"error":{"code":503}}'),
+        (GEMINI, sse(REASONED) + b"data: " + REASONED.encode()[:-9]),
+        (GEMINI, b"[" + REASONED.encode() + b",\r\n" + REASONED.encode()[:-9]),
+    ],
+)
+def test_a_last_line_that_holds_a_piece(api: str, body: bytes) -> None:
+    """Two objects in it are no line that was cut; and where every chunk has a reason, one that was cut may hold text."""
+    result = read(api, body)
+    assert (result["complete"], result["error"]["code"]) == (False, "unreadable")
 
 
 def test_two_answers_in_one_stream() -> None:
