@@ -152,7 +152,7 @@ class Decoder:
         self._unreadable = (self._unreadable + data)[:TAIL_BYTES]
         if not any(mark in data for mark in _JSON_MARKS):
             return
-        if self._cut_off and not JsonSplitter().feed(data):
+        if self._cut_off and all(kind is not RAW for kind, _ in JsonSplitter().feed(data)):
             self._broken_end = data
         else:
             self._lose(data)
