@@ -7,14 +7,15 @@ cannot leave; a conversation without its owner is deleted.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
+from uuid_utils import uuid7
 
 from models.conversations import visible
 from models.database import Database, now_ms
 from models.errors import Conflict, NotFound, TooManyParticipants
-from models.tables import Conversation, Invitation, Participant
+from models.tables import Conversation, Invitation, Participant, Revocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Participants(Database):
         async with self.writing() as session:
             invited = (await session.scalars(delete(Invitation).where(*mine).returning(col(Invitation.user_id)))).first()
             if invited is not None:
+                await session.execute(_gone(Revocation, conversation_id, user_id))
                 row = self._insert(Participant).values(conversation_id=conversation_id, user_id=user_id)
                 await session.execute(row.on_conflict_do_nothing())
             return await visible(session, conversation_id, user_id)
@@ -89,14 +91,29 @@ class Participants(Database):
             return (await session.scalars(delete(Invitation).where(*mine).returning(col(Invitation.user_id)))).first() is not None
 
     async def remove_participant(self, conversation_id: str, user_id: str) -> None:
-        """End a user's part, or the invitation to it; no effect where there is neither. Who may is checked before."""
+        """End a user's part, or the invitation to it; no effect where there is neither. Who may is checked before.
+
+        Whose part has ended, the log is to be told: `untold_revocations`.
+        """
         async with self.writing() as session:
-            for table in (Participant, Invitation):
-                await session.execute(
-                    delete(table)
-                    .where(col(table.conversation_id) == conversation_id, col(table.user_id) == user_id)
-                    .execution_options(synchronize_session=False)
-                )
+            await session.execute(_gone(Invitation, conversation_id, user_id))
+            part = (await session.scalars(_gone(Participant, conversation_id, user_id).returning(col(Participant.user_id)))).first()
+            if part is not None:
+                await session.execute(self._revoked(conversation_id, user_id))
+
+    async def revocation_told(self, conversation_id: str, user_id: str) -> bool:
+        """The log says that the user takes part no more. False: they do again, or the conversation is gone."""
+        mine = (col(Revocation.conversation_id) == conversation_id, col(Revocation.user_id) == user_id)
+        change = update(Revocation).where(*mine).values(told=True).returning(col(Revocation.id))
+        async with self.writing() as session:
+            return (await session.scalars(change.execution_options(synchronize_session=False))).first() is not None
+
+    def _revoked(self, conversation_id: str, user_id: str) -> Any:
+        row = self._insert(Revocation).values(
+            id=str(uuid7()), conversation_id=conversation_id, user_id=user_id, revoked_at=now_ms(), told=False
+        )
+        again = {"revoked_at": row.excluded.revoked_at, "told": False}
+        return row.on_conflict_do_update(index_elements=["conversation_id", "user_id"], set_=again)
 
     async def add_participant(self, conversation_id: str, user_id: str) -> None:
         """Let a user take part who was asked elsewhere; no effect if they do. NotFound when the conversation is gone."""
@@ -104,6 +121,7 @@ class Participants(Database):
         try:
             async with self.writing() as session:
                 await session.execute(row)
+                await session.execute(_gone(Revocation, conversation_id, user_id))
         except Conflict as error:
             raise NotFound("conversation") from error
 
@@ -112,5 +130,10 @@ class Participants(Database):
         async with self.reading() as session:
             return list(await session.scalars(query))
 
-    def _insert(self, table: type[Participant] | type[Invitation]) -> Any:
+    def _insert(self, table: type[Participant] | type[Invitation] | type[Revocation]) -> Any:
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+
+def _gone(table: type[Participant] | type[Invitation] | type[Revocation], conversation_id: str, user_id: str) -> Any:
+    mine = (col(table.conversation_id) == conversation_id, col(table.user_id) == user_id)
+    return delete(table).where(*mine).execution_options(synchronize_session=False)

@@ -20,9 +20,11 @@ from models.tables import (
     UNANNOUNCED_REV_SQL,
     UNDELETED_LOG_SQL,
     UNFINISHED_SQL,
+    UNTOLD_SQL,
     Conversation,
     DeletedConversation,
     Message,
+    Revocation,
 )
 
 AHEAD_MS = 5_000
@@ -83,6 +85,7 @@ class Sweeps(Database):
             await session.execute(_changed(Message, newer_than_ms).values(announced_rev=0))
             await session.execute(_changed(Conversation, newer_than_ms).values(announced_rev=0))
             await session.execute(_changed(DeletedConversation, newer_than_ms, "deleted_at").values(log_deleted=False))
+            await session.execute(_changed(Revocation, newer_than_ms, "revoked_at").values(told=False))
 
     async def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Message]:
         """Rows whose newest revision the log is not known to hold."""
@@ -99,6 +102,11 @@ class Sweeps(Database):
         async with self._sweeping() as session:
             return list(await session.scalars(undeleted_logs(due, after, limit)))
 
+    async def untold_revocations(self, due: Due, after: str, limit: int) -> list[Revocation]:
+        """Who takes part no more, without the log's being known to say so."""
+        async with self._sweeping() as session:
+            return list(await session.scalars(untold_revocations(due, after, limit)))
+
     async def log_deleted(self, conversation_id: str) -> None:
         """The log of a deleted conversation is deleted, too."""
         change = update(DeletedConversation).where(col(DeletedConversation.id) == conversation_id).values(log_deleted=True)
@@ -106,10 +114,12 @@ class Sweeps(Database):
             await session.execute(change.execution_options(synchronize_session=False))
 
     async def forget_deleted(self, after_ms: int) -> None:
-        """Forget deleted conversations whose tombstone has been standing for so long: nobody has a token for them any more."""
-        old = col(DeletedConversation.deleted_at) < now_ms() - after_ms
+        """Forget deleted conversations and ended parts after so long: nobody has a token any more that they forbid."""
+        before = now_ms() - after_ms
         async with self.writing() as session:
+            old = col(DeletedConversation.deleted_at) < before
             await session.execute(delete(DeletedConversation).where(old, col(DeletedConversation.log_deleted)))
+            await session.execute(delete(Revocation).where(col(Revocation.revoked_at) < before, col(Revocation.told)))
 
     def _sweeping(self) -> Any:
         """A reading transaction that goes along indexes: PostgreSQL would guess that a third of all rows are not announced, and read
@@ -163,6 +173,11 @@ def undeleted_logs(due: Due, after: str, limit: int) -> Any:
     return _page(DeletedConversation, (DeletedConversation.id,), UNDELETED_LOG_SQL, after, limit).where(
         not_(_recent(DeletedConversation.deleted_at, due.unannounced))
     )
+
+
+def untold_revocations(due: Due, after: str, limit: int) -> Any:
+    """The query of `Sweeps.untold_revocations`."""
+    return _page(Revocation, (Revocation,), UNTOLD_SQL, after, limit).where(not_(_recent(Revocation.revoked_at, due.unannounced)))
 
 
 def heads(due: Due, after: str, limit: int) -> Any:

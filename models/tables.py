@@ -15,6 +15,7 @@ UNANNOUNCED_REV_SQL = "announced_rev < rev"
 TO_CANCEL_SQL = "cancel_by IS NOT NULL AND " + UNFINISHED_SQL
 BEGUN_SQL = "status IN ('streaming', 'retrying')"
 UNDELETED_LOG_SQL = "NOT log_deleted"
+UNTOLD_SQL = "NOT told"
 FOLLOWS_SQL = "follows IS NOT NULL"
 UNLISTED_SQL = "NOT listed"
 
@@ -202,6 +203,22 @@ class DeletedConversation(SQLModel, table=True):
     id: str = Field(primary_key=True, max_length=36)
     deleted_at: int = Field(sa_type=BigInteger)
     log_deleted: bool = False
+
+
+class Revocation(SQLModel, table=True):
+    """Who takes part in a conversation no more. `told`: the log says so. Remembered for as long as a token of theirs may be good."""
+
+    __tablename__ = "revocations"
+    __table_args__ = (
+        UniqueConstraint("conversation_id", "user_id", name="uq_revocations_user"),
+        Index("ix_revocations_untold", "id", sqlite_where=text(UNTOLD_SQL), postgresql_where=text(UNTOLD_SQL)),
+    )
+
+    id: str = Field(primary_key=True, max_length=36)
+    conversation_id: str = Field(foreign_key="conversations.id", ondelete="CASCADE", max_length=36)
+    user_id: str = Field(max_length=255)
+    revoked_at: int = Field(sa_type=BigInteger)
+    told: bool = False
 
 
 class IdempotencyKey(SQLModel, table=True):

@@ -14,6 +14,7 @@ from web import delivery, shapes
 from web.bodies import is_id
 from web.problems import BODY, ApiProblem, documented
 from web.services import Caller, ConversationId, JsonRoute, Services, With
+from worker import revocations
 
 router = APIRouter(prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "unavailable"))
 
@@ -53,9 +54,8 @@ async def invite(services: With, user: Caller, conversation_id: ConversationId, 
     summary="Leave, or remove a user",
 )
 async def remove(services: With, user: Caller, conversation_id: ConversationId, user_id: Annotated[str, Path()]) -> None:
-    """Everybody may leave but the owner, who may remove everybody else; an invitation is withdrawn. What they have open ends at once.
-
-    503 `unavailable`: they take part no more, but what is open could not be ended; repeat it.
+    """Everybody may leave but the owner, who may remove everybody else; an invitation is withdrawn. What they have open ends at once,
+    or as soon as Redis answers again.
     """
     conversation = await services.store.conversation(conversation_id, user)
     if user not in (user_id, conversation.user_id):
@@ -64,7 +64,8 @@ async def remove(services: With, user: Caller, conversation_id: ConversationId, 
         raise ApiProblem("conflict", "The owner takes part for as long as the conversation exists: delete it.")
     if is_id(user_id):
         await services.store.remove_participant(conversation_id, user_id)
-        await services.log.revoke(conversation_id, user_id, services.settings.token_ttl_seconds + tokens.LEEWAY_SECONDS)
+        seconds = tokens.tombstone_seconds(services.settings.token_ttl_seconds)
+        await revocations.tell_or_leave(services.store, services.log, conversation_id, user_id, seconds)
         await delivery.tell_lists(services, conversation_id)
 
 

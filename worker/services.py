@@ -26,7 +26,7 @@ class Services:
     endings: Endings
     tell_operators: Hook = log_only
     tombstone_seconds: float = 3600.0
-    """How long a deleted conversation must be known as such: as long as anybody may hold a token for it."""
+    """How long a deletion or a removal must be known: as long as anybody may hold a token that it forbids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ import structlog
 from config.background import failed, keep
 from models.errors import StoreUnavailable
 from models.sweeps import Answer
-from models.tables import Conversation, Message
+from models.tables import Conversation, Message, Revocation
 from models.views import message_view
 from streams import events, ports
-from worker import closing
+from worker import closing, revocations
 from worker.enqueue import JobsUnavailable
 from worker.repeats import Repeats
 from worker.services import Services
@@ -123,6 +123,7 @@ class Sweeper:
             self._announce_rows,
             self._announce_titles,
             self._delete_logs,
+            self._revoke,
             self._services.endings.carry_out,
         )
 
@@ -253,6 +254,14 @@ class Sweeper:
     async def _delete_log(self, conversation_id: str) -> None:
         await self._services.log.delete(conversation_id, self._services.tombstone_seconds)
         await self._services.store.log_deleted(conversation_id)
+
+    async def _revoke(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.untold_revocations(DUE, *place), _id):
+            await _all(self._revoke_one(row) for row in page)
+
+    async def _revoke_one(self, row: Revocation) -> None:
+        services = self._services
+        await revocations.tell(services.store, services.log, row.conversation_id, row.user_id, services.tombstone_seconds)
 
 
 async def _all(work: Iterable[Awaitable[None]]) -> None:

@@ -10,6 +10,7 @@
 | ended, terminal event not announced | for 1 s | announced |
 | row or title not announced | for 1 s | announced |
 | deleted, log not | for 1 s | the log is deleted |
+| takes part no more, log not told | for 1 s | the user's tokens are revoked |
 
 What was just enqueued is given 2 s to be claimed. A time that lies ahead was noted before the clock was set back: it is long over.
 """

@@ -61,6 +61,7 @@ async def found(store: Store) -> set[str]:
         "rows": lambda *place: store.unannounced_rows(DUE, *place),
         "titles": lambda *place: store.unannounced_titles(DUE, *place),
         "logs": lambda *place: store.undeleted_logs(DUE, *place),
+        "revocations": lambda *place: store.untold_revocations(DUE, *place),
     }
     rows = {name: await query("", 10) for name, query in queries.items()}
     return {name for name, page in rows.items() if any(getattr(row, "due", True) for row in page)}
@@ -148,7 +149,11 @@ async def test_what_changed_lately_is_announced_again(store: Store) -> None:
         await store.delete_conversation(name)
         await store.log_deleted(name)
     titled = [(await store.create_conversation("me", title="t")).id for _ in range(2)]
+    for user in ("they", "you"):
+        await removed(store, titled[0], user)
+        assert await store.revocation_told(titled[0], user)
     async with store.writing() as session:
+        await session.execute(text("UPDATE revocations SET revoked_at = revoked_at - :hour WHERE user_id = :id"), _ago(HOUR_MS, "they"))
         for table in ("messages", "conversations"):
             await session.execute(text(f"UPDATE {table} SET announced_rev = rev, updated_at = updated_at - :hour"), {"hour": HOUR_MS})  # noqa: S608
         await session.execute(text("UPDATE conversations SET updated_at = updated_at + :hour WHERE id = :id"), _ago(HOUR_MS, titled[1]))
@@ -163,10 +168,45 @@ async def test_what_changed_lately_is_announced_again(store: Store) -> None:
     now = Due(**dict.fromkeys(DUE.__slots__, 0))
     assert [row.id for row in await store.unannounced_titles(now, "", 10)] == [titled[1]]
     assert await store.undeleted_logs(now, "", 10) == [deleted[1]]
+    assert [row.user_id for row in await store.untold_revocations(now, "", 10)] == ["you"]
 
 
 def _ago(milliseconds: int, name: str) -> dict[str, Any]:
     return {"hour": milliseconds, "id": name}
+
+
+async def removed(store: Store, conversation_id: str, user: str) -> None:
+    await store.invite(conversation_id, "me", user, 9)
+    await store.accept_invitation(conversation_id, user)
+    await store.remove_participant(conversation_id, user)
+
+
+async def test_who_takes_part_no_more_is_remembered_until_the_log_says_so(store: Store) -> None:
+    """And then for as long as a token of theirs may be good. Who never took part, or does again, is not."""
+    name = (await store.create_conversation("me")).id
+    await removed(store, name, "you")
+    await removed(store, name, "they")
+    await store.invite(name, "me", "nobody", 9)
+    await store.remove_participant(name, "nobody")
+    assert await found(store) == set()  # whoever has removed them tells the log
+    now = Due(**dict.fromkeys(DUE.__slots__, 0))
+    assert sorted(row.user_id for row in await store.untold_revocations(now, "", 10)) == ["they", "you"]
+    await store.invite(name, "me", "they", 9)
+    await store.accept_invitation(name, "they")
+    assert not await store.revocation_told(name, "they")
+    async with store.writing() as session:
+        await session.execute(text("UPDATE revocations SET revoked_at = revoked_at - 60000"))
+    assert await found(store) == {"revocations"}
+    await store.forget_deleted(0)
+    assert await store.revocation_told(name, "you")
+    assert await found(store) == set()
+    await removed(store, name, "you")
+    await store.revocation_told(name, "you")
+    await removed(store, name, "you")  # again, and again to be told
+    assert [row.user_id for row in await store.untold_revocations(now, "", 10)] == ["you"]
+    await store.revocation_told(name, "you")
+    await store.forget_deleted(-1000)
+    assert not await store.revocation_told(name, "you")
 
 
 async def test_what_waits_behind_another_answer_is_no_head(store: Store) -> None:
@@ -205,6 +245,7 @@ QUERIES = {
     "unannounced_rows": sweeps.unannounced_rows(DUE, "", 200),
     "unannounced_titles": sweeps.unannounced_titles(DUE, "", 200),
     "undeleted_logs": sweeps.undeleted_logs(DUE, "", 200),
+    "untold_revocations": sweeps.untold_revocations(DUE, "", 200),
 }
 INDEXES = {
     "to_cancel": ["ix_messages_to_cancel"],
@@ -214,6 +255,7 @@ INDEXES = {
     "unannounced_rows": ["ix_messages_unannounced_rev"],
     "unannounced_titles": ["ix_conversations_unannounced_rev"],
     "undeleted_logs": ["ix_deleted_conversations_log"],
+    "untold_revocations": ["ix_revocations_untold"],
 }
 FINISHED = 10_000
 

@@ -22,7 +22,7 @@ from streams import events
 from streams.memory import MemoryLog
 from streams.ports import UNHEARD_SECONDS, Claim, Gone, Limits, Page
 from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over, text_of
-from worker import closing
+from worker import closing, revocations
 from worker.enqueue import JobsUnavailable
 from worker.retries import MAX_TRIES
 from worker.runner import Models
@@ -435,6 +435,28 @@ async def test_a_deletion_whose_log_was_left_is_made_good(rig: Rig) -> None:
     assert heard.count(b"gone") == 1
     with pytest.raises(Gone):
         await rig.log.read(rig.row.conversation_id, None, 0, 0)
+
+
+async def test_a_removal_that_redis_did_not_hear_of_is_made_good(rig: Rig) -> None:
+    """And once more if another server knows nothing of it: what they have open ends, on every process."""
+    name = rig.row.conversation_id
+    await rig.store.invite(name, "me", "you", 9)
+    await rig.store.accept_invitation(name, "you")
+    rig.log.go_down()
+    await rig.store.remove_participant(name, "you")
+    await revocations.tell_or_leave(rig.store, rig.log, name, "you", 60)
+    rig.log.come_back()
+    assert await rig.log.revoked(name) == set()
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE revocations SET revoked_at = revoked_at - 60000"))
+    await rig.sweeper.sweep()
+    assert await rig.log.revoked(name) == {"you"}
+    rig.log.restart(lose_data=True)
+    await rig.sweeper.sweep()
+    assert await rig.log.revoked(name) == set()
+    await rig.sweeper._look_for_another_server()
+    await rig.sweeper.sweep()
+    assert await rig.log.revoked(name) == {"you"}
 
 
 async def test_a_deletion_that_a_new_server_has_not_heard_of_is_repeated(rig: Rig) -> None:

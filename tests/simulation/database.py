@@ -261,6 +261,9 @@ class Database:
     def undeleted_logs(self, due: Due, after: str, limit: int) -> list[str]:
         return sorted(name for name, at in self.undeleted.items() if name > after and not self._recent(at, due.unannounced))[:limit]
 
+    def untold_revocations(self, due: Due, after: str, limit: int) -> list[Any]:
+        return []  # one user, who stays
+
     def log_deleted(self, conversation_id: str) -> None:
         self.undeleted.pop(conversation_id, None)
 
@@ -412,6 +415,7 @@ _REMOTE = {
         *("terminal_announced", "note_attempt", "schedule_retry", "mark_enqueued", "mark_announced", "request_cancel"),
         *("note_bill", "begin_run", "note_run", "run_ended", "runs_to_end", "try_to_end"),
         *("to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "log_deleted", "count_start"),
+        "untold_revocations",
         "announce_again",
         *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
     )
@@ -430,6 +434,7 @@ _READS = frozenset(
             "unannounced_rows",
             "unannounced_titles",
             "undeleted_logs",
+            "untold_revocations",
             "conversation",
             "snapshot",
             "visible_message",

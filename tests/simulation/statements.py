@@ -19,7 +19,9 @@ from tests.simulation.database import _REMOTE, Database
 
 MS_OF_A_DAY, UNIX_EPOCH_JULIAN = 86_400_000, 2_440_587.5
 _REAL_NAMES = {target: name for name, target in _REMOTE.items()}
-_UNORDERED = frozenset({"to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs"})
+_UNORDERED = frozenset(
+    {"to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "untold_revocations"}
+)
 """The simulation's ids have another order than those of the store, so that lists ordered by them compare as sets."""
 COLUMNS = {
     "m": (

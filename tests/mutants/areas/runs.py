@@ -19,6 +19,12 @@ AREA = Area(
             "            pass\n",
         ),
         Mutant(
+            "a_run_that_begins_after_its_end_goes_on",
+            "worker/run.py",
+            "            await self._outlast(lambda: store.note_run(run, self._model, self._row.id, self._claim.attempt))\n",
+            "            pass\n",
+        ),
+        Mutant(
             "a_run_that_ended_stays_on_the_list",
             "worker/endings.py",
             "            await self._store.run_ended(run.message_id, run.run_id)\n",
@@ -58,10 +64,12 @@ AREA = Area(
         Mutant(
             "a_run_that_was_begun_too_late_is_forgotten",
             "models/runs.py",
-            "            await session.execute(self._noted(run_id, model, checkpoint))\n"
+            "            await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))\n"
             "            return (await session.scalars(change)).first() is not None",
             "            mine = (await session.scalars(change)).first() is not None\n"
-            "            if mine:\n                await session.execute(self._noted(run_id, model, checkpoint))\n            return mine",
+            "            if mine:\n"
+            "                await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))\n"
+            "            return mine",
         ),
         Mutant(
             "the_name_of_a_run_is_saved_by_any_attempt",

@@ -52,6 +52,20 @@ AREA = Area(
             "            await _announce_of(store, log, claim)\n            return",
             "            await log.release(claim)\n            return",
         ),
+        Mutant("a_removal_is_told_by_nobody", "worker/sweeper.py", "            self._revoke,\n", ""),
+        Mutant(
+            "another_server_is_not_told_of_removals",
+            "models/sweeps.py",
+            '"revoked_at").values(told=False)',
+            '"revoked_at").values(told=True)',
+        ),
+        Mutant(
+            "who_takes_part_again_is_shut_out",
+            "worker/revocations.py",
+            "    if not await store.revocation_told(conversation_id, user_id):\n",
+            "    if await store.revocation_told(conversation_id, user_id) is None:\n",
+            ("tests/unit/web/test_participants.py",),
+        ),
         Mutant(
             "a_live_lease_is_not_asked_for",
             "worker/sweeper.py",

@@ -10,6 +10,7 @@ import pytest
 
 from models.generations import Ending
 from models.store import Store
+from models.sweeps import Due
 from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeApp
 from tests.unit.web.test_identity import KEY, PRODUCTION
@@ -133,14 +134,36 @@ async def test_who_was_removed_is_noted_for_as_long_as_a_token_lasts(people: Peo
     assert await log.revoked(name) == set()
 
 
-async def test_a_removal_that_redis_did_not_hear_of_is_repeated(people: People, address: str, log: MemoryLog) -> None:
-    """503: the rows say so already, what is open goes on; the same call once more ends it."""
+async def test_a_removal_that_redis_does_not_hear_of_stands_in_the_rows(people: People, address: str, log: MemoryLog, store: Store) -> None:
+    """The sweeper makes it good, and so does the same call once more."""
+    name = address.rpartition("/")[2]
     await let_in(people, address, "bob")
     log.go_down()
-    assert told(await people["ada"].delete(f"{address}/participants/bob")) == (503, "unavailable")
+    assert (await people["ada"].delete(f"{address}/participants/bob")).status_code == 204
+    now = Due(0, 0, 0, 0, 0, 0)
+    assert [row.user_id for row in await store.untold_revocations(now, "", 9)] == ["bob"]
+    assert told(await people["bob"].get(address)) == (404, "not_found")
     log.come_back()
     assert (await people["ada"].delete(f"{address}/participants/bob")).status_code == 204
-    assert await log.revoked(address.rpartition("/")[2]) == {"bob"}
+    assert await log.revoked(name) == {"bob"}
+    assert await store.untold_revocations(now, "", 9) == []
+
+
+async def test_who_takes_part_again_while_their_removal_is_told_is_not_shut_out(
+    people: People, address: str, log: MemoryLog, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last to be told would have been the removal."""
+    await let_in(people, address, "bob")
+    revoke = log.revoke
+
+    async def late(*arguments: Any) -> None:
+        monkeypatch.setattr(log, "revoke", revoke)
+        await let_in(people, address, "bob")
+        await revoke(*arguments)
+
+    monkeypatch.setattr(log, "revoke", late)
+    assert (await people["ada"].delete(f"{address}/participants/bob")).status_code == 204
+    assert await log.revoked(address.rpartition("/")[2]) == set()
 
 
 # --- what a participant may not do -------------------------------------------------------------------------------------
