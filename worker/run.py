@@ -20,13 +20,13 @@ from models.generations import Checkpoint, Ending
 from models.tables import Message as Row
 from providers.base import RUN_GONE, Delta, DeltaStream, Interrupted, Provider, ProviderError, Request, Unavailable
 from streams import events, ports
-from streams.text import fits
 from worker import closing
 from worker.continuation import KEEPING, plan
 from worker.costs import Bill, BudgetExhausted
-from worker.enqueue import JobsUnavailable
 from worker.estimates import estimated_usage
-from worker.generation import MAX_RUN_ID_CHARS, Generation
+from worker.generation import Generation
+from worker.named_run import NamedRun
+from worker.outages import OUTAGE_PAUSE_SECONDS, outlast
 from worker.retries import INTERNAL, MAX_TRIES, Discard, Retry, decide
 from worker.services import Services, Terms
 from worker.takeover import Known, restore
@@ -36,7 +36,6 @@ log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
 MAX_UNACKNOWLEDGED_CHARS = 256 * 1024
 """How far a provider may run ahead of the log before it is no longer read."""
-OUTAGE_PAUSE_SECONDS = 0.5
 STALL_GRACE_SECONDS = 1.0
 """Providers watch their own silence; this is the second watch, for one whose adapter hangs."""
 
@@ -50,12 +49,11 @@ class Attempt:
 
     def __init__(self, services: Services, row: Row, claim: ports.Claim, generation: Generation, terms: Terms) -> None:
         self.generation = generation
-        self._covered = 0
         self._services = services
         self._row = row
         self._claim = claim
         self._terms = terms
-        self._index = 0
+        self._index = self._covered = 0
         self._verdict: Verdict | None = None
         self._reader: asyncio.Task[Verdict] | None = None
         self._keeper: asyncio.Task[None]
@@ -64,14 +62,10 @@ class Attempt:
         self._room = asyncio.Event()
         self._looked_for = asyncio.Event()
         self._heard = self._watched = _clock()
-        self._lost = False
-        self._unwritable = False
-        self._ending = False
-        self._completed = False
+        self._lost = self._unwritable = self._ending = self._completed = False
         self._bill = Bill(0, row.billed_input or 0, 0)
         self._model = row.model or ""
-        self._noted_run: str | None = None
-        self._run_over = False
+        self._run = NamedRun(services.store, row.id, claim.attempt, generation)
         self._listening = True
         self._stall_seconds = 0.0
 
@@ -188,13 +182,14 @@ class Attempt:
     async def _read(self, provider: Provider, request: Request) -> Verdict:
         try:
             if self._claim.attempt > 1 and self._bill.cost:
-                await self._deaf(self._note_bill())
+                store, bill = self._services.store, self._bill.begun
+                await self._deaf(self._outlast(lambda: store.note_bill(self._row.id, self._claim.attempt, bill)))
             async with provider.stream(request) as stream:
                 stream.keep()  # a run of the provider's is ended by what SQL says of it (`endings`), not by who leaves it
                 try:
                     await self._listen(stream)
                 finally:
-                    self._run_over = stream.run_over
+                    self._run.over = stream.run_over
         except ProviderError as error:
             return Failed(error)
         except Exception as error:  # a bug in an adapter must end as an error event, not as a hanging answer
@@ -203,9 +198,6 @@ class Attempt:
         if self.generation.finish is None:
             return Failed(Interrupted("the stream ended without a proof of completion"))
         return Finished()
-
-    async def _note_bill(self) -> None:
-        await self._outlast(lambda: self._services.store.note_bill(self._row.id, self._claim.attempt, self._bill.begun))
 
     async def _listen(self, stream: DeltaStream) -> None:
         await self._note_run(stream, stream.cursor)
@@ -219,28 +211,18 @@ class Attempt:
     def _take(self, batch: Sequence[Delta], stream: DeltaStream) -> None:
         self._heard = _clock()
         self.generation.take(batch)
-        if self._noted_run is not None and not stream.stitching:
-            self.generation.reached(self._noted_run, stream.cursor)
+        self._run.reached(stream)
         self._dirty.set()
 
     async def _note_run(self, stream: DeltaStream, cursor: int | None) -> None:
-        """Save the name of a run the moment it is known, before any text: whoever comes after this process attaches to it, or ends it.
+        """Save the name of a run before any text. One of our own choice is known before the request is sent."""
+        if self._run.learn(stream, cursor):
+            await self._deaf(self._save_run())
 
-        A name of our own choice is known before the request is sent. `cursor`: the place in the run before what has come last, which is not
-        taken yet; None is its beginning.
-        """
-        name = stream.run_id
-        if name == self._noted_run or name is None or not fits(name, MAX_RUN_ID_CHARS):
-            return
-        self._noted_run = name
-        if not stream.stitching and not self.generation.answered:
-            self.generation.reached(name, cursor)
-        await self._deaf(self._save_run(name))
-
-    async def _save_run(self, name: str) -> None:
+    async def _save_run(self) -> None:
         await self._settle()
         saved = self.checkpoint()
-        if await self._outlast(lambda: self._services.store.begin_run(name, self._model, saved)):
+        if await self._run.begin(self._model, saved):
             self.saved(saved)
         else:
             self._disown()
@@ -370,7 +352,7 @@ class Attempt:
     # --- carrying out ---
 
     async def _carry_out(self, verdict: Verdict) -> None:
-        await self._leave_run()
+        await self._run.leave()
         match verdict:
             case Finished():
                 await self._finish(self._ended("complete"))
@@ -382,17 +364,6 @@ class Attempt:
                 await self._hand_over()
             case Disowned():
                 log_line.info("attempt ended: not the owner any more", message_id=self._row.id, attempt=self._claim.attempt)
-
-    async def _leave_run(self) -> None:
-        """Forget the run if it is over; else note it once more.
-
-        This process may have been frozen before it sent the request: others ended the answer, and the run, before there was any.
-        """
-        store, run = self._services.store, self._noted_run
-        if run is not None and self._run_over:
-            await self._outlast(lambda: store.run_ended(self._row.id, run))
-        elif run is not None:
-            await self._outlast(lambda: store.note_run(run, self._model, self._row.id, self._claim.attempt))
 
     @property
     def _disowned(self) -> bool:
@@ -481,7 +452,7 @@ class Attempt:
         generation, best = self.generation, self._terms.best
         gone = getattr(error, "code", None) == RUN_GONE
         in_vain = self._bill.cost == 0 and self._row.tries > 0 and not generation.emitted
-        if gone or self._run_over or in_vain:
+        if gone or self._run.over or in_vain:
             generation.forget_run()
         stuck = plan(best, generation.held()).rung == "none"
         added, longest = generation.added if best in KEEPING else 0, self._terms.longest_wait_seconds
@@ -526,10 +497,4 @@ class Attempt:
         await self._outlast(lambda: self._services.log.release(self._claim))
 
     async def _outlast(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call until the database or Redis answers."""
-        while True:
-            try:
-                return await call()
-            except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
-                log_line.warning("waiting for a service", message_id=self._row.id, error=repr(error))
-                await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+        return await outlast(self._row.id, call)

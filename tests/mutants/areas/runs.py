@@ -20,9 +20,9 @@ AREA = Area(
         ),
         Mutant(
             "a_run_that_begins_after_its_end_goes_on",
-            "worker/run.py",
-            "            await self._outlast(lambda: store.note_run(run, self._model, self._row.id, self._claim.attempt))\n",
-            "            pass\n",
+            "worker/named_run.py",
+            "lambda: self._store.note_run(name, self._model, self._message_id, self._attempt)",
+            "self._store.now_ms",
         ),
         Mutant(
             "a_run_that_ended_stays_on_the_list",

@@ -1,0 +1,25 @@
+"""What has begun outlasts an outage: the text is safe in the log and in memory, and the database and Redis come back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from models.errors import StoreUnavailable
+from streams import ports
+from worker.enqueue import JobsUnavailable
+
+log_line = structlog.get_logger(__name__)
+T = TypeVar("T")
+OUTAGE_PAUSE_SECONDS = 0.5
+
+
+async def outlast(message_id: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Call until the database or Redis answers."""
+    while True:
+        try:
+            return await call()
+        except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
+            log_line.warning("waiting for a service", message_id=message_id, error=repr(error))
+            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
