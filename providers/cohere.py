@@ -39,6 +39,8 @@ class CohereDecoder(Decoder):
         if kind == "message-start":
             self._start(item.get("id"), None)
             self._begin(message)
+            self._keep_rest("delta", delta, ("message",))
+            self._keep_rest(kind, item, ("id", "type", "delta"))
         elif kind in ("content-start", "content-delta"):
             self._content(mapping(message["content"]))
         elif kind == "tool-plan-delta":
