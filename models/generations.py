@@ -36,6 +36,8 @@ class Checkpoint:
     run_cursor: int | None = None
     run_text: int | None = None
     run_reasoning: int | None = None
+    kept: list[dict[str, Any]] | None = None
+    """What the answer holds beside text and tool calls; None where the row has it already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +61,19 @@ class Ending:
 
 
 _messages: Any = Message.__table__  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
-_checkpoint = (
-    update(_messages)
-    .where(_messages.c.id == bindparam("b_id"), _messages.c.attempt == bindparam("b_attempt"), _unfinished)
-    .values(
-        content=bindparam("b_content"),
-        reasoning=bindparam("b_reasoning"),
-        tool_calls=bindparam("b_tool_calls"),
-        epoch=bindparam("b_epoch"),
-        seq=bindparam("b_seq"),
-        run_id=bindparam("b_run_id"),
-        run_cursor=bindparam("b_run_cursor"),
-        run_text=bindparam("b_run_text"),
-        run_reasoning=bindparam("b_run_reasoning"),
-        updated_at=now_ms(),
-    )
+_own = update(_messages).where(_messages.c.id == bindparam("b_id"), _messages.c.attempt == bindparam("b_attempt"), _unfinished)
+_checkpoint_kept = _own.values(kept=bindparam("b_kept"))
+_checkpoint = _own.values(
+    content=bindparam("b_content"),
+    reasoning=bindparam("b_reasoning"),
+    tool_calls=bindparam("b_tool_calls"),
+    epoch=bindparam("b_epoch"),
+    seq=bindparam("b_seq"),
+    run_id=bindparam("b_run_id"),
+    run_cursor=bindparam("b_run_cursor"),
+    run_text=bindparam("b_run_text"),
+    run_reasoning=bindparam("b_run_reasoning"),
+    updated_at=now_ms(),
 )
 
 
@@ -152,9 +152,13 @@ class Generations(Database):
         if not items:
             return
         # One order for everybody: two batches that share rows then wait for each other instead of deadlocking.
-        rows = [_parameters(item) for item in sorted(items, key=lambda item: item.message_id)]
+        items = sorted(items, key=lambda item: item.message_id)
+        kept = [item for item in items if item.kept is not None]
         async with self.writing() as session:
-            await (await session.connection()).execute(_checkpoint, rows)
+            connection = await session.connection()
+            await connection.execute(_checkpoint, [_parameters(item) for item in items])
+            if kept:  # few answers hold any, and these rarely anything new
+                await connection.execute(_checkpoint_kept, [_owner(item) | {"b_kept": item.kept or None} for item in kept])
 
     async def finish(self, ending: Ending) -> bool:
         """End the answer. False: it had ended already, or a newer attempt has it.
@@ -279,6 +283,10 @@ class Generations(Database):
 
 def checkpoint_values(item: Checkpoint) -> dict[str, Any]:
     """The columns that a checkpoint sets."""
+    return ({} if item.kept is None else {"kept": item.kept or None}) | _texts(item)
+
+
+def _texts(item: Checkpoint) -> dict[str, Any]:
     return {
         "content": item.content,
         "reasoning": item.reasoning,
@@ -293,4 +301,8 @@ def checkpoint_values(item: Checkpoint) -> dict[str, Any]:
 
 
 def _parameters(item: Checkpoint) -> dict[str, Any]:
-    return {"b_id": item.message_id, "b_attempt": item.attempt} | {f"b_{name}": value for name, value in checkpoint_values(item).items()}
+    return _owner(item) | {f"b_{name}": value for name, value in _texts(item).items()}
+
+
+def _owner(item: Checkpoint) -> dict[str, Any]:
+    return {"b_id": item.message_id, "b_attempt": item.attempt}

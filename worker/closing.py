@@ -19,7 +19,7 @@ from models.store import Store
 from models.tables import UNFINISHED, Message
 from streams import events, ports
 from streams.text import checksum, utf16_length
-from worker.continuation import Held
+from worker.continuation import Held, still_kept
 from worker.enqueue import Jobs, JobsUnavailable
 from worker.estimates import estimated_usage, tokens
 from worker.takeover import Known, recover_anyway, restore
@@ -210,6 +210,7 @@ def cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> E
         usage=row.usage,
         seams=row.seams,
         cancel_by=by,
+        kept=still_kept(row.kept, Held(row.content, row.reasoning), held) or None,
     )
 
 
@@ -229,6 +230,7 @@ def ending_of(row: Message) -> Ending:
         usage=row.usage,
         seams=row.seams,
         cancel_by=row.cancel_by,
+        kept=row.kept,
     )
 
 

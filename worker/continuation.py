@@ -142,6 +142,13 @@ def attachment(run: Run | None, saved: Held, held: Held) -> Attachment | None:
     return Attachment(run, len(held.text) - run.text, len(held.reasoning) - run.reasoning)
 
 
+def still_kept(entries: Sequence[dict[str, Any]] | None, saved: Held, held: Held) -> list[dict[str, Any]]:
+    """Those of a row's `kept` entries that belong to what viewers hold. `saved`: the row's text; where it was withdrawn since, none do."""
+    if not (held.text.startswith(saved.text) and held.reasoning.startswith(saved.reasoning)):
+        return []
+    return [entry for entry in entries or () if entry["at"] <= len(held.text)]
+
+
 def plan(best: Rung, held: Held, *, attachable: bool = False, must_be_json: bool = False) -> Plan:
     """The rung for a model whose best one is `best`. Rungs that stitch are refused for tool calls and for text that must be JSON.
 

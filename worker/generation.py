@@ -43,7 +43,15 @@ class _Call:
 class Generation:
     """The state of an attempt. `held`: what viewers hold already and this attempt goes on from."""
 
-    def __init__(self, message_id: str, attempt: int, held: Held, seams: Sequence[int] = (), attached: Attachment | None = None) -> None:
+    def __init__(
+        self,
+        message_id: str,
+        attempt: int,
+        held: Held,
+        seams: Sequence[int] = (),
+        attached: Attachment | None = None,
+        kept: KeptItems | None = None,
+    ) -> None:
         self.message_id = message_id
         self.attempt = attempt
         self.seams = list(seams)
@@ -64,7 +72,7 @@ class Generation:
         self._text_end = utf16_length(held.text)
         self._reasoning_end = utf16_length(held.reasoning)
         self._calls: dict[int, _Call] = {}
-        self._kept = KeptItems()
+        self._kept = kept or KeptItems()
         self._text_cleaner, self._reasoning_cleaner = Cleaner(), Cleaner()
         self._pending: list[_Piece | events.AnyEvent] = []
         self._reached: Run | None = None
@@ -132,7 +140,7 @@ class Generation:
             case deltas.ToolCallEnd(index=index):
                 self._end_call(self._calls.pop(index))
             case deltas.Item():
-                self._kept.add(self._taken_text, delta)
+                self._kept.add(self._taken_text - self._known_text, delta)
             case deltas.Restart():
                 self.seams.clear()
                 self._kept.clear()
@@ -263,8 +271,13 @@ class Generation:
 
     @property
     def uncheckpointed(self) -> int:
-        """Characters acknowledged since the last checkpoint was taken."""
-        return self._uncheckpointed
+        """Characters acknowledged since the last checkpoint was taken; at least 1 where it lacks an item."""
+        return self._uncheckpointed or int(self._kept_is_due)
+
+    @property
+    def _kept_is_due(self) -> bool:
+        """What is kept has changed, and does not belong to an answer that viewers have yet to be told of (`reset`)."""
+        return self._kept.changed and not any(isinstance(event, events.Reset) for event in (*self._pending, *self._out))
 
     def held(self) -> Held:
         """Everything acknowledged so far: what a checkpoint or the final row holds."""
@@ -276,9 +289,17 @@ class Generation:
         self._uncheckpointed = 0
         return self.held()
 
+    def checkpoint_kept(self, max_bytes: int) -> list[dict[str, Any]] | None:
+        """What a checkpoint saves beside the text; None: the row has it already. More than `max_bytes` of it is none at all."""
+        if not self._kept_is_due:
+            return None
+        self._kept.changed = False
+        return self.kept(max_bytes) or []
+
     def not_saved(self) -> None:
-        """The last checkpoint is due again."""
+        """The last checkpoint is due again, with all that it may have held."""
         self._uncheckpointed += 1
+        self._kept.changed = True
 
     def kept(self, max_bytes: int) -> list[dict[str, Any]] | None:
         """What the answer holds beside text and tool calls, as rows store it; None if that is too much."""

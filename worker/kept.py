@@ -2,10 +2,13 @@
 
 An entry of a row is `{at, dialect, kind, value}`; `at` counts the characters of text before it. All of an answer's entries are stored or
 none: a tool without its result, or thoughts without their signature, would make the provider refuse the conversation.
+
+A checkpoint saves them when they have changed, and only then: they may be a megabyte. It may name entries beyond its text; whoever goes on
+from it leaves those out (`continuation.still_kept`).
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from providers.base import Item, Kept
@@ -15,29 +18,45 @@ MAX_KEPT_BYTES = 1024 * 1024
 
 
 class KeptItems:
-    """Those of one attempt."""
+    """Those of one answer, as one attempt knows them. `saved`: what its row holds; `entries`: what of it this attempt goes on from.
 
-    def __init__(self) -> None:
-        self._entries: list[dict[str, Any]] = []
+    `said_again`: the provider's run is attached to, and may say the last of them once more.
+    """
+
+    def __init__(self, saved: Sequence[dict[str, Any]] = (), entries: Sequence[dict[str, Any]] = (), *, said_again: bool = False) -> None:
+        self._entries = list(entries)
+        self._again = list(entries) if said_again else []
+        self._size = sum(map(_size, entries))
         self._whole = True
+        self.changed = len(entries) != len(saved)
+        """The row holds something else."""
 
     def add(self, at: int, item: Item) -> None:
         """An item that came after so many characters of text."""
         try:
             value = storable_json(dict(item.value))
         except (ValueError, RecursionError):
-            self._whole = False
+            self._whole, self.changed = False, True
             return
-        self._entries.append({"at": at, "dialect": item.dialect, "kind": storable(item.kind), "value": value})
+        entry = {"at": at, "dialect": item.dialect, "kind": storable(item.kind), "value": value}
+        if entry in self._again:
+            self._again.remove(entry)
+            return
+        self._entries.append(entry)
+        self._size += _size(entry)
+        self.changed = True
 
     def clear(self) -> None:
         """The answer began anew."""
-        self._entries, self._whole = [], True
+        self._entries, self._again, self._size, self._whole, self.changed = [], [], 0, True, True
 
     def stored(self, max_bytes: int) -> list[dict[str, Any]] | None:
         """The entries for the row; None if there is more than `max_bytes` of them, or one that no database takes."""
-        whole = self._whole and (not self._entries or len(json.dumps(self._entries).encode()) <= max_bytes)
-        return list(self._entries) if whole else None
+        return list(self._entries) if self._whole and self._size <= max_bytes else None
+
+
+def _size(entry: Mapping[str, Any]) -> int:
+    return len(json.dumps(entry))  # ASCII: characters are bytes
 
 
 def restored(entries: Iterable[Mapping[str, Any]]) -> tuple[Kept, ...]:

@@ -101,6 +101,7 @@ class Attempt:
             run_cursor=run.cursor if run else None,
             run_text=run.text if run else None,
             run_reasoning=run.reasoning if run else None,
+            kept=self.generation.checkpoint_kept(self._terms.max_kept_bytes),
         )
 
     def not_saved(self) -> None:

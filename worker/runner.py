@@ -25,11 +25,11 @@ from providers.base import (
 from streams import events, ports
 from streams.text import utf16_length
 from worker import closing, context
-from worker.continuation import Attachment, Held, Plan, Run, attachment, plan
+from worker.continuation import Attachment, Held, Plan, Run, attachment, plan, still_kept
 from worker.costs import Bounds
 from worker.enqueue import JobsUnavailable
 from worker.generation import Generation
-from worker.kept import MAX_KEPT_BYTES
+from worker.kept import MAX_KEPT_BYTES, KeptItems
 from worker.retries import INTERNAL, LONGEST_WAIT_S, MAX_TRIES, used_up
 from worker.run import Attempt
 from worker.services import Services, Terms
@@ -286,14 +286,14 @@ def _going_on(chosen: Plan, held: Held, attached: Attachment | None) -> Continua
 
 def _generation(row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None) -> Generation:
     """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
-    seams = list(row.seams or ())
-    if attached is not None:
-        return Generation(row.id, claim.attempt, held, seams, attached)
+    seams, saved = list(row.seams or ()), row.kept or ()
     if chosen.keeps:
-        if held.text:
+        entries = still_kept(saved, Held(row.content, row.reasoning), held)
+        if held.text and attached is None:
             seams.append(utf16_length(held.text))
-        return Generation(row.id, claim.attempt, held, seams)
-    generation = Generation(row.id, claim.attempt, held)
+        kept = KeptItems(saved, entries, said_again=attached is not None)
+        return Generation(row.id, claim.attempt, held, seams, attached, kept)
+    generation = Generation(row.id, claim.attempt, held, kept=KeptItems(saved))
     if chosen.rung != "fresh":
         generation.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
     return generation

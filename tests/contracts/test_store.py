@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -292,6 +294,22 @@ async def test_a_checkpoint_saves_the_current_attempts_and_no_other(store: Store
     assert (rows[stale].content, rows[stale].seq) == ("", 0)
     assert (rows[ended].content, rows[ended].seq) == ("done", 9)
     await store.checkpoint([])
+
+
+async def test_a_checkpoint_writes_what_is_kept_only_where_it_changed(store: Store, conversation: Conversation) -> None:
+    """None leaves it as it is; an empty list clears it; a stale attempt changes nothing."""
+    posts = [await store.post(post_to(conversation)) for _ in range(2)]
+    held, bare = [await started(store, posted) for posted in posts]
+    entries = [{"at": 0, "dialect": "d", "kind": "k", "value": {}}]
+
+    async def saved(attempt: int, kept: list[dict[str, Any]] | None) -> list[Any]:
+        await store.checkpoint([replace(checkpoint(held, attempt, "x"), kept=kept), checkpoint(bare, 1, "y")])
+        return [row.kept for row in (await store.message(held), await store.message(bare)) if row is not None]
+
+    assert await saved(1, entries) == [entries, None]
+    assert await saved(1, None) == [entries, None]
+    assert await saved(2, []) == [entries, None]
+    assert await saved(1, []) == [None, None]
 
 
 async def test_an_answer_ends_once(store: Store, conversation: Conversation) -> None:

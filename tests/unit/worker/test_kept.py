@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import pytest
+
 from models.tables import Message as Row
 from providers import base
 from providers.dialects import DIALECTS, decoder_of
 from providers.registry import presets
 from tests.unit.providers.recordings import Recording, own
 from worker import context
-from worker.continuation import Held
+from worker.continuation import Attachment, Held, Run, still_kept
 from worker.generation import Generation
 from worker.kept import KeptItems, restored
 
@@ -69,6 +71,48 @@ def test_all_or_nothing_is_stored() -> None:
         deep = {"a": deep}
     items.add(0, item("deep", deep))
     assert items.stored(10**9) is None
+
+
+def test_what_a_run_says_again_is_kept_once() -> None:
+    """Each saved entry stands for one repetition; without a run that is attached to, an equal item is another one."""
+    entry = {"at": 0, "dialect": API, "kind": "server_tool_use", "value": USE}
+    again = KeptItems([entry], [entry], said_again=True)
+    again.add(0, item("server_tool_use", USE))
+    assert (again.stored(1000), again.changed) == ([entry], False)
+    again.add(0, item("server_tool_use", USE))
+    assert (again.stored(1000), again.changed) == ([entry, entry], True)
+    anew = KeptItems([entry], [entry])
+    anew.add(0, item("server_tool_use", USE))
+    assert anew.stored(1000) == [entry, entry]
+
+
+@pytest.mark.parametrize(("held", "count"), [(Held("abcd", "r"), 2), (Held("abc", "rr"), 1), (Held("xabc", "r"), 0), (Held("ab", "r"), 0)])
+def test_entries_belong_to_the_text_that_viewers_hold(held: Held, count: int) -> None:
+    """What came after text that nobody holds does not count; where the row's text was withdrawn, nothing does."""
+    entries = [{"at": at, "dialect": API, "kind": "k", "value": {}} for at in (3, 4)]
+    assert len(still_kept(entries, Held("abc", "r"), held)) == count
+    assert still_kept(None, Held(), Held()) == []
+
+
+def test_a_checkpoint_does_not_put_new_items_beside_old_text() -> None:
+    """Until viewers are told of the reset, the row keeps what it has."""
+    generation = Generation("a", 1, Held("old"), kept=KeptItems([{"at": 0}], [{"at": 0}]))
+    generation.take([base.Restart(), item("server_tool_use", USE)])
+    generation.batch()
+    assert (generation.uncheckpointed, generation.checkpoint_kept(1000)) == (0, None)
+    generation.acknowledged(1)
+    assert generation.uncheckpointed
+    assert generation.checkpoint_kept(1000) == [{"at": 0, "dialect": API, "kind": "server_tool_use", "value": USE}]
+    assert generation.checkpoint_kept(1000) is None
+
+
+def test_an_item_of_an_attached_run_has_its_place_in_the_run() -> None:
+    """Not behind all that viewers hold already."""
+    generation = Generation("a", 2, Held("abcd"), attached=Attachment(Run("run", 1, 2), known_text=2))
+    generation.take([base.Text("c"), item("server_tool_use", USE)])
+    kept = generation.kept(1000)
+    assert kept is not None
+    assert [entry["at"] for entry in kept] == [3]
 
 
 def test_values_are_made_storable() -> None:

@@ -1,0 +1,141 @@
+"""What an answer holds beside its text is saved while it runs: whoever goes on with the answer has it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from models.conversations import Post
+from models.migrate import migrate
+from models.store import Store
+from models.tables import Message as Row
+from providers import base
+from streams.memory import MemoryLog
+from tests.integration.worker_rig import NoJobs, Script, Step, runner_over, services_over
+from worker import closing
+from worker.runner import Runner
+from worker.services import Services
+
+API = "anthropic.messages"
+USE = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+RESULT = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+DONE = base.Finish("stop")
+
+
+def item(value: dict[str, Any]) -> base.Item:
+    return base.Item(API, value["type"], value)
+
+
+def values(row: Row) -> list[tuple[int, str]]:
+    return [(entry["at"], entry["value"]["type"]) for entry in row.kept or ()]
+
+
+@dataclass
+class Rig:
+    store: Store
+    row: Row
+    log: MemoryLog = field(default_factory=MemoryLog)
+    jobs: NoJobs = field(default_factory=NoJobs)
+
+    @property
+    def services(self) -> Services:
+        return services_over(self.store, self.log, self.jobs)
+
+    async def reread(self) -> Row:
+        row = await self.store.message(self.row.id)
+        assert row is not None
+        return row
+
+    async def begin(self, *steps: Step, rung: str, run_id: str | None = None) -> tuple[Runner, "asyncio.Task[None]"]:
+        """An answer that has said so much and waits."""
+        begun = asyncio.Event()
+
+        async def wait() -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        runner = runner_over(self.services, Script([*steps, wait], run_id=run_id), continuation=rung)
+        running = asyncio.create_task(runner.generate(self.row.id))
+        await begun.wait()
+        return runner, running
+
+    async def hand_over(self, *steps: Step, rung: str, run_id: str | None = None) -> Row:
+        """The row of an answer that a process has begun and given back."""
+        runner, running = await self.begin(*steps, rung=rung, run_id=run_id)
+        await runner.drain(0)
+        await running
+        return await self.reread()
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    url = f"sqlite:///{tmp_path}/t.db"
+    migrate(url)
+    store = Store.open(url)
+    conversation = await store.create_conversation("me")
+    yield Rig(store, (await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message)
+    await store.aclose()
+
+
+async def test_items_are_checkpointed_when_they_change(rig: Rig) -> None:
+    """Also without any text: a tool of the provider's may run for minutes. What the row has is not written again."""
+    runner, running = await rig.begin([item(USE)], rung="prefix")
+    (attempt,) = runner.running()
+    assert attempt.uncheckpointed == 1
+    await rig.services.checkpointer.save([attempt])
+    assert values(await rig.reread()) == [(0, "server_tool_use")]
+    assert attempt.uncheckpointed == 0
+    assert attempt.checkpoint().kept is None
+    attempt.not_saved()
+    assert attempt.checkpoint().kept is not None
+    await runner.drain(0)
+    await running
+
+
+async def test_whoever_goes_on_has_the_items_of_the_first(rig: Rig) -> None:
+    """A tool of the provider's and its result are stored together, though one attempt saw the one and another the other."""
+    handed = await rig.hand_over([base.Text("Look: "), item(USE)], rung="prefix")
+    assert (handed.status, values(handed)) == ("queued", [(6, "server_tool_use")])
+    await runner_over(rig.services, Script([[item(RESULT), base.Text("there."), DONE]]), continuation="prefix").generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.content) == ("complete", "Look: there.")
+    assert values(row) == [(6, "server_tool_use"), (6, "web_search_tool_result")]
+
+
+async def test_a_run_that_says_its_items_again(rig: Rig) -> None:
+    """Attached to before its latest place, each of them is kept once, where it was."""
+    steps = [[base.Text("Look: ")], [item(USE)], [base.Text("there"), item(RESULT)]]
+    await rig.hand_over(*steps[:2], rung="attach", run_id="run-1")
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE messages SET run_cursor = 0, run_text = 0"))
+    script = Script([*steps, [DONE]], run_id="run-1")
+    await runner_over(rig.services, script, continuation="attach").generate(rig.row.id)
+    row = await rig.reread()
+    assert script.asked[0].continuation == base.Continuation("attach", "Look: ", "run-1", 0)
+    assert (row.status, row.content) == ("complete", "Look: there")
+    assert values(row) == [(6, "server_tool_use"), (11, "web_search_tool_result")]
+
+
+async def test_an_answer_that_starts_over_keeps_nothing_of_the_first(rig: Rig) -> None:
+    """The row forgets it with the next checkpoint."""
+    await rig.hand_over([base.Text("Look: "), item(USE)], rung="restart")
+    runner, running = await rig.begin([base.Text("Anew.")], rung="restart")
+    (attempt,) = runner.running()
+    await attempt._settle()
+    await rig.services.checkpointer.save([attempt])
+    row = await rig.reread()
+    assert (row.content, row.kept) == ("Anew.", None)
+    await runner.drain(0)
+    await running
+
+
+async def test_a_cancel_without_a_worker_keeps_the_items(rig: Rig) -> None:
+    """They belong to the text that stays."""
+    await rig.hand_over([base.Text("Look: "), item(USE)], rung="prefix")
+    await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")
+    row = await rig.reread()
+    assert (row.status, values(row)) == ("cancelled", [(6, "server_tool_use")])
