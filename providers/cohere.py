@@ -24,6 +24,16 @@ FINISH: Mapping[str, FinishReason] = {
     "ERROR": "error",
     "TIMEOUT": "error",
 }
+_READ: Mapping[str, tuple[str, ...]] = {
+    "message-start": ("role", "tool_plan", "content", "tool_calls", "citations"),
+    "content-start": ("role", "content"),
+    "content-delta": ("role", "content"),
+    "tool-plan-delta": ("role", "tool_plan"),
+    "tool-call-start": ("role", "tool_calls"),
+    "tool-call-delta": ("role", "tool_calls"),
+    "citation-start": ("role", "citations"),
+}
+"""Fields of the message that each kind of event is read for; any other one is kept."""
 
 
 class CohereDecoder(Decoder):
@@ -36,6 +46,7 @@ class CohereDecoder(Decoder):
         kind = words(item.get("type")) or name.decode("utf-8", "replace")
         delta = mapping(item.get("delta"))
         message = mapping(delta.get("message"))
+        self._keep_rest("message", message, _READ.get(kind, ("role",)))
         if kind == "message-start":
             self._start(item.get("id"), None)
             self._begin(message)
@@ -63,7 +74,6 @@ class CohereDecoder(Decoder):
             self._content(part)
         for index, call in enumerate(mappings(message.get("tool_calls") or None)):
             self._call(index, call)
-        self._keep_rest("message", message, ("role", "tool_plan", "content", "tool_calls", "citations"))
 
     def _call(self, index: int | str | None, call: Mapping[str, Any]) -> None:
         function = mapping(call.get("function"))

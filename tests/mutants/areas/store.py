@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Area, Mutant
 
-_CHECKPOINT = 'update(_messages)\n    .where(_messages.c.id == bindparam("b_id"), _messages.c.'
+_CHECKPOINT = 'update(_messages).where(_messages.c.id == bindparam("b_id"), _messages.c.'
 
 AREA = Area(
     "store",

@@ -311,6 +311,15 @@ def test_the_name_of_the_event_ends_an_answer() -> None:
     assert len(decoder.unread) == 1
 
 
+def test_an_event_under_the_wrong_name_is_kept() -> None:
+    """Without its type, and joined to the next event, a piece of text is called a citation."""
+    piece = '{"index":0,"delta":{"message":{"content":{"text":" there"}}}}'
+    end = '{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}'
+    result = read("cohere.chat", f"event: content-delta\ndata: {piece}\nevent: citation-start\ndata: {piece}\n\n".encode() + sse(end))
+    assert [item["value"] for item in result["items"]] == [{"message": [{"content": {"text": " there"}}]}]
+    assert result["finish_reason"] == "unknown"
+
+
 @pytest.mark.parametrize("body", [b"error:\n\n", b"error: \n\n", b"event: error\ndata:\n\n", sse('{"error":{"message":" ","code":500}}')])
 def test_an_error_without_words_says_so(body: bytes) -> None:
     """A message is never empty."""
