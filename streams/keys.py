@@ -32,7 +32,7 @@ def wanted(conversation_id: str) -> str:
     return f"{channel(conversation_id)}:wanted"
 
 
-def keys(conversation_id: str) -> tuple[str, str, str, str]:
-    """KEYS of every script, in order: log, state, floors, gone. They share a hash tag, so that a Cluster keeps them together."""
+def keys(conversation_id: str) -> tuple[str, str, str, str, str]:
+    """KEYS of every script, in order: log, state, floors, gone, packed. They share a hash tag, so that a Cluster keeps them together."""
     base = channel(conversation_id)
-    return f"{base}:log", f"{base}:state", f"{base}:floors", f"{base}:gone"
+    return f"{base}:log", f"{base}:state", f"{base}:floors", f"{base}:gone", f"{base}:packed"

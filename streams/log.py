@@ -17,8 +17,10 @@ from typing import Any, NoReturn
 from redis.exceptions import ResponseError
 
 from streams import keys
+from streams.cursor import portion
 from streams.events import AnyEvent, check_batch, encode
 from streams.outages import cannot_serve, error_word
+from streams.packing import BLOCK_BYTES, BLOCK_EVENTS, pack, unpack
 from streams.ports import (
     PAGE_BYTES,
     Appended,
@@ -55,6 +57,7 @@ _CLAIM, _APPEND, _ANNOUNCE = _script("claim"), _script("append"), _script("annou
 _REJOIN, _ADOPT = _script("rejoin"), _script("adopt")
 _RENEW, _RELEASE, _CANCEL = _script("renew"), _script("release"), _script("request_cancel")
 _LEASED, _DELETE, _READ = _script("leased"), _script("delete"), _script("read")
+_PACKABLE, _PACK = _script("packable"), _script("pack")
 
 
 class RedisLog:
@@ -178,8 +181,19 @@ class RedisLog:
         """See streams.ports.Log."""
         reply = await self._run(_READ, conversation_id, epoch or "", after, limit, max_bytes)
         floor = int(reply[4]) if reply[4] else None
-        entries = [Entry(seq, data) for seq, data in enumerate(reply[6:], after + 1)]
+        entries = list(portion(_entries(reply[6:], after)[:limit], max_bytes))
         return Page(reply[1].decode(), reply[2], reply[3], floor, entries, _forks(reply[5].decode()))
+
+    async def pack(self, conversation_id: str) -> int:
+        """See streams.ports.Log."""
+        count = 0
+        while True:
+            _, epoch, first, *events = await self._run(_PACKABLE, conversation_id, BLOCK_EVENTS, BLOCK_BYTES)
+            if not events:
+                return count
+            size, block = sum(map(len, events)), pack(events)
+            await self._run(_PACK, conversation_id, epoch, first, first + len(events) - 1, size, block)
+            count += len(events)
 
     async def new_server(self) -> str | None:
         """See streams.ports.Log. The same words by which the scripts know a server (`prelude.lua`)."""
@@ -233,6 +247,17 @@ def _refuse(reply: list[Any]) -> NoReturn:
     if reply[0] == b"CANCELLED":
         raise CancelRequested(reply[1].decode())
     raise _REFUSALS[reply[0]]
+
+
+def _entries(found: list[Any], after: int) -> list[Entry]:
+    """What follows seq `after`, from the blocks and events of a reply."""
+    entries: list[Entry] = []
+    for item in found:
+        if isinstance(item, list):
+            entries += (entry for entry in unpack(*item) if entry.seq > after)
+        else:
+            entries.append(Entry(entries[-1].seq + 1 if entries else after + 1, item))
+    return entries
 
 
 def _forks(text: str) -> dict[str, int]:

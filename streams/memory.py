@@ -5,19 +5,17 @@ cut, so that whatever is published meanwhile is missed.
 """
 
 import asyncio
-import secrets
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from streams import keys
 from streams.cursor import portion
 from streams.events import AnyEvent, check_batch, encode, stamp
+from streams.memory_state import Announced, Generation, Kept, State, epoch_name
 from streams.ports import (
     HEARD_SECONDS,
-    LONGEST_LEASE_SECONDS,
     PAGE_BYTES,
     UNHEARD_SECONDS,
     Appended,
@@ -35,85 +33,6 @@ from streams.ports import (
 )
 from streams.positions import Position
 
-SLACK = 17 / 16
-MAX_FORKS = 16
-MAX_REMEMBERED = 512
-"""Generations and announced rows beyond which the older half of those that ended is forgotten."""
-
-
-@dataclass(slots=True)
-class _Generation:
-    attempt: int = 0
-    epoch: str | None = None
-    next_index: int = 0
-    last_batch: tuple[int, int] = (0, 0)
-    lease_until: float = 0.0
-    sealed: bool = False
-    cancel_by: str | None = None
-    waited_until: float = 0.0
-    told: bool = False
-
-    def leased(self, now: float) -> bool:
-        return now < self.lease_until <= now + LONGEST_LEASE_SECONDS
-
-    def tell(self, now: float) -> None:
-        """The holder is told that it is to stop; it is waited for a little longer, once."""
-        if not self.told:
-            self.waited_until, self.told = now + HEARD_SECONDS, True
-
-    def disobeys(self, now: float) -> bool:
-        """Whether the holder had the time to stop, and has not."""
-        return self.cancel_by is not None and not now < self.waited_until <= now + HEARD_SECONDS
-
-
-@dataclass(slots=True)
-class _Kept:
-    entry: Entry
-    at: float
-
-
-@dataclass(slots=True)
-class _Announced:
-    rev: int
-    epoch: str
-    seq: int
-
-
-@dataclass(slots=True)
-class _State:
-    epoch: str
-    run: int
-    expires_at: float
-    top: int = 0
-    size: int = 0
-    kept: deque[_Kept] = field(default_factory=deque)
-    floors: dict[str, int] = field(default_factory=dict)
-    generations: dict[str, _Generation] = field(default_factory=dict)
-    announced: dict[str, _Announced] = field(default_factory=dict)
-    forks: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def oldest(self) -> int:
-        return self.kept[0].entry.seq if self.kept else self.top + 1
-
-    def fork(self, run: int) -> None:
-        forks = [(self.epoch, self.top), *((epoch, min(seq, self.top)) for epoch, seq in self.forks.items())]
-        self.epoch, self.run, self.forks = _epoch_name(), run, dict(forks[:MAX_FORKS])
-
-    def shared(self, epoch: str | None) -> int | None:
-        return self.top if epoch == self.epoch else self.forks.get(epoch or "")
-
-    def forget(self) -> None:
-        if len(self.generations) + len(self.announced) <= MAX_REMEMBERED:
-            return
-        sealed = {name: g for name, g in self.generations.items() if g.sealed}
-        ended: list[tuple[int, dict[str, Any], str]] = []
-        ended += [(g.last_batch[1], self.generations, name) for name, g in sealed.items()]
-        ended += [(a.seq, self.announced, name) for name, a in self.announced.items()]
-        ended.sort(key=lambda item: item[0])
-        for _, known, name in ended[: len(ended) // 2]:
-            del known[name]
-
 
 class MemoryLog:
     """`streams.ports.Log` in this process. `clock` gives seconds."""
@@ -121,7 +40,7 @@ class MemoryLog:
     def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits or Limits()
         self._clock = clock
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, State] = {}
         self._tombstones: dict[str, float] = {}
         self._revoked: dict[tuple[str, str], float] = {}
         self._run = 0
@@ -161,7 +80,7 @@ class MemoryLog:
     async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False) -> Claim:
         """See streams.ports.Log."""
         state = self._settle(conversation_id)
-        generation = state.generations.get(message_id) or _Generation()
+        generation = state.generations.get(message_id) or Generation()
         if generation.sealed:
             raise Sealed
         now = self._clock()
@@ -201,13 +120,13 @@ class MemoryLog:
             self._publish(keys.CHANGES, claim.conversation_id.encode())
         else:
             state.floors[claim.message_id] = max(state.floors[claim.message_id], min(covered, state.top))
-        self._trim(state)
+        state.trim(self._limits, self._clock())
         return appended
 
     async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
         """See streams.ports.Log."""
         state = self._settle(claim.conversation_id)
-        generation = state.generations.get(claim.message_id) or _Generation()
+        generation = state.generations.get(claim.message_id) or Generation()
         if claim.attempt < generation.attempt:
             raise Fenced
         known = generation.epoch == state.epoch or (generation.epoch == claim.epoch and state.shared(claim.epoch) is not None)
@@ -223,7 +142,7 @@ class MemoryLog:
     async def adopt(self, claim: Claim, seen: Position, events: Sequence[AnyEvent], lease_seconds: float) -> tuple[Claim, Appended]:
         """See streams.ports.Log."""
         state = self._settle(claim.conversation_id)
-        generation = state.generations.get(claim.message_id) or _Generation()
+        generation = state.generations.get(claim.message_id) or Generation()
         if claim.attempt < generation.attempt:
             raise Fenced
         if generation.sealed:
@@ -237,7 +156,7 @@ class MemoryLog:
         appended = self._write(claim.conversation_id, state, events)
         if events:
             generation.last_batch = (appended.first_seq, appended.last_seq)
-        self._trim(state)
+        state.trim(self._limits, self._clock())
         return replace(claim, epoch=state.epoch), appended
 
     async def announce(self, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> Position:
@@ -246,8 +165,8 @@ class MemoryLog:
         if row_id not in state.announced or state.announced[row_id].rev < rev:
             self._write(conversation_id, state, [event])
             self._publish(keys.CHANGES, conversation_id.encode())
-            state.announced[row_id] = _Announced(rev, state.epoch, state.top)
-            self._trim(state)
+            state.announced[row_id] = Announced(rev, state.epoch, state.top)
+            state.trim(self._limits, self._clock())
             state.forget()
         return Position(state.epoch, state.top)
 
@@ -292,7 +211,7 @@ class MemoryLog:
         if not by:
             raise ValueError("a cancel names who asks for it")
         state = self._settle(conversation_id)
-        generation = state.generations.setdefault(message_id, _Generation())
+        generation = state.generations.setdefault(message_id, Generation())
         if generation.sealed:
             return False
         if generation.cancel_by is None:
@@ -344,6 +263,12 @@ class MemoryLog:
             entries = list(portion(entries, max_bytes))
         return Page(state.epoch, oldest, state.top, min(state.floors.values(), default=None), entries, dict(state.forks))
 
+    async def pack(self, conversation_id: str) -> int:
+        """See streams.ports.Log. Nothing is packed, but it counts as if it were."""
+        state = self._settle(conversation_id)
+        self._touch(state)
+        return state.pack()
+
     async def new_server(self) -> str | None:
         """See streams.ports.Log."""
         self._check_up()
@@ -373,50 +298,38 @@ class MemoryLog:
         if not self._up.is_set():
             raise Unavailable("down")
 
-    def _settle(self, conversation_id: str) -> _State:
+    def _settle(self, conversation_id: str) -> State:
         self._check_up()
         now = self._clock()
         if self._tombstones.get(conversation_id, now) > now:
             raise Gone
         state = self._states.get(conversation_id)
         if state is None or state.expires_at <= now:
-            state = self._states[conversation_id] = _State(_epoch_name(), self._run, now + self._limits.max_seconds)
+            state = self._states[conversation_id] = State(epoch_name(), self._run, now + self._limits.max_seconds)
         elif state.run != self._run:
             state.fork(self._run)
         return state
 
-    def _touch(self, state: _State) -> None:
+    def _touch(self, state: State) -> None:
         state.expires_at = self._clock() + self._limits.max_seconds
 
-    def _write(self, conversation_id: str, state: _State, events: Sequence[AnyEvent]) -> Appended:
+    def _write(self, conversation_id: str, state: State, events: Sequence[AnyEvent]) -> Appended:
         first = state.top + 1
         for event in events:
             state.top += 1
             data = stamp(state.top, encode(event))
-            state.kept.append(_Kept(Entry(state.top, data), self._clock()))
+            state.kept.append(Kept(Entry(state.top, data), self._clock()))
             state.size += len(data)
             self._publish(keys.channel(conversation_id), b"%b:%d:%b" % (state.epoch.encode(), state.top, data))
         self._touch(state)
         return Appended(state.epoch, first, state.top)
-
-    def _trim(self, state: _State) -> None:
-        if not self._over(state, SLACK):
-            return
-        highest = min(state.floors.values(), default=state.top)
-        while state.kept and state.kept[0].entry.seq <= highest and self._over(state, 1):
-            state.size -= len(state.kept.popleft().entry.data)
-
-    def _over(self, state: _State, slack: float) -> bool:
-        limits = self._limits
-        too_old = bool(state.kept) and self._clock() - state.kept[0].at > limits.max_seconds * slack
-        return too_old or len(state.kept) > limits.max_events * slack or state.size > limits.max_bytes * slack
 
     def _publish(self, channel: str, payload: bytes) -> None:
         for listener in tuple(self._listeners):
             listener(channel, payload)
 
 
-def _owned(state: _State, claim: Claim) -> _Generation:
+def _owned(state: State, claim: Claim) -> Generation:
     generation = state.generations.get(claim.message_id)
     if claim.epoch != state.epoch or generation is None or generation.epoch != state.epoch:
         raise Lost
@@ -425,10 +338,6 @@ def _owned(state: _State, claim: Claim) -> _Generation:
     if claim.attempt > generation.attempt:
         raise Lost
     return generation
-
-
-def _epoch_name() -> str:
-    return secrets.token_hex(4)
 
 
 class MemoryFeed:

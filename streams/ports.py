@@ -73,7 +73,8 @@ LONGEST_LEASE_SECONDS = 60.0
 class Limits:
     """The window of a log: it holds at least the newest `max_events`, unless `max_bytes` or `max_seconds` is reached before.
 
-    It is trimmed in steps of a sixteenth, and never above the lowest floor. A log that is not written for `max_seconds` is dropped.
+    It is trimmed in steps of a sixteenth (what is packed: of whole blocks), and never above the lowest floor. Bytes count as they are kept.
+    A log that is not written for `max_seconds` is dropped.
     """
 
     max_events: int = 10_000
@@ -238,6 +239,13 @@ class Log(Protocol):
 
         No more than fit into `max_bytes`, but for one that is larger by itself.
         A position of an earlier epoch is served as long as this log shares it.
+        """
+        ...
+
+    async def pack(self, conversation_id: str) -> int:
+        """Keep what no running generation needs in less memory, and give how many events that were. Whoever reads does not notice.
+
+        It ends early where somebody else packs, trims or deletes meanwhile: Gone, Lost. What was packed until then stays so.
         """
         ...
 

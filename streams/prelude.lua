@@ -7,9 +7,12 @@
 --                                 oldest (lowest seq held, top + 1 when none is), bytes (of all events held),
 --                                 since (ms: append time of the oldest event held);
 --                                 g:<message id>: a generation, see `generation`; a:<row id>: "rev epoch seq" of an announced row;
---                                 c:<message id>: a cancel that is not carried out yet, see `Patience`
+--                                 c:<message id>: a cancel that is not carried out yet, see `Patience`;
+--                                 packed: what KEYS[5] holds, see `packed_part`. `oldest`, `bytes` and `since` speak of KEYS[1] alone
 -- KEYS[3] tw:{id}:floors  zset    message id of each running generation -> the seq that SQL's checkpoint includes
 -- KEYS[4] tw:{id}:gone    string  tombstone of a deleted conversation
+-- KEYS[5] tw:{id}:packed  stream  entry `<last seq>-0`: z = a block of the events right before those of KEYS[1] (streams/packing.py),
+--                                 n = how many, b = their bytes, t = ms when the last of them was appended
 -- Channels: tw:{id} (events as `<epoch>:<seq>:<json>`, or the word `gone`), tw:control (`cancel <message id>`),
 --           tw:changes (the conversation's id, after what changes how it looks in a list)
 --
@@ -19,14 +22,14 @@
 --
 -- Every reply is an array that begins with a word: OK, or a refusal (GONE LOST FENCED SEALED CANCELLED BUSY), which wrote nothing.
 
-local LOG, STATE, FLOORS, GONE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local LOG, STATE, FLOORS, GONE, PACKED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local CHANNEL = string.sub(LOG, 1, -5)
 local LIFETIME, MAX_EVENTS, MAX_BYTES = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local LONGEST_LEASE = 60000
 -- Patience with whoever holds the lease of a generation that is to be cancelled: so long after the request, so long after it was told
 -- of it, or took it over to end it. Then it is taken for frozen.
 local UNHEARD, HEARD = 400, 2000
-local MAX_FIELDS = 512 + 8
+local MAX_FIELDS = 512 + 9
 local MAX_FORKS = 16
 local call = redis.call
 
@@ -56,20 +59,34 @@ local function identity()
   return {run = string.match(text, 'run_id:(%w+)') or '', history = string.match(text, 'master_replid:(%w+)') or ''}
 end
 
-local function refresh_expiry()
+local function refresh_expiry(state)
   call('PEXPIRE', LOG, LIFETIME)
   call('PEXPIRE', STATE, LIFETIME)
   call('PEXPIRE', FLOORS, LIFETIME)
+  if state.packed then
+    call('PEXPIRE', PACKED, LIFETIME)
+  end
 end
 
 -- No log: nobody's position means anything any more. What is known of generations stays: it can only make the fence stricter.
 local function begin_epoch(server)
-  call('DEL', LOG, FLOORS)
-  call('HDEL', STATE, 'forks')
+  call('DEL', LOG, FLOORS, PACKED)
+  call('HDEL', STATE, 'forks', 'packed')
   call('HSET', STATE, 'epoch', ARGV[1], 'run', server.run, 'history', server.history, 'top', 0, 'oldest', 1, 'bytes', 0,
        'since', whole(now))
   call('PEXPIRE', STATE, LIFETIME)
   return {epoch = ARGV[1], top = 0, oldest = 1, bytes = 0, since = now, forks = ''}
+end
+
+local function save_packed(state)
+  local packed = state.packed
+  if packed then
+    call('HSET', STATE, 'packed', table.concat({state.epoch, whole(packed.first), whole(packed.last), whole(packed.bytes),
+                                                whole(packed.since)}, ' '))
+  else
+    call('DEL', PACKED)
+    call('HDEL', STATE, 'packed')
+  end
 end
 
 -- Another server with the log: it may lack the end of it, and only that. What it has goes on under another name, and is remembered as
@@ -83,6 +100,7 @@ local function fork(state, server)
   end
   state.epoch, state.forks = ARGV[1], table.concat(forks, ' ')
   call('HSET', STATE, 'epoch', state.epoch, 'run', server.run, 'history', server.history, 'forks', state.forks)
+  save_packed(state)
   return state
 end
 
@@ -97,6 +115,23 @@ local function shared(state, epoch)
     end
   end
   return nil
+end
+
+-- What is packed: events first..last, in so many bytes; `since`: when the last event of the first block was appended. Kept as one string
+-- behind the epoch that it was written in. nil: nothing is. Blocks that do not end where LOG begins, because a process of an earlier
+-- version, which does not know them, has trimmed LOG or begun it again, are no part of the log; the next ones replace them.
+local function packed_part(state, text)
+  local epoch, first, last, bytes, since = string.match(text or '', '^(%w+) (%d+) (%d+) (%d+) (%d+)$')
+  local reaches = epoch and shared(state, epoch)
+  if not reaches or tonumber(last) > reaches or tonumber(last) ~= state.oldest - 1 or call('EXISTS', PACKED) == 0 then
+    return nil
+  end
+  return {first = tonumber(first), last = tonumber(last), bytes = tonumber(bytes), since = tonumber(since)}
+end
+
+-- Seq of the oldest event held, packed or not.
+local function oldest(state)
+  return state.packed and state.packed.first or state.oldest
 end
 
 local function seq_of(page)
@@ -114,7 +149,7 @@ local function settle(field)
     return nil
   end
   local server = identity()
-  local values = call('HMGET', STATE, 'epoch', 'run', 'history', 'forks', 'top', 'oldest', 'bytes', 'since', field)
+  local values = call('HMGET', STATE, 'epoch', 'run', 'history', 'forks', 'top', 'oldest', 'bytes', 'since', 'packed', field)
   local state = {epoch = values[1], forks = values[4] or '', top = tonumber(values[5]), oldest = tonumber(values[6]),
                  bytes = tonumber(values[7]), since = tonumber(values[8])}
   -- Forks that name another epoch are older than it: a process of an earlier version, which does not know them, began it.
@@ -122,13 +157,15 @@ local function settle(field)
     state.forks = ''
   end
   if not state.epoch or (state.oldest <= state.top and call('EXISTS', LOG) == 0) then
-    state = begin_epoch(server)
-  elseif values[2] ~= server.run or (values[3] and values[3] ~= server.history) then
+    return begin_epoch(server), values[10]
+  end
+  state.packed = packed_part(state, values[9])
+  if values[2] ~= server.run or (values[3] and values[3] ~= server.history) then
     state = agrees(state) and fork(state, server) or begin_epoch(server)
   elseif not values[3] then
     call('HSET', STATE, 'history', server.history)
   end
-  return state, values[9]
+  return state, values[10]
 end
 
 -- A generation is kept as one string: attempt, epoch of its claim (`-`: never claimed), next batch index, first and last seq of
@@ -208,18 +245,52 @@ local function write(state, first)
   return state.top - (#ARGV - first)
 end
 
+-- Over the limit of events; over one of the others.
+local function too_many(state, slack)
+  return state.top - oldest(state) + 1 > MAX_EVENTS * slack
+end
+
+local function too_much(state, slack, since)
+  local bytes = state.bytes + (state.packed and state.packed.bytes or 0)
+  return bytes > MAX_BYTES * slack or now - since > LIFETIME * slack
+end
+
 local function over(state, slack, since)
-  return state.top - state.oldest + 1 > MAX_EVENTS * slack or state.bytes > MAX_BYTES * slack or now - since > LIFETIME * slack
+  return too_many(state, slack) or too_much(state, slack, since)
+end
+
+-- Drop packed blocks, the oldest first: whole ones, unless too few events would be left. What is packed lies below every floor.
+local function trim_packed(state)
+  local packed = state.packed
+  while packed and packed.first <= packed.last do
+    local fields = call('XRANGE', PACKED, whole(packed.first) .. '-0', '+', 'COUNT', 1)[1][2]
+    local count = tonumber(fields[4])
+    packed.since = tonumber(fields[8])
+    if state.top - packed.first - count + 1 < MAX_EVENTS and not too_much(state, 1, packed.since) then
+      break
+    end
+    packed.first, packed.bytes = packed.first + count, packed.bytes - #fields[2]
+  end
+  if packed and packed.first > packed.last then
+    state.packed = nil
+  elseif packed then
+    call('XTRIM', PACKED, 'MINID', whole(packed.first) .. '-0')
+  end
+  save_packed(state)
 end
 
 -- Cut the log to its window, in steps of a sixteenth, never above the lowest floor.
 local function trim(state)
-  if state.oldest > state.top or not over(state, 17 / 16, state.since) then
+  local since = state.packed and state.packed.since or state.since
+  if oldest(state) > state.top or not over(state, 17 / 16, since) then
     return
+  end
+  if state.packed then
+    trim_packed(state)
   end
   local lowest = call('ZRANGE', FLOORS, 0, 0, 'WITHSCORES')
   local highest = lowest[2] and math.min(tonumber(lowest[2]), state.top) or state.top
-  local before, cutting = state.oldest, state.oldest <= highest
+  local before, cutting = state.oldest, not state.packed and state.oldest <= highest
   while cutting do
     local page = call('XRANGE', LOG, whole(state.oldest) .. '-0', whole(highest) .. '-0', 'COUNT', 64)
     cutting = #page == 64
@@ -241,7 +312,7 @@ end
 local function save(state, field, value)
   call('HSET', STATE, 'top', whole(state.top), 'oldest', whole(state.oldest), 'bytes', whole(state.bytes),
        'since', whole(state.since), field, value)
-  refresh_expiry()
+  refresh_expiry(state)
 end
 
 -- Forget what long conversations no longer need: sealed generations and announced rows, the oldest half of them.

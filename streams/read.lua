@@ -1,18 +1,29 @@
 -- One consistent look at the log.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] epoch (empty: the current one)   ARGV[6] seq to read after   ARGV[7] most events
 -- ARGV[8] most bytes of events (one is given whatever its size)
--- Reply: OK epoch oldest top floor (empty: nothing runs) forks (see prelude.lua) event... | GONE
+-- Reply: OK epoch oldest top floor (empty: nothing runs) forks (see prelude.lua) {first block}... event... | GONE
+-- Packed events come in whole blocks: there may be more than was asked for, before the first and behind the last one.
 
 local state = settle('epoch')
 if not state then
   return {'GONE'}
 end
 local lowest = call('ZRANGE', FLOORS, 0, 0, 'WITHSCORES')
-local reply = {'OK', state.epoch, state.oldest, state.top, lowest[2] and whole(tonumber(lowest[2])) or '', state.forks}
+local reply = {'OK', state.epoch, oldest(state), state.top, lowest[2] and whole(tonumber(lowest[2])) or '', state.forks}
 local after, limit = tonumber(ARGV[6]), tonumber(ARGV[7])
 local reaches = ARGV[5] == '' and state.top or shared(state, ARGV[5])
-local served = reaches and after <= reaches and after >= state.oldest - 1 and after < state.top
+local served = reaches and after <= reaches and after >= oldest(state) - 1 and after < state.top
 local room, at = tonumber(ARGV[8]), after
+while served and limit > 0 and state.packed and at < state.packed.last do
+  local entry = call('XRANGE', PACKED, whole(at + 1) .. '-0', '+', 'COUNT', 1)
+  local last, fields = seq_of(entry), entry[1][2]
+  room = room - tonumber(fields[6])
+  if room < 0 and at > after then
+    return reply
+  end
+  reply[#reply + 1] = {last - tonumber(fields[4]) + 1, fields[2]}
+  limit, at = limit - (last - at), last
+end
 -- In small steps: a stream cannot be asked for bytes, and what is read here and not given would be read again.
 while served and limit > 0 do
   local page = call('XRANGE', LOG, whole(at + 1) .. '-0', '+', 'COUNT', math.min(limit, 32))

@@ -21,7 +21,7 @@ from streams.ports import Unavailable
 
 CONNECT_SECONDS = 2.0
 REPLY_SECONDS = 5.0
-KEY_COUNT = 4
+KEY_COUNT = 5
 MAX_CALLS = 256
 """Calls in one pipeline."""
 MAX_BYTES = 1024 * 1024
@@ -65,7 +65,7 @@ def _pack(command: Sequence[Argument]) -> bytes:
 
 
 class Wire:
-    """Runs scripts of four keys. `interval_seconds`: pipelines leave no closer together than this (0: as soon as they can)."""
+    """Runs scripts of five keys. `interval_seconds`: pipelines leave no closer together than this (0: as soon as they can)."""
 
     def __init__(self, url: str, interval_seconds: float = 0.0) -> None:
         # One connection by construction; the pool only knows how to make it from the URL (TLS, user, password, database).
@@ -78,7 +78,7 @@ class Wire:
         self.closed = False
 
     async def run(self, script: Script, arguments: Sequence[Argument]) -> Any:
-        """The script's reply; `arguments` are its four keys, then ARGV. Raises Unavailable, or ResponseError for a faulty script."""
+        """The script's reply; `arguments` are its five keys, then ARGV. Raises Unavailable, or ResponseError for a faulty script."""
         return await self._call(script, arguments)
 
     async def execute(self, *command: Argument) -> Any:

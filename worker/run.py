@@ -413,6 +413,7 @@ class Attempt:
         if committed:
             self._completed = ending.status == "complete"
             await self._outlast(lambda: closing.announce(self._services.store, self._services.log, self._claim, self._index, ending))
+            self._services.packing.ended(self._row.conversation_id)
         await self._outlast(lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id))
 
     def _reduced(self, ending: Ending, error: Unstorable) -> Ending:

@@ -32,6 +32,7 @@ from worker.costs import Bounds
 from worker.endings import Endings
 from worker.enqueue import Jobs
 from worker.operators import Hook
+from worker.packing import Packing
 from worker.runner import Models, Runner
 from worker.services import Services
 from worker.sweeper import Sweeper
@@ -69,6 +70,7 @@ class Runtime:
             settings.max_kept_bytes,
         )
         self._endings = endings = Endings(self._store, models.provider, self._tell_operators)
+        packing = Packing(self._log)
         self._services = services = Services(
             self._store,
             self._log,
@@ -76,6 +78,7 @@ class Runtime:
             checkpointer,
             settings.lease_seconds,
             endings,
+            packing,
             self._tell_operators,
             tokens.tombstone_seconds(settings.token_ttl_seconds),
         )
@@ -85,6 +88,7 @@ class Runtime:
         self.background.when_ended(_stop_process)
         self.background.start("checkpointer", lambda: checkpointer.run(self._runner.running))
         self.background.start("sweeper", Sweeper(services).run)
+        self.background.start("packing", packing.run)
         self._listening = asyncio.create_task(keep("cancels", self._listen))
 
     async def _listen(self) -> None:

@@ -11,6 +11,7 @@ from worker.endings import Endings
 from worker.enqueue import Jobs
 from worker.kept import MAX_KEPT_BYTES
 from worker.operators import Hook, log_only
+from worker.packing import Packing
 from worker.retries import LONGEST_WAIT_S
 
 
@@ -24,6 +25,7 @@ class Services:
     checkpointer: Checkpointer
     lease_seconds: float
     endings: Endings
+    packing: Packing
     tell_operators: Hook = log_only
     tombstone_seconds: float = 3600.0
     """How long a deletion or a removal must be known: as long as anybody may hold a token that it forbids."""

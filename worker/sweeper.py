@@ -217,6 +217,7 @@ class Sweeper:
             await closing.announce_end(self._services.store, self._services.log, ended)
         except ports.Busy:
             return
+        self._services.packing.ended(row.conversation_id)
         log_line.info("swept: end announced", message_id=row.message_id, status=row.status)
         await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
 

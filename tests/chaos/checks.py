@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams.packing import unpack
 from tests.e2e.viewer import TERMINAL, head, tail, units
 
 
@@ -63,9 +64,13 @@ def _apply(folded: Folded, event: dict[str, Any]) -> None:
             folded.faults.append("the terminal event's checksum is not that of the log's text")
 
 
-def parse(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[dict[str, Any]]:
-    """The events of an XRANGE."""
-    return [json.loads(fields[b"e"]) for _, fields in entries]
+Range = Sequence[tuple[bytes, dict[bytes, bytes]]]
+
+
+def parse(packed: Range, entries: Range) -> list[dict[str, Any]]:
+    """The events of a log, from an XRANGE of its blocks and of its stream, at one moment."""
+    events = [json.loads(entry.data) for _, fields in packed for entry in unpack(1, fields[b"z"])]
+    return events + [json.loads(fields[b"e"]) for _, fields in entries]
 
 
 def percentiles(values: Sequence[float]) -> str:

@@ -171,11 +171,12 @@ class Load:
         async with connection as client:
             base = f"tw:{{{stream.conversation_id}}}"
             with contextlib.suppress(RedisError, OSError):
-                entries = await client.xrange(f"{base}:log")
-                epoch = await client.hget(f"{base}:state", "epoch")
-                if entries and epoch:
+                async with client.pipeline(transaction=True) as look:
+                    look.xrange(f"{base}:packed").xrange(f"{base}:log").hget(f"{base}:state", "epoch")
+                    packed, entries, epoch = await look.execute()
+                if (packed or entries) and epoch:
                     stream.epoch = epoch.decode()
-                    stream.log = fold(parse(entries), stream.message_id)
+                    stream.log = fold(parse(packed, entries), stream.message_id)
 
 
 def judge(stream: Stream, continues: bool) -> tuple[int, int, list[str]]:

@@ -37,6 +37,7 @@ operation = st.one_of(
     st.tuples(st.just("cancel"), actor, st.just(0)),
     st.tuples(st.just("announce"), actor, st.integers(0, 3)),
     st.tuples(st.just("read"), actor, st.integers(0, 60)),
+    st.tuples(st.just("pack"), actor, st.just(0)),
 )
 
 
@@ -157,6 +158,9 @@ class History:
     async def read(self, _: tuple[int, str], after: int) -> tuple[object, ...]:
         page = await self.log.read(self.conversation, None, after, 7)
         return (self.epoch(page.epoch), page.oldest, page.top, page.floor, page.entries)
+
+    async def pack(self, _: tuple[int, str], __: int) -> int:
+        return await self.log.pack(self.conversation)
 
     def chunk(self, who: tuple[int, str]) -> AnyEvent:
         """Text that occurs once in a history, so that a repetition shows."""

@@ -12,8 +12,10 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+import redis
 from playwright.async_api import Browser
 
+from streams import keys
 from tests.e2e.browser import open_page, running_browser
 from tests.e2e.stack import Stack, running_stack
 from tests.eventsource import EventSource, Parser
@@ -96,6 +98,24 @@ async def test_curl_reads_it(stack: Stack) -> None:
         await curl.wait()
         assert answer.text == await stored(client, post)
         assert reads > 10
+
+
+async def test_who_comes_after_the_end_reads_a_packed_log(stack: Stack) -> None:
+    """The worker packs it by itself; event by event it tells what it told before."""
+    async with httpx.AsyncClient(base_url=stack.url) as client, asyncio.timeout(PATIENCE_SECONDS):
+        post = await posted(client)
+        conversation = post["assistant_message"]["conversation_id"]
+        stream, *_, packed = keys.keys(conversation)
+        with redis.Redis.from_url(stack.redis_url) as log:
+            while not log.exists(packed):
+                await asyncio.sleep(0.1)
+            assert log.xlen(stream) <= 1  # a title may come later
+        answer, source = Answer(post["position"]), EventSource(client, events_of(post))
+        async for event in source:
+            answer.take(event.json, event.last_event_id)
+            if answer.end is not None:
+                break
+        assert answer.text == await stored(client, post)
 
 
 _FOLLOW = """(address) => new Promise((resolve, reject) => {

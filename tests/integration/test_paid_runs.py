@@ -23,6 +23,7 @@ from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, events_of, text_
 from worker import closing
 from worker.checkpoints import Checkpointer
 from worker.endings import MAX_TRIES, Endings
+from worker.packing import Packing
 from worker.runner import Models, Runner
 from worker.services import Services
 from worker.sweeper import Sweeper
@@ -41,7 +42,7 @@ class Rig:
         self.models = Models(catalogue, lambda spec: open_provider(spec, client))
         self.endings = Endings(store, self.models.provider, lambda _error, facts: self.told.append(facts["code"]))
         checkpointer = Checkpointer(store, 1.0, 500)
-        self.services = Services(store, self.log, self.jobs, checkpointer, LEASE_SECONDS, self.endings)  # type: ignore[arg-type]
+        self.services = Services(store, self.log, self.jobs, checkpointer, LEASE_SECONDS, self.endings, Packing(self.log))  # type: ignore[arg-type]
         self.sweeper = Sweeper(self.services)
 
     def worker(self) -> "asyncio.Task[None]":

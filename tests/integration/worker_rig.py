@@ -15,6 +15,7 @@ from streams import events
 from streams.memory import MemoryLog
 from worker.checkpoints import Checkpointer
 from worker.endings import Endings
+from worker.packing import Packing
 from worker.runner import Models, Runner
 from worker.services import Services
 
@@ -100,7 +101,7 @@ class Script:
 def services_over(store: Store, log: MemoryLog, jobs: NoJobs) -> Services:
     """What an attempt works with."""
     endings = Endings(store, lambda _model: Script([]))
-    return Services(store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS, endings)  # type: ignore[arg-type]
+    return Services(store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS, endings, Packing(log))  # type: ignore[arg-type]
 
 
 def runner_over(services: Services, provider: base.Provider, **spec: Any) -> Runner:

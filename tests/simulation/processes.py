@@ -25,6 +25,7 @@ from web.cancels import Cancels
 from worker import closing
 from worker.checkpoints import Checkpointer
 from worker.endings import Endings
+from worker.packing import Packing
 from worker.runner import Models, Runner
 from worker.services import Services
 from worker.sweeper import Sweeper
@@ -73,13 +74,15 @@ class WorkerProcess:
         store, log, jobs = _connections(site, self.node)
         checkpointer = Checkpointer(store, 1.0, 40)
         endings = Endings(store, self._open_named, _nobody)
-        services = Services(store, log, jobs, checkpointer, LEASE_SECONDS, endings, _nobody)
+        packing = Packing(log)
+        services = Services(store, log, jobs, checkpointer, LEASE_SECONDS, endings, packing, _nobody)
         specs = {rung: ModelSpec(rung, "demo", rung, continuation=rung) for rung in RUNGS}
         models = Models(Catalogue("prefix", "prefix", specs, {}), self._open)
         self._runner = Runner(services, models)
         self.feed = redis.Feed(site.loop, site.rng, self.node, site.server, site.redis)
         self.node.spawn(checkpointer.run(self._runner.running))
         self.node.spawn(Sweeper(services).run())
+        self.node.spawn(packing.run())
         self.node.spawn(self._listen())
         site.broker.consumers.append(self)
 

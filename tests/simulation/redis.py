@@ -168,6 +168,7 @@ for _name in (
     "request_cancel",
     "delete",
     "read",
+    "pack",
     "new_server",
     "note_server",
 ):

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 import broadcaster.viewers
-import streams.memory
+import streams.memory_state
 import worker.sweeper
 from models.conversations import Policy
 from providers.base import Rung
@@ -96,7 +96,7 @@ def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
     """Chance, names and clocks come from the seed; log lines go into the trace."""
     names = random.Random(f"{seed} names")
     replaced: list[tuple[Any, str, Any]] = [
-        (streams.memory, "secrets", SimpleNamespace(token_hex=lambda count: f"{names.getrandbits(8 * count):0{2 * count}x}")),
+        (streams.memory_state, "secrets", SimpleNamespace(token_hex=lambda count: f"{names.getrandbits(8 * count):0{2 * count}x}")),
         (broadcaster.viewers, "time", SimpleNamespace(time=loop.time)),
         (broadcaster.viewers, "set", Ordered),
         (worker.sweeper, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}"))),

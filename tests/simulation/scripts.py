@@ -5,15 +5,17 @@ is a table that knows the virtual clock and the virtual server, and passes every
 fail-overs happen to them as they do to `streams.memory`.
 """
 
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import redis
 
+from streams import keys, ports
 from streams import log as real
-from streams import ports
+from streams.wire import KEY_COUNT
 from tests.simulation.redis import Memory, Server
 
 _VIRTUAL = b"""
@@ -33,7 +35,7 @@ local function ask(how)
 end
 local redis = setmetatable({call = ask(server.call), pcall = ask(server.pcall)}, {__index = server})
 """
-METHODS = ("claim", "append", "adopt", "announce", "renew", "release", "leased", "request_cancel", "delete", "read")
+METHODS = ("claim", "append", "rejoin", "adopt", "announce", "renew", "release", "leased", "request_cancel", "delete", "read", "pack")
 
 
 class Scripts(real.RedisLog):
@@ -48,10 +50,10 @@ class Scripts(real.RedisLog):
         self._known: dict[bytes, str] = {}
 
     async def _run(self, script: Any, conversation_id: str, *arguments: Any) -> list[Any]:
-        values = (*real.keys.keys(conversation_id), self.epoch, *self._window, *arguments)
+        values = (*keys.keys(conversation_id), self.epoch, *self._window, *arguments)
         with self.client.pipeline(transaction=False) as pipeline:
             pipeline.set("virtual:ms", self.ms)
-            pipeline.evalsha(self._digest(script.text), 4, *values)
+            pipeline.evalsha(self._digest(script.text), KEY_COUNT, *values)
             pipeline.lrange("virtual:published", 0, -1)
             pipeline.delete("virtual:published")
             _, reply, published, _ = pipeline.execute()
@@ -75,10 +77,17 @@ class Scripts(real.RedisLog):
         self.client.flushdb()
         self.be(run)
 
-    def save(self) -> dict[bytes, bytes]:
-        """All keys of logs, as a replica holds them."""
-        dumped = ((key, self.client.dump(key)) for key in self.client.keys("tw:*"))
+    def save(self, names: Sequence[str] | None = None) -> dict[bytes, bytes]:
+        """These keys, or all keys of logs, as a replica holds them."""
+        wanted: list[Any] = self.client.keys("tw:*") if names is None else [name.encode() for name in names]
+        dumped = ((key, self.client.dump(key)) for key in wanted)
         return {key: value for key, value in dumped if value is not None}
+
+    def put_back(self, conversation_id: str, saved: dict[bytes, bytes]) -> None:
+        """Let a conversation's log be what it was."""
+        self.client.delete(*keys.keys(conversation_id))
+        for key, value in saved.items():
+            self.client.restore(key, 0, value)
 
     def fail_over(self, saved: dict[bytes, bytes], run: int) -> None:
         """Be a server that holds only this."""
@@ -96,6 +105,8 @@ class Compared(Server):
         self._scripts = Scripts(url, limits)
         self._scripts.begin(self._run)
         self._heard: list[tuple[bytes, bytes]] = []
+        self._before: deque[tuple[object, tuple[str, dict[bytes, bytes]]]] = deque(maxlen=1000)
+        """Beside each entry of the journal the keys of its conversation. More of them: the journal takes entries back, too."""
         self.calls = 0
         self.differences: list[str] = []
 
@@ -112,6 +123,20 @@ class Compared(Server):
         """See Server.fail_over."""
         super().fail_over(saved)
         self._scripts.fail_over(saved["keys"], self._run)
+
+    def lose_the_end(self, count: int) -> None:
+        """See Server.lose_the_end."""
+        lost = list(self.journal or ())[::-1][:count]
+        super().lose_the_end(count)
+        for entry in lost:
+            self._scripts.put_back(*next(saved for of, saved in reversed(self._before) if of is entry))
+        self._scripts.be(self._run)
+
+    def note(self, conversation_id: str) -> None:
+        """See Server.note."""
+        super().note(conversation_id)
+        if self.journal is not None:
+            self._before.append((self.journal[-1], (conversation_id, self._scripts.save(keys.keys(conversation_id)))))
 
     def close(self) -> None:
         """End the connection."""
