@@ -130,6 +130,7 @@ class Watcher(Viewer):
             frames += 1
             if frame["type"] == "subscribed":
                 epoch, silence = frame["epoch"], frame["heartbeat_seconds"]
+                self._adopt(epoch)
             elif frame["type"] == "resync":
                 self.resyncs += 1
                 await asyncio.sleep(random.random() / 2)
@@ -195,6 +196,7 @@ class EventStreamWatcher(Watcher):
                     await asyncio.sleep(random.random() / 2)
                     await self._snapshot()
                     return
+                self._adopt(identity.rpartition(":")[0])
                 self._event(identity.rpartition(":")[0], event)
                 identity, data = "", ""
             if self.ended:

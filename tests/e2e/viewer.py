@@ -106,6 +106,7 @@ class Viewer:
                 frame = json.loads(await asyncio.wait_for(socket.recv(), left))
                 if frame["type"] == "subscribed":
                     epoch = frame["epoch"]
+                    self._adopt(epoch)
                 elif frame["type"] == "resync":
                     self.resyncs += 1
                     await asyncio.sleep(random.random() / 2)
@@ -113,6 +114,11 @@ class Viewer:
                     return
                 elif frame["type"] not in ("live", "heartbeat"):
                     self._event(epoch, frame)
+
+    def _adopt(self, epoch: str) -> None:
+        """The position is good in this epoch, too: else `resync` would have come."""
+        if self.position is not None:
+            self.position = f"{epoch}:{self.position.partition(':')[2]}"
 
     def _event(self, epoch: str, event: dict[str, Any]) -> None:
         first = event.get("from_seq", event["seq"])
