@@ -192,9 +192,9 @@ class Watching:
 
     def _take(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
-        if kind == "subscribed":
-            assert self.epoch is None
-            self.epoch, self.promised = frame["epoch"], frame["seq"]
+        if kind == "subscribed":  # again, and under another name: the server was changed, the position is good in its log too
+            assert self.epoch != frame["epoch"]
+            self.epoch, self.promised, self.live = frame["epoch"], frame["seq"], False
         elif kind in {"live", "heartbeat"}:
             self._take_position(frame)
         elif kind not in {"refreshed", "resync"}:
