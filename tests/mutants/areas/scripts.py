@@ -53,7 +53,12 @@ AREA = Area(
         Mutant("an_attempt_that_lost_a_batch_goes_on", "streams/rejoin.lua", "if not mine or (index", "if not mine and (index"),
         Mutant("a_fork_forgets_the_forks_before_it", "streams/prelude.lua", "if #forks <= MAX_FORKS then", "if #forks <= 0 then"),
         Mutant("a_position_beyond_its_fork_is_served", "streams/read.lua", "reaches and after <= reaches and", "reaches and"),
-        Mutant("a_page_is_as_long_as_it_likes", "streams/read.lua", "if room < 0 and at > after then", "if false then"),
+        Mutant(
+            "a_page_is_as_long_as_it_likes",
+            "streams/read.lua",
+            "    room = room - #data\n    if room < 0 and at > after then",
+            "    room = room - #data\n    if false then",
+        ),
         Mutant(
             "release_frees_any_attempt",
             "streams/release.lua",
