@@ -17,6 +17,7 @@ function ask(frame, { headers } = {}) {
     const frames = [];
     socket.onopen = () => socket.send(typeof frame === "string" ? frame : JSON.stringify(frame));
     socket.onclose = ({ code }) => resolve({ frames, code });
+    socket.onerror = ({ message }) => resolve({ frames, code: message });
     socket.onmessage = ({ data }) => {
       frames.push(JSON.parse(data));
       if (["end", "error", "no-active"].includes(frames.at(-1).type)) socket.close();

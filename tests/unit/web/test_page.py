@@ -50,7 +50,7 @@ async def test_a_request_that_is_cut_at_the_end_is_answered() -> None:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "scheme": "http"}
-    task = asyncio.create_task(Surroundings(forever, 100, Metrics(), Hosts(settings()))(scope, receive, send))
+    task = asyncio.create_task(Surroundings(forever, Metrics(), Hosts(settings()))(scope, receive, send))
     await asyncio.sleep(0)
     task.cancel()
     await task
@@ -69,4 +69,4 @@ async def test_an_answer_that_has_begun_fails_openly() -> None:
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "scheme": "http"}
     with pytest.raises(RuntimeError, match="half"):
-        await Surroundings(half, 100, Metrics(), Hosts(settings()))(scope, nothing, nothing)  # type: ignore[arg-type]  # sends nowhere
+        await Surroundings(half, Metrics(), Hosts(settings()))(scope, nothing, nothing)  # type: ignore[arg-type]  # sends nowhere
