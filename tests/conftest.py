@@ -35,3 +35,13 @@ def valkey() -> Iterator[Valkey]:
     server.start()
     yield server
     server.remove()
+
+
+@pytest.fixture
+def replica(valkey: Valkey) -> Iterator[Valkey]:
+    """Another one, which follows `valkey` as its replica."""
+    server = Valkey()
+    server.start()
+    server.follow(valkey)
+    yield server
+    server.remove()

@@ -28,23 +28,6 @@ OUTAGES = [
 ]
 
 
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    server = Valkey()
-    server.start()
-    yield server
-    server.remove()
-
-
-@pytest.fixture
-def replica(valkey: Valkey) -> Iterator[Valkey]:
-    server = Valkey()
-    server.start()
-    server.follow(valkey)
-    yield server
-    server.remove()
-
-
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 0.02)

@@ -1,7 +1,7 @@
 """The log and its pub/sub side when Redis fails over: the master is demoted, its replica promoted, and the address leads there."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,15 +14,6 @@ from tests.servers.faultproxy import FaultProxy
 from tests.valkey import Valkey
 
 PATIENCE_SECONDS = 20
-
-
-@pytest.fixture
-def replica(valkey: Valkey) -> Iterator[Valkey]:
-    server = Valkey()
-    server.start()
-    server.follow(valkey)
-    yield server
-    server.remove()
 
 
 @pytest.fixture
