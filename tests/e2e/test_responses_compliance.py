@@ -22,12 +22,15 @@ NOT_HERE = {
     "error-handling": "it leaves the model out, which means the default one here",
 }
 """Cases of what docs/openai.md says is not done."""
+_MODELS = "default: demo\nmodels: {demo: {provider: demo, options: {tokens_per_second: 0}}}\n"
 CASES = {case.id: case for case in get_tests("open-responses") if case.id not in NOT_HERE}
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+    folder = tmp_path_factory.mktemp("stack")
+    (folder / "models.yml").write_text(_MODELS)
+    with running_stack(folder, MODELS_FILE=str(folder / "models.yml")) as running:
         yield running
 
 
