@@ -371,6 +371,11 @@ class DeltaStream(Protocol):
         ...
 
     @property
+    def naming(self) -> bool:
+        """Whether a run was asked for that goes on without us, and that has yet to tell its name: who leaves now leaves it for good."""
+        ...
+
+    @property
     def run_over(self) -> bool:
         """Whether the provider has said that the run has ended, well or not: nothing is left to attach to, or to end."""
         ...

@@ -110,6 +110,11 @@ class WatchedStream:
         return self._inner.stitching
 
     @property
+    def naming(self) -> bool:
+        """See `base.DeltaStream`."""
+        return self._inner.naming
+
+    @property
     def run_over(self) -> bool:
         """See `base.DeltaStream`."""
         return self._inner.run_over

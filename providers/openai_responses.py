@@ -254,7 +254,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     _add_tools(body, request)
     _add_options(body, request)
     body.update(request.extra)
-    return Call("/responses", body)
+    return Call("/responses", body, begins_run=bool(body.get("background")))
 
 
 def cancel(run_id: str) -> Call:

@@ -66,7 +66,7 @@ class HttpProvider:
         self._check(request)
         call = self.dialect.build(request, self.spec, self._preset)
         decoder = (call.decoder or self.dialect.decoder)()
-        stream = HttpStream(self.open(call), decoder, self.stall_seconds, self._seam(request), self._without_secrets)
+        stream = HttpStream(self.open(call), decoder, self.stall_seconds, self._seam(request), self._without_secrets, call.begins_run)
         try:
             yield stream
         finally:
@@ -166,8 +166,11 @@ class HttpStream:
         stall_seconds: float,
         seam: Seam | None,
         presentable: Presentable,
+        begins_run: bool = False,
     ) -> None:
         self._decoder = decoder
+        self._begins_run = begins_run
+        self._asked = False
         self._presentable = presentable
         self._opening = opening
         self._watch = StallWatch(stall_seconds)
@@ -192,6 +195,11 @@ class HttpStream:
         return self._seam is not None and not self._seam.settled
 
     @property
+    def naming(self) -> bool:
+        """See `base.DeltaStream`."""
+        return self._begins_run and self._asked and self._decoder.run_id is None and not self.run_over
+
+    @property
     def run_over(self) -> bool:
         """See `base.DeltaStream`."""
         return self._decoder.done or self._decoder.run_over
@@ -213,6 +221,7 @@ class HttpStream:
         await self._batches.aclose()
 
     async def _read(self) -> AsyncGenerator[Sequence[Delta]]:
+        self._asked = True
         self._watch.progress()
         try:
             async with self._opening as reply, aclosing(self._decoded(reply)) as batches:

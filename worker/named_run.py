@@ -14,11 +14,12 @@ from worker.outages import outlast
 class NamedRun:
     """None of its methods does anything for a run without a name. `over`: the provider has said that it ended."""
 
-    def __init__(self, store: Store, message_id: str, attempt: int, generation: Generation) -> None:
+    def __init__(self, store: Store, message_id: str, model: str, attempt: int, generation: Generation) -> None:
         self.over = False
-        self._store, self._message_id, self._attempt, self._generation = store, message_id, attempt, generation
+        self._store, self._message_id, self._model = store, message_id, model
+        self._attempt, self._generation = attempt, generation
         self._name: str | None = None
-        self._model = ""
+        self._left: str | None = None
 
     def learn(self, stream: DeltaStream, cursor: int | None) -> bool:
         """Whether the stream tells a name that is to be saved, with `begin`.
@@ -33,10 +34,10 @@ class NamedRun:
             self._generation.reached(name, cursor)
         return True
 
-    async def begin(self, model: str, saved: Checkpoint) -> bool:
+    async def begin(self, saved: Checkpoint) -> bool:
         """Save the name, with the text that the run goes on from. False: the answer is somebody else's, or over."""
-        name, self._model = self._name or "", model
-        return await outlast(self._message_id, lambda: self._store.begin_run(name, model, saved))
+        name = self._name or ""
+        return await outlast(self._message_id, lambda: self._store.begin_run(name, self._model, saved))
 
     def reached(self, stream: DeltaStream) -> None:
         """What has come was taken: whoever attaches goes on after it."""
@@ -49,7 +50,10 @@ class NamedRun:
         This process may have been frozen before it sent the request: others ended the answer, and the run, before there was any.
         """
         name = self._name
-        if name is not None and self.over:
+        if name is None or name == self._left:
+            return
+        self._left = name
+        if self.over:
             await outlast(self._message_id, lambda: self._store.run_ended(self._message_id, name))
-        elif name is not None:
+        else:
             await outlast(self._message_id, lambda: self._store.note_run(name, self._model, self._message_id, self._attempt))

@@ -30,6 +30,7 @@ from worker.costs import Bounds
 from worker.enqueue import JobsUnavailable
 from worker.generation import Generation
 from worker.kept import MAX_KEPT_BYTES, KeptItems
+from worker.reading import NAMING_SECONDS
 from worker.retries import INTERNAL, LONGEST_WAIT_S, MAX_TRIES, used_up
 from worker.run import Attempt
 from worker.services import Services, Terms
@@ -253,7 +254,7 @@ class Runner:
             self._handing_over = True
             for attempt in self.running():
                 attempt.stop(HandedOver())
-            await self._empty_within(self._services.lease_seconds)
+            await self._empty_within(self._services.lease_seconds + NAMING_SECONDS)
 
     async def _empty_within(self, seconds: float) -> bool:
         """Whether every job has ended: also one that has yet to become an attempt is seen."""

@@ -1,7 +1,7 @@
 """A provider that counts what is paid: runs of background responses and of llama.cpp, which go on without their client until they end.
 
-`text` is what a run says, piece by piece; `go` lets it speak. A run is paid once it is begun; `running` are those that nobody
-has ended and that have not ended by themselves.
+`text` is what a run says, piece by piece; `go` lets it speak, `named` lets a background response tell its name (at once, unless a test
+clears it). A run is paid once it is begun; `running` are those that nobody has ended and that have not ended by themselves.
 """
 
 import asyncio
@@ -42,10 +42,14 @@ class PaidProvider:
     asked: list[str] = field(default_factory=list)
     """Method and path of every request."""
     go: asyncio.Event = field(default_factory=asyncio.Event)
+    named: asyncio.Event = field(default_factory=asyncio.Event)
     refuse_ends: bool = False
     port: int = 0
     _connections: list[asyncio.BaseTransport] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.named.set()
 
     @property
     def running(self) -> list[str]:
@@ -73,8 +77,6 @@ class PaidProvider:
         self.asked.append(f"POST {request.path}")
         name = request.headers.get("x-conversation-id") or f"resp_{len(self.runs)}"
         run = self.runs[name] = Run(name)
-        if self.dialect == "responses":
-            run.say(_event(0, "response.created", response={"id": name, "background": True, "status": "queued"}))
         task = asyncio.create_task(self._speak(run))
         self._tasks.add(task)
         return await self._relay(request, run, 0)
@@ -100,6 +102,9 @@ class PaidProvider:
         return web.json_response({})
 
     async def _speak(self, run: Run) -> None:
+        await self.named.wait()
+        if self.dialect == "responses":
+            run.say(_event(0, "response.created", response={"id": run.name, "background": True, "status": "queued"}))
         for number, piece in enumerate(self.pieces, 1):
             await self.go.wait()
             if run.ended:

@@ -20,12 +20,13 @@ from streams.memory import MemoryLog
 from streams.ports import Claim
 from streams.text import checksum
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, Step, events_of, kinds, services_over, text_of
-from worker import run
+from worker import reading, run
 from worker.continuation import Held, Rung
 from worker.generation import Generation
 from worker.run import STALL_GRACE_SECONDS, Attempt
 from worker.services import Services, Terms
 from worker.verdicts import Failed, HandedOver
+from worker.writing import MAX_UNACKNOWLEDGED_CHARS
 
 
 @dataclass
@@ -86,7 +87,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(run, "_clock", lambda: clock.now)
+    for module in (reading, run):
+        monkeypatch.setattr(module, "clock", lambda: clock.now)
     return clock
 
 
@@ -267,11 +269,11 @@ async def test_a_provider_does_not_run_far_ahead_of_the_log(rig: Rig) -> None:
         taken += 1
 
     rig.log.append = closed  # type: ignore[method-assign]
-    size, pieces = run.MAX_UNACKNOWLEDGED_CHARS // 4, 20
+    size, pieces = MAX_UNACKNOWLEDGED_CHARS // 4, 20
     attempt = await rig.attempt()
     script = Script([step for _ in range(pieces) for step in ([base.Text("x" * size)], count)] + [DONE])
     running = asyncio.create_task(attempt.run(script, base.Request([base.Message("user", "hi")]), "m"))
-    while attempt.generation.pending_chars <= run.MAX_UNACKNOWLEDGED_CHARS:
+    while attempt.generation.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
         await asyncio.sleep(0)
     for _ in range(200):  # long enough for all the rest
         await asyncio.sleep(0)
@@ -344,11 +346,12 @@ async def test_a_checkpoint_that_is_saved_after_its_epoch_was_lost(rig: Rig) -> 
     """Its seq says nothing about the new log: the floor there must not rise, or a viewer's snapshot would skip events."""
     attempt = await rig.attempt(held=Held("ab", "", (), 5))
     before = attempt.checkpoint()
-    attempt._claim = replace(rig.claim, epoch="another")
+    writer = attempt._writer
+    writer.claim = replace(rig.claim, epoch="another")
     attempt.saved(before)
-    assert attempt._covered == 0
+    assert writer._covered == 0
     attempt.saved(replace(before, epoch="another"))
-    assert attempt._covered == 5
+    assert writer._covered == 5
 
 
 async def test_half_a_character_of_a_broken_stream_is_not_shown(rig: Rig) -> None:
@@ -458,7 +461,7 @@ async def test_a_retry_does_not_wait_for_a_log_that_cannot_be_written(rig: Rig) 
     attempt = await rig.attempt()
 
     async def broken(claim: Any, index: int, covered: int, batch: Any) -> Any:
-        while attempt._reader is None or not attempt._reader.done():
+        while attempt._reader is None or not attempt._reader.over:
             await asyncio.sleep(0)
         raise TypeError("bug")
 
@@ -475,7 +478,7 @@ async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
     append = rig.log.append
 
     async def deploy(claim: Any, index: int, covered: int, batch: Any) -> Any:
-        while attempt._reader is None or not attempt._reader.done():
+        while attempt._reader is None or not attempt._reader.over:
             await asyncio.sleep(0)
         attempt.stop(HandedOver())
         return await append(claim, index, covered, batch)

@@ -125,7 +125,7 @@ async def test_an_answer_that_starts_over_keeps_nothing_of_the_first(rig: Rig) -
     await rig.hand_over([base.Text("Look: "), item(USE)], rung="restart")
     runner, running = await rig.begin([base.Text("Anew.")], rung="restart")
     (attempt,) = runner.running()
-    await attempt._settle()
+    await attempt._writer.settle()
     await rig.services.checkpointer.save([attempt])
     row = await rig.reread()
     assert (row.content, row.kept) == ("Anew.", None)

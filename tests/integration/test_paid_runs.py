@@ -17,10 +17,12 @@ from models.store import Store
 from models.tables import Message as Row
 from providers.http import HttpClient
 from providers.registry import open_provider
+from streams import events
 from streams.memory import MemoryLog
+from streams.ports import Claim
 from tests.integration.paid import PaidProvider
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, events_of, text_of
-from worker import closing
+from worker import closing, reading
 from worker.checkpoints import Checkpointer
 from worker.endings import MAX_TRIES, Endings
 from worker.packing import Packing
@@ -86,6 +88,15 @@ class Rig:
     async def shown(self) -> str:
         """The text that viewers hold."""
         return text_of(await events_of(self.log, self.row))
+
+    async def ended(self) -> None:
+        """Viewers have the end."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not isinstance((await events_of(self.log, self.row))[-1], events.Cancelled):
+                await asyncio.sleep(0.01)
+
+    async def epoch(self) -> str:
+        return (await self.log.read(self.row.conversation_id, None, 0, 0)).epoch
 
     async def runs_known(self) -> int:
         async with self.store.reading() as session:
@@ -185,6 +196,73 @@ async def test_a_run_does_not_outlive_its_answer(rig: Rig, act: str, dead: bool)
     assert (len(rig.provider.runs), rig.provider.running, await rig.runs_known()) == (1, [], 0)
     if act == "cancel":
         assert (await rig.reread()).status == "cancelled"
+
+
+async def unnamed(rig: Rig) -> "tuple[Runner, asyncio.Task[None]]":
+    """A worker whose request was taken; the run has not told its name."""
+    rig.provider.named.clear()
+    runner = Runner(rig.services, rig.models)
+    worker = asyncio.create_task(runner.generate(rig.row.id))
+    await rig.until(lambda: bool(rig.provider.runs))
+    return runner, worker
+
+
+@pytest.mark.parametrize("rig", ["responses"], indirect=True)
+@pytest.mark.parametrize("act", ["cancel", "delete"])
+async def test_an_answer_that_is_stopped_before_its_run_has_a_name(rig: Rig, act: str) -> None:
+    """Viewers have the end at once; the name is waited for behind it, and the run is ended."""
+    runner, worker = await unnamed(rig)
+    (attempt,) = runner.running()
+    await getattr(rig, act)()
+    if act == "cancel":
+        await rig.ended()
+    await rig.until(lambda: attempt._reader is not None and attempt._reader.over)
+    assert not worker.done()
+    rig.provider.named.set()
+    await worker
+    await rig.sweep()
+    assert (len(rig.provider.runs), rig.provider.running, await rig.runs_known()) == (1, [], 0)
+
+
+@pytest.mark.parametrize("rig", ["responses"], indirect=True)
+async def test_a_deploy_before_the_run_has_a_name(rig: Rig) -> None:
+    """The name is waited for, and handed over: the successor attaches, and one run is paid."""
+    runner, worker = await unnamed(rig)
+    draining = asyncio.create_task(runner.drain(0))
+    await asyncio.sleep(2 * LEASE_SECONDS)  # longer than the lease: it is renewed meanwhile
+    assert not draining.done()
+    rig.provider.named.set()
+    await asyncio.gather(draining, worker)
+    assert (await rig.reread()).status == "queued"
+    rig.provider.go.set()
+    await rig.worker()
+    row = await rig.reread()
+    assert (row.status, row.content, len(rig.provider.runs)) == ("complete", rig.provider.text, 1)
+
+
+@pytest.mark.parametrize("rig", ["responses"], indirect=True)
+async def test_a_name_that_never_comes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for some seconds; then the answer is handed over without it."""
+    monkeypatch.setattr(reading, "NAMING_SECONDS", 0.1)
+    runner, worker = await unnamed(rig)
+    await runner.drain(0)
+    await worker
+    row = await rig.reread()
+    assert (row.status, row.run_id, await rig.runs_known()) == ("queued", None, 0)
+
+
+@pytest.mark.parametrize("rig", ["responses"], indirect=True)
+async def test_a_worker_that_lost_its_answer_before_its_run_had_a_name(rig: Rig) -> None:
+    """It was frozen, and another one has the answer: the run that it began is ended, the other one's is not."""
+    _, worker = await unnamed(rig)
+    assert await rig.store.begin_attempt(rig.row.id, 2, "m")
+    await rig.log.release(Claim(rig.row.conversation_id, rig.row.id, await rig.epoch(), 1))
+    await rig.log.claim(rig.row.conversation_id, rig.row.id, 1, 60)
+    await asyncio.sleep(LEASE_SECONDS)
+    rig.provider.named.set()
+    await worker
+    await rig.sweep()
+    assert (rig.provider.running, await rig.runs_known()) == ([], 0)
 
 
 async def test_a_worker_that_was_frozen_before_its_request(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,7 @@ class Script:
     kept: bool = False
     closed: bool = False
     stitching: bool = False
+    naming: bool = False
     run_over: bool = False
     asked: list[base.Request] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)

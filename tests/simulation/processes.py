@@ -94,7 +94,7 @@ class WorkerProcess:
     @property
     def attempts(self) -> list[tuple[str, int]]:
         """(message id, attempt) of what it runs."""
-        return [(attempt._row.id, attempt._claim.attempt) for attempt in self._runner.running()]
+        return [(attempt.message_id, attempt.generation.attempt) for attempt in self._runner.running()]
 
     def _open(self, spec: ModelSpec) -> Provider:
         return Provider(spec.continuation, self._site.scripts, self._site.complain)

@@ -95,7 +95,7 @@ class Provider:
 
 
 class _Stream:
-    stitching = False
+    stitching = naming = False
 
     def __init__(self, script: Script, going_on: base.Continuation | None, complain: Callable[[str], None]) -> None:
         self._script = script

@@ -1,4 +1,4 @@
-"""One attempt of a worker: run.py, generation.py, runner.py."""
+"""One attempt of a worker: run.py, reading.py, writing.py, generation.py, runner.py."""
 
 from tests.mutants.mutant import Area, Mutant
 
@@ -26,31 +26,20 @@ AREA = Area(
         Mutant(
             "the_keeper_ignores_a_lost_claim",
             "worker/run.py",
-            """        except ports.Lost:
-            self._lost = True
-            self._dirty.set()
-        except ports.Refused:
-            self._disown()
-        else:
-            if by""",
-            """        except ports.Lost:
-            pass
-        except ports.Refused:
-            self._disown()
-        else:
-            if by""",
+            "            self._writer.lose()\n",
+            "            pass\n",
         ),
         Mutant(
             "no_back_pressure",
-            "worker/run.py",
-            "            if self.generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS:\n",
+            "worker/reading.py",
+            "            if self._writer.full:\n",
             "            if False:\n",
         ),
         Mutant(
             "back_pressure_never_ends",
-            "worker/run.py",
-            "            self._services.checkpointer.grown(self)\n            self._room.set()\n",
-            "            self._services.checkpointer.grown(self)\n",
+            "worker/writing.py",
+            "            self._grown()\n            self._room.set()\n",
+            "            self._grown()\n",
         ),
         Mutant(
             "flush_drops_half_a_character",
@@ -84,20 +73,20 @@ AREA = Area(
         ),
         Mutant(
             "a_run_is_ended_by_who_leaves_it",
-            "worker/run.py",
+            "worker/reading.py",
             "                stream.keep()  # a run",
             "                pass  # a run",
         ),
         Mutant(
             "the_name_of_a_run_waits_for_text",
-            "worker/run.py",
+            "worker/reading.py",
             "        await self._note_run(stream, stream.cursor)\n        async for",
             "        async for",
         ),
         Mutant(
             "an_end_without_proof_is_complete",
-            "worker/run.py",
-            "        if self.generation.finish is None:\n",
+            "worker/reading.py",
+            "        if self._generation.finish is None:\n",
             "        if False:\n",
         ),
         Mutant(
@@ -109,13 +98,13 @@ AREA = Area(
         Mutant(
             "the_lease_is_renewed_after_its_release",
             "worker/run.py",
-            "        self._keeper.cancel()\n        await self._outlast(lambda: self._services.log.release(self._claim))",
-            "        await self._outlast(lambda: self._services.log.release(self._claim))",
+            "        self._keeper.cancel()\n        await self._outlast(lambda: self._services.log.release(self._writer.claim))",
+            "        await self._outlast(lambda: self._services.log.release(self._writer.claim))",
         ),
         Mutant(
             "the_lease_is_not_released",
             "worker/run.py",
-            "        self._keeper.cancel()\n        await self._outlast(lambda: self._services.log.release(self._claim))",
+            "        self._keeper.cancel()\n        await self._outlast(lambda: self._services.log.release(self._writer.claim))",
             "        self._keeper.cancel()",
         ),
         Mutant(

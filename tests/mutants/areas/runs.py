@@ -25,6 +25,36 @@ AREA = Area(
             "self._store.now_ms",
         ),
         Mutant(
+            "a_run_is_left_before_it_has_a_name",
+            "worker/reading.py",
+            "        if self._stream is not None and self._stream.naming:\n",
+            "        if False:\n",
+        ),
+        Mutant(
+            "a_name_is_waited_for_without_end",
+            "worker/reading.py",
+            "            asyncio.get_running_loop().call_later(NAMING_SECONDS, self._task.cancel)\n",
+            "",
+        ),
+        Mutant(
+            "an_end_waits_for_the_name_of_a_run",
+            "worker/reading.py",
+            "            self._lingers.set()\n",
+            "            pass\n",
+        ),
+        Mutant(
+            "a_name_that_comes_late_is_not_noted",
+            "worker/run.py",
+            "            await self._reader.closed()\n            await self._run.leave()\n",
+            "            await self._reader.closed()\n",
+        ),
+        Mutant(
+            "a_deploy_does_not_wait_for_a_name",
+            "worker/run.py",
+            "            await self._reader.closed()\n            await self._writer.settle()\n",
+            "            await self._writer.settle()\n",
+        ),
+        Mutant(
             "a_run_that_ended_stays_on_the_list",
             "worker/endings.py",
             "            await self._store.run_ended(run.message_id, run.run_id)\n",

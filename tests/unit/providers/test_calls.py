@@ -59,7 +59,7 @@ class Scripted:
 class Stream:
     run_id = "r"
     cursor = 3
-    stitching = False
+    stitching = naming = False
     run_over = True
     kept = False
 
