@@ -38,8 +38,7 @@ async def run(settings: Settings, key: str) -> None:
 
     viewers = Viewers(hub, key, pace, settings.max_open_per_user or None)
     VIEWERS.set_function(lambda: len(viewers.all))
-    caps = Caps(settings.max_connections, settings.max_open_per_address or None, Addresses(settings.forwarded_allow_ips))
-    server = Server(viewers, ready, caps)
+    server = Server(viewers, ready, _caps(settings))
     await hub.start()
     try:
         with metrics.served(settings.metrics_host, settings.metrics_port):
@@ -50,6 +49,17 @@ async def run(settings: Settings, key: str) -> None:
     finally:
         await hub.aclose()
         await log.aclose()
+
+
+def _caps(settings: Settings) -> Caps:
+    return Caps(
+        settings.max_connections,
+        settings.max_open_per_address or None,
+        Addresses(settings.forwarded_allow_ips),
+        settings.max_head_bytes,
+        settings.max_headers,
+        settings.stalled_seconds,
+    )
 
 
 def key_of(settings: Settings) -> str:

@@ -1,13 +1,15 @@
 """The WebSocket connection of the websockets library, bent where the protocol asks for it.
 
 Decides: what the library would answer to a broken or oversized frame with a code of its own (1002, 1007, 1009) is 4400 here, and the
-viewer of a connection hears of a full socket and of room in it, of control frames and of the beginning of the end. Everything else is
-the library's.
+viewer of a connection hears of a full socket and of room in it, of control frames and of the beginning of the end. A client that does not
+read is cut. Everything else is the library's.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import structlog
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.frames import CloseCode as LibraryCode
 from websockets.frames import Frame, Opcode
@@ -15,6 +17,9 @@ from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from streams.frames import MAX_CLIENT_FRAME_BYTES, CloseCode
+from streams.stalled import Stalled
+
+log = structlog.get_logger("broadcaster")
 
 _CLIENTS_FAULT = frozenset({LibraryCode.PROTOCOL_ERROR, LibraryCode.INVALID_DATA, LibraryCode.MESSAGE_TOO_BIG})
 
@@ -51,17 +56,23 @@ class _Protocol(ServerProtocol):
 
 
 class Connection(ServerConnection):
-    """One client. `conversation_id` and `token_in_query` are what its URL said."""
+    """One client. `conversation_id` and `token_in_query` are what its URL said. `stalled_seconds`: how long it may take nothing."""
 
     listener: Listener | None = None
     conversation_id = ""
     token_in_query = False
 
-    def __init__(self, _protocol: ServerProtocol, server: Server, **options: Any) -> None:
+    def __init__(self, _protocol: ServerProtocol, server: Server, *, stalled_seconds: float, **options: Any) -> None:
         # The library makes the protocol itself and has no place to name another class for it.
         own = _Protocol(max_size=MAX_CLIENT_FRAME_BYTES, logger=server.logger)
         super().__init__(own, server, **options)
         own.failed = self._notice_the_end
+        self._stalled_seconds = stalled_seconds
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        self._stalled = Stalled(self.transport, self._stalled_seconds, self._cut)
 
     @property
     def is_open(self) -> bool:
@@ -80,18 +91,21 @@ class Connection(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
+        self._stalled.over()
         super().connection_lost(exc)
         self._notice_the_end()
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         super().pause_writing()
+        self._stalled.paused()
         if self.listener is not None:
             self.listener.pause()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         super().resume_writing()
+        self._stalled.over()
         if self.listener is not None:
             self.listener.resume()
 
@@ -100,6 +114,10 @@ class Connection(ServerConnection):
         super().process_event(event)
         if self.listener is not None and isinstance(event, Frame) and event.opcode in {Opcode.PING, Opcode.PONG}:
             self.listener.control()
+
+    def _cut(self) -> None:
+        log.info("a client that does not read is cut", conversation_id=self.conversation_id, unsent=self.transport.get_write_buffer_size())
+        self.transport.abort()
 
     def _notice_the_end(self) -> None:
         if self.listener is not None and not self.is_open:

@@ -4,6 +4,7 @@ Decides what a request line means and when there are too many. Everything after 
 """
 
 import asyncio
+import functools
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -43,11 +44,18 @@ log = structlog.get_logger("broadcaster")
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How many connections there may be, altogether and of one address (None: any number); `addresses` says which one a client has."""
+    """How many connections there may be, altogether and of one address (None: any number); `addresses` says which one a client has.
+
+    `head_bytes`, `headers`: of one handshake; the library has bounds of its own (128 headers, 8 KiB each). `stalled_seconds`: how long a
+    client may take nothing of what waits for it.
+    """
 
     all: int
     per_address: int | None = None
     addresses: Addresses = field(default_factory=lambda: Addresses(""))
+    head_bytes: int = 32 * 1024
+    headers: int = 100
+    stalled_seconds: float = 60.0
 
 
 class Server:
@@ -74,7 +82,7 @@ class Server:
             ping_interval=None,
             close_timeout=CLOSE_SECONDS,
             write_limit=WRITE_LIMIT_BYTES,
-            create_connection=Connection,
+            create_connection=functools.partial(Connection, stalled_seconds=self._caps.stalled_seconds),
             logger=logging.getLogger("websockets.server"),
             backlog=BACKLOG,
             reuse_port=reuse_port or None,
@@ -100,6 +108,8 @@ class Server:
 
     async def _request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP; None for what may go on as a WebSocket."""
+        if _is_too_long(request, self._caps):
+            return connection.respond(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too long\n")
         path, _, query = request.path.partition("?")
         if path == "/healthz":
             return connection.respond(HTTPStatus.OK, "ok\n")
@@ -152,6 +162,12 @@ class Server:
         elif connection.token_in_query:  # it is in every log on the way by now
             viewer.end(CloseCode.MALFORMED, "token in the query string")
         return name
+
+
+def _is_too_long(request: Request, caps: Caps) -> bool:
+    headers = list(request.headers.raw_items())
+    size = len(request.path) + sum(len(name) + len(value) + 4 for name, value in headers)
+    return len(headers) > caps.headers or size > caps.head_bytes
 
 
 def _client(connection: Connection, addresses: Addresses) -> str | None:

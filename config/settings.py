@@ -125,10 +125,16 @@ class Settings(BaseSettings):
     posts_per_minute_per_address: int = Field(300, ge=0)
     forwarded_allow_ips: str = "127.0.0.1,::1"
     """Addresses and networks of proxies that may say whose request it is (`X-Forwarded-For`, `X-Forwarded-Proto`)."""
+    max_head_bytes: int = Field(32 * 1024, ge=8 * 1024, le=1024 * 1024)
+    """Address and headers of a request, together."""
+    max_headers: int = Field(100, ge=30, le=128)
+    """Headers of a request. The library under the broadcaster refuses more than 128, and lines above 8 KiB, whatever is set here."""
     head_seconds: float = Field(10.0, gt=0)
     """What a client may take for the head of a request, or for its login on a chat socket."""
     body_seconds: float = Field(20.0, gt=0)
     """What a client may take for a body, and a second more for each 8 KiB of it."""
+    stalled_seconds: float = Field(60.0, gt=0)
+    """A client that takes no byte of what waits for it for so long is cut, on web and on the broadcaster."""
     max_bodies_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024)
     """Bodies that a web process holds while they come in, all together; one user gets a quarter of it."""
     max_streams: int = Field(2_000, ge=1)

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -28,11 +27,11 @@ from streams import tokens
 from streams.addresses import Addresses
 from streams.occupancy import Full, Occupancy
 from streams.rates import WINDOW_SECONDS, Rates, Verdict
-from web import openai_errors, problems
 from web.identity import Identify
 from web.metrics import Metrics
 from web.problems import ApiProblem
 from web.receiving import Body, Memory, Terms, reading
+from web.refusals import refusal
 
 ANONYMOUS_SOCKETS = 100
 ANONYMOUS_SOCKETS_PER_ADDRESS = 10
@@ -240,13 +239,6 @@ class Seat:
     async def count_post(self, user: str) -> None:
         """A frame posts. Raises ApiProblem (429)."""
         await self._gate.count_post(Caller(user, self._address))
-
-
-def refusal(path: str, problem: ApiProblem) -> Response:
-    """The answer to who is not let in, in the words of the dialect that they speak."""
-    if path.startswith("/v1/"):
-        return openai_errors.refused(path, problem)
-    return problems.response(problem.code, problem.detail, problem.headers, **problem.members)
 
 
 def _is_post(scope: Scope) -> bool:

@@ -18,17 +18,16 @@ from streams import tokens
 from streams.hub import Hub
 from streams.ports import Feed, Log
 from streams.rates import Counting, Rates
-from web import api, chat, chat_socket, completions, health, openai, page, participants, problems, streams
+from web import api, chat, chat_socket, completions, feed, health, openai, page, participants, problems, streams
 from web.admission import EXPOSED_HEADERS, Admission, Gate
 from web.cancels import Cancels
 from web.event_stream import Places
-from web.feed import router as feed_router
 from web.feeds import Feeds
 from web.following import Followers, Pace
-from web.hosts import Hosts, KnownHosts
+from web.hosts import Hosts
 from web.identity import open_identity
 from web.metrics import Metrics
-from web.middleware import Surroundings
+from web.middleware import KnownHosts, Surroundings
 from web.offers import Offers
 from web.readiness import Readiness
 from web.services import Services
@@ -42,82 +41,82 @@ _DESCRIPTION = "A reply is a job: it is accepted at once, written by a worker, a
 
 
 def create_app(
-    settings: Settings, store: Store, log: Log, feed: Feed, jobs: Jobs, catalogue: Catalogue, counting: Counting | None = None
+    settings: Settings, store: Store, log: Log, news: Feed, jobs: Jobs, catalogue: Catalogue, counting: Counting | None = None
 ) -> FastAPI:
-    """The app over these services. All but `feed` (the log's pub/sub side) stay the caller's to close.
+    """The app over these services. All but `news` (the log's pub/sub side) stay the caller's to close.
 
     `counting`: what counts posts for all web processes; without it each counts its own.
     Raises ValueError for a setting that is missing.
     """
-    if settings.token_key is None:
-        raise ValueError("TOKEN_KEY is missing")
     public = settings.mode == "production"
-    background = Background()
-    metrics = Metrics()
-    offers = Offers(catalogue)
-    hub = Hub(log, feed)
-    pace = Pace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
-    feeds = Feeds(store, hub, pace)
-    places = Places(settings.max_streams)
-    hosts = Hosts(settings)
-    cancels = Cancels(store, log, jobs)
-    metrics.streams.set_function(lambda: places.taken)
+    hub, background = Hub(log, news), Background()
+    services = _services(settings, store, log, hub, jobs, catalogue)
     app = FastAPI(
         title="Tokenwire",
         version=VERSION,
         description=_DESCRIPTION,
         openapi_url=None if public else "/openapi.json",
-        lifespan=_lifespan(background, store, offers, hub, feeds, cancels, tokens.tombstone_seconds(settings.token_ttl_seconds)),
+        lifespan=_lifespan(background, services, hub),
         docs_url=None,  # Swagger's page loads scripts of another site, which the page's security policy forbids
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.background = background
-    app.state.services = Services(
-        settings,
-        store,
-        log,
-        jobs,
-        offers,
-        hosts,
-        open_identity(settings),
-        settings.token_key.get_secret_value(),
-        metrics,
-        Followers(hub, pace),
-        feeds,
-        places,
-        cancels,
-        Readiness(store, log),
+    app.state.background, app.state.services = background, services
+    app.state.gate = Gate(settings, services.identify, Rates(counting, services.metrics.counted_alone.inc), services.metrics)
+    _add_routes(app, public=public)
+    _add_layers(app, services, app.state.gate)
+    app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
+    return app
+
+
+def _services(settings: Settings, store: Store, log: Log, hub: Hub, jobs: Jobs, catalogue: Catalogue) -> Services:
+    if settings.token_key is None:
+        raise ValueError("TOKEN_KEY is missing")
+    pace = Pace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
+    places, metrics = Places(settings.max_streams), Metrics()
+    metrics.streams.set_function(lambda: places.taken)
+    return Services(
+        settings=settings,
+        store=store,
+        log=log,
+        jobs=jobs,
+        offers=Offers(catalogue),
+        hosts=Hosts(settings),
+        identify=open_identity(settings),
+        token_key=settings.token_key.get_secret_value(),
+        metrics=metrics,
+        followers=Followers(hub, pace),
+        feeds=Feeds(store, hub, pace),
+        places=places,
+        cancels=Cancels(store, log, jobs),
+        readiness=Readiness(store, log),
     )
+
+
+def _add_routes(app: FastAPI, *, public: bool) -> None:
     problems.install(app)
-    app.include_router(api.router)
-    app.include_router(participants.router)
-    app.include_router(streams.router)
-    app.include_router(chat.router)
-    app.include_router(chat_socket.router)
-    app.include_router(completions.router)
-    app.include_router(feed_router)
-    app.include_router(openai.router)
-    app.include_router(health.router)
+    for part in (api, participants, streams, chat, chat_socket, completions, feed, openai, health):
+        app.include_router(part.router)
     if not public:
         app.include_router(health.internals)
     page.mount(app)
-    app.state.gate = Gate(settings, app.state.services.identify, Rates(counting, metrics.counted_alone.inc), metrics)
-    app.add_middleware(Admission, gate=app.state.gate)  # the last one that is added is the outermost
-    app.add_middleware(KnownHosts, hosts=hosts)
-    app.add_middleware(Surroundings, metrics=metrics, hosts=hosts)
-    if settings.origins:
+
+
+def _add_layers(app: FastAPI, services: Services, gate: Gate) -> None:
+    """The last one that is added is the outermost."""
+    app.add_middleware(Admission, gate=gate)
+    app.add_middleware(KnownHosts, hosts=services.hosts)
+    app.add_middleware(Surroundings, metrics=services.metrics, hosts=services.hosts)
+    if services.settings.origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.origins,
+            allow_origins=services.settings.origins,
             allow_credentials=True,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
             max_age=600,
         )
-    app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
-    return app
 
 
 def end_streams(app: FastAPI) -> None:
@@ -126,20 +125,20 @@ def end_streams(app: FastAPI) -> None:
     app.state.services.feeds.stop()
 
 
-def _lifespan(
-    background: Background, store: Store, offers: Offers, hub: Hub, feeds: Feeds, cancels: Cancels, tombstone_seconds: float
-) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(background: Background, services: Services, hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    tombstone_seconds = tokens.tombstone_seconds(services.settings.token_ttl_seconds)
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await offers.probe()
+        await services.offers.probe()
         await hub.start()
-        feeds.start()
-        background.start("offers", offers.watch)
-        background.start("housekeeping", lambda: _keep_house(store, tombstone_seconds))
+        services.feeds.start()
+        background.start("offers", services.offers.watch)
+        background.start("housekeeping", lambda: _keep_house(services.store, tombstone_seconds))
         yield
         await background.aclose()
-        await cancels.aclose()
-        await feeds.aclose()
+        await services.cancels.aclose()
+        await services.feeds.aclose()
         await hub.aclose()
 
     return lifespan

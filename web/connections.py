@@ -2,14 +2,15 @@
 
 uvicorn closes an idle connection only between two requests, and the first byte of the next one ends that: a silent socket, a head that
 drips in and a refused body that goes on and on are its to wait for. Here a head has its time; a body that nobody reads is taken for a
-while, so that the client can read the refusal, and then the connection is cut; an address has so many connections. Until somebody has
-logged in on a WebSocket its messages are short and its time is, too.
+while, so that the client can read the refusal, and then the connection is cut; so is a client that does not read (`streams.stalled`); an
+address has so many connections. Until somebody has logged in on a WebSocket its messages are short and its time is, too.
 """
 
 import asyncio
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -17,9 +18,12 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from config.settings import Settings
 from streams.addresses import Addresses
 from streams.occupancy import Full, Occupancy
+from streams.stalled import Stalled
 from web.admission import Gate
 from web.receiving import Memory
-from web.strict import StrictProtocol
+from web.strict import HeadLimits, StrictProtocol
+
+log_line = structlog.get_logger(__name__)
 
 LINGER_SECONDS = 5.0
 """How long the rest of a body is taken after the answer to it, and how much of it."""
@@ -35,6 +39,7 @@ class Terms:
     """Of all connections of a process."""
 
     head_seconds: float
+    stalled_seconds: float
     addresses: Addresses
     memory: Memory
     open: Occupancy = field(default_factory=lambda: Occupancy(None))
@@ -42,6 +47,15 @@ class Terms:
     def name(self, client: tuple[str, int] | None) -> str | None:
         """What a connection is counted under."""
         return self.addresses.name(client[0] if client else None)
+
+    def watch(self, transport: asyncio.Transport) -> Stalled:
+        """Cut the connection once its client takes nothing of what waits for it."""
+
+        def cut() -> None:
+            log_line.info("a client that does not read is cut", unsent=transport.get_write_buffer_size())
+            transport.abort()
+
+        return Stalled(transport, self.stalled_seconds, cut)
 
 
 class Connection(StrictProtocol):
@@ -61,6 +75,7 @@ class Connection(StrictProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See asyncio.Protocol."""
         super().connection_made(transport)
+        self._stalled = self.terms.watch(transport)
         name = self.terms.name(self.client)
         try:
             self.terms.open.take(name)
@@ -74,6 +89,16 @@ class Connection(StrictProtocol):
         """See asyncio.Protocol."""
         self._leave()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().pause_writing()
+        self._stalled.paused()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().resume_writing()
+        self._stalled.over()
 
     def handle_websocket_upgrade(self) -> None:
         """From here on the connection is another protocol's."""
@@ -133,6 +158,7 @@ class Connection(StrictProtocol):
     def _leave(self) -> None:
         self._over = True
         self._disarm()
+        self._stalled.over()
         self.terms.open.release(self._address)
         self._address = None
 
@@ -153,6 +179,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         super().connection_made(transport)
+        self._stalled = self.terms.watch(self.transport)
         name = self.terms.name(self.client)
         try:
             self.terms.open.take(name)
@@ -181,9 +208,20 @@ class SocketConnection(WebSocketsSansIOProtocol):
         super().data_received(data)
         self._account()
 
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().pause_writing()
+        self._stalled.paused()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().resume_writing()
+        self._stalled.over()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._disarm()
+        self._stalled.over()
         self.terms.open.release(self._address)
         self.terms.memory.release(self._user, self._held)
         self._address, self._held = None, 0
@@ -221,14 +259,16 @@ class SocketConnection(WebSocketsSansIOProtocol):
 
 def configured(app: FastAPI, settings: Settings, gate: Gate, **changes: Any) -> uvicorn.Config:
     """How the app is served: by these connections, and with the client's address from trusted proxies."""
-    terms = Terms(settings.head_seconds, gate.addresses, gate.memory, Occupancy(settings.max_open_per_address or None))
+    open_ = Occupancy(settings.max_open_per_address or None)
+    terms = Terms(settings.head_seconds, settings.stalled_seconds, gate.addresses, gate.memory, open_)
+    head = HeadLimits(settings.max_head_bytes, settings.max_headers)
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
         "log_config": None,  # as config.logs has set it up
         "access_log": False,
         "server_header": False,
-        "http": type("Connection", (Connection,), {"terms": terms}),
+        "http": type("Connection", (Connection,), {"terms": terms, "head": head}),
         "ws": type("SocketConnection", (SocketConnection,), {"terms": terms}),  # chat sockets of AI SDK clients
         "ws_max_size": settings.max_chat_body_bytes,
         "forwarded_allow_ips": settings.forwarded_allow_ips,

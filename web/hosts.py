@@ -7,22 +7,13 @@ ALLOWED_HOSTS counts where it is set. No name that is not known is ever handed o
 """
 
 import re
-from http import HTTPStatus
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from config.settings import Settings
-from web import problems
 from web.problems import ApiProblem
 
-PROBES = ("/healthz", "/readyz", "/metrics")
-"""Load balancers ask for these by the machine's address; they tell nothing of users."""
-_POLICY = 1008
 _NAME = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::[0-9]{1,5})?")
-_DETAIL = "This server does not answer to that name: ALLOWED_HOSTS lists those that it does."
 
 
 class Hosts:
@@ -77,19 +68,3 @@ def _is_local(name: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-class KnownHosts:
-    """Refuses requests and sockets that name another host (421)."""
-
-    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
-        self._app, self._hosts = app, hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] == "lifespan" or scope["path"] in PROBES or self._hosts.answers_to(Headers(scope=scope).get("host", "")):
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": _POLICY, "reason": HTTPStatus.MISDIRECTED_REQUEST.phrase})
-        else:
-            await problems.response("unknown_host", _DETAIL)(scope, receive, send)

@@ -1,4 +1,4 @@
-"""What surrounds every request: headers that protect the page, counts, and the last net for failures.
+"""What surrounds every request: which names are answered to, headers that protect the page, counts, and the last net for failures.
 
 Written on bare ASGI, so that streamed answers pass through unbuffered.
 """
@@ -6,14 +6,18 @@ Written on bare ASGI, so that streamed answers pass through unbuffered.
 import asyncio
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from web import problems
 from web.hosts import Hosts
 from web.metrics import Metrics
+from web.problems import ApiProblem
+from web.refusals import refusal
+
+log_line = structlog.get_logger(__name__)
 
 _CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -77,11 +81,13 @@ class Surroundings:
             # The server stops and this request has had its time. What it has done so far is not known to the caller.
             if status:
                 raise
-            await problems.response("unavailable", "The server is restarting.")(scope, receive, answer)
-        except Exception as error:  # the last net: whatever it is, it is logged and answered
+            await refusal(scope["path"], ApiProblem("unavailable", "The server is restarting."))(scope, receive, answer)
+        except Exception as error:  # the last net: whatever it is, it is logged in full and told without detail
             if status:
                 raise
-            await problems.internal(Request(scope), error)(scope, receive, answer)
+            log_line.exception("request failed", method=scope["method"], path=scope["path"], exc_info=error)
+            problem = ApiProblem("internal", "The server failed. It is not your request's fault.")
+            await refusal(scope["path"], problem)(scope, receive, answer)
         finally:
             self._count(scope, status, self._clock() - begun)
 
@@ -99,6 +105,28 @@ class Surroundings:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(method, route, str(status or _CLIENT_GONE)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
+
+
+PROBES = ("/healthz", "/readyz", "/metrics")
+"""Load balancers ask for these by the machine's address; they tell nothing of users."""
+_POLICY = 1008
+_DETAIL = "This server does not answer to that name: ALLOWED_HOSTS lists those that it does."
+
+
+class KnownHosts:
+    """Refuses requests and sockets that name another host (421)."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "lifespan" or scope["path"] in PROBES or self._hosts.answers_to(Headers(scope=scope).get("host", "")):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY, "reason": HTTPStatus.MISDIRECTED_REQUEST.phrase})
+        else:
+            await refusal(scope["path"], ApiProblem("unknown_host", _DETAIL))(scope, receive, send)
 
 
 def _route_name(scope: Scope) -> str:

@@ -112,12 +112,6 @@ def response(code: str, detail: str, headers: Mapping[str, str] | None = None, *
     return JSONResponse(body, status, headers, MEDIA_TYPE)
 
 
-def internal(request: Request, error: Exception) -> JSONResponse:
-    """A failure that nothing else explains: logged in full, told without detail."""
-    log_line.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-    return response("internal", "The server failed. It is not your request's fault.")
-
-
 def install(app: FastAPI) -> None:
     """Let this module answer whatever routes raise."""
     handlers: dict[type[Exception], Any] = {

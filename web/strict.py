@@ -7,25 +7,37 @@ body (address, headers, chunk headers, trailers) than a request needs. Trailers 
 """
 
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-MAX_HEADERS = 100
-MAX_HEAD_BYTES = 32 * 1024
-"""Address and headers, and what stands around the body."""
+from web.problems import ApiProblem
+from web.refusals import refusal
+
 OVERHEAD_PER_BODY_BYTE = 8
 """Clients may send short chunks: each byte of the body entitles to so many bytes of chunk headers."""
 
 _HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%\[\]:-]*")
 
 
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """`size`: bytes of address and headers, and of what stands around the body. `headers`: their number, trailers included."""
+
+    size: int
+    headers: int
+
+
 class StrictProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol on httptools, with the checks above."""
+    """Uvicorn's protocol on httptools, with the checks above. `head` is set by who configures the server."""
+
+    head: ClassVar[HeadLimits]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.url = b""
         self._received = self._body = self._head = self._lines = 0
         self._head_is_read = False
 
@@ -34,15 +46,18 @@ class StrictProtocol(HttpToolsProtocol):
         self._received += len(data)
         super().data_received(data)
         # The parser holds what it has not read to its end: that must not grow either.
-        if self._received - self._body > MAX_HEAD_BYTES + OVERHEAD_PER_BODY_BYTE * self._body and not self.transport.is_closing():
+        if self._received - self._body > self.head.size + OVERHEAD_PER_BODY_BYTE * self._body and not self.transport.is_closing():
             self.send_400_response("The headers are too long.")
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse and close; an answer that has begun is cut instead, since the refusal would become part of it."""
-        if self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started:
-            self.transport.close()
-        else:
-            super().send_400_response(msg)
+        """Refuse in the words of the dialect, and close; an answer that has begun is cut instead: the refusal would become part of it."""
+        begun = self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started
+        if not begun:
+            path = self.url.partition(b"?")[0].decode("latin-1")
+            answer = refusal(path, ApiProblem("bad_request", msg, {"Connection": "close"}))
+            headers = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+            self.transport.write(STATUS_LINE[answer.status_code] + headers + b"\r\n" + bytes(answer.body))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -79,7 +94,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     def _count(self, length: int) -> None:
         self._head += length
-        if self._head > MAX_HEAD_BYTES or self._lines > MAX_HEADERS:
+        if self._head > self.head.size or self._lines > self.head.headers:
             raise httptools.HttpParserError("the head is too long")
 
 

@@ -44,11 +44,12 @@ class Stage:
         per_user: int | None = None,
         per_address: int | None = None,
         proxies: str = "",
+        **caps: Any,
     ) -> None:
         self.log, self.feed = log, feed
         self.hub = Hub(log, feed)
         self.viewers = Viewers(self.hub, KEY, pace or Pace(5.0, 25.0), per_user)
-        self.server = Server(self.viewers, _always_ready, Caps(max_connections, per_address, Addresses(proxies)))
+        self.server = Server(self.viewers, _always_ready, Caps(max_connections, per_address, Addresses(proxies), **caps))
         self.port = 0
 
     async def start(self) -> None:

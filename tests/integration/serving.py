@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -83,6 +84,11 @@ class Web:
         """Streamed answers that are open now."""
         taken: int = self.app.state.services.places.taken
         return taken
+
+    @property
+    def listening(self) -> list[socket.socket]:
+        """Where it listens; what is accepted inherits its options."""
+        return list(self._server.servers[0].sockets)
 
     def unsent(self) -> list[int]:
         """Bytes that each connection holds for its client in this process."""

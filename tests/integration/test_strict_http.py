@@ -64,6 +64,21 @@ async def test_what_is_in_order_is_served(web: Web, stage: Stage, request_: byte
     assert b" 200 " in await asyncio.to_thread(first_line, stage.port, request_)
 
 
+async def test_how_much_is_taken_is_set(tmp_path: Path) -> None:
+    """Number and length of headers, by the same settings for both servers."""
+    limits = {"max_headers": 30, "max_head_bytes": 8 * 1024}
+    requests = {
+        b" 200 ": GET + b"".join(b"x-%d: 1\r\n" % number for number in range(20)) + b"X: " + b"a" * 7000 + b"\r\n\r\n",
+        b" 4": GET + b"".join(b"x-%d: 1\r\n" % number for number in range(35)) + b"\r\n",
+        b" 43": GET + (b"X: " + b"a" * 7000 + b"\r\n") * 2 + b"\r\n",
+    }
+    async with serving(tmp_path, **limits) as web, memory_stage(headers=30, head_bytes=8 * 1024) as stage:
+        for expected, request in requests.items():
+            said = await asyncio.to_thread(first_line, stage.port, request)
+            assert expected in said
+            assert (b" 200 " in await asyncio.to_thread(first_line, web.port, request)) == (b" 200 " in said)
+
+
 async def test_short_chunks_and_trailers_are_read(web: Web) -> None:
     """A body of one byte a chunk, however long, and a trailer, which is no header."""
     body = b'{"title":"' + b"x" * 100 + b'"}'

@@ -18,7 +18,10 @@ AREA = Area(
         ),
         Mutant("any_address_is_local", "web/hosts.py", "return ip_address(name).is_loopback", "return bool(ip_address(name))"),
         Mutant(
-            "sockets_are_not_asked_for_their_host", "web/hosts.py", 'if scope["type"] == "lifespan" or', 'if scope["type"] != "http" or'
+            "sockets_are_not_asked_for_their_host",
+            "web/middleware.py",
+            'if scope["type"] == "lifespan" or',
+            'if scope["type"] != "http" or',
         ),
         Mutant("upper_case_is_another_name", "web/hosts.py", '(found["six"] or found["name"]).lower()', '(found["six"] or found["name"])'),
         Mutant(
@@ -30,8 +33,8 @@ AREA = Area(
         Mutant("two_hosts_are_fine", "web/strict.py", "if len(hosts) > 1 or (not hosts", "if (not hosts", _STRICT),
         Mutant("no_host_is_fine", "web/strict.py", '(not hosts and version == "1.1")', "False", _STRICT),
         Mutant("any_transfer_coding_is_fine", "web/strict.py", '[coding.lower() for coding in codings] != [b"chunked"]', "False", _STRICT),
-        Mutant("any_number_of_headers", "web/strict.py", " or self._lines > MAX_HEADERS:", ":", _STRICT),
-        Mutant("a_head_of_any_length", "web/strict.py", "if self._head > MAX_HEAD_BYTES or self._lines", "if self._lines", _STRICT),
+        Mutant("any_number_of_headers", "web/strict.py", " or self._lines > self.head.headers:", ":", _STRICT),
+        Mutant("a_head_of_any_length", "web/strict.py", "if self._head > self.head.size or self._lines", "if self._lines", _STRICT),
         Mutant("trailers_become_headers", "web/strict.py", "        if not self._head_is_read:\n", "        if True:\n", _STRICT),
         Mutant(
             "what_is_not_read_to_its_end_grows",

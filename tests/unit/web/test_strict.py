@@ -1,14 +1,16 @@
 """web.strict, a whole request in one read: what the sum of all that was received cannot see is counted all the same."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from web.strict import MAX_HEAD_BYTES, StrictProtocol
+from web.strict import HeadLimits, StrictProtocol
 
+HEAD = HeadLimits(32 * 1024, 100)
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -38,7 +40,14 @@ class Transport(asyncio.Transport):
 
 
 async def answered(request: bytes) -> tuple[bytes, list[dict[bytes, bytes]]]:
-    """What is said to a request that comes in one read, and the headers that the application sees once it has read the body."""
+    """The first line that is said to a request that comes in one read, and the headers that the application sees once it has read the
+    body."""
+    said, seen = await heard(request)
+    return said.partition(b"\r\n")[0], seen
+
+
+async def heard(request: bytes) -> tuple[bytes, list[dict[bytes, bytes]]]:
+    """The same with all that is said."""
     seen: list[dict[bytes, bytes]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -50,14 +59,15 @@ async def answered(request: bytes) -> tuple[bytes, list[dict[bytes, bytes]]]:
 
     config = Config(app, lifespan="off")
     config.load()
-    transport, protocol = Transport(), StrictProtocol(config, ServerState(), {})
+    limited = type("Limited", (StrictProtocol,), {"head": HEAD})
+    transport, protocol = Transport(), limited(config, ServerState(), {})
     protocol.connection_made(transport)
     protocol.data_received(request)
     async with asyncio.timeout(10):
         while not transport.said:
             await asyncio.sleep(0)
     protocol.connection_lost(None)
-    return transport.said.partition(b"\r\n")[0], seen
+    return transport.said, seen
 
 
 @pytest.mark.parametrize(
@@ -65,9 +75,9 @@ async def answered(request: bytes) -> tuple[bytes, list[dict[bytes, bytes]]]:
 )
 async def test_a_head_may_be_so_long_and_no_longer(request_: bytes) -> None:
     """Address, headers and trailers together."""
-    line, _ = await answered(request_ % (b"a" * MAX_HEAD_BYTES))
+    line, _ = await answered(request_ % (b"a" * HEAD.size))
     assert line.startswith(b"HTTP/1.1 400")
-    line, seen = await answered(request_ % (b"a" * (MAX_HEAD_BYTES - 200)))
+    line, seen = await answered(request_ % (b"a" * (HEAD.size - 200)))
     assert line.startswith(b"HTTP/1.1 200")
     assert len(seen) == 1
 
@@ -77,3 +87,18 @@ async def test_a_trailer_is_no_header() -> None:
     line, seen = await answered(CHUNKED + b"2\r\n{}\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
     assert line.startswith(b"HTTP/1.1 200")
     assert seen == [{b"host": b"localhost", b"transfer-encoding": b"chunked"}]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/models?x=1", "/api/conversations", "/", ""])
+async def test_a_refusal_speaks_the_dialect(path: str) -> None:
+    """OpenAI's clients read `error`, all others a problem document; the connection is closed after it."""
+    request = b"GET %b HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n\r\n" % path.encode() if path else b"\0"
+    said, seen = await heard(request)
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\nconnection: close" in head.lower()
+    assert f"\r\ncontent-length: {len(body)}".encode() in head.lower()
+    document = json.loads(body)
+    assert (document["error"] if path.startswith("/v1") else document)["code"] == "bad_request"
+    assert (b"application/problem+json" in head) == (not path.startswith("/v1"))
+    assert seen == []

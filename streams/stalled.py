@@ -1,0 +1,43 @@
+"""Clients that do not read: cut once they have taken nothing of what waits for them for a while.
+
+A connection that is paused holds more than its transport wants to buffer, and nobody writes to it until the client has taken some of it.
+So what is left only shrinks; where it has not, the client is gone or does not read, and would keep its place for ever. What the systems
+of both sides have room for (megabytes) counts as taken: nobody can tell whether it was read.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Stalled:
+    """Watches one connection while it is paused; `cut` is called once, when nothing was taken for `seconds`."""
+
+    __slots__ = ("_cut", "_left", "_loop", "_seconds", "_timer", "_transport")
+
+    def __init__(self, transport: asyncio.WriteTransport, seconds: float, cut: Callable[[], None]) -> None:
+        self._transport, self._seconds, self._cut = transport, seconds, cut
+        self._loop = asyncio.get_running_loop()
+        self._left = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def paused(self) -> None:
+        """More waits than is to be buffered."""
+        self.over()
+        self._look_later()
+
+    def over(self) -> None:
+        """There is room again, or the connection is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_later(self) -> None:
+        self._left = self._transport.get_write_buffer_size()
+        self._timer = self._loop.call_later(self._seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._transport.get_write_buffer_size() < self._left:
+            self._look_later()
+        else:
+            self._cut()
