@@ -101,10 +101,10 @@ class Participants(Database):
             if part is not None:
                 await session.execute(self._revoked(conversation_id, user_id))
 
-    async def revocation_told(self, conversation_id: str, user_id: str) -> bool:
-        """The log says that the user takes part no more. False: they do again, or the conversation is gone."""
+    async def note_revocation(self, conversation_id: str, user_id: str, *, told: bool) -> bool:
+        """Note whether the log says that the user takes part no more. False: they do again, or the conversation is gone."""
         mine = (col(Revocation.conversation_id) == conversation_id, col(Revocation.user_id) == user_id)
-        change = update(Revocation).where(*mine).values(told=True).returning(col(Revocation.id))
+        change = update(Revocation).where(*mine).values(told=told).returning(col(Revocation.id))
         async with self.writing() as session:
             return (await session.scalars(change.execution_options(synchronize_session=False))).first() is not None
 

@@ -89,7 +89,8 @@ async def invitations(services: With, user: Caller) -> shapes.Invitations:
 async def accept(services: With, user: Caller, conversation_id: ConversationId) -> shapes.Conversation:
     """Repeating it changes nothing."""
     row = await services.store.accept_invitation(conversation_id, user)
-    await services.log.restore(conversation_id, user)
+    seconds = tokens.tombstone_seconds(services.settings.token_ttl_seconds)
+    await revocations.take_back(services.store, services.log, conversation_id, user, seconds)
     await delivery.tell_lists(services, conversation_id)
     return shapes.Conversation(**conversation_view(row))
 

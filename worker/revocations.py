@@ -1,6 +1,8 @@
 """Who takes part in a conversation no more follows it no more: rows say who that is, the log tells the processes that relay it.
 
-What Redis was not told stays in the rows, and the sweeper makes it good.
+Rows and log change one after the other, and several processes may do that at once. So whoever has told the log looks at the rows again
+and tells it once more if they have changed: the last to speak has seen what is true. What Redis was not told stays in the rows, and the
+sweeper makes it good.
 """
 
 import structlog
@@ -18,8 +20,18 @@ async def tell(store: Store, log: ports.Log, conversation_id: str, user_id: str,
     Taken back if they take part again meanwhile: that was told before this, and would be undone by it.
     """
     await log.revoke(conversation_id, user_id, seconds)
-    if not await store.revocation_told(conversation_id, user_id):
-        await log.restore(conversation_id, user_id)
+    if not await store.note_revocation(conversation_id, user_id, told=True):
+        await take_back(store, log, conversation_id, user_id, seconds)
+
+
+async def take_back(store: Store, log: ports.Log, conversation_id: str, user_id: str, seconds: float) -> None:
+    """The user takes part again: their tokens are good. Raises ports.LogError, StoreUnavailable.
+
+    Told again if they were removed again meanwhile, for the same reason.
+    """
+    await log.restore(conversation_id, user_id)
+    if await store.note_revocation(conversation_id, user_id, told=False):
+        await tell(store, log, conversation_id, user_id, seconds)
 
 
 async def tell_or_leave(store: Store, log: ports.Log, conversation_id: str, user_id: str, seconds: float) -> None:

@@ -151,7 +151,7 @@ async def test_what_changed_lately_is_announced_again(store: Store) -> None:
     titled = [(await store.create_conversation("me", title="t")).id for _ in range(2)]
     for user in ("they", "you"):
         await removed(store, titled[0], user)
-        assert await store.revocation_told(titled[0], user)
+        assert await store.note_revocation(titled[0], user, told=True)
     async with store.writing() as session:
         await session.execute(text("UPDATE revocations SET revoked_at = revoked_at - :hour WHERE user_id = :id"), _ago(HOUR_MS, "they"))
         for table in ("messages", "conversations"):
@@ -193,20 +193,20 @@ async def test_who_takes_part_no_more_is_remembered_until_the_log_says_so(store:
     assert sorted(row.user_id for row in await store.untold_revocations(now, "", 10)) == ["they", "you"]
     await store.invite(name, "me", "they", 9)
     await store.accept_invitation(name, "they")
-    assert not await store.revocation_told(name, "they")
+    assert not await store.note_revocation(name, "they", told=True)
     async with store.writing() as session:
         await session.execute(text("UPDATE revocations SET revoked_at = revoked_at - 60000"))
     assert await found(store) == {"revocations"}
     await store.forget_deleted(0)
-    assert await store.revocation_told(name, "you")
+    assert await store.note_revocation(name, "you", told=True)
     assert await found(store) == set()
     await removed(store, name, "you")
-    await store.revocation_told(name, "you")
+    await store.note_revocation(name, "you", told=True)
     await removed(store, name, "you")  # again, and again to be told
     assert [row.user_id for row in await store.untold_revocations(now, "", 10)] == ["you"]
-    await store.revocation_told(name, "you")
+    await store.note_revocation(name, "you", told=True)
     await store.forget_deleted(-1000)
-    assert not await store.revocation_told(name, "you")
+    assert not await store.note_revocation(name, "you", told=True)
 
 
 async def test_what_waits_behind_another_answer_is_no_head(store: Store) -> None:

@@ -62,9 +62,23 @@ AREA = Area(
         Mutant(
             "who_takes_part_again_is_shut_out",
             "worker/revocations.py",
-            "    if not await store.revocation_told(conversation_id, user_id):\n",
-            "    if await store.revocation_told(conversation_id, user_id) is None:\n",
-            ("tests/unit/web/test_participants.py",),
+            "    if not await store.note_revocation(conversation_id, user_id, told=True):\n",
+            "    if await store.note_revocation(conversation_id, user_id, told=True) is None:\n",
+            ("tests/contracts/test_revocations.py",),
+        ),
+        Mutant(
+            "who_is_removed_again_is_let_in",
+            "worker/revocations.py",
+            "    if await store.note_revocation(conversation_id, user_id, told=False):\n",
+            "    if await store.note_revocation(conversation_id, user_id, told=False) is None:\n",
+            ("tests/contracts/test_revocations.py",),
+        ),
+        Mutant(
+            "a_removal_that_was_undone_counts_as_told",
+            "worker/revocations.py",
+            "user_id, told=False)",
+            "user_id, told=True)",
+            ("tests/contracts/test_revocations.py",),
         ),
         Mutant(
             "a_live_lease_is_not_asked_for",

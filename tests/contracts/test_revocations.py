@@ -1,0 +1,131 @@
+"""worker/revocations.py over both databases: whatever comes between, the log ends by saying of a user what the rows say."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from models.migrate import migrate
+from models.store import Store
+from models.sweeps import Due
+from streams.memory import MemoryLog
+from worker import revocations
+
+ME, YOU = "me", "you"
+TTL = 900.0
+NOW = Due(0, 0, 0, 0, 0, 0)
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """A store over a migrated database."""
+    migrate(database_url)
+    opened = Store.open(database_url)
+    yield opened
+    await opened.aclose()
+
+
+class Between(MemoryLog):
+    """A log that is slow to do as it is told: other people come first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: dict[str, Callable[[], Awaitable[Any]]] = {}
+
+    async def revoke(self, conversation_id: str, user_id: str, seconds: float) -> None:
+        await self._let("revoke")
+        await super().revoke(conversation_id, user_id, seconds)
+
+    async def restore(self, conversation_id: str, user_id: str) -> None:
+        await self._let("restore")
+        await super().restore(conversation_id, user_id)
+
+    async def _let(self, step: str) -> None:
+        other = self.first.pop(step, None)
+        if other is not None:
+            await other()
+
+
+@pytest.fixture
+async def log() -> AsyncIterator[Between]:
+    opened = Between()
+    yield opened
+    await opened.aclose()
+
+
+async def invited(store: Store) -> str:
+    name = (await store.create_conversation(ME)).id
+    await store.invite(name, ME, YOU, 9)
+    return name
+
+
+async def accept(store: Store, log: MemoryLog, name: str) -> None:
+    await store.accept_invitation(name, YOU)
+    await revocations.take_back(store, log, name, YOU, TTL)
+
+
+async def remove(store: Store, log: MemoryLog, name: str) -> None:
+    await store.remove_participant(name, YOU)
+    await revocations.tell(store, log, name, YOU, TTL)
+
+
+async def test_who_is_removed_again_while_their_return_is_told_stays_removed(store: Store, log: Between) -> None:
+    """The last that the log hears would have been the return: their tokens would have been good again."""
+    name = await invited(store)
+    log.first["restore"] = lambda: remove(store, log, name)
+    await accept(store, log, name)
+    assert await log.revoked(name) == {YOU}
+
+
+async def test_who_returns_while_their_removal_is_told_is_let_in(store: Store, log: Between) -> None:
+    """The other way round."""
+    name = await invited(store)
+    await accept(store, log, name)
+
+    async def again() -> None:
+        await store.invite(name, ME, YOU, 9)
+        await accept(store, log, name)
+
+    log.first["revoke"] = again
+    await remove(store, log, name)
+    assert await log.revoked(name) == set()
+
+
+async def test_to_and_fro(store: Store, log: Between) -> None:
+    """Each step is overtaken by the next."""
+    name = await invited(store)
+
+    async def again() -> None:
+        await store.invite(name, ME, YOU, 9)
+        log.first["restore"] = lambda: remove(store, log, name)
+        await accept(store, log, name)
+
+    log.first["restore"] = lambda: remove(store, log, name)
+    log.first["revoke"] = again
+    await accept(store, log, name)
+    assert await log.revoked(name) == {YOU}
+
+
+async def test_a_process_that_ends_between_two_steps_leaves_it_to_the_sweeper(store: Store, log: Between) -> None:
+    """The return has overwritten a removal that was told, and its process dies before it has told the removal again."""
+    name = await invited(store)
+
+    async def removed_and_then_gone() -> None:
+        await remove(store, log, name)
+        log.first["revoke"] = _ends
+
+    log.first["restore"] = removed_and_then_gone
+    with pytest.raises(_Ended):
+        await accept(store, log, name)
+    assert await log.revoked(name) == set()
+    (row,) = await store.untold_revocations(NOW, "", 9)
+    await revocations.tell(store, log, row.conversation_id, row.user_id, TTL)
+    assert await log.revoked(name) == {YOU}
+
+
+class _Ended(Exception):
+    """The process."""
+
+
+async def _ends() -> None:
+    raise _Ended
