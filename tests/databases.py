@@ -191,6 +191,17 @@ def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture
+def own_postgres(postgres_server: Postgres) -> Iterator[Postgres]:
+    """A server of this test alone, which it may stop. (The session's server decides whether there is one at all.)"""
+    try:
+        server = launch()
+    except NoServer as error:
+        pytest.fail(str(error))
+    yield server
+    server.close()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database, once of each kind."""

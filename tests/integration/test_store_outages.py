@@ -17,19 +17,8 @@ from models.database import CANCEL_SECONDS, CONNECT_SECONDS
 from models.errors import StoreUnavailable
 from models.migrate import migrate
 from models.store import Store
-from tests.databases import NoServer, Postgres, launch
+from tests.databases import Postgres, launch
 from tests.disks import Disk
-
-
-@pytest.fixture
-def own_postgres(postgres_server: Postgres) -> Iterator[Postgres]:
-    """A server of this test alone, which it may stop. (The session's server decides whether there is one at all.)"""
-    try:
-        server = launch()
-    except NoServer as error:
-        pytest.fail(str(error))
-    yield server
-    server.close()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])

@@ -7,15 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from models.database import CANCEL_SECONDS
 from models.migrate import migrate
+from tests.databases import Postgres
 from tests.servers.service import free_port
 from tests.valkey import Valkey
+from web.readiness import FRESH_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
@@ -44,6 +48,12 @@ class Web:
             return self.client.get("/healthz").status_code == 200
         except httpx.TransportError:
             return False
+
+    def timed(self, method: str, path: str) -> tuple[int, float]:
+        """Status, and how long it took."""
+        body = {"model": "demo", "input": "hi"} if path.startswith("/v1") else None
+        began = time.monotonic()
+        return self.client.request(method, path, json=body).status_code, time.monotonic() - began
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)
@@ -117,6 +127,37 @@ def test_posts_are_taken_while_redis_is_away(tmp_path: Path, valkey: Valkey) -> 
         valkey.start()
         web.wait_until(lambda: web.client.get("/readyz").status_code == 200)
         assert web.client.get(address).json()["position"] is not None
+
+
+def test_a_frozen_database_is_waited_for_no_longer_than_is_set(tmp_path: Path, own_postgres: Postgres, valkey_url: str) -> None:
+    """SIGSTOP to all of PostgreSQL: `/readyz` answers within 2 s, everybody else within DATABASE_TIMEOUT_SECONDS, also when many call at
+    once; afterwards all is well."""
+    migrate(own_postgres.url)
+    environment = {
+        "DATABASE_URL": own_postgres.url,
+        "REDIS_URL": valkey_url,
+        "DATABASE_TIMEOUT_SECONDS": "3",
+        "POSTS_PER_MINUTE_PER_USER": "0",
+    }
+    with running(tmp_path, **environment) as web, ThreadPoolExecutor(40) as pool:
+        web.wait_until(web.answers)
+        address = f"/api/conversations/{web.client.post('/api/conversations').json()['id']}"
+        assert web.client.get("/readyz").status_code == 200
+        own_postgres.freeze()
+        try:
+            time.sleep(FRESH_SECONDS)  # for so long it is known to have been ready
+            calls = [("GET", address), ("POST", "/api/conversations"), ("GET", "/api/conversations"), ("POST", "/v1/responses")] * 8
+            asked = [pool.submit(web.timed, method, path) for method, path in calls]
+            probes = [web.timed("GET", "/readyz") for _ in range(3)]
+            assert [(status, took < 2.0) for status, took in probes] == [(503, True)] * 3
+            assert web.client.get("/readyz").json()["checks"]["database"] == "does not answer"
+            answers = [call.result() for call in asked]
+            assert {status for status, _ in answers} == {503}
+            assert max(took for _, took in answers) < 3.0 + 2 * CANCEL_SECONDS + 1.0  # the last for a machine that is busy
+        finally:
+            own_postgres.thaw()
+        web.wait_until(lambda: web.client.get("/readyz").status_code == 200)
+        assert web.client.get(address).status_code == 200
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
