@@ -7,7 +7,7 @@ read is cut. Everything else is the library's.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection
@@ -58,21 +58,21 @@ class _Protocol(ServerProtocol):
 class Connection(ServerConnection):
     """One client. `conversation_id` and `token_in_query` are what its URL said. `stalled_seconds`: how long it may take nothing."""
 
+    stalled_seconds: ClassVar[float]
     listener: Listener | None = None
     conversation_id = ""
     token_in_query = False
 
-    def __init__(self, _protocol: ServerProtocol, server: Server, *, stalled_seconds: float, **options: Any) -> None:
+    def __init__(self, _protocol: ServerProtocol, server: Server, **options: Any) -> None:
         # The library makes the protocol itself and has no place to name another class for it.
         own = _Protocol(max_size=MAX_CLIENT_FRAME_BYTES, logger=server.logger)
         super().__init__(own, server, **options)
         own.failed = self._notice_the_end
-        self._stalled_seconds = stalled_seconds
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        self._stalled = Stalled(self.transport, self._stalled_seconds, self._cut)
+        self._stalled = Stalled(self.transport, self.stalled_seconds, self._cut)
 
     @property
     def is_open(self) -> bool:

@@ -4,7 +4,6 @@ Decides what a request line means and when there are too many. Everything after 
 """
 
 import asyncio
-import functools
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -82,7 +81,7 @@ class Server:
             ping_interval=None,
             close_timeout=CLOSE_SECONDS,
             write_limit=WRITE_LIMIT_BYTES,
-            create_connection=functools.partial(Connection, stalled_seconds=self._caps.stalled_seconds),
+            create_connection=type("Connection", (Connection,), {"stalled_seconds": self._caps.stalled_seconds}),
             logger=logging.getLogger("websockets.server"),
             backlog=BACKLOG,
             reuse_port=reuse_port or None,
