@@ -3,12 +3,10 @@
 -- ARGV[8] epoch and ARGV[9] seq of the log as the caller read it: what it appends follows from that   ARGV[10...] events, none or more
 -- Reply: OK epoch first last (first = last + 1: nothing was appended) | GONE | LOST: read again | FENCED | SEALED
 
-local field = 'g:' .. ARGV[5]
-local state, text = settle(field)
+local state, g = settle_generation(ARGV[5])
 if not state then
   return {'GONE'}
 end
-local g = generation(text) or unclaimed()
 local attempt = tonumber(ARGV[6])
 if attempt < g.attempt then
   return {'FENCED'}
@@ -29,5 +27,5 @@ if first <= state.top then
   g.first, g.last = first, state.top
 end
 trim(state)
-save(state, field, as_text(g))
+save_generation(state, g)
 return {'OK', state.epoch, first, state.top}

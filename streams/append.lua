@@ -4,12 +4,10 @@
 -- ARGV[11...] events, JSON objects without a seq
 -- Reply: OK epoch first last | GONE | LOST | FENCED | SEALED | CANCELLED by
 
-local field = 'g:' .. ARGV[5]
-local state, text = settle(field)
+local state, g = settle_generation(ARGV[5])
 if not state then
   return {'GONE'}
 end
-local g = generation(text)
 local refusal = fence(state, g, ARGV[6], tonumber(ARGV[7]))
 if refusal then
   return refusal
@@ -41,5 +39,5 @@ elseif covered > g.floor then
   call('ZADD', FLOORS, whole(covered), ARGV[5])
 end
 trim(state)
-save(state, field, as_text(g))
+save_generation(state, g)
 return {'OK', state.epoch, g.first, g.last}

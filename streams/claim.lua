@@ -3,12 +3,10 @@
 -- ARGV[8] 1: to end a cancelled generation, whose holder is not waited for without end; else 0
 -- Reply: OK epoch attempt | GONE | SEALED | BUSY
 
-local field = 'g:' .. ARGV[5]
-local state, text = settle(field)
+local state, g = settle_generation(ARGV[5])
 if not state then
   return {'GONE'}
 end
-local g = generation(text) or unclaimed()
 if g.sealed then
   return {'SEALED'}
 end
@@ -26,6 +24,6 @@ g.index, g.first, g.lease = 0, 0, now + tonumber(ARGV[7])
 local floor = call('ZSCORE', FLOORS, ARGV[5])
 g.epoch, g.floor = state.epoch, tonumber(floor or state.top)
 call('ZADD', FLOORS, whole(g.floor), ARGV[5])
-save(state, field, as_text(g))
+save_generation(state, g)
 forget(state)
 return {'OK', state.epoch, g.attempt}

@@ -2,9 +2,8 @@
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id
 -- Reply: OK 1 or 0 | GONE
 
-local state, text = settle('g:' .. ARGV[5])
+local state, g = settle_generation(ARGV[5])
 if not state then
   return {'GONE'}
 end
-local g = generation(text)
-return {'OK', g and leased(g) and 1 or 0}
+return {'OK', leased(g) and 1 or 0}

@@ -170,10 +170,9 @@ end
 
 -- A generation is kept as one string: attempt, epoch of its claim (`-`: never claimed), next batch index, first and last seq of
 -- the last batch, lease (ms until), sealed (0 or 1), floor, and who asked to cancel (empty: nobody).
+local UNCLAIMED = '0 - 0 0 0 0 0 0 '
+
 local function generation(text)
-  if not text then
-    return nil
-  end
   local attempt, epoch, index, first, last, lease, sealed, floor, by =
     string.match(text, '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+) ([01]) (%d+) (.*)$')
   return {attempt = tonumber(attempt), epoch = epoch, index = tonumber(index), first = tonumber(first), last = tonumber(last),
@@ -204,18 +203,27 @@ local function disobeys(message_id)
   return due and (now >= due or due - now > HEARD)
 end
 
-local function unclaimed()
-  return {attempt = 0, epoch = '-', index = 0, first = 0, last = 0, lease = 0, sealed = false, floor = 0, by = ''}
-end
-
 local function as_text(g)
   return table.concat({whole(g.attempt), g.epoch, whole(g.index), whole(g.first), whole(g.last), whole(g.lease),
                        g.sealed and '1' or '0', whole(g.floor), g.by}, ' ')
 end
 
+-- How a script about one generation begins: the settled state and the generation, which was never claimed where nothing is known of it.
+-- nil: the conversation was deleted.
+local function settle_generation(message_id)
+  local field = 'g:' .. message_id
+  local state, text = settle(field)
+  if not state then
+    return nil
+  end
+  local g = generation(text or UNCLAIMED)
+  g.field = field
+  return state, g
+end
+
 -- Whether the holder of an attempt may act: nil, or the refusal. `state` is settled, `believed` the epoch that the caller knows.
 local function fence(state, g, believed, attempt)
-  if believed ~= state.epoch or not g or g.epoch ~= state.epoch then
+  if believed ~= state.epoch or g.epoch ~= state.epoch then
     return {'LOST'}
   end
   if attempt < g.attempt then
@@ -313,6 +321,11 @@ local function save(state, field, value)
   call('HSET', STATE, 'top', whole(state.top), 'oldest', whole(state.oldest), 'bytes', whole(state.bytes),
        'since', whole(state.since), field, value)
   refresh_expiry(state)
+end
+
+-- How such a script ends that has changed anything.
+local function save_generation(state, g)
+  save(state, g.field, as_text(g))
 end
 
 -- Forget what long conversations no longer need: sealed generations and announced rows, the oldest half of them.

@@ -3,12 +3,10 @@
 -- ARGV[9] lease in ms
 -- Reply: OK epoch (batches count on from ARGV[8], which may have landed already) | GONE | LOST: adopt | FENCED | SEALED
 
-local field = 'g:' .. ARGV[5]
-local state, text = settle(field)
+local state, g = settle_generation(ARGV[5])
 if not state then
   return {'GONE'}
 end
-local g = generation(text) or unclaimed()
 local attempt, index = tonumber(ARGV[7]), tonumber(ARGV[8])
 if attempt < g.attempt then
   return {'FENCED'}
@@ -22,5 +20,5 @@ g.epoch = state.epoch
 if not g.sealed then
   g.lease = now + tonumber(ARGV[9])
 end
-save(state, field, as_text(g))
+save_generation(state, g)
 return {'OK', state.epoch}
