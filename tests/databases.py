@@ -15,13 +15,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from models.migrate import migrate
+from models.store import Store
 from tests.servers.service import free_port
 
 USER = "tokenwire"
@@ -206,3 +208,12 @@ def own_postgres(postgres_server: Postgres) -> Iterator[Postgres]:
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database, once of each kind."""
     return f"sqlite:///{tmp_path}/new/store.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """A store over a migrated database."""
+    migrate(database_url)
+    opened = Store.open(database_url)
+    yield opened
+    await opened.aclose()

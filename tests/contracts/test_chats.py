@@ -1,7 +1,6 @@
 """Chats under their clients' names, messages edited, answers made again: on SQLite and PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
@@ -9,18 +8,9 @@ from sqlalchemy import text
 from models.chats import Again
 from models.conversations import Idempotency, Post, Posted
 from models.errors import Conflict, GenerationRunning, KeyReused, NotFound
-from models.migrate import migrate
 from models.store import Store
 
 ADA, BOB = "ada", "bob"
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    migrate(database_url)
-    opened = Store.open(database_url)
-    yield opened
-    await opened.aclose()
 
 
 async def post(store: Store, conversation_id: str, content: str = "hi", **changes: object) -> Posted:

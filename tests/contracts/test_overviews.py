@@ -4,14 +4,14 @@ from models.conversations import Post
 from models.generations import Ending
 from models.overviews import Overview
 from models.store import Store
-from tests.contracts.test_store import ME, YOU, store  # noqa: F401 - the fixture is found by name
+from tests.contracts.test_store import ME, YOU
 
 
 def seen(overview: Overview) -> tuple[str | None, str | None, bool]:
     return overview.answer_id, overview.answer_status, overview.running
 
 
-async def test_a_list_shows_the_newest_answer_and_whether_any_runs(store: Store) -> None:  # noqa: F811 - the fixture
+async def test_a_list_shows_the_newest_answer_and_whether_any_runs(store: Store) -> None:
     """The user's rows do not count; an older answer that still runs does."""
     conversation = await store.create_conversation(ME)
     assert [seen(row) for row in await store.overviews(ME, 10)] == [(None, None, False)]
@@ -26,7 +26,7 @@ async def test_a_list_shows_the_newest_answer_and_whether_any_runs(store: Store)
     assert [seen(row) for row in await store.overviews(ME, 10)] == [(second, "error", False)]
 
 
-async def test_a_list_is_of_ones_own_last_changed_first(store: Store) -> None:  # noqa: F811 - the fixture
+async def test_a_list_is_of_ones_own_last_changed_first(store: Store) -> None:
     """Those that one takes part in; a post brings a conversation to the front."""
     mine = [(await store.create_conversation(ME)).id for _ in range(3)]
     other = (await store.create_conversation(YOU)).id
@@ -37,7 +37,7 @@ async def test_a_list_is_of_ones_own_last_changed_first(store: Store) -> None:  
     assert [row.conversation.id for row in await store.overviews(ME, 2)] == [mine[0], other]
 
 
-async def test_whose_lists_and_what_is_left(store: Store) -> None:  # noqa: F811 - the fixture
+async def test_whose_lists_and_what_is_left(store: Store) -> None:
     """Participants of any of the conversations; conversations that still exist for a user."""
     one, two = [(await store.create_conversation(user)).id for user in (ME, YOU)]
     assert await store.participants_among([one]) == {ME}

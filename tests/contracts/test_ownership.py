@@ -1,7 +1,7 @@
 """Who may write to an answer: the attempt that has it, while it has not ended. And what SQLite's transactions promise beside that."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,6 @@ from models.tables import Message
 ME = "me"
 DUE = Due(0, 0, 0, 0, 0, 0)
 Write = Callable[[Store, str, int], Awaitable[Any]]
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    """A store over a migrated database."""
-    migrate(database_url)
-    opened = Store.open(database_url)
-    yield opened
-    await opened.aclose()
 
 
 async def answer(store: Store, attempt: int = 0, conversation_id: str | None = None) -> str:

@@ -1,28 +1,17 @@
 """models/responses.py on SQLite and on a real PostgreSQL alike."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from models.conversations import Idempotency
 from models.errors import KeyReused
 from models.generations import Ending
-from models.migrate import migrate
 from models.responses import Question, Said
 from models.store import Store
 
 ME = "me"
 QUESTION = Question(ME, [Said("system", "s"), Said("user", "u")], "demo", options={"temperature": 0.5}, asked={"metadata": {"a": "b"}})
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    """A store over a migrated database."""
-    migrate(database_url)
-    opened = Store.open(database_url)
-    yield opened
-    await opened.aclose()
 
 
 async def test_a_question_is_a_conversation_of_its_own(store: Store) -> None:

@@ -1,26 +1,14 @@
 """Provider runs: what nobody wants any longer is found by the rows alone, whichever way its answer ended."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from sqlalchemy import text
 
 from models.conversations import Post
 from models.generations import Checkpoint, Ending
-from models.migrate import migrate
 from models.runs import RunToEnd, outstanding
 from models.store import Store
 
 ME = "me"
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    """A store over a migrated database."""
-    migrate(database_url)
-    opened = Store.open(database_url)
-    yield opened
-    await opened.aclose()
 
 
 async def answer(store: Store) -> str:

@@ -1,7 +1,6 @@
 """The store keeps its promises on SQLite and on a real PostgreSQL alike."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,11 @@ import pytest
 from models.conversations import Idempotency, Policy, Post, Posted
 from models.errors import BadCursor, GenerationRunning, KeyReused, NotFound, StoreUnavailable
 from models.generations import Checkpoint, Ending
-from models.migrate import migrate
 from models.migrations import HEAD
 from models.store import Store
 from models.tables import Conversation
 
 ME, YOU = "me", "you"
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    """A store over a migrated database."""
-    migrate(database_url)
-    opened = Store.open(database_url)
-    yield opened
-    await opened.aclose()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What the sweeper asks of the database, on SQLite and PostgreSQL: who is due, in which order, along which index, at what cost."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,6 @@ from sqlalchemy import text
 from models import sweeps
 from models.conversations import Post
 from models.errors import NotFound
-from models.migrate import migrate
 from models.store import Store
 from models.sweeps import Answer, Due
 
@@ -19,15 +18,6 @@ S = 30_000
 DUE = Due(claimed=2 * S, waiting=2 * S, overdue=S, silent=int(1.5 * S), unannounced=S, longest_wait=900 * 1000)
 HOUR_MS = 3_600_000
 Query = Callable[[str, int], Awaitable[Any]]
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    """A store over a migrated database."""
-    migrate(database_url)
-    opened = Store.open(database_url)
-    yield opened
-    await opened.aclose()
 
 
 async def posted(store: Store, conversation_id: str | None = None) -> str:

@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 
 from tests.integration.raw import fragment, handshake, raw, request
 from tests.integration.serving import Web, serving
+from tests.waiting import until
 from web import connections
 
 KEY = "the-host-application-signs-with-this"
@@ -36,12 +37,6 @@ async def public(folder: Path, **settings: Any) -> AsyncIterator[Web]:
     """In production mode."""
     async with serving(folder, **PRODUCTION | settings) as web:
         yield web
-
-
-async def eventually(check: Any) -> None:
-    async with asyncio.timeout(20):
-        while not check():
-            await asyncio.sleep(0.02)
 
 
 # --- who is calling comes first ---
@@ -132,7 +127,7 @@ async def test_one_user_does_not_shut_others_out(tmp_path: Path) -> None:
         async with web.client.stream("GET", "/api/feed", headers=login("bob")) as other:
             assert other.status_code == 200
         await opened[0].aclose()
-        await eventually(lambda: web.streams == 4)
+        await until(lambda: web.streams == 4)
         assert (await web.client.get("/api/me", headers=login("ada"))).status_code == 200
 
 
@@ -252,11 +247,11 @@ async def test_bodies_share_a_memory(tmp_path: Path) -> None:
     async with public(tmp_path, max_bodies_bytes=4 * MIB) as web:
         async with raw(web.port) as client:
             await client.send(request("POST", "/v1/responses", line("ada"), length=8 * MIB) + b"x" * (MIB // 2))
-            await eventually(lambda: web.app.state.gate.memory.held == MIB // 2)
+            await until(lambda: web.app.state.gate.memory.held == MIB // 2)
             refused = await web.client.post("/v1/responses", content=b"x" * (MIB - 1000), headers=login("ada"))
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "over_capacity")
             assert (await web.client.post("/v1/responses", content=b"x" * (MIB - 1000), headers=login("bob"))).status_code == 400
-        await eventually(lambda: web.app.state.gate.memory.held == 0)
+        await until(lambda: web.app.state.gate.memory.held == 0)
 
 
 # --- the chat's socket ---
@@ -298,7 +293,7 @@ async def test_a_socket_with_a_login_takes_long_messages(tmp_path: Path) -> None
             async with connect(url, additional_headers=login("ada")):
                 refused = await web.client.get("/api/me", headers=login("ada"))
                 assert refused.json()["code"] == "too_many_open"
-        await eventually(lambda: web.app.state.gate._users.taken("ada") == 0)
+        await until(lambda: web.app.state.gate._users.taken("ada") == 0)
         assert web.app.state.gate.memory.held == 0
 
 
@@ -310,7 +305,7 @@ async def test_unfinished_messages_share_the_memory(tmp_path: Path) -> None:
             await client.send(handshake("/api/chat/ws", line("ada")))
             assert " 101 " in await client.head()
         await first.send(fragment(b"x" * 700_000, first=True))
-        await eventually(lambda: web.app.state.gate.memory.held >= 700_000)
+        await until(lambda: web.app.state.gate.memory.held >= 700_000)
         await second.send(fragment(b"x" * 700_000, first=True))
         assert await second.closed_within(10)
         assert web.app.state.gate.memory.held <= MIB

@@ -15,6 +15,7 @@ from streams.memory import MemoryFeed
 from streams.ports import Limits
 from tests.integration.broadcasting import Stage, Writer, memory_stage, redis_stage, stage_of
 from tests.valkey import Valkey
+from tests.waiting import until
 
 KERNEL_BYTES = 8 * 1024
 
@@ -48,12 +49,6 @@ def only(stage: Stage) -> Viewer:
     return viewer
 
 
-async def eventually(condition: Any) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def fall_behind(stage: Stage, writer: Writer) -> None:
     """Write until the only viewer's socket is full."""
     async with asyncio.timeout(20):
@@ -70,7 +65,7 @@ async def test_a_reader_that_pauses_gets_all_of_it_merged(stage: Stage) -> None:
         served = only(stage)
         for number in range(3000):  # past the ring, past the buffers
             await writer.say(f"{number} 👋 {'x' * 80} ")
-        await eventually(lambda: served.session.slow)
+        await until(lambda: served.session.slow)
         assert served._connection.transport.get_write_buffer_size() <= WRITE_LIMIT_BYTES + BATCH_BYTES
         assert served.session.seq < writer.seq
         await viewer.until_seq(writer.seq)
@@ -79,7 +74,7 @@ async def test_a_reader_that_pauses_gets_all_of_it_merged(stage: Stage) -> None:
         assert merged
         assert len(viewer.frames) < 2000
         assert max(len(json.dumps(frame, ensure_ascii=False).encode()) for frame in merged) <= 64 * 1024 + 200
-        await eventually(lambda: not served.session.behind)
+        await until(lambda: not served.session.behind)
         await writer.say("tail")
         assert "from_seq" not in await viewer.until("chunk")
         assert len(stage.viewers.all) == 1
@@ -141,7 +136,7 @@ async def test_a_viewer_that_never_reads_does_not_hold_up_a_stop() -> None:
             await fall_behind(stage, writer)
             async with asyncio.timeout(3):
                 await stage.server.stop()
-            await eventually(lambda: not stage.viewers.all)
+            await until(lambda: not stage.viewers.all)
             viewer.socket.transport.abort()
 
 

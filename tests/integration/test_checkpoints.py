@@ -1,7 +1,6 @@
 """worker.checkpoints on real databases: one answer that cannot be saved harms itself alone."""
 
 import math
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,19 +9,9 @@ from config import metrics
 from models.conversations import Post
 from models.errors import StoreUnavailable
 from models.generations import Checkpoint
-from models.migrate import migrate
 from models.store import Store
 from worker import checkpoints
 from worker.checkpoints import Checkpointer
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    """A store over a migrated database."""
-    migrate(database_url)
-    opened = Store.open(database_url)
-    yield opened
-    await opened.aclose()
 
 
 class Running:

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from streams.log import RedisLog
 from tests.eventsource import PATIENCE_SECONDS, EventSource, Failed, Parser
 from tests.integration.broadcasting import Writer
 from tests.integration.serving import Web, serving
+from tests.waiting import until
 
 
 @pytest.fixture(params=["memory", "valkey"])
@@ -178,13 +179,6 @@ async def test_places_are_given_back(web: Web) -> None:
     async with web.client.stream("GET", "/api/feed"):
         await until(lambda: web.streams == 1)
     await until(lambda: web.streams == 0)
-
-
-async def until(fact: Callable[[], bool]) -> None:
-    """Wait for it."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not fact():
-            await asyncio.sleep(0.01)
 
 
 async def raw(web: Web, address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -5,10 +5,10 @@ import asyncio
 from streams import keys
 from streams.events import Title
 from streams.hub import Hub
-from tests.contracts.test_log import LEASE, Rig, chunk, complete, fake_port, own_valkey, rig  # noqa: F401 - fixtures are found by name
+from tests.contracts.log.rigs import LEASE, Rig, chunk, complete
 
 
-async def test_what_changes_a_list_is_told(rig: Rig) -> None:  # noqa: F811 - the fixture
+async def test_what_changes_a_list_is_told(rig: Rig) -> None:
     """Announced rows and titles, ends, deletions, and what is told by hand: each once, with the conversation's id."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
@@ -22,7 +22,7 @@ async def test_what_changes_a_list_is_told(rig: Rig) -> None:  # noqa: F811 - th
     assert await rig.published(keys.CHANGES, lambda: log.delete("c", 9)) == [b"c"]
 
 
-async def test_a_hub_passes_changes_on_and_tells_of_breaks(rig: Rig) -> None:  # noqa: F811 - the fixture
+async def test_a_hub_passes_changes_on_and_tells_of_breaks(rig: Rig) -> None:
     """Each id as it comes; conversations that nobody reads too."""
     log = rig.log()
     hub = Hub(log, rig.feed())

@@ -5,7 +5,7 @@ import contextlib
 import datetime as dt
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from streams.log import RedisLog
 from streams.ports import Claim, Lost, Unavailable
 from tests.servers.service import free_port
 from tests.valkey import Valkey
+from tests.waiting import until
 
 LEASE = 60.0
 PATIENCE = 20.0
@@ -94,12 +95,6 @@ class Watcher:
         assert entries is not None
         self.seen += [entry.seq for entry in entries]
         self.cursor = self.tail.top
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_viewer_sees_what_another_process_writes(rig: Rig) -> None:

@@ -4,7 +4,7 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "hub",
-    ("tests/unit/streams/test_hub.py", "tests/integration/streams/test_hub_on_valkey.py"),
+    ("tests/unit/streams/hub", "tests/integration/streams/test_hub_on_valkey.py"),
     [
         Mutant(
             "reads_before_it_subscribes",

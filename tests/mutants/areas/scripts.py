@@ -4,7 +4,7 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "scripts",
-    ("tests/contracts/test_log.py", "tests/contracts/test_log_histories.py"),
+    ("tests/contracts/log",),
     [
         Mutant(
             "trim_does_not_count_bytes_down",

@@ -1,7 +1,7 @@
 """streams.feed against a server that the test plays: what counts as subscribed, and when a connection is dead."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import hiredis
@@ -10,6 +10,7 @@ import pytest
 from streams import feed as module
 from streams.feed import MAX_CHANNELS_PER_COMMAND, RedisFeed
 from streams.ports import Unavailable
+from tests.waiting import until
 
 
 class Server:
@@ -96,12 +97,6 @@ async def rig() -> AsyncIterator[Rig]:
     yield made
     await made.feed.aclose()
     await made.server.stop()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_who_subscribes_waits_for_the_confirmation(rig: Rig) -> None:

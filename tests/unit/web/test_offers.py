@@ -11,6 +11,7 @@ import pytest
 from config.catalogue import parse
 from streams.memory import MemoryFeed, MemoryLog
 from tests.integration.serving import serving
+from tests.waiting import until
 from web import local_servers, offers
 from web.offers import Offers
 from web.problems import ApiProblem
@@ -44,9 +45,7 @@ async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.Mo
     assert offered.require("nearby") == "nearby"
     server.close()
     await server.wait_closed()
-    async with asyncio.timeout(10):
-        while "nearby" in offered.names():
-            await asyncio.sleep(0.01)
+    await until(lambda: "nearby" not in offered.names())
     with pytest.raises(ApiProblem) as refused:
         offered.require("nearby")
     assert (refused.value.code, refused.value.members) == ("unknown_model", {"offered": ["demo"]})

@@ -1,0 +1,190 @@
+"""The kinds of log that must answer alike, what happens around each of them, and the words in which tests speak to them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
+
+import pytest
+import redis
+
+from streams.events import AnyEvent, Chunk, Complete
+from streams.feed import RedisFeed
+from streams.log import RedisLog
+from streams.memory import MemoryFeed, MemoryLog
+from streams.ports import Feed, Limits, Log, Page, Refused
+from tests.valkey import Valkey
+
+KINDS = ("memory", "fakeredis", "valkey")
+RESTARTABLE = ("memory", "valkey")
+"""fakeredis does not tell who it is: that it started again with its data cannot be noticed."""
+NEW_EPOCHS = [*((kind, "lose") for kind in KINDS), *((kind, "restart") for kind in RESTARTABLE)]
+LEASE = 30.0
+SHORT_LEASE = 0.3
+
+
+class Rig(Protocol):
+    """A kind of log, and what happens around it."""
+
+    def log(self, limits: Limits | None = None) -> Log: ...
+    async def wait(self, seconds: float) -> None: ...
+    async def set_clock_back(self, seconds: float) -> None: ...
+    async def restart(self) -> None: ...
+    async def lose(self) -> None: ...
+    async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]: ...
+    def feed(self) -> Feed: ...
+    async def aclose(self) -> None: ...
+
+
+class MemoryRig:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.only: MemoryLog | None = None
+
+    def log(self, limits: Limits | None = None) -> Log:
+        self.only = MemoryLog(limits, lambda: self.now)
+        return self.only
+
+    async def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def set_clock_back(self, seconds: float) -> None:
+        self.now -= seconds
+
+    async def restart(self) -> None:
+        assert self.only is not None
+        self.only.restart()
+
+    async def lose(self) -> None:
+        assert self.only is not None
+        self.only.restart(lose_data=True)
+
+    async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]:
+        assert self.only is not None
+        heard: list[bytes] = []
+        stop = self.only.listen(lambda where, payload: heard.append(payload) if where == channel else None)
+        with suppress(Refused):
+            await act()
+        stop()
+        return heard
+
+    def feed(self) -> Feed:
+        assert self.only is not None
+        return MemoryFeed(self.only)
+
+    async def aclose(self) -> None:
+        pass
+
+
+class RedisRig:
+    def __init__(self, port: int, server: Valkey | None) -> None:
+        self.port = port
+        self.server = server
+        self.logs: list[RedisLog] = []
+        self.client().flushall()
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, protocol=2, driver_info=None)
+
+    def feed(self) -> Feed:
+        return RedisFeed(f"redis://127.0.0.1:{self.port}/0")
+
+    def log(self, limits: Limits | None = None) -> Log:
+        self.logs.append(RedisLog(f"redis://127.0.0.1:{self.port}/0", limits))
+        return self.logs[-1]
+
+    async def wait(self, seconds: float) -> None:
+        await asyncio.sleep(seconds + 0.1)
+
+    async def set_clock_back(self, seconds: float) -> None:
+        """The server's clock cannot be set: every time that it noted is moved ahead instead."""
+        with self.client() as client:
+            for state in client.keys("*:state"):
+                for name, value in client.hgetall(state).items():
+                    client.hset(state, name, _ahead(name, value, int(seconds * 1000)))
+
+    async def restart(self) -> None:
+        assert self.server is not None
+        self.server.restart()
+        await asyncio.sleep(0.05)  # until the client has seen its connection end
+
+    async def lose(self) -> None:
+        with self.client() as client:
+            client.flushall()
+
+    async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]:
+        with self.client() as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(channel, "end")
+            await asyncio.to_thread(pubsub.get_message, timeout=5)
+            await asyncio.to_thread(pubsub.get_message, timeout=5)
+            with suppress(Refused):
+                await act()
+            await asyncio.to_thread(client.publish, "end", "")
+            return await asyncio.to_thread(_until_end, pubsub)
+
+    async def aclose(self) -> None:
+        for log in self.logs:
+            await log.aclose()
+
+
+def _ahead(name: bytes, value: bytes, milliseconds: int) -> bytes:
+    place = {b"g:": 5, b"c:": 0}.get(name[:2])
+    if place is None:
+        return value
+    words = value.split(b" ")
+    words[place] = b"%d" % (int(words[place]) + milliseconds)
+    return b" ".join(words)
+
+
+def _until_end(pubsub: "redis.client.PubSub") -> list[bytes]:
+    heard: list[bytes] = []
+    while True:
+        message = pubsub.get_message(timeout=5)
+        if message is None or message["channel"] == b"end":
+            return heard
+        heard.append(message["data"])
+
+
+def chunk(offset: int, content: str = "x", message_id: str = "m", attempt: int = 1) -> AnyEvent:
+    return Chunk(message_id, attempt, offset, content)
+
+
+def complete(length: int = 0, message_id: str = "m", attempt: int = 1) -> AnyEvent:
+    return Complete(message_id, attempt, "stop", None, length, 0, [])
+
+
+def numbers(page: Page) -> list[int]:
+    return [entry.seq for entry in page.entries]
+
+
+async def answered(log: Log, count: int, message_id: str = "m", conversation_id: str = "c") -> list[bytes]:
+    """An answer of so many chunks has ended; gives the whole log as it is before anything of this answer is packed."""
+    claim = await log.claim(conversation_id, message_id, 0, LEASE)
+    for index, start in enumerate(range(0, count, 100)):
+        events = [chunk(offset, "Hé😀", message_id) for offset in range(start, min(start + 100, count))]
+        await log.append(claim, index, 0, events)
+    await log.append(claim, -(-count // 100), 0, [complete(count, message_id)])
+    return await whole_log(log, conversation_id)
+
+
+async def whole_log(log: Log, conversation_id: str = "c") -> list[bytes]:
+    """Everything that is held, as every reader gets it; page by page, in pages that do not fit blocks."""
+    found: list[bytes] = []
+    page = await log.read(conversation_id, None, 0, 0)
+    after = page.oldest - 1
+    while after < page.top:
+        entries = (await log.read(conversation_id, page.epoch, after, 100)).entries
+        assert [entry.seq for entry in entries] == list(range(after + 1, after + 1 + len(entries)))
+        assert entries
+        found += [entry.data for entry in entries]
+        after = entries[-1].seq
+    return found
+
+
+def redis_only(rig: Rig) -> RedisRig:
+    if not isinstance(rig, RedisRig):
+        pytest.skip("what only a server keeps")
+    return rig
+
+
+REDIS = ("fakeredis", "valkey")

@@ -1,0 +1,149 @@
+"""Batches of an attempt: fence, order, repeats; and what is published of them."""
+
+import asyncio
+import json
+
+import pytest
+
+from streams import keys
+from streams.events import Start
+from streams.ports import Claim, Fenced, Lost, Sealed
+from streams.positions import Position
+from tests.contracts.log.rigs import LEASE, Rig, chunk, complete, numbers
+
+
+async def test_seq_has_no_holes_and_stands_in_the_data(rig: Rig) -> None:
+    """Events of one batch and of the next are numbered 1, 2, 3 ..., and each carries its own number."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    first = await log.append(claim, 0, 0, [Start("m", 1, "demo"), chunk(0, "Hé😀")])
+    second = await log.append(claim, 1, 0, [chunk(4, 'a"\\b')])
+    assert (first.first_seq, first.last_seq) == (1, 2)
+    assert (second.first_seq, second.last_seq) == (3, 3)
+    page = await log.read("c", claim.epoch, 0, 10)
+    assert [json.loads(entry.data) for entry in page.entries] == [
+        {"seq": 1, "type": "start", "message_id": "m", "attempt": 1, "model": "demo"},
+        {"seq": 2, "type": "chunk", "message_id": "m", "attempt": 1, "offset": 0, "content": "Hé😀"},
+        {"seq": 3, "type": "chunk", "message_id": "m", "attempt": 1, "offset": 4, "content": 'a"\\b'},
+    ]
+    assert numbers(page) == [1, 2, 3]
+
+
+async def test_a_repeated_batch_lands_once_and_gives_its_old_result(rig: Rig) -> None:
+    """A batch of unknown outcome may be sent again."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    result = await log.append(claim, 1, 0, [chunk(1), chunk(2)])
+    assert await log.append(claim, 1, 0, [chunk(1), chunk(2)]) == result
+    assert (await log.read("c", None, 0, 10)).top == 3
+
+
+async def test_an_index_beyond_the_next_or_long_past_is_lost(rig: Rig) -> None:
+    """Batches come one after the other; what is not the next or the last one finds no claim that fits."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    await log.append(claim, 1, 0, [chunk(1)])
+    for index in (0, 3):
+        with pytest.raises(Lost):
+            await log.append(claim, index, 0, [chunk(9)])
+    assert (await log.read("c", None, 0, 10)).top == 2
+
+
+async def test_an_older_attempt_is_fenced_and_a_newer_one_is_lost(rig: Rig) -> None:
+    """Only the attempt on record may append."""
+    log = rig.log()
+    old = await log.claim("c", "m", 0, LEASE)
+    await log.append(old, 0, 0, [chunk(0)])
+    await log.release(old)
+    new = await log.claim("c", "m", 1, LEASE)
+    assert new.attempt == 2
+    for index in (0, 1):  # also a repeat of what it once wrote
+        with pytest.raises(Fenced):
+            await log.append(old, index, 0, [chunk(0)])
+    with pytest.raises(Fenced):
+        await log.renew(old, LEASE)
+    unheard_of = Claim("c", "m", new.epoch, 3)
+    with pytest.raises(Lost):
+        await log.append(unheard_of, 0, 0, [chunk(0)])
+    with pytest.raises(Lost):
+        await log.renew(unheard_of, LEASE)
+    assert (await log.append(new, 0, 0, [chunk(1, attempt=2)])).first_seq == 2
+
+
+async def test_without_a_claim_an_append_is_lost(rig: Rig) -> None:
+    """Nobody writes without having claimed."""
+    log = rig.log()
+    page = await log.read("c", None, 0, 0)
+    with pytest.raises(Lost):
+        await log.append(Claim("c", "m", page.epoch, 1), 0, 0, [chunk(0)])
+
+
+async def test_a_terminal_event_seals_once(rig: Rig) -> None:
+    """After the terminal event nothing is taken; its repeat gives its old result."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    assert (await log.read("c", None, 0, 0)).running
+    await log.append(claim, 0, 0, [chunk(0)])
+    result = await log.append(claim, 1, 1, [complete(1)])
+    assert await log.append(claim, 1, 1, [complete(1)]) == result
+    for events in ([chunk(1)], [complete(1)]):
+        with pytest.raises(Sealed):
+            await log.append(claim, 2, 0, events)
+    with pytest.raises(Sealed):
+        await log.renew(claim, LEASE)
+    with pytest.raises(Sealed):
+        await log.claim("c", "m", 5, LEASE)
+    with pytest.raises(Sealed):
+        await log.adopt(claim, Position(claim.epoch, 2), [chunk(1)], LEASE)
+    assert await log.request_cancel("c", "m", "u") is False
+    page = await log.read("c", None, 0, 10)
+    assert (page.top, page.running, page.floor) == (2, False, None)
+
+
+async def test_a_batch_is_neither_empty_nor_a_terminal_event_in_company(rig: Rig) -> None:
+    """What no log may take is refused before it is sent."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    for events in ([], [chunk(0), complete(1)]):
+        with pytest.raises(ValueError, match=r"batch|terminal"):
+            await log.append(claim, 0, 0, events)
+
+
+async def test_conversations_do_not_meet(rig: Rig) -> None:
+    """Each conversation has its own seq and epoch."""
+    log = rig.log()
+    one, two = await asyncio.gather(log.claim("c1", "m", 0, LEASE), log.claim("c2", "m", 0, LEASE))
+    await asyncio.gather(*(log.append(claim, 0, 0, [chunk(0)]) for claim in (one, two)))
+    assert one.epoch != two.epoch
+    assert [(await log.read(c, None, 0, 9)).top for c in ("c1", "c2", "c3")] == [1, 1, 0]
+
+
+async def test_what_is_appended_is_published(rig: Rig) -> None:
+    """`<epoch>:<seq>:<json>` on the conversation's channel, once, also when the batch is sent twice."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+
+    async def act() -> None:
+        await log.append(claim, 0, 0, [chunk(0), chunk(1)])
+        await log.append(claim, 0, 0, [chunk(0), chunk(1)])
+
+    heard = await rig.published(keys.channel("c"), act)
+    page = await log.read("c", None, 0, 10)
+    assert heard == [b"%b:%d:%b" % (claim.epoch.encode(), entry.seq, entry.data) for entry in page.entries]
+    assert len(heard) == 2
+
+
+async def test_deletion_and_cancel_are_published(rig: Rig) -> None:
+    """Viewers hear `gone`, workers hear `cancel <message id>`."""
+    log = rig.log()
+    assert await rig.published(keys.CONTROL, lambda: log.request_cancel("c", "m", "u")) == [b"cancel m"]
+    assert await rig.published(keys.channel("c"), lambda: log.delete("c", 9)) == [b"gone"]
+
+
+async def test_what_is_refused_is_not_published(rig: Rig) -> None:
+    """A refusal writes nothing and tells nobody."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    assert await rig.published(keys.channel("c"), lambda: log.append(claim, 5, 0, [chunk(0)])) == []

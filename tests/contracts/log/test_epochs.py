@@ -1,0 +1,193 @@
+"""Servers that forgot something: logs that begin again or fork, and attempts that go on in them."""
+
+import pytest
+
+from streams.events import Title
+from streams.ports import Busy, Claim, Fenced, Lost, Sealed
+from streams.positions import Position
+from tests.contracts.log.rigs import LEASE, NEW_EPOCHS, RESTARTABLE, RedisRig, Rig, chunk, complete, numbers
+
+
+async def test_a_log_that_is_lost_begins_again(rig: Rig) -> None:
+    """Nothing of the old one is known any more: no fork, and no claim."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0), chunk(1)])
+    await rig.lose()
+    page = await log.read("c", claim.epoch, 2, 10)
+    assert page.epoch != claim.epoch
+    assert (page.oldest, page.top, page.floor, page.entries, page.forks) == (1, 0, None, [], {})
+    for call in (log.append(claim, 1, 0, [chunk(2)]), log.renew(claim, LEASE), log.rejoin(claim, 1, LEASE)):
+        with pytest.raises(Lost):
+            await call
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_a_restart_forks(rig: Rig) -> None:
+    """The log goes on under another name: seq, entries and floor stay, and positions of the old name are good up to the fork."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0), chunk(1)])
+    await log.append(claim, 1, 1, [chunk(2)])
+    before = await log.read("c", None, 0, 10)
+    await rig.restart()
+    page = await log.read("c", claim.epoch, 0, 10)
+    assert (page.epoch == claim.epoch, page.forks) == (False, {claim.epoch: 3})
+    assert (page.oldest, page.top, page.floor, page.entries) == (1, 3, 1, before.entries)
+    assert await log.read("c", page.epoch, 0, 10) == page
+    assert numbers(await log.read("c", claim.epoch, 2, 10)) == [3]
+    await log.announce("c", "r", 1, Title("t", 1))
+    assert numbers(await log.read("c", claim.epoch, 3, 10)) == [4]
+    assert numbers(await log.read("c", claim.epoch, 4, 10)) == []  # it is not the 4 that the old name had, or would have had
+    await log.announce("c", "r", 2, Title("t", 2))
+    assert numbers(await log.read("c", claim.epoch, 4, 10)) == []
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_forks_are_remembered_for_a_while(rig: Rig) -> None:
+    """Several in a row: each earlier name keeps its own seq; of many, the newest sixteen are known."""
+    log = rig.log()
+    first = (await log.announce("c", "r", 1, Title("t", 1))).epoch
+    names = [first]
+    for count in range(2, 6 if isinstance(rig, RedisRig) else 20):
+        await rig.restart()
+        names.append((await log.announce("c", "r", count, Title("t", count))).epoch)
+    page = await log.read("c", None, 0, 10)
+    assert page.epoch == names.pop()
+    assert page.forks == {name: seq for seq, name in list(enumerate(names, 1))[-16:]}
+
+
+@pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
+async def test_every_claim_of_an_older_epoch_is_lost(rig: Rig, how: str) -> None:
+    """Also where all is still there: a later claim may have been lost, so SQL is asked who is the current one."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    await getattr(rig, how)()
+    for call in (log.append(claim, 1, 0, [chunk(1)]), log.append(claim, 0, 0, [chunk(0)]), log.renew(claim, LEASE)):
+        with pytest.raises(Lost):
+            await call
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_an_attempt_of_which_nothing_was_lost_goes_on(rig: Rig) -> None:
+    """Nothing is written, batches count on, and one whose answer was lost is recognised."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    landed = await log.append(claim, 1, 0, [chunk(1)])
+    await rig.restart()
+    for beyond in (0, 3):
+        with pytest.raises(Lost):
+            await log.rejoin(claim, beyond, LEASE)
+    for index in (1, 2, 1):  # the last: its own repeat
+        again = await log.rejoin(claim, index, LEASE)
+    assert (again.attempt, again.epoch == claim.epoch) == (1, False)
+    repeated = await log.append(again, 1, 0, [chunk(1)])
+    assert (repeated.first_seq, repeated.last_seq) == (landed.first_seq, landed.last_seq)
+    assert (await log.append(again, 2, 2, [chunk(2)])).first_seq == 3
+    assert (await log.read("c", None, 0, 0)).floor == 2
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE)
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_an_end_whose_answer_was_lost_is_recognised_after_a_fork(rig: Rig) -> None:
+    """Its batch is the last one: it may be repeated, and nothing else."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [complete(0)])
+    await rig.restart()
+    again = await log.rejoin(claim, 0, LEASE)
+    assert (await log.append(again, 0, 0, [complete(0)])).first_seq == 1
+    with pytest.raises(Sealed):
+        await log.rejoin(Claim("c", "m", claim.epoch, 2), 0, LEASE)
+    assert await log.leased("c", "m") is False
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_only_the_newest_attempt_rejoins(rig: Rig) -> None:
+    """An older one is fenced, one that the log does not know is lost."""
+    log = rig.log()
+    old = await log.claim("c", "m", 0, LEASE)
+    await log.release(old)
+    new = await log.claim("c", "m", 1, LEASE)
+    await rig.restart()
+    with pytest.raises(Fenced):
+        await log.rejoin(old, 0, LEASE)
+    with pytest.raises(Lost):
+        await log.rejoin(Claim("c", "m", new.epoch, 3), 0, LEASE)
+    assert (await log.rejoin(new, 0, LEASE)).attempt == 2
+
+
+@pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
+async def test_a_worker_adopts_its_generation_in_the_new_epoch(rig: Rig, how: str) -> None:
+    """After LOST: what viewers lack, and batches from index 0, under the same attempt."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0, "Hel")])
+    await getattr(rig, how)()
+    page = await log.read("c", None, 0, 0)
+    adopted, appended = await log.adopt(claim, Position(page.epoch, page.top), [chunk(3, "lo"), chunk(5, "!")], LEASE)
+    assert (adopted.attempt, adopted.epoch) == (1, page.epoch)
+    assert (appended.first_seq, appended.last_seq) == (page.top + 1, page.top + 2)
+    assert numbers(await log.read("c", adopted.epoch, page.top, 10)) == [page.top + 1, page.top + 2]
+    assert (await log.read("c", None, 0, 0)).floor == 0
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE)
+    await log.append(adopted, 0, 0, [chunk(6)])
+    await log.append(adopted, 1, 4, [complete(7)])
+
+
+async def test_an_adoption_may_have_nothing_to_say(rig: Rig) -> None:
+    """Then its reply tells where the log stands."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    adopted, nothing = await log.adopt(claim, Position(claim.epoch, 1), [], LEASE)
+    assert (nothing.first_seq, nothing.last_seq) == (2, 1)
+    assert (await log.append(adopted, 0, 0, [chunk(1)])).first_seq == 2
+
+
+async def test_an_adoption_follows_what_was_read(rig: Rig) -> None:
+    """If the generation was written to since, by this attempt or one before it, or the log is another one: it must be read again."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    await log.announce("c", "r", 1, Title("t", 1))  # others do not matter
+    await log.release(claim)
+    new = await log.claim("c", "m", 1, LEASE)
+    for seen in (Position(new.epoch, 0), Position("other", 2)):
+        with pytest.raises(Lost):
+            await log.adopt(new, seen, [chunk(1, attempt=2)], LEASE)
+    _, appended = await log.adopt(new, Position(new.epoch, 1), [chunk(1, attempt=2)], LEASE)
+    assert appended.first_seq == 3
+    with pytest.raises(Lost):  # a late copy
+        await log.adopt(new, Position(new.epoch, 1), [chunk(1, attempt=2)], LEASE)
+
+
+async def test_adoption_is_refused_to_an_older_attempt(rig: Rig) -> None:
+    """A worker that was taken over in the new epoch stays out."""
+    log = rig.log()
+    old = await log.claim("c", "m", 0, LEASE)
+    await rig.lose()
+    new = await log.claim("c", "m", 1, LEASE)
+    with pytest.raises(Fenced):
+        await log.adopt(old, Position(new.epoch, 0), [chunk(0)], LEASE)
+    assert (await log.append(new, 0, 0, [chunk(0, attempt=2)])).first_seq == 1
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_a_seal_and_a_fence_outlive_a_restart_with_data(rig: Rig) -> None:
+    """What is known of generations can only make the fence stricter."""
+    log = rig.log()
+    ended = await log.claim("c", "m1", 0, LEASE)
+    await log.append(ended, 0, 0, [complete(0, "m1")])
+    running = await log.claim("c", "m2", 6, LEASE)
+    await rig.restart()
+    with pytest.raises(Sealed):
+        await log.claim("c", "m1", 1, LEASE)
+    with pytest.raises(Busy):
+        await log.claim("c", "m2", 0, LEASE)
+    await log.release(running)
+    assert (await log.claim("c", "m2", 0, LEASE)).attempt == 8

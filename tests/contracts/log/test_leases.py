@@ -1,0 +1,164 @@
+"""Who may work on an answer: claims, leases, and how a cancel ends both."""
+
+import pytest
+
+from streams.ports import HEARD_SECONDS, UNHEARD_SECONDS, Busy, CancelRequested, Fenced, Gone, Sealed
+from tests.contracts.log.rigs import LEASE, SHORT_LEASE, Rig, chunk, complete
+
+
+async def test_a_live_lease_keeps_others_out_until_it_ends(rig: Rig) -> None:
+    """BUSY while the lease lives, whoever asks; free once it is over, and the attempt counts on."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, SHORT_LEASE)
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 7, SHORT_LEASE)
+    await rig.wait(SHORT_LEASE)
+    assert (await log.claim("c", "m", claim.attempt, SHORT_LEASE)).attempt == 2
+
+
+async def test_renewal_prolongs_a_lease(rig: Rig) -> None:
+    """A renewed lease outlives its first span."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, SHORT_LEASE)
+    assert await log.renew(claim, LEASE) is None
+    await rig.wait(SHORT_LEASE)
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE)
+
+
+async def test_release_frees_only_ones_own_lease(rig: Rig) -> None:
+    """A successor need not wait; a predecessor cannot take the lease from it."""
+    log = rig.log()
+    old = await log.claim("c", "m", 0, LEASE)
+    await log.release(old)
+    await log.claim("c", "m", 1, LEASE)
+    await log.release(old)
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 2, LEASE)
+
+
+async def test_the_attempt_is_beyond_what_sql_and_the_log_know(rig: Rig) -> None:
+    """attempt = max(both) + 1."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 4, LEASE)
+    assert claim.attempt == 5
+    await log.release(claim)
+    assert (await log.claim("c", "m", 2, LEASE)).attempt == 6
+
+
+async def test_a_cancel_stops_everything_but_the_terminal_event(rig: Rig) -> None:
+    """The worker learns who asked, at its next append or renewal."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    assert await log.request_cancel("c", "m", "ann (1)\n") is True
+    assert await log.request_cancel("c", "m", "bob") is True
+    with pytest.raises(CancelRequested) as caught:
+        await log.append(claim, 1, 0, [chunk(1)])
+    assert caught.value.by == "ann (1)\n"
+    assert await log.renew(claim, LEASE) == "ann (1)\n"
+    assert (await log.append(claim, 0, 0, [chunk(0)])).last_seq == 1  # a repeat is recognised before anything is refused
+    assert (await log.append(claim, 1, 0, [complete(1)])).last_seq == 2
+
+
+async def test_a_cancel_before_the_claim_is_remembered(rig: Rig) -> None:
+    """Also by the attempts that follow."""
+    log = rig.log()
+    assert await log.request_cancel("c", "m", "ann") is True
+    claim = await log.claim("c", "m", 0, LEASE)
+    assert claim.attempt == 1
+    for _ in range(2):
+        assert await log.renew(claim, LEASE) == "ann"
+        await log.release(claim)
+        claim = await log.claim("c", "m", 0, LEASE)
+
+
+async def test_a_worker_that_does_not_hear_of_a_cancel_is_not_waited_for(rig: Rig) -> None:
+    """Frozen or cut off, it holds its lease: after a moment whoever ends the answer takes it, and the fence does the rest."""
+    log = rig.log()
+    frozen = await log.claim("c", "m", 0, LEASE)
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE, True)
+    assert await log.request_cancel("c", "m", "ann") is True
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE, True)
+    await rig.wait(UNHEARD_SECONDS)
+    assert await log.request_cancel("c", "m", "ann") is True  # asking again begins no new patience
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE)
+    closer = await log.claim("c", "m", 1, LEASE, True)
+    assert closer.attempt == 2
+    with pytest.raises(Fenced):
+        await log.append(frozen, 0, 0, [chunk(0)])
+    with pytest.raises(Fenced):
+        await log.renew(frozen, LEASE)
+    await log.append(closer, 0, 0, [complete(0)])
+    with pytest.raises(Sealed):
+        await log.claim("c", "m", 2, LEASE, True)
+
+
+@pytest.mark.parametrize("hears", ["append", "renew"])
+async def test_a_worker_that_was_told_of_a_cancel_has_time_to_end_the_answer(rig: Rig, hears: str) -> None:
+    """Being told again gives it no more; nor does it live on by renewing its lease."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.request_cancel("c", "m", "ann")
+    if hears == "append":
+        with pytest.raises(CancelRequested):
+            await log.append(claim, 0, 0, [chunk(0)])
+    else:
+        await log.renew(claim, LEASE)
+    await rig.wait(UNHEARD_SECONDS + 0.4)
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE, True)
+    await log.renew(claim, LEASE)
+    await rig.wait(HEARD_SECONDS - UNHEARD_SECONDS - 0.4)
+    assert (await log.claim("c", "m", 1, LEASE, True)).attempt == 2
+
+
+async def test_two_who_end_a_cancelled_answer_do_not_fence_each_other(rig: Rig) -> None:
+    """Whoever takes it has time of its own; a worker that is frozen from the start has, too."""
+    log = rig.log()
+    await log.request_cancel("c", "m", "ann")
+    await log.claim("c", "m", 0, LEASE)
+    for attempt in (1, 2):
+        await rig.wait(UNHEARD_SECONDS)
+        with pytest.raises(Busy):
+            await log.claim("c", "m", attempt, LEASE, True)
+        await rig.wait(HEARD_SECONDS - UNHEARD_SECONDS)
+        assert (await log.claim("c", "m", attempt, LEASE, True)).attempt == attempt + 1
+
+
+async def test_leases_given_before_the_clock_was_set_back_have_expired(rig: Rig) -> None:
+    """They would otherwise stand for an hour, and a cancel wait as long."""
+    log = rig.log()
+    await log.claim("c", "m", 0, LEASE)
+    await log.claim("c", "n", 0, LEASE)
+    await log.request_cancel("c", "n", "ann")
+    await rig.set_clock_back(3600.0)
+    assert not await log.leased("c", "m")
+    assert (await log.claim("c", "m", 1, LEASE)).attempt == 2
+    assert (await log.claim("c", "n", 1, LEASE, True)).attempt == 2
+
+
+async def test_a_cancel_names_who_asks(rig: Rig) -> None:
+    """Nobody is not somebody."""
+    with pytest.raises(ValueError, match="who"):
+        await rig.log().request_cancel("c", "m", "")
+
+
+async def test_whether_somebody_works_on_it_can_be_asked(rig: Rig) -> None:
+    """A lease is seen by others while it lives, and only then."""
+    log = rig.log()
+    assert await log.leased("c", "m") is False
+    claim = await log.claim("c", "m", 0, SHORT_LEASE)
+    assert await log.leased("c", "m") is True
+    await rig.wait(SHORT_LEASE)
+    assert await log.leased("c", "m") is False
+    await log.renew(claim, LEASE)
+    assert await log.leased("c", "m") is True
+    await log.append(claim, 0, 0, [complete(0)])
+    assert await log.leased("c", "m") is False
+    await log.delete("c", LEASE)
+    with pytest.raises(Gone):
+        await log.leased("c", "m")

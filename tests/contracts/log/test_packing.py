@@ -1,0 +1,192 @@
+"""Logs at rest: packed, and nobody who reads notices."""
+
+import asyncio
+
+import pytest
+
+from streams import keys
+from streams.events import Title
+from streams.ports import Gone, Limits, Lost
+from tests.contracts.log.rigs import LEASE, REDIS, RESTARTABLE, RedisRig, Rig, answered, chunk, complete, numbers, redis_only, whole_log
+
+
+async def test_a_reader_does_not_notice_that_a_log_was_packed(rig: Rig) -> None:
+    """Byte for byte, from every position, with any limit; and what comes later follows."""
+    log = rig.log()
+    before = await answered(log, 600)
+    assert await log.pack("c") == 601
+    assert await log.pack("c") == 0
+    assert await whole_log(log) == before
+    for after in (0, 1, 255, 256, 257, 511, 512, 513, 599, 600, 601):
+        for limit in (1, 2, 300, 1000):
+            page = await log.read("c", None, after, limit)
+            assert [entry.data for entry in page.entries] == before[after : after + limit]
+            assert (page.oldest, page.top) == (1, 601)
+    assert (await log.announce("c", "r", 1, Title("t", 1))).seq == 602
+    assert [entry.seq for entry in (await log.read("c", None, 599, 9)).entries] == [600, 601, 602]
+    assert await log.pack("c") == 1
+    assert numbers(await log.read("c", None, 600, 9)) == [601, 602]
+
+
+async def test_a_page_of_packed_events_is_bounded_in_bytes(rig: Rig) -> None:
+    """Blocks are, too: one event that is larger travels alone."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(place, "x" * 100_000) for place in range(6)])
+    await log.append(claim, 1, 0, [chunk(9, "y" * 700_000)])
+    await log.append(claim, 2, 0, [complete(9)])
+    before = await whole_log(log)
+    assert await log.pack("c") == 8
+    assert numbers(await log.read("c", None, 0, 9, 250_000)) == [1, 2]
+    assert numbers(await log.read("c", None, 6, 9, 250_000)) == [7]
+    assert numbers(await log.read("c", None, 0, 9, 1)) == [1]
+    assert await whole_log(log) == before
+
+
+async def test_what_a_running_generation_may_need_is_not_packed(rig: Rig) -> None:
+    """It may be read again and again; whoever takes over reads from the floor."""
+    log = rig.log()
+    await answered(log, 10, "m1")
+    claim = await log.claim("c", "m2", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0, message_id="m2")])
+    await log.append(claim, 1, 12, [chunk(1, message_id="m2")])
+    assert await log.pack("c") == 12
+    await log.append(claim, 2, 13, [complete(2, "m2")])
+    assert await log.pack("c") == 2
+    assert len(await whole_log(log)) == 14
+
+
+async def test_packed_blocks_are_trimmed_first_and_whole(rig: Rig) -> None:
+    """No fewer events stay than the window says; what is not packed is not touched before."""
+    log = rig.log(Limits(max_events=400))
+    await answered(log, 300, "m1")
+    await log.pack("c")
+    await answered(log, 200, "m2")
+    assert (await log.read("c", None, 0, 0)).oldest == 1  # 256 fewer would be too few
+    await answered(log, 200, "m3")
+    page = await log.read("c", None, 0, 0)
+    assert (page.oldest, page.top) == (303, 703)  # both blocks, then an event as ever
+    assert await log.pack("c") == 401
+    await answered(log, 300, "m4")
+    assert (await log.read("c", None, 0, 0)).oldest == 559
+    assert len(await whole_log(log)) == 1004 - 558
+
+
+async def test_packed_bytes_count_as_they_are_kept(rig: Rig) -> None:
+    """So a log at rest holds more answers within the same memory."""
+    kept: list[int] = []
+    for name, packed in (("c1", False), ("c2", True)):
+        log = rig.log(Limits(max_bytes=100_000))
+        for number in range(8):
+            await answered(log, 256, f"m{number}", name)
+            if packed:
+                await log.pack(name)
+        page = await log.read(name, None, 0, 0)
+        kept.append(page.top - page.oldest + 1)
+    assert kept[0] < kept[1] == 8 * 257
+
+
+async def test_packed_events_go_when_they_are_too_old(rig: Rig) -> None:
+    """The age of a block is that of its newest event."""
+    log = rig.log(Limits(max_seconds=1))
+    await answered(log, 3, "m1")
+    await log.pack("c")
+    await rig.wait(0.6)
+    await log.announce("c", "r1", 1, Title("t", 1))
+    assert (await log.read("c", None, 0, 0)).oldest == 1
+    await log.pack("c")
+    await rig.wait(0.6)
+    await log.announce("c", "r2", 1, Title("t", 1))
+    assert (await log.read("c", None, 0, 0)).oldest == 5
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_a_packed_log_forks_like_any_other(rig: Rig) -> None:
+    """Positions in packed events stay good, over as many restarts as come; later answers go on, and are packed, too."""
+    log = rig.log()
+    before = await answered(log, 300)
+    old = await log.read("c", None, 0, 0)
+    await log.pack("c")
+    for _ in range(18):
+        await rig.restart()
+        page = await log.read("c", None, 0, 0)
+        assert (page.oldest, page.top) == (1, 301)
+    assert page.epoch != old.epoch
+    assert await whole_log(log) == before
+    claim = await log.claim("c", "m2", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0, message_id="m2")])
+    await rig.restart()
+    claim = await log.rejoin(claim, 1, LEASE)
+    await log.append(claim, 1, 0, [complete(1, "m2")])
+    assert await log.pack("c") == 2
+    assert (await whole_log(log))[:301] == before
+    assert numbers(await log.read("c", claim.epoch, 200, 500)) == list(range(201, 304))
+
+
+async def test_a_packed_log_that_is_deleted_or_lost_leaves_nothing(rig: Rig) -> None:
+    """Neither to those who come after a tombstone, nor to a log that begins again."""
+    log = rig.log()
+    for end in ("delete", "lose"):
+        await answered(log, 300)
+        await log.pack("c")
+        await (log.delete("c", 0.3) if end == "delete" else rig.lose())
+        if isinstance(rig, RedisRig):
+            with rig.client() as client:
+                assert not client.exists(keys.keys("c")[4])
+        await rig.wait(0.3)
+        page = await log.read("c", None, 0, 9)
+        assert (page.oldest, page.top, page.entries) == (1, 0, [])
+        assert len(await answered(log, 20)) == 21
+        await log.delete("c", 0.1)
+        await rig.wait(0.1)
+    await log.delete("c", LEASE)
+    with pytest.raises(Gone):
+        await log.pack("c")
+
+
+@pytest.mark.parametrize("rig", REDIS, indirect=True)
+async def test_packing_frees_memory_and_lives_no_longer_than_the_log(rig: Rig) -> None:
+    """The stream is empty, the blocks are a tenth of what it held, and both expire together."""
+    log = rig.log()
+    before = await answered(log, 1500)
+    with redis_only(rig).client() as client:
+        names = keys.keys("c")
+        await log.pack("c")
+        assert (client.xlen(names[0]), client.xlen(names[4])) == (0, 6)
+        assert sum(len(fields[b"z"]) for _, fields in client.xrange(names[4])) < sum(map(len, before)) / 8
+        lives = [client.pttl(names[place]) for place in (0, 1, 4)]
+        assert max(lives) - min(lives) < 100
+
+
+@pytest.mark.parametrize("rig", REDIS, indirect=True)
+async def test_blocks_that_lost_their_place_are_no_part_of_the_log(rig: Rig) -> None:
+    """A process of an earlier version trims the stream alone, or the blocks are gone: then the log begins where the stream does."""
+    log = rig.log()
+    for broken in ("trimmed", "deleted"):
+        name = f"c-{broken}"
+        await answered(log, 300, "m1", name)
+        await log.pack(name)
+        await answered(log, 5, "m2", name)
+        stream, state, _, _, packed = keys.keys(name)
+        with redis_only(rig).client() as client:
+            if broken == "trimmed":
+                client.xtrim(stream, minid="303-0", approximate=False)
+                client.hset(state, "oldest", 303)
+            else:
+                client.delete(packed)
+        first = 303 if broken == "trimmed" else 302
+        assert (await log.read(name, None, 0, 0)).oldest == first
+        assert len(await whole_log(log, name)) == 308 - first
+        assert await log.pack(name) == 308 - first
+        assert len(await whole_log(log, name)) == 308 - first
+
+
+@pytest.mark.parametrize("rig", REDIS, indirect=True)
+async def test_two_who_pack_at_once_do_it_once(rig: Rig) -> None:
+    """Whoever comes second is told that the log has changed, and nothing is lost or doubled."""
+    one, two = rig.log(), rig.log()
+    before = await answered(one, 900)
+    done = await asyncio.gather(one.pack("c"), two.pack("c"), return_exceptions=True)
+    assert all(isinstance(outcome, int | Lost) for outcome in done)
+    await one.pack("c")
+    assert await whole_log(two) == before

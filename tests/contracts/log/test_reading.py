@@ -1,0 +1,93 @@
+"""Pages of a log, and who watches or may watch it."""
+
+from streams import keys
+from streams.ports import Limits
+from tests.contracts.log.rigs import LEASE, Rig, chunk, numbers
+
+
+async def test_pages_follow_each_other(rig: Rig) -> None:
+    """A page holds at most `limit` events after the asked seq; pages join without a hole."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(i) for i in range(10)])
+    seen: list[int] = []
+    while page := numbers(await log.read("c", claim.epoch, seen[-1] if seen else 0, 4)):
+        assert len(page) <= 4
+        seen += page
+    assert seen == list(range(1, 11))
+
+
+async def test_a_page_is_bounded_in_bytes(rig: Rig) -> None:
+    """Whatever the number of events that was asked for; one event is given even if it is larger. Pages still join."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    for index in range(7):
+        await log.append(claim, index, 0, [chunk(0, "y" * 1000) for _ in range(10)])
+    await log.append(claim, 7, 0, [chunk(0, "z" * 9000)])
+    size = len((await log.read("c", None, 0, 1)).entries[0].data)
+    assert numbers(await log.read("c", None, 0, 100, size)) == [1]
+    assert numbers(await log.read("c", None, 70, 100, 1)) == [71]
+    assert len(numbers(await log.read("c", None, 0, 100))) == 71
+    seen: list[int] = []
+    while page := await log.read("c", claim.epoch, len(seen), 100, 5000):
+        if not page.entries:
+            break
+        assert sum(len(entry.data) for entry in page.entries) <= 5000 or len(page.entries) == 1
+        seen += numbers(page)
+    assert seen == list(range(1, 72))
+
+
+async def test_what_cannot_be_served_gives_no_events_but_says_why(rig: Rig) -> None:
+    """Trimmed, ahead, or of another epoch: no entries, and epoch, oldest and top tell which."""
+    log = rig.log(Limits(max_events=16))
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(i) for i in range(40)])
+    await log.append(claim, 1, 40, [chunk(40)])
+    for epoch, after in ((claim.epoch, 3), (claim.epoch, 42), ("other", 40), (claim.epoch, 41)):
+        page = await log.read("c", epoch, after, 10)
+        assert (page.epoch, page.oldest, page.top, page.entries) == (claim.epoch, 26, 41, [])
+    assert numbers(await log.read("c", claim.epoch, 25, 3)) == [26, 27, 28]
+
+
+async def test_an_empty_log_has_an_epoch(rig: Rig) -> None:
+    """A conversation that nobody wrote to has a position, and keeps it."""
+    log = rig.log()
+    page = await log.read("c", None, 0, 10)
+    assert (page.oldest, page.top, page.floor, page.entries) == (1, 0, None, [])
+    assert (await log.read("c", None, 0, 10)).epoch == page.epoch
+    assert str(page.position) == f"{page.epoch}:0"
+
+
+async def test_whether_somebody_watches_can_be_asked(rig: Rig) -> None:
+    """A subscription to the conversation's channel is a viewer; another conversation's is none."""
+    log, feed = rig.log(), rig.feed()
+    await feed.start(lambda _messages: None, lambda _channel: None)
+    assert await log.watched("c") is False
+    await feed.subscribe(keys.channel("c"))
+    assert (await log.watched("c"), await log.watched("d")) == (True, False)
+    await feed.aclose()
+
+
+async def test_who_may_not_follow_is_known_and_told(rig: Rig) -> None:
+    """Until a token of theirs must have expired, or they take part again; whoever relays the log is told to look."""
+    log = rig.log()
+    assert await log.revoked("c") == set()
+    told = await rig.published(keys.channel("c"), lambda: log.revoke("c", "ada b\u00fc", 0.5))
+    assert told == [keys.ACCESS]
+    await log.revoke("c", "bob", 60)
+    assert await log.revoked("c") == {"ada b\u00fc", "bob"}
+    assert await log.revoked("d") == set()
+    await rig.wait(0.6)
+    assert await log.revoked("c") == {"bob"}
+    assert await rig.published(keys.channel("c"), lambda: log.restore("c", "bob")) == [keys.ACCESS]
+    assert await log.revoked("c") == set()
+
+
+async def test_a_conversation_that_is_read_counts_as_watched_for_a_while(rig: Rig) -> None:
+    """Without any subscription; another one does not."""
+    log = rig.log()
+    await log.want("c", 60)
+    await log.want("e", 0.05)
+    assert (await log.watched("c"), await log.watched("d")) == (True, False)
+    await rig.wait(0.1)
+    assert (await log.watched("c"), await log.watched("e")) == (True, False)

@@ -1,0 +1,44 @@
+"""An answer of a scripted provider as its consumer reads it."""
+
+import json
+
+from providers.base import Delta, Interrupted, Message, ModelSpec, Provider, ProviderError, Request, Text
+from providers.http import HttpClient
+from providers.registry import open_provider
+
+HELLO = Request([Message("user", "hello")])
+END = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
+def chunk(text: str) -> bytes:
+    return b'data: {"id":"x","choices":[{"delta":{"content":%b}}]}\n\n' % json.dumps(text).encode()
+
+
+def spec(url: str, **fields: object) -> ModelSpec:
+    return ModelSpec(**{"name": "m", "provider": "openai_compatible", "model": "m", "base_url": url, **fields})  # type: ignore[arg-type]
+
+
+async def broken_off(provider: Provider) -> tuple[str, tuple[str | None, int | None]]:
+    """The text of an answer that is interrupted, and what a re-attach needs."""
+    text, run = "", (None, None)
+    try:
+        async with provider.stream(HELLO) as stream:
+            async for batch in stream:
+                text += "".join(delta.text for delta in batch if isinstance(delta, Text))
+                run = (stream.run_id, stream.cursor)
+    except Interrupted:
+        return text, run
+    raise AssertionError("the answer was not interrupted")
+
+
+async def read(client: HttpClient, entry: ModelSpec, request: Request = HELLO) -> tuple[str, list[Delta], ProviderError | None]:
+    """The text, the deltas and the error of an answer."""
+    deltas: list[Delta] = []
+    error = None
+    try:
+        async with open_provider(entry, client).stream(request) as stream:
+            async for batch in stream:
+                deltas += batch
+    except ProviderError as raised:
+        error = raised
+    return "".join(delta.text for delta in deltas if isinstance(delta, Text)), deltas, error

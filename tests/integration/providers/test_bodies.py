@@ -1,0 +1,146 @@
+"""What a body may hold: errors, encodings, secrets, ends that do not come."""
+
+import asyncio
+import json
+import zlib
+
+import pytest
+
+from providers.base import Delta, RateLimited, Unavailable
+from providers.http import HttpClient
+from providers.openai_chat import ChatDecoder
+from tests.integration.providers.answers import END, chunk, read, spec
+from tests.integration.providers.wire import Exchange, serving
+
+
+async def test_the_request_is_as_the_provider_wants_it(client: HttpClient) -> None:
+    """Key, headers and a refusal of compression; the body is the dialect's."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk("a") + END)
+
+    async with serving(script) as server:
+        await read(client, spec(server.url + "/v1", api_key="secret", headers={"x-team": "7"}))
+    call = server.calls[0]
+    assert (call.method, call.path) == ("POST", "/v1/chat/completions")
+    assert call.headers["authorization"] == "Bearer secret"
+    assert call.headers["accept-encoding"] == "identity"
+    assert call.headers["x-team"] == "7"
+    assert json.loads(call.body)["messages"] == [{"role": "user", "content": "hello"}]
+
+
+async def test_an_http_error_is_classified(client: HttpClient) -> None:
+    """Status, body and headers of an error answer make its class and its hint."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(b'{"error":{"message":"slow down"}}', 429, "application/json", retry_after="7")
+
+    async with serving(script) as server:
+        _, _, raised = await read(client, spec(server.url))
+    assert type(raised) is RateLimited
+    assert (raised.status, raised.retry_after_s, raised.message) == (429, 7.0, "slow down")
+
+
+async def test_an_endless_error_body_is_not_read_to_its_end(client: HttpClient) -> None:
+    """Of an error the beginning is enough."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head(500, "text/html")
+        for _ in range(10_000):
+            await exchange.send(b"x" * 65536)
+
+    async with serving(script) as server:
+        _, _, raised = await read(client, spec(server.url))
+    assert type(raised) is Unavailable
+
+
+async def test_cookies_of_one_answer_are_not_sent_with_the_next(client: HttpClient) -> None:
+    """Keys of several customers may share a pool."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk("a") + END, set_cookie="who=me; Path=/")
+
+    async with serving(script) as server:
+        for _ in range(2):
+            await read(client, spec(server.url))
+    assert all("cookie" not in call.headers for call in server.calls)
+
+
+@pytest.mark.parametrize(("encoding", "wbits"), [("gzip", 31), ("deflate", 15)])
+async def test_a_body_compressed_unasked(client: HttpClient, encoding: str, wbits: int) -> None:
+    """It is read as it comes; what cannot be undone is an error."""
+
+    async def script(exchange: Exchange) -> None:
+        squeeze = zlib.compressobj(wbits=wbits)
+        await exchange.head(content_encoding=encoding)
+        await exchange.send(squeeze.compress(chunk("a")) + squeeze.flush(zlib.Z_SYNC_FLUSH))
+        await exchange.send(squeeze.compress(END) + squeeze.flush())
+        await exchange.end()
+
+    async with serving(script) as server:
+        text, _, raised = await read(client, spec(server.url))
+    assert (text, raised) == ("a", None)
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip"])
+async def test_a_body_that_cannot_be_read(client: HttpClient, encoding: str) -> None:
+    """It is the provider's fault."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head(content_encoding=encoding)
+        await exchange.send(b"rubbish")
+        await exchange.end()
+
+    async with serving(script) as server:
+        _, _, raised = await read(client, spec(server.url))
+    assert type(raised) is Unavailable
+    assert raised.code == "bad_encoding"
+
+
+async def test_an_answer_does_not_wait_for_a_body_without_end(client: HttpClient) -> None:
+    """Proof is enough."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(chunk("a") + END)
+        await exchange.left()
+
+    async with serving(script) as server, asyncio.timeout(2):
+        text, _, raised = await read(client, spec(server.url))
+    assert (text, raised) == ("a", None)
+
+
+async def test_a_key_that_a_provider_echoes_is_not_told(client: HttpClient) -> None:
+    """Neither the key nor another header of the entry, in an HTTP error and in an error inside a success."""
+
+    async def script(exchange: Exchange) -> None:
+        said = f"you sent {exchange.call.headers['authorization']} and {exchange.call.headers['x-team']}"
+        body = json.dumps({"error": {"message": said, "code": exchange.call.headers["x-team"]}}).encode()
+        if len(server.calls) == 1:
+            await exchange.whole(body, 401, "application/json")
+        else:
+            await exchange.whole(b"data: " + body + b"\n\n")
+
+    async with serving(script) as server:
+        for _ in range(2):
+            _, _, error = await read(client, spec(server.url, api_key="plain words", headers={"x-team": "blue whale"}))
+            assert error is not None
+            assert "you sent" in error.message
+            for secret in ("plain words", "blue whale"):
+                assert secret not in f"{error} {error!r} {error.message} {error.code}"
+
+
+async def test_whatever_is_raised_while_reading_is_a_failure_of_the_answer(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what no decoder foresees: the consumer gets the project's own error."""
+
+    def broken(_self: ChatDecoder, _data: bytes) -> list[Delta]:
+        raise OverflowError("a bug")
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk("a") + END)
+
+    monkeypatch.setattr(ChatDecoder, "feed", broken)
+    async with serving(script) as server:
+        _, _, error = await read(client, spec(server.url))
+    assert isinstance(error, Unavailable)
+    assert error.code == "unreadable"

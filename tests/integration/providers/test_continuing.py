@@ -1,0 +1,98 @@
+"""Answers that go on where they broke off: what a provider repeats is dropped."""
+
+import asyncio
+import json
+
+import pytest
+
+from providers.base import Continuation, InvalidRequest, Request, Restart, Text
+from providers.http import HttpClient
+from providers.registry import open_provider
+from tests.integration.providers.answers import END, HELLO, chunk, read, spec
+from tests.integration.providers.wire import Exchange, serving
+
+
+async def test_text_that_is_held_back_is_no_place_to_attach_to(client: HttpClient) -> None:
+    """What the run has said and the consumer was not given would be lost."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        for text in ("brown", " fox", " jumps"):
+            await exchange.send(chunk(text))
+            await asyncio.sleep(0.02)
+        await exchange.send(END)
+        await exchange.end()
+
+    async with serving(script) as server:
+        request = Request(HELLO.messages, continuation=Continuation("turn", "The quick brown fox"))
+        async with open_provider(spec(server.url), client).stream(request) as stream:
+            assert stream.stitching
+            seen = [(stream.stitching, "".join(d.text for d in batch if isinstance(d, Text))) async for batch in stream]
+    assert all(not text for stitching, text in seen if stitching)
+    assert not seen[-1][0]
+
+
+@pytest.mark.parametrize(("rung", "run"), [("attach", None), ("prefix", None)])
+async def test_what_cannot_be_attached_to_or_prefixed_is_asked_to_go_on(client: HttpClient, rung: str, run: str | None) -> None:
+    """The next rung that there is, and the overlap is still dropped."""
+
+    async def script(exchange: Exchange) -> None:
+        assert b"Go on exactly after" in exchange.call.body
+        delta = json.dumps({"type": "response.output_text.delta", "output_index": 0, "delta": "brown fox jumps"}).encode()
+        await exchange.whole(b'data: %b\n\ndata: {"type":"response.completed","response":{"id":"r"}}\n\n' % delta)
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="openai_responses", continuation="attach", options={"background": True})
+        going_on = Continuation(rung, "The quick brown fox", run)  # type: ignore[arg-type]
+        text, _, raised = await read(client, entry, Request(HELLO.messages, continuation=going_on))
+    assert (text, raised) == (" jumps", None)
+
+
+@pytest.mark.parametrize(
+    ("provider", "rung", "answer", "grown"),
+    [
+        ("mistral", "prefix", "The quick brown fox jumps", "The quick brown fox jumps"),
+        ("llamacpp", "prefix", " fox jumps", "The quick brown fox jumps"),
+        ("openai_compatible", "turn", "brown fox jumps", "The quick brown fox jumps"),
+    ],
+)
+async def test_a_continued_answer_fits_its_beginning(client: HttpClient, provider: str, rung: str, answer: str, grown: str) -> None:
+    """What the provider repeats is dropped, however it is cut."""
+    held = "The quick brown"
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        for character in answer:
+            await exchange.send(chunk(character))
+        await exchange.send(END)
+        await exchange.end()
+
+    async with serving(script) as server:
+        request = Request(HELLO.messages, continuation=Continuation(rung, held))  # type: ignore[arg-type]
+        text, _, raised = await read(client, spec(server.url, provider=provider), request)
+    assert (held + text, raised) == (grown, None)
+
+
+async def test_a_model_that_begins_anew_in_other_words(client: HttpClient) -> None:
+    """The consumer is told, once, before the first text that takes the place of what is held."""
+    same = "".join(f"{number} birds. " for number in range(20))
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk(same) + chunk("And then") + chunk(" night.") + END)
+
+    async with serving(script) as server:
+        request = Request(HELLO.messages, continuation=Continuation("turn", same + "The end of all bir"))
+        text, deltas, raised = await read(client, spec(server.url), request)
+    assert (text, raised) == (same + "And then night.", None)
+    shown = [delta for delta in deltas if isinstance(delta, Text | Restart)]
+    assert shown[0] == Restart()
+    assert shown.count(Restart()) == 1
+
+
+async def test_a_rung_that_the_model_does_not_have(client: HttpClient) -> None:
+    """It is refused before the call."""
+    with pytest.raises(InvalidRequest):
+        async with open_provider(spec("http://127.0.0.1:9"), client).stream(
+            Request(HELLO.messages, continuation=Continuation("prefix", "x"))
+        ):
+            pass

@@ -1,0 +1,192 @@
+"""Runs that go on at their provider: named, left, ended, attached to again."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+
+from providers.base import Continuation, Finish, ProviderError, Request, Unavailable
+from providers.hooks import Hook, watched
+from providers.http import HttpClient
+from providers.registry import open_provider
+from tests.integration.providers.answers import END, HELLO, broken_off, chunk, read, spec
+from tests.integration.providers.wire import Exchange, serving
+
+
+async def test_a_background_run_is_attached_to_again(client: HttpClient) -> None:
+    """After a break the run goes on by its id and the last sequence number; nothing is repeated, nothing lost."""
+
+    def event(number: int, kind: str, **fields: object) -> bytes:
+        return b"data: %b\n\n" % json.dumps({"type": kind, "sequence_number": number, **fields}).encode()
+
+    response = {"id": "resp_1", "background": True, "status": "completed", "output": []}
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        if exchange.call.method == "POST":
+            assert json.loads(exchange.call.body)["background"] is True
+            await exchange.send(event(0, "response.created", response=response))
+            await exchange.send(event(1, "response.output_text.delta", output_index=0, delta="Hel"))
+            await asyncio.sleep(0.05)
+            exchange.cut()
+            return
+        await exchange.send(event(1, "response.output_text.delta", output_index=0, delta="Hel"))
+        await exchange.send(event(2, "response.output_text.delta", output_index=0, delta="lo"))
+        await exchange.send(event(3, "response.completed", response=response))
+        await exchange.end()
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="openai_responses", continuation="attach", options={"background": True})
+        text, run = await broken_off(open_provider(entry, client))
+        assert run == ("resp_1", 1)
+        again, deltas, raised = await read(client, entry, Request(HELLO.messages, continuation=Continuation("attach", text, *run)))
+    assert (text + again, raised) == ("Hello", None)
+    assert isinstance(deltas[-1], Finish)
+    assert server.calls[1].path == "/responses/resp_1?stream=true&starting_after=1"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_background_run_is_cancelled_by_leaving_it(client: HttpClient, kept: bool) -> None:
+    """Closing the connection does not stop it, so leaving sends the call that does; not where the run is to be kept."""
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.call.path.endswith("/cancel"):
+            await exchange.whole(b"{}", content_type="application/json")
+            return
+        await exchange.head()
+        await exchange.send(b'data: {"type":"response.created","response":{"id":"r","background":true}}\n\n')
+        await exchange.left()
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="openai_responses", options={"background": True})
+        async with open_provider(entry, client).stream(HELLO) as stream:
+            async for _ in stream:
+                break
+            if kept:
+                stream.keep()
+    assert [call.path for call in server.calls] == ["/responses", *([] if kept else ["/responses/r/cancel"])]
+
+
+@pytest.mark.parametrize(
+    ("provider", "options", "call"),
+    [
+        ("openai_responses", {"background": True}, ("POST", "/responses/r%2F1/cancel")),
+        ("llamacpp", {"resume": True}, ("DELETE", "/stream?conv_id=r/1")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("status", "body", "ended"),
+    [
+        (200, b"{}", True),
+        (404, b'{"error":{"message":"no such run"}}', True),
+        (400, b'{"error":{"message":"already completed"}}', True),
+        (409, b"{}", True),
+        (503, b"{}", False),
+        (401, b"{}", False),
+        (429, b"{}", False),
+    ],
+)
+async def test_a_run_is_ended_by_its_name(
+    client: HttpClient, provider: str, options: dict[str, object], call: tuple[str, str], status: int, body: bytes, ended: bool
+) -> None:
+    """Whoever began it. One that is over, or not known any more, has ended; any other refusal says that it may still run."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(body, status, "application/json")
+
+    async with serving(script) as server:
+        model = open_provider(spec(server.url, provider=provider, options=options), client)
+        try:
+            await model.end("r/1")
+        except ProviderError:
+            assert not ended
+        else:
+            assert ended
+    assert [(made.method, made.path) for made in server.calls] == [call]
+
+
+async def test_a_run_without_a_name_needs_no_end(client: HttpClient) -> None:
+    """Leaving its connection is its end."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(b"{}")
+
+    async with serving(script) as server:
+        await open_provider(spec(server.url, provider="anthropic"), client).end("x")
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("last", "over"),
+    [
+        (b'data: {"type":"response.completed","response":{"id":"r","background":true,"status":"completed"}}\n\n', True),
+        (b'data: {"type":"response.failed","response":{"id":"r","background":true,"status":"failed"}}\n\n', True),
+        (b"", False),
+    ],
+)
+async def test_a_run_is_over_when_its_provider_says_so(client: HttpClient, last: bytes, over: bool) -> None:
+    """A connection that ends says nothing about the run."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(b'data: {"type":"response.created","response":{"id":"r","background":true}}\n\n' + last)
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="openai_responses", options={"background": True})
+        async with watched(open_provider(entry, client), [Hook()]).stream(HELLO) as stream:
+            with contextlib.suppress(ProviderError):
+                async for _ in stream:
+                    assert stream.run_id == "r"
+            assert stream.run_over is over
+
+
+async def test_llamacpp_runs_have_their_name_before_they_are_asked_for(client: HttpClient) -> None:
+    """So it can be saved before there is anything to pay."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk("a") + END)
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="llamacpp", continuation="attach", options={"resume": True})
+        async with open_provider(entry, client).stream(HELLO) as stream:
+            assert server.calls == []
+            name = stream.run_id
+            async for _ in stream:
+                pass
+    assert server.calls[0].headers["x-conversation-id"] == name
+
+
+async def test_a_run_that_is_gone(client: HttpClient) -> None:
+    """It can be tried otherwise, so it is no fault of the request."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(b'{"error":{"message":"not found"}}', 404, "application/json")
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="openai_responses", continuation="attach", options={"background": True})
+        _, _, raised = await read(client, entry, Request(HELLO.messages, continuation=Continuation("attach", "", "r", 3)))
+    assert type(raised) is Unavailable
+    assert raised.code == "run_gone"
+
+
+async def test_llamacpp_runs_are_attached_to_by_bytes(client: HttpClient) -> None:
+    """The cursor is the byte after the last whole event, wherever the connection broke."""
+    body = chunk("Hel") + chunk("lo") + END
+    broken = len(chunk("Hel")) + 20
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        if exchange.call.method == "POST":
+            assert exchange.call.headers["x-conversation-id"]
+            await exchange.send(body[:broken])
+            await asyncio.sleep(0.05)
+            exchange.cut()
+            return
+        await exchange.send(body[int(exchange.call.path.rpartition("from=")[2]) :])
+        await exchange.end()
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="llamacpp", continuation="attach", options={"resume": True})
+        _, run = await broken_off(open_provider(entry, client))
+        text, _, raised = await read(client, entry, Request(HELLO.messages, continuation=Continuation("attach", "Hel", *run)))
+    assert (text, raised) == ("lo", None)

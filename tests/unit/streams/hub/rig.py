@@ -1,0 +1,123 @@
+"""A hub over a log and a feed in memory, a viewer of it, and words to wait in."""
+
+import asyncio
+from collections.abc import Callable
+
+from streams.events import Chunk, Reset
+from streams.hub import Hub, Tail
+from streams.memory import MemoryFeed, MemoryLog
+from streams.ports import PAGE_BYTES, Claim, Limits, Page
+from streams.positions import Position
+
+LEASE = 60.0
+
+
+class LossyFeed(MemoryFeed):
+    """Loses, doubles or holds back what it is told to."""
+
+    losing = 0
+    doubling = 0
+
+    def _flush(self) -> None:
+        kept = []
+        for message in self._arrived:
+            if self.losing:
+                self.losing -= 1
+                continue
+            kept.append(message)
+            if self.doubling:
+                self.doubling -= 1
+                kept.append(message)
+        self._arrived = kept
+        super()._flush()
+
+
+class CountingLog(MemoryLog):
+    """Counts reads."""
+
+    reads = 0
+
+    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+        self.reads += 1
+        await asyncio.sleep(0)  # as long as any network takes: others act meanwhile
+        page = await super().read(conversation_id, epoch, after, limit, max_bytes)
+        await asyncio.sleep(0)
+        return page
+
+
+class Rig:
+    """A log, a writer on it, a feed and a hub."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.log = CountingLog(limits)
+        self.feed = LossyFeed(self.log)
+        self.hub = Hub(self.log, self.feed)
+        self.claim = Claim("c", "m", "", 0)
+        self.index = 0
+
+    async def start(self) -> None:
+        await self.hub.start()
+        self.claim = await self.log.claim("c", "m", 0, LEASE)
+
+    async def write(self, count: int = 1, content: str = "x") -> int:
+        appended = await self.log.append(self.claim, self.index, 10**9, [Chunk("m", 1, 0, content)] * count)
+        self.index += 1
+        return appended.last_seq
+
+    async def new_epoch(self) -> None:
+        self.log.restart(lose_data=True)
+        page = await self.log.read("c", None, 0, 0)
+        self.claim, _ = await self.log.adopt(self.claim, page.position, [Reset("m", 1, 0, 0)], LEASE)
+        self.index = 0
+
+    async def fork(self) -> None:
+        self.log.restart()
+        self.claim = await self.log.rejoin(self.claim, self.index, LEASE)
+
+
+class Viewer:
+    """Holds a cursor, takes from the ring, reads when it lags; starts again with a new epoch."""
+
+    def __init__(self, tail: Tail) -> None:
+        self.tail = tail
+        self.epoch = tail.epoch
+        self.first = self.cursor = tail.top
+        self.seen: list[int] = []
+        self.reading: asyncio.Task[None] | None = None
+        self.stop = tail.listen(self.wake)
+
+    def wake(self) -> None:
+        if self.reading is not None:
+            return
+        if self.epoch != self.tail.epoch:
+            self.epoch, self.first, self.cursor, self.seen = self.tail.epoch, self.tail.top, self.tail.top, []
+            return
+        entries = self.tail.since(self.cursor)
+        if entries is None:
+            self.reading = asyncio.create_task(self.catch_up())
+        else:
+            self.take([entry.seq for entry in entries])
+
+    async def catch_up(self) -> None:
+        page = await self.tail.read(Position(self.epoch, self.cursor), 50, PAGE_BYTES)
+        if page.epoch == self.epoch:
+            self.take([entry.seq for entry in page.entries])
+        self.reading = None
+        if self.cursor < self.tail.top or self.epoch != self.tail.epoch:
+            self.wake()
+
+    def take(self, seqs: list[int]) -> None:
+        self.seen += seqs
+        self.cursor = self.seen[-1] if self.seen else self.cursor
+
+
+async def turn(times: int = 12) -> None:
+    """Let everything that is ready happen."""
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Turn the loop until something is so; the test's own timeout bounds it."""
+    while not condition():
+        await asyncio.sleep(0)

@@ -1,0 +1,104 @@
+"""streams.hub: every viewer sees each seq once and in order, whatever the feed loses."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.hub import RING_EVENTS
+from tests.unit.streams.hub.rig import Rig, Viewer, turn, until
+
+step = st.one_of(
+    st.tuples(st.just("write"), st.integers(1, 9)),
+    st.tuples(st.just("lose"), st.integers(1, 6)),
+    st.tuples(st.just("double"), st.integers(1, 6)),
+    st.tuples(st.just("cut"), st.just(0)),
+    st.tuples(st.just("mend"), st.just(0)),
+    st.tuples(st.just("flood"), st.just(0)),
+    st.tuples(st.just("epoch"), st.just(0)),
+    st.tuples(st.just("join"), st.just(0)),
+    st.tuples(st.just("leave"), st.just(0)),
+    st.tuples(st.just("refresh"), st.just(0)),
+    st.tuples(st.just("suspect"), st.just(0)),
+    st.tuples(st.just("turn"), st.integers(1, 6)),
+    st.tuples(st.just("turn"), st.integers(1, 2)),
+)
+
+
+class Schedule:
+    """Carries out a drawn list of steps."""
+
+    def __init__(self) -> None:
+        self.rig = Rig()
+        self.viewers: list[Viewer] = []
+        self.connected = True
+
+    async def run(self, steps: list[tuple[str, int]]) -> None:
+        await self.rig.start()
+        await self.join(0)
+        for name, number in steps:
+            act: Callable[[int], Awaitable[None]] = getattr(self, name)
+            await act(number)
+        await self.mend(0)
+        self.rig.feed.losing = 0
+        tail = await self.rig.hub.open("c")
+        page = await tail.refresh()
+        await until(lambda: all(viewer.reading is None and viewer.cursor == page.top for viewer in self.viewers))
+        await turn()
+        for viewer in self.viewers:
+            assert viewer.epoch == page.epoch
+            assert viewer.seen == list(range(viewer.first + 1, page.top + 1))
+        await self.rig.hub.aclose()
+
+    async def write(self, number: int) -> None:
+        await self.rig.write(number)
+
+    async def lose(self, number: int) -> None:
+        self.rig.feed.losing = number
+
+    async def double(self, number: int) -> None:
+        self.rig.feed.doubling = number
+
+    async def cut(self, _: int) -> None:
+        self.rig.feed.cut()
+        self.connected = False
+
+    async def mend(self, _: int) -> None:
+        if not self.connected:
+            self.rig.feed.mend()
+            self.connected = True
+
+    async def flood(self, _: int) -> None:
+        await self.rig.write(RING_EVENTS + 10)
+
+    async def epoch(self, _: int) -> None:
+        await self.rig.new_epoch()
+
+    async def join(self, _: int) -> None:
+        if self.connected or self.viewers:
+            self.viewers.append(Viewer(await self.rig.hub.open("c")))
+
+    async def leave(self, _: int) -> None:
+        if len(self.viewers) > 1:
+            viewer = self.viewers.pop()
+            viewer.stop()
+            self.rig.hub.release(viewer.tail)
+
+    async def refresh(self, _: int) -> None:
+        if self.viewers:
+            await self.viewers[0].tail.refresh()
+
+    async def suspect(self, _: int) -> None:
+        if self.viewers:
+            self.viewers[0].tail.catch_up()
+
+    async def turn(self, number: int) -> None:
+        await turn(number)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(step, max_size=40))
+def test_every_viewer_sees_each_seq_once_and_in_order(steps: list[tuple[str, int]]) -> None:
+    """Whatever is lost, doubled, cut off or begun anew: from where a viewer started to the top, without a hole or a repetition."""
+    asyncio.run(Schedule().run(steps))

@@ -1,0 +1,281 @@
+"""The recent end of one log: what the feed brings, what is read instead, and what its ring holds."""
+
+import asyncio
+
+import pytest
+
+from streams import hub as hub_module
+from streams.events import Complete, Start, Title
+from streams.hub import RING_BYTES, RING_EVENTS
+from streams.memory import MemoryLog
+from streams.ports import PAGE_BYTES, Page, Unavailable
+from streams.positions import Position
+from tests.unit.streams.hub.rig import LEASE, Rig, Viewer, turn, until
+
+
+async def test_events_reach_listeners_as_they_come(rig: Rig) -> None:
+    """The ring holds the stamped events byte for byte, with room for their encoded form."""
+    tail = await rig.hub.open("c")
+    viewers = [Viewer(tail) for _ in range(3)]
+    await rig.write(3)
+    await turn()
+    assert [viewer.seen for viewer in viewers] == [[1, 2, 3]] * 3
+    entries = tail.since(1)
+    assert entries is not None
+    page = await rig.log.read("c", None, 1, 9)
+    assert [(entry.seq, entry.data) for entry in entries] == page.entries
+    assert entries[0].frame is None
+    assert rig.log.reads == 2
+
+
+async def test_one_wake_for_what_comes_together(rig: Rig) -> None:
+    """A batch wakes a viewer once."""
+    tail = await rig.hub.open("c")
+    woken: list[int] = []
+    remove = tail.listen(lambda: woken.append(tail.top))
+    await rig.write(5)
+    await turn()
+    assert woken == [5]
+    remove()
+    remove()
+    await rig.write(1)
+    await turn()
+    assert woken == [5]
+
+
+async def test_a_listener_that_fails_harms_nobody(rig: Rig) -> None:
+    """The others are woken, the tail goes on."""
+
+    def fail() -> None:
+        raise RuntimeError("broken viewer")
+
+    tail = await rig.hub.open("c")
+    tail.listen(fail)
+    viewer = Viewer(tail)
+    for _ in range(2):
+        await rig.write(1)
+        await turn()
+    assert viewer.seen == [1, 2]
+
+
+async def test_since_says_what_it_does_not_hold(rig: Rig) -> None:
+    """[] at the tip, None before the ring begins and beyond the top."""
+    await rig.write(4)
+    tail = await rig.hub.open("c")
+    await rig.write(2)
+    await turn()
+    assert tail.since(6) == []
+    assert [entry.seq for entry in tail.since(4) or []] == [5, 6]
+    assert tail.since(3) is None
+    assert tail.since(7) is None
+    assert [entry.seq for entry in (await tail.read(Position(tail.epoch, 3), 2, PAGE_BYTES)).entries] == [4, 5]
+
+
+async def test_a_gap_is_filled_from_the_log(rig: Rig) -> None:
+    """What the feed lost is read before anything after it is shown."""
+    tail = await rig.hub.open("c")
+    viewer = Viewer(tail)
+    rig.feed.losing = 3
+    await rig.write(2)
+    await rig.write(2)
+    await until(lambda: tail.top == 4)
+    assert viewer.seen == [1, 2, 3, 4]
+
+
+async def test_a_refresh_finds_a_lost_last_event(rig: Rig) -> None:
+    """When the last event is the one that was lost, the heartbeat's read delivers it."""
+    tail = await rig.hub.open("c")
+    viewer = Viewer(tail)
+    rig.feed.losing = 1
+    await rig.log.append(rig.claim, 0, 0, [Complete("m", 1, "stop", None, 0, 0, [])])
+    await turn()
+    assert viewer.seen == []
+    page = await tail.refresh()
+    assert (page.top, page.running, tail.running) == (1, False, False)
+    assert viewer.seen == [1]
+
+
+async def test_refreshes_at_the_same_time_share_a_read(rig: Rig) -> None:
+    """A thousand heartbeats do not make a thousand reads."""
+    tail = await rig.hub.open("c")
+    before = rig.log.reads
+    await asyncio.gather(*(tail.refresh() for _ in range(1000)))
+    assert rig.log.reads == before + 1
+
+
+async def test_a_reconnected_feed_makes_every_tail_read_on(rig: Rig) -> None:
+    """Nothing that was published meanwhile stays unseen."""
+    tail = await rig.hub.open("c")
+    viewer = Viewer(tail)
+    rig.feed.cut()
+    await rig.write(3)
+    await turn()
+    assert viewer.seen == []
+    rig.feed.mend()
+    await until(lambda: tail.top == 3)
+    assert viewer.seen == [1, 2, 3]
+
+
+async def test_a_new_epoch_is_told(rig: Rig) -> None:
+    """Listeners are woken, the ring holds nothing of the old life, and what follows comes."""
+    await rig.write(3)
+    tail = await rig.hub.open("c")
+    old = tail.epoch
+    woken: list[str] = []
+    tail.listen(lambda: woken.append(tail.epoch))
+    await rig.new_epoch()
+    await until(lambda: tail.epoch != old)
+    assert woken
+    assert tail.since(3) is None
+    viewer = Viewer(tail)
+    await rig.write(2)
+    await turn()
+    assert viewer.seen == [tail.top - 1, tail.top]
+
+
+async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The feed brings events while a read that holds them too is on its way back."""
+    tail = await rig.hub.open("c")
+    viewer = Viewer(tail)
+
+    async def slow_read(conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+        await rig.write(2)
+        await turn()
+        assert tail.top == 2
+        rig.feed.cut()
+        await rig.write(1)
+        return await MemoryLog.read(rig.log, conversation_id, epoch, after, limit)
+
+    monkeypatch.setattr(rig.log, "read", slow_read)
+    await tail.refresh()
+    assert viewer.seen == [1, 2, 3]
+    assert [entry.seq for entry in tail._ring] == [1, 2, 3]
+
+
+async def test_far_behind_the_tail_jumps_and_viewers_read(rig: Rig) -> None:
+    """More than a ring was missed: the tail goes to the top, viewers fetch the rest by themselves."""
+    tail = await rig.hub.open("c")
+    viewer = Viewer(tail)
+    rig.feed.cut()
+    for _ in range(3):
+        await rig.write(RING_EVENTS)
+    rig.feed.mend()
+    await until(lambda: len(viewer.seen) == 3 * RING_EVENTS)
+    assert viewer.seen == list(range(1, 3 * RING_EVENTS + 1))
+
+
+async def test_the_ring_is_bounded(rig: Rig) -> None:
+    """By events and by bytes, whatever arrives."""
+    tail = await rig.hub.open("c")
+    for _ in range(10):
+        await rig.write(100)
+    await turn()
+    assert RING_EVENTS <= len(tail._ring) <= RING_EVENTS + 64
+    for _ in range(12):
+        await rig.write(1, "y" * 60_000)
+    await turn()
+    held = sum(len(entry.data) for entry in tail._ring)
+    assert held == tail._ring_bytes <= RING_BYTES
+    await rig.write(1, "z" * (RING_BYTES + 1))
+    await turn()
+    assert tail.since(tail.top) == []
+    assert tail.since(tail.top - 1) is None
+
+
+async def test_running_is_known_without_a_read(rig: Rig) -> None:
+    """An attempt's event says that a generation runs; announcements do not."""
+    log = rig.log
+    tail = await rig.hub.open("other")
+    assert tail.running is False
+    await log.announce("other", "r", 1, Title("t", 1))
+    await turn()
+    assert tail.running is False
+    claim = await log.claim("other", "m2", 0, LEASE)
+    await log.append(claim, 0, 0, [Start("m2", 1, "demo")])
+    await turn()
+    assert tail.running is True
+    assert (await rig.hub.open("c")).running is True
+
+
+async def test_a_log_that_was_set_back_is_begun_with_again(rig: Rig) -> None:
+    """The same epoch with a lower top: a server that lost its end and says nothing of it. What comes now under old numbers is new."""
+    tail = await rig.hub.open("c")
+    await rig.write(3)
+    await turn()
+    assert tail.top == 3
+    state = rig.log._states["c"]
+    state.top = 1
+    while len(state.kept) > 1:
+        state.kept.pop()
+    assert (await tail.refresh()).top == 1
+    assert (tail.top, tail.since(1), tail.since(0)) == (1, [], None)
+    await rig.write(1, "another")
+    await turn()
+    told = tail.since(1)
+    assert told is not None
+    assert [(entry.seq, b"another" in entry.data) for entry in told] == [(2, True)]
+
+
+async def test_a_log_that_forked_behind_a_tail_leaves_it_as_it_is(rig: Rig) -> None:
+    """Ring and top stay; only the name, and what follows, are new. Beyond the fork it begins again."""
+    tail = await rig.hub.open("c")
+    await rig.write(3)
+    await turn()
+    life, held = tail.life, tail.since(0)
+    old = tail.epoch
+    await rig.fork()
+    await rig.write(1)
+    await tail.refresh()
+    assert (tail.top, tail.forks, tail.life) == (4, {old: 3}, life + 1)
+    told = tail.since(0)
+    assert told is not None
+    assert held is not None
+    assert told[:3] == held
+    state = rig.log._states["c"]
+    state.top, lost = 2, [state.kept.pop(), state.kept.pop()]
+    assert lost
+    rig.log.restart()
+    await tail.refresh()
+    assert (tail.top, tail.since(2), tail.since(1)) == (2, [], None)
+    assert tail.forks[old] == 2
+
+
+async def test_a_tail_outlives_any_error_of_the_log(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked is told that it is away, and the next look is another one."""
+    tail = await rig.hub.open("c")
+    with monkeypatch.context() as broken:
+
+        async def fail(*_: object) -> Page:
+            raise RuntimeError("ERR of a kind that nobody thought of")
+
+        broken.setattr(rig.log, "read", fail)
+        with pytest.raises(Unavailable):
+            await tail.refresh()
+    await rig.write(1)
+    assert (await tail.refresh()).top == 1
+
+
+async def test_a_log_that_is_away_is_read_when_it_is_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tail that knows it misses something tries until it has it; a heartbeat meanwhile says Unavailable."""
+    monkeypatch.setattr(hub_module, "FIRST_PAUSE_SECONDS", 0.0)
+    tail = await rig.hub.open("c")
+    viewer = Viewer(tail)
+    rig.feed.losing = 1
+    await rig.write(2)
+    rig.log.go_down()
+    await turn()
+    with pytest.raises(Unavailable):
+        await tail.refresh()
+    rig.log.come_back()
+    await until(lambda: tail.top == 2)
+    assert viewer.seen == [1, 2]
+
+
+async def test_what_is_no_event_is_ignored(rig: Rig) -> None:
+    """Anybody can publish on a channel; a tail believes only what it can read."""
+    tail = await rig.hub.open("c")
+    for payload in (b"", b"hello", b"a:b:c", b"1:2"):
+        rig.log._publish("tw:{c}", payload)
+    await rig.write(1)
+    await turn()
+    assert tail.top == 1
