@@ -20,6 +20,11 @@ TASK_FAILURES = Counter(
 CHECKPOINTS_REFUSED = Counter(
     "tokenwire_checkpoints_refused", "Checkpoints of single answers that the database refused to hold", registry=REGISTRY
 )
+BLOCKS_DAMAGED = Counter(
+    "tokenwire_packed_blocks_damaged",
+    "Packed parts of logs that could not be read and were dropped: viewers read the rows",
+    registry=REGISTRY,
+)
 ANSWERS_ENDED = Counter("tokenwire_answers_ended", "Answers whose end this process announced", ["status"], registry=REGISTRY)
 RUNS_ENDED = Counter(
     "tokenwire_runs_ended",

@@ -176,6 +176,11 @@ def stamp(seq: int, body: bytes) -> bytes:
     return b'{"seq":%d,%b' % (seq, body[1:])
 
 
+def has_stamp(seq: int, data: bytes) -> bool:
+    """Whether this is what `stamp` made under that seq."""
+    return data.startswith(b'{"seq":%d,' % seq)
+
+
 def decode(data: bytes) -> tuple[int, AnyEvent | None]:
     """(seq, event) of a stamped event; the event is None where the type is not known, as clients must ignore it.
 

@@ -5,6 +5,8 @@ and decides what is repeated: a batch of unknown outcome is sent again until it 
 """
 
 import asyncio
+import contextlib
+import logging
 import random
 import re
 import secrets
@@ -16,11 +18,12 @@ from typing import Any, NoReturn
 
 from redis.exceptions import ResponseError
 
+from config.metrics import BLOCKS_DAMAGED
 from streams import keys
 from streams.cursor import portion
 from streams.events import AnyEvent, check_batch, encode
 from streams.outages import cannot_serve, error_word
-from streams.packing import BLOCK_BYTES, BLOCK_EVENTS, pack, unpack
+from streams.packing import BLOCK_BYTES, BLOCK_EVENTS, Damaged, pack, unpack
 from streams.ports import (
     PAGE_BYTES,
     Appended,
@@ -40,6 +43,8 @@ from streams.ports import (
 from streams.positions import Position
 from streams.wire import Argument, Script, Wire
 
+logger = logging.getLogger(__name__)
+
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 READY_MS = 60_000
@@ -57,7 +62,7 @@ _CLAIM, _APPEND, _ANNOUNCE = _script("claim"), _script("append"), _script("annou
 _REJOIN, _ADOPT = _script("rejoin"), _script("adopt")
 _RENEW, _RELEASE, _CANCEL = _script("renew"), _script("release"), _script("request_cancel")
 _LEASED, _DELETE, _READ = _script("leased"), _script("delete"), _script("read")
-_PACKABLE, _PACK = _script("packable"), _script("pack")
+_PACKABLE, _PACK, _DROP_PACKED = _script("packable"), _script("pack"), _script("drop_packed")
 
 
 class RedisLog:
@@ -179,10 +184,23 @@ class RedisLog:
 
     async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
         """See streams.ports.Log."""
-        reply = await self._run(_READ, conversation_id, epoch or "", after, limit, max_bytes)
-        floor = int(reply[4]) if reply[4] else None
-        entries = list(portion(_entries(reply[6:], after)[:limit], max_bytes))
-        return Page(reply[1].decode(), reply[2], reply[3], floor, entries, _forks(reply[5].decode()))
+        while True:
+            reply = await self._run(_READ, conversation_id, epoch or "", after, limit, max_bytes)
+            try:
+                found = _entries(reply[6:], after)
+            except Damaged as error:
+                await self._drop_packed(conversation_id, reply[1], error)
+                continue
+            floor = int(reply[4]) if reply[4] else None
+            entries = list(portion(found[:limit], max_bytes))
+            return Page(reply[1].decode(), reply[2], reply[3], floor, entries, _forks(reply[5].decode()))
+
+    async def _drop_packed(self, conversation_id: str, epoch: bytes, damage: Damaged) -> None:
+        """Whoever needs what was packed reads the rows, which hold all of it. Somebody else may have seen to it already."""
+        with contextlib.suppress(Lost):
+            await self._run(_DROP_PACKED, conversation_id, epoch, damage.last)
+            BLOCKS_DAMAGED.inc()
+            logger.error("the packed part of the log of %s was dropped: %s", conversation_id, damage)
 
     async def pack(self, conversation_id: str) -> int:
         """See streams.ports.Log."""
@@ -250,13 +268,17 @@ def _refuse(reply: list[Any]) -> NoReturn:
 
 
 def _entries(found: list[Any], after: int) -> list[Entry]:
-    """What follows seq `after`, from the blocks and events of a reply."""
+    """What follows seq `after`, from the blocks and events of a reply. Raises Damaged."""
     entries: list[Entry] = []
     for item in found:
+        following = after + len(entries) + 1
         if isinstance(item, list):
-            entries += (entry for entry in unpack(*item) if entry.seq > after)
+            first, last, block = item
+            if first > following:
+                raise Damaged(last, f"there is none from seq {following} on")
+            entries += unpack(first, last, block)[following - first :]
         else:
-            entries.append(Entry(entries[-1].seq + 1 if entries else after + 1, item))
+            entries.append(Entry(following, item))
     return entries
 
 

@@ -267,21 +267,36 @@ local function over(state, slack, since)
   return too_many(state, slack) or too_much(state, slack, since)
 end
 
--- Drop packed blocks, the oldest first: whole ones, unless too few events would be left. What is packed lies below every floor.
+-- The block that holds an event, or follows it where it is missing; nil: none that pack.lua wrote.
+local function block_of(seq)
+  local page = call('XRANGE', PACKED, whole(seq) .. '-0', '+', 'COUNT', 1)
+  local fields = page[1] and page[1][2] or {}
+  local last, count, bytes, since = seq_of(page), tonumber(fields[4]), tonumber(fields[6]), tonumber(fields[8])
+  if not (last and count and bytes and since) then
+    return nil
+  end
+  return {first = last - count + 1, last = last, data = fields[2], bytes = bytes, since = since}
+end
+
+-- Drop packed blocks, the oldest first: whole ones, unless too few events would be left. What is packed lies below every floor. All of
+-- them go where a block cannot be read.
 local function trim_packed(state)
   local packed = state.packed
-  while packed and packed.first <= packed.last do
-    local fields = call('XRANGE', PACKED, whole(packed.first) .. '-0', '+', 'COUNT', 1)[1][2]
-    local count = tonumber(fields[4])
-    packed.since = tonumber(fields[8])
-    if state.top - packed.first - count + 1 < MAX_EVENTS and not too_much(state, 1, packed.since) then
-      break
+  while state.packed and packed.first <= packed.last do
+    local block = block_of(packed.first)
+    if not block then
+      state.packed = nil
+    else
+      packed.since = block.since
+      if state.top - block.last < MAX_EVENTS and not too_much(state, 1, packed.since) then
+        break
+      end
+      packed.first, packed.bytes = block.last + 1, packed.bytes - #block.data
     end
-    packed.first, packed.bytes = packed.first + count, packed.bytes - #fields[2]
   end
-  if packed and packed.first > packed.last then
+  if packed.first > packed.last then
     state.packed = nil
-  elseif packed then
+  elseif state.packed then
     call('XTRIM', PACKED, 'MINID', whole(packed.first) .. '-0')
   end
   save_packed(state)

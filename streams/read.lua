@@ -1,8 +1,9 @@
 -- One consistent look at the log.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] epoch (empty: the current one)   ARGV[6] seq to read after   ARGV[7] most events
 -- ARGV[8] most bytes of events (one is given whatever its size)
--- Reply: OK epoch oldest top floor (empty: nothing runs) forks (see prelude.lua) {first block}... event... | GONE
--- Packed events come in whole blocks: there may be more than was asked for, before the first and behind the last one.
+-- Reply: OK epoch oldest top floor (empty: nothing runs) forks (see prelude.lua) {first last block}... event... | GONE
+-- Packed events come in whole blocks: there may be more than was asked for, before the first and behind the last one. In the place of
+-- blocks that cannot be read comes an empty one.
 
 local state = settle('epoch')
 if not state then
@@ -15,14 +16,17 @@ local reaches = ARGV[5] == '' and state.top or shared(state, ARGV[5])
 local served = reaches and after <= reaches and after >= oldest(state) - 1 and after < state.top
 local room, at = tonumber(ARGV[8]), after
 while served and limit > 0 and state.packed and at < state.packed.last do
-  local entry = call('XRANGE', PACKED, whole(at + 1) .. '-0', '+', 'COUNT', 1)
-  local last, fields = seq_of(entry), entry[1][2]
-  room = room - tonumber(fields[6])
+  local block = block_of(at + 1)
+  if not block then
+    reply[#reply + 1] = {at + 1, state.packed.last, ''}
+    return reply
+  end
+  room = room - block.bytes
   if room < 0 and at > after then
     return reply
   end
-  reply[#reply + 1] = {last - tonumber(fields[4]) + 1, fields[2]}
-  limit, at = limit - (last - at), last
+  reply[#reply + 1] = {block.first, block.last, block.data}
+  limit, at = limit - (block.last - at), block.last
 end
 -- In small steps: a stream cannot be asked for bytes, and what is read here and not given would be read again.
 while served and limit > 0 do

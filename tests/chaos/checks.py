@@ -69,7 +69,10 @@ Range = Sequence[tuple[bytes, dict[bytes, bytes]]]
 
 def parse(packed: Range, entries: Range) -> list[dict[str, Any]]:
     """The events of a log, from an XRANGE of its blocks and of its stream, at one moment."""
-    events = [json.loads(entry.data) for _, fields in packed for entry in unpack(1, fields[b"z"])]
+    events: list[dict[str, Any]] = []
+    for name, fields in packed:
+        last = int(name.partition(b"-")[0])
+        events += [json.loads(entry.data) for entry in unpack(last - int(fields[b"n"]) + 1, last, fields[b"z"])]
     return events + [json.loads(fields[b"e"]) for _, fields in entries]
 
 

@@ -11,6 +11,7 @@ import pytest
 from broadcaster.server import WRITE_LIMIT_BYTES
 from broadcaster.session import BATCH_BYTES
 from broadcaster.viewers import Pace, Viewer
+from streams import keys
 from streams.memory import MemoryFeed
 from streams.ports import Limits
 from tests.integration.broadcasting import Stage, Writer, memory_stage, redis_stage, stage_of
@@ -154,6 +155,30 @@ async def test_what_the_feed_lost_is_found_by_a_heartbeat() -> None:
             await writer.say("found")
             await viewer.until_seq(writer.seq)
             assert viewer.text == writer.text
+
+
+async def test_a_viewer_who_needs_a_damaged_part_of_the_log_reads_the_rows_instead(valkey: Valkey) -> None:
+    """It is told to resync, and nobody else notices."""
+    async with redis_stage(valkey.url) as stage:
+        writer = await Writer(stage.log, "c").begin()
+        await writer.say("before")
+        await writer.end()
+        await stage.log.pack("c")
+        packed = keys.keys("c")[4]
+        with valkey.client() as client:
+            [[name, fields]] = client.xrange(packed)
+            client.delete(packed)
+            client.xadd(packed, fields | {b"z": fields[b"z"][:-2]}, id=name)
+        async with stage.viewer("c") as present:
+            await present.until("live")
+            async with stage.viewer("c", f"{writer.epoch}:0") as viewer:
+                assert await viewer.close_code() == 4410
+                assert viewer.frames[-1] == {"type": "resync", "reason": "trimmed"}
+            async with stage.viewer("c") as again:
+                assert (await again.until("live"))["epoch"] == writer.epoch
+            other = await Writer(stage.log, "c", "n").begin()
+            await other.say("after")
+            await present.until_seq(other.seq)
 
 
 async def test_a_redis_that_lost_its_data_is_another_epoch(valkey: Valkey) -> None:

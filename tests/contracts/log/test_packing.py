@@ -1,12 +1,16 @@
 """Logs at rest: packed, and nobody who reads notices."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
+from config.metrics import BLOCKS_DAMAGED
 from streams import keys
+from streams.cursor import verdict
 from streams.events import Title
 from streams.ports import Gone, Limits, Lost
+from streams.positions import Position
 from tests.contracts.log.rigs import LEASE, REDIS, RESTARTABLE, RedisRig, Rig, answered, chunk, complete, numbers, redis_only, whole_log
 
 
@@ -190,3 +194,83 @@ async def test_two_who_pack_at_once_do_it_once(rig: Rig) -> None:
     assert all(isinstance(outcome, int | Lost) for outcome in done)
     await one.pack("c")
     assert await whole_log(two) == before
+
+
+Blocks = list[tuple[bytes, dict[bytes, bytes]]]
+
+
+def _flipped(blocks: Blocks) -> None:
+    data = bytearray(blocks[1][1][b"z"])
+    data[len(data) // 2] ^= 1
+    blocks[1][1][b"z"] = bytes(data)
+
+
+def _cut(blocks: Blocks) -> None:
+    blocks[1][1][b"z"] = blocks[1][1][b"z"][:-3]
+
+
+def _another(blocks: Blocks) -> None:
+    blocks[1][1][b"z"] = blocks[0][1][b"z"]
+
+
+def _miscounted(blocks: Blocks) -> None:
+    blocks[1][1][b"n"] = b"3"
+
+
+def _not_a_number(blocks: Blocks) -> None:
+    blocks[1][1][b"n"] = b"many"
+
+
+def _missing(blocks: Blocks) -> None:
+    del blocks[1]
+
+
+def _last_missing(blocks: Blocks) -> None:
+    del blocks[2]
+
+
+def harm(rig: RedisRig, damage: Callable[[Blocks], None]) -> None:
+    """Put the blocks of the conversation back with some damage to them."""
+    packed = keys.keys("c")[4]
+    with rig.client() as client:
+        blocks = client.xrange(packed)
+        damage(blocks)
+        client.delete(packed)
+        for entry_id, fields in blocks:
+            client.xadd(packed, fields, id=entry_id)
+
+
+@pytest.mark.parametrize("damage", [_flipped, _cut, _another, _miscounted, _not_a_number, _missing, _last_missing])
+@pytest.mark.parametrize("rig", REDIS, indirect=True)
+async def test_a_damaged_block_is_a_resync(rig: Rig, damage: Callable[[Blocks], None], caplog: pytest.LogCaptureFixture) -> None:
+    """Rows hold its text: readers begin behind what is packed, operators are told once, and the log goes on as ever."""
+    log = rig.log()
+    before = await answered(log, 700)
+    await log.pack("c")
+    after = await answered(log, 3, "m2")
+    harm(redis_only(rig), damage)
+    counted = BLOCKS_DAMAGED._value.get()
+    old = await log.read("c", None, 0, 0)
+    for _ in range(2):
+        page = await log.read("c", old.epoch, 300, 1000)
+        assert (page.oldest, page.top, page.entries) == (702, 705, [])
+        assert verdict(Position(old.epoch, 300), page) == "trimmed"
+    assert await whole_log(log) == after[701:]
+    assert BLOCKS_DAMAGED._value.get() == counted + 1
+    assert [record.levelname for record in caplog.records if record.name == "streams.log"] == ["ERROR"]
+    assert await log.pack("c") == 4
+    assert await whole_log(log) == after[701:]
+    assert before == after[:701]
+
+
+@pytest.mark.parametrize("damage", [_not_a_number, _last_missing])
+@pytest.mark.parametrize("rig", REDIS, indirect=True)
+async def test_a_damaged_block_keeps_no_log_from_being_trimmed(rig: Rig, damage: Callable[[Blocks], None]) -> None:
+    """A worker that appends meets it before any reader does: its answer is not harmed."""
+    log = rig.log(Limits(max_events=800))
+    await answered(log, 700)
+    await log.pack("c")
+    harm(redis_only(rig), damage)
+    await answered(log, 700, "m2")
+    page = await log.read("c", None, 0, 0)
+    assert (page.oldest, page.top, len(await whole_log(log))) == (702, 1402, 701)
