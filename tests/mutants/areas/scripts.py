@@ -64,7 +64,7 @@ AREA = Area(
         Mutant(
             "release_frees_any_attempt",
             "streams/release.lua",
-            "if g and g.attempt == tonumber(ARGV[6]) then",
+            "if state and g.attempt == tonumber(ARGV[6]) then",
             "if g then",
         ),
         Mutant(
