@@ -289,21 +289,22 @@ class Generation:
         self._uncheckpointed = 0
         return self.held()
 
-    def checkpoint_kept(self, max_bytes: int) -> list[dict[str, Any]] | None:
-        """What a checkpoint saves beside the text; None: the row has it already. More than `max_bytes` of it is none at all."""
-        if not self._kept_is_due:
-            return None
-        self._kept.changed = False
-        return self.kept(max_bytes) or []
+    def checkpoint_kept(self) -> list[dict[str, Any]] | None:
+        """What a checkpoint saves beside the text; None: the row has it already. More than the limit is none at all."""
+        return (self.kept() or []) if self._kept_is_due else None
+
+    def saved(self, kept: list[dict[str, Any]] | None) -> None:
+        """A checkpoint that held this beside the text is in the database."""
+        if kept is not None:
+            self._kept.saved(kept)
 
     def not_saved(self) -> None:
-        """The last checkpoint is due again, with all that it may have held."""
+        """The last checkpoint is due again."""
         self._uncheckpointed += 1
-        self._kept.changed = True
 
-    def kept(self, max_bytes: int) -> list[dict[str, Any]] | None:
+    def kept(self) -> list[dict[str, Any]] | None:
         """What the answer holds beside text and tool calls, as rows store it; None if that is too much."""
-        return self._kept.stored(max_bytes)
+        return self._kept.stored()
 
     def finish_reason(self) -> events.FinishReason:
         """The provider's reason in the protocol's words."""

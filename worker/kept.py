@@ -1,13 +1,15 @@
 """Pure: what an answer holds beside its text and tool calls, from the provider's delta to the row, and back to the same provider.
 
 An entry of a row is `{at, dialect, kind, value}`; `at` counts the characters of text before it. All of an answer's entries are stored or
-none: a tool without its result, or thoughts without their signature, would make the provider refuse the conversation.
+none: a tool without its result, or thoughts without their signature, would make the provider refuse the conversation. So an answer that
+holds more than the limit lets go of all of them at once, and of what follows.
 
 A checkpoint saves them when they have changed, and only then: they may be a megabyte. It may name entries beyond its text; whoever goes on
-from it leaves those out (`continuation.still_kept`).
+from it leaves those out (`continuation.still_kept`). What has changed is due until it is saved: a save under way may fail.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,43 +22,69 @@ MAX_KEPT_BYTES = 1024 * 1024
 class KeptItems:
     """Those of one answer, as one attempt knows them. `saved`: what its row holds; `entries`: what of it this attempt goes on from.
 
-    `said_again`: the provider's run is attached to, and may say the last of them once more.
+    `said_again`: the provider's run is attached to, and may say the last of them once more. `max_bytes`: of all of them together, as JSON.
     """
 
-    def __init__(self, saved: Sequence[dict[str, Any]] = (), entries: Sequence[dict[str, Any]] = (), *, said_again: bool = False) -> None:
-        self._entries = list(entries)
-        self._again = list(entries) if said_again else []
-        self._size = sum(map(_size, entries))
+    def __init__(
+        self,
+        saved: Sequence[dict[str, Any]] = (),
+        entries: Sequence[dict[str, Any]] = (),
+        *,
+        said_again: bool = False,
+        max_bytes: int = MAX_KEPT_BYTES,
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._entries: list[dict[str, Any]] = []
+        self._size = 0
         self._whole = True
-        self.changed = len(entries) != len(saved)
+        for entry in entries:
+            self._hold(entry, _json(entry))
+        self._again = Counter(map(_json, entries)) if said_again else Counter[str]()
+        self.changed = len(self._entries) != len(saved)
         """The row holds something else."""
 
     def add(self, at: int, item: Item) -> None:
         """An item that came after so many characters of text."""
+        if not self._whole:
+            return
         try:
             value = storable_json(dict(item.value))
         except (ValueError, RecursionError):
-            self._whole, self.changed = False, True
+            self._let_go()
             return
         entry = {"at": at, "dialect": item.dialect, "kind": storable(item.kind), "value": value}
-        if entry in self._again:
-            self._again.remove(entry)
+        text = _json(entry)
+        if self._again[text]:
+            self._again[text] -= 1
             return
+        self._hold(entry, text)
+
+    def _hold(self, entry: dict[str, Any], text: str) -> None:
+        self._size += len(text)  # ASCII: characters are bytes
         self._entries.append(entry)
-        self._size += _size(entry)
         self.changed = True
+        if self._size > self._max_bytes:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._entries, self._whole, self.changed = [], False, True
 
     def clear(self) -> None:
         """The answer began anew."""
-        self._entries, self._again, self._size, self._whole, self.changed = [], [], 0, True, True
+        self._again.clear()
+        self._entries, self._size, self._whole, self.changed = [], 0, True, True
 
-    def stored(self, max_bytes: int) -> list[dict[str, Any]] | None:
-        """The entries for the row; None if there is more than `max_bytes` of them, or one that no database takes."""
-        return list(self._entries) if self._whole and self._size <= max_bytes else None
+    def stored(self) -> list[dict[str, Any]] | None:
+        """The entries for the row; None if there are more than the limit, or there is one that no database takes."""
+        return list(self._entries) if self._whole else None
+
+    def saved(self, entries: Sequence[dict[str, Any]]) -> None:
+        """The row holds these now."""
+        self.changed = entries != self._entries
 
 
-def _size(entry: Mapping[str, Any]) -> int:
-    return len(json.dumps(entry))  # ASCII: characters are bytes
+def _json(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, sort_keys=True)
 
 
 def restored(entries: Iterable[Mapping[str, Any]]) -> tuple[Kept, ...]:

@@ -90,7 +90,7 @@ class Attempt:
             run_cursor=run.cursor if run else None,
             run_text=run.text if run else None,
             run_reasoning=run.reasoning if run else None,
-            kept=self.generation.checkpoint_kept(self._terms.max_kept_bytes),
+            kept=self.generation.checkpoint_kept(),
         )
 
     def not_saved(self) -> None:
@@ -99,6 +99,7 @@ class Attempt:
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """SQL holds this checkpoint."""
+        self.generation.saved(checkpoint.kept)
         self._writer.saved(checkpoint)
 
     def look(self) -> None:
@@ -250,7 +251,7 @@ class Attempt:
         self, status: Literal["complete", "error", "cancelled"], *, error: dict[str, object] | None = None, cancel_by: str | None = None
     ) -> Ending:
         self._ending = True
-        if (kept := self.generation.kept(self._terms.max_kept_bytes)) is None:
+        if (kept := self.generation.kept()) is None:
             log_line.warning("what the answer held beside its text is more than is kept", message_id=self._row.id)
         held, usage = self.generation.held(), self.generation.final_usage()
         if usage is None and status != "complete" and self.generation.emitted:

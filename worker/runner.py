@@ -175,8 +175,8 @@ class Runner:
             run = None
         if claim.attempt > 1:
             await self._account(row, claim, held, chosen, crashed=crashed)
-        terms = Terms(best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds, self._models.max_kept_bytes)
-        attempt = Attempt(self._services, row, claim, _generation(row, claim, held, chosen, run), terms)
+        terms = Terms(best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds)
+        attempt = Attempt(self._services, row, claim, self._generation(row, claim, held, chosen, run), terms)
         self._running[row.id] = attempt
         if self._handing_over:
             attempt.stop(HandedOver())
@@ -185,6 +185,20 @@ class Runner:
         finally:
             if self._running.get(row.id) is attempt:  # a later attempt of the same answer may have begun here
                 del self._running[row.id]
+
+    def _generation(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None) -> Generation:
+        """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
+        seams, saved, limit = list(row.seams or ()), row.kept or (), self._models.max_kept_bytes
+        if chosen.keeps:
+            entries = still_kept(saved, Held(row.content, row.reasoning), held)
+            if held.text and attached is None:
+                seams.append(utf16_length(held.text))
+            kept = KeptItems(saved, entries, said_again=attached is not None, max_bytes=limit)
+            return Generation(row.id, claim.attempt, held, seams, attached, kept)
+        generation = Generation(row.id, claim.attempt, held, kept=KeptItems(saved, max_bytes=limit))
+        if chosen.rung != "fresh":
+            generation.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
+        return generation
 
     async def _account(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool) -> None:
         """Count what an attempt that died has used up, by what it added. Hand-overs and retries were accounted for."""
@@ -283,18 +297,3 @@ def _going_on(chosen: Plan, held: Held, attached: Attachment | None) -> Continua
     if attached is not None:
         return Continuation("attach", held.text, attached.run.id, attached.run.cursor)
     return Continuation(chosen.rung, held.text) if chosen.rung in ("prefix", "turn") else None
-
-
-def _generation(row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None) -> Generation:
-    """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
-    seams, saved = list(row.seams or ()), row.kept or ()
-    if chosen.keeps:
-        entries = still_kept(saved, Held(row.content, row.reasoning), held)
-        if held.text and attached is None:
-            seams.append(utf16_length(held.text))
-        kept = KeptItems(saved, entries, said_again=attached is not None)
-        return Generation(row.id, claim.attempt, held, seams, attached, kept)
-    generation = Generation(row.id, claim.attempt, held, kept=KeptItems(saved))
-    if chosen.rung != "fresh":
-        generation.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
-    return generation

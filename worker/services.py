@@ -9,7 +9,6 @@ from worker.continuation import Rung
 from worker.costs import Bounds
 from worker.endings import Endings
 from worker.enqueue import Jobs
-from worker.kept import MAX_KEPT_BYTES
 from worker.operators import Hook, log_only
 from worker.packing import Packing
 from worker.retries import LONGEST_WAIT_S
@@ -41,5 +40,3 @@ class Terms:
     longest_wait_seconds: float = LONGEST_WAIT_S
     """The longest wait before the next try that a provider may ask for."""
     bounds: Bounds = field(default_factory=Bounds)
-    max_kept_bytes: int = MAX_KEPT_BYTES
-    """How much of an answer is kept beside its text and tool calls."""

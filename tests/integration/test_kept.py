@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from models.conversations import Post
+from models.errors import StoreUnavailable
 from models.migrate import migrate
 from models.store import Store
 from models.tables import Message as Row
@@ -90,8 +91,6 @@ async def test_items_are_checkpointed_when_they_change(rig: Rig) -> None:
     assert values(await rig.reread()) == [(0, "server_tool_use")]
     assert attempt.uncheckpointed == 0
     assert attempt.checkpoint().kept is None
-    attempt.not_saved()
-    assert attempt.checkpoint().kept is not None
     await runner.drain(0)
     await running
 
@@ -104,6 +103,48 @@ async def test_whoever_goes_on_has_the_items_of_the_first(rig: Rig) -> None:
     row = await rig.reread()
     assert (row.status, row.content) == ("complete", "Look: there.")
     assert values(row) == [(6, "server_tool_use"), (6, "web_search_tool_result")]
+
+
+@pytest.mark.parametrize("way", ["retry", "hand-over"])
+async def test_items_outlast_a_database_that_is_away_for_a_moment(rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """The last save of an attempt is tried again with all that the first try held."""
+    away = iter([True, True])
+
+    def flaky(method: str) -> None:
+        real = getattr(rig.store, method)
+
+        async def call(*arguments: Any) -> Any:
+            if next(away, False):
+                raise StoreUnavailable("away")
+            return await real(*arguments)
+
+        monkeypatch.setattr(rig.store, method, call)
+
+    monkeypatch.setattr("worker.outages.OUTAGE_PAUSE_SECONDS", 0.001)
+    if way == "retry":
+        flaky("checkpoint")
+        script = Script([[base.Text("Look: "), item(USE)], base.Interrupted("cut")])
+        await runner_over(rig.services, script, continuation="prefix").generate(rig.row.id)
+        row = await rig.reread()
+    else:
+        flaky("hand_back")
+        row = await rig.hand_over([base.Text("Look: "), item(USE)], rung="prefix")
+    assert next(away, None) is None, "the database was never away"
+    assert row.status == {"retry": "retrying", "hand-over": "queued"}[way]
+    assert values(row) == [(6, "server_tool_use")]
+
+
+async def test_items_are_due_until_they_are_saved(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint that is under way does not hide them from another one: it may fail."""
+    runner, running = await rig.begin([item(USE)], rung="prefix")
+    (attempt,) = runner.running()
+    first, second = attempt.checkpoint(), attempt.checkpoint()
+    assert first.kept == second.kept
+    assert first.kept is not None
+    attempt.saved(second)
+    assert attempt.checkpoint().kept is None
+    await runner.drain(0)
+    await running
 
 
 async def test_a_run_that_says_its_items_again(rig: Rig) -> None:

@@ -39,7 +39,7 @@ def taken(name: str) -> tuple[str, list[dict[str, Any]]]:
     generation.take([*decoder.feed(body), *decoder.close()])
     generation.batch()
     generation.acknowledged(1)
-    kept = generation.kept(10_000)
+    kept = generation.kept()
     assert kept is not None
     return generation.held().text, kept
 
@@ -54,23 +54,39 @@ def test_items_keep_their_place_in_the_text() -> None:
     """Counted in characters, after what was said before; an answer that begins anew keeps nothing of the first."""
     generation = Generation("a", 1, Held("héllo"))
     generation.take([base.Text(" 🎈"), item("server_tool_use", USE)])
-    assert generation.kept(10_000) == [{"at": 7, "dialect": API, "kind": "server_tool_use", "value": USE}]
+    assert generation.kept() == [{"at": 7, "dialect": API, "kind": "server_tool_use", "value": USE}]
     generation.take([base.Restart()])
-    assert generation.kept(10_000) == []
+    assert generation.kept() == []
 
 
 def test_all_or_nothing_is_stored() -> None:
     """More than the limit, or nested deeper than a database takes: none, and that is told apart from nothing."""
-    items = KeptItems()
-    assert items.stored(0) == []
+    assert KeptItems(max_bytes=0).stored() == []
+    items = KeptItems(max_bytes=1000)
     items.add(0, item("image", {"data": "x" * 100}))
-    assert items.stored(1000)
-    assert items.stored(50) is None
+    assert items.stored()
+    items.add(0, item("image", {"data": "x" * 900}))
+    assert items.stored() is None
     deep: dict[str, Any] = {}
     for _ in range(500):
         deep = {"a": deep}
+    items = KeptItems()
     items.add(0, item("deep", deep))
-    assert items.stored(10**9) is None
+    assert items.stored() is None
+    items.clear()
+    assert items.stored() == []
+
+
+def test_nothing_is_held_beyond_the_limit() -> None:
+    """What will not be stored is let go of as soon as that is known, and what comes after it is not even looked at."""
+    items = KeptItems(max_bytes=1000)
+    for number in range(50):
+        items.add(0, item("image", {"data": "x" * 100, "number": number}))
+        assert sum(len(str(entry)) for entry in items._entries) <= 1000
+    assert (items.stored(), items._entries) == (None, [])
+    items.saved([])
+    items.add(0, item("image", {"data": object()}))
+    assert not items.changed, "the row is told once"
 
 
 def test_what_a_run_says_again_is_kept_once() -> None:
@@ -78,12 +94,12 @@ def test_what_a_run_says_again_is_kept_once() -> None:
     entry = {"at": 0, "dialect": API, "kind": "server_tool_use", "value": USE}
     again = KeptItems([entry], [entry], said_again=True)
     again.add(0, item("server_tool_use", USE))
-    assert (again.stored(1000), again.changed) == ([entry], False)
+    assert (again.stored(), again.changed) == ([entry], False)
     again.add(0, item("server_tool_use", USE))
-    assert (again.stored(1000), again.changed) == ([entry, entry], True)
+    assert (again.stored(), again.changed) == ([entry, entry], True)
     anew = KeptItems([entry], [entry])
     anew.add(0, item("server_tool_use", USE))
-    assert anew.stored(1000) == [entry, entry]
+    assert anew.stored() == [entry, entry]
 
 
 @pytest.mark.parametrize(("held", "count"), [(Held("abcd", "r"), 2), (Held("abc", "rr"), 1), (Held("xabc", "r"), 0), (Held("ab", "r"), 0)])
@@ -99,18 +115,20 @@ def test_a_checkpoint_does_not_put_new_items_beside_old_text() -> None:
     generation = Generation("a", 1, Held("old"), kept=KeptItems([{"at": 0}], [{"at": 0}]))
     generation.take([base.Restart(), item("server_tool_use", USE)])
     generation.batch()
-    assert (generation.uncheckpointed, generation.checkpoint_kept(1000)) == (0, None)
+    assert (generation.uncheckpointed, generation.checkpoint_kept()) == (0, None)
     generation.acknowledged(1)
     assert generation.uncheckpointed
-    assert generation.checkpoint_kept(1000) == [{"at": 0, "dialect": API, "kind": "server_tool_use", "value": USE}]
-    assert generation.checkpoint_kept(1000) is None
+    kept = generation.checkpoint_kept()
+    assert kept == [{"at": 0, "dialect": API, "kind": "server_tool_use", "value": USE}]
+    generation.saved(kept)
+    assert generation.checkpoint_kept() is None
 
 
 def test_an_item_of_an_attached_run_has_its_place_in_the_run() -> None:
     """Not behind all that viewers hold already."""
     generation = Generation("a", 2, Held("abcd"), attached=Attachment(Run("run", 1, 2), known_text=2))
     generation.take([base.Text("c"), item("server_tool_use", USE)])
-    kept = generation.kept(1000)
+    kept = generation.kept()
     assert kept is not None
     assert [entry["at"] for entry in kept] == [3]
 
@@ -119,7 +137,7 @@ def test_values_are_made_storable() -> None:
     """What no database takes is mended as everywhere."""
     items = KeptItems()
     items.add(0, item("k\0", {"a": "\ud800", "b": float("inf")}))
-    assert items.stored(1000) == [{"at": 0, "dialect": API, "kind": "k\ufffd", "value": {"a": "\ufffd", "b": "Infinity"}}]
+    assert items.stored() == [{"at": 0, "dialect": API, "kind": "k\ufffd", "value": {"a": "\ufffd", "b": "Infinity"}}]
 
 
 def test_they_go_back_to_the_model_that_made_them() -> None:
