@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection
+from websockets.exceptions import ProtocolError
 from websockets.frames import CloseCode as LibraryCode
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
@@ -21,6 +22,8 @@ from streams.stalled import Stalled
 
 log = structlog.get_logger("broadcaster")
 
+MAX_FRAGMENTS = 64
+"""Frames of one message. The library bounds their bytes: empty ones would be collected without end."""
 _CLIENTS_FAULT = frozenset({LibraryCode.PROTOCOL_ERROR, LibraryCode.INVALID_DATA, LibraryCode.MESSAGE_TOO_BIG})
 
 
@@ -46,6 +49,15 @@ class Listener(Protocol):
 
 class _Protocol(ServerProtocol):
     failed: Callable[[], None]
+    _fragments = 0
+
+    def recv_frame(self, frame: Frame) -> None:
+        """A frame that is whole."""
+        if frame.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
+            self._fragments = 1 if frame.opcode is not Opcode.CONT else self._fragments + 1
+            if self._fragments > MAX_FRAGMENTS:
+                raise ProtocolError("too many fragments")
+        super().recv_frame(frame)
 
     def fail(self, code: LibraryCode | int, reason: str = "") -> None:
         """Close because of what was received."""

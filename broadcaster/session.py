@@ -25,15 +25,13 @@ from enum import Enum, auto
 
 from streams import frames
 from streams.cursor import Source, carried, follows, held_by, verdict
-from streams.frames import CloseCode, Malformed, Refresh, ResyncReason, Sendable, Subscribe
+from streams.frames import CONTROLS_PER_MINUTE, CloseCode, Malformed, Refresh, ResyncReason, Sendable, Subscribe
 from streams.ports import Page
 from streams.positions import Position
 from streams.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
 
 SUBSCRIBE_SECONDS = 10.0
 REFRESHES_PER_MINUTE = 20
-CONTROLS_PER_MINUTE = 120
-"""Pings and pongs: more than any client needs, few enough to be answered for nothing."""
 BATCH_BYTES = 16 * 1024
 """Frames are written together up to about this size, so that a replay costs one system call for many events."""
 

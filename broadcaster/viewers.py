@@ -8,6 +8,7 @@ A viewer costs a cursor: what its socket does not take stays in the ring or in t
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -126,15 +127,24 @@ class Room:
         data = self._news(before)
         self._seq, self._life = last, _ = tail.top, tail.life
         if tail.revoked:
-            for viewer in self._everybody():
-                viewer.revoke()
-        for viewer in self._everybody():
-            if data is None:
-                viewer.stir()
-            else:
-                viewer.pass_on(before, data, last)
+            self._each(Viewer.revoke)
+        for viewer in self._everybody():  # not by `_each`: this is the path of every event
+            try:
+                if data is None:
+                    viewer.stir()
+                else:
+                    viewer.pass_on(before, data, last)
+            except Exception as error:  # noqa: BLE001 -- a bug harms one viewer
+                viewer.drop(error)
         if tail.running and not self._armed_running:
             self._arm()
+
+    def _each(self, serve: Callable[["Viewer"], None]) -> None:
+        for viewer in self._everybody():
+            try:
+                serve(viewer)
+            except Exception as error:  # noqa: BLE001 -- a bug harms one viewer
+                viewer.drop(error)
 
     def _everybody(self) -> tuple["Viewer", ...]:
         """A copy, since viewers leave while they are served; kept, since most events find the same viewers as the one before."""
@@ -180,8 +190,7 @@ class Room:
         except Gone:
             self._wake()
         else:
-            for viewer in self._everybody():
-                viewer.beat(page)
+            self._each(lambda viewer: viewer.beat(page))
         self._arm()
 
 
@@ -284,6 +293,12 @@ class Viewer:
             self._reading.cancel()
         if self._timer is not None:
             self._timer.cancel()
+
+    def drop(self, error: Exception) -> None:
+        """A bug: this connection is cut, so that its client comes back by position; nobody else notices."""
+        failed("viewer", error)
+        self._transport.abort()
+        self.leave()
 
     def gone(self) -> None:
         """The connection is closed for good."""

@@ -18,6 +18,8 @@ from streams.text import utf16_length
 
 VERSION = 1
 MAX_CLIENT_FRAME_BYTES = 8 * 1024
+CONTROLS_PER_MINUTE = 120
+"""Pings and pongs: more than any client needs, few enough to be answered for nothing."""
 MAX_MERGED_BYTES = 64 * 1024
 """No merged frame is longer than this (bytes of JSON)."""
 

@@ -3,7 +3,8 @@
 uvicorn closes an idle connection only between two requests, and the first byte of the next one ends that: a silent socket, a head that
 drips in and a refused body that goes on and on are its to wait for. Here a head has its time; a body that nobody reads is taken for a
 while, so that the client can read the refusal, and then the connection is cut; so is a client that does not read (`streams.stalled`); an
-address has so many connections. Until somebody has logged in on a WebSocket its messages are short and its time is, too.
+address has so many connections. Until somebody has logged in on a WebSocket its messages are short and its time is, too. A message has so
+many frames, a minute so many pings.
 """
 
 import asyncio
@@ -14,9 +15,11 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 from config.settings import Settings
 from streams.addresses import Addresses
+from streams.frames import CONTROLS_PER_MINUTE
 from streams.occupancy import Full, Occupancy
 from streams.stalled import Stalled
 from web.admission import Gate
@@ -30,6 +33,8 @@ LINGER_SECONDS = 5.0
 LINGER_BYTES = 4 * 1024 * 1024
 LOGIN_FRAME_BYTES = 64 * 1024
 """Longest message before a login."""
+MAX_FRAGMENTS = 1024
+"""Frames of one message. Bytes are bounded elsewhere: empty frames would be collected without end."""
 TRY_AGAIN_LATER = 1013
 POLICY = 1008
 
@@ -174,6 +179,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self._address: str | None = None
         self._user: str | None = None
         self._held = 0
+        self._controls, self._minute = 0, self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -194,6 +200,23 @@ class SocketConnection(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if hasattr(self, "scope"):
             self.scope["state"]["logged_in"] = self.logged_in
+
+    def handle_cont(self, event: Frame) -> None:
+        """A further frame of a message."""
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self._refuse(POLICY, "too many fragments")
+        else:
+            super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """A ping of the client."""
+        self._count_control()
+        super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        """A pong of the client."""
+        self._count_control()
+        super().handle_pong(event)
 
     def logged_in(self, user: str) -> None:
         """It is known whose socket this is."""
@@ -226,6 +249,13 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self.terms.memory.release(self._user, self._held)
         self._address, self._held = None, 0
         super().connection_lost(exc)
+
+    def _count_control(self) -> None:
+        if self.loop.time() - self._minute > 60:
+            self._controls, self._minute = 0, self.loop.time()
+        self._controls += 1
+        if self._controls > CONTROLS_PER_MINUTE:
+            self._refuse(POLICY, "too many control frames")
 
     def _account(self) -> None:
         """What has come of a message that is not complete yet is counted."""

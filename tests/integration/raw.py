@@ -75,3 +75,8 @@ def fragment(data: bytes, *, first: bool, last: bool = False) -> bytes:
     """A piece of a text message, masked with zeros."""
     head = bytes([(0x80 if last else 0) | (1 if first else 0), 0x80 | 127]) + len(data).to_bytes(8, "big")
     return head + bytes(4) + data
+
+
+def ping() -> bytes:
+    """A ping without a payload."""
+    return b"\x89\x80" + bytes(4)

@@ -13,7 +13,7 @@ import jwt
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.integration.raw import fragment, handshake, raw, request
+from tests.integration.raw import fragment, handshake, ping, raw, request
 from tests.integration.serving import Web, serving
 from tests.waiting import until
 from web import connections
@@ -309,6 +309,18 @@ async def test_unfinished_messages_share_the_memory(tmp_path: Path) -> None:
         await second.send(fragment(b"x" * 700_000, first=True))
         assert await second.closed_within(10)
         assert web.app.state.gate.memory.held <= MIB
+
+
+@pytest.mark.parametrize("frame", [fragment(b"", first=False), ping()], ids=["empty-fragments", "pings"])
+async def test_frames_that_hold_nothing_are_counted(tmp_path: Path, frame: bytes) -> None:
+    """They cost as much as others, and no limit on bytes ends them."""
+    async with public(tmp_path) as web, raw(web.port) as client:
+        await client.send(handshake("/api/chat/ws", line("ada")))
+        assert " 101 " in await client.head()
+        await client.send(fragment(b"", first=True) + frame * 50)
+        assert not await client.closed_within(0.3)
+        await client.send(frame * 1100)
+        assert await client.closed_within(10)
 
 
 async def test_posts_on_a_socket_are_counted(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ async def fragments(socket: ClientConnection) -> None:
         await socket.send(["x" * 3000] * 4)
 
 
+async def empty_fragments(socket: ClientConnection) -> None:
+    """Each with a mask, as a client's; none of them the last."""
+    socket.transport.write(b"\x01\x80\x00\x00\x00\x00" + b"\x00\x80\x00\x00\x00\x00" * 64)
+
+
 async def twice(socket: ClientConnection) -> None:
     await socket.send(subscribe(after=None))
     for _ in range(2):
@@ -79,6 +84,7 @@ async def reserved_opcode(socket: ClientConnection) -> None:
         pytest.param(text(subscribe(x="y" * 8192)), 4400, id="over-8-kib"),
         pytest.param(text("x" * 3_000_000), 4400, id="three-megabytes"),
         pytest.param(fragments, 4400, id="over-8-kib-in-fragments"),
+        pytest.param(empty_fragments, 4400, id="empty-fragments-without-end"),
         pytest.param(unmasked, 4400, id="unmasked"),
         pytest.param(reserved_opcode, 4400, id="reserved-opcode"),
         pytest.param(text(subscribe(after=5)), 4400, id="position-of-wrong-type"),

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from broadcaster.session import CONTROLS_PER_MINUTE, REFRESHES_PER_MINUTE, Phase, Session
+from broadcaster.session import REFRESHES_PER_MINUTE, Phase, Session
 from streams.cursor import heartbeat_delay, verdict
 from streams.events import Chunk, encode, stamp
-from streams.frames import CloseCode
+from streams.frames import CONTROLS_PER_MINUTE, CloseCode
 from streams.ports import Entry, Page
 from streams.positions import Position
 from streams.tokens import mint

@@ -292,3 +292,33 @@ async def test_a_room_is_silent_while_redis_is_away_and_beats_on_after_it(monkey
     await turn()
     assert guest.told == [("beat", "e", 3)]
     room.close()
+
+
+class Broken(Socket):
+    """A viewer's bug: writing raises something that nobody thought of."""
+
+    def write(self, data: bytes) -> None:
+        if len(self.written) == 2:  # "subscribed" and "live"
+            raise ValueError("a bug")
+        super().write(data)
+
+
+@pytest.mark.parametrize("beats", [False, True], ids=["event", "heartbeat"])
+async def test_a_viewer_that_meets_a_bug_harms_nobody_else(beats: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is cut, so that its client comes back; everybody else in the room is served, and the room beats on."""
+    timers = Timers()
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
+    rig = Rig(StillTail(log_of(3)))
+    sockets = [Broken() if number == 1 else Socket() for number in range(3)]
+    for socket in sockets:
+        await Viewer(rig.viewers, cast("Connection", socket)).receive(rig.subscription("e:3"))
+        await turn()
+    if beats:
+        (room,) = rig.viewers._rooms.values()
+        await room._beat_all()
+    else:
+        rig.tail.say("4")
+    assert [socket.is_open for socket in sockets] == [True, False, True]
+    for socket in (sockets[0], sockets[2]):
+        assert socket.frames[-1]["type"] == ("heartbeat" if beats else "chunk")
+    assert len(rig.viewers.all) == 2
