@@ -48,11 +48,13 @@ def setup(level: str = "info", form: Form = "json", secrets: Iterable[str] = ())
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    global _redaction
+    _redaction = _Redaction(secrets)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _plain],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form), _Redaction(secrets)],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form), _redaction],
         )
     )
     root = logging.getLogger()
@@ -76,7 +78,18 @@ class _Redaction:
         self._pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True)))) if forms else None
 
     def __call__(self, _logger: WrappedLogger, _method: str, line: Any) -> str:
-        return self._pattern.sub(_HIDDEN, line) if self._pattern else str(line)
+        return self.cut(str(line))
+
+    def cut(self, text: str) -> str:
+        return self._pattern.sub(_HIDDEN, text) if self._pattern else text
+
+
+_redaction = _Redaction(())
+
+
+def redact(text: str) -> str:
+    """The text without the secrets that this process was set up with: for what leaves it by another way than the log."""
+    return _redaction.cut(text)
 
 
 def _plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -1,11 +1,15 @@
 """How operators hear of what a person must mend (a refused key, a used-up quota, a bug of ours): one hook for all of it.
 
-Everything is logged. With SENTRY_DSN set, it is also sent to Sentry (`pip install tokenwire[sentry]`).
+Everything is logged. With SENTRY_DSN set, it is also sent to Sentry (`pip install tokenwire[sentry]`): the error, where it came from and
+the facts, no variables.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
+
+from config import logs
 
 Hook = Callable[[BaseException, Mapping[str, object]], None]
 """Called with the error and the facts that help to find it; must not raise."""
@@ -25,7 +29,13 @@ def open_hook(sentry_dsn: str | None) -> Hook:
         import sentry_sdk  # optional: only whoever configures it installs it
     except ImportError:
         raise ValueError("SENTRY_DSN is set, but the package sentry-sdk is not installed") from None
-    sentry_sdk.init(dsn=sentry_dsn, send_default_pii=False)
+    sentry_sdk.init(
+        dsn=sentry_dsn,
+        include_local_variables=False,  # where a provider is spoken to they hold its key, and what people wrote
+        include_source_context=False,
+        default_integrations=False,  # they send what is logged, asked and received besides
+        before_send=lambda event, _hint: _redacted(event),
+    )
 
     def tell(error: BaseException, facts: Mapping[str, object]) -> None:
         log_only(error, facts)
@@ -34,3 +44,14 @@ def open_hook(sentry_dsn: str | None) -> Hook:
             sentry_sdk.capture_exception(error, scope=scope)
 
     return tell
+
+
+def _redacted(value: Any) -> Any:
+    """The same without the secrets that this process knows, as in its log."""
+    if isinstance(value, str):
+        return logs.redact(value)
+    if isinstance(value, Mapping):
+        return {name: _redacted(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item) for item in value]
+    return value
