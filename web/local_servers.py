@@ -7,6 +7,7 @@ gives out (`owned_by`). At an address that the catalogue names itself, whatever 
 import asyncio
 import contextlib
 import re
+from enum import Enum, auto
 from urllib.parse import SplitResult, urlsplit
 
 from config.catalogue import LocalServer
@@ -38,23 +39,33 @@ def is_meant(server: LocalServer, answer: bytes) -> bool:
     return not owners & set(_OWNERS.values())
 
 
-async def answers(server: LocalServer, *, before: bool) -> bool:
-    """Whether such a server is there. One that accepts the connection and is too busy to answer is what it was `before`."""
+class Found(Enum):
+    """What is at the address of a local server."""
+
+    MEANT = auto()
+    BUSY = auto()
+    """It accepts connections and does not answer in time."""
+    NOBODY = auto()
+    ANOTHER = auto()
+
+
+async def look(server: LocalServer) -> Found:
+    """Ask it once."""
     parts = urlsplit(server.url)
     tls = parts.scheme == "https"
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port or (443 if tls else 80), ssl=tls or None)
     except OSError:  # refused, unknown host, too slow
-        return False
+        return Found.NOBODY
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             writer.write(_question(parts))
-            return is_meant(server, await _all_of(reader))
+            return Found.MEANT if is_meant(server, await _all_of(reader)) else Found.ANOTHER
     except TimeoutError:
-        return before
+        return Found.BUSY
     except OSError:
-        return False
+        return Found.NOBODY
     finally:
         writer.close()
         with contextlib.suppress(OSError):

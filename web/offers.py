@@ -5,12 +5,16 @@ answers is `local_servers.py`'s.
 """
 
 import asyncio
+from collections import Counter
 
 from config.catalogue import Catalogue, LocalServer
 from web import local_servers
+from web.local_servers import Found
 from web.problems import ApiProblem
 
 INTERVAL_SECONDS = 5.0
+PATIENCE = 2
+"""Looks at a server that was there and finds nobody, before its models are no longer offered. Workers try again for longer."""
 
 
 class Offers:
@@ -20,6 +24,7 @@ class Offers:
         self._catalogue = catalogue
         self._local = list(set(catalogue.local_servers.values()))
         self._there: set[LocalServer] = set()
+        self._missed: Counter[LocalServer] = Counter()
 
     @property
     def default(self) -> str:
@@ -47,5 +52,12 @@ class Offers:
 
     async def probe(self) -> None:
         """Try the local servers once."""
-        answers = await asyncio.gather(*(local_servers.answers(server, before=server in self._there) for server in self._local))
-        self._there = {server for server, answered in zip(self._local, answers, strict=True) if answered}
+        found = await asyncio.gather(*(local_servers.look(server) for server in self._local))
+        self._there = {server for server, what in zip(self._local, found, strict=True) if self._counts(server, what)}
+
+    def _counts(self, server: LocalServer, found: Found) -> bool:
+        """Whether it is there. Somebody who was there is missed a few times before: the server starts anew, or this process stood still."""
+        self._missed[server] = self._missed[server] + 1 if found is Found.NOBODY else 0
+        if found is Found.NOBODY and self._missed[server] > PATIENCE:
+            return False
+        return found is Found.MEANT or (found is not Found.ANOTHER and server in self._there)

@@ -41,6 +41,7 @@ class Stream:
     log: Folded | None = None
     epoch: str = ""
     row: dict[str, Any] = field(default_factory=dict)
+    refused: str | None = None
     unfinished: bool = False
     redis_faults_at_start: int = 0
     redis_faults_at_end: int = 0
@@ -94,7 +95,11 @@ class Load:
     async def _place(self, place: int) -> None:
         await asyncio.sleep(place * 0.1)
         while not self.stopping:
-            await self.one(self.plan(len(self.streams)))
+            stream = self.plan(len(self.streams))
+            try:
+                await self.one(stream)
+            except AssertionError as refused:  # one request that was refused ends neither the run nor its report
+                stream.refused = str(refused)
 
     def plan(self, number: int) -> Stream:
         """The stream of this number: the same for the same seed."""
@@ -181,7 +186,8 @@ class Load:
 
 def judge(stream: Stream, continues: bool) -> tuple[int, int, list[str]]:
     """Characters lost, characters repeated, and everything else that is wrong with a stream that has been followed to its end."""
-    wrong = [f"viewer ({watcher.manner}): {watcher.fault}" for watcher in stream.watchers if watcher.fault]
+    wrong = [stream.refused] if stream.refused else []
+    wrong += [f"viewer ({watcher.manner}): {watcher.fault}" for watcher in stream.watchers if watcher.fault]
     wrong += [f"viewer ({watcher.manner}) never saw the end" for watcher in stream.watchers if watcher.ended is None and not watcher.fault]
     row = stream.row
     if not row:

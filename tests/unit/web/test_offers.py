@@ -52,6 +52,23 @@ async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.Mo
     watching.cancel()
 
 
+async def test_a_server_that_starts_anew_stays_on_offer() -> None:
+    """So does one that this process, paused, seemed to find gone. Another server at its address ends that at once."""
+    server = await asyncio.start_server(answering("llamacpp"), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    offered = listing(port)
+    await offered.probe()
+    for handler, there in ((answering("llamacpp"), True), (answering("tokenwire"), False)):
+        server.close()
+        await server.wait_closed()
+        await offered.probe()
+        assert "nearby" in offered.names()
+        server = await asyncio.start_server(handler, "127.0.0.1", port)
+        await offered.probe()
+        assert ("nearby" in offered.names()) is there
+    server.close()
+
+
 async def test_who_is_too_busy_to_answer_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model server under load takes its time; whoever never answered is not known to be one."""
     monkeypatch.setattr(local_servers, "ANSWER_SECONDS", 0.05)
