@@ -128,7 +128,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> ProviderEr
     item = _parse(body)
     detail = _Detail(item)
     message = detail.message or excerpt(body) or f"HTTP {status}"
-    cls = Unavailable if status == 404 and _is_page(body) else _class_of(status, detail, message)  # nobody at home but a proxy
+    cls = Unavailable if status == 404 and is_page(body) else _class_of(status, detail, message)  # nobody at home but a proxy
     return cls(message, code=detail.code or str(status), status=status, retry_after_s=retry_after(headers, item))
 
 
@@ -142,7 +142,8 @@ def classify_stream_error(item: Mapping[str, Any], *, certain: bool = False) -> 
     return cls(message, code=detail.code, status=detail.status, retry_after_s=retry_after({}, item))
 
 
-def _is_page(body: bytes) -> bool:
+def is_page(body: bytes) -> bool:
+    """Whether this is a web page: no API says its errors so, but proxies do."""
     return body[:200].lstrip().lower().startswith((b"<html", b"<!doctype html", b"<head", b"<center"))
 
 

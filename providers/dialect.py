@@ -47,6 +47,8 @@ class Call:
     """Another reader than the dialect's."""
     attaches: bool = False
     """It goes on with a run of the provider's; if that is not there any more, nothing else is wrong."""
+    ends_run: bool = False
+    """It ends a run of the provider's."""
     begins_run: bool = False
     """It begins a run that goes on without us, whose name comes with the answer."""
 

@@ -4,9 +4,10 @@ One `HttpClient` serves a process. It knows bytes, headers, timeouts; not what t
 Leaving a reply's context closes its connection at once unless the body was read to its end, so that an abandoned answer stops costing.
 """
 
+import asyncio
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -18,6 +19,11 @@ from httpx_aiohttp import AiohttpTransport
 from providers.base import Unavailable
 
 ERROR_BODY_BYTES = 64 * 1024
+STEP_BYTES = 256 * 1024
+"""A compressed body is given in pieces of at most so many bytes; between two of them, others have their turn."""
+FREE_GROWTH_BYTES = 8 * 1024 * 1024
+MAX_GROWTH = 100
+"""A compressed body that is longer than `FREE_GROWTH_BYTES` may be so many times as long as what came over the wire. Zlib allows 1032."""
 _HEADER_BYTES = 64 * 1024
 _KEEPALIVE_SECONDS = 30.0
 _STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
@@ -44,13 +50,18 @@ class Reply:
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The body, a network read at a time. Raises Unavailable when the connection breaks or falls silent."""
-        inflate = _inflater(self.headers.get("content-encoding", ""))
+        inflater = _inflater(self.headers.get("content-encoding", ""))
         try:
             stream = self._response.stream
             if not isinstance(stream, httpx.AsyncByteStream):
                 raise TypeError("the transport gave no asynchronous stream")
             async for data in stream:
-                yield inflate(data) if inflate else data
+                if inflater is None:
+                    yield data
+                    continue
+                for piece in inflater.inflated(data):
+                    yield piece
+                    await asyncio.sleep(0)
         except zlib.error as error:
             raise Unavailable(f"the body is not what its header says: {error}", code="bad_encoding") from error
         except _BROKEN as error:
@@ -60,14 +71,14 @@ class Reply:
 
     async def beginning(self) -> bytes:
         """What can be had of the body of an error; a break in it is no news."""
-        pieces: list[bytes] = []
+        body = bytearray()
         with suppress(Unavailable):
             async with aclosing(self.chunks()) as chunks:
                 async for piece in chunks:
-                    pieces.append(piece)
-                    if sum(map(len, pieces)) >= ERROR_BODY_BYTES:
+                    body += piece
+                    if len(body) >= ERROR_BODY_BYTES:
                         break
-        return b"".join(pieces)[:ERROR_BODY_BYTES]
+        return bytes(body[:ERROR_BODY_BYTES])
 
     async def whole(self, limit: int) -> bytes:
         """All of the body. Raises Unavailable, also for one of more than `limit` bytes."""
@@ -80,13 +91,37 @@ class Reply:
         return bytes(body)
 
 
-def _inflater(encoding: str) -> Callable[[bytes], bytes] | None:
+def _inflater(encoding: str) -> "_Inflater | None":
     """Some compress though they were asked not to."""
     if encoding in ("", "identity"):
         return None
     if encoding in ("gzip", "x-gzip", "deflate"):
-        return zlib.decompressobj(wbits=47).decompress  # gzip or zlib, whichever it proves to be
+        return _Inflater()
     raise Unavailable(f"the body is encoded as {encoding}, unasked", code="bad_encoding")
+
+
+class _Inflater:
+    """Undoes gzip or zlib, whichever it proves to be, a bounded piece at a time."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(wbits=47)
+        self._came = self._given = 0
+
+    def inflated(self, data: bytes) -> Iterator[bytes]:
+        """What `data` completes. Raises zlib.error, and Unavailable for a body that swells beyond all use."""
+        self._came += len(data)
+        while data or not self._stream.eof:
+            if self._stream.eof:  # gzip: one part may follow another
+                self._stream = zlib.decompressobj(wbits=47)
+            piece = self._stream.decompress(data, STEP_BYTES)
+            data = self._stream.unconsumed_tail or self._stream.unused_data
+            self._given += len(piece)
+            if self._given > max(FREE_GROWTH_BYTES, MAX_GROWTH * self._came):
+                raise Unavailable(f"the body swells to more than {MAX_GROWTH} times its size", code="too_large")
+            if piece:
+                yield piece
+            if not data and len(piece) < STEP_BYTES:
+                return
 
 
 class HttpClient:

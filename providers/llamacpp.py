@@ -58,4 +58,4 @@ def attach(continuation: Continuation) -> Call:
 
 def cancel(run_id: str) -> Call:
     """Stop a run."""
-    return Call(f"/stream?conv_id={quote(run_id, safe='')}", None, method="DELETE")
+    return Call(f"/stream?conv_id={quote(run_id, safe='')}", None, method="DELETE", ends_run=True)

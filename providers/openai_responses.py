@@ -259,7 +259,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
 
 def cancel(run_id: str) -> Call:
     """The call that stops a background run."""
-    return Call(f"/responses/{quote(run_id, safe='')}/cancel", {})
+    return Call(f"/responses/{quote(run_id, safe='')}/cancel", {}, ends_run=True)
 
 
 def _attach(run_id: str | None, cursor: int | None) -> Call:

@@ -18,6 +18,7 @@ from providers.base import (
     InvalidRequest,
     ModelSpec,
     ProviderError,
+    RateLimited,
     Request,
     Restart,
     Rung,
@@ -25,7 +26,7 @@ from providers.base import (
     ToolCallStart,
     Unavailable,
 )
-from providers.classify import classify
+from providers.classify import classify, is_page
 from providers.content import check_abilities
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
@@ -39,8 +40,10 @@ _END_SECONDS = 10.0
 """How long the call that ends a run is waited for."""
 _LEAVE_SECONDS = 2.0
 """The same for who leaves a stream."""
-_OVER = (400, 409, 410)
-"""What providers say to the end of a run that has ended already. So is a 404 of theirs, but not that of a proxy before them."""
+_OVER = (400, 404, 409, 410)
+"""What providers say to the end of a run that has ended already."""
+_PAGE = "page"
+"""Code of a refusal that no API wrote."""
 _DRAIN_SECONDS = 0.05
 """How long a whole answer waits for the end of its body, so that its connection can serve the next one."""
 Presentable = Callable[[ProviderError], ProviderError]
@@ -82,8 +85,7 @@ class HttpProvider:
         headers = {**self._headers(), **call.headers}
         async with self._client.send(call.method, url, headers, body) as reply:
             if reply.status >= 300:
-                error = self._without_secrets(classify(reply.status, reply.headers, await reply.beginning()))
-                raise _gone(error) if call.attaches and reply.status in (400, 404) else error
+                raise self._without_secrets(_refusal(call, reply, await reply.beginning()))
             yield reply
 
     def _without_secrets(self, error: ProviderError) -> ProviderError:
@@ -126,7 +128,7 @@ class HttpProvider:
         except TimeoutError as error:
             raise Unavailable(f"no answer within {_END_SECONDS:g} s", code="timeout") from error
         except ProviderError as error:
-            if error.status not in _OVER and not (error.status == 404 and not isinstance(error, Unavailable)):
+            if error.status not in _OVER or error.code == _PAGE:
                 raise
 
     async def _leave(self, run_id: str) -> None:
@@ -152,8 +154,14 @@ def auth_headers(preset: Preset, key: str | None) -> Mapping[str, str]:
     return {"authorization": f"Bearer {key}"} if preset.auth == "bearer" else {preset.auth: key}
 
 
-def _gone(error: ProviderError) -> ProviderError:
-    return Unavailable(f"the run is not there any more: {error.message}", code=RUN_GONE, status=error.status)
+def _refusal(call: Call, reply: Reply, body: bytes) -> ProviderError:
+    """What an answer of 300 and above means. Of a run only its provider can say that it is gone, not the page of a proxy before it."""
+    error = classify(reply.status, reply.headers, body)
+    if (call.attaches or call.ends_run) and is_page(body) and not isinstance(error, RateLimited):
+        return Unavailable(error.message, code=_PAGE, status=error.status)
+    if call.attaches and reply.status in (400, 404) and not error.retryable:
+        return Unavailable(f"the run is not there any more: {error.message}", code=RUN_GONE, status=error.status)
+    return error
 
 
 class HttpStream:

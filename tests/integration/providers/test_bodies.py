@@ -1,13 +1,15 @@
 """What a body may hold: errors, encodings, secrets, ends that do not come."""
 
 import asyncio
+import gzip
 import json
 import zlib
+from collections.abc import AsyncGenerator
 
 import pytest
 
 from providers.base import Delta, RateLimited, Unavailable
-from providers.http import HttpClient
+from providers.http import HttpClient, Reply
 from providers.openai_chat import ChatDecoder
 from tests.integration.providers.answers import END, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
@@ -80,6 +82,88 @@ async def test_a_body_compressed_unasked(client: HttpClient, encoding: str, wbit
     async with serving(script) as server:
         text, _, raised = await read(client, spec(server.url))
     assert (text, raised) == ("a", None)
+
+
+def bomb(size: int) -> bytes:
+    """Comment lines of `size` bytes together, a three hundredth of that on the wire."""
+    squeeze = zlib.compressobj(9, wbits=31)
+    return squeeze.compress((b":" + b" " * 62 + b"\n") * (size // 64)) + squeeze.flush()
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_body_that_swells_is_given_up(client: HttpClient, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of 64 KiB may be 64 MB: no step makes more than its share of them, also of the body of an error."""
+    sizes: list[int] = []
+    chunks = Reply.chunks
+
+    async def counted(self: Reply) -> AsyncGenerator[bytes]:
+        async for data in chunks(self):
+            sizes.append(len(data))
+            yield data
+
+    monkeypatch.setattr(Reply, "chunks", counted)
+    data = bomb(64 * 1024 * 1024)
+    assert len(data) < 256 * 1024
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(data, status, content_encoding="gzip")
+
+    async with serving(script) as server:
+        _, _, raised = await read(client, spec(server.url))
+    assert type(raised) is Unavailable
+    assert raised.code == ("too_large" if status == 200 else "500")
+    assert max(sizes) <= 256 * 1024
+    assert sum(sizes) <= 24 * 1024 * 1024
+
+
+async def test_a_body_that_repeats_itself_is_read(client: HttpClient) -> None:
+    """An ordinary answer shrinks a lot, too."""
+    words = "again and " * 100_000
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head(content_encoding="gzip")
+        await exchange.send(gzip.compress(b"".join(chunk(words[at : at + 1000]) for at in range(0, len(words), 1000)) + END))
+        await exchange.end()
+
+    async with serving(script) as server:
+        text, _, raised = await read(client, spec(server.url))
+    assert (text, raised) == (words, None)
+
+
+async def test_a_compressed_body_goes_on_behind_its_first_part(client: HttpClient) -> None:
+    """Some servers compress each piece by itself: that is one body, as the format says."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head(content_encoding="gzip")
+        await exchange.send(gzip.compress(chunk("a")) + gzip.compress(chunk("b"))[:5])
+        await exchange.send(gzip.compress(chunk("b"))[5:] + gzip.compress(END))
+        await exchange.end()
+
+    async with serving(script) as server:
+        text, _, raised = await read(client, spec(server.url))
+    assert (text, raised) == ("ab", None)
+
+
+async def test_the_body_of_an_error_that_comes_in_single_bytes() -> None:
+    """Its length is not counted anew for each of them."""
+    counted = 0
+
+    class Piece(bytes):
+        def __len__(self) -> int:
+            nonlocal counted
+            counted += 1
+            return super().__len__()
+
+    class Dripping(Reply):
+        def __init__(self) -> None:
+            pass
+
+        async def chunks(self) -> AsyncGenerator[bytes]:
+            for _ in range(2000):
+                yield Piece(b"x")
+
+    assert await Dripping().beginning() == b"x" * 2000
+    assert counted <= 4 * 2000
 
 
 @pytest.mark.parametrize("encoding", ["br", "gzip"])

@@ -169,6 +169,22 @@ async def test_a_run_that_is_gone(client: HttpClient) -> None:
     assert raised.code == "run_gone"
 
 
+@pytest.mark.parametrize("status", [400, 404])
+async def test_a_page_of_a_proxy_says_nothing_of_a_run(client: HttpClient, status: int) -> None:
+    """Nobody is at home but a proxy: the run that was paid for may still be there, and is attached to again, or ended, later."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(b"<html><body><h1>nginx</h1></body></html>", status, "text/html")
+
+    async with serving(script) as server:
+        entry = spec(server.url, provider="openai_responses", continuation="attach", options={"background": True})
+        _, _, raised = await read(client, entry, Request(HELLO.messages, continuation=Continuation("attach", "", "r", 3)))
+        with pytest.raises(Unavailable):
+            await open_provider(entry, client).end("r")
+    assert type(raised) is Unavailable
+    assert raised.code != "run_gone"
+
+
 async def test_llamacpp_runs_are_attached_to_by_bytes(client: HttpClient) -> None:
     """The cursor is the byte after the last whole event, wherever the connection broke."""
     body = chunk("Hel") + chunk("lo") + END
