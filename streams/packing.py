@@ -14,8 +14,9 @@ from streams.events import has_stamp
 from streams.ports import Entry
 
 BLOCK_EVENTS = 256
-BLOCK_BYTES = 256 * 1024
-"""A block holds no more than this, but for one event that is larger by itself: whoever wants one event of it unpacks all."""
+BLOCK_BYTES = 64 * 1024
+"""A block holds no more than this, but for one event that is larger by itself. Whoever wants a part of it reads all of it, so it is no
+larger than the page that a slow viewer takes at a time."""
 
 
 class Damaged(Exception):

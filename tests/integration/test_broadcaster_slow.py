@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import socket as sockets
 from collections.abc import AsyncIterator
 from typing import Any
@@ -106,6 +107,32 @@ async def test_a_long_replay_to_a_slow_reader(stage: Stage) -> None:
         live = await viewer.until("live")
         assert live["seq"] == writer.seq
         assert viewer.text == writer.text
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("pieces", "size"), [(6000, 4), (600, 1000)])
+async def test_a_slow_reader_costs_redis_little_more_than_it_is_given(valkey: Valkey, packed: bool, pieces: int, size: int) -> None:
+    """What a full socket does not take is read again: pages, and packed blocks, are no larger than that. Text that does not compress."""
+    async with redis_stage(valkey.url, Limits(max_bytes=64 * 1024 * 1024)) as stage:
+        small_buffers(stage)
+        writer = await Writer(stage.log, "c").begin()
+        chance = random.Random(1)
+        for _ in range(0, pieces, 20):
+            await writer.say(*(chance.randbytes(size // 2).hex() for _ in range(20)))
+        await writer.end()
+        page = await stage.log.read("c", None, 0, 10_000, 64 * 1024 * 1024)
+        delivered = sum(len(entry.data) for entry in page.entries)
+        if packed:
+            await stage.log.pack("c")
+        with valkey.client() as client:
+            before = client.info("stats")["total_net_output_bytes"]
+            async with stage.viewer("c", f"{writer.epoch}:0", **await slow_socket(stage)) as viewer:
+                served = only(stage)
+                await until(lambda: served.session.slow)
+                await viewer.until("live")
+                assert viewer.text == writer.text
+            read = client.info("stats")["total_net_output_bytes"] - before
+        assert read < 1.5 * delivered
 
 
 async def test_trimmed_while_it_stood_still() -> None:
