@@ -38,6 +38,7 @@ class Checkpoint:
     run_reasoning: int | None = None
     kept: list[dict[str, Any]] | None = None
     """What the answer holds beside text and tool calls; None where the row has it already."""
+    reported: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ _checkpoint = _own.values(
     run_cursor=bindparam("b_run_cursor"),
     run_text=bindparam("b_run_text"),
     run_reasoning=bindparam("b_run_reasoning"),
+    reported=bindparam("b_reported"),
     updated_at=now_ms(),
 )
 
@@ -227,9 +229,9 @@ class Generations(Database):
         async with self.writing() as session:
             return (await session.scalars(change)).first() is not None
 
-    async def note_bill(self, message_id: str, attempt: int, billed_input: int) -> None:
-        """A further request is about to be sent: so much will be billed then."""
-        await self._change(message_id, col(Message.attempt) == attempt, billed_input=billed_input)
+    async def note_bill(self, message_id: str, attempt: int, billed_input: int, requests: int) -> None:
+        """A further request is about to be sent: so much will be billed then, for so many requests."""
+        await self._change(message_id, col(Message.attempt) == attempt, billed_input=billed_input, requests=requests)
 
     async def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int) -> bool:
         """Let the next attempt be due in `delay_ms` by the database's clock. False: ended, or a newer attempt has it."""
@@ -297,6 +299,7 @@ def _texts(item: Checkpoint) -> dict[str, Any]:
         "run_cursor": item.run_cursor,
         "run_text": item.run_text,
         "run_reasoning": item.run_reasoning,
+        "reported": item.reported,
     }
 
 

@@ -95,6 +95,8 @@ class Message(SQLModel, table=True):
     `run_id`, `run_cursor`: the provider's own run and a place in it, where it can be attached to again; `run_text`, `run_reasoning`: how
     many characters of `content` and `reasoning` lie before that place.
     `billed_input`: input tokens that the requests so far were billed, as far as is known, else estimated; None: only one was begun.
+    `requests`: requests that were sent to providers for the answer; a first one is not counted before there is a second.
+    `reported`: the usage that these requests have reported (`worker/usage.py`); the sum becomes `usage` when the answer ends.
     """
 
     __tablename__ = "messages"
@@ -148,6 +150,8 @@ class Message(SQLModel, table=True):
     run_text: int | None = None
     run_reasoning: int | None = None
     billed_input: int | None = Field(default=None, sa_type=BigInteger)
+    requests: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    reported: dict[str, Any] | None = _json()
     rev: int = 1
     announced_rev: int = 0
     terminal_announced: bool = False

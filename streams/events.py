@@ -17,7 +17,7 @@ MAX_EVENT_TEXT_BYTES = 64 * 1024
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens as the provider billed them; `estimated` when the provider did not say."""
+    """Tokens as the provider billed them, for all requests of the answer; `estimated` when it did not say, in whole or in part."""
 
     input_tokens: int
     output_tokens: int

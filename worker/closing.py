@@ -21,8 +21,8 @@ from streams import events, ports
 from streams.text import checksum, utf16_length
 from worker.continuation import Held, still_kept
 from worker.enqueue import Jobs, JobsUnavailable
-from worker.estimates import estimated_usage, tokens
 from worker.takeover import Known, recover_anyway, restore
+from worker.usage import Reported, tokens
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0
@@ -175,17 +175,23 @@ async def end_broken(store: Store, log: ports.Log, row: Message, claim: ports.Cl
 
 
 async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | None:
-    """What the answer may have cost: nobody can ask the worker, which does not hear us. None where it had not begun to answer."""
-    if row.usage is not None or not (held.text or held.reasoning):
-        return row.usage
+    """What the answer has cost: what was reported, and an estimate of the request under way. Nobody can ask the worker, which does not hear
+    us. None where it had not begun to answer."""
+    reported, chars = Reported.of(row.reported), len(held.text) + len(held.reasoning)
+    if not chars:
+        return _wire(reported.total())
     conversation = await store.conversation_of(row.id)
     try:
         before = await store.history(row.conversation_id, row.ordinal)
     except (HistoryTooLong, NotFound):
         return None
     asked = len((conversation and conversation.instructions) or "") + sum(len(earlier.content) for earlier in before)
-    usage: dict[str, Any] = msgspec.to_builtins(estimated_usage(tokens(asked), len(held.text) + len(held.reasoning)))
-    return usage
+    return _wire(reported.with_estimate(tokens(asked), chars - row.started_with if reported.before else chars))
+
+
+def _wire(usage: events.Usage | None) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = msgspec.to_builtins(usage)
+    return found
 
 
 async def end_without_log(store: Store, row: Message, error: dict[str, object]) -> None:

@@ -6,8 +6,8 @@ answered nothing at all, corrects it. Attaching to a run that goes on is free.
 
 from dataclasses import dataclass
 
-from providers.base import ProviderError, Request, Usage
-from worker.estimates import tokens
+from providers.base import ProviderError, Request
+from worker.usage import tokens
 
 
 class BudgetExhausted(ProviderError):
@@ -28,30 +28,35 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Input tokens: `asked` are in the request, `before` were billed for earlier ones, `cost` is what this one adds."""
+    """Of one request: its number among those of the answer (from 1), and input tokens. `asked` are in the request, `before` were billed for
+    earlier ones, `cost` is what this one adds."""
 
+    number: int
     asked: int
     before: int
     cost: int
 
     @classmethod
-    def of(cls, request: Request, number: int, noted: int | None) -> "Bill":
-        """`number`: of the request, from 1. `noted`: what the row says of earlier ones; None: of the first one nothing is known."""
+    def of(cls, request: Request, earlier: int, noted: int | None) -> "Bill":
+        """`earlier`: requests of the answer before this one. `noted`: what they were billed; None: of the first one nothing is known."""
         going_on = request.continuation
         attaches = going_on is not None and going_on.rung == "attach"
         held = 0 if going_on is None or attaches else len(going_on.text)
         asked = tokens(sum(len(message.text) for message in request.messages) + held)
-        before = noted if noted is not None else asked if number > 1 else 0
-        return cls(asked, before, 0 if attaches else asked)
+        before = noted if noted is not None else asked if earlier else 0
+        return cls(earlier + (not attaches), asked, before, 0 if attaches else asked)
 
     @property
     def begun(self) -> int:
         """Billed so far, if the provider takes the request."""
         return self.before + self.cost
 
-    def settled(self, usage: Usage | None, *, answered: bool) -> int:
+    def settled(self, said: int | None, *, answered: bool) -> int:
         """Billed so far, after the request: by what the provider said, or estimated if it began to answer."""
-        if not self.cost or not (answered or usage):
+        if not self.cost or not (answered or said is not None):
             return self.before
-        said = usage.input_tokens if usage else None
         return self.before + (said if said is not None else self.cost)
+
+    def following(self, request: Request, said: int | None) -> "Bill":
+        """Of another request, after this one was answered."""
+        return Bill.of(request, self.number, self.settled(said, answered=True))

@@ -17,6 +17,7 @@ from streams import events
 from streams.text import Cleaner, cut, fits, storable, storable_json, utf16_length
 from worker.continuation import Attachment, Held, Run, stored_call
 from worker.kept import KeptItems
+from worker.usage import Reported
 
 MAX_RUN_ID_CHARS = 255
 """As wide as its column. A longer name cannot be kept, and a part of it names nothing."""
@@ -51,12 +52,14 @@ class Generation:
         seams: Sequence[int] = (),
         attached: Attachment | None = None,
         kept: KeptItems | None = None,
+        reported: Reported | None = None,
     ) -> None:
         self.message_id = message_id
         self.attempt = attempt
         self.seams = list(seams)
         self.finish: deltas.Finish | None = None
-        self.usage: deltas.Usage | None = None
+        self.reported = reported or Reported()
+        """What this answer's requests have reported of their tokens."""
         self.seq = held.seq
         self.emitted = self.answered = False
         """Whether viewers were given something; whether the provider has said anything at all."""
@@ -96,7 +99,7 @@ class Generation:
                     self._refused = True
                     self._take_text(text)
                 case deltas.Usage():
-                    self.usage = _merged(self.usage, delta)
+                    self.reported = self.reported.told(_told(delta))
                 case deltas.Finish():
                     self.finish = delta
                 case _:
@@ -313,13 +316,6 @@ class Generation:
             return "refusal"
         return "unknown" if reason == "error" else reason
 
-    def final_usage(self) -> events.Usage | None:
-        """What the provider billed, or None if it said nothing."""
-        usage = self.usage
-        if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
-            return None
-        return events.Usage(usage.input_tokens or 0, usage.output_tokens or 0, usage.cached_tokens, usage.reasoning_tokens)
-
 
 def _arguments(text: str) -> dict[str, Any] | str:
     """Tool arguments as an object; what is none, or cannot be stored as it is, stays the text that the model wrote."""
@@ -331,8 +327,6 @@ def _arguments(text: str) -> dict[str, Any] | str:
     return value if isinstance(value, dict) else storable(text)
 
 
-def _merged(old: deltas.Usage | None, new: deltas.Usage) -> deltas.Usage:
-    if old is None:
-        return new
-    pairs = ((getattr(new, name), getattr(old, name)) for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"))
-    return deltas.Usage(*(late if late is not None else early for late, early in pairs))
+def _told(usage: deltas.Usage) -> dict[str, int]:
+    names = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+    return {name: number for name in names if (number := getattr(usage, name)) is not None}

@@ -23,7 +23,6 @@ from streams import events, ports
 from worker import closing
 from worker.continuation import KEEPING, plan
 from worker.costs import Bill, BudgetExhausted
-from worker.estimates import estimated_usage
 from worker.generation import Generation
 from worker.named_run import NamedRun
 from worker.outages import outlast
@@ -54,7 +53,7 @@ class Attempt:
         self._looked_for = asyncio.Event()
         self._watched = clock()
         self._ending = self._completed = False
-        self._bill = Bill(0, row.billed_input or 0, 0)
+        self._bill = Bill(0, 0, row.billed_input or 0, 0)
         self._run = NamedRun(services.store, row.id, row.model or "", claim.attempt, generation)
         self._stall_seconds = 0.0
 
@@ -91,6 +90,7 @@ class Attempt:
             run_text=run.text if run else None,
             run_reasoning=run.reasoning if run else None,
             kept=self.generation.checkpoint_kept(),
+            reported=self.generation.reported.stored(),
         )
 
     def not_saved(self) -> None:
@@ -120,9 +120,9 @@ class Attempt:
     async def run(self, provider: Provider, request: Request, model: str) -> None:
         """Stream, then carry the verdict out."""
         self._stall_seconds = provider.stall_seconds + STALL_GRACE_SECONDS
-        self._bill = bill = Bill.of(request, self.generation.attempt, self._row.billed_input)
-        if self._terms.bounds.forbid(self.generation.attempt, bill.before, bill.cost):
-            await self.give_up(BudgetExhausted(f"request {self.generation.attempt}, {bill.before} input tokens billed"))
+        self._bill = bill = Bill.of(request, self._earlier_requests, self._row.billed_input)
+        if self._terms.bounds.forbid(bill.number, bill.before, bill.cost):
+            await self.give_up(BudgetExhausted(f"request {bill.number}, {bill.before} input tokens billed"))
             return
         self.generation.add(events.Start(self._row.id, self.generation.attempt, model))
         await self._live(self._stream(provider, request))
@@ -168,8 +168,10 @@ class Attempt:
         return self._verdict if isinstance(self._verdict, Disowned | Stopped) else verdict
 
     async def _note_bill(self) -> None:
-        if self.generation.attempt > 1 and self._bill.cost:
-            await self._outlast(lambda: self._services.store.note_bill(self._row.id, self.generation.attempt, self._bill.begun))
+        """Of a first request nothing is noted: that an attempt was begun says enough."""
+        bill, attempt = self._bill, self.generation.attempt
+        if bill.number > 1 and bill.cost:
+            await self._outlast(lambda: self._services.store.note_bill(self._row.id, attempt, bill.begun, bill.number))
 
     async def _save_run(self) -> None:
         await self._writer.settle()
@@ -253,9 +255,7 @@ class Attempt:
         self._ending = True
         if (kept := self.generation.kept()) is None:
             log_line.warning("what the answer held beside its text is more than is kept", message_id=self._row.id)
-        held, usage = self.generation.held(), self.generation.final_usage()
-        if usage is None and status != "complete" and self.generation.emitted:
-            usage = estimated_usage(self._bill.asked, len(held.text) + len(held.reasoning))
+        held = self.generation.held()
         return Ending(
             message_id=self._row.id,
             attempt=self.generation.attempt,
@@ -267,11 +267,18 @@ class Attempt:
             seq=held.seq,
             finish_reason=self.generation.finish_reason() if status == "complete" else None,
             error=error,
-            usage=msgspec.to_builtins(usage),
+            usage=msgspec.to_builtins(self._usage(stopped=status != "complete")),
             seams=list(self.generation.seams),
             cancel_by=cancel_by,
             kept=kept or None,
         )
+
+    def _usage(self, *, stopped: bool) -> events.Usage | None:
+        generation, held = self.generation, self.generation.held()
+        if not (stopped and generation.emitted):
+            return generation.reported.total()
+        told = bool(generation.reported.before)  # of the text before this attempt, too
+        return generation.reported.with_estimate(self._bill.asked, generation.added if told else len(held.text) + len(held.reasoning))
 
     async def _finish(self, ending: Ending) -> None:
         """Commit, then the terminal event. While either side is away, wait: the text is safe in the log and in memory."""
@@ -333,14 +340,19 @@ class Attempt:
         added, longest = generation.added if best in KEEPING else 0, self._terms.longest_wait_seconds
         verdict = decide(error, self._row.tries, added=added, stuck=stuck, free=gone, longest_wait_s=longest)
         cost = 0 if best == "attach" and generation.run is not None else self._bill.asked
-        if isinstance(verdict, Retry) and self._terms.bounds.forbid(self.generation.attempt + 1, self._billed, cost):
+        if isinstance(verdict, Retry) and self._terms.bounds.forbid(self._bill.number + 1, self._billed, cost):
             return decide(BudgetExhausted("no further request"), self._row.tries)
         return verdict
 
     @property
     def _billed(self) -> int:
         """Input tokens of the answer, as far as is known."""
-        return self._bill.settled(self.generation.usage, answered=self.generation.answered)
+        return self._bill.settled(self.generation.reported.now.get("input_tokens"), answered=self.generation.answered)
+
+    @property
+    def _earlier_requests(self) -> int:
+        """Requests of the answer before this attempt. A first one is not noted: its attempt was begun."""
+        return max(self._row.requests, min(self.generation.attempt - 1, 1))
 
     async def _retry(self, retry: Retry) -> None:
         """`due_at` is committed before the event, so that whoever sees the event can rely on the next attempt."""

@@ -36,6 +36,7 @@ from worker.run import Attempt
 from worker.services import Services, Terms
 from worker.sweeps import wait_ms
 from worker.takeover import recover
+from worker.usage import Reported
 from worker.verdicts import HandedOver
 
 log_line = structlog.get_logger(__name__)
@@ -188,14 +189,15 @@ class Runner:
 
     def _generation(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None) -> Generation:
         """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
-        seams, saved, limit = list(row.seams or ()), row.kept or (), self._models.max_kept_bytes
+        seams, saved, limit, reported = list(row.seams or ()), row.kept or (), self._models.max_kept_bytes, Reported.of(row.reported)
         if chosen.keeps:
             entries = still_kept(saved, Held(row.content, row.reasoning), held)
             if held.text and attached is None:
                 seams.append(utf16_length(held.text))
             kept = KeptItems(saved, entries, said_again=attached is not None, max_bytes=limit)
-            return Generation(row.id, claim.attempt, held, seams, attached, kept)
-        generation = Generation(row.id, claim.attempt, held, kept=KeptItems(saved, max_bytes=limit))
+            return Generation(row.id, claim.attempt, held, seams, attached, kept, reported if attached else reported.next_request())
+        kept = KeptItems(saved, max_bytes=limit)
+        generation = Generation(row.id, claim.attempt, held, kept=kept, reported=reported.next_request())
         if chosen.rung != "fresh":
             generation.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
         return generation

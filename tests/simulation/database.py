@@ -152,10 +152,10 @@ class Database:
         if row is not None and row.attempt == attempt:
             self._set(row, tries=tries, started_with=started_with, starts=0)
 
-    def note_bill(self, message_id: str, attempt: int, billed_input: int) -> None:
+    def note_bill(self, message_id: str, attempt: int, billed_input: int, requests: int) -> None:
         row = self.messages.get(message_id)
         if row is not None and row.attempt == attempt:
-            self._set(row, billed_input=billed_input)
+            self._set(row, billed_input=billed_input, requests=requests)
 
     def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int) -> bool:
         row = self._mine(message_id, attempt)

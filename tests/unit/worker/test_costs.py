@@ -2,7 +2,7 @@
 
 import pytest
 
-from providers.base import Continuation, Message, Request, Usage
+from providers.base import Continuation, Message, Request
 from worker.costs import Bill, Bounds
 
 ASKED = Request([Message("user", "x" * 400)])
@@ -27,28 +27,33 @@ def test_both_bounds_hold_for_every_request_but_the_first(number: int, billed: i
 
 def test_a_request_is_counted_when_it_begins() -> None:
     """The held text is sent again, too."""
-    assert Bill.of(ASKED, 1, None) == Bill(100, 0, 100)
+    assert Bill.of(ASKED, 0, None) == Bill(1, 100, 0, 100)
     going_on = Request(ASKED.messages, continuation=Continuation("turn", "y" * 40))
-    assert Bill.of(going_on, 3, 70) == Bill(110, 70, 110)
-    assert Bill.of(going_on, 3, 70).begun == 180
+    assert Bill.of(going_on, 2, 70) == Bill(3, 110, 70, 110)
+    assert Bill.of(going_on, 2, 70).begun == 180
 
 
 def test_of_a_first_request_that_was_never_heard_of_again_the_worst_is_assumed() -> None:
     """Its worker died: it may have been billed."""
-    assert Bill.of(ASKED, 2, None).before == 100
+    assert Bill.of(ASKED, 1, None).before == 100
 
 
 def test_to_attach_is_free() -> None:
-    """The run was paid when it was begun."""
+    """The run was paid when it was begun, and is no further request."""
     attached = Request(ASKED.messages, continuation=Continuation("attach", "y" * 40, "run", 3))
-    assert Bill.of(attached, 2, 100) == Bill(100, 100, 0)
-    assert Bill.of(attached, 2, 100).settled(Usage(999), answered=True) == 100
+    assert Bill.of(attached, 1, 100) == Bill(1, 100, 100, 0)
+    assert Bill.of(attached, 1, 100).settled(999, answered=True) == 100
 
 
 @pytest.mark.parametrize(
-    ("usage", "answered", "settled"),
-    [(Usage(70, 3), True, 170), (None, True, 200), (Usage(None, 3), True, 200), (None, False, 100), (Usage(70), False, 170)],
+    ("said", "answered", "settled"),
+    [(70, True, 170), (None, True, 200), (None, False, 100), (70, False, 170)],
 )
-def test_the_end_of_a_request_corrects_the_estimate(usage: Usage | None, answered: bool, settled: int) -> None:
+def test_the_end_of_a_request_corrects_the_estimate(said: int | None, answered: bool, settled: int) -> None:
     """By what the provider said; nothing, where it had not answered at all (a 429, a 503)."""
-    assert Bill(100, 100, 100).settled(usage, answered=answered) == settled
+    assert Bill(2, 100, 100, 100).settled(said, answered=answered) == settled
+
+
+def test_a_request_that_follows_is_the_next_one() -> None:
+    """Billed after what the one before has cost."""
+    assert Bill.of(ASKED, 0, None).following(ASKED, 70) == Bill(2, 100, 70, 100)

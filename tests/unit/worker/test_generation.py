@@ -156,18 +156,6 @@ def test_a_run_whose_name_no_column_takes_cannot_be_attached_to(name: str) -> No
     assert generation.run is None
 
 
-def test_usage_is_merged_field_by_field() -> None:
-    """Later numbers replace earlier ones where they are given."""
-    generation = Generation("m", 1, Held())
-    generation.take([base.Usage(input_tokens=5), base.Usage(output_tokens=1), base.Usage(output_tokens=9, cached_tokens=2)])
-    assert generation.final_usage() == events.Usage(5, 9, 2)
-
-
-def test_no_usage_is_not_zero_usage() -> None:
-    """A provider that bills nothing in the stream is not reported as free."""
-    assert Generation("m", 1, Held()).final_usage() is None
-
-
 def test_a_refusal_is_text_and_a_reason() -> None:
     """What OpenAI streams as `refusal` with finish reason `stop` ends as `refusal`."""
     generation = Generation("m", 1, Held())
@@ -358,3 +346,10 @@ def test_a_run_after_a_reset_counts_from_what_is_kept() -> None:
     generation.batch()
     generation.acknowledged(5)
     assert generation.run == Run("run", 1, 3)
+
+
+def test_usage_is_merged_field_by_field() -> None:
+    """Later numbers replace earlier ones where they are given."""
+    generation = Generation("m", 1, Held())
+    generation.take([base.Usage(input_tokens=5), base.Usage(output_tokens=1), base.Usage(output_tokens=9, cached_tokens=2)])
+    assert generation.reported.total() == events.Usage(5, 9, 2)

@@ -1,0 +1,13 @@
+"""What all requests of an answer have reported of their tokens, and how many there were."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+
+
+def upgrade() -> None:
+    """Add the columns."""
+    op.add_column("messages", sa.Column("requests", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("messages", sa.Column("reported", sa.JSON(none_as_null=True), nullable=True))

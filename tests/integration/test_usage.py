@@ -1,0 +1,154 @@
+"""The usage of an answer is that of all its requests, whatever came between them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from models.conversations import Post
+from models.migrate import migrate
+from models.store import Store
+from models.tables import Message as Row
+from providers import base
+from streams import events
+from streams.memory import MemoryLog
+from tests.integration.worker_rig import NoJobs, Script, Step, events_of, runner_over, services_over
+from worker import closing
+from worker.runner import Runner
+
+DONE = base.Finish("stop")
+
+
+class Rig:
+    """One answer, and workers for it."""
+
+    def __init__(self, store: Store, row: Row) -> None:
+        self.store, self.row, self.log, self.jobs = store, row, MemoryLog(), NoJobs()
+        self.services = services_over(store, self.log, self.jobs)
+
+    def runner(self, *steps: Step, rung: str = "prefix", run_id: str | None = None) -> Runner:
+        return runner_over(self.services, Script(steps, run_id=run_id), continuation=rung)
+
+    async def run(self, *steps: Step, **options: Any) -> Row:
+        """One attempt, due at once."""
+        async with self.store.writing() as session:
+            await session.execute(text("UPDATE messages SET due_at = 0 WHERE due_at IS NOT NULL"))
+        await self.runner(*steps, **options).generate(self.row.id)
+        return await self.reread()
+
+    async def begin(self, *steps: Step, **options: Any) -> "tuple[Runner, asyncio.Task[None]]":
+        """An attempt that has taken so much, and waits."""
+        waits = asyncio.Event()
+
+        async def wait() -> None:
+            waits.set()
+            await asyncio.Event().wait()
+
+        runner = self.runner(*steps, wait, **options)
+        running = asyncio.create_task(runner.generate(self.row.id))
+        await waits.wait()
+        for attempt in runner.running():
+            await attempt._writer.settle()
+        return runner, running
+
+    async def kill(self, running: "asyncio.Task[None]") -> None:
+        """The worker does nothing any more, and its lease runs out."""
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        while await self.log.leased(self.row.conversation_id, self.row.id):
+            await asyncio.sleep(0.01)
+
+    async def reread(self) -> Row:
+        row = await self.store.message(self.row.id)
+        assert row is not None
+        return row
+
+    async def told(self) -> events.Usage | None:
+        """What viewers are told at the end; the row says the same."""
+        row, last = await self.reread(), (await events_of(self.log, self.row))[-1]
+        assert isinstance(last, events.Complete | events.Error | events.Cancelled)
+        assert (events.Usage(**row.usage) if row.usage else None) == last.usage
+        return last.usage
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    url = f"sqlite:///{tmp_path}/t.db"
+    migrate(url)
+    store = Store.open(url)
+    conversation = await store.create_conversation("me", title="t")
+    yield Rig(store, (await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message)
+    await store.aclose()
+
+
+async def test_requests_that_were_retried_count(rig: Rig) -> None:
+    """Each was billed its input again."""
+    row = await rig.run([base.Text("One "), base.Usage(10, 2, cached_tokens=4)], base.Interrupted("cut"))
+    assert row.status == "retrying"
+    await rig.run([base.Text("two."), base.Usage(12, 3)], [DONE])
+    assert await rig.told() == events.Usage(22, 5, 4)
+
+
+async def test_a_request_that_reported_nothing_adds_nothing(rig: Rig) -> None:
+    """What the others have reported is told all the same."""
+    await rig.run([base.Text("One "), base.Usage(10, 2)], base.Interrupted("cut"))
+    await rig.run([base.Text("two.")], [DONE])
+    assert await rig.told() == events.Usage(10, 2)
+
+
+async def test_an_answer_that_starts_over_was_paid_twice(rig: Rig) -> None:
+    """What is withdrawn from viewers was billed."""
+    await rig.run([base.Text("One "), base.Usage(10, 2)], base.Interrupted("cut"), rung="restart")
+    await rig.run([base.Text("Anew."), base.Usage(9, 3)], [DONE], rung="restart")
+    assert (await rig.reread()).content == "Anew."
+    assert await rig.told() == events.Usage(19, 5)
+
+
+async def test_what_a_killed_worker_had_been_told_counts(rig: Rig) -> None:
+    """As far as it was checkpointed."""
+    runner, running = await rig.begin([base.Usage(10, 1), base.Text("One ")])
+    await rig.services.checkpointer.save(runner.running())
+    await rig.kill(running)
+    await rig.run([base.Text("two."), base.Usage(12, 3)], [DONE])
+    assert await rig.told() == events.Usage(22, 4)
+
+
+async def test_a_deploy_counts_both(rig: Rig) -> None:
+    """The successor knows what the first worker was told."""
+    runner, running = await rig.begin([base.Usage(10, 1), base.Text("One ")])
+    await runner.drain(0)
+    await running
+    await rig.run([base.Text("two."), base.Usage(12, 3)], [DONE])
+    assert await rig.told() == events.Usage(22, 4)
+
+
+async def test_a_run_that_is_attached_to_was_paid_once(rig: Rig) -> None:
+    """It may say the same numbers to each who attaches."""
+    steps: list[Step] = [[base.Text("One "), base.Usage(10, 1)], [base.Text("two."), base.Usage(10, 5)], [DONE]]
+    runner, running = await rig.begin(steps[0], rung="attach", run_id="run-1")
+    await runner.drain(0)
+    await running
+    await rig.run(*steps, rung="attach", run_id="run-1")
+    assert (await rig.reread()).content == "One two."
+    assert await rig.told() == events.Usage(10, 5)
+
+
+@pytest.mark.parametrize("dead", [True, False])
+async def test_a_cancel_adds_an_estimate_for_the_request_under_way(rig: Rig, dead: bool) -> None:
+    """Whoever ends the answer: its worker, or another process in place of a dead one."""
+    await rig.run([base.Text("One "), base.Usage(10, 2)], base.Interrupted("cut"))
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE messages SET due_at = 0"))
+    runner, running = await rig.begin([base.Text("two three")])
+    if dead:
+        await rig.services.checkpointer.save(runner.running())
+        await rig.kill(running)
+    await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")  # type: ignore[arg-type]
+    await asyncio.gather(running, return_exceptions=True)
+    usage = await rig.told()
+    assert usage is not None
+    assert (usage.estimated, usage.output_tokens) == (True, 2 + 3)
+    assert 10 < usage.input_tokens < 20
