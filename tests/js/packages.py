@@ -1,6 +1,6 @@
-"""npm packages that tests need: what a folder's lock file names, installed beside it when that has changed.
+"""npm packages that tests and checks need: what a folder's lock file names, installed beside it when that has changed.
 
-No Node, no npm or no registry: a skip.
+For tests (`need_node`, `need_packages`), no Node, no npm or no registry is a skip.
 """
 
 import shutil
@@ -15,14 +15,40 @@ HERE = Path(__file__).parent
 INSTALL_SECONDS = 300
 
 
+class ToolMissing(Exception):
+    """Node or npm is not installed."""
+
+
+class InstallFailed(Exception):
+    """npm could not install what the lock file names; it says why."""
+
+
 def need_node() -> str:
     """Path of Node."""
-    node = shutil.which("node")
-    return node if node is not None else pytest.skip("Node is not installed")
+    try:
+        return tool("node")
+    except ToolMissing as missing:
+        pytest.skip(str(missing))
 
 
 def need_packages(folder: Path = HERE) -> Path:
     """The folder `node_modules` that holds what `package-lock.json` of `folder` names."""
+    try:
+        return installed(folder)
+    except (ToolMissing, InstallFailed) as error:
+        pytest.skip(str(error))
+
+
+def tool(name: str) -> str:
+    """Path of a program. Raises ToolMissing."""
+    path = shutil.which(name)
+    if path is None:
+        raise ToolMissing(f"{name} is not installed")
+    return path
+
+
+def installed(folder: Path = HERE) -> Path:
+    """The folder `node_modules` that holds what `package-lock.json` of `folder` names. Raises ToolMissing, InstallFailed."""
     with exclusive("npm"):
         return _installed(folder)
 
@@ -32,11 +58,8 @@ def _installed(folder: Path) -> Path:
     stamp = modules / "installed-lock.json"
     if stamp.exists() and stamp.read_bytes() == lock.read_bytes():
         return modules
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
     run = subprocess.run(
-        [npm, "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"],
+        [tool("npm"), "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -44,6 +67,6 @@ def _installed(folder: Path) -> Path:
         check=False,
     )
     if run.returncode != 0:
-        pytest.skip(f"npm ci failed in {folder.name}: {run.stdout}{run.stderr}")
+        raise InstallFailed(f"npm ci failed in {folder.name}: {run.stdout}{run.stderr}")
     stamp.write_bytes(lock.read_bytes())
     return modules

@@ -558,7 +558,7 @@ test("tokenwire.d.ts names what there is, no more and no less", async () => {
   const module = await import("../../web/static/tokenwire.js");
   assert.deepEqual(names.sort(), Object.keys(module).sort());
   for (const [, name, body] of declared.matchAll(/^export class (\w+)[^{]*\{\n([\s\S]*?)^\}/gm)) {
-    const members = [...body.matchAll(/^  (?:readonly )?(?:\[(Symbol\.\w+)\]|(\w+))[(:?]/gm)].map(([, symbol, plain]) => symbol ?? plain);
+    const members = [...body.matchAll(/^ {2}(?:readonly )?(?:\[(Symbol\.\w+)\]|(\w+))[(:?]/gm)].map(([, symbol, plain]) => symbol ?? plain);
     const type = module[name];
     const held = name === "Order" ? new type({ epoch: "e", seq: 0 }) : name === "Transcript" ? new type() : Object.create(type.prototype);
     const own = Reflect.ownKeys(type.prototype).filter((key) => key !== "constructor" || members.includes(key)).map((key) => (typeof key === "symbol" ? key.description : key));

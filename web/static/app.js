@@ -124,18 +124,18 @@ function linked(state) {
 }
 
 function gone(code) {
-  const again = () => open(here.id);
+  const retry = () => open(here.id);
   if (code === 404 || code === 4404) tell("This conversation does not exist any more, or is not yours.");
-  else if (code === 401) tell("You are not signed in.", again);
-  else tell("This page may not follow the conversation any longer.", again);
+  else if (code === 401) tell("You are not signed in.", retry);
+  else tell("This page may not follow the conversation any longer.", retry);
 }
 
 /** One line about what went wrong, and what may be done about it again; null takes it away. */
-function tell(text, again = null) {
+function tell(text, retry = null) {
   byId("notice").hidden = !text;
   byId("notice-text").textContent = text ?? "";
-  byId("notice-again").hidden = !again;
-  byId("notice-again").onclick = () => (tell(null), again());
+  byId("notice-again").hidden = !retry;
+  byId("notice-again").onclick = () => (tell(null), retry());
   if (text) announce(text);
 }
 

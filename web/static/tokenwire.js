@@ -194,7 +194,7 @@ export class Transcript {
 /** A message from a row. Text shown before stays while the row's is a beginning of it and no end is known. */
 function fresh(row, before) {
   const message = { seq: 0, rev: 0, ...row, applied: row.content ?? "", reasoning: row.reasoning ?? "", retry: null };
-  message.tool_calls = (row.tool_calls ?? []).map((call) => ({ ...call }));
+  message.tool_calls = (row.tool_calls ?? []).map((held) => ({ ...held }));
   message.sources = before?.sources ?? [];
   show(message, hasEnded(message) ? null : before?.content);
   return message;

@@ -1,7 +1,7 @@
 // `Chat` of every release over SSE against a running Tokenwire (TOKENWIRE_URL).
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { BASE, RELEASES, assertAsStored, chatPath, get, growing, lastText, newChat, newId, sleep, stop, stored, storedMessages, textOf } from "./rig.mjs";
+import { BASE, RELEASES, assertAsStored, chatPath, growing, lastText, newChat, newId, stop, stored, storedMessages, textOf } from "./rig.mjs";
 
 const suite = (title, run, only = () => true) =>
   describe(title, { concurrency: true }, () => {
@@ -168,7 +168,7 @@ suite("an attempt that begins anew", async ({ ai, profile }) => {
   }
 });
 
-suite("a repeated post is posted once", async ({ ai, profile }) => {
+suite("a repeated post is posted once", async ({ profile }) => {
   const id = newId();
   const body = JSON.stringify({ id, messages: [{ id: "m1", role: "user", parts: [{ type: "text", text: "!short" }] }], trigger: "submit-message" });
   const [one, two] = await Promise.all([1, 2].map(async () => (await fetch(`${BASE}/api/chat?profile=${profile}`, { method: "POST", body })).text()));

@@ -55,7 +55,7 @@ export function checkedFetch(ai, { cuts = [], seen = [] } = {}) {
         text += decoder.decode(piece, { stream: true });
         const lines = text.split("\n");
         text = lines.pop();
-        for (const line of lines.filter((line) => line.startsWith("data: {"))) {
+        for (const line of lines.filter((whole) => whole.startsWith("data: {"))) {
           const chunk = JSON.parse(line.slice(6));
           await validate(chunk);
           seen.push(chunk);

@@ -1,0 +1,36 @@
+"""The check of JavaScript finds mistakes, and is never left out unnoticed."""
+
+import pytest
+
+from tests.js import packages
+from tests.js.lint import main
+from tests.js.packages import need_node, need_packages
+
+
+@pytest.mark.parametrize(
+    ("place", "source", "rule"),
+    [
+        ("web/static/x.js", "export const f = () => nowhere;", "no-undef"),
+        ("web/static/x.js", "export const f = () => process.env;", "no-undef"),  # the page has no `process`; tests have
+        ("tests/js/x.mjs", "export const f = () => process.env;", None),
+        ("web/static/x.js", "import { crc32 } from './tokenwire.js';", "no-unused-vars"),
+        ("web/static/x.js", "export const f = (list) => list.map((one) => { one.x = 1; });", "array-callback-return"),
+        ("web/static/x.js", "export const f = (list) => list.map((one) => one.x);", None),
+    ],
+)
+def test_mistakes_are_found(place: str, source: str, rule: str | None, capfd: pytest.CaptureFixture[str]) -> None:
+    """In the page by its own globals, in tests by Node's."""
+    need_node()
+    need_packages()
+    code = main(("--stdin", "--stdin-filename", place), source)
+    told = capfd.readouterr().out
+    assert (code, rule is None or rule in told) == (int(rule is not None), True), told
+
+
+@pytest.mark.parametrize(("environment", "code"), [("", 0), ("true", 1)])
+def test_without_node_it_says_so(environment: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a laptop it passes; in CI, where everything is installed, it fails."""
+    monkeypatch.setenv("CI", environment)
+    monkeypatch.setattr(packages.shutil, "which", lambda _name: None)
+    assert main() == code
+    assert "JavaScript was not checked: node is not installed" in capsys.readouterr().err
