@@ -36,7 +36,7 @@ from providers.content import (
 )
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
-from providers.fields import Damaged, grown, loose, loose_list, mapping, mappings, place, word, words
+from providers.fields import Damaged, Growing, loose, loose_list, mapping, mappings, place, word, words
 from providers.tool_calls import parsed_arguments
 
 API = "anthropic.messages"
@@ -123,6 +123,7 @@ class AnthropicDecoder(Decoder):
 
     def _block(self, index: Any, value: Mapping[str, Any]) -> None:
         self._block_end(index)  # one that was never closed
+        self._hold()
         block = self._blocks[index] = _Block(dict(value))
         if block.kind == "text":
             self._say(value.get("text"))
@@ -140,10 +141,12 @@ class AnthropicDecoder(Decoder):
         kind = words(delta.get("type"))
         block = self._blocks.get(index)
         if block is None:
+            self._hold()
             block = self._blocks[index] = _Block({"type": _BLOCK_OF.get(kind, "unknown")})
         if kind == "citations_delta":
             self._citation(loose(delta.get("citation")))
         elif block.kind not in _BLOCK_OF.values():
+            self._hold()
             block.grow(kind, delta)
         elif kind not in _BLOCK_OF:
             self._keep(kind, delta)
@@ -210,7 +213,7 @@ class _Block:
 
     def __init__(self, value: dict[str, Any]) -> None:
         self.kind = words(value.get("type")) or "unknown"
-        self._value = value
+        self._value = Growing(value)
         self._json: list[str] = []
 
     def grow(self, kind: str, delta: Mapping[str, Any]) -> None:
@@ -218,15 +221,14 @@ class _Block:
         if kind == "input_json_delta":
             self._json.append(words(delta["partial_json"]))
             return
-        for name, piece in delta.items():
-            if name != "type":
-                self._value[name] = grown(self._value.get(name), piece)
+        self._value.add({name: piece for name, piece in delta.items() if name != "type"})
 
     def whole(self) -> dict[str, Any]:
         """The block as it would have come in one piece."""
+        value: dict[str, Any] = self._value.whole()
         if self._json:
-            self._value["input"] = parsed_arguments("".join(self._json))
-        return self._value
+            value["input"] = parsed_arguments("".join(self._json))
+        return value
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

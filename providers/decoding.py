@@ -29,15 +29,23 @@ from providers.base import (
     Usage,
 )
 from providers.classify import NO_WORDS, classify_stream_error, excerpt
-from providers.fields import grown, word, words
+from providers.fields import Growing, word, words
 from providers.framing import RAW, STRAY, TAIL_BYTES, Frame, Framer, FrameTooLarge, JsonSplitter
 from providers.tool_calls import ToolCalls
 
 _loads = msgspec.json.Decoder().decode
 _OUTPUT = (Text, Reasoning, Refusal, ToolCallStart)
 _MOST_TOKENS = 2**53
+MAX_HELD_BYTES = 16 * 1024 * 1024
+"""Of an answer's events, those together of which something stays in the decoder until the end (what no delta says, who is called what)."""
+MAX_ADDRESS_CHARS = 8 * 1024
+"""Of a source's address or title."""
 _JSON_MARKS = (b"{", b"}", b'"')
 """Without one of these nothing can have been a piece of an answer."""
+
+
+class HeldTooMuch(Exception):
+    """What must wait for the end of the answer is more than MAX_HELD_BYTES."""
 
 
 class Decoder:
@@ -78,7 +86,8 @@ class Decoder:
         self._usage: Usage | None = None
         self._sources: set[str] = set()
         self._kept_kinds = False
-        self._growing: dict[tuple[str, Any], Any] = {}
+        self._frame_bytes = self._held_bytes = 0
+        self._growing: dict[tuple[str, Any], Growing] = {}
         self._rest: dict[str, list[Mapping[str, Any]]] = {}
         self._unreadable = b""
         self._stray = b""
@@ -125,7 +134,7 @@ class Decoder:
         """The deltas that `work` adds. The one place where what is raised while an answer is read becomes a failure."""
         try:
             work()
-        except FrameTooLarge as error:
+        except (FrameTooLarge, HeldTooMuch) as error:
             self._fail(Unavailable(str(error), code="too_large"))
         except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes make our code raise
             self._fail(Unavailable(f"the answer cannot be read ({type(error).__name__})", code="unreadable"))
@@ -198,9 +207,14 @@ class Decoder:
 
     def _cite(self, url: Any, title: Any = None) -> None:
         url = word(url)
-        if url and url not in self._sources:
-            self._sources.add(url)
-            self._out.append(Source(url, word(title)))
+        if not url or url in self._sources:
+            return
+        self._hold()
+        self._sources.add(url)
+        if max(len(url), len(title := word(title) or "")) <= MAX_ADDRESS_CHARS:
+            self._out.append(Source(url, title or None))
+        else:
+            self._keep("citation", {"url": url, "title": title})
 
     def _keep(self, kind: str, value: Mapping[str, Any]) -> None:
         """Something that no other delta says: given on as it came."""
@@ -212,11 +226,20 @@ class Decoder:
         if rest := {name: field for name, field in value.items() if name not in known and field not in (None, "", [], {})}:
             pieces = self._rest.setdefault(kind, [])
             if not pieces or pieces[-1] != rest:  # some servers say the same beside every piece
+                self._hold()
                 pieces.append(rest)
 
     def _grow(self, kind: str, piece: Any, number: Any = None) -> None:
         """A piece of something that no other delta says (of number so-and-so of its kind); the whole is kept when the answer ends."""
-        self._growing[kind, number] = grown(self._growing.get((kind, number)), piece)
+        self._hold()
+        self._growing.setdefault((kind, number), Growing()).add(piece)
+
+    def _hold(self) -> None:
+        """Something of the event that is read stays here until the end. Raises HeldTooMuch."""
+        self._held_bytes += self._frame_bytes
+        self._frame_bytes = 0  # each event counts once
+        if self._held_bytes > MAX_HELD_BYTES:
+            raise HeldTooMuch(f"more than {MAX_HELD_BYTES} bytes of the answer must wait for its end")
 
     def _finish(self, raw: Any) -> None:
         """The provider has named its reason; the Finish itself waits for `_complete`."""
@@ -286,7 +309,8 @@ class Decoder:
         outcome = self._outcome
         if isinstance(outcome, Finish):
             self._tools.end_all()
-            for (kind, _), value in self._growing.items():
+            for (kind, _), growing in self._growing.items():
+                value = growing.whole()
                 self._keep(kind, value if isinstance(value, dict) else {kind: value})
             for kind, pieces in self._rest.items():
                 self._keep(kind, {kind: pieces})
@@ -324,6 +348,7 @@ class Decoder:
                 self._frame(name, item, data)
 
     def _frame(self, name: bytes, item: Any, data: bytes) -> None:
+        self._frame_bytes = len(data)
         if self._stray and (self._started or self.emitted):
             self._lose(self._stray)
         elif type(item) is not dict:

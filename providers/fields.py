@@ -66,19 +66,70 @@ _NAMES = frozenset({"type", "id", "index", "name", "role", "status", "format", "
 """Fields that pieces repeat and do not extend."""
 
 
-def grown(old: Any, new: Any) -> Any:
-    """`old` with a further piece: texts and lists are extended, objects merged field by field, names and numbers replaced.
+_MAX_DEPTH = 64
+"""Objects inside of objects whose fields come in pieces."""
 
-    What is empty adds nothing, whatever its type. Raises Damaged for any other piece of another type than what it extends.
+
+class Growing:
+    """A value that comes in pieces: texts and lists are extended, objects merged field by field, names and numbers replaced.
+
+    What is empty adds nothing, whatever its type. Pieces of texts are put together once, in `whole`: joining each of them to what came
+    before would copy a long value again with every piece.
     """
-    if isinstance(old, str) and isinstance(new, str):
-        return old + new
-    if isinstance(old, list) and isinstance(new, list):
-        return [*old, *new]
-    if isinstance(old, dict) and isinstance(new, dict):
-        return {**old, **{name: value if name in _NAMES else grown(old.get(name), value) for name, value in new.items()}}
-    if new is None or (old and new in ("", [], {})):
-        return old
-    if old and isinstance(old, str | list | dict):
-        raise Damaged("a piece of another type")
-    return new
+
+    __slots__ = ("_depth", "_held", "_kind")
+
+    def __init__(self, value: Any = None, depth: int = _MAX_DEPTH) -> None:
+        self._depth = depth
+        self._kind: type = type(None)
+        self._held: Any = None
+        """Of a text its pieces, of an object its fields, each as it came or, once it has grown, a Growing."""
+        self.add(value)
+
+    def add(self, piece: Any) -> None:
+        """Raises Damaged for a piece of another type than what it extends."""
+        kind = type(piece)
+        if kind is self._kind and kind in _GROWS:
+            self._extend(piece)
+        elif piece is None or (self._held and piece in ("", [], {})):
+            return
+        elif self._held and self._kind in _GROWS:
+            raise Damaged("a piece of another type")
+        else:
+            self._kind = kind
+            self._held = _GROWS[kind]() if kind in _GROWS else piece
+            self._extend(piece)
+
+    def _extend(self, piece: Any) -> None:
+        if self._kind is str:
+            if piece:
+                self._held.append(piece)
+        elif self._kind is list:
+            self._held.extend(piece)
+        elif self._kind is dict:
+            for name, value in piece.items():
+                self._field(name, value)
+
+    def _field(self, name: str, value: Any) -> None:
+        old = self._held.get(name)
+        if name in _NAMES or old is None:
+            self._held[name] = value
+            return
+        if not isinstance(old, Growing):
+            if not self._depth:
+                raise Damaged("pieces nested too deeply")
+            old = self._held[name] = Growing(old, self._depth - 1)
+        old.add(value)
+
+    def whole(self) -> Any:
+        """The value as it would have come in one piece."""
+        if self._kind is str:
+            self._held = ["".join(self._held)]
+            return self._held[0]
+        if self._kind is dict:
+            return {name: value.whole() if isinstance(value, Growing) else value for name, value in self._held.items()}
+        return list(self._held) if self._kind is list else self._held
+
+
+_GROWS: Mapping[type, type] = {str: list, list: list, dict: dict}
+"""What grows, and what its pieces are held in."""

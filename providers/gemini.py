@@ -24,7 +24,7 @@ from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.embeddings import gemini_call, gemini_vectors
 from providers.fields import Damaged, loose, loose_list, mapping, mappings, words
-from providers.json_path import set_path
+from providers.json_path import PathValues
 
 _FILTERED = (
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"
@@ -59,7 +59,7 @@ class GeminiDecoder(Decoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._partial: dict[str, Any] | None = None
+        self._partial: PathValues | None = None
         self._calls = 0
         self._open: Mapping[str, Any] = {}
         self._choice: Any = None
@@ -118,8 +118,9 @@ class GeminiDecoder(Decoder):
             self._calls += 1
             self._open = call
             self._tools.piece(self._calls, call.get("id"), call.get("name"), None, echo)
-            self._partial = {}
+            self._partial = PathValues()
         if self._partial is not None:
+            self._hold()
             self._partial.update(mapping(call.get("args")))
             for entry in entries:
                 _extend(self._partial, entry)
@@ -133,7 +134,7 @@ class GeminiDecoder(Decoder):
     def _end_call(self) -> None:
         if self._partial is None:
             return
-        self._tools.piece(self._calls, None, None, self._partial)
+        self._tools.piece(self._calls, None, None, self._partial.whole())
         self._tools.end(self._calls)
         self._partial = None
 
@@ -156,7 +157,7 @@ class GeminiDecoder(Decoder):
         super()._complete()
 
 
-def _extend(target: dict[str, Any], entry: Mapping[str, Any]) -> None:
+def _extend(target: PathValues, entry: Mapping[str, Any]) -> None:
     """One entry of `partialArgs`: a value, or a further piece of a text, at a JSON path."""
     key = next((name for name in _VALUES if name in entry), None)
     if key is None and not entry.keys() <= {"jsonPath", "willContinue", "nullValue"}:
@@ -164,7 +165,7 @@ def _extend(target: dict[str, Any], entry: Mapping[str, Any]) -> None:
     if key and type(entry[key]) not in _VALUES[key]:
         raise Damaged("a value of another type")
     if key or "nullValue" in entry:  # without either it only says that a text has ended
-        set_path(target, words(entry.get("jsonPath")) or "$", entry[key] if key else None)
+        target.put(words(entry.get("jsonPath")) or "$", entry[key] if key else None)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -1,32 +1,72 @@
 """Pure: the few JSON paths that Gemini streams arguments by: `$.city`, `$.stops[0].name`, `$['odd key']`, also without the `$.`."""
 
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['([^']*)'\]")
 _LONGEST_LIST = 10_000
+_WIDEST_HOLE = 16
+"""Entries of a list that may be missing before one that has come: they are made, and a short path must not make many."""
+_DEEPEST = 64
 
 
-def set_path(target: dict[str, Any], path: str, value: Any) -> None:
-    """Put `value` at `path`, making objects and lists on the way; a text that meets a text is appended.
+class PathValues:
+    """An object that comes as values at paths. Pieces of a text are put together once, at the end."""
 
-    Raises ValueError for a path that leads nowhere, and for a value that would take the place of a text, an object or a list.
-    """
-    rooted = path if path.startswith("$") else f"$.{path}"
-    steps = [_step(match) for match in _STEP.finditer(rooted)]
-    if not steps or not isinstance(steps[0], str):
-        raise ValueError(f"not a path into an object: {path!r}")
-    place: Any = target
-    for step, following in pairwise(steps):
-        place = _child(place, step, [] if isinstance(following, int) else {})
-    last = steps[-1]
-    held = _child(place, last, None)
-    if isinstance(held, str) and isinstance(value, str):
-        value = held + value
-    elif held and isinstance(held, str | dict | list):
-        raise ValueError(f"something else stands at {path!r}")
-    place[last] = value
+    def __init__(self) -> None:
+        self._value: dict[str, Any] = {}
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Fields that came whole."""
+        self._value.update(values)
+
+    def put(self, path: str, value: Any) -> None:
+        """Put `value` at `path`, making objects and lists on the way; a text that meets a text is appended.
+
+        Raises ValueError for a path that leads nowhere, and for a value that would take the place of a text, an object or a list.
+        """
+        rooted = path if path.startswith("$") else f"$.{path}"
+        steps = [_step(match) for match in _STEP.finditer(rooted)]
+        if not steps or not isinstance(steps[0], str) or len(steps) > _DEEPEST:
+            raise ValueError(f"not a path into an object: {path[:100]!r}")
+        place: Any = self._value
+        for step, following in pairwise(steps):
+            place = _child(place, step, [] if isinstance(following, int) else {})
+        last = steps[-1]
+        place[last] = _joined(_child(place, last, None), value, path)
+
+    def whole(self) -> dict[str, Any]:
+        """The object."""
+        return {name: _whole(value) for name, value in self._value.items()}
+
+
+class _Text:
+    """A text in pieces, none of them empty."""
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = [piece for piece in pieces if piece]
+
+
+def _joined(held: Any, value: Any, path: str) -> Any:
+    if isinstance(value, str):
+        if isinstance(held, _Text):
+            held.pieces.append(value)
+            return held
+        if not held or isinstance(held, str):
+            return _Text(held if isinstance(held, str) else "", value)
+    if held.pieces if isinstance(held, _Text) else held and isinstance(held, str | dict | list):
+        raise ValueError(f"something else stands at {path[:100]!r}")
+    return _Text(value) if isinstance(value, str) else value
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, _Text):
+        return "".join(value.pieces)
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _step(match: re.Match[str]) -> str | int:
@@ -36,7 +76,7 @@ def _step(match: re.Match[str]) -> str | int:
 
 def _child(place: Any, step: str | int, default: Any) -> Any:
     if isinstance(step, int):
-        if step > _LONGEST_LIST:
+        if step > min(_LONGEST_LIST, len(place) + _WIDEST_HOLE):
             raise ValueError("a list is too long")
         place.extend([None] * (step + 1 - len(place)))
         if place[step] is None:

@@ -23,16 +23,17 @@ class ResumableDecoder(ChatDecoder):
         super().__init__()
         self.run_id = run_id
         self.cursor = offset
-        self._tail = b""
+        self._read = offset
+        self._last = b""
 
     def feed(self, data: bytes) -> list[Delta]:
         """See `Decoder.feed`."""
-        tail = self._tail + data
-        end = tail.rfind(_EVENT_END)
+        seen = self._last + data  # an end of two bytes may come in two reads
+        end = seen.rfind(_EVENT_END)
         if end >= 0:
-            self.cursor = (self.cursor or 0) + end + len(_EVENT_END)
-            tail = tail[end + len(_EVENT_END) :]
-        self._tail = tail
+            self.cursor = self._read - len(self._last) + end + len(_EVENT_END)
+        self._read += len(data)
+        self._last = seen[-1:]
         return super().feed(data)
 
 

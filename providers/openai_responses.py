@@ -105,6 +105,8 @@ class ResponsesDecoder(Decoder):
             self.run_id = word(response.get("id"))
 
     def _give(self, key: Any, piece: Any, give: Callable[[Any], None]) -> None:
+        if key not in self._given:
+            self._hold()
         self._given[key] = self._given.get(key, 0) + len(words(piece))
         give(piece)
 
@@ -117,6 +119,7 @@ class ResponsesDecoder(Decoder):
     def _item_added(self, key: Any, item: Mapping[str, Any]) -> None:
         if item.get("type") == "function_call":
             self._call(key, item)
+        self._hold()
         self._open[key] = item
 
     def _call(self, key: Any, item: Mapping[str, Any]) -> None:
@@ -127,6 +130,7 @@ class ResponsesDecoder(Decoder):
     def _item_done(self, key: Any, item: Mapping[str, Any]) -> None:
         if key in self._ended_items:
             return  # the final event says all of them again
+        self._hold()
         self._ended_items.add(key)
         begun_here = self._open.pop(key, None) is not None or self._after is None
         kind = words(item.get("type"))

@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from providers.base import Delta, ToolCallArguments, ToolCallEnd, ToolCallStart
-from providers.fields import Damaged, word
+from providers.fields import Damaged, place, word
+
+MAX_CALLS = 1000
+"""In one answer."""
+MAX_NAME_CHARS = 1000
+"""Of an id or a name; the longest that any provider takes is a tenth of that."""
+MAX_WAITING_CHARS = 1024 * 1024
+"""Of arguments that came before the name of their call."""
 
 
 def parsed_arguments(text: str) -> Mapping[str, Any] | str:
@@ -40,7 +47,11 @@ class ToolCalls:
     def __init__(self, give: Callable[[Delta], None]) -> None:
         self._give = give
         self._calls: list[_ToolCall] = []
+        self._by_id: dict[str, _ToolCall] = {}
+        self._by_key: dict[Any, _ToolCall] = {}
+        """The latest call of each key. It is the only one that may have no id."""
         self._begun = 0
+        self._waiting = 0
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -54,21 +65,35 @@ class ToolCalls:
         echo: Mapping[str, Any] | None = None,
     ) -> None:
         """A piece of a call as it came: any of its fields may be missing or empty. Raises Damaged."""
-        text, name = _arguments(arguments), word(name)
-        id = word(id)  # noqa: A001
-        call = self._find(key, id, name)
-        if call is None:
-            call = _ToolCall(key, id)
-            self._calls.append(call)
+        text, name = _arguments(arguments), _name(name)
+        key, id = place(key), _name(id)  # noqa: A001
+        call = self._find(key, id, name) or self._new(key)
         if echo:
             call.echo = {**(call.echo or {}), **echo}
-        call.id = call.id or id
+        if id and not call.id:
+            call.id = id
+            self._by_id[id] = call
         if text:
-            if call.ended:
-                raise Damaged("arguments for a call that has ended")
-            call.pieces.append(text)
+            self._wait(call, text)
         if name or call.started:
             self._give_on(call, name or "")
+
+    def _new(self, key: int | str | None) -> "_ToolCall":
+        if len(self._calls) >= MAX_CALLS:
+            raise Damaged(f"more than {MAX_CALLS} tool calls")
+        call = _ToolCall(key)
+        self._calls.append(call)
+        if key is not None:
+            self._by_key[key] = call
+        return call
+
+    def _wait(self, call: "_ToolCall", text: str) -> None:
+        if call.ended:
+            raise Damaged("arguments for a call that has ended")
+        self._waiting += len(text)
+        if self._waiting > MAX_WAITING_CHARS and not call.started:
+            raise Damaged("arguments of a call without a name")
+        call.pieces.append(text)
 
     def _give_on(self, call: "_ToolCall", name: str) -> None:
         """Give what waits. A call begins with its name: some servers send arguments before it."""
@@ -79,12 +104,14 @@ class ToolCalls:
             self._give(ToolCallStart(call.index, call.id or f"call_{uuid.uuid4().hex[:24]}", name, made_up=made_up))
         for piece in call.pieces:
             self._give(ToolCallArguments(call.index, piece))
+            self._waiting -= len(piece)
         call.argued = call.argued or bool(call.pieces)
         call.pieces.clear()
 
     def known(self, key: Any) -> bool:
         """Whether a call with this key has begun, with its name."""
-        return any(call.key == key and call.started for call in self._calls)
+        call = self._by_key.get(key)
+        return call is not None and call.started
 
     def whole(self, key: Any, arguments: Any) -> None:
         """All arguments of a call at once, where no pieces of it had come. Raises Damaged."""
@@ -112,32 +139,35 @@ class ToolCalls:
             self._give(ToolCallArguments(call.index, "{}"))  # a call without arguments is a call with none
         self._give(ToolCallEnd(call.index, call.echo))
 
-    def _find(self, key: Any, id: str | None, name: str | None) -> "_ToolCall | None":  # noqa: A002
-        if id:
-            for call in reversed(self._calls):
-                if call.id == id:
-                    return call
+    def _find(self, key: int | str | None, id: str | None, name: str | None) -> "_ToolCall | None":  # noqa: A002
+        if id and (call := self._by_id.get(id)):
+            return call
         if key is not None:
-            for call in reversed(self._calls):
-                if call.key == key and not (id and call.id and name):
-                    return call
-            return None
+            call = self._by_key.get(key)
+            return None if call and id and call.id and name else call
         return None if id or name or not self._calls else self._calls[-1]
 
 
 class _ToolCall:
     __slots__ = ("argued", "echo", "ended", "id", "index", "key", "pieces", "started")
 
-    def __init__(self, key: Any, id: str | None) -> None:  # noqa: A002
+    def __init__(self, key: int | str | None) -> None:
         self.index = 0
         self.key = key
-        self.id = id
+        self.id: str | None = None
         self.echo: Mapping[str, Any] | None = None
         self.pieces: list[str] = []
         """Arguments that wait for the name."""
         self.started = False
         self.argued = False
         self.ended = False
+
+
+def _name(value: Any) -> str | None:
+    name = word(value)
+    if name and len(name) > MAX_NAME_CHARS:
+        raise Damaged(f"a name of {len(name)} characters")
+    return name
 
 
 def _arguments(value: Any) -> str:

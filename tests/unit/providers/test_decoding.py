@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from providers.base import Delta, Text, ToolCallArguments, ToolCallStart
 from providers.classify import NO_WORDS
 from providers.dialects import DIALECTS, decoder_of
-from providers.fields import Damaged, grown
+from providers.fields import Damaged, Growing
 from providers.framing import Framer
 from providers.recorded import decode
 from providers.tool_calls import ToolCalls
@@ -292,14 +292,16 @@ def test_what_is_empty_or_the_same_replaces_nothing() -> None:
 @pytest.mark.parametrize(("new", "result"), [(None, "a"), ("", "a"), ("b", "ab"), ([], "a"), ({}, "a")])
 def test_what_is_empty_adds_nothing(new: object, result: str) -> None:
     """Some servers write an empty list for no text."""
-    assert grown("a", new) == result
+    growing = Growing("a")
+    growing.add(new)
+    assert growing.whole() == result
 
 
 @pytest.mark.parametrize("new", [0, False, 1.5, ["b"], {"b": 1}])
 def test_a_piece_of_another_type_is_damage(new: object) -> None:
     """Also a number that counts as false."""
     with pytest.raises(Damaged):
-        grown("a", new)
+        Growing("a").add(new)
 
 
 def test_the_name_of_the_event_ends_an_answer() -> None:

@@ -1,0 +1,170 @@
+"""What an answer may make its reader hold and do: limits, and work that grows as the answer does, not faster."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from providers import decoding, llamacpp, tool_calls
+from providers.base import Delta, Item, Source, ToolCallArguments, ToolCallStart
+from providers.dialects import decoder_of
+from providers.fields import Damaged, Growing
+from providers.json_path import PathValues
+from tests.steps import steps
+
+CHAT, RESPONSES, ANTHROPIC, GEMINI = "openai.chat", "openai.responses", "anthropic.messages", "gemini.generateContent"
+Frames = Callable[[int], Iterator[Any]]
+PIECE = "x" * 20
+
+
+def delta(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": fields}]}
+
+
+def arguments(number: int, **fields: Any) -> dict[str, Any]:
+    return delta(tool_calls=[{"index": number, "function": {"arguments": "{}"}, **fields}])
+
+
+def block(number: int, kind: str) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": number, "content_block": {"type": kind}}
+
+
+def partial(number: int, path: str = "$.a") -> dict[str, Any]:
+    call = {"name": "f", "willContinue": True, "partialArgs": [{"jsonPath": path, "stringValue": PIECE}]}
+    return {"candidates": [{"content": {"parts": [{"functionCall": call}]}}], "n": number}
+
+
+SHAPES: dict[str, tuple[str, Frames]] = {
+    "text": (CHAT, lambda n: (delta(content=PIECE) for _ in range(n))),
+    "audio": (CHAT, lambda n: (delta(audio={"data": PIECE}) for _ in range(n))),
+    "a second choice": (CHAT, lambda n: ({"choices": [{"index": at % 2, "delta": {"content": PIECE}}]} for at in range(n))),
+    "choices": (CHAT, lambda n: ({"choices": [{"index": at, "delta": {}}]} for at in range(n))),
+    "choices in one event": (CHAT, lambda n: iter([{"choices": [{"index": at, "delta": {}} for at in range(n)]}])),
+    "calls": (CHAT, lambda n: (arguments(at, id=f"c{at}", function={"name": "f", "arguments": "{}"}) for at in range(n))),
+    "calls without ids": (CHAT, lambda n: (arguments(at, function={"name": "f", "arguments": "{}"}) for at in range(n))),
+    "pieces of one call": (CHAT, lambda n: (arguments(0, id="c", function={"name": "f", "arguments": "1"}) for _ in range(n))),
+    "arguments without a name": (CHAT, lambda n: (arguments(0) for _ in range(n))),
+    "fields that nobody knows": (CHAT, lambda n: ({f"f{at}": PIECE} for at in range(n))),
+    "sources": (CHAT, lambda n: ({"choices": [], "citations": [f"https://e.org/{at}"]} for at in range(n))),
+    "nothing": (CHAT, lambda n: ({"choices": []} for _ in range(n))),
+    "an unknown block": (
+        ANTHROPIC,
+        lambda n: iter([
+            block(0, "odd"),
+            *({"type": "content_block_delta", "index": 0, "delta": {"type": "odd", "data": PIECE}} for _ in range(n)),
+        ]),
+    ),
+    "blocks": (ANTHROPIC, lambda n: (block(at, "odd") for at in range(n))),
+    "items": (RESPONSES, lambda n: ({"type": "response.output_item.added", "output_index": at, "item": {}} for at in range(n))),
+    "texts of items": (RESPONSES, lambda n: ({"type": "response.output_text.delta", "output_index": at, "delta": "x"} for at in range(n))),
+    "partial arguments": (GEMINI, lambda n: (partial(at) for at in range(n))),
+    "partial arguments in a list": (GEMINI, lambda n: (partial(at, f"$.a[{at}]") for at in range(n))),
+}  # fmt: skip
+
+
+def read(api: str, frames: Iterator[Any]) -> tuple[list[Delta], decoding.Decoder]:
+    decoder = decoder_of(api)()
+    deltas: list[Delta] = []
+    for frame in frames:
+        deltas += decoder.feed(b"data: " + json.dumps(frame).encode() + b"\n\n")
+    return [*deltas, *decoder.close()], decoder
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_twice_the_pieces_are_twice_the_work(shape: str) -> None:
+    """Whatever an answer consists of many of."""
+    api, frames = SHAPES[shape]
+    few, many = (steps(lambda count=count: read(api, frames(count))) for count in (200, 400))  # type: ignore[misc]
+    assert few > 200
+    assert many < 2.3 * few
+
+
+def test_pieces_are_put_together_once() -> None:
+    """No piece is copied before the end: a long value would be copied again with each of them."""
+    pieces = [f"{number} " * 10 for number in range(100)]
+    text, entries, field = Growing(), Growing(), Growing()
+    for piece in pieces:
+        text.add(piece)
+        entries.add([piece])
+        field.add({"id": "a", "data": {"b64": piece}})
+        held: list[Any] = [text._held, entries._held]
+        assert held[0][-1] is piece
+        assert entries._held[-1] is piece
+    assert text._held == pieces
+    assert text.whole() == "".join(pieces)
+    assert entries.whole() == pieces
+    assert field.whole() == {"id": "a", "data": {"b64": "".join(pieces)}}
+
+
+def test_pieces_at_a_path_are_put_together_once() -> None:
+    """Gemini's arguments; fields that came whole are gone on with."""
+    values = PathValues()
+    values.update({"a": "x"})
+    for path, value in (("$.a", "y"), ("a", "z"), ("$.b[0].c", "1"), ("$.b[0].c", "2"), ("$.n", 1), ("$.n", 2)):
+        values.put(path, value)
+    assert values.whole() == {"a": "xyz", "b": [{"c": "12"}], "n": 2}
+    for path, wrong in (("$.a", 1), ("$.b", "x"), ("$", 1), ("$.b[500]", 1), ("$" + ".a" * 100, 1), ("$.a.c", 1)):
+        with pytest.raises((ValueError, AttributeError)):
+            values.put(path, wrong)
+
+
+def test_objects_in_pieces_are_not_nested_for_ever() -> None:
+    """Each level that is gone on with costs a frame of the stack at the end."""
+    deep: dict[str, Any] = {"a": 1}
+    for _ in range(200):
+        deep = {"a": deep}
+    growing = Growing(deep)
+    assert growing.whole() == deep
+    with pytest.raises(Damaged):
+        growing.add(deep)
+
+
+@pytest.mark.parametrize(
+    "shape", ["audio", "a second choice", "fields that nobody knows", "an unknown block", "blocks", "items", "sources"]
+)
+def test_what_waits_for_the_end_is_bounded(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
+    """The answer ends as a failure of its own code, and nothing more is read."""
+    monkeypatch.setattr(decoding, "MAX_HELD_BYTES", 5000)
+    api, frames = SHAPES[shape]
+    deltas, decoder = read(api, frames(400))
+    assert decoder.failure is not None
+    assert decoder.failure.code == "too_large"
+    assert len(deltas) < 400
+    assert decoder._held_bytes < 5200
+
+
+@pytest.mark.parametrize("shape", ["calls", "calls without ids", "arguments without a name"])
+def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
+    """In number, and in what waits for a name."""
+    monkeypatch.setattr(tool_calls, "MAX_CALLS", 20)
+    monkeypatch.setattr(tool_calls, "MAX_WAITING_CHARS", 20)
+    api, frames = SHAPES[shape]
+    deltas, decoder = read(api, frames(100))
+    assert decoder.failure is not None
+    assert sum(isinstance(delta, ToolCallStart | ToolCallArguments) for delta in deltas) <= 40
+
+
+@pytest.mark.parametrize("fields", [{"id": "c" * 2000}, {"id": "c", "function": {"name": "f" * 2000}}])
+def test_names_of_calls_are_bounded(fields: dict[str, Any]) -> None:
+    """A longer one is damage, not a name."""
+    _, decoder = read(CHAT, iter([arguments(0, **fields)]))
+    assert decoder.failure is not None
+    assert decoder.failure.code == "unreadable"
+
+
+def test_a_source_with_an_endless_address_is_kept_as_it_is() -> None:
+    """No viewer is sent it; nothing is lost."""
+    address = "data:" + "x" * 10_000
+    deltas, _ = read(CHAT, iter([{"choices": [], "citations": [address, "https://e.org"]}]))
+    assert [delta.url for delta in deltas if isinstance(delta, Source)] == ["https://e.org"]
+    assert [delta.value["url"] for delta in deltas if isinstance(delta, Item)] == [address]
+
+
+def test_a_long_event_in_small_reads_of_a_resumable_run() -> None:
+    """Its end is looked for in what is new."""
+    decoder = llamacpp.ResumableDecoder("r", 7)
+    for at, byte in enumerate(b"data: {}\n\ndata: {"):
+        decoder.feed(bytes([byte]))
+        assert len(decoder._last) <= 1
+        assert decoder.cursor == (7 if at < 9 else 17)
