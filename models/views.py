@@ -1,5 +1,6 @@
 """Pure: rows as they travel (PROTOCOL.md, section 1). Times are ISO 8601 in UTC with milliseconds."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,11 +31,16 @@ def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
         "usage": row.usage,
         "user_id": row.user_id,
         "parent_id": row.parent_id,
-        "tool_calls": row.tool_calls or [],
+        "tool_calls": [_call_view(call) for call in row.tool_calls or ()],
         "attachments": row.attachments or [],
         "created_at": timestamp(row.created_at),
         "updated_at": timestamp(row.updated_at),
     }
+
+
+def _call_view(call: Mapping[str, Any]) -> dict[str, Any]:
+    """As events name it, so that a call of a row and one of the log are the same call."""
+    return {"tool_call_id": call["id"]} | {name: value for name, value in call.items() if name != "id"}
 
 
 def conversation_view(row: Conversation) -> dict[str, Any]:

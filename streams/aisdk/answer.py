@@ -151,7 +151,7 @@ class Answer:
         answer._write = Writer(profile, started=True, in_step=True, open_parts=opened, tools=None)
         answer._write.ended = held.ended
         # Which calls of the row the viewer has seen is not known: telling of one again changes nothing.
-        answer._calls = {call["id"]: dict(call) for call in row["tool_calls"]}
+        answer._calls = {call["tool_call_id"]: dict(call) for call in row["tool_calls"]}
         answer._unsure = set(answer._calls)
         answer._text, answer._reasoning = _Shown(row["content"], held.text_end), _Shown(row["reasoning"], held.reasoning_end)
         return answer
@@ -212,16 +212,16 @@ class Answer:
 
     def _call(self, call: Mapping[str, Any]) -> list[Chunk]:
         """A stored call, as far as it is not shown yet."""
-        shown = {} if call["id"] in self._unsure else self._calls.get(call["id"], {})
-        self._unsure.discard(call["id"])
-        chunks = [] if shown else self._input(call["id"], call["name"], call.get("arguments"))
-        self._calls[call["id"]] = dict(call)
+        shown = {} if call["tool_call_id"] in self._unsure else self._calls.get(call["tool_call_id"], {})
+        self._unsure.discard(call["tool_call_id"])
+        chunks = [] if shown else self._input(call["tool_call_id"], call["name"], call.get("arguments"))
+        self._calls[call["tool_call_id"]] = dict(call)
         if "result" in call and "result" not in shown:
-            return chunks + self._output(call["id"], call.get("status", "ok"), call["result"])
+            return chunks + self._output(call["tool_call_id"], call.get("status", "ok"), call["result"])
         if call.get("status") == "denied" and shown.get("status") != "denied":
-            return chunks + self._write.tool_output_denied(call["id"])
+            return chunks + self._write.tool_output_denied(call["tool_call_id"])
         if call.get("status") == "waiting" and shown.get("status") != "waiting":
-            return chunks + self._write.tool_approval_request(call["id"], call["id"])
+            return chunks + self._write.tool_approval_request(call["tool_call_id"], call["tool_call_id"])
         return chunks
 
     def _end_of(self, row: Row) -> list[Chunk]:
@@ -252,7 +252,7 @@ class Answer:
     def _rare(self, event: events.AnyEvent) -> list[Chunk]:
         match event:
             case events.ToolCall():
-                call = {"id": event.tool_call_id, "name": event.name, "arguments": event.arguments, "status": event.status}
+                call = {"tool_call_id": event.tool_call_id, "name": event.name, "arguments": event.arguments, "status": event.status}
                 known = {} if event.tool_call_id in self._unsure else self._calls.get(event.tool_call_id, {})
                 return self._call(known | call)
             case events.ToolResult():
@@ -274,7 +274,7 @@ class Answer:
         return self._write.message_metadata({"attempt": attempt, "model": model, "status": "streaming"})
 
     def _result(self, event: events.ToolResult) -> list[Chunk]:
-        shown = self._calls.get(event.tool_call_id, {"id": event.tool_call_id, "name": event.name})
+        shown = self._calls.get(event.tool_call_id, {"tool_call_id": event.tool_call_id, "name": event.name})
         if "result" in shown and event.tool_call_id not in self._unsure:
             return []
         self._unsure.discard(event.tool_call_id)
@@ -303,7 +303,7 @@ class Answer:
         self._text.keep(keep)
         self._reasoning.keep(keep_reasoning)
         kept = [dict(call) for call in calls if "result" in call]
-        chunks = self._given_up({call["id"] for call in kept})
+        chunks = self._given_up({call["tool_call_id"] for call in kept})
         chunks += self._write.reset_step({"keep": keep, "keepReasoning": keep_reasoning})
         for call in kept:
             chunks += self._call(call)

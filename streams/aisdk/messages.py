@@ -64,12 +64,14 @@ def _files(row: Row) -> list[dict[str, Any]]:
 
 
 def _tool_part(call: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
-    part = {"type": f"tool-{call['name']}", "toolCallId": call["id"], "input": clean(call.get("arguments"))}
+    part = {"type": f"tool-{call['name']}", "toolCallId": call["tool_call_id"], "input": clean(call.get("arguments"))}
     status = call.get("status")
     if isinstance(call.get("arguments"), str):
         return part | {"state": "output-error", "errorText": NO_OBJECT}
     if status == "denied":
-        return part | (_DENIED_V5 if profile == "v5" else {"state": "output-denied", "approval": {"id": call["id"], "approved": False}})
+        return part | (
+            _DENIED_V5 if profile == "v5" else {"state": "output-denied", "approval": {"id": call["tool_call_id"], "approved": False}}
+        )
     if "result" not in call:
         return part | {"state": "input-available"}
     if status == "error":

@@ -1,7 +1,11 @@
 """models.views: rows as they travel."""
 
+import msgspec
+
 from models.tables import Conversation, Message
 from models.views import conversation_view, message_view, timestamp
+from streams.events import ToolCall
+from worker.continuation import stored_call
 
 MESSAGE_FIELDS = [
     "id",
@@ -80,3 +84,10 @@ def test_a_conversation_view() -> None:
         "created_at": "1970-01-01T00:00:00.000Z",
         "updated_at": "1970-01-01T00:00:00.001Z",
     }
+
+
+def test_a_call_of_a_row_is_the_call_of_the_log() -> None:
+    """Whoever reads the row and then the events of before (after a fork, say) holds it once."""
+    event = ToolCall("m1", 1, "t1", "look", {"x": 1}, "pending")
+    (call,) = message_view(row(tool_calls=[stored_call(event)]))["tool_calls"]
+    assert call == {name: value for name, value in msgspec.to_builtins(event).items() if name not in ("type", "message_id", "attempt")}

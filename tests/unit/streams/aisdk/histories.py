@@ -70,8 +70,8 @@ class History:
         self._add(events.Reasoning(ID, self._attempt, utf16_length(reasoning), word), reasoning=reasoning + word)
 
     def _call(self) -> None:
-        call = {"id": f"call-{len(self.events)}", "name": "look", "arguments": {"__proto__": 1}, "status": "pending"}
-        event = events.ToolCall(ID, self._attempt, call["id"], call["name"], call["arguments"], "pending")
+        call = {"tool_call_id": f"call-{len(self.events)}", "name": "look", "arguments": {"__proto__": 1}, "status": "pending"}
+        event = events.ToolCall(ID, self._attempt, call["tool_call_id"], call["name"], call["arguments"], "pending")
         self._add(event, tool_calls=[*self._row["tool_calls"], call])
 
     def _answer(self) -> None:
@@ -79,7 +79,7 @@ class History:
         if pending:
             done = pending[0] | {"result": {"n": 1}, "status": "ok"}
             calls = [done if call is pending[0] else call for call in self._row["tool_calls"]]
-            self._add(events.ToolResult(ID, self._attempt, done["id"], "look", {"n": 1}, "ok"), tool_calls=calls)
+            self._add(events.ToolResult(ID, self._attempt, done["tool_call_id"], "look", {"n": 1}, "ok"), tool_calls=calls)
 
     def _cite(self) -> None:
         self._add(events.Source(ID, self._attempt, "https://example.com/a", "A"))

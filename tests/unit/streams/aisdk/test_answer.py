@@ -51,7 +51,7 @@ def assert_shows(client: Client, history: History, also: AbstractSet[str] = froz
     assert client.over is not None
     assert client.over["type"] == "finish"
     assert (client.text(), client.text("reasoning")) == (final["content"], final["reasoning"])
-    states = {call["id"]: "output-available" if "result" in call else "input-available" for call in final["tool_calls"]}
+    states = {call["tool_call_id"]: "output-available" if "result" in call else "input-available" for call in final["tool_calls"]}
     withdrawn = {name: state for name, state in client.tools().items() if name not in states}
     assert {name: state for name, state in client.tools().items() if name in states} == states
     assert set(withdrawn.values()) <= {"output-error"} | also

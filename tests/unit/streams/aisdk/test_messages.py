@@ -7,10 +7,10 @@ from tests.unit.streams.aisdk.histories import row
 def test_an_answer_with_everything() -> None:
     """Reasoning, calls, text; numbers in the SDK's spelling."""
     calls = [
-        {"id": "1", "name": "look", "arguments": {"__proto__": 1}, "status": "ok", "result": {"n": 1}},
-        {"id": "2", "name": "look", "arguments": {}, "status": "error", "result": {"error": "It broke."}},
-        {"id": "3", "name": "look", "arguments": {}, "status": "pending"},
-        {"id": "4", "name": "rm", "arguments": {}, "status": "denied"},
+        {"tool_call_id": "1", "name": "look", "arguments": {"__proto__": 1}, "status": "ok", "result": {"n": 1}},
+        {"tool_call_id": "2", "name": "look", "arguments": {}, "status": "error", "result": {"error": "It broke."}},
+        {"tool_call_id": "3", "name": "look", "arguments": {}, "status": "pending"},
+        {"tool_call_id": "4", "name": "rm", "arguments": {}, "status": "denied"},
     ]
     counted = {"input_tokens": 1, "output_tokens": 2, "cached_tokens": None, "estimated": False}
     stored = row(content="Hi", reasoning="Hm", status="complete", tool_calls=calls, usage=counted)
