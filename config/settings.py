@@ -141,6 +141,8 @@ class Settings(BaseSettings):
     """Streamed answers (SSE) that one web process gives at a time."""
     max_participants: int = Field(100, ge=1)
     """People who take part in a conversation or are invited to it, its owner among them."""
+    max_invitations: int = Field(500, ge=1)
+    """Invitations by a user, and invitations for one, that wait for an answer."""
     concurrent_posts: Literal["queue", "reject", "cancel_previous"] = "queue"
     allowed_hosts: str = ""
     """Names that this server answers to, beside localhost: `chat.example.com`, several with commas between. Without any: in development

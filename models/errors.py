@@ -71,6 +71,10 @@ class StorageFull(QuotaReached):
     """The user has stored as much as they may."""
 
 
+class TooManyInvitations(QuotaReached):
+    """As many invitations by, or for, the user wait for an answer as may."""
+
+
 class HistoryTooLong(QuotaReached):
     """There is more text before the answer than any model is sent."""
 

@@ -14,7 +14,7 @@ from uuid_utils import uuid7
 
 from models.conversations import visible
 from models.database import Database, now_ms
-from models.errors import Conflict, NotFound, TooManyParticipants
+from models.errors import Conflict, NotFound, TooManyInvitations, TooManyParticipants
 from models.tables import Conversation, Invitation, Participant, Revocation
 
 
@@ -39,10 +39,11 @@ class Participants(Database):
         """User ids of all who were invited and have not answered, in order."""
         return await self._users(Invitation, conversation_id)
 
-    async def invite(self, conversation_id: str, by: str, user_id: str, limit: int) -> None:
-        """Invite a user; no effect if they take part or are invited. At most `limit` take part or are invited.
+    async def invite(self, conversation_id: str, by: str, user_id: str, limit: int, open_limit: int) -> None:
+        """Invite a user; no effect if they take part or are invited. At most `limit` take part or are invited, and at most `open_limit`
+        invitations by a user, or for one, wait for an answer in all conversations: they cost their owner no storage.
 
-        Who may invite is checked before. NotFound when the conversation is gone, TooManyParticipants.
+        Who may invite is checked before. NotFound when the conversation is gone, TooManyParticipants, TooManyInvitations.
         """
         row = self._insert(Invitation).values(conversation_id=conversation_id, user_id=user_id, invited_by=by, created_at=now_ms())
         try:
@@ -56,6 +57,9 @@ class Participants(Database):
                 ]
                 if sum(counts) > limit:
                     raise TooManyParticipants(conversation_id)
+                for waiting in (col(Invitation.invited_by) == by, col(Invitation.user_id) == user_id):
+                    if (await session.execute(select(func.count()).where(waiting))).scalar_one() > open_limit:
+                        raise TooManyInvitations(user_id)
         except Conflict as error:
             if isinstance(error, TooManyParticipants):
                 raise

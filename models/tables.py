@@ -75,7 +75,7 @@ class Invitation(SQLModel, table=True):
 
     conversation_id: str = Field(primary_key=True, foreign_key="conversations.id", ondelete="CASCADE", max_length=36)
     user_id: str = Field(primary_key=True, max_length=255, index=True)
-    invited_by: str = Field(max_length=255)
+    invited_by: str = Field(max_length=255, index=True)
     created_at: int = Field(sa_type=BigInteger)
 
 

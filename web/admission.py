@@ -40,7 +40,7 @@ EXPOSED_HEADERS = ("RateLimit", "RateLimit-Policy", "Retry-After")
 """What pages of other sites may read (CORS)."""
 _GUARDED = ("/api/", "/v1/")
 _POSTS = re.compile(
-    r"/api/(conversations(/[^/]+/messages)?|messages/[^/]+/regenerate|chat|completion|object)|/v1/(responses|chat/completions)"
+    r"/api/(conversations(/[^/]+/(messages|participants))?|messages/[^/]+/regenerate|chat|completion|object)|/v1/(responses|chat/completions)"
 )
 """What counts as a post: it makes something, mostly an answer."""
 _EVENTS = re.compile(r"/api/.+/(events|stream)")

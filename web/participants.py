@@ -36,13 +36,14 @@ async def list_participants(services: With, user: Caller, conversation_id: Conve
 
 @router.post(
     "/conversations/{conversation_id}/participants",
-    responses=documented(*BODY, "not_found", "not_owner", "too_many_participants"),
+    responses=documented(*BODY, "not_found", "not_owner", "too_many_participants", "too_many_invitations", "too_many_posts"),
     summary="Invite a user",
 )
 async def invite(services: With, user: Caller, conversation_id: ConversationId, body: shapes.NewParticipant) -> shapes.Participants:
     """They take part once they have accepted. Only the owner invites; repeating it changes nothing."""
     await owned(services, conversation_id, user)
-    await services.store.invite(conversation_id, user, body.user_id, services.settings.max_participants)
+    settings = services.settings
+    await services.store.invite(conversation_id, user, body.user_id, settings.max_participants, settings.max_invitations)
     return await _listed(services, conversation_id)
 
 
@@ -87,7 +88,8 @@ async def invitations(services: With, user: Caller) -> shapes.Invitations:
     "/invitations/{conversation_id}/accept", responses=documented("not_found", "foreign_origin"), summary="Accept: take part from now on"
 )
 async def accept(services: With, user: Caller, conversation_id: ConversationId) -> shapes.Conversation:
-    """Repeating it changes nothing."""
+    """Repeating it changes nothing. Without Redis it is refused: tokens of a part that ended before would stay revoked."""
+    await services.log.read(conversation_id, None, 0, 0)
     row = await services.store.accept_invitation(conversation_id, user)
     seconds = tokens.tombstone_seconds(services.settings.token_ttl_seconds)
     await revocations.take_back(services.store, services.log, conversation_id, user, seconds)

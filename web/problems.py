@@ -43,6 +43,7 @@ CODES: Mapping[str, int] = {
     "conflict": 409,
     "generation_running": 409,
     "position_lost": 409,
+    "too_many_invitations": 409,
     "too_many_participants": 409,
     "too_many_queued": 409,
     "body_too_large": 413,
@@ -204,6 +205,7 @@ QUOTAS: Mapping[type[errors.QuotaReached], tuple[str, str]] = {
     errors.TooManyQueued: ("too_many_queued", "As many posts wait in this conversation as may: post when some are answered."),
     errors.TooManyUnfinished: ("too_many_unfinished", "You have as many unfinished answers as you may: ask when some have ended."),
     errors.StorageFull: ("storage_full", "You have stored as much as you may: delete conversations that you no longer need."),
+    errors.TooManyInvitations: ("too_many_invitations", "As many invitations of yours, or for that user, wait for an answer as may."),
     errors.HistoryTooLong: ("history_too_long", "More was said before than an answer may have before it: begin anew."),
 }
 """What to say of each: code, sentence."""

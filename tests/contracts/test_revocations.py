@@ -55,7 +55,7 @@ async def log() -> AsyncIterator[Between]:
 
 async def invited(store: Store) -> str:
     name = (await store.create_conversation(ME)).id
-    await store.invite(name, ME, YOU, 9)
+    await store.invite(name, ME, YOU, 9, 9)
     return name
 
 
@@ -83,7 +83,7 @@ async def test_who_returns_while_their_removal_is_told_is_let_in(store: Store, l
     await accept(store, log, name)
 
     async def again() -> None:
-        await store.invite(name, ME, YOU, 9)
+        await store.invite(name, ME, YOU, 9, 9)
         await accept(store, log, name)
 
     log.first["revoke"] = again
@@ -96,7 +96,7 @@ async def test_to_and_fro(store: Store, log: Between) -> None:
     name = await invited(store)
 
     async def again() -> None:
-        await store.invite(name, ME, YOU, 9)
+        await store.invite(name, ME, YOU, 9, 9)
         log.first["restore"] = lambda: remove(store, log, name)
         await accept(store, log, name)
 

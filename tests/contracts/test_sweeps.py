@@ -166,7 +166,7 @@ def _ago(milliseconds: int, name: str) -> dict[str, Any]:
 
 
 async def removed(store: Store, conversation_id: str, user: str) -> None:
-    await store.invite(conversation_id, "me", user, 9)
+    await store.invite(conversation_id, "me", user, 9, 9)
     await store.accept_invitation(conversation_id, user)
     await store.remove_participant(conversation_id, user)
 
@@ -176,12 +176,12 @@ async def test_who_takes_part_no_more_is_remembered_until_the_log_says_so(store:
     name = (await store.create_conversation("me")).id
     await removed(store, name, "you")
     await removed(store, name, "they")
-    await store.invite(name, "me", "nobody", 9)
+    await store.invite(name, "me", "nobody", 9, 9)
     await store.remove_participant(name, "nobody")
     assert await found(store) == set()  # whoever has removed them tells the log
     now = Due(**dict.fromkeys(DUE.__slots__, 0))
     assert sorted(row.user_id for row in await store.untold_revocations(now, "", 10)) == ["they", "you"]
-    await store.invite(name, "me", "they", 9)
+    await store.invite(name, "me", "they", 9, 9)
     await store.accept_invitation(name, "they")
     assert not await store.note_revocation(name, "they", told=True)
     async with store.writing() as session:

@@ -440,7 +440,7 @@ async def test_a_deletion_whose_log_was_left_is_made_good(rig: Rig) -> None:
 async def test_a_removal_that_redis_did_not_hear_of_is_made_good(rig: Rig) -> None:
     """And once more if another server knows nothing of it: what they have open ends, on every process."""
     name = rig.row.conversation_id
-    await rig.store.invite(name, "me", "you", 9)
+    await rig.store.invite(name, "me", "you", 9, 9)
     await rig.store.accept_invitation(name, "you")
     rig.log.go_down()
     await rig.store.remove_participant(name, "you")

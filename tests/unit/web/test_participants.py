@@ -222,3 +222,30 @@ async def test_only_the_owner_leaves_out_what_others_said_later(people: People, 
     assert await texts(people, address) == ["First", "Second"]
     assert (await people["ada"].post(f"/api/messages/{bobs['answer']}/regenerate")).status_code == 202
     assert await texts(people, address) == ["First"]
+
+
+async def test_invitations_that_wait_are_counted(make_app: MakeApp) -> None:
+    """Those by somebody and those for somebody; an answer makes room. They are posts, too."""
+    people = People(make_app(**PRODUCTION, max_invitations=2, posts_per_minute_per_user=9))
+    names = [(await people["ada"].post(C, json={})).json()["id"] for _ in range(3)]
+
+    async def invite(by: str, name: str, user: str) -> tuple[int, str]:
+        return told(await people[by].post(f"{C}/{name}/participants", json={"user_id": user}))
+
+    assert [await invite("ada", name, "bob") for name in names] == [(200, ""), (200, ""), (409, "too_many_invitations")]
+    mine = (await people["cem"].post(C, json={})).json()["id"]
+    assert await invite("cem", mine, "bob") == (409, "too_many_invitations")
+    assert await invite("cem", mine, "dee") == (200, "")
+    assert (await people["bob"].delete(f"/api/invitations/{names[0]}")).status_code == 204
+    assert await invite("ada", names[2], "bob") == (200, "")
+    assert [(await invite("ada", names[0], "eve"))[1] for _ in range(3)] == ["too_many_invitations"] * 2 + ["too_many_posts"]
+    await people.aclose()
+
+
+async def test_an_invitation_is_not_accepted_while_redis_is_away(people: People, address: str, log: MemoryLog) -> None:
+    """Half of it would stand: a part of a conversation whose events stay closed. It can be accepted later."""
+    name = address.rpartition("/")[2]
+    await people["ada"].post(f"{address}/participants", json={"user_id": "bob"})
+    log.go_down()
+    assert told(await people["bob"].post(f"/api/invitations/{name}/accept")) == (503, "unavailable")
+    assert len((await people["bob"].get("/api/invitations")).json()["invitations"]) == 1
