@@ -169,7 +169,7 @@ class Conversations(Database):
         change = (
             update(Conversation)
             .where(col(Conversation.id) == conversation_id, col(Conversation.title).is_(None))
-            .values(title=title, rev=col(Conversation.rev) + 1)
+            .values(title=title, rev=col(Conversation.rev) + 1, updated_at=now_ms())
             .returning(Conversation)
         )
         async with self.writing() as session:

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from models.errors import Conflict, StoreUnavailable, Unstorable
+from models.errors import Conflict, GivenUp, StoreUnavailable, Unstorable
 from models.quotas import NO_QUOTAS, Quotas
 
 log_line = structlog.get_logger(__name__)
@@ -29,6 +29,10 @@ log_line = structlog.get_logger(__name__)
 TIMEOUT_SECONDS = 10.0
 """Longest life of one transaction, waiting for a connection included, unless `Store.open` is told another."""
 CONNECT_SECONDS = 5.0
+LOCK_SECONDS = 2.0
+"""How long a transaction waits for a row that somebody else has locked, at most: all of ours hold their locks for moments."""
+_GIVEN_UP = frozenset({"57014", "55P03", "40P01", "40001"})
+"""SQLSTATEs of a server that lives: a statement took too long, a lock was waited for too long, a deadlock, a conflict of transactions."""
 CANCEL_SECONDS = 0.5
 """How long a server may take to hear that a query is of no interest any more."""
 
@@ -122,6 +126,12 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
         tune_sqlite(engine.sync_engine, timeout_seconds)
         return engine
     milliseconds = _ms(timeout_seconds)
+    # The server gives a statement up a little earlier than we do: then it says why.
+    limits = {
+        "statement_timeout": _ms(timeout_seconds * 0.9),
+        "lock_timeout": _ms(min(LOCK_SECONDS, timeout_seconds / 2)),
+        "idle_in_transaction_session_timeout": 2 * milliseconds,
+    }
     return create_async_engine(
         url,
         pool_size=5,
@@ -134,7 +144,7 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
             "async_creator_fn": _Connection.connect,
             "connect_timeout": max(2, round(min(CONNECT_SECONDS, timeout_seconds))),  # libpq takes whole seconds, two at least
             "tcp_user_timeout": milliseconds,
-            "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}",
+            "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
         },
     )
 
@@ -211,6 +221,8 @@ async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
     except exc.IntegrityError as error:
         raise Conflict("the database refused the row") from error
     except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, OSError) as error:
+        if getattr(getattr(error, "orig", None), "sqlstate", None) in _GIVEN_UP:
+            raise GivenUp("the database gave a statement up") from error
         # InternalError: a server that has become read-only (a failover in progress). TimeoutError is an OSError.
         raise StoreUnavailable("the database does not answer") from error
     except exc.DataError as error:

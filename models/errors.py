@@ -2,6 +2,7 @@
 
 StoreError
   StoreUnavailable     no answer in time (connection, lock, pool): what a write did is not known
+    GivenUp            the database lives, and gave this one transaction up (a lock, a deadlock, its own time limit)
   Unstorable           a value that a column cannot hold; nothing was written
   NotFound             no such row, or none that this user may see
   NotAuthor            a message of somebody else would have to be changed or taken out
@@ -25,6 +26,13 @@ class StoreError(Exception):
 
 class StoreUnavailable(StoreError):
     """The database did not answer in time."""
+
+
+class GivenUp(StoreUnavailable):
+    """The database lives, and gave this transaction up: it waited too long for a lock, met a deadlock, or took too long itself.
+
+    Whoever deals with many rows goes on with the others; for everybody else it is an outage that may be over at the next try.
+    """
 
 
 class Unstorable(StoreError):

@@ -39,6 +39,8 @@ class Checkpoint:
     kept: list[dict[str, Any]] | None = None
     """What the answer holds beside text and tool calls; None where the row has it already."""
     reported: dict[str, Any] | None = None
+    saves: int = 0
+    """Which checkpoint of its attempt this is: two that are under way at once may be committed in any order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,12 @@ class Ending:
 
 
 _messages: Any = Message.__table__  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
-_own = update(_messages).where(_messages.c.id == bindparam("b_id"), _messages.c.attempt == bindparam("b_attempt"), _unfinished)
+_own = update(_messages).where(
+    _messages.c.id == bindparam("b_id"),
+    _messages.c.attempt == bindparam("b_attempt"),
+    _messages.c.saves <= bindparam("b_saves"),
+    _unfinished,
+)
 _checkpoint_kept = _own.values(kept=bindparam("b_kept"))
 _checkpoint = _own.values(
     content=bindparam("b_content"),
@@ -75,6 +82,7 @@ _checkpoint = _own.values(
     run_text=bindparam("b_run_text"),
     run_reasoning=bindparam("b_run_reasoning"),
     reported=bindparam("b_reported"),
+    saves=bindparam("b_saves"),
     updated_at=now_ms(),
 )
 
@@ -143,14 +151,17 @@ class Generations(Database):
         change = (
             update(Message)
             .where(col(Message.id) == message_id, col(Message.attempt) < attempt, _unfinished)
-            .values(attempt=attempt, status="streaming", model=model, due_at=None, starts=col(Message.starts) + 1, updated_at=now_ms())
+            .values(
+                attempt=attempt, status="streaming", model=model, due_at=None, starts=col(Message.starts) + 1, saves=0, updated_at=now_ms()
+            )
             .returning(Message)
         )
         async with self.writing() as session:
             return (await session.scalars(change)).first()
 
     async def checkpoint(self, items: Sequence[Checkpoint]) -> None:
-        """Save the text of all these answers in one statement; those that have ended or moved to a newer attempt are left alone."""
+        """Save the text of all these answers in one statement; those that have ended, moved to a newer attempt or were saved since are left
+        alone."""
         if not items:
             return
         # One order for everybody: two batches that share rows then wait for each other instead of deadlocking.
@@ -197,6 +208,7 @@ class Generations(Database):
                 cancel_by=func.coalesce(col(Message.cancel_by), ending.cancel_by),
                 due_at=None,
                 updated_at=now_ms(),
+                ended_at=now_ms(),
             )
             .returning(col(Message.id))
         )
@@ -255,7 +267,9 @@ class Generations(Database):
         if not message_ids:
             return
         async with self.writing() as session:
-            change = update(Message).where(col(Message.id).in_(message_ids)).values(enqueued_at=now_ms())
+            # A row that somebody has locked is left out: waited for, it would keep the others from being marked.
+            free = select(col(Message.id)).where(col(Message.id).in_(message_ids)).with_for_update(skip_locked=True, key_share=True)
+            change = update(Message).where(col(Message.id).in_(free)).values(enqueued_at=now_ms())
             await session.execute(change.execution_options(synchronize_session=False))
 
     async def mark_announced(self, message_id: str, rev: int) -> None:
@@ -300,6 +314,7 @@ def _texts(item: Checkpoint) -> dict[str, Any]:
         "run_text": item.run_text,
         "run_reasoning": item.run_reasoning,
         "reported": item.reported,
+        "saves": item.saves,
     }
 
 
@@ -308,4 +323,4 @@ def _parameters(item: Checkpoint) -> dict[str, Any]:
 
 
 def _owner(item: Checkpoint) -> dict[str, Any]:
-    return {"b_id": item.message_id, "b_attempt": item.attempt}
+    return {"b_id": item.message_id, "b_attempt": item.attempt, "b_saves": item.saves}

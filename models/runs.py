@@ -8,7 +8,7 @@ so none can forget to.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, delete, or_, select, text, update
+from sqlalchemy import and_, delete, not_, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
@@ -36,15 +36,21 @@ class Runs(Database):
         The run is noted all the same: who began it too late has begun it, and it is to be ended. `checkpoint` names it too, if there is a
         place yet to attach to.
         """
+        mine = (
+            col(Message.id) == checkpoint.message_id,
+            col(Message.attempt) == checkpoint.attempt,
+            text(f"messages.{UNFINISHED_SQL}"),
+        )
+        # A checkpoint that was taken after this one names the run, too: the row keeps the newer text.
         change = (
             update(Message)
-            .where(col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, text(f"messages.{UNFINISHED_SQL}"))
+            .where(*mine, col(Message.saves) <= checkpoint.saves)
             .values(**checkpoint_values(checkpoint), updated_at=now_ms())
-            .returning(col(Message.id))
         )
         async with self.writing() as session:
             await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))
-            return (await session.scalars(change)).first() is not None
+            await session.execute(change.execution_options(synchronize_session=False))
+            return (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None
 
     async def note_run(self, run_id: str, model: str, message_id: str, attempt: int) -> None:
         """Note a run that an attempt leaves behind. Its row may be gone: whoever ended it came before the request that began it."""
@@ -73,10 +79,13 @@ class Runs(Database):
         async with self.writing() as session:
             await session.execute(delete(ProviderRun).where(col(ProviderRun.message_id) == message_id, col(ProviderRun.run_id) == run_id))
 
-    async def runs_to_end(self, limit: int) -> list[RunToEnd]:
-        """Runs that nobody wants and that may be tried now, at most `limit`."""
+    async def runs_to_end(self, limit: int, longest_wait_ms: int) -> list[RunToEnd]:
+        """Runs that nobody wants and that may be tried now, at most `limit`.
+
+        None is given a later time than `longest_wait_ms` ahead: where a row says so, the clock was set back since.
+        """
         async with self.reading() as session:
-            return [RunToEnd(*row) for row in await session.execute(outstanding(limit))]
+            return [RunToEnd(*row) for row in await session.execute(outstanding(limit, longest_wait_ms))]
 
     async def try_to_end(self, run: RunToEnd, again_ms: int | None) -> bool:
         """Count a try before it is made; the next one is due in `again_ms` (None: never). False: somebody else has begun one."""
@@ -95,16 +104,17 @@ class Runs(Database):
             return (await session.scalars(change)).first() is not None
 
 
-def outstanding(limit: int) -> Any:
+def outstanding(limit: int, longest_wait_ms: int) -> Any:
     """The query of `runs_to_end`."""
     wanted = or_(
         col(Message.run_id) == col(ProviderRun.run_id),
         and_(col(Message.attempt) == col(ProviderRun.attempt), col(Message.status) == "streaming"),
     )
+    waits = col(ProviderRun.due_at).between(now_ms() + 1, now_ms() + longest_wait_ms)
     holder = select(col(Message.id)).where(col(Message.id) == col(ProviderRun.message_id), text(f"messages.{UNFINISHED_SQL}"), wanted)
     return (
         select(col(ProviderRun.message_id), col(ProviderRun.run_id), col(ProviderRun.model), col(ProviderRun.tries))
-        .where(col(ProviderRun.due_at) <= now_ms(), ~holder.exists())
+        .where(col(ProviderRun.due_at).is_not(None), not_(waits), ~holder.exists())
         .order_by(col(ProviderRun.due_at))
         .limit(limit)
     )

@@ -5,16 +5,19 @@ is outstanding, however many rows have ended. A time is recent only if it lies i
 noted before the clock was set back, and is old.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import and_, delete, func, literal, not_, or_, select, text, update
+from sqlalchemy import and_, delete, func, literal, not_, or_, select, text, tuple_, update
 from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col
 
 from models.database import Database, now_ms
 from models.tables import (
     BEGUN_SQL,
+    ENDED_SQL,
+    RENAMED_SQL,
     TO_CANCEL_SQL,
     UNANNOUNCED_END_SQL,
     UNANNOUNCED_REV_SQL,
@@ -55,6 +58,37 @@ class Answer:
     due: bool = True
 
 
+class Place(NamedTuple):
+    """A row of what changed lately, and when it did."""
+
+    at: int
+    id: str
+
+
+Kind = Literal["ends", "rows", "titles", "deletions", "revocations"]
+"""What is announced, and may be lost with the end of a log."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lately:
+    """Where it is told when a row changed (None: in its id), under which literal condition of an index, and what "not announced" is."""
+
+    table: type[SQLModel]
+    when: str | None
+    unannounced: dict[str, Any]
+    condition: str = "true"
+
+
+_LATELY: dict[Kind, _Lately] = {
+    "ends": _Lately(Message, "ended_at", {"terminal_announced": False}, ENDED_SQL),
+    "rows": _Lately(Message, None, {"announced_rev": 0}),
+    "titles": _Lately(Conversation, "updated_at", {"announced_rev": 0}, RENAMED_SQL),
+    "deletions": _Lately(DeletedConversation, "deleted_at", {"log_deleted": False}),
+    "revocations": _Lately(Revocation, "revoked_at", {"told": False}),
+}
+KINDS: tuple[Kind, ...] = ("revocations", "deletions", "ends", "titles", "rows")
+
+
 class Sweeps(Database):
     """What the sweeper asks. `after`: the key of the last row of the page before, empty for the first page."""
 
@@ -77,15 +111,23 @@ class Sweeps(Database):
         """Ended answers whose terminal event is not known to be in the log."""
         return await self._answers(ended(due, after, limit))
 
-    async def announce_again(self, newer_than_ms: int) -> None:
-        """Take nothing for announced, and no log for deleted, of what changed so lately: the end of the log may be lost."""
-        ended = text(f"role = 'assistant' AND NOT {UNFINISHED_SQL}")
+    async def changed_lately(self, kind: Kind, since_ms: int, after: Place | None, limit: int) -> list[Place]:
+        """What changed since then, by the database's clock, a page at a time. `after`: the last one of the page before."""
+        async with self._sweeping() as session:
+            return [Place(*row) for row in await session.execute(changed_lately(kind, since_ms, after, limit))]
+
+    async def announce_again(self, kind: Kind, ids: Sequence[str]) -> list[str]:
+        """Take nothing of this for announced, and no log for deleted: the end of the log may be lost. Gives those that somebody has locked.
+
+        Nobody waits for a lock here: a row that is locked for long would keep all the others from being announced.
+        """
+        table: Any = _LATELY[kind].table
+        free = select(table.id).where(col(table.id).in_(ids)).with_for_update(skip_locked=True, key_share=True)
+        change = update(table).where(col(table.id).in_(free)).values(**_LATELY[kind].unannounced).returning(col(table.id))
         async with self.writing() as session:
-            await session.execute(_changed(Message, newer_than_ms).where(ended).values(terminal_announced=False))
-            await session.execute(_changed(Message, newer_than_ms).values(announced_rev=0))
-            await session.execute(_changed(Conversation, newer_than_ms).values(announced_rev=0))
-            await session.execute(_changed(DeletedConversation, newer_than_ms, "deleted_at").values(log_deleted=False))
-            await session.execute(_changed(Revocation, newer_than_ms, "revoked_at").values(told=False))
+            done = set(await session.scalars(change.execution_options(synchronize_session=False)))
+            left = [name for name in ids if name not in done]
+            return list(await session.scalars(select(table.id).where(col(table.id).in_(left)))) if left else []
 
     async def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Message]:
         """Rows whose newest revision the log is not known to hold."""
@@ -131,9 +173,24 @@ class Sweeps(Database):
             return [Answer(*row) for row in await session.execute(query)]
 
 
-def _changed(table: type[SQLModel], newer_than_ms: int, when: str = "updated_at") -> Any:
-    change = update(table).where(col(getattr(table, when)) > now_ms() - newer_than_ms)
-    return change.execution_options(synchronize_session=False)
+def changed_lately(kind: Kind, since_ms: int, after: Place | None, limit: int) -> Any:
+    """The query of `Sweeps.changed_lately`."""
+    lately = _LATELY[kind]
+    table: Any = lately.table
+    if lately.when is None:
+        query = select(literal(0), table.id).where(col(table.id) > (_first_id(since_ms) if after is None else after.id))
+        return query.order_by(col(table.id)).limit(limit)
+    when = col(getattr(table, lately.when))
+    query = select(when, table.id).where(
+        text(lately.condition), when > since_ms if after is None else tuple_(when, table.id) > tuple_(*after)
+    )
+    return query.order_by(when, col(table.id)).limit(limit)
+
+
+def _first_id(since_ms: int) -> str:
+    """What every UUID of version 7 that was made since then is above: they begin with the time."""
+    digits = f"{since_ms:012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 def to_cancel(after: str, limit: int) -> Any:

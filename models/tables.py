@@ -16,6 +16,9 @@ TO_CANCEL_SQL = "cancel_by IS NOT NULL AND " + UNFINISHED_SQL
 BEGUN_SQL = "status IN ('streaming', 'retrying')"
 UNDELETED_LOG_SQL = "NOT log_deleted"
 UNTOLD_SQL = "NOT told"
+ENDED_SQL = "ended_at IS NOT NULL"
+RENAMED_SQL = "rev > 1"
+"""A title was given after the conversation was made: only such titles are announced."""
 FOLLOWS_SQL = "follows IS NOT NULL"
 UNLISTED_SQL = "NOT listed"
 
@@ -43,6 +46,7 @@ class Conversation(SQLModel, table=True):
             sqlite_where=text(UNANNOUNCED_REV_SQL),
             postgresql_where=text(UNANNOUNCED_REV_SQL),
         ),
+        Index("ix_conversations_renamed", "updated_at", "id", sqlite_where=text(RENAMED_SQL), postgresql_where=text(RENAMED_SQL)),
     )
 
     id: str = Field(primary_key=True, max_length=36)
@@ -90,10 +94,12 @@ class Message(SQLModel, table=True):
     (`temperature`, `max_tokens`, `reasoning_effort`, `stop`). `asked`: what a client of OpenAI's API wants to read again.
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
     `starts`: attempts begun since the last one that got so far as to know what viewers hold.
+    `saves`: number of the newest checkpoint of the current attempt: an earlier one that comes late changes nothing.
     `charged_to`: the user whose request wrote the row, against whose quotas it counts (`quotas.py`).
     `kept`: what an answer held beside text and tool calls, as its provider wrote it and only for that provider (`worker/kept.py`).
     `run_id`, `run_cursor`: the provider's own run and a place in it, where it can be attached to again; `run_text`, `run_reasoning`: how
     many characters of `content` and `reasoning` lie before that place.
+    `ended_at`: when an answer ended.
     `billed_input`: input tokens that the requests so far were billed, as far as is known, else estimated; None: only one was begun.
     `requests`: requests that were sent to providers for the answer; a first one is not counted before there is a second.
     `reported`: the usage that these requests have reported (`worker/usage.py`); the sum becomes `usage` when the answer ends.
@@ -130,6 +136,8 @@ class Message(SQLModel, table=True):
             sqlite_where=text(UNANNOUNCED_REV_SQL),
             postgresql_where=text(UNANNOUNCED_REV_SQL),
         ),
+        # Not on `updated_at`: an index on a column that every checkpoint changes would make each of them write every index of the row.
+        Index("ix_messages_ended", "ended_at", "id", sqlite_where=text(ENDED_SQL), postgresql_where=text(ENDED_SQL)),
     )
 
     id: str = Field(primary_key=True, max_length=36)
@@ -145,6 +153,7 @@ class Message(SQLModel, table=True):
     tries: int = 0
     starts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     started_with: int = 0
+    saves: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     run_id: str | None = Field(default=None, max_length=255)
     run_cursor: int | None = Field(default=None, sa_type=BigInteger)
     run_text: int | None = None
@@ -176,6 +185,7 @@ class Message(SQLModel, table=True):
     due_at: int | None = Field(default=None, sa_type=BigInteger)
     created_at: int = Field(sa_type=BigInteger)
     updated_at: int = Field(sa_type=BigInteger)
+    ended_at: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class ProviderRun(SQLModel, table=True):
@@ -202,6 +212,7 @@ class DeletedConversation(SQLModel, table=True):
     __tablename__ = "deleted_conversations"
     __table_args__ = (
         Index("ix_deleted_conversations_log", "id", sqlite_where=text(UNDELETED_LOG_SQL), postgresql_where=text(UNDELETED_LOG_SQL)),
+        Index("ix_deleted_conversations_deleted_at", "deleted_at", "id"),
     )
 
     id: str = Field(primary_key=True, max_length=36)
@@ -216,6 +227,7 @@ class Revocation(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("conversation_id", "user_id", name="uq_revocations_user"),
         Index("ix_revocations_untold", "id", sqlite_where=text(UNTOLD_SQL), postgresql_where=text(UNTOLD_SQL)),
+        Index("ix_revocations_revoked_at", "revoked_at", "id"),
     )
 
     id: str = Field(primary_key=True, max_length=36)

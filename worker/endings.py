@@ -39,7 +39,7 @@ class Endings:
         room = AT_A_TIME - len(self._under_way)
         if room <= 0:
             return
-        for run in await self._store.runs_to_end(room):
+        for run in await self._store.runs_to_end(room, int(LONGEST_PAUSE_SECONDS * 1000)):
             key = run.message_id, run.run_id
             if key not in self._under_way:
                 self._under_way[key] = task = asyncio.create_task(self._end(run))

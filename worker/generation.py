@@ -65,6 +65,8 @@ class Generation:
         """Whether viewers were given something; whether the provider has said anything at all."""
         self.added = 0
         """Characters that this attempt has added to what viewers hold."""
+        self.saves = 0
+        """Checkpoints that were taken."""
         self._known_text, self._known_reasoning = (attached.known_text, attached.known_reasoning) if attached else (0, 0)
         self._taken_text, self._taken_reasoning = len(held.text), len(held.reasoning)
         self._run = attached.run if attached else None
@@ -290,6 +292,7 @@ class Generation:
     def checkpoint(self) -> Held:
         """`held()`, and the count of unsaved characters starts again."""
         self._uncheckpointed = 0
+        self.saves += 1
         return self.held()
 
     def checkpoint_kept(self) -> list[dict[str, Any]] | None:

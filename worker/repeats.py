@@ -6,10 +6,12 @@ announced again by the sweeper; the log itself knows what it still has, and take
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from models.store import Store
+from models.sweeps import KINDS, Kind
 from streams import ports
 
 log_line = structlog.get_logger(__name__)
@@ -17,6 +19,10 @@ LATELY_MS = 15 * 60 * 1000
 """How far the lost end of a log may reach back, and an announcement be later than the change that it tells of."""
 LATE_SECONDS = 30.0
 """A worker that was told "appended" by the lost server may note that in SQL only now: so everything is done a second time after this."""
+PAGE = 500
+"""Rows that are looked at, and changed, in one transaction."""
+Left = list[tuple[Kind, str]]
+"""Rows that somebody has locked: whatever the lock is for, nobody waits for it."""
 
 
 class Repeats:
@@ -26,17 +32,36 @@ class Repeats:
         self._store, self._log = store, log
         self._server: str | None = None
         self._since = 0.0
+        self._left: Left | None = None
+        """What the second time has left out; None before it."""
 
-    async def look(self) -> None:
-        """Ask whether Redis is another server. Raises Unavailable, StoreUnavailable."""
+    async def look(self, go_on: Callable[[], Awaitable[None]]) -> None:
+        """Ask whether Redis is another server, and see to it if it is. Raises Unavailable, StoreUnavailable.
+
+        `go_on` is asked before each page; what it raises ends the look, and the next one begins anew.
+        """
         server = await self._log.new_server()
         if server is None:
             return
         now = asyncio.get_running_loop().time()
         if server != self._server:
             log_line.warning("another Redis server: what changed lately is announced again")
-            await self._store.announce_again(LATELY_MS)
-            self._server, self._since = server, now
-        elif now - self._since > LATE_SECONDS:
-            await self._store.announce_again(LATELY_MS)
-            await self._log.note_server(server)
+            await self._announce_again(go_on)
+            self._server, self._since, self._left = server, now, None
+        elif self._left is None and now - self._since > LATE_SECONDS:
+            self._left = await self._announce_again(go_on)
+        if self._left is not None:
+            self._left = [(kind, name) for kind, name in self._left if await self._store.announce_again(kind, [name])]
+            if not self._left:
+                await self._log.note_server(server)
+
+    async def _announce_again(self, go_on: Callable[[], Awaitable[None]]) -> Left:
+        since = await self._store.now_ms() - LATELY_MS
+        left: Left = []
+        for kind in KINDS:
+            page = await self._store.changed_lately(kind, since, None, PAGE)
+            while page:
+                left += [(kind, name) for name in await self._store.announce_again(kind, [place.id for place in page])]
+                await go_on()
+                page = await self._store.changed_lately(kind, since, page[-1], PAGE) if len(page) == PAGE else []
+        return left

@@ -91,6 +91,7 @@ class Attempt:
             run_reasoning=run.reasoning if run else None,
             kept=self.generation.checkpoint_kept(),
             reported=self.generation.reported.stored(),
+            saves=self.generation.saves,
         )
 
     def not_saved(self) -> None:

@@ -3,19 +3,21 @@
 Every worker process runs one; they elect a leader through Redis. When Redis was away or this process was paused, the leases of healthy
 workers may have run out unrenewed: judgement waits for one lease then, so that nobody is robbed who is alive.
 
-A round is a list of steps, each of which goes through its rows in pages. A row that fails with an error that nobody thought of is counted
-and logged; neither the other rows nor the other steps suffer.
+A round begins every step that is not under way, and waits for none: after a failover there are thousands of rows to announce, while a dead
+worker's answers are waited for by people. A step goes through its rows in pages. A row that fails with an error that nobody thought of is
+counted and logged, a row that somebody has locked is left to the next round; neither the other rows nor the other steps suffer.
 """
 
 import asyncio
+import itertools
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
 
 from config.background import failed, keep
-from models.errors import StoreUnavailable
+from models.errors import GivenUp, StoreUnavailable
 from models.sweeps import Answer
 from models.tables import Conversation, Message, Revocation
 from models.views import message_view
@@ -28,6 +30,7 @@ from worker.sweeps import DUE, Job, judge
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")
+Step = Callable[[], Awaitable[None]]
 INTERVAL_SECONDS = 0.5
 LEADERSHIP_SECONDS = 1.5
 PAUSE_SECONDS = 2.0
@@ -36,6 +39,8 @@ outlives a shorter pause."""
 PAGE = 200
 SIDE_BY_SIDE = 16
 """Rows that are dealt with at a time: the streams of a dead worker are all due at once, and each of them is waited for by people."""
+BULK_SIDE_BY_SIDE = 8
+"""The same, for what is announced or deleted late: all those steps together leave the database to those who answer."""
 _OUTAGES = (StoreUnavailable, ports.Unavailable, JobsUnavailable)
 
 
@@ -51,6 +56,9 @@ class Sweeper:
         self._name = uuid.uuid4().hex
         self._not_before = 0.0
         self._repeats = Repeats(services.store, services.log)
+        self._under_way: dict[str, asyncio.Task[Exception | None]] = {}
+        """Steps by name."""
+        self._bulk = asyncio.Semaphore(BULK_SIDE_BY_SIDE)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -59,28 +67,54 @@ class Sweeper:
             await self._sweep_on()
         finally:
             ticking.cancel()
+            for task in self._under_way.values():
+                task.cancel()
+            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
     async def _sweep_on(self) -> None:
         while True:
             try:
                 if await self._promptly(self._leads()):
-                    await self._look_for_another_server()
+                    self._begin("look", self._look_for_another_server)
                     if not self.holds_back:
-                        await self.sweep()
+                        self._begin_all()
             except _OUTAGES as error:
-                log_line.warning("sweep put off", error=repr(error))
-                self._wait_one_lease()
+                self._put_off(error)
             except Deposed:
                 log_line.info("sweep broken off")
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _look_for_another_server(self) -> None:
+        """An outage in here says nothing about anybody's lease: it is logged, and does not keep the others from judging."""
         try:
-            await self._repeats.look()
-        except _OUTAGES:
-            raise
-        except Exception as error:  # noqa: BLE001 -- it must not keep the sweep from its work
-            failed("sweep", error)
+            await self._repeats.look(self._go_on)
+        except _OUTAGES as error:
+            log_line.warning("what changed lately is not announced again yet", error=repr(error))
+
+    def _begin_all(self) -> "list[asyncio.Task[Exception | None]]":
+        return [self._begin(name, step) for name, step in self._steps.items()]
+
+    def _begin(self, name: str, step: Step) -> "asyncio.Task[Exception | None]":
+        """Begin a step, unless it is under way."""
+        if name not in self._under_way:
+            self._under_way[name] = task = asyncio.create_task(self._carry_out(step))
+            task.add_done_callback(lambda _task: self._under_way.pop(name, None))
+        return self._under_way[name]
+
+    async def _carry_out(self, step: Step) -> Exception | None:
+        """Gives the outage that the step has met, or that it was broken off. A bug in it is counted and logged."""
+        try:
+            error = await _guarded(step())
+        except Deposed as deposed:
+            log_line.info("sweep broken off")
+            return deposed
+        if error is not None:
+            self._put_off(error)
+        return error
+
+    def _put_off(self, error: Exception) -> None:
+        log_line.warning("sweep put off", error=repr(error))
+        self._wait_one_lease()
 
     async def _notice_pauses(self) -> None:
         """Of this process, or of the machine: time that passes while nothing here runs."""
@@ -114,33 +148,24 @@ class Sweeper:
         self._not_before = _clock() + self._services.lease_seconds
 
     @property
-    def _steps(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        return (
-            self._cancel,
-            self._take_over,
-            self._enqueue_heads,
-            self._announce_ends,
-            self._announce_rows,
-            self._announce_titles,
-            self._delete_logs,
-            self._revoke,
-            self._services.endings.carry_out,
-        )
+    def _steps(self) -> dict[str, Step]:
+        return {
+            "cancel": self._cancel,
+            "take_over": self._take_over,
+            "enqueue_heads": self._enqueue_heads,
+            "announce_ends": self._announce_ends,
+            "announce_rows": self._announce_rows,
+            "announce_titles": self._announce_titles,
+            "delete_logs": self._delete_logs,
+            "revoke": self._revoke,
+            "end_runs": self._services.endings.carry_out,
+        }
 
     async def sweep(self) -> None:
-        """One round. Raises the first outage that a step has met, once all steps were made; Deposed."""
-        outage: Exception | None = None
-        for step in self._steps:
-            try:
-                await step()
-            except Deposed:
-                raise
-            except _OUTAGES as error:
-                outage = outage or error
-            except Exception as error:  # noqa: BLE001 -- a bug in one step: counted and logged
-                failed("sweep", error)
-        if outage is not None:
-            raise outage
+        """One round to its end. Raises the first outage that a step has met, once all steps were made; Deposed."""
+        for error in await asyncio.gather(*self._begin_all()):
+            if error is not None:
+                raise error
 
     async def _pages(self, query: Callable[[str, int], Awaitable[Sequence[T]]], key: Callable[[T], str]) -> AsyncIterator[Sequence[T]]:
         """Everything that is due, a page at a time; between pages the leadership is renewed."""
@@ -152,14 +177,20 @@ class Sweeper:
             if len(page) < PAGE:
                 return
             after = key(page[-1])
-            if self.holds_back or not await self._promptly(self._leads()):
+            if self.holds_back:
                 raise Deposed
+            await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Stay the active one. Raises Deposed."""
+        if not await self._promptly(self._leads()):
+            raise Deposed
 
     # --- steps ---
 
     async def _cancel(self) -> None:
         async for page in self._pages(self._services.store.to_cancel, _key):
-            await _all(self._cancel_one(row) for row in page)
+            await _all(asyncio.Semaphore(SIDE_BY_SIDE), (self._cancel_one(row) for row in page))
 
     async def _cancel_one(self, row: Answer) -> None:
         services = self._services
@@ -195,7 +226,7 @@ class Sweeper:
     async def _enqueue(self, rows: Sequence[Answer]) -> None:
         sent: list[str] = []
         try:
-            await _all(self._send(row, sent) for row in rows)
+            await _all(asyncio.Semaphore(SIDE_BY_SIDE), (self._send(row, sent) for row in rows))
         finally:
             await self._services.store.mark_enqueued(*sent)
 
@@ -206,7 +237,7 @@ class Sweeper:
 
     async def _announce_ends(self) -> None:
         async for page in self._pages(lambda *place: self._services.store.ended(DUE, *place), _key):
-            await _all(self._announce_end(row) for row in page)
+            await _all(self._bulk, (self._announce_end(row) for row in page))
 
     async def _announce_end(self, row: Answer) -> None:
         """Supply the terminal event that a crash swallowed."""
@@ -223,8 +254,13 @@ class Sweeper:
 
     async def _announce_rows(self) -> None:
         async for page in self._pages(lambda *place: self._services.store.unannounced_rows(DUE, *place), _id):
-            for row in sorted(page, key=lambda row: (row.conversation_id, row.ordinal)):
-                await _all([self._announce_row(row)])
+            rows = itertools.groupby(sorted(page, key=lambda row: (row.conversation_id, row.ordinal)), lambda row: row.conversation_id)
+            await _all(self._bulk, [self._announce_in_order(list(group)) for _, group in rows])
+
+    async def _announce_in_order(self, rows: Sequence[Message]) -> None:
+        for row in rows:
+            if error := await _guarded(self._announce_row(row)):
+                raise error
 
     async def _announce_row(self, row: Message) -> None:
         log = self._services.log
@@ -239,7 +275,7 @@ class Sweeper:
 
     async def _announce_titles(self) -> None:
         async for page in self._pages(lambda *place: self._services.store.unannounced_titles(DUE, *place), _id):
-            await _all(self._announce_title(row) for row in page)
+            await _all(self._bulk, (self._announce_title(row) for row in page))
 
     async def _announce_title(self, row: Conversation) -> None:
         try:
@@ -250,7 +286,7 @@ class Sweeper:
 
     async def _delete_logs(self) -> None:
         async for page in self._pages(lambda *place: self._services.store.undeleted_logs(DUE, *place), str):
-            await _all(self._delete_log(name) for name in page)
+            await _all(self._bulk, (self._delete_log(name) for name in page))
 
     async def _delete_log(self, conversation_id: str) -> None:
         await self._services.log.delete(conversation_id, self._services.tombstone_seconds)
@@ -258,33 +294,38 @@ class Sweeper:
 
     async def _revoke(self) -> None:
         async for page in self._pages(lambda *place: self._services.store.untold_revocations(DUE, *place), _id):
-            await _all(self._revoke_one(row) for row in page)
+            await _all(self._bulk, (self._revoke_one(row) for row in page))
 
     async def _revoke_one(self, row: Revocation) -> None:
         services = self._services
         await revocations.tell(services.store, services.log, row.conversation_id, row.user_id, services.tombstone_seconds)
 
 
-async def _all(work: Iterable[Awaitable[None]]) -> None:
-    """Do everything, each to its end, whatever happens to others; then raise the first outage, if any.
+async def _all(places: asyncio.Semaphore, work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do everything, as many at a time as there are places, each to its end, whatever happens to others; then raise the first outage."""
 
-    Any other error is a bug, or one row's own: counted and logged.
-    """
-    places = asyncio.Semaphore(SIDE_BY_SIDE)
-
-    async def one(piece: Awaitable[None]) -> Exception | None:
+    async def one(piece: Coroutine[Any, Any, None]) -> Exception | None:
         async with places:
-            try:
-                await piece
-            except _OUTAGES as error:
-                return error
-            except Exception as error:  # noqa: BLE001 -- see above
-                failed("sweep", error)
-            return None
+            return await _guarded(piece)
 
     for error in await asyncio.gather(*(one(piece) for piece in work)):
         if error is not None:
             raise error
+
+
+async def _guarded(piece: Awaitable[None]) -> Exception | None:
+    """Do it, and give the outage that it met, if any. Any other error is a bug, or one row's own: counted and logged. Raises Deposed."""
+    try:
+        await piece
+    except Deposed:
+        raise
+    except GivenUp as error:
+        log_line.warning("left to the next round: the database gave it up", error=repr(error.__cause__))
+    except _OUTAGES as error:
+        return error
+    except Exception as error:  # noqa: BLE001 -- see above
+        failed("sweep", error)
+    return None
 
 
 def _key(row: Answer) -> str:

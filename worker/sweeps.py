@@ -12,7 +12,8 @@
 | deleted, log not | for 1 s | the log is deleted |
 | takes part no more, log not told | for 1 s | the user's tokens are revoked |
 
-What was just enqueued is given 2 s to be claimed. A time that lies ahead was noted before the clock was set back: it is long over.
+A row that somebody else has locked is left to the next round. What was just enqueued is given 2 s to be claimed. A time that lies ahead was
+noted before the clock was set back: it is long over.
 """
 
 from enum import Enum, auto

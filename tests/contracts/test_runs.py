@@ -1,5 +1,7 @@
 """Provider runs: what nobody wants any longer is found by the rows alone, whichever way its answer ended."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import text
 
@@ -9,6 +11,7 @@ from models.runs import RunToEnd, outstanding
 from models.store import Store
 
 ME = "me"
+LONGEST_WAIT_MS = 300_000
 
 
 async def answer(store: Store) -> str:
@@ -19,8 +22,8 @@ async def answer(store: Store) -> str:
     return posted.assistant_message.id
 
 
-def at(message_id: str, attempt: int, run_id: str | None, content: str = "") -> Checkpoint:
-    return Checkpoint(message_id, attempt, content, "", None, "e1", 5, run_id, 0 if run_id else None)
+def at(message_id: str, attempt: int, run_id: str | None, content: str = "", seq: int = 5, saves: int = 0) -> Checkpoint:
+    return Checkpoint(message_id, attempt, content, "", None, "e1", seq, run_id, 0 if run_id else None, saves=saves)
 
 
 def ending(message_id: str, attempt: int, status: str = "cancelled") -> Ending:
@@ -28,7 +31,7 @@ def ending(message_id: str, attempt: int, status: str = "cancelled") -> Ending:
 
 
 async def to_end(store: Store) -> list[tuple[str, str]]:
-    return [(run.message_id, run.run_id) for run in await store.runs_to_end(10)]
+    return [(run.message_id, run.run_id) for run in await store.runs_to_end(10, LONGEST_WAIT_MS)]
 
 
 async def test_the_name_of_a_run_is_saved_with_the_text_that_it_goes_on_from(store: Store) -> None:
@@ -47,7 +50,7 @@ async def test_the_run_of_an_answer_that_has_ended_is_to_be_ended(store: Store, 
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
     assert await store.finish(ending(message_id, 1, status))
-    assert await store.runs_to_end(10) == [RunToEnd(message_id, "run", "m", 0)]
+    assert await store.runs_to_end(10, LONGEST_WAIT_MS) == [RunToEnd(message_id, "run", "m", 0)]
     await store.run_ended(message_id, "run")
     assert await to_end(store) == []
 
@@ -91,6 +94,64 @@ async def test_a_run_that_was_forgotten_is_to_be_ended(store: Store) -> None:
     assert await to_end(store) == [(message_id, "run")]
 
 
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_checkpoint_that_comes_late_forgets_no_run(store: Store, late: bool) -> None:
+    """It was taken before the run had a name, and is committed after it or before: the row holds what was taken last, in either order."""
+    message_id = await answer(store)
+
+    async def earlier() -> None:
+        await store.checkpoint([replace(at(message_id, 1, None, "ten", 10, saves=1), kept=[{"old": 1}])])
+
+    if not late:
+        await earlier()
+    assert await store.begin_run("run", "m", at(message_id, 1, "run", "twelve", 12, saves=2))
+    if late:
+        await earlier()
+    row = await store.message(message_id)
+    assert row is not None
+    assert (row.run_id, row.content, row.seq, row.kept) == ("run", "twelve", 12, None if late else [{"old": 1}])
+
+
+@pytest.mark.parametrize("saved_since", [True, False])
+async def test_the_name_of_a_run_that_comes_late_keeps_newer_text(store: Store, saved_since: bool) -> None:
+    """A checkpoint that was taken after it names the run as well. Whoever saves the name still owns the answer."""
+    message_id = await answer(store)
+    newer = at(message_id, 1, "run", "twelve", 12, saves=2)
+    if saved_since:
+        await store.checkpoint([newer])
+    assert await store.begin_run("run", "m", at(message_id, 1, "run", "ten", 10, saves=1))
+    if not saved_since:
+        await store.checkpoint([newer])
+    row = await store.message(message_id)
+    assert row is not None
+    assert (row.run_id, row.content, row.seq) == ("run", "twelve", 12)
+
+
+async def test_a_checkpoint_of_an_answer_that_was_handed_back_comes_late(store: Store) -> None:
+    """The text that its successor goes on from is what was handed back; the successor's own first checkpoint counts."""
+    message_id = await answer(store)
+    assert await store.hand_back(at(message_id, 1, "run", "twelve", 12, saves=9), 0)
+    await store.checkpoint([at(message_id, 1, None, "ten", 10, saves=8)])
+    row = await store.begin_attempt(message_id, 2, "m")
+    assert row is not None
+    assert (row.run_id, row.content) == ("run", "twelve")
+    await store.checkpoint([at(message_id, 2, None, "thirteen", 13, saves=1)])
+    again = await store.message(message_id)
+    assert again is not None
+    assert again.content == "thirteen"
+
+
+async def test_a_clock_that_was_set_back_delays_no_end(store: Store) -> None:
+    """A time further ahead than any that is given out was noted before: the run is due. One that was put off by us is not."""
+    message_id = await answer(store)
+    await store.begin_run("run", "m", at(message_id, 1, "run"))
+    assert await store.finish(ending(message_id, 1))
+    for ahead, due in ((3_600_000, True), (LONGEST_WAIT_MS - 60_000, False), (-1, True)):
+        async with store.writing() as session:
+            await session.execute(text("UPDATE provider_runs SET due_at = :at"), {"at": await store.now_ms() + ahead})
+        assert await to_end(store) == ([(message_id, "run")] if due else [])
+
+
 async def test_a_run_that_is_attached_to_belongs_to_the_attempt_that_attached(store: Store) -> None:
     """A checkpoint between two pieces of a character has no place in the run: the run is wanted all the same."""
     message_id = await answer(store)
@@ -121,13 +182,13 @@ async def test_who_ends_a_run_tells_the_others(store: Store) -> None:
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
     await store.finish(ending(message_id, 1))
-    (run,) = await store.runs_to_end(10)
+    (run,) = await store.runs_to_end(10, LONGEST_WAIT_MS)
     assert await store.try_to_end(run, 60_000)
     assert not await store.try_to_end(run, 60_000)
     assert await to_end(store) == []
     async with store.writing() as session:
         await session.execute(text("UPDATE provider_runs SET due_at = due_at - 60000"))
-    assert [found.tries for found in await store.runs_to_end(10)] == [1]
+    assert [found.tries for found in await store.runs_to_end(10, LONGEST_WAIT_MS)] == [1]
 
 
 async def test_a_run_that_is_given_up_stays_to_be_looked_at(store: Store) -> None:
@@ -135,7 +196,7 @@ async def test_a_run_that_is_given_up_stays_to_be_looked_at(store: Store) -> Non
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
     await store.finish(ending(message_id, 1))
-    (run,) = await store.runs_to_end(10)
+    (run,) = await store.runs_to_end(10, LONGEST_WAIT_MS)
     assert await store.try_to_end(run, None)
     assert await to_end(store) == []
     async with store.reading() as session:
@@ -155,7 +216,7 @@ async def test_runs_are_found_without_reading_the_messages(store: Store) -> None
         values = ", ".join(f"('x{number}', {shared % (number + 10)})" for number in range(3_000))
         await session.execute(text(f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) VALUES {values}"))  # noqa: S608
         await session.execute(text("ANALYZE"))
-    query = outstanding(100).compile(store._engine.sync_engine, compile_kwargs={"literal_binds": True})
+    query = outstanding(100, LONGEST_WAIT_MS).compile(store._engine.sync_engine, compile_kwargs={"literal_binds": True})
     async with store.reading() as session:
         told = await session.execute(text(f"{'EXPLAIN QUERY PLAN' if store.is_sqlite else 'EXPLAIN'} {query}"))
     plan = [str(line) for line in told]

@@ -1,17 +1,22 @@
 """What the sweeper asks of the database, on SQLite and PostgreSQL: who is due, in which order, along which index, at what cost."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
 from models import sweeps
 from models.conversations import Post
+from models.database import LOCK_SECONDS
 from models.errors import NotFound
+from models.generations import Ending
+from models.migrate import migrate
 from models.store import Store
-from models.sweeps import Answer, Due
+from models.sweeps import KINDS, Answer, Due, Place
 
 S = 30_000
 """A second of the sweeper, long enough for a busy machine."""
@@ -34,7 +39,7 @@ async def change(store: Store, message_id: str, **values: Any) -> None:
     if not values:
         return
     now = await store.now_ms()
-    times = {"updated": "updated_at", "enqueued": "enqueued_at", "due": "due_at"}
+    times = {"updated": "updated_at", "ended": "ended_at", "enqueued": "enqueued_at", "due": "due_at"}
     columns = {times.get(name, name): now - value if name in times else value for name, value in values.items()}
     assigned = ", ".join(f"{name} = :{name}" for name in columns)
     async with store.writing() as session:
@@ -130,35 +135,89 @@ async def test_a_deleted_conversation_is_remembered_until_its_log_is_deleted(sto
 
 
 async def test_what_changed_lately_is_announced_again(store: Store) -> None:
-    """After a log may have lost its end: ends, rows, titles and deletions. Nothing that is older, and no end of what goes on."""
-    old, new, running = [await posted(store) for _ in range(3)]
-    for message_id in (old, new):
-        await change(store, message_id, status="complete", terminal_announced=True)
+    """After a log may have lost its end: ends, rows, titles, deletions and removals. Nothing that is older, and no end of what goes on."""
+    old, slow, running = [await posted(store) for _ in range(3)]
+    for message_id in (old, slow):  # one ended an hour ago, the other was made an hour ago and has just ended
+        assert await store.begin_attempt(message_id, 1, "m")
+        assert await store.finish(Ending(message_id, 1, "complete", "", "", None, None, 0, "stop"))
+        await store.terminal_announced(message_id, 1)
+    await change(store, old, ended=HOUR_MS)
+    old, slow = [await made_an_hour_ago(store, message_id) for message_id in (old, slow)]
     deleted = [(await store.create_conversation("me", title="t")).id for _ in range(2)]
     for name in deleted:
         await store.delete_conversation(name)
         await store.log_deleted(name)
-    titled = [(await store.create_conversation("me", title="t")).id for _ in range(2)]
+    titled = [(await store.create_conversation("me")).id for _ in range(3)]
+    for name in titled[:2]:
+        row = await store.name_conversation(name, "t")
+        assert row is not None
+        await store.mark_title_announced(name, row.rev)
     for user in ("they", "you"):
         await removed(store, titled[0], user)
         assert await store.note_revocation(titled[0], user, told=True)
     async with store.writing() as session:
         await session.execute(text("UPDATE revocations SET revoked_at = revoked_at - :hour WHERE user_id = :id"), _ago(HOUR_MS, "they"))
-        for table in ("messages", "conversations"):
-            await session.execute(text(f"UPDATE {table} SET announced_rev = rev, updated_at = updated_at - :hour"), {"hour": HOUR_MS})  # noqa: S608
-        await session.execute(text("UPDATE conversations SET updated_at = updated_at + :hour WHERE id = :id"), _ago(HOUR_MS, titled[1]))
+        await session.execute(text("UPDATE conversations SET updated_at = updated_at - :hour WHERE id = :id"), _ago(HOUR_MS, titled[0]))
         await session.execute(
             text("UPDATE deleted_conversations SET deleted_at = deleted_at - :hour WHERE id = :id"), _ago(HOUR_MS, deleted[0])
         )
-    for message_id in (new, running):
-        await change(store, message_id, updated=2 * S)
-    await store.announce_again(HOUR_MS // 2)
-    assert [row.message_id for row in await store.ended(DUE, "", 10)] == [new]
-    assert {row.id for row in await store.unannounced_rows(DUE, "", 10)} == {new, running}
+    assert await announce_again(store, HOUR_MS // 2) > 3
     now = Due(**dict.fromkeys(DUE.__slots__, 0))
+    assert [row.message_id for row in await store.ended(now, "", 10)] == [slow]
+    rows = {row.id for row in await store.unannounced_rows(now, "", 10) if row.role == "assistant"}
+    assert rows == {running}
     assert [row.id for row in await store.unannounced_titles(now, "", 10)] == [titled[1]]
     assert await store.undeleted_logs(now, "", 10) == [deleted[1]]
     assert [row.user_id for row in await store.untold_revocations(now, "", 10)] == ["you"]
+
+
+async def made_an_hour_ago(store: Store, message_id: str) -> str:
+    """The name that the row would have."""
+    milliseconds = int(message_id.replace("-", "")[:12], 16) - HOUR_MS
+    digits = f"{milliseconds:012x}"
+    name = f"{digits[:8]}-{digits[8:]}{message_id[13:]}"
+    async with store.writing() as session:
+        await session.execute(text("UPDATE messages SET id = :new WHERE id = :old"), {"new": name, "old": message_id})
+    return name
+
+
+async def test_a_title_that_comes_late_changes_its_conversation(store: Store) -> None:
+    """A model gives it when the answer has ended, long after the post perhaps: then it changed, as far as a lost log is concerned."""
+    name = (await store.create_conversation("me")).id
+    async with store.writing() as session:
+        await session.execute(text("UPDATE conversations SET updated_at = updated_at - :hour"), {"hour": HOUR_MS})
+    since = await store.now_ms() - HOUR_MS // 2
+    row = await store.name_conversation(name, "t")
+    assert row is not None
+    assert [place.id for place in await store.changed_lately("titles", since, None, 9)] == [name]
+
+
+async def test_a_locked_row_is_left_out_of_what_is_announced_again(postgres_url: str) -> None:
+    """Nobody waits for whoever has locked it; whoever asks is told which one it is."""
+    migrate(postgres_url)
+    store = Store.open(postgres_url)
+    try:
+        ids = [await posted(store) for _ in range(3)]
+        with psycopg.connect(postgres_url) as other:
+            other.execute("SELECT id FROM messages WHERE id = %s FOR UPDATE", (ids[1],))
+            async with asyncio.timeout(LOCK_SECONDS):
+                assert await store.announce_again("rows", ids) == [ids[1]]
+                await store.mark_enqueued(*ids)
+        assert await store.announce_again("rows", [ids[1], "gone"]) == []
+        assert {row.id for row in await store.unannounced_rows(Due(**dict.fromkeys(DUE.__slots__, 0)), "", 10)} == set(ids)
+    finally:
+        await store.aclose()
+
+
+async def announce_again(store: Store, newer_than_ms: int) -> int:
+    """As the worker does it, in short pages; how many there were."""
+    since, pages = await store.now_ms() - newer_than_ms, 0
+    for kind in KINDS:
+        page = await store.changed_lately(kind, since, None, 2)
+        while page:
+            assert await store.announce_again(kind, [place.id for place in page]) == []
+            page, pages = await store.changed_lately(kind, since, page[-1], 2), pages + 1
+    return pages
 
 
 def _ago(milliseconds: int, name: str) -> dict[str, Any]:
@@ -236,6 +295,14 @@ QUERIES = {
     "unannounced_titles": sweeps.unannounced_titles(DUE, "", 200),
     "undeleted_logs": sweeps.undeleted_logs(DUE, "", 200),
     "untold_revocations": sweeps.untold_revocations(DUE, "", 200),
+    **{f"lately {kind}": sweeps.changed_lately(kind, 1_800_000_000_000, None, 500) for kind in KINDS},
+    **{f"lately {kind}, next": sweeps.changed_lately(kind, 0, Place(1_800_000_000_000, "0198"), 500) for kind in KINDS},
+}
+LATELY_INDEXES = {
+    "ends": "ix_messages_ended",
+    "titles": "ix_conversations_renamed",
+    "deletions": "ix_deleted_conversations_deleted_at",
+    "revocations": "ix_revocations_revoked_at",
 }
 INDEXES = {
     "to_cancel": ["ix_messages_to_cancel"],
@@ -246,6 +313,8 @@ INDEXES = {
     "unannounced_titles": ["ix_conversations_unannounced_rev"],
     "undeleted_logs": ["ix_deleted_conversations_log"],
     "untold_revocations": ["ix_revocations_untold"],
+    **{f"lately {kind}": [LATELY_INDEXES[kind]] if kind in LATELY_INDEXES else [] for kind in KINDS},
+    **{f"lately {kind}, next": [LATELY_INDEXES[kind]] if kind in LATELY_INDEXES else [] for kind in KINDS},
 }
 FINISHED = 10_000
 

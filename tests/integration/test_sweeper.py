@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,17 @@ from sqlalchemy import text
 from config.catalogue import Catalogue, ModelSpec
 from config.metrics import TASK_FAILURES
 from models.conversations import Post
+from models.errors import GivenUp, StoreUnavailable
 from models.generations import Ending
 from models.migrate import migrate
 from models.store import Store
+from models.sweeps import Place
 from models.tables import Message as Row
 from providers import base
 from streams import events
 from streams.memory import MemoryLog
 from streams.ports import UNHEARD_SECONDS, Claim, Gone, Limits, Page
+from streams.positions import Position
 from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over, text_of
 from worker import closing, revocations
 from worker.enqueue import JobsUnavailable
@@ -67,6 +70,24 @@ class Rig:
         if appended:
             await self.log.append(claim, 0, 0, [events.Chunk(row.id, claim.attempt, len(content), appended)])
         await self.age()
+
+
+@contextlib.asynccontextmanager
+async def sweeping(rig: Rig) -> AsyncIterator[None]:
+    """The sweeper of a process, while the block runs."""
+    running = asyncio.create_task(rig.sweeper.run())
+    try:
+        async with asyncio.timeout(20):
+            yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def until(question: Callable[[], bool]) -> None:
+    """Returns when the answer is yes."""
+    while not question():
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -418,6 +439,95 @@ async def test_one_row_of_a_sweep_does_not_keep_others_from_being_dealt_with(rig
     rig.log.read = read  # type: ignore[method-assign]
     assert kinds(await events_of(rig.log, other)) == ["MessageEvent", "MessageEvent"]
     assert len(rig.jobs.sent) == 2
+
+
+async def test_what_is_announced_late_keeps_nobody_waiting(rig: Rig) -> None:
+    """After a failover thousands of rows are announced: an answer whose worker dies meanwhile is taken over, another one is cancelled."""
+    announcing = asyncio.Event()
+
+    async def never(*_arguments: object) -> Position:
+        announcing.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    rig.log.announce = never  # type: ignore[method-assign]
+    conversation = await rig.store.create_conversation("me")
+    other = (await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
+    await rig.store.mark_enqueued(rig.row.id, other.id)
+    await rig.age(announced_rev=0, enqueued_at=await rig.store.now_ms() + 4_000)
+    async with sweeping(rig):
+        await announcing.wait()
+        await rig.store.request_cancel(other.id, "me")
+        await rig.die("", "So far")
+        await rig.age(enqueued_at=1)
+        await until(lambda: rig.jobs.sent == [(rig.row.id, None)])
+        while (row := await rig.store.message(other.id)) is None or row.status != "cancelled":
+            await asyncio.sleep(0.01)
+
+
+async def test_rows_are_announced_in_order_within_a_conversation_and_side_by_side_beyond(rig: Rig) -> None:
+    """A reader gets the question before the answer; a conversation whose log is slow costs its time once."""
+    names = [rig.row.conversation_id]
+    for _ in range(3):
+        names.append((await rig.store.create_conversation("me")).id)
+        await rig.store.post(Post(names[-1], "me", "hi", "m"))
+    await rig.age(announced_rev=0)
+    announce, told, together = rig.log.announce, list[tuple[str, str]](), asyncio.Event()
+
+    async def meet(conversation_id: str, row_id: str, rev: int, event: events.AnyEvent) -> Position:
+        assert isinstance(event, events.MessageEvent)
+        told.append((conversation_id, event.message["role"]))
+        if len({name for name, _ in told}) == len(names):
+            together.set()
+        await together.wait()
+        return await announce(conversation_id, row_id, rev, event)
+
+    rig.log.announce = meet  # type: ignore[method-assign]
+    async with asyncio.timeout(20):
+        await rig.sweeper.sweep()
+    assert [[role for name, role in told if name == conversation] for conversation in names] == [["user", "assistant"]] * 4
+
+
+async def test_an_outage_while_what_changed_lately_is_looked_for_stops_nobody(rig: Rig) -> None:
+    """It is looked for again; takeovers, cancels and deletions go on meanwhile."""
+    asked = 0
+
+    async def too_slow(*_arguments: object) -> list[Place]:
+        nonlocal asked
+        asked += 1
+        raise StoreUnavailable("a query that takes too long")
+
+    rig.store.changed_lately = too_slow  # type: ignore[method-assign]
+    await rig.die("", "So far")
+    async with sweeping(rig):
+        await until(lambda: asked > 1 and rig.jobs.sent == [(rig.row.id, None)])
+        assert not rig.sweeper.holds_back
+
+
+async def test_a_row_that_the_database_gave_up_is_left_to_the_next_round(rig: Rig) -> None:
+    """Somebody has locked it: no outage, no bug, and nothing for others to wait for."""
+    before = TASK_FAILURES.labels("sweep")._value.get()
+    conversation = await rig.store.create_conversation("me")
+    other = (await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
+    for message_id in (rig.row.id, other.id):
+        await rig.store.request_cancel(message_id, "me")
+    request = rig.store.request_cancel
+
+    async def locked(message_id: str, by: str) -> Row | None:
+        if message_id == rig.row.id:
+            raise GivenUp("locked")
+        return await request(message_id, by)
+
+    rig.store.request_cancel = locked  # type: ignore[method-assign]
+    await rig.sweeper.sweep()
+    assert not rig.sweeper.holds_back
+    row = await rig.store.message(other.id)
+    assert row is not None
+    assert (row.status, (await rig.reread()).status) == ("cancelled", "queued")
+    assert TASK_FAILURES.labels("sweep")._value.get() == before
+    rig.store.request_cancel = request  # type: ignore[method-assign]
+    await rig.sweeper.sweep()
+    assert (await rig.reread()).status == "cancelled"
 
 
 async def test_a_deletion_whose_log_was_left_is_made_good(rig: Rig) -> None:

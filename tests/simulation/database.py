@@ -14,7 +14,7 @@ from models.conversations import Post, Posted, Snapshot
 from models.errors import NotFound, StoreUnavailable
 from models.generations import Checkpoint, Ending, Generations
 from models.runs import RunToEnd
-from models.sweeps import Answer, Due
+from models.sweeps import Answer, Due, Kind, Place
 from models.tables import UNFINISHED
 from tests.simulation.loop import Node
 from tests.simulation.net import Net, NoAnswer, Service
@@ -114,7 +114,9 @@ class Database:
         row = self.messages.get(message_id)
         if row is None or row.attempt >= attempt or not _unfinished(row):
             return None
-        self._set(row, attempt=attempt, status="streaming", model=model, due_at=None, starts=row.starts + 1, updated_at=self.now_ms())
+        self._set(
+            row, attempt=attempt, status="streaming", model=model, due_at=None, starts=row.starts + 1, saves=0, updated_at=self.now_ms()
+        )
         self._note(row, attempt, "begin")
         return _copy(row)
 
@@ -137,7 +139,7 @@ class Database:
         if row is None:
             return False
         first = row.cancel_by
-        self._set(row, **_values(ending), due_at=None, updated_at=self.now_ms())
+        self._set(row, **_values(ending), due_at=None, updated_at=self.now_ms(), ended_at=self.now_ms())
         self._set(row, cancel_by=first or ending.cancel_by)
         self._note(row, ending.attempt, "finish")
         return True
@@ -206,9 +208,14 @@ class Database:
     def run_ended(self, message_id: str, run_id: str) -> None:
         self.runs.pop((message_id, run_id), None)
 
-    def runs_to_end(self, limit: int) -> list[RunToEnd]:
+    def runs_to_end(self, limit: int, longest_wait_ms: int) -> list[RunToEnd]:
         now = self.now_ms()
-        due = [(key, run) for key, run in self.runs.items() if run.due_at is not None and run.due_at <= now and not self._wanted(key, run)]
+        waits = range(now + 1, now + longest_wait_ms + 1)
+        due = [
+            (key, run)
+            for key, run in self.runs.items()
+            if run.due_at is not None and run.due_at not in waits and not self._wanted(key, run)
+        ]
         return [RunToEnd(*key, run.model, run.tries) for key, run in due[:limit]]
 
     def try_to_end(self, run: RunToEnd, again_ms: int | None) -> bool:
@@ -239,14 +246,28 @@ class Database:
         heads = {row.conversation_id: row for row in reversed(self.answers()) if _unfinished(row)}
         return _page([replace(_answer(row), key=name, due=self._waits_long(row, due)) for name, row in heads.items()], after, limit)
 
-    def announce_again(self, newer_than_ms: int) -> None:
-        after = self.now_ms() - newer_than_ms
-        for row in [*self.messages.values(), *self.conversations.values()]:
-            if row.updated_at > after:
-                self._set(row, announced_rev=0)
-                if getattr(row, "role", None) == "assistant" and not _unfinished(row):
-                    self._set(row, terminal_announced=False)
-        self.undeleted |= {name: at for name, at in self.deleted.items() if at > after}
+    def changed_lately(self, kind: Kind, since_ms: int, after: Place | None, limit: int) -> list[Place]:
+        places = {
+            "ends": [Place(row.ended_at, row.id) for row in self.messages.values() if row.ended_at is not None],
+            "rows": [Place(0, row.id) for row in self.messages.values()],
+            "titles": [Place(row.updated_at, row.id) for row in self.conversations.values() if row.rev > 1],
+            "deletions": [Place(at, name) for name, at in self.deleted.items()],
+            "revocations": [],
+        }[kind]
+        since = since_ms if kind != "rows" else -1
+        return sorted(place for place in places if place.at > since and (after is None or place > after))[:limit]
+
+    def announce_again(self, kind: Kind, ids: Sequence[str]) -> list[str]:
+        for name in ids:
+            if kind == "ends" and name in self.messages:
+                self._set(self.messages[name], terminal_announced=False)
+            elif kind == "rows" and name in self.messages:
+                self._set(self.messages[name], announced_rev=0)
+            elif kind == "titles" and name in self.conversations:
+                self._set(self.conversations[name], announced_rev=0)
+            elif kind == "deletions":
+                self.undeleted[name] = self.deleted[name]
+        return []
 
     def ended(self, due: Due, after: str, limit: int) -> list[Answer]:
         rows = [row for row in self.answers() if not _unfinished(row) and not row.terminal_announced]
@@ -381,6 +402,8 @@ class Database:
         return row if row is not None and row.attempt == attempt and _unfinished(row) else None
 
     def _save(self, row: Row, item: Checkpoint, kind: str) -> None:
+        if item.saves < row.saves:
+            return
         self._set(row, **_values(item), updated_at=self.now_ms())
         self._note(row, item.attempt, kind)
 
@@ -416,7 +439,7 @@ _REMOTE = {
         *("note_bill", "begin_run", "note_run", "run_ended", "runs_to_end", "try_to_end"),
         *("to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "log_deleted", "count_start"),
         "untold_revocations",
-        "announce_again",
+        *("changed_lately", "announce_again"),
         *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
     )
 } | {"history": "history_of", "_finish": "finish_now"}
@@ -435,6 +458,7 @@ _READS = frozenset(
             "unannounced_titles",
             "undeleted_logs",
             "untold_revocations",
+            "changed_lately",
             "conversation",
             "snapshot",
             "visible_message",

@@ -70,8 +70,8 @@ AREA = Area(
         Mutant(
             "the_run_of_a_running_answer_is_ended",
             "models/runs.py",
-            "col(ProviderRun.due_at) <= now_ms(), ~holder.exists()",
-            "col(ProviderRun.due_at) <= now_ms()",
+            "not_(waits), ~holder.exists()",
+            "not_(waits)",
         ),
         Mutant(
             "the_run_of_an_ended_answer_is_wanted",
@@ -94,18 +94,33 @@ AREA = Area(
         Mutant(
             "a_run_that_was_begun_too_late_is_forgotten",
             "models/runs.py",
-            "            await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))\n"
-            "            return (await session.scalars(change)).first() is not None",
-            "            mine = (await session.scalars(change)).first() is not None\n"
-            "            if mine:\n"
-            "                await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))\n"
-            "            return mine",
+            "            await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))\n",
+            "            if (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None:\n"
+            "                await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))\n",
         ),
         Mutant(
             "the_name_of_a_run_is_saved_by_any_attempt",
             "models/runs.py",
-            "col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, text",
-            "col(Message.id) == checkpoint.message_id, text",
+            "            col(Message.attempt) == checkpoint.attempt,\n            text",
+            "            text",
+        ),
+        Mutant(
+            "a_checkpoint_that_comes_late_forgets_the_run",
+            "models/generations.py",
+            '    _messages.c.saves <= bindparam("b_saves"),\n',
+            '    bindparam("b_saves") >= 0,\n',
+        ),
+        Mutant(
+            "the_name_of_a_run_that_comes_late_sets_the_text_back",
+            "models/runs.py",
+            ".where(*mine, col(Message.saves) <= checkpoint.saves)",
+            ".where(*mine)",
+        ),
+        Mutant(
+            "a_clock_that_was_set_back_delays_ends",
+            "models/runs.py",
+            "not_(waits)",
+            "col(ProviderRun.due_at) <= now_ms()",
         ),
         Mutant(
             "two_try_to_end_a_run_at_once",
@@ -128,8 +143,8 @@ AREA = Area(
         Mutant(
             "a_run_that_is_not_due_is_tried",
             "models/runs.py",
-            "col(ProviderRun.due_at) <= now_ms(), ~holder",
-            "col(ProviderRun.due_at).is_not(None), ~holder",
+            ", not_(waits), ~holder",
+            ", ~holder",
         ),
         Mutant(
             "an_older_attempt_takes_a_run_back",

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Area, Mutant
 
-_CHECKPOINT = 'update(_messages).where(_messages.c.id == bindparam("b_id"), _messages.c.'
+_CHECKPOINT = '    _messages.c.attempt == bindparam("b_attempt"),\n    _messages.c.saves <= bindparam("b_saves"),\n    _unfinished,\n'
 
 AREA = Area(
     "store",
@@ -53,14 +53,14 @@ AREA = Area(
         Mutant(
             "checkpoints_of_any_attempt",
             "models/generations.py",
-            _CHECKPOINT + 'attempt == bindparam("b_attempt"), _unfinished)',
-            _CHECKPOINT + 'attempt > 0, bindparam("b_attempt") > 0, _unfinished)',
+            _CHECKPOINT,
+            _CHECKPOINT.replace('attempt == bindparam("b_attempt")', 'attempt > 0, bindparam("b_attempt") > 0'),
         ),
         Mutant(
             "checkpoints_of_what_has_ended",
             "models/generations.py",
-            _CHECKPOINT + 'attempt == bindparam("b_attempt"), _unfinished)',
-            _CHECKPOINT + 'attempt == bindparam("b_attempt"))',
+            _CHECKPOINT,
+            _CHECKPOINT.replace("    _unfinished,\n", ""),
         ),
         Mutant(
             "an_attempt_is_taken_twice",

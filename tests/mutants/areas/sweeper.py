@@ -7,6 +7,7 @@ AREA = Area(
     (
         "tests/unit/worker/test_sweeps.py",
         "tests/unit/worker/test_takeover.py",
+        "tests/unit/worker/test_repeats.py",
         "tests/integration/test_sweeper.py",
     ),
     [
@@ -52,12 +53,12 @@ AREA = Area(
             "            await _announce_of(store, log, claim)\n            return",
             "            await log.release(claim)\n            return",
         ),
-        Mutant("a_removal_is_told_by_nobody", "worker/sweeper.py", "            self._revoke,\n", ""),
+        Mutant("a_removal_is_told_by_nobody", "worker/sweeper.py", '            "revoke": self._revoke,\n', ""),
         Mutant(
             "another_server_is_not_told_of_removals",
             "models/sweeps.py",
-            '"revoked_at").values(told=False)',
-            '"revoked_at").values(told=True)',
+            '"revoked_at", {"told": False})',
+            '"revoked_at", {"told": True})',
         ),
         Mutant(
             "who_takes_part_again_is_shut_out",
@@ -89,8 +90,8 @@ AREA = Area(
         Mutant(
             "no_wait_after_an_outage",
             "worker/sweeper.py",
-            '                log_line.warning("sweep put off", error=repr(error))\n                self._wait_one_lease()\n',
-            '                log_line.warning("sweep put off", error=repr(error))\n',
+            '        log_line.warning("sweep put off", error=repr(error))\n        self._wait_one_lease()\n',
+            '        log_line.warning("sweep put off", error=repr(error))\n',
         ),
         Mutant(
             "a_frozen_worker_is_waited_for",
@@ -107,8 +108,44 @@ AREA = Area(
         Mutant(
             "a_row_that_fails_stops_the_sweep",
             "worker/sweeper.py",
-            '            except Exception as error:  # noqa: BLE001 -- see above\n                failed("sweep", error)\n',
-            '            except KeyError as error:\n                failed("sweep", error)\n',
+            '    except Exception as error:  # noqa: BLE001 -- see above\n        failed("sweep", error)\n',
+            '    except KeyError as error:\n        failed("sweep", error)\n',
+        ),
+        Mutant(
+            "a_locked_row_is_an_outage",
+            "worker/sweeper.py",
+            "    except GivenUp as error:\n",
+            "    except ZeroDivisionError as error:\n",
+        ),
+        Mutant(
+            "a_round_waits_for_what_is_announced_late",
+            "worker/sweeper.py",
+            "                        self._begin_all()\n",
+            "                        await asyncio.gather(*self._begin_all())\n",
+        ),
+        Mutant(
+            "conversations_are_announced_one_after_the_other",
+            "worker/sweeper.py",
+            "            await _all(self._bulk, [self._announce_in_order(list(group)) for _, group in rows])\n",
+            "            for _, group in rows:\n                await self._announce_in_order(list(group))\n",
+        ),
+        Mutant(
+            "an_outage_of_a_look_stops_judgement",
+            "worker/sweeper.py",
+            'log_line.warning("what changed lately is not announced again yet", error=repr(error))',
+            "self._wait_one_lease()",
+        ),
+        Mutant(
+            "only_the_first_page_is_announced_again",
+            "worker/repeats.py",
+            "if len(page) == PAGE else []",
+            "if False else []",
+        ),
+        Mutant(
+            "what_was_locked_is_not_announced_again",
+            "worker/repeats.py",
+            "            if not self._left:\n",
+            "            if True:\n",
         ),
         Mutant(
             "a_log_left_over_stays",
@@ -119,8 +156,8 @@ AREA = Area(
         Mutant(
             "starts_are_not_counted",
             "models/generations.py",
-            "starts=col(Message.starts) + 1, updated_at",
-            "starts=col(Message.starts), updated_at",
+            "starts=col(Message.starts) + 1, saves=0",
+            "starts=col(Message.starts), saves=0",
         ),
         Mutant(
             "a_drain_looks_at_attempts_alone",

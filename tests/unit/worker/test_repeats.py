@@ -1,18 +1,44 @@
 """worker.repeats: what a lost end of the log took with it is announced again, once and once more."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from models.sweeps import Kind, Place
 from streams.memory import MemoryLog
 from worker import repeats
-from worker.repeats import LATELY_MS, Repeats
+from worker.repeats import LATELY_MS, PAGE, Repeats
+
+NOW_MS = 1_800_000_000_000
 
 
 class Store:
-    def __init__(self) -> None:
-        self.asked: list[int] = []
+    """Rows of one kind; some of them are locked."""
 
-    async def announce_again(self, newer_than_ms: int) -> None:
-        self.asked.append(newer_than_ms)
+    def __init__(self, rows: int = 0) -> None:
+        self.rows = [Place(0, f"{number:04}") for number in range(rows)]
+        self.begun: list[int] = []
+        self.asked: list[str] = []
+        self.locked: set[str] = set()
+
+    async def now_ms(self) -> int:
+        return NOW_MS
+
+    async def changed_lately(self, kind: Kind, since_ms: int, after: Place | None, limit: int) -> list[Place]:
+        if kind != "rows":
+            return []
+        if after is None:
+            self.begun.append(since_ms)
+        return [place for place in self.rows if after is None or place > after][:limit]
+
+    async def announce_again(self, kind: Kind, ids: Sequence[str]) -> list[str]:
+        assert len(ids) <= PAGE
+        self.asked += ids
+        return [name for name in ids if name in self.locked]
+
+
+async def go_on() -> None:
+    """Still the active sweeper."""
 
 
 async def test_another_server_is_noticed_once_and_seen_to_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,15 +46,43 @@ async def test_another_server_is_noticed_once_and_seen_to_twice(monkeypatch: pyt
     log, store = MemoryLog(), Store()
     looks = Repeats(store, log)  # type: ignore[arg-type]  # all of a store that it uses
     for _ in range(3):
-        await looks.look()
-    assert store.asked == [LATELY_MS]
+        await looks.look(go_on)
+    assert store.begun == [NOW_MS - LATELY_MS]
     monkeypatch.setattr(repeats, "LATE_SECONDS", -1.0)
     for _ in range(3):
-        await looks.look()
-    assert len(store.asked) == 2
+        await looks.look(go_on)
+    assert len(store.begun) == 2
     assert await log.new_server() is None
     log.restart()
-    await looks.look()
-    assert len(store.asked) == 3
-    await Repeats(store, log).look()  # type: ignore[arg-type]  # another leader
-    assert len(store.asked) == 4
+    await looks.look(go_on)
+    assert len(store.begun) == 3
+    await Repeats(store, log).look(go_on)  # type: ignore[arg-type]  # another leader
+    assert len(store.begun) == 4
+
+
+async def test_very_many_rows_go_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a transaction of its own, before which the leadership is renewed."""
+    store, renewed = Store(3 * PAGE + 1), 0
+
+    async def renew() -> None:
+        nonlocal renewed
+        renewed += 1
+
+    await Repeats(store, MemoryLog()).look(renew)  # type: ignore[arg-type]
+    assert store.asked == [place.id for place in store.rows]
+    assert renewed == 4
+
+
+async def test_a_row_that_is_locked_keeps_no_other_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for again by itself, and the server is noted only when it was told, too."""
+    monkeypatch.setattr(repeats, "LATE_SECONDS", -1.0)
+    log, store = MemoryLog(), Store(3)
+    looks = Repeats(store, log)  # type: ignore[arg-type]
+    store.locked = {"0001"}
+    for _ in range(3):
+        await looks.look(go_on)
+    assert store.asked == ["0000", "0001", "0002"] * 2 + ["0001"] * 2
+    assert await log.new_server() is not None
+    store.locked.clear()
+    await looks.look(go_on)
+    assert await log.new_server() is None

@@ -1,0 +1,22 @@
+"""What changed lately is found along an index, and a late checkpoint is told from a new one."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0012"
+down_revision = "0011"
+
+
+def upgrade() -> None:
+    """Add the columns and the indexes."""
+    op.add_column("messages", sa.Column("ended_at", sa.BigInteger(), nullable=True))
+    op.add_column("messages", sa.Column("saves", sa.Integer(), nullable=False, server_default="0"))
+    _index("ix_messages_ended", "messages", "ended_at", "ended_at IS NOT NULL")
+    _index("ix_conversations_renamed", "conversations", "updated_at", "rev > 1")
+    _index("ix_deleted_conversations_deleted_at", "deleted_conversations", "deleted_at")
+    _index("ix_revocations_revoked_at", "revocations", "revoked_at")
+
+
+def _index(name: str, table: str, when: str, condition: str | None = None) -> None:
+    where = None if condition is None else sa.text(condition)
+    op.create_index(name, table, [when, "id"], sqlite_where=where, postgresql_where=where)
