@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     """Requests to a provider for one answer, whatever interrupts it; attaching again to a run that goes on there is none."""
     max_billed_input_tokens_per_answer: int = Field(1_000_000, ge=1)
     """Input tokens that the requests for one answer may be billed together. The first request is never refused."""
+    max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+    """Longest answer: text, reasoning and tool calls together, in bytes of UTF-8. A longer one is cut there and ends as `length`."""
     max_kept_bytes: int = Field(1024 * 1024, ge=0)
     """What is stored of an answer beside its text and tool calls (results of the provider's own tools, images, signatures), as JSON: an
     answer that holds more keeps none of it. 0: nothing is kept."""

@@ -5,22 +5,30 @@
 At most one batch is out at a time; what arrives meanwhile leaves with the next one, adjoining pieces joined, so that tokens are
 coalesced by load and not by a timer. A checkpoint holds acknowledged text only. When to append, checkpoint or give up is decided
 by `run`; this module never waits.
+
+An answer that becomes longer than its limit is `full`: it is cut there, ends as `length`, and nothing more of it is taken.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from providers import base as deltas
 from providers.tool_calls import parsed_arguments
 from streams import events
-from streams.text import Cleaner, cut, fits, storable, storable_json, utf16_length
+from streams.text import Cleaner, cut, fits, pieces, storable, storable_json, utf16_length
 from worker.continuation import Attachment, Held, Run, stored_call
 from worker.kept import KeptItems
 from worker.usage import Reported
 
 MAX_RUN_ID_CHARS = 255
 """As wide as its column. A longer name cannot be kept, and a part of it names nothing."""
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""Text, reasoning and arguments of tools, and what follows for each thing beside them."""
+CALL_COST, SOURCE_COST, ITEM_COST = 256, 256, 16
+"""Bytes that each of them counts, so that their number is limited, too. A provider may send an item with every piece of its thoughts."""
 PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
 """A piece of this many characters fits one event whatever they are (UTF-8 needs at most four bytes each)."""
 
@@ -39,6 +47,13 @@ class _Call:
     id: str
     name: str
     json: list[str]
+    size: int = 0
+
+    def add(self, piece: str) -> None:
+        """A piece of the arguments. What no event can carry need not be held."""
+        if self.size <= events.MAX_EVENT_TEXT_BYTES:
+            self.json.append(piece)
+        self.size += _bytes(piece)
 
 
 class Generation:
@@ -53,6 +68,7 @@ class Generation:
         attached: Attachment | None = None,
         kept: KeptItems | None = None,
         reported: Reported | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self.message_id = message_id
         self.attempt = attempt
@@ -69,6 +85,10 @@ class Generation:
         """Checkpoints that were taken."""
         self._known_text, self._known_reasoning = (attached.known_text, attached.known_reasoning) if attached else (0, 0)
         self._taken_text, self._taken_reasoning = len(held.text), len(held.reasoning)
+        self.full = False
+        """The answer is as long as it may be."""
+        self._max_bytes = max_bytes
+        self._room = max_bytes - _size_of(held)
         self._run = attached.run if attached else None
         self._refused = False
         self._text = [held.text]
@@ -92,6 +112,8 @@ class Generation:
         """Accept what the provider sent."""
         self.answered = True
         for delta in batch:
+            if self.full:
+                return
             match delta:
                 case deltas.Text(text=text):
                     self._take_text(text)
@@ -140,12 +162,15 @@ class Generation:
         match delta:
             case deltas.ToolCallStart(index=index, id=call_id, name=name):
                 self._calls[index] = _Call(storable(call_id), storable(name), [])
+                self._spend(CALL_COST + _bytes(call_id) + _bytes(name))
             case deltas.ToolCallArguments(index=index, json=piece):
-                self._calls[index].json.append(piece)
+                self._calls[index].add(piece)
+                self._spend(_bytes(piece))
             case deltas.ToolCallEnd(index=index):
                 self._end_call(self._calls.pop(index))
             case deltas.Item():
                 self._kept.add(self._taken_text - self._known_text, delta)
+                self._spend(ITEM_COST)
             case deltas.Restart():
                 self.seams.clear()
                 self._kept.clear()
@@ -153,16 +178,35 @@ class Generation:
             case deltas.Source(url=url, title=title, media_type=media_type):
                 texts = (storable(url), title and storable(title), media_type and storable(media_type))
                 self.add(events.Source(self.message_id, self.attempt, *texts))
+                self._spend(SOURCE_COST + sum(_bytes(text or "") for text in texts))
+
+    def _spend(self, size: int) -> None:
+        """So much more of the answer has come. Beyond the limit it ends; a call that was under way is told as cut off."""
+        self._room -= size
+        if self._room < 0 and not self.full:
+            self.full, self.finish = True, deltas.Finish("length")
+            while self._calls:
+                self._end_call(self._calls.pop(next(iter(self._calls))), whole=False)
+
+    def _fitted(self, text: str) -> str:
+        """The beginning of the text for which there is room."""
+        room = max(0, self._room)
+        self._spend(size := _bytes(text))
+        return text if size <= room else text.encode()[:room].decode("utf-8", "ignore")
 
     def add(self, event: events.AnyEvent) -> None:
         """Queue an event of the worker's own (`start`, `reset`, a tool call) behind what waits."""
         self._pending.append(event)
+        self._pending_chars += _weight(event)
         if isinstance(event, events.Reset):
             held = self.held()
-            self._taken_text, self._taken_reasoning = len(cut(held.text, event.keep)), len(cut(held.reasoning, event.keep_reasoning))
+            left = Held(cut(held.text, event.keep), cut(held.reasoning, event.keep_reasoning))
+            self._taken_text, self._taken_reasoning = len(left.text), len(left.reasoning)
+            self._room = self._max_bytes - _size_of(left)
             self.forget_run()  # its place was in the text that is withdrawn
 
     def _push(self, text: str, *, reasoning: bool) -> None:
+        text = self._fitted(text)
         if reasoning:
             self._taken_reasoning += len(text)
         else:
@@ -178,8 +222,11 @@ class Generation:
                 self._pending.append(last)
         self._pending_chars += len(text)
 
-    def _end_call(self, call: _Call) -> None:
-        arguments = _arguments("".join(call.json))
+    def _end_call(self, call: _Call, *, whole: bool = True) -> None:
+        text = "".join(call.json)
+        arguments = _arguments(text)
+        if not whole or max(call.size, _bytes_of(arguments)) > events.MAX_EVENT_TEXT_BYTES:
+            arguments = next(pieces(storable(text), events.MAX_EVENT_TEXT_BYTES), "")
         status: events.ToolStatus = "error" if isinstance(arguments, str) else "pending"
         self.add(events.ToolCall(self.message_id, self.attempt, call.id, call.name, arguments, status))
 
@@ -192,7 +239,7 @@ class Generation:
 
     @property
     def pending_chars(self) -> int:
-        """Characters taken and not yet acknowledged."""
+        """Characters taken and not yet acknowledged, those of calls and sources among them."""
         return self._pending_chars
 
     @property
@@ -241,6 +288,9 @@ class Generation:
         elif isinstance(event, events.ToolCall):
             self._tool_calls.append(stored_call(event))
             self._uncheckpointed += 1
+            self._pending_chars -= _weight(event)
+        elif isinstance(event, events.Source):
+            self._pending_chars -= _weight(event)
         elif isinstance(event, events.Reset):
             self._withdraw(event)
 
@@ -318,6 +368,27 @@ class Generation:
         if self._refused and reason == "stop":
             return "refusal"
         return "unknown" if reason == "error" else reason
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _bytes_of(arguments: dict[str, Any] | str) -> int:
+    return _bytes(arguments) if isinstance(arguments, str) else len(msgspec.json.encode(arguments))
+
+
+def _size_of(held: Held) -> int:
+    """What is held of an answer, as its limit counts it."""
+    calls = sum(CALL_COST + _bytes_of(call.get("arguments", "")) for call in held.tool_calls)
+    return _bytes(held.text) + _bytes(held.reasoning) + calls
+
+
+def _weight(event: events.AnyEvent) -> int:
+    """Characters of an event that is no text."""
+    if isinstance(event, events.ToolCall):
+        return CALL_COST + _bytes_of(event.arguments)
+    return SOURCE_COST + len(event.url) + len(event.title or "") if isinstance(event, events.Source) else 0
 
 
 def _arguments(text: str) -> dict[str, Any] | str:

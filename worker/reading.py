@@ -121,6 +121,9 @@ class Reader:
             if self._left:
                 return
             self._take(batch, stream)
+            if self._generation.full:
+                log_line.warning("answer ended: it is as long as it may be", message_id=self._generation.message_id)
+                return
             if self._writer.full:
                 await self._deaf(self._writer.room())
 

@@ -268,7 +268,7 @@ class Attempt:
             seq=held.seq,
             finish_reason=self.generation.finish_reason() if status == "complete" else None,
             error=error,
-            usage=msgspec.to_builtins(self._usage(stopped=status != "complete")),
+            usage=msgspec.to_builtins(self._usage(stopped=status != "complete" or self.generation.full)),
             seams=list(self.generation.seams),
             cancel_by=cancel_by,
             kept=kept or None,

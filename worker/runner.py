@@ -28,7 +28,7 @@ from worker import closing, context
 from worker.continuation import Attachment, Held, Plan, Run, attachment, plan, still_kept
 from worker.costs import Bounds
 from worker.enqueue import JobsUnavailable
-from worker.generation import Generation
+from worker.generation import MAX_ANSWER_BYTES, Generation
 from worker.kept import MAX_KEPT_BYTES, KeptItems
 from worker.reading import NAMING_SECONDS
 from worker.retries import INTERNAL, LONGEST_WAIT_S, MAX_TRIES, used_up
@@ -49,7 +49,7 @@ _INTERNAL_ERROR: dict[str, object] = {"code": "internal_error", "error": INTERNA
 @dataclass(frozen=True, slots=True)
 class Models:
     """What can be asked: the catalogue, how an entry of it is opened, how long an answer may go on without viewers (0: for ever), the
-    longest wait that a provider may ask for, what an answer may cost, and how much of it is kept beside its text."""
+    longest wait that a provider may ask for, what an answer may cost, how much of it is kept beside its text, and how long it may be."""
 
     catalogue: Catalogue
     open: Callable[[ModelSpec], Provider]
@@ -57,6 +57,7 @@ class Models:
     longest_wait_seconds: float = LONGEST_WAIT_S
     bounds: Bounds = field(default_factory=Bounds)
     max_kept_bytes: int = MAX_KEPT_BYTES
+    max_answer_bytes: int = MAX_ANSWER_BYTES
 
     def provider(self, name: str) -> Provider:
         """The provider of this entry of the catalogue. Raises ProviderError where there is none, or it cannot be used."""
@@ -195,9 +196,11 @@ class Runner:
             if held.text and attached is None:
                 seams.append(utf16_length(held.text))
             kept = KeptItems(saved, entries, said_again=attached is not None, max_bytes=limit)
-            return Generation(row.id, claim.attempt, held, seams, attached, kept, reported if attached else reported.next_request())
+            reported = reported if attached else reported.next_request()
+            return Generation(row.id, claim.attempt, held, seams, attached, kept, reported, self._models.max_answer_bytes)
         kept = KeptItems(saved, max_bytes=limit)
-        generation = Generation(row.id, claim.attempt, held, kept=kept, reported=reported.next_request())
+        longest = self._models.max_answer_bytes
+        generation = Generation(row.id, claim.attempt, held, kept=kept, reported=reported.next_request(), max_bytes=longest)
         if chosen.rung != "fresh":
             generation.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
         return generation

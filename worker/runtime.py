@@ -68,6 +68,7 @@ class Runtime:
             settings.max_retry_after_seconds,
             Bounds(settings.max_requests_per_answer, settings.max_billed_input_tokens_per_answer),
             settings.max_kept_bytes,
+            settings.max_answer_bytes,
         )
         self._endings = endings = Endings(self._store, models.provider, self._tell_operators)
         packing = Packing(self._log)

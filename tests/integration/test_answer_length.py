@@ -1,0 +1,81 @@
+"""A provider that never comes to an end: its answer does, as `length`, and so does what it costs."""
+
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from config.catalogue import Catalogue, ModelSpec
+from models.conversations import Post
+from models.migrate import migrate
+from models.store import Store
+from models.tables import Message as Row
+from providers import base
+from streams import events
+from streams.memory import MemoryLog
+from tests.integration.worker_rig import NoJobs, Script, events_of, services_over, text_of
+from worker.runner import Models, Runner
+from worker.services import Services
+
+LIMIT = 20_000
+
+
+@dataclass
+class Looping(Script):
+    """Says the same for ever."""
+
+    said: int = 0
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[base.Delta]]:
+        for number in itertools.count():
+            self.said += 1
+            assert self.said < 1000, "read on and on"
+            self.cursor = number
+            yield [base.Text("again and ")] * 10
+
+
+@pytest.fixture
+async def row(store: Store) -> Row:
+    conversation = await store.create_conversation("me")
+    return (await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    url = f"sqlite:///{tmp_path}/t.db"
+    migrate(url)
+    store = Store.open(url)
+    yield store
+    await store.aclose()
+
+
+def over(services: Services, provider: base.Provider) -> Runner:
+    catalogue = Catalogue(default="m", title_model="m", models={"m": ModelSpec(name="m", provider="scripted", model="m")}, missing={})
+    return Runner(services, Models(catalogue, lambda _spec: provider, max_answer_bytes=LIMIT))
+
+
+async def test_an_answer_without_end_ends(store: Store, row: Row, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what viewers hold, complete, and billed by an estimate: nobody was told."""
+    script, log = Looping([]), MemoryLog()
+    await over(services_over(store, log, NoJobs()), script).generate(row.id)
+    ended = await store.message(row.id)
+    assert ended is not None
+    assert (ended.status, ended.finish_reason, len(ended.content)) == ("complete", "length", LIMIT)
+    assert ended.usage
+    assert ended.usage["estimated"]
+    assert script.closed, "the connection is left"
+    told = await events_of(log, row)
+    assert text_of(told) == ended.content
+    assert isinstance(told[-1], events.Complete)
+    assert (told[-1].finish_reason, told[-1].length) == ("length", LIMIT)
+    assert "as long as it may be" in capsys.readouterr().out
+
+
+async def test_its_run_is_ended_at_the_provider(store: Store, row: Row) -> None:
+    """One that would go on without us, on the user's bill."""
+    script = Looping([], run_id="run-1")
+    services = services_over(store, MemoryLog(), NoJobs())
+    await over(services, script).generate(row.id)
+    assert [(run.message_id, run.run_id) for run in await store.runs_to_end(10)] == [(row.id, "run-1")]
