@@ -24,6 +24,7 @@ from streams.ports import Feed, Limits
 from streams.rates import RedisRates
 from web.app import create_app, end_streams
 from web.connections import configured
+from web.hosts import Hosts
 from worker.enqueue import Jobs
 
 log_line = structlog.get_logger(__name__)
@@ -74,6 +75,8 @@ def main() -> None:
     models = catalogue.load_from(found)
     logs.setup_for(found, models.secrets)
     _quieten(logging.getLogger("uvicorn.error"))
+    if not Hosts(found).has_name:
+        log_line.warning("only localhost can post: set ALLOWED_HOSTS to the names of this site, or BROADCASTER_URL")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(found, models))
 

@@ -24,6 +24,11 @@ class Hosts:
         self._named = {name.lower() for name in settings.hosts}
         self._strict = settings.mode == "development" or bool(self._named)
 
+    @property
+    def has_name(self) -> bool:
+        """Whether browsers elsewhere can be told where the broadcaster is."""
+        return self._settings.mode == "development" or bool(self._named or self._settings.broadcaster_url)
+
     def answers_to(self, header: str) -> bool:
         """Whether a request with this `Host` is answered."""
         return not self._strict or self.known(header)

@@ -103,3 +103,14 @@ def test_names_that_are_none(names: str) -> None:
 def test_the_address_that_it_listens_on_is_its_own() -> None:
     """HOST=192.168.1.5 is meant to be reached so."""
     assert Hosts(settings(host="192.168.1.5", allowed_hosts="")).answers_to("192.168.1.5:8000")
+
+
+@pytest.mark.parametrize(
+    ("changes", "has"),
+    [({}, False), ({"allowed_hosts": "chat.example"}, True), ({"broadcaster_url": "wss://chat.example/stream"}, True)],
+)
+def test_a_site_without_a_name_is_noticed(changes: dict[str, str], has: bool) -> None:
+    """In production every post from elsewhere would be refused: the process says so when it starts."""
+    production = {**PRODUCTION, "allowed_hosts": "", "redis_url": "redis://127.0.0.1:1"}
+    assert Hosts(settings(**production | changes)).has_name is has
+    assert Hosts(settings(allowed_hosts="")).has_name
