@@ -16,6 +16,7 @@ from providers import base
 from streams import events
 from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, Script, events_of, services_over, text_of
+from worker.endings import Endings
 from worker.runner import Models, Runner
 from worker.services import Services
 
@@ -76,6 +77,8 @@ async def test_an_answer_without_end_ends(store: Store, row: Row, capsys: pytest
 async def test_its_run_is_ended_at_the_provider(store: Store, row: Row) -> None:
     """One that would go on without us, on the user's bill."""
     script = Looping([], run_id="run-1")
-    services = services_over(store, MemoryLog(), NoJobs())
-    await over(services, script).generate(row.id)
-    assert [(run.message_id, run.run_id) for run in await store.runs_to_end(10)] == [(row.id, "run-1")]
+    await over(services_over(store, MemoryLog(), NoJobs()), script).generate(row.id)
+    endings = Endings(store, lambda _model: script)
+    await endings.carry_out()
+    await endings.settled()
+    assert script.ended == ["run-1"]
