@@ -1,10 +1,11 @@
 """Pure: the rows of a conversation as the messages that a provider is sent."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from models.tables import Message as Row
-from providers.base import Message, ToolUse
+from providers.base import Message, Request, ToolUse
 from worker.kept import restored
 
 _OPTIONS = frozenset({"temperature", "max_tokens", "reasoning_effort", "stop"})
@@ -17,6 +18,11 @@ def messages(rows: Iterable[Row], instructions: str | None, model: str | None = 
     """
     system = [Message("system", instructions)] if instructions else []
     return system + [message for row in rows if (message := _message(row, model)) is not None]
+
+
+def resuming(request: Request, text: str, kept: Iterable[Mapping[str, Any]]) -> Request:
+    """The request that resumes a turn that its provider has paused: the turn goes back whole, as the last message."""
+    return replace(request, messages=[*request.messages, Message("assistant", text, kept=restored(kept))], continuation=None)
 
 
 def options(row: Row) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Pure: how a new attempt goes on from what viewers already hold.
 
 `fold` puts the log over the checkpoint: the text that was appended is the text that people saw. `plan` then chooses the rung of the
-ladder: re-attach, continue from the prefix, ask to go on in an extra turn, start over (`reset` keep 0), or give up.
+ladder: re-attach, continue from the prefix, ask to go on in an extra turn, start over (`reset` keep 0), or give up. A turn that its
+provider has paused is simply sent back to it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,8 @@ from streams.text import cut, pieces, utf16_length
 Rung = Literal["attach", "prefix", "turn", "restart", "none"]
 KEEPING: frozenset[str] = frozenset({"attach", "prefix", "turn"})
 """Rungs that go on from the text that viewers hold."""
+PAUSED = "paused"
+"""Kind of a `kept` entry that is no provider's (its dialect is empty): here the provider has paused its turn, to be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,13 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`fresh` (nothing is held) or a rung; `keeps` says whether the held text stays."""
+    """`fresh` (nothing is held), `resume` (a paused turn) or a rung; `keeps` says whether the held text stays."""
 
-    rung: Rung | Literal["fresh"]
+    rung: Rung | Literal["fresh", "resume"]
 
     @property
     def keeps(self) -> bool:
-        return self.rung in KEEPING or self.rung == "none"
+        return self.rung in KEEPING or self.rung in ("none", "resume")
 
 
 def fold(held: Held, message_id: str, entries: Iterable[Entry]) -> Held:
@@ -149,11 +152,19 @@ def still_kept(entries: Sequence[dict[str, Any]] | None, saved: Held, held: Held
     return [entry for entry in entries or () if entry["at"] <= len(held.text)]
 
 
-def plan(best: Rung, held: Held, *, attachable: bool = False, must_be_json: bool = False) -> Plan:
+def is_paused(entries: Sequence[dict[str, Any]], held: Held) -> bool:
+    """Whether what viewers hold ends where the provider has paused its turn. `entries`: what is kept of the answer."""
+    last = entries[-1] if entries and not held.tool_calls else None
+    return last is not None and not last["dialect"] and last["kind"] == PAUSED and last["at"] == len(held.text)
+
+
+def plan(best: Rung, held: Held, *, attachable: bool = False, must_be_json: bool = False, paused: bool = False) -> Plan:
     """The rung for a model whose best one is `best`. Rungs that stitch are refused for tool calls and for text that must be JSON.
 
     A model that could be attached to, without a run to attach to, is asked to go on in an extra turn.
     """
+    if paused:
+        return Plan("resume")
     if best == "attach" and attachable:
         return Plan("attach")
     if not held.text and not held.reasoning and not held.tool_calls:

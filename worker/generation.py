@@ -230,6 +230,17 @@ class Generation:
         status: events.ToolStatus = "error" if isinstance(arguments, str) else "pending"
         self.add(events.ToolCall(self.message_id, self.attempt, call.id, call.name, arguments, status))
 
+    def pause(self) -> bool:
+        """Whether the provider has paused its turn, and all of it is there to be sent back: that is noted with what is kept."""
+        if self.finish is None or self.finish.reason != "paused" or self._tool_calls:
+            return False
+        return self._kept.pause(self._taken_text)
+
+    def next_request(self) -> None:
+        """Another request goes on with the answer."""
+        self.finish, self.answered = None, False
+        self.reported = self.reported.next_request()
+
     def flush(self) -> None:
         """The provider is done: let go of a surrogate that waited for its other half."""
         self._push(self._reasoning_cleaner.flush(), reasoning=True)
@@ -346,8 +357,8 @@ class Generation:
         return self.held()
 
     def checkpoint_kept(self) -> list[dict[str, Any]] | None:
-        """What a checkpoint saves beside the text; None: the row has it already. More than the limit is none at all."""
-        return (self.kept() or []) if self._kept_is_due else None
+        """What a checkpoint saves beside the text; None: the row has it already."""
+        return self._kept.checkpointed() if self._kept_is_due else None
 
     def saved(self, kept: list[dict[str, Any]] | None) -> None:
         """A checkpoint that held this beside the text is in the database."""

@@ -4,6 +4,9 @@ An entry of a row is `{at, dialect, kind, value}`; `at` counts the characters of
 none: a tool without its result, or thoughts without their signature, would make the provider refuse the conversation. So an answer that
 holds more than the limit lets go of all of them at once, and of what follows.
 
+Two kinds of entries are no provider's: their dialect is empty, and no provider is sent them. `paused`: here the provider has paused its
+turn. `incomplete`: the limit was passed; the row of a running answer says so, since whoever goes on with it lets go of what follows, too.
+
 A checkpoint saves them when they have changed, and only then: they may be a megabyte. It may name entries beyond its text; whoever goes on
 from it leaves those out (`continuation.still_kept`). What has changed is due until it is saved: a save under way may fail.
 """
@@ -13,10 +16,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from providers.base import Item, Kept
+from providers.base import REASONING, Item, Kept
 from streams.text import storable, storable_json
+from worker.continuation import PAUSED
 
 MAX_KEPT_BYTES = 1024 * 1024
+INCOMPLETE = "incomplete"
 
 
 class KeptItems:
@@ -39,6 +44,8 @@ class KeptItems:
         self._whole = True
         for entry in entries:
             self._hold(entry, _json(entry))
+        if _mark(INCOMPLETE) in entries:
+            self._let_go()
         self._again = Counter(map(_json, entries)) if said_again else Counter[str]()
         self.changed = len(self._entries) != len(saved)
         """The row holds something else."""
@@ -59,6 +66,14 @@ class KeptItems:
             return
         self._hold(entry, text)
 
+    def pause(self, at: int) -> bool:
+        """The provider has paused its turn here. False: it cannot be sent back, since a part of it was let go of, or it is mere text."""
+        if any(entry["kind"] != REASONING for entry in self._entries):
+            entry = _mark(PAUSED, at)
+            self._hold(entry, _json(entry))
+            return self._whole
+        return False
+
     def _hold(self, entry: dict[str, Any], text: str) -> None:
         self._size += len(text)  # ASCII: characters are bytes
         self._entries.append(entry)
@@ -67,7 +82,7 @@ class KeptItems:
             self._let_go()
 
     def _let_go(self) -> None:
-        self._entries, self._whole, self.changed = [], False, True
+        self._entries, self._whole, self.changed = [_mark(INCOMPLETE)], False, True
 
     def clear(self) -> None:
         """The answer began anew."""
@@ -78,9 +93,17 @@ class KeptItems:
         """The entries for the row; None if there are more than the limit, or there is one that no database takes."""
         return list(self._entries) if self._whole else None
 
+    def checkpointed(self) -> list[dict[str, Any]]:
+        """The same for the row of a running answer: it says that there were too many."""
+        return list(self._entries)
+
     def saved(self, entries: Sequence[dict[str, Any]]) -> None:
         """The row holds these now."""
         self.changed = entries != self._entries
+
+
+def _mark(kind: str, at: int = 0) -> dict[str, Any]:
+    return {"at": at, "dialect": "", "kind": kind, "value": {}}
 
 
 def _json(entry: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ from models.generations import Checkpoint, Ending
 from models.tables import Message as Row
 from providers.base import RUN_GONE, Interrupted, Provider, ProviderError, Request, Unavailable
 from streams import events, ports
-from worker import closing
-from worker.continuation import KEEPING, plan
+from worker import closing, context
+from worker.continuation import KEEPING, is_paused, plan
 from worker.costs import Bill, BudgetExhausted
 from worker.generation import Generation
 from worker.named_run import NamedRun
@@ -121,12 +121,13 @@ class Attempt:
     async def run(self, provider: Provider, request: Request, model: str) -> None:
         """Stream, then carry the verdict out."""
         self._stall_seconds = provider.stall_seconds + STALL_GRACE_SECONDS
-        self._bill = bill = Bill.of(request, self._earlier_requests, self._row.billed_input)
+        first = self._resuming(request) if self._paused else request
+        self._bill = bill = Bill.of(first, self._earlier_requests, self._row.billed_input)
         if self._terms.bounds.forbid(bill.number, bill.before, bill.cost):
             await self.give_up(BudgetExhausted(f"request {bill.number}, {bill.before} input tokens billed"))
             return
         self.generation.add(events.Start(self._row.id, self.generation.attempt, model))
-        await self._live(self._stream(provider, request))
+        await self._live(self._answer(provider, request, first))
 
     async def give_up(self, error: BaseException) -> None:
         """End as failed without asking any provider. What viewers hold stays."""
@@ -153,6 +154,26 @@ class Attempt:
             await self._run.leave()
 
     # --- the answer ---
+
+    async def _answer(self, provider: Provider, request: Request, first: Request) -> Verdict:
+        """To the end of the answer: a turn that its provider has paused is resumed, in the same message."""
+        verdict = await self._stream(provider, first)
+        while isinstance(verdict, Finished) and self.generation.pause():
+            resumed = self._resuming(request)
+            bill = self._bill.following(resumed, self.generation.reported.now.get("input_tokens"))
+            if self._terms.bounds.forbid(bill.number, bill.before, bill.cost):
+                break  # it ends as `paused`
+            self._bill = bill
+            self.generation.next_request()
+            verdict = await self._stream(provider, resumed)
+        return verdict
+
+    @property
+    def _paused(self) -> bool:
+        return is_paused(self.generation.kept() or (), self.generation.held())
+
+    def _resuming(self, request: Request) -> Request:
+        return context.resuming(request, self.generation.held().text, self.generation.kept() or ())
 
     async def _stream(self, provider: Provider, request: Request) -> Verdict:
         self._reader = Reader(self.generation, self._writer, self._run, self._note_bill, self._save_run)
@@ -337,7 +358,7 @@ class Attempt:
         in_vain = self._bill.cost == 0 and self._row.tries > 0 and not generation.emitted
         if gone or self._run.over or in_vain:
             generation.forget_run()
-        stuck = plan(best, generation.held()).rung == "none"
+        stuck = plan(best, generation.held(), paused=self._paused).rung == "none"
         added, longest = generation.added if best in KEEPING else 0, self._terms.longest_wait_seconds
         verdict = decide(error, self._row.tries, added=added, stuck=stuck, free=gone, longest_wait_s=longest)
         cost = 0 if best == "attach" and generation.run is not None else self._bill.asked

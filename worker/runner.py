@@ -25,7 +25,7 @@ from providers.base import (
 from streams import events, ports
 from streams.text import utf16_length
 from worker import closing, context
-from worker.continuation import Attachment, Held, Plan, Run, attachment, plan, still_kept
+from worker.continuation import Attachment, Held, Plan, Run, attachment, is_paused, plan, still_kept
 from worker.costs import Bounds
 from worker.enqueue import JobsUnavailable
 from worker.generation import MAX_ANSWER_BYTES, Generation
@@ -172,7 +172,8 @@ class Runner:
         best = spec.continuation if spec else "none"
         saved = Held(row.content, row.reasoning)
         run = attachment(_saved_run(row), saved, held)
-        chosen = plan(best, held, must_be_json=row.response_schema is not None, attachable=run is not None)
+        paused = is_paused(still_kept(row.kept, saved, held), held)
+        chosen = plan(best, held, must_be_json=row.response_schema is not None, attachable=run is not None, paused=paused)
         if chosen.rung != "attach":
             run = None
         if claim.attempt > 1:
@@ -193,7 +194,7 @@ class Runner:
         seams, saved, limit, reported = list(row.seams or ()), row.kept or (), self._models.max_kept_bytes, Reported.of(row.reported)
         if chosen.keeps:
             entries = still_kept(saved, Held(row.content, row.reasoning), held)
-            if held.text and attached is None:
+            if held.text and attached is None and chosen.rung != "resume":
                 seams.append(utf16_length(held.text))
             kept = KeptItems(saved, entries, said_again=attached is not None, max_bytes=limit)
             reported = reported if attached else reported.next_request()

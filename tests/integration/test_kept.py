@@ -18,6 +18,7 @@ from providers import base
 from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, Script, Step, runner_over, services_over
 from worker import closing
+from worker.kept import MAX_KEPT_BYTES
 from worker.runner import Runner
 from worker.services import Services
 
@@ -180,3 +181,19 @@ async def test_a_cancel_without_a_worker_keeps_the_items(rig: Rig) -> None:
     await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")
     row = await rig.reread()
     assert (row.status, values(row)) == ("cancelled", [(6, "server_tool_use")])
+
+
+async def test_what_was_too_much_stays_too_much(rig: Rig) -> None:
+    """Whoever goes on keeps nothing either: a result without its tool would be refused."""
+    await rig.hand_over([base.Text("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})], rung="prefix")
+    await rig.hand_over([item(RESULT)], rung="prefix")
+    await runner_over(rig.services, Script([[base.Text("there."), item(RESULT), DONE]]), continuation="prefix").generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.content, row.kept) == ("complete", "Look: there.", None)
+
+
+async def test_what_was_too_much_is_forgotten_with_its_answer(rig: Rig) -> None:
+    """One that starts over keeps what is new."""
+    await rig.hand_over([base.Text("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})], rung="restart")
+    await runner_over(rig.services, Script([[item(USE), base.Text("Anew."), DONE]]), continuation="restart").generate(rig.row.id)
+    assert values(await rig.reread()) == [(0, "server_tool_use")]

@@ -51,14 +51,14 @@ AREA = Area(
         Mutant(
             "a_run_that_is_attached_to_is_billed_again",
             "worker/runner.py",
-            "reported if attached else reported.next_request())",
-            "reported.next_request())",
+            "reported = reported if attached else reported.next_request()",
+            "reported = reported.next_request()",
         ),
         Mutant(
             "what_was_withdrawn_is_not_billed",
             "worker/runner.py",
-            "kept=kept, reported=reported.next_request())",
-            "kept=kept)",
+            "kept=kept, reported=reported.next_request(), max",
+            "kept=kept, max",
         ),
         Mutant(
             "what_was_reported_is_not_checkpointed",

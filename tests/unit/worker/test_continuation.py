@@ -6,7 +6,20 @@ from hypothesis import strategies as st
 
 from streams import events
 from streams.ports import Entry
-from worker.continuation import Attachment, Held, Run, Rung, attachment, difference, fold, folded_whole, plan
+from worker.continuation import (
+    PAUSED,
+    Attachment,
+    Held,
+    Plan,
+    Run,
+    Rung,
+    attachment,
+    difference,
+    fold,
+    folded_whole,
+    is_paused,
+    plan,
+)
 
 
 def entry(seq: int, event: events.AnyEvent) -> Entry:
@@ -88,6 +101,28 @@ def test_a_place_beyond_the_text_that_it_was_saved_with_means_nothing() -> None:
 def test_a_run_that_does_not_fit_is_not_attached_to(held: Held) -> None:
     """Text that was withdrawn meanwhile, or tool calls: its place in the run is not known."""
     assert attachment(Run("r", 4), Held("ab"), held) is None
+
+
+@pytest.mark.parametrize(
+    ("held", "kinds", "paused"),
+    [
+        (Held("abc"), ["server_tool_use", PAUSED], True),
+        (Held("abcd"), ["server_tool_use", PAUSED], False),
+        (Held("abc"), [PAUSED, "server_tool_use"], False),
+        (Held("abc", "", ({"id": "c"},)), [PAUSED], False),
+        (Held("abc"), [], False),
+    ],
+)
+def test_an_answer_ends_where_its_turn_paused_or_it_does_not(held: Held, kinds: list[str], paused: bool) -> None:
+    """Text, an item or a tool call behind the pause: there is more than the turn that would be sent back."""
+    entries = [{"at": 3, "dialect": "" if kind == PAUSED else "a", "kind": kind, "value": {}} for kind in kinds]
+    assert is_paused(entries, held) is paused
+
+
+def test_a_paused_turn_is_resumed_whatever_else_the_model_could_do() -> None:
+    """It is the only way that loses nothing."""
+    assert plan("none", Held("abc"), paused=True) == Plan("resume")
+    assert Plan("resume").keeps
 
 
 @pytest.mark.parametrize("held", [Held("abc", tool_calls=({"id": "1"},)), Held("", "only thoughts")])

@@ -1,0 +1,189 @@
+"""A turn that Anthropic's API has paused is sent back as it came and goes on in the same answer, whatever comes between."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from config.catalogue import Catalogue, ModelSpec
+from models.conversations import Post
+from models.migrate import migrate
+from models.store import Store
+from models.tables import Message as Row
+from providers.http import HttpClient
+from providers.registry import open_provider
+from streams import events
+from streams.memory import MemoryLog
+from tests.integration.providers.wire import Exchange, Server, serving
+from tests.integration.worker_rig import NoJobs, events_of, kinds, services_over, text_of
+from worker.costs import Bounds
+from worker.runner import Models, Runner
+
+SEARCH = {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {"query": "oslo"}}
+RESULT = {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": [{"type": "web_search_result", "encrypted_content": "x=="}]}
+THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "sig"}
+
+
+def words(said: str) -> dict[str, Any]:
+    return {"type": "text", "text": said}
+
+
+def turn(blocks: Sequence[dict[str, Any]], reason: str) -> bytes:
+    """A stream of so many blocks: 10 tokens in, 5 out."""
+    sent: list[dict[str, Any]] = [{"type": "message_start", "message": {"id": "m", "model": "x", "usage": {"input_tokens": 10}}}]
+    for index, block in enumerate(blocks):
+        sent += [{"type": "content_block_start", "index": index, "content_block": block}, {"type": "content_block_stop", "index": index}]
+    sent += [{"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 5}}, {"type": "message_stop"}]
+    return b"".join(b"data: %b\n\n" % json.dumps(item).encode() for item in sent)
+
+
+PAUSED = turn([THOUGHT, words("I will look. "), SEARCH], "pause_turn")
+WHOLE = turn([RESULT, words("It rains.")], "end_turn")
+
+
+class Rig:
+    """One answer of a model that speaks Anthropic's dialect."""
+
+    def __init__(self, store: Store, row: Row, client: HttpClient) -> None:
+        self.store, self.row, self.client, self.log, self.jobs = store, row, client, MemoryLog(), NoJobs()
+        self.services = services_over(store, self.log, self.jobs)
+
+    def runner(self, server: Server, **limits: Any) -> Runner:
+        spec = ModelSpec(name="m", provider="anthropic", model="x", base_url=server.url, api_key="k", continuation="turn")
+        catalogue = Catalogue(default="m", title_model="m", models={"m": spec}, missing={})
+        return Runner(self.services, Models(catalogue, lambda spec: open_provider(spec, self.client), **limits))
+
+    async def run(self, server: Server, **limits: Any) -> Row:
+        """One attempt, due at once."""
+        async with self.store.writing() as session:
+            await session.execute(text("UPDATE messages SET due_at = 0 WHERE due_at IS NOT NULL"))
+        await self.runner(server, **limits).generate(self.row.id)
+        row = await self.store.message(self.row.id)
+        assert row is not None
+        return row
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    url = f"sqlite:///{tmp_path}/t.db"
+    migrate(url)
+    store, client = Store.open(url), HttpClient()
+    conversation = await store.create_conversation("me", title="t")
+    yield Rig(store, (await store.post(Post(conversation.id, "me", "And Oslo?", "m"))).assistant_message, client)
+    await client.aclose()
+    await store.aclose()
+
+
+def playing(*answers: bytes | int) -> Any:
+    """A script that gives them one after the other; a number is a refusal with this status."""
+    left = list(answers)
+
+    async def script(exchange: Exchange) -> None:
+        answer = left.pop(0)
+        if isinstance(answer, int):
+            await exchange.whole(b"{}", answer, "application/json")
+        else:
+            await exchange.whole(answer)
+
+    return script
+
+
+def sent(server: Server, number: int) -> list[dict[str, Any]]:
+    """The messages of a request."""
+    messages: list[dict[str, Any]] = json.loads(server.calls[number].body)["messages"]
+    return messages
+
+
+async def test_a_paused_turn_goes_on_in_the_same_message(rig: Rig) -> None:
+    """Sent back with its blocks as they came, at the end of what was asked; viewers notice nothing; both requests are billed."""
+    async with serving(playing(PAUSED, WHOLE)) as server:
+        row = await rig.run(server)
+    assert len(server.calls) == 2
+    assert (row.status, row.finish_reason, row.content, row.seams) == ("complete", "stop", "I will look. It rains.", [])
+    asked, resumed = sent(server, 0), sent(server, 1)
+    assert resumed == [*asked, {"role": "assistant", "content": [THOUGHT, words("I will look. "), SEARCH]}]
+    log = await events_of(rig.log, rig.row)
+    assert set(kinds(log)) == {"Start", "Reasoning", "Chunk", "Complete"}
+    assert text_of(log) == row.content
+    assert row.usage == {"input_tokens": 20, "output_tokens": 10, "estimated": False}
+    assert row.attempt == 1
+
+
+async def test_a_turn_that_pauses_again_and_again(rig: Rig) -> None:
+    """Each time the whole turn so far goes back, once; then requests are enough, and the answer says that it is not at its end."""
+    more = turn([RESULT, words("One more. "), {**SEARCH, "id": "srv_2"}], "pause_turn")
+    async with serving(playing(PAUSED, more, PAUSED)) as server:
+        row = await rig.run(server, bounds=Bounds(requests=3))
+    assert (row.status, row.finish_reason, len(server.calls)) == ("complete", "paused", 3)
+    last = sent(server, 2)
+    assert [message["role"] for message in last] == ["user", "assistant"]
+    assert [block["type"] for block in last[1]["content"]] == [
+        "thinking",
+        "text",
+        "server_tool_use",
+        RESULT["type"],
+        "text",
+        "server_tool_use",
+    ]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_resumption_that_is_refused_is_tried_again(rig: Rig, status: int) -> None:
+    """By another attempt, which sends the same turn back: what the provider's tools have done is not done again."""
+    async with serving(playing(PAUSED, status, WHOLE)) as server:
+        row = await rig.run(server)
+        assert (row.status, row.content) == ("retrying", "I will look. ")
+        row = await rig.run(server)
+    assert (row.status, row.content, row.seams) == ("complete", "I will look. It rains.", [])
+    assert sent(server, 2) == sent(server, 1)
+    assert row.usage == {"input_tokens": 20, "output_tokens": 10, "estimated": False}
+
+
+async def test_a_deploy_between_pause_and_resumption(rig: Rig) -> None:
+    """Handed over while the provider is asked again: the successor resumes the turn, and a second pause does not send it twice."""
+    asked_again = asyncio.Event()
+    first = playing(PAUSED)
+
+    async def slow(exchange: Exchange) -> None:
+        if len(server.calls) == 1:
+            await first(exchange)
+        else:
+            asked_again.set()
+            await asyncio.Event().wait()
+
+    async with serving(slow) as server:
+        runner = rig.runner(server)
+        running = asyncio.create_task(runner.generate(rig.row.id))
+        await asked_again.wait()
+        await runner.drain(0)
+        await running
+    again = turn([RESULT, words("One more. "), {**SEARCH, "id": "srv_2"}], "pause_turn")
+    async with serving(playing(again, WHOLE)) as server:
+        row = await rig.run(server)
+    assert (row.status, row.content, row.attempt) == ("complete", "I will look. One more. It rains.", 2)
+    assert [len(sent(server, number)) for number in (0, 1)] == [2, 2]
+    assert sent(server, 0)[1]["content"] == [THOUGHT, words("I will look. "), SEARCH]
+
+
+async def test_a_turn_of_which_too_much_would_have_to_be_kept(rig: Rig) -> None:
+    """A part of it would be refused: the answer ends as paused."""
+    async with serving(playing(PAUSED)) as server:
+        row = await rig.run(server, max_kept_bytes=10)
+    assert (row.status, row.finish_reason, row.kept, len(server.calls)) == ("complete", "paused", None, 1)
+
+
+async def test_a_resumed_answer_that_is_cut_goes_on_by_its_rung(rig: Rig) -> None:
+    """What came after the pause is no turn of its own any more."""
+    cut = turn([RESULT, words("It ra")], "end_turn").rpartition(b"data:")[0].rpartition(b"data:")[0]
+    rest = turn([words("ins.")], "end_turn")
+    async with serving(playing(PAUSED, cut, rest)) as server:
+        row = await rig.run(server)
+        assert row.status == "retrying"
+        row = await rig.run(server)
+    assert (row.status, row.content, row.seams) == ("complete", "I will look. It rains.", [len("I will look. It ra")])
+    assert [message["role"] for message in sent(server, 2)] == ["user", "assistant", "user"]
+    assert isinstance((await events_of(rig.log, rig.row))[-1], events.Complete)
