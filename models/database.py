@@ -7,7 +7,7 @@ Decides isolation (reads see one snapshot, writes take SQLite's write lock at on
 import asyncio
 import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+from sqlmodel import col
 
 from models.errors import Conflict, GivenUp, StoreUnavailable, Unstorable
 from models.quotas import NO_QUOTAS, Quotas
@@ -211,6 +212,18 @@ class Database:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
+
+
+async def lock_free(session: AsyncSession, table: Any, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Lock those of the rows that nobody else has locked, without waiting: their ids, and the ids of the others that there are.
+
+    For whoever writes to many rows at once: one that is locked for long (by an operator's open transaction, say) holds up no other one.
+    """
+    name = col(table.id)
+    free = set(await session.scalars(select(name).where(name.in_(ids)).with_for_update(skip_locked=True, key_share=True)))
+    left = [one for one in ids if one not in free]
+    locked = list(await session.scalars(select(name).where(name.in_(left)))) if left else []
+    return [one for one in ids if one in free], locked
 
 
 @asynccontextmanager

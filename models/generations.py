@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from models.database import Database, now_ms
+from models.database import Database, lock_free, now_ms
 from models.errors import NotFound, StoreUnavailable
 from models.quotas import settle
 from models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message
@@ -159,19 +159,27 @@ class Generations(Database):
         async with self.writing() as session:
             return (await session.scalars(change)).first()
 
-    async def checkpoint(self, items: Sequence[Checkpoint]) -> None:
+    async def checkpoint(self, items: Sequence[Checkpoint], *, wait: bool = True) -> frozenset[str]:
         """Save the text of all these answers in one statement; those that have ended, moved to a newer attempt or were saved since are left
-        alone."""
+        alone.
+
+        `wait` false: what somebody has locked is left out, too. Gives the ids of those.
+        """
         if not items:
-            return
+            return frozenset()
         # One order for everybody: two batches that share rows then wait for each other instead of deadlocking.
         items = sorted(items, key=lambda item: item.message_id)
-        kept = [item for item in items if item.kept is not None]
         async with self.writing() as session:
+            locked = frozenset[str]() if wait else frozenset((await lock_free(session, Message, [item.message_id for item in items]))[1])
+            items = [item for item in items if item.message_id not in locked]
+            kept = [item for item in items if item.kept is not None]
+            if not items:
+                return locked
             connection = await session.connection()
             await connection.execute(_checkpoint, [_parameters(item) for item in items])
             if kept:  # few answers hold any, and these rarely anything new
                 await connection.execute(_checkpoint_kept, [_owner(item) | {"b_kept": item.kept or None} for item in kept])
+            return locked
 
     async def finish(self, ending: Ending) -> bool:
         """End the answer. False: it had ended already, or a newer attempt has it.
@@ -263,12 +271,11 @@ class Generations(Database):
             return (await session.scalars(change)).first() or 0
 
     async def mark_enqueued(self, *message_ids: str) -> None:
-        """The broker has a job for each of these messages since now."""
+        """The broker has a job for each of these messages since now. A row that somebody has locked is left out."""
         if not message_ids:
             return
         async with self.writing() as session:
-            # A row that somebody has locked is left out: waited for, it would keep the others from being marked.
-            free = select(col(Message.id)).where(col(Message.id).in_(message_ids)).with_for_update(skip_locked=True, key_share=True)
+            free, _locked = await lock_free(session, Message, message_ids)
             change = update(Message).where(col(Message.id).in_(free)).values(enqueued_at=now_ms())
             await session.execute(change.execution_options(synchronize_session=False))
 

@@ -13,7 +13,7 @@ from sqlalchemy import and_, delete, func, literal, not_, or_, select, text, tup
 from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col
 
-from models.database import Database, now_ms
+from models.database import Database, lock_free, now_ms
 from models.tables import (
     BEGUN_SQL,
     ENDED_SQL,
@@ -122,12 +122,11 @@ class Sweeps(Database):
         Nobody waits for a lock here: a row that is locked for long would keep all the others from being announced.
         """
         table: Any = _LATELY[kind].table
-        free = select(table.id).where(col(table.id).in_(ids)).with_for_update(skip_locked=True, key_share=True)
-        change = update(table).where(col(table.id).in_(free)).values(**_LATELY[kind].unannounced).returning(col(table.id))
         async with self.writing() as session:
-            done = set(await session.scalars(change.execution_options(synchronize_session=False)))
-            left = [name for name in ids if name not in done]
-            return list(await session.scalars(select(table.id).where(col(table.id).in_(left)))) if left else []
+            free, locked = await lock_free(session, table, ids)
+            change = update(table).where(col(table.id).in_(free)).values(**_LATELY[kind].unannounced)
+            await session.execute(change.execution_options(synchronize_session=False))
+            return locked
 
     async def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Message]:
         """Rows whose newest revision the log is not known to hold."""

@@ -48,7 +48,8 @@ class Checkpointer:
     """Saves what is dirty, `seconds` apart, or earlier when one answer has grown by `chars`.
 
     All are saved in one statement. Where the database refuses it, the answer that it cannot hold is looked for and set apart: it goes on
-    without checkpoints, but for a try of its own now and then, and its log keeps what SQL does not hold.
+    without checkpoints, but for a try of its own now and then, and its log keeps what SQL does not hold. A row that somebody has locked is
+    left out, and saved by the first round that finds it free.
     """
 
     def __init__(self, store: Store, seconds: float, chars: int) -> None:
@@ -58,10 +59,12 @@ class Checkpointer:
         self._early = asyncio.Event()
         self._apart: dict[Checkpointed, float] = {}
         """Attempts that were refused, and when they may be tried again."""
+        self._locked: set[Checkpointed] = set()
+        """Attempts whose rows somebody had locked at the last try: the next one comes in time, however much they grow."""
 
     def grown(self, attempt: Checkpointed) -> None:
         """An append was acknowledged; enough new text asks for a checkpoint before its time."""
-        if attempt.uncheckpointed >= self._chars and attempt not in self._apart:
+        if attempt.uncheckpointed >= self._chars and attempt not in self._apart and attempt not in self._locked:
             self._early.set()
 
     async def run(self, running: Callable[[], Iterable[Checkpointed]]) -> None:
@@ -83,6 +86,7 @@ class Checkpointer:
     async def save(self, attempts: Iterable[Checkpointed]) -> None:
         """Save every dirty attempt now. Without the database they stay dirty, and the next round tries again."""
         dirty = [attempt for attempt in attempts if attempt.uncheckpointed > 0]
+        self._locked.clear()
         self._apart = {attempt: when for attempt, when in self._apart.items() if attempt in dirty}
         await self._save([attempt for attempt in dirty if attempt not in self._apart])
         for attempt in [attempt for attempt, when in self._apart.items() if _clock() >= when]:
@@ -94,17 +98,24 @@ class Checkpointer:
             return
         try:
             items = [attempt.checkpoint() for attempt in attempts]
-            await self._store.checkpoint(items)
+            locked = await self._store.checkpoint(items, wait=False)
         except Exception as error:  # noqa: BLE001 -- whatever it is: it is logged, and must not keep others from being saved
             for attempt in attempts:
                 attempt.not_saved()
             await self._after(error, attempts)
         else:
             for attempt, item in zip(attempts, items, strict=True):
-                attempt.saved(item)
+                if item.message_id in locked:
+                    attempt.not_saved()
+                    self._locked.add(attempt)
+                else:
+                    attempt.saved(item)
 
     async def _after(self, error: Exception, attempts: Sequence[Checkpointed]) -> None:
-        """An outage is waited for; anything else is some attempt's own: one half after the other, until it stands alone."""
+        """An outage is waited for; anything else is some attempt's own: one half after the other, until it stands alone.
+
+        A statement that took too long counts as an outage: no row makes it wait, so the database is slow, and halves would make it slower.
+        """
         if isinstance(error, StoreUnavailable):
             log_line.warning("checkpoint failed", generations=len(attempts), error=repr(error))
         elif len(attempts) > 1:

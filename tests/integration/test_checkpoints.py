@@ -1,14 +1,19 @@
 """worker.checkpoints on real databases: one answer that cannot be saved harms itself alone."""
 
+import asyncio
 import math
+from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from config import metrics
 from models.conversations import Post
-from models.errors import StoreUnavailable
+from models.database import LOCK_SECONDS
+from models.errors import GivenUp, StoreUnavailable
 from models.generations import Checkpoint
+from models.migrate import migrate
 from models.store import Store
 from worker import checkpoints
 from worker.checkpoints import Checkpointer
@@ -125,13 +130,66 @@ async def test_an_attempt_whose_state_cannot_be_taken_harms_itself_alone(store: 
     assert (await content(store, healthy.message_id), sick.covered) == ("text", 0)
 
 
+async def test_a_locked_row_harms_itself_alone(postgres_url: str) -> None:
+    """Somebody's open transaction holds one of seven answers: the others are saved in time, that one as soon as it is free."""
+    migrate(postgres_url)
+    store = Store.open(postgres_url)
+    running = [Running(await started(store)) for _ in range(7)]
+    locked, others = running[3], [*running[:3], *running[4:]]
+    checkpointer, before = Checkpointer(store, 0.1, 500), refused()
+    saving = asyncio.create_task(checkpointer.run(lambda: running))
+    try:
+        with psycopg.connect(postgres_url) as other:
+            other.execute("SELECT id FROM messages WHERE id = %s FOR UPDATE", (locked.message_id,))
+            for attempt in running:
+                attempt.covered = 0
+            for round_number in range(3):
+                for attempt in others:
+                    attempt.text, attempt.uncheckpointed, attempt.covered = f"text {round_number}", 1, 0
+                await _within(LOCK_SECONDS, lambda: all(attempt.covered == 7 for attempt in others))
+                assert [await content(store, attempt.message_id) for attempt in others] == [f"text {round_number}"] * 6
+            locked.uncheckpointed = 10_000
+            checkpointer.grown(locked)
+            assert not checkpointer._early.is_set()  # its size asks for no checkpoint before the time
+            assert locked.covered == 0
+        await _within(LOCK_SECONDS, lambda: locked.covered == 7)
+        assert (await content(store, locked.message_id), refused() - before) == ("text", 0)
+    finally:
+        saving.cancel()
+        await asyncio.gather(saving, return_exceptions=True)
+        await store.aclose()
+
+
+async def _within(seconds: float, question: Callable[[], bool]) -> None:
+    async with asyncio.timeout(seconds):
+        while not question():
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_saved_for_good_waits_for_its_row(postgres_url: str) -> None:
+    """Before a retry, say: what was left out would be lost. A row that stays locked is no outage of the database."""
+    migrate(postgres_url)
+    store = Store.open(postgres_url, timeout_seconds=0.5)
+    try:
+        attempt = Running(await started(store))
+        with psycopg.connect(postgres_url) as other:
+            other.execute("SELECT id FROM messages WHERE id = %s FOR UPDATE", (attempt.message_id,))
+            with pytest.raises(GivenUp):
+                await store.checkpoint([attempt.checkpoint()])
+            assert await store.checkpoint([attempt.checkpoint()], wait=False) == {attempt.message_id}
+        assert await store.checkpoint([attempt.checkpoint()]) == frozenset()
+        assert await content(store, attempt.message_id) == "text"
+    finally:
+        await store.aclose()
+
+
 async def test_an_outage_is_no_refusal(store: Store) -> None:
     """Nobody is set apart: the next round saves everybody."""
     attempts = [Running(await started(store)) for _ in range(3)]
     checkpointer = Checkpointer(store, 1.0, 500)
     save, before = store.checkpoint, refused()
 
-    async def away(items: Any) -> None:
+    async def away(items: Any, *, wait: bool) -> frozenset[str]:
         raise StoreUnavailable("away")
 
     store.checkpoint = away  # type: ignore[method-assign]

@@ -120,11 +120,12 @@ class Database:
         self._note(row, attempt, "begin")
         return _copy(row)
 
-    def checkpoint(self, items: Sequence[Checkpoint]) -> None:
+    def checkpoint(self, items: Sequence[Checkpoint], *, wait: bool = True) -> frozenset[str]:
         for item in items:
             row = self._mine(item.message_id, item.attempt)
             if row is not None:
                 self._save(row, item, "checkpoint")
+        return frozenset()
 
     def hand_back(self, item: Checkpoint, billed_input: int) -> bool:
         row = self._mine(item.message_id, item.attempt)

@@ -51,8 +51,32 @@ AREA = Area(
         Mutant(
             "a_poisoned_answer_brings_all_forward",
             "worker/checkpoints.py",
-            "if attempt.uncheckpointed >= self._chars and attempt not in self._apart:",
+            "if attempt.uncheckpointed >= self._chars and attempt not in self._apart and attempt not in self._locked:",
             "if attempt.uncheckpointed >= self._chars:",
+        ),
+        Mutant(
+            "a_locked_answer_brings_all_forward",
+            "worker/checkpoints.py",
+            " and attempt not in self._locked:",
+            ":",
+        ),
+        Mutant(
+            "a_locked_row_keeps_all_from_being_saved",
+            "models/database.py",
+            ".with_for_update(skip_locked=True, key_share=True)",
+            ".with_for_update(key_share=True)",
+        ),
+        Mutant(
+            "a_locked_row_counts_as_saved",
+            "worker/checkpoints.py",
+            "                    attempt.not_saved()\n                    self._locked.add(attempt)\n",
+            "                    attempt.saved(item)\n",
+        ),
+        Mutant(
+            "a_lock_is_an_outage",
+            "models/database.py",
+            "            raise GivenUp(",
+            "            raise StoreUnavailable(",
         ),
         Mutant(
             "checkpoints_without_a_pause",
