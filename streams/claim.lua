@@ -14,7 +14,11 @@ if leased(g) and not (ARGV[8] == '1' and disobeys(ARGV[5])) then
   return {'BUSY'}
 end
 if g.by ~= '' then
-  be_patient(ARGV[5], HEARD)
+  if ARGV[8] == '1' or disobeys(ARGV[5]) then
+    be_patient(ARGV[5], ENDING, true)
+  else
+    told_to_stop(ARGV[5])
+  end
 end
 g.attempt = math.max(g.attempt, tonumber(ARGV[6])) + 1
 -- `last` stays: whoever folds the log compares it with what it has seen (adopt.lua). In a log that began again it means nothing.

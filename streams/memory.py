@@ -15,7 +15,6 @@ from streams.cursor import portion
 from streams.events import AnyEvent, check_batch, encode, stamp
 from streams.memory_state import Announced, Generation, Kept, State, epoch_name
 from streams.ports import (
-    HEARD_SECONDS,
     PAGE_BYTES,
     UNHEARD_SECONDS,
     Appended,
@@ -87,7 +86,7 @@ class MemoryLog:
         if generation.leased(now) and not (disobeyed and generation.disobeys(now)):
             raise Busy
         if generation.cancel_by is not None:
-            generation.waited_until, generation.told = now + HEARD_SECONDS, True
+            generation.hold(now, to_end=disobeyed)
         state.generations[message_id] = generation
         generation.attempt = max(generation.attempt, sql_attempt) + 1
         generation.epoch, generation.next_index = state.epoch, 0
@@ -110,7 +109,7 @@ class MemoryLog:
         if generation.sealed:
             raise Sealed
         if generation.cancel_by is not None and not terminal:
-            generation.tell(self._clock())
+            generation.tell()
             raise CancelRequested(generation.cancel_by)
         appended = self._write(claim.conversation_id, state, events)
         generation.last_batch, generation.next_index = (appended.first_seq, appended.last_seq), index + 1
@@ -179,7 +178,7 @@ class MemoryLog:
         generation.lease_until = self._clock() + lease_seconds
         self._touch(state)
         if generation.cancel_by is not None:
-            generation.tell(self._clock())
+            generation.tell()
         return generation.cancel_by
 
     async def release(self, claim: Claim) -> None:

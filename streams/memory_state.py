@@ -7,7 +7,7 @@ from typing import Any
 
 from streams.cursor import portion
 from streams.packing import BLOCK_BYTES, BLOCK_EVENTS, pack
-from streams.ports import HEARD_SECONDS, LONGEST_LEASE_SECONDS, Entry, Limits
+from streams.ports import ENDING_SECONDS, HEARD_SECONDS, LONGEST_LEASE_SECONDS, UNHEARD_SECONDS, Entry, Limits
 
 SLACK = 17 / 16
 MAX_FORKS = 16
@@ -35,14 +35,21 @@ class Generation:
     def leased(self, now: float) -> bool:
         return now < self.lease_until <= now + LONGEST_LEASE_SECONDS
 
-    def tell(self, now: float) -> None:
+    def tell(self) -> None:
         """The holder is told that it is to stop; it is waited for a little longer, once."""
         if not self.told:
-            self.waited_until, self.told = now + HEARD_SECONDS, True
+            self.waited_until, self.told = self.waited_until + HEARD_SECONDS - UNHEARD_SECONDS, True
+
+    def hold(self, now: float, *, to_end: bool) -> None:
+        """Somebody has taken it who is to stop: whoever does so to end it, or when nobody has in time, has time of its own."""
+        if to_end or self.disobeys(now):
+            self.waited_until, self.told = now + ENDING_SECONDS, True
+        else:
+            self.tell()
 
     def disobeys(self, now: float) -> bool:
         """Whether the holder had the time to stop, and has not."""
-        return self.cancel_by is not None and not now < self.waited_until <= now + HEARD_SECONDS
+        return self.cancel_by is not None and not now < self.waited_until <= now + ENDING_SECONDS
 
 
 @dataclass(slots=True)

@@ -63,8 +63,14 @@ class Unavailable(LogError):
 
 
 UNHEARD_SECONDS = 0.4
-HEARD_SECONDS = 2.0
-"""How long the holder of a generation is waited for that is to be cancelled: see `Log.claim`."""
+HEARD_SECONDS = 0.7
+ENDING_SECONDS = 2.0
+"""How long the holder of a generation is waited for that is to be cancelled: see `Log.claim`.
+
+Viewers are promised the end within a second of the cancel, whatever the worker does: what is left of it is for whoever ends the answer in
+its place. A healthy worker hears within milliseconds and needs as many; on a busy machine it may be robbed of its end. Nothing that people
+saw is lost then: the answer ends as viewers hold it, with estimated usage, and without what the worker had not appended yet.
+"""
 LONGEST_LEASE_SECONDS = 60.0
 """No lease is longer. One that seems to be was given before the clock was set back, and has expired."""
 
@@ -151,7 +157,8 @@ class Log(Protocol):
         """Take the generation: attempt = max(known here, sql_attempt) + 1, batch index 0, lease and floor set. Gone, Sealed, Busy.
 
         `disobeyed`: take it to end it, although a lease stands, if its holder has not obeyed a cancel in time: UNHEARD_SECONDS after the
-        request, HEARD_SECONDS after the holder was told of it (`append`, `renew`) or took it over itself. The fence ends the holder.
+        request, or HEARD_SECONDS after the request if the holder was told of it (`append`, `renew`) or took the generation over since. Who
+        takes it to end it, or when that time is over, has ENDING_SECONDS of its own. The fence ends the holder.
         """
         ...
 

@@ -26,9 +26,9 @@ local LOG, STATE, FLOORS, GONE, PACKED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEY
 local CHANNEL = string.sub(LOG, 1, -5)
 local LIFETIME, MAX_EVENTS, MAX_BYTES = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local LONGEST_LEASE = 60000
--- Patience with whoever holds the lease of a generation that is to be cancelled: so long after the request, so long after it was told
--- of it, or took it over to end it. Then it is taken for frozen.
-local UNHEARD, HEARD = 400, 2000
+-- Patience with whoever holds the lease of a generation that is to be cancelled: so long after the request; so long after the request if it
+-- was told; so long after it took it over to end it. Then it is taken for frozen.
+local UNHEARD, HEARD, ENDING = 400, 700, 2000
 local MAX_FIELDS = 512 + 9
 local MAX_FORKS = 16
 local call = redis.call
@@ -185,22 +185,24 @@ local function leased(g)
 end
 
 -- Wait for the holder of a generation from now on: c:<message id> is "<ms from when it is not waited for> <1 if it knows>".
-local function be_patient(message_id, patience)
-  call('HSET', STATE, 'c:' .. message_id, whole(now + patience) .. (patience == HEARD and ' 1' or ' 0'))
+local function be_patient(message_id, patience, knows)
+  call('HSET', STATE, 'c:' .. message_id, whole(now + patience) .. (knows and ' 1' or ' 0'))
 end
 
 -- The holder is told that it is to stop; it is waited for a little longer, once.
 local function told_to_stop(message_id)
-  local known = call('HGET', STATE, 'c:' .. message_id)
-  if not known or string.sub(known, -1) == '0' then
-    be_patient(message_id, HEARD)
+  local due, knows = string.match(call('HGET', STATE, 'c:' .. message_id) or '', '^(%d+) ([01])$')
+  if not due then
+    be_patient(message_id, HEARD, true)
+  elseif knows == '0' then
+    be_patient(message_id, tonumber(due) - now + HEARD - UNHEARD, true)
   end
 end
 
 -- Whether the holder had the time to stop, and has not.
 local function disobeys(message_id)
   local due = tonumber(string.match(call('HGET', STATE, 'c:' .. message_id) or '', '^%d+'))
-  return due and (now >= due or due - now > HEARD)
+  return due and (now >= due or due - now > ENDING)
 end
 
 local function as_text(g)

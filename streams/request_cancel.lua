@@ -12,7 +12,7 @@ end
 if g.by == '' then
   g.by = ARGV[6]
   save_generation(state, g)
-  be_patient(ARGV[5], UNHEARD)
+  be_patient(ARGV[5], UNHEARD, false)
 end
 call('PUBLISH', ARGV[7], 'cancel ' .. ARGV[5])
 return {'OK', 1}

@@ -19,7 +19,7 @@ log_line = structlog.get_logger(__name__)
 
 MARGIN_SECONDS = 0.05
 """Asked again too early, a worker would still be waited for."""
-PAUSES_SECONDS = (ports.UNHEARD_SECONDS + MARGIN_SECONDS, ports.HEARD_SECONDS + MARGIN_SECONDS)
+PAUSES_SECONDS = (ports.UNHEARD_SECONDS + MARGIN_SECONDS, ports.HEARD_SECONDS - ports.UNHEARD_SECONDS)
 _sleep = asyncio.sleep
 MAX_FOLLOWED = 1000
 """Cancels that are followed up at a time; the sweeper follows up all."""

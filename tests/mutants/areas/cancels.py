@@ -21,14 +21,14 @@ AREA = Area(
         Mutant(
             "a_healthy_worker_has_no_time_to_obey",
             "streams/prelude.lua",
-            "  return due and (now >= due or due - now > HEARD)",
+            "  return due and (now >= due or due - now > ENDING)",
             "  return due",
         ),
         Mutant(
             "closers_rob_each_other",
             "streams/claim.lua",
-            "if g.by ~= '' then\n  be_patient(ARGV[5], HEARD)\nend\n",
-            "",
+            "    be_patient(ARGV[5], ENDING, true)\n",
+            "    told_to_stop(ARGV[5])\n",
         ),
         Mutant(
             "who_was_told_has_no_longer_to_obey",
@@ -39,8 +39,20 @@ AREA = Area(
         Mutant(
             "who_is_told_again_and_again_is_waited_for_without_end",
             "streams/prelude.lua",
-            "  if not known or string.sub(known, -1) == '0' then\n    be_patient(message_id, HEARD)\n  end",
-            "  be_patient(message_id, HEARD)",
+            "  elseif knows == '0' then\n",
+            "  else\n",
+        ),
+        Mutant(
+            "who_hears_late_is_waited_for_longer",
+            "streams/prelude.lua",
+            "tonumber(due) - now + HEARD - UNHEARD",
+            "HEARD",
+        ),
+        Mutant(
+            "who_takes_it_over_late_has_no_time",
+            "streams/claim.lua",
+            "  if ARGV[8] == '1' or disobeys(ARGV[5]) then\n",
+            "  if ARGV[8] == '1' then\n",
         ),
         Mutant(
             "a_clock_that_was_set_back_keeps_a_lease_alive",

@@ -12,7 +12,7 @@ from models.store import Store
 from models.tables import Message
 from streams import events
 from streams.memory import MemoryLog
-from streams.ports import HEARD_SECONDS, UNHEARD_SECONDS, CancelRequested, Claim, Fenced
+from streams.ports import HEARD_SECONDS, CancelRequested, Claim, Fenced
 from tests.unit.web.conftest import RecordedJobs
 from web import cancels as module
 from web.cancels import Cancels
@@ -93,14 +93,14 @@ async def test_a_frozen_worker_is_not_waited_for(rig: Rig) -> None:
 
 
 async def test_a_worker_that_was_told_and_freezes_then(rig: Rig) -> None:
-    """It is given a little longer, and then not waited for either."""
+    """It is given a little longer, and then not waited for either: viewers have the end within a second of the cancel all the same."""
     claim = await rig.work()
     await rig.cancels.cancel(rig.row.id, "me")
     with pytest.raises(CancelRequested):
         await rig.log.append(claim, 1, 0, [events.Chunk(rig.row.id, claim.attempt, 4, "more")])
     await rig.followed()
     assert (await rig.reread()).status == "cancelled"
-    assert UNHEARD_SECONDS + HEARD_SECONDS < sum(rig.clock.slept) < UNHEARD_SECONDS + HEARD_SECONDS + 1.0
+    assert HEARD_SECONDS < sum(rig.clock.slept) < 0.8  # the rest of the second is for what ends the answer
 
 
 async def test_an_answer_that_no_worker_has_needs_no_follow_up(rig: Rig) -> None:
