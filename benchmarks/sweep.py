@@ -1,11 +1,12 @@
 """What a round of the sweeper costs, as a curve: on an idle system with more and more rows that have ended, and with more and more that
-are due. On SQLite; the plans of PostgreSQL are held by `tests/contracts/test_sweeps.py`."""
+are due. On SQLite, and the idle system on PostgreSQL, too (the CPU time of its server is not counted)."""
 
 import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -14,11 +15,13 @@ from sqlalchemy import text
 from models.migrate import migrate
 from models.store import Store
 from streams.memory import MemoryLog
+from tests.databases import launch
 from worker.checkpoints import Checkpointer
-from worker.run import Services
+from worker.packing import Packing
+from worker.services import Services
 from worker.sweeper import INTERVAL_SECONDS, Sweeper
 
-ENDED = (0, 10_000, 50_000, 200_000)
+ENDED = (0, 10_000, 200_000)
 DUE = (100, 500, 1_000, 5_000)
 ROUNDS = 5
 CHUNK = 10_000
@@ -62,11 +65,11 @@ async def fill(store: Store, status: str, rows: int, per_conversation: int) -> N
         await session.execute(
             text(
                 "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "
-                f"{numbers} SELECT DISTINCT {owner}, 1, 'me', 1, 1, {now}, {now} FROM n"
+                f"{numbers} SELECT DISTINCT {owner}, true, 'me', 1, 1, {now}, {now} FROM n"
             )
         )
         columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
-        values = f"'{status}' || i, {owner}, i, 'assistant', 'text', '', '{status}', 1, 0, 0, 0, 1, 1, {int(status == 'complete')}"
+        values = f"'{status}' || i, {owner}, i, 'assistant', 'text', '', '{status}', 1, 0, 0, 0, 1, 1, {str(status == 'complete').lower()}"
         await session.execute(
             text(
                 f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) "
@@ -75,17 +78,31 @@ async def fill(store: Store, status: str, rows: int, per_conversation: int) -> N
         )
 
 
-async def round_ms(ended: int, due: int, per_conversation: int) -> float:
+@contextmanager
+def database(kind: str) -> Iterator[str]:
+    """The address of an empty one."""
+    if kind == "SQLite":
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"sqlite:///{Path(folder)}/t.db"
+        return
+    server = launch()
+    try:
+        yield server.url
+    finally:
+        server.close()
+
+
+async def round_ms(ended: int, due: int, per_conversation: int, kind: str = "SQLite") -> float:
     """The median of some rounds, in CPU time: whoever else uses the machine does not count."""
-    with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder)}/t.db"
+    with database(kind) as url:
         migrate(url)
         store = Store.open(url)
         for _ in range(0, ended, CHUNK):
             await fill(store, "complete", CHUNK, 20)
         if due:
             await fill(store, "queued", due, per_conversation)
-        services = Services(store, MemoryLog(), Queue(), Checkpointer(store, 1.0, 500), 3.0, NoEndings())  # type: ignore[arg-type]
+        log, checkpointer = MemoryLog(), Checkpointer(store, 1.0, 500)
+        services = Services(store, log, Queue(), checkpointer, 3.0, NoEndings(), Packing(log))  # type: ignore[arg-type]
         sweeper, took = Sweeper(services), []
         for _ in range(ROUNDS):
             async with store.writing() as session:
@@ -101,9 +118,9 @@ async def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     print("| rows | of them due | CPU ms a round | % of a core | ms a due row |")
     print("|---:|---:|---:|---:|---:|")
-    for ended in ENDED:
-        took = await round_ms(ended, 0, 1)
-        print(f"| {ended:,} ended | 0 | {took:.1f} | {took / INTERVAL_SECONDS / 10:.1f} | |", flush=True)
+    for kind, ended in [("SQLite", ended) for ended in ENDED] + [("PostgreSQL", ended) for ended in ENDED]:
+        took = await round_ms(ended, 0, 1, kind)
+        print(f"| {ended:,} ended, {kind} | 0 | {took:.1f} | {took / INTERVAL_SECONDS / 10:.1f} | |", flush=True)
     for due in DUE:
         took = await round_ms(10_000, due, 1)
         print(f"| {due:,} queued, a conversation each | {due:,} | {took:.1f} | | {took / due:.2f} |", flush=True)

@@ -1,10 +1,12 @@
 """Queries of the sweeper: everything that SQL knows to be outstanding. What is done about it is the worker's decision.
 
 Each query filters by what makes a row due and goes in pages by key, along a partial index that holds candidates alone: a round costs what
-is outstanding, however many rows have ended. A time is recent only if it lies in the last so many milliseconds: one that lies ahead was
+is outstanding, however many rows have ended. One more query asks for all of them whether there is anything at all: an idle system is asked
+twice a second. A time is recent only if it lies in the last so many milliseconds: one that lies ahead was
 noted before the clock was set back, and is old.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -13,6 +15,7 @@ from sqlalchemy import and_, delete, func, literal, not_, or_, select, text, tup
 from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col
 
+from models import runs
 from models.database import Database, lock_free, now_ms
 from models.tables import (
     BEGUN_SQL,
@@ -91,6 +94,12 @@ KINDS: tuple[Kind, ...] = ("revocations", "deletions", "ends", "titles", "rows")
 
 class Sweeps(Database):
     """What the sweeper asks. `after`: the key of the last row of the page before, empty for the first page."""
+
+    async def outstanding(self, due: Due, longest_pause: int) -> set[str]:
+        """The names of those methods below, and of `Runs`, that may find a row. `longest_pause`: as for `Runs.runs_to_end`."""
+        async with self._sweeping() as session:
+            found = (await session.execute(outstanding(due, longest_pause))).one()
+        return {name for name, is_due in found._asdict().items() if is_due}
 
     async def to_cancel(self, after: str, limit: int) -> list[Answer]:
         """Unfinished answers that somebody wants to be stopped."""
@@ -192,6 +201,24 @@ def _first_id(since_ms: int) -> str:
     return f"{digits[:8]}-{digits[8:]}"
 
 
+@functools.cache  # to put it together costs as much as to ask it
+def outstanding(due: Due, longest_pause: int) -> Any:
+    """The query of `Sweeps.outstanding`. For `heads`, whether an answer that waits is the first of its conversation is not asked."""
+    waiting = select(col(Message.id)).where(text(UNFINISHED_SQL), _waits_long(Message, due)).limit(1)
+    asked = {
+        "to_cancel": to_cancel("", 1),
+        "begun": begun(due, "", 1),
+        "heads": waiting,
+        "ended": ended(due, "", 1),
+        "unannounced_rows": unannounced_rows(due, "", 1),
+        "unannounced_titles": unannounced_titles(due, "", 1),
+        "undeleted_logs": undeleted_logs(due, "", 1),
+        "untold_revocations": untold_revocations(due, "", 1),
+        "runs_to_end": runs.outstanding(1, longest_pause),
+    }
+    return select(*(query.exists().label(name) for name, query in asked.items()))
+
+
 def to_cancel(after: str, limit: int) -> Any:
     """The query of `Sweeps.to_cancel`."""
     return _page(Message, _ANSWER, TO_CANCEL_SQL, after, limit)
@@ -248,12 +275,7 @@ def heads(due: Due, after: str, limit: int) -> Any:
         .limit(1)
         .scalar_subquery()
     )
-    is_due = and_(
-        col(Message.status) == "queued",
-        col(Message.cancel_by).is_(None),
-        not_(_recent(Message.updated_at, due.waiting)),
-        _not_just_enqueued(Message, due),
-    )
+    is_due = _waits_long(Message, due)
     return (
         select(walk.c.id, col(Message.id), col(Message.conversation_id), col(Message.status), col(Message.cancel_by), is_due)
         .select_from(walk)
@@ -283,6 +305,15 @@ def _page(table: Any, columns: Any, condition: str, after: str, limit: int) -> A
 
 def _recent(column: Any, milliseconds: int) -> Any:
     return col(column).between(now_ms() - milliseconds + 1, now_ms() + AHEAD_MS)
+
+
+def _waits_long(row: Any, due: Due) -> Any:
+    return and_(
+        col(row.status) == "queued",
+        col(row.cancel_by).is_(None),
+        not_(_recent(row.updated_at, due.waiting)),
+        _not_just_enqueued(row, due),
+    )
 
 
 def _not_just_enqueued(row: Any, due: Due) -> Any:

@@ -21,6 +21,7 @@ from worker.operators import Hook, log_only
 log_line = structlog.get_logger(__name__)
 MAX_TRIES = 10
 LONGEST_PAUSE_SECONDS = 300.0
+LONGEST_PAUSE_MS = int(LONGEST_PAUSE_SECONDS * 1000)
 AT_A_TIME = 16
 """Calls under way at most: a provider that is away makes each of them wait."""
 
@@ -39,7 +40,7 @@ class Endings:
         room = AT_A_TIME - len(self._under_way)
         if room <= 0:
             return
-        for run in await self._store.runs_to_end(room, int(LONGEST_PAUSE_SECONDS * 1000)):
+        for run in await self._store.runs_to_end(room, LONGEST_PAUSE_MS):
             key = run.message_id, run.run_id
             if key not in self._under_way:
                 self._under_way[key] = task = asyncio.create_task(self._end(run))

@@ -3,9 +3,10 @@
 Every worker process runs one; they elect a leader through Redis. When Redis was away or this process was paused, the leases of healthy
 workers may have run out unrenewed: judgement waits for one lease then, so that nobody is robbed who is alive.
 
-A round begins every step that is not under way, and waits for none: after a failover there are thousands of rows to announce, while a dead
-worker's answers are waited for by people. A step goes through its rows in pages. A row that fails with an error that nobody thought of is
-counted and logged, a row that somebody has locked is left to the next round; neither the other rows nor the other steps suffer.
+A round asks once what is outstanding, and begins the steps that have something to do, unless they are under way. It waits for none: after a
+failover there are thousands of rows to announce, while a dead worker's answers are waited for by people. A step goes through its rows in
+pages. A row that fails with an error that nobody thought of is counted and logged, a row that somebody has locked is left to the next
+round; neither the other rows nor the other steps suffer.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from models.tables import Conversation, Message, Revocation
 from models.views import message_view
 from streams import events, ports
 from worker import closing, revocations
+from worker.endings import LONGEST_PAUSE_MS
 from worker.enqueue import JobsUnavailable
 from worker.repeats import Repeats
 from worker.services import Services
@@ -77,7 +79,7 @@ class Sweeper:
                 if await self._promptly(self._leads()):
                     self._begin("look", self._look_for_another_server)
                     if not self.holds_back:
-                        self._begin_all()
+                        self._begin("round", self._begin_due)
             except _OUTAGES as error:
                 self._put_off(error)
             except Deposed:
@@ -91,8 +93,20 @@ class Sweeper:
         except _OUTAGES as error:
             log_line.warning("what changed lately is not announced again yet", error=repr(error))
 
-    def _begin_all(self) -> "list[asyncio.Task[Exception | None]]":
-        return [self._begin(name, step) for name, step in self._steps.items()]
+    async def _begin_due(self) -> None:
+        for name in await self._due():
+            self._begin(name, self._steps[name])
+
+    async def _due(self) -> Sequence[str]:
+        """The steps that have something to do. Where that cannot be told for a bug, each looks for itself. Raises StoreUnavailable."""
+        try:
+            found = await self._services.store.outstanding(DUE, LONGEST_PAUSE_MS)
+        except _OUTAGES:
+            raise
+        except Exception as error:  # noqa: BLE001 -- a bug in one query must not keep the others from being asked
+            failed("sweep", error)
+            return list(self._steps)
+        return [name for name in self._steps if name in found]
 
     def _begin(self, name: str, step: Step) -> "asyncio.Task[Exception | None]":
         """Begin a step, unless it is under way."""
@@ -149,21 +163,22 @@ class Sweeper:
 
     @property
     def _steps(self) -> dict[str, Step]:
+        """By the names of the queries that find what they work at."""
         return {
-            "cancel": self._cancel,
-            "take_over": self._take_over,
-            "enqueue_heads": self._enqueue_heads,
-            "announce_ends": self._announce_ends,
-            "announce_rows": self._announce_rows,
-            "announce_titles": self._announce_titles,
-            "delete_logs": self._delete_logs,
-            "revoke": self._revoke,
-            "end_runs": self._services.endings.carry_out,
+            "to_cancel": self._cancel,
+            "begun": self._take_over,
+            "heads": self._enqueue_heads,
+            "ended": self._announce_ends,
+            "unannounced_rows": self._announce_rows,
+            "unannounced_titles": self._announce_titles,
+            "undeleted_logs": self._delete_logs,
+            "untold_revocations": self._revoke,
+            "runs_to_end": self._services.endings.carry_out,
         }
 
     async def sweep(self) -> None:
         """One round to its end. Raises the first outage that a step has met, once all steps were made; Deposed."""
-        for error in await asyncio.gather(*self._begin_all()):
+        for error in await asyncio.gather(*[self._begin(name, self._steps[name]) for name in await self._due()]):
             if error is not None:
                 raise error
 

@@ -404,6 +404,10 @@ async def test_no_step_of_a_sweep_keeps_another_from_being_made(rig: Rig, step: 
     async def broken() -> None:
         raise KeyError("a bug")
 
+    async def everything(*_arguments: object) -> set[str]:
+        return set(rig.sweeper._steps)
+
+    monkeypatch.setattr(rig.store, "outstanding", everything)
     before = TASK_FAILURES.labels("sweep")._value.get()
     gone = await rig.store.create_conversation("me")
     await rig.log.announce(gone.id, gone.id, 1, events.Title("t", 1))
@@ -420,6 +424,37 @@ async def test_no_step_of_a_sweep_keeps_another_from_being_made(rig: Rig, step: 
         assert kinds(await events_of(rig.log, rig.row)) == ["MessageEvent", "MessageEvent"]
     with pytest.raises(Gone):
         await rig.log.read(gone.id, None, 0, 0)
+
+
+async def test_an_idle_round_is_one_transaction(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever steps there are: an idle system is asked twice a second."""
+    await rig.store.delete_conversation(rig.row.conversation_id)
+    transactions, reading = 0, rig.store.reading
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal transactions
+        transactions += 1
+        return reading(*arguments, **options)
+
+    monkeypatch.setattr(rig.store, "reading", counted)
+    monkeypatch.setattr(rig.store, "writing", counted)
+    await rig.sweeper.sweep()
+    assert transactions == 1
+
+
+async def test_where_what_is_outstanding_cannot_be_told_each_step_looks_for_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in one query keeps no other one from being asked; it is counted."""
+
+    async def broken(*_arguments: object) -> set[str]:
+        raise KeyError("a bug")
+
+    await rig.age(announced_rev=0)
+    before = TASK_FAILURES.labels("sweep")._value.get()
+    monkeypatch.setattr(rig.store, "outstanding", broken)
+    await rig.sweeper.sweep()
+    assert TASK_FAILURES.labels("sweep")._value.get() == before + 1
+    assert rig.jobs.sent == [(rig.row.id, None)]
+    assert kinds(await events_of(rig.log, rig.row)) == ["MessageEvent", "MessageEvent"]
 
 
 async def test_one_row_of_a_sweep_does_not_keep_others_from_being_dealt_with(rig: Rig) -> None:

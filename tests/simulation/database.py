@@ -234,6 +234,13 @@ class Database:
 
     # --- the store's methods: sweeper ---
 
+    def outstanding(self, due: Due, longest_pause: int) -> set[str]:
+        asked = ("begun", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "untold_revocations")
+        found = {name: getattr(self, name)(due, "", 1) for name in asked}
+        found |= {"to_cancel": self.to_cancel("", 1), "runs_to_end": self.runs_to_end(1, longest_pause)}
+        found["heads"] = [row for row in self.answers() if _unfinished(row) and self._waits_long(row, due)]
+        return {name for name, rows in found.items() if rows}
+
     def to_cancel(self, after: str, limit: int) -> list[Answer]:
         return _page([_answer(row) for row in self.answers() if _unfinished(row) and row.cancel_by is not None], after, limit)
 
@@ -439,7 +446,7 @@ _REMOTE = {
         *("terminal_announced", "note_attempt", "schedule_retry", "mark_enqueued", "mark_announced", "request_cancel"),
         *("note_bill", "begin_run", "note_run", "run_ended", "runs_to_end", "try_to_end"),
         *("to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "log_deleted", "count_start"),
-        "untold_revocations",
+        *("untold_revocations", "outstanding"),
         *("changed_lately", "announce_again"),
         *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
     )
@@ -451,6 +458,7 @@ _READS = frozenset(
         *("now_ms", "message", "conversation_of", "history", "blocked_by", "next_queued", "unfinished"),
         *(
             "runs_to_end",
+            "outstanding",
             "to_cancel",
             "begun",
             "heads",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 _QUIET = (
     "jobs lead",
     "jobs waiting",
+    "sql outstanding",
     "sql to_cancel",
     "sql begun",
     "sql heads",
