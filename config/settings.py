@@ -139,6 +139,8 @@ class Settings(BaseSettings):
     """A client that takes no byte of what waits for it for so long is cut, on web and on the broadcaster."""
     max_bodies_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024)
     """Bodies that a web process holds while they come in, all together; one user gets a quarter of it."""
+    max_body_values: int = Field(100_000, ge=1_000)
+    """Values that the JSON of a body may hold, its lists and objects included: they, not bytes, decide what it costs to read."""
     max_streams: int = Field(2_000, ge=1)
     """Streamed answers (SSE) that one web process gives at a time."""
     max_participants: int = Field(100, ge=1)
@@ -155,8 +157,8 @@ class Settings(BaseSettings):
     # AI SDK
     ai_sdk_profile: Literal["v5", "v6", "v7"] = "v5"
     """What clients that name no profile are sent."""
-    max_chat_body_bytes: int = Field(16 * 1024 * 1024, ge=64 * 1024)
-    """Longest body of `POST /api/chat`: clients send their whole history, which is not looked at."""
+    max_chat_body_bytes: int = Field(8 * 1024 * 1024, ge=64 * 1024)
+    """Longest body where clients send their whole history (`POST /api/chat`, OpenAI's API): twice `max_history_bytes`."""
     object_schemas_file: Path | None = None
     """JSON: names and JSON Schemas for `POST /api/object?schema=name`."""
 

@@ -9,18 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 from uuid_utils import uuid7
 
 from models.conversations import Idempotency, Posted, claim_key, placeholder, visible
 from models.database import Database, now_ms
 from models.errors import HistoryTooLong, NotFound
-from models.quotas import admit, admit_conversation
+from models.quotas import ROW_BYTES, admit, admit_conversation
 from models.tables import Conversation, Message, Participant
-from models.threads import measure, rows_before, thread
+from models.threads import ids_before, measure, thread_ids
 
 TITLE_CHARS = 80
+SLICE = 100
+"""Rows that are written by one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +73,26 @@ class Responses(Database):
             await admit(session, self.quotas, question.user_id, conversation.id)
             return posted
 
-    async def input_of(self, answer: Message) -> list[Message]:
-        """The rows with the text that the answer was given to answer, in order; of what was followed, what is left. HistoryTooLong."""
+    async def input_ids(self, answer: Message) -> list[str]:
+        """Ids of the rows with what the answer was given to answer, in order; of what was followed, what is left. HistoryTooLong."""
+        limit = self.quotas.history_bytes
         async with self.reading() as session:
             conversation = await session.get(Conversation, answer.conversation_id)
-            before = await thread(session, conversation.follows if conversation else None, self.quotas.history_bytes)
-            rows = [*before, *await rows_before(session, answer.conversation_id, answer.ordinal, self.quotas.history_bytes)]
-        return [row for row in rows if row.content]
+            before = await thread_ids(session, conversation.follows if conversation else None, limit)
+            return [*before, *await ids_before(session, answer.conversation_id, answer.ordinal, limit)]
+
+    async def rows(self, ids: Sequence[str]) -> list[Message]:
+        """These rows, in this order; those that are gone are left out."""
+        async with self.reading() as session:
+            found = {row.id: row for row in await session.scalars(select(Message).where(col(Message.id).in_(ids)))}
+        return [found[name] for name in ids if name in found]
 
     async def _check_length(self, session: AsyncSession, question: Question) -> None:
         limit = self.quotas.history_bytes
         before = await measure(session, question.follows.id if question.follows else None, limit)
         if not before.whole:
             raise NotFound("a message that was followed")
-        if limit is not None and before.bytes + sum(len(said.content.encode()) for said in question.said) > limit:
+        if limit is not None and before.bytes + sum(ROW_BYTES + len(said.content.encode()) for said in question.said) > limit:
             raise HistoryTooLong(question.user_id)
 
 
@@ -117,12 +126,14 @@ async def _make_conversation(session: AsyncSession, question: Question, conversa
 async def _write(session: AsyncSession, question: Question, made: Mapping[str, str], now: int) -> Posted:
     said = question.said
     ids = [*(str(uuid7()) for _ in said[:-1]), made["user"]]
-    rows = [_row(question, made["conversation"], ids, place, one, now) for place, one in enumerate(said)]
-    assistant = placeholder(rows[-1], made["assistant"], question.user_id, len(rows) + 1, question.model, now)
+    for start in range(0, len(said), SLICE):  # thousands of rows at once would keep the event loop from everybody else
+        rows = [_row(question, made["conversation"], ids, place, said[place], now) for place in range(start, min(start + SLICE, len(said)))]
+        await session.execute(insert(Message), [row.model_dump() for row in rows])
+    assistant = placeholder(rows[-1], made["assistant"], question.user_id, len(said) + 1, question.model, now)
     assistant.announced_rev = assistant.rev  # nobody can be following a conversation that did not exist
     assistant.options, assistant.asked = dict(question.options) or None, dict(question.asked)
     assistant.response_schema = question.response_schema
-    session.add_all([*rows, assistant])
+    session.add(assistant)
     await session.flush()
     return Posted(rows[-1], assistant)
 

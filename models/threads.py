@@ -8,7 +8,7 @@ passed off as the whole.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import ColumnElement, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -50,6 +50,16 @@ async def thread(session: AsyncSession, last: str | None, limit: int | None) -> 
     return list(await session.scalars(query))
 
 
+async def thread_ids(session: AsyncSession, last: str | None, limit: int | None) -> list[str]:
+    """Ids of the same rows, but of those without text. Raises HistoryTooLong."""
+    if last is None:
+        return []
+    await measure(session, last, limit)
+    steps = _steps(last, limit)
+    query = select(steps.c.id).join(Message, col(Message.id) == steps.c.id).where(col(Message.content) != "").order_by(steps.c.total.desc())
+    return list(await session.scalars(query))
+
+
 def _steps(last: str, limit: int | None) -> Any:
     """(id, size of the rows from `last` back to it, id of the row before it)."""
     price = ROW_BYTES + text_bytes
@@ -69,6 +79,18 @@ def _steps(last: str, limit: int | None) -> Any:
 
 async def rows_before(session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None) -> list[Message]:
     """The rows of one conversation before that ordinal, in order, without those that were superseded. Raises HistoryTooLong."""
+    before = await _fitting(session, conversation_id, ordinal, limit)
+    return list(await session.scalars(select(Message).where(*before).order_by(col(Message.ordinal))))
+
+
+async def ids_before(session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None) -> list[str]:
+    """Ids of the same rows, but of those without text. Raises HistoryTooLong."""
+    before = await _fitting(session, conversation_id, ordinal, limit)
+    return list(await session.scalars(select(col(Message.id)).where(*before, col(Message.content) != "").order_by(col(Message.ordinal))))
+
+
+async def _fitting(session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None) -> tuple[ColumnElement[bool], ...]:
+    """The condition, once it is known that the rows are not too long together."""
     before = (
         col(Message.conversation_id) == conversation_id,
         col(Message.ordinal) < ordinal,
@@ -77,4 +99,4 @@ async def rows_before(session: AsyncSession, conversation_id: str, ordinal: int,
     size = (await session.execute(select(func.coalesce(func.sum(ROW_BYTES + text_bytes), 0)).where(*before))).scalar_one()
     if limit is not None and size > limit:
         raise HistoryTooLong(conversation_id)
-    return list(await session.scalars(select(Message).where(*before).order_by(col(Message.ordinal))))
+    return before

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 RESPONSE_PREFIX = "resp_"
 CHAT_PREFIX = "chatcmpl-"
+MESSAGE_PREFIX = "msg_"
 ENDED = frozenset({"complete", "error", "cancelled"})
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _CHAT_REASONS = {"length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter"}
@@ -158,7 +159,7 @@ def output_items(answer: Answer) -> list[dict[str, Any]]:
     status = item_status(answer)
     items = [reasoning_item(f"rs_{answer.id}", answer.reasoning, status)] if answer.reasoning else []
     if answer.text:
-        items.append(message_item(f"msg_{answer.id}", answer.text, status))
+        items.append(message_item(MESSAGE_PREFIX + answer.id, answer.text, status))
     return items + call_items(answer, status)
 
 

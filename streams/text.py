@@ -92,9 +92,18 @@ _INTEGERS = range(-(2**63), 2**64)
 """What the log's encoder takes as a number."""
 
 
+_SLICE = 64 * 1024
+
+
 def storable(text: str) -> str:
-    """The text as the log and both databases take it: halves of a pair joined, a lone surrogate and U+0000 as U+FFFD."""
-    return _join(text) if _FORBIDDEN.search(text) else text
+    """The text as the log and both databases take it: halves of a pair joined, a lone surrogate and U+0000 as U+FFFD.
+
+    A long one is done in slices: each of them lets other threads have their turn.
+    """
+    if len(text) <= _SLICE:
+        return _join(text) if _FORBIDDEN.search(text) else text
+    cleaner = Cleaner()
+    return "".join([cleaner.push(text[start : start + _SLICE]) for start in range(0, len(text), _SLICE)]) + cleaner.flush()
 
 
 def fits(text: str, limit: int) -> bool:

@@ -5,8 +5,8 @@ what the client believes only its last message is read. A client that goes away 
 """
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
@@ -17,7 +17,8 @@ from streams.aisdk.messages import ui_message
 from streams.aisdk.values import PROFILES
 from streams.positions import Position
 from web import chat_posts, chat_requests, delivery, shapes
-from web.chat_requests import invalid
+from web.aside import aside
+from web.chat_requests import Bounds, invalid
 from web.chat_stream import Viewer, encoded, message_at, unservable, viewing
 from web.event_stream import EventStream
 from web.problems import documented
@@ -33,6 +34,7 @@ HEADERS = {
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "A UI message stream of the AI SDK", "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}}}
 }
+T = TypeVar("T")
 _BODY = ("malformed_json", "body_too_large", "content_too_large", "invalid", "foreign_origin", "not_found", "over_capacity")
 _QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
 
@@ -69,6 +71,12 @@ def json_body(model: type[Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+async def read(request: Request, services: Services, parse: Callable[[bytes, Bounds], T]) -> T:
+    """What `parse` understands of the body. Raises ApiProblem (400, 408, 413, 422)."""
+    body = await read_body(request)
+    return await aside(len(body), lambda: parse(body, Bounds.of(services.settings)))
+
+
 @router.post(
     "/chat",
     response_class=Response,
@@ -78,7 +86,7 @@ def json_body(model: type[Any]) -> dict[str, Any]:
 )
 async def chat(request: Request, services: With, user: Caller, profile: Profile) -> Response:
     """A message whose id is known is not posted again; its answer is told from the beginning."""
-    asked = chat_requests.parse_chat(await read_body(request))
+    asked = await read(request, services, chat_requests.parse_chat)
     answer = await chat_posts.accept(services, user, asked)
     return await stream(request, services, answer.conversation_id, answer.id, profile)
 

@@ -5,12 +5,14 @@ user's, and for an answer that is to be made again the id that is named.
 """
 
 import json
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from config.settings import Settings
 from streams.text import storable
-from web.bodies import MAX_ID, decode, is_id
+from web.bodies import MAX_ID, decode, is_id, surveyed
 from web.problems import ApiProblem
 
 T = TypeVar("T")
@@ -38,7 +40,7 @@ class _Body(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     role: Literal["user", "assistant", "system"]
-    parts: list[dict[str, Any]]
+    parts: list[msgspec.Raw]
     id: str = ""
 
 
@@ -49,12 +51,27 @@ class _Completion(msgspec.Struct):
 
 _body = msgspec.json.Decoder(_Body)
 _message = msgspec.json.Decoder(_Message)
+_part = msgspec.json.Decoder(dict[str, Any])
 _completion = msgspec.json.Decoder(_Completion)
 
 
-def parse_chat(body: bytes) -> ChatRequest:
-    """Read `{id, messages | message, trigger?, messageId?, model?}`; what else it holds is ignored. Raises ApiProblem (400, 422)."""
-    return _asked(_decode(_body, body, "body"))
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is parsed. `values`: of a whole body. `message_bytes`: of the one message that is read."""
+
+    values: int
+    message_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Bounds":
+        """JSON may escape every character: six bytes at most for each of the text, and the other members beside it."""
+        return cls(settings.max_body_values, 6 * settings.max_content_bytes + 64 * 1024)
+
+
+def parse_chat(body: bytes, bounds: Bounds) -> ChatRequest:
+    """Read `{id, messages | message, trigger?, messageId?, model?}`; what else it holds is ignored. Raises ApiProblem (400, 413, 422)."""
+    surveyed(body, bounds.values)
+    return _asked(_decode(_body, body, "body"), bounds)
 
 
 class Frame(msgspec.Struct, frozen=True, rename="camel"):
@@ -73,27 +90,29 @@ class Frame(msgspec.Struct, frozen=True, rename="camel"):
 _frame = msgspec.json.Decoder(Frame)
 
 
-def parse_frame(text: str) -> Frame:
-    """Read a frame. Raises ApiProblem (400, 422)."""
-    frame = _decode(_frame, text.encode("utf-8", "surrogatepass"), "frame")
+def parse_frame(text: str, bounds: Bounds) -> Frame:
+    """Read a frame. Raises ApiProblem (400, 413, 422)."""
+    data = text.encode("utf-8", "surrogatepass")
+    surveyed(data, bounds.values)
+    frame = _decode(_frame, data, "frame")
     name(frame.request_id, "frame.requestId")
     return frame
 
 
-def asked_in(frame: Frame) -> ChatRequest:
-    """What a `send` frame asks for. Raises ApiProblem (422)."""
+def asked_in(frame: Frame, bounds: Bounds) -> ChatRequest:
+    """What a `send` frame asks for. Raises ApiProblem (413, 422)."""
     model = frame.body.get("model")
     if model is not None and not isinstance(model, str):
         raise invalid("frame.body.model", "the name of a model")
-    return _asked(_Body(frame.id, frame.trigger, frame.message_id, frame.messages, None, model))
+    return _asked(_Body(frame.id, frame.trigger, frame.message_id, frame.messages, None, model), bounds)
 
 
-def _asked(found: _Body) -> ChatRequest:
+def _asked(found: _Body, bounds: Bounds) -> ChatRequest:
     name(found.id, "body.id")
     if found.message_id is not None:
         name(found.message_id, "body.messageId")
     last = _last_message(found)
-    text = None if last is None or last.role != "user" else text_of(last.parts)
+    text = None if last is None or last.role != "user" else text_of(_parts(last, bounds))
     asked = ChatRequest(found.id, found.trigger, found.message_id, found.model, last.id or None if last else None, text)
     if asked.trigger == "submit-message":
         _fit_to_post(last, text)
@@ -110,6 +129,12 @@ def _last_message(found: _Body) -> _Message | None:
     if last.id:
         name(last.id, "body.messages.id")
     return last
+
+
+def _parts(message: _Message, bounds: Bounds) -> list[dict[str, Any]]:
+    if sum(map(len, message.parts)) > bounds.message_bytes:
+        raise ApiProblem("content_too_large", f"The message is longer than {bounds.message_bytes} bytes.")
+    return [_decode(_part, bytes(part), "body.messages.parts") for part in message.parts]
 
 
 def _fit_to_post(last: _Message | None, text: str | None) -> None:
@@ -137,17 +162,18 @@ def text_of(parts: list[dict[str, Any]]) -> str:
     return storable("\n\n".join(texts))
 
 
-def parse_completion(body: bytes) -> tuple[str, str | None]:
+def parse_completion(body: bytes, bounds: Bounds) -> tuple[str, str | None]:
     """Prompt and model (None: the default) of `{prompt, model?}`. Raises ApiProblem (400, 422)."""
+    surveyed(body, bounds.values)
     found = _decode(_completion, body, "body")
     if not found.prompt.strip():
         raise invalid("body.prompt", "must not be blank")
     return storable(found.prompt), found.model
 
 
-def parse_input(body: bytes) -> str:
+def parse_input(body: bytes, bounds: Bounds) -> str:
     """Any JSON value, as the text that a model is shown: a string as it is. Raises ApiProblem (400)."""
-    value = decode(body)
+    value = decode(body, bounds.values)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 
 

@@ -20,8 +20,9 @@ from streams import aisdk, ports
 from streams.aisdk.values import dumps
 from web import chat_posts, chat_requests
 from web.admission import Seat
+from web.aside import aside
 from web.chat import profile_of
-from web.chat_requests import Frame
+from web.chat_requests import Bounds, Frame
 from web.chat_stream import Viewer, viewing
 from web.event_stream import Cut
 from web.problems import ApiProblem, quota_problem
@@ -56,6 +57,7 @@ class _Socket:
 
     def __init__(self, services: Services, websocket: WebSocket, profile: aisdk.Profile) -> None:
         self._services, self._websocket, self._profile = services, websocket, profile
+        self._bounds = Bounds.of(services.settings)
         self._seat: Seat = websocket.scope["state"]["seat"]
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -63,7 +65,7 @@ class _Socket:
         """Until the client leaves, sends what is no frame, or the process stops."""
         try:
             while True:
-                await self._take(chat_requests.parse_frame(await self._websocket.receive_text()))
+                await self._take(await self._frame())
         except (WebSocketDisconnect, RuntimeError):  # RuntimeError: closed by a task of ours
             pass
         except (ApiProblem, KeyError) as problem:  # KeyError: a binary frame
@@ -73,6 +75,10 @@ class _Socket:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _frame(self) -> Frame:
+        text = await self._websocket.receive_text()
+        return await aside(len(text), lambda: chat_requests.parse_frame(text, self._bounds))
 
     async def _take(self, frame: Frame) -> None:
         task = self._tasks.get(frame.request_id)
@@ -136,7 +142,8 @@ class _Socket:
     async def _find(self, frame: Frame, user: str) -> Message | None:
         """The answer that the client wants to follow; None: nothing is being written."""
         if frame.type == "send":
-            return await chat_posts.accept(self._services, user, chat_requests.asked_in(frame))
+            size = sum(map(len, frame.messages))
+            return await chat_posts.accept(self._services, user, await aside(size, lambda: chat_requests.asked_in(frame, self._bounds)))
         conversation = await self._services.store.find_chat(user, chat_requests.name(frame.id, "frame.id"))
         return await chat_posts.running(self._services, conversation.id) if conversation is not None else None
 

@@ -13,13 +13,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from models.conversations import Post
 from web import chat_requests, delivery, shapes
-from web.chat import STREAM, Profile, json_body, stream
+from web.chat import STREAM, Profile, json_body, read, stream
 from web.chat_requests import invalid
 from web.chat_stream import Heard, Viewer, viewing
 from web.contents import require_fit
 from web.event_stream import Cut, EventStream
 from web.problems import ApiProblem, documented
-from web.services import Caller, Services, With, read_body
+from web.services import Caller, Services, With
 from web.streams import admit
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
@@ -59,7 +59,7 @@ async def completion(
     protocol: Annotated[Literal["data", "text"], Query(description="As the hook's `streamProtocol`")] = "data",
 ) -> Response:
     """The answer to one prompt."""
-    prompt, model = chat_requests.parse_completion(await read_body(request))
+    prompt, model = await read(request, services, chat_requests.parse_completion)
     place = await _ask(services, user, prompt, model)
     if protocol == "text":
         return await _plain(request, services, place)
@@ -81,7 +81,7 @@ async def object_(
     model: Annotated[str | None, Query(max_length=255)] = None,
 ) -> Response:
     """A JSON document made from the input, which is any JSON."""
-    prompt = chat_requests.parse_input(await read_body(request))
+    prompt = await read(request, services, chat_requests.parse_input)
     if not prompt.strip():
         raise invalid("body", "must not be blank")
     found = {} if schema is None else services.settings.object_schemas.get(schema)

@@ -75,11 +75,20 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See starlette.responses.Response."""
         with self._places.take():
-            async with self._open_body() as body:
+            async with self._opened() as body:
                 if isinstance(body, Response):
                     await body(scope, receive, send)
                 else:
                     await self._stream(body, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[AsyncIterator[bytes] | Response]:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                body = await stack.enter_async_context(self._open_body())
+            except Cut as cut:  # nothing was sent: it can be said
+                raise ApiProblem("unavailable", "The server is restarting.") from cut
+            yield body
 
     async def _stream(self, body: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
         """Send all there is, or leave off when the client does."""

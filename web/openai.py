@@ -9,15 +9,16 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Annotated, Any, Protocol, TypeVar
 
+import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from models.conversations import Idempotency
 from models.errors import NotFound, StoreUnavailable
+from models.quotas import ROW_BYTES
 from models.responses import Question
 from models.tables import Message
 from streams import openai_events as encoding
@@ -28,6 +29,7 @@ from streams.growing import Hole, Withdrawn
 from streams.openai_objects import Answer
 from web import delivery, problems
 from web.answers import Final, Heard, Held, Over, Quiet, Step, watch
+from web.aside import aside
 from web.contents import require_question_fits
 from web.event_stream import Cut
 from web.following import PART_BYTES, Permission
@@ -79,8 +81,8 @@ async def create_response(
 ) -> Response:
     """Ask. With `background` it is answered at once; with `stream` by events; else when the answer has ended."""
     model = services.offers.require(body.model)
-    question = body.question(user, model, await _followed(services, user, body.previous_response_id))
-    row = await _ask(services, question, idempotency_key, "POST /v1/responses", body)
+    follows = await _followed(services, user, body.previous_response_id)
+    row = await _ask(services, lambda: body.question(user, model, follows), idempotency_key, "POST /v1/responses", body)
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if body.stream:
         return asking.stream(lambda: encoding.ResponseEncoder(answer_of(row)))
@@ -119,15 +121,16 @@ async def list_input_items(
     order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
 ) -> Response:
     """What the response answers, item by item."""
-    rows = await services.store.input_of(await _readable(services, user, response_id))
-    items = [_input_item(row) for row in (rows if order == "asc" else reversed(rows))]
-    ids = [item["id"] for item in items]
-    if after is not None and after not in ids:
+    ids = await services.store.input_ids(await _readable(services, user, response_id))
+    if order == "desc":
+        ids.reverse()
+    named = [objects.MESSAGE_PREFIX + name for name in ids]
+    if after is not None and after not in named:
         raise Refusal(400, "invalid_value", "There is no such item.", "after")
-    start = 0 if after is None else ids.index(after) + 1
-    page = items[start : start + limit]
+    start = 0 if after is None else named.index(after) + 1
+    page = [_input_item(row) for row in await services.store.rows(ids[start : start + limit])]
     ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
-    return JSONResponse({"object": "list", "data": page, "has_more": start + limit < len(items)} | ends)
+    return JSONResponse({"object": "list", "data": page, "has_more": start + limit < len(ids)} | ends)
 
 
 @router.post("/responses/{response_id}/cancel", responses=OBJECT | documented(403, 404), summary="Stop")
@@ -167,8 +170,8 @@ async def create_completion(
     on_disconnect: OnDisconnect = None,
 ) -> Response:
     """Ask; by chunks with `stream`, else when the answer has ended. What is cut off can be read as a response: `resp_` for `chatcmpl-`."""
-    question = body.question(user, services.offers.require(body.model))
-    row = await _ask(services, question, idempotency_key, "POST /v1/chat/completions", body)
+    model = services.offers.require(body.model)
+    row = await _ask(services, lambda: body.question(user, model), idempotency_key, "POST /v1/chat/completions", body)
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -231,7 +234,7 @@ def answer_of(row: Message) -> Answer:
 def _input_item(row: Message) -> dict[str, Any]:
     kind = "output_text" if row.role == "assistant" else "input_text"
     content: list[dict[str, Any]] = [{"type": kind, "text": row.content} | ({"annotations": []} if row.role == "assistant" else {})]
-    return {"id": f"msg_{row.id}", "type": "message", "role": row.role, "status": "completed", "content": content}
+    return {"id": objects.MESSAGE_PREFIX + row.id, "type": "message", "role": row.role, "status": "completed", "content": content}
 
 
 async def _readable(services: Services, user: str, response_id: str) -> Message:
@@ -257,15 +260,18 @@ async def _followed(services: Services, user: str, previous_response_id: str | N
     return row
 
 
-async def _ask(services: Services, question: Question, key: str | None, route: str, body: ResponseBody | ChatBody) -> Message:
+async def _ask(
+    services: Services, understand: Callable[[], Question], key: str | None, route: str, body: ResponseBody | ChatBody
+) -> Message:
+    question = await aside(ROW_BYTES * body.length, lambda: _understood(services, understand))
     if not body.background:
         with services.places.take():  # refused before anything is asked: a client that is refused asks again
             pass
-    require_question_fits(services.settings, question)
     idempotency = None
     if key is not None:
-        canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
-        idempotency = Idempotency(key, route, hashlib.sha256(canonical.encode()).hexdigest())
+        asked = body.model_dump(mode="json", include=set(type(body).model_fields))
+        canonical = msgspec.json.encode(asked, order="sorted")
+        idempotency = Idempotency(key, route, hashlib.sha256(canonical).hexdigest())
     try:
         posted = await services.store.ask(question, idempotency)
     except NotFound as error:
@@ -277,6 +283,12 @@ async def _ask(services: Services, question: Question, key: str | None, route: s
     services.metrics.posts.inc()
     await delivery.deliver(services, posted)
     return posted.assistant_message
+
+
+def _understood(services: Services, understand: Callable[[], Question]) -> Question:
+    question = understand()
+    require_question_fits(services.settings, question)
+    return question
 
 
 def _passing(row: Message) -> bool:

@@ -6,9 +6,9 @@ JSON). What would change the answer and is not done here (tools, images, several
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from models.responses import Question, Said
 from models.tables import Message
@@ -30,11 +30,26 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
+MAX_METADATA = 16
+
+
+def _few(value: Any) -> Any:
+    # Before each of them is looked at, and each that is wrong is told of.
+    if isinstance(value, dict) and len(value) > MAX_METADATA:
+        raise ValueError(f"more than {MAX_METADATA} members")
+    return value
+
+
+Metadata = Annotated[dict[str, str], BeforeValidator(_few), Field(max_length=MAX_METADATA)]
+Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
+"""Told of is the first that is none: there may be very many."""
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str | None = Field(None, min_length=1, max_length=255)
-    metadata: dict[str, str] | None = Field(None, max_length=16)
+    metadata: Metadata | None = None
     stream: bool | None = None
     background: bool | None = None
     store: bool | None = None
@@ -62,12 +77,17 @@ class TextOptions(BaseModel):
 class ResponseBody(_Body):
     """POST /v1/responses."""
 
-    input: str | list[dict[str, Any]]
+    input: str | Objects
     instructions: str | None = None
     previous_response_id: str | None = Field(None, max_length=64)
     max_output_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
     reasoning: Reasoning | None = None
     text: TextOptions | None = None
+
+    @property
+    def length(self) -> int:
+        """How many messages there are."""
+        return 1 if isinstance(self.input, str) else len(self.input)
 
     def question(self, user_id: str, model: str, follows: Message | None) -> Question:
         """What is asked. Raises Refusal (400)."""
@@ -108,14 +128,19 @@ class StreamOptions(BaseModel):
 class ChatBody(_Body):
     """POST /v1/chat/completions."""
 
-    messages: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: Objects = Field(min_length=1, max_length=MAX_MESSAGES)
     n: int | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
     max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
     max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
     reasoning_effort: Effort | None = None
     response_format: dict[str, Any] | None = None
     stream_options: StreamOptions | None = None
+
+    @property
+    def length(self) -> int:
+        """How many messages there are."""
+        return len(self.messages)
 
     def question(self, user_id: str, model: str) -> Question:
         """What is asked. Raises Refusal (400)."""

@@ -67,6 +67,8 @@ CODES: Mapping[str, int] = {
 BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
 """What a call with a body can be refused with, whatever it does."""
 
+MAX_LISTED = 20
+"""Invalid values that are told of."""
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _FILES = ("GET", "HEAD")
 _GENERIC = {400: "bad_request", 401: "unauthenticated", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
@@ -161,7 +163,7 @@ async def _invalid(_request: Request, error: RequestValidationError) -> JSONResp
     if any(item["type"] == "json_invalid" for item in found):
         return response("malformed_json", "The body is not JSON.")
     # The offending input is not repeated: it can be long, secret, or text that no JSON can hold.
-    listed = [{"field": ".".join(str(part) for part in item["loc"]), "message": str(item["msg"])} for item in found]
+    listed = [{"field": ".".join(str(part) for part in item["loc"]), "message": str(item["msg"])} for item in found[:MAX_LISTED]]
     first = listed[0]
     return response("invalid", f"{first['field']}: {first['message']}", errors=listed)
 

@@ -13,6 +13,7 @@ from config.settings import Settings
 from models.store import Store
 from streams.ports import Log
 from web import bodies
+from web.aside import aside
 from web.cancels import Cancels
 from web.event_stream import Places
 from web.feeds import Feeds
@@ -74,12 +75,20 @@ def _known_shape(value: str) -> str:
     return value
 
 
+MAX_MEMBERS = 100
+"""Of an object that is a whole body: more than any has that is known here. Each that is not known would be listed as an error."""
+
+
 class _JsonRequest(Request):
     """A request whose body is decoded as everywhere here."""
 
     async def json(self) -> Any:
-        """Raises ApiProblem (400)."""
-        return bodies.decode(await self.body())
+        """Raises ApiProblem (400, 413, 422)."""
+        body, most = await self.body(), self.app.state.services.settings.max_body_values
+        value = await aside(len(body), lambda: bodies.decode(body, most))
+        if isinstance(value, dict) and len(value) > MAX_MEMBERS:
+            raise ApiProblem("invalid", f"body: more than {MAX_MEMBERS} members", errors=[])
+        return value
 
 
 class JsonRoute(APIRoute):

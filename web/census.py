@@ -1,0 +1,71 @@
+"""Pure: how much there is in the text of a JSON value, found before it is parsed, at a fraction of what parsing costs.
+
+What parsing costs is decided by the number of values, not by the number of bytes: 16 MiB of `[],[],...` are five million lists. A census
+goes through the text in slices, so that other threads have their turn, and counts what stands outside of strings. Of what is no JSON it
+says anything: that is found by who parses it.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+SLICE_BYTES = 64 * 1024
+_NO_STRUCTURE = bytes(set(range(256)) - set(b",[]{}"))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER = b"0" * 19
+"""So many digits may be an integer beyond 64 bits."""
+_ZERO = b"\\u0000"
+
+
+class TooMany(Exception):
+    """More values than may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """`values`: items, members, and what holds them. `depth`: of lists and objects in each other.
+
+    `plain`: it holds neither U+0000 nor a number that may be beyond 64 bits.
+    """
+
+    values: int
+    depth: int
+    plain: bool
+
+
+def take(text: bytes, most: int | None = None) -> Census:
+    """The census of a text. Raises TooMany as soon as there are more than `most` values (None: any number)."""
+    counting = _Counting()
+    for start in range(0, len(text), SLICE_BYTES):
+        counting.go_on(text[start : start + SLICE_BYTES])
+        if most is not None and counting.values > most:
+            raise TooMany(most)
+        counting.plain = counting.plain and _is_plain(text[max(0, start - len(_LONG_NUMBER)) : start + SLICE_BYTES])
+    return Census(counting.values, counting.deepest, counting.plain)
+
+
+class _Counting:
+    def __init__(self) -> None:
+        self.values = self.deepest = 0
+        self.plain = True
+        self._depth = 0
+        self._in_string = False
+        self._rest = b""
+
+    def go_on(self, piece: bytes) -> None:
+        piece = self._rest + piece
+        backslashes = len(piece) - len(piece.rstrip(b"\\"))
+        self._rest = piece[len(piece) - backslashes % 2 :]  # half an escape: the other half comes next
+        # Without escaped characters, what stands between two quotes is a string.
+        parts = piece[: len(piece) - backslashes % 2].replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        structure = b"".join(parts[self._in_string :: 2]).translate(None, _NO_STRUCTURE)
+        self._in_string ^= len(parts) % 2 == 0
+        brackets = structure.translate(None, b",")
+        self.values += len(structure) - brackets.count(b"]") - brackets.count(b"}")
+        if brackets:
+            depths = list(accumulate(map(_STEPS.__getitem__, brackets), initial=self._depth))
+            self._depth, self.deepest = depths[-1], max(self.deepest, *depths)
+
+
+def _is_plain(piece: bytes) -> bool:
+    return _ZERO not in piece and _LONG_NUMBER not in piece.translate(_DIGITS_ALIKE)
