@@ -140,6 +140,34 @@ async def give_back(session: AsyncSession, conversation_ids: Sequence[str]) -> N
         await session.execute(change.execution_options(synchronize_session=False))
 
 
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A user whose sum is not what their rows are."""
+
+    user_id: str
+    counted: int
+    stored: int
+
+
+async def drifts(session: AsyncSession) -> list[Drift]:
+    """Every user whose sum is wrong, by user id. `session` reads one snapshot, or posts that come meanwhile would pass for mistakes."""
+    counted = {row.user_id: row.bytes for row in await session.scalars(select(Storage))}
+    stored: Counter[str] = Counter()
+    for query in (
+        select(col(Message.charged_to), func.sum(_row_bytes)).where(col(Message.charged_to).is_not(None)),
+        select(col(Conversation.user_id), func.sum(_conversation_bytes)),
+    ):
+        for user_id, size in await session.execute(query.group_by(query.selected_columns[0])):
+            stored[user_id] += int(size)
+    users = sorted(counted.keys() | stored.keys())
+    return [Drift(user, counted.get(user, 0), stored[user]) for user in users if counted.get(user, 0) != stored[user]]
+
+
+async def amend(session: AsyncSession, drift: Drift) -> None:
+    """Put a sum right by the difference that was found: what was counted since then stays counted."""
+    await _charge(session, NO_QUOTAS, drift.user_id, select(literal(drift.stored - drift.counted)))
+
+
 async def _charge(session: AsyncSession, quotas: Quotas, user_id: str, size: Select[Any]) -> None:
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     row = insert(Storage).values(user_id=user_id, bytes=size.scalar_subquery())

@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import create_engine, func, select, text
 from sqlmodel import col
 
 from models.chats import UNLISTED_LIFE_MS, Again
 from models.conversations import Post, Posted
+from models.database import driver_url
 from models.errors import HistoryTooLong, NotFound, StorageFull, TooManyQueued, TooManyUnfinished
 from models.generations import Ending
 from models.migrate import migrate
-from models.quotas import ROW_BYTES, Quotas
+from models.quotas import ROW_BYTES, Drift, Quotas, amend
+from models.recount import main, recount
 from models.responses import Question, Said
 from models.store import Store
 from models.tables import Conversation, Message
@@ -35,6 +37,17 @@ async def opened(database_url: str) -> AsyncIterator[Open]:
     yield make
     for store in stores:
         await store.aclose()
+
+
+@pytest.fixture
+def opened_url(database_url: str) -> str:
+    """A database in which a sum is wrong."""
+    migrate(database_url)
+    engine = create_engine(driver_url(database_url, asynchronous=False))
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO storage (user_id, bytes) VALUES ('nobody', 7)"))
+    engine.dispose()
+    return database_url
 
 
 async def said(store: Store, conversation_id: str, text: str = "hi", user: str = ME) -> Posted:
@@ -167,6 +180,66 @@ async def test_instructions_count_as_they_change(opened: Open) -> None:
         await store.change_conversation(conversation.id, ME, {"instructions": "z" * 4 * ROW_BYTES})
     await store.change_conversation(conversation.id, ME, {"instructions": None})
     assert await store.stored_bytes(ME) == ROW_BYTES
+
+
+async def busy(store: Store) -> None:
+    """Rows of every kind, of two users."""
+    conversation = await store.create_conversation(ME, instructions="be kind")
+    await store.add_participant(conversation.id, OTHER)
+    first = (await said(store, conversation.id, "one é")).assistant_message
+    await ended(store, first, "answer", "thoughts")
+    await store.begin_attempt((await said(store, conversation.id, "two")).assistant_message.id, 1, "demo")
+    await said(store, conversation.id, "three", OTHER)
+    await ended(store, await asked(store, "four", instructions="short", asked={"metadata": {"a": "b"}}), "4")
+
+
+async def test_what_is_counted_is_what_is_stored(opened: Open) -> None:
+    """Whatever was posted, answered, asked and deleted: a count of all rows finds nothing to put right."""
+    store = opened()
+    await busy(store)
+    gone = await store.create_conversation(OTHER)
+    await said(store, gone.id, "gone", OTHER)
+    await store.delete_conversation(gone.id)
+    assert await recount(store) == []
+
+
+async def test_a_sum_that_is_wrong_is_put_right(opened: Open) -> None:
+    """Too much, too little, missing, or of somebody who has nothing; `--look` changes nothing."""
+    store = opened()
+    await busy(store)
+    right = {user: await store.stored_bytes(user) for user in (ME, OTHER)}
+    async with store.writing() as session:
+        await session.execute(text("UPDATE storage SET bytes = bytes + 1000 WHERE user_id = 'me'"))
+        await session.execute(text("DELETE FROM storage WHERE user_id = 'other'"))
+        await session.execute(text("INSERT INTO storage (user_id, bytes) VALUES ('nobody', 7)"))
+    wrong = [Drift(ME, right[ME] + 1000, right[ME]), Drift("nobody", 7, 0), Drift(OTHER, 0, right[OTHER])]
+    assert await recount(store, amend=False) == wrong
+    assert await store.stored_bytes(OTHER) == 0
+    assert await recount(store) == wrong
+    assert {user: await store.stored_bytes(user) for user in (ME, OTHER, "nobody")} == right | {"nobody": 0}
+    assert await recount(store) == []
+
+
+async def test_what_is_posted_during_a_recount_is_counted_once(opened: Open) -> None:
+    """The sum is changed by the difference that was found, not to what was found."""
+    store = opened()
+    await busy(store)
+    async with store.writing() as session:
+        await session.execute(text("UPDATE storage SET bytes = bytes - 100 WHERE user_id = 'me'"))
+    (drift,) = await recount(store, amend=False)
+    await busy(store)
+    async with store.writing() as session:
+        await amend(session, drift)
+    assert await recount(store) == []
+
+
+def test_the_command(opened_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says whose sum was wrong, and puts it right unless it is only to look."""
+    monkeypatch.setenv("DATABASE_URL", opened_url)
+    monkeypatch.setenv("MODE", "development")
+    for arguments, said in ((["--look"], "1 sums are wrong"), ([], "1 sums were put right"), ([], "0 sums were put right")):
+        assert main(arguments) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == said
 
 
 # --- chains ---

@@ -92,7 +92,7 @@ def post(port: int, path: str, body: bytes) -> int:
 class Standstill:
     """The longest time between two turns of the loop. Enter it around what is measured.
 
-    `seconds`: by the clock. `cpu_seconds`: what this process, all of its threads, computed meanwhile; a busy machine does not make it longer.
+    `seconds`: by the clock. `cpu_seconds`: what this process computed meanwhile, in all its threads; a busy machine makes it no longer.
     """
 
     PAUSE_SECONDS = 0.001

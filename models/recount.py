@@ -1,0 +1,61 @@
+"""`python -m models.recount [--look]`: what each user has stored, counted anew from the rows, against the sum that quotas go by.
+
+The sum is kept in the transactions that write rows, so it should never be wrong. Should it be (a database that was restored in part, rows
+that somebody changed by hand), it stays wrong by as much for ever: this puts it right, while everything runs. It reads all messages once.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from models import quotas
+from models.database import Database
+from models.errors import StoreUnavailable
+from models.quotas import Drift
+
+PATIENCE_SECONDS = 3600.0
+"""Reading every row may take long; nobody waits for it."""
+
+
+async def recount(database: Database, *, amend: bool = True) -> list[Drift]:
+    """The users whose sum was wrong. Raises StoreUnavailable. What is posted or deleted meanwhile is counted as always."""
+    async with database.reading() as session:
+        found = await quotas.drifts(session)
+    for drift in found if amend else ():
+        async with database.writing() as session:
+            await quotas.amend(session, drift)
+    return found
+
+
+async def _run(url: str, *, amend: bool) -> list[Drift]:
+    database = Database(url, timeout_seconds=PATIENCE_SECONDS)
+    try:
+        return await recount(database, amend=amend)
+    finally:
+        await database.aclose()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: a line for each user whose sum was wrong; exit code 0, or 1 where the database is away."""
+    from config.settings import load
+
+    parser = argparse.ArgumentParser(prog="python -m models.recount", description="Count anew what users have stored.")
+    parser.add_argument("--look", action="store_true", help="only say what is wrong")
+    look: bool = parser.parse_args(arguments).look
+    try:
+        found = asyncio.run(_run(load(needs=[]).database_url, amend=not look))
+    except ValueError as error:
+        sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
+        return 78
+    except StoreUnavailable as error:
+        sys.stderr.write(f"tokenwire: users cannot be counted: {error.__cause__ or error}\n")
+        return 1
+    for drift in found:
+        sys.stdout.write(f"{drift.user_id}: {drift.counted} bytes counted, {drift.stored} stored\n")
+    sys.stdout.write(f"{len(found)} sums {'are wrong' if look else 'were put right'}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
