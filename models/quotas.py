@@ -152,7 +152,7 @@ class Drift:
 async def drifts(session: AsyncSession) -> list[Drift]:
     """Every user whose sum is wrong, by user id. `session` reads one snapshot, or posts that come meanwhile would pass for mistakes."""
     counted = {row.user_id: row.bytes for row in await session.scalars(select(Storage))}
-    stored: Counter[str] = Counter()
+    stored: Counter[Any] = Counter()
     for query in (
         select(col(Message.charged_to), func.sum(_row_bytes)).where(col(Message.charged_to).is_not(None)),
         select(col(Conversation.user_id), func.sum(_conversation_bytes)),
