@@ -5,11 +5,9 @@ again is a new row after the same user's message; the old one, and what followed
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import exists, or_, select, text
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 from sqlmodel import col
 from uuid_utils import uuid7
 
@@ -21,19 +19,13 @@ from models.conversations import (
     lock,
     newest_row,
     placeholder,
-    remove,
     supersede,
     visible,
 )
-from models.database import Database, now_ms
+from models.database import Database
 from models.errors import Conflict, GenerationRunning, NotFound
 from models.quotas import admit, admit_conversation
-from models.tables import UNFINISHED, UNLISTED_SQL, Conversation, Message
-
-UNLISTED_LIFE_MS = 24 * 3600 * 1000
-"""How long a conversation of a single answer is kept."""
-FORGET_AT_A_TIME = 200
-_unlisted = text(UNLISTED_SQL)
+from models.tables import UNFINISHED, Conversation, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +75,6 @@ class Chats(Database):
         await admit_conversation(session, self.quotas, row)
         return row
 
-    async def forget_unlisted(self) -> None:
-        """Delete the conversations of single answers that are old enough and that nothing younger follows."""
-        while await self._forget_some():
-            pass
-
-    async def _forget_some(self) -> bool:
-        """The end of a chain first: what it followed is found by the next call. False: there is nothing to forget."""
-        query = (
-            select(col(Conversation.id))
-            .where(_unlisted, col(Conversation.updated_at) < now_ms() - UNLISTED_LIFE_MS, ~_followed())
-            .order_by(col(Conversation.updated_at))
-            .limit(FORGET_AT_A_TIME)
-        )
-        async with self.writing() as session:
-            ids = list(await session.scalars(query))
-            await remove(session, ids)
-        return bool(ids)
-
     async def named_message(self, conversation_id: str, name: str) -> Message | None:
         """The row with this id, or with this id given by a client, in the conversation; the newest if there are two."""
         query = select(Message).where(
@@ -149,14 +123,6 @@ async def _find(session: AsyncSession, user_id: str, chat_id: str) -> Conversati
         return await visible(session, chat_id, user_id)
     except NotFound:
         return None
-
-
-def _followed() -> Any:
-    """Another conversation goes on from an answer of this one."""
-    later = aliased(Conversation)
-    return exists().where(
-        col(Message.conversation_id) == col(Conversation.id), col(later.follows) == col(Message.id), col(later.follows).is_not(None)
-    )
 
 
 async def _made_before(session: AsyncSession, again: Again, message_id: str) -> Posted:

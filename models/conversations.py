@@ -5,7 +5,6 @@ answer and its idempotency key in one transaction; announcing and enqueueing the
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,12 +15,11 @@ from sqlmodel import col
 from uuid_utils import uuid7
 
 from models.database import Database, now_ms
+from models.deletions import KEY_LIFE_MS
 from models.errors import BadCursor, GenerationRunning, KeyReused, NotAuthor, NotFound
-from models.quotas import admit, admit_conversation, admit_instructions, give_back
-from models.tables import UNFINISHED, Conversation, DeletedConversation, IdempotencyKey, Message, Participant, Storage
+from models.quotas import admit, admit_conversation, admit_instructions
+from models.tables import UNFINISHED, Conversation, IdempotencyKey, Message, Participant, Storage
 
-KEY_LIFE_MS = 24 * 3600 * 1000
-"""How long an Idempotency-Key is remembered."""
 _CURSOR = re.compile(r"([0-9]{1,16})\.([0-9a-zA-Z-]{1,36})")
 
 Policy = Literal["queue", "reject", "cancel_previous"]
@@ -186,11 +184,6 @@ class Conversations(Database):
         async with self.writing() as session:
             await session.execute(change)
 
-    async def delete_conversation(self, conversation_id: str) -> bool:
-        """Delete it with all its rows, whoever asks; False if it is gone already. Who may ask is checked before."""
-        async with self.writing() as session:
-            return conversation_id in await remove(session, [conversation_id])
-
     async def post(self, post: Post) -> Posted:
         """Write a user's message and the placeholder of its answer; for a repeated key or client id: the rows that were written.
 
@@ -237,11 +230,6 @@ class Conversations(Database):
         async with self.reading() as session:
             row = await session.get(Storage, user_id)
         return 0 if row is None else row.bytes
-
-    async def forget_keys(self) -> None:
-        """Delete the idempotency keys that have expired."""
-        async with self.writing() as session:
-            await session.execute(delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS))
 
 
 def _parse_cursor(text: str) -> tuple[int, str]:
@@ -292,16 +280,6 @@ async def add_conversation(session: AsyncSession, conversation_id: str, user_id:
     await session.flush()
     session.add(Participant(conversation_id=row.id, user_id=user_id))
     return row
-
-
-async def remove(session: AsyncSession, conversation_ids: Sequence[str]) -> list[str]:
-    """Delete conversations with all their rows. What is to be deleted beside them is noted: their logs."""
-    await give_back(session, conversation_ids)
-    change = delete(Conversation).where(col(Conversation.id).in_(conversation_ids)).returning(col(Conversation.id))
-    gone = list(await session.scalars(change.execution_options(synchronize_session=False)))
-    now = (await session.execute(select(now_ms()))).scalar_one()
-    session.add_all([DeletedConversation(id=name, deleted_at=now) for name in gone])
-    return gone
 
 
 async def claim_key(session: AsyncSession, user_id: str, idempotency: Idempotency, made: dict[str, str]) -> dict[str, str]:

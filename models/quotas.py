@@ -120,18 +120,18 @@ async def settle(session: AsyncSession, message_id: str) -> None:
     await session.execute(change.execution_options(synchronize_session=False))
 
 
-async def give_back(session: AsyncSession, conversation_ids: Sequence[str]) -> None:
-    """Give back what these conversations, which are about to be deleted, have taken."""
-    rows = col(Message.conversation_id).in_(conversation_ids)
+async def give_back(session: AsyncSession, conversation_ids: Sequence[str], message_ids: Sequence[str] | None = None) -> None:
+    """Give back what these conversations, which are about to be deleted, have taken; or these messages of them alone."""
+    rows = col(Message.conversation_id).in_(conversation_ids) if message_ids is None else col(Message.id).in_(message_ids)
     # Held until they are deleted: an answer that ends meanwhile would be counted by one side only. In the order in which posts lock them.
     mine = select(col(Conversation.id)).where(col(Conversation.id).in_(conversation_ids)).order_by(col(Conversation.id))
     await session.execute(mine.with_for_update())
     await session.execute(select(col(Message.id)).where(rows).order_by(col(Message.id)).with_for_update())
     taken: Counter[Any] = Counter()
-    for query in (
-        select(col(Message.charged_to), func.sum(_row_bytes)).where(rows, col(Message.charged_to).is_not(None)),
-        select(col(Conversation.user_id), func.sum(_conversation_bytes)).where(col(Conversation.id).in_(conversation_ids)),
-    ):
+    queries = [select(col(Message.charged_to), func.sum(_row_bytes)).where(rows, col(Message.charged_to).is_not(None))]
+    if message_ids is None:
+        queries.append(select(col(Conversation.user_id), func.sum(_conversation_bytes)).where(col(Conversation.id).in_(conversation_ids)))
+    for query in queries:
         for user_id, size in await session.execute(query.group_by(query.selected_columns[0])):
             taken[user_id] += size
     for user_id, size in sorted(taken.items()):  # one order for everybody, against deadlocks

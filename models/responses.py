@@ -1,6 +1,6 @@
 """Queries of answers that clients of OpenAI's API ask for: each has a conversation of its own, with the rows of what was said before.
 
-Such a conversation is unlisted: it stands in no list and is forgotten after a while (`chats.UNLISTED_LIFE_MS`). What was said before is
+Such a conversation is unlisted: it stands in no list and is forgotten after a while (`deletions.UNLISTED_LIFE_MS`). What was said before is
 given by the client, or stands in the conversation of an earlier answer, which is referred to (`threads.py`): a short question after a
 long one stores what is short. An answer can be followed by several others.
 """

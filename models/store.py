@@ -1,13 +1,14 @@
 """The store: every query of the project, as one object per process.
 
 `conversations.py` holds what people do (web), `participants.py` who they are, `generations.py` what a worker does, `overviews.py`
-what lists show, `runs.py` what goes on at providers, `database.py` the transactions under all of them.
+what lists show, `deletions.py` what goes, `runs.py` what goes on at providers, `database.py` the transactions under all of them.
 Each method is one transaction and raises `models.errors.StoreUnavailable` when the database does not answer.
 """
 
 from models.chats import Chats
 from models.conversations import Conversations
 from models.database import TIMEOUT_SECONDS
+from models.deletions import Deletions
 from models.generations import Generations
 from models.overviews import Overviews
 from models.participants import Participants
@@ -17,7 +18,7 @@ from models.runs import Runs
 from models.sweeps import Sweeps
 
 
-class Store(Chats, Conversations, Generations, Overviews, Participants, Responses, Runs, Sweeps):
+class Store(Chats, Conversations, Deletions, Generations, Overviews, Participants, Responses, Runs, Sweeps):
     """All queries over one database."""
 
     @classmethod

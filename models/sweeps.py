@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import and_, delete, func, literal, not_, or_, select, text, tuple_, update
+from sqlalchemy import and_, func, literal, not_, or_, select, text, tuple_, update
 from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col
 
@@ -162,14 +162,6 @@ class Sweeps(Database):
         change = update(DeletedConversation).where(col(DeletedConversation.id) == conversation_id).values(log_deleted=True)
         async with self.writing() as session:
             await session.execute(change.execution_options(synchronize_session=False))
-
-    async def forget_deleted(self, after_ms: int) -> None:
-        """Forget deleted conversations and ended parts after so long: nobody has a token any more that they forbid."""
-        before = now_ms() - after_ms
-        async with self.writing() as session:
-            old = col(DeletedConversation.deleted_at) < before
-            await session.execute(delete(DeletedConversation).where(old, col(DeletedConversation.log_deleted)))
-            await session.execute(delete(Revocation).where(col(Revocation.revoked_at) < before, col(Revocation.told)))
 
     def _sweeping(self) -> Any:
         """A reading transaction that goes along indexes: PostgreSQL would guess that a third of all rows are not announced, and read

@@ -1,6 +1,5 @@
 """The web app, put together: services in, an ASGI app out. Nothing here reads the environment or opens a connection."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -12,7 +11,6 @@ from fastapi.middleware.cors import CORSMiddleware
 from config.background import Background
 from config.catalogue import Catalogue
 from config.settings import Settings
-from models.errors import StoreError
 from models.store import Store
 from streams import tokens
 from streams.hub import Hub
@@ -25,6 +23,7 @@ from web.event_stream import Places
 from web.feeds import Feeds
 from web.following import Followers, Pace
 from web.hosts import Hosts
+from web.housekeeping import keep_house
 from web.identity import open_identity
 from web.metrics import Metrics
 from web.middleware import KnownHosts, Surroundings
@@ -36,7 +35,6 @@ from worker.enqueue import Jobs
 log_line = structlog.get_logger(__name__)
 
 VERSION = "0.1.0"
-HOUSEKEEPING_SECONDS = 3600.0
 _DESCRIPTION = "A reply is a job: it is accepted at once, written by a worker, and followed over a WebSocket by any number of viewers."
 
 
@@ -134,7 +132,7 @@ def _lifespan(background: Background, services: Services, hub: Hub) -> Callable[
         await hub.start()
         services.feeds.start()
         background.start("offers", services.offers.watch)
-        background.start("housekeeping", lambda: _keep_house(services.store, tombstone_seconds))
+        background.start("housekeeping", lambda: keep_house(services.store, tombstone_seconds))
         yield
         await background.aclose()
         await services.cancels.aclose()
@@ -142,17 +140,6 @@ def _lifespan(background: Background, services: Services, hub: Hub) -> Callable[
         await hub.aclose()
 
     return lifespan
-
-
-async def _keep_house(store: Store, tombstone_seconds: float) -> None:
-    while True:
-        await asyncio.sleep(HOUSEKEEPING_SECONDS)
-        try:
-            await store.forget_keys()
-            await store.forget_unlisted()
-            await store.forget_deleted(int(tombstone_seconds * 1000))
-        except StoreError as error:
-            log_line.warning("what has expired is still there", error=repr(error))
 
 
 def _documented(app: FastAPI) -> Callable[[], dict[str, Any]]:

@@ -141,7 +141,7 @@ async def test_single_answers_are_listed_nowhere_and_forgotten(store: Store, mon
     assert [overview.conversation.id for overview in await store.overviews(ADA, 10)] == [listed.id]
     await store.forget_unlisted()
     assert (await store.conversation(single.id, ADA)).instructions == "say it in one word"
-    monkeypatch.setattr("models.chats.UNLISTED_LIFE_MS", -1000)
+    monkeypatch.setattr("models.deletions.UNLISTED_LIFE_MS", -1000)
     await store.forget_unlisted()
     with pytest.raises(NotFound):
         await store.conversation(single.id, ADA)

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import create_engine, func, select, text
 from sqlmodel import col
 
-from models.chats import UNLISTED_LIFE_MS, Again
+from models.chats import Again
 from models.conversations import Post, Posted
 from models.database import driver_url
+from models.deletions import UNLISTED_LIFE_MS
 from models.errors import HistoryTooLong, NotFound, StorageFull, TooManyQueued, TooManyUnfinished
 from models.generations import Ending
 from models.migrate import migrate
@@ -297,6 +298,16 @@ async def test_a_history_has_a_limit(opened: Open) -> None:
         last = (await said(store, conversation.id, "x" * 4000)).assistant_message
     with pytest.raises(HistoryTooLong):
         await store.history(conversation.id, last.ordinal)
+
+
+async def test_very_many_short_messages_are_a_long_history(opened: Open) -> None:
+    """Each has its price beside its text, whether it is said now or was said before."""
+    store = opened(history_bytes=20 * ROW_BYTES)
+    with pytest.raises(HistoryTooLong):
+        await store.ask(Question(ME, [Said("user", "x")] * 20, "demo"))
+    posted = await store.ask(Question(ME, [Said("user", "x")] * 19, "demo"))
+    row = posted.assistant_message
+    assert len(await store.history(row.conversation_id, row.ordinal)) == 19
 
 
 async def test_a_chain_lives_as_long_as_what_follows_it(opened: Open) -> None:

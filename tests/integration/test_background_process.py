@@ -18,7 +18,7 @@ from web.__main__ import main
 async def ends(store, tombstone_seconds):
     pass
 
-web.app._keep_house = ends
+web.app.keep_house = ends
 main()
 """
 WORKER = """

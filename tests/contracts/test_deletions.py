@@ -1,0 +1,117 @@
+"""models/deletions.py on SQLite and PostgreSQL: what is deleted and what has expired goes, however much it is, whatever is in the way."""
+
+import psycopg
+import pytest
+from sqlalchemy import event, text
+
+from models import deletions
+from models.deletions import KEY_LIFE_MS, UNLISTED_LIFE_MS
+from models.migrate import migrate
+from models.responses import Question, Said
+from models.store import Store
+
+ME = "me"
+PAGE = 10
+
+
+@pytest.fixture(autouse=True)
+def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few rows are very many."""
+    monkeypatch.setattr(deletions, "ROWS_AT_A_TIME", PAGE)
+    monkeypatch.setattr(deletions, "CONVERSATIONS_AT_A_TIME", 3)
+
+
+async def single(store: Store, messages: int, *, old: bool = True) -> str:
+    """The id of a conversation of a single answer with so many messages before it."""
+    posted = await store.ask(Question(ME, [Said("user", f"said {number}") for number in range(messages)], "demo"))
+    name = posted.assistant_message.conversation_id
+    if old:
+        async with store.writing() as session:
+            change = text("UPDATE conversations SET updated_at = updated_at - :life WHERE id = :id")
+            await session.execute(change, {"life": UNLISTED_LIFE_MS + 60_000, "id": name})
+    return name
+
+
+async def left(store: Store, table: str = "conversations") -> int:
+    async with store.reading() as session:
+        return int((await session.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())  # noqa: S608
+
+
+def largest_deletion(store: Store) -> list[int]:
+    """How many messages each statement from now on deletes by itself."""
+    counts = list[int]()
+
+    @event.listens_for(store._engine.sync_engine, "after_cursor_execute")
+    def _executed(_connection: object, cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith("DELETE FROM messages"):
+            counts.append(cursor.rowcount)  # type: ignore[attr-defined]
+
+    return counts
+
+
+async def test_a_long_conversation_goes_page_by_page(store: Store) -> None:
+    """In no transaction more rows than it can delete in time; what it had taken of the quota is given back."""
+    name = await single(store, 3 * PAGE + 2, old=False)
+    counts = largest_deletion(store)
+    assert await store.delete_conversation(name)
+    assert counts == [PAGE] * 3
+    assert (await left(store), await left(store, "messages"), await store.stored_bytes(ME)) == (0, 0, 0)
+    assert not await store.delete_conversation(name)
+
+
+async def test_a_page_that_is_deleted_is_the_end_of_the_conversation(store: Store) -> None:
+    """Where it breaks off, what is left is a conversation that ended earlier, and counts what it holds."""
+    name = await single(store, 2 * PAGE, old=False)
+    short = await single(store, PAGE - 1, old=False)
+    async with store.writing() as session:
+        assert await deletions._shorten(session, name)
+        assert not await deletions._shorten(session, short)
+    async with store.reading() as session:
+        query = text("SELECT ordinal FROM messages WHERE conversation_id = :id ORDER BY ordinal")
+        assert list(await session.scalars(query, {"id": name})) == list(range(1, PAGE + 2))
+    for one in (name, short):
+        await store.delete_conversation(one)
+    assert await store.stored_bytes(ME) == 0
+
+
+async def test_what_has_expired_goes_in_bounded_transactions(store: Store) -> None:
+    """Short conversations together, a long one by itself; what is young or listed stays."""
+    for messages in (1, 2 * PAGE, 1, 4, 4, 1, 3 * PAGE):
+        await single(store, messages)
+    young, listed = await single(store, 2, old=False), (await store.create_conversation(ME)).id
+    counts = largest_deletion(store)
+    await store.forget_unlisted()
+    assert set(counts) == {PAGE}
+    async with store.reading() as session:
+        assert set(await session.scalars(text("SELECT id FROM conversations"))) == {young, listed}
+
+
+async def test_a_locked_conversation_keeps_no_other_one(postgres_url: str) -> None:
+    """The oldest of all, in somebody's open transaction: everything else goes, and so does it the next time."""
+    migrate(postgres_url)
+    store = Store.open(postgres_url, timeout_seconds=0.5)
+    try:
+        names = [await single(store, 1) for _ in range(5)]
+        with psycopg.connect(postgres_url) as other:
+            other.execute("SELECT id FROM messages WHERE conversation_id = %s FOR UPDATE", (names[0],))
+            await store.forget_unlisted()
+            assert await left(store) == 1
+        await store.forget_unlisted()
+        assert await left(store) == 0
+    finally:
+        await store.aclose()
+
+
+async def test_other_rows_go_in_pages(store: Store) -> None:
+    """Keys, deletions: all that have expired, and no other."""
+    async with store.writing() as session:
+        now = await store.now_ms()
+        for number in range(2 * PAGE + 1):
+            for age, kind in ((KEY_LIFE_MS + 60_000, "old"), (0, "new")):
+                values = {"key": f"{kind}{number}", "at": now - age}
+                await session.execute(text("INSERT INTO idempotency_keys VALUES ('me', 'r', :key, 'h', '{}', :at)"), values)
+                await session.execute(text("INSERT INTO deleted_conversations VALUES (:key, :at, true)"), values)
+    await store.forget_keys()
+    await store.forget_deleted(KEY_LIFE_MS)
+    for table in ("idempotency_keys", "deleted_conversations"):
+        assert await left(store, table) == 2 * PAGE + 1

@@ -1,0 +1,63 @@
+"""web.housekeeping: what has expired is deleted soon after the start and every hour, each kind whatever becomes of the others."""
+
+import pytest
+
+from config.metrics import TASK_FAILURES
+from models.errors import StoreUnavailable
+from web import housekeeping
+from web.housekeeping import FIRST_SECONDS, PERIOD_SECONDS, clean, keep_house
+
+
+class Store:
+    """Remembers what it was asked, and fails as it is told."""
+
+    def __init__(self, **errors: Exception) -> None:
+        self.asked: list[str] = []
+        self._errors = errors
+
+    def _note(self, what: str) -> None:
+        self.asked.append(what)
+        if what in self._errors:
+            raise self._errors[what]
+
+    async def forget_keys(self) -> None:
+        self._note("keys")
+
+    async def forget_unlisted(self) -> None:
+        self._note("unlisted")
+
+    async def forget_deleted(self, after_ms: int) -> None:
+        assert after_ms == 900_000
+        self._note("deleted")
+
+
+class Enough(Exception):
+    """The test has seen enough."""
+
+
+async def test_the_first_time_comes_soon_and_the_next_after_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that lives for less than an hour cleans, too."""
+    store, slept = Store(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise Enough
+
+    monkeypatch.setattr(housekeeping, "_sleep", sleep)
+    with pytest.raises(Enough):
+        await keep_house(store, 900.0)  # type: ignore[arg-type]  # all of a store that it uses
+    assert 0 <= slept[0] <= FIRST_SECONDS
+    assert slept[1:] == [PERIOD_SECONDS] * 2
+    assert store.asked == ["keys", "unlisted", "deleted"] * 2
+
+
+@pytest.mark.parametrize("kind", ["keys", "unlisted", "deleted"])
+async def test_a_kind_that_fails_keeps_no_other_from_being_deleted(kind: str) -> None:
+    """An outage is logged, a bug counted."""
+    before = TASK_FAILURES.labels("housekeeping")._value.get()
+    for error in (StoreUnavailable("too slow"), ValueError("a bug")):
+        store = Store(**{kind: error})
+        await clean(store, 900.0)  # type: ignore[arg-type]
+        assert store.asked == ["keys", "unlisted", "deleted"]
+    assert TASK_FAILURES.labels("housekeeping")._value.get() == before + 1

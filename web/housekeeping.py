@@ -1,0 +1,38 @@
+"""Housekeeping of a web process: every hour what has expired is deleted, one kind after the other, whatever becomes of the others.
+
+The first time comes within a minute of the start, at a moment of chance: processes that a deploy replaces each hour would otherwise never
+clean, and those that start together do not all clean at once.
+"""
+
+import asyncio
+import random
+
+import structlog
+
+from config.background import failed
+from models.errors import StoreError
+from models.store import Store
+
+log_line = structlog.get_logger(__name__)
+FIRST_SECONDS = 60.0
+PERIOD_SECONDS = 3600.0
+_sleep = asyncio.sleep
+
+
+async def keep_house(store: Store, tombstone_seconds: float) -> None:
+    """Until cancelled. `tombstone_seconds`: as long as a deletion must be known."""
+    await _sleep(random.uniform(0, FIRST_SECONDS))  # noqa: S311 -- spreads load, guards nothing
+    while True:
+        await clean(store, tombstone_seconds)
+        await _sleep(PERIOD_SECONDS)
+
+
+async def clean(store: Store, tombstone_seconds: float) -> None:
+    """Delete what has expired. A kind that fails is logged, and tried again the next time."""
+    for forget in (store.forget_keys, store.forget_unlisted, lambda: store.forget_deleted(int(tombstone_seconds * 1000))):
+        try:
+            await forget()
+        except StoreError as error:
+            log_line.warning("what has expired is still there", error=repr(error))
+        except Exception as error:  # noqa: BLE001 -- a bug in one of them: counted and logged
+            failed("housekeeping", error)
