@@ -4,7 +4,7 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "checkpoints",
-    ("tests/integration/test_checkpoints.py",),
+    ("tests/integration/test_checkpoints.py", "tests/integration/test_hundred.py"),
     [
         Mutant(
             "one_poisoned_answer_keeps_all_from_being_saved",
