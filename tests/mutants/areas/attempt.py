@@ -7,8 +7,8 @@ AREA = Area(
     (
         "tests/unit/worker/test_generation.py",
         "tests/unit/worker/test_continuation.py",
-        "tests/integration/test_attempt.py",
-        "tests/integration/test_sweeper.py",
+        "tests/integration/attempt",
+        "tests/integration/sweeper",
     ),
     [
         Mutant(

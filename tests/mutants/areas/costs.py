@@ -32,7 +32,7 @@ AREA = Area(
             "worker/closing.py",
             "    if not chars:\n",
             "    if True:\n",
-            ("tests/integration/test_sweeper.py",),
+            ("tests/integration/sweeper",),
         ),
         Mutant("a_killed_worker_s_request_was_free", _FILE, "else asked if earlier else 0", "else 0"),
         Mutant("to_attach_is_a_request", _FILE, "earlier + (not attaches)", "earlier + 1"),

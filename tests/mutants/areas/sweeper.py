@@ -8,7 +8,7 @@ AREA = Area(
         "tests/unit/worker/test_sweeps.py",
         "tests/unit/worker/test_takeover.py",
         "tests/unit/worker/test_repeats.py",
-        "tests/integration/test_sweeper.py",
+        "tests/integration/sweeper",
     ),
     [
         Mutant(
@@ -81,6 +81,19 @@ AREA = Area(
             "user_id, told=True)",
             ("tests/contracts/test_revocations.py",),
         ),
+        Mutant(
+            "an_idle_round_makes_every_step",
+            "worker/sweeper.py",
+            "        return [name for name in self._steps if name in found]\n",
+            "        return list(self._steps)\n",
+        ),
+        Mutant(
+            "a_bug_in_one_query_keeps_all_from_being_asked",
+            "worker/sweeper.py",
+            '            failed("sweep", error)\n            return list(self._steps)\n',
+            '            failed("sweep", error)\n            return []\n',
+        ),
+        Mutant("nobody_asks_whether_an_answer_waits", "models/sweeps.py", '        "heads": waiting,\n', ""),
         Mutant(
             "a_live_lease_is_not_asked_for",
             "worker/sweeper.py",

@@ -1,0 +1,63 @@
+"""One answer and attempts at it: what the tests of this folder work with."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from models.store import Store
+from models.tables import Message as Row
+from providers import base
+from streams import events
+from streams.memory import MemoryLog
+from streams.ports import Claim
+from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, Step, events_of, kinds
+from worker.continuation import Held, Rung
+from worker.generation import Generation
+from worker.run import Attempt
+from worker.services import Services, Terms
+
+DONE = [base.Usage(3, 2), base.Finish("stop", "stop")]
+
+
+@dataclass
+class Rig:
+    """One conversation with one queued answer, and everything an attempt works with."""
+
+    store: Store
+    log: MemoryLog
+    jobs: NoJobs
+    services: Services
+    row: Row
+
+    async def attempt(self, *, held: Held | None = None, best: Rung = "restart") -> Attempt:
+        row = await self.reread()
+        claim = await self.log.claim(row.conversation_id, row.id, row.attempt, LEASE_SECONDS)
+        mine = await self.store.begin_attempt(row.id, claim.attempt, "m")
+        assert mine is not None
+        self.claim: Claim = claim
+        return Attempt(self.services, mine, claim, Generation(row.id, claim.attempt, held or Held()), Terms(best))
+
+    async def run(self, *steps: Step, **options: Any) -> Script:
+        script = Script(steps)
+        await (await self.attempt(**options)).run(script, base.Request([base.Message("user", "hi")]), "m")
+        return script
+
+    async def reread(self) -> Row:
+        row = await self.store.message(self.row.id)
+        assert row is not None
+        return row
+
+    async def said(self) -> None:
+        """Wait until text is in the log."""
+        while "Chunk" not in kinds(await self.events()):
+            await asyncio.sleep(0)
+
+    async def events(self) -> list[events.AnyEvent]:
+        return await events_of(self.log, self.row)
+
+
+@dataclass
+class Clock:
+    """Time as the attempt reads it: it stands until a test moves it, however slow the machine is."""
+
+    now: float = 1000.0

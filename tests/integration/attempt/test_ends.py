@@ -1,0 +1,153 @@
+"""worker.run: whole answers, failures of every kind, and what log, row and jobs hold then."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from models.conversations import Post
+from models.errors import Unstorable
+from models.generations import Ending
+from models.migrate import migrate
+from models.store import Store
+from providers import base
+from streams import events
+from streams.memory import MemoryLog
+from streams.text import checksum
+from tests.integration.attempt.rig import DONE, Clock, Rig
+from tests.integration.worker_rig import NoJobs, Script, kinds, services_over, text_of
+from worker.run import STALL_GRACE_SECONDS
+
+
+async def test_a_whole_answer(rig: Rig) -> None:
+    """start, chunks, one complete; the row equals what was streamed, with a checksum that proves it."""
+    script = await rig.run([base.Text("Hé")], [base.Text("llo 😀")], DONE)
+    log, row = await rig.events(), await rig.reread()
+    assert kinds(log)[0] == "Start"
+    assert (row.status, row.content, row.finish_reason, row.terminal_announced) == ("complete", "Héllo 😀", "stop", True)
+    assert text_of(log) == row.content
+    end = log[-1]
+    assert isinstance(end, events.Complete)
+    assert (end.length, end.crc32, end.usage) == (8, checksum(row.content), events.Usage(3, 2))
+    assert row.seq == len(log) - 1
+    assert script.closed
+    assert rig.jobs.sent == []
+
+
+async def test_a_stream_without_proof_is_not_complete(rig: Rig) -> None:
+    """An end without a finish is an interruption, whatever text there is."""
+    await rig.run([base.Text("half")])
+    log, row = await rig.events(), await rig.reread()
+    assert (row.status, row.content, row.tries) == ("retrying", "half", 1)
+    assert kinds(log)[-1] == "Retry"
+    assert rig.jobs.sent[0][0] == rig.row.id
+    assert rig.jobs.sent[0][1] == log[-1].delay_ms  # type: ignore[union-attr]
+
+
+async def test_a_final_error_ends_with_a_sentence_for_people(rig: Rig) -> None:
+    """The provider's own words stay in the operator's log."""
+    await rig.run(base.AuthenticationFailed("bad key sk-123", status=401))
+    row = await rig.reread()
+    assert row.status == "error"
+    assert row.error is not None
+    assert row.error["code"] == "authentication_failed"
+    assert "sk-123" not in str(await rig.events())
+    assert kinds(await rig.events())[-1] == "Error"
+
+
+async def test_three_tries_without_progress_end_in_an_error(rig: Rig) -> None:
+    """The third failure is the last; each attempt is a new one."""
+    for _ in range(3):
+        await rig.run(base.Unavailable("down"))
+    log, row = await rig.events(), await rig.reread()
+    assert [kind for kind in kinds(log) if kind != "Start"] == ["Retry", "Retry", "Error"]
+    assert (row.status, row.attempt) == ("error", 3)
+    assert len(rig.jobs.sent) == 2
+
+
+async def test_a_bug_is_reported_and_ends_the_answer(rig: Rig) -> None:
+    """The job fails (dead letter), the viewer is told, nothing hangs."""
+    with pytest.raises(KeyError):
+        await rig.run([base.Text("a")], KeyError("bug"))
+    row = await rig.reread()
+    assert (row.status, row.content) == ("error", "a")
+    assert row.error is not None
+    assert row.error["code"] == "internal_error"
+
+
+async def test_a_stall_is_an_interruption(rig: Rig, clock: Clock) -> None:
+    """Bytes or not: nothing new for the model's limit ends the attempt."""
+
+    async def stall() -> None:
+        await rig.said()
+        clock.now += 60
+        await asyncio.Event().wait()
+
+    script = Script([[base.Text("a")], stall], stall_seconds=60 - STALL_GRACE_SECONDS - 1)
+    await (await rig.attempt()).run(script, base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert (row.status, row.content) == ("retrying", "a")
+    assert script.closed
+
+
+async def test_half_a_character_of_a_broken_stream_is_not_shown(rig: Rig) -> None:
+    """The next attempt gives it whole; a replacement character in between would stay for good."""
+    await rig.run([base.Text("a\ud83d")], base.Interrupted("cut"))
+    assert (await rig.reread()).content == "a"
+
+
+async def test_the_next_in_line_is_started(rig: Rig) -> None:
+    """A post that waited behind this answer starts when it ends."""
+    second = await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))
+    await rig.run([base.Text("a"), *DONE])
+    assert rig.jobs.sent == [(second.assistant_message.id, None)]
+
+
+async def test_values_that_only_one_database_takes(database_url: str) -> None:
+    """A run's name without end, numbers that JSON does not know, halves of characters: the answer is whole on both, and its log says the
+    same."""
+    migrate(database_url)
+    store, log = Store.open(database_url), MemoryLog()
+    conversation = await store.create_conversation("me")
+    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
+    rig = Rig(store, log, NoJobs(), services_over(store, log, NoJobs()), posted.assistant_message)
+    call = [base.ToolCallStart(0, "c\0", "f\ud83d"), base.ToolCallArguments(0, '{"x": NaN, "y": [1e999]}'), base.ToolCallEnd(0)]
+    script = Script([[base.Text("So.")], call, [base.Source("http://x\0")], DONE], run_id="r" * 300)
+    await (await rig.attempt()).run(script, base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    await store.aclose()
+    [seen] = [event for event in await rig.events() if isinstance(event, events.ToolCall)]
+    assert (row.status, row.content, row.run_id) == ("complete", "So.", None)
+    # NaN is no JSON: such a call cannot be executed, and stays the text that the model wrote.
+    assert row.tool_calls == [{"id": "c\ufffd", "name": "f\ufffd", "arguments": '{"x": NaN, "y": [1e999]}', "status": "error"}]
+    assert seen.arguments == row.tool_calls[0]["arguments"]
+
+
+@pytest.mark.parametrize("asked_to_stop", [False, True])
+async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool) -> None:
+    """The text that people saw is kept, without what cannot be held. A whole answer is then not called complete, and operators are told."""
+    told: list[BaseException] = []
+    rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
+    finish = rig.store._finish
+
+    async def refuse(ending: Ending) -> bool:
+        if ending.tool_calls is not None:
+            raise Unstorable("22P02")
+        return await finish(ending)
+
+    rig.store._finish = refuse  # type: ignore[method-assign]
+    call = [base.ToolCallStart(0, "c", "f"), base.ToolCallEnd(0)]
+
+    async def stop() -> None:
+        if asked_to_stop:
+            await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+            await asyncio.Event().wait()
+
+    await rig.run([base.Text("Seen.")], call, stop, DONE)
+    row, last = await rig.reread(), (await rig.events())[-1]
+    assert (row.content, row.tool_calls) == ("Seen.", None)
+    if asked_to_stop:
+        assert (row.status, isinstance(last, events.Cancelled)) == ("cancelled", True)
+    else:
+        assert (row.status, (row.error or {})["code"], isinstance(last, events.Error)) == ("error", "internal_error", True)
+        assert isinstance(told[0], Unstorable)

@@ -1,0 +1,190 @@
+"""worker.run: cancels, deploys and deletions, at whatever moment they come."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from providers import base
+from streams import events, keys
+from streams.ports import Claim
+from tests.integration.attempt.rig import DONE, Clock, Rig
+from tests.integration.worker_rig import LEASE_SECONDS, Script, kinds, text_of
+from worker.continuation import Held
+from worker.generation import Generation
+from worker.run import Attempt
+from worker.services import Terms
+from worker.verdicts import Failed, HandedOver
+
+
+async def test_a_cancel_while_streaming(rig: Rig) -> None:
+    """The partial text that people saw stays, the provider's stream is left, who asked is named."""
+
+    async def ask() -> None:
+        await rig.said()
+        await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+
+    script = await rig.run([base.Text("seen")], ask, [base.Text(" unseen")], asyncio.Event().wait)  # type: ignore[arg-type]
+    log, row = await rig.events(), await rig.reread()
+    assert (row.status, row.content) == ("cancelled", "seen")
+    end = log[-1]
+    assert isinstance(end, events.Cancelled)
+    assert (end.by, end.length) == ("me", 4)
+    assert end.usage == events.Usage(1, 1, estimated=True)
+    assert script.closed
+
+
+async def test_a_cancel_while_the_provider_is_silent(rig: Rig) -> None:
+    """The lease's renewal brings the news where no append does."""
+
+    async def ask() -> None:
+        await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+        await asyncio.Event().wait()
+
+    await rig.run(ask)
+    assert (await rig.reread()).status == "cancelled"
+
+
+async def test_a_cancel_while_the_answer_to_an_append_is_lost(rig: Rig) -> None:
+    """The batch was appended and seen: it belongs to the text that stays, and the terminal event does not take its number."""
+    append, renew, lost, told = rig.log.append, rig.log.renew, asyncio.Event(), asyncio.Event()
+
+    async def renew_and_tell(claim: Claim, lease_seconds: float) -> str | None:
+        by = await renew(claim, lease_seconds)
+        if by is not None:
+            asyncio.get_running_loop().call_soon(told.set)
+        return by
+
+    async def append_unheard(claim: Claim, index: int, covered: int, batch: Sequence[events.AnyEvent]) -> Any:
+        done = await append(claim, index, covered, batch)
+        if not lost.is_set() and "Chunk" in kinds(list(batch)):
+            lost.set()
+            await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+            await told.wait()  # the renewal tells of the cancel; then the batch is repeated
+            return await append(claim, index, covered, batch)
+        return done
+
+    rig.log.append, rig.log.renew = append_unheard, renew_and_tell  # type: ignore[method-assign]
+    await rig.run([base.Text("seen")], asyncio.Event().wait)  # type: ignore[arg-type]
+    log, row = await rig.events(), await rig.reread()
+    assert (row.status, row.content, text_of(log)) == ("cancelled", "seen", "seen")
+    assert isinstance(log[-1], events.Cancelled)
+    assert log[-1].length == 4
+
+
+async def test_a_cancel_outranks_a_deploy(rig: Rig) -> None:
+    """Asked to hand over, then refused by a cancel: a truncated answer is not complete."""
+    append, attempt = rig.log.append, await rig.attempt()
+
+    async def deploy_and_cancel(claim: Claim, index: int, covered: int, batch: Sequence[events.AnyEvent]) -> Any:
+        if index == 1:
+            attempt.stop(HandedOver())
+            await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
+        return await append(claim, index, covered, batch)
+
+    rig.log.append = deploy_and_cancel  # type: ignore[method-assign]
+    await attempt.run(Script([[base.Text("whole answer"), *DONE]]), base.Request([base.Message("user", "hi")]), "m")
+    assert (await rig.reread()).status == "cancelled"
+
+
+async def test_deleted_under_way(rig: Rig) -> None:
+    """A deleted conversation stops its job without an error."""
+
+    async def delete() -> None:
+        await rig.store.delete_conversation(rig.row.conversation_id)
+        await rig.log.delete(rig.row.conversation_id, 60)
+
+    script = await rig.run([base.Text("a")], delete, [base.Text("b")], [base.Text("c"), *DONE])
+    assert script.closed
+    assert await rig.store.message(rig.row.id) is None
+
+
+async def test_handed_over_on_a_deploy(rig: Rig) -> None:
+    """Checkpoint, release, requeue: the successor can claim at once and holds the same text."""
+    attempt = await rig.attempt()
+
+    async def deploy() -> None:
+        while not attempt.uncheckpointed:
+            await asyncio.sleep(0)
+        attempt.stop(HandedOver())
+        await asyncio.Event().wait()
+
+    await attempt.run(Script([[base.Text("so far")], deploy]), base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert (row.content, row.tries) == ("so far", 0)
+    assert rig.jobs.sent == [(rig.row.id, None)]
+    assert (await rig.log.claim(row.conversation_id, row.id, row.attempt, 1)).attempt == 2
+
+
+@pytest.mark.parametrize("end", [HandedOver(), Failed(base.Unavailable("down"))])
+async def test_a_released_lease_stays_released(rig: Rig, end: HandedOver | Failed) -> None:
+    """However long the queue takes to accept the job: the successor finds the generation free, not renewed in between."""
+    attempt = await rig.attempt()
+    generate = rig.jobs.generate
+
+    async def slowly(message_id: str, delay_ms: int | None = None) -> None:
+        await asyncio.sleep(LEASE_SECONDS)
+        assert not await rig.log.leased(rig.row.conversation_id, message_id)
+        await generate(message_id, delay_ms)
+
+    async def stop() -> None:
+        attempt.stop(end)
+        await asyncio.Event().wait()
+
+    rig.jobs.generate = slowly  # type: ignore[method-assign]
+    await attempt.run(Script([stop]), base.Request([base.Message("user", "hi")]), "m")
+    assert len(rig.jobs.sent) == 1
+
+
+async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
+    """With the setting on, it is stopped in the name of `no_viewers`; a viewer keeps it going."""
+    rig.log.subscribers[keys.channel(rig.row.conversation_id)] += 1
+    row, claim = await rig.reread(), await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, LEASE_SECONDS)
+    mine = await rig.store.begin_attempt(row.id, claim.attempt, "m")
+    assert mine is not None
+    attempt = Attempt(rig.services, mine, claim, Generation(row.id, 1, Held()), Terms("restart", alone_seconds=60))
+    watched, looks = rig.log.watched, 0
+    watched_until = asyncio.Event()
+
+    async def count_looks(conversation_id: str) -> bool:
+        nonlocal looks
+        looks += 1
+        return await watched(conversation_id)
+
+    async def leave() -> None:
+        await rig.said()
+        for _ in range(3):
+            clock.now += 50
+            seen = looks
+            while looks < seen + 2:  # the second one began after the first had ended
+                await asyncio.sleep(0)
+        watched_until.set()
+        rig.log.subscribers.clear()
+        clock.now += 100
+        await asyncio.Event().wait()
+
+    rig.log.watched = count_looks  # type: ignore[method-assign]
+
+    script = Script([[base.Text("a")], leave], stall_seconds=1e6)
+    await attempt.run(script, base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert watched_until.is_set()
+    assert (row.status, row.cancel_by, row.content) == ("cancelled", "no_viewers", "a")
+
+
+async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
+    """A deploy in the moment of the end: another attempt would only say it again."""
+    attempt = await rig.attempt()
+    append = rig.log.append
+
+    async def deploy(claim: Any, index: int, covered: int, batch: Any) -> Any:
+        while attempt._reader is None or not attempt._reader.over:
+            await asyncio.sleep(0)
+        attempt.stop(HandedOver())
+        return await append(claim, index, covered, batch)
+
+    rig.log.append = deploy  # type: ignore[method-assign]
+    await attempt.run(Script([[base.Text("all"), *DONE]]), base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert (row.status, row.content) == ("complete", "all")

@@ -1,0 +1,151 @@
+"""worker.writing: the log is lost, refuses, is slow, or belongs to somebody else."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from providers import base
+from tests.integration.attempt.rig import DONE, Rig
+from tests.integration.worker_rig import Script, kinds, text_of
+from worker.continuation import Held
+from worker.writing import MAX_UNACKNOWLEDGED_CHARS
+
+
+async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:
+    """What was thought dead and goes on writes nothing: not to the log, not to the row."""
+
+    async def take_over() -> None:
+        await rig.log.release(rig.claim)
+        successor = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
+        assert await rig.store.begin_attempt(rig.row.id, successor.attempt, "m")
+
+    taking_over: list[asyncio.Task[None]] = []
+
+    async def lose() -> None:
+        taking_over.append(asyncio.create_task(take_over()))  # which goes on when this attempt finds out in the midst of it
+        await asyncio.shield(taking_over[0])
+
+    script = await rig.run([base.Text("a")], lose, [base.Text("zombie")], [base.Text("!"), *DONE])
+    await taking_over[0]
+    row = await rig.reread()
+    assert (row.status, row.attempt) == ("streaming", 2)
+    assert "zombie" not in text_of(await rig.events())
+    assert script.closed
+
+
+async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
+    """The new log is given the text again; the answer goes on to its end."""
+
+    async def lose() -> None:
+        await rig.said()
+        rig.log.restart(lose_data=True)
+
+    await rig.run([base.Text("before ")], lose, [base.Text("after")], DONE)
+    log, row = await rig.events(), await rig.reread()
+    assert (row.status, row.content) == ("complete", "before after")
+    assert kinds(log)[0] == "Reset"
+    assert text_of(log) == row.content
+
+
+async def test_redis_restarted_empty_while_the_provider_is_silent(rig: Rig) -> None:
+    """Nothing is to be appended: the renewal of the lease finds out, and viewers of the new log are given the text."""
+
+    async def lose() -> None:
+        await rig.said()
+        rig.log.restart(lose_data=True)
+        await rig.said()
+
+    async with asyncio.timeout(30):
+        await rig.run([base.Text("before ")], lose, [base.Text("after")], DONE)
+    assert kinds(await rig.events())[:2] == ["Reset", "Chunk"]
+    assert (await rig.reread()).content == "before after"
+
+
+async def test_redis_restarted_empty_before_the_terminal_event(rig: Rig) -> None:
+    """Content is committed, the log forgot the claim: the new one is given the text that the terminal event attests, then the event."""
+    finish = rig.store.finish
+
+    async def finish_then_lose(ending: Any) -> bool:
+        done = await finish(ending)
+        rig.log.restart(lose_data=True)
+        return done
+
+    rig.store.finish = finish_then_lose  # type: ignore[method-assign]
+    await rig.run([base.Text("a"), *DONE])
+    assert kinds(await rig.events()) == ["Reset", "Chunk", "Complete"]
+    assert text_of(await rig.events()) == "a"
+    assert (await rig.reread()).terminal_announced
+
+
+async def test_a_provider_does_not_run_far_ahead_of_the_log(rig: Rig) -> None:
+    """While the log takes nothing, no more is read than may wait; then all of it comes."""
+    append, open_again, taken = rig.log.append, asyncio.Event(), 0
+
+    async def closed(claim: Any, index: int, covered: int, batch: Any) -> Any:
+        await open_again.wait()
+        return await append(claim, index, covered, batch)
+
+    async def count() -> None:
+        nonlocal taken
+        taken += 1
+
+    rig.log.append = closed  # type: ignore[method-assign]
+    size, pieces = MAX_UNACKNOWLEDGED_CHARS // 4, 20
+    attempt = await rig.attempt()
+    script = Script([step for _ in range(pieces) for step in ([base.Text("x" * size)], count)] + [DONE])
+    running = asyncio.create_task(attempt.run(script, base.Request([base.Message("user", "hi")]), "m"))
+    while attempt.generation.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
+        await asyncio.sleep(0)
+    for _ in range(200):  # long enough for all the rest
+        await asyncio.sleep(0)
+    assert taken == 4
+    open_again.set()
+    async with asyncio.timeout(30):
+        await running
+    assert (await rig.reread()).content == "x" * size * pieces
+
+
+async def test_a_checkpoint_that_is_saved_after_its_epoch_was_lost(rig: Rig) -> None:
+    """Its seq says nothing about the new log: the floor there must not rise, or a viewer's snapshot would skip events."""
+    attempt = await rig.attempt(held=Held("ab", "", (), 5))
+    before = attempt.checkpoint()
+    writer = attempt._writer
+    writer.claim = replace(rig.claim, epoch="another")
+    attempt.saved(before)
+    assert writer._covered == 0
+    attempt.saved(replace(before, epoch="another"))
+    assert writer._covered == 5
+
+
+async def test_a_log_that_cannot_be_written_for_a_bug(rig: Rig) -> None:
+    """The answer ends in an error instead of hanging; what was seen stays."""
+    append = rig.log.append
+
+    async def broken(claim: Any, index: int, covered: int, batch: Any) -> Any:
+        if index == 1:
+            raise TypeError("bug")
+        return await append(claim, index, covered, batch)
+
+    rig.log.append = broken  # type: ignore[method-assign]
+    with pytest.raises(TypeError):
+        await rig.run([base.Text("a")], asyncio.Event().wait)
+    row = await rig.reread()
+    assert row.status == "error"
+
+
+async def test_a_retry_does_not_wait_for_a_log_that_cannot_be_written(rig: Rig) -> None:
+    """The provider failed in the moment of our own failure: the next attempt is due all the same, only its announcement is missing."""
+    attempt = await rig.attempt()
+
+    async def broken(claim: Any, index: int, covered: int, batch: Any) -> Any:
+        while attempt._reader is None or not attempt._reader.over:
+            await asyncio.sleep(0)
+        raise TypeError("bug")
+
+    rig.log.append = broken  # type: ignore[method-assign]
+    async with asyncio.timeout(10):
+        await attempt.run(Script([base.RateLimited("later", code="429")]), base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert row.status == "retrying"

@@ -1,0 +1,170 @@
+"""worker.sweeper and worker.closing: ends that nobody announced, cancels that nobody obeys, answers that cannot be recovered."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from models.conversations import Post
+from models.generations import Ending
+from providers import base
+from streams import events
+from streams.ports import UNHEARD_SECONDS, Claim, Limits
+from tests.integration.sweeper.rig import DONE, Rig
+from tests.integration.worker_rig import Script, events_of, kinds, runner_over, text_of
+from worker.retries import MAX_TRIES
+
+
+async def test_an_end_that_was_never_announced(rig: Rig) -> None:
+    """Killed between commit and append: the terminal event is supplied, once, and matches the row."""
+    await rig.die("", "All")
+    row = await rig.reread()
+    epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
+    ending = Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop")
+    assert await rig.store.finish(ending)
+    await rig.age()
+    await rig.sweeper.sweep()
+    await rig.sweeper.sweep()
+    log = await events_of(rig.log, rig.row)
+    assert kinds(log) == ["Chunk", "Complete"]
+    assert isinstance(log[-1], events.Complete)
+    assert log[-1].length == 3
+    assert (await rig.reread()).terminal_announced
+
+
+async def test_an_end_is_announced_to_a_log_that_never_heard_the_text(rig: Rig) -> None:
+    """Redis began empty between commit and append: the new log is given the text that the terminal event attests."""
+    await rig.die("", "All")
+    row = await rig.reread()
+    epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
+    assert await rig.store.finish(Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop"))
+    rig.log.restart(lose_data=True)
+    await rig.age()
+    await rig.sweeper.sweep()
+    log = await events_of(rig.log, rig.row)
+    assert kinds(log) == ["Reset", "Chunk", "Complete"]
+    assert text_of(log) == "All"
+
+
+@pytest.mark.parametrize("how", ["announced", "cancelled"])
+async def test_what_waited_behind_a_dead_answer_is_started(rig: Rig, how: str) -> None:
+    """Whoever supplies the end wakes the next in line, as the worker would have done."""
+    behind = (await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))).assistant_message
+    await rig.die("", "All")
+    row = await rig.reread()
+    if how == "announced":
+        epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
+        assert await rig.store.finish(Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop"))
+    else:
+        await rig.store.request_cancel(row.id, "me")
+    await rig.store.mark_enqueued(behind.id)  # too fresh for the sweeper to see to it by itself
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE messages SET updated_at = updated_at - 60000 WHERE id = :id"), {"id": row.id})
+    await rig.sweeper.sweep()
+    assert rig.jobs.sent == [(behind.id, None)]
+
+
+async def test_a_cancel_of_a_dead_attempt(rig: Rig) -> None:
+    """Nobody runs it: the sweeper ends it, with the text that people saw."""
+    await rig.die("", "Seen")
+    await rig.store.request_cancel(rig.row.id, "me")
+    await rig.sweeper.sweep()
+    row = await rig.reread()
+    assert (row.status, row.content, row.cancel_by) == ("cancelled", "Seen", "me")
+    assert kinds(await events_of(rig.log, rig.row))[-1] == "Cancelled"
+
+
+async def test_a_cancel_while_the_worker_is_frozen(rig: Rig) -> None:
+    """Nobody but the sweeper follows it up: it takes the answer despite the lease, once the worker had the time to obey."""
+    claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
+    assert await rig.store.begin_attempt(rig.row.id, 1, "m")
+    await rig.log.append(claim, 0, 0, [events.Chunk(rig.row.id, 1, 0, "Seen")])
+    await rig.store.request_cancel(rig.row.id, "me")
+    await rig.sweeper.sweep()
+    assert (await rig.reread()).status == "streaming"
+    now = rig.log._clock
+    rig.log._clock = lambda: now() + UNHEARD_SECONDS
+    await rig.sweeper.sweep()
+    row = await rig.reread()
+    assert (row.status, row.content, row.cancel_by) == ("cancelled", "Seen", "me")
+    end = (await events_of(rig.log, rig.row))[-1]
+    assert isinstance(end, events.Cancelled)
+    assert end.usage == events.Usage(1, 1, estimated=True)  # as the worker itself would say
+    assert row.usage is not None
+    assert row.usage["estimated"]
+
+
+async def lose_the_middle(rig: Rig) -> None:
+    """SQL is set back behind what the log still holds: its text and the log's have a hole between them."""
+    rig.log._limits = Limits(max_events=4)
+    claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 0.0)
+    assert await rig.store.begin_attempt(rig.row.id, claim.attempt, "m")
+    for index in range(20):
+        await rig.log.append(claim, index, index, [events.Chunk(rig.row.id, claim.attempt, index, "x")])
+    await rig.age(content="", seq=0, epoch=claim.epoch)
+
+
+async def newest(rig: Rig) -> list[events.AnyEvent]:
+    """What a log still holds that was trimmed."""
+    page = await rig.log.read(rig.row.conversation_id, None, 0, 0)
+    page = await rig.log.read(rig.row.conversation_id, None, page.oldest - 1, 100)
+    return [event for _, event in map(events.decode, (entry.data for entry in page.entries)) if event is not None]
+
+
+async def attempt(rig: Rig) -> None:
+    """One delivery of the job, as Dramatiq makes it: what escapes is a dead letter."""
+    with contextlib.suppress(ValueError):
+        await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="prefix").generate(rig.row.id)
+
+
+async def test_an_answer_that_cannot_be_recovered_ends(rig: Rig) -> None:
+    """After some tries, as an error of ours, with what the row holds; operators are told once; viewers and row agree."""
+    told: list[BaseException] = []
+    rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
+    await lose_the_middle(rig)
+    tries = 0
+    while (await rig.reread()).status != "error":
+        await attempt(rig)
+        await rig.age()
+        tries += 1
+        assert tries <= MAX_TRIES
+    row, log = await rig.reread(), await newest(rig)
+    assert (row.status, (row.error or {})["code"], tries) == ("error", "internal_error", MAX_TRIES)
+    assert [str(error)[:6] for error in told] == ["a hole"]
+    assert isinstance(log[-1], events.Error)
+    assert (log[-1].length, kinds(log)[-2]) == (len(row.content), "Reset")
+
+
+async def test_an_answer_that_cannot_be_recovered_can_be_cancelled(rig: Rig) -> None:
+    """At once: nothing has to be gone on from."""
+    await lose_the_middle(rig)
+    await rig.store.request_cancel(rig.row.id, "me")
+    await rig.sweeper.sweep()
+    row, log = await rig.reread(), await newest(rig)
+    assert (row.status, row.cancel_by, kinds(log)[-2:]) == ("cancelled", "me", ["Reset", "Cancelled"])
+
+
+async def test_attempts_that_got_on_are_not_counted_against_an_answer(rig: Rig) -> None:
+    """Hand-overs, retries and deaths are accounted for elsewhere."""
+    for _ in range(MAX_TRIES + 3):
+        await rig.die("", "")
+        await rig.age(tries=0)
+        runner = runner_over(rig.services, Script([base.Interrupted("cut")]), continuation="restart")
+        await runner.generate(rig.row.id)
+        await rig.age(tries=0, due_at=1)
+    assert (await rig.reread()).starts <= 2
+
+
+async def test_a_log_that_cannot_be_asked_ends_the_answer_in_the_rows(rig: Rig) -> None:
+    """A bug in a script, say: tried some times, then the conversation is free again."""
+
+    async def broken(*_arguments: object) -> Claim:
+        raise ValueError("a bug")
+
+    rig.log.claim = broken  # type: ignore[method-assign]
+    for _ in range(MAX_TRIES):
+        await attempt(rig)
+        assert (await rig.reread()).status == "queued"
+    await attempt(rig)
+    assert (await rig.reread()).status == "error"

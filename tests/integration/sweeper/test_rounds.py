@@ -1,0 +1,171 @@
+"""worker.sweeper: a round of it, what it costs, and that nothing in it keeps the rest from being done."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from config.metrics import TASK_FAILURES
+from models.conversations import Post
+from models.errors import GivenUp, StoreUnavailable
+from models.sweeps import Place
+from models.tables import Message as Row
+from streams import events
+from streams.ports import Gone, Page
+from tests.integration.sweeper.rig import Rig, sweeping, until
+from tests.integration.worker_rig import events_of, kinds
+from worker.enqueue import JobsUnavailable
+
+
+@pytest.mark.parametrize("step", ["_cancel", "_take_over", "_enqueue_heads", "_announce_ends", "_announce_rows", "_announce_titles"])
+async def test_no_step_of_a_sweep_keeps_another_from_being_made(rig: Rig, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it fails with: rows are announced, jobs are sent, logs are deleted, the failure is counted."""
+
+    async def broken() -> None:
+        raise KeyError("a bug")
+
+    async def everything(*_arguments: object) -> set[str]:
+        return set(rig.sweeper._steps)
+
+    monkeypatch.setattr(rig.store, "outstanding", everything)
+    before = TASK_FAILURES.labels("sweep")._value.get()
+    gone = await rig.store.create_conversation("me")
+    await rig.log.announce(gone.id, gone.id, 1, events.Title("t", 1))
+    await rig.store.delete_conversation(gone.id)
+    await rig.age(announced_rev=0)
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+    monkeypatch.setattr(rig.sweeper, step, broken)
+    await rig.sweeper.sweep()
+    assert TASK_FAILURES.labels("sweep")._value.get() == before + 1
+    if step != "_enqueue_heads":
+        assert rig.jobs.sent == [(rig.row.id, None)]
+    if step != "_announce_rows":
+        assert kinds(await events_of(rig.log, rig.row)) == ["MessageEvent", "MessageEvent"]
+    with pytest.raises(Gone):
+        await rig.log.read(gone.id, None, 0, 0)
+
+
+async def test_an_idle_round_is_one_transaction(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever steps there are: an idle system is asked twice a second."""
+    await rig.store.delete_conversation(rig.row.conversation_id)
+    transactions, reading = 0, rig.store.reading
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal transactions
+        transactions += 1
+        return reading(*arguments, **options)
+
+    monkeypatch.setattr(rig.store, "reading", counted)
+    monkeypatch.setattr(rig.store, "writing", counted)
+    await rig.sweeper.sweep()
+    assert transactions == 1
+
+
+async def test_where_what_is_outstanding_cannot_be_told_each_step_looks_for_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in one query keeps no other one from being asked; it is counted."""
+
+    async def broken(*_arguments: object) -> set[str]:
+        raise KeyError("a bug")
+
+    await rig.age(announced_rev=0)
+    before = TASK_FAILURES.labels("sweep")._value.get()
+    monkeypatch.setattr(rig.store, "outstanding", broken)
+    await rig.sweeper.sweep()
+    assert TASK_FAILURES.labels("sweep")._value.get() == before + 1
+    assert rig.jobs.sent == [(rig.row.id, None)]
+    assert kinds(await events_of(rig.log, rig.row)) == ["MessageEvent", "MessageEvent"]
+
+
+async def test_one_row_of_a_sweep_does_not_keep_others_from_being_dealt_with(rig: Rig) -> None:
+    """An answer whose log is broken is counted; the answers beside it are announced, by the same step and the next ones."""
+    conversation = await rig.store.create_conversation("me")
+    other = (await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
+    await rig.age(announced_rev=0)
+    read = rig.log.read
+
+    async def broken(conversation_id: str, *arguments: Any) -> Page:
+        if conversation_id == rig.row.conversation_id:
+            raise ValueError("a bug")
+        return await read(conversation_id, *arguments)
+
+    rig.log.read = broken  # type: ignore[method-assign]
+    await rig.sweeper.sweep()
+    rig.log.read = read  # type: ignore[method-assign]
+    assert kinds(await events_of(rig.log, other)) == ["MessageEvent", "MessageEvent"]
+    assert len(rig.jobs.sent) == 2
+
+
+async def test_an_outage_while_what_changed_lately_is_looked_for_stops_nobody(rig: Rig) -> None:
+    """It is looked for again; takeovers, cancels and deletions go on meanwhile."""
+    asked = 0
+
+    async def too_slow(*_arguments: object) -> list[Place]:
+        nonlocal asked
+        asked += 1
+        raise StoreUnavailable("a query that takes too long")
+
+    rig.store.changed_lately = too_slow  # type: ignore[method-assign]
+    await rig.die("", "So far")
+    async with sweeping(rig):
+        await until(lambda: asked > 1 and rig.jobs.sent == [(rig.row.id, None)])
+        assert not rig.sweeper.holds_back
+
+
+async def test_a_row_that_the_database_gave_up_is_left_to_the_next_round(rig: Rig) -> None:
+    """Somebody has locked it: no outage, no bug, and nothing for others to wait for."""
+    before = TASK_FAILURES.labels("sweep")._value.get()
+    conversation = await rig.store.create_conversation("me")
+    other = (await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
+    for message_id in (rig.row.id, other.id):
+        await rig.store.request_cancel(message_id, "me")
+    request = rig.store.request_cancel
+
+    async def locked(message_id: str, by: str) -> Row | None:
+        if message_id == rig.row.id:
+            raise GivenUp("locked")
+        return await request(message_id, by)
+
+    rig.store.request_cancel = locked  # type: ignore[method-assign]
+    await rig.sweeper.sweep()
+    assert not rig.sweeper.holds_back
+    row = await rig.store.message(other.id)
+    assert row is not None
+    assert (row.status, (await rig.reread()).status) == ("cancelled", "queued")
+    assert TASK_FAILURES.labels("sweep")._value.get() == before
+    rig.store.request_cancel = request  # type: ignore[method-assign]
+    await rig.sweeper.sweep()
+    assert (await rig.reread()).status == "cancelled"
+
+
+async def test_an_outage_makes_the_sweeper_wait_one_lease(rig: Rig) -> None:
+    """After Redis was away, leases of healthy workers have run out too: nobody is robbed before they could renew."""
+    await rig.die("", "So far")
+    rig.log.go_down()
+    running = asyncio.create_task(rig.sweeper.run())
+    while not rig.sweeper.holds_back:
+        await asyncio.sleep(0)
+    rig.log.come_back()
+    assert rig.jobs.sent == []
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_one_broken_connection_is_no_outage(rig: Rig) -> None:
+    """Judgement does not wait a lease for what a second call answers."""
+    await rig.die("", "So far")
+    lead, failures = rig.jobs.lead, [JobsUnavailable("broken pipe")]
+
+    async def broken_once(name: str, seconds: float) -> bool:
+        if failures:
+            raise failures.pop()
+        return await lead(name, seconds)
+
+    rig.jobs.lead = broken_once  # type: ignore[method-assign]
+    running = asyncio.create_task(rig.sweeper.run())
+    while not rig.jobs.sent:
+        await asyncio.sleep(0.01)
+    assert not rig.sweeper.holds_back
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,140 @@
+"""worker.sweeper and worker.runner: an answer whose worker died is taken over, goes on as its model can, and ends after enough deaths."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+
+from models.conversations import Post
+from providers import base
+from tests.integration.sweeper.rig import DONE, Rig
+from tests.integration.worker_rig import Script, events_of, kinds, runner_over, text_of
+from worker.enqueue import JobsUnavailable
+
+
+async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
+    """What was appended stays, whether a checkpoint held it or not; the model is asked to go on after it; nothing is repeated."""
+    await rig.die("", "So far")
+    await rig.sweeper.sweep()
+    assert rig.jobs.sent == [(rig.row.id, None)]
+    script = Script([[base.Text(", so good."), *DONE]])
+    await runner_over(rig.services, script, continuation="prefix").generate(rig.row.id)
+    log, row = await events_of(rig.log, rig.row), await rig.reread()
+    assert (row.status, row.content, row.attempt, row.seams) == ("complete", "So far, so good.", 2, [6])
+    assert text_of(log) == row.content
+    assert "Reset" not in kinds(log)
+    assert script.asked[0].continuation == base.Continuation("prefix", "So far")
+
+
+async def test_a_model_that_cannot_go_on_starts_over_with_a_reset(rig: Rig) -> None:
+    """Viewers are told what is withdrawn before anything is said again."""
+    await rig.die("", "So far")
+    await runner_over(rig.services, Script([[base.Text("Anew."), *DONE]]), continuation="restart").generate(rig.row.id)
+    log, row = await events_of(rig.log, rig.row), await rig.reread()
+    assert kinds(log) == ["Chunk", "Reset", "Start", "Chunk", "Complete"]
+    assert row.content == "Anew."
+
+
+async def test_a_model_that_cannot_go_on_keeps_the_partial_text(rig: Rig) -> None:
+    """Neither a second beginning behind the first, nor a reset: the answer ends as interrupted, and nobody is asked."""
+    await rig.die("", "Half")
+    script = Script([[base.Text("Half and half"), *DONE]])
+    await runner_over(rig.services, script, continuation="none").generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.content, script.asked) == ("error", "Half", [])
+    assert row.error is not None
+    assert row.error["code"] == "interrupted"
+
+
+async def test_the_answers_of_a_dead_worker_are_taken_over_side_by_side(rig: Rig) -> None:
+    """A slow queue costs its time once, not once a row; one row that cannot be dealt with keeps no other one waiting."""
+    asked, all_asked = 0, asyncio.Event()
+
+    async def together(message_id: str, delay_ms: int | None = None) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            all_asked.set()
+        await all_asked.wait()
+        if message_id == rig.row.id:
+            raise JobsUnavailable("not this one")
+        rig.jobs.sent.append((message_id, delay_ms))
+
+    rig.jobs.generate = together  # type: ignore[method-assign]
+    others = []
+    for _ in range(2):
+        conversation = await rig.store.create_conversation("me")
+        others.append((await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message.id)
+    await rig.age()
+    with pytest.raises(JobsUnavailable):
+        async with asyncio.timeout(10):
+            await rig.sweeper.sweep()
+    assert sorted(rig.jobs.sent) == sorted((other, None) for other in others)
+
+
+async def test_a_live_lease_is_respected(rig: Rig) -> None:
+    """Silent does not mean dead."""
+    await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 60)
+    assert await rig.store.begin_attempt(rig.row.id, 1, "m")
+    await rig.age()
+    await rig.sweeper.sweep()
+    assert rig.jobs.sent == []
+
+
+async def test_three_deaths_without_progress_end_in_an_error(rig: Rig) -> None:
+    """A message that kills its worker does not do so for ever: the fourth attempt asks nobody."""
+    for _ in range(3):
+        begun = asyncio.Event()
+
+        async def hang(begun: asyncio.Event = begun) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        running = asyncio.create_task(runner_over(rig.services, Script([hang])).generate(rig.row.id))
+        await begun.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await rig.expire()
+    script = Script([[base.Text("never asked"), *DONE]])
+    await runner_over(rig.services, script).generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.attempt, script.asked) == ("error", 4, [])
+    assert kinds(await events_of(rig.log, rig.row))[-1] == "Error"
+
+
+@pytest.mark.parametrize(("added", "status", "tries"), [(1000, "complete", 0), (100, "complete", 2), (30, "error", 3)])
+async def test_deaths_after_progress_are_free(rig: Rig, added: int, status: str, tries: int) -> None:
+    """An attempt gives back a try for each hundred characters that it added; a few words are none."""
+    await rig.age(tries=2)
+    await rig.die("", "x" * added)
+    await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="prefix").generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.tries) == (status, tries)
+
+
+async def test_a_provider_that_still_runs_is_attached_to(rig: Rig) -> None:
+    """The run goes on after the saved cursor; what the log holds beyond the checkpoint is not said twice; no seam is left."""
+    script = Script([[base.Text("One ")], [base.Text("two ")], [base.Text("three"), *DONE]], run_id="run-1")
+    await rig.die("", "One two")  # the log holds half of the second batch; the checkpoint below holds the first
+    await rig.age(content="One ", epoch=(await rig.log.read(rig.row.conversation_id, None, 0, 0)).epoch, run_id="run-1", run_cursor=1)
+    async with rig.store.writing() as session:
+        await session.execute(text("UPDATE messages SET seq = 0"))
+    await runner_over(rig.services, script, continuation="attach").generate(rig.row.id)
+    log, row = await events_of(rig.log, rig.row), await rig.reread()
+    assert script.asked[0].continuation == base.Continuation("attach", "One two", "run-1", 1)
+    assert (row.content, row.status, row.seams) == ("One two three", "complete", [])
+    assert text_of(log) == row.content
+
+
+async def test_a_run_that_is_gone_is_not_attached_to_twice(rig: Rig) -> None:
+    """The next attempt asks the model to go on in a turn of its own."""
+    await rig.die("", "One")
+    await rig.age(run_id="run-1", run_cursor=0)
+    await runner_over(rig.services, Script([base.Unavailable("gone", code="run_gone")]), continuation="attach").generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.run_id, row.content) == ("retrying", None, "One")
+    await rig.age(due_at=1)
+    script = Script([[base.Text(" two"), *DONE]])
+    await runner_over(rig.services, script, continuation="attach").generate(rig.row.id)
+    assert script.asked[0].continuation == base.Continuation("turn", "One")
+    assert (await rig.reread()).content == "One two"

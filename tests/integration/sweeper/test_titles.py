@@ -1,0 +1,44 @@
+"""worker.titles: a conversation is named after its first answer, whatever fails."""
+
+from config.catalogue import Catalogue, ModelSpec
+from providers import base
+from streams import events
+from tests.integration.sweeper.rig import DONE, Rig
+from tests.integration.worker_rig import Script, events_of, runner_over
+from worker.runner import Models
+from worker.titles import name_conversation
+
+
+async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
+    """By the title model; viewers are told; a title that somebody gave stays."""
+    script = Script([[base.Text("Because of scattering."), *DONE]])
+    await runner_over(rig.services, script).generate(rig.row.id)
+    assert rig.jobs.titles == [rig.row.id]
+    catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})
+    models = Models(catalogue, lambda _spec: Script([[base.Text('"Greeting."'), *DONE]]))
+    await name_conversation(rig.services, models, rig.row.id)
+    await name_conversation(rig.services, models, rig.row.id)
+    titles = [event for event in await events_of(rig.log, rig.row) if isinstance(event, events.Title)]
+    assert [title.title for title in titles] == ["Greeting"]
+
+
+async def test_a_title_while_redis_is_away(rig: Rig) -> None:
+    """It is stored, the job does not fail, and the sweeper tells viewers."""
+    await runner_over(rig.services, Script([[base.Text("Hello."), *DONE]])).generate(rig.row.id)
+    rig.log.go_down()
+    models = Models(Catalogue("demo", "demo", {}, {}), lambda _spec: Script([]))
+    await name_conversation(rig.services, models, rig.row.id)
+    rig.log.come_back()
+    conversation = await rig.store.conversation_of(rig.row.id)
+    assert conversation is not None
+    assert (conversation.title, conversation.announced_rev < conversation.rev) == ("hi", True)
+
+
+async def test_a_title_model_that_fails_costs_nothing(rig: Rig) -> None:
+    """The first words serve."""
+    catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})
+    models = Models(catalogue, lambda _spec: Script([base.AuthenticationFailed("no")]))
+    await name_conversation(rig.services, models, rig.row.id)
+    conversation = await rig.store.conversation_of(rig.row.id)
+    assert conversation is not None
+    assert conversation.title == "hi"
