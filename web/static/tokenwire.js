@@ -12,14 +12,12 @@ const BEHIND_MAX = 4096; // changes kept for an iterator that does not come for 
 
 export const hasEnded = (message) => ENDED.has(message.status);
 
-let table;
 export function crc32(text) {
-  table ??= Uint32Array.from({ length: 256 }, (_, n) => {
-    for (let bit = 0; bit < 8; bit++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
-    return n;
-  });
   let sum = -1;
-  for (const byte of new TextEncoder().encode(text)) sum = table[(sum ^ byte) & 255] ^ (sum >>> 8);
+  for (const byte of new TextEncoder().encode(text)) {
+    sum ^= byte;
+    for (let bit = 0; bit < 8; bit++) sum = (sum >>> 1) ^ (-(sum & 1) & 0xedb88320);
+  }
   return ~sum >>> 0;
 }
 
@@ -49,12 +47,13 @@ export class Order {
   }
 
   push(event) {
+    if (event.seq > this.seq) this.#hold(event);
     const ready = [];
-    if (this.#take(event)) ready.push(event);
-    else if (event.seq > this.seq) this.#hold(event);
-    while (ready.length && this.#pending.length && first(this.#pending[0]) <= this.seq + 1) {
+    while (this.#pending.length && first(this.#pending[0]) <= this.seq + 1) {
       const next = this.#pending.shift();
-      if (this.#take(next)) ready.push(next);
+      if (next.seq <= this.seq) continue;
+      this.seq = next.seq;
+      ready.push(next);
     }
     return ready;
   }
@@ -63,12 +62,6 @@ export class Order {
   fork(epoch) {
     this.epoch = epoch;
     this.#pending = [];
-  }
-
-  #take(event) {
-    if (event.seq <= this.seq || first(event) > this.seq + 1) return false;
-    this.seq = event.seq;
-    return true;
   }
 
   #hold(event) {
@@ -99,7 +92,7 @@ export class Transcript {
 
   load({ conversation, messages, next = null }) {
     const before = this.#byId;
-    const earlier = messages.length && before.has(messages[0].id) ? this.messages.slice(0, this.messages.indexOf(before.get(messages[0].id))) : [];
+    const earlier = this.messages.slice(0, Math.max(0, this.messages.indexOf(before.get(messages[0]?.id))));
     this.#byId = new Map();
     this.messages = [];
     this.conversation = { ...conversation };
@@ -134,11 +127,9 @@ export class Transcript {
     if (event.type === "message") return this.admit(event.message, event.seq), true;
     if (event.type === "title") return this.#rename(event), true;
     const change = CHANGES[event.type];
-    if (!change || typeof event.message_id !== "string") return true;
-    if (this.#replaced.has(event.message_id)) return true;
+    if (!change || typeof event.message_id !== "string" || this.#replaced.has(event.message_id)) return true;
     const message = this.#byId.get(event.message_id) ?? this.#stub(event);
-    if (!message) return true;
-    if (event.seq <= message.seq) return true; // the row that was read already holds it
+    if (!message || event.seq <= message.seq) return true; // the row that was read already holds it
     if (ENDED.has(event.type)) return this.#end(message, event);
     return hasEnded(message) || change(message, event);
   }
@@ -148,6 +139,7 @@ export class Transcript {
     while (at > 0 && this.messages[at - 1].ordinal > message.ordinal) at--;
     this.messages.splice(at, 0, message);
     this.#byId.set(message.id, message);
+    return message;
   }
 
   /** A row stands right after its parent: what is between the two has given way to it. */
@@ -177,9 +169,7 @@ export class Transcript {
   /** Events of a message that nobody has told of yet; null where it may be an old one. */
   #stub(event) {
     if (event.offset !== 0 && event.type !== "start") return null;
-    const row = { id: event.message_id, role: "assistant", status: "queued", ordinal: Infinity, rev: 0, seq: 0 };
-    this.#place(fresh(row));
-    return this.#byId.get(row.id);
+    return this.#place(fresh({ id: event.message_id, role: "assistant", status: "queued", ordinal: Infinity }));
   }
 
   #end(message, event) {
@@ -210,14 +200,14 @@ function show(message, longer = message.longer) {
 const CHANGES = {
   __proto__: null,
   start: (message, { attempt, model }) => active(message, { attempt, model }),
-  chunk: (message, event) => active(message) && write(message, "applied", event),
-  reasoning: (message, event) => active(message) && write(message, "reasoning", event),
-  tool_call: (message, event) => active(message) && call(message, event),
-  tool_result: (message, event) => active(message) && call(message, event),
-  source: (message, event) => active(message) && cite(message, event),
-  file: (message, event) => active(message) && cite(message, event),
+  chunk: (message, event) => write(message, "applied", event),
+  reasoning: (message, event) => write(message, "reasoning", event),
+  tool_call: call,
+  tool_result: call,
+  source: cite,
+  file: cite,
   retry: (message, { attempt, code, delay_ms, try: nth, max_tries }) =>
-    Boolean(Object.assign(message, { attempt, status: "retrying", retry: { code, delay_ms, try: nth, max_tries } })),
+    Object.assign(message, { attempt, status: "retrying", retry: { code, delay_ms, try: nth, max_tries } }),
   reset(message, { keep, keep_reasoning }) {
     if (!(keep <= message.applied.length && keep_reasoning <= message.reasoning.length)) return false;
     message.applied = message.applied.slice(0, keep);
@@ -242,19 +232,20 @@ function finish(message, status, fields) {
 }
 
 function write(message, field, { offset, content }) {
-  const held = message[field];
+  const held = active(message)[field];
   if (!(offset >= 0 && offset <= held.length) || typeof content !== "string") return false;
   message[field] = held + content.slice(held.length - offset);
   if (field === "applied") show(message);
   return true;
 }
 
-function cite({ sources }, event) {
+function cite(message, event) {
+  const { sources } = active(message);
   return sources.some(({ url }) => url === event.url) || sources.push(event) > 0;
 }
 
 function call(message, { tool_call_id, name, status, ...rest }) {
-  let held = message.tool_calls.find((other) => other.tool_call_id === tool_call_id);
+  let held = active(message).tool_calls.find((other) => other.tool_call_id === tool_call_id);
   if (!held) message.tool_calls.push((held = { tool_call_id, name }));
   held.status = status;
   if ("arguments" in rest) held.arguments = rest.arguments;
@@ -448,7 +439,7 @@ class Link {
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code }) => this.end(code);
     socket.onerror = () => {}; // a close follows
-    this.#after("renew", (grant.until - Date.now()) * 0.8, () => this.#renew());
+    this.#renewIn((grant.until - Date.now()) * 0.8);
     this.#heard();
   }
 
@@ -478,7 +469,7 @@ class Link {
     __proto__: null,
     subscribed: ({ epoch, heartbeat_seconds }) => {
       this.silence = (heartbeat_seconds > 0 ? heartbeat_seconds : 30) * 1000;
-      this.#listen(this.silence);
+      this.#heard();
       if (epoch !== this.order.epoch) {
         this.order.fork(epoch); // the position is good: it has another name from now on
         this.to.forked(this.order.seq);
@@ -492,7 +483,7 @@ class Link {
     },
     heartbeat: (frame) => this.#agrees(frame),
     resync: () => this.end(4410),
-    refreshed: ({ expires_in }) => this.#after("renew", expires_in * 800, () => this.#renew()),
+    refreshed: ({ expires_in }) => this.#renewIn(expires_in * 800),
   };
 
   #event(event) {
@@ -509,24 +500,17 @@ class Link {
   }
 
   #heard() {
-    this.heardAt = Date.now();
-    if (!this.#timers.silence) this.#listen(this.silence);
+    this.#after("silence", this.silence, () => this.end(0));
   }
 
-  #listen(ms) {
-    this.#after("silence", ms, () => {
-      const left = this.heardAt + this.silence - Date.now();
-      if (left > 0) this.#listen(left);
-      else this.end(0);
+  #renewIn(ms) {
+    this.#after("renew", ms, async () => {
+      try {
+        this.#send({ type: "refresh", token: await this.to.renew() });
+      } catch {
+        this.#renewIn(10_000);
+      }
     });
-  }
-
-  async #renew() {
-    try {
-      this.#send({ type: "refresh", token: await this.to.renew() });
-    } catch {
-      this.#after("renew", 10_000, () => this.#renew());
-    }
   }
 
   #send(frame) {

@@ -57,6 +57,8 @@ AREA = Area(
             "    if (!this.transcript.apply(event)) return false;\n    this.#failures = 0;\n",
             "    if (!this.transcript.apply(event)) return false;\n",
         ),
+        Mutant("what_comes_again_is_applied_again", _FILE, "if (next.seq <= this.seq) continue;", ""),
+        Mutant("the_silence_that_the_server_names_is_ignored", _FILE, "      this.#heard();\n      if (epoch", "      if (epoch"),
         Mutant("the_epoch_is_not_checked", _FILE, "        this.order.fork(epoch);", "        "),
         Mutant("rows_know_of_events_that_a_fork_lost", _FILE, "        this.to.forked(this.order.seq);\n", ""),
         Mutant(
@@ -68,17 +70,17 @@ AREA = Area(
         Mutant(
             "silence_is_never_noticed",
             _FILE,
-            "      if (left > 0) this.#listen(left);\n      else this.end(0);",
-            "      this.#listen(left);",
+            'this.#after("silence", this.silence, () => this.end(0));',
+            "",
         ),
         Mutant("a_token_is_never_renewed_in_time", _FILE, "(grant.until - Date.now()) * 0.8", "(grant.until - Date.now()) * 8"),
         Mutant(
             "a_token_is_renewed_once",
             _FILE,
-            'refreshed: ({ expires_in }) => this.#after("renew", expires_in * 800, () => this.#renew()),',
+            "refreshed: ({ expires_in }) => this.#renewIn(expires_in * 800),",
             "refreshed: () => {},",
         ),
-        Mutant("a_refresh_that_failed_is_not_tried_again", _FILE, '      this.#after("renew", 10_000, () => this.#renew());\n', ""),
+        Mutant("a_refresh_that_failed_is_not_tried_again", _FILE, "        this.#renewIn(10_000);\n", ""),
         Mutant(
             "what_was_shown_shrinks_when_rows_are_read_again",
             _FILE,
@@ -91,8 +93,8 @@ AREA = Area(
         Mutant(
             "events_that_the_row_holds_are_applied_again",
             _FILE,
-            "    if (event.seq <= message.seq) return true; // the row that was read already holds it\n",
-            "",
+            "if (!message || event.seq <= message.seq) return true;",
+            "if (!message) return true;",
         ),
         Mutant("a_lower_rev_revises", _FILE, "else if (row.rev > held.rev) this.#revise(held, row);", "else this.#revise(held, row);"),
         Mutant(

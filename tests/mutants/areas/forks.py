@@ -1,0 +1,187 @@
+"""Epochs that fork: what the log shares with earlier ones, attempts and readers that go on, what is announced again."""
+
+from tests.mutants.mutant import Area, Mutant
+
+LOG = ("tests/contracts/log/test_epochs.py", "tests/contracts/log/test_upgrade.py")
+SERVERS = ("tests/integration/streams/test_forks.py",)
+READERS = (
+    "tests/unit/streams/test_cursor.py",
+    "tests/unit/broadcaster/test_session.py",
+    "tests/unit/broadcaster/test_session_interleavings.py",
+    "tests/unit/web/test_following.py",
+)
+TAKEOVER = ("tests/unit/worker/test_takeover.py", *SERVERS)
+ROWS = ("tests/unit/streams/test_ports.py",)
+
+AREA = Area(
+    "forks",
+    LOG,
+    [
+        Mutant(
+            "a_log_without_its_end_forks",
+            "streams/prelude.lua",
+            "state = agrees(state) and fork(state, server) or begin_epoch(server)",
+            "state = fork(state, server)",
+        ),
+        Mutant(
+            "a_server_that_was_a_replica_is_not_noticed",
+            "streams/prelude.lua",
+            " or (values[3] and values[3] ~= server.history)",
+            "",
+            SERVERS,
+        ),
+        Mutant(
+            "a_fork_promises_more_than_is_left",
+            "streams/prelude.lua",
+            "whole(math.min(tonumber(seq), state.top))",
+            "seq",
+            SERVERS,
+        ),
+        Mutant("forks_are_remembered_for_ever", "streams/prelude.lua", "if #forks <= MAX_FORKS then", "if true then"),
+        Mutant(
+            "forks_of_a_log_that_began_again_are_believed",
+            "streams/prelude.lua",
+            "if string.match(state.forks, '^%w*') ~= state.epoch then",
+            "if false then",
+        ),
+        Mutant(
+            "blocks_do_not_outlive_a_fork",
+            "streams/prelude.lua",
+            "  save_packed(state)\n  return state\n",
+            "  return state\n",
+            ("tests/contracts/log/test_packing.py",),
+        ),
+        Mutant("an_end_is_not_recognised_after_a_fork", "streams/rejoin.lua", "{g.sealed and 'SEALED' or 'LOST'}", "{'LOST'}"),
+        Mutant("an_attempt_rejoins_without_a_lease", "streams/rejoin.lua", "  g.lease = now + tonumber(ARGV[9])\n", ""),
+        Mutant("an_older_attempt_rejoins", "streams/rejoin.lua", "if attempt < g.attempt then\n  return {'FENCED'}\nend\n", ""),
+        Mutant(
+            "an_attempt_rejoins_a_log_that_began_again",
+            "streams/rejoin.lua",
+            "(g.epoch == ARGV[6] and shared(state, g.epoch))",
+            "g.epoch == ARGV[6]",
+        ),
+        Mutant(
+            "what_was_written_in_a_lost_log_forbids_to_adopt",
+            "streams/adopt.lua",
+            "g.last = shared(state, g.epoch) and g.last or 0\n",
+            "",
+        ),
+        Mutant(
+            "an_adoption_gives_up_its_floor",
+            "streams/adopt.lua",
+            "tonumber(call('ZSCORE', FLOORS, ARGV[5]) or state.top)",
+            "state.top",
+        ),
+        Mutant("a_sealed_answer_is_adopted", "streams/adopt.lua", "if g.sealed then\n  return {'SEALED'}\nend\n", ""),
+        Mutant(
+            "a_takeover_forgets_what_was_written",
+            "streams/claim.lua",
+            "g.last = shared(state, g.epoch) and g.last or 0",
+            "g.last = 0",
+        ),
+        Mutant("the_memory_log_promises_more_than_is_left", "streams/memory_state.py", "min(seq, self.top)) for", "seq) for", READERS),
+        # Positions
+        Mutant(
+            "a_row_reaches_beyond_the_fork",
+            "streams/ports.py",
+            'min(seq, self.forks.get(epoch or "", 0))',
+            "seq",
+            ROWS,
+        ),
+        Mutant(
+            "a_row_reaches_as_far_as_the_fork",
+            "streams/ports.py",
+            'min(seq, self.forks.get(epoch or "", 0))',
+            'self.forks.get(epoch or "", 0)',
+            ROWS,
+        ),
+        Mutant("no_position_survives_a_fork", "streams/ports.py", 'else self.forks.get(epoch or "")\n', "else None\n", READERS),
+        Mutant(
+            "a_position_beyond_the_fork_is_good",
+            "streams/cursor.py",
+            "    if position.seq > shared:\n",
+            "    if position.seq > log.top:\n",
+            READERS,
+        ),
+        Mutant(
+            "a_reader_beyond_the_fork_goes_on",
+            "streams/cursor.py",
+            "shared is None else position.seq <= shared",
+            "shared is None else True",
+            READERS,
+        ),
+        Mutant(
+            "a_viewer_is_not_told_the_new_name",
+            "broadcaster/session.py",
+            "            write(self._subscribed(source.top))\n",
+            "",
+            READERS,
+        ),
+        Mutant(
+            "a_viewer_beyond_the_fork_goes_on",
+            "broadcaster/session.py",
+            "if not carried(self.position, source):",
+            "if False:",
+            READERS,
+        ),
+        Mutant(
+            "a_reader_keeps_the_old_name",
+            "streams/cursor.py",
+            "            self.epoch = source.epoch\n        else:",
+            "            pass\n        else:",
+            READERS,
+        ),
+        # Going on
+        Mutant("what_was_appended_behind_a_fork_is_not_believed", "worker/takeover.py", " or newest.seq > shared)", ")", TAKEOVER),
+        Mutant(
+            "a_log_that_survived_in_part_is_taken_for_whole",
+            "worker/takeover.py",
+            "(shared == known.held.seq or newest.seq > shared)",
+            "True",
+            TAKEOVER,
+        ),
+        Mutant(
+            "an_empty_log_proves_what_viewers_hold",
+            "worker/takeover.py",
+            "if survived is None or (survived.seq == 0 and not parted):",
+            "if survived is None:",
+            TAKEOVER,
+        ),
+        Mutant(
+            "what_survived_counts_whatever_it_says",
+            "worker/takeover.py",
+            "survived if begins(known.held, survived) else known.held",
+            "survived",
+            TAKEOVER,
+        ),
+        # What is announced again
+        Mutant(
+            "a_lost_announcement_is_not_made_again",
+            "worker/repeats.py",
+            "            await self._store.announce_again(LATELY_MS)\n            self._server",
+            "            self._server",
+            ("tests/unit/worker/test_repeats.py",),
+        ),
+        Mutant(
+            "what_is_noted_late_is_not_made_again",
+            "worker/repeats.py",
+            "            await self._store.announce_again(LATELY_MS)\n            await self._log.note_server(server)",
+            "            await self._log.note_server(server)",
+            ("tests/unit/worker/test_repeats.py",),
+        ),
+        Mutant(
+            "every_round_announces_again",
+            "worker/repeats.py",
+            "            await self._log.note_server(server)\n",
+            "",
+            ("tests/unit/worker/test_repeats.py",),
+        ),
+        Mutant(
+            "a_replica_that_was_promoted_is_no_news",
+            "streams/log.py",
+            "^(?:run_id|master_replid):",
+            "^(?:run_id):",
+            SERVERS,
+        ),
+    ],
+)
