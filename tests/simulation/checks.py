@@ -1,5 +1,6 @@
 """What must be true, whatever happened: checked as it happens (`Observer`) and when everything has come to rest (`at_rest`)."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,11 +33,16 @@ class Observer:
         self._ends_at: dict[tuple[str, str, str], int] = {}
         self.ends: dict[str, list[tuple[str, int, events.Terminal]]] = {}
         """message id -> (epoch, life of what Redis remembers, terminal event)."""
+        self._awaited: dict[str, asyncio.Event] = {}
         site.server.listen(self._published)
 
     def asked(self, message_id: str, script: Script) -> None:
         """This answer is the script's."""
         self._answers[message_id] = script
+
+    async def written(self, message_id: str) -> None:
+        """Returns at the moment in which something of this answer is appended next."""
+        await self._awaited.setdefault(message_id, asyncio.Event()).wait()
 
     def _published(self, channel: str, payload: bytes) -> None:
         if channel in (keys.CONTROL, keys.CHANGES) or payload == b"gone":
@@ -55,6 +61,8 @@ class Observer:
         message_id = getattr(event, "message_id", None)
         if event is not None and message_id is not None:
             self.begun.setdefault((message_id, event.attempt), self._site.loop.time())
+            if message_id in self._awaited:
+                self._awaited.pop(message_id).set()
             self._check_owner(epoch, message_id, event)
             self._check_offset(epoch, message_id, event)
             self._check_event(epoch, message_id, event)

@@ -7,7 +7,7 @@ import asyncio
 import json
 import random
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -82,9 +82,9 @@ class Client:
         self._epoch_lost = True
         self._reset: set[str] = set()
 
-    async def run(self, start: Awaitable[None]) -> None:
-        """Follow until the conversation is gone, or for ever."""
-        await start
+    async def run(self, after: float) -> None:
+        """From so many seconds on, follow until the conversation is gone, or for ever."""
+        await asyncio.sleep(after)
         while not self.gone:
             try:
                 snapshot = await self._door.snapshot(self.conversation_id)

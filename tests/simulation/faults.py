@@ -22,6 +22,8 @@ class Plan:
     feed_trouble: float = 0.0
     job_trouble: float = 0.0
     faults: list[tuple[float, str]] = field(default_factory=list)
+    hasty: bool = False
+    """People cancel at the moment in which text comes: its worker does not know yet that it was appended."""
     lost: list[int] = field(default_factory=list)
     """How many writes `lose_the_end` takes, each time; by chance where there is nothing more."""
 
@@ -72,7 +74,7 @@ def plan(rng: random.Random) -> Plan:
         times = [rng.uniform(0.2, 4.0) for _ in range(rng.choice((1, 2, 3, 5)))]
         return Plan(faults=[(at, rng.choice(("lose_the_end", "lose_the_end", "restart_redis"))) for at in sorted(times)])
     if rng.random() < 0.1:  # answers of Redis get lost, and nothing else
-        return Plan(redis=Weather(unanswered=0.2))
+        return Plan(redis=Weather(unanswered=0.2), hasty=rng.random() < 0.5)
     count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6))
     chosen = rng.choices(list(FAULTS), list(SHARES.values()), k=count)
     made.faults = sorted((rng.uniform(0.0, FAULT_SECONDS), name) for name in chosen)

@@ -9,7 +9,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -189,7 +189,7 @@ class _Town:
             self.site.server.journal = deque(maxlen=200)
         self.observer = checks.Observer(self.site)
         self._count = 0
-        self.impatience = rng.choice((0.2, 0.2, 0.2, 0.8))
+        self.impatience = 0.8 if self.plan.hasty else rng.choice((0.2, 0.2, 0.2, 0.8))
         """The share of answers that somebody cancels."""
         self.killed: list[tuple[float, str, int]] = []
         self.workers: list[WorkerProcess] = []
@@ -345,15 +345,25 @@ class _Town:
                     person.spawn(self._cancel(person, answer, script, self.rng.uniform(0.0, self.rng.choice((1.0, 4.0)))))
 
     async def _cancel(self, person: Node, message_id: str, script: provider.Script, seconds: float) -> None:
+        await self._moment(message_id, script, seconds)
+        if script.open and self.plan.alone == "":
+            person.spawn(self._check_closed(script, script.calls))
+        await self._try(person, f"cancel {message_id}", lambda web: web.cancel(message_id))
+
+    async def _moment(self, message_id: str, script: provider.Script, seconds: float) -> None:
+        """When somebody cancels: as text comes, at any time, or soon after the model has begun to speak."""
+        if self.plan.hasty:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(4.0):
+                    for _ in range(self.rng.randint(1, 6)):
+                        await self.observer.written(message_id)
+            return
         await asyncio.sleep(seconds)
-        for _ in range(self.rng.choice((0, 40))):  # many cancel what they see
+        for _ in range(self.rng.choice((0, 40))):
             if script.open:
                 await asyncio.sleep(self.rng.uniform(0.0, 0.5))
                 break
             await asyncio.sleep(0.05)
-        if script.open and self.plan.alone == "":
-            person.spawn(self._check_closed(script, script.calls))
-        await self._try(person, f"cancel {message_id}", lambda web: web.cancel(message_id))
 
     async def _check_closed(self, script: provider.Script, call: int) -> None:
         await asyncio.sleep(CANCEL_SECONDS)
@@ -370,7 +380,7 @@ class _Town:
         node = Node(self.loop, self._name("client"))
         client = Client(node.name, conversation_id, _Door(self, node), random.Random(self.rng.getrandbits(64)), self.complain, dropping)
         self.clients.append(client)
-        node.spawn(client.run(asyncio.sleep(after)))
+        node.spawn(client.run(after))
         if self.rng.random() < 0.2:
             node.spawn(self._read_slowly(client))
 
