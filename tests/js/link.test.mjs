@@ -105,6 +105,18 @@ function inMockedTime(name, use) {
   });
 }
 
+inMockedTime("how long a silence may be is the server's to say, as soon as it has said so", async () => {
+  const rig = new Rig();
+  const socket = await rig.dialled();
+  socket.open();
+  socket.say({ type: "subscribed", epoch: "e1", seq: 4, heartbeat_seconds: 60, version: 1 });
+  await pass(59_000);
+  assert.equal(socket.closed, undefined);
+  await pass(2000);
+  assert.equal(socket.closed, true);
+  rig.watch.close();
+});
+
 inMockedTime("a missing event is waited for a second, then the connection is given up and the position presented again", async () => {
   const rig = new Rig();
   const socket = await rig.live();

@@ -63,6 +63,13 @@ test("a merged chunk stands for all the events from from_seq on", () => {
   assert.equal(order.push({ seq: 12, from_seq: 8 }).length, 1, "one that overlaps what is held still brings something");
 });
 
+test("what a merged chunk has brought is not brought again by what waited", () => {
+  const order = new Order({ epoch: "e", seq: 1 });
+  assert.deepEqual(order.push({ seq: 4 }), []);
+  assert.deepEqual(order.push({ seq: 5, from_seq: 2 }), [{ seq: 5, from_seq: 2 }]);
+  assert.deepEqual([order.seq, order.waiting], [5, false]);
+});
+
 test("events at or below the row's seq are already in the row", () => {
   const held = transcript({ content: "Hello", status: "streaming", seq: 5 });
   assert.equal(held.apply({ seq: 5, type: "reset", message_id: "m1", keep: 0, keep_reasoning: 0 }), true);

@@ -2,10 +2,11 @@
 
 import pytest
 
+from streams import keys
 from streams.events import Title
 from streams.ports import Busy, Claim, Fenced, Lost, Sealed
 from streams.positions import Position
-from tests.contracts.log.rigs import LEASE, NEW_EPOCHS, RESTARTABLE, RedisRig, Rig, chunk, complete, numbers
+from tests.contracts.log.rigs import LEASE, NEW_EPOCHS, REDIS, RESTARTABLE, MemoryRig, RedisRig, Rig, chunk, complete, numbers, redis_only
 
 
 async def test_a_log_that_is_lost_begins_again(rig: Rig) -> None:
@@ -43,14 +44,66 @@ async def test_a_restart_forks(rig: Rig) -> None:
     assert numbers(await log.read("c", claim.epoch, 4, 10)) == []
 
 
+async def be_another(rig: Rig, lost: int = 0) -> None:
+    """The server is another one, which lacks the last events of c: what a restart leads to, without the restart."""
+    if isinstance(rig, RedisRig):
+        stream, state, *_ = keys.keys("c")
+        with rig.client() as client:
+            ends = client.xrevrange(stream, count=lost) if lost else []
+            for name, fields in ends:
+                client.xdel(stream, name)
+                client.hincrby(state, "bytes", -len(fields[b"e"]))
+            client.hincrby(state, "top", -len(ends))
+            client.hset(state, "run", "another")
+    else:
+        assert isinstance(rig, MemoryRig)
+        assert rig.only is not None
+        known = rig.only._states["c"]
+        known.top -= lost
+        for _ in range(lost):
+            known.size -= len(known.kept.pop().entry.data)
+        await rig.restart()
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_a_later_fork_takes_from_what_is_shared_with_all_before_it(rig: Rig) -> None:
+    """What the third server lost was the second's and the first's too."""
+    log = rig.log()
+    for number in range(1, 6):
+        first = (await log.announce("c", "r", number, Title("t", number))).epoch
+    await be_another(rig)
+    second = (await log.announce("c", "r", 6, Title("t", 6))).epoch
+    await be_another(rig, lost=3)
+    page = await log.read("c", None, 0, 10)
+    assert (page.top, page.forks) == (3, {first: 3, second: 3})
+    assert numbers(await log.read("c", first, 4, 10)) == []
+    assert numbers(await log.read("c", first, 2, 10)) == [3]
+
+
+@pytest.mark.parametrize("rig", REDIS, indirect=True)
+async def test_a_log_whose_end_is_not_what_it_says_begins_again(rig: Rig) -> None:
+    """Nobody knows then what was lost. What it knows of answers stays, and forbids nothing that must go on."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0), chunk(1), chunk(2)])
+    stream, state, *_ = keys.keys("c")
+    with redis_only(rig).client() as client:
+        client.xdel(stream, "3-0")
+        client.hset(state, "run", "another")
+    page = await log.read("c", claim.epoch, 0, 10)
+    assert (page.top, page.entries, page.forks) == (0, [], {})
+    adopted, appended = await log.adopt(claim, Position(page.epoch, 0), [chunk(0, "xxx")], LEASE)
+    assert (adopted.attempt, appended.first_seq) == (1, 1)
+
+
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
 async def test_forks_are_remembered_for_a_while(rig: Rig) -> None:
     """Several in a row: each earlier name keeps its own seq; of many, the newest sixteen are known."""
     log = rig.log()
     first = (await log.announce("c", "r", 1, Title("t", 1))).epoch
     names = [first]
-    for count in range(2, 6 if isinstance(rig, RedisRig) else 20):
-        await rig.restart()
+    for count in range(2, 20):
+        await be_another(rig)
         names.append((await log.announce("c", "r", count, Title("t", count))).epoch)
     page = await log.read("c", None, 0, 10)
     assert page.epoch == names.pop()
@@ -87,6 +140,18 @@ async def test_an_attempt_of_which_nothing_was_lost_goes_on(rig: Rig) -> None:
     assert (repeated.first_seq, repeated.last_seq) == (landed.first_seq, landed.last_seq)
     assert (await log.append(again, 2, 2, [chunk(2)])).first_seq == 3
     assert (await log.read("c", None, 0, 0)).floor == 2
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE)
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_an_attempt_that_goes_on_has_a_lease_again(rig: Rig) -> None:
+    """Whatever time the fork took: nobody takes its answer from it."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.release(claim)
+    await be_another(rig)
+    await log.rejoin(claim, 0, LEASE)
     with pytest.raises(Busy):
         await log.claim("c", "m", 1, LEASE)
 
@@ -164,6 +229,16 @@ async def test_an_adoption_follows_what_was_read(rig: Rig) -> None:
     assert appended.first_seq == 3
     with pytest.raises(Lost):  # a late copy
         await log.adopt(new, Position(new.epoch, 1), [chunk(1, attempt=2)], LEASE)
+
+
+async def test_an_answer_that_has_ended_is_not_adopted(rig: Rig) -> None:
+    """Its attempt is told so, and nothing comes behind the end."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [complete(0)])
+    with pytest.raises(Sealed):
+        await log.adopt(claim, Position(claim.epoch, 1), [chunk(0)], LEASE)
+    assert (await log.read("c", None, 0, 0)).top == 1
 
 
 async def test_adoption_is_refused_to_an_older_attempt(rig: Rig) -> None:

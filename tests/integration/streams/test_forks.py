@@ -137,6 +137,9 @@ async def test_a_failover_and_back_to_the_same_process_forks(replicas: tuple[Val
     one, two = replicas
     first, second = RedisLog(one.url), RedisLog(two.url)
     try:
+        noted = await first.new_server()
+        assert noted is not None
+        await first.note_server(noted)
         await asyncio.to_thread(follow, two, one)
         claim = await write(first, 2)
         with one.client() as client:

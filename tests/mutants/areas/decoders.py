@@ -9,14 +9,14 @@ AREA = Area(
         Mutant(
             "tool_call_ids_are_ignored",
             "providers/tool_calls.py",
-            "                if call.id == id:\n                    return call\n",
-            "                pass\n",
+            "        if id and (call := self._by_id.get(id)):\n            return call\n",
+            "",
         ),
         Mutant(
             "pieces_go_to_the_latest_call",
             "providers/tool_calls.py",
-            "if call.key == key and not (id and call.id and name):",
-            "if True:",
+            "call = self._by_key.get(key)\n            return None if",
+            "call = self._calls[-1] if self._calls else None\n            return None if",
         ),
         Mutant(
             "chat_does_not_read_the_id_of_a_call",

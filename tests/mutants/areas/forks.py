@@ -35,7 +35,6 @@ AREA = Area(
             "streams/prelude.lua",
             "whole(math.min(tonumber(seq), state.top))",
             "seq",
-            SERVERS,
         ),
         Mutant("forks_are_remembered_for_ever", "streams/prelude.lua", "if #forks <= MAX_FORKS then", "if true then"),
         Mutant(
@@ -79,7 +78,7 @@ AREA = Area(
             "g.last = shared(state, g.epoch) and g.last or 0",
             "g.last = 0",
         ),
-        Mutant("the_memory_log_promises_more_than_is_left", "streams/memory_state.py", "min(seq, self.top)) for", "seq) for", READERS),
+        Mutant("the_memory_log_promises_more_than_is_left", "streams/memory_state.py", "min(seq, self.top)) for", "seq) for"),
         # Positions
         Mutant(
             "a_row_reaches_beyond_the_fork",

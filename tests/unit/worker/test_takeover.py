@@ -111,6 +111,22 @@ async def test_a_checkpoint_beyond_the_fork_is_more_than_viewers_hold() -> None:
     assert len(await told(log, 2)) == 2
 
 
+async def test_what_was_told_behind_a_fork_is_not_told_again() -> None:
+    """Also in a log that is trimmed in front, which cannot say itself what viewers hold."""
+    log = Losing(Limits(max_events=8))
+    before = await log.claim("c", "other", 0, 60)
+    for index in range(40):
+        await log.append(before, index, index, [Start("other", 1, "model")])
+    claim = await log.claim("c", "m", 0, 0)
+    await say(log, claim, (0, "ab"), (2, "cd"), (4, "ef"), (6, "gh"))
+    saved = row("abcdef", 43, claim.epoch)
+    log.lose(2)
+    _, held = await recover(log, saved, await log.claim("c", "m", 1, 0), 0)
+    _, again = await recover(log, saved, await log.claim("c", "m", 2, 60), 60)
+    assert (held, held.text) == (again, "abcdef")
+    assert [type(event) for event in await told(log, 42)] == [Reset, Chunk]
+
+
 async def test_who_knows_the_whole_text_brings_the_log_to_it() -> None:
     """A running attempt, or one that has ended."""
     log, claim, _ = await half_lost(checkpoint=0)
