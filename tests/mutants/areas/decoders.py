@@ -93,8 +93,8 @@ AREA = Area(
         Mutant(
             "a_source_is_cited_twice",
             "providers/decoding.py",
-            "        if url and url not in self._sources:\n",
-            "        if url:\n",
+            "        if not url or url in self._sources:\n",
+            "        if not url:\n",
         ),
         Mutant(
             "several_lines_in_a_frame_are_lost",
