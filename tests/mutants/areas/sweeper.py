@@ -53,7 +53,7 @@ AREA = Area(
             "            await _announce_of(store, log, claim)\n            return",
             "            await log.release(claim)\n            return",
         ),
-        Mutant("a_removal_is_told_by_nobody", "worker/sweeper.py", '            "revoke": self._revoke,\n', ""),
+        Mutant("a_removal_is_told_by_nobody", "worker/sweeper.py", '            "untold_revocations": self._revoke,\n', ""),
         Mutant(
             "another_server_is_not_told_of_removals",
             "models/sweeps.py",
@@ -133,8 +133,8 @@ AREA = Area(
         Mutant(
             "a_round_waits_for_what_is_announced_late",
             "worker/sweeper.py",
-            "                        self._begin_all()\n",
-            "                        await asyncio.gather(*self._begin_all())\n",
+            "            self._begin(name, self._steps[name])\n",
+            "            await self._begin(name, self._steps[name])\n",
         ),
         Mutant(
             "conversations_are_announced_one_after_the_other",
