@@ -380,6 +380,26 @@ async def test_no_query_reads_a_table(store: Store, analysed: bool) -> None:
         assert scans == [], f"{name}:\n{steps}"
 
 
+async def test_very_many_rows_are_announced_again_in_short_transactions(database_url: str, store: Store) -> None:
+    """A store whose transactions may take a second gets through all that an outage of a quarter of an hour may have lost."""
+    await fill(store, 100, FINISHED // 100, "complete")
+    async with store.writing() as session:
+        await session.execute(text("UPDATE messages SET ended_at = updated_at + :hour"), {"hour": HOUR_MS})
+    hasty, pages = Store.open(database_url, timeout_seconds=1.0), 0
+    try:
+        for kind in KINDS:
+            page = await hasty.changed_lately(kind, await store.now_ms() - HOUR_MS // 2, None, 500)
+            while page:
+                assert await hasty.announce_again(kind, [place.id for place in page]) == []
+                page, pages = await hasty.changed_lately(kind, 0, page[-1], 500), pages + 1
+    finally:
+        await hasty.aclose()
+    assert pages == 2 * FINISHED / 500
+    async with store.reading() as session:
+        query = text("SELECT count(*) FROM messages WHERE announced_rev = 0 AND NOT terminal_announced")
+        assert (await session.execute(query)).scalar_one() == FINISHED
+
+
 async def test_five_thousand_rows_that_wait_hide_nothing(store: Store) -> None:
     """5,000 queued answers of one conversation are one head, beside 5,000 conversations with one each, and a dead answer elsewhere."""
     await fill(store, 1, 5_000, "queued")

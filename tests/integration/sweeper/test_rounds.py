@@ -3,12 +3,15 @@
 import asyncio
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
 from config.metrics import TASK_FAILURES
 from models.conversations import Post
 from models.errors import GivenUp, StoreUnavailable
+from models.migrate import migrate
+from models.store import Store
 from models.sweeps import Place
 from models.tables import Message as Row
 from streams import events
@@ -135,6 +138,41 @@ async def test_a_row_that_the_database_gave_up_is_left_to_the_next_round(rig: Ri
     assert (row.status, (await rig.reread()).status) == ("cancelled", "queued")
     assert TASK_FAILURES.labels("sweep")._value.get() == before
     rig.store.request_cancel = request  # type: ignore[method-assign]
+    await rig.sweeper.sweep()
+    assert (await rig.reread()).status == "cancelled"
+
+
+async def test_a_row_that_somebody_has_locked_stops_no_other(postgres_url: str) -> None:
+    """An operator's open transaction holds one of three cancelled answers: two end, judgement goes on; then the third ends."""
+    migrate(postgres_url)
+    store = Store.open(postgres_url)
+    try:
+        answers = []
+        for _ in range(3):
+            conversation = await store.create_conversation("me")
+            answers.append((await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message)
+            await store.request_cancel(answers[-1].id, "me")
+        rig = Rig(store, answers[0])
+        with psycopg.connect(postgres_url) as other:
+            other.execute("SELECT id FROM messages WHERE id = %s FOR UPDATE", (rig.row.id,))
+            await rig.sweeper.sweep()
+            assert not rig.sweeper.holds_back
+            rows = [await store.message(answer.id) for answer in answers]
+            assert [row and row.status for row in rows] == ["queued", "cancelled", "cancelled"]
+        await rig.sweeper.sweep()
+        assert (await rig.reread()).status == "cancelled"
+    finally:
+        await store.aclose()
+
+
+async def test_a_query_that_takes_too_long_stops_no_step(rig: Rig) -> None:
+    """What is outstanding is asked for by one query: where that is given up, each step looks for itself."""
+
+    async def given_up(*_arguments: object) -> set[str]:
+        raise GivenUp("too slow")
+
+    rig.store.outstanding = given_up  # type: ignore[method-assign,assignment]
+    await rig.store.request_cancel(rig.row.id, "me")
     await rig.sweeper.sweep()
     assert (await rig.reread()).status == "cancelled"
 

@@ -127,8 +127,8 @@ AREA = Area(
         Mutant(
             "a_locked_row_is_an_outage",
             "worker/sweeper.py",
-            "    except GivenUp as error:\n",
-            "    except ZeroDivisionError as error:\n",
+            '    except GivenUp as error:\n        log_line.warning("left to',
+            '    except ZeroDivisionError as error:\n        log_line.warning("left to',
         ),
         Mutant(
             "a_round_waits_for_what_is_announced_late",
@@ -141,6 +141,12 @@ AREA = Area(
             "worker/sweeper.py",
             "            await _all(self._bulk, [self._announce_in_order(list(group)) for _, group in rows])\n",
             "            for _, group in rows:\n                await self._announce_in_order(list(group))\n",
+        ),
+        Mutant(
+            "one_slow_query_stops_every_step",
+            "worker/sweeper.py",
+            '        except GivenUp as error:\n            log_line.warning("what is',
+            '        except ZeroDivisionError as error:\n            log_line.warning("what is',
         ),
         Mutant(
             "an_outage_of_a_look_stops_judgement",
