@@ -122,6 +122,23 @@ async def test_one_refused_answer_does_not_keep_the_checkpointer_busy(store: Sto
     assert not checkpointer._early.is_set()
 
 
+async def test_growth_brings_a_checkpoint_forward_and_no_more_often_than_may_be(store: Store) -> None:
+    """Long before its time, and again and again while text comes; with a pause between two, for everybody else's statements."""
+    fast = Running(await started(store))
+    checkpointer = Checkpointer(store, 3600.0, 500)
+    clock = asyncio.get_running_loop().time
+    began, saved = clock(), 0
+    running = asyncio.create_task(checkpointer.run(lambda: [fast]))
+    while saved < 5:
+        fast.uncheckpointed = 500
+        checkpointer.grown(fast)
+        while fast.uncheckpointed:
+            await asyncio.sleep(0.001)
+        saved += 1
+    running.cancel()
+    assert clock() - began >= 4 * checkpoints.MIN_PAUSE_SECONDS
+
+
 async def test_an_attempt_whose_state_cannot_be_taken_harms_itself_alone(store: Store) -> None:
     """A bug of ours in one of them is no different."""
     healthy, sick = Running(await started(store)), Running(await started(store))

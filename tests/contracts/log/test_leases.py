@@ -3,7 +3,7 @@
 import pytest
 
 from streams.ports import ENDING_SECONDS, HEARD_SECONDS, UNHEARD_SECONDS, Busy, CancelRequested, Fenced, Gone, Sealed
-from tests.contracts.log.rigs import LEASE, SHORT_LEASE, Rig, chunk, complete
+from tests.contracts.log.rigs import LEASE, SHORT_LEASE, RedisRig, Rig, chunk, complete
 
 
 async def test_a_live_lease_keeps_others_out_until_it_ends(rig: Rig) -> None:
@@ -188,3 +188,16 @@ async def test_whether_somebody_works_on_it_can_be_asked(rig: Rig) -> None:
     await log.delete("c", LEASE)
     with pytest.raises(Gone):
         await log.leased("c", "m")
+
+
+@pytest.mark.parametrize("rig", ["valkey"], indirect=True)
+async def test_what_is_noted_of_a_cancel_goes_with_the_end(rig: RedisRig) -> None:
+    """Or every cancelled answer would leave a field in the state of its conversation."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, LEASE)
+    await log.request_cancel("c", "m", "me")
+    with rig.client() as client:
+        (state,) = client.keys("*:state")
+        assert client.hexists(state, "c:m")
+        await log.append(claim, 0, 0, [complete()])
+        assert not client.hexists(state, "c:m")

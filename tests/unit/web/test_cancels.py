@@ -127,9 +127,19 @@ async def test_one_answer_is_followed_up_once(rig: Rig) -> None:
     rig.clock.runs.clear()
     for _ in range(5):
         await rig.cancels.cancel(rig.row.id, "me")
-    assert len(rig.cancels._followed) == 1
     rig.clock.runs.set()
     await rig.followed()
+    assert rig.clock.slept == [module.PAUSES_SECONDS[0]]
+
+
+async def test_so_many_are_followed_up_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweeper follows up the others."""
+    monkeypatch.setattr(module, "MAX_FOLLOWED", 0)
+    await rig.work()
+    await rig.cancels.cancel(rig.row.id, "me")
+    await rig.followed()
+    assert rig.clock.slept == []
+    assert (await rig.reread()).cancel_by == "me"
 
 
 async def test_a_follow_up_that_fails_is_counted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
