@@ -48,6 +48,8 @@ class Participants(Database):
         row = self._insert(Invitation).values(conversation_id=conversation_id, user_id=user_id, invited_by=by, created_at=now_ms())
         try:
             async with self.writing() as session:
+                # One after the other, or two would both take the last place.
+                await session.execute(select(col(Conversation.id)).where(col(Conversation.id) == conversation_id).with_for_update())
                 if await session.get(Participant, (conversation_id, user_id)) is not None:
                     return
                 await session.execute(row.on_conflict_do_nothing())

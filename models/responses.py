@@ -57,7 +57,7 @@ class Responses(Database):
     async def ask(self, question: Question, idempotency: Idempotency | None = None) -> Posted:
         """Write a conversation of its own for one answer; for a repeated key: the rows that were written.
 
-        KeyReused, NotFound (also: a part of what is followed was deleted), HistoryTooLong, and what `quotas.admit` raises.
+        KeyReused, NotFound (also: a part of what is followed is gone or closed to the user), HistoryTooLong, what `quotas.admit` raises.
         """
         made = {"conversation": str(uuid7()), "user": str(uuid7()), "assistant": str(uuid7())}
         async with self.writing() as session:
@@ -73,12 +73,15 @@ class Responses(Database):
             await admit(session, self.quotas, question.user_id, conversation.id)
             return posted
 
-    async def input_ids(self, answer: Message) -> list[str]:
-        """Ids of the rows with what the answer was given to answer, in order; of what was followed, what is left. HistoryTooLong."""
+    async def input_ids(self, answer: Message, reader: str) -> list[str]:
+        """Ids of the rows with what the answer was given to answer, in order; of what was followed, what is left and open to the reader.
+
+        HistoryTooLong.
+        """
         limit = self.quotas.history_bytes
         async with self.reading() as session:
             conversation = await session.get(Conversation, answer.conversation_id)
-            before = await thread_ids(session, conversation.follows if conversation else None, limit)
+            before = await thread_ids(session, conversation.follows if conversation else None, limit, reader)
             return [*before, *await ids_before(session, answer.conversation_id, answer.ordinal, limit)]
 
     async def rows(self, ids: Sequence[str]) -> list[Message]:
@@ -89,7 +92,7 @@ class Responses(Database):
 
     async def _check_length(self, session: AsyncSession, question: Question) -> None:
         limit = self.quotas.history_bytes
-        before = await measure(session, question.follows.id if question.follows else None, limit)
+        before = await measure(session, question.follows.id if question.follows else None, limit, question.user_id)
         if not before.whole:
             raise NotFound("a message that was followed")
         if limit is not None and before.bytes + sum(ROW_BYTES + len(said.content.encode()) for said in question.said) > limit:

@@ -2,36 +2,42 @@
 
 A thread is walked from its end by ids and sizes, and no further than a limit of bytes; texts are read once it is known that they fit.
 The walk goes by parents, so nothing that is said or edited beside it later changes it. A row that is gone ends it: what is left is never
-passed off as the whole.
+passed off as the whole. So does a row of a conversation in which the reader takes part no more.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal, select
+from sqlalchemy import ColumnElement, exists, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from models.errors import HistoryTooLong
 from models.quotas import ROW_BYTES, text_bytes
-from models.tables import Conversation, Message
+from models.tables import Conversation, Message, Participant
 
 _BEFORE: Any = func.coalesce(col(Message.parent_id), col(Conversation.follows))
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of a thread. A row counts its text and a fixed price: very many very short rows end somewhere, too. `whole`: nothing was deleted."""
+    """Of a thread. A row counts its text and a fixed price: very many very short rows end somewhere, too.
+
+    `whole`: nothing was deleted, nor closed to the reader.
+    """
 
     bytes: int
     whole: bool
 
 
-async def measure(session: AsyncSession, last: str | None, limit: int | None) -> Size:
-    """The size of all that was said up to the row `last`, that one included. Raises HistoryTooLong above `limit` bytes."""
+async def measure(session: AsyncSession, last: str | None, limit: int | None, reader: str | None = None) -> Size:
+    """The size of all that was said up to the row `last`, that one included. Raises HistoryTooLong above `limit` bytes.
+
+    `reader`: the user who reads it; None where the system itself does.
+    """
     if last is None:
         return Size(0, whole=True)
-    steps = _steps(last, limit)
+    steps = _steps(last, limit, reader)
     end = (await session.execute(select(steps.c.total, steps.c.before).order_by(steps.c.total.desc()).limit(1))).first()
     if end is None:
         return Size(0, whole=False)
@@ -50,30 +56,32 @@ async def thread(session: AsyncSession, last: str | None, limit: int | None) -> 
     return list(await session.scalars(query))
 
 
-async def thread_ids(session: AsyncSession, last: str | None, limit: int | None) -> list[str]:
-    """Ids of the same rows, but of those without text. Raises HistoryTooLong."""
+async def thread_ids(session: AsyncSession, last: str | None, limit: int | None, reader: str) -> list[str]:
+    """Ids of the same rows, but of those without text, and of what the reader may see. Raises HistoryTooLong."""
     if last is None:
         return []
-    await measure(session, last, limit)
-    steps = _steps(last, limit)
+    await measure(session, last, limit, reader)
+    steps = _steps(last, limit, reader)
     query = select(steps.c.id).join(Message, col(Message.id) == steps.c.id).where(col(Message.content) != "").order_by(steps.c.total.desc())
     return list(await session.scalars(query))
 
 
-def _steps(last: str, limit: int | None) -> Any:
+def _steps(last: str, limit: int | None, reader: str | None = None) -> Any:
     """(id, size of the rows from `last` back to it, id of the row before it)."""
     price = ROW_BYTES + text_bytes
+    takes_part = exists().where(col(Participant.conversation_id) == col(Conversation.id), col(Participant.user_id) == reader)
+    open_to_reader = literal(True) if reader is None else takes_part
     walk = (
         select(col(Message.id).label("id"), price.label("total"), _BEFORE.label("before"))
         .join(Conversation, col(Conversation.id) == col(Message.conversation_id))
-        .where(col(Message.id) == last)
+        .where(col(Message.id) == last, open_to_reader)
         .cte("walk", recursive=True)
     )
     return walk.union_all(
         select(col(Message.id), walk.c.total + price, _BEFORE)
         .join(walk, col(Message.id) == walk.c.before)
         .join(Conversation, col(Conversation.id) == col(Message.conversation_id))
-        .where(literal(True) if limit is None else walk.c.total <= limit)
+        .where(literal(True) if limit is None else walk.c.total <= limit, open_to_reader)
     )
 
 

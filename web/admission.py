@@ -9,7 +9,6 @@ A WebSocket may log in by a frame, since browsers cannot send `Authorization` wi
 short frames, a short time (`connections`). `Seat` is what a socket's route does about that.
 """
 
-import asyncio
 import contextlib
 import math
 import re
@@ -40,9 +39,11 @@ EXPOSED_HEADERS = ("RateLimit", "RateLimit-Policy", "Retry-After")
 """What pages of other sites may read (CORS)."""
 _GUARDED = ("/api/", "/v1/")
 _POSTS = re.compile(
-    r"/api/(conversations(/[^/]+/(messages|participants))?|messages/[^/]+/regenerate|chat|completion|object)|/v1/(responses|chat/completions)"
+    r"POST /api/(conversations(/[^/]+/(messages|participants))?|messages/[^/]+/regenerate|chat|completion|object)"
+    r"|POST /v1/(responses|chat/completions)|PATCH /api/conversations/[^/]+"
 )
-"""What counts as a post: it makes something, mostly an answer."""
+"""What counts as a post: it makes something, mostly an answer, or writes a text."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _EVENTS = re.compile(r"/api/.+/(events|stream)")
 """What a subscription token opens."""
 _LARGE = frozenset({"/api/chat", "/v1/responses", "/v1/chat/completions"})
@@ -76,7 +77,9 @@ class Gate:
         self._anonymous_addresses = Occupancy(ANONYMOUS_SOCKETS_PER_ADDRESS)
 
     def caller(self, scope: Scope) -> Caller:
-        """Who sent this request, by its headers. Raises ApiProblem (401, 403)."""
+        """Who sent this request, by its headers. Raises ApiProblem (400, 401, 403)."""
+        if _CONTROL.search(scope["path"]):  # a route may be matched by less than all of it
+            raise ApiProblem("bad_request", "The path holds a control character.")
         address = self._address(scope)
         if not scope["path"].startswith(_GUARDED):
             return Caller(None, address)
@@ -128,14 +131,17 @@ class Gate:
             "user": (caller.user, self._settings.posts_per_minute_per_user),
             "address": (caller.address, self._settings.posts_per_minute_per_address),
         }
-        asked = {kind: (f"{kind}:{name}", limit) for kind, (name, limit) in limits.items() if name is not None and limit}
-        verdicts = dict(zip(asked, await asyncio.gather(*(self._rates.hit(*item) for item in asked.values())), strict=True))
-        headers = _rate_headers({kind: limit for kind, (_, limit) in asked.items()}, verdicts)
-        waits = [verdict.reset_seconds for verdict in verdicts.values() if not verdict.allowed]
-        if waits:
-            headers["Retry-After"] = str(_seconds(max(waits)))
-            raise ApiProblem("too_many_posts", "You have posted as often as you may within a minute.", headers)
-        return headers
+        asked: dict[str, int] = {}
+        verdicts: dict[str, Verdict] = {}
+        for kind, (name, limit) in limits.items():
+            if name is None or not limit:
+                continue
+            asked[kind], verdicts[kind] = limit, await self._rates.hit(f"{kind}:{name}", limit)
+            if not verdicts[kind].allowed:  # what is refused of one user takes nothing from their neighbours at the same address
+                retry = {"Retry-After": str(_seconds(verdicts[kind].reset_seconds))}
+                detail = "You have posted as often as you may within a minute."
+                raise ApiProblem("too_many_posts", detail, _rate_headers(asked, verdicts) | retry)
+        return _rate_headers(asked, verdicts)
 
     def _granted(self, request: Request) -> str | None:
         """The user of a subscription token, where such a token lets somebody in."""
@@ -242,7 +248,7 @@ class Seat:
 
 
 def _is_post(scope: Scope) -> bool:
-    return scope["method"] == "POST" and _POSTS.fullmatch(scope["path"]) is not None
+    return _POSTS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 
 
 def _too_many_open() -> ApiProblem:

@@ -121,7 +121,7 @@ async def list_input_items(
     order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
 ) -> Response:
     """What the response answers, item by item."""
-    ids = await services.store.input_ids(await _readable(services, user, response_id))
+    ids = await services.store.input_ids(await _readable(services, user, response_id), user)
     if order == "desc":
         ids.reverse()
     named = [objects.MESSAGE_PREFIX + name for name in ids]

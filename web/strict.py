@@ -79,7 +79,7 @@ class StrictProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head of a request is read."""
         self._head_is_read = True
-        _check(self.parser.get_http_version(), self.headers)
+        _check(self.parser.get_http_version(), self.url, self.headers)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -98,13 +98,15 @@ class StrictProtocol(HttpToolsProtocol):
             raise httptools.HttpParserError("the head is too long")
 
 
-def _check(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+def _check(version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     """Raises HttpParserError."""
     if version not in ("1.0", "1.1"):
         raise httptools.HttpParserError("another version of HTTP")
     hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) > 1 or (not hosts and version == "1.1") or not all(_HOST.fullmatch(host) for host in hosts):
         raise httptools.HttpParserError("not one Host header")
+    if b"://" in url.partition(b"?")[0] and url.split(b"/", 3)[2].lower() not in [host.lower() for host in hosts]:
+        raise httptools.HttpParserError("the address and the Host header name two hosts")
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     if codings and (version == "1.0" or [coding.lower() for coding in codings] != [b"chunked"]):
         raise httptools.HttpParserError("a transfer coding other than chunked")

@@ -268,7 +268,7 @@ async def test_a_chain_is_what_it_was(opened: Open) -> None:
     await store.regenerate(Again(conversation.id, ME, first.id, "demo"))
     await said(store, conversation.id, "four")
     assert [row.content for row in await store.history(following.conversation_id, following.ordinal)] == ["one", "1", "two", "2", "three"]
-    assert [row.content for row in await store.rows(await store.input_ids(following))] == ["one", "1", "two", "2", "three"]
+    assert [row.content for row in await store.rows(await store.input_ids(following, ME))] == ["one", "1", "two", "2", "three"]
 
 
 async def test_a_chain_that_was_deleted_is_not_followed(opened: Open) -> None:
@@ -282,7 +282,7 @@ async def test_a_chain_that_was_deleted_is_not_followed(opened: Open) -> None:
         await asked(store, "four", second)
     with pytest.raises(NotFound):
         await store.history(waiting.conversation_id, waiting.ordinal)
-    assert [row.content for row in await store.rows(await store.input_ids(waiting))] == ["two", "2", "three"]
+    assert [row.content for row in await store.rows(await store.input_ids(waiting, ME))] == ["two", "2", "three"]
 
 
 async def test_a_history_has_a_limit(opened: Open) -> None:

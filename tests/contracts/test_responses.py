@@ -18,7 +18,7 @@ async def test_a_question_is_a_conversation_of_its_own(store: Store) -> None:
     """Unlisted, named, with rows that nobody need be told of and that each stand after the one before."""
     posted = await store.ask(QUESTION)
     answer = posted.assistant_message
-    rows = await store.rows(await store.input_ids(answer))
+    rows = await store.rows(await store.input_ids(answer, ME))
     assert [(row.ordinal, row.role, row.content, row.status) for row in rows] == [
         (1, "system", "s", "complete"),
         (2, "user", "u", "complete"),
@@ -48,7 +48,7 @@ async def test_an_answer_that_is_followed_brings_its_conversation(store: Store) 
     await store.begin_attempt(first.id, 1, "demo")
     assert await store.finish(Ending(first.id, 1, "complete", "a", "", None, None, 0, "stop"))
     following = (await store.ask(Question(ME, [Said("user", "v")], "demo", follows=first))).assistant_message
-    assert [(row.role, row.content) for row in await store.rows(await store.input_ids(following))] == [
+    assert [(row.role, row.content) for row in await store.rows(await store.input_ids(following, ME))] == [
         ("system", "s"),
         ("user", "u"),
         ("assistant", "a"),

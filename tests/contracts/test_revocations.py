@@ -1,10 +1,12 @@
 """worker/revocations.py over both databases: whatever comes between, the log ends by saying of a user what the rows say."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from models.errors import TooManyParticipants
 from models.migrate import migrate
 from models.store import Store
 from models.sweeps import Due
@@ -129,3 +131,11 @@ class _Ended(Exception):
 
 async def _ends() -> None:
     raise _Ended
+
+
+async def test_nobody_takes_a_place_that_another_has_taken(store: Store) -> None:
+    """Many invitations at once: as many as there are places, on both databases."""
+    name = (await store.create_conversation(ME)).id
+    invited = await asyncio.gather(*(store.invite(name, ME, f"user{number}", 5, 100) for number in range(12)), return_exceptions=True)
+    assert [type(one) for one in invited if one is not None] == [TooManyParticipants] * 8
+    assert len(await store.invited(name)) == 4

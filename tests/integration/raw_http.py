@@ -31,6 +31,7 @@ REFUSED = {
     "thousands of headers": b"GET / HTTP/1.1\r\nHost: localhost\r\n" + MANY + b"\r\n",
     "a long header": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
     "a long address": b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "an address of another host": b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "another version": b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n",
 }
 """Every server of this project refuses these."""

@@ -185,6 +185,26 @@ async def test_posts_a_minute_of_an_address(tmp_path: Path) -> None:
         assert '"address";r=0' in answers[2].headers["ratelimit"]
 
 
+async def test_what_is_refused_of_one_user_costs_their_neighbours_nothing(tmp_path: Path) -> None:
+    """At one address a user who posts on and on is refused; the address has its own count of what was let through."""
+    behind = {"X-Forwarded-For": "203.0.113.7"}
+    async with public(tmp_path, posts_per_minute_per_user=2, posts_per_minute_per_address=4) as web:
+        mine = [await web.client.post("/api/conversations", headers=login("ada") | behind) for _ in range(20)]
+        assert [answer.status_code for answer in mine] == [201] * 2 + [429] * 18
+        assert (await web.client.post("/api/conversations", headers=login("bob") | behind)).status_code == 201
+
+
+async def test_no_path_gets_round_the_count(tmp_path: Path) -> None:
+    """A route may match a path with a line break at its end. Changes of a conversation are counted, too: they write a text."""
+    async with public(tmp_path, posts_per_minute_per_user=2) as web:
+        for path in ("/api/conversations%0A", "/v1/responses%0a", "/api/conversations%0D%0A", "/api/%7Fconversations"):
+            refused = await web.client.post(path, headers=login("ada"), json={})
+            assert (refused.status_code, (refused.json().get("error") or refused.json())["code"]) == (400, "bad_request")
+        name = (await web.client.post("/api/conversations", headers=login("ada"))).json()["id"]
+        answers = [await web.client.patch(f"/api/conversations/{name}", headers=login("ada"), json={"title": "x"}) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 429]
+
+
 # --- slow clients ---
 
 

@@ -129,12 +129,13 @@ async def test_growth_brings_a_checkpoint_forward_and_no_more_often_than_may_be(
     clock = asyncio.get_running_loop().time
     began, saved = clock(), 0
     running = asyncio.create_task(checkpointer.run(lambda: [fast]))
-    while saved < 5:
-        fast.uncheckpointed = 500
-        checkpointer.grown(fast)
-        while fast.uncheckpointed:
-            await asyncio.sleep(0.001)
-        saved += 1
+    async with asyncio.timeout(20):
+        while saved < 5:
+            fast.uncheckpointed = 500
+            checkpointer.grown(fast)
+            while fast.uncheckpointed:
+                await asyncio.sleep(0.001)
+            saved += 1
     running.cancel()
     assert clock() - began >= 4 * checkpoints.MIN_PAUSE_SECONDS
 

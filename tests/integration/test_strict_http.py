@@ -64,6 +64,11 @@ async def test_what_is_in_order_is_served(web: Web, stage: Stage, request_: byte
     assert b" 200 " in await asyncio.to_thread(first_line, stage.port, request_)
 
 
+async def test_a_whole_address_is_served_where_it_names_the_host(web: Web) -> None:
+    """RFC 9112: a server takes it, as from a proxy."""
+    assert b" 200 " in await asyncio.to_thread(first_line, web.port, b"GET http://localhost/healthz HTTP/1.1\r\nHost: LOCALHOST\r\n\r\n")
+
+
 async def test_how_much_is_taken_is_set(tmp_path: Path) -> None:
     """Number and length of headers, by the same settings for both servers."""
     limits = {"max_headers": 30, "max_head_bytes": 8 * 1024}

@@ -249,3 +249,24 @@ async def test_an_invitation_is_not_accepted_while_redis_is_away(people: People,
     log.go_down()
     assert told(await people["bob"].post(f"/api/invitations/{name}/accept")) == (503, "unavailable")
     assert len((await people["bob"].get("/api/invitations")).json()["invitations"]) == 1
+
+
+async def test_what_was_followed_closes_with_the_part(people: People, address: str) -> None:
+    """Somebody who takes part no more neither reads what their own response followed, nor follows it further."""
+    await let_in(people, address, "bob")
+    posted = (await people["ada"].post(f"{address}/messages", json={"content": "a secret"})).json()
+    answer = posted["assistant_message"]["id"]
+    await people["ada"].post(f"/api/messages/{answer}/cancel")
+    follow = {"model": "demo", "input": "Go on", "previous_response_id": f"resp_{answer}", "background": True}
+    mine = (await people["bob"].post("/v1/responses", json=follow)).json()["id"]
+    await people["bob"].post(f"/v1/responses/{mine}/cancel")
+
+    async def items() -> list[str]:
+        listed = (await people["bob"].get(f"/v1/responses/{mine}/input_items?order=asc")).json()["data"]
+        return [item["content"][0]["text"] for item in listed]
+
+    assert await items() == ["a secret", "Go on"]
+    assert (await people["ada"].delete(f"{address}/participants/bob")).status_code == 204
+    assert await items() == ["Go on"]
+    refused = await people["bob"].post("/v1/responses", json=follow | {"previous_response_id": mine})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "previous_response_not_found")
