@@ -24,6 +24,7 @@ from sqlmodel import col
 
 from models.errors import Conflict, GivenUp, StoreUnavailable, Unstorable
 from models.quotas import NO_QUOTAS, Quotas
+from models.shapes import loads
 
 log_line = structlog.get_logger(__name__)
 
@@ -122,7 +123,13 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
     url = driver_url(database_url, asynchronous=True)
     if url.drivername.startswith("sqlite"):
         engine = create_async_engine(
-            url, pool_size=4, max_overflow=4, pool_timeout=timeout_seconds, json_serializer=_strict_json, hide_parameters=True
+            url,
+            pool_size=4,
+            max_overflow=4,
+            pool_timeout=timeout_seconds,
+            json_serializer=_strict_json,
+            json_deserializer=loads,
+            hide_parameters=True,
         )
         tune_sqlite(engine.sync_engine, timeout_seconds)
         return engine
@@ -140,6 +147,7 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
         pool_timeout=min(CONNECT_SECONDS, timeout_seconds),
         pool_pre_ping=True,
         json_serializer=_strict_json,
+        json_deserializer=loads,
         hide_parameters=True,  # an error that is logged must not tell what people wrote
         connect_args={
             "async_creator_fn": _Connection.connect,

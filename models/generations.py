@@ -235,15 +235,16 @@ class Generations(Database):
         await self._change(message_id, col(Message.attempt) == attempt, terminal_announced=True)
 
     async def note_attempt(self, message_id: str, attempt: int, tries: int, started_with: int) -> None:
-        """What later attempts must know of this one: tries used up before it, how much text it began with, and that it got so far."""
-        await self._change(message_id, col(Message.attempt) == attempt, tries=tries, started_with=started_with, starts=0)
+        """What later attempts must know of this one: tries used up before it, and how much text it began with."""
+        await self._change(message_id, col(Message.attempt) == attempt, tries=tries, started_with=started_with)
 
     async def hand_back(self, checkpoint: Checkpoint, billed_input: int) -> bool:
         """Save the text and give the generation back to the queue, as a process does that goes away. False: not its own any more."""
         change = (
             update(Message)
             .where(col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, _unfinished)
-            .values(**checkpoint_values(checkpoint), status="queued", billed_input=billed_input, enqueued_at=now_ms(), updated_at=now_ms())
+            .values(**checkpoint_values(checkpoint), status="queued", billed_input=billed_input, starts=0)
+            .values(enqueued_at=now_ms(), updated_at=now_ms())
             .returning(col(Message.id))
         )
         async with self.writing() as session:
@@ -258,14 +259,14 @@ class Generations(Database):
         change = (
             update(Message)
             .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
-            .values(status="retrying", due_at=now_ms() + delay_ms, tries=tries, billed_input=billed_input, updated_at=now_ms())
+            .values(status="retrying", due_at=now_ms() + delay_ms, tries=tries, billed_input=billed_input, starts=0, updated_at=now_ms())
             .returning(col(Message.id))
         )
         async with self.writing() as session:
             return (await session.scalars(change)).first() is not None
 
     async def count_start(self, message_id: str) -> int:
-        """Count an attempt that failed before it could begin; how many have begun since the last one that got on."""
+        """Count an attempt that failed before it could begin; how many have begun since the last one that came to its end."""
         change = update(Message).where(col(Message.id) == message_id).values(starts=col(Message.starts) + 1).returning(col(Message.starts))
         async with self.writing() as session:
             return (await session.scalars(change)).first() or 0

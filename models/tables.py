@@ -5,6 +5,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Column, Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
+from models import shapes
+
 UNFINISHED = ("queued", "streaming", "retrying", "waiting")
 """States of an assistant message whose generation has not ended."""
 UNFINISHED_SQL = "status IN (" + ", ".join(f"'{state}'" for state in UNFINISHED) + ")"
@@ -23,8 +25,8 @@ FOLLOWS_SQL = "follows IS NOT NULL"
 UNLISTED_SQL = "NOT listed"
 
 
-def _json() -> Any:
-    return Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+def _json(shape: shapes.Shape) -> Any:
+    return Field(default=None, sa_column=Column(shapes.Shaped(shape), nullable=True))
 
 
 class Conversation(SQLModel, table=True):
@@ -93,7 +95,7 @@ class Message(SQLModel, table=True):
     `response_schema`: what the answer must be, as JSON Schema ({}: any JSON). `options`: what else the provider is asked for
     (`temperature`, `max_tokens`, `reasoning_effort`, `stop`). `asked`: what a client of OpenAI's API wants to read again.
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
-    `starts`: attempts begun since the last one that got so far as to know what viewers hold.
+    `starts`: attempts begun since the last one that came to its own end: to a retry or a hand-over.
     `saves`: number of the newest checkpoint of the current attempt: an earlier one that comes late changes nothing.
     `charged_to`: the user whose request wrote the row, against whose quotas it counts (`quotas.py`).
     `kept`: what an answer held beside text and tool calls, as its provider wrote it and only for that provider (`worker/kept.py`).
@@ -160,26 +162,26 @@ class Message(SQLModel, table=True):
     run_reasoning: int | None = None
     billed_input: int | None = Field(default=None, sa_type=BigInteger)
     requests: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
-    reported: dict[str, Any] | None = _json()
+    reported: dict[str, Any] | None = _json(shapes.reported)
     rev: int = 1
     announced_rev: int = 0
     terminal_announced: bool = False
     model: str | None = None
     finish_reason: str | None = Field(default=None, max_length=32)
-    error: dict[str, Any] | None = _json()
-    usage: dict[str, Any] | None = _json()
-    seams: list[int] | None = _json()
-    tool_calls: list[dict[str, Any]] | None = _json()
-    kept: list[dict[str, Any]] | None = _json()
-    attachments: list[dict[str, Any]] | None = _json()
+    error: dict[str, Any] | None = _json(shapes.error)
+    usage: dict[str, Any] | None = _json(shapes.usage)
+    seams: list[int] | None = _json(shapes.seams)
+    tool_calls: list[dict[str, Any]] | None = _json(shapes.tool_calls)
+    kept: list[dict[str, Any]] | None = _json(shapes.kept)
+    attachments: list[dict[str, Any]] | None = _json(shapes.json_list)
     user_id: str | None = Field(default=None, max_length=255)
     charged_to: str | None = Field(default=None, max_length=255)
     client_id: str | None = Field(default=None, max_length=255)
     parent_id: str | None = Field(default=None, max_length=36)
     superseded_by: str | None = Field(default=None, max_length=36)
-    response_schema: dict[str, Any] | None = _json()
-    options: dict[str, Any] | None = _json()
-    asked: dict[str, Any] | None = _json()
+    response_schema: dict[str, Any] | None = _json(shapes.json_object)
+    options: dict[str, Any] | None = _json(shapes.json_object)
+    asked: dict[str, Any] | None = _json(shapes.json_object)
     cancel_by: str | None = Field(default=None, max_length=255)
     enqueued_at: int | None = Field(default=None, sa_type=BigInteger)
     due_at: int | None = Field(default=None, sa_type=BigInteger)

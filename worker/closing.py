@@ -5,7 +5,7 @@ claims it as a worker would, so that a worker that wakes up late is fenced off.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from config.metrics import ANSWERS_ENDED
-from models.errors import HistoryTooLong, NotFound, StoreUnavailable, Unstorable
+from models.errors import HistoryTooLong, NotFound, StoreUnavailable
 from models.generations import Ending
 from models.store import Store
 from models.tables import UNFINISHED, Message
@@ -21,6 +21,7 @@ from streams import events, ports
 from streams.text import checksum, utf16_length
 from worker.continuation import Held, still_kept
 from worker.enqueue import Jobs, JobsUnavailable
+from worker.internal import INTERNAL_ERROR
 from worker.takeover import Known, recover_anyway, restore
 from worker.usage import Reported, tokens
 
@@ -38,7 +39,7 @@ def terminal_event(ending: Ending) -> events.Terminal:
         return events.Complete(ending.message_id, ending.attempt, reason, usage, length, crc32, list(ending.seams or ()))
     if ending.status == "cancelled":
         return events.Cancelled(ending.message_id, ending.attempt, ending.cancel_by or "unknown", usage, length, crc32)
-    error = ending.error or {}
+    error = ending.error or cast("dict[str, Any]", INTERNAL_ERROR)
     return events.Error(ending.message_id, ending.attempt, error["code"], error["error"], error["retryable"], usage, length, crc32)
 
 
@@ -109,15 +110,61 @@ async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: 
 
 async def end_cancelled(store: Store, log: ports.Log, row: Message, by: str) -> None:
     """End as cancelled a generation that no worker holds who obeys. Raises Busy while one has the time to."""
-    claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True)
+    await _end(store, log, row, lambda mine, claim, held: cancelled(mine, claim, held, by))
+
+
+async def end_failed(store: Store, log: ports.Log, row: Message, error: dict[str, object]) -> None:
+    """End as failed a generation that cannot be gone on with, as viewers hold it. Its claim must have been released."""
+    await _end(store, log, row, lambda mine, claim, held: replace(cancelled(mine, claim, held, None), status="error", error=error))
+
+
+_Make = Callable[[Message, ports.Claim, Held], Ending]
+
+
+async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
+    """Claim the generation and end it. Where a bug keeps its log from being asked, it ends in the rows alone: an end must come.
+
+    The sweeper announces it, if that is ever possible.
+    """
+    try:
+        claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True)
+    except ports.LogError:
+        raise
+    except Exception:
+        log_line.exception("a generation cannot be claimed", message_id=row.id)
+        claim = ports.Claim(row.conversation_id, row.id, row.epoch or "", row.attempt + 1)
+        if (mine := await store.begin_attempt(row.id, claim.attempt, row.model or "")) is not None:
+            await _end_in_rows(store, mine, make(mine, claim, _in_row(mine)))
+        return
     async with released_on_failure(log, claim):
         mine = await store.begin_attempt(row.id, claim.attempt, row.model or "")
         if mine is None:
             await _announce_of(store, log, claim)
-            return
-        claim, held = await recover_anyway(log, mine, claim, CLOSING_LEASE_SECONDS)
-        ending = replace(cancelled(mine, claim, held, by), usage=await _usage(store, mine, held))
-        await commit(store, log, claim, ending)
+        elif (recovered := await _recovered(log, mine, claim)) is not None:
+            claim, held = recovered
+            await commit(store, log, claim, replace(make(mine, claim, held), usage=await _usage(store, mine, held)))
+        else:
+            await _end_in_rows(store, mine, make(mine, claim, _in_row(mine)))
+            await give_back(log, claim)
+
+
+async def _recovered(log: ports.Log, row: Message, claim: ports.Claim) -> tuple[ports.Claim, Held] | None:
+    """As `recover_anyway`; None: not even that is possible."""
+    try:
+        return await recover_anyway(log, row, claim, CLOSING_LEASE_SECONDS)
+    except ports.LogError:
+        raise
+    except Exception:
+        log_line.exception("the log of a generation cannot be read", message_id=row.id)
+        return None
+
+
+def _in_row(row: Message) -> Held:
+    return Held(row.content, row.reasoning, tuple(row.tool_calls or ()), row.seq)
+
+
+async def _end_in_rows(store: Store, row: Message, ending: Ending) -> None:
+    await _store(store, replace(ending, epoch=row.epoch, seq=row.seq))
 
 
 @contextlib.asynccontextmanager
@@ -126,20 +173,35 @@ async def released_on_failure(log: ports.Log, claim: ports.Claim) -> AsyncIterat
     try:
         yield
     except BaseException:
-        with contextlib.suppress(ports.LogError):
-            await log.release(claim)
+        await give_back(log, claim)
         raise
+
+
+async def give_back(log: ports.Log, claim: ports.Claim) -> None:
+    """Release the claim, if that is possible: its lease ends by itself."""
+    try:
+        await log.release(claim)
+    except Exception as error:  # noqa: BLE001 -- whoever gives back has something else to tell
+        log_line.warning("a claim could not be given back", message_id=claim.message_id, error=repr(error))
 
 
 async def commit(store: Store, log: ports.Log, claim: ports.Claim, ending: Ending) -> None:
     """Store an ending and announce it. What the database refuses to hold is left out."""
+    stored = await _store(store, ending)
+    if stored is not None:
+        await announce(store, log, claim, 0, stored)
+
+
+async def _store(store: Store, ending: Ending) -> Ending | None:
+    """What could be stored of it; None: it had ended, or is somebody else's."""
     try:
-        mine = await store.finish(ending)
-    except Unstorable:
+        return ending if await store.finish(ending) else None
+    except StoreUnavailable:
+        raise
+    except Exception:  # Unstorable, or whatever else a value did to the statement: its text is left
+        log_line.exception("only the text of an answer could be stored", message_id=ending.message_id)
         ending = bare(ending)
-        mine = await store.finish(ending)
-    if mine:
-        await announce(store, log, claim, 0, ending)
+        return ending if await store.finish(ending) else None
 
 
 async def announce_end(store: Store, log: ports.Log, row: Message) -> None:
@@ -167,24 +229,26 @@ def bare(ending: Ending) -> Ending:
     return replace(ending, tool_calls=None, kept=None, usage=None, seams=None, finish_reason=None)
 
 
-async def end_broken(store: Store, log: ports.Log, row: Message, claim: ports.Claim, error: dict[str, object]) -> None:
-    """End as failed a generation that cannot be gone on with, as viewers hold it. `row` and `claim` are those of a begun attempt."""
-    claim, held = await recover_anyway(log, row, claim, CLOSING_LEASE_SECONDS)
-    ending = replace(cancelled(row, claim, held, None), status="error", error=error, usage=await _usage(store, row, held))
-    await commit(store, log, claim, ending)
-
-
 async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | None:
     """What the answer has cost: what was reported, and an estimate of the request under way. Nobody can ask the worker, which does not hear
-    us. None where it had not begun to answer."""
-    reported, chars = Reported.of(row.reported), len(held.text) + len(held.reasoning)
+    us. None where it had not begun to answer, or that cannot be said."""
+    try:
+        return await _cost(store, row, len(held.text) + len(held.reasoning))
+    except StoreUnavailable:
+        raise
+    except (HistoryTooLong, NotFound):
+        return None
+    except Exception:
+        log_line.exception("what an answer has cost is not known", message_id=row.id)
+        return None
+
+
+async def _cost(store: Store, row: Message, chars: int) -> dict[str, Any] | None:
+    reported = Reported.of(row.reported)
     if not chars:
         return _wire(reported.total())
     conversation = await store.conversation_of(row.id)
-    try:
-        before = await store.history(row.conversation_id, row.ordinal)
-    except (HistoryTooLong, NotFound):
-        return None
+    before = await store.history(row.conversation_id, row.ordinal)
     asked = len((conversation and conversation.instructions) or "") + sum(len(earlier.content) for earlier in before)
     return _wire(reported.with_estimate(tokens(asked), chars - row.started_with if reported.before else chars))
 
@@ -192,14 +256,6 @@ async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | Non
 def _wire(usage: events.Usage | None) -> dict[str, Any] | None:
     found: dict[str, Any] | None = msgspec.to_builtins(usage)
     return found
-
-
-async def end_without_log(store: Store, row: Message, error: dict[str, object]) -> None:
-    """End as failed, in the rows alone, a generation whose log cannot be asked. The sweeper announces it, if that is ever possible."""
-    mine = await store.begin_attempt(row.id, row.attempt + 1, row.model or "")
-    if mine is not None:
-        ended = replace(ending_of(mine), status="error", error=error)
-        await store.finish(ended)
 
 
 def cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> Ending:
@@ -216,8 +272,16 @@ def cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> E
         usage=row.usage,
         seams=row.seams,
         cancel_by=by,
-        kept=still_kept(row.kept, Held(row.content, row.reasoning), held) or None,
+        kept=_kept(row, held),
     )
+
+
+def _kept(row: Message, held: Held) -> list[dict[str, Any]] | None:
+    try:
+        return still_kept(row.kept, Held(row.content, row.reasoning), held) or None
+    except Exception:
+        log_line.exception("what an answer held beside its text is lost", message_id=row.id)
+        return None
 
 
 def ending_of(row: Message) -> Ending:

@@ -30,6 +30,7 @@ from providers.base import (
     Unavailable,
 )
 from worker.costs import BudgetExhausted
+from worker.internal import INTERNAL
 
 MAX_TRIES = 3
 LONGEST_WAIT_S = 120.0
@@ -49,7 +50,6 @@ _SENTENCES: dict[type[ProviderError], str] = {
     ContentFiltered: "The provider's content filter refused this request.",
     BudgetExhausted: "The answer was broken off too often. What had arrived is kept.",
 }
-INTERNAL = "Something went wrong on our side."
 
 
 @dataclass(frozen=True, slots=True)

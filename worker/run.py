@@ -24,10 +24,11 @@ from worker import closing, context
 from worker.continuation import KEEPING, is_paused, plan
 from worker.costs import Bill, BudgetExhausted
 from worker.generation import Generation
+from worker.internal import INTERNAL_ERROR
 from worker.named_run import NamedRun
 from worker.outages import outlast
 from worker.reading import Reader, clock
-from worker.retries import INTERNAL, MAX_TRIES, Discard, Retry, decide
+from worker.retries import MAX_TRIES, Discard, Retry, decide
 from worker.services import Services, Terms
 from worker.verdicts import Disowned, Failed, Finished, HandedOver, Stopped, Verdict
 from worker.writing import Writer
@@ -322,7 +323,7 @@ class Attempt:
         """What can be stored of an ending that the database refuses: an answer that has lost a part is not called complete."""
         self._tell_operators(error, "internal_error")
         if ending.status == "complete":
-            ending = replace(ending, status="error", error={"code": "internal_error", "error": INTERNAL, "retryable": False})
+            ending = replace(ending, status="error", error=INTERNAL_ERROR)
         return closing.bare(ending)
 
     def _tell_operators(self, error: BaseException, code: str) -> None:

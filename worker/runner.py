@@ -29,9 +29,10 @@ from worker.continuation import Attachment, Held, Plan, Run, attachment, is_paus
 from worker.costs import Bounds
 from worker.enqueue import JobsUnavailable
 from worker.generation import MAX_ANSWER_BYTES, Generation
+from worker.internal import INTERNAL_ERROR
 from worker.kept import MAX_KEPT_BYTES, KeptItems
 from worker.reading import NAMING_SECONDS
-from worker.retries import INTERNAL, LONGEST_WAIT_S, MAX_TRIES, used_up
+from worker.retries import LONGEST_WAIT_S, MAX_TRIES, used_up
 from worker.run import Attempt
 from worker.services import Services, Terms
 from worker.sweeps import wait_ms
@@ -43,7 +44,6 @@ log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
 MAX_ATTEMPTS = 50
 """Whatever progress is made: an answer that took so many attempts will not be finished by another one."""
-_INTERNAL_ERROR: dict[str, object] = {"code": "internal_error", "error": INTERNAL, "retryable": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,37 +122,33 @@ class Runner:
         except ports.LogError:
             raise
         except Exception as error:
-            await self._unclaimable(row, error)
+            await self._count(row, await store.count_start(message_id), error)
             raise
         async with closing.released_on_failure(log, claim):  # or the next try of this very job would find it taken
             mine = await store.begin_attempt(message_id, claim.attempt, row.model or self._models.catalogue.default)
-            recovered = mine and await self._recovered(mine, claim)
-        if mine is None:
-            await log.release(claim)
-        elif recovered is not None:
-            await self._attempt(mine, *recovered, crashed=row.status == "streaming")
-
-    async def _recovered(self, row: Row, claim: ports.Claim) -> tuple[ports.Claim, Held] | None:
-        """What the attempt goes on from. None: it could not be found out time and again, and the answer has ended."""
-        try:
-            return await recover(self._services.log, row, claim, self._services.lease_seconds)
-        except (ports.LogError, StoreUnavailable):
-            raise
-        except Exception as error:
-            if row.starts <= MAX_TRIES:
+            if mine is None:
+                await log.release(claim)
+                return
+            try:
+                claim, held = await recover(log, mine, claim, self._services.lease_seconds)
+                await self._attempt(mine, claim, held, crashed=row.status == "streaming")
+            except (ports.LogError, StoreUnavailable, JobsUnavailable):
                 raise
-            self._tell_operators(row, error)
-            await closing.end_broken(self._services.store, self._services.log, row, claim, _INTERNAL_ERROR)
-            await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
-            return None
+            except Exception as error:
+                await closing.give_back(log, claim)
+                await self._count(mine, mine.starts, error)
+                raise
 
-    async def _unclaimable(self, row: Row, error: Exception) -> None:
-        """The log cannot even be asked for this generation: after some tries it ends in the rows alone."""
-        store = self._services.store
-        if await store.count_start(row.id) > MAX_TRIES:
-            self._tell_operators(row, error)
-            await closing.end_without_log(store, row, _INTERNAL_ERROR)
-            await closing.start_next(store, self._services.jobs, row.conversation_id)
+    async def _count(self, row: Row, starts: int, error: Exception) -> None:
+        """An attempt raised what nobody expects, wherever that was. After some of them in a row there is no other: the answer ends."""
+        if starts <= MAX_TRIES:
+            return
+        now = await self._services.store.message(row.id)
+        if now is None or not closing.unfinished(now):
+            return
+        self._tell_operators(row, error)
+        await closing.end_failed(self._services.store, self._services.log, now, INTERNAL_ERROR)
+        await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
 
     def _tell_operators(self, row: Row, error: Exception) -> None:
         self._services.tell_operators(error, {"message_id": row.id, "model": row.model, "code": "internal_error", "bug": True})

@@ -131,7 +131,7 @@ class Database:
         row = self._mine(item.message_id, item.attempt)
         if row is None:
             return False
-        self._set(row, status="queued", billed_input=billed_input, enqueued_at=self.now_ms())
+        self._set(row, status="queued", billed_input=billed_input, starts=0, enqueued_at=self.now_ms())
         self._save(row, item, "hand back")
         return True
 
@@ -153,7 +153,7 @@ class Database:
     def note_attempt(self, message_id: str, attempt: int, tries: int, started_with: int) -> None:
         row = self.messages.get(message_id)
         if row is not None and row.attempt == attempt:
-            self._set(row, tries=tries, started_with=started_with, starts=0)
+            self._set(row, tries=tries, started_with=started_with)
 
     def note_bill(self, message_id: str, attempt: int, billed_input: int, requests: int) -> None:
         row = self.messages.get(message_id)
@@ -165,7 +165,7 @@ class Database:
         if row is None:
             return False
         now = self.now_ms()
-        self._set(row, status="retrying", due_at=now + delay_ms, tries=tries, billed_input=billed_input, updated_at=now)
+        self._set(row, status="retrying", due_at=now + delay_ms, tries=tries, billed_input=billed_input, starts=0, updated_at=now)
         return True
 
     def count_start(self, message_id: str) -> int:

@@ -69,8 +69,8 @@ AREA = Area(
         Mutant(
             "a_fence_forgets_what_was_reported",
             "worker/closing.py",
-            "    reported, chars = Reported.of(row.reported), len",
-            "    reported, chars = Reported(), len",
+            "    reported = Reported.of(row.reported)\n",
+            "    reported = Reported()\n",
         ),
     ],
 )

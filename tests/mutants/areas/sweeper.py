@@ -44,14 +44,14 @@ AREA = Area(
         Mutant(
             "a_closing_that_failed_keeps_its_claim",
             "worker/closing.py",
-            "        with contextlib.suppress(ports.LogError):\n            await log.release(claim)\n        raise",
+            "        await give_back(log, claim)\n        raise",
             "        raise",
         ),
         Mutant(
             "a_fenced_worker_s_end_is_announced_by_nobody",
             "worker/closing.py",
-            "            await _announce_of(store, log, claim)\n            return",
-            "            await log.release(claim)\n            return",
+            "            await _announce_of(store, log, claim)\n        elif",
+            "            await log.release(claim)\n        elif",
         ),
         Mutant("a_removal_is_told_by_nobody", "worker/sweeper.py", '            "untold_revocations": self._revoke,\n', ""),
         Mutant(
@@ -109,8 +109,8 @@ AREA = Area(
         Mutant(
             "a_frozen_worker_is_waited_for",
             "worker/closing.py",
-            "    claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True)\n    async",
-            "    claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS)\n    async",
+            "CLOSING_LEASE_SECONDS, True)\n    except ports.LogError:",
+            "CLOSING_LEASE_SECONDS)\n    except ports.LogError:",
         ),
         Mutant(
             "only_the_first_page_is_swept",

@@ -1,0 +1,113 @@
+"""What the JSON columns of a row hold, proved when a row is read: a value of another shape harms itself alone.
+
+A row may have been damaged, mended by hand, or written by another version. Whoever reads it (an attempt, a cancel, a sweep) must be able to
+end its answer, and would raise over a field that is missing. So what has another shape is left out here, at the one place where all rows
+come from, and the log says so.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from sqlalchemy import JSON
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+log_line = structlog.get_logger(__name__)
+Shape = Callable[[Any], Any]
+"""Gives of a value what has the shape; None where nothing has."""
+
+
+class Shaped(TypeDecorator[Any]):
+    """JSON of one shape. None is NULL."""
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(none_as_null=True)
+        self.shape = shape
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        """The value, or what is left of it."""
+        if value is None:
+            return None
+        found = self.shape(value)
+        if found != value:
+            log_line.error("a row holds a value of another shape: it is left out", shape=self.shape.__name__)
+        return found
+
+
+def loads(text: str | bytes) -> Any:
+    """JSON from the database; None where it is none (SQLite takes any text)."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        log_line.exception("a row holds what is no JSON: it is left out")
+        return None
+
+
+def json_object(value: Any) -> dict[str, Any] | None:
+    """Any object."""
+    return value if isinstance(value, dict) else None
+
+
+def json_list(value: Any) -> list[Any] | None:
+    """Any list."""
+    return value if isinstance(value, list) else None
+
+
+def tool_calls(value: Any) -> list[dict[str, Any]] | None:
+    """Calls as `continuation.stored_call` makes them."""
+    return _those(value, lambda call: _texts(call, "id", "name", "status") and isinstance(call.get("arguments"), dict | str))
+
+
+def kept(value: Any) -> list[dict[str, Any]] | None:
+    """Entries of `worker.kept`. They are all there or none is."""
+    found = _those(
+        value, lambda entry: _texts(entry, "dialect", "kind") and _count(entry.get("at")) and isinstance(entry.get("value"), dict)
+    )
+    return found if found == value else None
+
+
+def seams(value: Any) -> list[int] | None:
+    """Offsets."""
+    return [offset for offset in value if _count(offset)] if isinstance(value, list) else None
+
+
+def usage(value: Any) -> dict[str, Any] | None:
+    """Tokens, as on the wire."""
+    found: dict[str, Any] = _counts(value)
+    if not ("input_tokens" in found and "output_tokens" in found):
+        return None
+    return found | ({"estimated": value["estimated"]} if isinstance(value.get("estimated"), bool) else {})
+
+
+def reported(value: Any) -> dict[str, Any] | None:
+    """Tokens of the requests so far."""
+    return {name: _counts(value.get(name)) for name in ("before", "now")} if isinstance(value, dict) else None
+
+
+def error(value: Any) -> dict[str, Any] | None:
+    """Why an answer failed."""
+    return value if isinstance(value, dict) and _texts(value, "code", "error") and isinstance(value.get("retryable"), bool) else None
+
+
+def _those(value: Any, fits: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]] | None:
+    return [entry for entry in value if isinstance(entry, dict) and fits(entry)] if isinstance(value, list) else None
+
+
+def _texts(entry: dict[str, Any], *names: str) -> bool:
+    return all(isinstance(entry.get(name), str) for name in names)
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+
+
+def _counts(value: Any) -> dict[str, int]:
+    return {name: value[name] for name in _TOKENS if _count(value.get(name))} if isinstance(value, dict) else {}

@@ -1,0 +1,277 @@
+"""A bug at any point of an attempt: the answer ends after some tries, a cancel ends it at once, and nobody waits for a lease.
+
+Every call of store, log and jobs that an attempt makes is broken in turn, and every decision between its claim and its end. Which calls
+there are is found by watching healthy attempts: a call that is added is tested without being named here.
+"""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from models.conversations import Post
+from models.generations import Checkpoint
+from models.migrate import migrate
+from models.store import Store
+from models.tables import UNFINISHED
+from models.tables import Message as Row
+from providers import base
+from streams import events
+from streams.memory import MemoryLog
+from tests.integration.worker_rig import NoJobs, Script, Step, events_of, runner_over, services_over
+from worker import closing
+from worker.retries import MAX_TRIES
+
+API = "anthropic.messages"
+KEPT = [{"at": 2, "dialect": API, "kind": "server_tool_use", "value": {"type": "server_tool_use", "id": "s"}}]
+CALLS = [{"id": "c", "name": "f", "arguments": {}, "status": "pending"}]
+
+
+class Bug(Exception):
+    """What nobody expects."""
+
+
+class Watched:
+    """Notes each call of another object; breaks those of one name."""
+
+    def __init__(self, inner: Any, calls: list[str]) -> None:
+        self._inner, self._calls = inner, calls
+        self.broken: str | None = None
+        self.times = 10**6
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not asyncio.iscoroutinefunction(found):
+            return found
+
+        async def call(*arguments: Any, **options: Any) -> Any:
+            self._calls.append(name)
+            if name == self.broken and self.times > 0:
+                self.times -= 1
+                raise Bug(name)
+            return await found(*arguments, **options)
+
+        return call
+
+
+@dataclass
+class Rig:
+    """An answer whose first attempt died with some text, an item and the name of a run."""
+
+    real: Store
+    row: Row
+    memory: MemoryLog = field(default_factory=MemoryLog)
+    calls: list[str] = field(default_factory=list)
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store, self.log, self.jobs = (Watched(inner, self.calls) for inner in (self.real, self.memory, NoJobs()))
+
+    def break_call(self, name: str, times: int = 10**6) -> None:
+        for part in (self.store, self.log, self.jobs):
+            if hasattr(part._inner, name):
+                part.broken, part.times = name, times
+
+    async def die(self) -> None:
+        claim = await self.memory.claim(self.row.conversation_id, self.row.id, 0, 0.0)
+        assert await self.real.begin_attempt(self.row.id, claim.attempt, "m")
+        chunk = events.Chunk(self.row.id, claim.attempt, 0, "Held ")
+        done = await self.memory.append(claim, 0, 0, [events.Start(self.row.id, claim.attempt, "m"), chunk])
+        saved = Checkpoint(self.row.id, claim.attempt, "Held ", "", None, claim.epoch, done.last_seq, kept=KEPT)
+        await self.real.checkpoint([saved])
+
+    async def generate(self, *steps: Step, hand_over: bool = False, rung: str = "prefix") -> None:
+        """One delivery of the job. Nobody waits for a lease afterwards."""
+        services = services_over(self.store, self.log, self.jobs)  # type: ignore[arg-type]
+        object.__setattr__(services, "tell_operators", lambda _error, facts: self.told.append(facts))
+        waits = asyncio.Event()
+
+        async def wait() -> None:
+            waits.set()
+            await asyncio.Event().wait()
+
+        runner = runner_over(services, Script([*steps, *([wait] if hand_over else [])]), continuation=rung)
+        job = asyncio.create_task(runner.generate(self.row.id))
+        if hand_over:
+            reached = asyncio.create_task(waits.wait())
+            await asyncio.wait((job, reached), return_when=asyncio.FIRST_COMPLETED)
+            reached.cancel()
+            await runner.drain(0)
+        with contextlib.suppress(Bug):
+            await job
+        async with self.real.writing() as session:
+            await session.execute(text("UPDATE messages SET due_at = NULL"))
+
+    async def reread(self) -> Row:
+        row = await self.real.message(self.row.id)
+        assert row is not None
+        return row
+
+    async def until_ended(self, *steps: Step, **options: Any) -> Row:
+        for _ in range(3 * MAX_TRIES):
+            await self.generate(*steps, **options)
+            row = await self.reread()
+            if row.status not in UNFINISHED:
+                return row
+            if not await self.memory.leased(row.conversation_id, row.id):
+                continue
+            assert self.log.broken == "release", "the next try would find the answer taken"
+            await asyncio.sleep(0.25)  # as long as the lease
+        raise AssertionError(f"it goes on and on: {row.status}, {row.starts} starts, {row.tries} tries")
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bugs") / "empty.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, migrated: Path) -> AsyncIterator[Rig]:
+    shutil.copy(migrated, tmp_path / "t.db")
+    store = Store.open(f"sqlite:///{tmp_path}/t.db")
+    conversation = await store.create_conversation("me")
+    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
+    rig = Rig(store, posted.assistant_message)
+    await rig.die()
+    yield rig
+    await store.aclose()
+
+
+SCENES: dict[str, tuple[Sequence[Step], dict[str, Any]]] = {
+    "whole": ([[base.Text("more"), base.Finish("stop")]], {}),
+    "restarted": ([[base.Text("anew"), base.Finish("stop")]], {"rung": "restart"}),
+    "interrupted": ([[base.Text("m")], base.Interrupted("cut")], {}),
+    "refused": ([base.InvalidRequest("no")], {}),
+    "handed over": ([[base.Text("m")]], {"hand_over": True}),
+}
+CALLED = {
+    *("message", "blocked_by", "claim", "begin_attempt", "read", "note_attempt", "conversation_of", "history", "note_bill", "append"),
+    *("finish", "terminal_announced", "next_queued", "title", "checkpoint", "schedule_retry", "release", "generate", "hand_back"),
+}
+ESSENTIAL = {"message", "begin_attempt", "finish", "blocked_by"}
+"""Without these no end can be stored, or nothing is begun."""
+
+
+@pytest.mark.parametrize("scene", SCENES)
+async def test_all_calls_are_known(rig: Rig, scene: str) -> None:
+    """What a healthy attempt calls between its claim and its end is broken below."""
+    steps, options = SCENES[scene]
+    await rig.generate(*steps, **options)
+    assert set(rig.calls) - {"renew", "watched", "leased", "now_ms"} <= CALLED
+
+
+@pytest.mark.parametrize("scene", ["restarted", "interrupted"])
+@pytest.mark.parametrize("name", sorted(CALLED - ESSENTIAL))
+async def test_a_call_that_always_fails(rig: Rig, name: str, scene: str) -> None:
+    """The answer ends: as it would have, where the call does not matter to it, else as an error of ours, with what viewers hold."""
+    steps, options = SCENES[scene]
+    rig.break_call(name)
+    row = await rig.until_ended(*steps, **options)
+    assert row.status in ("complete", "error")
+    if row.status == "error" and scene == "restarted":
+        assert (row.error or {})["code"] == "internal_error"
+        assert rig.told, "operators are told"
+    assert row.content.startswith("Held ") or (scene == "restarted" and row.content in ("", "anew"))
+
+
+@pytest.mark.parametrize("scene", ["interrupted", "handed over"])
+@pytest.mark.parametrize("name", sorted(CALLED))
+async def test_a_call_that_fails_for_a_while(rig: Rig, name: str, scene: str) -> None:
+    """Whatever it is, also what no end can do without."""
+    steps, options = SCENES[scene]
+    rig.break_call(name, times=MAX_TRIES)
+    for _ in range(MAX_TRIES + 1):
+        await rig.generate(*steps, **options)
+    row = await rig.until_ended(*SCENES["whole"][0])
+    assert row.status in ("complete", "error")
+
+
+@pytest.mark.parametrize("name", sorted(CALLED - ESSENTIAL))
+async def test_a_cancel_always_works(rig: Rig, name: str) -> None:
+    """Whatever of the attempt fails. Where its claim could not be given back, it is taken for a worker that is frozen."""
+    rig.break_call(name)
+    await rig.generate([base.Text("more")], base.Interrupted("cut"))
+    if (await rig.reread()).status == "error":
+        return  # a bug that ends an answer at once
+    again = True
+    while again:
+        again = False
+        with contextlib.suppress(Bug):
+            again = await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")  # type: ignore[arg-type]
+        assert not again or name == "release"
+        await asyncio.sleep(0.1 if again else 0)
+    row = await rig.reread()
+    assert (row.status, row.cancel_by) == ("cancelled", "me")
+
+
+DECISIONS = [
+    *("recover", "attachment", "plan", "still_kept", "KeptItems", "Generation", "Reported.of", "Attempt", "_saved_run", "_going_on"),
+    *("Terms", "context.messages", "context.options", "Request"),
+]
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+@pytest.mark.parametrize("ends", ["by itself", "cancelled"])
+async def test_a_decision_that_fails(rig: Rig, name: str, ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pure code meets values that it does not expect, too."""
+    monkeypatch.setattr(f"worker.runner.{name}", _raises)
+    if ends == "by itself":
+        row = await rig.until_ended(*SCENES["whole"][0])
+        assert (row.status, (row.error or {})["code"], row.content) == ("error", "internal_error", "Held ")
+        last = (await events_of(rig.memory, row))[-1]
+        assert isinstance(last, events.Error)
+    else:
+        await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")  # type: ignore[arg-type]
+        assert (await rig.reread()).status == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "name", ["run.decide", "run.Ending", "closing.still_kept", "run.Bill.of", "run.NamedRun.leave", "generation.Generation.take"]
+)
+async def test_an_attempt_that_fails_at_its_end(rig: Rig, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What carries a verdict out is only code."""
+    monkeypatch.setattr(f"worker.{name}", _raises, raising=False)
+    row = await rig.until_ended([base.Text("more")], base.Interrupted("cut"))
+    assert row.status in ("error", "complete")
+
+
+def _raises(*_arguments: object, **_options: object) -> Any:
+    raise Bug
+
+
+DAMAGE = ["5", '[{"at": "x", "id": 5}]', "no JSON"]
+COLUMNS = ["kept", "tool_calls", "seams", "usage", "reported", "error", "options"]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("ends", ["by itself", "cancelled", "swept"])
+async def test_a_value_of_another_shape_in_a_row(rig: Rig, column: str, ends: str) -> None:
+    """It is left out: the answer goes on, ends, and is announced."""
+    for value in DAMAGE:
+        conversation = await rig.real.create_conversation("me")
+        rig.row = (await rig.real.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
+        await rig.die()
+        async with rig.real.writing() as session:
+            await session.execute(text(f"UPDATE messages SET {column} = :value"), {"value": value})  # noqa: S608
+        if ends == "by itself":
+            row = await rig.until_ended(*SCENES["whole"][0])
+            assert (row.status, row.content) == ("complete", "Held more"), value
+        elif ends == "cancelled":
+            await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")  # type: ignore[arg-type]
+            row = await rig.reread()
+            assert (row.status, row.content) == ("cancelled", "Held "), value
+        else:
+            async with rig.real.writing() as session:
+                await session.execute(text("UPDATE messages SET status = 'error' WHERE id = :id"), {"id": rig.row.id})
+            await closing.announce_end(rig.store, rig.log, await rig.reread())  # type: ignore[arg-type]
+            last = (await events_of(rig.memory, rig.row))[-1]
+            assert isinstance(last, events.Error), value
+            assert last.code, value
