@@ -213,7 +213,19 @@ async def test_a_cancel_always_works(rig: Rig, name: str) -> None:
 
 
 DECISIONS = [
-    *("recover", "attachment", "plan", "still_kept", "KeptItems", "Generation", "Reported.of", "Attempt", "_saved_run", "_going_on"),
+    *(
+        "recover",
+        "attachment",
+        "plan",
+        "is_paused",
+        "still_kept",
+        "KeptItems",
+        "Generation",
+        "Reported.of",
+        "Attempt",
+        "_saved_run",
+        "_going_on",
+    ),
     *("Terms", "context.messages", "context.options", "Request"),
 ]
 
