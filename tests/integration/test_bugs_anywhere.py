@@ -182,7 +182,7 @@ async def test_a_call_that_always_fails(rig: Rig, name: str, scene: str) -> None
     assert row.content.startswith("Held ") or (scene == "restarted" and row.content in ("", "anew"))
 
 
-@pytest.mark.parametrize("scene", ["interrupted", "handed over"])
+@pytest.mark.parametrize("scene", ["handed over"])
 @pytest.mark.parametrize("name", sorted(CALLED))
 async def test_a_call_that_fails_for_a_while(rig: Rig, name: str, scene: str) -> None:
     """Whatever it is, also what no end can do without."""
