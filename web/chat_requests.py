@@ -29,12 +29,16 @@ class ChatRequest(msgspec.Struct, frozen=True):
     text: str | None
 
 
+_NO_MESSAGE = msgspec.Raw(b"null")
+"""In a union with None, msgspec takes None alone."""
+
+
 class _Body(msgspec.Struct):
     id: str
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     message_id: str | None = msgspec.field(name="messageId", default=None)
     messages: list[msgspec.Raw] | None = None
-    message: msgspec.Raw | None = None
+    message: msgspec.Raw = _NO_MESSAGE
     model: str | None = None
 
 
@@ -104,7 +108,7 @@ def asked_in(frame: Frame, bounds: Bounds) -> ChatRequest:
     model = frame.body.get("model")
     if model is not None and not isinstance(model, str):
         raise invalid("frame.body.model", "the name of a model")
-    return _asked(_Body(frame.id, frame.trigger, frame.message_id, frame.messages, None, model), bounds)
+    return _asked(_Body(frame.id, frame.trigger, frame.message_id, frame.messages, _NO_MESSAGE, model), bounds)
 
 
 def _asked(found: _Body, bounds: Bounds) -> ChatRequest:
@@ -120,7 +124,7 @@ def _asked(found: _Body, bounds: Bounds) -> ChatRequest:
 
 
 def _last_message(found: _Body) -> _Message | None:
-    raw = found.message if found.message is not None else found.messages[-1] if found.messages else None
+    raw = found.message if bytes(found.message) != b"null" else found.messages[-1] if found.messages else None
     if raw is None:
         if found.messages is None:
             raise invalid("body.messages", "a list of UI messages, or `message`, is needed")

@@ -9,6 +9,7 @@ import pytest
 from models.store import Store
 from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeClient
+from web.chat_requests import Bounds, parse_chat
 
 TEXT = [{"type": "text", "text": "hi"}]
 
@@ -78,6 +79,18 @@ async def test_other_refusals(client: httpx.AsyncClient, make_client: MakeClient
     async with make_client(max_content_bytes=1024, max_chat_body_bytes=64 * 1024) as small:
         await refused(small, message(parts=[{"type": "text", "text": "x" * 2000}]), "content_too_large")
         await refused(small, message(parts=[{"type": "text", "text": "x" * 70_000}]), "body_too_large")
+
+
+@pytest.mark.parametrize(
+    "others", [{}, {"messages": None}, {"messages": []}, {"messages": [{"role": "user", "parts": [{"type": "file"}]}]}]
+)
+def test_a_client_may_send_its_last_message_alone(others: dict[str, Any]) -> None:
+    """As `prepareSendMessagesRequest` of the AI SDK's documentation does; it counts before a list. `null` is as good as nothing."""
+    bounds = Bounds(1000, 100_000)
+    sent = {"id": "c", "message": {"id": "m", "role": "user", "parts": TEXT}} | others
+    asked = parse_chat(json.dumps(sent).encode(), bounds)
+    assert (asked.user_message_id, asked.text) == ("m", "hi")
+    assert parse_chat(json.dumps(body(message=None)).encode(), bounds).text == "hi"
 
 
 async def test_chats_that_are_not_there(client: httpx.AsyncClient) -> None:
