@@ -7,6 +7,8 @@ Decides isolation (reads see one snapshot, writes take SQLite's write lock at on
 import asyncio
 import functools
 import json
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
@@ -35,6 +37,8 @@ LOCK_SECONDS = 2.0
 """How long a transaction waits for a row that somebody else has locked, at most: all of ours hold their locks for moments."""
 _GIVEN_UP = frozenset({"57014", "55P03", "40P01", "40001"})
 """SQLSTATEs of a server that lives: a statement took too long, a lock was waited for too long, a deadlock, a conflict of transactions."""
+WAL_PAUSE_SECONDS = 0.005
+"""From one try to make a new SQLite file's journal a write-ahead log to the next."""
 CANCEL_SECONDS = 0.5
 """How long a server may take to hear that a query is of no interest any more."""
 
@@ -85,14 +89,29 @@ def tune_sqlite(engine: Engine, timeout_seconds: float = TIMEOUT_SECONDS) -> Non
     def _connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (f"busy_timeout={_ms(timeout_seconds)}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        for pragma in (f"busy_timeout={_ms(timeout_seconds)}", "synchronous=NORMAL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
+        _use_wal(cursor, timeout_seconds)
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Any) -> None:
         # IMMEDIATE waits for the write lock here; a deferred transaction that writes later could fail with "locked" at once.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+
+def _use_wal(cursor: Any, timeout_seconds: float) -> None:
+    """Once set, the file keeps it. Where several set it at once, in a new file, SQLite refuses some of them without a wait."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(WAL_PAUSE_SECONDS)
+        else:
+            return
 
 
 class _Connection(psycopg.AsyncConnection[Any]):

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from models import database
-from models.database import driver_url
+from models.database import _use_wal, driver_url
 from models.errors import StoreUnavailable
 from models.migrate import migrate
 from models.store import Store
@@ -100,3 +100,31 @@ async def test_nothing_is_kept_of_a_transaction_that_raises(tmp_path: Path) -> N
         assert (await store.conversation(made.id, "me")).id == made.id
     finally:
         await store.aclose()
+
+
+class Refusing:
+    """A cursor of a new file that others make a write-ahead log of at the same moment: SQLite refuses so often, without waiting."""
+
+    def __init__(self, times: int, code: int = sqlite3.SQLITE_BUSY) -> None:
+        self.times, self.code = times, code
+
+    def execute(self, statement: str) -> None:
+        assert statement == "PRAGMA journal_mode=WAL"
+        self.times -= 1
+        if self.times >= 0:
+            error = sqlite3.OperationalError("refused")
+            error.sqlite_errorcode = self.code
+            raise error
+
+
+def test_a_new_file_that_several_open_at_once() -> None:
+    """Whoever is refused tries again, for as long as it waits for any lock; another error is told at once."""
+    cursor = Refusing(3)
+    _use_wal(cursor, 10.0)
+    assert cursor.times == -1
+    with pytest.raises(sqlite3.OperationalError):
+        _use_wal(Refusing(10_000), 0.02)
+    broken = Refusing(2, sqlite3.SQLITE_IOERR)
+    with pytest.raises(sqlite3.OperationalError):
+        _use_wal(broken, 10.0)
+    assert broken.times == 1
