@@ -42,6 +42,8 @@ class PaidProvider:
     asked: list[str] = field(default_factory=list)
     """Method and path of every request."""
     go: asyncio.Event = field(default_factory=asyncio.Event)
+    pause_every: int = 0
+    """After so many pieces it waits for `go` to be set again (0: never): however slow the machine is, it does not run ahead of a test."""
     named: asyncio.Event = field(default_factory=asyncio.Event)
     refuse_ends: bool = False
     port: int = 0
@@ -112,6 +114,8 @@ class PaidProvider:
             run.say(
                 _event(number, "response.output_text.delta", output_index=0, delta=piece) if self.dialect == "responses" else _chunk(piece)
             )
+            if self.pause_every and number % self.pause_every == 0:
+                self.go.clear()
             await asyncio.sleep(0.02)
         run.ended = run.ended or "whole"
         done = {"id": run.name, "background": True, "status": "completed", "usage": {"input_tokens": 5, "output_tokens": 3}}

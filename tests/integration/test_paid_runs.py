@@ -148,6 +148,7 @@ async def test_a_worker_that_is_killed_before_any_text(rig: Rig) -> None:
 async def test_workers_that_are_killed_one_after_the_other(rig: Rig) -> None:
     """However many, and with text between them."""
     rig.provider.pieces = [f"{number} little pieces of a long answer. " * 3 for number in range(40)]
+    rig.provider.pause_every = 4
     for attempt in range(1, 5):
         worker = rig.worker()
         await rig.until(lambda attempt=attempt: len(rig.provider.asked) == attempt)  # type: ignore[misc]  # mypy knows no default here
@@ -157,8 +158,8 @@ async def test_workers_that_are_killed_one_after_the_other(rig: Rig) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while await rig.shown() == held:
                 await asyncio.sleep(0.01)
-        rig.provider.go.clear()
         await rig.kill(worker)
+    rig.provider.pause_every = 0
     rig.provider.go.set()
     await rig.worker()
     row = await rig.reread()
