@@ -13,6 +13,10 @@ SERVER = "tw:server"
 """Which server (`streams.log.RedisLog.new_server`) was noted last by those who look whether it is another one."""
 
 
+TIME = "tw:time"
+"""When the database's clock was noted last here: what a server that was restored or promoted may lack is younger."""
+
+
 ACCESS = b"access"
 """On the channel of a conversation: who may follow it has changed, look at `revoked`."""
 

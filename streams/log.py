@@ -227,6 +227,15 @@ class RedisLog:
         """See streams.ports.Log."""
         await self._wire.execute("SET", keys.SERVER, identity)
 
+    async def note_time(self, milliseconds: int) -> None:
+        """See streams.ports.Log."""
+        await self._wire.execute("SET", keys.TIME, milliseconds)
+
+    async def noted_time(self) -> int | None:
+        """See streams.ports.Log."""
+        told = await self._wire.execute("GET", keys.TIME)
+        return None if told is None else int(told)
+
     async def check(self) -> str | None:
         """For readiness: what is wrong with the server, or None. Raises Unavailable."""
         try:

@@ -44,6 +44,7 @@ class MemoryLog:
         self._revoked: dict[tuple[str, str], float] = {}
         self._run = 0
         self._noted: str | None = None
+        self._time: int | None = None
         self._listeners: list[Callable[[str, bytes], None]] = []
         self.subscribers: Counter[str] = Counter()
         self._wanted: dict[str, float] = {}
@@ -59,7 +60,7 @@ class MemoryLog:
             self._states.clear()
             self._tombstones.clear()
             self._revoked.clear()
-            self._noted = None
+            self._noted = self._time = None
 
     def go_down(self) -> None:
         """From now on nothing answers: `append` waits, the other calls raise Unavailable."""
@@ -277,6 +278,16 @@ class MemoryLog:
         """See streams.ports.Log."""
         self._check_up()
         self._noted = identity
+
+    async def note_time(self, milliseconds: int) -> None:
+        """See streams.ports.Log."""
+        self._check_up()
+        self._time = milliseconds
+
+    async def noted_time(self) -> int | None:
+        """See streams.ports.Log."""
+        self._check_up()
+        return self._time
 
     async def check(self) -> str | None:
         """See streams.log.RedisLog.check."""

@@ -264,6 +264,14 @@ class Log(Protocol):
         """What may have been lost with the server before this one was seen to."""
         ...
 
+    async def note_time(self, milliseconds: int) -> None:
+        """Let the server keep a time. What it is told before is older, so a server that knows the time knows all of that."""
+        ...
+
+    async def noted_time(self) -> int | None:
+        """The latest time that this server knows of."""
+        ...
+
     async def aclose(self) -> None:
         """Close connections."""
         ...

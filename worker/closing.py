@@ -4,6 +4,7 @@ The worker that runs a generation ends it with the claim it holds. Anybody else 
 claims it as a worker would, so that a worker that wakes up late is fenced off.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -172,7 +173,7 @@ async def released_on_failure(log: ports.Log, claim: ports.Claim) -> AsyncIterat
     """What fails gives its claim back: whoever tries next need not wait for the lease."""
     try:
         yield
-    except BaseException:
+    except (Exception, asyncio.CancelledError):  # not GeneratorExit: a coroutine that nobody runs any more cannot wait for anything
         await give_back(log, claim)
         raise
 

@@ -16,7 +16,11 @@ from streams import ports
 
 log_line = structlog.get_logger(__name__)
 LATELY_MS = 15 * 60 * 1000
-"""How far the lost end of a log may reach back, and an announcement be later than the change that it tells of."""
+"""How much later than a change its announcement may be, and how far the lost end of a log reaches back where no time is known."""
+LONGEST_MS = 25 * 60 * 60 * 1000
+"""What changed before that is not announced again: logs live for LOG_MAX_SECONDS, a day, and nobody follows one that is gone."""
+NOTE_SECONDS = 60.0
+"""How often the server is given the time. A replica that lagged, or an old snapshot, knows by it how far back it was left behind."""
 LATE_SECONDS = 30.0
 """A worker that was told "appended" by the lost server may note that in SQL only now: so everything is done a second time after this."""
 PAGE = 500
@@ -32,6 +36,7 @@ class Repeats:
         self._store, self._log = store, log
         self._server: str | None = None
         self._since = 0.0
+        self._noted: float | None = None
         self._left: Left | None = None
         """What the second time has left out; None before it."""
 
@@ -41,9 +46,12 @@ class Repeats:
         `go_on` is asked before each page; what it raises ends the look, and the next one begins anew.
         """
         server = await self._log.new_server()
-        if server is None:
-            return
         now = asyncio.get_running_loop().time()
+        if server is None:
+            if self._noted is None or now - self._noted > NOTE_SECONDS:
+                await self._log.note_time(await self._store.now_ms())
+                self._noted = now
+            return
         if server != self._server:
             log_line.warning("another Redis server: what changed lately is announced again")
             await self._announce_again(go_on)
@@ -56,7 +64,7 @@ class Repeats:
                 await self._log.note_server(server)
 
     async def _announce_again(self, go_on: Callable[[], Awaitable[None]]) -> Left:
-        since = await self._store.now_ms() - LATELY_MS
+        since = await self._lost_since()
         left: Left = []
         for kind in KINDS:
             page = await self._store.changed_lately(kind, since, None, PAGE)
@@ -65,3 +73,9 @@ class Repeats:
                 await go_on()
                 page = await self._store.changed_lately(kind, since, page[-1], PAGE) if len(page) == PAGE else []
         return left
+
+    async def _lost_since(self) -> int:
+        """What changed since then may have been announced to the lost end of a log, by the database's clock."""
+        now = await self._store.now_ms()
+        known = await self._log.noted_time()
+        return max(min(now, now if known is None else known) - LATELY_MS, now - LONGEST_MS)

@@ -49,13 +49,13 @@ class Server(MemoryLog):
 
     def save(self) -> Memory:
         """What a replica or a file on disk holds now."""
-        return copy.deepcopy({"states": self._states, "tombstones": self._tombstones})
+        return copy.deepcopy({"states": self._states, "tombstones": self._tombstones, "time": self._time})
 
     def fail_over(self, saved: Memory) -> None:
         """Be another server, which knows what `save` gave and nothing later."""
         self._run += 1
         self.lives += 1
-        self._states, self._tombstones = saved["states"], saved["tombstones"]
+        self._states, self._tombstones, self._time = saved["states"], saved["tombstones"], saved["time"]
 
     def lose_the_end(self, count: int) -> None:
         """Be another server, which knows all but the last `count` writes."""
@@ -171,6 +171,8 @@ for _name in (
     "pack",
     "new_server",
     "note_server",
+    "note_time",
+    "noted_time",
 ):
     setattr(Log, _name, _asked(_name))
 

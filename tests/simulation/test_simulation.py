@@ -12,7 +12,7 @@ from tests.simulation.sabotage import SABOTAGES
 from tests.simulation.schedule import run
 
 SCHEDULES, AT_A_TIME = 300, 50
-ENOUGH = 400
+ENOUGH = 800
 """Every sabotage is found within so many seeds; the first one that finds it ends the search."""
 
 

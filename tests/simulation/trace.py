@@ -15,6 +15,7 @@ _QUIET = (
     "sql un",
     "sql runs_to_end",
     "log new_server",
+    "log note_time",
 )
 """What sweepers ask twice a second: part of the hash, not shown."""
 

@@ -77,3 +77,12 @@ async def test_a_tombstone_stands_for_its_time(rig: Rig) -> None:
     await rig.wait(0.3)
     page = await log.read("c", None, 0, 1)
     assert (page.epoch == old.epoch, page.top) == (False, 0)
+
+
+async def test_a_log_keeps_the_time_that_it_was_told(rig: Rig) -> None:
+    """The latest one; none at first."""
+    log = rig.log()
+    assert await log.noted_time() is None
+    for milliseconds in (1_800_000_000_000, 1_800_000_060_000):
+        await log.note_time(milliseconds)
+    assert await log.noted_time() == 1_800_000_060_000

@@ -95,6 +95,20 @@ AREA = Area(
         ),
         Mutant("nobody_asks_whether_an_answer_waits", "models/sweeps.py", '        "heads": waiting,\n', ""),
         Mutant(
+            "a_loss_reaches_back_a_quarter_of_an_hour_at_most",
+            "worker/repeats.py",
+            "now if known is None else known",
+            "now",
+            ("tests/unit/worker/test_repeats.py",),
+        ),
+        Mutant(
+            "a_leader_forgets_how_far_a_loss_reaches_back",
+            "worker/repeats.py",
+            "        if server is None:\n            if",
+            "        if True:\n            if",
+            ("tests/unit/worker/test_repeats.py",),
+        ),
+        Mutant(
             "a_live_lease_is_not_asked_for",
             "worker/sweeper.py",
             "if not taken])",

@@ -7,7 +7,7 @@ import pytest
 from models.sweeps import Kind, Place
 from streams.memory import MemoryLog
 from worker import repeats
-from worker.repeats import LATELY_MS, PAGE, Repeats
+from worker.repeats import LATELY_MS, LONGEST_MS, PAGE, Repeats
 
 NOW_MS = 1_800_000_000_000
 
@@ -86,3 +86,38 @@ async def test_a_row_that_is_locked_keeps_no_other_one_waiting(monkeypatch: pyte
     store.locked.clear()
     await looks.look(go_on)
     assert await log.new_server() is None
+
+
+@pytest.mark.parametrize(("behind_ms", "since"), [(0, LATELY_MS), (3 * 3_600_000, 3 * 3_600_000 + LATELY_MS), (90 * 3_600_000, LONGEST_MS)])
+async def test_a_server_that_was_left_far_behind_lacks_more(behind_ms: int, since: int) -> None:
+    """A replica that had lagged for hours, an old snapshot: what it knows of the time says since when it may lack announcements."""
+    log, store = MemoryLog(), Store()
+    await log.note_time(NOW_MS - behind_ms)
+    await Repeats(store, log).look(go_on)  # type: ignore[arg-type]
+    assert store.begun == [NOW_MS - since]
+
+
+async def test_a_time_from_ahead_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock was set back since."""
+    log, store = MemoryLog(), Store()
+    await log.note_time(NOW_MS + 3_600_000)
+    await Repeats(store, log).look(go_on)  # type: ignore[arg-type]
+    assert store.begun == [NOW_MS - LATELY_MS]
+
+
+async def test_the_server_is_given_the_time_once_all_was_seen_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before: another leader that begins anew must know how far back the loss reaches. Then once a minute."""
+    log, store = MemoryLog(), Store()
+    looks = Repeats(store, log)  # type: ignore[arg-type]
+    await looks.look(go_on)
+    assert await log.noted_time() is None
+    monkeypatch.setattr(repeats, "LATE_SECONDS", -1.0)
+    for _ in range(3):
+        await looks.look(go_on)
+    assert await log.noted_time() == NOW_MS
+    await log.note_time(1)
+    await looks.look(go_on)
+    assert await log.noted_time() == 1
+    monkeypatch.setattr(repeats, "NOTE_SECONDS", -1.0)
+    await looks.look(go_on)
+    assert await log.noted_time() == NOW_MS
