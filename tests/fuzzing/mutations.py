@@ -152,7 +152,37 @@ def append(chance: Random, body: bytes) -> bytes:
     return body + chance.choice((error, b"\n" + error + b"\n", b"data: " + error + b"\n\n", b"<html>502</html>", b"data: [DONE]\n\n", body))
 
 
-MUTATIONS: tuple[Mutation, ...] = (cut, flip, flip, lose, put_in, swap, double, drop, join, replace, replace, replace, rename, append)
+def many(chance: Random, body: bytes) -> bytes:
+    """A frame comes again and again."""
+    return repeated(chance, body, chance.choice((50, 200, 1000)))
+
+
+def repeated(chance: Random, body: bytes, times: int) -> bytes:
+    """A frame comes so many times, or as often as there is room."""
+    frames = _frames(body)
+    if frames:
+        at = chance.randrange(len(frames))
+        frames[at : at + 1] = [frames[at]] * min(times, 1 + _LONGEST // len(frames[at]))
+    return b"".join(frames)
+
+
+_LONGEST = 200_000
+"""Bytes that one mutation adds at most."""
+
+
+def swell(chance: Random, body: bytes) -> bytes:
+    """A text becomes very long."""
+    texts = [match for match in _VALUE.finditer(body) if match.group(1).startswith(b'"')]
+    if not texts:
+        return body
+    end = chance.choice(texts).end(1)
+    return body[: end - 1] + b"x" * chance.choice((2_000, 20_000, 100_000)) + body[end - 1 :]
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    *(cut, flip, flip, lose, put_in, swap, double, drop, join, replace, replace, replace, rename, append),
+    *(many, swell),
+)
 
 
 def damaged(chance: Random, body: bytes) -> tuple[bytes, list[str]]:

@@ -1,11 +1,17 @@
 """Damaged recordings: a bounded number of them; `make fuzz` takes as many as wanted."""
 
+from random import Random
+from typing import Any
+
 import pytest
 
 from providers.decoding import Decoder
+from providers.dialects import decoder_of
 from tests.fuzzing import checks
 from tests.fuzzing.__main__ import MAX_BODY_BYTES, run
-from tests.unit.providers.recordings import own
+from tests.fuzzing.mutations import repeated
+from tests.steps import steps
+from tests.unit.providers.recordings import Recording, own
 
 RECORDINGS = [recording for recording in own() if len(recording.body) <= MAX_BODY_BYTES]
 
@@ -17,6 +23,41 @@ def test_damaged_recordings(seed: int) -> None:
     assert reports == []
     assert made == 750
     assert 20 < whole < 700
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_work_grows_as_the_body_does(seed: int) -> None:
+    """Whichever frame comes many times: twice as many are twice the lines of code that run."""
+    for recording in Random(seed).sample(RECORDINGS, 25):
+        few, many = (_lines(recording, repeated(Random(seed), recording.body, times)) for times in (100, 200))
+        assert many < 2.3 * few + 500, f"{recording.name}: {few} lines, {many} for twice as many"
+
+
+def test_work_that_grows_faster_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that looks at all frames again with each of them."""
+    seen: list[int] = []
+    frame = Decoder._frame
+
+    def slow(self: Decoder, *arguments: Any) -> None:
+        seen.append(1)
+        self._out += []
+        for _ in seen:
+            self._look(())
+        frame(self, *arguments)
+
+    monkeypatch.setattr(Decoder, "_frame", slow)
+    with pytest.raises(AssertionError, match="twice as many"):
+        test_work_grows_as_the_body_does(1)
+
+
+def _lines(recording: Recording, body: bytes) -> int:
+    def read() -> None:
+        decoder = decoder_of(recording.api)()
+        for at in range(0, len(body), 1000):
+            decoder.feed(body[at : at + 1000])
+        decoder.close()
+
+    return steps(read)
 
 
 @pytest.mark.parametrize(
