@@ -5,6 +5,7 @@ A process may add a registry of its own (web does, for its requests).
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, start_http_server
@@ -34,6 +35,9 @@ RUNS_ENDED = Counter(
 )
 
 
+SILENCE_SECONDS = 10.0
+
+
 @contextlib.contextmanager
 def served(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Iterator[None]:
     """Tell them at `http://host:port/metrics` while the block runs (port 0: nowhere), from a thread of its own.
@@ -49,6 +53,9 @@ def served(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Iter
         log_line.error("metrics cannot be told", host=host, port=port, error=str(error))  # noqa: TRY400 -- the reason says it all
         yield
         return
+    # A connection that asks for nothing would keep its thread.
+    handler: Any = server.RequestHandlerClass
+    handler.timeout = SILENCE_SECONDS
     try:
         yield
     finally:

@@ -153,6 +153,13 @@ async def test_a_websocket_passes_with_its_close_code(behind: Behind) -> None:
         assert closed.value.rcvd.code == 4404
 
 
+async def test_the_socket_of_the_ai_sdk_passes(behind: Behind) -> None:
+    """`WebSocketChatTransport` behind the proxy."""
+    async with connect(f"ws://127.0.0.1:{behind.nginx.port}/api/chat/ws", proxy=None) as socket, asyncio.timeout(PATIENCE_SECONDS):
+        await socket.send(json.dumps({"type": "resume", "requestId": "1", "id": "none"}))
+        assert json.loads(await socket.recv())["type"] == "no-active"
+
+
 async def test_a_proxy_that_restarts_costs_nothing(behind: Behind) -> None:
     """It cuts everybody off; an EventSource comes back by itself and has each event once."""
     conversation, writer = await behind.web.writing()

@@ -41,3 +41,11 @@ def test_a_port_that_is_taken_costs_the_metrics_alone() -> None:
         with metrics.served("127.0.0.1", taken.getsockname()[1]):
             pass
     assert [line["event"] for line in logged] == ["metrics cannot be told"]
+
+
+def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a thread."""
+    monkeypatch.setattr(metrics, "SILENCE_SECONDS", 0.2)
+    port = free_port()
+    with metrics.served("127.0.0.1", port, CollectorRegistry()), socket.create_connection(("127.0.0.1", port), 10) as silent:
+        assert silent.recv(1) == b""
