@@ -22,12 +22,16 @@ PAUSED = "paused"
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What viewers hold of an answer: text, reasoning, tool calls as stored in the row, and the seq that this reaches."""
+    """What viewers hold of an answer: text, reasoning, tool calls as stored in the row, and the seq that this reaches.
+
+    `sources`: what it cites, as far as that is known. No row holds that: only the worker that has heard it can tell a new log of it.
+    """
 
     text: str = ""
     reasoning: str = ""
     tool_calls: Sequence[dict[str, Any]] = field(default_factory=tuple)
     seq: int = 0
+    sources: tuple[events.Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Plan:
 
 def fold(held: Held, message_id: str, entries: Iterable[Entry]) -> Held:
     """Apply the log's entries after `held.seq` to a checkpoint. Raises ValueError if they do not fit (a hole)."""
-    text, reasoning, tool_calls, seq = held.text, held.reasoning, list(held.tool_calls), held.seq
+    text, reasoning, tool_calls, seq, sources = held.text, held.reasoning, list(held.tool_calls), held.seq, list(held.sources)
     for entry in entries:
         _, event = events.decode(entry.data)
         if getattr(event, "message_id", None) != message_id:
@@ -78,7 +82,9 @@ def fold(held: Held, message_id: str, entries: Iterable[Entry]) -> Held:
             tool_calls = [call for call in tool_calls if "result" in call]
         elif isinstance(event, events.ToolCall):
             tool_calls = [*(call for call in tool_calls if call["id"] != event.tool_call_id), stored_call(event)]
-    return Held(text, reasoning, tuple(tool_calls), seq)
+        elif isinstance(event, events.Source):
+            sources.append(event)
+    return Held(text, reasoning, tuple(tool_calls), seq, tuple(sources))
 
 
 def folded_whole(message_id: str, entries: Sequence[Entry], *, from_first: bool) -> Held | None:
@@ -99,6 +105,7 @@ def _mine(message_id: str, entries: Iterable[Entry]) -> Iterator[events.AnyEvent
 def difference(survived: Held | None, target: Held, message_id: str, attempt: int) -> list[events.AnyEvent]:
     """The events that turn what viewers hold (None: not known) into `target`: the rest, or a `reset` and everything."""
     told: list[events.AnyEvent] = []
+    cited = {source.url for source in survived.sources} if survived else set()
     if survived is None or not begins(survived, target):
         survived = Held()
         told.append(events.Reset(message_id, attempt, keep=0, keep_reasoning=0))
@@ -108,7 +115,7 @@ def difference(survived: Held | None, target: Held, message_id: str, attempt: in
     for call in target.tool_calls:
         if call["id"] not in known:
             told.append(events.ToolCall(message_id, attempt, call["id"], call["name"], call["arguments"], call["status"]))
-    return told
+    return told + [source for source in target.sources if source.url not in cited]
 
 
 def begins(held: Held, longer: Held) -> bool:

@@ -94,6 +94,7 @@ class Generation:
         self._text = [held.text]
         self._reasoning = [held.reasoning]
         self._tool_calls = list(held.tool_calls)
+        self._sources = list(held.sources)
         self._text_end = utf16_length(held.text)
         self._reasoning_end = utf16_length(held.reasoning)
         self._calls: dict[int, _Call] = {}
@@ -301,6 +302,7 @@ class Generation:
             self._uncheckpointed += 1
             self._pending_chars -= _weight(event)
         elif isinstance(event, events.Source):
+            self._sources.append(event)
             self._pending_chars -= _weight(event)
         elif isinstance(event, events.Reset):
             self._withdraw(event)
@@ -348,7 +350,7 @@ class Generation:
     def held(self) -> Held:
         """Everything acknowledged so far: what a checkpoint or the final row holds."""
         self._text, self._reasoning = ["".join(self._text)], ["".join(self._reasoning)]
-        return Held(self._text[0], self._reasoning[0], tuple(self._tool_calls), self.seq)
+        return Held(self._text[0], self._reasoning[0], tuple(self._tool_calls), self.seq, tuple(self._sources))
 
     def checkpoint(self) -> Held:
         """`held()`, and the count of unsaved characters starts again."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from providers import base
+from streams import events
 from tests.integration.attempt.rig import DONE, Rig
 from tests.integration.worker_rig import Script, kinds, text_of
 from worker.continuation import Held
@@ -42,11 +43,12 @@ async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
         await rig.said()
         rig.log.restart(lose_data=True)
 
-    await rig.run([base.Text("before ")], lose, [base.Text("after")], DONE)
+    await rig.run([base.Source("https://x"), base.Text("before ")], lose, [base.Text("after")], DONE)
     log, row = await rig.events(), await rig.reread()
     assert (row.status, row.content) == ("complete", "before after")
     assert kinds(log)[0] == "Reset"
     assert text_of(log) == row.content
+    assert [event.url for event in log if isinstance(event, events.Source)] == ["https://x"]
 
 
 async def test_redis_restarted_empty_while_the_provider_is_silent(rig: Rig) -> None:

@@ -195,3 +195,12 @@ def test_entries_alone_tell_the_text_if_it_begins_in_them(first: events.AnyEvent
     assert (folded_whole("m", there, from_first=False) is not None) is known
     assert folded_whole("m", [], from_first=True) == Held()
     assert folded_whole("m", [], from_first=False) is None
+
+
+def test_what_was_cited_in_the_lost_end_of_a_log_is_cited_again() -> None:
+    """And nothing that viewers have, whether the text goes on or is told anew."""
+    first, second = events.Source("m", 1, "https://a"), events.Source("m", 1, "https://b")
+    target = Held("text", sources=(first, second))
+    assert difference(Held("te", sources=(first,)), target, "m", 1)[1:] == [second]
+    assert difference(Held("other", sources=(first,)), target, "m", 1)[2:] == [second]
+    assert difference(None, target, "m", 1)[2:] == [first, second]
