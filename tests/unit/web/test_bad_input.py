@@ -294,3 +294,15 @@ async def test_an_id_that_was_made_up_leaves_nothing_in_the_log(
     check(await client.get(f"{C}/nobody"), 404, "not_found")
     check(await client.post(f"{C}/nobody/messages", json={"content": "hi"}), 404, "not_found")
     assert looked == []
+
+
+async def test_not_each_of_very_many_faults_is_told_of(client: httpx.AsyncClient) -> None:
+    """A list of them would be longer than the request."""
+    many = {f"x{number}": 0 for number in range(5000)}
+    assert check(await client.post("/api/conversations", json=many), 422, "invalid")["errors"] == []
+    few = {f"x{number}": 0 for number in range(50)}
+    assert len(check(await client.post("/api/conversations", json=few), 422, "invalid")["errors"]) == 20
+    for body in ({"metadata": many, "input": "hi"}, {"input": [0] * 50_000}, {"input": "hi"} | many):
+        answer = await client.post("/v1/responses", json=body)
+        assert answer.status_code in (400, 422)
+        assert len(answer.content) < 500

@@ -1,0 +1,166 @@
+"""Who is let in, before anything is read: places, rates, bodies, slow clients; and how much of a body is parsed."""
+
+from tests.mutants.mutant import Area, Mutant
+
+_RATES = ("tests/contracts/test_rates.py",)
+_NAMES = ("tests/unit/streams/test_addresses.py",)
+_PLACES = ("tests/unit/streams/test_occupancy.py",)
+_STALLED = ("tests/unit/streams/test_stalled.py", "tests/integration/test_stalled.py")
+_CENSUS = ("tests/unit/web/test_census.py", "tests/unit/web/test_malformed.py")
+_LARGE = ("tests/integration/test_large_bodies.py",)
+_RECOUNT = ("tests/contracts/test_quotas.py",)
+
+AREA = Area(
+    "admission",
+    ("tests/integration/test_admission.py",),
+    [
+        Mutant("any_path_is_public", "web/admission.py", '_GUARDED = ("/api/", "/v1/")', '_GUARDED = ("/api/",)'),
+        Mutant(
+            "a_token_opens_everything",
+            "web/admission.py",
+            '        reads_events = request.method in ("GET", "HEAD") and _EVENTS.fullmatch(request.url.path)\n',
+            "        reads_events = True\n",
+        ),
+        Mutant("a_token_is_a_login", "web/admission.py", "Caller(granted, address, login=False)", "Caller(granted, address)"),
+        Mutant("users_have_no_limit", "web/admission.py", "                stack.enter_context(self._users.held(caller.user))\n", ""),
+        Mutant(
+            "addresses_have_no_limit", "web/admission.py", "                stack.enter_context(self._addresses.held(caller.address))\n", ""
+        ),
+        Mutant(
+            "sockets_without_a_login_have_no_limit",
+            "web/admission.py",
+            "                stack.enter_context(self._anonymous_addresses.held(caller.address))\n",
+            "",
+        ),
+        Mutant(
+            "a_place_is_never_left",
+            "streams/occupancy.py",
+            "        finally:\n            self.release(name)\n",
+            "        finally:\n            pass\n",
+        ),
+        Mutant("one_place_too_many", "streams/occupancy.py", "+ amount > self._limit", "+ amount > self._limit + 1", _PLACES),
+        Mutant(
+            "what_is_refused_is_taken",
+            "streams/occupancy.py",
+            "            raise Full(name)\n",
+            "            self._taken[name] += amount\n            raise Full(name)\n",
+            _PLACES,
+        ),
+        Mutant("one_post_too_many", "streams/rates.py", "allowed = len(hits) < limit", "allowed = len(hits) <= limit", _RATES),
+        Mutant(
+            "what_is_refused_counts",
+            "streams/rates.py",
+            "        if allowed:\n            hits.append(now)\n",
+            "        hits.append(now)\n",
+            _RATES,
+        ),
+        Mutant("hits_are_never_forgotten", "streams/rates.py", "            hits.popleft()\n", "            break\n", _RATES),
+        Mutant("redis_is_asked_again_at_once", "streams/rates.py", "self._asked_again_at = self._clock() + PAUSE_SECONDS", "pass", _RATES),
+        Mutant(
+            "a_frozen_redis_is_waited_for",
+            "streams/rates.py",
+            "socket_timeout=patience,",
+            "socket_timeout=60,\n            retry=None,",
+            _RATES,
+        ),
+        Mutant("posts_of_nobody_are_refused", "web/admission.py", "if not verdict.allowed]", "]"),
+        Mutant("posts_are_not_counted", "web/admission.py", "if _is_post(scope) else {}", "if False else {}"),
+        Mutant(
+            "of_ipv6_each_address_counts", "streams/addresses.py", "ipaddress.ip_network((address, 64), strict=False)", "address", _NAMES
+        ),
+        Mutant(
+            "a_proxy_is_a_client", "streams/addresses.py", "        if self._trusts(str(address)):\n            return None\n", "", _NAMES
+        ),
+        Mutant("the_first_of_a_chain_counts", "streams/addresses.py", "*reversed(said)", "*said", _NAMES),
+        Mutant(
+            "a_body_of_any_length",
+            "web/receiving.py",
+            "        self._refuse_beyond(self._read)\n",
+            "",
+            ("tests/unit/web/test_bad_input.py",),
+        ),
+        Mutant(
+            "a_body_as_slow_as_it_likes",
+            "web/receiving.py",
+            "async with asyncio.timeout_at(self._began + self._terms.seconds",
+            "async with asyncio.timeout_at(self._began + 600",
+        ),
+        Mutant("a_long_body_gets_no_more_time", "web/receiving.py", " + self._read / SLOWEST_BYTES_PER_SECOND", ""),
+        Mutant("one_user_takes_all_the_memory", "web/receiving.py", "Occupancy(limit // _SHARE)", "Occupancy(limit)"),
+        Mutant("what_was_read_is_held_for_ever", "web/receiving.py", "        self._memory.release(self._user, held)\n", ""),
+        Mutant("silence_is_waited_for", "web/connections.py", "            self._arm(self.terms.head_seconds)", "            pass"),
+        Mutant(
+            "a_refused_body_is_taken_to_its_end",
+            "web/connections.py",
+            "            if self._lingering > LINGER_BYTES:",
+            "            if False:",
+        ),
+        Mutant(
+            "a_refused_body_may_drip_for_ever",
+            "web/connections.py",
+            "            self._arm(LINGER_SECONDS)\n",
+            "",
+        ),
+        Mutant(
+            "a_socket_without_a_login_lives_on",
+            "web/connections.py",
+            'self._refuse, POLICY, "no login in time")',
+            "lambda *_: None)",
+        ),
+        Mutant("messages_before_a_login_are_long", "web/connections.py", "self.conn.max_message_size = LOGIN_FRAME_BYTES", "pass"),
+        Mutant(
+            "messages_after_a_login_are_short", "web/connections.py", "        self.conn.max_message_size = self.config.ws_max_size\n", ""
+        ),
+        Mutant("who_reads_nothing_stays", "streams/stalled.py", "            self._cut()\n", "            pass\n", _STALLED),
+        Mutant(
+            "who_reads_a_little_is_cut", "streams/stalled.py", "self._transport.get_write_buffer_size() < self._left", "False", _STALLED
+        ),
+        Mutant(
+            "web_does_not_watch",
+            "web/connections.py",
+            "        return Stalled(transport, self.stalled_seconds, cut)",
+            "        return Stalled(transport, 1e9, cut)",
+            _STALLED,
+        ),
+        Mutant("the_broadcaster_does_not_watch", "broadcaster/connection.py", "        self._stalled.paused()\n", "", _STALLED),
+        Mutant(
+            "any_number_of_values",
+            "web/census.py",
+            "        if most is not None and counting.values > most:\n",
+            "        if False:\n",
+            _CENSUS,
+        ),
+        Mutant("an_escaped_quote_ends_a_string", "web/census.py", '.replace(b\'\\\\"\', b"")', "", _CENSUS),
+        Mutant(
+            "a_slice_ends_an_escape",
+            "web/census.py",
+            "        self._rest = piece[len(piece) - backslashes % 2 :]",
+            '        self._rest = b""',
+            _CENSUS,
+        ),
+        Mutant("everything_is_plain", "web/census.py", "    return _ZERO not in piece and", "    return", _CENSUS),
+        Mutant("any_depth", "web/bodies.py", "    if found.depth > MAX_JSON_DEPTH:", "    if False:", _CENSUS),
+        Mutant("everything_is_done_at_once", "web/aside.py", "    if size <= SMALL_BYTES:", "    if True:", _LARGE),
+        Mutant(
+            "each_of_many_members_is_complained_of",
+            "web/services.py",
+            "if isinstance(value, dict) and len(value) > MAX_MEMBERS:",
+            "if False:",
+            ("tests/unit/web/test_bad_input.py",),
+        ),
+        Mutant(
+            "a_wrong_sum_is_overwritten",
+            "models/quotas.py",
+            "select(literal(drift.stored - drift.counted))",
+            "select(literal(drift.stored))",
+            _RECOUNT,
+        ),
+        Mutant(
+            "a_user_without_a_sum_is_forgotten",
+            "models/quotas.py",
+            "sorted(counted.keys() | stored.keys())",
+            "sorted(counted.keys())",
+            _RECOUNT,
+        ),
+    ],
+)
