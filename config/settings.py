@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     max_open_per_address: int = Field(500, ge=0)
     """The same for one address (of IPv6: one /64); connections of trusted proxies (`FORWARDED_ALLOW_IPS`) are not counted."""
     posts_per_minute_per_user: int = Field(60, ge=0)
-    """Posts, questions and new conversations, in all web processes together; 0: any number."""
+    """Posts, questions, new conversations and changes of them, in all web processes together; 0: any number."""
     posts_per_minute_per_address: int = Field(300, ge=0)
     forwarded_allow_ips: str = "127.0.0.1,::1"
     """Addresses and networks of proxies that may say whose request it is (`X-Forwarded-For`, `X-Forwarded-Proto`)."""

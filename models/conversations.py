@@ -5,21 +5,27 @@ answer and its idempotency key in one transaction; announcing and enqueueing the
 """
 
 import re
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Literal
 
 from sqlalchemy import delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 from sqlmodel import col
 from uuid_utils import uuid7
 
 from models.database import Database, now_ms
 from models.deletions import KEY_LIFE_MS
 from models.errors import BadCursor, GenerationRunning, KeyReused, NotAuthor, NotFound
-from models.quotas import admit, admit_conversation, admit_instructions
+from models.quotas import admit, admit_conversation, admit_instructions, octets, text_bytes
 from models.tables import UNFINISHED, Conversation, IdempotencyKey, Message, Participant, Storage
 
+PAGE_BYTES = 1024 * 1024
+"""Text of one page of messages, or of conversations: a page of the longest would keep a process busy, and fill its memory."""
 _CURSOR = re.compile(r"([0-9]{1,16})\.([0-9a-zA-Z-]{1,36})")
 
 Policy = Literal["queue", "reject", "cancel_previous"]
@@ -102,9 +108,12 @@ class Conversations(Database):
             return await visible(session, conversation_id, user_id)
 
     async def conversations(self, user_id: str, limit: int, before: str | None = None) -> tuple[list[Conversation], str | None]:
-        """The user's conversations, last changed first, and the cursor of the next page (None: there is none). BadCursor."""
+        """The user's conversations, last changed first, and the cursor of the next page (None: there is none). BadCursor.
+
+        Fewer than `limit` where their instructions are long.
+        """
         query = (
-            select(Conversation)
+            select(col(Conversation.id), octets(col(Conversation.instructions)))
             .join(Participant, col(Participant.conversation_id) == col(Conversation.id))
             .where(col(Participant.user_id) == user_id, col(Conversation.listed))
             .order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
@@ -113,23 +122,29 @@ class Conversations(Database):
         if before is not None:
             query = query.where(tuple_(col(Conversation.updated_at), col(Conversation.id)) < tuple_(*_parse_cursor(before)))
         async with self.reading() as session:
-            rows = list(await session.scalars(query))
-        page = rows[:limit]
-        return page, f"{page[-1].updated_at}.{page[-1].id}" if len(rows) > limit else None
+            found = (await session.execute(query)).all()
+            ids = [name for name, _ in found][: _fitting([size for _, size in found[:limit]])]
+            rows = {row.id: row for row in await session.scalars(select(Conversation).where(col(Conversation.id).in_(ids)))}
+        page = [rows[name] for name in ids]
+        return page, f"{page[-1].updated_at}.{page[-1].id}" if len(found) > len(page) else None
 
     async def snapshot(self, conversation_id: str, user_id: str, limit: int, before: int | None = None) -> Snapshot:
         """The newest `limit` rows (of those before an ordinal), in order, with the conversation: one SQL snapshot. NotFound.
 
-        Rows that were superseded are left out.
+        Rows that were superseded are left out. Fewer than `limit` where they are long.
         """
-        query = select(Message).where(col(Message.conversation_id) == conversation_id, col(Message.superseded_by).is_(None))
+        shown = [col(Message.conversation_id) == conversation_id, col(Message.superseded_by).is_(None)]
         if before is not None:
-            query = query.where(col(Message.ordinal) < before)
+            shown.append(col(Message.ordinal) < before)
+        sizes = select(col(Message.ordinal), text_bytes + octets(col(Message.tool_calls))).where(*shown)
         async with self.reading() as session:
             conversation = await visible(session, conversation_id, user_id)
-            rows = list(await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(limit + 1)))
-        page = rows[:limit][::-1]
-        return Snapshot(conversation, page, page[0].ordinal if len(rows) > limit else None)
+            found = (await session.execute(sizes.order_by(col(Message.ordinal).desc()).limit(limit + 1))).all()
+            ordinals = [ordinal for ordinal, _ in found][: _fitting([size for _, size in found[:limit]])]
+            # What is kept of an answer is for its provider: it may be long, and nobody is shown it.
+            query = select(Message).where(*shown, col(Message.ordinal).in_(ordinals)).options(defer(col(Message.kept), raiseload=True))
+            page = list(await session.scalars(query.order_by(col(Message.ordinal))))
+        return Snapshot(conversation, page, page[0].ordinal if len(found) > len(page) else None)
 
     async def visible_message(self, message_id: str, user_id: str) -> Message:
         """The row, for a participant of its conversation. NotFound."""
@@ -230,6 +245,12 @@ class Conversations(Database):
         async with self.reading() as session:
             row = await session.get(Storage, user_id)
         return 0 if row is None else row.bytes
+
+
+def _fitting(sizes: Sequence[int]) -> int:
+    """How many of the first of these make up a page: one at least, if there is any."""
+    sums = list(accumulate(sizes))
+    return max(bisect_right(sums, PAGE_BYTES), min(1, len(sums)))
 
 
 def _parse_cursor(text: str) -> tuple[int, str]:

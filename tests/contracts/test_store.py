@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from models import conversations
 from models.conversations import Idempotency, Policy, Post, Posted
 from models.errors import BadCursor, GenerationRunning, KeyReused, NotFound, StoreUnavailable
 from models.generations import Checkpoint, Ending
@@ -464,3 +465,33 @@ async def test_an_empty_database_has_no_revision(database_url: str, tmp_path: Pa
         assert await empty.revision() is None
     finally:
         await empty.aclose()
+
+
+async def test_a_page_of_long_texts_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages hold so many bytes, but one at least, and together everything, whatever was asked for."""
+    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
+    made = await store.create_conversation(ME)
+    for size in (10, 300, 100, 100, 100, 10):
+        await store.post(Post(made.id, ME, "é" * (size // 2), "demo"))
+    seen: list[list[int]] = []
+    before = None
+    while not seen or before is not None:
+        page = await store.snapshot(made.id, ME, 4, before)
+        seen.insert(0, [len(row.content.encode()) for row in page.messages if row.role == "user"])
+        before = page.next
+    assert [size for part in seen for size in part] == [10, 300, 100, 100, 100, 10]
+    assert all(sum(part) <= 250 or len(part) == 1 for part in seen)
+
+
+async def test_a_page_of_long_instructions_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for lists of conversations."""
+    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
+    made = [(await store.create_conversation(ME, instructions="x" * size)).id for size in (100, 300, 0, 100, 100, 100)]
+    seen: list[list[str]] = []
+    before = None
+    while not seen or before is not None:
+        page, before = await store.conversations(ME, 4, before)
+        seen.append([row.id for row in page])
+        assert sum(len(row.instructions or "") for row in page) <= 250 or len(page) == 1
+    assert sorted(name for part in seen for name in part) == sorted(made)
+    assert len(seen) > 2

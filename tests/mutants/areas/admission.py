@@ -8,7 +8,14 @@ _PLACES = ("tests/unit/streams/test_occupancy.py",)
 _STALLED = ("tests/unit/streams/test_stalled.py", "tests/integration/test_stalled.py")
 _CENSUS = ("tests/unit/web/test_census.py", "tests/unit/web/test_malformed.py")
 _LARGE = ("tests/integration/test_large_bodies.py",)
-_RECOUNT = ("tests/contracts/test_quotas.py",)
+_RECOUNT = (
+    "tests/contracts/test_quotas.py::test_a_sum_that_is_wrong_is_put_right",
+    "tests/contracts/test_quotas.py::test_what_is_posted_during_a_recount_is_counted_once",
+)
+_PAGES = (
+    "tests/contracts/test_store.py::test_a_page_of_long_texts_is_short",
+    "tests/contracts/test_store.py::test_a_page_of_long_instructions_is_short",
+)
 
 AREA = Area(
     "admission",
@@ -147,6 +154,15 @@ AREA = Area(
             "if isinstance(value, dict) and len(value) > MAX_MEMBERS:",
             "if False:",
             ("tests/unit/web/test_bad_input.py",),
+        ),
+        Mutant("changes_are_not_counted", "web/admission.py", '    if scope["method"] == "PATCH":', '    if scope["method"] == "PUT":'),
+        Mutant("a_page_of_any_length", "models/conversations.py", "bisect_right(sums, PAGE_BYTES)", "len(sums)", _PAGES),
+        Mutant(
+            "a_page_of_nothing",
+            "models/conversations.py",
+            "max(bisect_right(sums, PAGE_BYTES), min(1, len(sums)))",
+            "bisect_right(sums, PAGE_BYTES)",
+            _PAGES,
         ),
         Mutant(
             "a_wrong_sum_is_overwritten",
