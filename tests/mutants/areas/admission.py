@@ -7,7 +7,7 @@ _NAMES = ("tests/unit/streams/test_addresses.py",)
 _PLACES = ("tests/unit/streams/test_occupancy.py",)
 _STALLED = ("tests/unit/streams/test_stalled.py", "tests/integration/test_stalled.py")
 _CENSUS = ("tests/unit/web/test_census.py", "tests/unit/web/test_malformed.py")
-_LARGE = ("tests/integration/test_large_bodies.py",)
+_LARGE = ("tests/unit/web/test_aside.py",)
 _RECOUNT = (
     "tests/contracts/test_quotas.py::test_a_sum_that_is_wrong_is_put_right",
     "tests/contracts/test_quotas.py::test_what_is_posted_during_a_recount_is_counted_once",
