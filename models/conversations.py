@@ -142,7 +142,8 @@ class Conversations(Database):
             found = (await session.execute(sizes.order_by(col(Message.ordinal).desc()).limit(limit + 1))).all()
             ordinals = [ordinal for ordinal, _ in found][: _fitting([size for _, size in found[:limit]])]
             # What is kept of an answer is for its provider: it may be long, and nobody is shown it.
-            query = select(Message).where(*shown, col(Message.ordinal).in_(ordinals)).options(defer(col(Message.kept), raiseload=True))
+            unseen = defer(col(Message.kept), raiseload=True)  # type: ignore[arg-type]  # a column, whatever SQLModel calls it
+            query = select(Message).where(*shown, col(Message.ordinal).in_(ordinals)).options(unseen)
             page = list(await session.scalars(query.order_by(col(Message.ordinal))))
         return Snapshot(conversation, page, page[0].ordinal if len(found) > len(page) else None)
 
