@@ -110,6 +110,9 @@ async def test_a_subscription_token_opens_events_and_nothing_else(tmp_path: Path
         async with web.client.stream("GET", f"/api/conversations/{conversation}/events", headers=bearer) as stream:
             assert stream.status_code == 200
         assert (await web.client.get(f"/api/conversations/{conversation}", headers=bearer)).status_code == 401
+        async with raw(web.port) as client:  # nor does anything wait for a body of theirs
+            await client.send(request("POST", "/v1/responses", f"Authorization: Bearer {token}", length=MIB))
+            assert " 401 " in await client.head()
 
 
 # --- places ---

@@ -2,6 +2,7 @@
 
 from tests.mutants.mutant import Area, Mutant
 
+_GATE = ("tests/unit/web/test_admission.py",)
 _RATES = ("tests/contracts/test_rates.py",)
 _NAMES = ("tests/unit/streams/test_addresses.py",)
 _PLACES = ("tests/unit/streams/test_occupancy.py",)
@@ -28,7 +29,7 @@ AREA = Area(
             '        reads_events = request.method in ("GET", "HEAD") and _EVENTS.fullmatch(request.url.path)\n',
             "        reads_events = True\n",
         ),
-        Mutant("a_token_is_a_login", "web/admission.py", "Caller(granted, address, login=False)", "Caller(granted, address)"),
+        Mutant("a_token_is_a_login", "web/admission.py", "Caller(granted, address, login=False)", "Caller(granted, address)", _GATE),
         Mutant("users_have_no_limit", "web/admission.py", "                stack.enter_context(self._users.held(caller.user))\n", ""),
         Mutant(
             "addresses_have_no_limit", "web/admission.py", "                stack.enter_context(self._addresses.held(caller.address))\n", ""
@@ -70,7 +71,7 @@ AREA = Area(
             "socket_timeout=60,\n            retry=None,",
             _RATES,
         ),
-        Mutant("posts_of_nobody_are_refused", "web/admission.py", "if not verdict.allowed]", "]"),
+        Mutant("too_many_posts_are_let_in", "web/admission.py", "            if not verdicts[kind].allowed:", "            if False:"),
         Mutant("posts_are_not_counted", "web/admission.py", "if _is_post(scope) else {}", "if False else {}"),
         Mutant(
             "of_ipv6_each_address_counts", "streams/addresses.py", "ipaddress.ip_network((address, 64), strict=False)", "address", _NAMES
@@ -155,7 +156,6 @@ AREA = Area(
             "if False:",
             ("tests/unit/web/test_bad_input.py",),
         ),
-        Mutant("changes_are_not_counted", "web/admission.py", '    if scope["method"] == "PATCH":', '    if scope["method"] == "PUT":'),
         Mutant("a_page_of_any_length", "models/conversations.py", "bisect_right(sums, PAGE_BYTES)", "len(sums)", _PAGES),
         Mutant(
             "a_page_of_nothing",
