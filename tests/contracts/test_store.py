@@ -16,6 +16,8 @@ from models.store import Store
 from models.tables import Conversation
 
 ME, YOU = "me", "you"
+CALLS = [{"id": "call_1", "name": "look", "arguments": {}, "status": "completed"}]
+USAGE = {"input_tokens": 1, "output_tokens": 2}
 
 
 @pytest.fixture
@@ -32,11 +34,11 @@ def key(body: str = "a", route: str = "POST /x") -> Idempotency:
 
 
 def checkpoint(message_id: str, attempt: int, content: str, seq: int = 5) -> Checkpoint:
-    return Checkpoint(message_id, attempt, content, "because", [{"id": "call_1"}], "e1", seq)
+    return Checkpoint(message_id, attempt, content, "because", CALLS, "e1", seq)
 
 
 def ending(message_id: str, attempt: int, content: str = "done") -> Ending:
-    return Ending(message_id, attempt, "complete", content, "", None, "e1", 9, "stop", usage={"input_tokens": 1}, seams=[3])
+    return Ending(message_id, attempt, "complete", content, "", None, "e1", 9, "stop", usage=USAGE, seams=[3])
 
 
 async def started(store: Store, posted: Posted, attempt: int = 1) -> str:
@@ -280,7 +282,7 @@ async def test_a_checkpoint_saves_the_current_attempts_and_no_other(store: Store
     await store.checkpoint([checkpoint(message_id, 1, "partial", 7) for message_id in (ended, running, stale)])
     rows = {row.id: row for row in (await store.snapshot(conversation.id, ME, 10)).messages}
     assert (rows[running].content, rows[running].reasoning, rows[running].epoch, rows[running].seq) == ("partial", "because", "e1", 7)
-    assert rows[running].tool_calls == [{"id": "call_1"}]
+    assert rows[running].tool_calls == CALLS
     assert (rows[stale].content, rows[stale].seq) == ("", 0)
     assert (rows[ended].content, rows[ended].seq) == ("done", 9)
     await store.checkpoint([])
@@ -314,7 +316,7 @@ async def test_an_answer_ends_once(store: Store, conversation: Conversation) -> 
     assert await store.request_cancel(message_id, ME) is None
     row = await store.message(message_id)
     assert row is not None
-    assert (row.content, row.status, row.finish_reason, row.usage, row.seams) == ("done", "complete", "stop", {"input_tokens": 1}, [3])
+    assert (row.content, row.status, row.finish_reason, row.usage, row.seams) == ("done", "complete", "stop", USAGE, [3])
     assert not row.terminal_announced
     await store.terminal_announced(message_id, 2)
     row = await store.message(message_id)
