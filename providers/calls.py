@@ -51,9 +51,6 @@ _EMBEDDINGS_BYTES = 256 * 1024 * 1024
 class Response:
     """A whole answer, or what there is of a broken one (`finish` is None)."""
 
-    text: str = ""
-    reasoning: str = ""
-    refusal: str = ""
     tool_calls: list[ToolUse] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
@@ -61,19 +58,44 @@ class Response:
     finish: Finish | None = None
     id: str | None = None
     model: str | None = None
+    chars: int = 0
+    """Of text, reasoning, refusal and arguments together."""
+    _text: list[str] = field(default_factory=list)
+    _reasoning: list[str] = field(default_factory=list)
+    _refusal: list[str] = field(default_factory=list)
+    _text_chars: int = field(default=0, repr=False)
     _calls: dict[int, tuple[str, str, list[str]]] = field(default_factory=dict, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+        return "".join(self._text)
+
+    @property
+    def reasoning(self) -> str:
+        """Its visible reasoning."""
+        return "".join(self._reasoning)
+
+    @property
+    def refusal(self) -> str:
+        """What the model said instead of an answer."""
+        return "".join(self._refusal)
 
     def add(self, delta: Delta) -> None:
         """Put a delta in its place."""
         match delta:
             case Text(text):
-                self.text += text
+                self._text.append(text)
+                self._text_chars += len(text)
+                self.chars += len(text)
             case Reasoning(text):
-                self.reasoning += text
+                self._reasoning.append(text)
+                self.chars += len(text)
             case Item():
-                self.kept.append(Kept(len(self.text), delta))
+                self.kept.append(Kept(self._text_chars, delta))
             case Refusal(text):
-                self.refusal += text
+                self._refusal.append(text)
+                self.chars += len(text)
             case Start(id, model):
                 self.id, self.model = id, model
             case Source():
@@ -81,7 +103,7 @@ class Response:
             case Usage():
                 self.usage = delta if self.usage is None else merge_usage(self.usage, delta)
             case Restart():
-                self.text = ""
+                self._text, self._text_chars = [], 0
                 self.kept.clear()
             case Finish():
                 self.finish = delta
@@ -94,6 +116,7 @@ class Response:
                 self._calls[index] = (id, name, [])
             case ToolCallArguments(index, text):
                 self._calls[index][2].append(text)
+                self.chars += len(text)
             case ToolCallEnd(index, echo):
                 call_id, name, pieces = self._calls[index]
                 self.tool_calls.append(ToolUse(call_id, name, parsed_arguments("".join(pieces)), echo))
@@ -107,9 +130,11 @@ class Broken(Interrupted):
         self.response = response
 
 
-async def complete(provider: Provider, request: Request, *, hooks: Sequence[Hook] = (), tries: int = 3) -> Response:
-    """The whole answer in one object. Raises ProviderError."""
-    return await run(provider, request, None, hooks=hooks, tries=tries)
+async def complete(
+    provider: Provider, request: Request, *, hooks: Sequence[Hook] = (), tries: int = 3, max_chars: int | None = None
+) -> Response:
+    """The whole answer in one object; see `run`. Raises ProviderError."""
+    return await run(provider, request, None, hooks=hooks, tries=tries, max_chars=max_chars)
 
 
 async def run(
@@ -119,16 +144,20 @@ async def run(
     *,
     hooks: Sequence[Hook] = (),
     tries: int = 3,
+    max_chars: int | None = None,
 ) -> Response:
-    """The whole answer, each delta handed to `on_delta` as it comes. Raises ProviderError: Broken after the first visible piece."""
+    """The whole answer, each delta handed to `on_delta` as it comes. One longer than `max_chars` is left, and ends as `length`.
+
+    Raises ProviderError: Broken after the first visible piece.
+    """
     observed = watched(provider, hooks)
     failed = 0
     while True:
         response = Response()
         try:
-            return await _once(observed, request, response, on_delta)
+            return await _once(observed, request, response, on_delta, max_chars)
         except ProviderError as error:
-            delivered = on_delta is not None and bool(response.text or response.reasoning or response.refusal or response._calls)  # noqa: SLF001
+            delivered = on_delta is not None and bool(response.chars or response._calls)  # noqa: SLF001
             if delivered and error.retryable:
                 raise Broken(error, response) from error
             failed += 1
@@ -139,13 +168,18 @@ async def run(
             await asyncio.sleep(delay)
 
 
-async def _once(provider: Provider, request: Request, response: Response, on_delta: Callable[[Delta], None] | None) -> Response:
+async def _once(
+    provider: Provider, request: Request, response: Response, on_delta: Callable[[Delta], None] | None, max_chars: int | None
+) -> Response:
     async with provider.stream(request) as stream:
         async for deltas in stream:
             for delta in deltas:
                 response.add(delta)
                 if on_delta:
                     on_delta(delta)
+            if max_chars is not None and response.chars > max_chars:
+                response.finish = Finish("length")
+                break
     return response
 
 

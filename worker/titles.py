@@ -22,6 +22,10 @@ log_line = structlog.get_logger(__name__)
 LONGEST = 60
 MOST_WORDS = 6
 EXCERPT_CHARS = 1500
+LOOKED_AT = 2000
+"""Characters of a text in which its words are looked for. Marks are found by patterns whose work grows with the square of a line."""
+LONGEST_ANSWER_CHARS = 64 * 1024
+"""Of the model that is asked for a name, with its reasoning."""
 PATIENCE_SECONDS = 30.0
 _ASK = (
     "Name this conversation in three to six words, in its own language. Answer with the name alone: no quotation marks, no full stop.\n\n"
@@ -69,20 +73,24 @@ async def _title(models: Models, question: Row, answer: Row) -> str:
 
 async def _asked(models: Models, spec: ModelSpec, question: str, answer: str) -> str:
     prompt = _ASK.format(question=question[:EXCERPT_CHARS], answer=answer[:EXCERPT_CHARS])
-    response = await complete(models.open(spec), Request([Message("user", prompt)], max_tokens=64), tries=2)
+    response = await complete(models.open(spec), Request([Message("user", prompt)], max_tokens=64), tries=2, max_chars=LONGEST_ANSWER_CHARS)
     return response.text
 
 
 def tidy(text: str) -> str:
     """A model's answer as a title: the words of its first line that has any; empty if there are far too many to be one."""
-    line = next((plain for line in text.splitlines() if (plain := _plain(line))), "")
+    line = next((plain for line in _beginning(text) if (plain := _plain(line))), "")
     line = re.sub(r"^title:\s*", "", line, flags=re.IGNORECASE).strip(" \t\"'“”«».")
     return _cut(line) if len(line) <= 2 * LONGEST else ""
 
 
 def first_words(text: str) -> str:
     """The beginning of a message, cut between words."""
-    return _cut(" ".join(plain for line in text.splitlines() if (plain := _plain(line))))
+    return _cut(" ".join(plain for line in _beginning(text) if (plain := _plain(line))))
+
+
+def _beginning(text: str) -> list[str]:
+    return text.lstrip()[:LOOKED_AT].splitlines()
 
 
 def _plain(line: str) -> str:

@@ -215,3 +215,10 @@ def test_cost(provider: str, usage: Usage, options: dict[str, Any], expected: fl
 def test_no_price_no_cost() -> None:
     """It is never guessed."""
     assert cost(Usage(1, 1), ModelSpec("m", "openai", "m", input_price=1.0), presets()["openai"]) is None
+
+
+async def test_an_answer_that_becomes_too_long_is_left() -> None:
+    """A model that repeats itself for ever."""
+    provider = Scripted([[Text("ab")]] * 1000)
+    response = await calls.complete(provider, REQUEST, max_chars=10)
+    assert (response.text, response.chars, response.finish) == ("ab" * 6, 12, Finish("length"))

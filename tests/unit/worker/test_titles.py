@@ -2,6 +2,7 @@
 
 import pytest
 
+from worker import titles
 from worker.titles import LONGEST, first_words, tidy
 
 
@@ -39,3 +40,20 @@ def test_no_markdown_stays_in_first_words() -> None:
     """A message that begins with code, a list or a heading is named by its words."""
     assert first_words("# Plan\n\n- **buy** `milk`\n- 2 * 3") == "Plan buy milk 2 * 3"
     assert first_words("```python\nprint(1)\n```") == "print(1)"
+
+
+@pytest.mark.parametrize("text", ["![" * 128_000, "[" * 250_000, "\n" * 5000 + "<a" * 100_000])
+def test_a_name_is_looked_for_in_the_beginning(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message of 256 KiB would keep a worker busy for minutes: the marks of a line are looked for in all of it again and again."""
+    looked_at: list[int] = []
+    plain = titles._plain
+
+    def counted(line: str) -> str:
+        looked_at.append(len(line))
+        assert len(line) <= titles.LOOKED_AT
+        return plain(line)
+
+    monkeypatch.setattr(titles, "_plain", counted)
+    assert first_words(text)
+    tidy(text)
+    assert 0 < sum(looked_at) <= 2 * titles.LOOKED_AT
