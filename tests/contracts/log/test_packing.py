@@ -263,6 +263,20 @@ async def test_a_damaged_block_is_a_resync(rig: Rig, damage: Callable[[Blocks], 
     assert before == after[:701]
 
 
+@pytest.mark.parametrize("rig", REDIS, indirect=True)
+async def test_damage_that_several_meet_at_once_is_told_once(rig: Rig) -> None:
+    """Whoever comes second finds that it was seen to."""
+    one, two = rig.log(), rig.log()
+    await answered(one, 600)
+    await one.pack("c")
+    harm(redis_only(rig), _cut)
+    counted = BLOCKS_DAMAGED._value.get()
+    await two.read("d", None, 0, 0)  # is connected
+    pages = await asyncio.gather(*(log.read("c", None, 256, 9) for log in (one, two)))
+    assert [(page.oldest, page.entries) for page in pages] == [(602, [])] * 2
+    assert BLOCKS_DAMAGED._value.get() == counted + 1
+
+
 @pytest.mark.parametrize("damage", [_not_a_number, _last_missing])
 @pytest.mark.parametrize("rig", REDIS, indirect=True)
 async def test_a_damaged_block_keeps_no_log_from_being_trimmed(rig: Rig, damage: Callable[[Blocks], None]) -> None:
