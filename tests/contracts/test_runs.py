@@ -11,6 +11,7 @@ from models.runs import RunToEnd, outstanding
 from models.store import Store
 
 ME = "me"
+OLD = [{"at": 0, "dialect": "a", "kind": "old", "value": {}}]
 LONGEST_WAIT_MS = 300_000
 
 
@@ -100,7 +101,7 @@ async def test_a_checkpoint_that_comes_late_forgets_no_run(store: Store, late: b
     message_id = await answer(store)
 
     async def earlier() -> None:
-        await store.checkpoint([replace(at(message_id, 1, None, "ten", 10, saves=1), kept=[{"old": 1}])])
+        await store.checkpoint([replace(at(message_id, 1, None, "ten", 10, saves=1), kept=OLD)])
 
     if not late:
         await earlier()
@@ -109,7 +110,7 @@ async def test_a_checkpoint_that_comes_late_forgets_no_run(store: Store, late: b
         await earlier()
     row = await store.message(message_id)
     assert row is not None
-    assert (row.run_id, row.content, row.seq, row.kept) == ("run", "twelve", 12, None if late else [{"old": 1}])
+    assert (row.run_id, row.content, row.seq, row.kept) == ("run", "twelve", 12, None if late else OLD)
 
 
 @pytest.mark.parametrize("saved_since", [True, False])

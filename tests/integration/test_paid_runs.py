@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from config.catalogue import Catalogue
+from config.metrics import RUNS_ENDED
 from models.conversations import Post
 from models.generations import Ending
 from models.migrate import migrate
@@ -307,7 +308,8 @@ async def test_a_cancel_does_not_wait_for_the_provider(rig: Rig) -> None:
 
 
 async def test_a_run_that_cannot_be_ended_is_given_up_and_told(rig: Rig) -> None:
-    """After so many tries a person must look at it; its row says what it is."""
+    """After so many tries a person must look at it: it is counted, and its row says what it is."""
+    before = RUNS_ENDED.labels("given_up")._value.get()
     rig.provider.refuse_ends = True
     worker = rig.worker()
     await rig.begun()
@@ -319,6 +321,7 @@ async def test_a_run_that_cannot_be_ended_is_given_up_and_told(rig: Rig) -> None
             await session.execute(text("UPDATE provider_runs SET due_at = 0 WHERE due_at IS NOT NULL"))
     assert sum(asked.startswith("END") for asked in rig.provider.asked) == MAX_TRIES
     assert (rig.told, await rig.runs_known()) == (["run_not_ended"], 1)
+    assert RUNS_ENDED.labels("given_up")._value.get() == before + 1
 
 
 async def test_a_model_that_is_gone_from_the_catalogue(rig: Rig) -> None:

@@ -25,6 +25,12 @@ AREA = Area(
             "self._store.now_ms",
         ),
         Mutant(
+            "a_run_that_is_given_up_is_not_counted",
+            "worker/endings.py",
+            '        RUNS_ENDED.labels("given_up" if last else "failed").inc()\n',
+            "",
+        ),
+        Mutant(
             "a_run_is_left_before_it_has_a_name",
             "worker/reading.py",
             "        if self._stream is not None and self._stream.naming:\n",
