@@ -50,6 +50,10 @@ def test_a_block_of_other_events_is_damage() -> None:
     for first, last in [(4, 5), (5, 5), (5, 7), (6, 7), (6, 5)]:
         with pytest.raises(Damaged):
             unpack(first, last, block)
+    whole = zlib.decompress(block)
+    for data in (whole + b"x", whole[:-1]):  # each event begins as it should
+        with pytest.raises(Damaged):
+            unpack(5, 6, zlib.compress(data))
     for data in (b"", b"\0\0", b"\xff\xff\xff\xff", b"\0\0\0\2\0\0\0\1\0\0\0\1x", pack([])):
         with pytest.raises(Damaged):
             unpack(5, 6, zlib.compress(data) if data else data)
