@@ -65,10 +65,10 @@ AREA = Area(
         Mutant("hits_are_never_forgotten", "streams/rates.py", "            hits.popleft()\n", "            break\n", _RATES),
         Mutant("redis_is_asked_again_at_once", "streams/rates.py", "self._asked_again_at = self._clock() + PAUSE_SECONDS", "pass", _RATES),
         Mutant(
-            "a_frozen_redis_is_waited_for",
+            "a_redis_that_hangs_fails_the_request",
             "streams/rates.py",
-            "socket_timeout=patience,",
-            "socket_timeout=60,\n            retry=None,",
+            "except (redis.RedisError, OSError, TimeoutError) as error:",
+            "except redis.RedisError as error:",
             _RATES,
         ),
         Mutant("too_many_posts_are_let_in", "web/admission.py", "            if not verdicts[kind].allowed:", "            if False:"),
