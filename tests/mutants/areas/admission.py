@@ -7,7 +7,7 @@ _RATES = ("tests/contracts/test_rates.py",)
 _NAMES = ("tests/unit/streams/test_addresses.py",)
 _PLACES = ("tests/unit/streams/test_occupancy.py",)
 _STALLED = ("tests/unit/streams/test_stalled.py", "tests/integration/test_stalled.py")
-_CENSUS = ("tests/unit/web/test_census.py", "tests/unit/web/test_malformed.py")
+_CENSUS = ("tests/unit/web/test_census.py", "tests/unit/web/test_bodies.py")
 _LARGE = ("tests/unit/web/test_aside.py",)
 _RECOUNT = (
     "tests/contracts/test_quotas.py::test_a_sum_that_is_wrong_is_put_right",
