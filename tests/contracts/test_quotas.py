@@ -136,6 +136,21 @@ async def test_who_asks_is_counted_not_who_owns(opened: Open) -> None:
 # --- what is stored ---
 
 
+async def test_what_an_answer_is_charged_is_given_back(opened: Open) -> None:
+    """Its calls of tools and what is kept beside them, too: no more and no less, whatever else the user has stored."""
+    store = opened()
+    await ended(store, (await said(store, (await store.create_conversation(ME)).id)).assistant_message, "stays")
+    before = await store.stored_bytes(ME)
+    answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
+    await store.begin_attempt(answer.id, 1, "demo")
+    call = {"id": "c", "name": "f", "arguments": {"x": "y" * 500}, "status": "pending"}
+    kept = [{"at": 0, "dialect": "a", "kind": "k", "value": {"x": "y" * 500}}]
+    assert await store.finish(Ending(answer.id, 1, "complete", "text", "", [call], "e", 0, "tool_calls", kept=kept))
+    assert await store.stored_bytes(ME) > before + 1000
+    assert await store.delete_conversation(answer.conversation_id)
+    assert await store.stored_bytes(ME) == before
+
+
 async def test_what_a_user_stores_is_bounded(opened: Open) -> None:
     """Text, answers and what a request says beside them count; a refused post leaves nothing."""
     store = opened(stored_bytes_per_user=20 * ROW_BYTES)
@@ -298,6 +313,16 @@ async def test_a_history_has_a_limit(opened: Open) -> None:
         last = (await said(store, conversation.id, "x" * 4000)).assistant_message
     with pytest.raises(HistoryTooLong):
         await store.history(conversation.id, last.ordinal)
+
+
+async def test_a_history_that_is_longer_than_the_limit_is_no_broken_one(opened: Open) -> None:
+    """Also where some of its rows are just as long as the limit: what is behind them was not deleted."""
+    store, lowered = opened(), opened(history_bytes=2 * ROW_BYTES + 4)
+    first = await ended(store, await asked(store, "one"), "1")
+    second = await ended(store, await asked(store, "two", first), "2")
+    third = await asked(store, "three", second)
+    with pytest.raises(HistoryTooLong):
+        await lowered.history(third.conversation_id, third.ordinal)
 
 
 async def test_very_many_short_messages_are_a_long_history(opened: Open) -> None:

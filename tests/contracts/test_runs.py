@@ -56,6 +56,17 @@ async def test_the_run_of_an_answer_that_has_ended_is_to_be_ended(store: Store, 
     assert await to_end(store) == []
 
 
+async def test_an_answer_may_leave_several_runs(store: Store) -> None:
+    """One of them has ended: that says nothing of the others."""
+    message_id = await answer(store)
+    for run in ("first", "second"):
+        await store.begin_run(run, "m", at(message_id, 1, run))
+    assert await store.finish(ending(message_id, 1))
+    assert sorted(await to_end(store)) == [(message_id, "first"), (message_id, "second")]
+    await store.run_ended(message_id, "first")
+    assert await to_end(store) == [(message_id, "second")]
+
+
 async def test_the_run_of_a_deleted_answer_is_to_be_ended(store: Store) -> None:
     """Its row outlives the conversation."""
     message_id = await answer(store)

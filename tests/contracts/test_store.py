@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from models import conversations
-from models.conversations import Idempotency, Policy, Post, Posted
+from models.conversations import KEY_LIFE_MS, Idempotency, Policy, Post, Posted
 from models.errors import BadCursor, GenerationRunning, KeyReused, NotFound, StoreUnavailable
 from models.generations import Checkpoint, Ending
 from models.migrations import HEAD
@@ -201,6 +202,14 @@ async def test_fresh_keys_are_kept_when_expired_ones_are_forgotten(store: Store)
     first = await store.create_conversation(ME, idempotency=key())
     await store.forget_keys()
     assert (await store.create_conversation(ME, idempotency=key())).id == first.id
+
+
+async def test_a_key_can_be_given_again_when_it_has_expired(store: Store) -> None:
+    """Whether housekeeping has come by or not, and with another body."""
+    first = await store.create_conversation(ME, idempotency=key())
+    async with store.writing() as session:
+        await session.execute(text("UPDATE idempotency_keys SET created_at = created_at - :life"), {"life": KEY_LIFE_MS + 1})
+    assert (await store.create_conversation(ME, idempotency=key("b"))).id != first.id
 
 
 async def test_reject_refuses_while_an_answer_is_unfinished(store: Store, conversation: Conversation) -> None:

@@ -10,15 +10,17 @@ from typing import Any
 import httpx
 import pytest
 
+from models.errors import StoreUnavailable
 from models.generations import Checkpoint, Ending
 from models.tables import Message
 from streams import events
 from streams.aisdk import Chunk
 from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import Claim, Limits
+from streams.ports import Claim, Limits, Unavailable
 from streams.text import utf16_length
 from tests.integration.serving import Web, serving
 from tests.unit.streams.aisdk.client import Client
+from web import chat_stream
 from worker import closing
 from worker.continuation import Held
 from worker.takeover import Known, restore
@@ -194,6 +196,35 @@ async def test_a_new_epoch_in_mid_stream(web: Web) -> None:
         client = Client().read(await stream.rest())
     assert client.text() == "Hello world"
     assert stream.done
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), Unavailable("away")], ids=["database", "Redis"])
+async def test_an_outage_while_an_answer_is_read_again_is_waited_for(web: Web, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A failover of Redis makes streams read their rows: whoever is away then comes back, and the stream goes on."""
+    monkeypatch.setattr(chat_stream, "OUTAGE_PAUSE_SECONDS", 0.01)
+    failures, message = [error], web.store.message
+
+    async def failing(message_id: str) -> Message | None:
+        if failures:
+            raise failures.pop()
+        return await message(message_id)
+
+    async with posted(web, body("c")) as stream:
+        worker = await working(web, "c")
+        await worker.say("Hello")
+        await stream.until("text-delta")
+        assert isinstance(web.log, MemoryLog)
+        monkeypatch.setattr(web.store, "message", failing)
+        web.log.restart(lose_data=True)
+        worker.claim, held = await restore(web.log, worker.claim, Known(Held(worker.text), worker.claim.epoch), 60.0)
+        worker.index, worker.seq = 0, held.seq
+        await worker.say(" world")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while failures:
+                await asyncio.sleep(0.01)
+        await worker.finish()
+        client = Client().read(await stream.rest())
+    assert (client.text(), stream.done) == ("Hello world", True)
 
 
 async def test_a_client_that_leaves_stops_nothing(web: Web) -> None:

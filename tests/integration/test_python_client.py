@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
+import httpx
 import pytest
 
-from client import AnswerFailed, Change, Following, RequestFailed, Stopped, Tokenwire, following
+from client import AnswerFailed, Change, Following, RequestFailed, Stopped, Tokenwire, api, following
 from tests.integration.hostile import Faults, Hostile, answer, units
 
 PATIENCE_SECONDS = 10.0
@@ -123,6 +125,23 @@ async def test_tokens_that_are_refused_again_and_again_are_an_error() -> None:
     assert (stopped.value.code, server.grants) == (4401, following.REFUSED_TOKENS)
 
 
+async def test_tokens_that_are_refused_now_and_then_are_no_error() -> None:
+    """A program that follows for days renews its token as often as it must: what was refused before a good one is forgotten."""
+    server = Hostile(random.Random(1), Faults(cut=1.0, codes=(1012,)))
+    server.row(id="m1", status="streaming")
+    server.append({"type": "start", "message_id": "m1", "attempt": 1, "model": "demo"})
+    async with followed(server) as stream:
+        for number in range(following.REFUSED_TOKENS + 1):
+            server.faults.cut = 0
+            await until_live(stream)
+            server.token += 1
+            server.faults.cut = 1.0
+            server.append({"type": "chunk", "message_id": "m1", "attempt": 1, "offset": number, "content": "x"})
+            while stream.state.name == "live":
+                await anext(stream)
+    assert server.grants == following.REFUSED_TOKENS + 1
+
+
 async def test_a_token_is_renewed_before_it_expires() -> None:
     """By a `refresh` frame: the connection stays."""
     server = Hostile(random.Random(1), Faults(), expires_in=30.05)
@@ -214,6 +233,23 @@ async def test_refusals_are_told_with_their_code() -> None:
         with pytest.raises(RequestFailed) as refused:
             await client.conversation("c1").delete()
         assert (refused.value.status, refused.value.code, server.away) == (503, "unavailable", 8)
+
+
+async def test_a_server_says_how_long_it_is_not_to_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that it names counts, where one's own would be shorter."""
+    waits: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        problem = {"code": "too_many_posts", "detail": "later"}
+        return httpx.Response(200, json={}) if waits else httpx.Response(429, headers={"retry-after": "7"}, json=problem)
+
+    monkeypatch.setattr(api, "asyncio", SimpleNamespace(sleep=wait))
+    async with Tokenwire("http://busy", transport=httpx.MockTransport(answer), jitter=lambda: 1.0) as client:
+        await client.models()
+    assert waits == [7.0]
 
 
 async def test_a_failed_answer_is_an_error_for_who_asked() -> None:

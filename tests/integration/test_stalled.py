@@ -126,3 +126,22 @@ async def test_the_broadcaster_cuts_who_reads_nothing() -> None:
                     await writer.say("x" * 2000)
                     await asyncio.sleep(0.002)
             assert stage.viewers.users.taken("u") == 0
+
+
+async def test_the_broadcaster_forgets_that_a_reader_was_behind() -> None:
+    """Who has read what waited is watched no longer: a conversation in which nothing happens then would look like a stalled reader."""
+    async with memory_stage(stalled_seconds=600) as stage:
+        assert stage.server._listener is not None
+        small_buffers(stage.server._listener.sockets)
+        writer = await Writer(stage.log, "c").begin()
+        subscribe = json.dumps({"type": "subscribe", "token": token("c")}).encode()
+        async with deaf(stage.port, handshake("/conversations/c"), fragment(subscribe, first=True, last=True)) as slow:
+            await eventually(lambda: len(stage.viewers.all) == 1 and next(iter(stage.viewers.all)).session.phase.name == "LIVE")
+            [connection] = stage.server._connections
+            async with asyncio.timeout(20):
+                while connection._stalled._timer is None:
+                    await writer.say("x" * 2000)
+                    await asyncio.sleep(0.002)
+                while connection._stalled._timer is not None:
+                    await asyncio.get_running_loop().sock_recv(slow, 1 << 16)
+                    await asyncio.sleep(0)

@@ -55,6 +55,16 @@ test("a missing event holds back what follows, and the position stays before it"
   assert.deepEqual(order.push({ seq: 5 }), [{ seq: 5 }, { seq: 6 }]);
 });
 
+test("what waits when the log forks is dropped: it may be no part of what follows", () => {
+  const order = new Order({ epoch: "e", seq: 4 });
+  order.push({ seq: 6, content: "lost" });
+  order.fork("f");
+  assert.equal(order.position, "f:4");
+  assert.equal(order.waiting, false);
+  assert.deepEqual(order.push({ seq: 5 }), [{ seq: 5 }]);
+  assert.deepEqual(order.push({ seq: 6, content: "new" }), [{ seq: 6, content: "new" }]);
+});
+
 test("a merged chunk stands for all the events from from_seq on", () => {
   const order = new Order({ epoch: "e", seq: 4 });
   assert.deepEqual(order.push({ seq: 9, from_seq: 6 }), []);

@@ -6,7 +6,20 @@ from streams import keys
 from streams.events import Title
 from streams.ports import Busy, Claim, Fenced, Lost, Sealed
 from streams.positions import Position
-from tests.contracts.log.rigs import LEASE, NEW_EPOCHS, REDIS, RESTARTABLE, MemoryRig, RedisRig, Rig, chunk, complete, numbers, redis_only
+from tests.contracts.log.rigs import (
+    LEASE,
+    NEW_EPOCHS,
+    REDIS,
+    RESTARTABLE,
+    SHORT_LEASE,
+    MemoryRig,
+    RedisRig,
+    Rig,
+    chunk,
+    complete,
+    numbers,
+    redis_only,
+)
 
 
 async def test_a_log_that_is_lost_begins_again(rig: Rig) -> None:
@@ -183,6 +196,20 @@ async def test_only_the_newest_attempt_rejoins(rig: Rig) -> None:
     with pytest.raises(Lost):
         await log.rejoin(Claim("c", "m", new.epoch, 3), 0, LEASE)
     assert (await log.rejoin(new, 0, LEASE)).attempt == 2
+
+
+@pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
+async def test_who_rejoins_has_a_lease(rig: Rig) -> None:
+    """Its own has run out while the server was away: nobody takes the generation meanwhile."""
+    log = rig.log()
+    claim = await log.claim("c", "m", 0, SHORT_LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    await rig.restart()
+    await rig.wait(SHORT_LEASE)
+    await log.rejoin(claim, 1, LEASE)
+    assert await log.leased("c", "m")
+    with pytest.raises(Busy):
+        await log.claim("c", "m", 1, LEASE)
 
 
 @pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])

@@ -141,10 +141,11 @@ async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
         await asyncio.Event().wait()
 
     runner = runner_over(rig.services, Script([[base.Text("Half")], wait]), continuation="prefix")
+    await runner.generate("gone")  # that this one has ended says nothing of the next
     running = asyncio.create_task(runner.generate(rig.row.id))
     await begun.wait()
     await runner.drain(0)
-    await running
+    assert running.done()
     row = await rig.reread()
     assert (row.status, row.content, row.tries) == ("queued", "Half", 0)
     await runner.generate(rig.row.id)

@@ -1,10 +1,16 @@
 """worker.titles: a conversation is named after its first answer, whatever fails."""
 
+import asyncio
+from typing import Any
+
+import pytest
+
 from config.catalogue import Catalogue, ModelSpec
 from providers import base
 from streams import events
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, runner_over
+from worker import titles
 from worker.runner import Models
 from worker.titles import name_conversation
 
@@ -34,10 +40,12 @@ async def test_a_title_while_redis_is_away(rig: Rig) -> None:
     assert (conversation.title, conversation.announced_rev < conversation.rev) == ("hi", True)
 
 
-async def test_a_title_model_that_fails_costs_nothing(rig: Rig) -> None:
-    """The first words serve."""
+@pytest.mark.parametrize("step", [base.AuthenticationFailed("no"), asyncio.Event().wait], ids=["fails", "hangs"])
+async def test_a_title_model_that_fails_costs_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch, step: Any) -> None:
+    """Nor does one that says nothing. The first words serve."""
+    monkeypatch.setattr(titles, "PATIENCE_SECONDS", 0.05)
     catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})
-    models = Models(catalogue, lambda _spec: Script([base.AuthenticationFailed("no")]))
+    models = Models(catalogue, lambda _spec: Script([step]))
     await name_conversation(rig.services, models, rig.row.id)
     conversation = await rig.store.conversation_of(rig.row.id)
     assert conversation is not None

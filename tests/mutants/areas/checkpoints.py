@@ -84,5 +84,11 @@ AREA = Area(
             "            await asyncio.sleep(max(0.0, MIN_PAUSE_SECONDS - (asyncio.get_running_loop().time() - started)))\n",
             "",
         ),
+        Mutant(
+            "growth_that_was_saved_brings_the_next_one_forward",
+            "worker/checkpoints.py",
+            "            pass\n        self._early.clear()\n",
+            "            pass\n",
+        ),
     ],
 )

@@ -102,5 +102,33 @@ AREA = Area(
             '        lines = data.split(b"\\n")\n',
             '        lines = data.split(b"\\n")[:1]\n',
         ),
+        Mutant(
+            "an_event_is_held_again_for_each_piece",
+            "providers/decoding.py",
+            "        self._frame_bytes = 0  # each event counts once\n",
+            "",
+            ("tests/unit/providers/test_bounds.py",),
+        ),
+        Mutant(
+            "the_size_of_events_adds_up",
+            "providers/framing.py",
+            "            self._data = []\n            self._size = 0\n",
+            "            self._data = []\n",
+            ("tests/unit/providers/test_framing.py",),
+        ),
+        Mutant(
+            "a_wait_inside_a_stream_is_ignored",
+            "providers/classify.py",
+            "status=detail.status, retry_after_s=retry_after({}, item))",
+            "status=detail.status)",
+            ("tests/unit/providers/test_classify.py",),
+        ),
+        Mutant(
+            "keep_alive_zero_is_none",
+            "providers/ollama.py",
+            'if "keep_alive" in quirks:',
+            'if quirks.get("keep_alive"):',
+            ("tests/unit/providers/test_requests.py",),
+        ),
     ],
 )

@@ -73,5 +73,12 @@ AREA = Area(
             "            raise",
             _TASKS,
         ),
+        Mutant(
+            "headers_of_a_connection_add_up",
+            "web/strict.py",
+            "self._head, self._lines, self._head_is_read = 0, 0, False",
+            "self._head, self._head_is_read = 0, False",
+            ("tests/unit/web/test_strict.py",),
+        ),
     ],
 )

@@ -73,5 +73,11 @@ AREA = Area(
             "        self._awaited.clear()\n        self._ready.set()",
             "        self._ready.set()",
         ),
+        Mutant(
+            "pauses_of_pubsub_never_start_again",
+            "streams/feed.py",
+            "            if loop.time() - began > LONGEST_PAUSE_SECONDS:\n                pause = FIRST_PAUSE_SECONDS\n",
+            "",
+        ),
     ],
 )

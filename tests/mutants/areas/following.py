@@ -74,5 +74,12 @@ AREA = Area(
             "await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)",
             "await asyncio.wait({sending})",
         ),
+        Mutant(
+            "a_database_that_is_away_ends_a_chat_stream",
+            "web/chat_stream.py",
+            'except (Unavailable, StoreUnavailable) as error:\n            log_line.warning("an answer waits',
+            'except Unavailable as error:\n            log_line.warning("an answer waits',
+            ("tests/integration/test_chat_streams.py",),
+        ),
     ],
 )

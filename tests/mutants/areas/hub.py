@@ -116,5 +116,12 @@ AREA = Area(
             "        if not 0 < missing <= len(self._ring):\n            return None\n",
             "",
         ),
+        Mutant(
+            "a_ring_that_was_skipped_still_weighs",
+            "streams/hub.py",
+            "        self._ring.clear()\n        self._ring_bytes = 0\n",
+            "        self._ring.clear()\n",
+        ),
+        Mutant("a_cancel_tells_of_running", "streams/hub.py", ', b\'"type":"cancelled"\')', ")"),
     ],
 )

@@ -146,5 +146,11 @@ AREA = Area(
             'or match["default"] or ""',
             'or ""',
         ),
+        Mutant(
+            "a_stop_while_forking_is_lost",
+            "launcher/child.py",
+            "        if self._stopping.is_set():  # asked to stop while it was being forked\n            self._signal(signal.SIGTERM)\n",
+            "",
+        ),
     ],
 )

@@ -57,5 +57,12 @@ AREA = Area(
         Mutant("who_is_gone_is_offered", "web/offers.py", "            return False\n", "            return True\n", _LOCAL),
         Mutant("every_feed_looks_at_every_change", "web/feeds.py", "for room in concerned:", "for room in self._rooms.values():", _FEEDS),
         Mutant("a_deletion_is_told_to_nobody", "web/feeds.py", "concerned = self._shown.rooms(ids) | {", "concerned = {", _FEEDS),
+        Mutant(
+            "a_key_that_is_also_no_key_goes_to_web",
+            "config/catalogue.py",
+            "found[name] = found.get(name, False) or field_name in",
+            "found[name] = field_name in",
+            ("tests/unit/config/test_catalogue.py",),
+        ),
     ],
 )

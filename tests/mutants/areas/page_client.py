@@ -113,5 +113,11 @@ AREA = Area(
         Mutant("retry_after_is_ignored", _FILE, "const delay = Math.max(delay_ms, after * 1000);", "const delay = delay_ms;"),
         Mutant("an_unknown_seq_counts_as_an_event", _FILE, "Number.isSafeInteger(frame?.seq) && typeof", "typeof"),
         Mutant("a_closed_subscription_goes_on", _FILE, "    this.#hangUp(0);\n    this.#hurry();", "    this.#hurry();"),
+        Mutant(
+            "what_waits_of_a_lost_log_is_shown",
+            "web/static/tokenwire.js",
+            "    this.epoch = epoch;\n    this.#pending = [];\n",
+            "    this.epoch = epoch;\n",
+        ),
     ],
 )

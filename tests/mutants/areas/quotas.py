@@ -65,5 +65,12 @@ AREA = Area(
             "        return Size(0, whole=True)",
         ),
         Mutant("a_thread_with_a_hole_passes_for_whole", "models/threads.py", "whole=end.before is None)", "whole=True)"),
+        Mutant("a_thread_of_just_the_limit_ends_there", "models/threads.py", "walk.c.total <= limit", "walk.c.total < limit"),
+        Mutant(
+            "calls_of_an_answer_are_charged_by_nobody",
+            "models/quotas.py",
+            "size = select(_answer_bytes).where",
+            "size = select(text_bytes).where",
+        ),
     ],
 )

@@ -158,5 +158,12 @@ AREA = Area(
             "            where=col(ProviderRun.attempt) < row.excluded.attempt,\n",
             "",
         ),
+        Mutant(
+            "an_end_of_one_run_ends_all",
+            "models/runs.py",
+            ".where(col(ProviderRun.message_id) == message_id, col(ProviderRun.run_id) == run_id))",
+            ".where(col(ProviderRun.message_id) == message_id))",
+            ("tests/contracts/test_runs.py",),
+        ),
     ],
 )

@@ -83,5 +83,6 @@ AREA = Area(
             "            self.size -= len(self.kept.popleft().entry.data)\n",
             "            self.kept.popleft()\n",
         ),
+        Mutant("a_rejoin_takes_no_lease", "streams/rejoin.lua", "if not g.sealed then\n  g.lease = now + tonumber(ARGV[9])\nend\n", ""),
     ],
 )

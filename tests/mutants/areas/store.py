@@ -139,5 +139,12 @@ AREA = Area(
             'isolation_level="REPEATABLE READ"',
             'isolation_level="READ COMMITTED"',
         ),
+        Mutant(
+            "an_expired_key_still_counts",
+            "models/conversations.py",
+            "    await session.execute(delete(IdempotencyKey).where(*mine, col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS))\n",
+            "",
+            ("tests/contracts/test_store.py",),
+        ),
     ],
 )

@@ -216,5 +216,12 @@ AREA = Area(
             "        if after >= page.top:\n",
             "        if after:\n",
         ),
+        Mutant(
+            "a_drain_believes_an_older_job",
+            "worker/runner.py",
+            "        self._emptied.clear()\n",
+            "",
+            ("tests/integration/sweeper/test_jobs.py",),
+        ),
     ],
 )

@@ -177,5 +177,12 @@ AREA = Area(
             "if reason is None and self.seq < page.top and not follows(page.entries, self.seq):",
             "if False:",
         ),
+        Mutant(
+            "who_reads_again_is_still_cut",
+            "broadcaster/connection.py",
+            "        super().resume_writing()\n        self._stalled.over()\n",
+            "        super().resume_writing()\n",
+            ("tests/integration/test_stalled.py",),
+        ),
     ],
 )

@@ -75,6 +75,16 @@ def test_a_missing_event_holds_back_what_follows() -> None:
     assert order.overfull
 
 
+def test_what_waits_when_the_log_forks_is_dropped() -> None:
+    """It may be no part of what follows."""
+    order = Order(Position("e", 4))
+    order.push({"seq": 6, "content": "lost"})
+    order.fork("f")
+    assert (order.waiting, str(order.position)) == (False, "f:4")
+    assert order.push({"seq": 5}) == [{"seq": 5}]
+    assert order.push({"seq": 6, "content": "new"}) == [{"seq": 6, "content": "new"}]
+
+
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 

@@ -170,6 +170,16 @@ def test_the_variables_of_a_file_are_known_without_their_values(tmp_path: Path) 
     assert found["OPENAI_API_KEY"] is True
 
 
+def test_a_variable_that_is_a_key_somewhere_is_a_key(tmp_path: Path) -> None:
+    """Wherever else the file names it, before or after: web would know the key."""
+    path = tmp_path / "models.yml"
+    house = "{provider: openai_compatible, base_url: 'http://h/v1', api_key: '${HOUSE}'}"
+    path.write_text(
+        f"models:\n  a: {{provider: ollama, model: '${{HOUSE}}'}}\n  b: {house}\n  c: {{provider: ollama, model: '${{HOUSE}}'}}\n"
+    )
+    assert variables_of(path)["HOUSE"] is True
+
+
 def test_what_logs_may_not_show() -> None:
     """Keys, and headers that stand for one."""
     headers = {"Authorization": "Bearer house", "X-Team": "green"}

@@ -1,6 +1,15 @@
-"""When a process that ends is started again (what it does with real processes is in tests/integration/launcher)."""
+"""When a process that ends is started again, and when it is told to stop (the rest is in tests/integration/launcher)."""
 
-from launcher.child import pause_before_restart
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from launcher.child import Child, pause_before_restart
+from launcher.console import Console
+from launcher.procfile import Command
 
 
 def test_the_first_ends_are_answered_at_once() -> None:
@@ -15,3 +24,26 @@ def test_a_process_that_cannot_live_is_tried_ever_more_slowly() -> None:
     pauses = [pause_before_restart(ends) for ends in range(1, 20)]
     assert pauses == sorted(pauses)
     assert pauses[-1] == 5
+
+
+async def test_a_stop_while_the_process_is_forked_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There was nobody to signal when it came: the process is told as soon as it is there, and not killed after its grace."""
+    forking, go_on = asyncio.Event(), asyncio.Event()
+    fork, ended = asyncio.create_subprocess_exec, list[str]()
+
+    async def slow(*argv: str, **options: Any) -> asyncio.subprocess.Process:
+        forking.set()
+        await go_on.wait()
+        return await fork(*argv, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slow)
+    child = Child(Command("worker", "worker", ("sleep", "600")), dict(os.environ), Console())
+    monkeypatch.setattr(child._console, "say", ended.append)
+    child.start()
+    await forking.wait()
+    stopping = asyncio.create_task(child.stop(5))
+    await asyncio.sleep(0)
+    go_on.set()
+    await stopping
+    assert child._process is not None
+    assert (child._process.returncode, ended) == (-signal.SIGTERM, [])

@@ -134,6 +134,15 @@ def test_what_waits_for_the_end_is_bounded(monkeypatch: pytest.MonkeyPatch, shap
     assert decoder._held_bytes < 5200
 
 
+def test_what_waits_of_an_event_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many things it holds: a list of sources is no longer than the event that brought it."""
+    monkeypatch.setattr(decoding, "MAX_HELD_BYTES", 5000)
+    sources = {"choices": [], "citations": [f"https://e.org/{at}" for at in range(100)]}
+    deltas, decoder = read(CHAT, iter([sources, {"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}]))
+    assert (decoder.failure, sum(isinstance(each, Source) for each in deltas)) == (None, 100)
+    assert decoder._held_bytes == len(json.dumps(sources))
+
+
 @pytest.mark.parametrize("shape", ["calls", "calls without ids", "arguments without a name"])
 def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
     """In number, and in what waits for a name."""

@@ -165,3 +165,10 @@ def test_durations(text: str, seconds: float | None) -> None:
 def test_how_long_to_wait(headers: dict[str, str], body: Any, seconds: float | None) -> None:
     """The strongest kind of hint wins, the longest of its kind; zero and nonsense count as nothing."""
     assert retry_after(headers, body, NOW) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_an_error_inside_a_stream_says_how_long_to_wait_too() -> None:
+    """It has no headers: what its body says is all there is."""
+    found = classify_stream_error({"error": {"code": 429, "message": "Rate limit reached. Please try again in 7.5s."}})
+    assert found is not None
+    assert (found.status, found.retry_after_s) == (429, 7.5)

@@ -64,6 +64,11 @@ def test_nothing_grows_without_bound(body: bytes) -> None:
         frames_of([body[i : i + 100] for i in range(0, len(body), 100)], limit=1000)
 
 
+def test_each_event_has_the_limit_for_itself() -> None:
+    """A long answer is many events, none of them long."""
+    assert frames_of([b"data: x\ndata: y\n\n"] * 2000, limit=1000) == [(b"", b"x\ny")] * 2000
+
+
 def test_a_large_event_in_small_pieces_takes_linear_time() -> None:
     """Five megabytes in pieces of 50 bytes arrive whole (quadratic joining would take minutes)."""
     body = b"data: " + b"x" * 5_000_000 + b"\n\n"

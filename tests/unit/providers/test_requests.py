@@ -260,6 +260,14 @@ def test_options() -> None:
         sent(RESPONSES, OPTIONS)
 
 
+@pytest.mark.parametrize("keep_alive", ["5m", -1, 0])
+def test_quirks_of_ollama(keep_alive: int | str) -> None:
+    """How long the model stays loaded, 0 (not at all) too, and how much context it is given."""
+    body = sent(OLLAMA, Request([USER]), keep_alive=keep_alive, num_ctx=8192)
+    assert (body["keep_alive"], body["options"]) == (keep_alive, {"num_ctx": 8192})
+    assert "keep_alive" not in sent(OLLAMA, Request([USER]))
+
+
 def test_reasoning_effort() -> None:
     """A field, an object, a budget or a level."""
     request = Request([USER], reasoning_effort="high")

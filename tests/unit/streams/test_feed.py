@@ -201,3 +201,20 @@ async def test_a_refused_password_is_no_connection(caplog: pytest.LogCaptureFixt
     finally:
         await rig.feed.aclose()
         await rig.server.stop()
+
+
+async def test_a_connection_that_held_makes_the_next_loss_news(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said, and tried again at once: a process that runs for months does not come back more slowly each time."""
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.02)
+    clock = asyncio.get_running_loop().time
+    for losses in range(1, 4):
+        held_since = clock()
+        await until(lambda since=held_since: clock() - since > 0.05)  # type: ignore[misc]  # mypy knows no default in a lambda
+        connections = len(rig.server.connections)
+        rig.server.drop()
+        await until(lambda: rig.server.connections)
+        assert connections == 1
+        assert caplog.text.count("pub/sub connection lost") == losses

@@ -250,6 +250,7 @@ async def test_pages_of_input_items(client: httpx.AsyncClient) -> None:
     rest = (await client.get(path, params={"limit": 9, "order": "asc", "after": first["last_id"]})).json()
     assert [item["content"][0]["text"] for item in first["data"] + rest["data"]] == ["m0", "m1", "m2", "m3", "m4"]
     assert (first["has_more"], rest["has_more"]) == (True, False)
+    assert (await client.get(path, params={"limit": 5})).json()["has_more"] is False  # the page is full, and the last one
     assert (await client.get(path)).json()["data"][0]["content"][0]["text"] == "m4"
     assert (await client.get(path, params={"after": "nope"})).status_code == 400
 

@@ -11,6 +11,7 @@ import pytest
 from models.generations import Ending
 from models.store import Store
 from models.sweeps import Due
+from streams import keys
 from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeApp
 from tests.unit.web.test_identity import KEY, PRODUCTION
@@ -132,6 +133,18 @@ async def test_who_was_removed_is_noted_for_as_long_as_a_token_lasts(people: Peo
     assert await log.revoked(name) == {"bob"}
     await let_in(people, address, "bob")
     assert await log.revoked(name) == set()
+
+
+async def test_lists_are_told_of_who_takes_part(people: People, address: str, log: MemoryLog) -> None:
+    """Whoever is let in, or has left, is shown another list at once; an invitation alone changes none."""
+    name, heard = address.rpartition("/")[2], list[bytes]()
+    log.listen(lambda channel, payload: heard.append(payload) if channel == keys.CHANGES else None)
+    await people["ada"].post(f"{address}/participants", json={"user_id": "bob"})
+    assert heard == []
+    await people["bob"].post(f"/api/invitations/{name}/accept")
+    assert heard == [name.encode()]
+    await people["bob"].delete(f"{address}/participants/bob")
+    assert heard == [name.encode()] * 2
 
 
 async def test_a_removal_that_redis_does_not_hear_of_stands_in_the_rows(people: People, address: str, log: MemoryLog, store: Store) -> None:

@@ -46,8 +46,8 @@ async def answered(request: bytes) -> tuple[bytes, list[dict[bytes, bytes]]]:
     return said.partition(b"\r\n")[0], seen
 
 
-async def heard(request: bytes) -> tuple[bytes, list[dict[bytes, bytes]]]:
-    """The same with all that is said."""
+async def heard(request: bytes, answers: int = 1) -> tuple[bytes, list[dict[bytes, bytes]]]:
+    """The same with all that is said: until there are so many answers, or the connection is closed."""
     seen: list[dict[bytes, bytes]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -64,7 +64,7 @@ async def heard(request: bytes) -> tuple[bytes, list[dict[bytes, bytes]]]:
     protocol.connection_made(transport)
     protocol.data_received(request)
     async with asyncio.timeout(10):
-        while not transport.said:
+        while transport.said.count(b"HTTP/1.1 ") < answers and not transport.is_closing():
             await asyncio.sleep(0)
     protocol.connection_lost(None)
     return transport.said, seen
@@ -87,6 +87,13 @@ async def test_a_trailer_is_no_header() -> None:
     line, seen = await answered(CHUNKED + b"2\r\n{}\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
     assert line.startswith(b"HTTP/1.1 200")
     assert seen == [{b"host": b"localhost", b"transfer-encoding": b"chunked"}]
+
+
+async def test_each_request_of_a_connection_has_headers_of_its_own() -> None:
+    """A browser keeps its connection for hours."""
+    request = GET + b"X: y\r\n" * (HEAD.headers - 10) + b"\r\n"
+    said, seen = await heard(request * 3, answers=3)
+    assert said.count(b"HTTP/1.1 200") == len(seen) == 3
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/models?x=1", "/api/conversations", "/", ""])

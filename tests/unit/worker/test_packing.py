@@ -1,7 +1,7 @@
 """Logs are packed beside the work: a moment after the end, once, and whatever happens nobody is hurt."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from streams.memory import MemoryLog
@@ -16,11 +16,15 @@ class Noting(MemoryLog):
         super().__init__()
         self.packed: list[str] = []
         self.noted = asyncio.Event()
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Happens while the next one is packed."""
         self._trouble = trouble or {}
 
     async def pack(self, conversation_id: str) -> int:
         self.packed.append(conversation_id)
         self.noted.set()
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
         if conversation_id in self._trouble:
             raise self._trouble[conversation_id]
         return 0
@@ -50,6 +54,15 @@ async def test_ends_that_come_together_are_packed_once() -> None:
         await log.until(["a", "b"])
         packing.ended("a")
         await log.until(["a", "b", "a"])
+
+
+async def test_what_ends_while_others_are_packed_is_packed_next() -> None:
+    """It does not wait for yet another end."""
+    log = Noting()
+    async with running(log) as packing:
+        log.meanwhile = lambda: packing.ended("b")
+        packing.ended("a")
+        await log.until(["a", "b"])
 
 
 async def test_a_log_that_cannot_be_packed_keeps_no_other_from_it() -> None:

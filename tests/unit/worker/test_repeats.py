@@ -60,6 +60,13 @@ async def test_another_server_is_noticed_once_and_seen_to_twice(monkeypatch: pyt
     assert len(store.begun) == 4
 
 
+async def test_lately_is_some_minutes() -> None:
+    """A failover may take as long, and with it everything that was told of meanwhile."""
+    store = Store()
+    await Repeats(store, MemoryLog()).look(go_on)  # type: ignore[arg-type]
+    assert store.begun[0] <= NOW_MS - 10 * 60 * 1000
+
+
 async def test_very_many_rows_go_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a transaction of its own, before which the leadership is renewed."""
     store, renewed = Store(3 * PAGE + 1), 0

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from streams import hub as hub_module
-from streams.events import Complete, Start, Title
+from streams.events import AnyEvent, Cancelled, Complete, Error, Start, Title
 from streams.hub import RING_BYTES, RING_EVENTS
 from streams.memory import MemoryLog
 from streams.ports import PAGE_BYTES, Page, Unavailable
@@ -155,13 +155,16 @@ async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(rig: Rig, monkey
 async def test_far_behind_the_tail_jumps_and_viewers_read(rig: Rig) -> None:
     """More than a ring was missed: the tail goes to the top, viewers fetch the rest by themselves."""
     tail = await rig.hub.open("c")
+    await rig.write(10)
+    await turn()
     viewer = Viewer(tail)
     rig.feed.cut()
     for _ in range(3):
         await rig.write(RING_EVENTS)
     rig.feed.mend()
     await until(lambda: len(viewer.seen) == 3 * RING_EVENTS)
-    assert viewer.seen == list(range(1, 3 * RING_EVENTS + 1))
+    assert viewer.seen == list(range(11, 3 * RING_EVENTS + 11))
+    assert tail._ring_bytes == sum(len(entry.data) for entry in tail._ring)
 
 
 async def test_the_ring_is_bounded(rig: Rig) -> None:
@@ -195,6 +198,23 @@ async def test_running_is_known_without_a_read(rig: Rig) -> None:
     await turn()
     assert tail.running is True
     assert (await rig.hub.open("c")).running is True
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        Complete("m2", 1, "stop", None, 0, 0, []),
+        Error("m2", 1, "unavailable", "Not there.", retryable=True, usage=None, length=0, crc32=0),
+        Cancelled("m2", 1, "you", None, 0, 0),
+    ],
+)
+async def test_an_end_tells_of_nothing_that_runs(rig: Rig, end: AnyEvent) -> None:
+    """An answer that was stopped before it began has no other event."""
+    tail = await rig.hub.open("other")
+    claim = await rig.log.claim("other", "m2", 0, LEASE)
+    await rig.log.append(claim, 0, 0, [end])
+    await turn()
+    assert (tail.top, tail.running) == (1, False)
 
 
 async def test_a_log_that_was_set_back_is_begun_with_again(rig: Rig) -> None:

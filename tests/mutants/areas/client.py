@@ -1,0 +1,28 @@
+"""The Python client."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "client",
+    ("tests/unit/client", "tests/integration/test_python_client.py"),
+    [
+        Mutant(
+            "refused_tokens_of_a_whole_day_add_up",
+            "client/following.py",
+            "self.state, self._refused = state, 0  #",
+            "self.state = state  #",
+        ),
+        Mutant(
+            "a_server_s_wait_is_ignored",
+            "client/api.py",
+            "await asyncio.sleep(max(error.retry_after, self._jitter() * 0.5 * 2 ** (TRIES - tries)))",
+            "await asyncio.sleep(self._jitter() * 0.5 * 2 ** (TRIES - tries))",
+        ),
+        Mutant(
+            "what_waits_of_a_lost_log_is_applied",
+            "client/transcript.py",
+            "        self.epoch = epoch\n        self._pending.clear()\n",
+            "        self.epoch = epoch\n",
+        ),
+    ],
+)

@@ -1,0 +1,24 @@
+"""What single routes answer, and whom they tell."""
+
+from tests.mutants.mutant import Area, Mutant
+
+AREA = Area(
+    "routes",
+    ("tests/unit/web/test_openai.py", "tests/unit/web/test_participants.py"),
+    [
+        Mutant(
+            "a_last_page_says_that_more_follows",
+            "web/openai.py",
+            '"has_more": start + limit < len(ids)',
+            '"has_more": start + limit <= len(ids)',
+            ("tests/unit/web/test_openai.py",),
+        ),
+        Mutant(
+            "who_was_removed_keeps_the_list",
+            "web/participants.py",
+            '        await delivery.tell_lists(services, conversation_id)\n\n\n@router.get("/invitations",',
+            '\n\n@router.get("/invitations",',
+            ("tests/unit/web/test_participants.py",),
+        ),
+    ],
+)
