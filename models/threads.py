@@ -5,6 +5,7 @@ The walk goes by parents, so nothing that is said or edited beside it later chan
 passed off as the whole. So does a row of a conversation in which the reader takes part no more.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from models.errors import HistoryTooLong
 from models.quotas import ROW_BYTES, text_bytes
 from models.tables import Conversation, Message, Participant
 
+ROWS_A_TURN = 100
 _BEFORE: Any = func.coalesce(col(Message.parent_id), col(Conversation.follows))
 
 
@@ -52,8 +54,7 @@ async def thread(session: AsyncSession, last: str | None, limit: int | None) -> 
         return []
     await measure(session, last, limit)
     steps = _steps(last, limit)
-    query = select(Message).join(steps, col(Message.id) == steps.c.id).order_by(steps.c.total.desc())
-    return list(await session.scalars(query))
+    return await _in_turns(session, select(Message).join(steps, col(Message.id) == steps.c.id).order_by(steps.c.total.desc()))
 
 
 async def thread_ids(session: AsyncSession, last: str | None, limit: int | None, reader: str) -> list[str]:
@@ -88,7 +89,7 @@ def _steps(last: str, limit: int | None, reader: str | None = None) -> Any:
 async def rows_before(session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None) -> list[Message]:
     """The rows of one conversation before that ordinal, in order, without those that were superseded. Raises HistoryTooLong."""
     before = await _fitting(session, conversation_id, ordinal, limit)
-    return list(await session.scalars(select(Message).where(*before).order_by(col(Message.ordinal))))
+    return await _in_turns(session, select(Message).where(*before).order_by(col(Message.ordinal)))
 
 
 async def ids_before(session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None) -> list[str]:
@@ -108,3 +109,12 @@ async def _fitting(session: AsyncSession, conversation_id: str, ordinal: int, li
     if limit is not None and size > limit:
         raise HistoryTooLong(conversation_id)
     return before
+
+
+async def _in_turns(session: AsyncSession, query: Any) -> list[Message]:
+    """The rows, some at a time: to make thousands of them at once would keep the event loop from everybody else's answers."""
+    found: list[Message] = []
+    async for some in (await session.stream_scalars(query.execution_options(yield_per=ROWS_A_TURN))).partitions():
+        found += some
+        await asyncio.sleep(0)
+    return found

@@ -1,10 +1,11 @@
 """models/quotas.py: what a user may store and have waiting, on SQLite and on a real PostgreSQL alike."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import create_engine, event, func, select, text
 from sqlmodel import col
 
 from models.chats import Again
@@ -19,6 +20,7 @@ from models.recount import main, recount
 from models.responses import Question, Said
 from models.store import Store
 from models.tables import Conversation, Message
+from models.threads import ROWS_A_TURN
 
 ME, OTHER = "me", "other"
 
@@ -357,3 +359,32 @@ async def _age(store: Store, *answers: Message) -> None:
             found = await session.get(Conversation, answer.conversation_id)
             assert found is not None
             found.updated_at -= UNLISTED_LIFE_MS + 1000
+
+
+async def test_a_long_history_lets_others_have_their_turn(opened: Open) -> None:
+    """Its rows are made some at a time: a worker's loop serves many answers."""
+    store, turns = opened(), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    said = [Said("user", f"{number}") for number in range(10 * ROWS_A_TURN)]
+    row = (await store.ask(Question(ME, said, "demo"))).assistant_message
+    made: Counter[int] = Counter()
+
+    def count(_target: object, _context: object) -> None:
+        made[turns] += 1
+
+    event.listen(Message, "load", count)
+    beside = asyncio.create_task(others())
+    try:
+        history = await store.history(row.conversation_id, row.ordinal)
+    finally:
+        event.remove(Message, "load", count)
+        beside.cancel()
+    assert [message.content for message in history] == [one.content for one in said]
+    assert made.total() == len(said)
+    assert max(made.values()) <= ROWS_A_TURN
