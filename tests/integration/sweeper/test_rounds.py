@@ -15,10 +15,11 @@ from models.store import Store
 from models.sweeps import Place
 from models.tables import Message as Row
 from streams import events
-from streams.ports import Gone, Page
+from streams.ports import Gone, Page, Unavailable
 from tests.integration.sweeper.rig import Rig, sweeping, until
 from tests.integration.worker_rig import events_of, kinds
 from worker.enqueue import JobsUnavailable
+from worker.sweeper import Deposed
 
 
 @pytest.mark.parametrize("step", ["_cancel", "_take_over", "_enqueue_heads", "_announce_ends", "_announce_rows", "_announce_titles"])
@@ -188,6 +189,21 @@ async def test_an_outage_makes_the_sweeper_wait_one_lease(rig: Rig) -> None:
     assert rig.jobs.sent == []
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_an_outage_that_another_step_meets_spares_those_whose_leases_are_asked_for(rig: Rig) -> None:
+    """What was asked before it says nothing: a lease may have run out only because Redis was away."""
+    await rig.die("", "So far")
+    leased = rig.log.leased
+
+    async def meanwhile(conversation_id: str, message_id: str) -> bool:
+        rig.sweeper._put_off(Unavailable("away"))
+        return await leased(conversation_id, message_id)
+
+    rig.log.leased = meanwhile  # type: ignore[method-assign]
+    with pytest.raises(Deposed):
+        await rig.sweeper.sweep()
+    assert (rig.sweeper.holds_back, rig.jobs.sent) == (True, [])
 
 
 async def test_one_broken_connection_is_no_outage(rig: Rig) -> None:

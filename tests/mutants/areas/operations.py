@@ -64,5 +64,18 @@ AREA = Area(
             "found[name] = field_name in",
             ("tests/unit/config/test_catalogue.py",),
         ),
+        Mutant(
+            "what_ends_during_packing_waits_for_the_next",
+            "worker/packing.py",
+            """            self._asked.clear()
+            for conversation_id in sorted(waiting):
+                await self._pack(conversation_id)
+""",
+            """            for conversation_id in sorted(waiting):
+                await self._pack(conversation_id)
+            self._asked.clear()
+""",
+            ("tests/unit/worker/test_packing.py",),
+        ),
     ],
 )

@@ -223,5 +223,26 @@ AREA = Area(
             "",
             ("tests/integration/sweeper/test_jobs.py",),
         ),
+        Mutant(
+            "leases_of_before_a_pause_are_believed",
+            "worker/sweeper.py",
+            "            if self.holds_back:\n                raise Deposed\n            await self._enqueue(",
+            "            await self._enqueue(",
+            ("tests/integration/sweeper/test_rounds.py",),
+        ),
+        Mutant(
+            "a_title_model_that_hangs",
+            "worker/titles.py",
+            "except (ProviderError, TimeoutError) as error:",
+            "except ProviderError as error:",
+            ("tests/integration/sweeper/test_titles.py",),
+        ),
+        Mutant(
+            "lately_in_seconds",
+            "worker/repeats.py",
+            "LATELY_MS = 15 * 60 * 1000",
+            "LATELY_MS = 15 * 60",
+            ("tests/unit/worker/test_repeats.py",),
+        ),
     ],
 )
