@@ -95,6 +95,17 @@ async def test_a_conversation_has_so_many_posts_in_line(opened: Open) -> None:
         await said(store, conversation.id)
 
 
+async def test_what_is_to_be_cancelled_no_longer_waits(opened: Open) -> None:
+    """It is not going to be answered, even if nobody has ended it yet."""
+    store = opened(queued_per_conversation=2)
+    conversation = await store.create_conversation(ME)
+    answers = [(await said(store, conversation.id)).assistant_message for _ in range(2)]
+    await store.request_cancel(answers[1].id, ME)
+    await said(store, conversation.id)
+    with pytest.raises(TooManyQueued):
+        await said(store, conversation.id)
+
+
 async def test_posts_at_the_same_moment_are_counted_too(opened: Open) -> None:
     """Neither limit is passed by being quick."""
     store = opened(queued_per_conversation=3, unfinished_per_user=5)
@@ -188,6 +199,17 @@ async def test_what_is_deleted_makes_room(opened: Open) -> None:
     assert (await store.stored_bytes(ME), await store.stored_bytes(OTHER)) == (0, 0)
 
 
+async def test_no_more_is_given_back_than_was_counted(opened: Open) -> None:
+    """A sum that was too low ends at nothing, and never gives anybody room that others do not have."""
+    store = opened()
+    conversation = await store.create_conversation(ME)
+    await said(store, conversation.id)
+    async with store.writing() as session:
+        await session.execute(text("UPDATE storage SET bytes = 1"))
+    await store.delete_conversation(conversation.id)
+    assert await store.stored_bytes(ME) == 0
+
+
 async def test_instructions_count_as_they_change(opened: Open) -> None:
     """Longer ones are refused where there is no room."""
     store = opened(stored_bytes_per_user=4 * ROW_BYTES)
@@ -198,6 +220,16 @@ async def test_instructions_count_as_they_change(opened: Open) -> None:
         await store.change_conversation(conversation.id, ME, {"instructions": "z" * 4 * ROW_BYTES})
     await store.change_conversation(conversation.id, ME, {"instructions": None})
     assert await store.stored_bytes(ME) == ROW_BYTES
+
+
+async def test_instructions_may_always_become_shorter(opened: Open) -> None:
+    """Also those of a user who has more than the quota, because it was lowered."""
+    conversation = await opened().create_conversation(ME, instructions="x" * 3 * ROW_BYTES)
+    store = opened(stored_bytes_per_user=2 * ROW_BYTES)
+    await store.change_conversation(conversation.id, ME, {"instructions": "x" * 2 * ROW_BYTES})
+    assert await store.stored_bytes(ME) == 3 * ROW_BYTES
+    with pytest.raises(StorageFull):
+        await store.change_conversation(conversation.id, ME, {"instructions": "x" * (2 * ROW_BYTES + 1)})
 
 
 async def busy(store: Store) -> None:
@@ -302,6 +334,18 @@ async def test_a_chain_that_was_deleted_is_not_followed(opened: Open) -> None:
     assert [row.content for row in await store.rows(await store.input_ids(waiting, ME))] == ["two", "2", "three"]
 
 
+async def test_an_end_that_was_deleted_is_not_followed(opened: Open) -> None:
+    """An answer is not made without what it was to follow."""
+    store = opened()
+    first = await ended(store, await asked(store, "one"), "1")
+    waiting = await asked(store, "two", first)
+    await store.delete_conversation(first.conversation_id)
+    with pytest.raises(NotFound):
+        await asked(store, "three", first)
+    with pytest.raises(NotFound):
+        await store.history(waiting.conversation_id, waiting.ordinal)
+
+
 async def test_a_history_has_a_limit(opened: Open) -> None:
     """Of bytes: a chain that is longer is not followed, a conversation that is longer not read."""
     store = opened(history_bytes=12_000)
@@ -325,6 +369,19 @@ async def test_a_history_that_is_longer_than_the_limit_is_no_broken_one(opened: 
     third = await asked(store, "three", second)
     with pytest.raises(HistoryTooLong):
         await lowered.history(third.conversation_id, third.ordinal)
+
+
+async def test_what_is_too_long_by_itself_is_not_followed(opened: Open) -> None:
+    """An answer became longer than the limit: it is told from one that is gone, and sent to nobody."""
+    store = opened(history_bytes=12_000)
+    long = await ended(store, await asked(store, "one"), "a" * 12_000)
+    with pytest.raises(HistoryTooLong):
+        await asked(store, "more", long)
+    following = await asked(opened(), "more", long)  # as a conversation from before the limit was lowered
+    with pytest.raises(HistoryTooLong):
+        await store.history(following.conversation_id, following.ordinal)
+    with pytest.raises(HistoryTooLong):
+        await store.input_ids(following, ME)
 
 
 async def test_very_many_short_messages_are_a_long_history(opened: Open) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,6 +12,7 @@ from streams.memory import MemoryFeed, MemoryLog
 from streams.ports import PAGE_BYTES, Limits, Page, Unavailable
 from streams.positions import Position, parse
 from tests.integration.broadcasting import Writer
+from tests.waiting import until
 from web import following
 from web.following import Beat, Ended, Entries, Followers, Live, Pace, Part, Permission, Reader
 
@@ -20,12 +22,14 @@ NEVER = Pace(3600, 3600)
 
 
 class CountingLog(MemoryLog):
-    """Counts reads."""
+    """Counts reads of each conversation."""
 
-    reads = 0
+    def __init__(self, limits: Limits | None = None) -> None:
+        super().__init__(limits)
+        self.reads: Counter[str] = Counter()
 
     async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
-        self.reads += 1
+        self.reads[conversation_id] += 1
         await asyncio.sleep(0)
         return await super().read(conversation_id, epoch, after, limit, max_bytes)
 
@@ -153,10 +157,10 @@ async def test_readers_of_one_conversation_share_the_look_at_redis(rig: Rig) -> 
     async with asyncio.TaskGroup() as group:
         readers = [followers.follow("c") for _ in range(20)]
         opened = [await reader.__aenter__() for reader in readers]
-        before = rig.log.reads
+        before = rig.log.reads["c"]
         for reader in opened:
             group.create_task(_one_beat(reader))
-    assert rig.log.reads - before < 10
+    assert rig.log.reads["c"] - before < 10
     for reader in readers:
         await reader.__aexit__(None, None, None)
 
@@ -246,6 +250,24 @@ async def test_an_outage_while_pages_are_read_is_waited_for(rig: Rig, monkeypatc
         assert found.entries[0].seq == first.entries[-1].seq + 1
 
 
+async def test_who_met_an_outage_looks_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soon, and by itself: neither an event nor a heartbeat reminds the reader."""
+    monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
+    writer = await rig.writer()
+    await writer.say(*["x"] * 600)
+    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+        first = await part(reader)
+        assert isinstance(first, Entries)
+        rig.log.go_down()
+        waiting = asyncio.create_task(part(reader))
+        asked = rig.log.reads["c"] + 3
+        await until(lambda: rig.log.reads["c"] >= asked)
+        rig.log.come_back()
+        found = await waiting
+        assert isinstance(found, Entries)
+        assert found.entries[0].seq == first.entries[-1].seq + 1
+
+
 async def test_only_who_keeps_the_socket_waiting_is_late(rig: Rig) -> None:
     """Until it has caught up."""
     writer = await rig.writer()
@@ -283,6 +305,20 @@ async def test_no_part_is_longer_than_its_bound(rig: Rig) -> None:
         assert len(sizes) > 3
 
 
+async def test_no_part_out_of_the_ring_is_longer_than_its_bound(rig: Rig) -> None:
+    """Much may come at once: the ring holds more than a part may."""
+    writer = await rig.writer()
+    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+        await until_live(reader)
+        before = rig.log.reads["c"]
+        await writer.say(*["x" * 1000] * 200)
+        while reader.position.seq < writer.seq:
+            found = await part(reader)
+            assert isinstance(found, Entries)
+            assert sum(len(entry.data) for entry in found.entries) <= following.PART_BYTES
+        assert rig.log.reads["c"] == before
+
+
 async def test_the_end_of_the_process_ends_all_readings(rig: Rig) -> None:
     """Those that wait, and those that come too late."""
     followers = rig.followers()
@@ -293,6 +329,15 @@ async def test_the_end_of_the_process_ends_all_readings(rig: Rig) -> None:
         assert [ended.reason for ended in await asyncio.gather(*waiting)] == ["stopped", "stopped"]
     async with followers.follow("c") as late:
         assert (await until_ended(late)).reason == "stopped"
+
+
+async def test_the_first_reason_counts(rig: Rig) -> None:
+    """The process stops while a reader is told that its time is over: it hears of its time."""
+    followers = rig.followers()
+    async with followers.follow("c") as reader:
+        reader.end("expired")
+        followers.stop()
+        assert (await until_ended(reader)).reason == "expired"
 
 
 async def until_ready() -> None:
@@ -329,3 +374,16 @@ async def test_nothing_is_left_when_the_last_reader_leaves(rig: Rig, monkeypatch
     await until_ready()
     assert not await rig.log.watched("c")
     assert followers._rooms == {}
+
+
+async def test_nobody_looks_at_a_conversation_without_readers(rig: Rig) -> None:
+    """The heartbeat ends with the last reader, though the tail outlives it; another conversation shows that time goes by."""
+    followers = rig.followers(QUICK)
+    async with followers.follow("c") as reader:
+        await _one_beat(reader)
+    await until_ready()
+    before = rig.log.reads["c"]
+    async with followers.follow("d") as other:
+        for _ in range(10):
+            await _one_beat(other)
+    assert rig.log.reads["c"] == before
