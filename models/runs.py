@@ -95,7 +95,6 @@ class Runs(Database):
                 col(ProviderRun.message_id) == run.message_id,
                 col(ProviderRun.run_id) == run.run_id,
                 col(ProviderRun.tries) == run.tries,
-                col(ProviderRun.due_at).is_not(None),
             )
             .values(tries=run.tries + 1, due_at=None if again_ms is None else now_ms() + again_ms)
             .returning(col(ProviderRun.run_id))

@@ -174,6 +174,17 @@ async def test_a_run_that_is_attached_to_belongs_to_the_attempt_that_attached(st
     assert await to_end(store) == []
 
 
+async def test_an_attempt_that_was_fenced_off_takes_no_run_back(store: Store) -> None:
+    """It notes what it leaves behind, late: the run belongs to the attempt that attached to it since."""
+    message_id = await answer(store)
+    await store.begin_run("run", "m", at(message_id, 1, "run"))
+    assert await store.begin_attempt(message_id, 2, "m")
+    assert await store.begin_run("run", "m", at(message_id, 2, "run", "more"))
+    await store.note_run("run", "m", message_id, 1)
+    await store.checkpoint([at(message_id, 2, None, "more and")])
+    assert await to_end(store) == []
+
+
 @pytest.mark.parametrize("gone", [True, False])
 async def test_a_name_that_comes_after_the_answer_was_taken_away(store: Store, gone: bool) -> None:
     """A worker that was fenced off, or whose conversation was deleted, learns what it has begun: the row is not its own, the run is to be

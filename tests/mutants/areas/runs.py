@@ -4,7 +4,7 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "runs",
-    ("tests/contracts/test_runs.py", "tests/integration/test_paid_runs.py"),
+    ("tests/unit/worker/test_endings.py", "tests/contracts/test_runs.py", "tests/integration/test_paid_runs.py"),
     [
         Mutant(
             "a_run_is_tried_for_ever",
@@ -137,8 +137,8 @@ AREA = Area(
         Mutant(
             "what_was_given_up_is_tried_again",
             "models/runs.py",
-            "                col(ProviderRun.due_at).is_not(None),\n",
-            "",
+            "due_at=None if again_ms is None else now_ms() + again_ms",
+            "due_at=now_ms() + (again_ms or 0)",
         ),
         Mutant(
             "a_try_is_not_counted",

@@ -8,10 +8,6 @@ AREA = Area(
         "tests/unit/broadcaster/test_viewers.py",
         "tests/unit/broadcaster/test_room.py",
         "tests/unit/broadcaster/test_session.py",
-        "tests/unit/broadcaster",
-        "tests/integration/test_broadcaster.py",
-        "tests/integration/test_broadcaster_slow.py",
-        "tests/integration/test_broadcaster_refusals.py",
     ),
     [
         Mutant(

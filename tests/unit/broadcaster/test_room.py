@@ -72,6 +72,18 @@ async def test_an_answer_that_begins_while_the_log_is_asked_makes_no_second_hear
     assert not timers.waiting
 
 
+async def test_an_answer_that_begins_brings_the_heartbeat_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was due belongs to a conversation in which nothing happens."""
+    tail, timers = QuietTail(), Timers()
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
+    room = Room(cast("Tail", tail), Pace(5.0, 25.0))
+    assert [delay for delay, _ in timers.waiting] == [25.0]
+    tail.running = True
+    tail.wake()
+    assert [delay for delay, _ in timers.waiting] == [5.0]
+    room.close()
+
+
 async def test_a_room_beats_on_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look that fails, with whatever, is repeated, and the next heartbeat is armed."""
     monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.0)

@@ -10,14 +10,14 @@ import pytest
 
 from broadcaster import viewers as module
 from broadcaster.connection import Connection
-from broadcaster.session import BATCH_BYTES
+from broadcaster.session import BATCH_BYTES, SUBSCRIBE_SECONDS
 from broadcaster.viewers import Pace, Room, Viewer, Viewers
 from streams.events import Chunk, encode, stamp
-from streams.frames import CloseCode
+from streams.frames import CONTROLS_PER_MINUTE, CloseCode
 from streams.hub import Hub, Tail
 from streams.ports import Entry, Page, Unavailable
 from streams.positions import Position
-from streams.tokens import mint
+from streams.tokens import LEEWAY_SECONDS, mint
 from tests.unit.broadcaster.test_room import Timers
 from tests.unit.broadcaster.test_session import KEY, parse
 
@@ -105,6 +105,8 @@ class Socket:
         self.room = room
         self.written: list[bytes] = []
         self.closed_as: int | None = None
+        self.closed_because = ""
+        self.is_read = True
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -118,8 +120,11 @@ class Socket:
     def abort(self) -> None:
         self.is_open = False
 
+    def pause_reading(self) -> None:
+        self.is_read = False
+
     async def close(self, code: int, reason: str) -> None:
-        self.closed_as = code
+        self.closed_as, self.closed_because = code, reason
 
     @property
     def frames(self) -> list[dict[str, Any]]:
@@ -148,9 +153,43 @@ class Rig:
         return viewer, socket
 
     @staticmethod
-    def subscription(after: str) -> str:
-        token = mint(KEY, "c", "u", 600, int(time.time()))
-        return json.dumps({"type": "subscribe", "token": token, "after": after})
+    def subscription(after: str, seconds: int = 600, now: float | None = None) -> str:
+        """With a token that is good for so long."""
+        return json.dumps({"type": "subscribe", "token": _token(seconds, now), "after": after})
+
+    @staticmethod
+    def refresh(seconds: int, now: float) -> str:
+        return json.dumps({"type": "refresh", "token": _token(seconds, now)})
+
+
+def _token(seconds: int, now: float | None) -> str:
+    return mint(KEY, "c", "u", seconds, time.time() if now is None else now)
+
+
+class Clock:
+    """Stands in for the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    """What is due, in place of the loop's own timers."""
+    made = Timers()
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", made.call_later)
+    return made
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of day, as viewers see it."""
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
 
 
 async def turn(times: int = 30) -> None:
@@ -190,8 +229,8 @@ async def test_a_viewer_that_left_while_the_tail_was_opened_keeps_nothing() -> N
     assert rig.hub.opened == 0
 
 
-async def test_every_viewer_gives_its_tail_back_once() -> None:
-    """However often it is told that it is over; the last one leaves no room behind."""
+async def test_every_viewer_gives_its_tail_back_once(timers: Timers) -> None:
+    """However often it is told that it is over; the last one leaves no room behind, and no heartbeat."""
     rig = Rig(StillTail())
     (first, _), (second, _) = await rig.watch(0), await rig.watch(0)
     assert rig.hub.opened == 2
@@ -201,6 +240,19 @@ async def test_every_viewer_gives_its_tail_back_once() -> None:
         assert rig.hub.opened == left
     assert not rig.viewers._rooms
     assert not rig.viewers.all
+    assert not timers.waiting
+
+
+async def test_a_full_socket_is_left_alone_until_it_has_room() -> None:
+    """A viewer at the tip whose socket is full is written nothing, not even the next event."""
+    rig = Rig(StillTail(log_of(1)))
+    viewer, socket = await rig.watch(1)
+    viewer.pause()
+    rig.tail.say("2")
+    assert socket.seqs == []
+    viewer.resume()
+    assert socket.seqs == [2]
+    viewer.gone()
 
 
 async def test_pages_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +266,22 @@ async def test_pages_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     assert all(socket.seqs == list(range(2, 21)) for _, socket in watching)
     for viewer, _ in watching:
         viewer.gone()
+
+
+async def test_a_viewer_reads_one_page_at_a_time() -> None:
+    """What happens meanwhile follows in the next one."""
+    rig = Rig(StillTail(log_of(5), ring=1))
+    rig.tail.readable.clear()
+    viewer, socket = await rig.watch(1)
+    await turn()
+    rig.tail.say("6")
+    await turn()
+    rig.tail.readable.set()
+    while socket.seqs[-1:] != [6]:
+        await asyncio.sleep(0)
+    assert rig.tail.most_reading == 1
+    assert socket.seqs == [2, 3, 4, 5, 6]
+    viewer.gone()
 
 
 async def test_a_page_that_comes_when_the_socket_is_full_is_not_written() -> None:
@@ -240,8 +308,75 @@ async def test_a_position_that_cannot_be_served_is_told_before_the_end(epoch: st
     _, socket = await rig.watch(after, epoch=epoch)
     await turn()
     assert socket.frames == [{"type": "resync", "reason": reason}]
-    assert socket.closed_as == CloseCode.RESYNC
+    assert (socket.closed_as, socket.closed_because) == (CloseCode.RESYNC, "resync")
     assert rig.hub.opened == 0
+
+
+async def test_who_does_not_subscribe_is_sent_away(timers: Timers, clock: Clock) -> None:
+    """When the time for it is over."""
+    _, socket = Rig(StillTail()).connect()
+    assert _delays(timers) == [SUBSCRIBE_SECONDS]
+    clock.now += SUBSCRIBE_SECONDS
+    timers.fire()
+    await turn()
+    assert socket.closed_as == CloseCode.LATE
+
+
+async def test_a_token_that_soon_ends_ends_the_watch_soon(timers: Timers, clock: Clock) -> None:
+    """The time that was left for subscribing does not matter any more: the token was good for less."""
+    rig = Rig(StillTail())
+    viewer, socket = rig.connect()
+    await viewer.receive(Rig.subscription("e:0", int(3 - LEEWAY_SECONDS), clock.now))
+    assert 3 in _delays(timers)
+    clock.now += 3
+    timers.fire()
+    await turn()
+    assert socket.closed_as == CloseCode.UNAUTHORIZED
+
+
+async def test_a_refreshed_token_keeps_the_watch_to_its_own_end(timers: Timers, clock: Clock) -> None:
+    """When the first one ends nothing happens, and then it ends all the same."""
+    rig = Rig(StillTail())
+    viewer, socket = rig.connect()
+    await viewer.receive(Rig.subscription("e:0", 600, clock.now))
+    await viewer.receive(Rig.refresh(900, clock.now))
+    clock.now += 600 + LEEWAY_SECONDS
+    timers.fire()
+    await turn()
+    assert socket.closed_as is None
+    assert 300 in _delays(timers)
+    clock.now += 300
+    timers.fire()  # the heartbeat: it was asked for first
+    timers.fire()
+    await turn()
+    assert socket.closed_as == CloseCode.UNAUTHORIZED
+
+
+async def test_who_does_not_take_the_close_is_cut_off(timers: Timers) -> None:
+    """The closing handshake has a time of its own, whoever does not answer."""
+    viewer, socket = await Rig(StillTail()).watch(0)
+    viewer.end(CloseCode.GOING_AWAY, "the server stops")
+    await turn()
+    assert (socket.closed_as, socket.is_open) == (CloseCode.GOING_AWAY, True)
+    assert _delays(timers) == [module.CLOSE_SECONDS]
+    timers.fire()
+    assert not socket.is_open
+
+
+async def test_a_flood_of_pings_is_read_no_further(timers: Timers) -> None:
+    """Nothing is answered while it is closed, and it is cut off soon."""
+    viewer, socket = await Rig(StillTail()).watch(0)
+    for _ in range(CONTROLS_PER_MINUTE):
+        viewer.control()
+    assert socket.is_read
+    viewer.control()
+    await turn()
+    assert (socket.closed_as, socket.is_read) == (CloseCode.TOO_MANY, False)
+    assert _delays(timers) == [module.FLOOD_CLOSE_SECONDS]
+
+
+def _delays(timers: Timers) -> list[float]:
+    return [round(delay, 3) for delay, _ in timers.waiting]
 
 
 class Guest:
@@ -278,10 +413,9 @@ async def test_news_of_another_epoch_are_not_handed_on_as_what_follows() -> None
     room.close()
 
 
-async def test_a_room_is_silent_while_redis_is_away_and_beats_on_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_room_is_silent_while_redis_is_away_and_beats_on_after_it(timers: Timers) -> None:
     """A heartbeat says that the log was looked at: without a look there is none, and the next look comes all the same."""
-    timers, tail = Timers(), StillTail(log_of(3))
-    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
+    tail = StillTail(log_of(3))
     room, guest = room_of(tail)
     tail.outage = Unavailable("away")
     timers.fire()
@@ -304,10 +438,8 @@ class Broken(Socket):
 
 
 @pytest.mark.parametrize("beats", [False, True], ids=["event", "heartbeat"])
-async def test_a_viewer_that_meets_a_bug_harms_nobody_else(beats: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_viewer_that_meets_a_bug_harms_nobody_else(beats: bool, timers: Timers) -> None:
     """It is cut, so that its client comes back; everybody else in the room is served, and the room beats on."""
-    timers = Timers()
-    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
     rig = Rig(StillTail(log_of(3)))
     sockets = [Broken() if number == 1 else Socket() for number in range(3)]
     for socket in sockets:
