@@ -75,12 +75,18 @@ async def test_cancelling_an_append_is_safe(log: RedisLog, valkey: Valkey, monke
 
 
 async def test_flushed_scripts_are_sent_again(log: RedisLog, valkey: Valkey) -> None:
-    """NOSCRIPT is nobody's error."""
+    """NOSCRIPT is nobody's error. The connection has sent them before, so that it calls them by name."""
     claim = await log.claim("c", "m", 0, LEASE)
+    await log.append(claim, 0, 0, [chunk(0)])
+    await log.read("c", None, 0, 1)
     with valkey.client() as client:
         client.script_flush()
-    results = await asyncio.gather(*(log.read(f"c{n}", None, 0, 1) for n in range(20)), log.append(claim, 0, 0, [chunk(0)]))
-    assert len(results) == 21
+    reads = [log.read(f"c{n}", None, 0, 1) for n in range(20)]
+    *pages, appended = await asyncio.gather(*reads, log.append(claim, 1, 0, [chunk(1)]))
+    assert [page.top for page in pages] == [0] * 20
+    assert appended.last_seq == 2
+    with valkey.client() as client:
+        assert client.info("errorstats")["errorstat_NOSCRIPT"]["count"] > 0
 
 
 async def test_a_full_server_makes_a_batch_wait(log: RedisLog, valkey: Valkey) -> None:

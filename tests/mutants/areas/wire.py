@@ -4,7 +4,7 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "wire",
-    ("tests/integration/streams/test_log_faults.py",),
+    ("tests/unit/streams/test_wire.py", "tests/integration/streams/test_log_faults.py"),
     [
         Mutant(
             "no_reconnect_after_a_failover",
