@@ -132,13 +132,18 @@ class Settings(BaseSettings):
     max_headers: int = Field(100, ge=30, le=128)
     """Headers of a request. The library under the broadcaster refuses more than 128, and lines above 8 KiB, whatever is set here."""
     head_seconds: float = Field(10.0, gt=0)
-    """What a client may take for the head of a request, or for its login on a chat socket."""
+    """What a client may take for the head of a request; for its login on a chat socket 5 seconds at most."""
     body_seconds: float = Field(20.0, gt=0)
     """What a client may take for a body, and a second more for each 8 KiB of it."""
+    body_gap_seconds: float = Field(10.0, gt=0)
+    """The longest pause between two pieces of a body, or of a message on a chat socket."""
+    max_body_seconds: float = Field(120.0, gt=0)
+    """What a client may take for a body of any length."""
     stalled_seconds: float = Field(60.0, gt=0)
     """A client that takes no byte of what waits for it for so long is cut, on web and on the broadcaster."""
     max_bodies_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024)
-    """Bodies that a web process holds while they come in, all together; one user gets a quarter of it."""
+    """Bodies that a web process holds while they come in, all together; one user gets a quarter of it, and a quarter is only for bodies
+    up to 64 KiB."""
     max_body_values: int = Field(100_000, ge=1_000)
     """Values that the JSON of a body may hold, its lists and objects included: they, not bytes, decide what it costs to read."""
     max_streams: int = Field(2_000, ge=1)

@@ -123,7 +123,7 @@ class Conversations(Database):
             query = query.where(tuple_(col(Conversation.updated_at), col(Conversation.id)) < tuple_(*_parse_cursor(before)))
         async with self.reading() as session:
             found = (await session.execute(query)).all()
-            ids = [name for name, _ in found][: _fitting([size for _, size in found[:limit]])]
+            ids = [name for name, _ in found][: fitting([size for _, size in found[:limit]])]
             rows = {row.id: row for row in await session.scalars(select(Conversation).where(col(Conversation.id).in_(ids)))}
         page = [rows[name] for name in ids]
         return page, f"{page[-1].updated_at}.{page[-1].id}" if len(found) > len(page) else None
@@ -140,7 +140,7 @@ class Conversations(Database):
         async with self.reading() as session:
             conversation = await visible(session, conversation_id, user_id)
             found = (await session.execute(sizes.order_by(col(Message.ordinal).desc()).limit(limit + 1))).all()
-            ordinals = [ordinal for ordinal, _ in found][: _fitting([size for _, size in found[:limit]])]
+            ordinals = [ordinal for ordinal, _ in found][: fitting([size for _, size in found[:limit]])]
             # What is kept of an answer is for its provider: it may be long, and nobody is shown it.
             unseen = defer(col(Message.kept), raiseload=True)  # type: ignore[arg-type]  # a column, whatever SQLModel calls it
             query = select(Message).where(*shown, col(Message.ordinal).in_(ordinals)).options(unseen)
@@ -248,7 +248,7 @@ class Conversations(Database):
         return 0 if row is None else row.bytes
 
 
-def _fitting(sizes: Sequence[int]) -> int:
+def fitting(sizes: Sequence[int]) -> int:
     """How many of the first of these make up a page: one at least, if there is any."""
     sums = list(accumulate(sizes))
     return max(bisect_right(sums, PAGE_BYTES), min(1, len(sums)))

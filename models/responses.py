@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from models.conversations import Idempotency, Posted, claim_key, placeholder, visible
+from models.conversations import Idempotency, Posted, claim_key, fitting, placeholder, visible
 from models.database import Database, now_ms
 from models.errors import HistoryTooLong, NotFound
-from models.quotas import ROW_BYTES, admit, admit_conversation
+from models.quotas import ROW_BYTES, admit, admit_conversation, text_bytes
 from models.tables import Conversation, Message, Participant
 from models.threads import ids_before, measure, thread_ids
 
@@ -85,8 +85,12 @@ class Responses(Database):
             return [*before, *await ids_before(session, answer.conversation_id, answer.ordinal, limit)]
 
     async def rows(self, ids: Sequence[str]) -> list[Message]:
-        """These rows, in this order; those that are gone are left out."""
+        """These rows, in this order, from the first on as many as make a page; those that are gone are left out."""
         async with self.reading() as session:
+            measured = await session.execute(select(col(Message.id), text_bytes).where(col(Message.id).in_(ids)))
+            sizes: dict[str, int] = {name: size for name, size in measured}  # noqa: C416 -- rows are no pairs for dict()
+            there = [name for name in ids if name in sizes]
+            ids = there[: fitting([sizes[name] for name in there])]
             found = {row.id: row for row in await session.scalars(select(Message).where(col(Message.id).in_(ids)))}
         return [found[name] for name in ids if name in found]
 

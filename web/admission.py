@@ -5,16 +5,17 @@
 A refusal here is a problem document, under /v1 one of OpenAI's. What a user may have stored and waiting is counted where it is written
 (`models.quotas`): there the count and the write are one.
 
-A WebSocket may log in by a frame, since browsers cannot send `Authorization` with a handshake. Until then it is anonymous: few of those,
-short frames, a short time (`connections`). `Seat` is what a socket's route does about that.
+A WebSocket may log in by a frame, since browsers cannot send `Authorization` with a handshake. Until then it is anonymous: so many of
+those (`newcomers`), one short frame, a short time (`sockets`). `Seat` is what a socket's route does about that.
 """
 
 import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -28,11 +29,12 @@ from streams.occupancy import Full, Occupancy
 from streams.rates import WINDOW_SECONDS, Rates, Verdict
 from web.identity import Identify
 from web.metrics import Metrics
+from web.newcomers import Newcomers
 from web.problems import ApiProblem
-from web.receiving import Body, Memory, Terms, reading
+from web.receiving import Body, Held, Memory, Pace, reading
 from web.refusals import refusal
 
-ANONYMOUS_SOCKETS = 100
+ANONYMOUS_SOCKETS = 1000
 ANONYMOUS_SOCKETS_PER_ADDRESS = 10
 RETRY_AFTER_SECONDS = 5
 EXPOSED_HEADERS = ("RateLimit", "RateLimit-Policy", "Retry-After")
@@ -48,7 +50,7 @@ _EVENTS = re.compile(r"/api/.+/(events|stream)")
 """What a subscription token opens."""
 _LARGE = frozenset({"/api/chat", "/v1/responses", "/v1/chat/completions"})
 """Clients send their whole history there."""
-_EVERYBODY = "everybody"
+TRY_AGAIN_LATER = 1013
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,7 @@ class Gate:
         self.memory = Memory(settings.max_bodies_bytes)
         self._users = Occupancy(settings.max_open_per_user or None)
         self._addresses = Occupancy(settings.max_open_per_address or None)
-        self._anonymous = Occupancy(ANONYMOUS_SOCKETS)
-        self._anonymous_addresses = Occupancy(ANONYMOUS_SOCKETS_PER_ADDRESS)
+        self.newcomers = Newcomers(ANONYMOUS_SOCKETS, ANONYMOUS_SOCKETS_PER_ADDRESS)
 
     def caller(self, scope: Scope) -> Caller:
         """Who sent this request, by its headers. Raises ApiProblem (400, 401, 403)."""
@@ -100,8 +101,7 @@ class Gate:
 
     def body(self, scope: Scope, receive: Receive, user: str | None) -> Body:
         """What the request brings, with its limits."""
-        terms = Terms(self._longest_body(scope["path"]), self._settings.body_seconds)
-        return Body(receive, scope, terms, self.memory, user)
+        return Body(receive, scope, self._longest_body(scope["path"]), Pace.of(self._settings), Held(self.memory, user))
 
     @contextlib.contextmanager
     def place(self, caller: Caller) -> Iterator[None]:
@@ -110,17 +110,6 @@ class Gate:
             try:
                 stack.enter_context(self._users.held(caller.user))
                 stack.enter_context(self._addresses.held(caller.address))
-            except Full as error:
-                raise _too_many_open() from error
-            yield
-
-    @contextlib.contextmanager
-    def anonymous_place(self, caller: Caller) -> Iterator[None]:
-        """Hold a place for a socket of which it is not known whose it is. Raises ApiProblem (429)."""
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(self._anonymous.held(_EVERYBODY))
-                stack.enter_context(self._anonymous_addresses.held(caller.address))
             except Full as error:
                 raise _too_many_open() from error
             yield
@@ -204,7 +193,7 @@ class Admission:
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.ExitStack() as places:
             try:
-                seat = Seat(self._gate, self._gate.caller_of_socket(scope), places, scope.get("state", {}).get("logged_in"))
+                seat = Seat(self._gate, self._gate.caller_of_socket(scope), places, scope.get("state", {}).get("socket"))
             except ApiProblem as problem:
                 self._gate.metrics.refused.labels(problem.code).inc()
                 await WebSocket(scope, receive, send).send_denial_response(refusal(scope["path"], problem))
@@ -213,28 +202,37 @@ class Admission:
             await self._app(scope, receive, send)
 
 
-class Seat:
-    """One WebSocket: its place, and who has logged in on it."""
+class Socket(Protocol):
+    """The connection of a WebSocket."""
 
-    def __init__(self, gate: Gate, caller: Caller, places: contextlib.ExitStack, logged_in: Callable[[str], None] | None = None) -> None:
-        """`places` are left when the socket closes. `logged_in` tells the connection. Raises ApiProblem (429)."""
-        self._gate, self._address, self._places, self._logged_in = gate, caller.address, places, logged_in
-        self._user: str | None = None
+    def logged_in(self, user: str) -> None:
+        """It is known whose it is."""
+
+    def refuse(self, code: int, reason: str) -> None:
+        """Close it at once."""
+
+
+class Seat:
+    """One WebSocket: its place, and who has logged in on it. `user` None: nobody has."""
+
+    def __init__(self, gate: Gate, caller: Caller, places: contextlib.ExitStack, socket: Socket | None = None) -> None:
+        """`places` are left when the socket closes. `socket` None: without a connection of ours, in tests. Raises ApiProblem (429)."""
+        self._gate, self._address, self._places, self._socket = gate, caller.address, places, socket
+        self.user: str | None = None
         self._waiting = contextlib.ExitStack()
         if caller.user is not None:
             self.login(caller.user)
         else:
-            self._waiting.enter_context(gate.anonymous_place(caller))
+            self._waiting.enter_context(gate.newcomers.held(caller.address, self._make_room))
             places.push(self._waiting)
 
     def login(self, user: str) -> None:
-        """A frame has shown who sends it. The first one is whose socket it is. Raises ApiProblem (429)."""
-        if self._user is None:
-            self._places.enter_context(self._gate.place(Caller(user, self._address)))
-            self._user = user
-            self._waiting.close()
-            if self._logged_in is not None:
-                self._logged_in(user)
+        """It is known whose socket this is. Raises ApiProblem (429)."""
+        self._places.enter_context(self._gate.place(Caller(user, self._address)))
+        self.user = user
+        self._waiting.close()
+        if self._socket is not None:
+            self._socket.logged_in(user)
 
     @contextlib.contextmanager
     def following(self, user: str) -> Iterator[None]:
@@ -245,6 +243,10 @@ class Seat:
     async def count_post(self, user: str) -> None:
         """A frame posts. Raises ApiProblem (429)."""
         await self._gate.count_post(Caller(user, self._address))
+
+    def _make_room(self) -> None:
+        if self._socket is not None:
+            self._socket.refuse(TRY_AGAIN_LATER, "others want to log in")
 
 
 def _is_post(scope: Scope) -> bool:

@@ -17,6 +17,9 @@ _thread = ThreadPoolExecutor(1, "aside")
 
 async def aside(size: int, work: Callable[[], T]) -> T:
     """What `work` gives, or raises. `size`: bytes of what it works on."""
-    if size <= SMALL_BYTES:
-        return work()
+    return work() if size <= SMALL_BYTES else await in_thread(work)
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """The same, of work that is not small whatever it works on."""
     return await asyncio.get_running_loop().run_in_executor(_thread, work)

@@ -22,7 +22,7 @@ from web.chat_requests import Bounds, invalid
 from web.chat_stream import Viewer, encoded, message_at, unservable, viewing
 from web.event_stream import EventStream
 from web.problems import documented
-from web.services import Caller, Services, With, read_body
+from web.services import Caller, Services, With, json_body, read_body
 from web.streams import admit, position
 
 HEADERS = {
@@ -63,12 +63,6 @@ def profile_of(services: Services, wanted: str | None) -> aisdk.Profile:
 
 Profile = Annotated[aisdk.Profile, Depends(_profile)]
 ChatId = Annotated[str, Depends(_chat_id)]
-
-
-def json_body(model: type[Any]) -> dict[str, Any]:
-    """For `openapi_extra` of a route that reads its body itself."""
-    content = {"application/json": {"schema": model.model_json_schema(ref_template="#/components/schemas/{model}")}}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 async def read(request: Request, services: Services, parse: Callable[[bytes, Bounds], T]) -> T:

@@ -78,6 +78,11 @@ def parse_chat(body: bytes, bounds: Bounds) -> ChatRequest:
     return _asked(_decode(_body, body, "body"), bounds)
 
 
+class _Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    type: Literal["login"]
+    authorization: str
+
+
 class Frame(msgspec.Struct, frozen=True, rename="camel"):
     """A client's frame of `WebSocketChatTransport`. The fields beside `type` and `request_id` are those of a request over HTTP."""
 
@@ -91,14 +96,27 @@ class Frame(msgspec.Struct, frozen=True, rename="camel"):
     body: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+_login = msgspec.json.Decoder(_Login)
 _frame = msgspec.json.Decoder(Frame)
 
 
-def parse_frame(text: str, bounds: Bounds) -> Frame:
-    """Read a frame. Raises ApiProblem (400, 413, 422)."""
+class Unclean(Exception):
+    """A frame may have to be mended, which takes long."""
+
+
+def parse_login(text: str) -> str:
+    """The header that `{type, authorization}` says, a socket's first frame, of anybody: nothing is mended. Raises ApiProblem (400)."""
+    try:
+        return _login.decode(text).authorization
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ApiProblem("malformed_json", "That is no login.") from error
+
+
+def parse_frame(text: str, bounds: Bounds, *, mend: bool = True) -> Frame:
+    """Read a frame. Raises ApiProblem (400, 413, 422), and Unclean for what would have to be mended, if it is not to be."""
     data = text.encode("utf-8", "surrogatepass")
     surveyed(data, bounds.values)
-    frame = _decode(_frame, data, "frame")
+    frame = _decode(_frame, data, "frame") if mend else _clean(_frame, data, "frame")
     name(frame.request_id, "frame.requestId")
     return frame
 
@@ -190,10 +208,17 @@ def name(value: str, field: str) -> str:
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
     try:
-        return _checked(decoder, body, field)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _clean(decoder, body, field)
+    except Unclean:
         # JavaScript may send lone surrogates, which this parser refuses. It is used first because a long history costs it little.
         return _checked(decoder, msgspec.json.encode(decode(body)), field)
+
+
+def _clean(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
+    try:
+        return _checked(decoder, body, field)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unclean(field) from error
 
 
 def _checked(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:

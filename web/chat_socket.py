@@ -3,10 +3,13 @@
 Each request of the client (`send`, `resume`) is one task that answers with `start`, `chunk`s numbered from 0, and `end`; `abort` ends
 the task and, as everywhere, not the answer. A refusal is an `error` frame with the problem's sentence. The socket closes with 1012 when
 the process goes away, with 1008 after a frame that is none.
+
+Where the handshake shows no login the first frame does, and it is nothing else: until then anybody could be sending.
 """
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -20,7 +23,7 @@ from streams import aisdk, ports
 from streams.aisdk.values import dumps
 from web import chat_posts, chat_requests
 from web.admission import Seat
-from web.aside import aside
+from web.aside import aside, in_thread
 from web.chat import profile_of
 from web.chat_requests import Bounds, Frame
 from web.chat_stream import Viewer, viewing
@@ -52,6 +55,15 @@ async def chat_socket(websocket: WebSocket, profile: str | None = None) -> None:
     await _Socket(services, websocket, wanted).serve()
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was understood of a frame: who asks, and the answer to follow (None: nothing is being written)."""
+
+    request: Request
+    user: str
+    row: Message | None
+
+
 class _Socket:
     """One connection: reads frames, runs a task for each request."""
 
@@ -60,10 +72,13 @@ class _Socket:
         self._bounds = Bounds.of(services.settings)
         self._seat: Seat = websocket.scope["state"]["seat"]
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._login: str | None = None
 
     async def serve(self) -> None:
         """Until the client leaves, sends what is no frame, or the process stops."""
         try:
+            if self._seat.user is None:
+                self._log_in(await self._websocket.receive_text())
             while True:
                 await self._take(await self._frame())
         except (WebSocketDisconnect, RuntimeError):  # RuntimeError: closed by a task of ours
@@ -76,9 +91,17 @@ class _Socket:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
+    def _log_in(self, text: str) -> None:
+        # Nothing is waited for in here: the connection reads on as soon as something is.
+        self._login = chat_requests.parse_login(text)
+        self._seat.login(self._services.identify(_as_request(self._websocket, self._login)))
+
     async def _frame(self) -> Frame:
         text = await self._websocket.receive_text()
-        return await aside(len(text), lambda: chat_requests.parse_frame(text, self._bounds))
+        try:
+            return await aside(len(text), lambda: chat_requests.parse_frame(text, self._bounds, mend=False))
+        except chat_requests.Unclean:
+            return await in_thread(lambda: chat_requests.parse_frame(text, self._bounds))
 
     async def _take(self, frame: Frame) -> None:
         task = self._tasks.get(frame.request_id)
@@ -89,61 +112,66 @@ class _Socket:
             await self._send("error", frame.request_id, errorText="Too many requests on one socket, or the same one twice.")
         else:
             task = self._tasks[frame.request_id] = asyncio.create_task(self._answer(frame))
-            task.add_done_callback(lambda _: self._tasks.pop(frame.request_id, None))
+            request_id = frame.request_id
+            task.add_done_callback(lambda _: self._tasks.pop(request_id, None))
 
     async def _answer(self, frame: Frame) -> None:
+        request_id, opening = frame.request_id, self._open(frame)
+        del frame  # which may be long, as an answer may take
         try:
-            await self._try(frame)
+            await self._follow(request_id, await opening)
         except ApiProblem as problem:
-            await self._send("error", frame.request_id, errorText=problem.detail)
+            await self._send("error", request_id, errorText=problem.detail)
         except NotAuthor:
-            await self._send("error", frame.request_id, errorText="Another person's message is not yours to change.")
+            await self._send("error", request_id, errorText="Another person's message is not yours to change.")
         except (NotFound, ports.Gone):
-            await self._send("error", frame.request_id, errorText="There is no such thing, or it is not yours.")
+            await self._send("error", request_id, errorText="There is no such thing, or it is not yours.")
         except QuotaReached as error:
-            await self._send("error", frame.request_id, errorText=quota_problem(error).detail)
+            await self._send("error", request_id, errorText=quota_problem(error).detail)
         except (StoreError, ports.LogError) as error:
             log_line.warning("a request of a chat failed", error=repr(error))
-            await self._send("error", frame.request_id, errorText="The server cannot do this at the moment.")
+            await self._send("error", request_id, errorText="The server cannot do this at the moment.")
         except Cut:
             await self._websocket.close(RESTART, "the server restarts")
         except (WebSocketDisconnect, RuntimeError):
             return
         except Exception as error:
             log_line.exception("a request of a chat failed", exc_info=error)
-            await self._send("error", frame.request_id, errorText="The server failed. It is not your request's fault.")
+            await self._send("error", request_id, errorText="The server failed. It is not your request's fault.")
 
-    async def _try(self, frame: Frame) -> None:
-        request = _as_request(self._websocket, frame.headers)
+    async def _open(self, frame: Frame) -> "_Asked":
+        request = _as_request(self._websocket, _login_of(frame) or self._login)
         user = self._services.identify(request)
-        self._seat.login(user)
         if frame.type == "send":
             await self._seat.count_post(user)
-        row = await self._find(frame, user)
+        return _Asked(request, user, await self._find(frame, user))
+
+    async def _follow(self, request_id: str, asked: "_Asked") -> None:
+        row, user = asked.row, asked.user
         if row is None:
-            await self._send("no-active", frame.request_id)
+            await self._send("no-active", request_id)
             return
 
         async def find(_user: str) -> str:
             return row.conversation_id
 
-        _, permission = await admit(request, self._services, find)
+        _, permission = await admit(asked.request, self._services, find)
         viewer = Viewer(row.conversation_id, row.id, self._profile, permission)
         with self._seat.following(user), self._services.places.take():
             async with viewing(self._services, viewer) as heard:
-                await self._send("start", frame.request_id)
+                await self._send("start", request_id)
                 number = 0
                 async for said in heard:
                     for chunk in (chunk for item in said for chunk in item.chunks):
-                        await self._send("chunk", frame.request_id, sequence=number, chunk=chunk)
+                        await self._send("chunk", request_id, sequence=number, chunk=chunk)
                         number += 1
-        await self._send("end", frame.request_id)
+        await self._send("end", request_id)
 
     async def _find(self, frame: Frame, user: str) -> Message | None:
         """The answer that the client wants to follow; None: nothing is being written."""
         if frame.type == "send":
-            size = sum(map(len, frame.messages))
-            return await chat_posts.accept(self._services, user, await aside(size, lambda: chat_requests.asked_in(frame, self._bounds)))
+            asked = await in_thread(lambda: chat_requests.asked_in(frame, self._bounds))
+            return await chat_posts.accept(self._services, user, asked)
         conversation = await self._services.store.find_chat(user, chat_requests.name(frame.id, "frame.id"))
         return await chat_posts.running(self._services, conversation.id) if conversation is not None else None
 
@@ -152,12 +180,14 @@ class _Socket:
             await self._websocket.send_text(dumps({"type": kind, "requestId": request_id, **fields}).decode())
 
 
-def _as_request(websocket: WebSocket, headers: dict[str, Any]) -> Request:
-    """The handshake with the login that a frame carries, as a request that changes something: another site's page is refused."""
-    kept = [(name, value) for name, value in websocket.scope["headers"] if name != b"authorization"]
-    login = next((value for name, value in headers.items() if name.lower() == "authorization" and isinstance(value, str)), None)
-    if login is None:
-        kept = list(websocket.scope["headers"])
-    else:
+def _login_of(frame: Frame) -> str | None:
+    return next((value for name, value in frame.headers.items() if name.lower() == "authorization" and isinstance(value, str)), None)
+
+
+def _as_request(websocket: WebSocket, login: str | None) -> Request:
+    """The handshake with the login of a frame, as a request that changes something: another site's page is refused."""
+    kept = list(websocket.scope["headers"])
+    if login is not None:
+        kept = [(name, value) for name, value in kept if name != b"authorization"]
         kept.append((b"authorization", login.encode("latin-1", "replace")))
     return Request({**websocket.scope, "type": "http", "method": "POST", "headers": kept})

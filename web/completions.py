@@ -13,13 +13,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from models.conversations import Post
 from web import chat_requests, delivery, shapes
-from web.chat import STREAM, Profile, json_body, read, stream
+from web.chat import STREAM, Profile, read, stream
 from web.chat_requests import invalid
 from web.chat_stream import Heard, Viewer, viewing
 from web.contents import require_fit
 from web.event_stream import Cut, EventStream
 from web.problems import ApiProblem, documented
-from web.services import Caller, Services, With
+from web.services import Caller, Services, With, json_body
 from web.streams import admit
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}

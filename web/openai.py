@@ -34,9 +34,9 @@ from web.contents import require_question_fits
 from web.event_stream import Cut
 from web.following import PART_BYTES, Permission
 from web.openai_errors import ANSWER, BODY, OBJECT, OpenAIRoute, OpenAIStream, Refusal, documented, failed
-from web.openai_requests import ChatBody, ResponseBody
+from web.openai_requests import AskBody, ChatBody, ResponseBody, Wanted, understood
 from web.problems import ApiProblem
-from web.services import Caller, IdempotencyKey, Services, With, is_row_id
+from web.services import Caller, IdempotencyKey, Services, With, decoded, is_row_id, json_body, read_body
 from worker import closing
 
 router = APIRouter(
@@ -70,23 +70,20 @@ class Encoder(Protocol):
 # --- responses --------------------------------------------------------------------------------------------------------
 
 
-@router.post("/responses", responses=ANSWER | documented(*BODY, 404, 409, 429, 502), summary="Ask")
+@router.post("/responses", responses=ANSWER | documented(*BODY, 404, 409, 429, 502), openapi_extra=json_body(ResponseBody), summary="Ask")
 async def create_response(
     request: Request,
     services: With,
     user: Caller,
-    body: ResponseBody,
     idempotency_key: IdempotencyKey = None,
     on_disconnect: OnDisconnect = None,
 ) -> Response:
     """Ask. With `background` it is answered at once; with `stream` by events; else when the answer has ended."""
-    model = services.offers.require(body.model)
-    follows = await _followed(services, user, body.previous_response_id)
-    row = await _ask(services, lambda: body.question(user, model, follows), idempotency_key, "POST /v1/responses", body)
+    row, wanted = await _ask(request, services, user, ResponseBody, idempotency_key)
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
-    if body.stream:
+    if wanted.stream:
         return asking.stream(lambda: encoding.ResponseEncoder(answer_of(row)))
-    if body.background:
+    if wanted.background:
         return JSONResponse(objects.response(answer_of(row)))
     ended = answer_of(await asking.wait())
     if ended.status == "error":
@@ -128,9 +125,11 @@ async def list_input_items(
     if after is not None and after not in named:
         raise Refusal(400, "invalid_value", "There is no such item.", "after")
     start = 0 if after is None else named.index(after) + 1
-    page = [_input_item(row) for row in await services.store.rows(ids[start : start + limit])]
+    rows = await services.store.rows(ids[start : start + limit])
+    page = [_input_item(row) for row in rows]
+    end = ids.index(rows[-1].id) + 1 if rows else len(ids)
     ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
-    return JSONResponse({"object": "list", "data": page, "has_more": start + limit < len(ids)} | ends)
+    return JSONResponse({"object": "list", "data": page, "has_more": end < len(ids)} | ends)
 
 
 @router.post("/responses/{response_id}/cancel", responses=OBJECT | documented(403, 404), summary="Stop")
@@ -160,22 +159,21 @@ async def delete_response(services: With, user: Caller, response_id: str) -> Res
 # --- chat completions -------------------------------------------------------------------------------------------------
 
 
-@router.post("/chat/completions", responses=ANSWER | documented(*BODY, 404, 409, 429, 502), summary="Ask")
+@router.post(
+    "/chat/completions", responses=ANSWER | documented(*BODY, 404, 409, 429, 502), openapi_extra=json_body(ChatBody), summary="Ask"
+)
 async def create_completion(
     request: Request,
     services: With,
     user: Caller,
-    body: ChatBody,
     idempotency_key: IdempotencyKey = None,
     on_disconnect: OnDisconnect = None,
 ) -> Response:
     """Ask; by chunks with `stream`, else when the answer has ended. What is cut off can be read as a response: `resp_` for `chatcmpl-`."""
-    model = services.offers.require(body.model)
-    row = await _ask(services, lambda: body.question(user, model), idempotency_key, "POST /v1/chat/completions", body)
+    row, wanted = await _ask(request, services, user, ChatBody, idempotency_key)
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
-    if body.stream:
-        include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        return asking.stream(lambda: encoding.ChatEncoder(answer_of(row), include_usage=include_usage))
+    if wanted.stream:
+        return asking.stream(lambda: encoding.ChatEncoder(answer_of(row), include_usage=wanted.include_usage))
     ended = answer_of(await asking.wait())
     if ended.status != "complete":
         raise failed(ended)
@@ -260,10 +258,12 @@ async def _followed(services: Services, user: str, previous_response_id: str | N
     return row
 
 
-async def _ask(
-    services: Services, understand: Callable[[], Question], key: str | None, route: str, body: ResponseBody | ChatBody
-) -> Message:
-    question = await aside(ROW_BYTES * body.length, lambda: _understood(services, understand))
+async def _ask(request: Request, services: Services, user: str, model: type[AskBody], key: str | None) -> tuple[Message, Wanted]:
+    """The answer that was asked for. The body ends with this call: nothing else may keep it for as long as the answer takes."""
+    body = await _read(request, services, model)
+    offered = services.offers.require(body.model)
+    follows = await _followed(services, user, body.follows)
+    question = await aside(ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows))
     if not body.background:
         with services.places.take():  # refused before anything is asked: a client that is refused asks again
             pass
@@ -271,7 +271,7 @@ async def _ask(
     if key is not None:
         asked = body.model_dump(mode="json", include=set(type(body).model_fields))
         canonical = msgspec.json.encode(asked, order="sorted")
-        idempotency = Idempotency(key, route, hashlib.sha256(canonical).hexdigest())
+        idempotency = Idempotency(key, f"POST {request.url.path}", hashlib.sha256(canonical).hexdigest())
     try:
         posted = await services.store.ask(question, idempotency)
     except NotFound as error:
@@ -282,11 +282,16 @@ async def _ask(
         ) from error
     services.metrics.posts.inc()
     await delivery.deliver(services, posted)
-    return posted.assistant_message
+    return posted.assistant_message, body.wanted
 
 
-def _understood(services: Services, understand: Callable[[], Question]) -> Question:
-    question = understand()
+async def _read(request: Request, services: Services, model: type[AskBody]) -> AskBody:
+    body, most = await read_body(request), services.settings.max_body_values
+    return await aside(len(body), lambda: understood(model, decoded(body, most)))
+
+
+def _question(services: Services, body: AskBody, user: str, model: str, follows: Message | None) -> Question:
+    question = body.question(user, model, follows)
     require_question_fits(services.settings, question)
     return question
 

@@ -2,13 +2,15 @@
 
 Understood: messages of text (with their history), instructions, and how the answer is to be made (temperature, length, effort, stop,
 JSON). What would change the answer and is not done here (tools, images, several choices, ...) is refused by name; what would not
-(`user`, `seed`, `service_tier`, ...) is ignored.
+(`user`, `seed`, `service_tier`, ...) is ignored, and dropped as soon as it was parsed.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from models.responses import Question, Said
 from models.tables import Message
@@ -45,8 +47,10 @@ Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
 """Told of is the first that is none: there may be very many."""
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="allow")
+class AskBody(BaseModel):
+    """What both dialects have."""
+
+    model_config = ConfigDict(extra="ignore")
 
     model: str | None = Field(None, min_length=1, max_length=255)
     metadata: Metadata | None = None
@@ -55,11 +59,49 @@ class _Body(BaseModel):
     store: bool | None = None
     temperature: float | None = Field(None, ge=0, le=2)
 
-    def refuse_what_is_not_done(self) -> None:
-        """Raises Refusal (400) with the name of the parameter."""
+    @property
+    def follows(self) -> str | None:
+        """The response that this one goes on from."""
+        return None
+
+    @property
+    def wanted(self) -> "Wanted":
+        """How the answer is to be given."""
+        return Wanted(bool(self.stream), bool(self.background))
+
+    @property
+    def length(self) -> int:
+        """How many messages there are."""
+        raise NotImplementedError
+
+    def question(self, user_id: str, model: str, follows: Message | None = None) -> Question:
+        """What is asked. Raises Refusal (400)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a body is needed until its answer has ended."""
+
+    stream: bool
+    background: bool = False
+    include_usage: bool = False
+
+
+B = TypeVar("B", bound=AskBody)
+
+
+def understood(model: type[B], value: Any) -> B:
+    """The body. Raises Refusal (400) with the name of a parameter that is not done here, RequestValidationError."""
+    if isinstance(value, dict):
         for name in _REFUSED:
-            if (self.model_extra or {}).get(name):
+            if value.get(name):
                 raise unsupported(name, f"{name} is not supported here.")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise RequestValidationError([{**first, "loc": ("body", *first["loc"])}]) from None
 
 
 class Reasoning(BaseModel):
@@ -74,7 +116,7 @@ class TextOptions(BaseModel):
     format: dict[str, Any] | None = None
 
 
-class ResponseBody(_Body):
+class ResponseBody(AskBody):
     """POST /v1/responses."""
 
     input: str | Objects
@@ -89,9 +131,13 @@ class ResponseBody(_Body):
         """How many messages there are."""
         return 1 if isinstance(self.input, str) else len(self.input)
 
-    def question(self, user_id: str, model: str, follows: Message | None) -> Question:
+    @property
+    def follows(self) -> str | None:
+        """See AskBody."""
+        return self.previous_response_id
+
+    def question(self, user_id: str, model: str, follows: Message | None = None) -> Question:
         """What is asked. Raises Refusal (400)."""
-        self.refuse_what_is_not_done()
         if self.background and self.store is False:
             raise Refusal(400, "invalid_value", "A background response has to be stored.", "background")
         effort = self.reasoning.effort if self.reasoning else None
@@ -125,7 +171,7 @@ class StreamOptions(BaseModel):
     include_usage: bool | None = None
 
 
-class ChatBody(_Body):
+class ChatBody(AskBody):
     """POST /v1/chat/completions."""
 
     messages: Objects = Field(min_length=1, max_length=MAX_MESSAGES)
@@ -142,9 +188,13 @@ class ChatBody(_Body):
         """How many messages there are."""
         return len(self.messages)
 
-    def question(self, user_id: str, model: str) -> Question:
+    @property
+    def wanted(self) -> Wanted:
+        """See AskBody."""
+        return Wanted(bool(self.stream), bool(self.background), bool(self.stream_options and self.stream_options.include_usage))
+
+    def question(self, user_id: str, model: str, _follows: Message | None = None) -> Question:
         """What is asked. Raises Refusal (400)."""
-        self.refuse_what_is_not_done()
         if self.n not in (None, 1):
             raise unsupported("n", "There is one answer to a question here: n must be 1.")
         limit = self.max_completion_tokens or self.max_tokens

@@ -7,57 +7,96 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope
 
+from config.settings import Settings
 from streams.occupancy import Full, Occupancy
 from web.problems import ApiProblem
 
 SLOWEST_BYTES_PER_SECOND = 8 * 1024
 """What a body may take longer than its grace for: so many bytes more, one second more."""
+SMALL_BYTES = 64 * 1024
+"""Longer bodies are large ones: a part of the memory is not for them."""
 _SHARE = 4
-"""One user gets a quarter of the memory for bodies."""
+"""One user gets a quarter of the memory for bodies; a quarter is kept for small ones."""
 _ALL = "all"
 
 
 class Memory:
-    """Bytes of bodies and frames that are held now: of everybody together, and of one user."""
+    """Bytes of bodies and frames that are held now: of everybody together, of large ones, and of one user."""
 
     def __init__(self, limit: int) -> None:
         self._users, self._all = Occupancy(limit // _SHARE), Occupancy(limit)
+        self._large = Occupancy(limit - limit // _SHARE)
 
-    def take(self, user: str | None, amount: int) -> None:
-        """Raises Full."""
-        self._users.take(user, amount)
-        try:
-            self._all.take(_ALL, amount)
-        except Full:
-            self._users.release(user, amount)
-            raise
+    def take(self, user: str | None, amount: int, *, large: bool = False) -> None:
+        """`large`: of a body that is. Raises Full, and takes nothing."""
+        with contextlib.ExitStack() as undo:
+            for occupancy, name in self._counted(user, large=large):
+                occupancy.take(name, amount)
+                undo.callback(occupancy.release, name, amount)
+            undo.pop_all()
 
-    def release(self, user: str | None, amount: int) -> None:
-        """Give back."""
-        self._users.release(user, amount)
-        self._all.release(_ALL, amount)
+    def release(self, user: str | None, amount: int, *, large: bool = False) -> None:
+        """Give back what was taken like this."""
+        for occupancy, name in self._counted(user, large=large):
+            occupancy.release(name, amount)
 
     @property
     def held(self) -> int:
         """Bytes, of everybody."""
         return self._all.taken(_ALL)
 
+    def _counted(self, user: str | None, *, large: bool) -> Iterator[tuple[Occupancy, str | None]]:
+        yield self._users, user
+        yield self._all, _ALL
+        if large:
+            yield self._large, _ALL
+
+
+class Held:
+    """What is held of one body, or of one socket's messages. A body that turns out to be large counts as such from its first byte."""
+
+    def __init__(self, memory: Memory, user: str | None) -> None:
+        self._memory, self._user = memory, user
+        self._amount, self._large = 0, False
+
+    def be(self, amount: int, expected: int = 0) -> None:
+        """It is so much now; `expected`: as long as the body says it is. Raises Full: then nothing is held."""
+        self.release()
+        large = max(amount, expected) > SMALL_BYTES
+        self._memory.take(self._user, amount, large=large)
+        self._amount, self._large = amount, large
+
+    def release(self) -> None:
+        """It is nothing any more."""
+        self._memory.release(self._user, self._amount, large=self._large)
+        self._amount = 0
+
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """`limit`: bytes. `seconds`: what even the shortest body may take."""
+class Pace:
+    """How a body has to come in. `grace`: what even the shortest may take; `gap`: between two pieces; `most`: in all."""
 
-    limit: int
-    seconds: float
+    grace: float
+    gap: float
+    most: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Pace":
+        """As it is set."""
+        return cls(settings.body_seconds, settings.body_gap_seconds, settings.max_body_seconds)
+
+    def left(self, seconds: float, read: int) -> float:
+        """How long the next piece may be waited for, `seconds` after the first and with so many bytes read."""
+        return max(0.0, min(self.gap, min(self.grace + read / SLOWEST_BYTES_PER_SECOND, self.most) - seconds))
 
 
 class Body:
     """`receive` of one request. It refuses a body as soon as it is too long or too slow, whatever was announced."""
 
-    def __init__(self, receive: Receive, scope: Scope, terms: Terms, memory: Memory, user: str | None) -> None:
-        self._receive, self._announced, self._terms = receive, _announced_length(scope), terms
-        self._memory, self._user = memory, user
-        self._read = self._held = 0
+    def __init__(self, receive: Receive, scope: Scope, limit: int, pace: Pace, held: Held) -> None:
+        """`limit`: bytes."""
+        self._receive, self._announced, self._limit, self._pace, self._held = receive, _announced_length(scope), limit, pace, held
+        self._read = 0
         self._complete = False
         self._began: float | None = None
 
@@ -67,37 +106,34 @@ class Body:
             return await self._receive()
         self._refuse_beyond(self._announced)
         message = await self._in_time()
-        size = len(message.get("body", b""))
-        self._read += size
+        self._read += len(message.get("body", b""))
         self._refuse_beyond(self._read)
-        self._hold(size)
+        self._hold()
         self._complete = not message.get("more_body", False)
         return message
 
     def release(self) -> None:
         """The body was understood: it is held no longer."""
-        held, self._held = self._held, 0
-        self._memory.release(self._user, held)
+        self._held.release()
 
     async def _in_time(self) -> Message:
         now = asyncio.get_running_loop().time()
         self._began = now if self._began is None else self._began
         try:
-            async with asyncio.timeout_at(self._began + self._terms.seconds + self._read / SLOWEST_BYTES_PER_SECOND):
+            async with asyncio.timeout(self._pace.left(now - self._began, self._read)):
                 return await self._receive()
         except TimeoutError as error:
             raise ApiProblem("request_timeout", "The body comes too slowly.") from error
 
     def _refuse_beyond(self, length: int) -> None:
-        if length > self._terms.limit:
-            raise ApiProblem("body_too_large", f"The body is longer than {self._terms.limit} bytes.")
+        if length > self._limit:
+            raise ApiProblem("body_too_large", f"The body is longer than {self._limit} bytes.")
 
-    def _hold(self, size: int) -> None:
+    def _hold(self) -> None:
         try:
-            self._memory.take(self._user, size)
+            self._held.be(self._read, self._announced)
         except Full as error:
             raise ApiProblem("over_capacity", "This server has as many bodies to read as it can.") from error
-        self._held += size
 
 
 @contextlib.contextmanager

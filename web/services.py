@@ -7,6 +7,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header, Path, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
 
 from config.settings import Settings
@@ -79,16 +80,39 @@ MAX_MEMBERS = 100
 """Of an object that is a whole body: more than any has that is known here. Each that is not known would be listed as an error."""
 
 
+def decoded(body: bytes, most: int) -> Any:
+    """The JSON value of a whole body. Raises ApiProblem (400, 413, 422)."""
+    value = bodies.decode(body, most)
+    if isinstance(value, dict) and len(value) > MAX_MEMBERS:
+        raise ApiProblem("invalid", f"body: more than {MAX_MEMBERS} members", errors=[])
+    return value
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """For `openapi_extra` of a route that reads its body itself: what a route declares is kept until its answer has ended."""
+    schema = model.model_json_schema(ref_template="{model}")
+    content = {"application/json": {"schema": _inlined(schema, schema.pop("$defs", {}))}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
+    """A schema with what it refers to in its place; an inner `$ref` would be looked for in the whole document."""
+    if isinstance(part, list):
+        return [_inlined(item, definitions) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _inlined(definitions[part["$ref"]], definitions)
+    return {name: _inlined(value, definitions) for name, value in part.items()}
+
+
 class _JsonRequest(Request):
     """A request whose body is decoded as everywhere here."""
 
     async def json(self) -> Any:
         """Raises ApiProblem (400, 413, 422)."""
         body, most = await self.body(), self.app.state.services.settings.max_body_values
-        value = await aside(len(body), lambda: bodies.decode(body, most))
-        if isinstance(value, dict) and len(value) > MAX_MEMBERS:
-            raise ApiProblem("invalid", f"body: more than {MAX_MEMBERS} members", errors=[])
-        return value
+        return await aside(len(body), lambda: decoded(body, most))
 
 
 class JsonRoute(APIRoute):

@@ -494,6 +494,15 @@ async def test_a_page_of_long_texts_is_short(store: Store, monkeypatch: pytest.M
     assert all(sum(part) <= 250 or len(part) == 1 for part in seen)
 
 
+async def test_a_page_of_long_input_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for rows that are named."""
+    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
+    made = await store.create_conversation(ME)
+    ids = [(await store.post(Post(made.id, ME, "x" * size, "demo"))).user_message.id for size in (100, 100, 100, 300)]
+    assert [row.id for row in await store.rows(ids)] == ids[:2]
+    assert [row.id for row in await store.rows(["gone", ids[3], ids[0]])] == [ids[3]]
+
+
 async def test_a_page_of_long_instructions_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for lists of conversations."""
     monkeypatch.setattr(conversations, "PAGE_BYTES", 250)

@@ -9,6 +9,8 @@ _PLACES = ("tests/unit/streams/test_occupancy.py",)
 _STALLED = ("tests/unit/streams/test_stalled.py", "tests/integration/test_stalled.py")
 _CENSUS = ("tests/unit/web/test_census.py", "tests/unit/web/test_bodies.py")
 _LARGE = ("tests/unit/web/test_aside.py",)
+_SOCKET = ("tests/integration/test_chat_socket.py",)
+_KEPT = ("tests/integration/test_kept_bodies.py",)
 _RECOUNT = (
     "tests/contracts/test_quotas.py::test_a_sum_that_is_wrong_is_put_right",
     "tests/contracts/test_quotas.py::test_what_is_posted_during_a_recount_is_counted_once",
@@ -16,6 +18,7 @@ _RECOUNT = (
 _PAGES = (
     "tests/contracts/test_store.py::test_a_page_of_long_texts_is_short",
     "tests/contracts/test_store.py::test_a_page_of_long_instructions_is_short",
+    "tests/contracts/test_store.py::test_a_page_of_long_input_is_short",
 )
 
 AREA = Area(
@@ -35,11 +38,41 @@ AREA = Area(
             "addresses_have_no_limit", "web/admission.py", "                stack.enter_context(self._addresses.held(caller.address))\n", ""
         ),
         Mutant(
-            "sockets_without_a_login_have_no_limit",
-            "web/admission.py",
-            "                stack.enter_context(self._anonymous_addresses.held(caller.address))\n",
-            "",
+            "newcomers_of_an_address_have_no_limit",
+            "web/newcomers.py",
+            "len(self._addresses.get(address, ())) >= self._most_of_address",
+            "False",
+            _SOCKET,
         ),
+        Mutant("newcomers_have_no_limit", "web/newcomers.py", "        if len(self._all) >= self._most:\n", "        if False:\n", _SOCKET),
+        Mutant("the_newest_makes_room", "web/newcomers.py", "next(iter(self._all))", "next(reversed(self._all))", _SOCKET),
+        Mutant("who_makes_room_stays", "web/newcomers.py", "        one.leave()\n", "", _SOCKET),
+        Mutant("who_has_logged_in_is_new_for_ever", "web/admission.py", "        self._waiting.close()\n", "", _SOCKET),
+        Mutant(
+            "a_request_is_a_login", "web/chat_socket.py", "            if self._seat.user is None:\n", "            if False:\n", _SOCKET
+        ),
+        Mutant("a_login_may_hold_more", "web/chat_requests.py", "frozen=True, forbid_unknown_fields=True", "frozen=True", _SOCKET),
+        Mutant("a_login_may_come_in_pieces", "web/sockets.py", "frame.opcode is not Opcode.TEXT or not frame.fin", "False", _SOCKET),
+        Mutant("any_number_of_messages", "web/sockets.py", "if not self._budget(frame).spend():", "if False:", _SOCKET),
+        Mutant(
+            "messages_are_compressed", "web/connections.py", '"ws_per_message_deflate": False', '"ws_per_message_deflate": True', _SOCKET
+        ),
+        Mutant(
+            "a_pong_for_everybody",
+            "web/sockets.py",
+            "        if self.writable.is_set():\n            self.transport.write(pong)",
+            "        if True:\n            self.transport.write(pong)",
+            _SOCKET,
+        ),
+        Mutant("a_message_may_stop_coming", "web/sockets.py", "            self._watch(unfinished)\n", "            pass\n", _SOCKET),
+        Mutant("what_is_being_understood_counts_no_more", "web/sockets.py", "+ self._read)", ")", _SOCKET),
+        Mutant("short_frames_are_mended_at_once", "web/chat_socket.py", ", mend=False)", ")", _SOCKET),
+        Mutant("the_parser_keeps_a_frame", "web/sockets.py", '        event.data = b""  # the parser', "        pass  # the parser", _KEPT),
+        Mutant("an_answer_keeps_its_frame", "web/chat_socket.py", "        del frame  #", "        pass  #", _KEPT),
+        Mutant("a_body_may_pause", "web/receiving.py", "min(self.gap, min(", "min(1e9, min("),
+        Mutant("a_body_may_take_for_ever", "web/receiving.py", "SLOWEST_BYTES_PER_SECOND, self.most)", "SLOWEST_BYTES_PER_SECOND, 1e9)"),
+        Mutant("large_bodies_take_all_the_memory", "web/receiving.py", "Occupancy(limit - limit // _SHARE)", "Occupancy(limit)"),
+        Mutant("a_large_body_counts_as_small", "web/receiving.py", "        if large:\n", "        if False:\n"),
         Mutant(
             "a_place_is_never_left",
             "streams/occupancy.py",
@@ -90,12 +123,12 @@ AREA = Area(
         Mutant(
             "a_body_as_slow_as_it_likes",
             "web/receiving.py",
-            "async with asyncio.timeout_at(self._began + self._terms.seconds",
-            "async with asyncio.timeout_at(self._began + 600",
+            "min(self.grace + read",
+            "min(600 + read",
         ),
-        Mutant("a_long_body_gets_no_more_time", "web/receiving.py", " + self._read / SLOWEST_BYTES_PER_SECOND", ""),
+        Mutant("a_long_body_gets_no_more_time", "web/receiving.py", " + read / SLOWEST_BYTES_PER_SECOND", ""),
         Mutant("one_user_takes_all_the_memory", "web/receiving.py", "Occupancy(limit // _SHARE)", "Occupancy(limit)"),
-        Mutant("what_was_read_is_held_for_ever", "web/receiving.py", "        self._memory.release(self._user, held)\n", ""),
+        Mutant("what_was_read_is_held_for_ever", "web/receiving.py", "        self._held.release()\n", "        pass\n"),
         Mutant("silence_is_waited_for", "web/connections.py", "            self._arm(self.terms.head_seconds)", "            pass"),
         Mutant(
             "a_refused_body_is_taken_to_its_end",
@@ -111,21 +144,19 @@ AREA = Area(
         ),
         Mutant(
             "a_socket_without_a_login_lives_on",
-            "web/connections.py",
-            'self._refuse, POLICY, "no login in time")',
-            "lambda *_: None)",
+            "web/sockets.py",
+            '        self._arm(min(self.terms.head_seconds, LOGIN_SECONDS), "no login in time")\n',
+            "",
         ),
-        Mutant("messages_before_a_login_are_long", "web/connections.py", "self.conn.max_message_size = LOGIN_FRAME_BYTES", "pass"),
-        Mutant(
-            "messages_after_a_login_are_short", "web/connections.py", "        self.conn.max_message_size = self.config.ws_max_size\n", ""
-        ),
+        Mutant("messages_before_a_login_are_long", "web/sockets.py", "max_size=LOGIN_FRAME_BYTES,", "max_size=longest,", _SOCKET),
+        Mutant("messages_after_a_login_are_short", "web/sockets.py", "        self.max_message_size = self._longest\n", ""),
         Mutant("who_reads_nothing_stays", "streams/stalled.py", "            self._cut()\n", "            pass\n", _STALLED),
         Mutant(
             "who_reads_a_little_is_cut", "streams/stalled.py", "self._transport.get_write_buffer_size() < self._left", "False", _STALLED
         ),
         Mutant(
             "web_does_not_watch",
-            "web/connections.py",
+            "web/terms.py",
             "        return Stalled(transport, self.stalled_seconds, cut)",
             "        return Stalled(transport, 1e9, cut)",
             _STALLED,
@@ -148,7 +179,7 @@ AREA = Area(
         ),
         Mutant("everything_is_plain", "web/census.py", "    return _ZERO not in piece and", "    return", _CENSUS),
         Mutant("any_depth", "web/bodies.py", "    if found.depth > MAX_JSON_DEPTH:", "    if False:", _CENSUS),
-        Mutant("everything_is_done_at_once", "web/aside.py", "    if size <= SMALL_BYTES:", "    if True:", _LARGE),
+        Mutant("everything_is_done_at_once", "web/aside.py", "if size <= SMALL_BYTES else", "if True else", _LARGE),
         Mutant(
             "each_of_many_members_is_complained_of",
             "web/services.py",

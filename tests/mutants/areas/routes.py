@@ -9,8 +9,8 @@ AREA = Area(
         Mutant(
             "a_last_page_says_that_more_follows",
             "web/openai.py",
-            '"has_more": start + limit < len(ids)',
-            '"has_more": start + limit <= len(ids)',
+            '"has_more": end < len(ids)',
+            '"has_more": end <= len(ids)',
             ("tests/unit/web/test_openai.py",),
         ),
         Mutant(
