@@ -4,7 +4,13 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "hub",
-    ("tests/unit/streams/hub", "tests/integration/streams/test_hub_on_valkey.py"),
+    # Schedules come late: whatever fails there is told only after Hypothesis has made it small.
+    (
+        "tests/unit/streams/hub/test_tail.py",
+        "tests/unit/streams/hub/test_hub.py",
+        "tests/unit/streams/hub/test_schedules.py",
+        "tests/integration/streams/test_hub_on_valkey.py",
+    ),
     [
         Mutant(
             "reads_before_it_subscribes",

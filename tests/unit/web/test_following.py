@@ -65,17 +65,19 @@ async def part(reader: Reader) -> Part:
 async def until_live(reader: Reader) -> list[int]:
     """Seqs up to `live`."""
     seqs: list[int] = []
-    while not isinstance(found := await part(reader), Live):
-        assert isinstance(found, Entries)
-        seqs += [entry.seq for entry in found.entries]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not isinstance(found := await part(reader), Live):
+            assert isinstance(found, Entries)
+            seqs += [entry.seq for entry in found.entries]
     assert found.position == reader.position
     return seqs
 
 
 async def until_ended(reader: Reader) -> Ended:
     """The last part; nothing comes after it."""
-    while not isinstance(found := await part(reader), Ended):
-        pass
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not isinstance(found := await part(reader), Ended):
+            pass
     with pytest.raises(StopAsyncIteration):
         await part(reader)
     assert reader.ended == found

@@ -8,6 +8,7 @@ from streams.hub import Hub, Tail
 from streams.memory import MemoryFeed, MemoryLog
 from streams.ports import PAGE_BYTES, Claim, Limits, Page
 from streams.positions import Position
+from tests.waiting import PATIENCE_SECONDS
 
 LEASE = 60.0
 
@@ -118,6 +119,7 @@ async def turn(times: int = 12) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Turn the loop until something is so; the test's own timeout bounds it."""
-    while not condition():
-        await asyncio.sleep(0)
+    """Turn the loop until something is so. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0)
