@@ -78,9 +78,9 @@ class Gate:
         self.newcomers = Newcomers(ANONYMOUS_SOCKETS, ANONYMOUS_SOCKETS_PER_ADDRESS)
 
     def caller(self, scope: Scope) -> Caller:
-        """Who sent this request, by its headers. Raises ApiProblem (400, 401, 403)."""
+        """Who sent this request, by its headers. Raises ApiProblem (401, 403; 404 for a path with a control character)."""
         if _CONTROL.search(scope["path"]):  # a route may be matched by less than all of it
-            raise ApiProblem("bad_request", "The path holds a control character.")
+            raise ApiProblem("not_found", "There is nothing at this address.")
         address = self._address(scope)
         if not scope["path"].startswith(_GUARDED):
             return Caller(None, address)

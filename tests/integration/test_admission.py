@@ -202,7 +202,7 @@ async def test_no_path_gets_round_the_count(tmp_path: Path) -> None:
     async with public(tmp_path, posts_per_minute_per_user=2) as web:
         for path in ("/api/conversations%0A", "/v1/responses%0a", "/api/conversations%0D%0A", "/api/%7Fconversations"):
             refused = await web.client.post(path, headers=login("ada"), json={})
-            assert (refused.status_code, (refused.json().get("error") or refused.json())["code"]) == (400, "bad_request")
+            assert (refused.status_code, (refused.json().get("error") or refused.json())["code"]) == (404, "not_found")
         name = (await web.client.post("/api/conversations", headers=login("ada"))).json()["id"]
         answers = [await web.client.patch(f"/api/conversations/{name}", headers=login("ada"), json={"title": "x"}) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 429]
