@@ -5,6 +5,7 @@ user's, and for an answer that is to be made again the id that is named.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -78,9 +79,8 @@ def parse_chat(body: bytes, bounds: Bounds) -> ChatRequest:
     return _asked(_decode(_body, body, "body"), bounds)
 
 
-class _Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    type: Literal["login"]
-    authorization: str
+class _Login(msgspec.Struct, frozen=True):
+    headers: dict[str, Any]
 
 
 class Frame(msgspec.Struct, frozen=True, rename="camel"):
@@ -105,11 +105,19 @@ class Unclean(Exception):
 
 
 def parse_login(text: str) -> str:
-    """The header that `{type, authorization}` says, a socket's first frame, of anybody: nothing is mended. Raises ApiProblem (400)."""
+    """The `Authorization` among the `headers` of a frame of anybody: nothing else is read, nothing is mended. Raises ApiProblem (400)."""
     try:
-        return _login.decode(text).authorization
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ApiProblem("malformed_json", "That is no login.") from error
+        found = login_in(_login.decode(text).headers)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        found = None
+    if found is None:
+        raise ApiProblem("malformed_json", "That is no login.")
+    return found
+
+
+def login_in(headers: Mapping[str, Any]) -> str | None:
+    """The header that says who asks, if it is there."""
+    return next((value for name, value in headers.items() if name.lower() == "authorization" and isinstance(value, str)), None)
 
 
 def parse_frame(text: str, bounds: Bounds, *, mend: bool = True) -> Frame:

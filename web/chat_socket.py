@@ -4,7 +4,7 @@ Each request of the client (`send`, `resume`) is one task that answers with `sta
 the task and, as everywhere, not the answer. A refusal is an `error` frame with the problem's sentence. The socket closes with 1012 when
 the process goes away, with 1008 after a frame that is none.
 
-Where the handshake shows no login the first frame does, and it is nothing else: until then anybody could be sending.
+Where the handshake shows no login the `headers` of the first frame do. Of that frame nothing else is read before: anybody could be sending.
 """
 
 import asyncio
@@ -78,9 +78,11 @@ class _Socket:
         """Until the client leaves, sends what is no frame, or the process stops."""
         try:
             if self._seat.user is None:
-                self._log_in(await self._websocket.receive_text())
+                first = await self._websocket.receive_text()
+                self._log_in(first)
+                await self._take(await self._understood(first))
             while True:
-                await self._take(await self._frame())
+                await self._take(await self._understood(await self._websocket.receive_text()))
         except (WebSocketDisconnect, RuntimeError):  # RuntimeError: closed by a task of ours
             pass
         except (ApiProblem, KeyError) as problem:  # KeyError: a binary frame
@@ -96,8 +98,7 @@ class _Socket:
         self._login = chat_requests.parse_login(text)
         self._seat.login(self._services.identify(_as_request(self._websocket, self._login)))
 
-    async def _frame(self) -> Frame:
-        text = await self._websocket.receive_text()
+    async def _understood(self, text: str) -> Frame:
         try:
             return await aside(len(text), lambda: chat_requests.parse_frame(text, self._bounds, mend=False))
         except chat_requests.Unclean:
@@ -140,7 +141,7 @@ class _Socket:
             await self._send("error", request_id, errorText="The server failed. It is not your request's fault.")
 
     async def _open(self, frame: Frame) -> "_Asked":
-        request = _as_request(self._websocket, _login_of(frame) or self._login)
+        request = _as_request(self._websocket, chat_requests.login_in(frame.headers) or self._login)
         user = self._services.identify(request)
         if frame.type == "send":
             await self._seat.count_post(user)
@@ -178,10 +179,6 @@ class _Socket:
     async def _send(self, kind: str, request_id: str, **fields: Any) -> None:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # gone meanwhile: the reading side notices
             await self._websocket.send_text(dumps({"type": kind, "requestId": request_id, **fields}).decode())
-
-
-def _login_of(frame: Frame) -> str | None:
-    return next((value for name, value in frame.headers.items() if name.lower() == "authorization" and isinstance(value, str)), None)
 
 
 def _as_request(websocket: WebSocket, login: str | None) -> Request:

@@ -24,7 +24,7 @@ from streams.occupancy import Full
 from web.receiving import Held
 from web.terms import Terms
 
-LOGIN_FRAME_BYTES = 4 * 1024
+LOGIN_FRAME_BYTES = 64 * 1024
 """Longest message before a login."""
 LOGIN_SECONDS = 5.0
 """Longest time before a login, if HEAD_SECONDS is not shorter."""

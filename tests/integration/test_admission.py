@@ -340,8 +340,7 @@ async def test_a_socket_with_a_login_takes_long_messages(tmp_path: Path) -> None
         url = f"ws://127.0.0.1:{web.port}/api/chat/ws"
         long = {"type": "resume", "requestId": "2", "id": "none", "body": {"x": "y" * 300_000}}
         async with connect(url) as framed, connect(url, additional_headers=login("ada")) as shaken:
-            await framed.send(json.dumps({"type": "login", "authorization": login("ada")["Authorization"]}))
-            await framed.send(json.dumps({"type": "resume", "requestId": "1", "id": "none"}))
+            await framed.send(json.dumps({"type": "resume", "requestId": "1", "id": "none", "headers": login("ada")}))
             assert json.loads(await framed.recv())["type"] == "no-active"
             await asyncio.sleep(3.2)
             for socket in (framed, shaken):

@@ -51,7 +51,13 @@ AREA = Area(
         Mutant(
             "a_request_is_a_login", "web/chat_socket.py", "            if self._seat.user is None:\n", "            if False:\n", _SOCKET
         ),
-        Mutant("a_login_may_hold_more", "web/chat_requests.py", "frozen=True, forbid_unknown_fields=True", "frozen=True", _SOCKET),
+        Mutant(
+            "who_shows_no_login_is_let_in",
+            "web/chat_requests.py",
+            "    if found is None:\n        raise",
+            "    if False:\n        raise",
+            _SOCKET,
+        ),
         Mutant("a_login_may_come_in_pieces", "web/sockets.py", "frame.opcode is not Opcode.TEXT or not frame.fin", "False", _SOCKET),
         Mutant("any_number_of_messages", "web/sockets.py", "if not self._budget(frame).spend():", "if False:", _SOCKET),
         Mutant(
