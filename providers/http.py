@@ -143,12 +143,10 @@ class HttpClient:
         self._client = httpx.AsyncClient(transport=transport, cookies=cookies, timeout=None, trust_env=False)  # noqa: S113 - per call
 
     @asynccontextmanager
-    async def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, read_timeout: float | None = None
-    ) -> AsyncIterator[Reply]:
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> AsyncIterator[Reply]:
         """Send and give the answer as soon as its headers are there. Raises Unavailable where no answer comes."""
         try:
-            response = await self._send(method, url, headers, body, read_timeout or self._timeouts.read)
+            response = await self._send(method, url, headers, body)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Unavailable(f"not a usable address: {_words(error)}", code="bad_url") from error
         except _BROKEN as error:
@@ -158,9 +156,9 @@ class HttpClient:
         finally:
             await _close(response)
 
-    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, read: float) -> httpx.Response:
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> httpx.Response:
         times = self._timeouts
-        timeout = httpx.Timeout(connect=times.connect, read=read, write=times.write, pool=times.connect)
+        timeout = httpx.Timeout(connect=times.connect, read=times.read, write=times.write, pool=times.connect)
         # Compressed streams arrive in lumps: proxies flush gzip rarely.
         headers = {"accept-encoding": "identity", **headers}
         began = time.monotonic()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import LEASE_SECONDS, Script, kinds, text_of
 from worker.continuation import Held
 from worker.generation import Generation
+from worker.reading import Reader
 from worker.run import Attempt
 from worker.services import Terms
 from worker.verdicts import Failed, HandedOver
@@ -171,6 +173,48 @@ async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
     row = await rig.reread()
     assert watched_until.is_set()
     assert (row.status, row.cancel_by, row.content) == ("cancelled", "no_viewers", "a")
+
+
+async def test_a_look_is_taken_once(rig: Rig) -> None:
+    """Whoever was told of a cancel asks the log, and then waits for the next renewal again: it does not ask without a pause."""
+    rig.services = replace(rig.services, lease_seconds=60.0)
+    renew, asked = rig.log.renew, 0
+    attempt = await rig.attempt()
+
+    async def count(claim: Claim, lease_seconds: float) -> str | None:
+        nonlocal asked
+        asked += 1
+        return await renew(claim, lease_seconds)
+
+    async def look() -> None:
+        for looks in (1, 2):
+            attempt.look()
+            while asked < looks:
+                await asyncio.sleep(0)
+            for _ in range(50):  # long enough for many more
+                await asyncio.sleep(0)
+            assert asked == looks
+
+    rig.log.renew = count  # type: ignore[method-assign]
+    await attempt.run(Script([[base.Text("a")], look, DONE]), base.Request([base.Message("user", "hi")]), "m")
+    assert (await rig.reread()).status == "complete"
+
+
+async def test_what_takes_us_long_is_no_silence_of_the_provider(rig: Rig, clock: Clock) -> None:
+    """A request that waits for the database has not been sent: its silence counts from then on."""
+    attempt, silences = await rig.attempt(), list[float]()
+
+    async def begin() -> None:
+        clock.now += 1000
+
+    async def listen() -> None:
+        silences.append(reader.silent_seconds)
+        clock.now += 5
+        silences.append(reader.silent_seconds)
+
+    reader = Reader(attempt.generation, attempt._writer, attempt._run, begin, attempt._save_run)
+    await reader.read(Script([listen, DONE]), base.Request([base.Message("user", "hi")]))
+    assert silences == [0.0, 5.0]
 
 
 async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:

@@ -121,6 +121,40 @@ async def test_a_checkpoint_that_is_saved_after_its_epoch_was_lost(rig: Rig) -> 
     assert writer._covered == 5
 
 
+async def test_what_sql_covers_of_a_lost_log_says_nothing_of_the_next(rig: Rig) -> None:
+    """The new log begins at 1: trimmed up to the old seq, it would lose events that no row holds."""
+    append, covered = rig.log.append, list[int]()
+    attempt = await rig.attempt()
+
+    async def note(claim: Any, index: int, covers: int, batch: Any) -> Any:
+        if claim.epoch != rig.claim.epoch:
+            covered.append(covers)
+        return await append(claim, index, covers, batch)
+
+    async def lose() -> None:
+        await rig.said()
+        attempt.saved(attempt.checkpoint())
+        rig.log.restart(lose_data=True)
+
+    rig.log.append = note  # type: ignore[method-assign]
+    script = Script([[base.Text("before ")], lose, [base.Text("after")], DONE])
+    await attempt.run(script, base.Request([base.Message("user", "hi")]), "m")
+    assert covered[0] == 0
+    assert (await rig.reread()).content == "before after"
+
+
+async def test_each_wait_for_room_is_for_new_room(rig: Rig) -> None:
+    """That there was room once lets nobody run ahead the next time."""
+    writer = (await rig.attempt())._writer
+    writer.give_way()
+    waiting = asyncio.create_task(writer.room())
+    for _ in range(10):  # long enough to find the old room
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    writer.give_way()
+    await waiting
+
+
 async def test_a_log_that_cannot_be_written_for_a_bug(rig: Rig) -> None:
     """The answer ends in an error instead of hanging; what was seen stays."""
     append = rig.log.append

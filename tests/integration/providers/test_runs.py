@@ -82,6 +82,7 @@ async def test_a_background_run_is_cancelled_by_leaving_it(client: HttpClient, k
         (404, b'{"error":{"message":"no such run"}}', True),
         (400, b'{"error":{"message":"already completed"}}', True),
         (409, b"{}", True),
+        (410, b"{}", True),
         (503, b"{}", False),
         (401, b"{}", False),
         (429, b"{}", False),

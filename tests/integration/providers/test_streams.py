@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from providers import http
 from providers.base import Finish, Interrupted, ProviderError, Text, Unavailable
 from providers.http import HttpClient
 from providers.registry import open_provider
+from providers.stream import StallWatch
 from tests.integration.providers.answers import END, HELLO, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
 from tests.servers.faultproxy import FaultProxy, Faults
@@ -185,6 +187,19 @@ async def test_a_server_that_always_hangs_up(client: HttpClient) -> None:
     assert len(server.calls) == 2
 
 
+async def test_a_server_that_dies_over_a_request(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has had the request for longer than a connection needs to show that it is stale: it may have answered, and is not asked again."""
+    monkeypatch.setattr(http, "_STALE_SECONDS", 0.0)
+
+    async def script(exchange: Exchange) -> None:
+        exchange.cut()
+
+    async with serving(script) as server:
+        _, _, raised = await read(client, spec(server.url))
+    assert type(raised) is Unavailable
+    assert len(server.calls) == 1
+
+
 @pytest.mark.parametrize("cut_by", ["rst", "fin"])
 async def test_a_network_that_slices_and_cuts_anywhere(client: HttpClient, cut_by: str) -> None:
     """Wherever the connection ends, the text is a prefix, and whole only with its proof."""
@@ -207,6 +222,16 @@ async def test_a_network_that_slices_and_cuts_anywhere(client: HttpClient, cut_b
             proxy.cut()
         await proxy.aclose()
     assert raised is None
+
+
+async def test_an_answer_that_is_over_is_not_watched() -> None:
+    """Its timer ends with it, or each answer would leave one that is set again and again."""
+    watch = StallWatch(60.0)
+    watch.progress()
+    timer = watch._timer
+    assert timer is not None
+    watch.stop()
+    assert timer.cancelled()
 
 
 async def test_a_black_hole(client: HttpClient) -> None:

@@ -155,6 +155,18 @@ async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
     assert (await rig.reread()).content == "Half and half."
 
 
+async def test_an_attempt_that_ends_late_does_not_hide_the_next_one(rig: Rig) -> None:
+    """A later attempt of the same answer runs in this process already: cancels and the drain must find it."""
+    later: Any = object()
+
+    async def begin_another() -> None:
+        runner._running[rig.row.id] = later
+
+    runner = runner_over(rig.services, Script([[base.Text("a")], begin_another, DONE]))
+    await runner.generate(rig.row.id)
+    assert runner.running() == [later]
+
+
 async def test_the_name_of_a_run_is_saved_with_the_text(rig: Rig) -> None:
     """A hand-over keeps the run alive and says how far it was followed."""
     begun = asyncio.Event()

@@ -26,6 +26,9 @@ async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
     await name_conversation(rig.services, models, rig.row.id)
     titles = [event for event in await events_of(rig.log, rig.row) if isinstance(event, events.Title)]
     assert [title.title for title in titles] == ["Greeting"]
+    conversation = await rig.store.conversation_of(rig.row.id)
+    assert conversation is not None
+    assert conversation.announced_rev == conversation.rev  # the sweeper has nothing to make good
 
 
 async def test_a_title_while_redis_is_away(rig: Rig) -> None:

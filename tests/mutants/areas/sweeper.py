@@ -244,5 +244,12 @@ AREA = Area(
             "LATELY_MS = 15 * 60",
             ("tests/unit/worker/test_repeats.py",),
         ),
+        Mutant(
+            "a_title_that_was_told_is_told_again",
+            "worker/titles.py",
+            "    await services.store.mark_title_announced(conversation.id, named.rev)\n",
+            "",
+            ("tests/integration/sweeper/test_titles.py",),
+        ),
     ],
 )

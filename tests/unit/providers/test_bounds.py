@@ -154,6 +154,17 @@ def test_calls_are_bounded(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
     assert sum(isinstance(delta, ToolCallStart | ToolCallArguments) for delta in deltas) <= 40
 
 
+def test_arguments_that_were_given_on_wait_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What bounds those that wait for a name is not used up by the calls before, however long they were."""
+    monkeypatch.setattr(tool_calls, "MAX_WAITING_CHARS", 20)
+    given: list[Delta] = []
+    calls = tool_calls.ToolCalls(given.append)
+    for number in range(10):
+        calls.piece(number, None, None, "x" * 15)
+        calls.piece(number, f"call_{number}", "f", None)
+    assert sum(isinstance(delta, ToolCallArguments) for delta in given) == 10
+
+
 @pytest.mark.parametrize("fields", [{"id": "c" * 2000}, {"id": "c", "function": {"name": "f" * 2000}}])
 def test_names_of_calls_are_bounded(fields: dict[str, Any]) -> None:
     """A longer one is damage, not a name."""

@@ -49,6 +49,14 @@ def test_a_body_becomes_its_frames(body: bytes, frames: list[Frame]) -> None:
     assert frames_of([body[i : i + 1] for i in range(len(body))]) == frames
 
 
+def test_an_event_whose_name_came_in_an_earlier_read() -> None:
+    """Its data alone fill the next read, and are of that name all the same; the event after it has none."""
+    framer = Framer()
+    assert framer.feed(b"event: error\n") == []
+    assert framer.feed(b"data: a\n\n") == [(b"error", b"a")]
+    assert framer.feed(b"data: b\n\n") == [(b"", b"b")]
+
+
 def test_what_is_no_frame_is_kept_for_the_report() -> None:
     """An HTML page yields nothing that an answer could be made of, and its beginning is there to be shown."""
     framer = Framer()

@@ -31,7 +31,8 @@ def test_credentials_are_hidden_by_name_and_look(text: str, secret: str) -> None
 
 
 def test_a_known_secret_is_hidden_whatever_it_looks_like() -> None:
-    """Also the beginning of one at the place where the text was cut."""
+    """As often as it stands there, and also the beginning of one at the place where the text was cut."""
+    assert redacted("not hunter2hunter, no: hunter2hunter!", ["hunter2hunter"]) == f"not {HIDDEN}, no: {HIDDEN}!"
     assert redacted("you sent `correct horse battery`!", ["correct horse battery"]) == f"you sent `{HIDDEN}`!"
     assert redacted("you sent correct horse ba", ["correct horse battery"]) == f"you sent {HIDDEN}"
     assert redacted("a short one: abc", ["abc"]) == "a short one: abc"

@@ -133,6 +133,36 @@ def test_an_item_of_an_attached_run_has_its_place_in_the_run() -> None:
     assert [entry["at"] for entry in kept] == [3]
 
 
+def test_what_changes_while_it_is_saved_is_due_again() -> None:
+    """The row holds what was asked of it then, not what came since."""
+    items = KeptItems()
+    items.add(0, item("server_tool_use", USE))
+    saving = items.checkpointed()
+    items.add(0, item("web_search_tool_result", RESULT))
+    items.saved(saving)
+    assert items.changed
+    items.saved(items.checkpointed())
+    assert not items.changed
+
+
+def test_an_answer_that_begins_anew_has_all_of_the_room() -> None:
+    """However often it does: what was withdrawn takes none."""
+    items = KeptItems(max_bytes=200)
+    for _ in range(5):
+        items.clear()
+        items.add(0, item("server_tool_use", USE))
+        assert items.stored() is not None
+
+
+def test_an_answer_that_begins_anew_repeats_nothing() -> None:
+    """Of a run that was attached to, what equals an entry of the first text is another one now."""
+    entries = [{"at": 0, "dialect": API, "kind": "server_tool_use", "value": USE}]
+    items = KeptItems(entries, entries, said_again=True)
+    items.clear()
+    items.add(0, item("server_tool_use", USE))
+    assert items.stored() == entries
+
+
 def test_values_are_made_storable() -> None:
     """What no database takes is mended as everywhere."""
     items = KeptItems()
