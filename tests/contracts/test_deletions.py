@@ -115,3 +115,15 @@ async def test_other_rows_go_in_pages(store: Store) -> None:
     await store.forget_deleted(KEY_LIFE_MS)
     for table in ("idempotency_keys", "deleted_conversations"):
         assert await left(store, table) == 2 * PAGE + 1
+
+
+async def test_a_deletion_that_redis_was_not_told_is_not_forgotten(store: Store) -> None:
+    """However old it is: the sweeper has yet to delete the log."""
+    name = (await store.create_conversation("me")).id
+    await store.delete_conversation(name)
+    long_ago = -60_000  # everything up to a minute from now
+    await store.forget_deleted(long_ago)
+    assert await left(store, "deleted_conversations") == 1
+    await store.log_deleted(name)
+    await store.forget_deleted(long_ago)
+    assert await left(store, "deleted_conversations") == 0

@@ -16,7 +16,7 @@ from tests.integration.raw import fragment, handshake, raw
 from tests.integration.serving import Web, serving
 from tests.integration.test_admission import MIB, line, login, public
 from tests.integration.test_stalled import answering, deaf, eventually, resume_frame, small_buffers
-from web import admission, chat_requests
+from web import admission, chat_requests, chat_socket
 
 ABORT = json.dumps({"type": "abort", "requestId": "x"})
 BOMB = '{"type":"abort","requestId":"x","body":{"a":"\\ud800","b":[' + "[]," * 1000 + "1]}}"
@@ -233,3 +233,12 @@ async def test_a_message_counts_until_it_is_understood(tmp_path: Path, monkeypat
         go_on.set()
         assert json.loads(await client.recv())["type"] == "no-active"
         await eventually(lambda: web.app.state.gate.memory.held == 0)
+
+
+async def test_requests_that_are_over_leave_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that stays open for days asks as often as it likes, also under an id that it has used before."""
+    monkeypatch.setattr(chat_socket, "MAX_REQUESTS", 2)
+    async with public(tmp_path) as web, socket_of(web) as client, asyncio.timeout(20):
+        for number in (1, 2, 3, 1):
+            await client.send(resumes(number, headers=login("ada")))
+            assert json.loads(await client.recv())["type"] == "no-active"

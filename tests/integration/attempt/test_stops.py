@@ -196,7 +196,8 @@ async def test_a_look_is_taken_once(rig: Rig) -> None:
             assert asked == looks
 
     rig.log.renew = count  # type: ignore[method-assign]
-    await attempt.run(Script([[base.Text("a")], look, DONE]), base.Request([base.Message("user", "hi")]), "m")
+    async with asyncio.timeout(30):
+        await attempt.run(Script([[base.Text("a")], look, DONE]), base.Request([base.Message("user", "hi")]), "m")
     assert (await rig.reread()).status == "complete"
 
 

@@ -215,5 +215,19 @@ AREA = Area(
             "sorted(counted.keys())",
             _RECOUNT,
         ),
+        Mutant(
+            "a_token_outlives_the_deletion",
+            "streams/tokens.py",
+            "return ttl_seconds + LEEWAY_SECONDS",
+            "return ttl_seconds",
+            ("tests/unit/streams/test_tokens.py",),
+        ),
+        Mutant(
+            "what_did_not_fit_stays_taken",
+            "web/receiving.py",
+            "                undo.callback(occupancy.release, name, amount)\n",
+            "",
+            ("tests/unit/web/test_receiving.py",),
+        ),
     ],
 )

@@ -24,5 +24,19 @@ AREA = Area(
             "        self.epoch = epoch\n        self._pending.clear()\n",
             "        self.epoch = epoch\n",
         ),
+        Mutant(
+            "a_grant_that_has_expired_is_used",
+            "client/following.py",
+            "if self._grant is None or self._grant.until - ahead_seconds <= now:",
+            "if self._grant is None or ahead_seconds:",
+            ("tests/unit/client/test_following.py",),
+        ),
+        Mutant(
+            "a_hole_that_was_filled_still_ends_it",
+            "client/following.py",
+            "self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else None",
+            "self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else self._hole",
+            ("tests/unit/client/test_following.py",),
+        ),
     ],
 )

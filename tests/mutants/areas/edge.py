@@ -80,5 +80,12 @@ AREA = Area(
             "self._head, self._head_is_read = 0, False",
             ("tests/unit/web/test_strict.py",),
         ),
+        Mutant(
+            "unlogged_failures_are_told_again_and_again",
+            "config/background.py",
+            "self._silent.pop(name, 0)",
+            "self._silent.get(name, 0)",
+            ("tests/unit/config/test_background.py",),
+        ),
     ],
 )

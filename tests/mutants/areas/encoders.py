@@ -271,5 +271,12 @@ AREA = Area(
             '            self._seq = row["seq"]\n            return []\n',
             "            pass\n",
         ),
+        Mutant(
+            "sse_the_opening_is_told_again",
+            "streams/sse.py",
+            '        """See `opening`."""\n        self._told = position\n',
+            '        """See `opening`."""\n',
+            ("tests/unit/streams/test_sse.py",),
+        ),
     ],
 )

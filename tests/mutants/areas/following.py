@@ -81,5 +81,12 @@ AREA = Area(
             'except Unavailable as error:\n            log_line.warning("an answer waits',
             ("tests/integration/test_chat_streams.py",),
         ),
+        Mutant(
+            "an_outage_is_told_without_end",
+            "web/following.py",
+            "        told, self._beat = self._beat, None\n        return Beat(None) if",
+            "        told = self._beat\n        return Beat(None) if",
+            ("tests/unit/web/test_following.py::test_an_outage_is_told_once_for_each_look",),
+        ),
     ],
 )

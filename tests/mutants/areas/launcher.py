@@ -152,5 +152,19 @@ AREA = Area(
             "        if self._stopping.is_set():  # asked to stop while it was being forked\n            self._signal(signal.SIGTERM)\n",
             "",
         ),
+        Mutant(
+            "a_setting_that_was_put_right_is_held_against_a_process",
+            "launcher/child.py",
+            "        self.refused.clear()\n",
+            "",
+            ("tests/unit/launcher/test_child.py",),
+        ),
+        Mutant(
+            "quick_ends_of_a_whole_day_add_up",
+            "launcher/child.py",
+            "< _STEADY_SECONDS else 0",
+            "< _STEADY_SECONDS else quick_ends",
+            ("tests/unit/launcher/test_child.py",),
+        ),
     ],
 )

@@ -20,5 +20,12 @@ AREA = Area(
             '\n\n@router.get("/invitations",',
             ("tests/unit/web/test_participants.py",),
         ),
+        Mutant(
+            "requests_of_a_socket_add_up",
+            "web/chat_socket.py",
+            "            task.add_done_callback(lambda _: self._tasks.pop(request_id, None))\n",
+            "",
+            ("tests/integration/test_chat_socket.py::test_requests_that_are_over_leave_room",),
+        ),
     ],
 )

@@ -146,5 +146,33 @@ AREA = Area(
             "",
             ("tests/contracts/test_store.py",),
         ),
+        Mutant(
+            "the_oldest_of_a_name_is_meant",
+            "models/chats.py",
+            "(col(Message.ordinal).desc()).limit(1))).first()\n\n    async def last_question",
+            "(col(Message.ordinal)).limit(1))).first()\n\n    async def last_question",
+            ("tests/contracts/test_chats.py",),
+        ),
+        Mutant(
+            "a_superseded_question_is_the_last",
+            "models/chats.py",
+            'col(Message.role) == "user", col(Message.superseded_by).is_(None)\n',
+            'col(Message.role) == "user"\n',
+            ("tests/contracts/test_chats.py",),
+        ),
+        Mutant(
+            "a_deletion_that_redis_was_not_told_is_forgotten",
+            "models/deletions.py",
+            "old, col(DeletedConversation.log_deleted))",
+            "old)",
+            ("tests/contracts/test_deletions.py::test_a_deletion_that_redis_was_not_told_is_not_forgotten",),
+        ),
+        Mutant(
+            "locks_of_sqlite_are_waited_for_by_default",
+            "models/database.py",
+            "        tune_sqlite(engine.sync_engine, timeout_seconds)",
+            "        tune_sqlite(engine.sync_engine)",
+            ("tests/unit/models/test_database.py",),
+        ),
     ],
 )

@@ -180,5 +180,12 @@ AREA = Area(
             "        super().resume_writing()\n",
             ("tests/integration/test_stalled.py",),
         ),
+        Mutant(
+            "fragments_of_all_messages_add_up",
+            "broadcaster/connection.py",
+            "self._fragments = 1 if frame.opcode is not Opcode.CONT else self._fragments + 1",
+            "self._fragments += 1",
+            ("tests/unit/broadcaster/test_connection.py",),
+        ),
     ],
 )

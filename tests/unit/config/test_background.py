@@ -97,6 +97,9 @@ async def test_a_failure_is_logged_with_its_cause_and_not_a_thousand_times(logge
     background._report._logged["noisy"] -= background.LOG_SECONDS
     await keep("noisy", Work(ValueError("a hole")))
     assert logged.entries[-1]["unlogged"] == 999
+    background._report._logged["noisy"] -= background.LOG_SECONDS
+    await keep("noisy", Work(ValueError("a hole")))
+    assert logged.entries[-1]["unlogged"] == 0  # they were told
 
 
 def test_pauses_grow_while_failures_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from launcher import child as module
 from launcher.child import Child, pause_before_restart
 from launcher.console import Console
 from launcher.procfile import Command
@@ -47,3 +48,37 @@ async def test_a_stop_while_the_process_is_forked_reaches_it(monkeypatch: pytest
     await stopping
     assert child._process is not None
     assert (child._process.returncode, ended) == (-signal.SIGTERM, [])
+
+
+async def test_a_setting_that_was_put_right_is_not_held_against_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends once for a wrong setting, then for another reason: it is started again as quickly as any."""
+    child = Child(Command("worker", "worker", ("true",)), {}, Console())
+    codes = [os.EX_CONFIG, 1]
+
+    async def once() -> int:
+        return codes.pop(0)
+
+    monkeypatch.setattr(child, "once", once)
+    await child._ending()
+    assert child.refused.is_set()
+    await child._ending()
+    assert not child.refused.is_set()
+
+
+async def test_quick_ends_count_while_they_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has lived for a while is started again at once, however often it ended quickly before."""
+    child = Child(Command("worker", "worker", ("true",)), {}, Console())
+    steady, counted = [False, False, True, False], list[int]()
+
+    async def ending() -> str:
+        if not steady:
+            child._stopping.set()
+        else:
+            monkeypatch.setattr(module, "_STEADY_SECONDS", -1.0 if steady.pop(0) else 1e9)
+        return "exit code 1"
+
+    monkeypatch.setattr(child._console, "say", lambda _line: None)
+    monkeypatch.setattr(child, "_ending", ending)
+    monkeypatch.setattr(module, "pause_before_restart", lambda ends: counted.append(ends) or 0.0)
+    await child._keep()
+    assert counted == [1, 2, 0, 1]

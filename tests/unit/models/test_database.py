@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from models import database
-from models.database import _use_wal, driver_url
+from models.database import Database, _use_wal, driver_url
 from models.errors import StoreUnavailable
 from models.migrate import migrate
 from models.store import Store
@@ -128,3 +128,13 @@ def test_a_new_file_that_several_open_at_once() -> None:
     with pytest.raises(sqlite3.OperationalError):
         _use_wal(broken, 10.0)
     assert broken.times == 1
+
+
+async def test_a_lock_of_another_process_is_waited_for_as_long_as_was_said(tmp_path: Path) -> None:
+    """Not for the default: SQLite waits on its own, where no time-out of ours reaches it."""
+    database = Database(f"sqlite:///{tmp_path}/t.db", timeout_seconds=0.25)
+    try:
+        async with database.reading() as session:
+            assert (await session.execute(text("PRAGMA busy_timeout"))).scalar_one() == 250
+    finally:
+        await database.aclose()

@@ -115,6 +115,13 @@ def test_a_heartbeat_that_moves_nothing_is_a_comment_alone() -> None:
     assert encoder.heartbeat(Position("e", 1)) == encoder.heartbeat(None) == b": heartbeat\n\n"
 
 
+def test_what_the_opening_told_is_not_told_again() -> None:
+    """The first heartbeat at the same place moves nothing."""
+    encoder = sse.Encoder()
+    encoder.opening(1000, Position("e", 4))
+    assert encoder.heartbeat(Position("e", 4)) == sse.comment("heartbeat")
+
+
 def test_a_reader_that_fell_behind_gets_merged_chunks() -> None:
     """The id is the last one's, so that it resumes after all of them."""
     text = sse.Encoder().events("e", [entry(1, "a"), entry(2, "b"), entry(3, "c")], merged=True)

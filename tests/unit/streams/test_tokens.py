@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from streams.tokens import BadToken, Grant, check_key, is_ours, mint, verify
+from streams.tokens import BadToken, Grant, check_key, is_ours, mint, tombstone_seconds, verify
 
 SECRET = "0123456789abcdef0123456789abcdef"
 NOW = 1_800_000_000.0
@@ -126,3 +126,9 @@ def test_rubbish_is_not_one_of_our_tokens() -> None:
     header = jwt.encode({}, SECRET).partition(".")[0]
     for claims in (NESTED, base64.urlsafe_b64encode(b"[]").decode(), base64.urlsafe_b64encode(b"\xff").decode(), ""):
         assert not is_ours(f"{header}.{claims}.x")
+
+
+def test_a_deletion_outlives_every_token() -> None:
+    """Also by the leeway that a token is given: it would open the deleted conversation's log anew."""
+    with pytest.raises(BadToken):
+        verify(SECRET, mint(SECRET, "c", "u", 60, NOW), NOW + tombstone_seconds(60))

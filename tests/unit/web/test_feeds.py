@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ import pytest
 from models.errors import StoreUnavailable
 from models.overviews import Overview
 from models.tables import Conversation
+from streams import sse
 from streams.hub import Hub
 from streams.memory import MemoryFeed, MemoryLog
+from web import feed
 from web import feeds as module
 from web.feeds import Feeds, Reader
 from web.following import Pace
+from web.problems import ApiProblem
 
 PATIENCE_SECONDS = 20
 NEVER = Pace(3600, 3600)
@@ -261,3 +265,46 @@ async def test_an_unexpected_error_of_the_first_look_reaches_whoever_waits_for_i
         with pytest.raises(ValueError, match="a bug"):
             async with asyncio.timeout(PATIENCE_SECONDS), feeds.open("ada"):
                 pass
+
+
+async def test_a_doubt_costs_one_look(rig: Rig) -> None:
+    """What changed during a look is looked at once more, and not after every later look again."""
+    rig.rows.owned["ada"] = ["c"]
+    async with rig.feeds() as feeds, feeds.open("ada") as reader:
+        await told(reader)
+        await until(lambda: reader._room not in feeds._shown.looking)
+        before = rig.rows.looks
+        reader._room.doubt({"c"})
+        reader._room.look()
+        await until(lambda: rig.rows.looks == before + 2)
+        for _ in range(50):  # long enough for many more
+            await asyncio.sleep(0)
+        assert rig.rows.looks == before + 2
+
+
+async def test_nothing_is_left_of_who_leaves_during_a_look(rig: Rig) -> None:
+    """Or every later change would be handed to a feed that nobody reads."""
+    async with rig.feeds() as feeds:
+        async with feeds.open("ada") as reader:
+            await told(reader)
+            async with feeds._looks, feeds._looks, feeds._looks, feeds._looks:  # the look has to wait
+                reader._room.look()
+                await until(lambda: reader._room in feeds._shown.looking)
+                reader._room.close()
+        assert feeds._shown.looking == set()
+
+
+async def test_a_feed_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and nothing after that."""
+    monkeypatch.setattr(feed, "RECHECK_SECONDS", 0.0)
+
+    def refuse(_request: object) -> str:
+        raise ApiProblem("unauthenticated", "The token is not valid.")
+
+    async def events() -> AsyncIterator[list[dict[str, Any]]]:
+        for number in range(3):
+            yield [{"type": "created", "number": number}]
+
+    services: Any = SimpleNamespace(identify=refuse)
+    said = [piece async for piece in feed._tell(services, services, events())]  # type: ignore[arg-type]  # stands in for a reader
+    assert said[1:] == [sse.comment("expired")]

@@ -389,3 +389,21 @@ async def test_nobody_looks_at_a_conversation_without_readers(rig: Rig) -> None:
         for _ in range(10):
             await _one_beat(other)
     assert rig.log.reads["c"] == before
+
+
+async def test_an_outage_is_told_once_for_each_look(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that cannot read on waits for the next look at the log: it does not tell the same outage without end."""
+    monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
+    writer = await rig.writer()
+    await writer.say(*["x"] * 600)
+    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+        await part(reader)
+        rig.log.go_down()
+        for _ in range(2):
+            reader.beat(Unavailable("away"))
+            assert await part(reader) == Beat(None)
+        waiting = asyncio.create_task(part(reader))
+        asked = rig.log.reads["c"] + 3
+        await until(lambda: rig.log.reads["c"] >= asked or waiting.done())
+        assert not waiting.done()
+        waiting.cancel()

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeClient
 from tests.unit.web.test_bad_input import AwayStore, check
 from web import readiness
+from web.middleware import Surroundings
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +141,31 @@ async def test_many_probes_cost_few_writes(client: httpx.AsyncClient, store: Sto
     for _ in range(5):
         assert (await client.get("/readyz")).status_code == 200
     assert written == 1
+
+
+async def test_what_was_not_ready_is_asked_again(client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only that a service was ready is remembered: the second probe in a row is no better than the first."""
+    monkeypatch.setattr(readiness, "FRESH_SECONDS", 60.0)
+    log.go_down()
+    for _ in range(3):
+        check(await client.get("/readyz"), 503, "not_ready")
+
+
+async def test_who_left_before_an_answer_is_counted_as_such() -> None:
+    """By a status of its own: 0 is none, and would hide them from whoever sums up errors."""
+    counted: list[tuple[str, ...]] = []
+    series = SimpleNamespace(inc=lambda: None, observe=lambda _seconds: None)
+    metrics: Any = SimpleNamespace(
+        requests=SimpleNamespace(labels=lambda *names: counted.append(names) or series),
+        seconds=SimpleNamespace(labels=lambda _route: series),
+    )
+
+    async def says_nothing(*_: object) -> None:
+        return
+
+    surroundings: Any = Surroundings(says_nothing, metrics, SimpleNamespace())  # type: ignore[arg-type]  # no name is looked at
+    await surroundings({"type": "http", "method": "GET", "path": "/x"}, None, None)
+    assert counted == [("GET", "none", "499")]
 
 
 async def test_requests_are_counted_by_route(client: httpx.AsyncClient) -> None:
