@@ -16,7 +16,7 @@ from dramatiq.worker import ConsumerThread
 from tests.servers.faultproxy import FaultProxy
 from tests.valkey import Valkey
 from worker import broker as module
-from worker.broker import QUEUE, WakingBroker, WakingConsumer, make_broker
+from worker.broker import JOBS, QUEUE, WAITING, Taken, WakingBroker, WakingConsumer, make_broker
 from worker.enqueue import GENERATE
 
 PATIENCE_SECONDS = 20.0
@@ -159,3 +159,11 @@ async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: Fau
             assert client.hlen(f"dramatiq:{dq_name(QUEUE)}.msgs") == 0
     finally:
         broker.close()
+
+
+def test_nothing_is_noted_of_a_job_that_has_begun(broker: WakingBroker) -> None:
+    """Neither that it waits nor its id: in a year these would fill Redis."""
+    for number in range(3):
+        broker.enqueue(job(f"m{number}"))
+        Taken().before_process_message(broker, job(f"m{number}"))
+    assert (broker.client.zcard(WAITING), broker.client.hlen(JOBS)) == (0, 0)

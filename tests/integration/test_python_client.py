@@ -167,6 +167,19 @@ async def test_silence_is_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -
     assert server.connections == 2
 
 
+async def test_a_connection_that_was_steady_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those before it are forgotten: who follows for days does not wait ever longer to come back."""
+    monkeypatch.setattr(following, "STEADY_SECONDS", -1.0)
+    server = Hostile(random.Random(1), Faults(), heartbeat_seconds=60)
+    server.row(id="m1", status="streaming")
+    async with followed(server) as stream:
+        for _ in range(3):
+            await until_live(stream)
+            while stream.state.name != "reconnecting":
+                await anext(stream)
+        assert stream._failures == 1
+
+
 async def test_a_wait_that_is_given_up_can_be_taken_up_again() -> None:
     """A timeout around one change does not end the connection, and no change is lost with it."""
     server = Hostile(random.Random(1), Faults())

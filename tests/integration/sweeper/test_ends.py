@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from streams import events
 from streams.ports import UNHEARD_SECONDS, Claim, Limits
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, kinds, runner_over, text_of
+from worker import closing
 from worker.retries import MAX_TRIES
 
 
@@ -168,3 +170,16 @@ async def test_a_log_that_cannot_be_asked_ends_the_answer_in_the_rows(rig: Rig) 
         assert (await rig.reread()).status == "queued"
     await attempt(rig)
     assert (await rig.reread()).status == "error"
+
+
+async def test_an_answer_that_ends_in_the_rows_alone_is_free(rig: Rig) -> None:
+    """Whoever announces its end need not wait for the lease of who could not read its log."""
+
+    async def broken(*_arguments: object, **_options: object) -> Any:
+        raise ValueError("a bug")
+
+    rig.log.read = rig.log.adopt = broken  # type: ignore[method-assign]
+    await closing.end_cancelled(rig.store, rig.log, await rig.reread(), "me")  # type: ignore[arg-type]
+    row = await rig.reread()
+    assert (row.status, row.cancel_by) == ("cancelled", "me")
+    assert not await rig.log.leased(row.conversation_id, row.id)

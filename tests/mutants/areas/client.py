@@ -38,5 +38,12 @@ AREA = Area(
             "self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else self._hole",
             ("tests/unit/client/test_following.py",),
         ),
+        Mutant(
+            "failures_of_steady_connections_add_up",
+            "client/following.py",
+            "                    self._failures = 0\n",
+            "                    pass\n",
+            ("tests/integration/test_python_client.py",),
+        ),
     ],
 )

@@ -112,5 +112,12 @@ AREA = Area(
             "str(status)",
             ("tests/unit/web/test_health.py",),
         ),
+        Mutant(
+            "ids_of_jobs_add_up",
+            "worker/broker.py",
+            "                broker.client.hdel(JOBS, message.args[0])\n",
+            "",
+            ("tests/integration/test_broker.py::test_nothing_is_noted_of_a_job_that_has_begun",),
+        ),
     ],
 )

@@ -119,5 +119,19 @@ AREA = Area(
             "    this.epoch = epoch;\n    this.#pending = [];\n",
             "    this.epoch = epoch;\n",
         ),
+        Mutant(
+            "breaks_of_a_stream_add_up",
+            "web/static/resumable-fetch.js",
+            "failures = bytes.length ? 0 : failures;",
+            "",
+            ("tests/js/test_javascript.py",),
+        ),
+        Mutant(
+            "refusals_of_a_feed_add_up",
+            "web/static/feed.js",
+            "    this.#failures = 0;\n",
+            "",
+            ("tests/js/test_javascript.py",),
+        ),
     ],
 )

@@ -27,5 +27,12 @@ AREA = Area(
             "",
             ("tests/integration/test_chat_socket.py::test_requests_that_are_over_leave_room",),
         ),
+        Mutant(
+            "a_key_is_of_any_answer",
+            "web/api.py",
+            'route = f"POST /api/messages/{message_id}/regenerate"',
+            'route = "POST /api/messages/regenerate"',
+            ("tests/unit/web/test_chat.py",),
+        ),
     ],
 )

@@ -251,5 +251,12 @@ AREA = Area(
             "",
             ("tests/integration/sweeper/test_titles.py",),
         ),
+        Mutant(
+            "an_end_in_the_rows_keeps_its_claim",
+            "worker/closing.py",
+            "            await give_back(log, claim)\n\n\nasync def _recovered",
+            "\n\nasync def _recovered",
+            ("tests/integration/sweeper/test_ends.py",),
+        ),
     ],
 )

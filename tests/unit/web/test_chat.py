@@ -164,6 +164,20 @@ async def test_regenerate(client: httpx.AsyncClient, store: Store, log: MemoryLo
     assert (await client.post("/api/messages/nobody/regenerate")).status_code == 404
 
 
+async def test_a_key_of_one_answer_is_not_that_of_another(client: httpx.AsyncClient) -> None:
+    """Two answers that are made again under the same key are two."""
+    made = []
+    for _ in range(2):
+        conversation = (await client.post("/api/conversations")).json()["id"]
+        posted = (await client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})).json()
+        answer_id = posted["assistant_message"]["id"]
+        await client.post(f"/api/messages/{answer_id}/cancel")
+        again = await client.post(f"/api/messages/{answer_id}/regenerate", headers={"Idempotency-Key": "k"})
+        assert again.json()["user_message"]["id"] == posted["user_message"]["id"]
+        made.append(again.json()["assistant_message"]["id"])
+    assert made[0] != made[1]
+
+
 async def test_single_answers_refuse(client: httpx.AsyncClient) -> None:
     """What is no prompt, and schemas that are not known."""
     for wrong in ({}, {"prompt": 1}, {"prompt": " "}, []):
