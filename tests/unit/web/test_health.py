@@ -145,8 +145,12 @@ async def test_many_probes_cost_few_writes(client: httpx.AsyncClient, store: Sto
 
 async def test_what_was_not_ready_is_asked_again(client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only that a service was ready is remembered: the second probe in a row is no better than the first."""
+
+    async def evicts() -> str:
+        return "maxmemory-policy is allkeys-lru, must be noeviction"
+
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 60.0)
-    log.go_down()
+    monkeypatch.setattr(log, "check", evicts)
     for _ in range(3):
         check(await client.get("/readyz"), 503, "not_ready")
 
