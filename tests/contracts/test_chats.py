@@ -150,15 +150,6 @@ async def test_single_answers_are_listed_nowhere_and_forgotten(store: Store, mon
         assert list(await session.scalars(text("SELECT id FROM deleted_conversations WHERE NOT log_deleted"))) == [single.id]
 
 
-async def test_of_two_messages_of_a_name_the_newest_is_meant(store: Store) -> None:
-    """A message that was edited keeps the name that its client gave it."""
-    chat = await store.open_chat(ADA, "c")
-    await post(store, chat.id, client_id="m1")
-    newer = await post(store, chat.id, "again", client_id="m1", edits=True)
-    assert (found := await store.named_message(chat.id, "m1")) is not None
-    assert found.id == newer.user_message.id
-
-
 async def test_the_last_question_is_one_that_still_stands(store: Store) -> None:
     """What was superseded is no part of the conversation any more: nothing is answered to it."""
     chat = await store.open_chat(ADA, "c")

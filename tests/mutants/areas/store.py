@@ -147,13 +147,6 @@ AREA = Area(
             ("tests/contracts/test_store.py",),
         ),
         Mutant(
-            "the_oldest_of_a_name_is_meant",
-            "models/chats.py",
-            "(col(Message.ordinal).desc()).limit(1))).first()\n\n    async def last_question",
-            "(col(Message.ordinal)).limit(1))).first()\n\n    async def last_question",
-            ("tests/contracts/test_chats.py",),
-        ),
-        Mutant(
             "a_superseded_question_is_the_last",
             "models/chats.py",
             'col(Message.role) == "user", col(Message.superseded_by).is_(None)\n',
