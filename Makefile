@@ -71,12 +71,12 @@ $(VENV)/venv.stamp:
 	@touch $@
 
 $(VENV)/run.stamp: requirements.lock $(VENV)/venv.stamp
-	@echo "Installing into $(VENV) ..."
+	@echo "Installing into $(VENV), which takes about a minute ..."
 	@$(PIP) install --require-hashes -r requirements.lock
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
-	@echo "Installing development tools into $(VENV) ..."
+	@echo "Installing development tools into $(VENV), which takes a minute or two ..."
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 

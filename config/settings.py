@@ -308,7 +308,8 @@ def load(needs: Collection[str] = ("redis_url", "token_key")) -> Settings:
     except ValidationError as error:
         stop(explain(error))
     for name in needs:
-        if found.mode == "production" and getattr(found, name) is None:
+        # A default is nothing that anybody meant: it fits one machine.
+        if found.mode == "production" and (name not in found.model_fields_set or getattr(found, name) is None):
             stop(f"{name.upper()} is missing (MODE is production)")
     return found
 

@@ -1,6 +1,8 @@
 """The AI SDK's chat protocol from a Django app of one file, with nothing of Tokenwire but the encoder.
 
-pip install django; python -m examples.django_app runserver; then `useChat({ api: "http://localhost:8000/api/chat" })`.
+In the folder that holds `streams`: pip install django; python -m examples.django_app runserver 8010
+In the page, which your own server delivers or CORS lets in:
+`useChat({ transport: new DefaultChatTransport({ api: "http://localhost:8010/api/chat" }) })`.
 """
 
 import json

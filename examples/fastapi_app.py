@@ -1,6 +1,8 @@
 """The AI SDK's chat protocol from a FastAPI app, with nothing of Tokenwire but the encoder.
 
-pip install fastapi uvicorn; uvicorn examples.fastapi_app:app; then `useChat({ api: "http://localhost:8000/api/chat" })`.
+In the folder that holds `streams`: pip install fastapi uvicorn; uvicorn examples.fastapi_app:app --port 8010
+In the page, which your own server delivers or CORS lets in:
+`useChat({ transport: new DefaultChatTransport({ api: "http://localhost:8010/api/chat" }) })`.
 """
 
 import asyncio

@@ -1,6 +1,8 @@
 """The AI SDK's chat protocol from a Flask app, with nothing of Tokenwire but the encoder.
 
-pip install flask; flask --app examples.flask_app run; then `useChat({ api: "http://localhost:5000/api/chat" })`.
+In the folder that holds `streams`: pip install flask; flask --app examples.flask_app run
+In the page, which your own server delivers or CORS lets in:
+`useChat({ transport: new DefaultChatTransport({ api: "http://localhost:5000/api/chat" }) })`.
 """
 
 import time

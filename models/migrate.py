@@ -84,7 +84,7 @@ def main() -> int:
     """The command: one line on what was done or what is wrong; exit code 0, or 1 where the database refuses or is away."""
     from config.settings import load
 
-    url = load(needs=[]).database_url
+    url = load(needs=["database_url"]).database_url
     try:
         done = migrate(url)
     except ValueError as error:
@@ -93,7 +93,8 @@ def main() -> int:
     except (MigrationRefused, exc.SQLAlchemyError) as error:
         sys.stderr.write(f"tokenwire: the database cannot be migrated: {getattr(error, 'orig', None) or error}\n")
         return 1
-    sys.stdout.write(f"database {'migrated to' if done else 'is at'} revision {HEAD}\n")
+    name = driver_url(url, asynchronous=False).render_as_string(hide_password=True)
+    sys.stdout.write(f"{name} {'migrated to' if done else 'is at'} revision {HEAD}\n")
     return 0
 
 

@@ -71,7 +71,7 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT (exit code 0); 78 for a wrong setting, 3 where the port is taken, 70 if a task ended."""
-    found = settings.load()
+    found = settings.load(needs=["redis_url", "token_key", "database_url"])
     models = catalogue.load_from(found)
     logs.setup_for(found, models.secrets)
     _quieten(logging.getLogger("uvicorn.error"))

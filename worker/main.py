@@ -17,7 +17,7 @@ def _hook() -> Hook:
         settings.stop(str(error))
 
 
-_settings = settings.load(needs=["redis_url"])
+_settings = settings.load(needs=["redis_url", "database_url"])
 _catalogue = catalogue.load_from(_settings)
 logs.setup_for(_settings, _catalogue.secrets)
 _runtime = Runtime(_settings, _catalogue, _hook())

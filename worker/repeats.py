@@ -53,7 +53,7 @@ class Repeats:
                 self._noted = now
             return
         if server != self._server:
-            log_line.warning("another Redis server: what changed lately is announced again")
+            log_line.info("Redis was started, or is another server: what changed lately is announced again")
             await self._announce_again(go_on)
             self._server, self._since, self._left = server, now, None
         elif self._left is None and now - self._since > LATE_SECONDS:

@@ -292,6 +292,7 @@ async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, b
     key = "a-key-of-the-host-application-0123456789"
     (tmp_path / "models.yml").write_text(_MODELS)
     environ = {"MODE": "production", "REDIS_URL": valkey_url, "HOST_JWT_KEY": key, "TOKEN_KEY": "t" * 40}
+    environ["DATABASE_URL"] = f"sqlite:///{tmp_path}/tokenwire.db"
     with running_stack(tmp_path, MODELS_FILE=str(tmp_path / "models.yml"), **environ) as stack:
 
         def login(name: str) -> dict[str, object]:

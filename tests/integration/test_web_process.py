@@ -198,7 +198,7 @@ def test_a_wrong_setting_stops_the_start(tmp_path: Path, setting: str, value: st
 
 def test_production_needs_the_hosts_key(tmp_path: Path) -> None:
     """Without it nobody could prove who they are."""
-    with running(tmp_path, MODE="production", REDIS_URL="redis://127.0.0.1:1/0") as web:
+    with running(tmp_path, MODE="production", REDIS_URL="redis://127.0.0.1:1/0", DATABASE_URL=f"sqlite:///{tmp_path}/web.db") as web:
         assert web.process.wait(START_SECONDS) == 78
         assert "HOST_JWT_KEY" in web.output.read_text()
 

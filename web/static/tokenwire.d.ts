@@ -117,7 +117,7 @@ export interface Source {
   grant(): Promise<Grant>;
 }
 
-/** Follow a conversation of the server at `base`. `headers`, or what the function gives, go with every request. */
+/** Follow a conversation of the server at `base` (outside a page there is no default). `headers`, or what the function gives, go with every request. */
 export function subscribe(
   conversationId: string,
   options?: Options & {

@@ -523,7 +523,7 @@ class Link {
   }
 }
 
-export function subscribe(conversationId, { base = "", headers = {}, fetch = globalThis.fetch, ...options } = {}) {
+export function subscribe(conversationId, { base = location.origin, headers = {}, fetch = globalThis.fetch, ...options } = {}) {
   const path = `${base}/api/conversations/${encodeURIComponent(conversationId)}`;
   const request = async (url, method) => {
     const answer = await fetch(url, { method, headers: typeof headers === "function" ? await headers() : headers });

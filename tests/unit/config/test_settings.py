@@ -69,6 +69,15 @@ def test_a_wrong_value_is_never_shown(environ: pytest.MonkeyPatch, capsys: pytes
     assert "hunter2" not in capsys.readouterr().err
 
 
+def test_a_default_is_nothing_that_production_meant(environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A web process over a database file that nobody had named was ready, and empty. Who needs no database asks for none."""
+    _set(environ, PRODUCTION)
+    assert load().mode == "production"
+    with pytest.raises(SystemExit):
+        load(needs=["database_url"])
+    assert "DATABASE_URL is missing (MODE is production)" in capsys.readouterr().err
+
+
 def test_secrets_are_hidden_when_settings_are_printed(environ: pytest.MonkeyPatch) -> None:
     """A settings object in a log line or a traceback shows no key."""
     _set(environ, {**PRODUCTION, "HOST_JWT_KEY": "another-secret-of-thirty-two-bytes!"})
