@@ -45,6 +45,8 @@ class Stream:
     unfinished: bool = False
     redis_faults_at_start: int = 0
     redis_faults_at_end: int = 0
+    redis_faults_at_log: int = 0
+    """When the log was read: after a loss the log of an ended answer is said anew, which none of its viewers sees."""
 
     def cancelled_within(self) -> float | None:
         """Seconds from the cancel until a viewer that does not drop off saw the end; None where nobody did, or it had ended before."""
@@ -182,6 +184,7 @@ class Load:
                 if (packed or entries) and epoch:
                     stream.epoch = epoch.decode()
                     stream.log = fold(parse(packed, entries), stream.message_id)
+                    stream.redis_faults_at_log = self.redis_faults
 
 
 def judge(stream: Stream, continues: bool) -> tuple[int, int, list[str]]:
@@ -241,5 +244,6 @@ def terminals(stream: Stream) -> set[str]:
 
 
 def resets(stream: Stream) -> int:
-    """The most that any viewer, or the log, has seen."""
-    return max((*(watcher.resets for watcher in stream.watchers), stream.log.resets if stream.log else 0), default=0)
+    """The most that any viewer has seen, or the log as it was when the last of them left."""
+    same = stream.log is not None and stream.redis_faults_at_log == stream.redis_faults_at_end
+    return max((*(watcher.resets for watcher in stream.watchers), stream.log.resets if same and stream.log else 0), default=0)
