@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 UV := var/uv/bin/uv
-# Most tests of whole processes wait more than they work. A file's tests stay together: they share its servers.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+# Most tests of whole processes wait more than they work: three run side by side on two cores. A file's tests stay together: they share its servers.
+SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run llamacpp check format test test-all simulate chaos fuzz mutants bench lock clean
