@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--look", action="store_true", help="only say what is wrong")
     look: bool = parser.parse_args(arguments).look
     try:
-        found = asyncio.run(_run(load(needs=[]).database_url, amend=not look))
+        found = asyncio.run(_run(load(needs=["database_url"]).database_url, amend=not look))
     except ValueError as error:
         sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
         return 78
