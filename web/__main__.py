@@ -24,7 +24,6 @@ from streams.ports import Feed, Limits
 from streams.rates import RedisRates
 from web.app import create_app, end_streams
 from web.connections import configured
-from web.hosts import Hosts
 from worker.enqueue import Jobs
 
 log_line = structlog.get_logger(__name__)
@@ -75,8 +74,6 @@ def main() -> None:
     models = catalogue.load_from(found)
     logs.setup_for(found, models.secrets)
     _quieten(logging.getLogger("uvicorn.error"))
-    if not Hosts(found).has_name:
-        log_line.warning("only localhost can post: set ALLOWED_HOSTS to the names of this site, or BROADCASTER_URL")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(found, models))
 
@@ -93,6 +90,8 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
     jobs, rates = Jobs(found.redis), RedisRates(found.redis)
     try:
         app = _app(found, store, log, RedisFeed(found.redis), jobs, models, rates)
+        if not app.state.services.hosts.has_name:
+            log_line.warning("only localhost can post: set ALLOWED_HOSTS to the names of this site, or BROADCASTER_URL")
         config = configured(app, found, app.state.gate, timeout_graceful_shutdown=STOP_SECONDS)
         server = _Server(config, app)
         app.state.background.when_ended(server.stop)

@@ -133,8 +133,7 @@ async def change_conversation(
 async def delete_conversation(services: With, user: Caller, conversation_id: ConversationId) -> None:
     """Rows and log are gone for good, a running answer stops, viewers are told. Only its owner may."""
     await owned(services, conversation_id, user)
-    tombstone_seconds = tokens.tombstone_seconds(services.settings.token_ttl_seconds)
-    await closing.delete_conversation(services.store, services.log, conversation_id, tombstone_seconds)
+    await closing.delete_conversation(services.store, services.log, conversation_id, services.tombstone_seconds)
 
 
 @router.post(

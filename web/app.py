@@ -12,7 +12,6 @@ from config.background import Background
 from config.catalogue import Catalogue
 from config.settings import Settings
 from models.store import Store
-from streams import tokens
 from streams.hub import Hub
 from streams.ports import Feed, Log
 from streams.rates import Counting, Rates
@@ -124,15 +123,13 @@ def end_streams(app: FastAPI) -> None:
 
 
 def _lifespan(background: Background, services: Services, hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
-    tombstone_seconds = tokens.tombstone_seconds(services.settings.token_ttl_seconds)
-
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await services.offers.probe()
         await hub.start()
         services.feeds.start()
         background.start("offers", services.offers.watch)
-        background.start("housekeeping", lambda: keep_house(services.store, tombstone_seconds))
+        background.start("housekeeping", lambda: keep_house(services.store, services.tombstone_seconds))
         yield
         await background.aclose()
         await services.cancels.aclose()

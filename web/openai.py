@@ -23,7 +23,6 @@ from models.responses import Question
 from models.tables import Message
 from streams import openai_events as encoding
 from streams import openai_objects as objects
-from streams import tokens
 from streams.events import AnyEvent
 from streams.growing import Hole, Withdrawn
 from streams.openai_objects import Answer
@@ -302,8 +301,7 @@ def _passing(row: Message) -> bool:
 
 
 async def _forget(services: Services, row: Message) -> None:
-    tombstone_seconds = tokens.tombstone_seconds(services.settings.token_ttl_seconds)
-    await closing.delete_conversation(services.store, services.log, row.conversation_id, tombstone_seconds)
+    await closing.delete_conversation(services.store, services.log, row.conversation_id, services.tombstone_seconds)
 
 
 async def _last(services: Services, row: Message, permission: Permission) -> Message:

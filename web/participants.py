@@ -9,7 +9,6 @@ from fastapi import APIRouter, Path, Response
 
 from models.tables import Conversation
 from models.views import conversation_view, timestamp
-from streams import tokens
 from web import delivery, shapes
 from web.bodies import is_id
 from web.problems import BODY, ApiProblem, documented
@@ -65,8 +64,7 @@ async def remove(services: With, user: Caller, conversation_id: ConversationId, 
         raise ApiProblem("conflict", "The owner takes part for as long as the conversation exists: delete it.")
     if is_id(user_id):
         await services.store.remove_participant(conversation_id, user_id)
-        seconds = tokens.tombstone_seconds(services.settings.token_ttl_seconds)
-        await revocations.tell_or_leave(services.store, services.log, conversation_id, user_id, seconds)
+        await revocations.tell_or_leave(services.store, services.log, conversation_id, user_id, services.tombstone_seconds)
         await delivery.tell_lists(services, conversation_id)
 
 
@@ -91,8 +89,7 @@ async def accept(services: With, user: Caller, conversation_id: ConversationId) 
     """Repeating it changes nothing. Without Redis it is refused: tokens of a part that ended before would stay revoked."""
     await services.log.read(conversation_id, None, 0, 0)
     row = await services.store.accept_invitation(conversation_id, user)
-    seconds = tokens.tombstone_seconds(services.settings.token_ttl_seconds)
-    await revocations.take_back(services.store, services.log, conversation_id, user, seconds)
+    await revocations.take_back(services.store, services.log, conversation_id, user, services.tombstone_seconds)
     await delivery.tell_lists(services, conversation_id)
     return shapes.Conversation(**conversation_view(row))
 

@@ -12,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 
 from config.settings import Settings
 from models.store import Store
+from streams import tokens
 from streams.ports import Log
 from web import bodies
 from web.aside import aside
@@ -48,6 +49,11 @@ class Services:
     places: Places
     cancels: Cancels
     readiness: Readiness
+
+    @property
+    def tombstone_seconds(self) -> float:
+        """How long a deletion or a removal must be known: as long as anybody may hold a token that it forbids."""
+        return tokens.tombstone_seconds(self.settings.token_ttl_seconds)
 
 
 def _services(request: Request) -> Services:

@@ -23,7 +23,7 @@ from streams.text import checksum, utf16_length
 from worker.continuation import Held, still_kept
 from worker.enqueue import Jobs, JobsUnavailable
 from worker.internal import INTERNAL_ERROR
-from worker.takeover import Known, recover_anyway, restore
+from worker.takeover import Known, held_in, recover_anyway, restore
 from worker.usage import Reported, tokens
 
 log_line = structlog.get_logger(__name__)
@@ -135,7 +135,7 @@ async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
         log_line.exception("a generation cannot be claimed", message_id=row.id)
         claim = ports.Claim(row.conversation_id, row.id, row.epoch or "", row.attempt + 1)
         if (mine := await store.begin_attempt(row.id, claim.attempt, row.model or "")) is not None:
-            await _end_in_rows(store, mine, make(mine, claim, _in_row(mine)))
+            await _end_in_rows(store, mine, make(mine, claim, held_in(mine)))
         return
     async with released_on_failure(log, claim):
         mine = await store.begin_attempt(row.id, claim.attempt, row.model or "")
@@ -145,7 +145,7 @@ async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
             claim, held = recovered
             await commit(store, log, claim, replace(make(mine, claim, held), usage=await _usage(store, mine, held)))
         else:
-            await _end_in_rows(store, mine, make(mine, claim, _in_row(mine)))
+            await _end_in_rows(store, mine, make(mine, claim, held_in(mine)))
             await give_back(log, claim)
 
 
@@ -158,10 +158,6 @@ async def _recovered(log: ports.Log, row: Message, claim: ports.Claim) -> tuple[
     except Exception:
         log_line.exception("the log of a generation cannot be read", message_id=row.id)
         return None
-
-
-def _in_row(row: Message) -> Held:
-    return Held(row.content, row.reasoning, tuple(row.tool_calls or ()), row.seq)
 
 
 async def _end_in_rows(store: Store, row: Message, ending: Ending) -> None:

@@ -27,12 +27,17 @@ class Known:
     epoch: str | None
 
 
+def held_in(row: Message) -> Held:
+    """What the row holds, which no viewer need have seen."""
+    return Held(row.content, row.reasoning, tuple(row.tool_calls or ()), row.seq)
+
+
 async def recover(log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float) -> tuple[ports.Claim, Held]:
     """What the holder of `claim` goes on from, and the claim to go on with (batch index 0): what viewers hold, or the row where it is more.
 
     Raises like `Log.read` and `Log.adopt`.
     """
-    known = Known(Held(row.content, row.reasoning, tuple(row.tool_calls or ()), row.seq), row.epoch)
+    known = Known(held_in(row), row.epoch)
     while True:
         try:
             found = await _look(log, claim, known)
@@ -54,7 +59,7 @@ async def recover_anyway(log: ports.Log, row: Message, claim: ports.Claim, lease
         raise
     except Exception:  # whatever it is: nobody goes on from this log
         log_line.exception("the log does not continue the row", message_id=row.id)
-    held = Held(row.content, row.reasoning, tuple(row.tool_calls or ()))
+    held = replace(held_in(row), seq=0)
     page = await log.read(row.conversation_id, None, 0, 0)
     return await _adopt(log, claim, _Found(page.epoch, page.top, None, held), held, lease_seconds)
 

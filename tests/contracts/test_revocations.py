@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from models.errors import TooManyParticipants
-from models.migrate import migrate
 from models.store import Store
 from models.sweeps import Due
 from streams.memory import MemoryLog
@@ -16,15 +15,6 @@ from worker import revocations
 ME, YOU = "me", "you"
 TTL = 900.0
 NOW = Due(0, 0, 0, 0, 0, 0)
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    """A store over a migrated database."""
-    migrate(database_url)
-    opened = Store.open(database_url)
-    yield opened
-    await opened.aclose()
 
 
 class Between(MemoryLog):

@@ -9,7 +9,6 @@ import pytest
 from providers.base import (
     ContextLengthExceeded,
     Continuation,
-    Delta,
     Finish,
     Interrupted,
     Message,
@@ -27,6 +26,7 @@ from providers.base import (
 from providers.calls import complete, embed
 from providers.http import HttpClient
 from providers.registry import open_provider
+from tests.integration.providers.answers import read
 from tests.servers import aimock, llmock
 
 TEXT = "Hi there, friend. 🦉 This is more than one chunk of text."
@@ -67,18 +67,6 @@ async def client() -> AsyncIterator[HttpClient]:
     client = HttpClient()
     yield client
     await client.aclose()
-
-
-async def read(client: HttpClient, spec: ModelSpec, request: Request) -> tuple[str, list[Delta], ProviderError | None]:
-    deltas: list[Delta] = []
-    error = None
-    try:
-        async with open_provider(spec, client).stream(request) as stream:
-            async for batch in stream:
-                deltas += batch
-    except ProviderError as raised:
-        error = raised
-    return "".join(delta.text for delta in deltas if isinstance(delta, Text)), deltas, error
 
 
 def ask(words: str, tools: tuple[Tool, ...] = ()) -> Request:
