@@ -217,3 +217,13 @@ async def store(database_url: str) -> AsyncIterator[Store]:
     opened = Store.open(database_url)
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture
+async def sqlite_store(tmp_path: Path) -> AsyncIterator[Store]:
+    """The same on SQLite alone, where the database is not what is tested."""
+    url = f"sqlite:///{tmp_path}/t.db"
+    migrate(url)
+    opened = Store.open(url)
+    yield opened
+    await opened.aclose()

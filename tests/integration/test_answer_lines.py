@@ -1,14 +1,10 @@
 """What an operator reads of an answer: one line when it ends, when it is handed over, when it is taken over from a dead worker."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from structlog.testing import capture_logs
 
 from config.metrics import ANSWERS_ENDED
 from models.conversations import Post
-from models.migrate import migrate
 from models.store import Store
 from providers import base
 from streams.memory import MemoryLog
@@ -27,14 +23,10 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    url = f"sqlite:///{tmp_path}/t.db"
-    migrate(url)
-    store = Store.open(url)
-    conversation = await store.create_conversation("me")
-    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
-    yield Rig(services_over(store, MemoryLog(), NoJobs()), posted.assistant_message.id, conversation.id)
-    await store.aclose()
+async def rig(sqlite_store: Store) -> Rig:
+    conversation = await sqlite_store.create_conversation("me")
+    posted = await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))
+    return Rig(services_over(sqlite_store, MemoryLog(), NoJobs()), posted.assistant_message.id, conversation.id)
 
 
 async def test_an_answer_that_ends(rig: Rig) -> None:

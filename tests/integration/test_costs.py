@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ from sqlalchemy import text
 
 from config.catalogue import Catalogue, ModelSpec
 from models.conversations import Post
-from models.migrate import migrate
 from models.store import Store
 from models.tables import Message as Row
 from providers.http import HttpClient
@@ -54,15 +52,12 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    url = f"sqlite:///{tmp_path}/t.db"
-    migrate(url)
-    store, client = Store.open(url), HttpClient()
-    conversation = await store.create_conversation("me", title="t")
-    posted = await store.post(Post(conversation.id, "me", "hi " * 200, "m"))
-    yield Rig(store, posted.assistant_message, client)
+async def rig(sqlite_store: Store) -> AsyncIterator[Rig]:
+    client = HttpClient()
+    conversation = await sqlite_store.create_conversation("me", title="t")
+    posted = await sqlite_store.post(Post(conversation.id, "me", "hi " * 200, "m"))
+    yield Rig(sqlite_store, posted.assistant_message, client)
     await client.aclose()
-    await store.aclose()
 
 
 class Words:

@@ -1,9 +1,7 @@
 """What an answer holds beside its text is saved while it runs: whoever goes on with the answer has it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +9,6 @@ from sqlalchemy import text
 
 from models.conversations import Post
 from models.errors import StoreUnavailable
-from models.migrate import migrate
 from models.store import Store
 from models.tables import Message as Row
 from providers import base
@@ -74,13 +71,9 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    url = f"sqlite:///{tmp_path}/t.db"
-    migrate(url)
-    store = Store.open(url)
-    conversation = await store.create_conversation("me")
-    yield Rig(store, (await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message)
-    await store.aclose()
+async def rig(sqlite_store: Store) -> Rig:
+    conversation = await sqlite_store.create_conversation("me")
+    return Rig(sqlite_store, (await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message)
 
 
 async def test_items_are_checkpointed_when_they_change(rig: Rig) -> None:

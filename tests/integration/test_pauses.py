@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from sqlalchemy import text
 
 from config.catalogue import Catalogue, ModelSpec
 from models.conversations import Post
-from models.migrate import migrate
 from models.store import Store
 from models.tables import Message as Row
 from providers.http import HttpClient
@@ -68,14 +66,11 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    url = f"sqlite:///{tmp_path}/t.db"
-    migrate(url)
-    store, client = Store.open(url), HttpClient()
-    conversation = await store.create_conversation("me", title="t")
-    yield Rig(store, (await store.post(Post(conversation.id, "me", "And Oslo?", "m"))).assistant_message, client)
+async def rig(sqlite_store: Store) -> AsyncIterator[Rig]:
+    client = HttpClient()
+    conversation = await sqlite_store.create_conversation("me", title="t")
+    yield Rig(sqlite_store, (await sqlite_store.post(Post(conversation.id, "me", "And Oslo?", "m"))).assistant_message, client)
     await client.aclose()
-    await store.aclose()
 
 
 def playing(*answers: bytes | int) -> Any:

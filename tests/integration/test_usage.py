@@ -1,15 +1,12 @@
 """The usage of an answer is that of all its requests, whatever came between them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from models.conversations import Post
-from models.migrate import migrate
 from models.store import Store
 from models.tables import Message as Row
 from providers import base
@@ -75,13 +72,9 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    url = f"sqlite:///{tmp_path}/t.db"
-    migrate(url)
-    store = Store.open(url)
-    conversation = await store.create_conversation("me", title="t")
-    yield Rig(store, (await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message)
-    await store.aclose()
+async def rig(sqlite_store: Store) -> Rig:
+    conversation = await sqlite_store.create_conversation("me", title="t")
+    return Rig(sqlite_store, (await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message)
 
 
 async def test_requests_that_were_retried_count(rig: Rig) -> None:

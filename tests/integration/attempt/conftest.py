@@ -1,12 +1,8 @@
 """The rig of every test of this folder, and a clock that stands."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from models.conversations import Post
-from models.migrate import migrate
 from models.store import Store
 from streams.memory import MemoryLog
 from tests.integration.attempt.rig import Clock, Rig
@@ -15,14 +11,11 @@ from worker import reading, run
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    url = f"sqlite:///{tmp_path}/t.db"
-    migrate(url)
-    store, log, jobs = Store.open(url), MemoryLog(), NoJobs()
-    conversation = await store.create_conversation("me")
-    posted = await store.post(Post(conversation.id, "me", "hi", "m"))
-    yield Rig(store, log, jobs, services_over(store, log, jobs), posted.assistant_message)
-    await store.aclose()
+async def rig(sqlite_store: Store) -> Rig:
+    log, jobs = MemoryLog(), NoJobs()
+    conversation = await sqlite_store.create_conversation("me")
+    posted = await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))
+    return Rig(sqlite_store, log, jobs, services_over(sqlite_store, log, jobs), posted.assistant_message)
 
 
 @pytest.fixture
