@@ -234,9 +234,9 @@ class Generations(Database):
         """The log holds the terminal event of this attempt."""
         await self._change(message_id, col(Message.attempt) == attempt, terminal_announced=True)
 
-    async def note_attempt(self, message_id: str, attempt: int, tries: int, started_with: int) -> None:
-        """What later attempts must know of this one: tries used up before it, and how much text it began with."""
-        await self._change(message_id, col(Message.attempt) == attempt, tries=tries, started_with=started_with)
+    async def note_attempt(self, message_id: str, attempt: int, deaths: int, started_with: int) -> None:
+        """What later attempts must know of this one: the workers that died in a row before it, and how much text it began with."""
+        await self._change(message_id, col(Message.attempt) == attempt, deaths=deaths, started_with=started_with)
 
     async def hand_back(self, checkpoint: Checkpoint, billed_input: int) -> bool:
         """Save the text and give the generation back to the queue, as a process does that goes away. False: not its own any more."""

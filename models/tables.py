@@ -95,6 +95,7 @@ class Message(SQLModel, table=True):
     `response_schema`: what the answer must be, as JSON Schema ({}: any JSON). `options`: what else the provider is asked for
     (`temperature`, `max_tokens`, `reasoning_effort`, `stop`). `asked`: what a client of OpenAI's API wants to read again.
     `started_with`: characters of text and reasoning that the current attempt began with; more of them are progress.
+    `deaths`: attempts in a row whose worker died without having got on (`worker/retries.py`).
     `starts`: attempts begun since the last one that came to its own end: to a retry or a hand-over.
     `saves`: number of the newest checkpoint of the current attempt: an earlier one that comes late changes nothing.
     `charged_to`: the user whose request wrote the row, against whose quotas it counts (`quotas.py`).
@@ -153,6 +154,7 @@ class Message(SQLModel, table=True):
     epoch: str | None = Field(default=None, max_length=32)
     attempt: int = 0
     tries: int = 0
+    deaths: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     starts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     started_with: int = 0
     saves: int = Field(default=0, sa_column_kwargs={"server_default": "0"})

@@ -9,6 +9,12 @@
 
 What is counted are tries, at most `MAX_TRIES`. An attempt gives back what it is worth: one try for each `PROGRESS_CHARS` that it added. A
 few words are no progress, since every request is billed the whole conversation again; what all requests may cost is bounded in `costs`.
+
+The death of a worker is no try: it is rarely the answer's fault. Some answers kill whoever writes them (memory, a bug in C code). So deaths
+in a row are counted apart, and after `MAX_DEATHS` of them without progress no other worker is put at risk: `WorkersDied`, a bug of ours.
+
+WorkersDied
+  raised for an answer that has killed so many workers.
 """
 
 import random
@@ -36,6 +42,8 @@ MAX_TRIES = 3
 LONGEST_WAIT_S = 120.0
 """A provider that asks for a longer wait is asked again after this one: people sit before the page."""
 PROGRESS_CHARS = 100
+MAX_DEATHS = 8
+"""More than a bad day of deploys and crashes brings to one answer, and few enough for a service that loses a worker to each of them."""
 
 _SENTENCES: dict[type[ProviderError], str] = {
     RateLimited: "The model is busy. Please try again in a moment.",
@@ -50,6 +58,10 @@ _SENTENCES: dict[type[ProviderError], str] = {
     ContentFiltered: "The provider's content filter refused this request.",
     BudgetExhausted: "The answer was broken off too often. What had arrived is kept.",
 }
+
+
+class WorkersDied(Exception):
+    """Worker after worker died over this answer, and none of them got on with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +112,18 @@ def decide(
         return Discard("internal_error", INTERNAL, retryable=False, tell_operators=True)
     if free and not stuck:
         return Retry(code_of(error), 0, tries)
-    used = max(1, used_up(tries, added))
+    used = max(1, tries + 1 - added // PROGRESS_CHARS)
     delay_s = _delay_s(error, used, longest_wait_s, jitter())
     if error.retryable and not stuck and used < MAX_TRIES:
         return Retry(code_of(error), int(delay_s * 1000), used)
     return Discard(code_of(error), _SENTENCES[_known(error)], retryable=error.retryable, tell_operators=_needs_a_person(error))
 
 
-def used_up(tries: int, added: int) -> int:
-    """The tries that are used up after an attempt which added so many characters."""
-    return max(0, tries + 1 - added // PROGRESS_CHARS)
+def deaths_in_a_row(before: int, added: int, *, died: bool) -> int:
+    """After an attempt that added so many characters, whether its worker died or not: progress begins the count anew."""
+    if added >= PROGRESS_CHARS:
+        return 0
+    return before + died
 
 
 def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: float) -> float:

@@ -20,19 +20,18 @@ from providers.base import (
     ModelNotFound,
     Provider,
     Request,
-    Unavailable,
 )
 from streams import events, ports
 from streams.text import utf16_length
 from worker import closing, context
 from worker.continuation import Attachment, Held, Plan, Run, attachment, is_paused, plan, still_kept
-from worker.costs import Bounds
+from worker.costs import Bounds, BudgetExhausted
 from worker.enqueue import JobsUnavailable
 from worker.generation import MAX_ANSWER_BYTES, Generation
 from worker.internal import INTERNAL_ERROR
 from worker.kept import MAX_KEPT_BYTES, KeptItems
 from worker.reading import NAMING_SECONDS
-from worker.retries import LONGEST_WAIT_S, MAX_TRIES, used_up
+from worker.retries import LONGEST_WAIT_S, MAX_DEATHS, MAX_TRIES, WorkersDied, deaths_in_a_row
 from worker.run import Attempt
 from worker.services import Services, Terms
 from worker.sweeps import wait_ms
@@ -203,14 +202,14 @@ class Runner:
         return generation
 
     async def _account(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool) -> None:
-        """Count what an attempt that died has used up, by what it added. Hand-overs and retries were accounted for."""
+        """Count deaths, and note what this attempt begins with. Text that is dropped now was no progress."""
         size = len(held.text) + len(held.reasoning)
+        kept = size if chosen.keeps else 0
+        row.deaths = deaths_in_a_row(row.deaths, kept - row.started_with, died=crashed)
         if crashed:
-            log_line.warning("taken over from a worker that died", message_id=row.id, attempt=claim.attempt, characters=len(held.text))
-            row.tries = used_up(row.tries, size - row.started_with)
-        if claim.attempt > MAX_ATTEMPTS:
-            row.tries = MAX_TRIES
-        await self._services.store.note_attempt(row.id, claim.attempt, row.tries, size if chosen.keeps else 0)
+            facts = {"message_id": row.id, "attempt": claim.attempt, "characters": len(held.text), "deaths": row.deaths}
+            log_line.warning("taken over from a worker that died", **facts)
+        await self._services.store.note_attempt(row.id, claim.attempt, row.deaths, kept)
 
     def look(self, message_id: str) -> None:
         """A cancel was requested for this message, perhaps of this process."""
@@ -229,11 +228,13 @@ class Runner:
             await self._name_conversation(attempt, row)
 
     async def _prepared(self, row: Row, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None) -> tuple[Provider, Request]:
-        """Whom to ask what. Raises ProviderError where nobody is to be asked."""
+        """Whom to ask what. Raises ProviderError where nobody is to be asked, and WorkersDied where nobody may be any more."""
         if spec is None:
             raise ModelNotFound(f"{row.model} is not in the catalogue")
-        if row.tries >= MAX_TRIES:
-            raise Unavailable("attempts died without progress")
+        if row.deaths >= MAX_DEATHS:
+            raise WorkersDied(f"{row.deaths} workers died in a row, and none of them got on")
+        if row.attempt > MAX_ATTEMPTS:
+            raise BudgetExhausted(f"attempt {row.attempt}")
         if chosen.rung == "none":
             raise Interrupted("there is text, and no way to go on from it")
         return self._models.open(spec), await self._request(row, going_on)

@@ -15,7 +15,7 @@ from tests.chaos.checks import percentiles
 from tests.chaos.load import Stream, judge, resets, terminals
 
 CLEAR_BEFORE_SECONDS, CLEAR_AFTER_SECONDS = 5.0, 5.0
-_QUERY = "SELECT id, status, content, attempt, tries, error, terminal_announced, seams FROM messages WHERE role = 'assistant'"
+_QUERY = "SELECT id, status, content, attempt, tries, deaths, error, terminal_announced, seams FROM messages WHERE role = 'assistant'"
 
 
 def rows(database_url: str) -> dict[str, dict[str, Any]]:

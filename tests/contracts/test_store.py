@@ -394,6 +394,20 @@ async def test_a_retry_is_due_by_the_database_clock(store: Store, conversation: 
     assert (again.due_at, again.status, again.tries) == (None, "streaming", 2)
 
 
+async def test_what_an_attempt_began_with_is_known_to_later_ones(store: Store, conversation: Conversation) -> None:
+    """Deaths and tries are counted apart; neither count is changed by what the next attempts begin or end with."""
+    message_id = await started(store, await store.post(post_to(conversation)))
+    await store.note_attempt(message_id, 1, 3, 70)
+    assert await store.schedule_retry(message_id, 1, 0, 2, 0)
+    again = await store.begin_attempt(message_id, 2, "demo")
+    assert again is not None
+    assert (again.deaths, again.started_with, again.tries) == (3, 70, 2)
+    await store.note_attempt(message_id, 2, 0, 500)
+    row = await store.message(message_id)
+    assert row is not None
+    assert (row.deaths, row.started_with, row.tries) == (0, 500, 2)
+
+
 async def test_answers_of_a_conversation_wait_for_each_other(store: Store, conversation: Conversation) -> None:
     """The first unfinished one blocks those behind it; when it ends, the next is named."""
     first, second = [(await store.post(post_to(conversation))).assistant_message for _ in range(2)]

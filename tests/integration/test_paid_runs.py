@@ -345,7 +345,7 @@ async def test_a_run_that_is_gone_costs_no_try(rig: Rig) -> None:
     rig.provider.go.set()
     await rig.worker()
     row = await rig.reread()
-    assert (row.status, row.tries) == ("retrying", 1)  # the death of the first, not the run that is gone
+    assert (row.status, row.tries, row.deaths) == ("retrying", 0, 1)  # the death of the first; the run that is gone is no try
     assert rig.jobs.sent[-1] == (row.id, 0)
     await rig.worker()
     assert (await rig.reread()).content == rig.provider.text

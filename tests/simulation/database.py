@@ -150,10 +150,10 @@ class Database:
         if row is not None and row.attempt == attempt:
             self._set(row, terminal_announced=True)
 
-    def note_attempt(self, message_id: str, attempt: int, tries: int, started_with: int) -> None:
+    def note_attempt(self, message_id: str, attempt: int, deaths: int, started_with: int) -> None:
         row = self.messages.get(message_id)
         if row is not None and row.attempt == attempt:
-            self._set(row, tries=tries, started_with=started_with)
+            self._set(row, deaths=deaths, started_with=started_with)
 
     def note_bill(self, message_id: str, attempt: int, billed_input: int, requests: int) -> None:
         row = self.messages.get(message_id)

@@ -1,15 +1,21 @@
 """worker.sweeper and worker.runner: an answer whose worker died is taken over, goes on as its model can, and ends after enough deaths."""
 
 import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
+from config.catalogue import Rung
 from models.conversations import Post
 from providers import base
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, kinds, runner_over, text_of
 from worker.enqueue import JobsUnavailable
+from worker.retries import MAX_DEATHS, MAX_TRIES, WorkersDied
+from worker.runner import MAX_ATTEMPTS
 
 
 async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
@@ -81,35 +87,79 @@ async def test_a_live_lease_is_respected(rig: Rig) -> None:
     assert rig.jobs.sent == []
 
 
-async def test_three_deaths_without_progress_end_in_an_error(rig: Rig) -> None:
-    """A message that kills its worker does not do so for ever: the fourth attempt asks nobody."""
-    for _ in range(3):
-        begun = asyncio.Event()
+async def die_asking(rig: Rig, continuation: Rung = "prefix") -> None:
+    """The worker of an attempt is killed after it has asked the provider, and before the first word."""
+    begun = asyncio.Event()
 
-        async def hang(begun: asyncio.Event = begun) -> None:
-            begun.set()
-            await asyncio.Event().wait()
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
 
-        running = asyncio.create_task(runner_over(rig.services, Script([hang])).generate(rig.row.id))
-        await begun.wait()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await rig.expire()
-    script = Script([[base.Text("never asked"), *DONE]])
-    await runner_over(rig.services, script).generate(rig.row.id)
+    running = asyncio.create_task(runner_over(rig.services, Script([hang]), continuation=continuation).generate(rig.row.id))
+    await begun.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await rig.expire()
+
+
+async def test_a_death_is_no_try(rig: Rig) -> None:
+    """As many of them as an answer has tries, and more: the next attempt answers, and has all its tries still."""
+    for _ in range(MAX_TRIES + 1):
+        await die_asking(rig)
+    await runner_over(rig.services, Script([base.Unavailable("once")])).generate(rig.row.id)
     row = await rig.reread()
-    assert (row.status, row.attempt, script.asked) == ("error", 4, [])
+    assert (row.status, row.tries, row.deaths) == ("retrying", 1, MAX_TRIES + 1)
+    await rig.age(due_at=1)
+    await runner_over(rig.services, Script([[base.Text("At last."), *DONE]])).generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.content, row.tries, row.deaths) == ("complete", "At last.", 1, MAX_TRIES + 1)
+
+
+@pytest.mark.parametrize("continuation", ["prefix", "restart"])
+async def test_too_many_deaths_without_progress_end_in_an_error(rig: Rig, continuation: Rung) -> None:
+    """A message that kills its worker does not do so for ever: the last attempt asks nobody, and keeps what viewers hold."""
+    told: list[Mapping[str, object]] = []
+    rig.services = replace(rig.services, tell_operators=lambda _error, facts: told.append(facts))
+    await rig.die("", "So far.")
+    for _ in range(MAX_DEATHS - 1):
+        await die_asking(rig)
+    script = Script([[base.Text("never asked"), *DONE]])
+    with pytest.raises(WorkersDied):  # the job becomes a dead letter
+        await runner_over(rig.services, script, continuation=continuation).generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, (row.error or {})["code"], row.content) == ("error", "internal_error", "So far.")
+    assert (row.attempt, row.tries, row.deaths, script.asked) == (MAX_DEATHS + 1, 0, MAX_DEATHS, [])
+    assert [facts["message_id"] for facts in told] == [row.id]
     assert kinds(await events_of(rig.log, rig.row))[-1] == "Error"
 
 
-@pytest.mark.parametrize(("added", "status", "tries"), [(1000, "complete", 0), (100, "complete", 2), (30, "error", 3)])
-async def test_deaths_after_progress_are_free(rig: Rig, added: int, status: str, tries: int) -> None:
-    """An attempt gives back a try for each hundred characters that it added; a few words are none."""
-    await rig.age(tries=2)
+@pytest.mark.parametrize(("added", "status", "deaths"), [(100, "complete", 0), (99, "error", MAX_DEATHS)])
+async def test_deaths_after_progress_are_free(rig: Rig, added: int, status: str, deaths: int) -> None:
+    """An attempt that got on begins the count anew; a few words are no progress."""
+    await rig.age(deaths=MAX_DEATHS - 1)
     await rig.die("", "x" * added)
-    await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="prefix").generate(rig.row.id)
+    with contextlib.suppress(WorkersDied):
+        await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="prefix").generate(rig.row.id)
     row = await rig.reread()
-    assert (row.status, row.tries) == (status, tries)
+    assert (row.status, row.deaths, row.tries) == (status, deaths, 0)
+
+
+async def test_text_that_is_dropped_is_no_progress(rig: Rig) -> None:
+    """A model that starts over has got nowhere when its worker dies, however much it had said."""
+    await rig.die("", "x" * 1000)
+    await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="restart").generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.content, row.deaths) == ("complete", ".", 1)
+
+
+async def test_an_answer_of_many_attempts_ends(rig: Rig) -> None:
+    """Whatever progress they made."""
+    await rig.die("", "x" * 1000)
+    await rig.age(attempt=MAX_ATTEMPTS)
+    script = Script([[base.Text("never asked"), *DONE]])
+    await runner_over(rig.services, script, continuation="prefix").generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, (row.error or {})["code"], row.content, script.asked) == ("error", "budget_exhausted", "x" * 1000, [])
 
 
 async def test_a_provider_that_still_runs_is_attached_to(rig: Rig) -> None:

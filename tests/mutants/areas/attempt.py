@@ -2,6 +2,8 @@
 
 from tests.mutants.mutant import Area, Mutant
 
+_TAKEOVERS = ("tests/integration/sweeper/test_takeovers.py",)
+
 AREA = Area(
     "attempt",
     (
@@ -128,14 +130,50 @@ AREA = Area(
         Mutant(
             "deaths_without_progress_are_free",
             "worker/runner.py",
-            "row.tries = used_up(row.tries, size - row.started_with)",
-            "row.tries = 0",
+            "row.deaths = deaths_in_a_row(row.deaths, kept - row.started_with, died=crashed)",
+            "row.deaths = 0",
+            _TAKEOVERS,
+        ),
+        Mutant(
+            "deaths_after_progress_add_up",
+            "worker/retries.py",
+            "    if added >= PROGRESS_CHARS:\n        return 0\n",
+            "",
+            _TAKEOVERS,
+        ),
+        Mutant(
+            "a_death_is_a_try",
+            "worker/runner.py",
+            "        if crashed:\n            facts",
+            "        if crashed:\n            row.tries += 1\n            facts",
+            _TAKEOVERS,
+        ),
+        Mutant(
+            "text_that_is_dropped_was_progress",
+            "worker/runner.py",
+            "deaths_in_a_row(row.deaths, kept - row.started_with, died=crashed)",
+            "deaths_in_a_row(row.deaths, size - row.started_with, died=crashed)",
+            _TAKEOVERS,
+        ),
+        Mutant(
+            "an_answer_kills_workers_for_ever",
+            "worker/runner.py",
+            "if row.deaths >= MAX_DEATHS:",
+            "if False:",
+            _TAKEOVERS,
+        ),
+        Mutant(
+            "deaths_are_not_stored",
+            "models/generations.py",
+            "deaths=deaths, started_with=started_with",
+            "started_with=started_with",
+            _TAKEOVERS,
         ),
         Mutant(
             "a_word_pays_for_a_try",
             "worker/retries.py",
-            "return max(0, tries + 1 - added // PROGRESS_CHARS)",
-            "return 0 if added else tries + 1",
+            "used = max(1, tries + 1 - added // PROGRESS_CHARS)",
+            "used = 1 if added else tries + 1",
             ("tests/unit/worker/test_retries.py",),
         ),
         Mutant(

@@ -4,7 +4,7 @@ import pytest
 
 from providers import base
 from worker.costs import BudgetExhausted
-from worker.retries import LONGEST_WAIT_S, Discard, Retry, code_of, decide, used_up
+from worker.retries import LONGEST_WAIT_S, Discard, Retry, WorkersDied, code_of, deaths_in_a_row, decide
 
 RETRYABLE = [base.RateLimited, base.Unavailable, base.Interrupted]
 FINAL = [
@@ -73,10 +73,20 @@ def test_an_attempt_gives_back_what_it_is_worth(tries: int, added: int, left: in
     assert (verdict.tries if isinstance(verdict, Retry) else None) == left
 
 
-@pytest.mark.parametrize(("tries", "added", "used"), [(0, 0, 1), (1, 30, 2), (1, 100, 1), (1, 200, 0), (0, 5_000, 0)])
-def test_a_death_costs_a_try_as_a_failure_does(tries: int, added: int, used: int) -> None:
-    """Unless something was added before it."""
-    assert used_up(tries, added) == used
+@pytest.mark.parametrize(
+    ("deaths", "added", "died", "counted"),
+    [(0, 0, True, 1), (4, 99, True, 5), (4, 100, True, 0), (4, 99, False, 4), (4, 100, False, 0), (0, 5_000, True, 0)],
+)
+def test_deaths_in_a_row_are_counted(deaths: int, added: int, died: bool, counted: int) -> None:
+    """Until an attempt gets on, whether it died then or not."""
+    assert deaths_in_a_row(deaths, added, died=died) == counted
+
+
+def test_deaths_are_no_fault_of_a_provider() -> None:
+    """After too many of them operators are told, and the reader that it is our side."""
+    verdict = decide(WorkersDied("8 workers died"), 0)
+    assert isinstance(verdict, Discard)
+    assert (verdict.code, verdict.retryable, verdict.tell_operators) == ("internal_error", False, True)
 
 
 def test_a_way_that_cost_nothing_is_no_try() -> None:

@@ -1,0 +1,12 @@
+"""Deaths of workers are counted apart from the tries of an answer."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0014"
+down_revision = "0013"
+
+
+def upgrade() -> None:
+    """Add the column."""
+    op.add_column("messages", sa.Column("deaths", sa.Integer(), nullable=False, server_default="0"))
