@@ -21,7 +21,7 @@ from streams.ports import Page
 from web import chat_posts, delivery, shapes
 from web.contents import require_fit
 from web.participants import owned
-from web.problems import BODY, documented
+from web.problems import BODY, MODEL, documented
 from web.services import Caller, ConversationId, IdempotencyKey, JsonRoute, MessageId, Services, With
 from worker import closing
 
@@ -47,7 +47,7 @@ async def models(services: With, _user: Caller) -> shapes.OfferedModels:
 @router.post(
     "/conversations",
     status_code=201,
-    responses=documented(*BODY, "not_found", "unknown_model", "key_reused", "storage_full"),
+    responses=documented(*BODY, "not_found", *MODEL, "key_reused", "storage_full"),
     summary="Begin",
 )
 async def create_conversation(
@@ -103,7 +103,7 @@ async def get_conversation(
 
 @router.patch(
     "/conversations/{conversation_id}",
-    responses=documented(*BODY, "not_found", "not_owner", "unknown_model", "storage_full"),
+    responses=documented(*BODY, "not_found", "not_owner", *MODEL, "storage_full"),
     summary="Change title, model or instructions",
 )
 async def change_conversation(
@@ -139,7 +139,7 @@ async def delete_conversation(services: With, user: Caller, conversation_id: Con
 @router.post(
     "/conversations/{conversation_id}/messages",
     status_code=202,
-    responses=documented(*BODY, *_QUOTAS, "not_found", "generation_running", "content_too_large", "unknown_model", "key_reused"),
+    responses=documented(*BODY, *_QUOTAS, "not_found", "generation_running", "content_too_large", *MODEL, "key_reused"),
     summary="Post",
 )
 async def post_message(
@@ -172,9 +172,7 @@ async def post_message(
 @router.post(
     "/messages/{message_id}/regenerate",
     status_code=202,
-    responses=documented(
-        *_QUOTAS, "not_found", "foreign_origin", "not_author", "generation_running", "conflict", "unknown_model", "key_reused"
-    ),
+    responses=documented(*_QUOTAS, "not_found", "foreign_origin", "not_author", "generation_running", "conflict", *MODEL, "key_reused"),
     summary="Make an answer again",
 )
 async def regenerate(

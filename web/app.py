@@ -125,7 +125,7 @@ def end_streams(app: FastAPI) -> None:
 def _lifespan(background: Background, services: Services, hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await services.offers.probe()
+        await services.offers.look_around()
         await hub.start()
         services.feeds.start()
         background.start("offers", services.offers.watch)

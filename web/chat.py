@@ -21,7 +21,7 @@ from web.aside import aside
 from web.chat_requests import Bounds, invalid
 from web.chat_stream import Viewer, encoded, message_at, unservable, viewing
 from web.event_stream import EventStream
-from web.problems import documented
+from web.problems import MODEL, documented
 from web.services import Caller, Services, With, json_body, read_body
 from web.streams import admit, position
 
@@ -74,7 +74,7 @@ async def read(request: Request, services: Services, parse: Callable[[bytes, Bou
 @router.post(
     "/chat",
     response_class=Response,
-    responses=STREAM | documented(*_BODY, *_QUOTAS, "unknown_model", "key_reused", "generation_running"),
+    responses=STREAM | documented(*_BODY, *_QUOTAS, *MODEL, "key_reused", "generation_running"),
     openapi_extra=json_body(shapes.ChatBody),
     summary="useChat: post, or make an answer again; the answer",
 )

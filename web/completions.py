@@ -18,7 +18,7 @@ from web.chat_requests import invalid
 from web.chat_stream import Heard, Viewer, viewing
 from web.contents import require_fit
 from web.event_stream import Cut, EventStream
-from web.problems import ApiProblem, documented
+from web.problems import MODEL, ApiProblem, documented
 from web.services import Caller, Services, With, json_body
 from web.streams import admit
 
@@ -29,7 +29,7 @@ _PROBLEMS = documented(
     "body_too_large",
     "content_too_large",
     "invalid",
-    "unknown_model",
+    *MODEL,
     "foreign_origin",
     "over_capacity",
     "answer_failed",

@@ -5,6 +5,7 @@ answers is `local_servers.py`'s.
 """
 
 import asyncio
+import math
 from collections import Counter
 
 from config.catalogue import Catalogue, LocalServer
@@ -13,6 +14,8 @@ from web.local_servers import Found
 from web.problems import ApiProblem
 
 INTERVAL_SECONDS = 5.0
+FIRST_LOOKS = 3
+"""Looks at most before the process answers anybody: on a busy machine the first may come too late for a server that is there."""
 PATIENCE = 2
 """Looks at a server that was there and finds nobody, before its models are no longer offered. Workers try again for longer."""
 
@@ -36,13 +39,24 @@ class Offers:
         return self._catalogue.offered(self._there)
 
     def require(self, name: str | None) -> str:
-        """The model to use for a name (None: the default). Raises ApiProblem (422 `unknown_model`) listing those on offer."""
+        """The model to use for a name (None: the default). Raises ApiProblem listing those on offer: 503 `model_unavailable` if the model's
+        local server was not seen, so that asking again helps; else 422 `unknown_model`."""
         wanted = self.default if name is None else name
         offered = self.names()
-        if wanted not in offered:
-            listed = ", ".join(offered) or "none at the moment"
-            raise ApiProblem("unknown_model", f"There is no such model here. Offered: {listed}.", offered=offered)
-        return wanted
+        if wanted in offered:
+            return wanted
+        listed = ", ".join(offered) or "none at the moment"
+        if wanted in self._catalogue.local_servers:
+            headers = {"Retry-After": str(math.ceil(INTERVAL_SECONDS))}
+            raise ApiProblem("model_unavailable", f"The server of this model does not answer. Offered: {listed}.", headers, offered=offered)
+        raise ApiProblem("unknown_model", f"There is no such model here. Offered: {listed}.", offered=offered)
+
+    async def look_around(self) -> None:
+        """Before the first request: try the local servers until all of them are there, some times at most."""
+        for _ in range(FIRST_LOOKS):
+            await self.probe()
+            if len(self._there) == len(self._local):
+                return
 
     async def watch(self) -> None:
         """Try the local servers now and then, for ever."""

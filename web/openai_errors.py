@@ -169,6 +169,8 @@ def _of_problem(problem: ApiProblem) -> Refusal:
         kind = "server_error"
     if code == "unknown_model":
         return Refusal(404, "model_not_found", problem.detail, "model")
+    if code == "model_unavailable":
+        param = "model"
     return Refusal(problem.status_code, code, problem.detail, param, kind, problem.headers)
 
 

@@ -60,12 +60,16 @@ CODES: Mapping[str, int] = {
     "answer_failed": 502,
     "not_ready": 503,
     "over_capacity": 503,
+    "model_unavailable": 503,
     "unavailable": 503,
 }
 """Code -> HTTP status."""
 
 BODY = ("malformed_json", "body_too_large", "invalid", "foreign_origin")
 """What a call with a body can be refused with, whatever it does."""
+
+MODEL = ("unknown_model", "model_unavailable", "unavailable")
+"""What a call that needs a model can be refused with. `unavailable` has the same status, and is said of every call."""
 
 MAX_LISTED = 20
 """Invalid values that are told of."""
@@ -92,7 +96,9 @@ class Problem(BaseModel):
     code: str = Field(examples=list(CODES))
     detail: str
     errors: list[FieldProblem] | None = Field(default=None, description="With code `invalid`: each invalid value")
-    offered: list[str] | None = Field(default=None, description="With code `unknown_model`: the models that can be used")
+    offered: list[str] | None = Field(
+        default=None, description="With codes `unknown_model` and `model_unavailable`: the models that can be used"
+    )
     checks: dict[str, str] | None = Field(default=None, description="With code `not_ready`: each service and what is wrong with it")
 
 

@@ -55,6 +55,8 @@ AREA = Area(
         Mutant("whoever_is_busy_is_gone", "web/local_servers.py", "return Found.BUSY", "return Found.ANOTHER", _LOCAL),
         Mutant("who_is_missed_once_is_gone", "web/offers.py", "PATIENCE = 2", "PATIENCE = 0", _LOCAL),
         Mutant("who_is_gone_is_offered", "web/offers.py", "            return False\n", "            return True\n", _LOCAL),
+        Mutant("who_is_away_is_unknown", "web/offers.py", "if wanted in self._catalogue.local_servers:", "if False:", _LOCAL),
+        Mutant("who_starts_looks_once", "web/offers.py", "FIRST_LOOKS = 3", "FIRST_LOOKS = 1", _LOCAL),
         Mutant("every_feed_looks_at_every_change", "web/feeds.py", "for room in concerned:", "for room in self._rooms.values():", _FEEDS),
         Mutant("a_deletion_is_told_to_nobody", "web/feeds.py", "concerned = self._shown.rooms(ids) | {", "concerned = {", _FEEDS),
         Mutant(

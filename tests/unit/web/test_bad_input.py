@@ -111,13 +111,25 @@ async def test_an_unusable_idempotency_key(client: httpx.AsyncClient, key: str) 
     assert document["errors"][0]["field"] == "header.idempotency-key"
 
 
-@pytest.mark.parametrize("name", ["nobody", "keyless", "nearby", "x" * 255, "\ud800", "a\x00"])
+@pytest.mark.parametrize("name", ["nobody", "keyless", "x" * 255, "\ud800", "a\x00"])
 async def test_an_unknown_model_lists_those_offered(client: httpx.AsyncClient, address: str, name: str) -> None:
-    """Also one whose key is not set, and one whose server does not answer."""
+    """Also one whose key is not set: nobody who asks again will find it."""
     body = json.dumps({"model": name})
     for method, path in (("POST", C), ("PATCH", address)):
         document = check(await client.request(method, path, content=body), 422, "unknown_model")
         assert document["offered"] == ["demo", "second"]
+
+
+async def test_a_model_whose_server_is_away_can_be_asked_for_again(client: httpx.AsyncClient, address: str, store: Store) -> None:
+    """Wherever a model is named, or that of the conversation is meant: 503, with the time of the next look."""
+    body = json.dumps({"model": "nearby"})
+    answers = [await client.request(method, path, content=body) for method, path in (("POST", C), ("PATCH", address))]
+    await store.change_conversation(address.rpartition("/")[2], "local", {"model": "nearby"})
+    answers.append(await client.post(f"{address}/messages", json={"content": "hi"}))
+    answers.append(await client.post("/api/completion", json={"prompt": "hi", "model": "nearby"}))
+    for answer in answers:
+        assert check(answer, 503, "model_unavailable")["offered"] == ["demo", "second"]
+        assert answer.headers["retry-after"] == "5"
 
 
 async def test_a_model_that_is_gone_refuses_posts(client: httpx.AsyncClient, address: str, store: Store) -> None:

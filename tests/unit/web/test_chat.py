@@ -73,6 +73,7 @@ async def test_other_refusals(client: httpx.AsyncClient, make_client: MakeClient
     for garbage in (b"", b"{", b"\xff", b'{"id":"c","messages":' + b"[" * 90_000):
         await refused(client, garbage, "malformed_json")
     await refused(client, body(model="nobody"), "unknown_model")
+    await refused(client, body(model="nearby"), "model_unavailable")
     await refused(client, body(), "foreign_origin", Origin="https://elsewhere.example")
     await refused(client, body(trigger="regenerate-message"), "not_found")
     await refused(client, message(parts=[{"type": "text", "text": "x" * 2000}]), "invalid", **{"x-ai-sdk-profile": "v4"})

@@ -8,18 +8,26 @@ from pathlib import Path
 import httpx
 import pytest
 
-from config.catalogue import parse
+from config.catalogue import Catalogue, LocalServer, parse
+from models.store import Store
 from streams.memory import MemoryFeed, MemoryLog
 from tests.integration.serving import serving
+from tests.unit.web.conftest import RecordedJobs, settings
 from tests.waiting import until
 from web import local_servers, offers
+from web.app import create_app
+from web.local_servers import Found
 from web.offers import Offers
 from web.problems import ApiProblem
 
 
-def listing(port: int) -> Offers:
+def nearby(port: int) -> Catalogue:
     models = {"demo": {"provider": "demo"}, "nearby": {"provider": "llamacpp", "base_url": f"http://127.0.0.1:{port}/v1"}}
-    return Offers(parse({"default": "demo", "models": models}, {}))
+    return parse({"default": "demo", "models": models}, {})
+
+
+def listing(port: int) -> Offers:
+    return Offers(nearby(port))
 
 
 def answering(owner: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
@@ -38,7 +46,8 @@ async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.Mo
     """Tried before the first request, and again and again in the background."""
     monkeypatch.setattr(offers, "INTERVAL_SECONDS", 0.01)
     server = await asyncio.start_server(answering("llamacpp"), "127.0.0.1", 0)
-    offered = listing(server.sockets[0].getsockname()[1])
+    port = server.sockets[0].getsockname()[1]
+    offered = listing(port)
     await offered.probe()
     watching = asyncio.create_task(offered.watch())
     assert offered.names() == ["demo", "nearby"]
@@ -46,9 +55,14 @@ async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.Mo
     server.close()
     await server.wait_closed()
     await until(lambda: "nearby" not in offered.names())
-    with pytest.raises(ApiProblem) as refused:
-        offered.require("nearby")
-    assert (refused.value.code, refused.value.members) == ("unknown_model", {"offered": ["demo"]})
+    for name, code in (("nearby", "model_unavailable"), ("nobody", "unknown_model")):
+        with pytest.raises(ApiProblem) as refused:
+            offered.require(name)
+        assert (refused.value.code, refused.value.members) == (code, {"offered": ["demo"]})
+    server = await asyncio.start_server(answering("llamacpp"), "127.0.0.1", port)
+    await until(lambda: "nearby" in offered.names())
+    assert offered.require("nearby") == "nearby"
+    server.close()
     watching.cancel()
 
 
@@ -89,6 +103,45 @@ async def test_who_is_too_busy_to_answer_is_still_there(monkeypatch: pytest.Monk
         await asyncio.gather(offered.probe(), late.probe())
         assert "nearby" in offered.names()
         assert "nearby" not in late.names()
+
+
+async def test_a_process_that_starts_finds_who_is_slow(
+    monkeypatch: pytest.MonkeyPatch, store: Store, log: MemoryLog, jobs: RecordedJobs
+) -> None:
+    """Before it answers anybody: on a busy machine the first look may come too late, and a restart would refuse what is there."""
+    monkeypatch.setattr(local_servers, "ANSWER_SECONDS", 0.05)
+    asked, prompt = 0, answering("llamacpp")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            await reader.read()
+            writer.close()
+        else:
+            await prompt(reader, writer)
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        app = create_app(settings(), store, log, MemoryFeed(log), jobs, nearby(port))  # type: ignore[arg-type]  # the recorder stands in
+        async with app.router.lifespan_context(app):
+            assert app.state.services.offers.require("nearby") == "nearby"
+    assert asked == 3
+
+
+async def test_a_process_starts_without_who_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few looks: whoever comes later is found in the background."""
+    looks = 0
+
+    async def nobody(_server: LocalServer) -> Found:
+        nonlocal looks
+        looks += 1
+        return Found.NOBODY
+
+    monkeypatch.setattr(local_servers, "look", nobody)
+    offered = listing(9)
+    await offered.look_around()
+    assert (offered.names(), looks) == (["demo"], 3)
 
 
 async def test_tokenwire_is_not_taken_for_a_model_server(tmp_path: Path) -> None:

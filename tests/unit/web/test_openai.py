@@ -136,6 +136,7 @@ TOOL = {"type": "function", "name": "f", "parameters": {}}
     [
         (R, {"model": "nope", "input": "x"}, 404, "model_not_found", "model"),
         (R, {"model": "keyless", "input": "x"}, 404, "model_not_found", "model"),
+        (R, {"model": "nearby", "input": "x"}, 503, "model_unavailable", "model"),
         (R, {"model": "demo"}, 400, "invalid_value", None),
         (R, {"input": "  "}, 400, "invalid_value", "input"),
         (R, {"input": []}, 400, "invalid_value", "input"),
@@ -153,6 +154,7 @@ TOOL = {"type": "function", "name": "f", "parameters": {}}
         (R, {"input": "x", "text": {"format": {"type": "json_schema"}}}, 400, "invalid_value", "text.format"),
         (C, {"messages": []}, 400, "invalid_value", "messages"),
         (C, {"model": "nope", "messages": [{"role": "user", "content": "x"}]}, 404, "model_not_found", "model"),
+        (C, {"model": "nearby", "messages": [{"role": "user", "content": "x"}]}, 503, "model_unavailable", "model"),
         (C, {"messages": [{"role": "tool", "content": "x"}]}, 400, "unsupported_parameter", "messages[0]"),
         (C, {"messages": [{"role": "assistant", "tool_calls": [{}]}]}, 400, "unsupported_parameter", "messages[0]"),
         (C, {"messages": [{"role": "user", "content": "x"}], "n": 2}, 400, "unsupported_parameter", "n"),
@@ -167,6 +169,7 @@ async def test_refusals(
     error = refused.json()["error"]
     assert (refused.status_code, error["code"]) == (status, code), error
     assert param is None or error["param"] == param
+    assert refused.headers.get("retry-after") == ("5" if status == 503 else None)
     assert set(error) == {"message", "type", "param", "code"}
     assert jobs.enqueued == []
 
@@ -184,6 +187,7 @@ async def test_refusals(
         ("GET", f"{R}/resp_x?stream=true&starting_after=-2", b"", 400, "invalid_value"),
         ("POST", "/v1/embeddings", b"{}", 404, "unknown_url"),
         ("GET", "/v1/models/nope/at/all", b"", 404, "model_not_found"),
+        ("GET", "/v1/models/nearby", b"", 503, "model_unavailable"),
     ],
 )
 async def test_bad_input(client: httpx.AsyncClient, method: str, path: str, content: bytes, status: int, code: str | None) -> None:
