@@ -6,12 +6,11 @@ forked is found by its group. Linux kills the process when the launcher dies, ho
 
 import asyncio
 import contextlib
-import functools
 import os
 import signal
 from collections.abc import Mapping
 
-from config.parent import die_with_parent
+from config.parent import dying_with_us
 from launcher.console import Console
 from launcher.procfile import Command
 
@@ -66,7 +65,7 @@ class Child:
                 stdout=writing,
                 stderr=writing,
                 start_new_session=True,
-                preexec_fn=functools.partial(die_with_parent, os.getpid()),
+                preexec_fn=dying_with_us(),
             )
         finally:
             os.close(writing)

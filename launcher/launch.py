@@ -24,7 +24,10 @@ _REDIS_SECONDS = 15.0
 _WATCH_SECONDS = 0.25
 _STOP_ORDER = (("web", "broadcaster"), ("worker",), ("redis",))
 _GRACE_SECONDS = {"web": 2.5, "broadcaster": 2.5, "worker": 3.0, "redis": 1.5}
-"""From SIGTERM to SIGKILL, so that a stop takes 8 s at most; a worker has DRAIN_SECONDS on top (Dramatiq looks for signals each second)."""
+"""From SIGTERM to SIGKILL, so that a stop takes 8 s at most; a worker has DRAIN_SECONDS on top.
+
+Of a worker's 3 s, Dramatiq takes up to half a second for its idle threads, and one more for its log.
+"""
 
 
 class StartFailed(Exception):

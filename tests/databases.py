@@ -22,6 +22,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from config.parent import dying_with_us
 from models.migrate import migrate
 from models.store import Store
 from tests.servers.service import free_port
@@ -77,7 +78,9 @@ class Postgres:
         command = [self.bin / "postgres", "-D", self.folder / "data"]
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, user=self.account, cwd=self.folder, stdout=log, stderr=log)
+            # SIGQUIT: it ends its backends and leaves nothing in shared memory.
+            death = dying_with_us(signal.SIGQUIT)
+            self.process = subprocess.Popen(command, user=self.account, cwd=self.folder, stdout=log, stderr=log, preexec_fn=death)
         self._wait()
 
     def _wait(self) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 import pytest
 import redis
 
+from config.parent import dying_with_us
 from streams.embedded import arguments, find_server
 from tests.servers.service import free_port
 
@@ -48,7 +49,8 @@ class Valkey:
     def start(self) -> None:
         """Start and wait until it answers."""
         options = arguments(self.port, self._directory)
-        self._process = subprocess.Popen([self._server, *options, "--appendfsync", self._fsync], stdout=subprocess.DEVNULL)
+        command = [self._server, *options, "--appendfsync", self._fsync]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=dying_with_us())
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:

@@ -41,6 +41,8 @@ DELAY_POLL_SECONDS = 0.2
 HEARTBEAT_TIMEOUT_MS = 15_000
 IDLE_LOOK_MS = 400
 """How often an idle worker thread looks whether it should end."""
+LAST_LOOK_SECONDS = 0.05
+"""The same for a consumer, once nothing runs any more. Before that it wakes only for messages and heartbeats."""
 
 
 _LEAD = """
@@ -102,6 +104,7 @@ class WakingBroker(RedisBroker):
             heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
         )
         self.draining = False
+        self.leaving = False
         self.waker: Waker | None = None
         self._lead = client.register_script(_LEAD)
 
@@ -169,6 +172,12 @@ class WakingBroker(RedisBroker):
         if self.waker is not None:
             self.waker.wake()
 
+    def leave(self) -> None:
+        """Nothing runs any more: Dramatiq ends its consumers next, and each must notice, which it does only between two waits."""
+        self.leaving = True
+        if self.waker is not None:
+            self.waker.wake()
+
     def close(self) -> None:
         """Stop listening and close the connections."""
         if self.waker is not None:
@@ -192,7 +201,7 @@ class WakingConsumer(_RedisConsumer):
             self._fetch()
         if self.message_cache:
             return super().__next__()  # type: ignore[no-untyped-call]  # as above
-        self._woken.wait(self._poll)
+        self._woken.wait(LAST_LOOK_SECONDS if self.broker.leaving else self._poll)
         return None
 
     def _fetch(self) -> None:

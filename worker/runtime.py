@@ -5,7 +5,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Coroutine
+from types import FrameType
 from typing import Any
 
 import uvloop
@@ -51,6 +53,7 @@ class Runtime:
         self._settings = settings
         self._catalogue = catalogue
         self._tell_operators = tell_operators
+        self._drained: asyncio.Task[None] | None = None
 
     async def open(self, broker: WakingBroker) -> None:
         """Connect; called on the event loop before the first job."""
@@ -123,8 +126,10 @@ class Runtime:
         return metrics.served(self._settings.metrics_host, self._settings.metrics_port)
 
     async def drain(self) -> None:
-        """Let what runs go on for DRAIN_SECONDS, then hand it over."""
-        await self._runner.drain(self._settings.drain_seconds)
+        """Let what runs go on for DRAIN_SECONDS, then hand it over. Called again, wait for that."""
+        if self._drained is None:
+            self._drained = asyncio.create_task(self._runner.drain(self._settings.drain_seconds))
+        await self._drained
 
     async def close(self) -> None:
         """Close what `open` opened."""
@@ -163,11 +168,31 @@ class RuntimeMiddleware(AsyncIO):
         thread.run_coroutine(self._runtime.open(broker))
         self._told.enter_context(self._runtime.metrics())
 
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
+        """Dramatiq looks once a second whether it was told to stop: draining begins with the signal, before that."""
+        if threading.current_thread() is not threading.main_thread():  # a test's worker: signals are not for it
+            return
+        noted, thread = signal.getsignal(signal.SIGTERM), get_event_loop_thread()
+
+        def told(number: int, frame: FrameType | None) -> None:
+            if callable(noted):
+                noted(number, frame)
+            if thread is not None and thread.loop.is_running():
+                asyncio.run_coroutine_threadsafe(self._drain(broker), thread.loop)
+
+        signal.signal(signal.SIGTERM, told)
+
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
-        """Fetch nothing more, then drain."""
+        """Drain, then let the consumers end."""
+        self._run(self._drain(broker))
+        if isinstance(broker, WakingBroker):
+            broker.leave()
+
+    async def _drain(self, broker: Broker) -> None:
+        """Fetch nothing more; hand over what runs."""
         if isinstance(broker, WakingBroker):
             broker.drain()
-        self._run(self._runtime.drain())
+        await self._runtime.drain()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Close the runtime, stop the loop."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from config.parent import die_with_parent
+from config.parent import dying_with_us
 from tests import databases
 from tests.disks import Disk
 from tests.e2e.stack import Stack
@@ -57,7 +57,6 @@ class Extra:
         self._keeper = asyncio.create_task(self._keep())
 
     async def _keep(self) -> None:
-        parent = os.getpid()
         while True:
             with (self._folder / f"{self._module}.2.log").open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
@@ -68,7 +67,7 @@ class Extra:
                     env=self._environ,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    preexec_fn=lambda: die_with_parent(parent),
+                    preexec_fn=dying_with_us(),
                 )
             await self._process.wait()
             await asyncio.sleep(RESTART_SECONDS)

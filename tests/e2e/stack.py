@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from config.parent import die_with_parent
+from config.parent import dying_with_us
 from config.settings import ROOT
 from tests.servers.service import free_port
 
@@ -58,7 +58,6 @@ class Stack:
     def start(self, argv: Sequence[str] = LAUNCHER) -> None:
         """Run the launcher, or what starts it, as the leader of a group."""
         self.lines.clear()
-        parent = os.getpid()
         self.process = subprocess.Popen(
             argv,
             cwd=self.folder,
@@ -67,7 +66,7 @@ class Stack:
             stderr=subprocess.STDOUT,
             text=True,
             process_group=0,
-            preexec_fn=lambda: die_with_parent(parent),
+            preexec_fn=dying_with_us(),
         )
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()

@@ -14,6 +14,7 @@ import redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from config.parent import dying_with_us
 from streams.log import RedisLog
 from tests.integration.broadcasting import KEY, Watching, Writer, token
 from tests.servers.service import free_port
@@ -38,7 +39,13 @@ class Process:
     async def start(self) -> "Process":
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "broadcaster", cwd=ROOT, env=keep | self.environment, stderr=asyncio.subprocess.PIPE
+            sys.executable,
+            "-m",
+            "broadcaster",
+            cwd=ROOT,
+            env=keep | self.environment,
+            stderr=asyncio.subprocess.PIPE,
+            preexec_fn=dying_with_us(),
         )
         return self
 

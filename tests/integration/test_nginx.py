@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from config.parent import dying_with_us
 from config.settings import Settings
 from streams.memory import MemoryFeed, MemoryLog
 from tests.eventsource import PATIENCE_SECONDS, EventSource
@@ -66,7 +68,8 @@ class Nginx:
 
     def _run(self, program: str) -> None:
         command = [program, "-p", str(self._folder), "-c", str(self._folder / "nginx.conf"), "-e", str(self._folder / "error.log")]
-        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        # SIGTERM: it ends its workers, which would outlive it.
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=dying_with_us(signal.SIGTERM))
 
     def stop(self) -> None:
         """At once: whoever is connected is cut off."""

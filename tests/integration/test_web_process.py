@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from config.parent import dying_with_us
 from models.database import CANCEL_SECONDS
 from models.migrate import migrate
 from tests.databases import Postgres
@@ -73,6 +74,7 @@ def running(tmp_path: Path, **environment: str) -> Iterator[Web]:
             env={"PATH": os.environ["PATH"]} | given | environment,
             stdout=log,
             stderr=log,
+            preexec_fn=dying_with_us(),
         )
     web = Web(process, port, output)
     try:

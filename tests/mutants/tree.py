@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from config.parent import die_with_parent
+from config.parent import dying_with_us
 from config.settings import ROOT
 from tests.mutants.mutant import Mutant
 
@@ -57,7 +57,6 @@ class Tree:
 
     def _run(self, checks: tuple[str, ...]) -> tuple[int | None, str]:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *checks]
-        parent = os.getpid()
         process = subprocess.Popen(
             command,
             cwd=self.path,
@@ -66,7 +65,7 @@ class Tree:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=lambda: die_with_parent(parent),
+            preexec_fn=dying_with_us(),
         )
         try:
             output, _ = process.communicate(timeout=CHECK_SECONDS)

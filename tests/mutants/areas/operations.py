@@ -4,6 +4,7 @@ from tests.mutants.mutant import Area, Mutant
 
 _BROKER = ("tests/integration/test_broker.py",)
 _STORE = ("tests/integration/test_store_outages.py",)
+_WORKER = ("tests/integration/test_worker_process.py",)
 _LOGS = ("tests/unit/config/test_logs.py",)
 _LOCAL = ("tests/unit/web/test_local_servers.py", "tests/unit/web/test_offers.py")
 _FEEDS = ("tests/unit/web/test_feeds.py",)
@@ -113,6 +114,34 @@ AREA = Area(
             "str(status or _CLIENT_GONE)",
             "str(status)",
             ("tests/unit/web/test_health.py",),
+        ),
+        Mutant(
+            "a_worker_sleeps_before_it_goes",
+            "worker/broker.py",
+            "LAST_LOOK_SECONDS if self.broker.leaving else self._poll",
+            "self._poll",
+            _WORKER,
+        ),
+        Mutant(
+            "a_hand_over_waits_until_dramatiq_looks",
+            "worker/runtime.py",
+            "                asyncio.run_coroutine_threadsafe(self._drain(broker), thread.loop)\n",
+            "                pass\n",
+            _WORKER,
+        ),
+        Mutant(
+            "a_worker_that_was_told_ends_never",
+            "worker/runtime.py",
+            "                noted(number, frame)\n",
+            "                pass\n",
+            _WORKER,
+        ),
+        Mutant(
+            "what_a_process_started_outlives_it",
+            "config/parent.py",
+            "    _libc.prctl(_PR_SET_PDEATHSIG, how, 0, 0, 0)\n",
+            "",
+            ("tests/integration/launcher", "tests/integration/test_servers_of_tests.py"),
         ),
         Mutant(
             "ids_of_jobs_add_up",
