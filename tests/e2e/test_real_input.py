@@ -5,7 +5,7 @@ import contextlib
 import json
 import random
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 
 from tests.e2e.stack import Stack, running_stack
 from tests.e2e.viewer import Viewer, acall, post, units
+from tests.listening import listening
 from tests.servers.service import free_port
 from tests.unit.providers.recordings import Recording, load
 from tests.unit.providers.test_recordings import DEVIATES
@@ -53,19 +54,6 @@ def expected_of(recording: Recording) -> str:
 BODIES = [sample(), *RECORDINGS]
 
 
-@contextlib.asynccontextmanager
-async def replaying(port: int) -> AsyncIterator[None]:
-    """An OpenAI-compatible server; it ends when all its answers have."""
-    answers: set[asyncio.Task[None]] = set()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers.add(asyncio.ensure_future(replay(reader, writer)))
-
-    async with await asyncio.start_server(answer, "127.0.0.1", port):
-        yield
-        await asyncio.gather(*answers)
-
-
 async def replay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One answer: the model's name is the number of a recording, sent in pieces cut at arbitrary bytes."""
     head = await reader.readuntil(b"\r\n\r\n")
@@ -82,9 +70,6 @@ async def replay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             sent += size
             await asyncio.sleep(0.01)
         await writer.drain()
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +114,7 @@ async def one_recording(stack: Stack, number: int, gate: asyncio.Semaphore) -> l
 async def test_recorded_bodies_reach_every_viewer_and_the_row_exactly(stack: Stack, catalogue: tuple[Path, int]) -> None:
     """Cut at arbitrary bytes: three viewers and the row hold exactly the expected text of every recording."""
     gate = asyncio.Semaphore(12)
-    async with replaying(catalogue[1]):
+    async with listening(replay, catalogue[1]):
         found = await asyncio.gather(*(one_recording(stack, number, gate) for number in range(len(BODIES))))
     assert [line for wrong in found for line in wrong] == []
 

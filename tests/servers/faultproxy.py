@@ -7,6 +7,8 @@ import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from tests.listening import Listener, closing
+
 _READ_BYTES = 65536
 
 
@@ -35,25 +37,25 @@ class FaultProxy:
         self.faults = Faults()
         self.connections = 0
         self._target = (host, port)
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
     @property
     def port(self) -> int:
         """Where clients connect to."""
-        if self._server is None:
+        if self._listener is None:
             raise RuntimeError("the proxy is not running")
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._listener.port
 
     async def start(self, port: int = 0) -> None:
         """Listen on 127.0.0.1."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
+        self._listener = Listener(self._connected, port)
 
     async def aclose(self) -> None:
         """Stop listening and reset what is open."""
-        if self._server is not None:
-            self._server.close()
         self.cut()
+        if self._listener is not None:
+            await self._listener.aclose()
 
     def lead_to(self, port: int) -> None:
         """New connections go to another server of this machine; those that are open stay with the old one, as after a failover."""
@@ -75,17 +77,16 @@ class FaultProxy:
                 await self._relay(reader, writer)
         finally:
             self._open.discard(writer)
-            writer.close()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection(*self._target)
-        upward = asyncio.create_task(self._upward(reader, server_writer))
-        try:
-            await self._downward(server_reader, writer)
-        finally:
-            upward.cancel()
-            await asyncio.wait({upward})
-            server_writer.close()
+        async with closing(server_writer):
+            upward = asyncio.create_task(self._upward(reader, server_writer))
+            try:
+                await self._downward(server_reader, writer)
+            finally:
+                upward.cancel()
+                await asyncio.wait({upward})
 
     async def _upward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.listening import closing, listening
 from tests.servers.faultproxy import FaultProxy, fault_proxy
 
 BODY = bytes(range(256)) * 40
@@ -17,20 +18,16 @@ async def proxy() -> AsyncIterator[FaultProxy]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await reader.readline():
             writer.write(BODY)
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server, fault_proxy("127.0.0.1", server.sockets[0].getsockname()[1]) as running:
+    async with listening(answer) as server, fault_proxy("127.0.0.1", server.port) as running:
         yield running
 
 
 async def _ask(proxy: FaultProxy) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    try:
+    async with closing(writer):
         writer.write(b"go\n")
         return await reader.read(-1)
-    finally:
-        writer.close()
 
 
 async def test_without_faults_everything_passes(proxy: FaultProxy) -> None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.listening import listening
+
 
 @dataclass
 class Call:
@@ -73,45 +75,26 @@ class Server:
     script: Script
     calls: list[Call] = field(default_factory=list)
     port: int = 0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.tasks.add(asyncio.create_task(self._serve(reader, writer)))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                call = await _read_call(reader)
-                self.calls.append(call)
-                await self.script(Exchange(call, reader, writer))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, until the client leaves."""
+        while True:
+            call = await _read_call(reader)
+            self.calls.append(call)
+            await self.script(Exchange(call, reader, writer))
 
 
 @contextlib.asynccontextmanager
 async def serving(script: Script) -> AsyncIterator[Server]:
     """Run the server while the context is open."""
     server = Server(script)
-    listener = await asyncio.start_server(server.accept, "127.0.0.1", 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    try:
+    async with listening(server.answer) as listener:
+        server.port = listener.port
         yield server
-    finally:
-        listener.close()
-        for task in server.tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(*server.tasks, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
 
 
 async def _read_call(reader: asyncio.StreamReader) -> Call:

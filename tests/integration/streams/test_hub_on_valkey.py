@@ -20,6 +20,7 @@ from streams.events import Chunk, Reset
 from streams.hub import Hub, RedisFeed, Tail
 from streams.log import RedisLog
 from streams.ports import Claim, Lost, Unavailable
+from tests.listening import closing, listening
 from tests.servers.service import free_port
 from tests.valkey import Valkey
 from tests.waiting import until
@@ -285,8 +286,8 @@ async def _tls_proxy(port: int, target: int, context: ssl.SSLContext) -> AsyncIt
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", target)
-        await asyncio.gather(copy(reader, back), copy(there, writer))
+        async with closing(back):
+            await asyncio.gather(copy(reader, back), copy(there, writer))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=context)
-    async with server:
+    async with listening(serve, port, context):
         yield

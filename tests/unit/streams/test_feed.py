@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 import hiredis
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from streams import feed as module
 from streams.feed import MAX_CHANNELS_PER_COMMAND, RedisFeed
 from streams.ports import Unavailable
+from tests.listening import Listener
 from tests.waiting import until
 
 
@@ -23,12 +23,11 @@ class Server:
         self.on_auth = b"+OK\r\n"
 
     async def start(self) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._listener = Listener(self._serve)
+        return f"redis://127.0.0.1:{self._listener.port}"
 
     async def stop(self) -> None:
-        self.drop()
-        self._server.close()
+        await self._listener.aclose()
 
     def drop(self) -> None:
         """Hang up on everybody."""
@@ -52,13 +51,12 @@ class Server:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parser = hiredis.Reader(encoding="utf-8")
         self.connections.append(writer)
-        with suppress(ConnectionError):
-            while data := await reader.read(1 << 16):
-                parser.feed(data)
-                while (command := parser.gets()) is not False:
-                    self.commands.append(command)
-                    if self.answering:
-                        self._answer(command)
+        while data := await reader.read(1 << 16):
+            parser.feed(data)
+            while (command := parser.gets()) is not False:
+                self.commands.append(command)
+                if self.answering:
+                    self._answer(command)
 
     def _answer(self, command: list[str]) -> None:
         if command[0] == "SUBSCRIBE":

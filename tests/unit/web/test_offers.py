@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -12,6 +11,7 @@ from config.catalogue import Catalogue, LocalServer, parse
 from models.store import Store
 from streams.memory import MemoryFeed, MemoryLog
 from tests.integration.serving import serving
+from tests.listening import Handler, listening
 from tests.unit.web.conftest import RecordedJobs, settings
 from tests.waiting import until
 from web import local_servers, offers
@@ -30,14 +30,13 @@ def listing(port: int) -> Offers:
     return Offers(nearby(port))
 
 
-def answering(owner: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+def answering(owner: str) -> Handler:
     """A server with one model of this owner."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /v1/models ")
         body = json.dumps({"object": "list", "data": [{"id": "m", "owned_by": owner}]})
         writer.write(f"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}".encode())
-        writer.close()
 
     return answer
 
@@ -45,42 +44,36 @@ def answering(owner: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWrite
 async def test_a_local_server_is_offered_while_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tried before the first request, and again and again in the background."""
     monkeypatch.setattr(offers, "INTERVAL_SECONDS", 0.01)
-    server = await asyncio.start_server(answering("llamacpp"), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    offered = listing(port)
-    await offered.probe()
-    watching = asyncio.create_task(offered.watch())
-    assert offered.names() == ["demo", "nearby"]
-    assert offered.require("nearby") == "nearby"
-    server.close()
-    await server.wait_closed()
+    async with listening(answering("llamacpp")) as server:
+        port = server.port
+        offered = listing(port)
+        await offered.probe()
+        watching = asyncio.create_task(offered.watch())
+        assert offered.names() == ["demo", "nearby"]
+        assert offered.require("nearby") == "nearby"
     await until(lambda: "nearby" not in offered.names())
     for name, code in (("nearby", "model_unavailable"), ("nobody", "unknown_model")):
         with pytest.raises(ApiProblem) as refused:
             offered.require(name)
         assert (refused.value.code, refused.value.members) == (code, {"offered": ["demo"]})
-    server = await asyncio.start_server(answering("llamacpp"), "127.0.0.1", port)
-    await until(lambda: "nearby" in offered.names())
-    assert offered.require("nearby") == "nearby"
-    server.close()
+    async with listening(answering("llamacpp"), port):
+        await until(lambda: "nearby" in offered.names())
+        assert offered.require("nearby") == "nearby"
     watching.cancel()
 
 
 async def test_a_server_that_starts_anew_stays_on_offer() -> None:
     """So does one that this process, paused, seemed to find gone. Another server at its address ends that at once."""
-    server = await asyncio.start_server(answering("llamacpp"), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    offered = listing(port)
-    await offered.probe()
+    async with listening(answering("llamacpp")) as server:
+        port = server.port
+        offered = listing(port)
+        await offered.probe()
     for handler, there in ((answering("llamacpp"), True), (answering("tokenwire"), False)):
-        server.close()
-        await server.wait_closed()
         await offered.probe()
         assert "nearby" in offered.names()
-        server = await asyncio.start_server(handler, "127.0.0.1", port)
-        await offered.probe()
+        async with listening(handler, port):
+            await offered.probe()
         assert ("nearby" in offered.names()) is there
-    server.close()
 
 
 async def test_who_is_too_busy_to_answer_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,12 +85,11 @@ async def test_who_is_too_busy_to_answer_is_still_there(monkeypatch: pytest.Monk
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if busy:
             await reader.read()
-            writer.close()
         else:
             await prompt(reader, writer)
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        offered, late = (listing(server.sockets[0].getsockname()[1]) for _ in range(2))
+    async with listening(answer) as server:
+        offered, late = (listing(server.port) for _ in range(2))
         await offered.probe()
         busy = True
         await asyncio.gather(offered.probe(), late.probe())
@@ -117,13 +109,11 @@ async def test_a_process_that_starts_finds_who_is_slow(
         asked += 1
         if asked < 3:
             await reader.read()
-            writer.close()
         else:
             await prompt(reader, writer)
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        app = create_app(settings(), store, log, MemoryFeed(log), jobs, nearby(port))  # type: ignore[arg-type]  # the recorder stands in
+    async with listening(answer) as server:
+        app = create_app(settings(), store, log, MemoryFeed(log), jobs, nearby(server.port))  # type: ignore[arg-type]  # the recorder stands in
         async with app.router.lifespan_context(app):
             assert app.state.services.offers.require("nearby") == "nearby"
     assert asked == 3
