@@ -117,16 +117,24 @@ def _use_wal(cursor: Any, timeout_seconds: float) -> None:
 class _Connection(psycopg.AsyncConnection[Any]):
     """psycopg's connection, for servers that may be frozen: the server is told to stop an interrupted query, and not waited for.
 
-    psycopg itself waits up to ten seconds for the query's end, so that a time-out of one second would take eleven. The connection is lost
-    with the query: SQLAlchemy would not use it again.
+    psycopg itself waits up to ten seconds for the query's end, so that a time-out of one second would take eleven. The connection is closed
+    with whatever was interrupted: SQLAlchemy would not use it again. What needs no answer of the server, such as the choice of an
+    isolation level, is not interrupted: there SQLAlchemy loses the connection without giving its place back.
     """
 
     async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
-            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+            wanted = next(gen)
+        except StopIteration as end:
+            return end.value
+        try:
+            return await waiting.wait_async(_resumed(gen, wanted), self.pgconn.socket, interval=interval, timeout=timeout)
         except asyncio.CancelledError:
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                await self._abandon_query()
+            try:
+                if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                    await self._abandon_query()
+            finally:
+                self.pgconn.finish()
             raise
 
     async def _abandon_query(self) -> None:
@@ -134,8 +142,16 @@ class _Connection(psycopg.AsyncConnection[Any]):
             await self.cancel_safe(timeout=CANCEL_SECONDS)
         except (psycopg.Error, OSError) as error:
             log_line.debug("a query could not be cancelled", error=repr(error))
-        finally:
-            self.pgconn.finish()
+
+
+def _resumed(gen: Any, wanted: Any) -> Any:
+    """The rest of one of psycopg's generators, which has said what it waits for first."""
+    while True:
+        ready = yield wanted
+        try:
+            wanted = gen.send(ready)
+        except StopIteration as end:
+            return end.value
 
 
 def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
@@ -255,21 +271,39 @@ async def lock_free(session: AsyncSession, table: Any, ids: Sequence[str]) -> tu
 
 @asynccontextmanager
 async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
+    before = _times_cancelled()
     try:
         async with asyncio.timeout(timeout_seconds):
             yield
-    except exc.IntegrityError as error:
-        raise Conflict("the database refused the row") from error
-    except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, OSError) as error:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) in _GIVEN_UP:
-            raise GivenUp("the database gave a statement up") from error
-        # InternalError: a server that has become read-only (a failover in progress). TimeoutError is an OSError.
-        raise StoreUnavailable("the database does not answer") from error
-    except exc.DataError as error:
-        raise Unstorable(f"the database refused a value ({getattr(error.orig, 'sqlstate', None) or 'too large'})") from None
-    except exc.DBAPIError as error:
-        if error.connection_invalidated:
-            raise StoreUnavailable("the connection to the database broke") from error
-        raise
-    except (exc.StatementError, UnicodeError, OverflowError) as error:  # the driver could not even send it
-        raise Unstorable(f"a value cannot be sent to the database ({type(getattr(error, 'orig', None) or error).__name__})") from None
+    except Exception as error:
+        if _times_cancelled() > before:  # what a driver says then is that the cancellation has cost it the connection
+            raise asyncio.CancelledError from error
+        ours = _ours(error)
+        if ours is error:
+            raise
+        raise ours from (None if isinstance(ours, Unstorable) else error)  # what a driver says of a value may quote it
+
+
+def _times_cancelled() -> int:
+    """How often somebody outside of its code has asked the task to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def _ours(error: Exception) -> Exception:
+    """The project's error for one of the driver's, or the same error."""
+    match error:
+        case exc.IntegrityError():
+            return Conflict("the database refused the row")
+        case exc.OperationalError() | exc.InterfaceError() | exc.InternalError() if getattr(error.orig, "sqlstate", None) in _GIVEN_UP:
+            return GivenUp("the database gave a statement up")
+        # InternalError: a server that has become read-only (a failover in progress). The built-in TimeoutError is an OSError.
+        case exc.OperationalError() | exc.InterfaceError() | exc.InternalError() | exc.TimeoutError() | OSError():
+            return StoreUnavailable("the database does not answer")
+        case exc.DataError():
+            return Unstorable(f"the database refused a value ({getattr(error.orig, 'sqlstate', None) or 'too large'})")
+        case exc.DBAPIError():
+            return StoreUnavailable("the connection to the database broke") if error.connection_invalidated else error
+        case exc.StatementError() | UnicodeError() | OverflowError():  # the driver could not even send it
+            return Unstorable(f"a value cannot be sent to the database ({type(getattr(error, 'orig', None) or error).__name__})")
+    return error

@@ -113,8 +113,10 @@ async def _fitting(session: AsyncSession, conversation_id: str, ordinal: int, li
 
 async def _in_turns(session: AsyncSession, query: Any) -> list[Message]:
     """The rows, some at a time: to make thousands of them at once would keep the event loop from everybody else's answers."""
+    # A cursor on the server would be left open by whoever is cancelled. The driver has read all rows when this returns.
+    rows = await session.run_sync(lambda sync: sync.scalars(query).yield_per(ROWS_A_TURN))
     found: list[Message] = []
-    async for some in (await session.stream_scalars(query.execution_options(yield_per=ROWS_A_TURN))).partitions():
+    for some in rows.partitions():
         found += some
         await asyncio.sleep(0)
     return found
