@@ -17,6 +17,8 @@ from streams.embedded import arguments, find_server
 from tests.servers.service import free_port
 
 START_SECONDS = 20.0
+_SAID = "said.log"
+"""What the server printed, in its folder."""
 
 
 def need_server() -> str:
@@ -47,20 +49,32 @@ class Valkey:
         return redis.Redis(port=self.port, protocol=2, socket_timeout=10)
 
     def start(self) -> None:
-        """Start and wait until it answers."""
-        options = arguments(self.port, self._directory)
-        command = [self._server, *options, "--appendfsync", self._fsync]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=dying_with_us())
+        """Start and wait until it answers. A server that ends before that is started again, as a supervisor would."""
         deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                with self.client() as client:
-                    client.ping()
-                    return
-            except redis.RedisError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        while not self._answers():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the server on port {self.port} does not answer; it says: {self._last_words()}")
+            if self._process is None or self._process.poll() is not None:
+                self._launch()
+            time.sleep(0.02)
+
+    def _launch(self) -> None:
+        said = self._directory / _SAID
+        options = [*arguments(self.port, self._directory), "--appendfsync", self._fsync]
+        with said.open("ab") as output:
+            self._process = subprocess.Popen([self._server, *options], stdout=output, stderr=output, preexec_fn=dying_with_us())
+
+    def _answers(self) -> bool:
+        if self._process is None:
+            return False
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def _last_words(self) -> str:
+        return (self._directory / _SAID).read_text(errors="replace")[-1000:]
 
     def stop(self) -> None:
         """Kill it, as a crash would."""

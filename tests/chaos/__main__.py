@@ -31,7 +31,8 @@ async def run(options: argparse.Namespace, folder: Path) -> Report:
         await _play(options, load, faults, time.monotonic() + seconds)
         await site.look(load)
     continues = {name: model.continues for name, model in site.catalogue.items()}
-    report = Report(load.streams, faults.notes, continues, site.provider.wrong, load.handovers())
+    besides = [*(f"provider: {wrong}" for wrong in site.provider.wrong), *(f"fault {failed}" for failed in faults.failed)]
+    report = Report(load.streams, faults.notes, continues, besides, load.handovers())
     (folder / "story.log").write_text("\n".join(report.story()))
     return report
 

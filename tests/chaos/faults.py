@@ -53,6 +53,8 @@ class Faults:
     dice: random.Random
     notes: list[tuple[float, str]] = field(default_factory=list)
     """When (`time.monotonic()`) what was done."""
+    failed: list[str] = field(default_factory=list)
+    """Faults that could not be carried out to their end. They spoil the run, and the run goes on: it has a report to make."""
 
     async def run(self, kinds: list[str], count: int, spacing: float, deadline: float) -> None:
         """So many faults, or until the time is over."""
@@ -89,6 +91,12 @@ class Faults:
     async def one(self, kind: str) -> None:
         """Carry out one fault, to its end."""
         self.notes.append((time.monotonic(), kind))
+        try:
+            await self._do(kind)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the report says so
+            self.failed.append(f"{kind}: {error!r}")
+
+    async def _do(self, kind: str) -> None:
         verb, _, what = kind.partition("-")
         if what == "redis":
             await self._redis(verb)

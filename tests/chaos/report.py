@@ -38,7 +38,8 @@ class Report:
     streams: Sequence[Stream]
     faults: Sequence[tuple[float, str]]
     continues: Mapping[str, bool]
-    wrong_requests: Sequence[str]
+    besides: Sequence[str]
+    """What went wrong with no stream of its own."""
     handovers: Sequence[float] = ()
     lost: int = 0
     repeated: int = 0
@@ -51,7 +52,7 @@ class Report:
             if lost or repeated:
                 wrong.append(f"{lost} characters lost, {repeated} repeated")
             self.failures += [f"text {stream.script.number} ({stream.model}, {stream.message_id}): {fault}" for fault in wrong]
-        self.failures += [f"provider: {wrong}" for wrong in self.wrong_requests]
+        self.failures += self.besides
 
     @property
     def good(self) -> bool:
