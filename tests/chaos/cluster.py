@@ -152,6 +152,11 @@ class Cluster:
         }
 
     @property
+    def printed(self) -> list[str]:
+        """Lines of the launcher and of all that it started, so far."""
+        return self.stack.lines if self.stack else []
+
+    @property
     def url(self) -> str:
         """Where any of the web processes answers."""
         return f"http://127.0.0.1:{self.web.port}"
@@ -192,7 +197,7 @@ class Cluster:
 
     def starts(self, kind: str) -> int:
         """How often a process of this kind has said that it is ready."""
-        said = [line for line in (self.stack.lines if self.stack else ()) if f" {kind}" in line.partition("|")[0]]
+        said = [line for line in self.printed if f" {kind}" in line.partition("|")[0]]
         with contextlib.suppress(FileNotFoundError):
             said += (self.folder / f"{kind}.2.log").read_text(errors="replace").splitlines()
         return sum(_READY[kind] in line for line in said)

@@ -1,5 +1,6 @@
 """What a run found, as a table; and whether it is good."""
 
+import contextlib
 import json
 import sqlite3
 import time
@@ -15,7 +16,10 @@ from tests.chaos.checks import percentiles
 from tests.chaos.load import Stream, judge, resets, terminals
 
 CLEAR_BEFORE_SECONDS, CLEAR_AFTER_SECONDS = 5.0, 5.0
-_QUERY = "SELECT id, status, content, attempt, tries, deaths, error, terminal_announced, seams FROM messages WHERE role = 'assistant'"
+_QUERY = """
+SELECT id, status, content, attempt, tries, deaths, error, terminal_announced, seams, enqueued_at, due_at, updated_at, ended_at, cancel_by
+FROM messages WHERE role = 'assistant'
+"""
 
 
 def rows(database_url: str) -> dict[str, dict[str, Any]]:
@@ -23,11 +27,10 @@ def rows(database_url: str) -> dict[str, dict[str, Any]]:
     connection: Any = (
         sqlite3.connect(database_url.removeprefix("sqlite:///")) if database_url.startswith("sqlite") else psycopg.connect(database_url)
     )
-    with connection:
+    with contextlib.closing(connection):
         cursor = connection.execute(_QUERY)
         names = [column[0] for column in cursor.description]
         found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    connection.close()
     return {row["id"]: row for row in found}
 
 

@@ -16,6 +16,8 @@ from tests.chaos.watching import Api
 
 QUIET_SECONDS = 3.0
 """After this long a second end would have been written."""
+ANNOUNCED_SECONDS = 60.0
+"""Far more than the sweeper takes to announce what is not, on a machine that does much else."""
 
 
 @dataclass
@@ -33,9 +35,19 @@ class Site:
         return Load(self.api, self.provider, self.cluster.valkey.url, weights, seed, viewers, pieces, cancel_share)
 
     async def look(self, load: Load) -> None:
-        """Read row and log of every stream, when all is quiet."""
+        """Read row and log of every stream, when all is quiet and every end is announced.
+
+        When Redis has started, and half a minute later once more, the sweeper takes nothing that changed lately for announced
+        (worker/repeats.py), until it has announced it again.
+        """
         await asyncio.sleep(QUIET_SECONDS)
-        found = await asyncio.to_thread(rows, self.cluster.database_url)
+        posted = {stream.message_id for stream in load.streams if stream.message_id}
+        patience = time.monotonic() + ANNOUNCED_SECONDS
+        while True:
+            found = await asyncio.to_thread(rows, self.cluster.database_url)
+            if all(found[name]["terminal_announced"] for name in posted & found.keys()) or time.monotonic() > patience:
+                break
+            await asyncio.sleep(0.2)
         for stream in load.streams:
             stream.row = found.get(stream.message_id, {})
             await load.read_log(stream)

@@ -4,16 +4,19 @@ What is measured in seconds has room for a busy machine; docs/chaos.md has the f
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 import pytest
 import pytest_asyncio
 
+from tests.chaos.account import Account
 from tests.chaos.cluster import ports_of
 from tests.chaos.load import Load, Stream, judge, resets
 from tests.chaos.script import script
@@ -21,14 +24,15 @@ from tests.chaos.site import Site, running
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
 RATE = 50
 SLOW = 0.5
 """Pieces per second: a worker dies before there is progress."""
-SOON_SECONDS = 15.0
-"""What is promised within 5 s, on a machine that is busy with other tests."""
+SOON_SECONDS = 50.0
+"""Ten times what is promised (docs/chaos.md has the figures), for a machine that does much else. A lost job that nothing else finds is
+found after a minute."""
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -45,24 +49,36 @@ class Streams:
         self.site = site
         self.load: Load = site.load(seed, 3, (0, 0))
         self.load.manners = ("steady", "dropping", "events")
+        self.following: list[asyncio.Task[None]] = []
+        """Of each stream: ends when all its viewers have."""
 
     def begin(self, model: str = "prefix", pieces: int = 250, *, cancel_after: float | None = None) -> tuple[Stream, "asyncio.Task[None]"]:
         """Post, and follow to the end in the background."""
         number = self.load.seed * 100_000 + len(self.load.streams)
         stream = Stream(script(number, pieces), model, cancel_after=cancel_after)
         self.load.streams.append(stream)
-        return stream, asyncio.create_task(self.load.one(stream))
+        self.following.append(asyncio.create_task(self.load.one(stream)))
+        return stream, self.following[-1]
+
+    async def posted(self, stream: Stream) -> None:
+        """Wait until the row stands."""
+        await self._soon(lambda: bool(stream.message_id))
 
     async def said(self, stream: Stream, characters: int = 200) -> None:
         """Wait until somebody has seen so much."""
-        async with asyncio.timeout(60):
-            while not any(len(watcher.text) >= characters for watcher in stream.watchers):
-                await asyncio.sleep(0.02)
+        await self._soon(lambda: any(len(watcher.text) >= characters for watcher in stream.watchers))
 
     async def asked(self, stream: Stream, times: int = 1) -> None:
         """Wait until the provider was asked so often."""
-        async with asyncio.timeout(60):
-            while sum(asked.number == stream.script.number for asked in self.site.provider.asked) < times:
+        await self._soon(lambda: sum(asked.number == stream.script.number for asked in self.site.provider.asked) >= times)
+
+    async def _soon(self, condition: Callable[[], bool]) -> None:
+        """Raises TimeoutError, and what ended a stream before its time."""
+        async with asyncio.timeout(SOON_SECONDS):
+            while not condition():
+                for task in self.following:
+                    if task.done():
+                        task.result()
                 await asyncio.sleep(0.02)
 
     async def judged(self) -> list[str]:
@@ -75,10 +91,16 @@ class Streams:
         return wrong
 
 
-@pytest.fixture
-def streams(site: Site, request: pytest.FixtureRequest) -> Streams:
-    """Numbered apart from those of the other tests."""
-    return Streams(site, 10 + sum(map(ord, request.node.name)))
+@pytest_asyncio.fixture(loop_scope="module")
+async def streams(site: Site, request: pytest.FixtureRequest) -> AsyncIterator[Streams]:
+    """Numbered apart from those of the other tests. What has happened is printed: pytest shows it where the test has failed."""
+    account = Account(site)
+    streams = Streams(site, zlib.crc32(request.node.name.encode()) % 1_000_000)
+    yield streams
+    sys.stdout.write(await account.told(streams.load, streams.following))
+    for task in streams.following:
+        task.cancel()
+    await asyncio.gather(*streams.following, return_exceptions=True)
 
 
 def the_worker_of(site: Site, stream: Stream) -> int:
@@ -95,12 +117,34 @@ async def all_workers(site: Site, count: int = 2) -> None:
     await asyncio.sleep(1.0)
 
 
-async def refuse(site: Site, seconds: float = 5) -> None:
+@contextlib.contextmanager
+def refused(site: Site) -> Iterator[None]:
     """Redis' port answers nobody, and whoever was connected is cut off."""
     site.cluster.redis_proxy.faults.refuse = True
     site.cluster.redis_proxy.cut()
-    await asyncio.sleep(seconds)
-    site.cluster.redis_proxy.faults.refuse = False
+    try:
+        yield
+    finally:
+        site.cluster.redis_proxy.faults.refuse = False
+
+
+@contextlib.contextmanager
+def paused(pids: Sequence[int]) -> Iterator[None]:
+    """These processes stand still."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+async def refuse(site: Site, seconds: float = 5) -> None:
+    """For longer than a lease."""
+    with refused(site):
+        await asyncio.sleep(seconds)
 
 
 async def refuse_for_long(site: Site) -> None:
@@ -129,11 +173,10 @@ async def lock(site: Site) -> None:
 
 
 def _hold_lock(path: str, seconds: float) -> None:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-    connection.execute("BEGIN IMMEDIATE")
-    time.sleep(seconds)
-    connection.execute("ROLLBACK")
-    connection.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        time.sleep(seconds)
+        connection.execute("ROLLBACK")
 
 
 @pytest.mark.parametrize(
@@ -180,12 +223,8 @@ async def test_a_worker_that_wakes_up_late(site: Site, streams: Streams) -> None
     """Paused past its lease, it is replaced; awake again, it writes nothing: not to the log, not to the row."""
     stream, task = streams.begin(pieces=400)
     await streams.said(stream)
-    sleeper = the_worker_of(site, stream)
-    os.kill(sleeper, signal.SIGSTOP)
-    try:
+    with paused([the_worker_of(site, stream)]):
         await streams.asked(stream, 2)
-    finally:
-        os.kill(sleeper, signal.SIGCONT)
     await task
     assert await streams.judged() == []
     assert resets(stream) == 0
@@ -194,14 +233,12 @@ async def test_a_worker_that_wakes_up_late(site: Site, streams: Streams) -> None
 
 async def test_a_post_while_redis_is_away(site: Site, streams: Streams) -> None:
     """The row stands, and is found as soon as Redis is back."""
-    site.cluster.redis_proxy.faults.refuse = True
-    site.cluster.redis_proxy.cut()
-    stream, task = streams.begin(pieces=50)
-    await asyncio.sleep(4)
-    site.cluster.redis_proxy.faults.refuse = False
-    back = time.monotonic()
+    with refused(site):
+        stream, task = streams.begin(pieces=50)
+        await streams.posted(stream)
+        await asyncio.sleep(4)
+        assert not [asked for asked in site.provider.asked if asked.number == stream.script.number]
     await streams.asked(stream)
-    assert time.monotonic() - back < SOON_SECONDS
     await task
     assert await streams.judged() == []
 
@@ -209,18 +246,11 @@ async def test_a_post_while_redis_is_away(site: Site, streams: Streams) -> None:
 @pytest.mark.long
 async def test_the_queue_is_lost(site: Site, streams: Streams) -> None:
     """A job that nobody had begun goes with Redis' memory: SQL knows of it."""
-    paused = site.cluster.workers()
-    for pid in paused:
-        os.kill(pid, signal.SIGSTOP)
-    stream, task = streams.begin(pieces=50)
-    await asyncio.sleep(1.5)
-    with site.cluster.valkey.client() as client:
+    with paused(site.cluster.workers()), site.cluster.valkey.client() as client:
+        stream, task = streams.begin(pieces=50)
+        await streams.posted(stream)
         client.flushall()
-    for pid in paused:
-        os.kill(pid, signal.SIGCONT)
-    back = time.monotonic()
     await streams.asked(stream)
-    assert time.monotonic() - back < SOON_SECONDS
     await task
     assert await streams.judged() == []
 
@@ -238,16 +268,10 @@ async def test_cancelled_while_it_streams_or_waits(site: Site, streams: Streams,
 
 async def test_cancelled_while_queued(site: Site, streams: Streams) -> None:
     """No worker has begun it: it ends at once, and no worker begins it later."""
-    paused = site.cluster.workers()
-    for pid in paused:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with paused(site.cluster.workers()):
         stream, task = streams.begin(pieces=50, cancel_after=0.2)
         async with asyncio.timeout(SOON_SECONDS):
             await task
-    finally:
-        for pid in paused:
-            os.kill(pid, signal.SIGCONT)
     assert await streams.judged() == []
     assert (stream.row["status"], stream.row["content"]) == ("cancelled", "")
     assert not [asked for asked in site.provider.asked if asked.number == stream.script.number]

@@ -33,6 +33,8 @@ class Api:
         self.base = base
         self._deadline = deadline
         self.repeated = 0
+        self.refusals: list[tuple[float, str]] = []
+        """Of each request that was repeated: when it failed (`time.monotonic()`), and how."""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -55,14 +57,19 @@ class Api:
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """The JSON of a success. Repeats what failed for want of a server; AssertionError for anything else that is no success."""
         while True:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError, json.JSONDecodeError):
+            try:
                 status, answer = await self.once(method, path, body, **headers)
+            except (aiohttp.ClientError, TimeoutError, ConnectionError, json.JSONDecodeError) as error:
+                said = f"{method} {path}: {error!r}"
+            else:
                 if status < 300:
                     return answer
+                said = f"{method} {path}: {status} {answer}"
                 if status < 500 and status != 429:
-                    raise AssertionError(f"{method} {path}: {status} {answer}")
+                    raise AssertionError(said)
+            self.refusals.append((time.monotonic(), said))
             if time.monotonic() > self._deadline:
-                raise AssertionError(f"{method} {path}: no answer until the end")
+                raise AssertionError(f"no answer until the end: {said}")
             self.repeated += 1
             await asyncio.sleep(0.1 + random.random() * 0.2)
 

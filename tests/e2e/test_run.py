@@ -94,7 +94,8 @@ def test_two_of_each_share_their_ports(tmp_path: Path) -> None:
             assert stack.eventually(lambda kind=kind, first=first: first not in stack.pids(kind)), stack.shown  # type: ignore[misc]
             for _ in range(20):
                 port = stack.port if kind == "web" else stack.broadcaster_port
-                assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).status == 200
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+                    assert answer.status == 200
 
 
 def test_a_second_start_goes_on_with_the_same_data(tmp_path: Path) -> None:

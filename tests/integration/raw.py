@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 
+from tests.listening import closing
+
 
 class Raw:
     """One connection."""
@@ -47,12 +49,8 @@ class Raw:
 async def raw(port: int) -> AsyncIterator[Raw]:
     """A new connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
+    async with closing(writer):
         yield Raw(reader, writer)
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
 
 
 def request(method: str, path: str, *headers: str, body: bytes = b"", length: int | None = None) -> bytes:

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from config.parent import dying_with_us
 from streams.log import RedisLog
 from tests.integration.broadcasting import KEY, Watching, Writer, token
+from tests.listening import closing
 from tests.servers.service import free_port
 from tests.valkey import Valkey
 
@@ -52,10 +53,9 @@ class Process:
     async def get(self, path: str) -> tuple[int, str]:
         """Status and body of a plain HTTP request."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        answer = (await asyncio.wait_for(reader.read(), 10)).decode()
-        writer.close()
-        await writer.wait_closed()
+        async with closing(writer):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            answer = (await asyncio.wait_for(reader.read(), 10)).decode()
         head, _, body = answer.partition("\r\n\r\n")
         return int(head.split()[1]), body
 

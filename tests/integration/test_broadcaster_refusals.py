@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from broadcaster import session, viewers
 from streams.memory import MemoryFeed, MemoryLog
 from tests.integration.broadcasting import Stage, Writer, memory_stage, running, token
+from tests.listening import closing
 
 
 @pytest.fixture
@@ -207,11 +208,10 @@ async def test_redis_away_in_mid_replay(stage: Stage) -> None:
 async def test_garbage_before_the_handshake(stage: Stage) -> None:
     """Bytes that are no HTTP end the connection; others are served on."""
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
-    writer.write(b"\x16\x03\x01 not http\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 10)
+    async with closing(writer):
+        writer.write(b"\x16\x03\x01 not http\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 10)
     assert b"Traceback" not in answer
-    writer.close()
-    await writer.wait_closed()
     async with stage.viewer("c") as viewer:
         assert await viewer.until("live")
 

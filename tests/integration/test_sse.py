@@ -14,6 +14,7 @@ from streams.log import RedisLog
 from tests.eventsource import PATIENCE_SECONDS, EventSource, Failed, Parser
 from tests.integration.broadcasting import Writer
 from tests.integration.serving import Web, serving
+from tests.listening import closing
 from tests.waiting import until
 
 
@@ -152,18 +153,17 @@ async def test_a_reader_that_stops_reading_costs_no_memory_and_misses_nothing(we
     conversation, writer = await web.writing()
     address = f"/api/conversations/{conversation}/events?after={writer.epoch}:0"
     reader, sender = await raw(web, address)
-    await reader.readuntil(b"\r\n\r\n")
-    for _ in range(20):  # 10 MB: more than the kernel's buffers of one connection take
-        await writer.say(*["0123456789" * 1280] * 40)
-    async for event in EventSource(web.client, address):
-        if event.json["seq"] == writer.seq:
-            break
-    assert max(web.unsent()) < 256 * 1024
-    parser, heard = Parser(), list[dict[str, Any]]()
-    while not heard or heard[-1]["seq"] < writer.seq:
-        heard += [event.json for event in parser.push(await one_chunk(reader))]
-    sender.close()
-    await sender.wait_closed()
+    async with closing(sender):
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(20):  # 10 MB: more than the kernel's buffers of one connection take
+            await writer.say(*["0123456789" * 1280] * 40)
+        async for event in EventSource(web.client, address):
+            if event.json["seq"] == writer.seq:
+                break
+        assert max(web.unsent()) < 256 * 1024
+        parser, heard = Parser(), list[dict[str, Any]]()
+        while not heard or heard[-1]["seq"] < writer.seq:
+            heard += [event.json for event in parser.push(await one_chunk(reader))]
     seqs = [(event.get("from_seq", event["seq"]), event["seq"]) for event in heard]
     assert all(first == last + 1 for (_, last), (first, _) in itertools.pairwise(seqs))
     assert "".join(event.get("content", "") for event in heard) == writer.text
