@@ -20,7 +20,7 @@ from streams.frames import Sendable
 from streams.ports import Gone, Unavailable
 from streams.positions import Position
 from web import delivery
-from web.following import Beat, Ended, Entries, Live, Permission, Reader, Reason
+from web.following import Beat, Ended, Entries, Live, Permission, Reason
 from web.services import Services
 from worker import closing
 
@@ -108,25 +108,31 @@ async def _steps(services: Services, message_id: str, permission: Permission, *,
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """The row, the position to follow the log from (None: not at all), and whether that is before the answer's first event."""
+    """The row, and the position to follow the log from (None: not at all).
+
+    `held`: the row holds the answer's events up to this seq of the log that is there now. `whole`: the position is before the first of
+    them, and all are told of instead.
+    """
 
     row: Message
     position: Position | None
-    whole: bool
+    held: int = 0
+    whole: bool = False
 
 
 async def _begin(services: Services, message_id: str, *, from_start: bool) -> _Begun:
     row = await _row(services, message_id)
     if not closing.unfinished(row) and not (from_start and _took_turns(row)):
-        return _Begun(row, None, whole=False)
+        return _Begun(row, None)
     # The log first: a row that is read later holds at least what lies before its position.
     page = await delivery.look(services, row.conversation_id)
     row = await _row(services, message_id)
     if page is None:
-        return _Begun(row, None, whole=False)
-    if from_start and page.oldest == 1 and page.reached(row.epoch, row.seq) == row.seq:
+        return _Begun(row, None)
+    reached = page.reached(row.epoch, row.seq)
+    if from_start and page.oldest == 1 and reached == row.seq:
         return _Begun(row, Position(page.epoch, 0), whole=True)
-    return _Begun(row, page.position if closing.unfinished(row) else None, whole=False)
+    return _Begun(row, page.position if closing.unfinished(row) else None, held=reached)
 
 
 async def _row(services: Services, message_id: str) -> Message:
@@ -149,7 +155,7 @@ async def _follow(services: Services, begun: _Begun, position: Position, permiss
                 case Entries(entries, _):
                     if reader.position.epoch != position.epoch:
                         return  # it forked: the row counts in the log as it was
-                    heard, ended = _heard(row, reader, entries, whole=begun.whole)
+                    heard, ended = _heard(begun, entries)
                     if heard:
                         yield Heard(heard)
                     if ended:
@@ -168,13 +174,12 @@ async def _follow(services: Services, begun: _Begun, position: Position, permiss
                             return
 
 
-def _heard(row: Message, reader: Reader, entries: Iterable[Sendable], *, whole: bool) -> tuple[list[AnyEvent], bool]:
+def _heard(begun: _Begun, entries: Iterable[Sendable]) -> tuple[list[AnyEvent], bool]:
     """The events that concern the answer and that its row does not hold; whether a terminal one follows them."""
-    held = row.seq if not whole and row.epoch == reader.position.epoch else 0
     heard: list[AnyEvent] = []
     for entry in entries:
         seq, event = events.decode(entry.data)
-        if event is None or seq <= held or getattr(event, "message_id", None) != row.id:
+        if event is None or seq <= begun.held or getattr(event, "message_id", None) != begun.row.id:
             continue
         if events.is_terminal(event):
             return heard, True

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from models.generations import Ending
+from models.generations import Checkpoint, Ending
 from streams.events import AnyEvent, Chunk, Reset
 from streams.hub import RedisFeed
 from streams.log import RedisLog
@@ -45,9 +45,20 @@ class Pen:
         await web.store.begin_attempt(row.id, claim.attempt, "demo")
         return cls(web, claim)
 
+    @property
+    def message_id(self) -> str:
+        return self._claim.message_id
+
     async def append(self, *events: AnyEvent) -> None:
-        await self._web.log.append(self._claim, self._index, 0, events)
+        self._seq = (await self._web.log.append(self._claim, self._index, 0, events)).last_seq
         self._index += 1
+
+    async def save(self) -> None:
+        claim = self._claim
+        await self._web.store.checkpoint([Checkpoint(claim.message_id, claim.attempt, self.text, "", None, claim.epoch, self._seq)])
+
+    async def rejoin(self) -> None:
+        self._claim = await self._web.log.rejoin(self._claim, self._index, 30)
 
     async def say(self, piece: str) -> None:
         await self.append(Chunk(self._claim.message_id, self._claim.attempt, utf16_length(self.text), piece))

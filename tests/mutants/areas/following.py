@@ -2,10 +2,24 @@
 
 from tests.mutants.mutant import Area, Mutant
 
+_ANSWERS = ("tests/integration/test_answers.py",)
+
 AREA = Area(
     "following",
     ("tests/unit/web/test_following.py", "tests/unit/streams/test_cursor.py", "tests/integration/test_sse_refusals.py"),
     [
+        Mutant(
+            "every_answer_is_told_from_its_start", "web/answers.py", "if from_start and page.oldest == 1", "if page.oldest == 1", _ANSWERS
+        ),
+        Mutant("an_answer_is_never_told_from_its_start", "web/answers.py", "if from_start and page.oldest == 1", "if False", _ANSWERS),
+        Mutant("an_answer_is_told_again_from_its_start", "web/answers.py", "        from_start = False\n", "        pass\n", _ANSWERS),
+        Mutant(
+            "a_row_of_an_earlier_epoch_holds_nothing",
+            "web/answers.py",
+            "held=reached)",
+            "held=row.seq if row.epoch == page.epoch else 0)",
+            _ANSWERS,
+        ),
         Mutant(
             "a_late_wake_is_lost",
             "web/following.py",
