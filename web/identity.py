@@ -74,7 +74,7 @@ class _Host:
             return self._user(token.strip())
         cookie = request.cookies.get(SESSION_COOKIE)
         if cookie is None:
-            raise _unauthenticated("Send `Authorization: Bearer <JWT>` or the session cookie.")
+            raise _unauthenticated("You are not signed in.")
         _refuse_foreign(request, self._origins)
         return self._user(cookie)
 
@@ -87,11 +87,11 @@ class _Host:
             OverflowError,
             RecursionError,
         ) as error:  # its JSON can be anything, before the signature is looked at
-            raise _unauthenticated("The token is not valid.") from error
+            raise _unauthenticated("Your sign-in has expired or is not valid.") from error
         user = claims["sub"]
         # A subscription token, which only opens one conversation's stream, is no login.
         if AUDIENCE in _audiences(claims.get("aud")) or not is_id(user):
-            raise _unauthenticated("The token is not valid.")
+            raise _unauthenticated("Your sign-in has expired or is not valid.")
         return str(user)
 
     def _claims(self, token: str) -> dict[str, Any]:

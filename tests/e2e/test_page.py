@@ -288,7 +288,7 @@ async def test_the_list_is_live_again_after_the_web_process_was_killed(stack: St
 
 
 async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, browser: Browser) -> None:
-    """In production, with logins: who is let in sees the conversation appear, both see who said what, outsiders see nothing."""
+    """In production, with logins: who is let in sees it appear, both see who wrote, outsiders see nothing, visitors sign in."""
     key = "a-key-of-the-host-application-0123456789"
     (tmp_path / "models.yml").write_text(_MODELS)
     environ = {"MODE": "production", "REDIS_URL": valkey_url, "HOST_JWT_KEY": key, "TOKEN_KEY": "t" * 40}
@@ -325,6 +325,20 @@ async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, b
             async with open_page(browser, ada.url, **login("eve")) as eve:
                 await expect(eve.locator("#notice-text")).to_contain_text("not yours")
                 await expect(eve.locator(".bubble")).to_have_count(0)
+            await _visitors_are_asked_to_sign_in(browser, stack.url, ada.url)
+
+
+async def _visitors_are_asked_to_sign_in(browser: Browser, site: str, conversation: str) -> None:
+    """In a visitor's words: nothing of tokens and headers."""
+    async with open_page(browser, conversation) as page:
+        await expect(page.locator("#notice-text")).to_have_text("Please sign in to read this conversation.")
+        await expect(page.locator(".bubble")).to_have_count(0)
+        await page.goto(site)
+        await expect(page.locator("#notice-text")).to_have_text("Please sign in to start a conversation.")
+        await say(page, "!short Hello from nobody")
+        await expect(page.locator("#notice-text")).to_have_text("Not sent. You are not signed in.")
+        for word in ("Bearer", "JWT", "cookie", "token"):
+            assert word not in await page.inner_text("body")
 
 
 async def test_a_message_that_is_too_long_is_explained_and_comes_back(stack: Stack, browser: Browser) -> None:

@@ -126,7 +126,7 @@ function linked(state) {
 function gone(code) {
   const retry = () => open(here.id);
   if (code === 404 || code === 4404) tell("This conversation does not exist any more, or is not yours.");
-  else if (code === 401) tell("You are not signed in.", retry);
+  else if (code === 401) askToSignIn();
   else tell("This page may not follow the conversation any longer.", retry);
 }
 
@@ -139,13 +139,19 @@ function tell(text, retry = null) {
   if (text) announce(text);
 }
 
+/** A visitor without a login is told what to do. The page is then loaded again, since everything on it was refused. */
+function askToSignIn() {
+  tell(`Please sign in to ${address() ? "read this conversation" : "start a conversation"}.`, () => location.reload());
+}
+
 /** Run something that may fail; what failed is said, and offered again if that may help. -> whether it worked */
 async function attempt(act) {
   try {
     await act();
     return true;
   } catch (error) {
-    tell(error.message, error.passing ? () => attempt(act) : null);
+    if (error.status === 401) askToSignIn();
+    else tell(error.message, error.passing ? () => attempt(act) : null);
     if (error.status === undefined) throw error; // a mistake of ours belongs in the console too
     return false;
   }
