@@ -11,7 +11,7 @@ from prometheus_client import Gauge
 
 from broadcaster.server import Caps, Server
 from broadcaster.viewers import Pace, Viewers
-from config import logs, metrics
+from config import logs, metrics, startup
 from config.settings import Settings, load
 from streams.addresses import Addresses
 from streams.hub import Hub, RedisFeed
@@ -42,10 +42,11 @@ async def run(settings: Settings, key: str) -> None:
     await hub.start()
     try:
         with metrics.served(settings.metrics_host, settings.metrics_port):
-            port = await server.start(settings.broadcaster_host, settings.broadcaster_port, reuse_port=settings.broadcasters > 1)
-            structlog.get_logger("broadcaster").info("listening", host=settings.broadcaster_host, port=port)
-            await stop.wait()
-            await server.stop()
+            async with startup.asking({"Redis": (log.check,)}):
+                port = await server.start(settings.broadcaster_host, settings.broadcaster_port, reuse_port=settings.broadcasters > 1)
+                structlog.get_logger("broadcaster").info("listening", host=settings.broadcaster_host, port=port)
+                await stop.wait()
+                await server.stop()
     finally:
         await hub.aclose()
         await log.aclose()

@@ -24,6 +24,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col
 
+from models import migrations
 from models.errors import Conflict, GivenUp, StoreUnavailable, Unstorable
 from models.quotas import NO_QUOTAS, Quotas
 from models.shapes import loads
@@ -242,6 +243,11 @@ class Database:
             if "no such table" in str(error.__cause__):
                 return None
             raise
+
+    async def check(self) -> str | None:
+        """For readiness: what is wrong with the schema, or None. Raises StoreUnavailable."""
+        revision = await self.revision()
+        return None if migrations.serves(revision) else f"at revision {revision}, needs {migrations.HEAD} (python -m models.migrate)"
 
     async def check_write(self) -> None:
         """For readiness: returns if a transaction that needs room on the disk can be committed. Raises StoreUnavailable.

@@ -14,7 +14,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from config import catalogue, logs, metrics, settings
+from config import catalogue, logs, metrics, settings, startup
 from config.background import EXIT_TASK_ENDED
 from models.quotas import Quotas
 from models.store import Store
@@ -31,6 +31,12 @@ log_line = structlog.get_logger(__name__)
 STOP_SECONDS = 1
 """How long requests may go on after the signal to stop; what is still open then is cut."""
 BACKLOG = 2048
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep Python's lock from others that wait for it; the default is ten times that.
+
+The event loop gives the lock up whenever it waits, several times for each request, and while a long body is read in a thread (`aside`)
+it would wait for so long to get it back each time.
+"""
 EXIT_PORT_TAKEN = 3
 EXIT_CONFIG = 78
 
@@ -74,6 +80,7 @@ def main() -> None:
     models = catalogue.load_from(found)
     logs.setup_for(found, models.secrets)
     _quieten(logging.getLogger("uvicorn.error"))
+    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(found, models))
 
@@ -95,8 +102,10 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
         config = configured(app, found, app.state.gate, timeout_graceful_shutdown=STOP_SECONDS)
         server = _Server(config, app)
         app.state.background.when_ended(server.stop)
+        needed = {"database": (store.check, store.check_write), "Redis": (log.check, log.check_write)}
         with metrics.served(found.metrics_host, found.metrics_port, app.state.services.metrics.registry):
-            await server.serve(_shared_port(found))
+            async with startup.asking(needed):
+                await server.serve(_shared_port(found))
         if app.state.background.ended is not None:
             raise SystemExit(EXIT_TASK_ENDED)
     finally:

@@ -10,7 +10,6 @@ from typing import Protocol, cast
 
 import structlog
 
-from models import migrations
 from models.errors import StoreError
 from models.store import Store
 from streams import ports
@@ -44,9 +43,8 @@ class Readiness:
         return dict(zip(self._parts, found, strict=True))
 
     async def _database(self) -> str | None:
-        revision = await self._store.revision()
-        if not migrations.serves(revision):
-            return f"at revision {revision}, needs {migrations.HEAD} (python -m models.migrate)"
+        if (wrong := await self._store.check()) is not None:
+            return wrong
         try:
             await self._store.check_write()
         except StoreError:

@@ -16,7 +16,7 @@ from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_l
 from dramatiq.middleware import AsyncIO
 from prometheus_client import Gauge
 
-from config import metrics
+from config import metrics, startup
 from config.background import EXIT_TASK_ENDED, Background, keep
 from config.catalogue import Catalogue
 from config.parent import die_with_parent
@@ -94,6 +94,9 @@ class Runtime:
         self.background.start("sweeper", Sweeper(services).run)
         self.background.start("packing", packing.run)
         self._listening = asyncio.create_task(keep("cancels", self._listen))
+        needed = {"database": (self._store.check, self._store.check_write), "Redis": (self._log.check, self._log.check_write)}
+        self._asking = contextlib.AsyncExitStack()
+        await self._asking.enter_async_context(startup.asking(needed))
 
     async def _listen(self) -> None:
         """Hear at once of cancels; without this channel the lease's renewal tells of them."""
@@ -134,6 +137,7 @@ class Runtime:
     async def close(self) -> None:
         """Close what `open` opened."""
         self._listening.cancel()
+        await self._asking.aclose()
         await asyncio.gather(self.background.aclose(), self._listening, return_exceptions=True)
         await self._endings.aclose()
         await self._feed.aclose()

@@ -4,6 +4,7 @@ from tests.mutants.mutant import Area, Mutant
 
 _BROKER = ("tests/integration/test_broker.py",)
 _STORE = ("tests/integration/test_store_outages.py",)
+_STARTUP = ("tests/unit/config/test_startup.py", "tests/integration/test_startup.py")
 _WORKER = ("tests/integration/test_worker_process.py",)
 _LOGS = ("tests/unit/config/test_logs.py",)
 _LOCAL = ("tests/unit/web/test_local_servers.py", "tests/unit/web/test_offers.py")
@@ -114,6 +115,28 @@ AREA = Area(
             "str(status or _CLIENT_GONE)",
             "str(status)",
             ("tests/unit/web/test_health.py",),
+        ),
+        Mutant("a_reason_is_said_again_and_again", "config/startup.py", "        if wrong != told:\n", "        if True:\n", _STARTUP),
+        Mutant("the_end_of_an_outage_is_not_said", "config/startup.py", "    if told is not None:\n", "    if False:\n", _STARTUP),
+        Mutant(
+            "the_outermost_error_is_said", "config/startup.py", "while isinstance(error.__cause__, Exception):", "while False:", _STARTUP
+        ),
+        Mutant("it_is_asked_once", "config/startup.py", "    while (wrong := ", "    if (wrong := ", _STARTUP),
+        Mutant("web_does_not_say_what_is_wrong", "web/__main__.py", "startup.asking(needed)", "startup.asking({})", _STARTUP),
+        Mutant("a_worker_does_not_say_what_is_wrong", "worker/runtime.py", "startup.asking(needed)", "startup.asking({})", _STARTUP),
+        Mutant(
+            "a_broadcaster_does_not_say_what_is_wrong",
+            "broadcaster/__main__.py",
+            'startup.asking({"Redis": (log.check,)})',
+            "startup.asking({})",
+            _STARTUP,
+        ),
+        Mutant(
+            "visitors_read_what_is_for_developers",
+            "web/static/app.js",
+            "    if (error.status === 401) askToSignIn();\n    else tell",
+            "    tell",
+            ("tests/e2e/test_page.py::test_two_people_in_one_conversation",),
         ),
         Mutant(
             "a_worker_sleeps_before_it_goes",

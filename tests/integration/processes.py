@@ -1,0 +1,58 @@
+"""A process of the project, alone: with these settings and no others, its log in a file."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from config.parent import dying_with_us
+from config.settings import ROOT
+
+PATIENCE_SECONDS = 20.0
+WEB = ("-m", "web")
+BROADCASTER = ("-m", "broadcaster")
+
+
+def worker(module: str = "worker.main") -> tuple[str, ...]:
+    """Dramatiq's command line. `module`: what it loads."""
+    return ("-m", "dramatiq", module, "--processes", "1", "--threads", "2", "--worker-fork-timeout", "1000")
+
+
+class Process:
+    """One that runs, and what it has logged."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.popen, self._log = popen, log
+
+    @property
+    def log(self) -> str:
+        """All of it until now."""
+        return self._log.read_text()
+
+    def says(self, words: str) -> str:
+        """Wait for a line with these words; that line."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (found := [line for line in self.log.splitlines() if words in line]):
+            assert self.popen.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+        return found[0]
+
+
+@contextmanager
+def running(folder: Path, program: Sequence[str], **environment: str) -> Iterator[Process]:
+    """Python with these arguments, at home in `folder`; killed at the end of the block."""
+    given = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "MODE": "development", "TOKEN_KEY": "k" * 32}
+    log = folder / "process.log"
+    with log.open("wb") as output:
+        popen = subprocess.Popen(
+            [sys.executable, *program], cwd=folder, env=given | environment, stdout=output, stderr=output, preexec_fn=dying_with_us()
+        )
+    try:
+        yield Process(popen, log)
+    finally:
+        popen.kill()
+        popen.wait()

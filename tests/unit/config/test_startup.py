@@ -1,0 +1,90 @@
+"""config/startup.py: what keeps a service from being used is said in one line, as often as it changes, and its end is said."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from structlog.testing import LogCapture
+
+from config import startup
+from config.startup import asking, reason
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogCapture]:
+    """What is logged meanwhile, without pauses."""
+    monkeypatch.setattr(startup, "PAUSE_SECONDS", 0.0)
+    capture = LogCapture()
+    structlog.configure(processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
+    monkeypatch.setattr(startup, "log_line", structlog.get_logger("tests"))
+    yield capture
+    structlog.reset_defaults()
+
+
+class Service:
+    """Says these things, one at each question, then that all is well."""
+
+    def __init__(self, *says: str | Exception) -> None:
+        self._says = list(says)
+        self.well = asyncio.Event()
+
+    async def check(self) -> str | None:
+        if not self._says:
+            self.well.set()
+            return None
+        said = self._says.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+
+async def lines(logged: LogCapture, service: Service) -> list[tuple[str, str | None]]:
+    """Levels and reasons that are logged until the service is well."""
+
+    async def well() -> None:
+        return None
+
+    async with asking({"database": (well, service.check)}), asyncio.timeout(20):
+        await service.well.wait()
+        await asyncio.sleep(0)
+    assert {entry["service"] for entry in logged.entries} <= {"database"}
+    return [(entry["log_level"], entry.get("reason")) for entry in logged.entries]
+
+
+async def test_what_works_is_not_talked_about(logged: LogCapture) -> None:
+    """A start without trouble leaves no line."""
+    assert await lines(logged, Service()) == []
+
+
+async def test_each_reason_is_said_once_and_so_is_the_end(logged: LogCapture) -> None:
+    """However often it is asked, whatever the check raises."""
+    service = Service("at revision None", "at revision None", ValueError("a bug"), ValueError("a bug"), "at revision None")
+    said = [("warning", "at revision None"), ("warning", "a bug"), ("warning", "at revision None"), ("info", None)]
+    assert await lines(logged, service) == said
+
+
+async def test_it_ends_with_the_process(logged: LogCapture) -> None:
+    """Who never gets well holds nothing up."""
+    service = Service(*["away"] * 1_000_000)
+    async with asyncio.timeout(20), asking({"database": (service.check,)}):
+        while not logged.entries:
+            await asyncio.sleep(0)
+    asked = len(service._says)
+    await asyncio.sleep(0.01)
+    assert len(service._says) == asked
+
+
+def test_the_innermost_cause_is_said() -> None:
+    """In one line; what was cancelled on the way is no cause."""
+
+    def raised(*errors: BaseException) -> BaseException:
+        for outer, inner in itertools.pairwise(errors):
+            outer.__cause__ = inner
+        return errors[0]
+
+    assert reason(raised(RuntimeError("away"), OSError("several"), ValueError("FATAL:  no\n  such user"))) == "FATAL: no such user"
+    assert reason(raised(RuntimeError("away"), TimeoutError(), asyncio.CancelledError())) == "TimeoutError"
+    assert len(reason(ValueError("x" * 1000))) == 300
