@@ -111,32 +111,53 @@ def fits(text: str, limit: int) -> bool:
     return len(text) <= limit and not _FORBIDDEN.search(text)
 
 
-def storable_json(value: Any) -> Any:
+class TooBroken(ValueError):
+    """More characters would have to be replaced than may be."""
+
+
+def storable_json(value: Any, most_replaced: int | None = None) -> Any:
     """A parsed JSON value as the log and both databases take it, all texts and names in it `storable`.
 
     NaN and infinities, which JSON cannot say, and integers beyond 64 bits become strings. Raises ValueError for a value nested deeper
-    than MAX_JSON_DEPTH, and for what is not JSON.
+    than MAX_JSON_DEPTH, and for what is not JSON; TooBroken for more than `most_replaced` characters that are none (None: any number).
     """
-    return _storable_json(value, MAX_JSON_DEPTH)
+    return _Storing(most_replaced).json(value, MAX_JSON_DEPTH)
 
 
-def _storable_json(value: Any, depth: int) -> Any:
-    if depth < 0:
-        raise ValueError("nested too deeply")
-    match value:
-        case str():
-            return storable(value)
-        case None | bool():
-            return value
-        case int():
-            return value if value in _INTEGERS else str(value)
-        case float():
-            return value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")
-        case dict():
-            return {storable(name): _storable_json(item, depth - 1) for name, item in value.items()}
-        case list() | tuple():
-            return [_storable_json(item, depth - 1) for item in value]
-    raise ValueError(f"{type(value).__name__} is not JSON")
+class _Storing:
+    def __init__(self, most_replaced: int | None) -> None:
+        self._left = most_replaced
+
+    def json(self, value: Any, depth: int) -> Any:
+        if depth < 0:
+            raise ValueError("nested too deeply")
+        match value:
+            case str():
+                return self._text(value)
+            case None | bool():
+                return value
+            case int():
+                return value if value in _INTEGERS else str(value)
+            case float():
+                return value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")
+            case dict():
+                return {self._text(name): self.json(item, depth - 1) for name, item in value.items()}
+            case list() | tuple():
+                return [self.json(item, depth - 1) for item in value]
+        raise ValueError(f"{type(value).__name__} is not JSON")
+
+    def _text(self, text: str) -> str:
+        # Counting is quick, replacing is not: text that is broken all over is refused before it is mended.
+        if self._left is not None and _FORBIDDEN.search(text):
+            self._left -= _broken(text)
+            if self._left < 0:
+                raise TooBroken
+        return storable(text)
+
+
+def _broken(text: str) -> int:
+    """How many lone halves of characters and U+0000 there are. (Halves that are neighbours count as well.)"""
+    return text.count("\x00") + len(text) - len(text.encode("utf-8", "ignore").decode())
 
 
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}

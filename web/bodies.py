@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from streams.text import MAX_JSON_DEPTH, fits, storable_json
+from streams.text import MAX_JSON_DEPTH, TooBroken, fits, storable_json
 from web import census
 from web.census import Census, TooMany
 from web.problems import ApiProblem
 
 MAX_ID = 255
+MAX_REPLACED = 1000
+"""Of one body: JavaScript cuts a text in the middle of a character now and then; a million halves would take long to replace."""
 
 
 def decode(body: bytes, most: int | None = None) -> Any:
@@ -29,7 +31,10 @@ def decode(body: bytes, most: int | None = None) -> Any:
         if found.plain:
             with contextlib.suppress(msgspec.DecodeError):  # half a character, perhaps: the other way can mend it
                 return msgspec.json.decode(body)
-        return storable_json(json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite))
+        return storable_json(json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite), MAX_REPLACED)
+    except TooBroken as error:
+        detail = f"The body holds more than {MAX_REPLACED} characters that are none: U+0000, or halves of a surrogate pair."
+        raise ApiProblem("malformed_json", detail) from error
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise _no_json() from error
 

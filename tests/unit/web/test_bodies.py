@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.text import MAX_JSON_DEPTH, storable_json
-from web.bodies import decode
+from web.bodies import MAX_REPLACED, decode
 from web.problems import ApiProblem
 
 TEXTS = st.text(st.characters(), max_size=20) | st.text("\ud800\udc00\x00a1", max_size=8)
@@ -36,6 +36,21 @@ def test_how_deep(inner: str) -> None:
     with pytest.raises(ApiProblem) as raised:
         decode(nested(MAX_JSON_DEPTH + 1))
     assert raised.value.code == "malformed_json"
+
+
+@pytest.mark.parametrize("unit", ["\\ud800", "\\udc00", "\\u0000"])
+def test_how_much_is_mended(unit: str) -> None:
+    """A thousand characters that are none become U+FFFD, in all texts and names together; one more is refused, as JSON that is none."""
+    half = unit * (MAX_REPLACED // 2)
+    assert decode(f'{{"{half}": ["{half}"]}}'.encode()) == {"\ufffd" * (MAX_REPLACED // 2): ["\ufffd" * (MAX_REPLACED // 2)]}
+    with pytest.raises(ApiProblem, match="more than 1000") as raised:
+        decode(f'{{"{half}": ["{half}", "{unit}"]}}'.encode())
+    assert raised.value.code == "malformed_json"
+
+
+def test_characters_that_are_escaped_are_no_damage() -> None:
+    """However many of them there are, beside something that has to be mended."""
+    assert decode(b'["' + b"\\ud83d\\ude00\\u00e9" * 10_000 + b'\\ud800"]') == ["😀é" * 10_000 + "\ufffd"]
 
 
 def test_how_much() -> None:
