@@ -132,6 +132,7 @@ async def running_stack(provider_port: int) -> AsyncIterator[Stack]:
             "MAX_STORED_BYTES_PER_USER": "0",
             "MAX_OPEN_PER_USER": "0",
             "POSTS_PER_MINUTE_PER_USER": "0",
+            "READS_PER_MINUTE_PER_USER": "0",
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "launcher", cwd=folder, env=environ, stdout=asyncio.subprocess.DEVNULL

@@ -125,6 +125,9 @@ class Settings(BaseSettings):
     posts_per_minute_per_user: int = Field(60, ge=0)
     """Posts, questions, new conversations and changes of them, in all web processes together; 0: any number."""
     posts_per_minute_per_address: int = Field(300, ge=0)
+    reads_per_minute_per_user: int = Field(600, ge=0)
+    """GET and HEAD of the API, in all web processes together; 0: any number. A stream counts once, when it begins."""
+    reads_per_minute_per_address: int = Field(1200, ge=0)
     forwarded_allow_ips: str = "127.0.0.1,::1"
     """Addresses and networks of proxies that may say whose request it is (`X-Forwarded-For`, `X-Forwarded-Proto`)."""
     max_head_bytes: int = Field(32 * 1024, ge=8 * 1024, le=1024 * 1024)

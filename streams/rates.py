@@ -1,17 +1,21 @@
-"""How often something happens, counted for all processes together: so many times in a window that moves.
+"""How often something happens, counted for all processes together: exactly, within a window that moves, or in bulk, minute by minute.
 
 `RedisRates` counts on Redis, by the library `limits`. `MemoryRates` counts in this process alone: the same contract, for tests and for
 `Rates`, which everybody uses: it asks Redis, and goes on by itself while Redis is away. A limit must never be the reason why nothing is
 answered.
+
+`InBulk` is for what happens often and costs little: it takes a share of a name's limit at a time and hands it out without asking, so
+that most hits cost no round trip and none costs more than one. The price: a minute is one of the clock, so that twice the limit may pass
+around its turn; and with several processes, what one of them has taken and does not use is lost to the others until then.
 """
 
 import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import redis
 import structlog
@@ -29,6 +33,9 @@ PAUSE_SECONDS = 2.0
 PREFIX = "tw:rates"
 MAX_NAMES = 10_000
 """Names that a process remembers; beyond it those that are over are forgotten."""
+SHARES = 30
+"""In how many parts processes take a limit that is counted in bulk."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,9 @@ class Counting(Protocol):
 
     async def hit(self, name: str, limit: int) -> Verdict:
         """Count once more under this name, unless that would be more than `limit` in a window."""
+
+    async def add(self, name: str, amount: int) -> int:
+        """How often under this name, with `amount` more. The name is forgotten a window after the first."""
 
 
 class RedisRates:
@@ -70,6 +80,11 @@ class RedisRates:
             stats = await self._window.get_window_stats(item, name)
         return Verdict(allowed, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0.0))
 
+    async def add(self, name: str, amount: int) -> int:
+        """See Counting."""
+        async with asyncio.timeout(self._patience):
+            return await self._storage.incr(name, WINDOW_SECONDS, amount)
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._storage.bridge.get_connection().aclose()  # type: ignore[attr-defined]  # redis-py's client, by `implementation`
@@ -81,6 +96,7 @@ class MemoryRates:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._hits: dict[str, deque[float]] = {}
+        self._sums: dict[str, tuple[float, int]] = {}
 
     async def hit(self, name: str, limit: int) -> Verdict:
         """See Counting."""
@@ -95,6 +111,17 @@ class MemoryRates:
             hits.append(now)
         return Verdict(allowed, limit - len(hits), hits[0] + WINDOW_SECONDS - now if hits else 0.0)
 
+    async def add(self, name: str, amount: int) -> int:
+        """See Counting."""
+        now = self._clock()
+        if name not in self._sums and len(self._sums) >= MAX_NAMES:
+            self._sums.clear()
+        until, before = self._sums.get(name, (now + WINDOW_SECONDS, 0))
+        if until <= now:
+            until, before = now + WINDOW_SECONDS, 0
+        self._sums[name] = until, before + amount
+        return before + amount
+
 
 class Rates:
     """Asks `shared`, and counts alone while that is away. `alone` is called each time."""
@@ -106,16 +133,75 @@ class Rates:
 
     async def hit(self, name: str, limit: int) -> Verdict:
         """See Counting. Never raises for Redis, and never waits long for it."""
+        return await self._ask(lambda counting: counting.hit(name, limit))
+
+    async def add(self, name: str, amount: int) -> int:
+        """See Counting. The same."""
+        return await self._ask(lambda counting: counting.add(name, amount))
+
+    async def _ask(self, question: Callable[[Counting], Awaitable[T]]) -> T:
         if self._shared is None:
-            return await self._memory.hit(name, limit)
+            return await question(self._memory)
         if self._clock() >= self._asked_again_at:
             try:
-                return await self._shared.hit(name, limit)
+                return await question(self._shared)
             except (redis.RedisError, OSError, TimeoutError) as error:
                 self._asked_again_at = self._clock() + PAUSE_SECONDS
                 log_line.warning("rates are counted by this process alone", error=repr(error))
         self._alone()
-        return await self._memory.hit(name, limit)
+        return await question(self._memory)
+
+
+@dataclass(slots=True)
+class _Share:
+    """What this process may still hand out of a name's minute. `others`: how much was left of the limit when it was last asked for."""
+
+    minute: int
+    left: int = 0
+    others: int = 0
+    used_up: bool = False
+
+
+class InBulk:
+    """Counts by shares of a minute. `clock`: seconds since 1970, alike in all processes."""
+
+    def __init__(self, counting: Counting, clock: Callable[[], float] = time.time) -> None:
+        self._counting, self._clock = counting, clock
+        self._shares: dict[str, _Share] = {}
+
+    async def hit(self, limits: Mapping[str, int]) -> list[Verdict]:
+        """Count once more under each of these names, one after the other, until one refuses: that verdict is the last."""
+        minute, seconds = divmod(self._clock(), WINDOW_SECONDS)
+        shares = [self._share(name, int(minute)) for name in limits]
+        asked = [
+            self._take(name, share, limit)
+            for share, (name, limit) in zip(shares, limits.items(), strict=True)
+            if not (share.left or share.used_up)
+        ]
+        if asked:
+            await asyncio.gather(*asked)
+        verdicts: list[Verdict] = []
+        for share in shares:
+            allowed = share.left > 0
+            share.left -= allowed
+            verdicts.append(Verdict(allowed, share.left + share.others, WINDOW_SECONDS - seconds))
+            if not allowed:
+                break
+        return verdicts
+
+    def _share(self, name: str, minute: int) -> _Share:
+        share = self._shares.get(name)
+        if share is None or share.minute != minute:
+            if share is None and len(self._shares) >= MAX_NAMES:  # whoever is forgotten takes another share
+                self._shares.clear()
+            share = self._shares[name] = _Share(minute)
+        return share
+
+    async def _take(self, name: str, share: _Share, limit: int) -> None:
+        amount = max(1, limit // SHARES)
+        left = limit - await self._counting.add(f"{name}/{share.minute}", amount)
+        share.left += max(0, min(amount, left + amount))
+        share.others, share.used_up = max(0, left), left <= 0
 
 
 def _storage_url(url: str) -> str:

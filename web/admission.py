@@ -1,6 +1,6 @@
 """The layer in front of every dialect, HTTP and WebSocket: who is calling, and whether there is room. Nothing is read before that.
 
-    address -> identity, from headers alone -> places (of the user, of the address) -> rate of posts -> the body, with its limits
+    address -> identity, from headers alone -> places (of the user, of the address) -> rates -> the body, with its limits
 
 A refusal here is a problem document, under /v1 one of OpenAI's. What a user may have stored and waiting is counted where it is written
 (`models.quotas`): there the count and the write are one.
@@ -13,7 +13,7 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from config.settings import Settings
 from streams import tokens
 from streams.addresses import Addresses
 from streams.occupancy import Full, Occupancy
-from streams.rates import WINDOW_SECONDS, Rates, Verdict
+from streams.rates import WINDOW_SECONDS, InBulk, Rates, Verdict
 from web.identity import Identify
 from web.metrics import Metrics
 from web.newcomers import Newcomers
@@ -75,6 +75,7 @@ class Gate:
         self.memory = Memory(settings.max_bodies_bytes)
         self._users = Occupancy(settings.max_open_per_user or None)
         self._addresses = Occupancy(settings.max_open_per_address or None)
+        self._reads = InBulk(rates)
         self.newcomers = Newcomers(ANONYMOUS_SOCKETS, ANONYMOUS_SOCKETS_PER_ADDRESS)
 
     def caller(self, scope: Scope) -> Caller:
@@ -114,23 +115,27 @@ class Gate:
                 raise _too_many_open() from error
             yield
 
+    async def count(self, scope: Scope, caller: Caller) -> dict[str, str]:
+        """Count a request; the headers that say how many more may come. Raises ApiProblem (429)."""
+        if _is_post(scope):
+            return await self.count_post(caller)
+        return await self.count_read(caller) if _is_read(scope) else {}
+
     async def count_post(self, caller: Caller) -> dict[str, str]:
-        """Count a post; the headers that say how many more may come. Raises ApiProblem (429)."""
-        limits = {
-            "user": (caller.user, self._settings.posts_per_minute_per_user),
-            "address": (caller.address, self._settings.posts_per_minute_per_address),
-        }
-        asked: dict[str, int] = {}
+        """Count a post. Raises ApiProblem (429)."""
+        limits = _limits(caller, self._settings.posts_per_minute_per_user, self._settings.posts_per_minute_per_address)
         verdicts: dict[str, Verdict] = {}
         for kind, (name, limit) in limits.items():
-            if name is None or not limit:
-                continue
-            asked[kind], verdicts[kind] = limit, await self._rates.hit(f"{kind}:{name}", limit)
+            verdicts[kind] = await self._rates.hit(f"{kind}:{name}", limit)
             if not verdicts[kind].allowed:  # what is refused of one user takes nothing from their neighbours at the same address
-                retry = {"Retry-After": str(_seconds(verdicts[kind].reset_seconds))}
-                detail = "You have posted as often as you may within a minute."
-                raise ApiProblem("too_many_posts", detail, _rate_headers(asked, verdicts) | retry)
-        return _rate_headers(asked, verdicts)
+                break
+        return _judged("too_many_posts", "posted", limits, verdicts)
+
+    async def count_read(self, caller: Caller) -> dict[str, str]:
+        """Count a read: there are many, so mostly without asking Redis. Raises ApiProblem (429)."""
+        limits = _limits(caller, self._settings.reads_per_minute_per_user, self._settings.reads_per_minute_per_address, "-reads")
+        verdicts = await self._reads.hit({f"{kind}:{name}": limit for kind, (name, limit) in limits.items()})
+        return _judged("too_many_reads", "read", limits, dict(zip(limits, verdicts, strict=False)))
 
     def _granted(self, request: Request) -> str | None:
         """The user of a subscription token, where such a token lets somebody in."""
@@ -174,7 +179,7 @@ class Admission:
             try:
                 caller = self._gate.caller(scope)
                 places.enter_context(self._gate.place(caller))
-                headers = await self._gate.count_post(caller) if _is_post(scope) else {}
+                headers = await self._gate.count(scope, caller)
             except ApiProblem as problem:
                 self._gate.metrics.refused.labels(problem.code).inc()
                 await refusal(scope["path"], problem)(scope, receive, send)
@@ -253,13 +258,33 @@ def _is_post(scope: Scope) -> bool:
     return _POSTS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 
 
+def _is_read(scope: Scope) -> bool:
+    return scope["method"] in ("GET", "HEAD") and scope["path"].startswith(_GUARDED)
+
+
+def _limits(caller: Caller, of_user: int, of_address: int, what: str = "") -> dict[str, tuple[str, int]]:
+    """Kind -> whose limit counts, and how high it is. Some are off (0), and who calls from where may not be known."""
+    given = {f"user{what}": (caller.user, of_user), f"address{what}": (caller.address, of_address)}
+    return {kind: (name, limit) for kind, (name, limit) in given.items() if name is not None and limit}
+
+
+def _judged(code: str, did: str, limits: Mapping[str, tuple[str, int]], verdicts: Mapping[str, Verdict]) -> dict[str, str]:
+    """The headers of a request that was counted. Raises ApiProblem (429) with them, if it is one too many."""
+    headers = _rate_headers({kind: limits[kind][1] for kind in verdicts}, verdicts)
+    for verdict in verdicts.values():
+        if not verdict.allowed:
+            retry = {"Retry-After": str(_seconds(verdict.reset_seconds))}
+            raise ApiProblem(code, f"You have {did} as often as you may within a minute.", headers | retry)
+    return headers
+
+
 def _too_many_open() -> ApiProblem:
     return ApiProblem(
         "too_many_open", "You have as many requests, streams and sockets open as you may.", {"Retry-After": str(RETRY_AFTER_SECONDS)}
     )
 
 
-def _rate_headers(limits: dict[str, int], verdicts: dict[str, Verdict]) -> dict[str, str]:
+def _rate_headers(limits: Mapping[str, int], verdicts: Mapping[str, Verdict]) -> dict[str, str]:
     """Draft 10 of RateLimit header fields (draft-ietf-httpapi-ratelimit-headers)."""
     if not limits:
         return {}

@@ -55,6 +55,7 @@ CODES: Mapping[str, int] = {
     "unknown_model": 422,
     "too_many_open": 429,
     "too_many_posts": 429,
+    "too_many_reads": 429,
     "too_many_unfinished": 429,
     "internal": 500,
     "answer_failed": 502,

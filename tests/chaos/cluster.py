@@ -147,6 +147,7 @@ class Cluster:
             "MAX_UNFINISHED_PER_USER": "0",
             "MAX_OPEN_PER_USER": "0",
             "POSTS_PER_MINUTE_PER_USER": "0",
+            "READS_PER_MINUTE_PER_USER": "0",
             "MAX_STORED_BYTES_PER_USER": "0",
             **self._more,
         }

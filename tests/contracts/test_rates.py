@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
-from streams.rates import PAUSE_SECONDS, WINDOW_SECONDS, Counting, MemoryRates, Rates, RedisRates, Verdict
+from streams import rates as module
+from streams.rates import PAUSE_SECONDS, WINDOW_SECONDS, Counting, InBulk, MemoryRates, Rates, RedisRates, Verdict
 from tests.valkey import Valkey
 
 PATIENCE_SECONDS = 20.0
@@ -61,6 +63,126 @@ async def test_the_window_moves() -> None:
     assert not (await rates.hit("x", 2)).allowed
 
 
+async def test_sums_of_a_name(rates: Counting) -> None:
+    """Several at once, names apart; nothing is refused."""
+    assert [await rates.add("ada", amount) for amount in (5, 1, 20)] == [5, 6, 26]
+    assert await rates.add("bob", 1) == 1
+
+
+async def test_a_sum_is_forgotten() -> None:
+    """A window after the first."""
+    now = 100.0
+    rates = MemoryRates(lambda: now)
+    await rates.add("x", 2)
+    now += WINDOW_SECONDS - 1
+    assert await rates.add("x", 2) == 4
+    now += 1
+    assert await rates.add("x", 2) == 2
+
+
+class _Asked:
+    """Counts in memory, and how often it is asked; those who ask at once are answered at once."""
+
+    def __init__(self) -> None:
+        self.amounts: list[int] = []
+        self._sums: Counter[str] = Counter()
+
+    async def hit(self, name: str, limit: int) -> Verdict:
+        raise NotImplementedError
+
+    async def add(self, name: str, amount: int) -> int:
+        self.amounts.append(amount)
+        await asyncio.sleep(0)
+        self._sums[name] += amount
+        return self._sums[name]
+
+
+NOON = 12 * 3600.0
+
+
+async def test_in_bulk_redis_is_seldom_asked() -> None:
+    """A thirtieth of the limit at a time is taken and handed out; the headers' numbers count each hit."""
+    asked = _Asked()
+    bulk = InBulk(asked, lambda: NOON + 20)
+    verdicts = [(await bulk.hit({"ada": 60}))[0] for _ in range(61)]
+    assert [verdict.allowed for verdict in verdicts] == [True] * 60 + [False]
+    assert [verdict.remaining for verdict in verdicts] == [*range(59, -1, -1), 0]
+    assert {verdict.reset_seconds for verdict in verdicts} == {40.0}
+    assert asked.amounts == [2] * 30
+    await bulk.hit({"ada": 60})
+    assert len(asked.amounts) == 30, "who has used a minute up is refused without a question"
+
+
+async def test_in_bulk_processes_share_a_limit() -> None:
+    """What one has taken the other has not; the whole is never more than the limit."""
+    asked = _Asked()
+    first, second = (InBulk(asked, lambda: NOON) for _ in range(2))
+    allowed = [(await which.hit({"ada": 60}))[0].allowed for which in [first] * 30 + [second] * 40]
+    assert allowed == [True] * 60 + [False] * 10
+    assert not (await first.hit({"ada": 60}))[0].allowed
+
+
+async def test_in_bulk_a_limit_that_is_no_multiple() -> None:
+    """The last share is what is left."""
+    bulk = InBulk(_Asked(), lambda: NOON)
+    assert sum([(await bulk.hit({"ada": 95}))[0].allowed for _ in range(120)]) == 95
+    assert sum([(await bulk.hit({"bob": 7}))[0].allowed for _ in range(120)]) == 7
+
+
+async def test_in_bulk_each_minute_is_a_new_one() -> None:
+    """Of the clock, which all processes share."""
+    now = NOON + 59
+    bulk = InBulk(_Asked(), lambda: now)
+    assert [(await bulk.hit({"ada": 2}))[0].allowed for _ in range(3)] == [True, True, False]
+    now += 1
+    assert [(await bulk.hit({"ada": 2}))[0].allowed for _ in range(3)] == [True, True, False]
+
+
+async def test_in_bulk_what_is_refused_of_one_costs_the_other_nothing() -> None:
+    """A user who reads on and on takes nothing from their neighbours at the same address."""
+    bulk = InBulk(_Asked(), lambda: NOON)
+    for _ in range(50):
+        verdicts = await bulk.hit({"ada": 3, "here": 5})
+    assert [verdict.allowed for verdict in verdicts] == [False]
+    assert [verdict.allowed for verdict in await bulk.hit({"bob": 3, "here": 5})] == [True, True]
+
+
+async def test_in_bulk_all_at_once_are_counted() -> None:
+    """Nobody passes by being quick."""
+    bulk = InBulk(_Asked(), lambda: NOON)
+    verdicts = await asyncio.gather(*(bulk.hit({"ada": 30, "here": 60}) for _ in range(100)))
+    assert sum(all(verdict.allowed for verdict in found) for found in verdicts) == 30
+
+
+async def test_in_bulk_one_round_trip_at_most() -> None:
+    """Both names are asked for at the same time."""
+    asked, waiting = 0, asyncio.Event()
+
+    class Slow(_Asked):
+        async def add(self, name: str, amount: int) -> int:
+            nonlocal asked
+            asked += 1
+            if asked == 2:
+                waiting.set()
+            await waiting.wait()
+            return amount
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert len(await InBulk(Slow(), lambda: NOON).hit({"ada": 30, "here": 60})) == 2
+
+
+async def test_in_bulk_names_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many come within a minute: who is forgotten has what is left of the limit."""
+    monkeypatch.setattr(module, "MAX_NAMES", 3)
+    bulk = InBulk(_Asked(), lambda: NOON)
+    allowed = 0
+    for number in range(40):
+        allowed += (await bulk.hit({"ada": 5}))[0].allowed
+        await bulk.hit({f"user{number}": 5})
+        assert len(bulk._shares) <= 3
+    assert allowed == 5
+
+
 class _Away:
     """A server that does not answer."""
 
@@ -74,6 +196,12 @@ class _Away:
             raise self.error
         return Verdict(allowed=True, remaining=7, reset_seconds=1.0)
 
+    async def add(self, name: str, amount: int) -> int:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return 100 + amount
+
 
 async def test_without_redis_the_process_counts_alone() -> None:
     """Limits hold within it, each such hit is counted, Redis is asked again after a pause."""
@@ -84,6 +212,17 @@ async def test_without_redis_the_process_counts_alone() -> None:
     now += PAUSE_SECONDS
     away.error = None
     assert (await rates.hit("x", 2)).remaining == 7
+
+
+async def test_without_redis_the_process_adds_alone() -> None:
+    """The same."""
+    now, alone, away = 0.0, [], _Away()
+    rates = Rates(away, lambda: alone.append(1), lambda: now)
+    assert [await rates.add("x", 2) for _ in range(3)] == [2, 4, 6]
+    assert (away.asked, len(alone)) == (1, 3)
+    now += PAUSE_SECONDS
+    away.error = None
+    assert await rates.add("x", 2) == 102
 
 
 async def test_a_redis_that_hangs_holds_nobody_up(valkey: Valkey) -> None:

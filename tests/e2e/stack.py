@@ -41,6 +41,7 @@ class Stack:
             "REDIS_PORT": str(self.redis_port),
             "WORKERS": "1",
             "POSTS_PER_MINUTE_PER_USER": "0",  # tests are quicker than people
+            "READS_PER_MINUTE_PER_USER": "0",
             _MARK: self._mark,
             **environ,
         }

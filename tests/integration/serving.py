@@ -17,6 +17,7 @@ from models.migrate import migrate
 from models.store import Store
 from streams.memory import MemoryFeed, MemoryLog
 from streams.ports import Feed, Log
+from streams.rates import Counting
 from tests.integration.broadcasting import Writer
 from web.app import create_app, end_streams
 from web.connections import configured
@@ -43,14 +44,16 @@ class _Uvicorn(uvicorn.Server):
 class Web:
     """A running web process' worth of app, over `log`."""
 
-    def __init__(self, store: Store, log: Log, feed: Feed, jobs: object | None = None, **settings: object) -> None:
+    def __init__(
+        self, store: Store, log: Log, feed: Feed, jobs: object | None = None, counting: Counting | None = None, **settings: object
+    ) -> None:
         # One local user plays many.
-        free = {"max_open_per_user": 0, "posts_per_minute_per_user": 0}
+        free = {"max_open_per_user": 0, "posts_per_minute_per_user": 0, "reads_per_minute_per_user": 0}
         values = {"mode": "development", "token_key": KEY, "database_url": "sqlite:///unused.db"} | free | settings
         self.settings = Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]  # pydantic checks them
         self.store, self.log, self.feed = store, log, feed
         catalogue = parse({"default": "demo", "models": {"demo": {"provider": "demo"}}}, {})
-        self.app: FastAPI = create_app(self.settings, store, log, feed, jobs or NoJobs(), catalogue)  # type: ignore[arg-type]
+        self.app: FastAPI = create_app(self.settings, store, log, feed, jobs or NoJobs(), catalogue, counting)  # type: ignore[arg-type]
         self.port = 0
 
     async def start(self) -> None:
@@ -106,14 +109,16 @@ class Web:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, log: Log | None = None, feed: Feed | None = None, **settings: object) -> AsyncIterator[Web]:
+async def serving(
+    folder: Path, log: Log | None = None, feed: Feed | None = None, counting: Counting | None = None, **settings: object
+) -> AsyncIterator[Web]:
     """The app over a new SQLite database, on the log given or one in memory."""
     url = f"sqlite:///{folder}/web.db"
     migrate(url)
     if log is None or feed is None:
         log = MemoryLog()
         feed = MemoryFeed(log)
-    web = Web(Store.open(url), log, feed, **settings)
+    web = Web(Store.open(url), log, feed, counting=counting, **settings)
     await web.start()
     try:
         yield web

@@ -13,6 +13,7 @@ import jwt
 import pytest
 from websockets.asyncio.client import connect
 
+from streams.rates import RedisRates
 from tests.integration.raw import fragment, handshake, ping, raw, request
 from tests.integration.serving import Web, serving
 from tests.waiting import until
@@ -158,6 +159,13 @@ async def test_an_untrusted_client_names_no_address(tmp_path: Path) -> None:
 # --- rates ---
 
 
+@pytest.fixture
+async def minute() -> None:
+    """The minute of the clock is not about to end: reads are counted from its beginning."""
+    while time.time() % 60 > 50:
+        await asyncio.sleep(0.1)
+
+
 async def test_posts_a_minute(tmp_path: Path) -> None:
     """Of one user in all dialects together: headers that count down, then 429 with a time; reading is not counted, nor are others."""
     async with public(tmp_path, posts_per_minute_per_user=3) as web:
@@ -206,6 +214,52 @@ async def test_no_path_gets_round_the_count(tmp_path: Path) -> None:
         name = (await web.client.post("/api/conversations", headers=login("ada"))).json()["id"]
         answers = [await web.client.patch(f"/api/conversations/{name}", headers=login("ada"), json={"title": "x"}) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 429]
+
+
+async def test_reads_a_minute(tmp_path: Path, minute: None) -> None:
+    """GET and HEAD of one user in all dialects together, a stream once: headers that count down, then 429 with a time. Posts, health
+    checks, the page and other users go on."""
+    async with public(tmp_path, reads_per_minute_per_user=4) as web:
+        name = (await web.client.post("/api/conversations", headers=login("ada"))).json()["id"]
+        first = await web.client.get("/api/me", headers=login("ada"))
+        assert first.headers["ratelimit-policy"] == '"user-reads";q=4;w=60'
+        assert first.headers["ratelimit"].startswith('"user-reads";r=3;t=')
+        await web.client.head("/api/me", headers=login("ada"))
+        await web.client.get("/v1/responses/resp_none", headers=login("ada"))
+        async with web.client.stream("GET", f"/api/conversations/{name}/events", headers=login("ada")) as stream:
+            assert stream.status_code == 200
+        refused = await web.client.get(f"/api/conversations/{name}", headers=login("ada"))
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_reads")
+        assert 0 < int(refused.headers["retry-after"]) <= 60
+        refused = await web.client.get("/v1/models", headers=login("ada"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_reads")
+        for path in ("/", "/static/app.js", "/healthz", "/readyz"):
+            assert (await web.client.get(path, headers=login("ada"))).status_code == 200
+        assert (await web.client.post("/api/conversations", headers=login("ada"))).status_code == 201
+        assert (await web.client.post(f"/api/conversations/{name}/cancel", headers=login("ada"))).status_code == 202
+        assert (await web.client.get("/api/me", headers=login("bob"))).status_code == 200
+
+
+async def test_reads_a_minute_of_an_address(tmp_path: Path, minute: None) -> None:
+    """Of all its users together; what is refused of one of them costs the others nothing."""
+    behind = {"X-Forwarded-For": "203.0.113.7"}
+    async with public(tmp_path, reads_per_minute_per_user=2, reads_per_minute_per_address=4) as web:
+        mine = [(await web.client.get("/api/me", headers=login("ada") | behind)).status_code for _ in range(9)]
+        assert mine == [200] * 2 + [429] * 7
+        others = [(await web.client.get("/api/me", headers=login(user) | behind)).status_code for user in ("bob", "bob", "eve")]
+        assert others == [200, 200, 429]
+        assert (await web.client.get("/api/me", headers=login("eve"))).status_code == 200
+
+
+async def test_reads_go_on_while_redis_is_away(tmp_path: Path, minute: None) -> None:
+    """Each process counts alone then, as it does posts."""
+    rates = RedisRates("redis://127.0.0.1:1")
+    try:
+        async with public(tmp_path, counting=rates, reads_per_minute_per_user=3) as web:
+            statuses = [(await web.client.get("/api/me", headers=login("ada"))).status_code for _ in range(4)]
+            assert statuses == [200] * 3 + [429]
+    finally:
+        await rates.aclose()
 
 
 # --- slow clients ---

@@ -111,7 +111,47 @@ AREA = Area(
             _RATES,
         ),
         Mutant("too_many_posts_are_let_in", "web/admission.py", "            if not verdicts[kind].allowed:", "            if False:"),
-        Mutant("posts_are_not_counted", "web/admission.py", "if _is_post(scope) else {}", "if False else {}"),
+        Mutant("posts_are_not_counted", "web/admission.py", "        if _is_post(scope):\n", "        if False:\n"),
+        Mutant("reads_are_not_counted", "web/admission.py", "if _is_read(scope) else {}", "if False else {}"),
+        Mutant(
+            "health_checks_are_counted",
+            "web/admission.py",
+            'in ("GET", "HEAD") and scope["path"].startswith(_GUARDED)',
+            'in ("GET", "HEAD")',
+        ),
+        Mutant("heads_are_free", "web/admission.py", 'scope["method"] in ("GET", "HEAD")', 'scope["method"] == "GET"'),
+        Mutant(
+            "reads_have_the_limits_of_posts",
+            "web/admission.py",
+            "self._settings.reads_per_minute_per_user,",
+            "self._settings.posts_per_minute_per_user,",
+        ),
+        Mutant(
+            "too_much_is_no_reason",
+            "web/admission.py",
+            "        if not verdict.allowed:\n            retry",
+            "        if False:\n            retry",
+        ),
+        Mutant("each_read_asks_redis", "streams/rates.py", "amount = max(1, limit // SHARES)", "amount = 1", _RATES),
+        Mutant("a_share_is_given_beyond_the_limit", "streams/rates.py", "max(0, min(amount, left + amount))", "amount", _RATES),
+        Mutant("a_share_outlives_its_minute", "streams/rates.py", "share is None or share.minute != minute:", "share is None:", _RATES),
+        Mutant("who_has_used_it_up_asks_again", "streams/rates.py", "if not (share.left or share.used_up)", "if not share.left", _RATES),
+        Mutant(
+            "a_refused_user_uses_up_the_address",
+            "streams/rates.py",
+            "            if not allowed:\n                break\n        return verdicts",
+            "        return verdicts",
+            _RATES,
+        ),
+        Mutant(
+            "names_are_asked_for_one_by_one",
+            "streams/rates.py",
+            "            await asyncio.gather(*asked)\n",
+            "            for one in asked:\n                await one\n",
+            _RATES,
+        ),
+        Mutant("sums_are_never_forgotten", "streams/rates.py", "        if until <= now:\n", "        if False:\n", _RATES),
+        Mutant("shares_add_up", "streams/rates.py", "if share is None and len(self._shares) >= MAX_NAMES:", "if False:", _RATES),
         Mutant(
             "of_ipv6_each_address_counts", "streams/addresses.py", "ipaddress.ip_network((address, 64), strict=False)", "address", _NAMES
         ),
@@ -184,6 +224,17 @@ AREA = Area(
             _CENSUS,
         ),
         Mutant("everything_is_plain", "web/census.py", "    return _ZERO not in piece and", "    return", _CENSUS),
+        Mutant("broken_all_over_is_mended", "web/bodies.py", "parse_float=_finite), MAX_REPLACED)", "parse_float=_finite))", _CENSUS),
+        Mutant(
+            "damage_is_counted_text_by_text", "streams/text.py", "self._left -= _broken(text)", "self._left = 1000 - _broken(text)", _CENSUS
+        ),
+        Mutant(
+            "threads_keep_the_lock",
+            "web/__main__.py",
+            "    sys.setswitchinterval(SWITCH_SECONDS)\n",
+            "",
+            ("tests/integration/test_web_process.py::test_the_loop_waits_shortly_for_pythons_lock",),
+        ),
         Mutant("any_depth", "web/bodies.py", "    if found.depth > MAX_JSON_DEPTH:", "    if False:", _CENSUS),
         Mutant("everything_is_done_at_once", "web/aside.py", "if size <= SMALL_BYTES else", "if True else", _LARGE),
         Mutant(

@@ -43,7 +43,7 @@ class RecordedJobs:
 def settings(**changes: object) -> Settings:
     """Settings of a development server; nothing is read from the environment or a file."""
     values = {"mode": "development", "token_key": TOKEN_KEY, "database_url": "sqlite:///unused.db"}
-    values |= {"allowed_hosts": "chat.example, testserver", "posts_per_minute_per_user": 0} | changes
+    values |= {"allowed_hosts": "chat.example, testserver", "posts_per_minute_per_user": 0, "reads_per_minute_per_user": 0} | changes
     return Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]  # pydantic checks them
 
 
