@@ -75,8 +75,8 @@ AREA = Area(
         Mutant(
             "a_lock_is_an_outage",
             "models/database.py",
-            "            raise GivenUp(",
-            "            raise StoreUnavailable(",
+            "            return GivenUp(",
+            "            return StoreUnavailable(",
         ),
         Mutant(
             "checkpoints_without_a_pause",
