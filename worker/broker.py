@@ -60,15 +60,20 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _noticing(pool: redis.ConnectionPool) -> type[redis.Connection]:
+def _noticing(pool: redis.ConnectionPool, on_loss: Callable[[], None]) -> type[redis.Connection]:
     """The connection class of `pool`, for which a server that cannot serve now (streams.outages) is a lost connection.
 
     Every command of the broker, Dramatiq's own included, then meets one kind of outage. All connections that idle are closed with it:
-    after a failover they would lead to the demoted server one by one.
+    after a failover they would lead to the demoted server one by one. `on_loss` is called for every connection that ends: the reply to
+    its last command may be lost, and redis-py repeats the command without a word.
     """
     kind: type[redis.Connection] = pool.connection_class
 
     class Noticing(kind):  # type: ignore[misc, valid-type]  # which kind it is, the address decides
+        def disconnect(self, *arguments: Any, **options: Any) -> None:
+            on_loss()
+            super().disconnect(*arguments, **options)
+
         def read_response(self, *arguments: Any, **options: Any) -> Any:
             try:
                 return super().read_response(*arguments, **options)
@@ -83,7 +88,10 @@ def _noticing(pool: redis.ConnectionPool) -> type[redis.Connection]:
 
 
 class WakingBroker(RedisBroker):
-    """RedisBroker whose consumers wake up when something is enqueued. `draining`: fetch nothing new, keep the heartbeat."""
+    """RedisBroker whose consumers wake up when something is enqueued. `draining`: fetch nothing new, keep the heartbeat.
+
+    `losses`: connections that have ended so far, each with a reply that may be lost.
+    """
 
     def __init__(self, url: str, *, middleware: Sequence[Middleware], max_connections: int) -> None:
         client = redis.Redis.from_url(
@@ -94,7 +102,8 @@ class WakingBroker(RedisBroker):
             socket_timeout=SOCKET_SECONDS,
             health_check_interval=30,
         )
-        client.connection_pool.connection_class = _noticing(client.connection_pool)
+        self.losses = 0
+        client.connection_pool.connection_class = _noticing(client.connection_pool, self._lost)
         super().__init__(  # type: ignore[no-untyped-call]  # dramatiq is typed in part
             client=client,
             namespace=NAMESPACE,
@@ -107,6 +116,14 @@ class WakingBroker(RedisBroker):
         self.leaving = False
         self.waker: Waker | None = None
         self._lead = client.register_script(_LEAD)
+
+    def _lost(self) -> None:
+        self.losses += 1
+
+    def delivered(self, queue_name: str) -> set[str]:
+        """Ids of the jobs that Redis has given to this process from that queue, and that it has not answered for."""
+        jobs: set[Any] = self.client.smembers(f"{NAMESPACE}:__acks__.{self.broker_id}.{queue_name}")  # bytes: nothing is decoded here
+        return {job.decode() for job in jobs}
 
     @property
     def consumer_class(self) -> type["WakingConsumer"]:
@@ -186,12 +203,19 @@ class WakingBroker(RedisBroker):
 
 
 class WakingConsumer(_RedisConsumer):
-    """Fetches when woken, and at least once per poll interval (which also is the heartbeat)."""
+    """Fetches when woken, and at least once per poll interval (which also is the heartbeat).
+
+    A fetch whose reply is lost has taken jobs from the queue that nobody runs, and that nobody else is given while this process lives.
+    So after every lost connection, and once at its start, a consumer puts back what was delivered and never reached it.
+    """
 
     def __init__(self, broker: WakingBroker, queue_name: str, prefetch: int, timeout: int) -> None:
         super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]  # as above
         self._woken = broker.waker.register() if broker.waker else threading.Event()
         self._poll = DELAY_POLL_SECONDS if queue_name == dq_name(queue_name) else POLL_SECONDS
+        self._losses = -1
+        self.holding: set[str] = set()
+        """Ids of the jobs that were passed on and not answered for."""
 
     def __next__(self) -> Any:
         """The next message, or None after a wait."""
@@ -200,13 +224,17 @@ class WakingConsumer(_RedisConsumer):
             self._woken.clear()
             self._fetch()
         if self.message_cache:
-            return super().__next__()  # type: ignore[no-untyped-call]  # as above
+            message = super().__next__()  # type: ignore[no-untyped-call]  # as above
+            if message is not None:
+                self.holding.add(message.options["redis_message_id"])
+            return message
         self._woken.wait(LAST_LOOK_SECONDS if self.broker.leaving else self._poll)
         return None
 
     def _fetch(self) -> None:
         room = 0 if self.broker.draining else self.prefetch - self.outstanding_message_count
         try:
+            self._put_back_lost()
             # A fetch of nothing is still a heartbeat; without it, other workers would take over what runs here.
             # A few at a time: when many jobs come at once, the other processes get theirs too.
             self.message_cache = self.broker.do_fetch(self.queue_name, min(room, FETCH_AT_MOST)) if room > 0 else self._heartbeat()
@@ -215,28 +243,40 @@ class WakingConsumer(_RedisConsumer):
             log_line.warning("queue out of reach", queue=self.queue_name, error=repr(error))
             self._woken.wait(self._poll)
 
+    def _put_back_lost(self) -> None:
+        losses = self.broker.losses
+        if losses == self._losses:
+            return
+        lost = self.broker.delivered(self.queue_name) - self.holding
+        if lost:
+            log_line.warning("jobs whose delivery was lost are queued again", queue=self.queue_name, jobs=len(lost))
+            self.broker.do_requeue(self.queue_name, *lost)
+        self._losses = losses
+
     def _heartbeat(self) -> list[bytes]:
         self.broker.do_qsize(self.queue_name)
         return []
 
     def ack(self, message: Any) -> None:
         """Acknowledge; a full prefetch window has room again, so look at once."""
-        self._answered(super().ack, message)
+        self._answer(super().ack, message, [message])
         self._woken.set()
 
     def nack(self, message: Any) -> None:
         """To the dead letters."""
-        self._answered(super().nack, message)
+        self._answer(super().nack, message, [message])
 
     def requeue(self, messages: Any) -> None:
         """Give back what has not begun."""
-        self._answered(super().requeue, messages)
+        given_back = list(messages)
+        self._answer(super().requeue, given_back, given_back)
 
-    def _answered(self, call: Callable[[Any], None], messages: Any) -> None:
+    def _answer(self, call: Callable[[Any], None], argument: Any, messages: Sequence[Any]) -> None:
         try:
-            call(messages)
+            call(argument)
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise ConnectionClosed(error) from None  # Dramatiq repeats it then, or leaves it to the other workers when it ends
+        self.holding.difference_update(message.options["redis_message_id"] for message in messages)
 
 
 class Waker(threading.Thread):

@@ -40,12 +40,12 @@ def broker(valkey: Valkey) -> Iterator[WakingBroker]:
     made.close()
 
 
-def job(name: str) -> Message[None]:
-    return Message(queue_name=QUEUE, actor_name=GENERATE, args=(name,), kwargs={}, options={})
+def job(name: str, queue: str = QUEUE) -> Message[None]:
+    return Message(queue_name=queue, actor_name=GENERATE, args=(name,), kwargs={}, options={})
 
 
-def consumer_of(broker: WakingBroker) -> WakingConsumer:
-    consumer = broker.consume(QUEUE, prefetch=8, timeout=50)
+def consumer_of(broker: WakingBroker, queue: str = QUEUE) -> WakingConsumer:
+    consumer = broker.consume(queue, prefetch=8, timeout=50)
     assert isinstance(consumer, WakingConsumer)
     return consumer
 
@@ -159,6 +159,37 @@ async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: Fau
             assert client.hlen(f"dramatiq:{dq_name(QUEUE)}.msgs") == 0
     finally:
         broker.close()
+
+
+@pytest.mark.parametrize("queue", [QUEUE, dq_name(QUEUE)])
+async def test_a_delivery_that_is_lost_is_made_again(valkey: Valkey, proxy: FaultProxy, queue: str) -> None:
+    """Redis has handed the job out, and the reply never came: no other worker would be given it while this one lives."""
+    broker = make_broker(f"redis://127.0.0.1:{proxy.port}/0", threads=4)
+    try:
+        consumer = consumer_of(broker, queue)
+        await asyncio.to_thread(broker.enqueue, job("a", queue))
+        running = await asyncio.to_thread(next_job, consumer)
+        await asyncio.to_thread(broker.enqueue, job("b", queue))
+        proxy.faults.cut_after_bytes = 0
+        fetching = asyncio.create_task(asyncio.to_thread(next, consumer))
+        while len(delivered := await asyncio.to_thread(_delivered, valkey, broker, queue)) < 2:
+            await asyncio.sleep(0.002)
+        proxy.faults.cut_after_bytes = None
+        message = await fetching or await asyncio.to_thread(next_job, consumer)
+        assert (running.args, message.args) == (("a",), ("b",))  # the one that runs is given to nobody again
+        assert await asyncio.to_thread(_delivered, valkey, broker, queue) == delivered
+        for done in (running, message):
+            await asyncio.to_thread(consumer.ack, done)
+        assert await asyncio.to_thread(next, consumer) is None
+        assert not await asyncio.to_thread(_delivered, valkey, broker, queue)
+        assert not consumer.holding
+    finally:
+        broker.close()
+
+
+def _delivered(valkey: Valkey, broker: WakingBroker, queue: str) -> set[bytes]:
+    with valkey.client() as client:
+        return set(client.smembers(f"dramatiq:__acks__.{broker.broker_id}.{queue}"))
 
 
 def test_nothing_is_noted_of_a_job_that_has_begun(broker: WakingBroker) -> None:

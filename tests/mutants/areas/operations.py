@@ -24,6 +24,15 @@ AREA = Area(
             "if True:",
             _BROKER,
         ),
+        Mutant("a_lost_delivery_stays_lost", "worker/broker.py", "            self._put_back_lost()\n", "", _BROKER),
+        Mutant(
+            "a_job_that_runs_is_put_back",
+            "worker/broker.py",
+            "delivered(self.queue_name) - self.holding",
+            "delivered(self.queue_name)",
+            _BROKER,
+        ),
+        Mutant("a_job_that_was_answered_for_is_held", "worker/broker.py", "self.holding.difference_update(", "list(", _BROKER),
         Mutant("a_drain_waits_for_an_outage", "worker/broker.py", "if self.draining or not isinstance", "if not isinstance", _BROKER),
         Mutant(
             "a_requeue_fails_for_good",
