@@ -37,8 +37,8 @@ AREA = Area(
         Mutant(
             "a_requeue_fails_for_good",
             "worker/broker.py",
-            "self._answered(super().requeue, messages)",
-            "super().requeue(messages)",
+            "self._answer(super().requeue, given_back, given_back)",
+            "super().requeue(given_back)",
             _BROKER,
         ),
         Mutant(
