@@ -204,14 +204,14 @@ class Transcript:
     def admit(self, row: Row, seq: int = 0) -> Message | None:
         """A new or changed row, of which the log tells at `seq` (the row's own `seq` may be another epoch's)."""
         held = self._by_id.get(row["id"])
-        if row["id"] in self._replaced or (held is not None and row["rev"] <= held.rev):
-            return held
+        if row["id"] in self._replaced:
+            return None
         if held is None:
             held = fresh({**row, "seq": min(row.get("seq") or 0, seq)})
             self._place(held)
-        else:
+        elif row["rev"] > held.rev:
             self._revise(held, row)
-        self._replace(held)
+        self._replace(held)  # of one that was held, too: older events may have brought back what it replaced
         return held
 
     def release(self) -> None:
@@ -347,7 +347,8 @@ def _call(message: Message, event: Event) -> bool:
 
 def _source(message: Message, event: Event) -> bool:
     _active(message)
-    message.sources.append(event)
+    if all(held["url"] != event["url"] for held in message.sources):  # after a resync the log may tell of one again
+        message.sources.append(event)
     return True
 
 

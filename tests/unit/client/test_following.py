@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from client.following import Following, _Grant, _Link, _To
+from client.errors import RequestFailed
+from client.following import RENEW_AGAIN_SECONDS, Following, _Grant, _Link, _now, _To
 from client.transcript import Order, Transcript
 from streams.positions import Position
 
@@ -32,3 +33,20 @@ async def test_a_hole_that_was_filled_is_forgotten() -> None:
     for seq, waits in ((2, True), (1, False), (4, True), (3, False)):
         list(link._event({"type": "unknown", "seq": seq}))
         assert (link._hole is not None) == waits
+
+
+async def test_a_renewal_that_failed_is_tried_again_after_a_pause() -> None:
+    """Not at every look: an API that is away would be asked a hundred times a second by everybody who follows."""
+    asked = 0
+
+    async def renew() -> _Grant:
+        nonlocal asked
+        asked += 1
+        raise RequestFailed(503, "unavailable", "away")
+
+    to = _To(Order(Position("e", 0)), Transcript(), lambda _seq: None, lambda _state: None, renew)
+    link = _Link(None, _Grant("ws://here", "t", _now()), to)  # type: ignore[arg-type]
+    for _ in range(3):
+        await link._on_time(_now())
+    assert asked == 1
+    assert 0 < link._renew_at - _now() <= RENEW_AGAIN_SECONDS

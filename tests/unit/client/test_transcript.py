@@ -145,6 +145,28 @@ def test_states_follow_one_another() -> None:
         assert (m1(other).status, other.running) == (kind, False)
 
 
+def test_an_end_that_comes_while_another_try_is_awaited_ends_the_wait() -> None:
+    """Whoever stops an answer then is not told that it will be tried again."""
+    held = transcript()
+    wait = {"code": "unavailable", "delay_ms": 9, "try": 1, "max_tries": 3}
+    held.apply({"seq": 1, "type": "retry", "message_id": "m1", "attempt": 1, **wait})
+    assert m1(held).retry == wait
+    held.apply(ending(2, "", "cancelled"))
+    assert (m1(held).status, m1(held).retry, m1(held).by) == ("cancelled", None, "ada")
+
+
+def test_a_source_that_is_told_of_again_after_a_resync_is_one_source() -> None:
+    """Rows do not hold sources: those that were told of stay when the rows are read again, and the log may tell of them once more."""
+    held = transcript({"status": "streaming"})
+    source = {"type": "source", "message_id": "m1", "attempt": 1, "url": "https://a.example/", "title": "A"}
+    held.apply({**source, "seq": 1})
+    held.load({"conversation": {}, "messages": [ROW | {"status": "streaming"}]})
+    assert [found["url"] for found in m1(held).sources] == ["https://a.example/"]
+    held.apply({**source, "seq": 2})
+    held.apply({**source, "seq": 3, "type": "file", "url": "https://b.example/"})
+    assert [found["url"] for found in m1(held).sources] == ["https://a.example/", "https://b.example/"]
+
+
 def test_a_wrong_checksum_is_doubted_once() -> None:
     """The conversation is read again; if it is wrong still, the message says that it is not proven."""
     held = transcript({"content": "Helo", "status": "streaming"})
@@ -183,6 +205,16 @@ def test_a_row_takes_the_place_of_what_stood_between_its_parent_and_itself() -> 
     assert [message.id for message in held.messages] == ["u1", "m2"]
     assert held.apply(chunk(2, 7, "late"))
     assert held.get("m1") is None
+
+
+def test_what_was_replaced_before_the_rows_were_read_does_not_come_back() -> None:
+    """The log may begin with events that are older than the rows: they tell of an answer that has given way since."""
+    held = transcript({"id": "a3", "ordinal": 5})
+    held.apply({"seq": 1, "type": "message", "message": ROW | {"id": "a1"}})
+    held.apply(chunk(2, 0, "old") | {"message_id": "a1"})
+    held.apply({"seq": 3, "type": "message", "message": ROW | {"id": "a3", "ordinal": 5}})
+    held.apply(ending(4, "old", "cancelled") | {"message_id": "a1"})
+    assert [message.id for message in held.messages] == ["u1", "a3"]
 
 
 def test_a_message_that_nobody_told_of() -> None:
