@@ -67,6 +67,7 @@ class StandIn:
         self.feeds = True
         self.readers: set[web.StreamResponse] = set()
         self.page = 200
+        self.listed = 40
 
     @asynccontextmanager
     async def running(self, port: int = 0) -> AsyncIterator["StandIn"]:
@@ -111,9 +112,12 @@ class StandIn:
     async def _models(self, _request: web.Request) -> web.Response:
         return web.json_response({"default": "demo", "models": [{"name": "demo"}, {"name": "gpt-4o-mini"}]})
 
-    async def _list(self, _request: web.Request) -> web.Response:
+    async def _list(self, request: web.Request) -> web.Response:
+        before = int(request.query.get("before", 2**63))
         rows = sorted((thread.row for thread in self.threads.values()), key=lambda row: -row["updated_at"])
-        return web.json_response({"conversations": rows, "next": None})
+        rows = [row for row in rows if row["updated_at"] < before]
+        shown = rows[: self.listed]
+        return web.json_response({"conversations": shown, "next": str(shown[-1]["updated_at"]) if len(rows) > len(shown) else None})
 
     async def _create(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -247,6 +251,8 @@ class StandIn:
         if kind in ("error", "complete"):
             self.end(thread, row, kind, **{name: value for name, value in event.items() if name != "type"})
             return
+        if kind == "reset":
+            row.update(content=row["content"][: event["keep"]], reasoning=row["reasoning"][: event["keep_reasoning"]])
         row["status"] = "retrying" if kind == "retry" else "streaming"
         row["seq"] = self.append(thread, {"message_id": row["id"], "attempt": 1, **event})
 

@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { mock, test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import zlib from "node:zlib";
 
 import { Order, Subscription, Transcript, afterClose, crc32, parsePosition, subscribe } from "../../web/static/tokenwire.js";
@@ -209,6 +211,7 @@ test("a source that is told of again after a resync is one source", () => {
   const source = { seq: 1, type: "source", message_id: "m1", attempt: 1, url: "https://a.example/", title: "A" };
   held.apply(source);
   held.load({ conversation: {}, messages: [{ ...ROW, status: "streaming" }], next: null });
+  assert.deepEqual(held.get("m1").sources.map(({ url }) => url), ["https://a.example/"], "rows do not hold sources");
   held.apply({ ...source, seq: 2 });
   held.apply({ ...source, seq: 3, url: "https://b.example/", type: "file" });
   assert.deepEqual(held.get("m1").sources.map(({ url }) => url), ["https://a.example/", "https://b.example/"]);
@@ -563,6 +566,34 @@ test("a loop over a subscription that stops for good ends", async () => {
   const watch = new Subscription({ load, grant: load, WebSocket: class {} });
   for await (const change of watch) assert.deepEqual(change, {});
   assert.deepEqual(watch.state, { name: "stopped", code: 404 });
+});
+
+test("a loop that was left keeps nothing of what follows", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc");
+  await inMockedTime(async (timers) => {
+    const conversation = new Conversation();
+    conversation.row({ id: "m1" });
+    const seen = [];
+    const onchange = (message, event) => event && seen.push(new WeakRef(event));
+    const watch = new Subscription({ ...conversation, onchange, WebSocket: hostileSocket(conversation, dice(1)) });
+    for await (const change of watch) if (change) break;
+    await passTime(timers, () => watch.state.name === "live");
+    for (let n = 0; n < 10; n++) conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: n, content: "x" });
+    await passTime(timers, () => watch.messages[0].content.length === 10);
+    await new Promise(setImmediate); // what a WeakRef was made of lives as long as the job that made it
+    collect();
+    assert.ok(seen.filter((event) => event.deref()).length < 10);
+    watch.close();
+  });
+});
+
+test("closed while it waits for another attempt, it waits no longer", { timeout: 30_000 }, async () => {
+  const load = async () => Promise.reject(Object.assign(new Error("away"), { status: 503, retryAfter: 60 }));
+  const watch = new Subscription({ load, grant: load, WebSocket: class {} });
+  while (watch.state.name !== "reconnecting") await new Promise(setImmediate);
+  watch.close();
+  assert.equal(process.getActiveResourcesInfo().filter((name) => name === "Timeout").length, 0);
 });
 
 test("where there is no WebSocket it says so at once", () => {

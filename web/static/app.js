@@ -116,9 +116,9 @@ function linked(state) {
     here.lost = false;
     for (const post of here.posts) if (post.passing) deliver(here, post);
   }
-  if (state.name === "reconnecting") {
-    if (!here.lost && state.delay_ms > 2000) announce("Connection lost. Reconnecting.");
-    here.lost = true;
+  if (state.name === "reconnecting" && state.delay_ms > 2000 && !here.lost) {
+    here.lost = true; // the first waits are mostly over before anybody has noticed
+    announce("Connection lost. Reconnecting.");
   }
   if (state.name === "stopped") gone(state.code);
 }

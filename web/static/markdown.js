@@ -75,6 +75,13 @@ export function blocksOf(text, env) {
   return settled > 0 ? { blocks, settled, upTo: lines[blocks[settled][0].map[0]] } : { blocks, settled: 0, upTo: 0 };
 }
 
+/** Whether there are definitions of links in it. */
+function defines(text) {
+  const env = {};
+  if (text.includes("]:")) md.parse(text, env);
+  return Object.keys(env.references ?? {}).length > 0;
+}
+
 const ELEMENTS = new Set("A BLOCKQUOTE BR BUTTON CODE DIV EM H3 H4 H5 H6 HR LI OL P PRE S SPAN STRONG TABLE TBODY TD TH THEAD TR UL".split(" "));
 const ATTRIBUTES = new Set(["class", "dir", "href", "rel", "start", "tabindex", "target", "title", "type"]);
 
@@ -101,7 +108,7 @@ export class MarkdownView {
 
   /** Show `text`; `done`: it will not grow any more. */
   set(text, done = false) {
-    const whole = done && Object.keys(this.#env.references ?? {}).length > 0; // a late definition makes links of earlier words
+    const whole = done && defines(text); // a late definition makes links of earlier words
     if (whole || !text.startsWith(this.#settled)) this.#clear();
     const rest = text.slice(this.#settled.length);
     const env = { references: { ...this.#env.references } };
