@@ -83,6 +83,27 @@ async def test_an_attempt_is_taken_by_one(store: Store) -> None:
     assert await store.begin_attempt(message_id, 1, "demo") is None
 
 
+async def test_checkpoints_of_each_attempt_count_from_none(store: Store) -> None:
+    """However many the attempt before has made: they hide none of the next one's."""
+    message_id = await answer(store, 1)
+    await store.checkpoint([replace(saved(message_id, 1), saves=9)])
+    assert await store.begin_attempt(message_id, 2, "demo")
+    await store.checkpoint([replace(saved(message_id, 2), content="mine", saves=1)])
+    assert (await whole(store, message_id))["content"] == "mine"
+
+
+async def test_starts_count_until_an_attempt_comes_to_its_end(store: Store) -> None:
+    """By a hand-over or by a retry: after so many in a row that did not, a bug is taken for the reason, and the answer ends."""
+    message_id = await answer(store, 1)
+    assert await store.begin_attempt(message_id, 2, "demo")
+    assert (await whole(store, message_id))["starts"] == 2
+    assert await store.hand_back(saved(message_id, 2), 0)
+    assert (await whole(store, message_id))["starts"] == 0
+    assert await store.begin_attempt(message_id, 3, "demo")
+    assert await store.schedule_retry(message_id, 3, 0, 1, 0)
+    assert (await whole(store, message_id))["starts"] == 0
+
+
 async def test_first_in_line_is_one_answer_of_a_conversation(store: Store) -> None:
     """The others wait, however long; the one behind it is first when it has ended."""
     first = await answer(store)

@@ -62,13 +62,18 @@ async def test_no_100_continue_for_an_unknown_caller(tmp_path: Path) -> None:
         assert " 401 " in await client.head()
 
 
-async def test_a_refused_body_leaves_the_connection_in_step(tmp_path: Path) -> None:
-    """What is left of it is dropped, and the next request is answered."""
+async def test_a_refused_body_leaves_the_connection_in_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of it is dropped, and the next request is answered; what that one brings is not counted with it."""
+    monkeypatch.setattr(connections, "LINGER_BYTES", 100_000)
+    asked = b'{"title":"T"}' + b" " * 60_000
     async with public(tmp_path) as web, raw(web.port) as client:
-        await client.send(request("POST", "/api/conversations", body=b"x" * 100_000))
+        await client.send(request("POST", "/api/conversations", length=70_000))
         assert " 401 " in (await client.answer())[0]
+        await client.send(b"x" * 70_000)
         await client.send(request("GET", "/healthz"))
         assert " 200 " in (await client.answer())[0]
+        await client.send(request("POST", "/api/conversations", line("ada"), body=asked))
+        assert " 201 " in (await client.answer())[0]
 
 
 async def test_a_refused_body_is_not_swallowed_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,6 +192,14 @@ def _delivered(valkey: Valkey, broker: WakingBroker, queue: str) -> set[bytes]:
         return set(client.smembers(f"dramatiq:__acks__.{broker.broker_id}.{queue}"))
 
 
+def test_a_consumer_that_was_woken_sleeps_again(broker: WakingBroker) -> None:
+    """Once there is nothing left to fetch: an idle worker would ask Redis without end."""
+    consumer = consumer_of(broker)
+    consumer._woken.set()
+    assert next(consumer) is None
+    assert not consumer._woken.is_set()
+
+
 def test_nothing_is_noted_of_a_job_that_has_begun(broker: WakingBroker) -> None:
     """Neither that it waits nor its id: in a year these would fill Redis."""
     for number in range(3):

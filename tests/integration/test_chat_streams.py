@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -200,12 +201,14 @@ async def test_a_new_epoch_in_mid_stream(web: Web) -> None:
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), Unavailable("away")], ids=["database", "Redis"])
 async def test_an_outage_while_an_answer_is_read_again_is_waited_for(web: Web, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """A failover of Redis makes streams read their rows: whoever is away then comes back, and the stream goes on."""
-    monkeypatch.setattr(chat_stream, "OUTAGE_PAUSE_SECONDS", 0.01)
-    failures, message = [error], web.store.message
+    """A failover of Redis makes streams read their rows: whoever is away then is asked now and then, and the stream goes on."""
+    monkeypatch.setattr(chat_stream, "OUTAGE_PAUSE_SECONDS", 0.05)
+    failures, message = [error] * 3, web.store.message
+    asked: list[float] = []
 
     async def failing(message_id: str) -> Message | None:
         if failures:
+            asked.append(asyncio.get_running_loop().time())
             raise failures.pop()
         return await message(message_id)
 
@@ -225,6 +228,7 @@ async def test_an_outage_while_an_answer_is_read_again_is_waited_for(web: Web, m
         await worker.finish()
         client = Client().read(await stream.rest())
     assert (client.text(), stream.done) == ("Hello world", True)
+    assert all(later - earlier > 0.04 for earlier, later in pairwise(asked))
 
 
 async def test_a_client_that_leaves_stops_nothing(web: Web) -> None:

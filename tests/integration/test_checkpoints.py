@@ -173,6 +173,9 @@ async def test_a_locked_row_harms_itself_alone(postgres_url: str) -> None:
             assert locked.covered == 0
         await _within(LOCK_SECONDS, lambda: locked.covered == 7)
         assert (await content(store, locked.message_id), refused() - before) == ("text", 0)
+        locked.uncheckpointed = 10_000
+        checkpointer.grown(locked)
+        assert checkpointer._early.is_set()  # it is free again, and its size counts as that of any other
     finally:
         saving.cancel()
         await asyncio.gather(saving, return_exceptions=True)

@@ -39,6 +39,37 @@ async def until_live(stream: Following) -> list[Change]:
     return seen
 
 
+async def test_leaving_closes_the_connection() -> None:
+    """Also between two changes, and with what was followed still held: the server has a place for somebody else at once."""
+    server = Hostile(random.Random(1), Faults())
+    server.row(id="m1", status="streaming")
+    async with server.running(), Tokenwire("http://hostile", transport=server.transport) as client, asyncio.timeout(PATIENCE_SECONDS):
+        async with client.conversation("c1").follow() as stream:
+            await until_live(stream)
+            assert len(server.sockets) == 1
+        while server.sockets:
+            await asyncio.sleep(0.01)
+    assert stream.messages
+
+
+async def test_the_position_is_that_of_the_rows_as_soon_as_they_are_read() -> None:
+    """A program may store it with them, and come back there."""
+    server = Hostile(random.Random(1), Faults())
+    row = server.row(id="m1", status="complete", content="Hello")
+    for _ in range(3):
+        server.append({"type": "title", "title": "T", "rev": 0})
+    async with followed(server) as stream:
+        assert stream.position is None
+        await anext(stream)
+        assert ([message.content for message in stream.messages], stream.position) == (["Hello"], "e1:3")
+        await until_live(stream)
+        row["content"] = "Hello you"
+        await server.lose_log([{"type": "title", "title": "T", "rev": 0}])
+        while stream.messages[0].content == "Hello":
+            await anext(stream)
+        assert stream.position == "e2:1"
+
+
 FAULTS = {
     "none": Faults(),
     "reordered": Faults(reorder=0.4),
@@ -89,6 +120,7 @@ async def test_a_new_epoch_is_read_again() -> None:
         for event in chunks[:5]:
             server.append(event)
         await until_live(stream)
+        assert stream.position == "e1:6"
         message = stream.get("m1")
         assert message is not None
         shown = message.content

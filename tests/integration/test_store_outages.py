@@ -1,6 +1,7 @@
 """The store while a real PostgreSQL goes away and comes back."""
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -12,8 +13,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from models import database
 from models.conversations import Post
-from models.database import CANCEL_SECONDS, CONNECT_SECONDS
+from models.database import CANCEL_SECONDS, CONNECT_SECONDS, Database
 from models.errors import StoreUnavailable
 from models.migrate import migrate
 from models.store import Store
@@ -178,3 +180,18 @@ async def test_a_server_out_of_connections_is_unavailable(own_postgres: Postgres
     finally:
         await first.aclose()
         await second.aclose()
+
+
+async def test_who_finds_no_free_connection_is_told_in_time(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the database were away: what takes all of this process's connections may take long, and is no bug of who waits."""
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 0.2)
+    crowded = Database(postgres_url)
+    try:
+        async with contextlib.AsyncExitStack() as held:
+            for _ in range(15):
+                session = await held.enter_async_context(crowded.reading())
+                await session.execute(text("SELECT 1"))
+            assert await timed(crowded.now_ms()) < crowded._timeout_seconds / 2
+        assert await crowded.now_ms() > 0
+    finally:
+        await crowded.aclose()

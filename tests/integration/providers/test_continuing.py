@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from providers.base import Continuation, InvalidRequest, Request, Restart, Text
+from providers.base import Continuation, Interrupted, InvalidRequest, Request, Restart, Text
 from providers.http import HttpClient
 from providers.registry import open_provider
 from tests.integration.providers.answers import END, HELLO, chunk, read, spec
@@ -30,6 +30,22 @@ async def test_text_that_is_held_back_is_no_place_to_attach_to(client: HttpClien
             seen = [(stream.stitching, "".join(d.text for d in batch if isinstance(d, Text))) async for batch in stream]
     assert all(not text for stitching, text in seen if stitching)
     assert not seen[-1][0]
+
+
+async def test_what_was_held_back_when_the_connection_broke_is_given_after_all(client: HttpClient) -> None:
+    """Words that could still have become a repetition: they are part of what has come, and was paid for."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(chunk(" quick"))
+        await asyncio.sleep(0.05)
+        exchange.cut()
+
+    async with serving(script) as server:
+        request = Request(HELLO.messages, continuation=Continuation("turn", "The quick brown fox"))
+        text, _, raised = await read(client, spec(server.url), request)
+    assert text == " quick"
+    assert isinstance(raised, Interrupted)
 
 
 @pytest.mark.parametrize(("rung", "run"), [("attach", None), ("prefix", None)])

@@ -76,6 +76,10 @@ async def test_the_answers_of_a_dead_worker_are_taken_over_side_by_side(rig: Rig
         async with asyncio.timeout(10):
             await rig.sweeper.sweep()
     assert sorted(rig.jobs.sent) == sorted((other, None) for other in others)
+    for other in others:  # or the next round would send them again, and the one after it
+        row = await rig.store.message(other)
+        assert row is not None
+        assert row.enqueued_at is not None
 
 
 async def test_a_live_lease_is_respected(rig: Rig) -> None:

@@ -280,5 +280,25 @@ AREA = Area(
             "",
             ("tests/unit/web/test_receiving.py",),
         ),
+        Mutant(
+            "memory_is_given_back_twice",
+            "web/receiving.py",
+            "large=self._large)\n        self._amount = 0",
+            "large=self._large)",
+            ("tests/unit/web/test_receiving.py",),
+        ),
+        Mutant(
+            "after_a_minute_there_is_no_limit",
+            "web/sockets.py",
+            "self._count, self._began = 0, self._clock()\n        self._count += 1",
+            "self._count = 0\n        self._count += 1",
+            ("tests/unit/web/test_sockets.py",),
+        ),
+        Mutant(
+            "what_follows_a_refused_body_is_counted_with_it",
+            "web/connections.py",
+            "            self._lingering = None\n            self._disarm()",
+            "            self._disarm()",
+        ),
     ],
 )

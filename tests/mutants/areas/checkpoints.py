@@ -90,5 +90,12 @@ AREA = Area(
             "            pass\n        self._early.clear()\n",
             "            pass\n",
         ),
+        Mutant(
+            "who_was_locked_once_never_grows_again",
+            "worker/checkpoints.py",
+            "        self._locked.clear()\n",
+            "",
+            ("tests/integration/test_checkpoints.py",),
+        ),
     ],
 )

@@ -179,5 +179,19 @@ AREA = Area(
             "_OVER = (400, 404, 409)",
             ("tests/integration/providers/test_runs.py",),
         ),
+        Mutant(
+            "places_count_the_text_that_was_withdrawn",
+            "providers/calls.py",
+            "self._text, self._text_chars = [], 0",
+            "self._text = []",
+            ("tests/unit/providers/test_calls.py",),
+        ),
+        Mutant(
+            "what_was_held_back_is_lost_in_a_break",
+            "providers/stream.py",
+            "        if self._decoder.failure:\n            joined += self._fitted(seam.end(finished=False))\n",
+            "",
+            ("tests/integration/providers/test_continuing.py",),
+        ),
     ],
 )

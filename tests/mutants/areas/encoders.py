@@ -278,5 +278,12 @@ AREA = Area(
             '        """See `opening`."""\n',
             ("tests/unit/streams/test_sse.py",),
         ),
+        Mutant(
+            "openai_calls_take_the_place_of_reasoning",
+            "streams/openai_events.py",
+            "        self._message.index = max(self._message.index, self._reasoning.index)\n",
+            "",
+            ("tests/unit/streams/test_openai_events.py",),
+        ),
     ],
 )

@@ -102,5 +102,19 @@ AREA = Area(
             "        told = self._beat\n        return Beat(None) if",
             ("tests/unit/web/test_following.py::test_an_outage_is_told_once_for_each_look",),
         ),
+        Mutant(
+            "a_cut_waits_for_its_client",
+            "web/event_stream.py",
+            "            sending.cancel()\n            leaving.cancel()\n",
+            "            sending.cancel()\n",
+            ("tests/unit/web/test_event_stream.py",),
+        ),
+        Mutant(
+            "a_chat_asks_without_end_in_an_outage",
+            "web/chat_stream.py",
+            "            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)\n",
+            "",
+            ("tests/integration/test_chat_streams.py",),
+        ),
     ],
 )

@@ -166,5 +166,19 @@ AREA = Area(
             "< _STEADY_SECONDS else quick_ends",
             ("tests/unit/launcher/test_child.py",),
         ),
+        Mutant(
+            "metrics_begin_behind_their_port",
+            "launcher/__main__.py",
+            "settings.metrics_port + counted.index(command)",
+            "settings.metrics_port + processes.index(command)",
+            ("tests/unit/launcher/test_main.py",),
+        ),
+        Mutant(
+            "a_redis_that_wants_a_password_is_not_there",
+            "launcher/probes.py",
+            'answer.startswith((b"+PONG", b"-NOAUTH"))',
+            'answer.startswith(b"+PONG")',
+            ("tests/unit/launcher/test_probes.py",),
+        ),
     ],
 )

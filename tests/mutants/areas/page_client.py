@@ -133,5 +133,23 @@ AREA = Area(
             "",
             ("tests/js/test_javascript.py",),
         ),
+        Mutant(
+            "sources_go_with_a_resync",
+            "web/static/tokenwire.js",
+            "message.sources = before?.sources ?? [];",
+            "message.sources = [];",
+        ),
+        Mutant(
+            "a_loop_that_was_left_hears_on",
+            "web/static/tokenwire.js",
+            "    } finally {\n      this.#hearers.delete(hearer);\n    }",
+            "    } finally {\n    }",
+        ),
+        Mutant(
+            "a_closed_subscription_waits_on",
+            "web/static/tokenwire.js",
+            "    this.#hangUp(0);\n    this.#hurry();\n",
+            "    this.#hangUp(0);\n",
+        ),
     ],
 )

@@ -165,5 +165,12 @@ AREA = Area(
             ".where(col(ProviderRun.message_id) == message_id))",
             ("tests/contracts/test_runs.py",),
         ),
+        Mutant(
+            "a_bug_in_an_adapter_is_no_try",
+            "worker/endings.py",
+            "except Exception as error:  # noqa: BLE001 -- of an adapter, too: the next try is due already",
+            "except ProviderError as error:",
+            ("tests/unit/worker/test_endings.py",),
+        ),
     ],
 )

@@ -167,5 +167,19 @@ AREA = Area(
             "        tune_sqlite(engine.sync_engine)",
             ("tests/unit/models/test_database.py",),
         ),
+        Mutant(
+            "checkpoints_of_an_attempt_hide_the_next_one_s",
+            "models/generations.py",
+            "starts=col(Message.starts) + 1, saves=0, updated_at",
+            "starts=col(Message.starts) + 1, updated_at",
+            ("tests/contracts/test_ownership.py",),
+        ),
+        Mutant(
+            "starts_before_a_deploy_count_on",
+            "models/generations.py",
+            "billed_input=billed_input, starts=0)\n            .values(enqueued_at",
+            "billed_input=billed_input)\n            .values(enqueued_at",
+            ("tests/contracts/test_ownership.py",),
+        ),
     ],
 )

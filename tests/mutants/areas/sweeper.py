@@ -258,5 +258,11 @@ AREA = Area(
             "\n\nasync def _recovered",
             ("tests/integration/sweeper/test_ends.py",),
         ),
+        Mutant(
+            "what_was_sent_before_an_outage_is_not_noted",
+            "worker/sweeper.py",
+            "        finally:\n            await self._services.store.mark_enqueued(*sent)",
+            "        finally:\n            pass\n        await self._services.store.mark_enqueued(*sent)",
+        ),
     ],
 )

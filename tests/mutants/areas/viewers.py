@@ -187,5 +187,19 @@ AREA = Area(
             "self._fragments += 1",
             ("tests/unit/broadcaster/test_connection.py",),
         ),
+        Mutant(
+            "pings_of_a_whole_life_add_up",
+            "broadcaster/session.py",
+            "self._minute, self._refreshes, self._controls = now, 0, 0\n\n    def _grant",
+            "self._minute, self._refreshes = now, 0\n\n    def _grant",
+            ("tests/unit/broadcaster/test_session.py",),
+        ),
+        Mutant(
+            "a_place_is_given_back_twice",
+            "broadcaster/viewers.py",
+            "        self._viewers.users.release(self._place)\n        self._place = None\n",
+            "        self._viewers.users.release(self._place)\n",
+            ("tests/unit/broadcaster/test_viewers.py",),
+        ),
     ],
 )

@@ -229,15 +229,17 @@ async def test_a_viewer_that_left_while_the_tail_was_opened_keeps_nothing() -> N
     assert rig.hub.opened == 0
 
 
-async def test_every_viewer_gives_its_tail_back_once(timers: Timers) -> None:
+async def test_every_viewer_gives_its_tail_and_its_place_back_once(timers: Timers) -> None:
     """However often it is told that it is over; the last one leaves no room behind, and no heartbeat."""
     rig = Rig(StillTail())
     (first, _), (second, _) = await rig.watch(0), await rig.watch(0)
-    assert rig.hub.opened == 2
+    user = first.session.user_id
+    assert user is not None
+    assert (rig.hub.opened, rig.viewers.users.taken(user)) == (2, 2)
     for viewer, left in ((first, 1), (second, 0)):
         viewer.leave()
         viewer.gone()
-        assert rig.hub.opened == left
+        assert (rig.hub.opened, rig.viewers.users.taken(user)) == (left, left)
     assert not rig.viewers._rooms
     assert not rig.viewers.all
     assert not timers.waiting

@@ -182,6 +182,6 @@ def test_a_variable_that_is_a_key_somewhere_is_a_key(tmp_path: Path) -> None:
 
 def test_what_logs_may_not_show() -> None:
     """Keys, and headers that stand for one."""
-    headers = {"Authorization": "Bearer house", "X-Team": "green"}
+    headers = {"Authorization": "Bearer house", "X-Team": "green", "X-Api-Key": "deep"}
     entry = {"provider": "openai_compatible", "base_url": "http://h/v1", "api_key": "sk-1", "headers": headers}
-    assert parse({"models": {"a": entry}}, {}).secrets == ["sk-1", "Bearer house"]
+    assert parse({"models": {"a": entry}}, {}).secrets == ["sk-1", "Bearer house", "deep"]

@@ -21,6 +21,7 @@ from providers.base import (
     Reasoning,
     Refusal,
     Request,
+    Restart,
     Source,
     Start,
     Text,
@@ -101,6 +102,14 @@ async def test_one_object() -> None:
     assert response.finish == Finish("tool_calls", "x")
     assert response.sources == [Source("https://x")]
     assert response.kept == [Kept(3, SIGNED)]
+
+
+async def test_what_was_said_before_a_model_began_anew_counts_no_more() -> None:
+    """Text, and what stood at places of it; what comes after it has places in the new text."""
+    image = Item("openai.responses", "image_generation_call", {"id": "i"})
+    anew: list[Step] = [[Text("Let me "), image, Restart()], [Text("Yes."), SIGNED, Finish("stop")]]
+    response = await calls.complete(Scripted(anew), REQUEST)  # type: ignore[arg-type]
+    assert (response.text, response.kept) == ("Yes.", [Kept(4, SIGNED)])
 
 
 async def test_retried_until_it_works() -> None:

@@ -95,6 +95,16 @@ def test_a_row_and_the_events_after_it_give_the_same(text: str, cuts: list[int],
     assert blocks(data) == from_row(ended)
 
 
+@pytest.mark.parametrize("text", ["", "Let me see"])
+@pytest.mark.parametrize("reasoning", ["", "hm"])
+def test_each_item_is_told_of_at_its_place_in_the_final_response(text: str, reasoning: str) -> None:
+    """Whatever there is of reasoning, text and calls: clients put what comes at that place."""
+    ended = answer(text, reasoning, tool_calls=[CALL, CALL | {"id": "call_2"}], finish_reason="tool_calls")
+    events = from_row(ended)
+    added = [(event["output_index"], event["item"]["id"]) for event in events if event["type"] == "response.output_item.added"]
+    assert added == list(enumerate(item["id"] for item in events[-1]["response"]["output"]))
+
+
 @pytest.mark.parametrize(
     ("ended", "last"),
     [

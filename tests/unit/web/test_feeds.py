@@ -284,6 +284,27 @@ async def test_a_doubt_costs_one_look(rig: Rig) -> None:
         assert looks == before + 2
 
 
+async def test_a_change_that_comes_during_a_look_brings_another_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read then may be older than the change."""
+    read, go_on, overviews = asyncio.Event(), asyncio.Event(), rig.rows.overviews
+
+    async def slowly(user_id: str, limit: int) -> list[Overview]:
+        found = await overviews(user_id, limit)
+        read.set()
+        await go_on.wait()
+        return found
+
+    async with rig.feeds() as feeds, feeds.open("ada") as reader:
+        await told(reader)
+        monkeypatch.setattr(rig.rows, "overviews", slowly)
+        reader._room.look()
+        await read.wait()
+        rig.rows.owned["ada"].append("late")
+        reader._room.look()
+        go_on.set()
+        assert kinds(await told(reader)) == [("created", "late")]
+
+
 async def test_nothing_is_left_of_who_leaves_during_a_look(rig: Rig) -> None:
     """Or every later change would be handed to a feed that nobody reads."""
     async with rig.feeds() as feeds:

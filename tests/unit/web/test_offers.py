@@ -134,6 +134,20 @@ async def test_a_process_starts_without_who_is_away(monkeypatch: pytest.MonkeyPa
     assert (offered.names(), looks) == (["demo"], 3)
 
 
+async def test_misses_count_only_while_they_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is missed now and then, over days, is there all the time."""
+    looks = [Found.MEANT, *[Found.NOBODY, Found.MEANT] * 5, Found.NOBODY, Found.NOBODY]
+
+    async def next_look(_server: LocalServer) -> Found:
+        return looks.pop(0)
+
+    monkeypatch.setattr(local_servers, "look", next_look)
+    offered = listing(9)
+    while looks:
+        await offered.probe()
+        assert offered.names() == ["demo", "nearby"]
+
+
 async def test_tokenwire_is_not_taken_for_a_model_server(tmp_path: Path) -> None:
     """A real one, at an address that the catalogue names: it would ask itself for ever."""
     log = MemoryLog()

@@ -8,7 +8,7 @@ import pytest
 from models.runs import RunToEnd
 from models.store import Store
 from providers.base import Provider
-from worker.endings import LONGEST_PAUSE_SECONDS, Endings, pause_seconds
+from worker.endings import LONGEST_PAUSE_SECONDS, MAX_TRIES, Endings, pause_seconds
 
 
 class Listed:
@@ -56,6 +56,25 @@ async def test_a_provider_that_does_not_answer_is_not_asked_again_meanwhile() ->
     provider.answers.set()
     await endings.settled()
     assert store.ended
+
+
+async def test_a_bug_in_an_adapter_is_a_try_that_failed() -> None:
+    """After the last one operators are told of it, as they are of a provider that refuses."""
+
+    class Faulty(Hanging):
+        async def end(self, run_id: str) -> None:
+            raise RuntimeError("not thought of")
+
+    told: list[tuple[type[BaseException], object]] = []
+    store = Listed()
+    store.tries = MAX_TRIES - 2
+    provider = cast("Provider", Faulty())
+    endings = Endings(cast("Store", store), lambda _model: provider, lambda error, facts: told.append((type(error), facts["bug"])))
+    for expected in ([], [(RuntimeError, True)]):
+        await endings.carry_out()
+        await endings.settled()
+        assert told == expected
+    assert not store.ended
 
 
 @pytest.mark.parametrize(("tries", "seconds"), [(0, 2.0), (1, 4.0), (2, 8.0), (7, 256.0), (8, LONGEST_PAUSE_SECONDS)])
