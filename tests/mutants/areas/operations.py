@@ -227,8 +227,8 @@ AREA = Area(
         Mutant(
             "no_free_connection_is_a_bug",
             "models/database.py",
-            "exc.InternalError, exc.TimeoutError, OSError)",
-            "exc.InternalError, OSError)",
+            " | exc.TimeoutError() | OSError():",
+            " | OSError():",
             ("tests/integration/test_store_outages.py",),
         ),
     ],
