@@ -46,8 +46,9 @@ LAST_LOOK_SECONDS = 0.05
 
 
 _LEAD = """
+-- What ends later than any leadership that is given out was given before the clock was set back, maybe to a process that is gone.
 local leader = redis.call('GET', KEYS[1])
-if leader and leader ~= ARGV[1] then
+if leader and leader ~= ARGV[1] and redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2]) then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])

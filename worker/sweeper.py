@@ -1,7 +1,8 @@
 """Finds work that nobody does: SQL lists it, `sweeps` says when it is due, this module carries it out. One sweeper is active at a time.
 
 Every worker process runs one; they elect a leader through Redis. When Redis was away or this process was paused, the leases of healthy
-workers may have run out unrenewed: judgement waits for one lease then, so that nobody is robbed who is alive.
+workers may have run out unrenewed: judgement waits for one lease then, so that nobody is robbed who is alive. A leader whose database is
+away stands back, so that another process leads which may reach it.
 
 A round asks once what is outstanding, and begins the steps that have something to do, unless they are under way. It waits for none: after a
 failover there are thousands of rows to announce, while a dead worker's answers are waited for by people. A step goes through its rows in
@@ -35,6 +36,8 @@ T = TypeVar("T")
 Step = Callable[[], Awaitable[None]]
 INTERVAL_SECONDS = 0.5
 LEADERSHIP_SECONDS = 1.5
+STAND_BACK_SECONDS = LEADERSHIP_SECONDS + 2 * INTERVAL_SECONDS
+"""How long a process without its database does not ask to lead: the leadership lapses, and every other process asks in between."""
 PAUSE_SECONDS = 2.0
 """Who did not run for longer than this was paused, as was Redis when it did not answer for so long. A lease that was renewed in time
 outlives a shorter pause."""
@@ -57,6 +60,7 @@ class Sweeper:
         self._services = services
         self._name = uuid.uuid4().hex
         self._not_before = 0.0
+        self._leads_from = 0.0
         self._repeats = Repeats(services.store, services.log)
         self._under_way: dict[str, asyncio.Task[Exception | None]] = {}
         """Steps by name."""
@@ -135,6 +139,8 @@ class Sweeper:
     def _put_off(self, error: Exception) -> None:
         log_line.warning("sweep put off", error=repr(error))
         self._wait_one_lease()
+        if isinstance(error, StoreUnavailable):
+            self._leads_from = _clock() + STAND_BACK_SECONDS
 
     async def _notice_pauses(self) -> None:
         """Of this process, or of the machine: time that passes while nothing here runs."""
@@ -154,6 +160,8 @@ class Sweeper:
         return answer
 
     async def _leads(self) -> bool:
+        if _clock() < self._leads_from:
+            return False
         try:
             return await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS)
         except JobsUnavailable:  # one connection that broke is no outage: only a second failure says that Redis was away

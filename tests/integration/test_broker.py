@@ -16,7 +16,7 @@ from dramatiq.worker import ConsumerThread
 from tests.servers.faultproxy import FaultProxy
 from tests.valkey import Valkey
 from worker import broker as module
-from worker.broker import JOBS, QUEUE, WAITING, Taken, WakingBroker, WakingConsumer, make_broker
+from worker.broker import JOBS, LEADER, QUEUE, WAITING, Taken, WakingBroker, WakingConsumer, make_broker
 from worker.enqueue import GENERATE
 
 PATIENCE_SECONDS = 20.0
@@ -206,3 +206,13 @@ def test_nothing_is_noted_of_a_job_that_has_begun(broker: WakingBroker) -> None:
         broker.enqueue(job(f"m{number}"))
         Taken().before_process_message(broker, job(f"m{number}"))
     assert (broker.client.zcard(WAITING), broker.client.hlen(JOBS)) == (0, 0)
+
+
+def test_a_leadership_that_ends_too_late_is_taken_over(valkey: Valkey, broker: WakingBroker) -> None:
+    """The clock was set back by an hour while a process led that has died: nobody would sweep for that hour."""
+    assert broker.lead("alive", 1_500)
+    assert not broker.lead("other", 1_500)
+    broker.client.set(LEADER, "dead", px=3_600_000)
+    assert broker.lead("other", 1_500)
+    assert not broker.lead("alive", 1_500)
+    assert 0 < broker.client.pttl(LEADER) <= 1_500  # type: ignore[operator]  # redis-py types both of its kinds of client

@@ -24,6 +24,20 @@ AREA = Area(
             "if True:",
             _BROKER,
         ),
+        Mutant(
+            "a_leadership_from_before_the_clock_was_set_back",
+            "worker/broker.py",
+            " and redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2]) then",
+            " then",
+            _BROKER,
+        ),
+        Mutant(
+            "anybody_takes_the_leadership_over",
+            "worker/broker.py",
+            "redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2])",
+            "redis.call('PTTL', KEYS[1]) < 0",
+            _BROKER,
+        ),
         Mutant("a_lost_delivery_stays_lost", "worker/broker.py", "            self._put_back_lost()\n", "", _BROKER),
         Mutant(
             "a_job_that_runs_is_put_back",

@@ -238,6 +238,20 @@ AREA = Area(
             ("tests/integration/sweeper/test_titles.py",),
         ),
         Mutant(
+            "a_leader_without_a_database_stays",
+            "worker/sweeper.py",
+            "            self._leads_from = _clock() + STAND_BACK_SECONDS\n",
+            "            pass\n",
+            ("tests/integration/sweeper/test_leadership.py",),
+        ),
+        Mutant(
+            "who_stood_back_never_leads_again",
+            "worker/sweeper.py",
+            "        if _clock() < self._leads_from:\n",
+            "        if self._leads_from:\n",
+            ("tests/integration/sweeper/test_leadership.py",),
+        ),
+        Mutant(
             "lately_in_seconds",
             "worker/repeats.py",
             "LATELY_MS = 15 * 60 * 1000",
