@@ -22,6 +22,8 @@ LOG_SECONDS = 10.0
 """A task that fails again and again is logged this often; failures in between are counted in the next line."""
 EXIT_TASK_ENDED = 70
 """Exit code of a process that has lost a task; whoever supervises it starts another one."""
+EXIT_NOT_OPENED = 71
+"""Exit code of a process that could not open what it needs; the same."""
 
 Work = Callable[[], Awaitable[None]]
 

@@ -10,18 +10,21 @@ around its turn; and with several processes, what one of them has taken and does
 """
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import redis
+import redis.asyncio
 import structlog
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
+
+from streams.outages import cannot_serve
 
 log_line = structlog.get_logger(__name__)
 
@@ -70,24 +73,36 @@ class RedisRates:
             socket_timeout=patience,
             socket_connect_timeout=patience,
         )
+        self._client: redis.asyncio.Redis = self._storage.bridge.get_connection()  # type: ignore[attr-defined]  # by `implementation`
         self._window = MovingWindowRateLimiter(self._storage)
 
     async def hit(self, name: str, limit: int) -> Verdict:
         """See Counting."""
         item = RateLimitItemPerSecond(limit, WINDOW_SECONDS)
-        async with asyncio.timeout(self._patience):
+        async with self._asking():
             allowed = await self._window.hit(item, name)
             stats = await self._window.get_window_stats(item, name)
         return Verdict(allowed, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0.0))
 
     async def add(self, name: str, amount: int) -> int:
         """See Counting."""
-        async with asyncio.timeout(self._patience):
+        async with self._asking():
             return await self._storage.incr(name, WINDOW_SECONDS, amount)
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """In time. A server that cannot serve is left, with all connections: after a failover they lead to the demoted one."""
+        try:
+            async with asyncio.timeout(self._patience):
+                yield
+        except redis.RedisError as error:
+            if cannot_serve(error):
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+            raise
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._storage.bridge.get_connection().aclose()  # type: ignore[attr-defined]  # redis-py's client, by `implementation`
+        await self._client.aclose()
 
 
 class MemoryRates:

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from types import FrameType
 from typing import Any
 
+import structlog
 import uvloop
 from dramatiq import Broker, Worker
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
@@ -17,7 +18,7 @@ from dramatiq.middleware import AsyncIO
 from prometheus_client import Gauge
 
 from config import metrics, startup
-from config.background import EXIT_TASK_ENDED, Background, keep
+from config.background import EXIT_NOT_OPENED, EXIT_TASK_ENDED, Background, keep
 from config.catalogue import Catalogue
 from config.parent import die_with_parent
 from config.settings import Settings
@@ -40,6 +41,8 @@ from worker.services import Services
 from worker.sweeper import Sweeper
 from worker.titles import name_conversation
 
+log_line = structlog.get_logger(__name__)
+
 INTERRUPT_CHECK_SECONDS = 5.0
 """How often a blocked worker thread looks for Dramatiq's interrupts; at 0.1 s, hundreds of threads would cost a core."""
 CONTROL_PAUSE_SECONDS = 1.0
@@ -54,14 +57,19 @@ class Runtime:
         self._catalogue = catalogue
         self._tell_operators = tell_operators
         self._drained: asyncio.Task[None] | None = None
+        self._opened = contextlib.AsyncExitStack()
+        self.background = Background()
 
     async def open(self, broker: WakingBroker) -> None:
-        """Connect; called on the event loop before the first job."""
-        settings = self._settings
+        """Connect; called on the event loop before the first job. What it raises leaves `close` to be called."""
+        settings, opened = self._settings, self._opened
         self._store = Store.open(settings.database_url, Quotas.of(settings), timeout_seconds=settings.database_timeout_seconds)
+        opened.push_async_callback(self._store.aclose)
         limits = ports.Limits(settings.log_max_events, settings.log_max_bytes, settings.log_max_seconds)
         self._log = RedisLog(settings.redis, limits, settings.coalesce_ms)
+        opened.push_async_callback(self._log.aclose)
         self._client = HttpClient()
+        opened.push_async_callback(self._client.aclose)
         checkpointer = Checkpointer(self._store, settings.checkpoint_seconds, settings.checkpoint_chars)
         jobs = Jobs(settings.redis, broker)
         self._models = models = Models(
@@ -73,7 +81,7 @@ class Runtime:
             settings.max_kept_bytes,
             settings.max_answer_bytes,
         )
-        self._endings = endings = Endings(self._store, models.provider, self._tell_operators)
+        endings = Endings(self._store, models.provider, self._tell_operators)
         packing = Packing(self._log)
         self._services = services = Services(
             self._store,
@@ -88,15 +96,17 @@ class Runtime:
         )
         self._runner = Runner(services, models)
         self._feed = RedisFeed(settings.redis)
-        self.background = Background()
+        opened.push_async_callback(self._feed.aclose)
+        opened.push_async_callback(endings.aclose)
+        opened.push_async_callback(self.background.aclose)
         self.background.when_ended(_stop_process)
         self.background.start("checkpointer", lambda: checkpointer.run(self._runner.running))
         self.background.start("sweeper", Sweeper(services).run)
         self.background.start("packing", packing.run)
-        self._listening = asyncio.create_task(keep("cancels", self._listen))
+        listening = asyncio.create_task(keep("cancels", self._listen))
+        opened.push_async_callback(_end, listening)
         needed = {"database": (self._store.check, self._store.check_write), "Redis": (self._log.check, self._log.check_write)}
-        self._asking = contextlib.AsyncExitStack()
-        await self._asking.enter_async_context(startup.asking(needed))
+        await opened.enter_async_context(startup.asking(needed))
 
     async def _listen(self) -> None:
         """Hear at once of cancels; without this channel the lease's renewal tells of them."""
@@ -135,15 +145,8 @@ class Runtime:
         await self._drained
 
     async def close(self) -> None:
-        """Close what `open` opened."""
-        self._listening.cancel()
-        await self._asking.aclose()
-        await asyncio.gather(self.background.aclose(), self._listening, return_exceptions=True)
-        await self._endings.aclose()
-        await self._feed.aclose()
-        await self._client.aclose()
-        await self._log.aclose()
-        await self._store.aclose()
+        """Close what `open` opened, the newest first."""
+        await self._opened.aclose()
 
 
 class RuntimeMiddleware(AsyncIO):
@@ -160,15 +163,28 @@ class RuntimeMiddleware(AsyncIO):
         if (master := multiprocessing.parent_process()) is not None and master.pid is not None:
             die_with_parent(master.pid)
 
-    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
-        """Start the loop and open the runtime."""
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Start the loop and open the runtime. Ends the process (SystemExit) where that fails.
+
+        Dramatiq swallows every other error here and takes jobs all the same: without a runtime each would become a dead letter.
+        """
+        try:
+            self._open(broker)
+        except Exception as error:  # noqa: BLE001 -- whatever it is: this process can run no job
+            log_line.critical("the worker cannot start, the process stops", reason=startup.reason(error))
+            with contextlib.suppress(Exception):
+                self._close(broker, worker)
+            raise SystemExit(EXIT_NOT_OPENED) from None
+
+    def _open(self, broker: Broker) -> None:
         if not isinstance(broker, WakingBroker):
             raise TypeError("the runtime needs worker.broker.make_broker")
         thread = EventLoopThread(self.logger, INTERRUPT_CHECK_SECONDS)
+        thread.daemon = True  # a loop that nobody could stop must not hold up the end of the process
         thread.loop.close()
         thread.loop = uvloop.new_event_loop()
-        thread.start(timeout=5.0)
         set_event_loop_thread(thread)
+        thread.start(timeout=5.0)
         thread.run_coroutine(self._runtime.open(broker))
         self._told.enter_context(self._runtime.metrics())
 
@@ -200,16 +216,26 @@ class RuntimeMiddleware(AsyncIO):
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Close the runtime, stop the loop."""
-        self._told.close()
-        self._run(self._runtime.close())
-        super().after_worker_shutdown(broker, worker)  # type: ignore[no-untyped-call]  # dramatiq is typed in part
+        self._close(broker, worker)
         if self._runtime.background.ended is not None:
             raise SystemExit(EXIT_TASK_ENDED)
+
+    def _close(self, broker: Broker, worker: Worker) -> None:
+        self._told.close()
+        try:
+            self._run(self._runtime.close())
+        finally:
+            super().after_worker_shutdown(broker, worker)  # type: ignore[no-untyped-call]  # dramatiq is typed in part
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         thread = get_event_loop_thread()
         if thread is not None:
             thread.run_coroutine(coroutine)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _stop_process() -> None:

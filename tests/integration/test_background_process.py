@@ -1,16 +1,22 @@
-"""A process that loses one of its long-lived tasks stops in order, with an exit code that has it started again."""
+"""A process that loses one of its long-lived tasks, or cannot open what it needs, stops with an exit code that has it started again."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from config.background import EXIT_TASK_ENDED
+import pytest
+import redis
+
+from config.background import EXIT_NOT_OPENED, EXIT_TASK_ENDED
 from models.migrate import migrate
 from tests.servers.service import free_port
+from worker.broker import QUEUE, make_broker
+from worker.enqueue import Jobs
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60.0
+SECONDS = 30.0
 WEB = """
 import web.app
 from web.__main__ import main
@@ -30,9 +36,21 @@ async def ends(self):
 Sweeper.run = ends
 import worker.main
 """
+SECRET = "sesame-open-" * 4
+HALF_OPENED = """
+import worker.runtime
+
+class Refuses:
+    def __init__(self, url):
+        raise OSError("no feed with the password SECRET")
+
+worker.runtime.RedisFeed = Refuses
+import worker.main
+"""
+BOOT = [sys.executable, "-m", "dramatiq", "--processes", "1", "--threads", "2", "--worker-fork-timeout", "1000"]
 
 
-def run(tmp_path: Path, command: list[str], redis_url: str) -> tuple[int, str]:
+def run(tmp_path: Path, command: list[str], redis_url: str, **more: str) -> tuple[int, str]:
     """Exit code and output of a process with a database of its own."""
     database = f"sqlite:///{tmp_path}/rows.db"
     migrate(database)
@@ -44,7 +62,7 @@ def run(tmp_path: Path, command: list[str], redis_url: str) -> tuple[int, str]:
         "PORT": str(free_port()),
         "DATABASE_URL": database,
         "REDIS_URL": redis_url,
-    }
+    } | more
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
     return done.returncode, done.stdout + done.stderr
 
@@ -60,8 +78,35 @@ def test_web_stops_when_a_task_ends(tmp_path: Path, valkey_url: str) -> None:
 def test_a_worker_stops_when_a_task_ends(tmp_path: Path, valkey_url: str) -> None:
     """Dramatiq's master gives the code on."""
     (tmp_path / "broken.py").write_text(WORKER)
-    command = [sys.executable, "-m", "dramatiq", "broken", "--processes", "1", "--threads", "2", "--worker-fork-timeout", "1000"]
-    code, output = run(tmp_path, command, valkey_url)
+    code, output = run(tmp_path, [*BOOT, "broken"], valkey_url)
     assert code == EXIT_TASK_ENDED, output
     assert "a task has ended, the process stops" in output
     assert "sweeper" in output
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "reason"),
+    [
+        pytest.param("import worker.main", {"SSL_CERT_FILE": "/nonexistent.pem"}, "No such file", id="nothing to trust"),
+        pytest.param(HALF_OPENED.replace("SECRET", SECRET), {"TOKEN_KEY": SECRET}, "no feed", id="half opened"),
+    ],
+)
+async def test_a_worker_that_cannot_open_takes_no_job(
+    tmp_path: Path, valkey_url: str, module: str, settings: dict[str, str], reason: str
+) -> None:
+    """It says why in a line and ends; what waits stays in the queue for a worker that can."""
+    (tmp_path / "broken.py").write_text(module)
+    broker = make_broker(valkey_url, threads=1)
+    jobs = Jobs(valkey_url, broker)
+    await jobs.generate("waits")
+    code, output = await asyncio.to_thread(run, tmp_path, [*BOOT, "broken"], valkey_url, **settings)
+    assert code == EXIT_NOT_OPENED, output
+    [line] = [line for line in output.splitlines() if "the worker cannot start" in line]
+    assert reason in line
+    assert "Traceback" not in output
+    assert SECRET not in output
+    assert broker.held(["waits"]) == {"waits"}
+    with redis.Redis.from_url(valkey_url) as client:
+        assert (client.llen(f"dramatiq:{QUEUE}"), client.zcard(f"dramatiq:{QUEUE}.XQ")) == (1, 0)
+    await jobs.aclose()
+    broker.close()

@@ -1,15 +1,17 @@
 """The log and its pub/sub side when Redis fails over: the master is demoted, its replica promoted, and the address leads there."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import redis
 
 from streams import keys
 from streams.events import Title
 from streams.feed import RedisFeed
 from streams.log import RedisLog
 from streams.ports import Unavailable
+from streams.rates import RedisRates
 from tests.servers.faultproxy import FaultProxy
 from tests.valkey import Valkey
 
@@ -43,6 +45,23 @@ async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: Fau
         assert await log.check_write() is None
     finally:
         await log.aclose()
+
+
+@pytest.mark.parametrize("count", [lambda rates: rates.hit("ada", 90), lambda rates: rates.add("ada", 1)], ids=["hit", "add"])
+async def test_rates_notice_a_failover(
+    valkey: Valkey, replica: Valkey, proxy: FaultProxy, count: Callable[[RedisRates], Awaitable[object]]
+) -> None:
+    """One refusal tells that the server was demoted: every connection that idles is closed with it, and none leads there again."""
+    rates = RedisRates(f"redis://127.0.0.1:{proxy.port}/0", PATIENCE_SECONDS)
+    try:
+        await asyncio.gather(*(count(rates) for _ in range(4)))
+        await fail_over(valkey, replica)
+        with pytest.raises(redis.ReadOnlyError):
+            await count(rates)
+        proxy.lead_to(replica.port)
+        await asyncio.gather(*(count(rates) for _ in range(4)))
+    finally:
+        await rates.aclose()
 
 
 async def test_who_listens_to_the_demoted_server_still_hears(valkey: Valkey, replica: Valkey, proxy: FaultProxy) -> None:

@@ -6,6 +6,8 @@ _BROKER = ("tests/integration/test_broker.py",)
 _STORE = ("tests/integration/test_store_outages.py",)
 _STARTUP = ("tests/unit/config/test_startup.py", "tests/integration/test_startup.py")
 _WORKER = ("tests/integration/test_worker_process.py",)
+_BOOT = ("tests/integration/test_background_process.py",)
+_FAILOVER = ("tests/integration/streams/test_failover.py",)
 _LOGS = ("tests/unit/config/test_logs.py",)
 _LOCAL = ("tests/unit/web/test_local_servers.py", "tests/unit/web/test_offers.py")
 _FEEDS = ("tests/unit/web/test_feeds.py",)
@@ -188,6 +190,17 @@ AREA = Area(
             "    _libc.prctl(_PR_SET_PDEATHSIG, how, 0, 0, 0)\n",
             "",
             ("tests/integration/launcher", "tests/integration/test_servers_of_tests.py"),
+        ),
+        Mutant("who_cannot_open_takes_jobs", "worker/runtime.py", "raise SystemExit(EXIT_NOT_OPENED) from None", "raise", _BOOT),
+        Mutant(
+            "who_cannot_open_says_all",
+            "worker/runtime.py",
+            'process stops", reason=startup.reason(error))',
+            'process stops", reason=startup.reason(error), exc_info=error)',
+            _BOOT,
+        ),
+        Mutant(
+            "rates_stay_with_the_demoted", "streams/rates.py", "            if cannot_serve(error):\n", "            if False:\n", _FAILOVER
         ),
         Mutant(
             "ids_of_jobs_add_up",
