@@ -200,4 +200,4 @@ async def embed(spec: Spec, client: HttpClient, texts: Sequence[str]) -> tuple[S
     try:
         return dialect.vectors(json.loads(body))
     except Exception as error:  # an answer may hold anything
-        raise Unavailable(f"not an answer with embeddings: {body[:200]!r}", code="unreadable") from error
+        raise Unavailable(f"not an answer with embeddings: {len(body)} bytes", code="unreadable") from error

@@ -177,7 +177,7 @@ class _Detail:
         elif isinstance(item, dict):
             self._fields(item)
             for name in ("error", "response", "detail", "details", "innererror", "metadata", "errors"):
-                if name in item:
+                if name in item and not (name == "response" and isinstance(item[name], str)):  # a text there is an answer
                     self._read(item[name], depth + 1)
 
     def _say(self, text: Any) -> None:

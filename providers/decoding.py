@@ -28,7 +28,7 @@ from providers.base import (
     Unavailable,
     Usage,
 )
-from providers.classify import NO_WORDS, classify_stream_error, excerpt
+from providers.classify import NO_WORDS, classify_stream_error, excerpt, is_page
 from providers.fields import Growing, word, words
 from providers.framing import RAW, STRAY, TAIL_BYTES, Frame, Framer, FrameTooLarge, JsonSplitter
 from providers.tool_calls import ToolCalls
@@ -77,6 +77,8 @@ class Decoder:
         self._said = False
         """The same without reasoning: something that answers."""
         self._framer = Framer()
+        self._fed = 0
+        """Bytes of the body so far: an error says where it was met, and never quotes what may be the answer."""
         self._out: list[Delta] = []
         self._tools = ToolCalls(lambda delta: self._out.append(delta))
         self._started = False
@@ -110,6 +112,7 @@ class Decoder:
         """The deltas that `data` completes. After `done` or a `failure` nothing more comes."""
         if self._outcome is not None:
             return []
+        self._fed += len(data)
         return self._safely(lambda: self._decode(self._framer.feed(data)))
 
     def close(self) -> list[Delta]:
@@ -184,7 +187,8 @@ class Decoder:
 
     def _lose(self, data: bytes) -> None:
         """A piece of the answer cannot be read: to go on would pass off what is left as the whole."""
-        self._fail(Unavailable(f"an event is not readable: {excerpt(data)}", code="unreadable"))
+        where = f"{len(data)} bytes among the first {self._fed} of the body"
+        self._fail(Unavailable(f"an event is not readable: {where}", code="unreadable"))
 
     # What leaves is checked here: a field may hold anything in a body that a stranger wrote.
 
@@ -283,7 +287,9 @@ class Decoder:
         item = _json_object(self._unreadable)
         if item is not None and (error := classify_stream_error(item, certain=True)):
             return error
-        return Unavailable(f"the stream ended with something unreadable: {excerpt(tail)}", code="truncated")
+        begun = self._started or self.emitted
+        what = excerpt(tail) if is_page(tail) and not begun else f"{len(tail)} bytes or more among the first {self._fed} of the body"
+        return Unavailable(f"the stream ended with something unreadable: {what}", code="truncated")
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -379,7 +385,7 @@ class Decoder:
         if item is not None:
             self._frame(name, item, data)
         elif name == b"error":
-            self._fail(Unavailable(excerpt(data) or NO_WORDS))
+            self._fail(Unavailable(f"an error that is not readable: {len(data)} bytes" if data.strip() else NO_WORDS))
         else:
             self._word(data)
 

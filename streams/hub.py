@@ -202,7 +202,7 @@ class Tail:
         except Exception as error:
             # Whatever it is, viewers wait for this tail, and another look may succeed.
             logger.exception("the log of %s cannot be read", self.conversation_id)
-            unavailable = Unavailable(f"the log cannot be read: {error!r}")
+            unavailable = Unavailable(f"the log cannot be read ({type(error).__name__})")
             unavailable.__cause__ = error
             asked.set_exception(unavailable)
             return False

@@ -91,6 +91,16 @@ AREA = Area(
             '        if name or call.started:\n            self._give_on(call, name or "")\n        else:\n            call.pieces.clear()',
         ),
         Mutant(
+            "an_event_is_quoted",
+            "providers/decoding.py",
+            'where = f"{len(data)} bytes among',
+            'where = f"{excerpt(data)} among',
+        ),
+        Mutant("a_page_is_quoted_from_an_answer", "providers/decoding.py", "is_page(tail) and not begun", "is_page(tail)"),
+        Mutant("a_tail_is_quoted", "providers/decoding.py", "is_page(tail) and not begun", "not begun"),
+        Mutant("an_answer_counts_as_an_error", "providers/classify.py", 'name == "response" and isinstance', "False and isinstance"),
+        Mutant("a_broken_error_is_quoted", "providers/decoding.py", 'readable: {len(data)} bytes" if', 'readable: {excerpt(data)}" if'),
+        Mutant(
             "a_source_is_cited_twice",
             "providers/decoding.py",
             "        if not url or url in self._sources:\n",

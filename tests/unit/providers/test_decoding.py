@@ -243,6 +243,48 @@ def test_a_piece_that_cannot_be_read_is_a_piece_that_is_lost() -> None:
     assert read(CHAT, sse(HI, STOP) + b'data: {"usa')["complete"]
 
 
+SAID = "the test of 3 May was positive"
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        (CHAT, sse(HI, f'{{"choices":[{{"delta":{{"content":"{SAID}"}}}}', STOP)),
+        (CHAT, sse(HI) + f'"content":"{SAID}"}}\n\n'.encode() + sse(HI)),
+        (CHAT, sse(HI) + f'{{"choices":[{{"delta":{{"content":"{SAID}'.encode()),
+        (CHAT, sse(HI) + f"<html>{SAID}".encode()),
+        (CHAT, sse(HI, SAID)),
+        (CHAT, SAID.encode()),
+        (CHAT, f'{{"response":"{SAID}","done":true}}'.encode()),
+        (CHAT, f'event: error\ndata: {{"message":"{SAID}\n\n'.encode()),
+        (OLLAMA, f'{{"message":{{"content":"{SAID}'.encode()),
+        (GEMINI, sse(f'{{"candidates":[{{"finishReason":"STOP","content":{{"parts":[{{"text":"{SAID}').strip()),
+    ],
+)
+def test_an_error_never_quotes_the_answer(api: str, body: bytes) -> None:
+    """It is logged: it says how long what cannot be read is, and how far into the body."""
+    result = read(api, body)
+    assert result["error"]
+    assert not any(word in str(result["error"]) for word in SAID.split() if len(word) > 3)
+
+
+def test_an_error_says_where_it_was_met() -> None:
+    """For whoever compares it with a recording."""
+    broken = f'{{"choices":[{{"delta":{{"content":"{SAID}"}}}}'
+    first = sse(HI, broken)
+    decoder = decoder_of(CHAT)()
+    decoder.feed(first)
+    decoder.feed(sse(STOP))
+    assert decoder.failure is not None
+    assert f"{len(broken)} bytes among the first {len(first)} of the body" in decoder.failure.message
+
+
+def test_a_page_instead_of_an_answer_is_quoted() -> None:
+    """It is a proxy's, and says what is wrong with it."""
+    page = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head></html>"
+    assert read(CHAT, page)["error"]["message"].endswith(": 502 Bad Gateway")
+
+
 def partial(*entries: str) -> bytes:
     parts = (f'{{"functionCall":{{"name":"f","partialArgs":[{entry}],"willContinue":true}}}}' for entry in entries)
     return sse(*(f'{{"candidates":[{{"content":{{"parts":[{part}]}}}}]}}' for part in parts), '{"candidates":[{"finishReason":"STOP"}]}')
