@@ -121,7 +121,9 @@ class Faults:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
             try:
-                hit = [stream for stream in self.load.streams if stream.script.number in self._running_in(pid)]
+                running = self._running_in(pid)
+                # A stream whose post has not been answered yet has no id to cancel it by.
+                hit = [stream for stream in self.load.streams if stream.script.number in running and stream.message_id]
                 await asyncio.gather(*(self.load.cancel_frozen(stream) for stream in hit[:2]))
                 await asyncio.sleep(self.dice.uniform(4, 8))
             finally:
