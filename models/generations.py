@@ -36,6 +36,7 @@ class Checkpoint:
     run_cursor: int | None = None
     run_text: int | None = None
     run_reasoning: int | None = None
+    run_silent_since: int | None = None
     kept: list[dict[str, Any]] | None = None
     """What the answer holds beside text and tool calls; None where the row has it already."""
     reported: dict[str, Any] | None = None
@@ -81,6 +82,7 @@ _checkpoint = _own.values(
     run_cursor=bindparam("b_run_cursor"),
     run_text=bindparam("b_run_text"),
     run_reasoning=bindparam("b_run_reasoning"),
+    run_silent_since=bindparam("b_run_silent_since"),
     reported=bindparam("b_reported"),
     saves=bindparam("b_saves"),
     updated_at=now_ms(),
@@ -254,12 +256,18 @@ class Generations(Database):
         """A further request is about to be sent: so much will be billed then, for so many requests."""
         await self._change(message_id, col(Message.attempt) == attempt, billed_input=billed_input, requests=requests)
 
-    async def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int) -> bool:
-        """Let the next attempt be due in `delay_ms` by the database's clock. False: ended, or a newer attempt has it."""
+    async def schedule_retry(
+        self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int, *, run_is_silent: bool = False
+    ) -> bool:
+        """Let the next attempt be due in `delay_ms` by the database's clock. False: ended, or a newer attempt has it.
+
+        `run_is_silent`: the provider's run goes on, and the attempt has had nothing of it.
+        """
         change = (
             update(Message)
             .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
             .values(status="retrying", due_at=now_ms() + delay_ms, tries=tries, billed_input=billed_input, starts=0, updated_at=now_ms())
+            .values(run_silent_since=func.coalesce(col(Message.run_silent_since), now_ms()) if run_is_silent else None)
             .returning(col(Message.id))
         )
         async with self.writing() as session:
@@ -321,6 +329,7 @@ def _texts(item: Checkpoint) -> dict[str, Any]:
         "run_cursor": item.run_cursor,
         "run_text": item.run_text,
         "run_reasoning": item.run_reasoning,
+        "run_silent_since": item.run_silent_since,
         "reported": item.reported,
         "saves": item.saves,
     }

@@ -101,7 +101,8 @@ class Message(SQLModel, table=True):
     `charged_to`: the user whose request wrote the row, against whose quotas it counts (`quotas.py`).
     `kept`: what an answer held beside text and tool calls, as its provider wrote it and only for that provider (`worker/kept.py`).
     `run_id`, `run_cursor`: the provider's own run and a place in it, where it can be attached to again; `run_text`, `run_reasoning`: how
-    many characters of `content` and `reasoning` lie before that place.
+    many characters of `content` and `reasoning` lie before that place. `run_silent_since`: when an attempt first had nothing of it, if none
+    has had anything since.
     `ended_at`: when an answer ended.
     `billed_input`: input tokens that the requests so far were billed, as far as is known, else estimated; None: only one was begun.
     `requests`: requests that were sent to providers for the answer; a first one is not counted before there is a second.
@@ -162,6 +163,7 @@ class Message(SQLModel, table=True):
     run_cursor: int | None = Field(default=None, sa_type=BigInteger)
     run_text: int | None = None
     run_reasoning: int | None = None
+    run_silent_since: int | None = Field(default=None, sa_type=BigInteger)
     billed_input: int | None = Field(default=None, sa_type=BigInteger)
     requests: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     reported: dict[str, Any] | None = _json(shapes.reported)

@@ -198,6 +198,10 @@ class ContentFiltered(InvalidRequest):
 
 RUN_GONE = "run_gone"
 """Code of the error of who attaches to a run that its provider does not know, or not any more."""
+CONNECT_ERROR = "connect_error"
+"""Code of the error of who could not reach a provider at all."""
+NOT_HEARD = frozenset({CONNECT_ERROR, "connection_lost", "page", "read_timeout", "stalled", "timeout", "truncated"})
+"""Codes of errors that speak of a connection, or of a silence, and not of what was asked for over it."""
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from providers.base import Unavailable
+from providers.base import CONNECT_ERROR, Unavailable
 
 ERROR_BODY_BYTES = 64 * 1024
 STEP_BYTES = 256 * 1024
@@ -192,7 +192,7 @@ def _stale(cause: BaseException | None) -> bool:
 def _unreachable(error: BaseException) -> Unavailable:
     if _timed_out(error):
         return Unavailable("the provider did not answer in time", code="timeout")
-    return Unavailable(f"cannot reach the provider: {_words(error)}", code="connect_error")
+    return Unavailable(f"cannot reach the provider: {_words(error)}", code=CONNECT_ERROR)
 
 
 def _timed_out(error: BaseException) -> bool:

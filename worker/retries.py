@@ -10,6 +10,9 @@
 What is counted are tries, at most `MAX_TRIES`. An attempt gives back what it is worth: one try for each `PROGRESS_CHARS` that it added. A
 few words are no progress, since every request is billed the whole conversation again; what all requests may cost is bounded in `costs`.
 
+Nor is a connection that breaks, or falls silent, while the provider's own run can be attached to: the run is paid, and goes on. How
+long it may go on without a word is bounded (`LONGEST_SILENCE_SECONDS`).
+
 The death of a worker is no try: it is rarely the answer's fault. Some answers kill whoever writes them (memory, a bug in C code). So deaths
 in a row are counted apart, and after `MAX_DEATHS` of them without progress no other worker is put at risk: `WorkersDied`, a bug of ours.
 
@@ -23,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from providers.base import (
+    NOT_HEARD,
     AuthenticationFailed,
     ContentFiltered,
     ContextLengthExceeded,
@@ -42,6 +46,11 @@ MAX_TRIES = 3
 LONGEST_WAIT_S = 120.0
 """A provider that asks for a longer wait is asked again after this one: people sit before the page."""
 PROGRESS_CHARS = 100
+LONGEST_SILENCE_SECONDS = 3600.0
+"""How long a provider's run may give nothing before it is given up. Models think for half an hour without a word; no run that was begun an
+hour ago and has said nothing since is worth a reader's wait."""
+LONGEST_ATTACH_PAUSE_S = 30.0
+"""The longest pause before a run is attached to again: its text may be there meanwhile, and costs nothing to fetch."""
 MAX_DEATHS = 8
 """More than a bad day of deploys and crashes brings to one answer, and few enough for a service that loses a worker to each of them."""
 
@@ -102,21 +111,32 @@ def decide(
     added: int = 0,
     stuck: bool = False,
     free: bool = False,
+    silent_s: float | None = None,
     longest_wait_s: float = LONGEST_WAIT_S,
     jitter: Callable[[], float] = random.random,
 ) -> Retry | Discard:
     """`tries`: used before this attempt. `added`: characters that this attempt added and the next one will keep. `stuck`: there is text,
     and no way to go on from it or to start over. `free`: nothing was asked of the provider; another way is tried at once.
-    `longest_wait_s`: what a provider may ask for."""
+    `silent_s`: what failed is the connection to a run that goes on, which has said nothing for so long. `longest_wait_s`: what a provider
+    may ask for."""
     if not isinstance(error, ProviderError):
         return Discard("internal_error", INTERNAL, retryable=False, tell_operators=True)
     if free and not stuck:
         return Retry(code_of(error), 0, tries)
+    if silent_s is not None:
+        return Retry(code_of(error), int(_attach_pause_s(error, silent_s, longest_wait_s, jitter()) * 1000), tries)
     used = max(1, tries + 1 - added // PROGRESS_CHARS)
     delay_s = _delay_s(error, used, longest_wait_s, jitter())
     if error.retryable and not stuck and used < MAX_TRIES:
         return Retry(code_of(error), int(delay_s * 1000), used)
     return Discard(code_of(error), _SENTENCES[_known(error)], retryable=error.retryable, tell_operators=_needs_a_person(error))
+
+
+def unheard(error: BaseException) -> bool:
+    """Whether it says nothing of what was asked for: a connection broke or fell silent, or the provider has no time to answer."""
+    if isinstance(error, RateLimited):
+        return True
+    return isinstance(error, Unavailable | Interrupted) and (error.code in NOT_HEARD or (error.status or 0) >= 500)
 
 
 def deaths_in_a_row(before: int, added: int, *, died: bool) -> int:
@@ -129,6 +149,12 @@ def deaths_in_a_row(before: int, added: int, *, died: bool) -> int:
 def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: float) -> float:
     """Polynomially longer for rate limits, a short doubling back-off for the rest; up to a quarter more by chance."""
     own = float(used**4 + 2) if isinstance(error, RateLimited) else 0.5 * 2 ** (used - 1)
+    return max(min(error.retry_after_s or 0.0, longest_wait_s), own) + own * 0.25 * jitter
+
+
+def _attach_pause_s(error: ProviderError, silent_s: float, longest_wait_s: float, jitter: float) -> float:
+    """An eighth of the silence so far: a connection that broke is back soon, a provider that is away is not asked all the time."""
+    own = min(max(0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S)
     return max(min(error.retry_after_s or 0.0, longest_wait_s), own) + own * 0.25 * jitter
 
 

@@ -18,7 +18,7 @@ from config.background import keep
 from models.errors import Unstorable
 from models.generations import Checkpoint, Ending
 from models.tables import Message as Row
-from providers.base import RUN_GONE, Interrupted, Provider, ProviderError, Request, Unavailable
+from providers.base import CONNECT_ERROR, RUN_GONE, Interrupted, Provider, ProviderError, Request, Unavailable
 from streams import events, ports
 from worker import closing, context
 from worker.continuation import KEEPING, is_paused, plan
@@ -28,7 +28,7 @@ from worker.internal import INTERNAL_ERROR
 from worker.named_run import NamedRun
 from worker.outages import outlast
 from worker.reading import Reader, clock
-from worker.retries import MAX_TRIES, Discard, Retry, decide
+from worker.retries import LONGEST_SILENCE_SECONDS, MAX_TRIES, Discard, Retry, decide, unheard
 from worker.services import Services, Terms
 from worker.verdicts import Disowned, Failed, Finished, HandedOver, Stopped, Verdict
 from worker.writing import Writer
@@ -52,7 +52,7 @@ class Attempt:
         self._reader: Reader | None = None
         self._keeper: asyncio.Task[None]
         self._looked_for = asyncio.Event()
-        self._watched = clock()
+        self._begun = self._watched = clock()
         self._ending = self._completed = False
         self._bill = Bill(0, 0, row.billed_input or 0, 0)
         self._run = NamedRun(services.store, row.id, row.model or "", claim.attempt, generation)
@@ -90,6 +90,7 @@ class Attempt:
             run_cursor=run.cursor if run else None,
             run_text=run.text if run else None,
             run_reasoning=run.reasoning if run else None,
+            run_silent_since=None if self.generation.emitted else self._row.run_silent_since,
             kept=self.generation.checkpoint_kept(),
             reported=self.generation.reported.stored(),
             saves=self.generation.saves,
@@ -353,19 +354,46 @@ class Attempt:
             raise error  # a bug of ours: the job becomes a dead letter, with its traceback
 
     def _decided(self, error: BaseException) -> Retry | Discard:
-        """What follows from a failure. A run that is over, gone, or was twice attached to in vain is not attached to again."""
+        """What follows from a failure. A run is attached to for as long as it may go on: until its provider says that it is over or gone,
+        it is silent for too long, or what it says fails time and again."""
         generation, best = self.generation, self._terms.best
         gone = getattr(error, "code", None) == RUN_GONE
-        in_vain = self._bill.cost == 0 and self._row.tries > 0 and not generation.emitted
-        if gone or self._run.over or in_vain:
+        silent_s = self._silent_seconds if self._can_attach and unheard(error) else None
+        if gone or self._run.over or self._attached_in_vain(silent_s) or self._never_begun(error):
             generation.forget_run()
+        if generation.run is None:
+            silent_s = None
         stuck = plan(best, generation.held(), paused=self._paused).rung == "none"
         added, longest = generation.added if best in KEEPING else 0, self._terms.longest_wait_seconds
-        verdict = decide(error, self._row.tries, added=added, stuck=stuck, free=gone, longest_wait_s=longest)
+        verdict = decide(error, self._row.tries, added=added, stuck=stuck, free=gone, silent_s=silent_s, longest_wait_s=longest)
         cost = 0 if best == "attach" and generation.run is not None else self._bill.asked
         if isinstance(verdict, Retry) and self._terms.bounds.forbid(self._bill.number + 1, self._billed, cost):
             return decide(BudgetExhausted("no further request"), self._row.tries)
         return verdict
+
+    @property
+    def _can_attach(self) -> bool:
+        generation, held = self.generation, self.generation.held()
+        attachable = generation.run is not None and not held.tool_calls
+        return plan(self._terms.best, held, attachable=attachable, paused=self._paused).rung == "attach"
+
+    @property
+    def _silent_seconds(self) -> float:
+        """For how long the run has given nothing, in this attempt and those before it."""
+        since = self._row.run_silent_since
+        before = 0 if since is None else max(0, self._row.updated_at - since) / 1000
+        return 0.0 if self.generation.emitted else before + clock() - self._begun
+
+    def _attached_in_vain(self, silent_s: float | None) -> bool:
+        """`silent_s`: only the connection failed, and the run goes on. What the run itself says may be worth nothing, every time."""
+        if silent_s is not None:
+            return silent_s > LONGEST_SILENCE_SECONDS
+        return self._bill.cost == 0 and self._row.tries > 0 and not self.generation.emitted
+
+    def _never_begun(self, error: BaseException) -> bool:
+        """A run whose name is our own choice has it before it is asked for."""
+        refused = getattr(error, "status", None) is not None or getattr(error, "code", None) == CONNECT_ERROR
+        return self._bill.cost > 0 and not self.generation.answered and refused
 
     @property
     def _billed(self) -> int:
@@ -383,7 +411,10 @@ class Attempt:
         await self._outlast(lambda: store.checkpoint([self.checkpoint()]))
         self._ending = True
         attempt, billed = self.generation.attempt, self._billed
-        if not await self._outlast(lambda: store.schedule_retry(self._row.id, attempt, retry.delay_ms, retry.tries, billed)):
+        silent = self.generation.run is not None and not self.generation.emitted
+        if not await self._outlast(
+            lambda: store.schedule_retry(self._row.id, attempt, retry.delay_ms, retry.tries, billed, run_is_silent=silent)
+        ):
             return
         self.generation.add(events.Retry(self._row.id, self.generation.attempt, retry.code, retry.delay_ms, retry.tries, MAX_TRIES))
         await self._writer.settle()

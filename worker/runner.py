@@ -43,6 +43,8 @@ log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
 MAX_ATTEMPTS = 50
 """Whatever progress is made: an answer that took so many attempts will not be finished by another one."""
+MAX_ATTACHES = 500
+"""The same while attempts attach to a run that goes on, which costs nothing: more than an hour's silence needs (`retries`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,7 @@ class Runner:
             raise ModelNotFound(f"{row.model} is not in the catalogue")
         if row.deaths >= MAX_DEATHS:
             raise WorkersDied(f"{row.deaths} workers died in a row, and none of them got on")
-        if row.attempt > MAX_ATTEMPTS:
+        if row.attempt > (MAX_ATTACHES if chosen.rung == "attach" else MAX_ATTEMPTS):
             raise BudgetExhausted(f"attempt {row.attempt}")
         if chosen.rung == "none":
             raise Interrupted("there is text, and no way to go on from it")

@@ -46,9 +46,12 @@ class PaidProvider:
     """After so many pieces it waits for `go` to be set again (0: never): however slow the machine is, it does not run ahead of a test."""
     named: asyncio.Event = field(default_factory=asyncio.Event)
     refuse_ends: bool = False
+    broken: bool = False
+    """The second piece of every run cannot be read."""
     port: int = 0
     _connections: list[asyncio.BaseTransport] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _runner: web.AppRunner | None = None
 
     def __post_init__(self) -> None:
         self.named.set()
@@ -71,6 +74,11 @@ class PaidProvider:
         """Break every connection; the runs go on."""
         for connection in self._connections:
             connection.close()
+
+    async def leave(self) -> None:
+        """Be away: nobody listens any more."""
+        if self._runner is not None:
+            await self._runner.cleanup()
 
     # --- what it serves ---
 
@@ -111,6 +119,8 @@ class PaidProvider:
             await self.go.wait()
             if run.ended:
                 return
+            if self.broken and number == 2:
+                run.say(b"data: {]\n\n")
             run.say(
                 _event(number, "response.output_text.delta", output_index=0, delta=piece) if self.dialect == "responses" else _chunk(piece)
             )
@@ -150,7 +160,7 @@ class PaidProvider:
         app.router.add_post("/v1/chat/completions", self.begin)
         app.router.add_get("/v1/stream", self.follow)
         app.router.add_delete("/v1/stream", self.end)
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        self._runner = runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.port = runner.addresses[0][1]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from worker import closing, reading
 from worker.checkpoints import Checkpointer
 from worker.endings import MAX_TRIES, Endings
 from worker.packing import Packing
-from worker.runner import Models, Runner
+from worker.retries import LONGEST_SILENCE_SECONDS
+from worker.retries import MAX_TRIES as MAX_ANSWER_TRIES
+from worker.runner import MAX_ATTACHES, MAX_ATTEMPTS, Models, Runner
 from worker.services import Services
 from worker.sweeper import Sweeper
 
@@ -99,6 +102,16 @@ class Rig:
     async def epoch(self) -> str:
         return (await self.log.read(self.row.conversation_id, None, 0, 0)).epoch
 
+    async def change(self, columns: str) -> None:
+        """Write into the row, as in SQL."""
+        async with self.store.writing() as session:
+            await session.execute(text(f"UPDATE messages SET {columns}"))  # noqa: S608
+
+    def stall_after(self, seconds: float) -> None:
+        """The longest silence of one connection to the provider."""
+        models = self.models.catalogue.models
+        models["m"] = replace(models["m"], stall_seconds=seconds)  # type: ignore[index]
+
     async def runs_known(self) -> int:
         async with self.store.reading() as session:
             return (await session.execute(text("SELECT count(*) FROM provider_runs"))).scalar_one()
@@ -168,19 +181,120 @@ async def test_workers_that_are_killed_one_after_the_other(rig: Rig) -> None:
     assert (len(rig.provider.runs), await rig.runs_known()) == (1, 0)
 
 
-async def test_connections_that_are_cut_while_the_model_thinks(rig: Rig) -> None:
-    """No text yet, and no fault of the run: the next attempt attaches to it."""
+async def cut_while_thinking(rig: Rig) -> Row:
+    """One attempt whose connection is cut before any text; the row as it is then, and due."""
+    asked = len(rig.provider.asked)
     worker = rig.worker()
+    await rig.until(lambda: len(rig.provider.asked) > asked)
     await rig.begun()
-    rig.provider.cut()
+    while not worker.done():  # the provider may not have answered yet
+        rig.provider.cut()
+        await asyncio.wait({worker}, timeout=0.05)
     await worker
-    assert (await rig.reread()).status == "retrying"
-    async with rig.store.writing() as session:
-        await session.execute(text("UPDATE messages SET due_at = 0"))
+    row = await rig.reread()
+    await rig.change("due_at = 0")
+    return row
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 3, 6])
+async def test_connections_that_are_cut_while_the_model_thinks(rig: Rig, cuts: int) -> None:
+    """No text yet, and no fault of the run: however often, the next attempt attaches to it, and none of that is a try."""
+    for _ in range(cuts):
+        row = await cut_while_thinking(rig)
+        assert (row.status, row.tries) == ("retrying", 0)
+    rig.provider.go.set()
+    await rig.worker()
+    await rig.sweep()
+    row = await rig.reread()
+    assert (row.status, row.content, len(rig.provider.runs)) == ("complete", rig.provider.text, 1)
+    assert [asked.split()[0] for asked in rig.provider.asked] == ["POST", *["GET"] * cuts]
+
+
+async def test_a_run_that_is_silent_for_longer_than_a_request_may_be(rig: Rig) -> None:
+    """Who thinks says nothing: the longest silence of a connection is none of the run."""
+    rig.stall_after(0.2)
+    for _ in range(3):
+        await rig.worker()
+        row = await rig.reread()
+        assert (row.status, row.tries) == ("retrying", 0)
+        await rig.change("due_at = 0")
     rig.provider.go.set()
     await rig.worker()
     row = await rig.reread()
     assert (row.status, row.content, len(rig.provider.runs)) == ("complete", rig.provider.text, 1)
+
+
+async def test_a_run_that_is_silent_for_too_long_is_given_up(rig: Rig) -> None:
+    """That is a try, and the run is ended; the next request is another run."""
+    for _ in range(2):
+        assert (await cut_while_thinking(rig)).run_silent_since is not None
+    await rig.change(f"run_silent_since = run_silent_since - {int(LONGEST_SILENCE_SECONDS * 1000)}")
+    row = await cut_while_thinking(rig)
+    assert (row.status, row.tries, row.run_id, row.run_silent_since) == ("retrying", 1, None, None)
+    await rig.sweep()
+    assert rig.provider.running == []
+    rig.provider.go.set()
+    await rig.worker()
+    row = await rig.reread()
+    assert (row.status, row.content, len(rig.provider.runs)) == ("complete", rig.provider.text, 2)
+
+
+@pytest.mark.parametrize("act", ["cut", "deploy"])
+async def test_a_run_that_was_silent_and_gets_on(rig: Rig, act: str) -> None:
+    """Its silence is over with its first word: another one begins from nothing."""
+    await cut_while_thinking(rig)
+    await rig.change("run_silent_since = 1")
+    rig.provider.pause_every = 1
+    rig.provider.go.set()
+    runner = Runner(rig.services, rig.models)
+    worker = asyncio.create_task(runner.generate(rig.row.id))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await rig.shown():
+            await asyncio.sleep(0.01)
+    if act == "cut":
+        rig.provider.cut()
+    else:
+        await runner.drain(0)
+    await worker
+    row = await rig.reread()
+    assert (row.status, row.tries, row.run_silent_since) == ("retrying" if act == "cut" else "queued", 0, None)
+    assert row.run_id is not None
+
+
+@pytest.mark.parametrize(("attempts", "status"), [(MAX_ATTEMPTS + 1, "complete"), (MAX_ATTACHES, "error")])
+async def test_attempts_that_cost_nothing_are_bounded_too(rig: Rig, attempts: int, status: str) -> None:
+    """Far beyond those that are billed."""
+    await cut_while_thinking(rig)
+    await rig.change(f"attempt = {attempts}")
+    rig.provider.go.set()
+    await rig.worker()
+    row = await rig.reread()
+    assert (row.status, len(rig.provider.runs)) == (status, 1)
+
+
+@pytest.mark.parametrize("rig", ["responses"], indirect=True)
+async def test_a_run_that_says_what_nobody_can_read(rig: Rig) -> None:
+    """It says that every time: attached to twice in vain, it is given up, and the answer ends after its tries."""
+    rig.provider.broken = True
+    rig.provider.go.set()
+    for _ in range(MAX_ANSWER_TRIES):
+        await rig.worker()
+        await rig.change("due_at = 0")
+    row = await rig.reread()
+    assert (row.status, row.tries, len(rig.provider.runs)) == ("error", 2, 2)
+
+
+@pytest.mark.parametrize("rig", ["llamacpp"], indirect=True)
+async def test_a_provider_that_cannot_be_reached_has_no_run(rig: Rig) -> None:
+    """Its name was our own choice, and nobody has heard it: there is nothing to wait for."""
+    await rig.provider.leave()
+    for tries in range(1, MAX_ANSWER_TRIES):
+        await rig.worker()
+        row = await rig.reread()
+        assert (row.status, row.tries, row.run_id) == ("retrying", tries, None)
+        await rig.change("due_at = 0")
+    await rig.worker()
+    assert (await rig.reread()).status == "error"
 
 
 @pytest.mark.parametrize("dead", [True, False])

@@ -160,12 +160,15 @@ class Database:
         if row is not None and row.attempt == attempt:
             self._set(row, billed_input=billed_input, requests=requests)
 
-    def schedule_retry(self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int) -> bool:
+    def schedule_retry(
+        self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int, *, run_is_silent: bool = False
+    ) -> bool:
         row = self._mine(message_id, attempt)
         if row is None:
             return False
         now = self.now_ms()
         self._set(row, status="retrying", due_at=now + delay_ms, tries=tries, billed_input=billed_input, starts=0, updated_at=now)
+        self._set(row, run_silent_since=(row.run_silent_since or now) if run_is_silent else None)
         return True
 
     def count_start(self, message_id: str) -> int:

@@ -28,6 +28,7 @@ COLUMNS = {
         *("id", "conversation_id", "ordinal", "role", "content", "reasoning", "tool_calls", "status", "epoch", "seq", "attempt", "rev"),
         *("announced_rev", "terminal_announced", "tries", "deaths", "started_with", "due_at", "enqueued_at", "created_at", "updated_at"),
         *("cancel_by", "finish_reason", "error", "usage", "seams", "model", "user_id", "parent_id", "run_id", "run_cursor"),
+        "run_silent_since",
     ),
     "c": ("id", "user_id", "title", "model", "instructions", "rev", "announced_rev", "created_at", "updated_at"),
 }

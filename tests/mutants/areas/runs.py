@@ -7,6 +7,67 @@ AREA = Area(
     ("tests/unit/worker/test_endings.py", "tests/contracts/test_runs.py", "tests/integration/test_paid_runs.py"),
     [
         Mutant(
+            "a_cut_connection_to_a_run_is_a_try",
+            "worker/run.py",
+            "self._silent_seconds if self._can_attach and unheard(error) else None",
+            "None",
+        ),
+        Mutant(
+            "a_run_may_be_silent_for_ever",
+            "worker/run.py",
+            "            return silent_s > LONGEST_SILENCE_SECONDS\n",
+            "            return False\n",
+        ),
+        Mutant(
+            "the_silence_of_a_run_is_not_noted",
+            "models/generations.py",
+            "func.coalesce(col(Message.run_silent_since), now_ms()) if run_is_silent else None",
+            "None",
+        ),
+        Mutant(
+            "the_silence_of_a_run_begins_with_each_attempt",
+            "models/generations.py",
+            "func.coalesce(col(Message.run_silent_since), now_ms()) if run_is_silent else None",
+            "now_ms() if run_is_silent else None",
+        ),
+        Mutant(
+            "the_silence_of_a_run_outlasts_its_words",
+            "worker/run.py",
+            "None if self.generation.emitted else self._row.run_silent_since",
+            "self._row.run_silent_since",
+        ),
+        Mutant(
+            "a_run_that_says_what_nobody_can_read_is_kept",
+            "worker/run.py",
+            "return self._bill.cost == 0 and self._row.tries > 0 and not self.generation.emitted",
+            "return False",
+        ),
+        Mutant(
+            "a_run_that_never_began_is_waited_for",
+            "worker/run.py",
+            "return self._bill.cost > 0 and not self.generation.answered and refused",
+            "return False",
+        ),
+        Mutant(
+            "attaching_is_bounded_like_what_is_billed",
+            "worker/runner.py",
+            '(MAX_ATTACHES if chosen.rung == "attach" else MAX_ATTEMPTS)',
+            "MAX_ATTEMPTS",
+        ),
+        Mutant(
+            "attaching_is_not_bounded",
+            "worker/runner.py",
+            "if row.attempt > (MAX_ATTACHES",
+            "if row.attempt > (10**9",
+        ),
+        Mutant(
+            "a_provider_that_is_away_is_asked_all_the_time",
+            "worker/retries.py",
+            "min(max(0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S)",
+            "0.5",
+            ("tests/unit/worker/test_retries.py",),
+        ),
+        Mutant(
             "a_run_is_tried_for_ever",
             "worker/endings.py",
             "None if last else int(pause_seconds(run.tries) * 1000)",

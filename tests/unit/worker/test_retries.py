@@ -4,7 +4,7 @@ import pytest
 
 from providers import base
 from worker.costs import BudgetExhausted
-from worker.retries import LONGEST_WAIT_S, Discard, Retry, WorkersDied, code_of, deaths_in_a_row, decide
+from worker.retries import LONGEST_WAIT_S, Discard, Retry, WorkersDied, code_of, deaths_in_a_row, decide, unheard
 
 RETRYABLE = [base.RateLimited, base.Unavailable, base.Interrupted]
 FINAL = [
@@ -93,6 +93,33 @@ def test_a_way_that_cost_nothing_is_no_try() -> None:
     """A run that could not be attached to: the next rung follows at once."""
     assert decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True) == Retry("unavailable", 0, 2)
     assert isinstance(decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True, stuck=True), Discard)
+
+
+@pytest.mark.parametrize(("silent_s", "pause_ms"), [(0, 500), (60, 7_500), (3_000, 30_000)])
+def test_a_connection_to_a_run_that_goes_on_is_no_try(silent_s: float, pause_ms: int) -> None:
+    """It is attached to again, later the longer it has been silent."""
+    error = base.Unavailable("cut", code="connection_lost")
+    assert decide(error, 2, silent_s=silent_s, jitter=no_jitter) == Retry("unavailable", pause_ms, 2)
+    waits = decide(base.RateLimited("busy", retry_after_s=500), 2, silent_s=silent_s, jitter=no_jitter)
+    assert waits == Retry("rate_limited", 120_000, 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "says_nothing"),
+    [
+        (base.Unavailable("cut", code="connection_lost"), True),
+        (base.Interrupted("silent", code="stalled"), True),
+        (base.Unavailable("busy", code="overloaded", status=503), True),
+        (base.RateLimited("busy", status=429), True),
+        (base.Unavailable("an event is not readable", code="unreadable"), False),
+        (base.Unavailable("the run failed", code="server_error"), False),
+        (base.AuthenticationFailed("no", status=401), False),
+        (ValueError("a bug"), False),
+    ],
+)
+def test_what_says_nothing_of_what_was_asked_for(error: Exception, says_nothing: bool) -> None:
+    """A connection may fail while the run that was asked for goes on."""
+    assert unheard(error) is says_nothing
 
 
 def test_an_exhausted_budget_is_the_end_and_says_so() -> None:

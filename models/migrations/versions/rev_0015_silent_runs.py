@@ -1,0 +1,12 @@
+"""A run that goes on at its provider is attached to again for as long as it may be silent: since when it has been."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0015"
+down_revision = "0014"
+
+
+def upgrade() -> None:
+    """Add the column."""
+    op.add_column("messages", sa.Column("run_silent_since", sa.BigInteger()))
