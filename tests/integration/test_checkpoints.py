@@ -168,6 +168,7 @@ async def test_a_locked_row_harms_itself_alone(postgres_url: str) -> None:
                 await _within(LOCK_SECONDS, lambda: all(attempt.covered == 7 for attempt in others))
                 assert [await content(store, attempt.message_id) for attempt in others] == [f"text {round_number}"] * 6
             locked.uncheckpointed = 10_000
+            await _within(LOCK_SECONDS, lambda: locked in checkpointer._locked)  # between two rounds, not in the midst of one
             checkpointer.grown(locked)
             assert not checkpointer._early.is_set()  # its size asks for no checkpoint before the time
             assert locked.covered == 0

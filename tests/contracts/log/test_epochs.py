@@ -104,7 +104,7 @@ async def test_a_log_whose_end_is_not_what_it_says_begins_again(rig: Rig) -> Non
         client.xdel(stream, "3-0")
         client.hset(state, "run", "another")
     page = await log.read("c", claim.epoch, 0, 10)
-    assert (page.top, page.entries, page.forks) == (0, [], {})
+    assert (page.top, page.floor, page.entries, page.forks) == (0, None, [], {})
     adopted, appended = await log.adopt(claim, Position(page.epoch, 0), [chunk(0, "xxx")], LEASE)
     assert (adopted.attempt, appended.first_seq) == (1, 1)
 

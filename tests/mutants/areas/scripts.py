@@ -84,5 +84,12 @@ AREA = Area(
             "            self.kept.popleft()\n",
         ),
         Mutant("a_rejoin_takes_no_lease", "streams/rejoin.lua", "if not g.sealed then\n  g.lease = now + tonumber(ARGV[9])\nend\n", ""),
+        Mutant(
+            "floors_of_a_lost_log_hold_the_next_one",
+            "streams/prelude.lua",
+            "call('DEL', LOG, FLOORS, PACKED)\n  call('HDEL'",
+            "call('DEL', LOG, PACKED)\n  call('HDEL'",
+            ("tests/contracts/log/test_epochs.py",),
+        ),
     ],
 )
