@@ -1,8 +1,8 @@
 """Pure: reading the fields of JSON that a stranger wrote.
 
-Two manners. What carries a piece of the answer is read strictly (`mapping`, `mappings`, `words`): absent is nothing, another type is
-`Damaged`, because a piece that cannot be read is a piece that is lost. What only accompanies the answer (usage, titles, metadata) is
-read loosely (`loose`, `loose_list`, `word`): another type is as good as absent.
+Two manners. What carries a piece of the answer, or says where it stands, is read strictly (`mapping`, `mappings`, `words`, `counter`):
+absent is nothing, another type is `Damaged`, because a piece that cannot be read is a piece that is lost. What only accompanies the answer
+(usage, titles, metadata) is read loosely (`loose`, `loose_list`, `word`): another type is as good as absent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,6 +37,15 @@ def words(value: Any) -> str:
         return ""
     if type(value) is not str:
         raise Damaged("not a text")
+    return value
+
+
+def counter(value: Any) -> int | None:
+    """A number that counts what came, as far as databases count; None for anything but a whole number. Raises Damaged."""
+    if type(value) is not int:
+        return None
+    if not -(2**63) <= value < 2**63:
+        raise Damaged("a number beyond 64 bits")
     return value
 
 

@@ -26,7 +26,7 @@ from providers.base import (
 from providers.content import arguments_text, data_url, interleaved, system_text, tool_choice, turns, unsupported
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
-from providers.fields import Damaged, loose, mapping, mappings, place, word, words
+from providers.fields import Damaged, counter, loose, mapping, mappings, place, word, words
 
 API = "openai.responses"
 FINISH: Mapping[str, FinishReason] = {"completed": "stop", "incomplete": "unknown", "failed": "error", "cancelled": "error"}
@@ -69,8 +69,8 @@ class ResponsesDecoder(Decoder):
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:
         kind = words(item.get("type")) or name.decode("utf-8", "replace")
-        number = item.get("sequence_number")
-        if isinstance(number, int):
+        number = counter(item.get("sequence_number"))
+        if number is not None:
             if self._after is not None and number <= self._after and kind not in _FINAL:
                 return  # a resumed stream may repeat what was had
             self.cursor = number

@@ -6,7 +6,7 @@ claims it as a worker would, so that a worker that wakes up late is fenced off.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -15,7 +15,7 @@ import structlog
 
 from config.metrics import ANSWERS_ENDED
 from models.errors import HistoryTooLong, NotFound, StoreUnavailable
-from models.generations import Ending
+from models.generations import Checkpoint, Ending
 from models.store import Store
 from models.tables import UNFINISHED, Message
 from streams import events, ports
@@ -224,6 +224,13 @@ async def _announce_of(store: Store, log: ports.Log, claim: ports.Claim) -> None
 def bare(ending: Ending) -> Ending:
     """The ending with its text alone: what is left to store where the database refuses the rest."""
     return replace(ending, tool_calls=None, kept=None, usage=None, seams=None, finish_reason=None)
+
+
+def lesser(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
+    """The checkpoint, and what is left to save where the database refuses it: first all but the provider's run, then the text alone."""
+    yield checkpoint
+    yield (runless := replace(checkpoint, run_id=None, run_cursor=None, run_text=None, run_reasoning=None))
+    yield replace(runless, tool_calls=None, kept=None, reported=None)
 
 
 async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | None:

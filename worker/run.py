@@ -7,6 +7,7 @@ stream and close its connection. Then what may still be written is written, and 
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Literal, TypeVar
@@ -408,7 +409,7 @@ class Attempt:
     async def _retry(self, retry: Retry) -> None:
         """`due_at` is committed before the event, so that whoever sees the event can rely on the next attempt."""
         store, jobs = self._services.store, self._services.jobs
-        await self._outlast(lambda: store.checkpoint([self.checkpoint()]))
+        await self._save_what_can_be(lambda held: store.checkpoint([held]))
         self._ending = True
         attempt, billed = self.generation.attempt, self._billed
         silent = self.generation.run is not None and not self.generation.emitted
@@ -426,11 +427,20 @@ class Attempt:
 
     async def _hand_over(self) -> None:
         self._ending = True
-        if not await self._outlast(lambda: self._services.store.hand_back(self.checkpoint(), self._billed)):
+        if not await self._save_what_can_be(lambda held: self._services.store.hand_back(held, self._billed)):
             return
         await self._release()
         await self._outlast(lambda: self._services.jobs.generate(self._row.id))
         log_line.info("handed over", message_id=self._row.id, attempt=self.generation.attempt)
+
+    async def _save_what_can_be(self, save: Callable[[Checkpoint], Awaitable[T]]) -> T:
+        """The last save of an attempt that others go on from. Raises Unstorable where the database does not even take the text."""
+        for held in closing.lesser(self.checkpoint()):
+            try:
+                return await self._outlast(functools.partial(save, held))
+            except Unstorable as error:
+                self._tell_operators(error, "internal_error")
+        raise Unstorable("not even the text of an answer")
 
     async def _release(self) -> None:
         """Give the lease up for good: a renewal after this one would keep the successor out for as long as the lease."""

@@ -48,6 +48,8 @@ class PaidProvider:
     refuse_ends: bool = False
     broken: bool = False
     """The second piece of every run cannot be read."""
+    first: int = 1
+    """The number of the first piece of a background response."""
     port: int = 0
     _connections: list[asyncio.BaseTransport] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -122,14 +124,16 @@ class PaidProvider:
             if self.broken and number == 2:
                 run.say(b"data: {]\n\n")
             run.say(
-                _event(number, "response.output_text.delta", output_index=0, delta=piece) if self.dialect == "responses" else _chunk(piece)
+                _event(number - 1 + self.first, "response.output_text.delta", output_index=0, delta=piece)
+                if self.dialect == "responses"
+                else _chunk(piece)
             )
             if self.pause_every and number % self.pause_every == 0:
                 self.go.clear()
             await asyncio.sleep(0.02)
         run.ended = run.ended or "whole"
         done = {"id": run.name, "background": True, "status": "completed", "usage": {"input_tokens": 5, "output_tokens": 3}}
-        number = len(self.pieces) + 1
+        number = len(self.pieces) + self.first
         run.say(_event(number, "response.completed", response=done) if self.dialect == "responses" else _CHAT_END)
 
     async def _relay(self, request: web.Request, run: Run, after: int) -> web.StreamResponse:

@@ -284,6 +284,19 @@ async def test_a_run_that_says_what_nobody_can_read(rig: Rig) -> None:
     assert (row.status, row.tries, len(rig.provider.runs)) == ("error", 2, 2)
 
 
+@pytest.mark.parametrize("rig", ["responses"], indirect=True)
+async def test_a_run_that_counts_beyond_all_bounds(rig: Rig) -> None:
+    """No database holds such a place in it: the answer fails as one that cannot be read, and no row is left behind."""
+    rig.provider.first = 2**63
+    rig.provider.go.set()
+    for _ in range(MAX_ANSWER_TRIES):
+        assert (await rig.reread()).status in ("queued", "retrying")
+        await rig.worker()
+        await rig.change("due_at = 0")
+    row = await rig.reread()
+    assert (row.status, (row.error or {})["code"]) == ("error", "unavailable")
+
+
 @pytest.mark.parametrize("rig", ["llamacpp"], indirect=True)
 async def test_a_provider_that_cannot_be_reached_has_no_run(rig: Rig) -> None:
     """Its name was our own choice, and nobody has heard it: there is nothing to wait for."""

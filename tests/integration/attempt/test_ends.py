@@ -17,6 +17,7 @@ from streams.text import checksum
 from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import NoJobs, Script, kinds, services_over, text_of
 from worker.run import STALL_GRACE_SECONDS
+from worker.verdicts import HandedOver
 
 
 async def test_a_whole_answer(rig: Rig) -> None:
@@ -151,3 +152,28 @@ async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool) -
     else:
         assert (row.status, (row.error or {})["code"], isinstance(last, events.Error)) == ("error", "internal_error", True)
         assert isinstance(told[0], Unstorable)
+
+
+@pytest.mark.parametrize("refused", ["the run", "what is beside the text"])
+@pytest.mark.parametrize("way", ["retry", "hand-over"])
+async def test_a_last_save_that_the_database_refuses(rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str, refused: str) -> None:
+    """What can be held is saved, the answer goes on by another attempt all the same, and operators are told."""
+    told: list[BaseException] = []
+    rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
+    attempt = await rig.attempt()
+    take = attempt.checkpoint
+    poison = {"run_id": "run", "run_cursor": 2**70} if refused == "the run" else {"reported": {"a": object()}, "run_id": "run"}
+    monkeypatch.setattr(attempt, "checkpoint", lambda: replace(take(), **poison))  # type: ignore[arg-type]
+
+    async def leave() -> None:
+        await rig.said()
+        if way == "retry":
+            raise base.Interrupted("cut")
+        attempt.stop(HandedOver())
+        await asyncio.Event().wait()
+
+    await attempt.run(Script([[base.Text("So far.")], leave]), base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert (row.status, row.content, row.run_id) == ("retrying" if way == "retry" else "queued", "So far.", None)
+    assert [type(error) for error in told] == [Unstorable] * (1 if refused == "the run" else 2)
+    assert [message_id for message_id, _ in rig.jobs.sent] == [row.id]

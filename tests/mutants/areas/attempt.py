@@ -104,6 +104,31 @@ AREA = Area(
             "        await self._outlast(lambda: self._services.log.release(self._writer.claim))",
         ),
         Mutant(
+            "a_run_that_cannot_be_held_keeps_an_answer_from_going_on",
+            "worker/closing.py",
+            "    yield checkpoint\n    yield (runless := ",
+            "    yield checkpoint\n    (runless := ",
+        ),
+        Mutant(
+            "what_cannot_be_held_keeps_an_answer_from_going_on",
+            "worker/closing.py",
+            "    yield replace(runless, tool_calls=None, kept=None, reported=None)\n",
+            "",
+        ),
+        Mutant(
+            "operators_are_not_told_of_what_cannot_be_held",
+            "worker/run.py",
+            '            except Unstorable as error:\n                self._tell_operators(error, "internal_error")\n',
+            "            except Unstorable:\n                pass\n",
+        ),
+        Mutant(
+            "a_number_beyond_all_columns_is_a_place_in_a_run",
+            "providers/fields.py",
+            "    if not -(2**63) <= value < 2**63:\n",
+            "    if False:\n",
+            ("tests/integration/test_paid_runs.py",),
+        ),
+        Mutant(
             "the_lease_is_not_released",
             "worker/run.py",
             "        self._keeper.cancel()\n        await self._outlast(lambda: self._services.log.release(self._writer.claim))",
