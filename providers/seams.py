@@ -3,17 +3,19 @@
 After `prefix` some servers repeat the whole prefix (Mistral does, LM Studio did), and a server that was given its text without trailing
 white space sends that again. After `turn` a model likes to repeat the last words that it was shown, or begins the answer anew. A `Seam`
 holds pieces back only as long as they could still be such a repetition, and drops what proves to be one. Wording that merely resembles is
-left alone.
+left alone; what is enough to call it a start over is decided in `openings.py`.
 
 | the new text | after `prefix` | after `turn` |
 |---|---|---|
 | begins with the whole held text | dropped, from 16 characters on | dropped, whatever its length |
 | begins with the end of the held text | kept: the model goes on from there | dropped: whole tokens, or 8 characters |
-| begins as the held text does, for 100 characters, and then differs | kept | the answer began anew: `over` |
+| begins as the held text does, for some words, and then differs | kept | the answer began anew: `over` |
 """
 
 from typing import Literal
 from unicodedata import category
+
+from providers.openings import begins_anew
 
 _REACH = 2000
 """Characters of the held text in which a repetition of its end is looked for."""
@@ -21,8 +23,6 @@ _SURE = 8
 """An overlap of this many characters is no coincidence."""
 _ECHO = 16
 """What equals the beginning of the held text is an echo from this length on, if the server is not known to echo."""
-_ANEW = 100
-"""An answer that begins with so many characters of the held text, and then differs from it, is another beginning, not a continuation."""
 _UNSPACED, _UNSPACED_SURE = "\u2e80", 3
 """From here on scripts write words without spaces between them; so many signs of theirs are no coincidence."""
 _INSIDE = "\u200d\ufe0e\ufe0f"
@@ -73,18 +73,18 @@ class Seam:
 
     def _echoing(self) -> bool:
         # Up to the whole held text; white space after it belongs to the decision.
-        text = self._waiting
+        text, held, bare = self._waiting, self._held, self._bare
         if self._rung == "turn":
-            text = text.lstrip()
-        elif len(self._bare) < self._least:
+            text, held, bare = text.lstrip(), held.lstrip(), bare.lstrip()
+        elif len(bare) < self._least:
             return False
-        return self._held.startswith(text) or (text.startswith(self._bare) and not text[len(self._bare) :].strip())
+        return held.startswith(text) or (text.startswith(bare) and not text[len(bare) :].strip())
 
     def _is_echo(self, *, finished: bool) -> bool:
         """Whether what ends in the midst of the held text was a repetition of it."""
         length = len(self._waiting.strip())
         if self._rung == "turn":
-            return length >= (_ANEW if finished else _ECHO)
+            return began_anew(self._held, self._waiting) or (not finished and length >= _ECHO)
         return not finished or length >= self._least
 
     def _settle(self) -> str:
@@ -114,18 +114,14 @@ def after_prefix(held: str, text: str, *, stripped: bool, least: int) -> str:
 
 def after_turn(held: str, text: str) -> str:
     """The part of `text` that is new where the model was asked to go on after `held`."""
-    bare = held.rstrip()
     lead = len(text) - len(text.lstrip())
-    overlap = _overlap(bare, text[lead:])
-    return _after_space(held[len(bare) :], text[lead + overlap :] if overlap else text)
+    overlap = _overlap(held.strip(), text[lead:])
+    return _after_space(held[len(held.rstrip()) :], text[lead + overlap :] if overlap else text)
 
 
 def began_anew(held: str, text: str) -> bool:
     """Whether `text` begins as `held` does and then goes another way, without being a repetition of its end."""
-    bare, text = held.rstrip(), text.lstrip()
-    if text[:_ANEW] != bare[:_ANEW] or len(text) <= _ANEW or text.startswith(bare):
-        return False
-    return not _overlap(bare, text)
+    return not _overlap(held.strip(), text.lstrip()) and begins_anew(held, text)
 
 
 def _after_space(space: str, text: str) -> str:

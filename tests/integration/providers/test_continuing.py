@@ -105,6 +105,25 @@ async def test_a_model_that_begins_anew_in_other_words(client: HttpClient) -> No
     assert shown.count(Restart()) == 1
 
 
+@pytest.mark.parametrize("more", ["", "Each of them is described below, and each of them is ripe in summer. " * 8])
+async def test_a_model_that_begins_anew_with_the_same_few_words(client: HttpClient, more: str) -> None:
+    """They are enough, behind a line and behind a page; the rest is not waited for."""
+    anew = "Sure! Here are some red fruits: apple, cherry, strawberry."
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        for character in anew:
+            await exchange.send(chunk(character))
+        await exchange.send(END)
+        await exchange.end()
+
+    async with serving(script) as server:
+        held = f"Sure! Here is a list of fruits that are red. {more}There are apple, cherry, straw"
+        text, deltas, raised = await read(client, spec(server.url), Request(HELLO.messages, continuation=Continuation("turn", held)))
+    assert (text, raised) == (anew, None)
+    assert [delta for delta in deltas if isinstance(delta, Text | Restart)][:2] == [Restart(), Text("Sure! Here a")]
+
+
 async def test_a_rung_that_the_model_does_not_have(client: HttpClient) -> None:
     """It is refused before the call."""
     with pytest.raises(InvalidRequest):

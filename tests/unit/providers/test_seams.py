@@ -100,9 +100,10 @@ def test_a_model_that_starts_over_in_other_words(step: int) -> None:
     assert stitch("turn", held, new) == new
 
 
-def test_a_beginning_that_two_answers_may_share_is_no_start_over() -> None:
-    """Some words alike are a coincidence."""
-    assert stitch("turn", STORY[:3000], STORY[:50] + " and so on") == STORY[:3000] + STORY[:50] + " and so on"
+def test_a_beginning_that_two_sentences_may_share_is_no_start_over() -> None:
+    """Some words alike behind a whole line are a coincidence; `test_openings.py` says how many, and where."""
+    held = STORY[:3000].rpartition(".")[0] + ".\n\n"
+    assert stitch("turn", held, STORY[:50] + " and so on") == held + STORY[:50] + " and so on"
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -132,9 +133,10 @@ WORDS = st.lists(st.sampled_from(["the", "cat", "a", "mat", " ", "\n", "Ã©", "ðŸ
 
 @given(st.sampled_from(["prefix", "turn"]), WORDS, WORDS, st.booleans(), st.booleans(), st.integers(1, 7))
 def test_cuts_do_not_matter_and_nothing_held_is_lost(rung: Any, held: str, new: str, stripped: bool, echoes: bool, step: int) -> None:
-    """However the new text arrives, the outcome is the same; the held text stays, and only a beginning of the new one is dropped."""
+    """However the new text arrives, the outcome is the same; the held text stays, or the new one is whole."""
     whole = stitch(rung, held, new, stripped=stripped, echoes=echoes)
-    assert whole.startswith(held)  # words so few never begin an answer anew
-    assert new.endswith(whole[len(held) :])
     seam = Seam(rung, held, stripped=stripped, echoes=echoes)
-    assert held + "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end() == whole
+    given = "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end()
+    assert whole == (given if seam.over else held + given)
+    assert new.endswith(given)
+    assert not seam.over or given == new
