@@ -11,8 +11,8 @@ Two errors are possible, and they do not cost the same.
 | a start over is taken for a continuation | the reader reads the text twice; nothing is lost |
 | a continuation is taken for a start over | what was said is lost, without a sign of it: a line early on, pages later |
 
-So the second one has to be rare, and rarer the longer the text is. What makes a continuation begin like the answer depends little on how much
-has been said, but a lot on where it broke off, so that is what decides how much opening is enough (`_needed`):
+So the second one has to be rare. How often a continuation begins like the answer depends little on how much has been said, but a lot on where
+it broke off. That decides how much opening is enough (`_needed`), for a line as for a page:
 
 | the held text ends | what else may begin so | enough |
 |---|---|---|
@@ -24,15 +24,14 @@ has been said, but a lot on where it broke off, so that is what decides how much
 Whatever begins a later line of the held text, too, is a refrain or an item of a list, and no opening.
 
 The weight (`_weight`) counts whole words. A name counts as one word, however long. Chinese signs count a third, signs of other scripts
-without spaces a fifth: they need that many for a word. Each sentence counts at least 1, and the end of one counts 1 more. So "Sure!" and "The
-French Revolution was" are too little; "Sure! Here", "The French Revolution was a" and a heading of two words are enough.
+without spaces a fifth: they need that many for a word. Each sentence counts at least 1, and the end of one counts 1 more. So "Sure!" and
+"The French Revolution was" are too little; "Sure! Here", "The French Revolution was a" and a heading of two words are enough.
 
-What this misses is doubled: openings that share a word or two ("Sure, here is", "Sure, here are"), or differ in case, space or markup; and most
-of those behind a whole line. What it gets wrong: a refrain of more than 100 characters at its second appearance.
+What this misses is doubled: openings that share a word or two ("Sure, here is", "Sure, here are"), or differ in case, space or markup; and
+most of those behind a whole line. What it gets wrong: a refrain of more than 100 characters at its second appearance.
 """
 
 import re
-from os.path import commonprefix
 from unicodedata import category
 
 _LOOKED_AT = 1000
@@ -65,7 +64,8 @@ def begins_anew(held: str, text: str) -> bool:
 
 def _opening(held: str, text: str) -> str:
     """The whole words with which both begin."""
-    length = len(commonprefix([held[:_LOOKED_AT], text[:_LOOKED_AT]]))
+    both = min(len(held), len(text), _LOOKED_AT)
+    length = next((at for at in range(both) if held[at] != text[at]), both)
     while length and (_within_word(held, length) or _within_word(text, length)):
         length -= 1
     return held[:length]

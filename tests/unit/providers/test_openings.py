@@ -111,7 +111,7 @@ def test_a_start_over_that_is_cut_within_its_opening_adds_nothing(finished: bool
     assert (seam.end(finished=finished), seam.over) == ("", False)
 
 
-WORD = st.sampled_from("once there were nine small green birds upon long wires above our quiet village".split())
+WORD = st.sampled_from(["once", "there", "were", "nine", "small", "green", "birds", "upon", "long", "wires", "above", "our", "village"])
 SENTENCE = st.lists(WORD, min_size=3, max_size=12).map(lambda words: " ".join(words).capitalize())
 
 
