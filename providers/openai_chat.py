@@ -70,6 +70,8 @@ class ChatDecoder(Decoder):
         self._index: Any = None
         self._message: Mapping[str, Any] | None = None
         """The message of an answer that came whole."""
+        self._texts: list[str] = []
+        """All text so far, in pieces."""
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if not self._started and (item.get("id") or item.get("model")):
@@ -93,12 +95,15 @@ class ChatDecoder(Decoder):
                 return
             self._index = index
         delta = choice.get("delta")
-        if delta is None and (message := choice.get("message")):
+        before = len(self._out)
+        if (message := choice.get("message")) and delta is None:
             delta = self._whole(mapping(message))
         if delta:
             self._delta(mapping(delta))
         elif text := choice.get("text"):  # the older completions
             self._content(text)
+        if message:
+            self._compare(mapping(message), before)
         if not choice.keys() <= _CHOICE:
             self._keep_rest("choice", choice, _CHOICE)
         if reason := choice.get("finish_reason"):
@@ -115,9 +120,20 @@ class ChatDecoder(Decoder):
         self._message = message
         return message
 
+    def _compare(self, message: Mapping[str, Any], before: int) -> None:
+        """A message beside a delta repeats all text so far (Perplexity). Where it does not, a piece has been lost: what this delta gave is
+        withdrawn, since it does not belong behind what viewers hold. Raises Damaged."""
+        if type(content := message.get("content")) is not str or not content:
+            return
+        self._texts = ["".join(self._texts)]
+        if content != self._texts[0]:
+            del self._out[before:]
+            raise Damaged("a message that is not what has been said")
+
     def _delta(self, delta: Mapping[str, Any]) -> None:
         if len(delta) == 1 and type(text := delta.get("content")) is str and text:
             self._answered = True  # nearly every chunk of nearly every answer
+            self._texts.append(text)
             self._out.append(Text(text))
             return
         self._thoughts_of(delta)
@@ -152,6 +168,7 @@ class ChatDecoder(Decoder):
     def _content(self, content: Any) -> None:
         self._answered = True
         if type(content) is str:
+            self._texts.append(content)
             self._out.append(Text(content))
             return
         for part in mappings(content):  # Mistral: a list of text, thinking and references
@@ -163,6 +180,7 @@ class ChatDecoder(Decoder):
                     self._keep_rest("thinking", piece, ("type", "text"))
             elif "text" in part:
                 self._say(part["text"])
+                self._texts.append(words(part["text"]))
             elif part:
                 self._keep(word(part.get("type")) or "part", part)
 

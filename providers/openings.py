@@ -11,8 +11,8 @@ Two errors are possible, and they do not cost the same.
 | a start over is taken for a continuation | the reader reads the text twice; nothing is lost |
 | a continuation is taken for a start over | what was said is lost, without a sign of it: a line early on, pages later |
 
-So the second one has to be rare. How often a continuation begins like the answer depends little on how much has been said, but a lot on where
-it broke off. That decides how much opening is enough (`_needed`), for a line as for a page:
+So the second one has to be rare. How often a continuation begins like the answer depends little on how much has been said, but a lot on
+where it broke off. That decides how much opening is enough (`_needed`), for a line as for a page:
 
 | the held text ends | what else may begin so | enough |
 |---|---|---|

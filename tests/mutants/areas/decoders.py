@@ -101,6 +101,27 @@ AREA = Area(
         Mutant("an_answer_counts_as_an_error", "providers/classify.py", 'name == "response" and isinstance', "False and isinstance"),
         Mutant("a_broken_error_is_quoted", "providers/decoding.py", 'readable: {len(data)} bytes" if', 'readable: {excerpt(data)}" if'),
         Mutant(
+            "a_message_beside_a_delta_is_not_compared",
+            "providers/openai_chat.py",
+            "        if message:\n            self._compare(mapping(message), before)\n",
+            "",
+            ("tests/unit/providers/test_decoding.py",),
+        ),
+        Mutant(
+            "a_delta_behind_a_lost_one_is_given",
+            "providers/openai_chat.py",
+            "            del self._out[before:]\n",
+            "",
+            ("tests/unit/providers/test_decoding.py",),
+        ),
+        Mutant(
+            "an_empty_message_is_damage",
+            "providers/openai_chat.py",
+            " is not str or not content:\n",
+            " is not str:\n",
+            ("tests/unit/providers/test_decoding.py",),
+        ),
+        Mutant(
             "a_source_is_cited_twice",
             "providers/decoding.py",
             "        if not url or url in self._sources:\n",

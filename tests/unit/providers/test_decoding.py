@@ -1,5 +1,6 @@
 """What goes wrong inside a success, in every shape that has been seen; what counts as whole; tool calls in every clothing."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -38,6 +39,36 @@ BEGUN = (
     '{"type":"message_start","message":{"id":"m","model":"c","usage":{"input_tokens":3}}}',
     '{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"A"}}',
 )
+
+
+def beside(content: str, message: Any, **more: Any) -> str:
+    return json.dumps({"choices": [{"delta": {"content": content}, "message": message, **more}]})
+
+
+def test_a_message_that_repeats_all_of_the_answer_beside_each_piece() -> None:
+    """It adds nothing, and an empty one says nothing."""
+    one, two = beside("One", {"content": "One"}), beside(" two", {"content": "One two"})
+    end = json.dumps({"choices": [{"message": {"content": "One two"}, "finish_reason": "stop"}]})
+    for body in (sse(one, two, end), sse(one, beside(" two", None), end), sse(one, beside(" two", {"content": ""}), end)):
+        found = read(CHAT, body)
+        assert (found["text"], found["error"]) == ("One two", None)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([beside(" two", {"content": "One two"})], ""),
+        ([beside("One", {"content": "One"}), beside(" three", {"content": "One two three"})], "One"),
+        ([beside("One", {"content": "One"}), '{"choices":[{"message":{"content":"One two"}}]}'], "One"),
+        ([HI, '{"choices":[{"message":{"content":"Hi there"}}]}'], "Hi"),
+        ([HI, beside("", 5)], "Hi"),
+    ],
+)
+def test_a_message_beside_a_piece_that_is_not_what_has_been_said_is_damage(pieces: list[str], text: str) -> None:
+    """A piece has been lost, or one of the two is broken: what follows is not given, and what is left is not called whole."""
+    found = read(CHAT, sse(*pieces, STOP))
+    assert (found["text"], found["complete"]) == (text, False)
+    assert found["error"]["class"] == ("Interrupted" if text else "Unavailable")
 
 
 @pytest.mark.parametrize(

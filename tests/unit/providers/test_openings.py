@@ -43,6 +43,7 @@ GOES_ON = [
     ("The Lord of the Rings is long. Those who have read", "The Lord of the Rings love it."),
     ("Dr. Smith was born in 1960. His parents, whom", "Dr. Smith never knew, were poor."),
     ("The cat sat.", "The cat slept."),
+    ("The old cat sat there and", "The old cats were there."),
     ("The old cat sat on the mat.", "The old cat sat there for long."),
     (LIST + "\n", "- A cup of milk\n"),
     (LIST, "\n- A cup of milk"),

@@ -84,6 +84,12 @@ def test_a_model_that_starts_over_does_not_double_the_answer(rung: Any, length: 
     assert (held + new, seam.over) == (STORY, False)
 
 
+def test_a_start_over_without_the_white_space_at_the_beginning() -> None:
+    """A model that is asked again rarely begins with the same empty lines."""
+    held, seam = "\n\n" + STORY[:3000], Seam("turn", "\n\n" + STORY[:3000])
+    assert (held + "".join(seam.push(character) for character in STORY) + seam.end(), seam.over) == ("\n\n" + STORY, False)
+
+
 @pytest.mark.parametrize("back", [9, 100, 399, 401, 1500])
 def test_a_model_that_repeats_the_end_of_what_it_was_shown(back: int) -> None:
     """A sentence or a page."""
