@@ -1,9 +1,10 @@
 """Pure: an error in any provider's clothes -> one class of the tree in `base.py`, with what it says about waiting.
 
-The HTTP status decides (or the number in the body where HTTP said 200); a body may only refine it, as `_MAY_BECOME` says: a 429 is retried
-whatever stands in it, unless a code says that the quota is used up. Codes come before words. Words decide where nothing else does (a bare
-message inside a 200), and refine a status only as whole sentences of known providers: a request that is refused may quote anything.
-Bodies may be anything, too: nothing that they hold makes these functions raise.
+The HTTP status decides (or the number in the body where HTTP said 200); a body may only refine it, as `_MAY_BECOME` says. A 429 is retried
+whatever stands in it, with one exception: a code says that the quota is used up, and nothing says when to come back. OpenAI's
+`insufficient_quota` is such a 429, which never succeeds; the quota of a minute or a day comes with a wait. Codes come before words. Words
+decide where nothing else does (a bare message inside a 200), and refine a status only as whole sentences of known providers: a request that
+is refused may quote anything. Bodies may be anything, too: nothing that they hold makes these functions raise.
 """
 
 import json
@@ -23,7 +24,7 @@ from providers.base import (
     RateLimited,
     Unavailable,
 )
-from providers.hints import retry_after
+from providers.hints import asked_to_wait, retry_after
 
 Class = type[ProviderError]
 
@@ -128,7 +129,8 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> ProviderEr
     item = _parse(body)
     detail = _Detail(item)
     message = detail.message or excerpt(body) or f"HTTP {status}"
-    cls = Unavailable if status == 404 and is_page(body) else _class_of(status, detail, message)  # nobody at home but a proxy
+    proxy = status == 404 and is_page(body)  # nobody at home but a proxy
+    cls = Unavailable if proxy else _class_of(status, detail, message, asked_to_wait(headers, item))
     return cls(message, code=detail.code or str(status), status=status, retry_after_s=retry_after(headers, item))
 
 
@@ -138,7 +140,7 @@ def classify_stream_error(item: Mapping[str, Any], *, certain: bool = False) -> 
         return None
     detail = _Detail(item)
     message = detail.message or NO_WORDS
-    cls = _class_of(detail.status, detail, message)
+    cls = _class_of(detail.status, detail, message, asked_to_wait({}, item))
     return cls(message, code=detail.code, status=detail.status, retry_after_s=retry_after({}, item))
 
 
@@ -203,7 +205,7 @@ class _Detail:
             self.status = int(value)
 
 
-def _class_of(status: int | None, detail: _Detail, message: str) -> Class:
+def _class_of(status: int | None, detail: _Detail, message: str, wait_s: float | None) -> Class:
     by_status = _by_status(status)
     plain = [_plain(code) for code in detail.codes]
     by_code = next((_PRECISE[code] for code in plain if code in _PRECISE), None)
@@ -214,7 +216,8 @@ def _class_of(status: int | None, detail: _Detail, message: str) -> Class:
     if by_status is ModelNotFound and general is InvalidRequest and not re.search(r"model|deployment", message, re.IGNORECASE):
         return InvalidRequest
     # "You have used all your quota" and "wait a minute" are both 429; Google calls the second quota, too: only a code tells them apart.
-    return _refined(by_status, by_code or _first(_SENTENCES, message)) or by_status
+    further = by_code or _first(_SENTENCES, message)
+    return by_status if further is QuotaExhausted and by_status is RateLimited and wait_s else _refined(by_status, further) or by_status
 
 
 def _refined(found: Class | None, further: Class | None) -> Class | None:

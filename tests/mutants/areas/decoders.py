@@ -101,6 +101,20 @@ AREA = Area(
         Mutant("an_answer_counts_as_an_error", "providers/classify.py", 'name == "response" and isinstance', "False and isinstance"),
         Mutant("a_broken_error_is_quoted", "providers/decoding.py", 'readable: {len(data)} bytes" if', 'readable: {excerpt(data)}" if'),
         Mutant(
+            "a_quota_is_used_up_whenever_a_code_says_so",
+            "providers/classify.py",
+            "by_status if further is QuotaExhausted and by_status is RateLimited and wait_s else ",
+            "",
+            ("tests/unit/providers/test_classify.py",),
+        ),
+        Mutant(
+            "the_reset_of_a_budget_is_a_wait",
+            "providers/classify.py",
+            "_class_of(status, detail, message, asked_to_wait(headers, item))",
+            "_class_of(status, detail, message, retry_after(headers, item))",
+            ("tests/unit/providers/test_classify.py",),
+        ),
+        Mutant(
             "a_message_beside_a_delta_is_not_compared",
             "providers/openai_chat.py",
             "        if message:\n            self._compare(mapping(message), before)\n",

@@ -16,6 +16,30 @@ def error(**fields: Any) -> bytes:
     return json.dumps({"error": fields}).encode()
 
 
+USED_UP = error(message="You exceeded your current quota.", type="insufficient_quota", code="insufficient_quota")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "name"),
+    [
+        (429, {}, USED_UP, "QuotaExhausted"),
+        (429, {"retry-after": "20"}, USED_UP, "RateLimited"),
+        (429, {"retry-after-ms": "500"}, error(code="quota_exceeded", message="x"), "RateLimited"),
+        (429, {}, error(code="quota_exceeded", message="Please try again in 20s."), "RateLimited"),
+        (429, {"retry-after": "0"}, USED_UP, "QuotaExhausted"),
+        (429, {"retry-after": "soon"}, USED_UP, "QuotaExhausted"),
+        (429, {"x-ratelimit-reset-tokens": "20s"}, USED_UP, "QuotaExhausted"),
+        (200, {}, error(code="insufficient_quota", status=429, message="Please try again in 20s."), "RateLimited"),
+        (402, {"retry-after": "20"}, USED_UP, "QuotaExhausted"),
+        (400, {"retry-after": "20"}, USED_UP, "QuotaExhausted"),
+    ],
+)
+def test_a_quota_that_is_used_up(status: int, headers: dict[str, str], body: bytes, name: str) -> None:
+    """A 429 is retried where the provider says when to come back, and where nothing says that its quota is used up."""
+    found = classify_stream_error(json.loads(body)) if status == 200 else classify(status, headers, body)
+    assert type(found).__name__ == name
+
+
 @pytest.mark.parametrize(
     ("status", "body", "name"),
     [
