@@ -1,7 +1,7 @@
 """How this project talks to SQLite and PostgreSQL: engines, transactions, the database's clock, errors.
 
-Decides isolation (reads see one snapshot, writes take SQLite's write lock at once), timeouts, and which failures mean
-`StoreUnavailable`. What is read and written is decided by `conversations.py` and `generations.py`.
+Decides isolation (reads see one snapshot, writes take SQLite's write lock at once) and timeouts. What a failure means is decided by
+`failures.py`; what is read and written, by `conversations.py` and `generations.py`.
 """
 
 import asyncio
@@ -25,7 +25,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col
 
 from models import migrations
-from models.errors import Conflict, GivenUp, StoreUnavailable, Unstorable
+from models.errors import StatementFailed, StoreUnavailable, Unstorable
+from models.failures import ours
 from models.quotas import NO_QUOTAS, Quotas
 from models.shapes import loads
 
@@ -36,8 +37,6 @@ TIMEOUT_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
 LOCK_SECONDS = 2.0
 """How long a transaction waits for a row that somebody else has locked, at most: all of ours hold their locks for moments."""
-_GIVEN_UP = frozenset({"57014", "55P03", "40P01", "40001"})
-"""SQLSTATEs of a server that lives: a statement took too long, a lock was waited for too long, a deadlock, a conflict of transactions."""
 WAL_PAUSE_SECONDS = 0.005
 """From one try to make a new SQLite file's journal a write-ahead log to the next."""
 CANCEL_SECONDS = 0.5
@@ -284,32 +283,13 @@ async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
     except Exception as error:
         if _times_cancelled() > before:  # what a driver says then is that the cancellation has cost it the connection
             raise asyncio.CancelledError from error
-        ours = _ours(error)
-        if ours is error:
+        told = ours(error)
+        if told is error:
             raise
-        raise ours from (None if isinstance(ours, Unstorable) else error)  # what a driver says of a value may quote it
+        raise told from (None if isinstance(told, Unstorable | StatementFailed) else error)  # what a driver says of a value may quote it
 
 
 def _times_cancelled() -> int:
     """How often somebody outside of its code has asked the task to end."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
-
-
-def _ours(error: Exception) -> Exception:
-    """The project's error for one of the driver's, or the same error."""
-    match error:
-        case exc.IntegrityError():
-            return Conflict("the database refused the row")
-        case exc.OperationalError() | exc.InterfaceError() | exc.InternalError() if getattr(error.orig, "sqlstate", None) in _GIVEN_UP:
-            return GivenUp("the database gave a statement up")
-        # InternalError: a server that has become read-only (a failover in progress). The built-in TimeoutError is an OSError.
-        case exc.OperationalError() | exc.InterfaceError() | exc.InternalError() | exc.TimeoutError() | OSError():
-            return StoreUnavailable("the database does not answer")
-        case exc.DataError():
-            return Unstorable(f"the database refused a value ({getattr(error.orig, 'sqlstate', None) or 'too large'})")
-        case exc.DBAPIError():
-            return StoreUnavailable("the connection to the database broke") if error.connection_invalidated else error
-        case exc.StatementError() | UnicodeError() | OverflowError():  # the driver could not even send it
-            return Unstorable(f"a value cannot be sent to the database ({type(getattr(error, 'orig', None) or error).__name__})")
-    return error

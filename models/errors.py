@@ -3,6 +3,7 @@
 StoreError
   StoreUnavailable     no answer in time (connection, lock, pool): what a write did is not known
     GivenUp            the database lives, and gave this one transaction up (a lock, a deadlock, its own time limit)
+  StatementFailed      the database lives, and fails at this statement: a damaged row, a limit of one row; nothing was written
   Unstorable           a value that a column cannot hold; nothing was written
   NotFound             no such row, or none that this user may see
   NotAuthor            a message of somebody else would have to be changed or taken out
@@ -32,6 +33,13 @@ class GivenUp(StoreUnavailable):
     """The database lives, and gave this transaction up: it waited too long for a lock, met a deadlock, or took too long itself.
 
     Whoever deals with many rows goes on with the others; for everybody else it is an outage that may be over at the next try.
+    """
+
+
+class StatementFailed(StoreError):
+    """The database lives, and fails at this statement, now and later: a row is damaged, or meets a limit. Waiting does not help.
+
+    Whoever deals with many rows goes on with the others. The message holds a code and never what the database says: it may quote a row.
     """
 
 

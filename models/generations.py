@@ -279,6 +279,20 @@ class Generations(Database):
         async with self.writing() as session:
             return (await session.scalars(change)).first() or 0
 
+    async def end_unread(self, message_id: str, error: dict[str, object]) -> str | None:
+        """End an answer that cannot be read, in its row alone, which keeps what it holds. Its conversation; None: it has ended already."""
+        change = (
+            update(Message)
+            .where(col(Message.id) == message_id, _unfinished)
+            .values(status="error", error=error, attempt=col(Message.attempt) + 1, due_at=None, updated_at=now_ms(), ended_at=now_ms())
+            .returning(col(Message.conversation_id))
+        )
+        async with self.writing() as session:
+            conversation_id = (await session.scalars(change)).first()
+            if conversation_id is not None:
+                await settle(session, message_id)
+            return conversation_id
+
     async def mark_enqueued(self, *message_ids: str) -> None:
         """The broker has a job for each of these messages since now. A row that somebody has locked is left out."""
         if not message_ids:

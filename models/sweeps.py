@@ -61,6 +61,14 @@ class Answer:
     due: bool = True
 
 
+class Unannounced(NamedTuple):
+    """A row that the log is not known to hold. Its text is not read: a page must not fail for a row that cannot be."""
+
+    id: str
+    conversation_id: str
+    ordinal: int
+
+
 class Place(NamedTuple):
     """A row of what changed lately, and when it did."""
 
@@ -137,10 +145,10 @@ class Sweeps(Database):
             await session.execute(change.execution_options(synchronize_session=False))
             return locked
 
-    async def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Message]:
+    async def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Unannounced]:
         """Rows whose newest revision the log is not known to hold."""
         async with self._sweeping() as session:
-            return list(await session.scalars(unannounced_rows(due, after, limit)))
+            return [Unannounced(*row) for row in await session.execute(unannounced_rows(due, after, limit))]
 
     async def unannounced_titles(self, due: Due, after: str, limit: int) -> list[Conversation]:
         """Conversations whose newest title the log is not known to hold."""
@@ -233,7 +241,9 @@ def ended(due: Due, after: str, limit: int) -> Any:
 
 def unannounced_rows(due: Due, after: str, limit: int) -> Any:
     """The query of `Sweeps.unannounced_rows`."""
-    return _page(Message, (Message,), UNANNOUNCED_REV_SQL, after, limit).where(not_(_recent(Message.updated_at, due.unannounced)))
+    return _page(Message, (Message.id, Message.conversation_id, Message.ordinal), UNANNOUNCED_REV_SQL, after, limit).where(
+        not_(_recent(Message.updated_at, due.unannounced))
+    )
 
 
 def unannounced_titles(due: Due, after: str, limit: int) -> Any:

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from config.background import keep
-from models.errors import Unstorable
+from models.errors import StatementFailed, Unstorable
 from models.generations import Checkpoint, Ending
 from models.tables import Message as Row
 from providers.base import CONNECT_ERROR, RUN_GONE, Interrupted, Provider, ProviderError, Request, Unavailable
@@ -309,7 +309,7 @@ class Attempt:
         """Commit, then the terminal event. While either side is away, wait: the text is safe in the log and in memory."""
         try:
             committed = await self._outlast(lambda: self._services.store.finish(ending))
-        except Unstorable as error:
+        except (Unstorable, StatementFailed) as error:
             ending = self._reduced(ending, error)
             committed = await self._outlast(lambda: self._services.store.finish(ending))
         if committed:
@@ -321,7 +321,7 @@ class Attempt:
     async def _announce(self, ending: Ending) -> None:
         await closing.announce(self._services.store, self._services.log, self._writer.claim, self._writer.index, ending)
 
-    def _reduced(self, ending: Ending, error: Unstorable) -> Ending:
+    def _reduced(self, ending: Ending, error: Exception) -> Ending:
         """What can be stored of an ending that the database refuses: an answer that has lost a part is not called complete."""
         self._tell_operators(error, "internal_error")
         if ending.status == "complete":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from config.catalogue import Catalogue, ModelSpec
-from models.errors import HistoryTooLong, NotFound, StoreUnavailable
+from models.errors import HistoryTooLong, NotFound, StatementFailed, StoreUnavailable
 from models.tables import Message as Row
 from providers.base import (
     ContextLengthExceeded,
@@ -75,6 +75,8 @@ class Runner:
         self._services = services
         self._models = models
         self._running: dict[str, Attempt] = {}
+        self._waiting: set[str] = set()
+        """Messages of which a job waits for the end of an outage."""
         self._jobs = 0
         self._draining = False
         self._handing_over = False
@@ -95,24 +97,40 @@ class Runner:
                 self._emptied.set()
 
     async def _generate_through_outages(self, message_id: str) -> None:
-        while True:
-            try:
-                await self._generate(message_id)
-            except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
-                log_line.warning("job waits for a service", message_id=message_id, error=repr(error))
-                if self._draining:
-                    raise  # this job is lost; the sweeper of another process finds the row
+        if await self._came_through(message_id):
+            return
+        if message_id in self._waiting:  # each job that waits has a thread of this process
+            log_line.info("job not needed", message_id=message_id, reason="another one waits here")
+            return
+        self._waiting.add(message_id)
+        try:
+            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+            while not await self._came_through(message_id):
                 await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
-            except ports.Refused as refusal:
-                # Busy: another worker runs it. Fenced: another one took it. Sealed: it has ended. Gone: its conversation was deleted.
-                log_line.info("job not needed", message_id=message_id, reason=type(refusal).__name__)
-                return
-            else:
-                return
+        finally:
+            self._waiting.discard(message_id)
+
+    async def _came_through(self, message_id: str) -> bool:
+        """Whether neither Redis nor the database was away."""
+        try:
+            await self._generate(message_id)
+        except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
+            log_line.warning("job waits for a service", message_id=message_id, error=repr(error))
+            if self._draining:
+                raise  # this job is lost; the sweeper of another process finds the row
+            return False
+        except ports.Refused as refusal:
+            # Busy: another worker runs it. Fenced: another one took it. Sealed: it has ended. Gone: its conversation was deleted.
+            log_line.info("job not needed", message_id=message_id, reason=type(refusal).__name__)
+        return True
 
     async def _generate(self, message_id: str) -> None:
         store, log = self._services.store, self._services.log
-        row = await store.message(message_id)
+        try:
+            row = await store.message(message_id)
+        except StatementFailed as error:
+            await self._count_unreadable(message_id, error)
+            raise
         if row is None or not closing.unfinished(row) or await self._not_yet(row):
             return
         if row.cancel_by is not None:
@@ -150,6 +168,16 @@ class Runner:
         self._tell_operators(row, error)
         await closing.end_failed(self._services.store, self._services.log, now, INTERNAL_ERROR)
         await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
+
+    async def _count_unreadable(self, message_id: str, error: Exception) -> None:
+        """The same for an answer that the database cannot read: the end is written without a look at it. Answers behind it may start."""
+        store = self._services.store
+        if await store.count_start(message_id) <= MAX_TRIES:
+            return
+        conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
+        if conversation_id is not None:
+            self._services.tell_operators(error, {"message_id": message_id, "code": "internal_error", "bug": True})
+            await closing.start_next(store, self._services.jobs, conversation_id)
 
     def _tell_operators(self, row: Row, error: Exception) -> None:
         self._services.tell_operators(error, {"message_id": row.id, "model": row.model, "code": "internal_error", "bug": True})

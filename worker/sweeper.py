@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import structlog
 
 from config.background import failed, keep
-from models.errors import GivenUp, StoreUnavailable
-from models.sweeps import Answer
-from models.tables import Conversation, Message, Revocation
+from models.errors import GivenUp, StatementFailed, StoreUnavailable
+from models.sweeps import Answer, Unannounced
+from models.tables import Conversation, Revocation
 from models.views import message_view
 from streams import events, ports
 from worker import closing, revocations
@@ -46,6 +46,8 @@ SIDE_BY_SIDE = 16
 """Rows that are dealt with at a time: the streams of a dead worker are all due at once, and each of them is waited for by people."""
 BULK_SIDE_BY_SIDE = 8
 """The same, for what is announced or deleted late: all those steps together leave the database to those who answer."""
+APART_SECONDS = 10.0
+"""Between two jobs of an answer in whose row nothing can be written."""
 _OUTAGES = (StoreUnavailable, ports.Unavailable, JobsUnavailable)
 
 
@@ -65,6 +67,8 @@ class Sweeper:
         self._under_way: dict[str, asyncio.Task[Exception | None]] = {}
         """Steps by name."""
         self._bulk = asyncio.Semaphore(BULK_SIDE_BY_SIDE)
+        self._apart: dict[str, float] = {}
+        """Answers that the database cannot note anything of, and until when no job of them is sent."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -223,7 +227,11 @@ class Sweeper:
 
     async def _cancel_one(self, row: Answer) -> None:
         services = self._services
-        await closing.cancel(services.store, services.log, services.jobs, row.message_id, row.cancel_by or "unknown")
+        try:
+            await closing.cancel(services.store, services.log, services.jobs, row.message_id, row.cancel_by or "unknown")
+        except StatementFailed:
+            await self._enqueue([row])  # the job counts how often the row fails, and ends the answer at last
+            raise
 
     async def _take_over(self) -> None:
         """What nobody has a lease of has no worker."""
@@ -254,10 +262,24 @@ class Sweeper:
 
     async def _enqueue(self, rows: Sequence[Answer]) -> None:
         sent: list[str] = []
+        self._apart = {name: until for name, until in self._apart.items() if _clock() < until}
         try:
-            await _all(asyncio.Semaphore(SIDE_BY_SIDE), (self._send(row, sent) for row in rows))
+            await _all(asyncio.Semaphore(SIDE_BY_SIDE), (self._send(row, sent) for row in rows if row.message_id not in self._apart))
         finally:
+            await self._mark_enqueued(sent)
+
+    async def _mark_enqueued(self, sent: Sequence[str]) -> None:
+        """Where the database fails at a row, that is looked for, by halves, and left alone for a while: its job has failed, too."""
+        try:
             await self._services.store.mark_enqueued(*sent)
+        except StatementFailed as error:
+            if len(sent) > 1:
+                half = len(sent) // 2
+                await self._mark_enqueued(sent[:half])
+                await self._mark_enqueued(sent[half:])
+            else:
+                self._apart[sent[0]] = _clock() + APART_SECONDS
+                failed("sweep", error)
 
     async def _send(self, row: Answer, sent: list[str]) -> None:
         await self._services.jobs.generate(row.message_id)
@@ -286,13 +308,15 @@ class Sweeper:
             rows = itertools.groupby(sorted(page, key=lambda row: (row.conversation_id, row.ordinal)), lambda row: row.conversation_id)
             await _all(self._bulk, [self._announce_in_order(list(group)) for _, group in rows])
 
-    async def _announce_in_order(self, rows: Sequence[Message]) -> None:
+    async def _announce_in_order(self, rows: Sequence[Unannounced]) -> None:
         for row in rows:
             if error := await _guarded(self._announce_row(row)):
                 raise error
 
-    async def _announce_row(self, row: Message) -> None:
-        log = self._services.log
+    async def _announce_row(self, found: Unannounced) -> None:
+        log, row = self._services.log, await self._services.store.message(found.id)
+        if row is None:
+            return
         try:
             page = await log.read(row.conversation_id, None, 0, 0)
             await log.announce(

@@ -157,7 +157,7 @@ CALLED = {
     *("finish", "terminal_announced", "next_queued", "title", "checkpoint", "schedule_retry", "release", "generate", "hand_back"),
 }
 ESSENTIAL = {"message", "begin_attempt", "finish", "blocked_by"}
-"""Without these no end can be stored, or nothing is begun."""
+"""Without these no end can be stored, or nothing is begun. A row that cannot be read: test_damaged_rows."""
 
 
 @pytest.mark.parametrize("scene", SCENES)

@@ -15,6 +15,7 @@ from models.errors import GivenUp, StoreUnavailable
 from models.generations import Checkpoint
 from models.migrate import migrate
 from models.store import Store
+from tests.poison import poison
 from worker import checkpoints
 from worker.checkpoints import Checkpointer
 
@@ -73,17 +74,45 @@ POISON: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("poison", POISON, ids=["nan", "infinity", "number", "surrogate"])
-async def test_a_row_that_cannot_be_saved_harms_itself_alone(store: Store, poison: dict[str, Any]) -> None:
+@pytest.mark.parametrize("values", POISON, ids=["nan", "infinity", "number", "surrogate"])
+async def test_a_row_that_cannot_be_saved_harms_itself_alone(store: Store, values: dict[str, Any]) -> None:
     """The same on both databases: everybody else is saved in the same round, floors rise; it is counted."""
     healthy = [Running(await started(store)) for _ in range(6)]
-    sick = Running(await started(store), **{name: value for name, value in poison.items() if name != "reasoning_poison"})
-    sick.text = poison.get("reasoning_poison", "text")
+    sick = Running(await started(store), **{name: value for name, value in values.items() if name != "reasoning_poison"})
+    sick.text = values.get("reasoning_poison", "text")
     before = refused()
     await Checkpointer(store, 1.0, 500).save([*healthy[:3], sick, *healthy[3:]])
     assert [await content(store, attempt.message_id) for attempt in healthy] == ["text"] * 6
     assert [attempt.covered for attempt in healthy] == [7] * 6
     assert (await content(store, sick.message_id), sick.covered, refused() - before) == ("", 0, 1)
+
+
+POISONED_ROWS = [
+    *[pytest.param("postgresql", f"RAISE EXCEPTION 'x' USING ERRCODE = '{code}'", id=code) for code in ("XX001", "XX002", "54000")],
+    pytest.param("sqlite", "SELECT json('x')", id="sqlite"),
+]
+
+
+@pytest.mark.parametrize(("database_url", "failure"), POISONED_ROWS, indirect=["database_url"])
+async def test_a_row_at_which_the_database_fails_harms_itself_alone(store: Store, failure: str) -> None:
+    """A damaged row or index, a limit of one row: drivers tell of them by the same classes of errors as of an outage."""
+    healthy = [Running(await started(store)) for _ in range(6)]
+    sick, before = Running(await started(store)), refused()
+    await poison(store, sick.message_id, failure)
+    await Checkpointer(store, 1.0, 500).save([*healthy[:3], sick, *healthy[3:]])
+    assert [await content(store, attempt.message_id) for attempt in healthy] == ["text"] * 6
+    assert (await content(store, sick.message_id), sick.covered, refused() - before) == ("", 0, 1)
+
+
+async def test_a_full_disk_is_nobody_s_poison(postgres_url: str) -> None:
+    """It is an outage, as it concerns everybody: nobody is set apart, and halves are not tried."""
+    migrate(postgres_url)
+    store = Store.open(postgres_url)
+    attempts, before = [Running(await started(store)) for _ in range(3)], refused()
+    await poison(store, attempts[0].message_id, "RAISE EXCEPTION 'x' USING ERRCODE = '53100'")
+    await Checkpointer(store, 1.0, 500).save(attempts)
+    assert ([attempt.asked for attempt in attempts], refused() - before) == ([1] * 3, 0)
+    await store.aclose()
 
 
 async def test_a_run_name_that_is_too_long_for_postgresql(store: Store) -> None:

@@ -74,9 +74,9 @@ AREA = Area(
         ),
         Mutant(
             "a_lock_is_an_outage",
-            "models/database.py",
-            "            return GivenUp(",
-            "            return StoreUnavailable(",
+            "models/failures.py",
+            "        return GivenUp(",
+            "        return StoreUnavailable(",
         ),
         Mutant(
             "checkpoints_without_a_pause",

@@ -253,9 +253,9 @@ AREA = Area(
         ),
         Mutant(
             "no_free_connection_is_a_bug",
-            "models/database.py",
-            " | exc.TimeoutError() | OSError():",
-            " | OSError():",
+            "models/failures.py",
+            "case exc.TimeoutError() | OSError():",
+            "case OSError():",
             ("tests/integration/test_store_outages.py",),
         ),
     ],

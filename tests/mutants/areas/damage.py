@@ -1,0 +1,129 @@
+"""Rows at which a living database fails: what counts as an outage, and how an answer ends that cannot be read."""
+
+from tests.mutants.mutant import Area, Mutant
+
+_KINDS = ("tests/unit/models/test_failures.py",)
+_ROWS = ("tests/integration/test_damaged_rows.py",)
+
+AREA = Area(
+    "damage",
+    (*_KINDS, *_ROWS),
+    [
+        Mutant(
+            "a_damaged_row_is_an_outage",
+            "models/failures.py",
+            "    return state.startswith(_OUTAGES) if state else isinstance",
+            "    return isinstance",
+            (*_KINDS, "tests/integration/test_checkpoints.py"),
+        ),
+        Mutant(
+            "a_damaged_page_of_sqlite_is_an_outage",
+            "models/failures.py",
+            "sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,",
+            "sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT,",
+            _KINDS,
+        ),
+        Mutant("a_full_disk_is_a_row_s", "models/failures.py", '"53", "57",', '"57",', _KINDS),
+        Mutant("a_database_that_is_read_only_is_a_bug", "models/failures.py", '"25006", ', "", _KINDS),
+        Mutant("a_lock_of_sqlite_is_a_row_s", "models/failures.py", "    return code & 0xFF in", "    return code in", _KINDS),
+        Mutant(
+            "a_session_that_was_ended_is_a_row_s",
+            "models/failures.py",
+            "error.connection_invalidated or ",
+            "",
+            _KINDS,
+        ),
+        Mutant("a_server_that_ends_sessions_is_a_row_s", "models/failures.py", '{"FATAL", "PANIC"}', "set[str]()", _KINDS),
+        Mutant(
+            "what_a_driver_quotes_is_told",
+            "models/failures.py",
+            "({_name(error.orig)})",
+            "({error.orig})",
+            _KINDS,
+        ),
+        Mutant(
+            "what_a_driver_quotes_is_logged",
+            "models/database.py",
+            "isinstance(told, Unstorable | StatementFailed)",
+            "isinstance(told, Unstorable)",
+            _ROWS,
+        ),
+        Mutant(
+            "an_answer_that_cannot_be_read_never_ends",
+            "worker/runner.py",
+            "            await self._count_unreadable(message_id, error)\n",
+            "",
+            _ROWS,
+        ),
+        Mutant(
+            "an_answer_that_cannot_be_read_ends_at_once",
+            "worker/runner.py",
+            "        if await store.count_start(message_id) <= MAX_TRIES:\n            return\n        conversation_id",
+            "        await store.count_start(message_id)\n        conversation_id",
+            _ROWS,
+        ),
+        Mutant(
+            "what_waits_behind_it_waits_on",
+            "worker/runner.py",
+            '"bug": True})\n            await closing.start_next(store, self._services.jobs, conversation_id)\n',
+            '"bug": True})\n',
+            _ROWS,
+        ),
+        Mutant(
+            "what_has_ended_ends_again",
+            "models/generations.py",
+            '_unfinished)\n            .values(status="error"',
+            ')\n            .values(status="error"',
+            _ROWS,
+        ),
+        Mutant(
+            "every_job_waits_for_an_outage",
+            "worker/runner.py",
+            "        if message_id in self._waiting:",
+            "        if False:",
+            _ROWS,
+        ),
+        Mutant(
+            "who_waited_once_never_waits_again",
+            "worker/runner.py",
+            "            self._waiting.discard(message_id)\n",
+            "            pass\n",
+            _ROWS,
+        ),
+        Mutant(
+            "one_text_that_cannot_be_read_hides_a_page",
+            "models/sweeps.py",
+            "    return _page(Message, (Message.id, Message.conversation_id, Message.ordinal), UNANNOUNCED_REV_SQL",
+            "    return _page(Message, (Message.id, Message.conversation_id, Message.ordinal, Message.content), UNANNOUNCED_REV_SQL",
+            _ROWS,
+        ),
+        Mutant(
+            "a_cancelled_answer_that_cannot_be_read_stays",
+            "worker/sweeper.py",
+            "            await self._enqueue([row])  # the job counts",
+            "            pass  # the job counts",
+            _ROWS,
+        ),
+        Mutant(
+            "one_row_keeps_all_jobs_from_being_noted",
+            "worker/sweeper.py",
+            "                await self._mark_enqueued(sent[:half])\n                await self._mark_enqueued(sent[half:])\n",
+            "                pass\n",
+            _ROWS,
+        ),
+        Mutant(
+            "a_row_that_cannot_be_written_has_a_job_each_round",
+            "worker/sweeper.py",
+            " if row.message_id not in self._apart)",
+            ")",
+            _ROWS,
+        ),
+        Mutant(
+            "a_row_that_could_not_be_written_has_no_job_again",
+            "worker/sweeper.py",
+            " if _clock() < until}",
+            "}",
+            _ROWS,
+        ),
+    ],
+)

@@ -1,0 +1,122 @@
+"""models.failures: which of a driver's errors are an outage, and which are the row's."""
+
+import sqlite3
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import exc
+
+from models.errors import Conflict, GivenUp, StatementFailed, StoreUnavailable, Unstorable
+from models.failures import ours
+
+
+def postgresql(state: str | None, kind: type[psycopg.Error] = psycopg.OperationalError) -> Exception:
+    """The library's error around the one that PostgreSQL's driver raises for this state."""
+    error = psycopg.errors.lookup(state)("quoted: secret") if state else kind("quoted: secret")
+    return wrapped(error, psycopg.Error)
+
+
+def sqlite(kind: type[sqlite3.Error], code: int | None = None, said: str = "quoted: secret") -> Exception:
+    """The same for SQLite's."""
+    error = kind(said)
+    if code is not None:
+        error.sqlite_errorcode = code
+    return wrapped(error, sqlite3.Error)
+
+
+def wrapped(error: Exception, base: Any) -> Exception:
+    made: Any = exc.DBAPIError.instance("SELECT 1", {}, error, base)
+    assert isinstance(made, exc.DBAPIError)
+    return made
+
+
+AWAY = [
+    *("08006", "08P01", "28P01", "53000", "53100", "53200", "53300", "57000", "57P01", "57P02", "57P03", "57P05", "58030", "25006"),
+    *("25P03", "40003"),
+]
+SICK = ["XX000", "XX001", "XX002", "54000", "54001", "54023", "58P01", "55000", "25P02", "F0000"]
+SQLITE_AWAY = [
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_BUSY_SNAPSHOT, sqlite3.SQLITE_IOERR_READ),
+]
+
+
+@pytest.mark.parametrize("state", AWAY)
+def test_what_a_server_that_cannot_serve_says_is_an_outage(state: str) -> None:
+    """A disk that is full, too: it concerns every row, and ends when somebody has made room."""
+    assert type(ours(postgresql(state))) is StoreUnavailable
+
+
+@pytest.mark.parametrize("state", SICK)
+def test_what_a_living_server_says_of_rows_is_no_outage(state: str) -> None:
+    """Its message names the code, and quotes nothing."""
+    told = ours(postgresql(state))
+    assert (type(told), str(told)) == (StatementFailed, f"the database failed at a statement ({state})")
+
+
+@pytest.mark.parametrize("kind", [psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError])
+def test_without_a_word_of_the_server_it_is_an_outage(kind: type[psycopg.Error]) -> None:
+    """The driver has lost it, or never reached it."""
+    assert type(ours(postgresql(None, kind))) is StoreUnavailable
+
+
+def test_an_error_that_cost_the_connection_is_an_outage() -> None:
+    """Whatever its code: the server goes down with damaged shared memory, say."""
+    for error in (postgresql("XX000"), sqlite(sqlite3.OperationalError)):
+        error.connection_invalidated = True  # type: ignore[attr-defined]
+        assert type(ours(error)) is StoreUnavailable
+
+
+@pytest.mark.parametrize(("severity", "kind"), [("ERROR", StatementFailed), ("FATAL", StoreUnavailable), ("PANIC", StoreUnavailable)])
+def test_an_error_that_ends_the_session_is_an_outage(severity: str, kind: type[Exception]) -> None:
+    """The server says so itself; the driver may notice only with the next statement."""
+
+    class Ended(psycopg.errors.InternalError_):
+        diag = SimpleNamespace(severity_nonlocalized=severity)  # type: ignore[assignment]
+
+    assert type(ours(wrapped(Ended(), psycopg.Error))) is kind
+
+
+@pytest.mark.parametrize("state", ["57014", "55P03", "40P01", "40001"])
+def test_what_was_given_up_may_be_tried_again(state: str) -> None:
+    """The database lives, and nothing is wrong with the row."""
+    assert type(ours(postgresql(state))) is GivenUp
+
+
+@pytest.mark.parametrize("code", SQLITE_AWAY)
+def test_locks_and_disks_are_outages_of_sqlite(code: int) -> None:
+    """By the primary code of each extended one."""
+    assert type(ours(sqlite(sqlite3.OperationalError, code))) is StoreUnavailable
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite(sqlite3.DatabaseError, sqlite3.SQLITE_CORRUPT, "database disk image is malformed"),
+        sqlite(sqlite3.DatabaseError, sqlite3.SQLITE_CORRUPT_INDEX),
+        sqlite(sqlite3.OperationalError, sqlite3.SQLITE_ERROR, "malformed JSON"),
+        sqlite(sqlite3.OperationalError, None, "Could not decode to UTF-8 column 'content' with text 'secret'"),
+    ],
+)
+def test_damage_is_the_row_s(error: Exception) -> None:
+    """Other pages of the file are sound. What SQLite quotes is not told."""
+    told = ours(error)
+    assert type(told) is StatementFailed
+    assert "secret" not in str(told)
+
+
+def test_a_file_without_a_schema_is_waited_for() -> None:
+    """It has yet to be migrated."""
+    assert type(ours(sqlite(sqlite3.OperationalError, sqlite3.SQLITE_ERROR, "no such table: messages"))) is StoreUnavailable
+
+
+def test_values_conflicts_and_bugs_keep_their_kinds() -> None:
+    """A statement that is wrong is a bug of ours, and stays what it is."""
+    assert type(ours(postgresql("22001"))) is Unstorable
+    assert type(ours(postgresql("23505"))) is Conflict
+    wrong = postgresql("42601")
+    assert ours(wrong) is wrong
+    assert type(ours(OverflowError())) is Unstorable
+    assert type(ours(TimeoutError())) is StoreUnavailable
