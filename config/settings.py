@@ -145,8 +145,8 @@ class Settings(BaseSettings):
     stalled_seconds: float = Field(60.0, gt=0)
     """A client that takes no byte of what waits for it for so long is cut, on web and on the broadcaster."""
     max_bodies_bytes: int = Field(256 * 1024 * 1024, ge=1024 * 1024)
-    """Bodies that a web process holds while they come in, all together; one user gets a quarter of it, and a quarter is only for bodies
-    up to 64 KiB."""
+    """Bodies that a web process holds while they come in, and answers above 64 KiB while they wait to be read, all together; one user gets
+    a quarter of it, the unread answers of one address half, and a quarter is only for bodies up to 64 KiB."""
     max_body_values: int = Field(100_000, ge=1_000)
     """Values that the JSON of a body may hold, its lists and objects included: they, not bytes, decide what it costs to read."""
     max_streams: int = Field(2_000, ge=1)

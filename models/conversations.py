@@ -21,11 +21,11 @@ from uuid_utils import uuid7
 from models.database import Database, now_ms
 from models.deletions import KEY_LIFE_MS
 from models.errors import BadCursor, GenerationRunning, KeyReused, NotAuthor, NotFound
-from models.quotas import admit, admit_conversation, admit_instructions, octets, text_bytes
+from models.quotas import admit, admit_conversation, admit_instructions, json_octets, octets, shown_bytes
 from models.tables import UNFINISHED, Conversation, IdempotencyKey, Message, Participant, Storage
 
 PAGE_BYTES = 1024 * 1024
-"""Text of one page of messages, or of conversations: a page of the longest would keep a process busy, and fill its memory."""
+"""Text, as JSON, of one page of messages, or of conversations: a page of the longest would keep a process busy, and fill its memory."""
 _CURSOR = re.compile(r"([0-9]{1,16})\.([0-9a-zA-Z-]{1,36})")
 
 Policy = Literal["queue", "reject", "cancel_previous"]
@@ -113,7 +113,7 @@ class Conversations(Database):
         Fewer than `limit` where their instructions are long.
         """
         query = (
-            select(col(Conversation.id), octets(col(Conversation.instructions)))
+            select(col(Conversation.id), json_octets(col(Conversation.instructions)))
             .join(Participant, col(Participant.conversation_id) == col(Conversation.id))
             .where(col(Participant.user_id) == user_id, col(Conversation.listed))
             .order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
@@ -136,7 +136,7 @@ class Conversations(Database):
         shown = [col(Message.conversation_id) == conversation_id, col(Message.superseded_by).is_(None)]
         if before is not None:
             shown.append(col(Message.ordinal) < before)
-        sizes = select(col(Message.ordinal), text_bytes + octets(col(Message.tool_calls))).where(*shown)
+        sizes = select(col(Message.ordinal), shown_bytes + octets(col(Message.tool_calls))).where(*shown)
         async with self.reading() as session:
             conversation = await visible(session, conversation_id, user_id)
             found = (await session.execute(sizes.order_by(col(Message.ordinal).desc()).limit(limit + 1))).all()

@@ -17,7 +17,7 @@ from uuid_utils import uuid7
 from models.conversations import Idempotency, Posted, claim_key, fitting, placeholder, visible
 from models.database import Database, now_ms
 from models.errors import HistoryTooLong, NotFound
-from models.quotas import ROW_BYTES, admit, admit_conversation, text_bytes
+from models.quotas import ROW_BYTES, admit, admit_conversation, shown_bytes
 from models.tables import Conversation, Message, Participant
 from models.threads import ids_before, measure, thread_ids
 
@@ -87,7 +87,7 @@ class Responses(Database):
     async def rows(self, ids: Sequence[str]) -> list[Message]:
         """These rows, in this order, from the first on as many as make a page; those that are gone are left out."""
         async with self.reading() as session:
-            measured = await session.execute(select(col(Message.id), text_bytes).where(col(Message.id).in_(ids)))
+            measured = await session.execute(select(col(Message.id), shown_bytes).where(col(Message.id).in_(ids)))
             sizes: dict[str, int] = {name: size for name, size in measured}  # noqa: C416 -- rows are no pairs for dict()
             there = [name for name in ids if name in sizes]
             ids = there[: fitting([sizes[name] for name in there])]

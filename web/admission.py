@@ -1,6 +1,7 @@
 """The layer in front of every dialect, HTTP and WebSocket: who is calling, and whether there is room. Nothing is read before that.
 
     address -> identity, from headers alone -> places (of the user, of the address) -> rates -> the body, with its limits
+                                                                                    -> the answer, until it is read
 
 A refusal here is a problem document, under /v1 one of OpenAI's. What a user may have stored and waiting is counted where it is written
 (`models.quotas`): there the count and the write are one.
@@ -33,6 +34,7 @@ from web.newcomers import Newcomers
 from web.problems import ApiProblem
 from web.receiving import Body, Held, Memory, Pace, reading
 from web.refusals import refusal
+from web.sending import Answer
 
 ANONYMOUS_SOCKETS = 1000
 ANONYMOUS_SOCKETS_PER_ADDRESS = 10
@@ -186,14 +188,16 @@ class Admission:
                 return
             scope.setdefault("state", {})["user"] = caller.user if caller.login else None
             body = places.enter_context(reading(self._gate.body(scope, receive, caller.user)))
+            unread = Held(self._gate.memory, caller.user, caller.address)
+            places.callback(unread.release)
 
-            async def answer(message: Message) -> None:
+            async def admitted(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     body.release()
                     MutableHeaders(scope=message).update(headers)
                 await send(message)
 
-            await self._app(scope, body, answer)
+            await self._app(scope, body, Answer(scope, body, admitted, unread))
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.ExitStack() as places:

@@ -16,28 +16,33 @@ SLOWEST_BYTES_PER_SECOND = 8 * 1024
 SMALL_BYTES = 64 * 1024
 """Longer bodies are large ones: a part of the memory is not for them."""
 _SHARE = 4
-"""One user gets a quarter of the memory for bodies; a quarter is kept for small ones."""
+"""One user gets a quarter of the memory; a quarter is kept for small bodies."""
+_SHARE_OF_ADDRESS = 2
+"""One address gets half of it."""
 _ALL = "all"
 
 
 class Memory:
-    """Bytes of bodies and frames that are held now: of everybody together, of large ones, and of one user."""
+    """Bytes of bodies, frames and unread answers that are held now: of everybody, of large ones, of one user, and of one address."""
 
     def __init__(self, limit: int) -> None:
+        self.share = limit // _SHARE
+        """The most that one user gets."""
+        self._addresses = Occupancy(limit // _SHARE_OF_ADDRESS)
         self._users, self._all = Occupancy(limit // _SHARE), Occupancy(limit)
         self._large = Occupancy(limit - limit // _SHARE)
 
-    def take(self, user: str | None, amount: int, *, large: bool = False) -> None:
-        """`large`: of a body that is. Raises Full, and takes nothing."""
+    def take(self, user: str | None, amount: int, *, large: bool = False, address: str | None = None) -> None:
+        """`large`: of a body that is. None: not known, not counted. Raises Full, and takes nothing."""
         with contextlib.ExitStack() as undo:
-            for occupancy, name in self._counted(user, large=large):
+            for occupancy, name in self._counted(user, address, large=large):
                 occupancy.take(name, amount)
                 undo.callback(occupancy.release, name, amount)
             undo.pop_all()
 
-    def release(self, user: str | None, amount: int, *, large: bool = False) -> None:
+    def release(self, user: str | None, amount: int, *, large: bool = False, address: str | None = None) -> None:
         """Give back what was taken like this."""
-        for occupancy, name in self._counted(user, large=large):
+        for occupancy, name in self._counted(user, address, large=large):
             occupancy.release(name, amount)
 
     @property
@@ -45,30 +50,37 @@ class Memory:
         """Bytes, of everybody."""
         return self._all.taken(_ALL)
 
-    def _counted(self, user: str | None, *, large: bool) -> Iterator[tuple[Occupancy, str | None]]:
+    def _counted(self, user: str | None, address: str | None, *, large: bool) -> Iterator[tuple[Occupancy, str | None]]:
         yield self._users, user
+        yield self._addresses, address
         yield self._all, _ALL
         if large:
             yield self._large, _ALL
 
 
 class Held:
-    """What is held of one body, or of one socket's messages. A body that turns out to be large counts as such from its first byte."""
+    """What is held of one body, of one socket's messages, or of one answer. A body that turns out to be large counts as such from its
+    first byte."""
 
-    def __init__(self, memory: Memory, user: str | None) -> None:
-        self._memory, self._user = memory, user
+    def __init__(self, memory: Memory, user: str | None, address: str | None = None) -> None:
+        self._memory, self._user, self._address = memory, user, address
         self._amount, self._large = 0, False
+
+    @property
+    def most(self) -> int:
+        """What can be held, while nothing else is."""
+        return self._memory.share
 
     def be(self, amount: int, expected: int = 0) -> None:
         """It is so much now; `expected`: as long as the body says it is. Raises Full: then nothing is held."""
         self.release()
         large = max(amount, expected) > SMALL_BYTES
-        self._memory.take(self._user, amount, large=large)
+        self._memory.take(self._user, amount, large=large, address=self._address)
         self._amount, self._large = amount, large
 
     def release(self) -> None:
         """It is nothing any more."""
-        self._memory.release(self._user, self._amount, large=self._large)
+        self._memory.release(self._user, self._amount, large=self._large, address=self._address)
         self._amount = 0
 
 

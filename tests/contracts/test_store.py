@@ -508,6 +508,21 @@ async def test_a_page_of_long_texts_is_short(store: Store, monkeypatch: pytest.M
     assert all(sum(part) <= 250 or len(part) == 1 for part in seen)
 
 
+async def test_a_page_is_measured_as_json(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A character that is one byte here is six there: what counts is what a client is given."""
+    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
+    text = "\x01" * 30
+    made = await store.create_conversation(ME, instructions=text)
+    ids = [(await store.post(Post(made.id, ME, text, "demo"))).user_message.id for _ in range(4)]
+    await store.create_conversation(ME, instructions=text)
+    newest = await store.snapshot(made.id, ME, 8)
+    assert [row.content for row in newest.messages if row.role == "user"] == [text]
+    assert newest.next is not None
+    assert [row.id for row in await store.rows(ids)] == ids[:1]
+    listed, more = await store.conversations(ME, 4)
+    assert (len(listed), more is None) == (1, False)
+
+
 async def test_a_page_of_long_input_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for rows that are named."""
     monkeypatch.setattr(conversations, "PAGE_BYTES", 250)

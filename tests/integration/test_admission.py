@@ -13,9 +13,11 @@ import jwt
 import pytest
 from websockets.asyncio.client import connect
 
+from models.conversations import Post
 from streams.rates import RedisRates
 from tests.integration.raw import fragment, handshake, ping, raw, request
 from tests.integration.serving import Web, serving
+from tests.integration.test_stalled import deaf, small_buffers
 from tests.waiting import until
 from web import connections
 
@@ -333,6 +335,46 @@ async def test_bodies_share_a_memory(tmp_path: Path) -> None:
             refused = await web.client.post("/v1/responses", content=b"x" * (MIB - 1000), headers=login("ada"))
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "over_capacity")
             assert (await web.client.post("/v1/responses", content=b"x" * (MIB - 1000), headers=login("bob"))).status_code == 400
+        await until(lambda: web.app.state.gate.memory.held == 0)
+
+
+async def large_answer(web: Web, user: str) -> str:
+    """The address of an answer of 720 KB."""
+    made = (await web.client.post("/api/conversations", headers=login(user))).json()["id"]
+    for _ in range(2):
+        await web.store.post(Post(made, user, "\x01" * 60_000, "demo"))
+    return f"/api/conversations/{made}"
+
+
+async def test_answers_that_nobody_reads_share_a_memory(tmp_path: Path) -> None:
+    """One user gets a quarter of it; what is read is given back, what is never read when the client is gone."""
+    async with public(tmp_path, max_bodies_bytes=4 * MIB, max_open_per_user=2) as web:
+        memory = web.app.state.gate.memory
+        mine, others = await large_answer(web, "ada"), await large_answer(web, "bob")
+        small_buffers(web.listening)
+        for read in (True, False):
+            async with deaf(web.port, request("GET", mine, line("ada"))) as client:
+                await until(lambda: memory.held > 700_000)
+                for _ in range(3):
+                    refused = await web.client.get(mine, headers=login("ada"))
+                    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "over_capacity", "5")
+                assert (await web.client.get("/api/me", headers=login("ada"))).status_code == 200
+                assert len((await web.client.get(others, headers=login("bob"))).content) > 700_000
+                if read:
+                    answer = b""
+                    while memory.held:
+                        answer += await asyncio.get_running_loop().sock_recv(client, 65536)
+                    assert b"200 OK" in answer
+            await until(lambda: memory.held == 0)
+            assert len((await web.client.get(mine, headers=login("ada"))).content) > 700_000
+
+
+async def test_an_answer_beyond_the_share_can_be_read(tmp_path: Path) -> None:
+    """Alone."""
+    async with public(tmp_path, max_bodies_bytes=MIB) as web:
+        mine = await large_answer(web, "ada")
+        for _ in range(2):
+            assert len((await web.client.get(mine, headers=login("ada"))).content) > 700_000
         await until(lambda: web.app.state.gate.memory.held == 0)
 
 

@@ -15,7 +15,14 @@ _RECOUNT = (
     "tests/contracts/test_quotas.py::test_a_sum_that_is_wrong_is_put_right",
     "tests/contracts/test_quotas.py::test_what_is_posted_during_a_recount_is_counted_once",
 )
+_UNREAD = (
+    "tests/unit/web/test_sending.py",
+    "tests/unit/web/test_receiving.py",
+    "tests/integration/test_admission.py::test_answers_that_nobody_reads_share_a_memory",
+    "tests/integration/test_admission.py::test_an_answer_beyond_the_share_can_be_read",
+)
 _PAGES = (
+    "tests/contracts/test_store.py::test_a_page_is_measured_as_json",
     "tests/contracts/test_store.py::test_a_page_of_long_texts_is_short",
     "tests/contracts/test_store.py::test_a_page_of_long_instructions_is_short",
     "tests/contracts/test_store.py::test_a_page_of_long_input_is_short",
@@ -244,6 +251,21 @@ AREA = Area(
             "if False:",
             ("tests/unit/web/test_bad_input.py",),
         ),
+        Mutant("an_unread_answer_is_charged_to_nobody", "web/admission.py", "Answer(scope, body, admitted, unread)", "admitted", _UNREAD),
+        Mutant("an_unread_answer_is_held_for_ever", "web/admission.py", "            places.callback(unread.release)\n", "", _UNREAD),
+        Mutant("an_answer_is_forgotten_when_written", "web/sending.py", "elif self._large and message", "elif False and message", _UNREAD),
+        Mutant("what_was_done_is_not_told", "web/sending.py", 'self._scope["method"] in ("GET", "HEAD")', "True", _UNREAD),
+        Mutant("an_answer_follows_its_refusal", "web/sending.py", "        elif self._refused:\n", "        elif False:\n", _UNREAD),
+        Mutant("the_largest_answer_cannot_be_read", "web/sending.py", "min(length, self._held.most)", "length", _UNREAD),
+        Mutant("small_answers_are_held", "web/sending.py", "length > SMALL_BYTES", "True", _UNREAD),
+        Mutant("addresses_have_all_the_memory", "web/receiving.py", "Occupancy(limit // _SHARE_OF_ADDRESS)", "Occupancy(limit)", _UNREAD),
+        Mutant(
+            "pages_are_measured_as_text",
+            "models/quotas.py",
+            "length(CAST(json_quote({compiler.process(element.clauses, **options)})",
+            "length(CAST(({compiler.process(element.clauses, **options)})",
+            _PAGES,
+        ),
         Mutant("a_page_of_any_length", "models/conversations.py", "bisect_right(sums, PAGE_BYTES)", "len(sums)", _PAGES),
         Mutant(
             "a_page_of_nothing",
@@ -283,8 +305,8 @@ AREA = Area(
         Mutant(
             "memory_is_given_back_twice",
             "web/receiving.py",
-            "large=self._large)\n        self._amount = 0",
-            "large=self._large)",
+            "address=self._address)\n        self._amount = 0",
+            "address=self._address)",
             ("tests/unit/web/test_receiving.py",),
         ),
         Mutant(

@@ -30,3 +30,18 @@ def test_what_was_given_back_is_not_given_back_again() -> None:
     assert memory.held == 50
     with pytest.raises(Full):
         mine.be(51)
+
+
+def test_an_address_gets_half() -> None:
+    """However many users it has; elsewhere there is room."""
+    memory = Memory(80)
+    here = [Held(memory, user, "here") for user in ("a", "b", "c")]
+    here[0].be(20)
+    here[1].be(20)
+    with pytest.raises(Full):
+        here[2].be(1)
+    Held(memory, "c", "elsewhere").be(20)
+    here[0].release()
+    with pytest.raises(Full):
+        Held(memory, "c", "here").be(1)  # a user's own share
+    Held(memory, "d", "here").be(20)
