@@ -11,7 +11,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any, NoReturn
@@ -71,6 +71,8 @@ class RedisLog:
     Concurrent calls share one pipeline (`wire.py`). `coalesce_ms`: pipelines leave no closer together than this. Belongs to one event loop.
     """
 
+    _end_hooks: tuple[Callable[[str], None], ...] = ()
+
     def __init__(self, url: str, limits: Limits | None = None, coalesce_ms: int = 0) -> None:
         self._wire = Wire(url, coalesce_ms / 1000)
         limits = limits or Limits()
@@ -105,7 +107,14 @@ class RedisLog:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             else:
-                return _appended(reply)
+                break
+        for hook in self._end_hooks if terminal else ():
+            hook(claim.conversation_id)
+        return _appended(reply)
+
+    def on_end(self, hook: Callable[[str], None]) -> None:
+        """See streams.ports.Log."""
+        self._end_hooks = (*self._end_hooks, hook)
 
     async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
         """See streams.ports.Log."""

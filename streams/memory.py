@@ -48,6 +48,7 @@ class MemoryLog:
         self._listeners: list[Callable[[str, bytes], None]] = []
         self.subscribers: Counter[str] = Counter()
         self._wanted: dict[str, float] = {}
+        self._end_hooks: list[Callable[[str], None]] = []
         self._up = asyncio.Event()
         self._up.set()
 
@@ -118,10 +119,16 @@ class MemoryLog:
             generation.sealed, generation.lease_until = True, 0.0
             del state.floors[claim.message_id]
             self._publish(keys.CHANGES, claim.conversation_id.encode())
+            for hook in self._end_hooks:
+                hook(claim.conversation_id)
         else:
             state.floors[claim.message_id] = max(state.floors[claim.message_id], min(covered, state.top))
         state.trim(self._limits, self._clock())
         return appended
+
+    def on_end(self, hook: Callable[[str], None]) -> None:
+        """See streams.ports.Log."""
+        self._end_hooks.append(hook)
 
     async def rejoin(self, claim: Claim, index: int, lease_seconds: float) -> Claim:
         """See streams.ports.Log."""

@@ -249,6 +249,10 @@ class Log(Protocol):
         """
         ...
 
+    def on_end(self, hook: Callable[[str], None]) -> None:
+        """Call `hook` with the conversation of each answer that is given its terminal event here, in this process, from now on."""
+        ...
+
     async def pack(self, conversation_id: str) -> int:
         """Keep what no running generation needs in less memory, and give how many events that were. Whoever reads does not notice.
 

@@ -30,6 +30,7 @@ from web.offers import Offers
 from web.readiness import Readiness
 from web.services import Services
 from worker.enqueue import Jobs
+from worker.packing import Packing
 
 log_line = structlog.get_logger(__name__)
 
@@ -46,14 +47,14 @@ def create_app(
     Raises ValueError for a setting that is missing.
     """
     public = settings.mode == "production"
-    hub, background = Hub(log, news), Background()
+    hub, background, packing = Hub(log, news), Background(), Packing(log)
     services = _services(settings, store, log, hub, jobs, catalogue)
     app = FastAPI(
         title="Tokenwire",
         version=VERSION,
         description=_DESCRIPTION,
         openapi_url=None if public else "/openapi.json",
-        lifespan=_lifespan(background, services, hub),
+        lifespan=_lifespan(background, services, hub, packing),
         docs_url=None,  # Swagger's page loads scripts of another site, which the page's security policy forbids
         redoc_url=None,
         redirect_slashes=False,
@@ -122,13 +123,16 @@ def end_streams(app: FastAPI) -> None:
     app.state.services.feeds.stop()
 
 
-def _lifespan(background: Background, services: Services, hub: Hub) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(
+    background: Background, services: Services, hub: Hub, packing: Packing
+) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await services.offers.look_around()
         await hub.start()
         services.feeds.start()
         background.start("offers", services.offers.watch)
+        background.start("packing", packing.run)
         background.start("housekeeping", lambda: keep_house(services.store, services.tombstone_seconds))
         yield
         await background.aclose()

@@ -19,13 +19,17 @@ MAX_WAITING = 10_000
 
 
 class Packing:
-    """The logs that a process is to pack. Belongs to one event loop."""
+    """The logs that a process is to pack: those of answers that it has ended, however, and others that it is told of.
+
+    Belongs to one event loop.
+    """
 
     def __init__(self, log: ports.Log, pause_seconds: float = PAUSE_SECONDS) -> None:
         self._log = log
         self._pause_seconds = pause_seconds
         self._waiting: set[str] = set()
         self._asked = asyncio.Event()
+        log.on_end(self.ended)
 
     def ended(self, conversation_id: str) -> None:
         """An answer of this conversation has its terminal event."""

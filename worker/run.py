@@ -315,7 +315,6 @@ class Attempt:
         if committed:
             self._completed = ending.status == "complete"
             await self._outlast(lambda: self._announce(ending))
-            self._services.packing.ended(self._row.conversation_id)
         await self._outlast(lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id))
 
     async def _announce(self, ending: Ending) -> None:

@@ -9,7 +9,7 @@ from config.metrics import BLOCKS_DAMAGED
 from streams import keys
 from streams.cursor import verdict
 from streams.events import Title
-from streams.ports import Gone, Limits, Lost
+from streams.ports import Gone, Limits, Lost, Sealed
 from streams.positions import Position
 from tests.contracts.log.rigs import LEASE, REDIS, RESTARTABLE, RedisRig, Rig, answered, chunk, complete, numbers, redis_only, whole_log
 
@@ -30,6 +30,21 @@ async def test_a_reader_does_not_notice_that_a_log_was_packed(rig: Rig) -> None:
     assert [entry.seq for entry in (await log.read("c", None, 599, 9)).entries] == [600, 601, 602]
     assert await log.pack("c") == 1
     assert numbers(await log.read("c", None, 600, 9)) == [601, 602]
+
+
+async def test_whoever_asked_is_told_of_each_end_that_is_given_here(rig: Rig) -> None:
+    """Not of other events, of refusals, or of what another process ends."""
+    log, other, told = rig.log(), rig.log(), []
+    log.on_end(told.append)
+    log.on_end(told.append)
+    await answered(log, 3)
+    assert told == ["c", "c"]
+    with pytest.raises(Sealed):
+        await log.claim("c", "m", 0, LEASE)
+    if other is not log:  # logs in memory are one process
+        claim = await other.claim("d", "n", 0, LEASE)
+        await other.append(claim, 0, 0, [complete(0, "n")])
+    assert told == ["c", "c"]
 
 
 async def test_a_page_of_packed_events_is_bounded_in_bytes(rig: Rig) -> None:

@@ -12,6 +12,22 @@ AREA = Area(
             "first ~= state.oldest or",
             "",
         ),
+        Mutant("nobody_is_told_of_an_end", "streams/log.py", "self._end_hooks if terminal else ()", "()"),
+        Mutant("each_batch_is_an_end", "streams/log.py", "self._end_hooks if terminal else ()", "self._end_hooks"),
+        Mutant(
+            "a_web_process_packs_nothing",
+            "web/app.py",
+            '        background.start("packing", packing.run)\n',
+            "",
+            ("tests/unit/web/test_cancels.py",),
+        ),
+        Mutant(
+            "an_end_is_not_packed",
+            "worker/packing.py",
+            "        log.on_end(self.ended)\n",
+            "",
+            ("tests/unit/worker/test_packing.py", "tests/unit/web/test_cancels.py"),
+        ),
         Mutant("packed_events_stay", "streams/pack.lua", "call('XTRIM', LOG, 'MINID', whole(state.oldest) .. '-0')\n", ""),
         Mutant(
             "a_running_answer_is_packed",

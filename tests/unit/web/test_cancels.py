@@ -13,7 +13,7 @@ from models.tables import Message
 from streams import events
 from streams.memory import MemoryLog
 from streams.ports import HEARD_SECONDS, CancelRequested, Claim, Fenced
-from tests.unit.web.conftest import RecordedJobs
+from tests.unit.web.conftest import MakeApp, RecordedJobs
 from web import cancels as module
 from web.cancels import Cancels
 
@@ -154,3 +154,22 @@ async def test_a_follow_up_that_fails_is_counted(rig: Rig, monkeypatch: pytest.M
     monkeypatch.setattr(module.closing, "cancel", broken)
     await rig.followed()
     assert TASK_FAILURES.labels("cancel")._value.get() == before + 1
+
+
+async def test_an_answer_that_is_ended_here_is_packed(
+    make_app: MakeApp, store: Store, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No worker hears of its end, so this process packs its log, as a worker does."""
+    packed: asyncio.Queue[str] = asyncio.Queue()
+
+    async def pack(conversation_id: str) -> int:
+        await packed.put(conversation_id)
+        return 0
+
+    monkeypatch.setattr(log, "pack", pack)
+    conversation = await store.create_conversation("local")
+    row = (await store.post(Post(conversation.id, "local", "hi", "demo"))).assistant_message
+    app = make_app()
+    async with app.router.lifespan_context(app), asyncio.timeout(10):
+        await app.state.services.cancels.cancel(row.id, "local")
+        assert await packed.get() == conversation.id

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from streams.events import Cancelled, Chunk
 from streams.memory import MemoryLog
 from streams.ports import Lost, Unavailable
 from worker.packing import MAX_WAITING, Packing
@@ -54,6 +55,16 @@ async def test_ends_that_come_together_are_packed_once() -> None:
         await log.until(["a", "b"])
         packing.ended("a")
         await log.until(["a", "b", "a"])
+
+
+async def test_whoever_ends_an_answer_here_has_its_log_packed() -> None:
+    """A worker, a cancel in its place, an end that was made good: all of them give the terminal event."""
+    log = Noting()
+    async with running(log):
+        claim = await log.claim("a", "m", 0, 30)
+        await log.append(claim, 0, 0, [Chunk("m", 1, 0, "text")])
+        await log.append(claim, 1, 0, [Cancelled("m", 1, "viewer", None, 4, 0)])
+        await log.until(["a"])
 
 
 async def test_what_ends_while_others_are_packed_is_packed_next() -> None:
