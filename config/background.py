@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from config import logs
 from config.metrics import TASK_FAILURES
 
 log_line = structlog.get_logger(__name__)
@@ -101,7 +102,9 @@ class Background:
         self._tasks.discard(task)
         self.ended = task.get_name()
         error = None if task.cancelled() else task.exception()
-        log_line.critical("a task has ended, the process stops", task=self.ended, error=repr(error), cancelled=task.cancelled())
+        log_line.critical(
+            "a task has ended, the process stops", task=self.ended, error=error and logs.name(error), cancelled=task.cancelled()
+        )
         for call in self._when_ended:
             call()
 
@@ -138,7 +141,7 @@ class _Report:
                 return
             self._logged[name] = now
             unlogged = self._silent.pop(name, 0)
-        log_line.error("a task failed", task=name, error=repr(error), unlogged=unlogged, exc_info=error)
+        log_line.error("a task failed", task=name, error=logs.name(error), unlogged=unlogged, exc_info=error)
 
 
 _report = _Report()

@@ -92,6 +92,11 @@ def redact(text: str) -> str:
     return _redaction.cut(text)
 
 
+def name(error: BaseException) -> str:
+    """The error for a line of the log. Where a text could not be encoded or decoded, `repr` quotes all of it: then where it broke."""
+    return f"{type(error).__name__}({str(error)!r})" if isinstance(error, UnicodeError) else repr(error)
+
+
 def _plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Uvicorn gives each of its messages twice, the second time in colours."""
     event.pop("color_message", None)

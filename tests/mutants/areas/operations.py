@@ -200,6 +200,13 @@ AREA = Area(
             _BOOT,
         ),
         Mutant(
+            "a_text_that_cannot_be_encoded_is_quoted",
+            "config/logs.py",
+            "if isinstance(error, UnicodeError) else",
+            "if False else",
+            ("tests/unit/worker/test_operators.py",),
+        ),
+        Mutant(
             "rates_stay_with_the_demoted", "streams/rates.py", "            if cannot_serve(error):\n", "            if False:\n", _FAILOVER
         ),
         Mutant(

@@ -23,6 +23,16 @@ def test_without_sentry_it_is_logged() -> None:
     assert lines[0]["message_id"] == "m"
 
 
+def test_a_text_that_cannot_be_encoded_is_not_quoted() -> None:
+    """It may be an answer: the error knows all of it."""
+    with pytest.raises(UnicodeEncodeError) as failed:
+        "what somebody wrote \ud800".encode()
+    with structlog.testing.capture_logs() as lines:
+        open_hook(None)(failed.value, {"message_id": "m", "code": "internal_error", "bug": True})
+    assert "somebody" not in lines[0]["error"]
+    assert "position 20" in lines[0]["error"]
+
+
 def test_sentry_without_its_package_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """The setting is named."""
     monkeypatch.setitem(sys.modules, "sentry_sdk", None)
