@@ -437,7 +437,7 @@ class Attempt:
         for held in closing.lesser(self.checkpoint()):
             try:
                 return await self._outlast(functools.partial(save, held))
-            except Unstorable as error:
+            except (Unstorable, StatementFailed) as error:
                 self._tell_operators(error, "internal_error")
         raise Unstorable("not even the text of an answer")
 

@@ -1,13 +1,14 @@
 """worker.run: whole answers, failures of every kind, and what log, row and jobs hold then."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from models.conversations import Post
-from models.errors import Unstorable
-from models.generations import Ending
+from models.errors import StatementFailed, StoreError, Unstorable
+from models.generations import Checkpoint, Ending
 from models.migrate import migrate
 from models.store import Store
 from providers import base
@@ -124,8 +125,9 @@ async def test_values_that_only_one_database_takes(database_url: str) -> None:
     assert seen.arguments == row.tool_calls[0]["arguments"]
 
 
+@pytest.mark.parametrize("error", [Unstorable("22P02"), StatementFailed("54000")], ids=["a value", "a limit of the row"])
 @pytest.mark.parametrize("asked_to_stop", [False, True])
-async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool) -> None:
+async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool, error: StoreError) -> None:
     """The text that people saw is kept, without what cannot be held. A whole answer is then not called complete, and operators are told."""
     told: list[BaseException] = []
     rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
@@ -133,7 +135,7 @@ async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool) -
 
     async def refuse(ending: Ending) -> bool:
         if ending.tool_calls is not None:
-            raise Unstorable("22P02")
+            raise error
         return await finish(ending)
 
     rig.store._finish = refuse  # type: ignore[method-assign]
@@ -151,7 +153,7 @@ async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool) -
         assert (row.status, isinstance(last, events.Cancelled)) == ("cancelled", True)
     else:
         assert (row.status, (row.error or {})["code"], isinstance(last, events.Error)) == ("error", "internal_error", True)
-        assert isinstance(told[0], Unstorable)
+        assert told == [error]
 
 
 @pytest.mark.parametrize("refused", ["the run", "what is beside the text"])
@@ -177,3 +179,39 @@ async def test_a_last_save_that_the_database_refuses(rig: Rig, monkeypatch: pyte
     assert (row.status, row.content, row.run_id) == ("retrying" if way == "retry" else "queued", "So far.", None)
     assert [type(error) for error in told] == [Unstorable] * (1 if refused == "the run" else 2)
     assert [message_id for message_id, _ in rig.jobs.sent] == [row.id]
+
+
+@pytest.mark.parametrize("way", ["retry", "hand-over"])
+async def test_a_last_save_that_meets_a_limit_of_its_row(rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """A row that is too large for PostgreSQL, say: it is saved without what may go, like a value that cannot be held."""
+    told: list[BaseException] = []
+    rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
+    attempt = await rig.attempt()
+    take, checkpoint, hand_back = attempt.checkpoint, rig.store.checkpoint, rig.store.hand_back
+    monkeypatch.setattr(attempt, "checkpoint", lambda: replace(take(), run_id="run"))
+
+    def fits(held: Checkpoint) -> Checkpoint:
+        if held.run_id is not None:
+            raise StatementFailed("54000")
+        return held
+
+    async def saved(items: Sequence[Checkpoint]) -> frozenset[str]:
+        return await checkpoint([fits(held) for held in items])
+
+    async def handed_back(held: Checkpoint, billed: int) -> bool:
+        return await hand_back(fits(held), billed)
+
+    monkeypatch.setattr(rig.store, "checkpoint", saved)
+    monkeypatch.setattr(rig.store, "hand_back", handed_back)
+
+    async def leave() -> None:
+        await rig.said()
+        if way == "retry":
+            raise base.Interrupted("cut")
+        attempt.stop(HandedOver())
+        await asyncio.Event().wait()
+
+    await attempt.run(Script([[base.Text("So far.")], leave]), base.Request([base.Message("user", "hi")]), "m")
+    row = await rig.reread()
+    assert (row.status, row.content) == ("retrying" if way == "retry" else "queued", "So far.")
+    assert [type(error) for error in told] == [StatementFailed]

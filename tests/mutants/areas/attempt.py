@@ -118,8 +118,20 @@ AREA = Area(
         Mutant(
             "operators_are_not_told_of_what_cannot_be_held",
             "worker/run.py",
-            '            except Unstorable as error:\n                self._tell_operators(error, "internal_error")\n',
-            "            except Unstorable:\n                pass\n",
+            '            except (Unstorable, StatementFailed) as error:\n                self._tell_operators(error, "internal_error")\n',
+            "            except (Unstorable, StatementFailed):\n                pass\n",
+        ),
+        Mutant(
+            "a_limit_of_a_row_keeps_an_answer_from_going_on",
+            "worker/run.py",
+            "            except (Unstorable, StatementFailed) as error:\n                self._tell",
+            "            except Unstorable as error:\n                self._tell",
+        ),
+        Mutant(
+            "a_limit_of_a_row_keeps_an_answer_from_ending",
+            "worker/run.py",
+            "        except (Unstorable, StatementFailed) as error:\n            ending",
+            "        except Unstorable as error:\n            ending",
         ),
         Mutant(
             "a_number_beyond_all_columns_is_a_place_in_a_run",
