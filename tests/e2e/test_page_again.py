@@ -115,7 +115,8 @@ async def test_a_tool_that_was_withdrawn_and_is_used_again_is_shown_again(server
 
 async def test_an_answer_that_is_drawn_anew_at_its_end_is_all_there(server: StandIn, browser: Browser) -> None:
     """Where a late definition has made links of earlier words."""
-    server.default = "See [r] first.\n\nThen more.\n\n[r]: https://e.example/x\n\nThe end."
+    drawn = {"type": "source", "url": "https://s.example/", "title": "S", "delay_ms": 200}  # with all text that came before it
+    server.answers["go"] = [{"content": "See [r] first.\n\nThen more.\n\n"}, drawn, {"content": "[r]: https://e.example/x\n\nThe end."}]
     async with open_page(browser, server.url) as page:
         await say(page, "go")
         await answered(page)
