@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy import bindparam, case, func, select, text, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -148,14 +148,20 @@ class Generations(Database):
         async with self.reading() as session:
             return list(await session.scalars(query))
 
-    async def begin_attempt(self, message_id: str, attempt: int, model: str) -> Message | None:
-        """Take the generation in SQL: the row as it is from now on, or None if it has ended or a newer attempt has it."""
+    async def begin_attempt(self, message_id: str, attempt: int, model: str, *, survived: bool = False) -> Message | None:
+        """Take the generation in SQL: the row as it is from now on, or None if it has ended or a newer attempt has it.
+
+        Who finds it `streaming` counts the death of a worker, before anything is done that may kill another one. `survived`: the attempt
+        before this one was this process's own, and ended with an outage.
+        """
+        died = 0 if survived else case((col(Message.status) == "streaming", 1), else_=0)
         change = (
             update(Message)
             .where(col(Message.id) == message_id, col(Message.attempt) < attempt, _unfinished)
             .values(
                 attempt=attempt, status="streaming", model=model, due_at=None, starts=col(Message.starts) + 1, saves=0, updated_at=now_ms()
             )
+            .values(deaths=col(Message.deaths) + died)
             .returning(Message)
         )
         async with self.writing() as session:

@@ -139,11 +139,9 @@ def unheard(error: BaseException) -> bool:
     return isinstance(error, Unavailable | Interrupted) and (error.code in NOT_HEARD or (error.status or 0) >= 500)
 
 
-def deaths_in_a_row(before: int, added: int, *, died: bool) -> int:
+def deaths_in_a_row(counted: int, added: int) -> int:
     """After an attempt that added so many characters, whether its worker died or not: progress begins the count anew."""
-    if added >= PROGRESS_CHARS:
-        return 0
-    return before + died
+    return 0 if added >= PROGRESS_CHARS else counted
 
 
 def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: float) -> float:

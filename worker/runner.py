@@ -144,13 +144,15 @@ class Runner:
             await self._count(row, await store.count_start(message_id), error)
             raise
         async with closing.released_on_failure(log, claim):  # or the next try of this very job would find it taken
-            mine = await store.begin_attempt(message_id, claim.attempt, row.model or self._models.catalogue.default)
+            model = row.model or self._models.catalogue.default
+            mine = await store.begin_attempt(message_id, claim.attempt, model, survived=message_id in self._waiting)
             if mine is None:
                 await log.release(claim)
                 return
             try:
+                _not_deadly(mine)
                 claim, held = await recover(log, mine, claim, self._services.lease_seconds)
-                await self._attempt(mine, claim, held, crashed=row.status == "streaming")
+                await self._attempt(mine, claim, held, crashed=mine.deaths > row.deaths)
             except (ports.LogError, StoreUnavailable, JobsUnavailable):
                 raise
             except Exception as error:
@@ -160,7 +162,7 @@ class Runner:
 
     async def _count(self, row: Row, starts: int, error: Exception) -> None:
         """An attempt raised what nobody expects, wherever that was. After some of them in a row there is no other: the answer ends."""
-        if starts <= MAX_TRIES:
+        if starts <= MAX_TRIES and not isinstance(error, WorkersDied):
             return
         now = await self._services.store.message(row.id)
         if now is None or not closing.unfinished(now):
@@ -232,10 +234,10 @@ class Runner:
         return generation
 
     async def _account(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool) -> None:
-        """Count deaths, and note what this attempt begins with. Text that is dropped now was no progress."""
+        """Forget deaths after which an attempt got on, and note what this one begins with. Text that is dropped now was no progress."""
         size = len(held.text) + len(held.reasoning)
         kept = size if chosen.keeps else 0
-        row.deaths = deaths_in_a_row(row.deaths, kept - row.started_with, died=crashed)
+        row.deaths = deaths_in_a_row(row.deaths, kept - row.started_with)
         if crashed:
             facts = {"message_id": row.id, "attempt": claim.attempt, "characters": len(held.text), "deaths": row.deaths}
             log_line.warning("taken over from a worker that died", **facts)
@@ -314,6 +316,12 @@ class Runner:
         except TimeoutError:
             return False
         return True
+
+
+def _not_deadly(row: Row) -> None:
+    """Raises WorkersDied where the last worker died before it could say how far the answer had got: this one would die there, too."""
+    if row.deaths > MAX_DEATHS:
+        raise WorkersDied(f"{row.deaths} workers died in a row, the last of them before it began")
 
 
 def _saved_run(row: Row) -> Run | None:

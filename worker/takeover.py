@@ -59,6 +59,11 @@ async def recover_anyway(log: ports.Log, row: Message, claim: ports.Claim, lease
         raise
     except Exception:  # whatever it is: nobody goes on from this log
         log_line.exception("the log does not continue the row", message_id=row.id)
+    return await restate(log, row, claim, lease_seconds)
+
+
+async def restate(log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float) -> tuple[ports.Claim, Held]:
+    """Tell viewers the row's text anew, whatever the log holds: none of that is read. Raises like `Log.read` and `Log.adopt`."""
     held = replace(held_in(row), seq=0)
     page = await log.read(row.conversation_id, None, 0, 0)
     return await _adopt(log, claim, _Found(page.epoch, page.top, None, held), held, lease_seconds)

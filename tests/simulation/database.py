@@ -110,10 +110,11 @@ class Database:
     def unfinished(self, conversation_id: str) -> list[Any]:
         return [_copy(row) for row in self._of(conversation_id) if _unfinished(row)]
 
-    def begin_attempt(self, message_id: str, attempt: int, model: str) -> Any:
+    def begin_attempt(self, message_id: str, attempt: int, model: str, *, survived: bool = False) -> Any:
         row = self.messages.get(message_id)
         if row is None or row.attempt >= attempt or not _unfinished(row):
             return None
+        self._set(row, deaths=row.deaths + (row.status == "streaming" and not survived))
         self._set(
             row, attempt=attempt, status="streaming", model=model, due_at=None, starts=row.starts + 1, saves=0, updated_at=self.now_ms()
         )

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -11,6 +12,7 @@ from sqlalchemy import text
 from config.catalogue import Rung
 from models.conversations import Post
 from providers import base
+from streams.ports import Unavailable
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, kinds, runner_over, text_of
 from worker.enqueue import JobsUnavailable
@@ -135,6 +137,60 @@ async def test_too_many_deaths_without_progress_end_in_an_error(rig: Rig, contin
     assert (row.attempt, row.tries, row.deaths, script.asked) == (MAX_DEATHS + 1, 0, MAX_DEATHS, [])
     assert [facts["message_id"] for facts in told] == [row.id]
     assert kinds(await events_of(rig.log, rig.row))[-1] == "Error"
+
+
+async def deliver_and_die(rig: Rig, began: asyncio.Event) -> bool:
+    """One delivery of the job; whether its worker died where it set `began`."""
+    began.clear()
+    runner = runner_over(rig.services, Script([[base.Text("never asked"), *DONE]]), continuation="prefix")
+    job, waits = asyncio.create_task(runner.generate(rig.row.id)), asyncio.create_task(began.wait())
+    await asyncio.wait((job, waits), return_when=asyncio.FIRST_COMPLETED, timeout=20)
+    waits.cancel()
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+    return began.is_set()
+
+
+@pytest.mark.parametrize("deadly", ["worker.runner.recover", "worker.takeover._look"])
+async def test_deaths_before_an_attempt_begins_end_in_an_error(rig: Rig, monkeypatch: pytest.MonkeyPatch, deadly: str) -> None:
+    """What a log holds may kill who reads it: a worker that goes on from it, or even one that ends the answer. The text that can be had is
+    kept."""
+    told: list[Mapping[str, object]] = []
+    rig.services = replace(rig.services, tell_operators=lambda _error, facts: told.append(facts))
+    began = asyncio.Event()
+
+    async def kill(*_arguments: object) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    await rig.die("", "So far.")
+    monkeypatch.setattr(deadly, kill)
+    deaths = 0
+    while await deliver_and_die(rig, began):
+        deaths += 1
+        assert deaths <= MAX_DEATHS + 1
+    row, ends_too = await rig.reread(), deadly != "worker.runner.recover"
+    assert deaths == MAX_DEATHS + ends_too
+    assert (row.status, (row.error or {})["code"], row.content) == ("error", "internal_error", "" if ends_too else "So far.")
+    assert [facts["message_id"] for facts in told] == [row.id] * (1 + ends_too)
+    await rig.sweeper.sweep()
+    assert kinds(await events_of(rig.log, rig.row))[-1] == "Error"
+
+
+async def test_an_outage_is_no_death(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that waits for Redis lives, however often it tries."""
+    monkeypatch.setattr("worker.runner.OUTAGE_PAUSE_SECONDS", 0)
+    away, read = iter(range(MAX_DEATHS + 2)), rig.log.read
+
+    async def flaky(*arguments: Any) -> Any:
+        if next(away, None) is not None:
+            raise Unavailable("away")
+        return await read(*arguments)
+
+    rig.log.read = flaky  # type: ignore[method-assign]
+    await runner_over(rig.services, Script([[base.Text("There."), *DONE]])).generate(rig.row.id)
+    row = await rig.reread()
+    assert (row.status, row.content, row.deaths) == ("complete", "There.", 0)
 
 
 @pytest.mark.parametrize(("added", "status", "deaths"), [(100, "complete", 0), (99, "error", MAX_DEATHS)])

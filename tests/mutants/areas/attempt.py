@@ -167,15 +167,15 @@ AREA = Area(
         Mutant(
             "deaths_without_progress_are_free",
             "worker/runner.py",
-            "row.deaths = deaths_in_a_row(row.deaths, kept - row.started_with, died=crashed)",
+            "row.deaths = deaths_in_a_row(row.deaths, kept - row.started_with)",
             "row.deaths = 0",
             _TAKEOVERS,
         ),
         Mutant(
             "deaths_after_progress_add_up",
             "worker/retries.py",
-            "    if added >= PROGRESS_CHARS:\n        return 0\n",
-            "",
+            "return 0 if added >= PROGRESS_CHARS else counted",
+            "return counted",
             _TAKEOVERS,
         ),
         Mutant(
@@ -188,8 +188,8 @@ AREA = Area(
         Mutant(
             "text_that_is_dropped_was_progress",
             "worker/runner.py",
-            "deaths_in_a_row(row.deaths, kept - row.started_with, died=crashed)",
-            "deaths_in_a_row(row.deaths, size - row.started_with, died=crashed)",
+            "deaths_in_a_row(row.deaths, kept - row.started_with)",
+            "deaths_in_a_row(row.deaths, size - row.started_with)",
             _TAKEOVERS,
         ),
         Mutant(
@@ -197,6 +197,41 @@ AREA = Area(
             "worker/runner.py",
             "if row.deaths >= MAX_DEATHS:",
             "if False:",
+            _TAKEOVERS,
+        ),
+        Mutant(
+            "deaths_before_an_attempt_begins_are_free",
+            "worker/runner.py",
+            "    if row.deaths > MAX_DEATHS:",
+            "    if False:",
+            _TAKEOVERS,
+        ),
+        Mutant(
+            "deaths_are_counted_after_what_may_kill",
+            "models/generations.py",
+            "            .values(deaths=col(Message.deaths) + died)\n",
+            "",
+            _TAKEOVERS,
+        ),
+        Mutant(
+            "an_outage_is_a_death",
+            "worker/runner.py",
+            "survived=message_id in self._waiting",
+            "survived=False",
+            _TAKEOVERS,
+        ),
+        Mutant(
+            "an_end_reads_what_kills",
+            "worker/closing.py",
+            "recover_anyway if row.deaths <= DEADLY else restate",
+            "recover_anyway",
+            _TAKEOVERS,
+        ),
+        Mutant(
+            "an_end_after_deaths_does_not_ask_what_was_seen",
+            "worker/closing.py",
+            "DEADLY = MAX_DEATHS + 2",
+            "DEADLY = MAX_DEATHS",
             _TAKEOVERS,
         ),
         Mutant(
