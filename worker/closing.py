@@ -22,18 +22,13 @@ from streams import events, ports
 from streams.text import checksum, utf16_length
 from worker.continuation import Held, still_kept
 from worker.enqueue import Jobs, JobsUnavailable
-from worker.internal import INTERNAL_ERROR
-from worker.retries import MAX_DEATHS
+from worker.internal import DEADLY, INTERNAL_ERROR
 from worker.takeover import Known, held_in, recover_anyway, restate, restore
 from worker.usage import Reported, tokens
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0
 """Long enough for one commit and one append; if this process dies in between, the row stays findable."""
-
-
-DEADLY = MAX_DEATHS + 2
-"""After so many deaths the log is not read for an end either: a worker has died over that, too. Viewers are told the row's text anew."""
 
 
 def terminal_event(ending: Ending) -> events.Terminal:

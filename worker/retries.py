@@ -14,7 +14,7 @@ Nor is a connection that breaks, or falls silent, while the provider's own run c
 long it may go on without a word is bounded (`LONGEST_SILENCE_SECONDS`).
 
 The death of a worker is no try: it is rarely the answer's fault. Some answers kill whoever writes them (memory, a bug in C code). So deaths
-in a row are counted apart, and after `MAX_DEATHS` of them without progress no other worker is put at risk: `WorkersDied`, a bug of ours.
+in a row are counted apart, and after `internal.MAX_DEATHS` of them without progress no other worker is put at risk: `WorkersDied`, a bug of ours.
 
 WorkersDied
   raised for an answer that has killed so many workers.
@@ -51,8 +51,6 @@ LONGEST_SILENCE_SECONDS = 3600.0
 hour ago and has said nothing since is worth a reader's wait."""
 LONGEST_ATTACH_PAUSE_S = 30.0
 """The longest pause before a run is attached to again: its text may be there meanwhile, and costs nothing to fetch."""
-MAX_DEATHS = 8
-"""More than a bad day of deploys and crashes brings to one answer, and few enough for a service that loses a worker to each of them."""
 
 _SENTENCES: dict[type[ProviderError], str] = {
     RateLimited: "The model is busy. Please try again in a moment.",

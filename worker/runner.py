@@ -28,10 +28,10 @@ from worker.continuation import Attachment, Held, Plan, Run, attachment, is_paus
 from worker.costs import Bounds, BudgetExhausted
 from worker.enqueue import JobsUnavailable
 from worker.generation import MAX_ANSWER_BYTES, Generation
-from worker.internal import INTERNAL_ERROR
+from worker.internal import INTERNAL_ERROR, MAX_DEATHS
 from worker.kept import MAX_KEPT_BYTES, KeptItems
 from worker.reading import NAMING_SECONDS
-from worker.retries import LONGEST_WAIT_S, MAX_DEATHS, MAX_TRIES, WorkersDied, deaths_in_a_row
+from worker.retries import LONGEST_WAIT_S, MAX_TRIES, WorkersDied, deaths_in_a_row
 from worker.run import Attempt
 from worker.services import Services, Terms
 from worker.sweeps import wait_ms

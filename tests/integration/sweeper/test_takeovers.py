@@ -16,7 +16,8 @@ from streams.ports import Unavailable
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, kinds, runner_over, text_of
 from worker.enqueue import JobsUnavailable
-from worker.retries import MAX_DEATHS, MAX_TRIES, WorkersDied
+from worker.internal import MAX_DEATHS
+from worker.retries import MAX_TRIES, WorkersDied
 from worker.runner import MAX_ATTEMPTS
 
 
