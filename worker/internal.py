@@ -1,4 +1,4 @@
-"""Pure: how a bug of ours is told to people, and how many workers an answer may kill. Whoever ends answers may load this module, web too."""
+"""Pure: how a bug of ours is told to people, and how many workers an answer may kill. Whoever ends answers may load it, web too."""
 
 INTERNAL = "Something went wrong on our side."
 INTERNAL_ERROR: dict[str, object] = {"code": "internal_error", "error": INTERNAL, "retryable": False}

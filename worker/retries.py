@@ -14,7 +14,8 @@ Nor is a connection that breaks, or falls silent, while the provider's own run c
 long it may go on without a word is bounded (`LONGEST_SILENCE_SECONDS`).
 
 The death of a worker is no try: it is rarely the answer's fault. Some answers kill whoever writes them (memory, a bug in C code). So deaths
-in a row are counted apart, and after `internal.MAX_DEATHS` of them without progress no other worker is put at risk: `WorkersDied`, a bug of ours.
+in a row are counted apart, and after `internal.MAX_DEATHS` of them without progress no other worker is put at risk: `WorkersDied`, a bug
+of ours.
 
 WorkersDied
   raised for an answer that has killed so many workers.
