@@ -362,8 +362,9 @@ async def test_answers_that_nobody_reads_share_a_memory(tmp_path: Path) -> None:
                 assert len((await web.client.get(others, headers=login("bob"))).content) > 700_000
                 if read:
                     answer = b""
-                    while memory.held:
-                        answer += await asyncio.get_running_loop().sock_recv(client, 65536)
+                    async with asyncio.timeout(20):
+                        while memory.held:
+                            answer += await asyncio.get_running_loop().sock_recv(client, 65536)
                     assert b"200 OK" in answer
             await until(lambda: memory.held == 0)
             assert len((await web.client.get(mine, headers=login("ada"))).content) > 700_000
