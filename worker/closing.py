@@ -24,7 +24,7 @@ from worker.continuation import Held, still_kept
 from worker.enqueue import Jobs, JobsUnavailable
 from worker.internal import DEADLY, INTERNAL_ERROR
 from worker.takeover import Known, held_in, recover_anyway, restate, restore
-from worker.usage import Reported, tokens
+from worker.usage import Reported, json_chars, tokens
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0
@@ -254,7 +254,8 @@ async def _cost(store: Store, row: Message, chars: int) -> dict[str, Any] | None
         return _wire(reported.total())
     conversation = await store.conversation_of(row.id)
     before = await store.history(row.conversation_id, row.ordinal)
-    asked = len((conversation and conversation.instructions) or "") + sum(len(earlier.content) for earlier in before)
+    asked = len((conversation and conversation.instructions) or "") + json_chars(row.response_schema)
+    asked += sum(len(earlier.content) + json_chars(earlier.kept if earlier.model == row.model else None) for earlier in before)
     return _wire(reported.with_estimate(tokens(asked), chars - row.started_with if reported.before else chars))
 
 

@@ -6,8 +6,8 @@ answered nothing at all, corrects it. Attaching to a run that goes on is free.
 
 from dataclasses import dataclass
 
-from providers.base import ProviderError, Request
-from worker.usage import tokens
+from providers.base import Message, ProviderError, Request
+from worker.usage import json_chars, tokens
 
 
 class BudgetExhausted(ProviderError):
@@ -42,7 +42,7 @@ class Bill:
         going_on = request.continuation
         attaches = going_on is not None and going_on.rung == "attach"
         held = 0 if going_on is None or attaches else len(going_on.text)
-        asked = tokens(sum(len(message.text) for message in request.messages) + held)
+        asked = tokens(_chars(request) + held)
         before = noted if noted is not None else asked if earlier else 0
         return cls(earlier + (not attaches), asked, before, 0 if attaches else asked)
 
@@ -60,3 +60,14 @@ class Bill:
     def following(self, request: Request, said: int | None) -> "Bill":
         """Of another request, after this one was answered."""
         return Bill.of(request, self.number, self.settled(said, answered=True))
+
+
+def _chars(request: Request) -> int:
+    """Of all that is sent: text, and as JSON what earlier answers held beside it, tools and their calls, the schema of the answer."""
+    tools = sum(len(tool.name) + len(tool.description) + json_chars(tool.parameters) for tool in request.tools)
+    return sum(map(_chars_of, request.messages)) + tools + json_chars(request.schema)
+
+
+def _chars_of(message: Message) -> int:
+    kept = sum(json_chars(kept.item.value) for kept in message.kept)
+    return len(message.text) + kept + sum(len(call.name) + json_chars(call.arguments) for call in message.tool_calls)

@@ -4,6 +4,7 @@ Usage is what a user pays, so it is the sum over all requests of the answer, whi
 each checkpoint (`messages.reported`), and survives a worker that is killed. Whoever ends answers may load this module, web too.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,11 @@ CHARS_PER_TOKEN = 4
 def tokens(chars: int) -> int:
     """About so many tokens, rounded up."""
     return -(-chars // CHARS_PER_TOKEN)
+
+
+def json_chars(value: Any) -> int:
+    """How long a value is as JSON; what is absent or empty is not sent."""
+    return len(json.dumps(value, ensure_ascii=False, default=str)) if value else 0
 
 
 Told = Mapping[str, int]

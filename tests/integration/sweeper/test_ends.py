@@ -1,6 +1,7 @@
 """worker.sweeper and worker.closing: ends that nobody announced, cancels that nobody obeys, answers that cannot be recovered."""
 
 import contextlib
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -75,6 +76,23 @@ async def test_a_cancel_of_a_dead_attempt(rig: Rig) -> None:
     row = await rig.reread()
     assert (row.status, row.content, row.cancel_by) == ("cancelled", "Seen", "me")
     assert kinds(await events_of(rig.log, rig.row))[-1] == "Cancelled"
+
+
+@pytest.mark.parametrize(
+    "sent", [{"response_schema": {"x": "y" * 400}}, {"kept": [{"at": 0, "dialect": "d", "kind": "k", "value": {"x": "y" * 400}}]}]
+)
+async def test_an_estimate_counts_all_that_was_sent(rig: Rig, sent: dict[str, Any]) -> None:
+    """The schema of the answer, and what earlier rows held beside their text."""
+    await rig.die("", "Seen")
+    await rig.age(model="m", **{name: json.dumps(value) for name, value in sent.items()})
+    await rig.store.request_cancel(rig.row.id, "me")
+    await rig.sweeper.sweep()
+    [value] = sent.values()
+    assert (await rig.reread()).usage == {
+        "input_tokens": -(-(len("hi") + len(json.dumps(value))) // 4),
+        "output_tokens": 1,
+        "estimated": True,
+    }
 
 
 async def test_a_cancel_while_the_worker_is_frozen(rig: Rig) -> None:

@@ -15,6 +15,17 @@ AREA = Area(
         Mutant("attaching_is_billed", _FILE, "asked, before, 0 if attaches else asked)", "asked, before, asked)"),
         Mutant("what_is_gone_on_from_is_free", _FILE, "0 if going_on is None or attaches else len(going_on.text)", "0"),
         Mutant(
+            "what_answers_held_was_free_for_a_killed_worker",
+            "worker/closing.py",
+            " + json_chars(earlier.kept if earlier.model == row.model else None)",
+            "",
+            ("tests/integration/sweeper/test_ends.py",),
+        ),
+        Mutant("what_answers_held_is_free", _FILE, "kept = sum(json_chars(kept.item.value) for kept in message.kept)", "kept = 0"),
+        Mutant("calls_of_tools_are_free", _FILE, " + sum(len(call.name) + json_chars(call.arguments) for call in message.tool_calls)", ""),
+        Mutant("tools_are_free", _FILE, "+ tools + json_chars", "+ json_chars"),
+        Mutant("the_schema_is_free", _FILE, " + json_chars(request.schema)", ""),
+        Mutant(
             "a_request_that_was_not_answered_is_billed",
             _FILE,
             "if not self.cost or not (answered or said is not None):",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from providers.base import Continuation, Message, Request
+from providers.base import Continuation, Item, Kept, Message, Request, Tool, ToolUse
 from worker.costs import Bill, Bounds
 
 ASKED = Request([Message("user", "x" * 400)])
@@ -31,6 +31,17 @@ def test_a_request_is_counted_when_it_begins() -> None:
     going_on = Request(ASKED.messages, continuation=Continuation("turn", "y" * 40))
     assert Bill.of(going_on, 2, 70) == Bill(3, 110, 70, 110)
     assert Bill.of(going_on, 2, 70).begun == 180
+
+
+def test_what_is_sent_beside_the_text_is_counted() -> None:
+    """What an answer held, calls of tools, and the schema of the answer are billed like text: here about 40 characters each."""
+    kept = Kept(0, Item("openai.responses", "web_search_call", {"x": "y" * 31}))
+    call = ToolUse("id", "tool", {"x": "y" * 27})
+    message = Message("assistant", "x" * 40, kept=[kept, kept], tool_calls=[call])
+    tool = Tool("tool", "what it does", {"x": "y" * 15})
+    assert Bill.of(Request([message]), 0, None).asked == 10 + 2 * 10 + 10
+    assert Bill.of(Request([message], schema={"x": "y" * 31}), 0, None).asked == 50
+    assert Bill.of(Request([message], tools=[tool]), 0, None).asked == 50
 
 
 def test_of_a_first_request_that_was_never_heard_of_again_the_worst_is_assumed() -> None:
