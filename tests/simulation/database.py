@@ -14,7 +14,7 @@ from models.conversations import Post, Posted, Snapshot
 from models.errors import NotFound, StoreUnavailable
 from models.generations import Checkpoint, Ending, Generations
 from models.runs import RunToEnd
-from models.sweeps import Answer, Due, Kind, Place
+from models.sweeps import Answer, Due, Kind, Place, Unannounced
 from models.tables import UNFINISHED
 from tests.simulation.loop import Node
 from tests.simulation.net import Net, NoAnswer, Service
@@ -286,7 +286,8 @@ class Database:
         return _page([_answer(row) for row in rows if not self._recent(row.updated_at, due.unannounced)], after, limit)
 
     def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Any]:
-        return _page(self._unannounced(self.messages, due), after, limit)
+        page = _page(self._unannounced(self.messages, due), after, limit)
+        return [Unannounced(row.id, row.conversation_id, row.ordinal) for row in page]
 
     def unannounced_titles(self, due: Due, after: str, limit: int) -> list[Any]:
         return _page([row for row in self._unannounced(self.conversations, due) if row.title is not None], after, limit)
