@@ -5,6 +5,7 @@ sends a lone `[DONE]` when it failed before the first token. One answer is asked
 the others are kept apart. Usage comes in the last chunk, in one after it, or in every one.
 """
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,8 +71,8 @@ class ChatDecoder(Decoder):
         self._index: Any = None
         self._message: Mapping[str, Any] | None = None
         """The message of an answer that came whole."""
-        self._texts: list[str] = []
-        """All text so far, in pieces."""
+        self._text = io.StringIO()
+        """All text so far."""
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if not self._started and (item.get("id") or item.get("model")):
@@ -125,15 +126,14 @@ class ChatDecoder(Decoder):
         withdrawn, since it does not belong behind what viewers hold. Raises Damaged."""
         if type(content := message.get("content")) is not str or not content:
             return
-        self._texts = ["".join(self._texts)]
-        if content != self._texts[0]:
+        if content != self._text.getvalue():
             del self._out[before:]
             raise Damaged("a message that is not what has been said")
 
     def _delta(self, delta: Mapping[str, Any]) -> None:
         if len(delta) == 1 and type(text := delta.get("content")) is str and text:
             self._answered = True  # nearly every chunk of nearly every answer
-            self._texts.append(text)
+            self._text.write(text)
             self._out.append(Text(text))
             return
         self._thoughts_of(delta)
@@ -168,7 +168,7 @@ class ChatDecoder(Decoder):
     def _content(self, content: Any) -> None:
         self._answered = True
         if type(content) is str:
-            self._texts.append(content)
+            self._text.write(content)
             self._out.append(Text(content))
             return
         for part in mappings(content):  # Mistral: a list of text, thinking and references
@@ -180,7 +180,7 @@ class ChatDecoder(Decoder):
                     self._keep_rest("thinking", piece, ("type", "text"))
             elif "text" in part:
                 self._say(part["text"])
-                self._texts.append(words(part["text"]))
+                self._text.write(words(part["text"]))
             elif part:
                 self._keep(word(part.get("type")) or "part", part)
 

@@ -34,7 +34,7 @@ from web.newcomers import Newcomers
 from web.problems import ApiProblem
 from web.receiving import Body, Held, Memory, Pace, reading
 from web.refusals import refusal
-from web.sending import Answer
+from web.sending import Outgoing
 
 ANONYMOUS_SOCKETS = 1000
 ANONYMOUS_SOCKETS_PER_ADDRESS = 10
@@ -197,7 +197,7 @@ class Admission:
                     MutableHeaders(scope=message).update(headers)
                 await send(message)
 
-            await self._app(scope, body, Answer(scope, body, admitted, unread))
+            await self._app(scope, body, Outgoing(scope, body, admitted, unread))
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.ExitStack() as places:

@@ -11,7 +11,7 @@ from web.refusals import refusal
 RETRY_AFTER_SECONDS = 5
 
 
-class Answer:
+class Outgoing:
     """`send` of one request. A large answer is held until its client has taken nearly all of it; a read for which there is no room is
     refused before the first byte.
 

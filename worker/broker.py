@@ -66,7 +66,7 @@ def _noticing(pool: redis.ConnectionPool, on_loss: Callable[[], None]) -> type[r
 
     Every command of the broker, Dramatiq's own included, then meets one kind of outage. All connections that idle are closed with it:
     after a failover they would lead to the demoted server one by one. `on_loss` is called for every connection that ends: the reply to
-    its last command may be lost, and redis-py repeats the command without a word.
+    its last command may be lost, and redis-py may repeat the command without a word.
     """
     kind: type[redis.Connection] = pool.connection_class
 

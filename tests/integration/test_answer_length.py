@@ -3,13 +3,11 @@
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from config.catalogue import Catalogue, ModelSpec
 from models.conversations import Post
-from models.migrate import migrate
 from models.store import Store
 from models.tables import Message as Row
 from providers import base
@@ -38,18 +36,9 @@ class Looping(Script):
 
 
 @pytest.fixture
-async def row(store: Store) -> Row:
-    conversation = await store.create_conversation("me")
-    return (await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    url = f"sqlite:///{tmp_path}/t.db"
-    migrate(url)
-    store = Store.open(url)
-    yield store
-    await store.aclose()
+async def row(sqlite_store: Store) -> Row:
+    conversation = await sqlite_store.create_conversation("me")
+    return (await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
 
 
 def over(services: Services, provider: base.Provider) -> Runner:
@@ -57,11 +46,11 @@ def over(services: Services, provider: base.Provider) -> Runner:
     return Runner(services, Models(catalogue, lambda _spec: provider, max_answer_bytes=LIMIT))
 
 
-async def test_an_answer_without_end_ends(store: Store, row: Row, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_answer_without_end_ends(sqlite_store: Store, row: Row, capsys: pytest.CaptureFixture[str]) -> None:
     """With what viewers hold, complete, and billed by an estimate: nobody was told."""
     script, log = Looping([]), MemoryLog()
-    await over(services_over(store, log, NoJobs()), script).generate(row.id)
-    ended = await store.message(row.id)
+    await over(services_over(sqlite_store, log, NoJobs()), script).generate(row.id)
+    ended = await sqlite_store.message(row.id)
     assert ended is not None
     assert (ended.status, ended.finish_reason, len(ended.content)) == ("complete", "length", LIMIT)
     assert ended.usage
@@ -74,11 +63,11 @@ async def test_an_answer_without_end_ends(store: Store, row: Row, capsys: pytest
     assert "as long as it may be" in capsys.readouterr().out
 
 
-async def test_its_run_is_ended_at_the_provider(store: Store, row: Row) -> None:
+async def test_its_run_is_ended_at_the_provider(sqlite_store: Store, row: Row) -> None:
     """One that would go on without us, on the user's bill."""
     script = Looping([], run_id="run-1")
-    await over(services_over(store, MemoryLog(), NoJobs()), script).generate(row.id)
-    endings = Endings(store, lambda _model: script)
+    await over(services_over(sqlite_store, MemoryLog(), NoJobs()), script).generate(row.id)
+    endings = Endings(sqlite_store, lambda _model: script)
     await endings.carry_out()
     await endings.settled()
     assert script.ended == ["run-1"]

@@ -1,13 +1,10 @@
 """What a client asks for reaches the provider: every parameter of every dialect, from the body of a post to the body that is sent."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from models.migrate import migrate
 from models.store import Store
 from providers import base
 from providers.dialects import DIALECTS
@@ -26,16 +23,6 @@ PRESETS = {
     "cohere.chat": "cohere",
 }
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """An empty database."""
-    url = f"sqlite:///{tmp_path}/test.db"
-    migrate(url)
-    store = Store.open(url)
-    yield store
-    await store.aclose()
 
 
 async def asked(store: Store, body: ChatBody | ResponseBody) -> base.Request:
@@ -72,9 +59,9 @@ WHERE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("body", [chat(response_format={"type": "json_object"}), response(text={"format": {"type": "json_object"}})])
-async def test_any_json(store: Store, body: ChatBody | ResponseBody) -> None:
+async def test_any_json(sqlite_store: Store, body: ChatBody | ResponseBody) -> None:
     """`json_object` is a wish of its own: not a schema, and not nothing."""
-    request = await asked(store, body)
+    request = await asked(sqlite_store, body)
     assert request.schema == {}
     for api, expected in WHERE.items():
         assert expected.items() <= sent(api, request).items(), api
@@ -90,18 +77,18 @@ async def test_any_json(store: Store, body: ChatBody | ResponseBody) -> None:
         response(text={"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}}),
     ],
 )
-async def test_json_of_a_schema(store: Store, body: ChatBody | ResponseBody) -> None:
+async def test_json_of_a_schema(sqlite_store: Store, body: ChatBody | ResponseBody) -> None:
     """The schema itself travels, in each dialect."""
-    request = await asked(store, body)
+    request = await asked(sqlite_store, body)
     assert request.schema == SCHEMA
     for api in DIALECTS:
         assert '"city"' in json.dumps(sent(api, request)), api
 
 
 @pytest.mark.parametrize("body", [chat(), chat(response_format={"type": "text"}), response(), response(text={"format": {"type": "text"}})])
-async def test_plain_text(store: Store, body: ChatBody | ResponseBody) -> None:
+async def test_plain_text(sqlite_store: Store, body: ChatBody | ResponseBody) -> None:
     """Nothing is asked for that nobody wished."""
-    request = await asked(store, body)
+    request = await asked(sqlite_store, body)
     assert (request.schema, request.temperature, request.max_tokens, request.reasoning_effort, list(request.stop)) == (None,) * 4 + ([],)
     for api in DIALECTS:
         assert "json" not in json.dumps(sent(api, request)).lower(), api
@@ -123,39 +110,39 @@ async def test_plain_text(store: Store, body: ChatBody | ResponseBody) -> None:
         (response(reasoning={"effort": "medium"}), "reasoning_effort", "medium"),
     ],
 )
-async def test_each_parameter_arrives(store: Store, body: ChatBody | ResponseBody, field: str, value: Any) -> None:
+async def test_each_parameter_arrives(sqlite_store: Store, body: ChatBody | ResponseBody, field: str, value: Any) -> None:
     """In the request, and from there in the body of each dialect that has a place for it."""
-    request = await asked(store, body)
+    request = await asked(sqlite_store, body)
     assert getattr(request, field) == value
     nowhere = {"stop": ("openai.responses",), "reasoning_effort": ("cohere.chat", "ollama.chat")}.get(field, ())
-    plain = await asked(store, chat())
+    plain = await asked(sqlite_store, chat())
     for api in DIALECTS:
         if api not in nowhere:
             assert sent(api, request) != sent(api, plain), api
 
 
-async def test_instructions_and_history_arrive(store: Store) -> None:
+async def test_instructions_and_history_arrive(sqlite_store: Store) -> None:
     """System messages and `instructions` come first, in every dialect."""
     for body in (chat(), response(instructions="be brief")):
-        request = await asked(store, body)
+        request = await asked(sqlite_store, body)
         assert [(message.role, message.text) for message in request.messages] == [("system", "be brief"), ("user", "hi")]
         for api in DIALECTS:
             assert "be brief" in json.dumps(sent(api, request)), api
 
 
-async def test_what_an_answer_held_is_stored_and_goes_back(store: Store) -> None:
+async def test_what_an_answer_held_is_stored_and_goes_back(sqlite_store: Store) -> None:
     """A row keeps the provider's own items; the next question takes them along to the same model."""
     use = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
     items = [base.Item("anthropic.messages", value["type"], value) for value in (use, result)]  # type: ignore[arg-type]
-    posted = await store.ask(chat().question(USER, "m"))
+    posted = await sqlite_store.ask(chat().question(USER, "m"))
     provider = Script([[base.Text("Look: "), *items, base.Text("there."), base.Finish("stop")]])
-    runner = runner_over(services_over(store, MemoryLog(), NoJobs()), provider)
+    runner = runner_over(services_over(sqlite_store, MemoryLog(), NoJobs()), provider)
     await runner.generate(posted.assistant_message.id)
-    row = await store.message(posted.assistant_message.id)
+    row = await sqlite_store.message(posted.assistant_message.id)
     assert row is not None
     assert [(entry["at"], entry["value"]) for entry in row.kept or ()] == [(6, use), (6, result)]
-    again = await store.ask(ResponseBody(input="and now?").question(USER, "m", row))
+    again = await sqlite_store.ask(ResponseBody(input="and now?").question(USER, "m", row))
     await runner.generate(again.assistant_message.id)
     content = sent("anthropic.messages", provider.asked[1])["messages"][1]["content"]
     assert [block["type"] for block in content] == ["text", "server_tool_use", "web_search_tool_result", "text"]

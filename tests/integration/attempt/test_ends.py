@@ -11,13 +11,14 @@ from models.errors import StatementFailed, StoreError, Unstorable
 from models.generations import Checkpoint, Ending
 from models.migrate import migrate
 from models.store import Store
+from models.tables import Message as Row
 from providers import base
 from streams import events
 from streams.memory import MemoryLog
 from streams.text import checksum
 from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import NoJobs, Script, kinds, services_over, text_of
-from worker.run import STALL_GRACE_SECONDS
+from worker.run import STALL_GRACE_SECONDS, Attempt
 from worker.verdicts import HandedOver
 
 
@@ -156,6 +157,20 @@ async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool, e
         assert told == [error]
 
 
+async def left_by(way: str, rig: Rig, attempt: Attempt) -> Row:
+    """The row behind an attempt that has said "So far.", and then leaves the answer to another one."""
+
+    async def leave() -> None:
+        await rig.said()
+        if way == "retry":
+            raise base.Interrupted("cut")
+        attempt.stop(HandedOver())
+        await asyncio.Event().wait()
+
+    await attempt.run(Script([[base.Text("So far.")], leave]), base.Request([base.Message("user", "hi")]), "m")
+    return await rig.reread()
+
+
 @pytest.mark.parametrize("refused", ["the run", "what is beside the text"])
 @pytest.mark.parametrize("way", ["retry", "hand-over"])
 async def test_a_last_save_that_the_database_refuses(rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str, refused: str) -> None:
@@ -167,15 +182,7 @@ async def test_a_last_save_that_the_database_refuses(rig: Rig, monkeypatch: pyte
     poison = {"run_id": "run", "run_cursor": 2**70} if refused == "the run" else {"reported": {"a": object()}, "run_id": "run"}
     monkeypatch.setattr(attempt, "checkpoint", lambda: replace(take(), **poison))  # type: ignore[arg-type]
 
-    async def leave() -> None:
-        await rig.said()
-        if way == "retry":
-            raise base.Interrupted("cut")
-        attempt.stop(HandedOver())
-        await asyncio.Event().wait()
-
-    await attempt.run(Script([[base.Text("So far.")], leave]), base.Request([base.Message("user", "hi")]), "m")
-    row = await rig.reread()
+    row = await left_by(way, rig, attempt)
     assert (row.status, row.content, row.run_id) == ("retrying" if way == "retry" else "queued", "So far.", None)
     assert [type(error) for error in told] == [Unstorable] * (1 if refused == "the run" else 2)
     assert [message_id for message_id, _ in rig.jobs.sent] == [row.id]
@@ -204,14 +211,6 @@ async def test_a_last_save_that_meets_a_limit_of_its_row(rig: Rig, monkeypatch: 
     monkeypatch.setattr(rig.store, "checkpoint", saved)
     monkeypatch.setattr(rig.store, "hand_back", handed_back)
 
-    async def leave() -> None:
-        await rig.said()
-        if way == "retry":
-            raise base.Interrupted("cut")
-        attempt.stop(HandedOver())
-        await asyncio.Event().wait()
-
-    await attempt.run(Script([[base.Text("So far.")], leave]), base.Request([base.Message("user", "hi")]), "m")
-    row = await rig.reread()
+    row = await left_by(way, rig, attempt)
     assert (row.status, row.content) == ("retrying" if way == "retry" else "queued", "So far.")
     assert [type(error) for error in told] == [StatementFailed]

@@ -251,7 +251,7 @@ AREA = Area(
             "if False:",
             ("tests/unit/web/test_bad_input.py",),
         ),
-        Mutant("an_unread_answer_is_charged_to_nobody", "web/admission.py", "Answer(scope, body, admitted, unread)", "admitted", _UNREAD),
+        Mutant("an_unread_answer_is_charged_to_nobody", "web/admission.py", "Outgoing(scope, body, admitted, unread)", "admitted", _UNREAD),
         Mutant("an_unread_answer_is_held_for_ever", "web/admission.py", "            places.callback(unread.release)\n", "", _UNREAD),
         Mutant("an_answer_is_forgotten_when_written", "web/sending.py", "elif self._large and message", "elif False and message", _UNREAD),
         Mutant("what_was_done_is_not_told", "web/sending.py", 'self._scope["method"] in ("GET", "HEAD")', "True", _UNREAD),

@@ -73,7 +73,8 @@ async def test_it_ends_with_the_process(logged: LogCapture) -> None:
         while not logged.entries:
             await asyncio.sleep(0)
     asked = len(service._says)
-    await asyncio.sleep(0.01)
+    for _ in range(10):
+        await asyncio.sleep(0)
     assert len(service._says) == asked
 
 

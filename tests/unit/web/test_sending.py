@@ -7,7 +7,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Scope
 
 from web.receiving import SMALL_BYTES, Held, Memory
-from web.sending import Answer
+from web.sending import Outgoing
 
 LONG = b"x" * (SMALL_BYTES + 1)
 MEMORY = 8 * SMALL_BYTES
@@ -40,7 +40,7 @@ class Sent:
 
 async def sent(method: str, response: Response, memory: Memory) -> Sent:
     found, held = Sent(memory), Held(memory, "ada")
-    await response(scope_of(method), nothing, Answer(scope_of(method), nothing, found, held))
+    await response(scope_of(method), nothing, Outgoing(scope_of(method), nothing, found, held))
     held.release()
     return found
 
