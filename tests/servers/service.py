@@ -1,6 +1,7 @@
 """How a foreign server is kept (var/servers), run and waited for; what a test does where there is none."""
 
 import contextlib
+import random
 import socket
 import subprocess
 import time
@@ -26,6 +27,16 @@ def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def free_ports(count: int) -> int:
+    """The first of so many free ports in a row, below those that systems give to connections: no connection takes one later."""
+    for first in random.sample(range(20_000, 30_000), 1_000):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as taken:
+            for port in range(first, first + count):
+                taken.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise RuntimeError(f"no {count} free ports in a row")
 
 
 def run(*argv: str | Path, cwd: Path | None = None) -> None:

@@ -1,0 +1,83 @@
+"""How `make run` ends, with a signal, a killed parent or a wrong setting: nothing is left behind, and the next run finds the data."""
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from config.settings import ROOT
+from tests.e2e.stack import Stack
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def _make_run() -> list[str]:
+    """`make run` in another directory, with this Python's virtual environment taken as installed."""
+    return ["make", "--file", str(ROOT / "Makefile"), f"VENV={sys.prefix}", f"--old-file={sys.prefix}/run.stamp", "run"]
+
+
+def test_it_stops_with_nothing_left_and_starts_again_with_the_same_data(idle_stack: Stack) -> None:
+    """Ctrl-C, SIGTERM and a closed terminal end all processes, also those that were forked. The next run has its data and token key."""
+    conversations: list[str] = []
+    keys = set()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        idle_stack.start(_make_run())
+        idle_stack.wait_until_ready()
+        assert all(idle_stack.answers(f"/api/conversations/{each}") for each in conversations), idle_stack.shown
+        conversations.append(idle_stack.post("/api/conversations", {})["id"])
+        keys.add((idle_stack.folder / "var" / "token.key").read_text())
+        idle_stack.stop(number)
+    assert len(keys) == 1
+
+
+@linux
+@pytest.mark.parametrize("who", ["make", "launcher"])
+def test_nothing_outlives_a_killed_parent(idle_stack: Stack, who: str) -> None:
+    """SIGKILL of `make`, or of the launcher, which can then clean up nothing: all processes end."""
+    idle_stack.start(_make_run())
+    idle_stack.wait_until_ready()
+    launcher = next(pid for pid, command in idle_stack.processes().items() if "-m launcher" in command)
+    os.kill(idle_stack.process.pid if who == "make" else launcher, signal.SIGKILL)
+    idle_stack.ended()
+
+
+def test_it_can_be_stopped_before_it_is_ready(idle_stack: Stack) -> None:
+    """A signal in the middle of the start ends what has been started."""
+    idle_stack.start()
+    assert idle_stack.eventually(lambda: idle_stack.lines or (idle_stack.folder / "var" / "valkey").exists())
+    idle_stack.stop()
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        ({"WORKERS": "none"}, "WORKERS: "),
+        ({"MODELS_FILE": "absent.yml"}, "MODELS_FILE: no such file"),
+        ({"DATABASE_URL": "mysql://root:hunter2@db/x"}, "DATABASE_URL: must begin with"),
+        ({"TOKEN_KEY": "hunter2"}, "TOKEN_KEY: shorter than 32 bytes"),
+        ({"MODE": "production"}, "REDIS_URL is missing"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start(tmp_path: Path, environ: dict[str, str], line: str) -> None:
+    """One line that names it, exit code 78, and no value that may be a secret."""
+    stack = Stack(tmp_path, environ)
+    stack.start()
+    assert stack.ended() == 78
+    assert len(stack.lines) == 1
+    assert f"wrong setting: {line}" in stack.lines[0]
+    assert "hunter2" not in stack.shown
+
+
+@pytest.mark.parametrize("name", ["PORT", "BROADCASTER_PORT", "REDIS_PORT"])
+def test_a_port_in_use_stops_the_start(tmp_path: Path, name: str) -> None:
+    """One line that names the port and its setting."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        stack = Stack(tmp_path, {name: str(port)})
+        stack.start()
+        assert stack.ended() == 69
+    assert len(stack.lines) == 1
+    assert f"port {port} is in use ({name})" in stack.lines[0]
