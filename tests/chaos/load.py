@@ -140,13 +140,16 @@ class Load:
         await self.read_log(stream)
 
     def handovers(self) -> list[float]:
-        """Seconds from the end of a request that was not answered to its end until the next attempt's first chunk."""
+        """Seconds from the end of a request that was not answered to its end until the next attempt's first chunk.
+
+        What a frozen worker asked ends when it wakes up: the attempt that took over from it began before, and is not handed over anything.
+        """
         found = []
         for stream in self.streams:
             mine = [asked for asked in self.provider.asked if asked.number == stream.script.number]
             for before, after in itertools.pairwise(mine):
                 chunks = [at for watcher in stream.watchers for at in watcher.first_chunks.values() if at > after.began]
-                if before.ended is not None and not before.whole and chunks:
+                if before.ended is not None and before.ended <= after.began and not before.whole and chunks:
                     found.append(min(chunks) - before.ended)
         return found
 
