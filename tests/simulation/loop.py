@@ -6,6 +6,7 @@ processes chance decides, so that every seed is another interleaving. Nothing he
 
 import asyncio
 import heapq
+import inspect
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -88,8 +89,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 coroutine = task.get_coro()
                 if coroutine is not None:
-                    with suppress(BaseException):
-                        coroutine.close()
+                    _close(coroutine)
             elif not task.cancelled():
                 task.exception()  # seen, or it would be reported when the task is collected
         self._kept.clear()
@@ -179,3 +179,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         """No threads: their timing is nobody's seed."""
         raise RuntimeError("there are no threads here")
+
+
+def _close(coroutine: Any) -> None:
+    """Close a coroutine, and first what it was given to await and has not begun: Python warns of what nobody ever awaited."""
+    for given in inspect.getcoroutinelocals(coroutine).values():
+        if inspect.iscoroutine(given) and inspect.getcoroutinestate(given) == inspect.CORO_CREATED:
+            _close(given)
+    with suppress(BaseException):
+        coroutine.close()

@@ -1,8 +1,11 @@
 """The virtual clock and the processes on it: time jumps, what is killed is silent, what is paused goes on."""
 
 import asyncio
+import gc
 import random
-from collections.abc import Iterator
+import warnings
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import pytest
 
@@ -129,3 +132,25 @@ def test_a_call_that_is_not_answered_may_have_been_carried_out(loop: VirtualLoop
 
     loop.run(world())
     assert len(carried_out) == done
+
+
+def test_what_was_never_begun_is_thrown_away_in_silence() -> None:
+    """Neither a task, nor what it was given to await: Python warns of coroutines that nobody awaited."""
+    loop = VirtualLoop(random.Random(1))
+
+    async def one(piece: Coroutine[Any, Any, None], turn: asyncio.Event) -> None:
+        await turn.wait()
+        await piece
+
+    async def world() -> None:
+        turn = asyncio.Event()
+        loop.world.spawn(one(asyncio.sleep(1), turn))
+        await asyncio.sleep(1)
+        loop.world.spawn(one(asyncio.sleep(1), turn))
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        loop.run(world())
+        loop.close()
+        gc.collect()
+    assert [str(each.message) for each in told] == []
