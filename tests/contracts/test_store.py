@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from models import conversations
 from models.conversations import KEY_LIFE_MS, Idempotency, Policy, Post, Posted
-from models.errors import BadCursor, GenerationRunning, KeyReused, NotFound, StoreUnavailable
+from models.errors import GenerationRunning, KeyReused, NotFound, StoreUnavailable
 from models.generations import Checkpoint, Ending
 from models.migrations import HEAD
 from models.store import Store
@@ -63,28 +62,6 @@ async def test_a_new_conversation_is_found_by_its_owner_alone(store: Store) -> N
         await store.snapshot(made.id, YOU, 10)
     with pytest.raises(NotFound):
         await store.change_conversation(made.id, YOU, {"title": "mine"})
-
-
-async def test_pages_of_conversations_cover_all_of_them_once_newest_first(store: Store) -> None:
-    """Following `next` visits every conversation of the user exactly once, and nobody else's."""
-    made = [await store.create_conversation(ME) for _ in range(7)]
-    await store.create_conversation(YOU)
-    seen: list[Conversation] = []
-    cursor: str | None = None
-    for _ in range(3):
-        page, cursor = await store.conversations(ME, 3, cursor)
-        seen += page
-    assert cursor is None
-    assert {row.id for row in seen} == {row.id for row in made}
-    order = [(row.updated_at, row.id) for row in seen]
-    assert order == sorted(order, reverse=True)
-
-
-@pytest.mark.parametrize("cursor", ["", "x", "1", "1.", ".a", "1.a;drop", "99999999999999999.a", "-1.a", "1.\x00"])
-async def test_a_cursor_that_no_page_gave_out_is_refused(store: Store, cursor: str) -> None:
-    """It neither reaches SQL nor gives an empty page."""
-    with pytest.raises(BadCursor):
-        await store.conversations(ME, 3, cursor)
 
 
 async def test_a_changed_title_raises_rev_and_other_changes_do_not(store: Store, conversation: Conversation) -> None:
@@ -244,18 +221,6 @@ async def test_what_follows_a_post_is_noted_at_once(store: Store, conversation: 
     rows = (await store.snapshot(conversation.id, ME, 10)).messages
     assert rows[0].enqueued_at is None
     assert rows[1].enqueued_at is not None
-
-
-async def test_pages_of_messages_reach_the_beginning(store: Store, conversation: Conversation) -> None:
-    """The newest come first, each page in order; `next` is null at the beginning."""
-    for n in range(5):
-        await store.post(post_to(conversation, str(n)))
-    newest = await store.snapshot(conversation.id, ME, 4)
-    assert ([row.ordinal for row in newest.messages], newest.next) == ([7, 8, 9, 10], 7)
-    middle = await store.snapshot(conversation.id, ME, 4, newest.next)
-    assert ([row.ordinal for row in middle.messages], middle.next) == ([3, 4, 5, 6], 3)
-    oldest = await store.snapshot(conversation.id, ME, 4, middle.next)
-    assert ([row.ordinal for row in oldest.messages], oldest.next) == ([1, 2], None)
 
 
 async def test_any_unicode_text_comes_back_as_it_was(store: Store, conversation: Conversation) -> None:
@@ -490,57 +455,3 @@ async def test_an_empty_database_has_no_revision(database_url: str, tmp_path: Pa
         assert await empty.revision() is None
     finally:
         await empty.aclose()
-
-
-async def test_a_page_of_long_texts_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages hold so many bytes, but one at least, and together everything, whatever was asked for."""
-    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
-    made = await store.create_conversation(ME)
-    for size in (10, 300, 100, 100, 100, 10):
-        await store.post(Post(made.id, ME, "é" * (size // 2), "demo"))
-    seen: list[list[int]] = []
-    before = None
-    while not seen or before is not None:
-        page = await store.snapshot(made.id, ME, 4, before)
-        seen.insert(0, [len(row.content.encode()) for row in page.messages if row.role == "user"])
-        before = page.next
-    assert [size for part in seen for size in part] == [10, 300, 100, 100, 100, 10]
-    assert all(sum(part) <= 250 or len(part) == 1 for part in seen)
-
-
-async def test_a_page_is_measured_as_json(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A character that is one byte here is six there: what counts is what a client is given."""
-    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
-    text = "\x01" * 30
-    made = await store.create_conversation(ME, instructions=text)
-    ids = [(await store.post(Post(made.id, ME, text, "demo"))).user_message.id for _ in range(4)]
-    await store.create_conversation(ME, instructions=text)
-    newest = await store.snapshot(made.id, ME, 8)
-    assert [row.content for row in newest.messages if row.role == "user"] == [text]
-    assert newest.next is not None
-    assert [row.id for row in await store.rows(ids)] == ids[:1]
-    listed, more = await store.conversations(ME, 4)
-    assert (len(listed), more is None) == (1, False)
-
-
-async def test_a_page_of_long_input_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for rows that are named."""
-    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
-    made = await store.create_conversation(ME)
-    ids = [(await store.post(Post(made.id, ME, "x" * size, "demo"))).user_message.id for size in (100, 100, 100, 300)]
-    assert [row.id for row in await store.rows(ids)] == ids[:2]
-    assert [row.id for row in await store.rows(["gone", ids[3], ids[0]])] == [ids[3]]
-
-
-async def test_a_page_of_long_instructions_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for lists of conversations."""
-    monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
-    made = [(await store.create_conversation(ME, instructions="x" * size)).id for size in (100, 300, 0, 100, 100, 100)]
-    seen: list[list[str]] = []
-    before = None
-    while not seen or before is not None:
-        page, before = await store.conversations(ME, 4, before)
-        seen.append([row.id for row in page])
-        assert sum(len(row.instructions or "") for row in page) <= 250 or len(page) == 1
-    assert sorted(name for part in seen for name in part) == sorted(made)
-    assert len(seen) > 2

@@ -12,9 +12,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.integration.production import MIB, line, login, public
 from tests.integration.raw import fragment, handshake, raw
 from tests.integration.serving import Web, serving
-from tests.integration.test_admission import MIB, line, login, public
 from tests.integration.test_stalled import answering, deaf, eventually, resume_frame, small_buffers
 from web import admission, chat_requests, chat_socket
 

@@ -8,8 +8,8 @@ from typing import Any
 import openai
 import pytest
 
+from tests.integration.production import login, public
 from tests.integration.serving import Web
-from tests.integration.test_admission import login, public
 
 
 @contextlib.asynccontextmanager

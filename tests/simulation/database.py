@@ -1,6 +1,6 @@
 """The database of a simulation: the rows, and each method of `models.store.Store` as one step that takes effect at once.
 
-`Store` is what a process holds: the same methods over the network. Rows are plain objects with the columns of `models.tables`.
+What a process holds of it is in `store.py`. Rows are plain objects with the columns of `models.tables`.
 `history` notes every write to an answer, for the checks.
 """
 
@@ -11,13 +11,11 @@ from typing import Any
 
 from models import tables
 from models.conversations import Post, Posted, Snapshot
-from models.errors import NotFound, StoreUnavailable
-from models.generations import Checkpoint, Ending, Generations
+from models.errors import NotFound
+from models.generations import Checkpoint, Ending
 from models.runs import RunToEnd
 from models.sweeps import Answer, Due, Kind, Place, Unannounced
 from models.tables import UNFINISHED
-from tests.simulation.loop import Node
-from tests.simulation.net import Net, NoAnswer, Service
 
 FIRST_MS = 1_800_000_000_000
 _DEFAULTS = {
@@ -442,82 +440,3 @@ def _page(rows: list[Any], after: str, limit: int) -> list[Any]:
 
 def _unfinished(row: Row) -> bool:
     return row.role == "assistant" and row.status in UNFINISHED
-
-
-_REMOTE = {
-    name: name
-    for name in (
-        *("now_ms", "message", "conversation_of", "blocked_by", "next_queued", "unfinished", "begin_attempt", "checkpoint", "hand_back"),
-        *("terminal_announced", "note_attempt", "schedule_retry", "mark_enqueued", "mark_announced", "request_cancel"),
-        *("note_bill", "begin_run", "note_run", "run_ended", "runs_to_end", "try_to_end"),
-        *("to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "log_deleted", "count_start"),
-        *("untold_revocations", "outstanding"),
-        *("changed_lately", "announce_again"),
-        *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
-    )
-} | {"history": "history_of", "_finish": "finish_now"}
-
-
-_READS = frozenset(
-    (
-        *("now_ms", "message", "conversation_of", "history", "blocked_by", "next_queued", "unfinished"),
-        *(
-            "runs_to_end",
-            "outstanding",
-            "to_cancel",
-            "begun",
-            "heads",
-            "ended",
-            "unannounced_rows",
-            "unannounced_titles",
-            "undeleted_logs",
-            "untold_revocations",
-            "changed_lately",
-            "conversation",
-            "snapshot",
-            "visible_message",
-        ),
-    )
-)
-
-
-class Store:
-    """`models.store.Store` as one process sees it."""
-
-    finish = Generations.finish
-    _ended_by = Generations._ended_by
-
-    def __init__(self, net: Net, node: Node, service: Service, database: Database) -> None:
-        self._net, self._node, self._service, self._database = net, node, service, database
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
-def _remote(name: str, target: str) -> Any:
-    async def method(self: Store, *args: Any, **kwargs: Any) -> Any:
-        act = getattr(self._database, target)
-        what = f"sql {name}{_told(args)}"
-        try:
-            return await self._net.call(self._node, self._service, what, lambda: act(*args, **kwargs), writes=name not in _READS)
-        except NoAnswer as error:
-            raise StoreUnavailable(str(error)) from error
-
-    method.__name__ = name
-    return method
-
-
-def _told(args: tuple[Any, ...]) -> str:
-    told = []
-    for item in args[0] if args and isinstance(args[0], list) else args:
-        if isinstance(item, Checkpoint | Ending):
-            told.append(f"{item.message_id}#{item.attempt} {getattr(item, 'status', '')} {len(item.content)} to {item.epoch}:{item.seq}")
-            if getattr(item, "run_id", None):
-                told[-1] += f" of {item.run_id}:{item.run_cursor}"
-        else:
-            told.append(str(item)[:40])
-    return f"({', '.join(told)})"
-
-
-for _name, _target in _REMOTE.items():
-    setattr(Store, _name, _remote(_name, _target))

@@ -19,6 +19,7 @@ from tests.simulation.client import parse_frames
 from tests.simulation.loop import Node, VirtualLoop
 from tests.simulation.net import Net, Service
 from tests.simulation.provider import RUNGS, Mood, Provider, Script
+from tests.simulation.store import Store
 from tests.simulation.trace import Trace
 from web import api, delivery
 from web.cancels import Cancels
@@ -58,7 +59,7 @@ class Site:
 
 
 def _connections(site: Site, node: Node) -> tuple[Any, Any, Any]:
-    store = database.Store(site.net, node, site.sql, site.database)
+    store = Store(site.net, node, site.sql, site.database)
     log = redis.Log(site.net, node, site.redis, site.server)
     return store, log, broker.Jobs(site.net, node, site.redis, site.broker)
 

@@ -15,10 +15,11 @@ from sqlalchemy import event
 from models import conversations, tables
 from models.errors import NotFound
 from models.store import Store
-from tests.simulation.database import _REMOTE, Database
+from tests.simulation.database import Database
+from tests.simulation.store import REMOTE
 
 MS_OF_A_DAY, UNIX_EPOCH_JULIAN = 86_400_000, 2_440_587.5
-_REAL_NAMES = {target: name for name, target in _REMOTE.items()}
+_REAL_NAMES = {target: name for name, target in REMOTE.items()}
 _UNORDERED = frozenset(
     {"to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "untold_revocations"}
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.contracts.test_pages import test_pages_of_messages_reach_the_beginning  # noqa: F401 - tests are found by name
 from tests.contracts.test_store import (  # noqa: F401 - tests and fixtures are found by name
     conversation,
     test_a_checkpoint_saves_the_current_attempts_and_no_other,
@@ -18,14 +19,14 @@ from tests.contracts.test_store import (  # noqa: F401 - tests and fixtures are 
     test_history_is_what_stands_before,
     test_marks_only_go_forward,
     test_of_two_endings_at_once_one_counts,
-    test_pages_of_messages_reach_the_beginning,
     test_posts_at_once_get_different_ordinals,
     test_the_first_who_cancels_is_named,
     test_what_follows_a_post_is_noted_at_once,
 )
-from tests.simulation.database import Database, Store
+from tests.simulation.database import Database
 from tests.simulation.loop import Node
 from tests.simulation.net import Service
+from tests.simulation.store import Store
 
 
 class Direct:

@@ -22,15 +22,15 @@ _UNREAD = (
     "tests/integration/test_admission.py::test_an_answer_beyond_the_share_can_be_read",
 )
 _PAGES = (
-    "tests/contracts/test_store.py::test_a_page_is_measured_as_json",
-    "tests/contracts/test_store.py::test_a_page_of_long_texts_is_short",
-    "tests/contracts/test_store.py::test_a_page_of_long_instructions_is_short",
-    "tests/contracts/test_store.py::test_a_page_of_long_input_is_short",
+    "tests/contracts/test_pages.py::test_a_page_is_measured_as_json",
+    "tests/contracts/test_pages.py::test_a_page_of_long_texts_is_short",
+    "tests/contracts/test_pages.py::test_a_page_of_long_instructions_is_short",
+    "tests/contracts/test_pages.py::test_a_page_of_long_input_is_short",
 )
 
 AREA = Area(
     "admission",
-    ("tests/integration/test_admission.py",),
+    ("tests/integration/test_admission.py", "tests/integration/test_admission_sockets.py"),
     [
         Mutant("any_path_is_public", "web/admission.py", '_GUARDED = ("/api/", "/v1/")', '_GUARDED = ("/api/",)'),
         Mutant(

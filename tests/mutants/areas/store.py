@@ -6,7 +6,7 @@ _CHECKPOINT = '    _messages.c.attempt == bindparam("b_attempt"),\n    _messages
 
 AREA = Area(
     "store",
-    ("tests/contracts/test_ownership.py", "tests/contracts/test_store.py", "tests/unit/models"),
+    ("tests/contracts/test_ownership.py", "tests/contracts/test_store.py", "tests/contracts/test_pages.py", "tests/unit/models"),
     [
         Mutant(
             "hand_back_by_any_attempt",

@@ -1,0 +1,87 @@
+"""What a process of a simulation holds of the database: the methods of `models.store.Store`, each a call over the network."""
+
+from typing import Any
+
+from models.errors import StoreUnavailable
+from models.generations import Checkpoint, Ending, Generations
+from tests.simulation.database import Database
+from tests.simulation.loop import Node
+from tests.simulation.net import Net, NoAnswer, Service
+
+REMOTE = {
+    name: name
+    for name in (
+        *("now_ms", "message", "conversation_of", "blocked_by", "next_queued", "unfinished", "begin_attempt", "checkpoint", "hand_back"),
+        *("terminal_announced", "note_attempt", "schedule_retry", "mark_enqueued", "mark_announced", "request_cancel"),
+        *("note_bill", "begin_run", "note_run", "run_ended", "runs_to_end", "try_to_end"),
+        *("to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "log_deleted", "count_start"),
+        *("untold_revocations", "outstanding"),
+        *("changed_lately", "announce_again"),
+        *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
+    )
+} | {"history": "history_of", "_finish": "finish_now"}
+
+
+_READS = frozenset(
+    (
+        *("now_ms", "message", "conversation_of", "history", "blocked_by", "next_queued", "unfinished"),
+        *(
+            "runs_to_end",
+            "outstanding",
+            "to_cancel",
+            "begun",
+            "heads",
+            "ended",
+            "unannounced_rows",
+            "unannounced_titles",
+            "undeleted_logs",
+            "untold_revocations",
+            "changed_lately",
+            "conversation",
+            "snapshot",
+            "visible_message",
+        ),
+    )
+)
+
+
+class Store:
+    """`models.store.Store` as one process sees it."""
+
+    finish = Generations.finish
+    _ended_by = Generations._ended_by
+
+    def __init__(self, net: Net, node: Node, service: Service, database: Database) -> None:
+        self._net, self._node, self._service, self._database = net, node, service, database
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+def _remote(name: str, target: str) -> Any:
+    async def method(self: Store, *args: Any, **kwargs: Any) -> Any:
+        act = getattr(self._database, target)
+        what = f"sql {name}{_told(args)}"
+        try:
+            return await self._net.call(self._node, self._service, what, lambda: act(*args, **kwargs), writes=name not in _READS)
+        except NoAnswer as error:
+            raise StoreUnavailable(str(error)) from error
+
+    method.__name__ = name
+    return method
+
+
+def _told(args: tuple[Any, ...]) -> str:
+    told = []
+    for item in args[0] if args and isinstance(args[0], list) else args:
+        if isinstance(item, Checkpoint | Ending):
+            told.append(f"{item.message_id}#{item.attempt} {getattr(item, 'status', '')} {len(item.content)} to {item.epoch}:{item.seq}")
+            if getattr(item, "run_id", None):
+                told[-1] += f" of {item.run_id}:{item.run_cursor}"
+        else:
+            told.append(str(item)[:40])
+    return f"({', '.join(told)})"
+
+
+for _name, _target in REMOTE.items():
+    setattr(Store, _name, _remote(_name, _target))

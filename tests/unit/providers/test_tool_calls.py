@@ -1,0 +1,134 @@
+"""Tool calls in every clothing: whole or in pieces, told apart by id, index or order."""
+
+import pytest
+
+from providers.base import Delta, ToolCallArguments, ToolCallStart
+from providers.dialects import decoder_of
+from providers.tool_calls import ToolCalls
+from tests.unit.providers.bodies import CHAT, GEMINI, OLLAMA, RESPONSES, read, sse
+
+
+def chat_calls(*deltas: str) -> bytes:
+    return sse(
+        *(f'{{"choices":[{{"delta":{{"tool_calls":[{delta}]}}}}]}}' for delta in deltas), '{"choices":[{"finish_reason":"tool_calls"}]}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "calls"),
+    [
+        (CHAT, chat_calls('{"index":0,"id":"a","function":{"name":"f","arguments":""}}'), [("f", "{}")]),
+        (CHAT, chat_calls('{"index":0,"id":"a","function":{"name":"f","arguments":{"x":1}}}'), [("f", '{"x": 1}')]),
+        (
+            CHAT,
+            chat_calls('{"id":"a","function":{"name":"f","arguments":"{\\"x\\""}}', '{"function":{"arguments":":1}"}}'),
+            [("f", '{"x":1}')],
+        ),
+        (
+            CHAT,
+            chat_calls(
+                '{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}},{"index":0,"id":"b","function":{"name":"g","arguments":"{}"}}'
+            ),
+            [("f", "{}"), ("g", "{}")],
+        ),
+        (
+            CHAT,
+            chat_calls(
+                '{"index":0,"id":"a","function":{"name":"f","arguments":""}}',
+                '{"index":1,"id":"b","function":{"name":"g","arguments":""}}',
+                '{"index":0,"id":"","function":{"arguments":"[1]"}}',
+                '{"index":1,"id":null,"function":{"arguments":"[2]"}}',
+            ),
+            [("f", "[1]"), ("g", "[2]")],
+        ),
+        (
+            CHAT,
+            sse('{"choices":[{"delta":{"function_call":{"name":"f","arguments":"{}"}},"finish_reason":"function_call"}]}'),
+            [("f", "{}")],
+        ),
+        (
+            OLLAMA,
+            b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"a":1}}},{"function":{"name":"f"}}]},"done":true}',
+            [("f", '{"a": 1}'), ("f", "{}")],
+        ),
+        (
+            RESPONSES,
+            sse(
+                '{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","call_id":"c","name":"f","arguments":"[1]"}}',
+                '{"type":"response.completed","response":{"status":"completed"}}',
+            ),
+            [("f", "[1]")],
+        ),
+        (
+            GEMINI,
+            sse(
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","willContinue":true}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"$.a.b[1]","stringValue":"x"}],"willContinue":true}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{}}]},"finishReason":"STOP"}]}',
+            ),
+            [("f", '{"a": {"b": [null, "x"]}}')],
+        ),
+        (
+            GEMINI,
+            sse(
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","willContinue":true}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"partialArgs":[{"jsonPath":"$.a","numberValue":1}],"willContinue":true}}]},'
+                '"finishReason":"STOP"}]}',
+            ),
+            [("f", '{"a": 1}')],
+        ),
+        (
+            GEMINI,
+            sse(
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"id":"1","name":"f","args":{},'
+                '"partialArgs":[{"jsonPath":"city","stringValue":"San ","willContinue":true}]}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"id":"1","name":"f",'
+                '"partialArgs":[{"jsonPath":"city","stringValue":"José"}]}}]}}]}',
+                '{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"n":1}}}]},"finishReason":"STOP"}]}',
+            ),
+            [("f", '{"city": "San José"}'), ("f", '{"n": 1}')],
+        ),
+        (
+            "cohere.chat",
+            sse(
+                '{"type":"message-start","id":"m"}',
+                '{"type":"tool-call-start","index":0,"delta":{"message":{"tool_calls":{"id":"a","function":{"name":"f","arguments":""}}}}}',
+                '{"type":"tool-call-delta","index":0,"delta":{"message":{"tool_calls":{"function":{"arguments":"[1]"}}}}}',
+                '{"type":"message-end","delta":{"finish_reason":"TOOL_CALL","usage":{"tokens":{"input_tokens":1,"output_tokens":2}}}}',
+            ),
+            [("f", "[1]")],
+        ),
+    ],
+)
+def test_tool_calls(api: str, body: bytes, calls: list[tuple[str, str]]) -> None:
+    """Pieces find their call by id, index or order; no arguments are `{}`; objects become JSON; the reason is `tool_calls`."""
+    result = read(api, body)
+    assert [(call["name"], call["arguments"]) for call in result["tool_calls"]] == calls
+    assert result["finish_reason"] == "tool_calls"
+
+
+def test_pieces_of_calls_that_only_ids_tell_apart() -> None:
+    """No index, and the pieces of two calls in turns: each belongs to the call with its id, not to the latest one."""
+    told: list[Delta] = []
+    calls = ToolCalls(told.append)
+    calls.piece(None, "call_a", "one", '{"x":')
+    calls.piece(None, "call_b", "two", '{"y":')
+    calls.piece(None, "call_a", None, "1}")
+    calls.piece(None, "call_b", None, "2}")
+    calls.end_all()
+    arguments = {index: "".join(d.json for d in told if isinstance(d, ToolCallArguments) and d.index == index) for index in (0, 1)}
+    assert [d.id for d in told if isinstance(d, ToolCallStart)] == ["call_a", "call_b"]
+    assert arguments == {0: '{"x":1}', 1: '{"y":2}'}
+
+
+def test_the_id_that_an_ollama_server_gives_a_call() -> None:
+    """Newer ones give it; one is made up only where there is none."""
+    call = '{"message":{"tool_calls":[{%s"function":{"name":"f","arguments":{}}}]},"done":true}\n'
+    starts = [
+        delta
+        for given in ('"id":"call_7",', "")
+        for delta in decoder_of(OLLAMA)().feed((call % given).encode())
+        if isinstance(delta, ToolCallStart)
+    ]
+    assert (starts[0].id, starts[0].made_up) == ("call_7", False)
+    assert starts[1].made_up
