@@ -100,7 +100,8 @@ class Server:
         for number, viewer in enumerate(viewers):
             loop.call_later(SPREAD_SECONDS * number / len(viewers), viewer.end, CloseCode.RESTART, "shutdown")
         try:
-            await asyncio.wait_for(self._listener.wait_closed(), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._listener.wait_closed()
         except TimeoutError:
             for connection in tuple(self._connections):
                 connection.transport.abort()

@@ -90,7 +90,8 @@ class Child:
             pause = _LONGEST_PAUSE_SECONDS if self.refused.is_set() else pause_before_restart(quick_ends)
             self._console.say(f"{self.command.name} ended ({ended}); starting it again{f' in {pause:g} s' if pause else ''}")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
 
     async def _ending(self) -> str:
         self.refused.clear()

@@ -128,4 +128,5 @@ class Launch:
         parent = os.getppid() if "MAKELEVEL" in os.environ else None
         while not (asked.is_set() or self._console.closed or (parent and os.getppid() != parent)):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asked.wait(), _WATCH_SECONDS)
+                async with asyncio.timeout(_WATCH_SECONDS):
+                    await asked.wait()

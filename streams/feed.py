@@ -199,7 +199,8 @@ class RedisFeed:
                 connection.heard = False
                 connection.send("PING")
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(connection.closed.wait(), PING_SECONDS)
+                    async with asyncio.timeout(PING_SECONDS):
+                        await connection.closed.wait()
                 if not connection.heard:
                     connection.fail(TimeoutError("silent"))
         finally:

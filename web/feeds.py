@@ -206,7 +206,8 @@ class Room:
             running = any(summary.running for summary in self.now)
             delay = heartbeat_delay(running, self._pace.running_seconds, self._pace.idle_seconds)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._asked.wait()
 
     async def _look(self) -> None:
         now = [_summary(overview) for overview in await self._store.overviews(self.user_id, LISTED)]

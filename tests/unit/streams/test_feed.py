@@ -201,6 +201,14 @@ async def test_a_refused_password_is_no_connection(caplog: pytest.LogCaptureFixt
         await rig.server.stop()
 
 
+async def test_an_end_at_the_moment_of_a_loss_is_an_end(rig: Rig) -> None:
+    """A process that stops just when Redis does would wait for its feed for ever."""
+    assert rig.feed._connection is not None
+    rig.feed._connection.connection_lost(None)
+    async with asyncio.timeout(5):
+        await rig.feed.aclose()
+
+
 async def test_a_connection_that_held_makes_the_next_loss_news(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

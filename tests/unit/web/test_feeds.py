@@ -16,7 +16,7 @@ from streams.hub import Hub
 from streams.memory import MemoryFeed, MemoryLog
 from web import feed
 from web import feeds as module
-from web.feeds import Feeds, Reader
+from web.feeds import Feeds, Reader, Room, _Shown
 from web.following import Pace
 from web.problems import ApiProblem
 
@@ -331,3 +331,15 @@ async def test_a_feed_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> No
     services: Any = SimpleNamespace(identify=refuse)
     said = [piece async for piece in feed._tell(services, services, events())]  # type: ignore[arg-type]  # stands in for a reader
     assert said[1:] == [sse.comment("expired")]
+
+
+async def test_a_room_that_is_left_at_the_moment_of_a_change_is_left(rig: Rig) -> None:
+    """It would go on looking for nobody."""
+    room = Room(rig.rows, "ada", NEVER, asyncio.Semaphore(1), _Shown())  # type: ignore[arg-type]  # stands in for the store
+    await room.looked_at()
+    await asyncio.sleep(0)
+    room.look()
+    room.close()
+    async with asyncio.timeout(5):
+        await asyncio.wait({room._looking})
+    assert room._looking.cancelled()
