@@ -42,7 +42,7 @@ async def run(settings: Settings, key: str) -> None:
     await hub.start()
     try:
         with metrics.served(settings.metrics_host, settings.metrics_port):
-            async with startup.asking({"Redis": (log.check,)}):
+            async with startup.asking({"redis": (log.check,)}):
                 port = await server.start(settings.broadcaster_host, settings.broadcaster_port, reuse_port=settings.broadcasters > 1)
                 structlog.get_logger("broadcaster").info("listening", host=settings.broadcaster_host, port=port)
                 await stop.wait()

@@ -25,6 +25,7 @@ from streams.rates import RedisRates
 from web.app import create_app, end_streams
 from web.connections import configured
 from worker.enqueue import Jobs
+from worker.needs import needs
 
 log_line = structlog.get_logger(__name__)
 
@@ -102,9 +103,8 @@ async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
         config = configured(app, found, app.state.gate, timeout_graceful_shutdown=STOP_SECONDS)
         server = _Server(config, app)
         app.state.background.when_ended(server.stop)
-        needed = {"database": (store.check, store.check_write), "Redis": (log.check, log.check_write)}
         with metrics.served(found.metrics_host, found.metrics_port, app.state.services.metrics.registry):
-            async with startup.asking(needed):
+            async with startup.asking(needs(store, log)):
                 await server.serve(_shared_port(found))
         if app.state.background.ended is not None:
             raise SystemExit(EXIT_TASK_ENDED)

@@ -5,14 +5,15 @@ while every post is refused. It answers in time whatever hangs, and costs one wr
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Protocol, cast
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from models.errors import StoreError
 from models.store import Store
 from streams import ports
+from worker.needs import Need, needs
 
 log_line = structlog.get_logger(__name__)
 
@@ -22,44 +23,27 @@ FRESH_SECONDS = 1.0
 """A service that was ready so short a time ago is not asked again: anybody may ask for readiness."""
 
 
-class _Checked(Protocol):
-    """A log that can say what is wrong with its server (None: nothing)."""
-
-    async def check(self) -> str | None: ...
-    async def check_write(self) -> str | None: ...
-
-
 class Readiness:
     """What this process needs, and whether it can serve. Belongs to one event loop."""
 
     def __init__(self, store: Store, log: ports.Log) -> None:
-        self._store = store
-        self._log = cast("_Checked", log)
-        self._parts = {"database": _Part(self._database), "redis": _Part(self._redis)}
+        self._parts = {name: _Part(partial(_need, store, log, name)) for name in needs(store, log)}
 
     async def checks(self) -> dict[str, str]:
         """`ok`, or what is wrong, for each service."""
         found = await asyncio.gather(*(part.judged() for part in self._parts.values()))
         return dict(zip(self._parts, found, strict=True))
 
-    async def _database(self) -> str | None:
-        if (wrong := await self._store.check()) is not None:
-            return wrong
-        try:
-            await self._store.check_write()
-        except StoreError:
-            return "cannot write"
-        return None
 
-    async def _redis(self) -> str | None:
-        return await self._log.check() or await self._log.check_write()
+def _need(store: Store, log: ports.Log, name: str) -> Need:
+    return needs(store, log)[name]
 
 
 class _Part:
     """One service. A check that hangs goes on alone: whoever asks meanwhile waits for the same one, so that no heap of them grows."""
 
-    def __init__(self, check: Callable[[], Awaitable[str | None]]) -> None:
-        self._check = check
+    def __init__(self, need: Callable[[], Need]) -> None:
+        self._need = need
         self._running: asyncio.Task[str] | None = None
         self._ok_at = -FRESH_SECONDS
 
@@ -75,7 +59,7 @@ class _Part:
 
     async def _judge(self) -> str:
         try:
-            found = await self._check()
+            found = await _wrong(self._need())
         except (StoreError, ports.LogError):
             return "does not answer"
         except Exception:  # such as a right that is missing: whatever it is, this process cannot serve
@@ -84,3 +68,12 @@ class _Part:
         if found is None:
             self._ok_at = asyncio.get_running_loop().time()
         return found or "ok"
+
+
+async def _wrong(need: Need) -> str | None:
+    if (wrong := await need.answers()) is not None:
+        return wrong
+    try:
+        return await need.writes()
+    except (StoreError, ports.LogError):
+        return "cannot write"

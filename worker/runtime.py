@@ -34,6 +34,7 @@ from worker.checkpoints import Checkpointer
 from worker.costs import Bounds
 from worker.endings import Endings
 from worker.enqueue import Jobs
+from worker.needs import needs
 from worker.operators import Hook
 from worker.packing import Packing
 from worker.runner import Models, Runner
@@ -105,8 +106,7 @@ class Runtime:
         self.background.start("packing", packing.run)
         listening = asyncio.create_task(keep("cancels", self._listen))
         opened.push_async_callback(_end, listening)
-        needed = {"database": (self._store.check, self._store.check_write), "Redis": (self._log.check, self._log.check_write)}
-        await opened.enter_async_context(startup.asking(needed))
+        await opened.enter_async_context(startup.asking(needs(self._store, self._log)))
 
     async def _listen(self) -> None:
         """Hear at once of cancels; without this channel the lease's renewal tells of them."""

@@ -37,7 +37,7 @@ def test_a_database_that_refuses_the_login(tmp_path: Path, own_postgres: Postgre
         assert f'password authentication failed for user "{ROLE}"' in process.says("cannot be used yet")
         own_postgres.execute(f"ALTER ROLE {ROLE} PASSWORD '{WRONG}'")
         assert "service=database" in process.says("can be used now")
-        assert (len(reasons(process, "database")), reasons(process, "Redis")) == (1, [])
+        assert (len(reasons(process, "database")), reasons(process, "redis")) == (1, [])
         assert WRONG not in process.log
 
 
@@ -52,9 +52,9 @@ def test_a_redis_that_refuses_the_login(tmp_path: Path, valkey: Valkey, program:
         given = {"DATABASE_URL": database, "REDIS_URL": valkey.url.replace("://", f"://:{WRONG}@"), **ports}
         with running(tmp_path, program, **given) as process:
             line = process.says("cannot be used yet")
-            assert "service=Redis" in line
+            assert "service=redis" in line
             assert "invalid username-password pair" in line
             client.config_set("requirepass", WRONG)
-            assert "service=Redis" in process.says("can be used now")
-            assert len(reasons(process, "Redis")) == 1
+            assert "service=redis" in process.says("can be used now")
+            assert len(reasons(process, "redis")) == 1
             assert WRONG not in process.log
