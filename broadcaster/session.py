@@ -26,6 +26,7 @@ from enum import Enum, auto
 from streams import frames
 from streams.cursor import Source, carried, follows, held_by, verdict
 from streams.frames import CONTROLS_PER_MINUTE, CloseCode, Malformed, Refresh, ResyncReason, Sendable, Subscribe
+from streams.minutes import PerMinute
 from streams.ports import Page
 from streams.positions import Position
 from streams.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
@@ -76,7 +77,6 @@ class Session:
         "_key",
         "_late_at",
         "_life",
-        "_minute",
         "_refreshes",
         "behind",
         "ending",
@@ -93,7 +93,7 @@ class Session:
         self._heartbeat_seconds = heartbeat_seconds
         self._late_at = now + SUBSCRIBE_SECONDS
         self._expires_at = math.inf
-        self._minute, self._refreshes, self._controls = now, 0, 0
+        self._refreshes, self._controls = PerMinute(REFRESHES_PER_MINUTE, now), PerMinute(CONTROLS_PER_MINUTE, now)
         self._after: Position | None = None
         self._goal = self._life = 0
         self.phase = Phase.WAITING
@@ -123,9 +123,7 @@ class Session:
 
     def control(self, now: float) -> None:
         """Count a ping or a pong."""
-        self._turn_minute(now)
-        self._controls += 1
-        if self._controls > CONTROLS_PER_MINUTE:
+        if not self._controls.spend(now):
             self.end(CloseCode.TOO_MANY, "too many control frames")
 
     def _subscribe(self, frame: Subscribe, now: float) -> None:
@@ -137,20 +135,15 @@ class Session:
             self.phase = Phase.OPENING
 
     def _refresh(self, frame: Refresh, now: float) -> bytes | None:
-        self._turn_minute(now)
-        self._refreshes += 1
+        within = self._refreshes.spend(now)
         if self.phase is Phase.WAITING:
             self.end(CloseCode.MALFORMED, "refresh before subscribe")
-        elif self._refreshes > REFRESHES_PER_MINUTE:
+        elif not within:
             self.end(CloseCode.TOO_MANY, "too many refresh frames")
         elif grant := self._grant(frame.token, now):
             self._expires_at = max(self._expires_at, grant.expires_at)  # an older token takes nothing away
             return frames.text_frame(frames.refreshed(max(0, int(self._expires_at - now))))
         return None
-
-    def _turn_minute(self, now: float) -> None:
-        if now - self._minute >= 60:
-            self._minute, self._refreshes, self._controls = now, 0, 0
 
     def _grant(self, token: str | None, now: float) -> Grant | None:
         try:

@@ -20,6 +20,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from streams.frames import CONTROLS_PER_MINUTE
+from streams.minutes import PerMinute
 from streams.occupancy import Full
 from web.receiving import Held
 from web.terms import Terms
@@ -35,29 +36,15 @@ TRY_AGAIN_LATER = 1013
 POLICY = 1008
 
 
-class PerMinute:
-    """So many of something within a minute that begins with the first."""
-
-    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
-        self._limit, self._clock = limit, clock
-        self._count, self._began = 0, clock()
-
-    def spend(self) -> bool:
-        """Whether there may be this one more."""
-        if self._clock() - self._began > 60:
-            self._count, self._began = 0, self._clock()
-        self._count += 1
-        return self._count <= self._limit
-
-
 class Incoming(ServerProtocol):
     """Frames as they are parsed. `longest`: of messages, after a login."""
 
     def __init__(self, longest: int, clock: Callable[[], float], **options: Any) -> None:
         super().__init__(max_size=LOGIN_FRAME_BYTES, **options)
         self._longest = longest
-        self._messages, self._controls = PerMinute(MESSAGES_PER_MINUTE, clock), PerMinute(CONTROLS_PER_MINUTE, clock)
-        self._continuations = PerMinute(MAX_FRAGMENTS, clock)
+        self._clock, now = clock, clock()
+        self._messages, self._controls = PerMinute(MESSAGES_PER_MINUTE, now), PerMinute(CONTROLS_PER_MINUTE, now)
+        self._continuations = PerMinute(MAX_FRAGMENTS, now)
         self._judged_first = False
         self._refusal: str | None = None
 
@@ -70,7 +57,7 @@ class Incoming(ServerProtocol):
         """A frame that is whole. Raises ProtocolError, which ends the parsing."""
         if self.state is State.CONNECTING:
             self._refuse("nothing is taken before the handshake")
-        if not self._budget(frame).spend():
+        if not self._budget(frame).spend(self._clock()):
             self._refuse("too many frames")
         if not self._judged_first and frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             if frame.opcode is not Opcode.TEXT or not frame.fin:

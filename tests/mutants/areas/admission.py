@@ -66,7 +66,7 @@ AREA = Area(
             _SOCKET,
         ),
         Mutant("a_login_may_come_in_pieces", "web/sockets.py", "frame.opcode is not Opcode.TEXT or not frame.fin", "False", _SOCKET),
-        Mutant("any_number_of_messages", "web/sockets.py", "if not self._budget(frame).spend():", "if False:", _SOCKET),
+        Mutant("any_number_of_messages", "web/sockets.py", "if not self._budget(frame).spend(self._clock()):", "if False:", _SOCKET),
         Mutant(
             "messages_are_compressed", "web/connections.py", '"ws_per_message_deflate": False', '"ws_per_message_deflate": True', _SOCKET
         ),
@@ -311,10 +311,10 @@ AREA = Area(
         ),
         Mutant(
             "after_a_minute_there_is_no_limit",
-            "web/sockets.py",
-            "self._count, self._began = 0, self._clock()\n        self._count += 1",
-            "self._count = 0\n        self._count += 1",
-            ("tests/unit/web/test_sockets.py",),
+            "streams/minutes.py",
+            "            self._began, self._count = now, 0\n",
+            "            self._count = 0\n",
+            ("tests/unit/streams/test_minutes.py",),
         ),
         Mutant(
             "what_follows_a_refused_body_is_counted_with_it",

@@ -189,9 +189,9 @@ AREA = Area(
         ),
         Mutant(
             "pings_of_a_whole_life_add_up",
-            "broadcaster/session.py",
-            "self._minute, self._refreshes, self._controls = now, 0, 0\n\n    def _grant",
-            "self._minute, self._refreshes = now, 0\n\n    def _grant",
+            "streams/minutes.py",
+            "            self._began, self._count = now, 0\n",
+            "            self._began = now\n",
             ("tests/unit/broadcaster/test_session.py",),
         ),
         Mutant(
