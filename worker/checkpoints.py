@@ -10,6 +10,7 @@ from config.metrics import CHECKPOINTS_REFUSED
 from models.errors import StoreUnavailable
 from models.generations import Checkpoint
 from models.store import Store
+from worker.halves import by_halves
 
 log_line = structlog.get_logger(__name__)
 MIN_PAUSE_SECONDS = 0.1
@@ -94,38 +95,30 @@ class Checkpointer:
             await self._save([attempt])
 
     async def _save(self, attempts: Sequence[Checkpointed]) -> None:
-        if not attempts:
-            return
+        try:
+            await by_halves(attempts, self._save_all, self._refused)
+        except StoreUnavailable as error:
+            log_line.warning("checkpoint failed", generations=len(attempts), error=repr(error))
+
+    async def _save_all(self, attempts: Sequence[Checkpointed]) -> None:
         try:
             items = [attempt.checkpoint() for attempt in attempts]
             locked = await self._store.checkpoint(items, wait=False)
-        except Exception as error:  # noqa: BLE001 -- whatever it is: it is logged, and must not keep others from being saved
+        except Exception:
             for attempt in attempts:
                 attempt.not_saved()
-            await self._after(error, attempts)
-        else:
-            for attempt, item in zip(attempts, items, strict=True):
-                if item.message_id in locked:
-                    attempt.not_saved()
-                    self._locked.add(attempt)
-                else:
-                    attempt.saved(item)
+            raise
+        for attempt, item in zip(attempts, items, strict=True):
+            if item.message_id in locked:
+                attempt.not_saved()
+                self._locked.add(attempt)
+            else:
+                attempt.saved(item)
 
-    async def _after(self, error: Exception, attempts: Sequence[Checkpointed]) -> None:
-        """An outage is waited for; anything else is some attempt's own: one half after the other, until it stands alone.
-
-        A statement that took too long counts as an outage: no row makes it wait, so the database is slow, and halves would make it slower.
-        """
-        if isinstance(error, StoreUnavailable):
-            log_line.warning("checkpoint failed", generations=len(attempts), error=repr(error))
-        elif len(attempts) > 1:
-            half = len(attempts) // 2
-            await self._save(attempts[:half])
-            await self._save(attempts[half:])
-        else:
-            self._apart[attempts[0]] = _clock() + REFUSED_PAUSE_SECONDS
-            CHECKPOINTS_REFUSED.inc()
-            log_line.error("an answer cannot be checkpointed", message_id=attempts[0].message_id, error=repr(error))
+    def _refused(self, attempt: Checkpointed, error: Exception) -> None:
+        self._apart[attempt] = _clock() + REFUSED_PAUSE_SECONDS
+        CHECKPOINTS_REFUSED.inc()
+        log_line.error("an answer cannot be checkpointed", message_id=attempt.message_id, error=repr(error))
 
 
 def _clock() -> float:

@@ -27,6 +27,7 @@ from streams import events, ports
 from worker import closing, revocations
 from worker.endings import LONGEST_PAUSE_MS
 from worker.enqueue import JobsUnavailable
+from worker.halves import by_halves
 from worker.repeats import Repeats
 from worker.services import Services
 from worker.sweeps import DUE, Job, judge
@@ -266,20 +267,12 @@ class Sweeper:
         try:
             await _all(asyncio.Semaphore(SIDE_BY_SIDE), (self._send(row, sent) for row in rows if row.message_id not in self._apart))
         finally:
-            await self._mark_enqueued(sent)
+            await by_halves(sent, lambda ids: self._services.store.mark_enqueued(*ids), self._leave_alone)
 
-    async def _mark_enqueued(self, sent: Sequence[str]) -> None:
-        """Where the database fails at a row, that is looked for, by halves, and left alone for a while: its job has failed, too."""
-        try:
-            await self._services.store.mark_enqueued(*sent)
-        except StatementFailed as error:
-            if len(sent) > 1:
-                half = len(sent) // 2
-                await self._mark_enqueued(sent[:half])
-                await self._mark_enqueued(sent[half:])
-            else:
-                self._apart[sent[0]] = _clock() + APART_SECONDS
-                failed("sweep", error)
+    def _leave_alone(self, message_id: str, error: Exception) -> None:
+        """For a while: the database fails at its row, so its job has failed, too."""
+        self._apart[message_id] = _clock() + APART_SECONDS
+        failed("sweep", error)
 
     async def _send(self, row: Answer, sent: list[str]) -> None:
         await self._services.jobs.generate(row.message_id)

@@ -8,14 +8,14 @@ AREA = Area(
     [
         Mutant(
             "one_poisoned_answer_keeps_all_from_being_saved",
-            "worker/checkpoints.py",
-            "            await self._save(attempts[:half])\n            await self._save(attempts[half:])\n",
+            "worker/halves.py",
+            "            await by_halves(items[:half], work, refused)\n            await by_halves(items[half:], work, refused)\n",
             "            pass\n",
         ),
         Mutant(
             "a_poisoned_answer_is_tried_each_second_beside_others",
             "worker/checkpoints.py",
-            "            self._apart[attempts[0]] = _clock() + REFUSED_PAUSE_SECONDS\n",
+            "        self._apart[attempt] = _clock() + REFUSED_PAUSE_SECONDS\n",
             "",
         ),
         Mutant(
@@ -32,14 +32,14 @@ AREA = Area(
         ),
         Mutant(
             "an_outage_is_somebody_s_poison",
-            "worker/checkpoints.py",
-            "        if isinstance(error, StoreUnavailable):\n",
-            "        if False:\n",
+            "worker/halves.py",
+            "    except StoreUnavailable:\n        raise\n",
+            "",
         ),
         Mutant(
             "a_refusal_is_not_counted",
             "worker/checkpoints.py",
-            "            CHECKPOINTS_REFUSED.inc()\n",
+            "        CHECKPOINTS_REFUSED.inc()\n",
             "",
         ),
         Mutant(
@@ -69,8 +69,8 @@ AREA = Area(
         Mutant(
             "a_locked_row_counts_as_saved",
             "worker/checkpoints.py",
-            "                    attempt.not_saved()\n                    self._locked.add(attempt)\n",
-            "                    attempt.saved(item)\n",
+            "                attempt.not_saved()\n                self._locked.add(attempt)\n",
+            "                attempt.saved(item)\n",
         ),
         Mutant(
             "a_lock_is_an_outage",

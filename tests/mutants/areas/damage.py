@@ -106,9 +106,9 @@ AREA = Area(
         ),
         Mutant(
             "one_row_keeps_all_jobs_from_being_noted",
-            "worker/sweeper.py",
-            "                await self._mark_enqueued(sent[:half])\n                await self._mark_enqueued(sent[half:])\n",
-            "                pass\n",
+            "worker/halves.py",
+            "            await by_halves(items[:half], work, refused)\n            await by_halves(items[half:], work, refused)\n",
+            "            pass\n",
             _ROWS,
         ),
         Mutant(

@@ -275,8 +275,8 @@ AREA = Area(
         Mutant(
             "what_was_sent_before_an_outage_is_not_noted",
             "worker/sweeper.py",
-            "        finally:\n            await self._mark_enqueued(sent)",
-            "        finally:\n            pass\n        await self._mark_enqueued(sent)",
+            "        finally:\n            await by_halves(sent",
+            "        finally:\n            pass\n        await by_halves(sent",
         ),
     ],
 )

@@ -1,0 +1,31 @@
+"""One statement for many rows, and the row that the database fails at: it harms itself alone."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from models.errors import StoreUnavailable
+
+Item = TypeVar("Item")
+
+
+async def by_halves(
+    items: Sequence[Item], work: Callable[[Sequence[Item]], Awaitable[None]], refused: Callable[[Item, Exception], None]
+) -> None:
+    """Do `work` with all items; where it fails, with one half after the other, until the item that it fails at stands alone: `refused`.
+
+    Raises StoreUnavailable: an outage is no item's own. Nor is a statement that took too long: no row makes it wait, so the database is
+    slow, and halves would make it slower.
+    """
+    if not items:
+        return
+    try:
+        await work(items)
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 -- whatever it is: the caller is told, and it must not keep others from being dealt with
+        if len(items) == 1:
+            refused(items[0], error)
+        else:
+            half = len(items) // 2
+            await by_halves(items[:half], work, refused)
+            await by_halves(items[half:], work, refused)
