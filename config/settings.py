@@ -126,7 +126,8 @@ class Settings(BaseSettings):
     """Posts, questions, new conversations and changes of them, in all web processes together; 0: any number."""
     posts_per_minute_per_address: int = Field(300, ge=0)
     reads_per_minute_per_user: int = Field(600, ge=0)
-    """GET and HEAD of the API, in all web processes together; 0: any number. A stream counts once, when it begins."""
+    """GET and HEAD of the API, in all web processes together; 0: any number. A stream counts once, when it begins. What is neither a read
+    nor a post (a cancel, a deletion, a subscription) is counted apart, up to the same number."""
     reads_per_minute_per_address: int = Field(1200, ge=0)
     forwarded_allow_ips: str = "127.0.0.1,::1"
     """Addresses and networks of proxies that may say whose request it is (`X-Forwarded-For`, `X-Forwarded-Proto`)."""

@@ -47,6 +47,8 @@ _POSTS = re.compile(
     r"|POST /v1/(responses|chat/completions)|PATCH /api/conversations/[^/]+"
 )
 """What counts as a post: it makes something, mostly an answer, or writes a text."""
+_DID = {"reads": "read", "changes": "changed things"}
+"""What else counts: GET and HEAD; and whatever is neither, such as a cancel, a deletion, a subscription."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _EVENTS = re.compile(r"/api/.+/(events|stream)")
 """What a subscription token opens."""
@@ -77,7 +79,7 @@ class Gate:
         self.memory = Memory(settings.max_bodies_bytes)
         self._users = Occupancy(settings.max_open_per_user or None)
         self._addresses = Occupancy(settings.max_open_per_address or None)
-        self._reads = InBulk(rates)
+        self._in_bulk = InBulk(rates)
         self.newcomers = Newcomers(ANONYMOUS_SOCKETS, ANONYMOUS_SOCKETS_PER_ADDRESS)
 
     def caller(self, scope: Scope) -> Caller:
@@ -119,9 +121,11 @@ class Gate:
 
     async def count(self, scope: Scope, caller: Caller) -> dict[str, str]:
         """Count a request; the headers that say how many more may come. Raises ApiProblem (429)."""
-        if _is_post(scope):
+        if is_post(scope):
             return await self.count_post(caller)
-        return await self.count_read(caller) if _is_read(scope) else {}
+        if not scope["path"].startswith(_GUARDED):
+            return {}
+        return await self._count_in_bulk(caller, "reads" if scope["method"] in ("GET", "HEAD") else "changes")
 
     async def count_post(self, caller: Caller) -> dict[str, str]:
         """Count a post. Raises ApiProblem (429)."""
@@ -133,11 +137,11 @@ class Gate:
                 break
         return _judged("too_many_posts", "posted", limits, verdicts)
 
-    async def count_read(self, caller: Caller) -> dict[str, str]:
-        """Count a read: there are many, so mostly without asking Redis. Raises ApiProblem (429)."""
-        limits = _limits(caller, self._settings.reads_per_minute_per_user, self._settings.reads_per_minute_per_address, "-reads")
-        verdicts = await self._reads.hit({f"{kind}:{name}": limit for kind, (name, limit) in limits.items()})
-        return _judged("too_many_reads", "read", limits, dict(zip(limits, verdicts, strict=False)))
+    async def _count_in_bulk(self, caller: Caller, what: str) -> dict[str, str]:
+        # There are many of them, so mostly without asking Redis. Who has read too much can still cancel: changes are counted apart.
+        limits = _limits(caller, self._settings.reads_per_minute_per_user, self._settings.reads_per_minute_per_address, f"-{what}")
+        verdicts = await self._in_bulk.hit({f"{kind}:{name}": limit for kind, (name, limit) in limits.items()})
+        return _judged(f"too_many_{what}", _DID[what], limits, dict(zip(limits, verdicts, strict=False)))
 
     def _granted(self, request: Request) -> str | None:
         """The user of a subscription token, where such a token lets somebody in."""
@@ -197,7 +201,7 @@ class Admission:
                     MutableHeaders(scope=message).update(headers)
                 await send(message)
 
-            await self._app(scope, body, Outgoing(scope, body, admitted, unread))
+            await self._app(scope, body, Outgoing(scope, body, admitted, unread, repeatable=not is_post(scope)))
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.ExitStack() as places:
@@ -258,12 +262,9 @@ class Seat:
             self._socket.refuse(TRY_AGAIN_LATER, "others want to log in")
 
 
-def _is_post(scope: Scope) -> bool:
+def is_post(scope: Scope) -> bool:
+    """Whether a request makes something. Whatever does not may be sent again without harm."""
     return _POSTS.fullmatch(f"{scope['method']} {scope['path']}") is not None
-
-
-def _is_read(scope: Scope) -> bool:
-    return scope["method"] in ("GET", "HEAD") and scope["path"].startswith(_GUARDED)
 
 
 def _limits(caller: Caller, of_user: int, of_address: int, what: str = "") -> dict[str, tuple[str, int]]:

@@ -53,6 +53,7 @@ CODES: Mapping[str, int] = {
     "invalid": 422,
     "key_reused": 422,
     "unknown_model": 422,
+    "too_many_changes": 429,
     "too_many_open": 429,
     "too_many_posts": 429,
     "too_many_reads": 429,

@@ -12,15 +12,15 @@ RETRY_AFTER_SECONDS = 5
 
 
 class Outgoing:
-    """`send` of one request. A large answer is held until its client has taken nearly all of it; a read for which there is no room is
-    refused before the first byte.
+    """`send` of one request. A large answer is held until its client has taken nearly all of it. Where there is no room, it is
+    refused before the first byte if its request is `repeatable`: a read, or a cancel.
 
-    Other requests have done something by then, and are told of it all the same. Streams have no length: they wait for their clients
-    piece by piece, their number is limited, and they are not held here.
+    A post has made something by then, and is told of it all the same, without being held: posts are few. Streams have no length:
+    they wait for their clients piece by piece, their number is limited, and they are not held here.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, held: Held) -> None:
-        self._scope, self._receive, self._send, self._held = scope, receive, send, held
+    def __init__(self, scope: Scope, receive: Receive, send: Send, held: Held, *, repeatable: bool) -> None:
+        self._scope, self._receive, self._send, self._held, self._repeatable = scope, receive, send, held, repeatable
         self._large = self._refused = False
 
     async def __call__(self, message: Message) -> None:
@@ -43,7 +43,7 @@ class Outgoing:
         try:
             self._held.be(min(length, self._held.most) if self._large else 0)
         except Full:
-            self._refused = self._scope["method"] in ("GET", "HEAD")
+            self._refused = self._repeatable
         if self._refused:
             problem = ApiProblem("over_capacity", "As many answers wait to be read as can.", {"Retry-After": str(RETRY_AFTER_SECONDS)})
             await refusal(self._scope["path"], problem)(self._scope, self._receive, self._send)

@@ -16,8 +16,10 @@ from tests.integration.production import MIB, line, login, public
 from tests.integration.raw import raw, request
 from tests.integration.serving import Web, serving
 from tests.integration.test_stalled import deaf, small_buffers
+from tests.unit.web.test_openai import finish
 from tests.waiting import until
 from web import connections
+from web.admission import Caller
 
 # --- who is calling comes first ---
 
@@ -224,6 +226,34 @@ async def test_reads_a_minute(tmp_path: Path, minute: None) -> None:
         assert (await web.client.get("/api/me", headers=login("bob"))).status_code == 200
 
 
+async def test_changes_a_minute(tmp_path: Path, minute: None) -> None:
+    """What is neither a post nor a read: as many as reads, counted apart, so that who has read too much can still cancel."""
+    async with public(tmp_path, reads_per_minute_per_user=2) as web:
+        name = (await web.client.post("/api/conversations", headers=login("ada"))).json()["id"]
+        reads = [(await web.client.get("/api/me", headers=login("ada"))).status_code for _ in range(3)]
+        assert reads == [200, 200, 429]
+        first = await web.client.post(f"/api/conversations/{name}/cancel", headers=login("ada"))
+        assert (first.status_code, first.headers["ratelimit-policy"]) == (202, '"user-changes";q=2;w=60')
+        assert (await web.client.post(f"/api/conversations/{name}/subscription", headers=login("ada"))).status_code == 200
+        refused = await web.client.delete(f"/api/conversations/{name}", headers=login("ada"))
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_changes")
+        refused = await web.client.post("/v1/responses/resp_none/cancel", headers=login("ada"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_changes")
+        assert (await web.client.post("/api/conversations", headers=login("ada"))).status_code == 201
+
+
+async def test_every_route_is_counted(tmp_path: Path) -> None:
+    """Whatever it is called by, once there is an API behind it."""
+    async with public(tmp_path, reads_per_minute_per_user=1000, posts_per_minute_per_user=1000) as web:
+        described = web.app.openapi()["paths"]
+        routes = [(method.upper(), path) for path, found in described.items() for method in found if path.startswith(("/api/", "/v1/"))]
+        assert len(routes) > 30
+        for method, path in routes:
+            scope = {"type": "http", "method": method, "path": path.replace("{", "").replace("}", "")}
+            headers = await web.app.state.gate.count(scope, Caller("ada", None))
+            assert headers["RateLimit-Policy"].startswith('"user'), scope
+
+
 async def test_reads_a_minute_of_an_address(tmp_path: Path, minute: None) -> None:
     """Of all its users together; what is refused of one of them costs the others nothing."""
     behind = {"X-Forwarded-For": "203.0.113.7"}
@@ -345,6 +375,22 @@ async def test_answers_that_nobody_reads_share_a_memory(tmp_path: Path) -> None:
                     assert b"200 OK" in answer
             await until(lambda: memory.held == 0)
             assert len((await web.client.get(mine, headers=login("ada"))).content) > 700_000
+
+
+async def test_the_answer_of_a_cancel_is_held_like_one_that_is_read(tmp_path: Path) -> None:
+    """It is the whole response, and a cancel may be asked for again."""
+    async with public(tmp_path, max_bodies_bytes=4 * MIB) as web:
+        body = {"model": "demo", "input": "x", "background": True}
+        made = (await web.client.post("/v1/responses", headers=login("ada"), json=body)).json()["id"]
+        await finish(web.store, web.log, made, "x" * 700_000)  # type: ignore[arg-type]  # the log is one in memory
+        cancel = f"/v1/responses/{made}/cancel"
+        small_buffers(web.listening)
+        async with deaf(web.port, request("GET", f"/v1/responses/{made}", line("ada"))):
+            await until(lambda: web.app.state.gate.memory.held > 700_000)
+            refused = await web.client.post(cancel, headers=login("ada"))
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "over_capacity")
+        await until(lambda: web.app.state.gate.memory.held == 0)
+        assert len((await web.client.post(cancel, headers=login("ada"))).content) > 700_000
 
 
 async def test_an_answer_beyond_the_share_can_be_read(tmp_path: Path) -> None:

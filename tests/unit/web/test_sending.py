@@ -40,7 +40,7 @@ class Sent:
 
 async def sent(method: str, response: Response, memory: Memory) -> Sent:
     found, held = Sent(memory), Held(memory, "ada")
-    await response(scope_of(method), nothing, Outgoing(scope_of(method), nothing, found, held))
+    await response(scope_of(method), nothing, Outgoing(scope_of(method), nothing, found, held, repeatable=method == "GET"))
     held.release()
     return found
 
