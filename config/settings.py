@@ -182,6 +182,8 @@ class Settings(BaseSettings):
         schemes = _SCHEMES[info.field_name or ""]
         if url is not None and not url.startswith(schemes):
             raise ValueError(f"must begin with {' or '.join(schemes)}")
+        if url is not None and not _has_a_port(url):
+            raise ValueError("what stands for the port is none")
         return url
 
     @field_validator("token_key", "host_jwt_key")
@@ -267,6 +269,12 @@ class Settings(BaseSettings):
         hidden = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         passwords = [password for url in (self.redis_url, self.database_url) if url and (password := _password(url))]
         return [*hidden, *passwords, *map(unquote, passwords)]
+
+
+def _has_a_port(url: str) -> bool:
+    """Whether the address names a port that exists, or none. A password may hold any character."""
+    found = re.match(r"\w+://(?>.*@)?+(?:\[[^]]*\]|[^:/?#,]*):([^/?#,]*)", url)
+    return found is None or not found[1] or (found[1].isdecimal() and 0 < int(found[1]) < 65536)
 
 
 def _password(url: str) -> str | None:

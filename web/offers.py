@@ -49,7 +49,9 @@ class Offers:
         if wanted in self._catalogue.local_servers:
             headers = {"Retry-After": str(math.ceil(INTERVAL_SECONDS))}
             raise ApiProblem("model_unavailable", f"The server of this model does not answer. Offered: {listed}.", headers, offered=offered)
-        raise ApiProblem("unknown_model", f"There is no such model here. Offered: {listed}.", offered=offered)
+        variable = self._catalogue.missing.get(wanted)
+        reason = f"This model needs {variable}, which is not set here" if variable else "There is no such model here"
+        raise ApiProblem("unknown_model", f"{reason}. Offered: {listed}.", offered=offered)
 
     async def look_around(self) -> None:
         """Before the first request: try the local servers until all of them are there, some times at most."""

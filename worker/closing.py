@@ -202,15 +202,16 @@ async def _store(store: Store, ending: Ending) -> Ending | None:
         return ending if await store.finish(ending) else None
 
 
-async def announce_end(store: Store, log: ports.Log, row: Message) -> None:
-    """Supply the terminal event of an ended answer, if the log lacks it. Raises Busy while whoever ended it may still be at it."""
+async def announce_end(store: Store, log: ports.Log, row: Message) -> bool:
+    """Supply the terminal event of an ended answer; whether the log lacked it. Raises Busy while whoever ended it may still be at it."""
     try:
         claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True)
     except (ports.Sealed, ports.Gone):
         await store.terminal_announced(row.id, row.attempt)
-        return
+        return False
     async with released_on_failure(log, claim):
         await announce(store, log, claim, 0, ending_of(row))
+    return True
 
 
 async def _announce_of(store: Store, log: ports.Log, claim: ports.Claim) -> None:

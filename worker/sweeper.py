@@ -289,11 +289,12 @@ class Sweeper:
         if ended is None:
             return
         try:
-            await closing.announce_end(self._services.store, self._services.log, ended)
+            lacked = await closing.announce_end(self._services.store, self._services.log, ended)
         except ports.Busy:
             return
         self._services.packing.ended(row.conversation_id)
-        log_line.info("swept: end announced", message_id=row.message_id, status=row.status)
+        if lacked:
+            log_line.info("swept: end announced", message_id=row.message_id, status=row.status)
         await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
 
     async def _announce_rows(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from models.conversations import Post
 from models.generations import Ending
@@ -34,6 +35,11 @@ async def test_an_end_that_was_never_announced(rig: Rig) -> None:
     assert isinstance(log[-1], events.Complete)
     assert log[-1].length == 3
     assert (await rig.reread()).terminal_announced
+    await rig.store.announce_again("ends", [row.id])  # as after a start of Redis
+    with capture_logs() as said:
+        await rig.sweeper.sweep()
+    assert (await rig.reread()).terminal_announced
+    assert "swept: end announced" not in [line["event"] for line in said]
 
 
 async def test_an_end_is_announced_to_a_log_that_never_heard_the_text(rig: Rig) -> None:

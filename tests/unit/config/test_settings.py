@@ -44,6 +44,8 @@ def _set(environ: pytest.MonkeyPatch, values: dict[str, str]) -> None:
         ({**PRODUCTION, "REDIS_URL": "cache:6379"}, "REDIS_URL: must begin with redis://"),
         ({**PRODUCTION, "DATABASE_URL": "mysql://host/name"}, "DATABASE_URL: must begin with sqlite:///"),
         ({**PRODUCTION, "BROADCASTER_URL": "https://host"}, "BROADCASTER_URL: must begin with ws://"),
+        ({**PRODUCTION, "REDIS_URL": "redis://:s3cret@cache:port/0"}, "REDIS_URL: what stands for the port is none"),
+        ({**PRODUCTION, "DATABASE_URL": "postgresql://me:s3cret@host:70000/x"}, "DATABASE_URL: what stands for the port is none"),
         ({**PRODUCTION, "TOKEN_KEY": "short"}, "TOKEN_KEY: shorter than 32 bytes"),
     ],
 )
@@ -157,3 +159,21 @@ def test_documented_defaults_are_true() -> None:
         if text and str(default := Settings.model_fields[name.lower()].default) != text
     }
     assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("REDIS_URL", "redis://cache"),
+        ("REDIS_URL", "rediss://:s3cret@cache/0"),
+        ("REDIS_URL", "redis://me:p@ss:word@[::1]:6380/0?ssl_cert_reqs=none"),
+        ("REDIS_URL", "unix:///run/a:b.sock"),
+        ("DATABASE_URL", "sqlite:///a:b.db"),
+        ("DATABASE_URL", "postgresql://me:a/b@one:5432,two:5433/x?options=-csearch_path%3Da:b"),
+        ("DATABASE_URL", "postgres:///x?host=/run/postgresql"),
+    ],
+)
+def test_addresses_of_every_form_are_taken(environ: pytest.MonkeyPatch, name: str, url: str) -> None:
+    """A password is not taken for a port."""
+    _set(environ, {**PRODUCTION, name: url})
+    assert getattr(load(), name.lower()) == url

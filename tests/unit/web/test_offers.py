@@ -167,3 +167,12 @@ async def test_nothing_is_tried_where_nothing_is_local() -> None:
 async def test_the_page_can_list_them(client: httpx.AsyncClient) -> None:
     """The default first."""
     assert (await client.get("/api/models")).json() == {"default": "demo", "models": [{"name": "demo"}, {"name": "second"}]}
+
+
+def test_a_model_without_its_key_is_named_with_it() -> None:
+    """Nobody has to guess why a model of the catalogue is not there."""
+    entries = {"default": "demo", "models": {"demo": {"provider": "demo"}, "far": {"provider": "openai", "model": "far"}}}
+    with pytest.raises(ApiProblem) as refused:
+        offers.Offers(parse(entries, {})).require("far")
+    assert (refused.value.code, refused.value.members) == ("unknown_model", {"offered": ["demo"]})
+    assert "OPENAI_API_KEY" in refused.value.detail
