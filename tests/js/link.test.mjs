@@ -331,6 +331,18 @@ inMockedTime("text that was shown stays until `live`, and then gives way to what
   rig.watch.close();
 });
 
+inMockedTime("text with a hole in it is read again", async () => {
+  const rig = new Rig();
+  const socket = await rig.live();
+  socket.say(EVENT(5, 7));
+  assert.equal(socket.closed, true);
+  await settle();
+  assert.equal(rig.states.at(-1).code, 4410);
+  await rig.dialled();
+  assert.equal(rig.loads, 2);
+  rig.watch.close();
+});
+
 test("an earlier page does not bring back the state that a row had when the page was read", () => {
   const held = new Transcript();
   held.load({ conversation: { id: "c1", rev: 1 }, messages: [{ ...ROW, seq: 0 }], next: 2 });

@@ -59,6 +59,15 @@ test("words with dots are not taken for addresses", () => {
   assert.doesNotMatch(toHtml("see config.py and user@host.example"), /<a/);
 });
 
+test("what was written stays as it was written: no smart quotes, and the end of a line is no break", () => {
+  assert.equal(toHtml('a "b" (c) -- d...\ne'), '<p dir="auto">a &quot;b&quot; (c) -- d...\ne</p>\n');
+});
+
+test("headings begin below those of the page, and the deepest stay headings", () => {
+  const of = (level) => /^<(h\d)/.exec(toHtml(`${"#".repeat(level)} Head`))?.[1];
+  assert.deepEqual([1, 2, 3, 4, 5, 6].map(of), ["h3", "h4", "h5", "h6", "h6", "h6"]);
+});
+
 const LINES = [
   "plain words", "more *words* here", "", "", "- item", "  - inner", "1. one", "2) two", "> quote", "# Head", "## Head", "---", "***", "===", "-", "**bold** start", "```js", "```", "~~~",
   "    indented", "| a | b |", "|---|---|", "| 1 | 2 |", "text | pipe", "* star", "+ plus", "\ttab", "<div>", "[x](https://e.example)", "last\\", "é 👍 word  ",

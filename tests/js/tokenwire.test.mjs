@@ -57,6 +57,13 @@ test("a missing event holds back what follows, and the position stays before it"
   assert.deepEqual(order.push({ seq: 5 }), [{ seq: 5 }, { seq: 6 }]);
 });
 
+test("an event that waits and comes again takes no second place", () => {
+  const order = new Order({ epoch: "e", seq: 4 });
+  for (let times = 0; times < 600; times++) order.push({ seq: 6 });
+  assert.equal(order.overfull, false);
+  assert.deepEqual(order.push({ seq: 5 }), [{ seq: 5 }, { seq: 6 }]);
+});
+
 test("what waits when the log forks is dropped: it may be no part of what follows", () => {
   const order = new Order({ epoch: "e", seq: 4 });
   order.push({ seq: 6, content: "lost" });
@@ -80,6 +87,39 @@ test("what a merged chunk has brought is not brought again by what waited", () =
   assert.deepEqual(order.push({ seq: 4 }), []);
   assert.deepEqual(order.push({ seq: 5, from_seq: 2 }), [{ seq: 5, from_seq: 2 }]);
   assert.deepEqual([order.seq, order.waiting], [5, false]);
+});
+
+test("what a snapshot says is held: the conversation as a copy, reasoning and tool calls of its rows, whether an answer runs", () => {
+  const conversation = { id: "c1", title: "Tides", model: "demo", rev: 3 };
+  const tool_calls = [{ tool_call_id: "t1", name: "f", arguments: { port: "Brest" }, status: "ok" }];
+  const held = transcript({ reasoning: "Hm.", tool_calls }, { conversation });
+  assert.deepEqual(held.conversation, conversation);
+  assert.equal(held.get("m1").reasoning, "Hm.");
+  assert.deepEqual(held.get("m1").tool_calls, tool_calls);
+  assert.equal(held.running, true);
+  held.apply({ seq: 1, type: "title", title: "Storms", rev: 4 });
+  held.apply({ seq: 2, type: "title", title: "Tides again", rev: 3 });
+  assert.deepEqual([held.conversation.title, held.conversation.rev], ["Storms", 4]);
+  assert.equal(conversation.title, "Tides");
+  held.apply(ending(3, ""));
+  assert.equal(held.running, false);
+});
+
+test("reasoning grows beside the text, each by its own offsets", () => {
+  const held = transcript();
+  assert.equal(held.apply({ ...chunk(1, 0, "Hm"), type: "reasoning" }), true);
+  assert.equal(held.apply(chunk(2, 0, "Yes")), true);
+  assert.equal(held.apply({ ...chunk(3, 2, "."), type: "reasoning" }), true);
+  assert.deepEqual([held.get("m1").reasoning, held.get("m1").content], ["Hm.", "Yes"]);
+});
+
+test("a tool call holds what went in and what came out", () => {
+  const held = transcript();
+  held.apply({ seq: 1, type: "tool_call", message_id: "m1", tool_call_id: "t1", name: "f", status: "pending" });
+  assert.deepEqual(held.get("m1").tool_calls, [{ tool_call_id: "t1", name: "f", status: "pending" }]);
+  held.apply({ seq: 2, type: "tool_call", message_id: "m1", tool_call_id: "t1", name: "f", arguments: { port: "Brest" }, status: "running" });
+  held.apply({ seq: 3, type: "tool_result", message_id: "m1", tool_call_id: "t1", name: "f", result: null, status: "ok" });
+  assert.deepEqual(held.get("m1").tool_calls, [{ tool_call_id: "t1", name: "f", status: "ok", arguments: { port: "Brest" }, result: null }]);
 });
 
 test("events at or below the row's seq are already in the row", () => {
@@ -283,7 +323,7 @@ test("unknown types, unknown fields and poisonous names change nothing", () => {
   for (const type of ["later", "constructor", "__proto__", "toString", "hasOwnProperty"]) assert.equal(held.apply({ seq: 1, type, message_id: "m1" }), true);
   held.apply(JSON.parse('{"seq":2,"type":"message","message":{"id":"__proto__","ordinal":1,"role":"user","content":"x","rev":1,"__proto__":{"polluted":true}}}'));
   assert.equal({}.polluted, undefined);
-  assert.equal(held.get("__proto__").content, "x");
+  assert.deepEqual([held.get("__proto__").content, held.get("__proto__").seq], ["x", 0]);
 });
 
 test("earlier pages stay when the newest is read again", () => {
@@ -482,6 +522,48 @@ test("after close nothing is called any more and nothing is left running", async
     assert.equal(calls, 0);
     assert.equal(conversation.sockets.size, 0);
   });
+});
+
+test("closed while the conversation is read, it shows nothing of it", async () => {
+  let read;
+  const loading = new Promise((resolve) => (read = resolve));
+  const told = [];
+  const conversation = new Conversation();
+  conversation.row({ id: "m1" });
+  const snapshot = await conversation.load();
+  const watch = new Subscription({ load: () => loading, grant: conversation.grant, WebSocket: class {}, onchange: () => told.push("change"), onstate: () => told.push("state") });
+  await null;
+  watch.close();
+  read(snapshot);
+  await new Promise(setImmediate);
+  assert.deepEqual([told, watch.messages, watch.position], [[], [], null]);
+});
+
+test("subscribe reads the conversation, asks for a grant and connects where it says", async () => {
+  const asked = [];
+  const fetch = async (url, { method, headers }) => {
+    asked.push(`${method} ${url} ${headers.Authorization}`);
+    const grant = { url: "ws://there/", token: "t1", expires_in: 600 };
+    return Response.json(method === "POST" ? grant : { conversation: { id: "c", rev: 1 }, messages: [ROW], next: 7, position: "e1:4" });
+  };
+  let socket = null;
+  class Socket {
+    readyState = 1;
+    constructor(url) {
+      socket = Object.assign(this, { url });
+    }
+    send(text) {
+      this.sent = JSON.parse(text);
+    }
+    close() {}
+  }
+  const watch = subscribe("c", { base: "http://h", headers: { Authorization: "Bearer x" }, fetch, WebSocket: Socket });
+  for (let turn = 0; turn < 100; turn++) await null;
+  watch.close();
+  assert.ok(socket, "it did not connect");
+  assert.deepEqual(asked, ["GET http://h/api/conversations/c Bearer x", "POST http://h/api/conversations/c/subscription Bearer x"]);
+  assert.equal(socket.url, "ws://there/");
+  assert.deepEqual([watch.messages[0].id, watch.transcript.next, watch.position], ["m1", 7, "e1:4"]);
 });
 
 test("subscribe asks the API and carries its refusals on", async () => {

@@ -5,6 +5,7 @@ import { announce, make } from "./dom.js";
 const WORDS = {
   connecting: "Connecting",
   replaying: "Catching up",
+  reconnecting: "Reconnecting",
   live: "Live",
   offline: "Offline",
   stopped: "Disconnected",
@@ -34,10 +35,9 @@ export class Link {
   }
 
   #draw() {
-    const seconds = Math.max(0, Math.ceil((this.#until - Date.now()) / 1000));
+    const seconds = Math.ceil((this.#until - Date.now()) / 1000);
     const waits = this.name === "reconnecting" && seconds > 0;
-    const text = waits ? `Reconnecting in ${seconds} s` : (WORDS[this.name] ?? (this.name === "reconnecting" ? "Reconnecting" : ""));
-    if (this.words.textContent !== text) this.words.textContent = text;
+    this.words.textContent = waits ? `Reconnecting in ${seconds} s` : (WORDS[this.name] ?? "");
     this.now.hidden = !waits;
   }
 

@@ -10,10 +10,10 @@ import MarkdownIt from "./vendor/markdown-it.js";
 
 const LINK = /^(?:https?:\/\/|mailto:)/i;
 
-const md = new MarkdownIt({ html: false, linkify: true, breaks: false, typographer: false });
+const md = new MarkdownIt({ html: false, linkify: true });
 // The parser drops what is nested deeper than this. Its own limit of 100 is reached by fifty nested lists, whose words would be lost.
 md.options.maxNesting = 2000;
-md.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false });
+md.linkify.set({ fuzzyEmail: false });
 md.validateLink = (url) => LINK.test(url.trim());
 
 const escape = md.utils.escapeHtml;

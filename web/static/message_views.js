@@ -12,7 +12,6 @@ const WAITS = {
 const STOPS = {
   no_viewers: "Stopped, because nobody was watching.",
   superseded: "Stopped by a newer message.",
-  deleted: "Stopped.",
 };
 const FINISHES = {
   length: "Cut off at the length limit.",

@@ -7,14 +7,14 @@
 export function resumableFetch({ fetch = globalThis.fetch, tries = 10, pause = (n) => Math.min(250 * 2 ** n, 8000) * (0.5 + Math.random() / 2) } = {}) {
   return async (input, init = {}) => {
     const response = await fetch(input, init);
-    if (!response.ok || !response.body || !/event-stream/.test(response.headers.get("content-type") ?? "")) return response;
-    const address = streamAddress(String(input?.url ?? input), init);
+    if (!response.ok || !response.body || !/event-stream/.test(response.headers.get("content-type"))) return response;
+    const address = streamAddress(String(input.url ?? input), init);
     return new Response(goingOn(response, address, init, { fetch, tries, pause }), { status: response.status, headers: response.headers });
   };
 }
 
 function streamAddress(url, init) {
-  if ((init.method ?? "GET") !== "POST") return url;
+  if (init.method !== "POST") return url;
   const [path, query] = url.split("?");
   return `${path}/${encodeURIComponent(JSON.parse(init.body).id)}/stream${query === undefined ? "" : `?${query}`}`;
 }
@@ -51,24 +51,28 @@ function goingOn(response, address, init, { fetch, tries, pause }) {
   return new ReadableStream({
     async pull(controller) {
       for (;;) {
+        let lost = new Error("the stream ended too early");
         try {
-          const { value, done: ended } = await reader.read();
+          const { value } = await reader.read();
           if (value) {
             const bytes = take(value);
             failures = bytes.length ? 0 : failures;
             if (bytes.length) return controller.enqueue(bytes);
             continue;
           }
-          if (ended && done) return controller.close();
+          if (done) return controller.close();
         } catch (error) {
           if (init.signal?.aborted) return controller.error(error);
+          lost = error;
         }
         for (;;) {
+          if (failures >= tries) return controller.error(lost);
           try {
             if (await reconnect()) break;
             return controller.close();
           } catch (error) {
-            if (init.signal?.aborted || error.final || failures >= tries) return controller.error(error);
+            if (init.signal?.aborted || error.final) return controller.error(error);
+            lost = error;
           }
         }
       }

@@ -169,9 +169,9 @@ export class Transcript {
   admit(row: Row, seq?: number): void;
   /** Everything up to the top of the log was applied: show what is held, also where more was shown before. */
   release(): void;
-  /** Apply an event in its turn. False: what is held cannot be right, the conversation must be read again. */
   /** The log is another one behind `seq`: rows know of no later event. */
   forked(seq: number): void;
+  /** Apply an event in its turn, after `load`. False: what is held cannot be right, the conversation must be read again. */
   apply(event: Event): boolean;
 }
 

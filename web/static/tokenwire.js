@@ -22,7 +22,7 @@ export function crc32(text) {
 }
 
 export function parsePosition(text) {
-  const match = /^([0-9A-Za-z]{1,32}):(0|[1-9][0-9]{0,15})$/.exec(text ?? "");
+  const match = /^([0-9A-Za-z]{1,32}):(0|[1-9][0-9]{0,15})$/.exec(text);
   return match && { epoch: match[1], seq: Number(match[2]) };
 }
 
@@ -163,7 +163,7 @@ export class Transcript {
   }
 
   #rename({ title, rev }) {
-    if (rev > (this.conversation?.rev ?? 0)) Object.assign(this.conversation, { title, rev });
+    if (rev > (this.conversation.rev ?? 0)) Object.assign(this.conversation, { title, rev });
   }
 
   /** Events of a message that nobody has told of yet; null where it may be an old one. */

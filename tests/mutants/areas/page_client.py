@@ -1,8 +1,13 @@
-"""tokenwire.js, in Node."""
+"""tokenwire.js and the page's other modules that need no browser, in Node."""
 
 from tests.mutants.mutant import Area, Mutant
 
 _FILE = "web/static/tokenwire.js"
+_STREAM = "web/static/resumable-fetch.js"
+_LINK = "web/static/link.js"
+_STREAMS = ("tests/js/test_javascript.py::test_in_node[streams.test.mjs]",)
+_PAGE = ("tests/js/test_javascript.py::test_in_node[page.test.mjs]",)
+_MARKDOWN = ("tests/js/test_javascript.py::test_in_node[markdown.test.mjs]",)
 
 AREA = Area(
     "page_client",
@@ -121,17 +126,17 @@ AREA = Area(
         ),
         Mutant(
             "breaks_of_a_stream_add_up",
-            "web/static/resumable-fetch.js",
+            _STREAM,
             "failures = bytes.length ? 0 : failures;",
             "",
-            ("tests/js/test_javascript.py",),
+            _STREAMS,
         ),
         Mutant(
             "refusals_of_a_feed_add_up",
             "web/static/feed.js",
             "    this.#failures = 0;\n",
             "",
-            ("tests/js/test_javascript.py",),
+            _STREAMS,
         ),
         Mutant(
             "sources_go_with_a_resync",
@@ -151,5 +156,79 @@ AREA = Area(
             "    this.#hangUp(0);\n    this.#hurry();\n",
             "    this.#hangUp(0);\n",
         ),
+        Mutant("what_waits_twice_waits_twice", _FILE, "> first(event)) at--;", ">= first(event)) at--;"),
+        Mutant("the_conversation_is_not_held", _FILE, "    this.conversation = { ...conversation };\n", ""),
+        Mutant("nothing_ever_runs", _FILE, '=== "assistant" && !hasEnded(message));', '=== "assistant" && hasEnded(message));'),
+        Mutant("reasoning_of_rows_is_dropped", _FILE, 'reasoning: row.reasoning ?? "", retry', 'reasoning: "", retry'),
+        Mutant("what_went_into_a_tool_is_dropped", _FILE, '  if ("arguments" in rest) held.arguments = rest.arguments;\n', ""),
+        Mutant(
+            "what_was_read_is_shown_after_the_close",
+            _FILE,
+            "    if (this.#closed) return;\n    this.transcript.load",
+            "    this.transcript.load",
+        ),
+        Mutant("answers_of_the_api_are_refusals", _FILE, "    if (answer.ok) return answer.json();\n", ""),
+        Mutant("a_row_without_seq_has_none", _FILE, "Math.min(row.seq ?? 0, seq)", "Math.min(row.seq, seq)"),
+        Mutant(
+            "a_hole_in_the_text_is_passed_over", _FILE, "!this.to.event(ready)) return this.end(4410);", "!this.to.event(ready)) return;"
+        ),
+        Mutant("a_stream_that_is_over_is_asked_for_again", _STREAM, "    if (again.status === 204) return false;\n", "", _STREAMS),
+        Mutant("a_stream_goes_on_from_its_beginning", _STREAM, '(last === null ? {} : { "last-event-id": last })', "{}", _STREAMS),
+        Mutant(
+            "an_event_without_an_id_forgets_the_last",
+            _STREAM,
+            "/^id: ?(.+)$/m.exec(block)?.[1] ?? last;",
+            "/^id: ?(.+)$/m.exec(block)?.[1];",
+            _STREAMS,
+        ),
+        Mutant("errors_are_resumed_as_streams", _STREAM, "if (!response.ok || !response.body", "if (!response.body", _STREAMS),
+        Mutant("pages_are_resumed_as_streams", _STREAM, ' || !/event-stream/.test(response.headers.get("content-type"))', "", _STREAMS),
+        Mutant(
+            "a_stream_without_a_signal_ends_with_its_connection",
+            _STREAM,
+            "if (init.signal?.aborted) return controller.error(error);\n          lost",
+            "if (init.signal.aborted) return controller.error(error);\n          lost",
+            _STREAMS,
+        ),
+        Mutant("a_refusal_of_a_stream_is_asked_again", _STREAM, "init.signal?.aborted || error.final", "init.signal?.aborted", _STREAMS),
+        Mutant(
+            "a_stream_is_asked_for_without_end", _STREAM, "          if (failures >= tries) return controller.error(lost);\n", "", _STREAMS
+        ),
+        Mutant("what_is_no_whole_event_is_progress", _STREAM, "bytes.length ? 0 : failures;", "0;", _STREAMS),
+        Mutant("a_character_in_two_pieces_is_two", _STREAM, "decoder.decode(bytes, { stream: true })", "decoder.decode(bytes)", _STREAMS),
+        Mutant("half_a_character_outlives_its_connection", _STREAM, "    decoder.decode();\n", "", _STREAMS),
+        Mutant(
+            "a_wait_is_not_counted_down",
+            _LINK,
+            '    if (this.name === "reconnecting" && this.#until) this.#timer = setInterval(() => this.#draw(), 1000);\n',
+            "",
+            _PAGE,
+        ),
+        Mutant("a_wait_that_is_over_is_counted_on", _LINK, "seconds > 0;", "seconds >= 0;", _PAGE),
+        Mutant("every_wait_is_the_networks_fault", _LINK, 'name === "reconnecting" && !navigator.onLine', 'name === "reconnecting"', _PAGE),
+        Mutant("a_count_goes_on_behind_the_page", _LINK, "    clearInterval(this.#timer);\n", "", _PAGE),
+        Mutant(
+            "the_deepest_headings_are_dropped",
+            "web/static/markdown.js",
+            "Number(token.tag[1]) + 2, 6)",
+            "Number(token.tag[1]) + 2, 7)",
+            _MARKDOWN,
+        ),
+        Mutant("words_become_typography", "web/static/markdown.js", "linkify: true }", "linkify: true, typographer: true }", _MARKDOWN),
+        Mutant("lines_become_breaks", "web/static/markdown.js", "linkify: true }", "linkify: true, breaks: true }", _MARKDOWN),
+        Mutant("addresses_of_people_become_links", "web/static/markdown.js", "md.linkify.set({ fuzzyEmail: false });\n", "", _MARKDOWN),
+        Mutant("what_may_help_again_is_not_known", "web/static/api.js", "|| this.status >= 500;", "|| this.status > 500;", _PAGE),
+        Mutant("a_key_is_not_sent", "web/static/api.js", '  if (key) headers["Idempotency-Key"] = key;\n', "", _PAGE),
+        Mutant(
+            "a_problem_is_not_told_in_its_words",
+            "web/static/api.js",
+            "[told.detail, told.title].find(",
+            "[told.title, told.detail].find(",
+            _PAGE,
+        ),
+        Mutant(
+            "what_is_hidden_at_first_is_shown", "web/static/dom.js", 'else if (value === true) element.setAttribute(name, "");', "", _PAGE
+        ),
+        Mutant("a_retry_is_not_counted_down", "web/static/message_views.js", "retry.due ??= now", "retry.due = now", _PAGE),
     ],
 )
