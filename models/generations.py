@@ -280,8 +280,12 @@ class Generations(Database):
             return (await session.scalars(change)).first() is not None
 
     async def count_start(self, message_id: str) -> int:
-        """Count an attempt that failed before it could begin; how many have begun since the last one that came to its end."""
-        change = update(Message).where(col(Message.id) == message_id).values(starts=col(Message.starts) + 1).returning(col(Message.starts))
+        """Count an attempt that failed before it could begin: how many have begun since the last one that came to its end.
+
+        0: the answer itself has ended.
+        """
+        mine = update(Message).where(col(Message.id) == message_id, _unfinished)
+        change = mine.values(starts=col(Message.starts) + 1).returning(col(Message.starts))
         async with self.writing() as session:
             return (await session.scalars(change)).first() or 0
 

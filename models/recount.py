@@ -1,7 +1,8 @@
 """`python -m models.recount [--look]`: what each user has stored, counted anew from the rows, against the sum that quotas go by.
 
 The sum is kept in the transactions that write rows, so it should never be wrong. Should it be (a database that was restored in part, rows
-that somebody changed by hand), it stays wrong by as much for ever: this puts it right, while everything runs. It reads all messages once.
+that somebody changed by hand, an answer that ended while its row could not be counted), it stays wrong by as much for ever: this puts it
+right, while everything runs. It reads all messages once, so a row that cannot be read must be mended or deleted before.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 from models import quotas
 from models.database import Database
-from models.errors import StoreUnavailable
+from models.errors import StatementFailed, StoreUnavailable
 from models.quotas import Drift
 
 PATIENCE_SECONDS = 3600.0
@@ -37,7 +38,7 @@ async def _run(url: str, *, amend: bool) -> list[Drift]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: a line for each user whose sum was wrong; exit code 0, or 1 where the database is away."""
+    """The command: a line for each user whose sum was wrong; exit code 0, or 1 where the database is away, or cannot read a row."""
     from config.settings import load
 
     parser = argparse.ArgumentParser(prog="python -m models.recount", description="Count anew what users have stored.")
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
         return 78
-    except StoreUnavailable as error:
+    except (StoreUnavailable, StatementFailed) as error:
         sys.stderr.write(f"tokenwire: users cannot be counted: {error.__cause__ or error}\n")
         return 1
     for drift in found:

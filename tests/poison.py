@@ -1,12 +1,21 @@
 """Rows at which a living database fails: when they are written, or when they are read."""
 
 import base64
+import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import JSON, Text, text
 
+from models.shapes import Shaped
 from models.store import Store
+from models.tables import Message
 from tests.databases import Postgres
+
+_columns: Any = Message.__table__.columns  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
+LONG = {one.name: "TEXT" if isinstance(one.type, Text) else "JSON" for one in _columns if isinstance(one.type, Text | JSON | Shaped)}
+"""Column of a message that may be long -> its type: PostgreSQL keeps such a value in blocks of its own, which it may lose."""
 
 
 async def poison(store: Store, message_id: str, failure: str) -> None:
@@ -31,14 +40,22 @@ async def unreadable(store: Store, message_id: str) -> None:
         await session.execute(text("UPDATE messages SET content = CAST(x'fffe' AS TEXT) WHERE id = :id"), {"id": message_id})
 
 
-async def lose_text(store: Store, server: Postgres, message_id: str) -> None:
-    """Let PostgreSQL lose the block that holds the text of a row. The server is restarted."""
+async def lose(store: Store, server: Postgres, values: Mapping[str, str], *, block: bool = True) -> None:
+    """Let PostgreSQL lose a long value of each of these rows (message id -> column). The server is restarted.
+
+    `block` false: the blocks are there, and hold nothing any more.
+    """
     long = base64.b64encode(os.urandom(60_000)).decode()
     async with store.writing() as session:
-        await session.execute(text("UPDATE messages SET content = :content WHERE id = :id"), {"content": long, "id": message_id})
+        for message_id, column in values.items():
+            value = long if LONG[column] == "TEXT" else json.dumps({"a": long})
+            change = f"UPDATE messages SET {column} = CAST(:value AS {LONG[column]}) WHERE id = :id"  # noqa: S608
+            await session.execute(text(change), {"value": value, "id": message_id})
     async with store.reading() as session:
         where = "SELECT pg_relation_filepath(reltoastrelid) FROM pg_class WHERE relname = 'messages'"
-        path = (await session.execute(text(where))).scalar_one()
+        path = server.folder / "data" / (await session.execute(text(where))).scalar_one()
     server.stop()
-    os.truncate(server.folder / "data" / path, 0)
+    size = path.stat().st_size
+    os.truncate(path, 0)
+    os.truncate(path, 0 if block else size)
     server.start()

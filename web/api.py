@@ -25,7 +25,9 @@ from web.problems import BODY, MODEL, documented
 from web.services import Caller, ConversationId, IdempotencyKey, JsonRoute, MessageId, Services, With
 from worker import closing
 
-router = APIRouter(prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "unavailable"))
+router = APIRouter(
+    prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable")
+)
 
 Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
 _QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")

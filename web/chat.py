@@ -38,7 +38,7 @@ T = TypeVar("T")
 _BODY = ("malformed_json", "body_too_large", "content_too_large", "invalid", "foreign_origin", "not_found", "over_capacity")
 _QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
 
-router = APIRouter(prefix="/api", responses=documented("unauthenticated", "unknown_host", "internal", "unavailable"))
+router = APIRouter(prefix="/api", responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable"))
 
 
 def _chat_id(chat_id: Annotated[str, Path(description="The client's name of the chat, or the id of a conversation")]) -> str:

@@ -16,7 +16,7 @@ from web.services import Caller, Services, With
 
 router = APIRouter(prefix="/api")
 
-_RESPONSES = RESPONSES | documented("unauthenticated", "unknown_host", "internal", "unavailable", "over_capacity")
+_RESPONSES = RESPONSES | documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable", "over_capacity")
 
 
 @router.head("/feed", include_in_schema=False)

@@ -24,7 +24,7 @@ from streams import openai_objects as objects
 from streams import ports
 from streams.openai_objects import Answer
 from web.event_stream import EventStream
-from web.problems import RETRY_AFTER_SECONDS, ApiProblem, quota_problem
+from web.problems import DAMAGED, RETRY_AFTER_SECONDS, ApiProblem, quota_problem
 from web.services import JsonRoute
 
 log_line = structlog.get_logger(__name__)
@@ -152,6 +152,9 @@ def _refusal(path: str, error: Exception) -> Refusal:
             return Refusal(400, "invalid_value", "The request holds a value that cannot be stored.")
         case errors.Conflict():
             return Refusal(409, "conflict", "The request contradicts what is stored.", headers=_NO_RETRY)
+        case errors.StatementFailed():
+            log_line.error("the database fails at a row", path=path, error=str(error))
+            return Refusal(500, "damaged", DAMAGED, kind="server_error", headers=_NO_RETRY)
         case errors.StoreUnavailable() | ports.Unavailable():
             log_line.warning("a service is away", path=path, error=repr(error.__cause__ or error))
             return Refusal(503, "unavailable", "The server cannot answer at the moment.", kind="server_error")

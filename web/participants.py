@@ -15,7 +15,9 @@ from web.problems import BODY, ApiProblem, documented
 from web.services import Caller, ConversationId, JsonRoute, Services, With
 from worker import revocations
 
-router = APIRouter(prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "unavailable"))
+router = APIRouter(
+    prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable")
+)
 
 
 async def owned(services: Services, conversation_id: str, user: str) -> Conversation:

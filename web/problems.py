@@ -59,6 +59,7 @@ CODES: Mapping[str, int] = {
     "too_many_reads": 429,
     "too_many_unfinished": 429,
     "internal": 500,
+    "damaged": 500,
     "answer_failed": 502,
     "not_ready": 503,
     "over_capacity": 503,
@@ -138,6 +139,7 @@ def install(app: FastAPI) -> None:
         errors.Unstorable: _unstorable,
         errors.Conflict: _conflict,
         errors.QuotaReached: _quota_reached,
+        errors.StatementFailed: _damaged,
         errors.StoreUnavailable: _unavailable,
         ports.Unavailable: _log_unavailable,
     }
@@ -236,6 +238,14 @@ async def _quota_reached(request: Request, error: errors.QuotaReached) -> JSONRe
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     log_line.warning("the database is away", method=request.method, path=request.url.path, error=repr(error.__cause__ or error))
     return response("unavailable", "The database does not answer at the moment.")
+
+
+DAMAGED = "The database cannot read or write a part of what this is about. Trying again does not help; operators must mend it."
+
+
+async def _damaged(request: Request, error: Exception) -> JSONResponse:
+    log_line.error("the database fails at a row", method=request.method, path=request.url.path, error=str(error))
+    return response("damaged", DAMAGED)
 
 
 async def _log_unavailable(request: Request, error: Exception) -> JSONResponse:

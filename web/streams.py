@@ -24,7 +24,15 @@ from web.problems import ApiProblem, documented
 from web.services import ConversationId, MessageId, Services, With
 
 _RESPONSES = RESPONSES | documented(
-    "malformed_position", "bad_request", "unauthenticated", "unknown_host", "not_found", "internal", "unavailable", "over_capacity"
+    "malformed_position",
+    "bad_request",
+    "unauthenticated",
+    "unknown_host",
+    "not_found",
+    "internal",
+    "damaged",
+    "unavailable",
+    "over_capacity",
 )
 
 router = APIRouter(prefix="/api")

@@ -172,13 +172,16 @@ class Runner:
         await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
 
     async def _count_unreadable(self, message_id: str, error: Exception) -> None:
-        """The same for an answer that the database cannot read: the end is written without a look at it. Answers behind it may start."""
+        """The same for an answer that the database cannot read: the end is written without a look at it. Answers behind it may start.
+
+        Operators are told first: a row that cannot be read may not take its end either, and is tried on.
+        """
         store = self._services.store
         if await store.count_start(message_id) <= MAX_TRIES:
             return
+        self._services.tell_operators(error, {"message_id": message_id, "code": "internal_error", "bug": True})
         conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
         if conversation_id is not None:
-            self._services.tell_operators(error, {"message_id": message_id, "code": "internal_error", "bug": True})
             await closing.start_next(store, self._services.jobs, conversation_id)
 
     def _tell_operators(self, row: Row, error: Exception) -> None:

@@ -1,6 +1,7 @@
 """models/quotas.py: what a user may store and have waiting, on SQLite and on a real PostgreSQL alike."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
@@ -10,7 +11,7 @@ from sqlmodel import col
 
 from models.chats import Again
 from models.conversations import Post, Posted
-from models.database import driver_url
+from models.database import LOCK_SECONDS, driver_url
 from models.deletions import UNLISTED_LIFE_MS
 from models.errors import HistoryTooLong, NotFound, StorageFull, TooManyQueued, TooManyUnfinished
 from models.generations import Ending
@@ -290,6 +291,21 @@ def test_the_command(opened_url: str, monkeypatch: pytest.MonkeyPatch, capsys: p
     for arguments, said in ((["--look"], "1 sums are wrong"), ([], "1 sums were put right"), ([], "0 sums were put right")):
         assert main(arguments) == 0
         assert capsys.readouterr().out.splitlines()[-1] == said
+
+
+async def test_an_answer_ends_though_its_sum_is_locked(postgres_url: str) -> None:
+    """It waits a moment with one of the process's few connections, then ends uncounted; a count of all rows puts the sum right."""
+    migrate(postgres_url)
+    store = Store.open(postgres_url)
+    answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
+    before = await store.stored_bytes(ME)
+    async with store.writing() as operator:
+        await operator.execute(text("SELECT * FROM storage FOR UPDATE"))
+        began = time.monotonic()
+        assert (await ended(store, answer, "x" * 100)).status == "complete"
+        assert time.monotonic() - began < LOCK_SECONDS, "what any other statement would wait"
+    assert await recount(store) == [Drift(ME, before, before + 100)]
+    await store.aclose()
 
 
 # --- chains ---

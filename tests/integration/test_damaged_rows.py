@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from config.metrics import TASK_FAILURES
 from models.conversations import Post
 from models.errors import StatementFailed, StoreUnavailable
 from models.migrate import migrate
+from models.recount import recount
 from models.store import Store
 from streams import events
 from streams.memory import MemoryLog
 from tests.databases import Postgres
 from tests.integration.sweeper.rig import DONE
 from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over
-from tests.poison import lose_text, poison, unreadable
+from tests.poison import LONG, lose, poison, unreadable
 from worker import runner as module
 from worker.retries import MAX_TRIES
 from worker.runner import Runner
@@ -66,7 +68,7 @@ async def in_postgresql(own_postgres: Postgres) -> AsyncIterator[Damaged]:
     migrate(url)
     store = Store.open(url)
     found = await queued(store)
-    await lose_text(store, own_postgres, found.sick)
+    await lose(store, own_postgres, {found.sick: "content"})
     yield found
     await store.aclose()
 
@@ -97,6 +99,65 @@ async def test_its_jobs_fail_and_end_the_answer(damaged: Damaged) -> None:
 async def test_the_same_in_postgresql(in_postgresql: Damaged) -> None:
     """The block with its text is gone: the driver calls that an operational error, as it would an outage."""
     await jobs_end_it(in_postgresql)
+
+
+@pytest.fixture
+async def lost(own_postgres: Postgres, request: pytest.FixtureRequest) -> AsyncIterator[dict[str, Damaged]]:
+    """An answer for each long column of a row, which PostgreSQL has lost: the blocks themselves, or what they held."""
+    url = own_postgres.database("postgres")
+    migrate(url)
+    store = Store.open(url)
+    found = {column: await queued(store) for column in LONG}
+    await lose(store, own_postgres, {one.sick: column for column, one in found.items()}, block=request.param)
+    yield found
+    await store.aclose()
+
+
+async def conversation(damaged: Damaged) -> str:
+    found = await damaged.store.conversation_of(damaged.behind)
+    assert found is not None
+    return found.id
+
+
+@pytest.mark.parametrize("lost", [False], indirect=True, ids=["values"])
+async def test_whatever_is_lost_of_it(lost: dict[str, Damaged]) -> None:
+    """Which value it is makes no difference: the answer ends, operators are told once, and its owner can delete the conversation."""
+    assert {"content", "reasoning", "kept", "tool_calls", "options", "usage", "seams", "error", "asked", "attachments"} < lost.keys()
+    for column, damaged in lost.items():
+        with capture_logs() as lines:
+            await jobs_end_it(damaged)
+            assert await damaged.store.delete_conversation(await conversation(damaged)), column
+        assert not [line for line in lines if line["log_level"] == "error" and "recount" not in line["event"]], column
+        assert await damaged.store.message(damaged.behind) is None
+    assert [drift.stored for drift in await recount(damaged.store)] == [0], "what could not be counted was not given back"
+    assert await recount(damaged.store) == []
+
+
+@pytest.mark.parametrize("lost", [True], indirect=True, ids=["blocks"])
+async def test_whatever_block_is_lost(lost: dict[str, Damaged]) -> None:
+    """The same, but for the deletion: PostgreSQL itself cannot delete a row whose blocks are gone, nor put another value in place of them.
+
+    So it would not take the end in place of a lost `error`, which no unfinished answer has.
+    """
+    del lost["error"]
+    for damaged in lost.values():
+        await jobs_end_it(damaged)
+        with pytest.raises(StatementFailed):
+            await damaged.store.delete_conversation(await conversation(damaged))
+
+
+async def test_operators_hear_of_a_row_that_cannot_end(damaged: Damaged, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told before its end is written, whatever that meets."""
+
+    async def end_unread(*_arguments: object) -> str:
+        raise StatementFailed("XX001")
+
+    monkeypatch.setattr(damaged.store, "end_unread", end_unread)
+    for _ in range(MAX_TRIES + 1):
+        assert damaged.told == []
+        with pytest.raises(StatementFailed):
+            await damaged.runner.generate(damaged.sick)
+    assert [facts["message_id"] for facts in damaged.told] == [damaged.sick]
 
 
 async def test_a_cancelled_answer_that_cannot_be_read_ends(damaged: Damaged) -> None:

@@ -171,7 +171,9 @@ class Database:
         return True
 
     def count_start(self, message_id: str) -> int:
-        row = self.messages[message_id]
+        row = self.messages.get(message_id)
+        if row is None or row.status not in UNFINISHED:
+            return 0
         self._set(row, starts=row.starts + 1)
         return row.starts  # type: ignore[no-any-return]
 

@@ -58,15 +58,15 @@ AREA = Area(
         Mutant(
             "an_answer_that_cannot_be_read_ends_at_once",
             "worker/runner.py",
-            "        if await store.count_start(message_id) <= MAX_TRIES:\n            return\n        conversation_id",
-            "        await store.count_start(message_id)\n        conversation_id",
+            "        if await store.count_start(message_id) <= MAX_TRIES:\n            return\n        self._services",
+            "        await store.count_start(message_id)\n        self._services",
             _ROWS,
         ),
         Mutant(
             "what_waits_behind_it_waits_on",
             "worker/runner.py",
-            '"bug": True})\n            await closing.start_next(store, self._services.jobs, conversation_id)\n',
-            '"bug": True})\n',
+            "            await closing.start_next(store, self._services.jobs, conversation_id)\n\n    def _tell",
+            "            pass\n\n    def _tell",
             _ROWS,
         ),
         Mutant(
@@ -75,6 +75,45 @@ AREA = Area(
             '_unfinished)\n            .values(status="error"',
             ')\n            .values(status="error"',
             _ROWS,
+        ),
+        Mutant(
+            "a_value_that_is_lost_keeps_its_answer_from_ending",
+            "models/quotas.py",
+            "_uncounted_on(session, StatementFailed, GivenUp)",
+            "_uncounted_on(session, GivenUp)",
+            _ROWS,
+        ),
+        Mutant(
+            "a_value_that_is_lost_keeps_its_conversation",
+            "models/quotas.py",
+            "    async with _uncounted_on(session, StatementFailed):\n",
+            "    async with _uncounted_on(session):\n",
+            _ROWS,
+        ),
+        Mutant(
+            "operators_hear_of_a_row_when_it_has_ended",
+            "worker/runner.py",
+            """        self._services.tell_operators(error, {"message_id": message_id, "code": "internal_error", "bug": True})
+        conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
+""",
+            """        conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
+        self._services.tell_operators(error, {"message_id": message_id, "code": "internal_error", "bug": True})
+""",
+            _ROWS,
+        ),
+        Mutant(
+            "operators_hear_of_a_row_time_and_again",
+            "models/generations.py",
+            "mine = update(Message).where(col(Message.id) == message_id, _unfinished)",
+            "mine = update(Message).where(col(Message.id) == message_id)",
+            _ROWS,
+        ),
+        Mutant(
+            "a_damaged_row_is_a_bug",
+            "web/problems.py",
+            "        errors.StatementFailed: _damaged,\n",
+            "",
+            ("tests/unit/web/test_bad_input.py",),
         ),
         Mutant(
             "every_job_waits_for_an_outage",

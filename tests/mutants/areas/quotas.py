@@ -32,6 +32,18 @@ AREA = Area(
             "else_=0)\n        change",
             "else_=col(Storage.bytes) - size)\n        change",
         ),
+        Mutant(
+            "an_answer_waits_for_a_sum_that_is_locked",
+            "models/quotas.py",
+            '            await session.execute(text(f"SET LOCAL lock_timeout = {round(SETTLE_LOCK_SECONDS * 1000)}"))\n',
+            "            pass\n",
+        ),
+        Mutant(
+            "a_locked_sum_keeps_an_answer_from_ending",
+            "models/quotas.py",
+            "_uncounted_on(session, StatementFailed, GivenUp)",
+            "_uncounted_on(session, StatementFailed)",
+        ),
         Mutant("rows_cost_nothing", "models/quotas.py", "ROW_BYTES = 512", "ROW_BYTES = 0"),
         Mutant("what_was_cancelled_still_waits", "models/quotas.py", "        col(Message.cancel_by).is_(None),\n", ""),
         Mutant(

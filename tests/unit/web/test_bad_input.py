@@ -13,6 +13,7 @@ from models.errors import StoreUnavailable
 from models.store import Store
 from streams.memory import MemoryLog
 from streams.ports import Page
+from tests.poison import unreadable
 from tests.unit.web.conftest import TOKEN_KEY, MakeClient
 from tests.unit.web.test_conversations import begin
 from web.problems import CODES
@@ -254,6 +255,23 @@ async def test_without_the_database(make_client: MakeClient, store: Store) -> No
             assert int(answer.headers["retry-after"]) > 0
             assert "away" not in answer.text
         store.__class__ = Store
+
+
+async def test_with_a_damaged_row(make_client: MakeClient, store: Store) -> None:
+    """A code of its own, on the conversation and on the response: no bug, and no outage that ends some time."""
+    async with make_client() as client:
+        made = await begin(client)
+        answer = (await client.post(f"{C}/{made['id']}/messages", json={"content": "hi"})).json()["assistant_message"]["id"]
+        await unreadable(store, answer)
+        with capture_logs() as lines:
+            refused = await client.get(f"{C}/{made['id']}")
+            response = await client.get(f"/v1/responses/resp_{answer}")
+    assert "again does not help" in check(refused, 500, "damaged")["detail"]
+    assert (response.status_code, response.json()["error"]["code"], response.headers["x-should-retry"]) == (500, "damaged", "false")
+    assert [(line["log_level"], line["path"]) for line in lines] == [
+        ("error", f"{C}/{made['id']}"),
+        ("error", f"/v1/responses/resp_{answer}"),
+    ]
 
 
 async def test_a_bug_is_not_told(make_client: MakeClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
