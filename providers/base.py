@@ -148,12 +148,16 @@ class ProviderError(Exception):
 
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, code: str | None = None, status: int | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, status: int | None = None, retry_after_s: float | None = None, no_run: bool = False
+    ) -> None:
         self.message = redacted(message)
         self.code = None if code is None else redacted(code)
         super().__init__(self.message)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.no_run = no_run
+        """It proves that what was asked for does not go on at the provider: nobody heard it, it was refused, or it failed there."""
 
 
 class RateLimited(ProviderError):
@@ -200,7 +204,9 @@ RUN_GONE = "run_gone"
 """Code of the error of who attaches to a run that its provider does not know, or not any more."""
 CONNECT_ERROR = "connect_error"
 """Code of the error of who could not reach a provider at all."""
-NOT_HEARD = frozenset({CONNECT_ERROR, "connection_lost", "page", "read_timeout", "stalled", "timeout", "truncated"})
+STALE_CONNECTION = "stale_connection"
+"""Code of the error of who used a connection of the pool again just when the provider closed it."""
+NOT_HEARD = frozenset({CONNECT_ERROR, STALE_CONNECTION, "connection_lost", "page", "read_timeout", "stalled", "timeout", "truncated"})
 """Codes of errors that speak of a connection, or of a silence, and not of what was asked for over it."""
 
 

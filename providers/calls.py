@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from providers.base import (
+    STALE_CONNECTION,
     Delta,
     Finish,
     Interrupted,
@@ -185,6 +186,8 @@ async def _once(
 
 def pause(error: ProviderError, failed: int) -> float:
     """Seconds before the next try: what the provider asks for, or polynomially longer with each failure."""
+    if error.code == STALE_CONNECTION and failed == 1:
+        return 0.0
     own = min(_LONGEST_PAUSE_S, (failed**4 + 2) * 0.1) * random.uniform(1.0, 1.15)  # noqa: S311 - spreads clients, guards nothing
     return max(own, min(error.retry_after_s or 0.0, _LONGEST_ASKED_S))
 

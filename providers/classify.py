@@ -10,6 +10,7 @@ is refused may quote anything. Bodies may be anything, too: nothing that they ho
 import json
 import re
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from providers.base import (
@@ -131,7 +132,15 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> ProviderEr
     message = detail.message or excerpt(body) or f"HTTP {status}"
     proxy = status == 404 and is_page(body)  # nobody at home but a proxy
     cls = Unavailable if proxy else _class_of(status, detail, message, asked_to_wait(headers, item))
-    return cls(message, code=detail.code or str(status), status=status, retry_after_s=retry_after(headers, item))
+    refused = _is_refusal(status, item, detail)
+    return cls(message, code=detail.code or str(status), status=status, retry_after_s=retry_after(headers, item), no_run=refused)
+
+
+def _is_refusal(status: int, item: Any, detail: "_Detail") -> bool:
+    """Whether the provider itself says that it has not begun. A page, bare words and statuses of 500 and above may be a proxy's, which has
+    passed the request on; so may a 408."""
+    refuses = 400 <= status < 500 and status != HTTPStatus.REQUEST_TIMEOUT
+    return refuses and isinstance(item, dict | list) and bool(detail.message or detail.codes)
 
 
 def classify_stream_error(item: Mapping[str, Any], *, certain: bool = False) -> ProviderError | None:
@@ -141,7 +150,7 @@ def classify_stream_error(item: Mapping[str, Any], *, certain: bool = False) -> 
     detail = _Detail(item)
     message = detail.message or NO_WORDS
     cls = _class_of(detail.status, detail, message, asked_to_wait({}, item))
-    return cls(message, code=detail.code, status=detail.status, retry_after_s=retry_after({}, item))
+    return cls(message, code=detail.code, status=detail.status, retry_after_s=retry_after({}, item), no_run=True)
 
 
 def is_page(body: bytes) -> bool:

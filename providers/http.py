@@ -5,10 +5,10 @@ Leaving a reply's context closes its connection at once unless the body was read
 """
 
 import asyncio
-import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -16,7 +16,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from providers.base import CONNECT_ERROR, Unavailable
+from providers.base import CONNECT_ERROR, STALE_CONNECTION, Unavailable
 
 ERROR_BODY_BYTES = 64 * 1024
 STEP_BYTES = 256 * 1024
@@ -26,8 +26,9 @@ MAX_GROWTH = 100
 """A compressed body that is longer than `FREE_GROWTH_BYTES` may be so many times as long as what came over the wire. Zlib allows 1032."""
 _HEADER_BYTES = 64 * 1024
 _KEEPALIVE_SECONDS = 30.0
-_STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
-_STALE_SECONDS = 0.25
+_UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""What fails before a connection stands: no address, refused, TLS, no place in the pool. Of anything else a byte may have been sent."""
+_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 _BROKEN = (httpx.HTTPError, httpx.StreamError, OSError, EOFError)
 
 
@@ -38,6 +39,37 @@ class Timeouts:
     connect: float = 10.0
     read: float = 300.0
     write: float = 60.0
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What a request was sent over."""
+
+    reused: bool = False
+
+
+_connection: ContextVar[_Connection | None] = ContextVar("connection", default=None)
+"""Of the request that this task is sending: the transport hands nothing through to aiohttp's traces."""
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """Notes whether a connection comes from the pool."""
+
+    async def reused(*_: object) -> None:
+        _note(reused=True)
+
+    async def created(*_: object) -> None:
+        _note(reused=False)
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(reused)
+    tracing.on_connection_create_start.append(created)
+    return tracing
+
+
+def _note(*, reused: bool) -> None:
+    if (connection := _connection.get()) is not None:
+        connection.reused = reused
 
 
 class Reply:
@@ -135,7 +167,11 @@ class HttpClient:
             connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=tls)
             # Cookies of one answer have no business in the next; some gateways send long headers.
             return aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), max_line_size=_HEADER_BYTES, max_field_size=_HEADER_BYTES
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=_HEADER_BYTES,
+                max_field_size=_HEADER_BYTES,
+                trace_configs=[_tracing()],
             )
 
         transport = AiohttpTransport(client=session)
@@ -144,34 +180,33 @@ class HttpClient:
 
     @asynccontextmanager
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> AsyncIterator[Reply]:
-        """Send and give the answer as soon as its headers are there. Raises Unavailable where no answer comes."""
+        """Send once, and give the answer as soon as its headers are there. Raises Unavailable where no answer comes.
+
+        A request that broke off is never sent again here: who took it may be at work on it, and be paid.
+        """
+        connection = _Connection()
         try:
-            response = await self._send(method, url, headers, body)
+            response = await self._send(method, url, headers, body, connection)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise Unavailable(f"not a usable address: {_words(error)}", code="bad_url") from error
+            raise Unavailable(f"not a usable address: {_words(error)}", code="bad_url", no_run=True) from error
         except _BROKEN as error:
-            raise _unreachable(error) from error
+            raise _unanswered(error, connection) from error
         try:
             yield Reply(response)
         finally:
             await _close(response)
 
-    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> httpx.Response:
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, connection: _Connection) -> httpx.Response:
         times = self._timeouts
         timeout = httpx.Timeout(connect=times.connect, read=times.read, write=times.write, pool=times.connect)
         # Compressed streams arrive in lumps: proxies flush gzip rarely.
         headers = {"accept-encoding": "identity", **headers}
-        began = time.monotonic()
-        for last in (False, True):
-            request = self._client.build_request(method, url, headers=headers, content=body, timeout=timeout)
-            try:
-                return await self._client.send(request, stream=True)
-            except httpx.HTTPError as error:
-                # A server may close a connection that waits in the pool just when it is used again. That shows at once; a server that
-                # took the request and died over it does not, and is not asked again here.
-                if last or not _stale(error.__cause__) or time.monotonic() - began > _STALE_SECONDS:
-                    raise
-        raise RuntimeError("unreachable")
+        request = self._client.build_request(method, url, headers=headers, content=body, timeout=timeout)
+        before = _connection.set(connection)
+        try:
+            return await self._client.send(request, stream=True)
+        finally:
+            _connection.reset(before)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -185,14 +220,17 @@ async def _close(response: httpx.Response) -> None:
         return  # it is closed either way, and nobody waits for what it had to say
 
 
-def _stale(cause: BaseException | None) -> bool:
-    return isinstance(cause, _STALE) and not isinstance(cause, aiohttp.ClientConnectorError)
-
-
-def _unreachable(error: BaseException) -> Unavailable:
+def _unanswered(error: BaseException, connection: _Connection) -> Unavailable:
+    """What it means that no headers came. Only what failed before a byte was sent proves that nobody heard the request."""
+    cause = error.__cause__
+    unsent = isinstance(cause, _UNSENT)
     if _timed_out(error):
-        return Unavailable("the provider did not answer in time", code="timeout")
-    return Unavailable(f"cannot reach the provider: {_words(error)}", code=CONNECT_ERROR)
+        return Unavailable("the provider did not answer in time", code="timeout", no_run=unsent)
+    if unsent:
+        return Unavailable(f"cannot reach the provider: {_words(error)}", code=CONNECT_ERROR, no_run=True)
+    # A server may close a connection that waits in the pool just when it is used again.
+    code = STALE_CONNECTION if connection.reused and isinstance(cause, _CLOSED) else "connection_lost"
+    return Unavailable(f"the connection broke before an answer: {_words(error)}", code=code)
 
 
 def _timed_out(error: BaseException) -> bool:

@@ -3,7 +3,7 @@
 | error | verdict |
 |---|---|
 | RateLimited | retry after the provider's hint (up to a limit) or n^4 + 2 seconds, whichever is longer |
-| Unavailable, Interrupted | retry after a short exponential back-off |
+| Unavailable, Interrupted | retry after a short exponential back-off; a first one at once where a pooled connection had gone stale |
 | any other ProviderError | discard: `error`, with a sentence that may be shown to anyone |
 | anything else | discard as `internal_error`: a bug of ours, reported, dead letter |
 
@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 from providers.base import (
     NOT_HEARD,
+    STALE_CONNECTION,
     AuthenticationFailed,
     ContentFiltered,
     ContextLengthExceeded,
@@ -146,12 +147,14 @@ def deaths_in_a_row(counted: int, added: int) -> int:
 def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: float) -> float:
     """Polynomially longer for rate limits, a short doubling back-off for the rest; up to a quarter more by chance."""
     own = float(used**4 + 2) if isinstance(error, RateLimited) else 0.5 * 2 ** (used - 1)
+    if error.code == STALE_CONNECTION and used == 1:
+        own = 0.0
     return max(min(error.retry_after_s or 0.0, longest_wait_s), own) + own * 0.25 * jitter
 
 
 def _attach_pause_s(error: ProviderError, silent_s: float, longest_wait_s: float, jitter: float) -> float:
     """An eighth of the silence so far: a connection that broke is back soon, a provider that is away is not asked all the time."""
-    own = min(max(0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S)
+    own = min(max(0.0 if error.code == STALE_CONNECTION else 0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S)
     return max(min(error.retry_after_s or 0.0, longest_wait_s), own) + own * 0.25 * jitter
 
 

@@ -19,7 +19,7 @@ from config.background import keep
 from models.errors import StatementFailed, Unstorable
 from models.generations import Checkpoint, Ending
 from models.tables import Message as Row
-from providers.base import CONNECT_ERROR, RUN_GONE, Interrupted, Provider, ProviderError, Request, Unavailable
+from providers.base import RUN_GONE, Interrupted, Provider, ProviderError, Request, Unavailable
 from streams import events, ports
 from worker import closing, context
 from worker.continuation import KEEPING, is_paused, plan
@@ -365,7 +365,8 @@ class Attempt:
             silent_s = None
         stuck = plan(best, generation.held(), paused=self._paused).rung == "none"
         added, longest = generation.added if best in KEEPING else 0, self._terms.longest_wait_seconds
-        verdict = decide(error, self._row.tries, added=added, stuck=stuck, free=gone, silent_s=silent_s, longest_wait_s=longest)
+        free = gone and self._row.run_silent_since is None  # else a connection to it broke, and it had never begun: that was a try
+        verdict = decide(error, self._row.tries, added=added, stuck=stuck, free=free, silent_s=silent_s, longest_wait_s=longest)
         cost = 0 if best == "attach" and generation.run is not None else self._bill.asked
         if isinstance(verdict, Retry) and self._terms.bounds.forbid(self._bill.number + 1, self._billed, cost):
             return decide(BudgetExhausted("no further request"), self._row.tries)
@@ -391,9 +392,8 @@ class Attempt:
         return self._bill.cost == 0 and self._row.tries > 0 and not self.generation.emitted
 
     def _never_begun(self, error: BaseException) -> bool:
-        """A run whose name is our own choice has it before it is asked for."""
-        refused = getattr(error, "status", None) is not None or getattr(error, "code", None) == CONNECT_ERROR
-        return self._bill.cost > 0 and not self.generation.answered and refused
+        """A run whose name is our own choice has it before it is asked for. It may go on unless the error proves that it does not."""
+        return self._bill.cost > 0 and not self.generation.answered and getattr(error, "no_run", False)
 
     @property
     def _billed(self) -> int:

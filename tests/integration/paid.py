@@ -32,11 +32,30 @@ class Run:
         self.news = asyncio.Event()
 
 
+@dataclass(frozen=True)
+class Instead:
+    """What is said to a POST, of a run that goes on (`begins`) or never was."""
+
+    status: int
+    body: str
+    begins: bool = True
+
+    def response(self) -> web.Response:
+        kind = "text/html" if self.body.startswith("<") else "application/json" if self.body.startswith("{") else "text/plain"
+        return web.Response(status=self.status, text=self.body, content_type=kind)
+
+
 @dataclass
 class PaidProvider:
     """`dialect`: `responses` or `llamacpp`."""
 
     dialect: str
+    late: bool = False
+    """Headers come with the first bytes of a body, as llama.cpp sends them, or a proxy that buffers."""
+    instead: Instead | None = None
+    """The answer to the next POST."""
+    deaf: int = 0
+    """So many POSTs are lost on their way: the connection breaks, and no run begins."""
     pieces: Sequence[str] = ("Hello ", "from ", "a run.")
     runs: dict[str, Run] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -87,11 +106,18 @@ class PaidProvider:
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """POST: a run, paid from now on."""
         self.asked.append(f"POST {request.path}")
+        if self.deaf and request.transport is not None:
+            self.deaf -= 1
+            request.transport.abort()
+            return web.Response()
+        instead, self.instead = self.instead, None
+        if instead is not None and not instead.begins:
+            return instead.response()
         name = request.headers.get("x-conversation-id") or f"resp_{len(self.runs)}"
         run = self.runs[name] = Run(name)
         task = asyncio.create_task(self._speak(run))
         self._tasks.add(task)
-        return await self._relay(request, run, 0)
+        return await self._relay(request, run, 0) if instead is None else instead.response()
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """GET: a run again, after a place in it."""
@@ -140,9 +166,11 @@ class PaidProvider:
         """`after`: events of a response, bytes of a stream of llama.cpp."""
         if request.transport is not None:
             self._connections.append(request.transport)
+        sent = after if self.dialect == "responses" else 0
+        while self.late and len(run.said) <= sent and not run.ended:
+            await run.news.wait()
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        sent = after if self.dialect == "responses" else 0
         skip = 0 if self.dialect == "responses" else after
         while True:
             news = run.news

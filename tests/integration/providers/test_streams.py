@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from providers import http
 from providers.base import Finish, Interrupted, ProviderError, Text, Unavailable
-from providers.http import HttpClient
+from providers.http import HttpClient, Timeouts
 from providers.registry import open_provider
 from providers.stream import StallWatch
 from tests.integration.providers.answers import END, HELLO, chunk, read, spec
@@ -153,17 +152,14 @@ async def test_refused_and_unreachable(client: HttpClient) -> None:
     """Nobody listens: Unavailable, told apart from a timeout."""
     _, _, raised = await read(client, spec("http://127.0.0.1:9"))
     assert type(raised) is Unavailable
-    assert raised.code == "connect_error"
+    assert (raised.code, raised.no_run) == ("connect_error", True)
 
 
 async def test_a_connection_that_went_stale_in_the_pool(client: HttpClient) -> None:
-    """A server that closed it meanwhile costs nothing: the request goes out again, once."""
-    closing = True
+    """A server that closed it meanwhile is not asked again in silence: the error says what it was, and the next request works."""
 
     async def script(exchange: Exchange) -> None:
-        nonlocal closing
-        if len(server.calls) == 2 and closing:
-            closing = False
+        if len(server.calls) == 2:
             exchange.cut()
             return
         await exchange.whole(chunk("a") + END)
@@ -171,12 +167,15 @@ async def test_a_connection_that_went_stale_in_the_pool(client: HttpClient) -> N
     async with serving(script) as server:
         first, _, _ = await read(client, spec(server.url))
         await asyncio.sleep(0.05)
-        second, _, raised = await read(client, spec(server.url))
-    assert (first, second, raised, len(server.calls)) == ("a", "a", None, 3)
+        _, _, raised = await read(client, spec(server.url))
+        assert type(raised) is Unavailable
+        assert (raised.code, raised.no_run, len(server.calls)) == ("stale_connection", False, 2)
+        third, _, raised = await read(client, spec(server.url))
+    assert (first, third, raised, len(server.calls)) == ("a", "a", None, 3)
 
 
-async def test_a_server_that_always_hangs_up(client: HttpClient) -> None:
-    """It is asked twice, not for ever."""
+async def test_a_server_that_hangs_up(client: HttpClient) -> None:
+    """It has had the request, and may be at work on it: it is asked once, and nothing proves that nobody heard."""
 
     async def script(exchange: Exchange) -> None:
         exchange.cut()
@@ -184,20 +183,41 @@ async def test_a_server_that_always_hangs_up(client: HttpClient) -> None:
     async with serving(script) as server:
         _, _, raised = await read(client, spec(server.url))
     assert type(raised) is Unavailable
-    assert len(server.calls) == 2
+    assert (raised.code, raised.no_run, len(server.calls)) == ("connection_lost", False, 1)
 
 
-async def test_a_server_that_dies_over_a_request(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has had the request for longer than a connection needs to show that it is stale: it may have answered, and is not asked again."""
-    monkeypatch.setattr(http, "_STALE_SECONDS", 0.0)
+async def test_a_server_that_takes_its_time() -> None:
+    """A request that was sent and not answered is no proof either."""
+    client = HttpClient(Timeouts(read=0.2))
 
     async def script(exchange: Exchange) -> None:
-        exchange.cut()
+        await exchange.left()
 
     async with serving(script) as server:
         _, _, raised = await read(client, spec(server.url))
+    await client.aclose()
     assert type(raised) is Unavailable
-    assert len(server.calls) == 1
+    assert (raised.code, raised.no_run) == ("timeout", False)
+
+
+@pytest.mark.parametrize(("hangs", "code"), [(False, "connect_error"), (True, "timeout")])
+async def test_a_connection_that_never_stood(hangs: bool, code: str) -> None:
+    """Its TLS failed: nothing of the request was sent, so nobody has heard it."""
+    client, over = HttpClient(Timeouts(connect=0.3)), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        if hangs:
+            await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    _, _, raised = await read(client, spec(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+    over.set()
+    server.close()
+    await client.aclose()
+    assert type(raised) is Unavailable
+    assert (raised.code, raised.no_run) == (code, True)
 
 
 @pytest.mark.parametrize("cut_by", ["rst", "fin"])

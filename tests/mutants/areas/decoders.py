@@ -164,8 +164,8 @@ AREA = Area(
         Mutant(
             "a_wait_inside_a_stream_is_ignored",
             "providers/classify.py",
-            "status=detail.status, retry_after_s=retry_after({}, item))",
-            "status=detail.status)",
+            "status=detail.status, retry_after_s=retry_after({}, item), no_run=True)",
+            "status=detail.status, no_run=True)",
             ("tests/unit/providers/test_classify.py",),
         ),
         Mutant(
@@ -190,11 +190,54 @@ AREA = Area(
             ("tests/unit/providers/test_redaction.py",),
         ),
         Mutant(
-            "who_dies_over_a_request_is_asked_again",
+            "who_hangs_up_has_not_heard",
             "providers/http.py",
-            " or time.monotonic() - began > _STALE_SECONDS",
-            "",
+            "    unsent = isinstance(cause, _UNSENT)\n",
+            "    unsent = True\n",
             ("tests/integration/providers/test_streams.py",),
+        ),
+        Mutant(
+            "who_was_never_reached_may_have_heard",
+            "providers/http.py",
+            "(aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)",
+            "()",
+            ("tests/integration/providers/test_streams.py",),
+        ),
+        Mutant(
+            "every_connection_that_breaks_was_stale",
+            "providers/http.py",
+            "if connection.reused and isinstance",
+            "if isinstance",
+            ("tests/integration/providers/test_streams.py",),
+        ),
+        Mutant(
+            "a_request_that_broke_off_is_sent_again",
+            "providers/http.py",
+            "            return await self._client.send(request, stream=True)\n",
+            "            with suppress(httpx.HTTPError):\n                return await self._client.send(request, stream=True)\n"
+            "            return await self._client.send(request, stream=True)\n",
+            ("tests/integration/providers/test_streams.py",),
+        ),
+        Mutant(
+            "a_proxy_proves_that_there_is_no_run",
+            "providers/classify.py",
+            "refuses and isinstance(item, dict | list) and bool(detail.message or detail.codes)",
+            "refuses",
+            ("tests/unit/providers/test_classify.py",),
+        ),
+        Mutant(
+            "a_server_that_fails_proves_that_there_is_no_run",
+            "providers/classify.py",
+            "400 <= status < 500 and status != HTTPStatus.REQUEST_TIMEOUT",
+            "400 <= status",
+            ("tests/unit/providers/test_classify.py",),
+        ),
+        Mutant(
+            "the_failure_of_a_run_is_not_its_end",
+            "providers/classify.py",
+            "retry_after_s=retry_after({}, item), no_run=True)",
+            "retry_after_s=retry_after({}, item))",
+            ("tests/unit/providers/test_classify.py",),
         ),
         Mutant(
             "cookies_of_one_answer_go_with_the_next",

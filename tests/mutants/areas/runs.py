@@ -45,8 +45,27 @@ AREA = Area(
         Mutant(
             "a_run_that_never_began_is_waited_for",
             "worker/run.py",
-            "return self._bill.cost > 0 and not self.generation.answered and refused",
+            'return self._bill.cost > 0 and not self.generation.answered and getattr(error, "no_run", False)',
             "return False",
+        ),
+        Mutant(
+            "a_run_that_nobody_has_answered_for_is_forgotten",
+            "worker/run.py",
+            'not self.generation.answered and getattr(error, "no_run", False)',
+            "not self.generation.answered",
+        ),
+        Mutant(
+            "requests_that_are_lost_on_their_way_are_no_tries",
+            "worker/run.py",
+            "free = gone and self._row.run_silent_since is None",
+            "free = gone",
+        ),
+        Mutant(
+            "a_stale_connection_is_waited_for",
+            "worker/retries.py",
+            "    if error.code == STALE_CONNECTION and used == 1:\n",
+            "    if False:\n",
+            ("tests/unit/worker/test_retries.py",),
         ),
         Mutant(
             "attaching_is_bounded_like_what_is_billed",

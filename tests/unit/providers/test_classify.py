@@ -105,6 +105,37 @@ def test_the_class_of_an_answer(status: int, body: bytes, name: str) -> None:
     assert found.message
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "no_run"),
+    [
+        (400, error(message="x"), True),
+        (429, error(code="busy"), True),
+        (404, b'{"detail":"Not Found"}', True),
+        (400, b"<html><title>400 Bad Request</title></html>", False),
+        (404, b"", False),
+        (400, b"Bad Request", False),
+        (400, b"{}", False),
+        (408, error(message="timed out"), False),
+        (302, error(message="elsewhere"), False),
+        (500, error(message="x"), False),
+        (502, error(message="x"), False),
+        (503, error(message="Loading model", code=503), False),
+        (504, b"<html><title>504 Gateway Time-out</title></html>", False),
+        (502, error(code="connect_error"), False),
+    ],
+)
+def test_what_proves_that_no_run_goes_on(status: int, body: bytes, no_run: bool) -> None:
+    """A refusal in the provider's own form. Whatever a proxy may have written after it had passed the request on proves nothing."""
+    assert classify(status, {}, body).no_run is no_run
+
+
+def test_what_a_run_says_of_itself_is_its_end() -> None:
+    """An error inside the stream that was asked for."""
+    found = classify_stream_error({"error": {"message": "out of memory", "code": 500}})
+    assert found is not None
+    assert found.no_run
+
+
 def test_a_body_is_looked_at_in_bounded_time() -> None:
     """Wide and deep lists, a page of open titles, long words: nothing is tried in all combinations, nothing long is kept."""
     nested: Any = "x"

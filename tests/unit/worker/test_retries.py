@@ -119,6 +119,15 @@ def test_what_says_nothing_of_what_was_asked_for(error: Exception, says_nothing:
     assert unheard(error) is says_nothing
 
 
+def test_a_connection_that_the_pool_kept_too_long_is_tried_again_at_once() -> None:
+    """Nothing is wrong with the provider. It is a try all the same, and the next one waits: who always hangs up is no stale connection."""
+    error = base.Unavailable("closed", code=base.STALE_CONNECTION)
+    assert decide(error, 0, jitter=no_jitter) == Retry("unavailable", 0, 1)
+    assert decide(error, 1, jitter=no_jitter) == Retry("unavailable", 1000, 2)
+    assert decide(error, 0, silent_s=0.0, jitter=no_jitter) == Retry("unavailable", 0, 0)
+    assert decide(error, 0, silent_s=80.0, jitter=no_jitter) == Retry("unavailable", 10_000, 0)
+
+
 def test_an_exhausted_budget_is_the_end_and_says_so() -> None:
     """With a code of its own; operators are told of what keeps costing."""
     verdict = decide(BudgetExhausted("20 requests"), 0)
