@@ -242,7 +242,7 @@ AREA = Area(
         Mutant(
             "cookies_of_one_answer_go_with_the_next",
             "providers/http.py",
-            "cookie_jar=aiohttp.DummyCookieJar(), ",
+            "                cookie_jar=aiohttp.DummyCookieJar(),\n",
             "",
             ("tests/integration/providers/test_bodies.py",),
         ),
