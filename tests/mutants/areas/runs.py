@@ -82,8 +82,8 @@ AREA = Area(
         Mutant(
             "a_provider_that_is_away_is_asked_all_the_time",
             "worker/retries.py",
-            "min(max(0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S)",
-            "0.5",
+            "own = min(max(0.0 if error.code == STALE_CONNECTION else 0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S)",
+            "own = 0.5",
             ("tests/unit/worker/test_retries.py",),
         ),
         Mutant(
