@@ -3,9 +3,13 @@
 import re
 from collections.abc import Iterable
 
+from providers.quotes import without_quotes
+
 HIDDEN = "[redacted]"
 _SHORTEST = 6
 """A beginning of a secret of fewer characters gives nothing away."""
+_SHORTEST_PART = 8
+"""The same of any other part of it: a key may be echoed without its prefix."""
 _NAMED = re.compile(
     r"""(?ix)
     (?P<name> \b(?:(?:proxy-)?authorization|x-api-key|x-goog-api-key|api[-_ ]?key(?:[ ]provided)?|access[-_]?token|client[-_]?secret
@@ -31,10 +35,12 @@ _SHAPED = re.compile(
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without `secrets` (also where it was cut inside of one), and without what is named or looks like a credential."""
-    for secret in secrets:
-        if len(secret) >= _SHORTEST:
-            text = _without_beginning(text.replace(secret, HIDDEN), secret)
+    """The text without `secrets` and long parts of them (also where it was cut in one), and without what looks or is named like one."""
+    known = [secret for secret in secrets if len(secret) >= _SHORTEST]
+    for secret in known:
+        text = _without_beginning(text.replace(secret, HIDDEN), secret)
+    if known:
+        text = without_quotes(text, known, shortest=_SHORTEST_PART, mark=HIDDEN)
     text = _NAMED.sub(lambda match: match["name"] + HIDDEN, text)
     return _SHAPED.sub(HIDDEN, text)
 

@@ -24,6 +24,7 @@ from streams import events, ports
 from worker import closing, context
 from worker.continuation import KEEPING, is_paused, plan
 from worker.costs import Bill, BudgetExhausted
+from worker.discretion import keep_back, said_in, written
 from worker.generation import Generation
 from worker.internal import INTERNAL_ERROR
 from worker.named_run import NamedRun
@@ -50,6 +51,7 @@ class Attempt:
         self._terms = terms
         self._writer = Writer(services, row, claim, generation, self.stop, lambda: services.checkpointer.grown(self))
         self._verdict: Verdict | None = None
+        self._request: Request | None = None
         self._reader: Reader | None = None
         self._keeper: asyncio.Task[None]
         self._looked_for = asyncio.Event()
@@ -124,6 +126,7 @@ class Attempt:
     async def run(self, provider: Provider, request: Request, model: str) -> None:
         """Stream, then carry the verdict out."""
         self._stall_seconds = provider.stall_seconds + STALL_GRACE_SECONDS
+        self._request = request
         first = self._resuming(request) if self._paused else request
         self._bill = bill = Bill.of(first, self._earlier_requests, self._row.billed_input)
         if self._terms.bounds.forbid(bill.number, bill.before, bill.cost):
@@ -333,6 +336,7 @@ class Attempt:
 
     async def _fail(self, error: BaseException) -> None:
         verdict = self._decided(error)
+        self._keep_back(error)
         log_line.warning(
             "attempt failed",
             message_id=self._row.id,
@@ -352,6 +356,11 @@ class Attempt:
         await self._finish(self._ended("error", error=shown))
         if not isinstance(error, ProviderError):
             raise error  # a bug of ours: the job becomes a dead letter, with its traceback
+
+    def _keep_back(self, error: BaseException) -> None:
+        held = self.generation.held()
+        said = said_in(self._request) if self._request is not None else ()
+        keep_back(error, [*said, held.text, held.reasoning, written(list(held.tool_calls))])
 
     def _decided(self, error: BaseException) -> Retry | Discard:
         """What follows from a failure. A run is attached to for as long as it may go on: until its provider says that it is over or gone,

@@ -15,6 +15,7 @@ from models.tables import Message as Row
 from providers.base import Message, ProviderError, Request
 from providers.calls import complete
 from streams import events, ports
+from worker.discretion import keep_back
 from worker.runner import Models
 from worker.services import Services
 
@@ -66,6 +67,7 @@ async def _title(models: Models, question: Row, answer: Row) -> str:
         async with asyncio.timeout(PATIENCE_SECONDS):
             asked = await _asked(models, spec, question.content, answer.content)
     except (ProviderError, TimeoutError) as error:
+        keep_back(error, [question.content[:EXCERPT_CHARS], answer.content[:EXCERPT_CHARS]])
         log_line.warning("no title from the model", model=spec.name, error=repr(error))
         asked = ""
     return tidy(asked) or first_words(question.content)

@@ -11,6 +11,7 @@ from streams.memory import MemoryLog
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, runner_over, services_over
 from worker.run import HandedOver, Services
 
+QUESTION = "What did my doctor say of my knee?"
 DONE = [base.Finish("stop", "stop")]
 ABOUT_ANSWERS = ("answer ended", "handed over", "taken over from a worker that died")
 
@@ -25,7 +26,7 @@ class Rig:
 @pytest.fixture
 async def rig(sqlite_store: Store) -> Rig:
     conversation = await sqlite_store.create_conversation("me")
-    posted = await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))
+    posted = await sqlite_store.post(Post(conversation.id, "me", QUESTION, "m"))
     return Rig(services_over(sqlite_store, MemoryLog(), NoJobs()), posted.assistant_message.id, conversation.id)
 
 
@@ -46,6 +47,18 @@ async def test_an_answer_that_fails(rig: Rig) -> None:
         await runner_over(rig.services, Script([base.AuthenticationFailed("no key")])).generate(rig.message_id)
     [line] = [line for line in lines if line["event"] in ABOUT_ANSWERS]
     assert (line["status"], bool(line["code"])) == ("error", True)
+
+
+@pytest.mark.parametrize("error", [base.AuthenticationFailed, base.Unavailable, base.Interrupted])
+async def test_what_a_provider_quotes(rig: Rig, error: type[base.ProviderError]) -> None:
+    """Neither the question nor the answer is logged with its error; what else it says is, and the viewer's sentence is not touched."""
+    quoting = error(f'no, not "{QUESTION}" + "it will hurt for long", thank you', code="no_no", status=500)
+    with capture_logs() as lines:
+        await runner_over(rig.services, Script([[base.Text("It will hurt for long.")], quoting])).generate(rig.message_id)
+    assert "doctor" not in str(lines)
+    assert "hurt" not in str(lines)
+    [line] = [line for line in lines if line["event"] == "attempt failed"]
+    assert (line["error"], line["provider_code"], line["status"]) == ('no, not "…" + "…", thank you', "no_no", 500)
 
 
 async def test_an_answer_that_is_handed_over(rig: Rig) -> None:

@@ -38,6 +38,13 @@ def test_a_known_secret_is_hidden_whatever_it_looks_like() -> None:
     assert redacted("a short one: abc", ["abc"]) == "a short one: abc"
 
 
+def test_a_known_secret_is_hidden_without_its_prefix() -> None:
+    """And any other long part of it."""
+    assert redacted("bad key hunter2hunter2", ["house-hunter2hunter2"]) == f"bad key {HIDDEN}"
+    assert redacted("bad key r2hunter...", ["house-hunter2hunter2"]) == f"bad key {HIDDEN}..."
+    assert redacted("bad key hunter", ["house-hunter2hunter2"]) == "bad key hunter"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,0 +1,51 @@
+"""What was said in a conversation stays out of the log, whatever a provider puts into its errors."""
+
+import pytest
+
+from providers.base import Continuation, Item, Kept, Message, Part, Request, ToolUse, Unavailable
+from worker.discretion import MAX_CHARS, keep_back, said_in
+
+REQUEST = Request(
+    [
+        Message("system", "Be kind to everyone."),
+        Message("user", "What is the matter with me?", parts=[Part("image/png", url="https://x.example/me.png", name="my own face.png")]),
+        Message("assistant", tool_calls=[ToolUse("1", "look", {"query": "all about matter"}), ToolUse("2", "look", "not even an object")]),
+        Message("assistant", kept=[Kept(0, Item("gemini", "thought", {"text": "a thought of the model"}))]),
+    ],
+    continuation=Continuation("turn", "You are perfectly fine."),
+)
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "Be kind to everyone.",
+        "What is the matter with me?",
+        "https://x.example/me.png",
+        "my own face.png",
+        "all about matter",
+        "not even an object",
+        "a thought of the model",
+        "You are perfectly fine.",
+    ],
+)
+def test_whatever_a_request_holds(quoted: str) -> None:
+    """In the words of the error, in its code, and as operators see it."""
+    error = Unavailable(f"refused: {quoted}", code=quoted, status=500)
+    keep_back(error, said_in(REQUEST))
+    assert quoted not in f"{error!r} {error} {error.message} {error.code}"
+    assert (error.message[:9], error.status) == ("refused: ", 500)
+
+
+def test_what_an_error_says_of_itself_stays() -> None:
+    """Cut to what is worth reading."""
+    error = Unavailable("the model is overloaded" + "!" * 5000, code="overloaded")
+    keep_back(error, said_in(REQUEST))
+    assert (error.message, error.code) == (("the model is overloaded" + "!" * 5000)[:MAX_CHARS], "overloaded")
+
+
+def test_other_exceptions_are_left_alone() -> None:
+    """They are no provider's words."""
+    error = ValueError("What is the matter with me?")
+    keep_back(error, said_in(REQUEST))
+    assert str(error) == "What is the matter with me?"

@@ -1,0 +1,43 @@
+"""Pure: errors of providers without what was said in the conversation. They are logged, operators see them, and some quote the request."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from providers.base import Message, ProviderError, Request
+from providers.quotes import without_quotes
+
+MAX_CHARS = 1000
+"""Of what a provider says in an error, so many are logged."""
+
+
+def keep_back(error: BaseException, said: Iterable[str]) -> None:
+    """Take out of an error what it quotes of these texts. Any other exception than a provider's is left as it is."""
+    if not isinstance(error, ProviderError):
+        return
+    texts = [text for text in said if text]
+    error.message = without_quotes(error.message[:MAX_CHARS], texts)
+    error.code = error.code and without_quotes(error.code, texts)
+    error.args = (error.message,)
+
+
+def said_in(request: Request) -> Iterator[str]:
+    """All that people and models have said in a request, and what tools have."""
+    for message in request.messages:
+        yield from _said(message)
+    if request.continuation is not None:
+        yield request.continuation.text
+
+
+def written(value: Any) -> str:
+    """Arguments of a tool, or an item, as a text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _said(message: Message) -> Iterator[str]:
+    yield message.text
+    yield from (written(call.arguments) for call in message.tool_calls)
+    yield from (written(kept.item.value) for kept in message.kept)
+    for part in message.parts:
+        yield part.name or ""
+        yield part.url or ""
