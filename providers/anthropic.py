@@ -36,7 +36,7 @@ from providers.content import (
 )
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
-from providers.fields import Damaged, Growing, loose, loose_list, mapping, mappings, place, word, words
+from providers.fields import Damaged, Growing, loose, mapping, place, word, words
 from providers.tool_calls import parsed_arguments
 
 API = "anthropic.messages"
@@ -104,7 +104,7 @@ class AnthropicDecoder(Decoder):
         self._usage_of(message.get("usage"))
         if again:
             return
-        for index, block in enumerate(mappings(message.get("content"))):
+        for index, block in enumerate(self._parts(message.get("content"))):
             self._block(index, block)
             self._block_end(index)
         self._keep_rest("message", message, _MESSAGE)
@@ -134,7 +134,7 @@ class AnthropicDecoder(Decoder):
         elif block.kind == "tool_use":
             self._tools.piece(index, value.get("id"), value.get("name"), None)
             self._keep_rest("tool_use", value, ("type", "id", "name", "input", "caller", "cache_control"))
-        for citation in loose_list(value.get("citations")):
+        for citation in self._parts(value.get("citations"), loosely=True):
             self._citation(citation)
 
     def _delta(self, index: Any, delta: Mapping[str, Any]) -> None:

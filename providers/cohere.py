@@ -12,7 +12,7 @@ from providers.base import FinishReason, InvalidRequest, ModelSpec, Request
 from providers.content import tool_choice
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
-from providers.fields import loose, loose_list, mapping, mappings, place, word, words
+from providers.fields import loose, mapping, place, word, words
 
 API = "cohere.chat"
 FINISH: Mapping[str, FinishReason] = {
@@ -70,9 +70,9 @@ class CohereDecoder(Decoder):
     def _begin(self, message: Mapping[str, Any]) -> None:
         """What the message holds from the start, which is nothing as a rule."""
         self._think(message.get("tool_plan"))
-        for part in mappings(message.get("content") or None):
+        for part in self._parts(message.get("content") or None):
             self._content(part)
-        for index, call in enumerate(mappings(message.get("tool_calls") or None)):
+        for index, call in enumerate(self._parts(message.get("tool_calls") or None)):
             self._call(index, call)
 
     def _call(self, index: int | str | None, call: Mapping[str, Any]) -> None:
@@ -88,7 +88,7 @@ class CohereDecoder(Decoder):
             self._keep(word(content.get("type")) or "content", {"type": content.get("type"), **rest})
 
     def _sources_of(self, citation: Mapping[str, Any]) -> None:
-        for source in loose_list(citation.get("sources")):
+        for source in self._parts(citation.get("sources"), loosely=True):
             document = loose(source.get("document"))
             self._cite(document.get("url"), document.get("title"))
 

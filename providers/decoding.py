@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from providers.amount import MAX_VALUES, is_too_much
 from providers.base import (
     REASONING,
     Delta,
@@ -29,7 +30,7 @@ from providers.base import (
     Usage,
 )
 from providers.classify import NO_WORDS, classify_stream_error, excerpt, is_page
-from providers.fields import Growing, word, words
+from providers.fields import Growing, loose_list, mappings, word, words
 from providers.framing import RAW, STRAY, TAIL_BYTES, Frame, Framer, FrameTooLarge, JsonSplitter
 from providers.tool_calls import ToolCalls
 
@@ -38,10 +39,15 @@ _OUTPUT = (Text, Reasoning, Refusal, ToolCallStart)
 _MOST_TOKENS = 2**53
 MAX_HELD_BYTES = 16 * 1024 * 1024
 """Of an answer's events, those together of which something stays in the decoder until the end (what no delta says, who is called what)."""
+MAX_PARTS = 5_000
+"""Of one event: choices, parts of their content, calls, sources, however they are nested."""
+MAX_REASON_CHARS = 200
+"""Of the provider's word for the end."""
 MAX_ADDRESS_CHARS = 8 * 1024
 """Of a source's address or title."""
 _JSON_MARKS = (b"{", b"}", b'"')
 """Without one of these nothing can have been a piece of an answer."""
+_BLANK = b" \t\r\n"
 
 
 class HeldTooMuch(Exception):
@@ -89,6 +95,7 @@ class Decoder:
         self._sources: set[str] = set()
         self._kept_kinds = False
         self._frame_bytes = self._held_bytes = 0
+        self._frame_parts = 0
         self._growing: dict[tuple[str, Any], Growing] = {}
         self._rest: dict[str, list[Mapping[str, Any]]] = {}
         self._unreadable = b""
@@ -190,6 +197,17 @@ class Decoder:
         where = f"{len(data)} bytes among the first {self._fed} of the body"
         self._fail(Unavailable(f"an event is not readable: {where}", code="unreadable"))
 
+    def _parts(self, value: Any, *, loosely: bool = False) -> Sequence[Mapping[str, Any]]:
+        """The objects of a list (see `fields`). Raises FrameTooLarge for more than one event may hold, each being worth work of its own."""
+        parts = loose_list(value) if loosely else mappings(value)
+        self._count_parts(len(parts))
+        return parts
+
+    def _count_parts(self, number: int) -> None:
+        self._frame_parts += number
+        if self._frame_parts > MAX_PARTS:
+            raise FrameTooLarge(f"an event has more than {MAX_PARTS} parts")
+
     # What leaves is checked here: a field may hold anything in a body that a stranger wrote.
 
     def _start(self, run: Any, model: Any) -> None:
@@ -247,7 +265,7 @@ class Decoder:
 
     def _finish(self, raw: Any) -> None:
         """The provider has named its reason; the Finish itself waits for `_complete`."""
-        raw = words(raw)
+        raw = words(raw)[:MAX_REASON_CHARS]
         if self.finish_reason in (None, "stop", "unknown"):  # a later, plainer one does not replace `length`
             self.finish_raw = raw
             self.finish_reason = self.finish_reasons.get(raw, "unknown")
@@ -346,6 +364,8 @@ class Decoder:
             if name is STRAY:
                 self._stray = self._stray or (data[:TAIL_BYTES] if any(mark in data for mark in _JSON_MARKS) else b"")
                 continue
+            if is_too_much(data):
+                raise FrameTooLarge(f"an event holds more than {MAX_VALUES} values")
             try:
                 item = _loads(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -354,7 +374,7 @@ class Decoder:
                 self._frame(name, item, data)
 
     def _frame(self, name: bytes, item: Any, data: bytes) -> None:
-        self._frame_bytes = len(data)
+        self._frame_bytes, self._frame_parts = len(data), 0
         if self._stray and (self._started or self.emitted):
             self._lose(self._stray)
         elif type(item) is not dict:
@@ -404,6 +424,8 @@ def as_interrupted(error: ProviderError) -> ProviderError:
 
 def _json_object(data: bytes) -> dict[str, Any] | None:
     # The standard library's decoder forgives what msgspec does not: raw control characters, lone surrogates, NaN.
+    if not data.lstrip(_BLANK).startswith(b"{"):
+        return None  # found out by an exception, a word would cost twenty times as much
     try:
         item = json.loads(data.decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):

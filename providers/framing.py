@@ -9,21 +9,26 @@ the dialects.
 
 import re
 
+from providers.amount import MAX_VALUES
+
 Frame = tuple[bytes, bytes]
 RAW = b"\n"
 """The kind of a frame that no SSE field carried; cannot be an event's name."""
 STRAY = b"\n\n"
 """The kind of what is neither an SSE field nor a JSON object: a page, or a piece whose beginning is lost."""
 MAX_FRAME_BYTES = 16 * 1024 * 1024
+MAX_LINES = 10_000
+"""`data:` lines of one event, and objects in one line. Some servers put no blank lines between their events."""
 TAIL_BYTES = 4096
 
-_STRUCTURE = re.compile(rb'[{}"]')
-_STRING_END = re.compile(rb'["\\]')
+_IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_BETWEEN_BRACES = re.compile(rb'[^{}"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^{}"]*+)*+', re.DOTALL)
+"""Whole strings, and what stands around them."""
 _BOM = b"\xef\xbb\xbf"
 
 
 class FrameTooLarge(Exception):
-    """One event, line or object is longer than the limit."""
+    """One event, line or object is longer than the limit, or holds more than may be."""
 
 
 class Framer:
@@ -130,6 +135,8 @@ class Framer:
         self._size += len(value) + 1  # an empty line takes its place, too
         if self._size > self._limit:
             raise FrameTooLarge(f"an event is longer than {self._limit} bytes")
+        if len(self._data) >= MAX_LINES:
+            raise FrameTooLarge(f"an event has more than {MAX_LINES} lines")
         self._data.append(value)
 
     def _dispatch(self, frames: list[Frame]) -> None:
@@ -161,12 +168,15 @@ class JsonSplitter:
     def feed(self, data: bytes) -> list[Frame]:
         """The objects that `data` completes (`RAW`), and what stood between them (`STRAY`). Raises FrameTooLarge."""
         found: list[Frame] = []
-        start = at = 0
+        start = at = braces = 0
         while True:
             hit = self._next(data, at)
             if hit < 0:
                 break
             at = hit + 1
+            braces += 1
+            if braces > 2 * MAX_VALUES:
+                raise FrameTooLarge(f"a line holds more than {MAX_VALUES} objects")
             if data[hit] == 0x7B:  # {
                 if self._depth == 0:
                     self._discard(data[start:hit], found)
@@ -176,6 +186,8 @@ class JsonSplitter:
                 self._depth -= 1
                 if self._depth == 0:
                     found.append((RAW, bytes(self._held + data[start:at])))
+                    if len(found) > MAX_LINES:
+                        raise FrameTooLarge(f"a line holds more than {MAX_LINES} answers")
                     self._held.clear()
                     start = at
         self._keep(data[start:], found)
@@ -183,24 +195,30 @@ class JsonSplitter:
 
     def _next(self, data: bytes, at: int) -> int:
         """Where the next brace outside of strings stands, or -1; follows strings and their escapes."""
-        while at < len(data):
-            if self._escape:
-                self._escape = False
-                at += 1
-                continue
-            found = (_STRING_END if self._string else _STRUCTURE).search(data, at)
-            if not found:
-                return -1
-            at = found.end()
-            character = data[at - 1]
-            if self._string:
-                self._escape = character == 0x5C
-                self._string = self._escape
-            elif character != 0x22:
-                return at - 1
-            elif self._depth:  # a quote outside of objects is rubbish, not the start of a string
-                self._string = True
-        return -1
+        if not self._depth:
+            return data.find(b"{", at)  # a quote outside of objects is rubbish, not the start of a string
+        if self._string:
+            at = self._string_end(data, at)
+        if self._string:
+            return -1
+        found = _BETWEEN_BRACES.match(data, at)
+        at = found.end() if found else at
+        if at < len(data) and data[at] == 0x22:
+            self._string = True
+            self._string_end(data, at + 1)
+        return -1 if self._string or at == len(data) else at
+
+    def _string_end(self, data: bytes, at: int) -> int:
+        """The place behind the string that `at` lies in; it may not have come yet, nor the other half of an escape."""
+        if self._escape and at < len(data):
+            self._escape = False
+            at += 1
+        found = _IN_STRING.match(data, at)
+        at = found.end() if found else at
+        if at < len(data):
+            self._string = self._escape = data[at] == 0x5C
+            at += 1
+        return at
 
     def _keep(self, rest: bytes, found: list[Frame]) -> None:
         if not self._depth:

@@ -20,10 +20,10 @@ from providers.base import (
     ToolUse,
 )
 from providers.content import BESIDE, alternating, encoded, input_of, interleaved, merge_neighbours, system_text, tool_choice, turns
-from providers.decoding import Decoder
+from providers.decoding import MAX_REASON_CHARS, Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.embeddings import gemini_call, gemini_vectors
-from providers.fields import Damaged, loose, loose_list, mapping, mappings, words
+from providers.fields import Damaged, loose, mapping, words
 from providers.json_path import PathValues
 
 _FILTERED = (
@@ -70,10 +70,10 @@ class GeminiDecoder(Decoder):
             return
         chunk = mapping(item.get("response")) or item  # some gateways wrap each chunk
         self._start(chunk.get("responseId"), chunk.get("modelVersion"))
-        for candidate in mappings(chunk.get("candidates")):
+        for candidate in self._parts(chunk.get("candidates")):
             self._candidate(candidate)
         if blocked := loose(chunk.get("promptFeedback")).get("blockReason"):
-            self.finish_raw, self.finish_reason = words(blocked), "content_filter"
+            self.finish_raw, self.finish_reason = words(blocked)[:MAX_REASON_CHARS], "content_filter"
         self._usage_of(chunk.get("usageMetadata"))
         if "candidates" not in chunk:
             self._keep_rest("chunk", chunk, _CHUNK)
@@ -85,11 +85,11 @@ class GeminiDecoder(Decoder):
             self._grow("choice", [candidate])  # one that nobody asked for, and no part of this answer
             return
         content = mapping(candidate.get("content"))
-        for part in mappings(content.get("parts")):
+        for part in self._parts(content.get("parts")):
             self._part(part)
         self._keep_rest("content", content, ("parts", "role"))
         self._keep_rest("candidate", candidate, _CANDIDATE)
-        for chunk in loose_list(loose(candidate.get("groundingMetadata")).get("groundingChunks")):
+        for chunk in self._parts(loose(candidate.get("groundingMetadata")).get("groundingChunks"), loosely=True):
             web = loose(chunk.get("web"))
             self._cite(web.get("uri"), web.get("title"))
         if reason := candidate.get("finishReason"):
@@ -111,7 +111,7 @@ class GeminiDecoder(Decoder):
             self._keep(REASONING, echo)
 
     def _call(self, call: Mapping[str, Any], echo: Mapping[str, Any] | None) -> None:
-        entries = mappings(call.get("partialArgs"))
+        entries = self._parts(call.get("partialArgs"))
         self._keep_rest("functionCall", call, ("id", "name", "args", "partialArgs", "willContinue"))
         if self._partial is None or not self._same(call):
             self._end_call()

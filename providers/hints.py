@@ -20,6 +20,7 @@ _LONGEST_TEXT = 64
 _LOOKED_AT = 2000
 """Characters of a message in which a wait is looked for."""
 _MAX_DEPTH = 4
+_MOST_DETAILS = 32
 _IN_WORDS = re.compile(r"(?:try again|retry) (?:in|after) (\d[\dhms.]*(?:ms|s|m|h))\b", re.IGNORECASE)
 
 
@@ -101,7 +102,7 @@ def _in_body(body: Any, depth: int = 0) -> Iterable[float | None]:
     if not isinstance(error, dict):
         error = {"message": error}
     details = error.get("details")
-    for detail in details if isinstance(details, list) else ():
+    for detail in details[:_MOST_DETAILS] if isinstance(details, list) else ():
         if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
             yield duration(detail["retryDelay"])
     seconds = error.get("retry_after", error.get("retry_after_seconds"))

@@ -9,7 +9,8 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['([^']*)'\]")
 _LONGEST_LIST = 10_000
 _WIDEST_HOLE = 16
 """Entries of a list that may be missing before one that has come: they are made, and a short path must not make many."""
-_DEEPEST = 64
+_DEEPEST = 32
+_LONGEST_PATH = 2000
 
 
 class PathValues:
@@ -27,6 +28,8 @@ class PathValues:
 
         Raises ValueError for a path that leads nowhere, and for a value that would take the place of a text, an object or a list.
         """
+        if len(path) > _LONGEST_PATH:
+            raise ValueError(f"a path of {len(path)} characters")
         rooted = path if path.startswith("$") else f"$.{path}"
         steps = [_step(match) for match in _STEP.finditer(rooted)]
         if not steps or not isinstance(steps[0], str) or len(steps) > _DEEPEST:

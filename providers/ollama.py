@@ -13,7 +13,7 @@ from providers.content import check_parts, encoded, input_of, turns, unsupported
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
 from providers.embeddings import ollama_call, ollama_vectors
-from providers.fields import mapping, mappings
+from providers.fields import mapping
 
 API = "ollama.chat"
 FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "error": "error"}
@@ -47,7 +47,7 @@ class OllamaDecoder(Decoder):
     def _message(self, message: Mapping[str, Any]) -> None:
         self._think(message.get("thinking"))
         self._say(message.get("content") or message.get("response"))  # the latter is /api/generate's
-        for call in mappings(message.get("tool_calls")):
+        for call in self._parts(message.get("tool_calls")):
             function = mapping(call.get("function"))
             self._keep_rest("tool_call", call, ("id", "type", "function", "index"))
             self._keep_rest("function", function, ("name", "arguments", "index", "description"))

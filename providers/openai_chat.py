@@ -11,7 +11,7 @@ from typing import Any
 
 from providers.base import REASONING, FinishReason, Text, Unavailable
 from providers.decoding import Decoder
-from providers.fields import Damaged, loose, loose_list, mapping, mappings, place, word, words
+from providers.fields import Damaged, loose, mapping, place, word, words
 
 API = "openai.chat"
 FINISH: Mapping[str, FinishReason] = {
@@ -77,7 +77,7 @@ class ChatDecoder(Decoder):
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if not self._started and (item.get("id") or item.get("model")):
             self._start(item.get("id"), item.get("model"))
-        for choice in mappings(item.get("choices")):
+        for choice in self._parts(item.get("choices")):
             self._choice(choice)
         if (usage := item.get("usage")) is not None or "x_groq" in item:
             self._usage_of(usage or loose(item.get("x_groq")).get("usage"))
@@ -139,7 +139,7 @@ class ChatDecoder(Decoder):
         self._thoughts_of(delta)
         if content := delta.get("content"):
             self._content(content)
-        for call in mappings(delta.get("tool_calls")):
+        for call in self._parts(delta.get("tool_calls")):
             self._call(call)
         if refusal := delta.get("refusal"):
             self._answered = True
@@ -147,7 +147,7 @@ class ChatDecoder(Decoder):
         if function := mapping(delta.get("function_call")):
             self._answered = True
             self._tools.piece(0, None, function.get("name"), function.get("arguments"))
-        for note in loose_list(delta.get("annotations")):
+        for note in self._parts(delta.get("annotations"), loosely=True):
             self._annotation(note)
         for name, value in delta.items():
             if name not in _DELTA and name not in _BESIDE and value:
@@ -163,7 +163,7 @@ class ChatDecoder(Decoder):
             self._answered = True
             self._think(thought)
         if details:
-            self._keep(REASONING, {"reasoning_details": mappings(details)})
+            self._keep(REASONING, {"reasoning_details": self._parts(details)})
 
     def _content(self, content: Any) -> None:
         self._answered = True
@@ -171,11 +171,11 @@ class ChatDecoder(Decoder):
             self._text.write(content)
             self._out.append(Text(content))
             return
-        for part in mappings(content):  # Mistral: a list of text, thinking and references
+        for part in self._parts(content):  # Mistral: a list of text, thinking and references
             if part.get("type") == "thinking":
                 thinking = part.get("thinking")
                 self._keep_rest("thinking", part, ("type", "thinking", "closed"))
-                for piece in mappings(thinking) if isinstance(thinking, list) else [{"text": thinking}]:
+                for piece in self._parts(thinking) if isinstance(thinking, list) else [{"text": thinking}]:
                     self._think(piece.get("text"))
                     self._keep_rest("thinking", piece, ("type", "text"))
             elif "text" in part:
@@ -203,6 +203,7 @@ class ChatDecoder(Decoder):
             self._keep("citation", note)
 
     def _cite_all(self, entries: list[Any]) -> None:
+        self._count_parts(len(entries))
         for entry in entries:
             url, title = (entry, None) if isinstance(entry, str) else (loose(entry).get("url"), loose(entry).get("title"))
             self._cite(url, title)

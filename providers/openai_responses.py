@@ -26,7 +26,7 @@ from providers.base import (
 from providers.content import arguments_text, data_url, interleaved, system_text, tool_choice, turns, unsupported
 from providers.decoding import Decoder
 from providers.dialect import Call, Dialect, Preset
-from providers.fields import Damaged, counter, loose, mapping, mappings, place, word, words
+from providers.fields import Damaged, counter, loose, mapping, place, word, words
 
 API = "openai.responses"
 FINISH: Mapping[str, FinishReason] = {"completed": "stop", "incomplete": "unknown", "failed": "error", "cancelled": "error"}
@@ -139,7 +139,7 @@ class ResponsesDecoder(Decoder):
             self._tools.whole(key, words(item.get("arguments")))
             self._tools.end(key)
         elif kind == "message":
-            self._message_done(key, mappings(item.get("content")), begun_here=begun_here)
+            self._message_done(key, self._parts(item.get("content")), begun_here=begun_here)
         elif kind == "reasoning":
             self._reasoning_done(key, item, begun_here=begun_here)
         else:
@@ -162,7 +162,7 @@ class ResponsesDecoder(Decoder):
 
     def _reasoning_done(self, key: Any, item: Mapping[str, Any], *, begun_here: bool) -> None:
         if begun_here and not self._given.get(key):
-            for part in (*mappings(item.get("summary")), *mappings(item.get("content"))):
+            for part in (*self._parts(item.get("summary")), *self._parts(item.get("content"))):
                 self._give(key, part.get("text"), self._think)
         if item.get("encrypted_content"):
             self._keep(REASONING, {name: item[name] for name in ("type", "id", "summary", "encrypted_content") if name in item})
@@ -185,7 +185,7 @@ class ResponsesDecoder(Decoder):
             error = response.get("error") or {"message": f"the response was {status}", "code": status}
             self._fail(self._error_of({"error": error}) or Unavailable(f"the response was {status}", code=status))
             return
-        self._rest_of(mappings(response.get("output")))
+        self._rest_of(self._parts(response.get("output")))
         if status == "incomplete":
             reason = loose(response.get("incomplete_details")).get("reason")
             self.finish_reason = _INCOMPLETE.get(str(reason), "unknown")

@@ -44,6 +44,8 @@ _OVER = (400, 404, 409, 410)
 """What providers say to the end of a run that has ended already."""
 _PAGE = "page"
 """Code of a refusal that no API wrote."""
+_STEP_BYTES = 32 * 1024
+"""What is decoded at once; between two of these, others have their turn."""
 _DRAIN_SECONDS = 0.05
 """How long a whole answer waits for the end of its body, so that its connection can serve the next one."""
 Presentable = Callable[[ProviderError], ProviderError]
@@ -259,8 +261,8 @@ class HttpStream:
     async def _decoded(self, reply: Reply) -> AsyncGenerator[Sequence[Delta]]:
         decoder = self._decoder
         try:
-            async with aclosing(reply.chunks()) as chunks:
-                async for data in chunks:
+            async with aclosing(reply.chunks()) as chunks, aclosing(_in_steps(chunks)) as pieces:
+                async for data in pieces:
                     yield self._joined(decoder.feed(data))
                     if decoder.done:
                         await _drain(chunks)
@@ -295,6 +297,19 @@ class HttpStream:
             self._began_anew = True
             return [Restart(), Text(text)]
         return [Text(text)]
+
+
+async def _in_steps(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """The same bytes in pieces; after so many, others have their turn, also where the next ones have come already."""
+    given = 0
+    async for data in chunks:
+        for start in range(0, len(data), _STEP_BYTES):
+            piece = data[start : start + _STEP_BYTES]
+            given += len(piece)
+            if given > _STEP_BYTES:
+                await asyncio.sleep(0)
+                given = len(piece)
+            yield piece
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from providers.amount import LARGE_BYTES, is_too_much
 from providers.base import Delta, ToolCallArguments, ToolCallEnd, ToolCallStart
 from providers.fields import Damaged, place, word
 
@@ -25,6 +26,8 @@ def parsed_arguments(text: str) -> Mapping[str, Any] | str:
     """The object that `text` is, or `text` itself. A call without arguments has none: `{}`."""
     if not text.strip():
         return {}
+    if len(text) > LARGE_BYTES and is_too_much(text.encode("utf-8", "replace")):
+        return text
     try:
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):

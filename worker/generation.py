@@ -225,8 +225,9 @@ class Generation:
 
     def _end_call(self, call: _Call, *, whole: bool = True) -> None:
         text = "".join(call.json)
-        arguments = _arguments(text)
-        if not whole or max(call.size, _bytes_of(arguments)) > events.MAX_EVENT_TEXT_BYTES:
+        whole = whole and call.size <= events.MAX_EVENT_TEXT_BYTES  # else it is not even parsed
+        arguments = _arguments(text) if whole else text
+        if not whole or _bytes_of(arguments) > events.MAX_EVENT_TEXT_BYTES:
             arguments = next(pieces(storable(text), events.MAX_EVENT_TEXT_BYTES), "")
         status: events.ToolStatus = "error" if isinstance(arguments, str) else "pending"
         self.add(events.ToolCall(self.message_id, self.attempt, call.id, call.name, arguments, status))

@@ -54,6 +54,9 @@ class KeptItems:
         """An item that came after so many characters of text."""
         if not self._whole:
             return
+        if _is_longer(item.value, self._max_bytes):
+            self._let_go()
+            return
         try:
             value = storable_json(dict(item.value))
         except (ValueError, RecursionError):
@@ -104,6 +107,20 @@ class KeptItems:
 
 def _mark(kind: str, at: int = 0) -> dict[str, Any]:
     return {"at": at, "dialect": "", "kind": kind, "value": {}}
+
+
+def _is_longer(value: Any, most: int) -> bool:
+    """Whether a value has more characters as JSON, found out without writing it. Says no where it comes close."""
+    waiting = [value]
+    while waiting and most >= 0:
+        value = waiting.pop()
+        most -= len(value) + 2 if isinstance(value, str) else 3
+        if isinstance(value, Mapping):
+            most -= sum(map(len, value))
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return most < 0
 
 
 def _json(entry: Mapping[str, Any]) -> str:

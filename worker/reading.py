@@ -14,6 +14,7 @@ import structlog
 from providers.base import Delta, DeltaStream, Interrupted, Provider, ProviderError, Request
 from worker.generation import Generation
 from worker.named_run import NamedRun
+from worker.portions import portions
 from worker.verdicts import Failed, Finished
 from worker.writing import Writer
 
@@ -120,18 +121,32 @@ class Reader:
             await self._note_run(stream, None)
             if self._left:
                 return
-            self._take(batch, stream)
+            if not await self._take(batch):
+                return
+            self._run.reached(stream)
+            self._writer.wake()
             if self._generation.full:
                 log_line.warning("answer ended: it is as long as it may be", message_id=self._generation.message_id)
                 return
-            if self._writer.full:
-                await self._deaf(self._writer.room())
+            await self._room()
 
-    def _take(self, batch: Sequence[Delta], stream: DeltaStream) -> None:
+    async def _take(self, batch: Sequence[Delta]) -> bool:
+        """False: the stream was left meanwhile."""
         self._heard = clock()
-        self._generation.take(batch)
-        self._run.reached(stream)
-        self._writer.wake()
+        for at, portion in enumerate(portions(batch)):
+            if at:
+                self._writer.wake()
+                await asyncio.sleep(0)
+                await self._room()
+                if self._left:
+                    return False
+            self._generation.take(portion)
+        return True
+
+    async def _room(self) -> None:
+        """The provider is not read further than it may run ahead of the log."""
+        if self._writer.full:
+            await self._deaf(self._writer.room())
 
     async def _note_run(self, stream: DeltaStream, cursor: int | None) -> None:
         """Save the name of a run before any text. One of our own choice is known before the request is sent."""

@@ -233,3 +233,34 @@ async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
     await attempt.run(Script([[base.Text("all"), *DONE]]), base.Request([base.Message("user", "hi")]), "m")
     row = await rig.reread()
     assert (row.status, row.content) == ("complete", "all")
+
+
+@pytest.mark.parametrize("stops", [False, True])
+async def test_others_have_their_turn_while_much_is_taken(rig: Rig, stops: bool) -> None:
+    """A batch of many deltas is taken in portions; a cancel between two of them is heeded."""
+    attempt = await rig.attempt()
+    turns: list[int] = []
+    take = Generation.take
+
+    def taken(generation: Generation, batch: Sequence[base.Delta]) -> None:
+        turns.append(len(batch))
+        take(generation, batch)
+        if stops:
+            attempt.stop(HandedOver())
+
+    async def others() -> None:
+        while len(turns) < 5:
+            await asyncio.sleep(0)
+        seen.append(len(turns))
+
+    seen: list[int] = []
+    task = asyncio.create_task(others())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Generation, "take", taken)
+        await attempt.run(Script([[base.Text("x")] * 5000, DONE]), base.Request([base.Message("user", "hi")]), "m")
+    task.cancel()
+    row = await rig.reread()
+    if stops:
+        assert len(turns) <= 2
+    else:
+        assert (seen, row.status, row.content) == ([5], "complete", "x" * 5000)

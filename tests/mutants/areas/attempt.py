@@ -55,8 +55,8 @@ AREA = Area(
         Mutant(
             "no_back_pressure",
             "worker/reading.py",
-            "            if self._writer.full:\n",
-            "            if False:\n",
+            "        if self._writer.full:\n",
+            "        if False:\n",
         ),
         Mutant(
             "back_pressure_never_ends",

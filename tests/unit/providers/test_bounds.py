@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from providers import decoding, llamacpp, tool_calls
-from providers.base import Delta, Item, Source, ToolCallArguments, ToolCallStart
+from providers.base import Delta, Item, Source, Text, ToolCallArguments, ToolCallStart
 from providers.dialects import decoder_of
 from providers.fields import Damaged, Growing
+from providers.framing import RAW, JsonSplitter
+from providers.hints import retry_after
 from providers.json_path import PathValues
 from tests.steps import steps
 
@@ -188,3 +190,131 @@ def test_a_long_event_in_small_reads_of_a_resumable_run() -> None:
         decoder.feed(bytes([byte]))
         assert len(decoder._last) <= 1
         assert decoder.cursor == (7 if at < 9 else 17)
+
+
+# --- one event ------------------------------------------------------------------------------------------------------
+
+
+def event(text: bytes) -> bytes:
+    return b"data: " + text + b"\n\n"
+
+
+def encoded(value: Any) -> bytes:
+    return event(json.dumps(value).encode())
+
+
+PARTS = [{"type": "odd", "x": 1}] * 6000
+NESTED = [{"type": "thinking", "thinking": [{"text": "x"}] * 1000}] * 6
+TOO_MUCH: dict[str, tuple[str, bytes]] = {
+    "lists": (CHAT, event(b'{"x":[' + b"[]," * 200_000 + b"[]]}")),
+    "members": (RESPONSES, event(b'{"x":{"a":[' + b"0," * 200_000 + b"0]}}")),
+    "lists in a line": ("ollama.chat", b'{"x":[' + b"[]," * 200_000 + b"[]]}\n"),
+    "braces without an end": ("ollama.chat", b'{"x":' * 300_000 + b"\n"),
+    "lists behind a long text": (GEMINI, event(b'{"x":"' + b"y" * 300_000 + b'","z":[' + b"[]," * 200_000 + b"[]]}")),
+    "strings": (CHAT, event(b'{"x":[' + b'"",' * 200_000 + b'""]}')),
+    "quotes behind commas": (CHAT, event(b'{"x":"' + b"," * 200_000 + b'"' * 500_000)),
+    "endless numbers": (CHAT, event(b'{"x":[' + (b"9" * 4000 + b",") * 100 + b"9]}")),
+    "lines": (CHAT, b"data: x\n" * 10_001 + b"\n"),
+    "objects in a line": ("ollama.chat", b"{}" * 10_001 + b"\n"),
+    "unknown parts": (CHAT, encoded(delta(content=PARTS))),
+    "parts of parts": (CHAT, encoded(delta(content=NESTED))),
+    "choices": (CHAT, encoded({"choices": PARTS})),
+    "sources": (CHAT, encoded({"choices": [], "citations": [f"https://e.org/{at}" for at in range(6000)]})),
+    "notes": (CHAT, encoded(delta(annotations=PARTS))),
+    "blocks": (ANTHROPIC, encoded({"type": "message", "id": "m", "content": PARTS, "stop_reason": "end_turn"})),
+    "items": (RESPONSES, encoded({"type": "response.completed", "response": {"id": "r", "output": PARTS}})),
+    "candidates": (GEMINI, encoded({"candidates": PARTS})),
+    "parts of a candidate": (GEMINI, encoded({"candidates": [{"content": {"parts": [{"text": "x"}] * 6000}}]})),
+    "calls": ("ollama.chat", json.dumps({"message": {"tool_calls": [{"function": {"name": "f"}}] * 6000}}).encode() + b"\n"),
+    "content": ("cohere.chat", encoded({"type": "message-start", "delta": {"message": {"content": PARTS}}})),
+}
+
+
+@pytest.mark.parametrize("shape", TOO_MUCH)
+def test_one_event_holds_no_more_than_may_be(shape: str) -> None:
+    """It would keep everything else of its worker waiting; what came before it is given."""
+    api, body = TOO_MUCH[shape]
+    decoder = decoder_of(api)()
+    decoder.feed(body)
+    assert decoder.failure is not None
+    assert decoder.failure.code == "too_large"
+
+
+LARGE: dict[str, str] = {
+    "an image": "A" * 12_000_000,
+    "a text": 'He said: "Well, [1], {2}", and then, "no".\n\\' * 100_000,
+    "digits": "0123456789" * 400_000,
+}
+
+
+@pytest.mark.parametrize("shape", LARGE)
+@pytest.mark.parametrize("api", [CHAT, "ollama.chat"])
+def test_one_event_may_hold_one_long_text(api: str, shape: str) -> None:
+    """Whatever the text looks like."""
+    text = LARGE[shape]
+    said = delta(content=text) if api == CHAT else {"message": {"content": text}}
+    decoder = decoder_of(api)()
+    given = decoder.feed(encoded(said) if api == CHAT else json.dumps(said).encode() + b"\n")
+    assert decoder.failure is None
+    assert [each.text for each in given if isinstance(each, Text)] == [text]
+
+
+def test_an_event_of_many_lines_is_read() -> None:
+    """Some servers put no blank lines between their events."""
+    body = b'data: {"choices":[{"delta":{"content":"x"}}]}\n' * 5000 + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    decoder = decoder_of(CHAT)()
+    given = decoder.feed(body)
+    assert (sum(isinstance(each, Text) for each in given), decoder.failure) == (5000, None)
+
+
+def test_parts_are_counted_for_each_event() -> None:
+    decoder = decoder_of(CHAT)()
+    for _ in range(3):
+        decoder.feed(encoded(delta(content=PARTS[:3000])))
+    assert decoder.failure is None
+
+
+def test_arguments_that_hold_too_much_stay_text() -> None:
+    """They came as one long string, in pieces perhaps, and are no object that anybody could call a tool with."""
+    text = '{"x":[' + "[]," * 200_000 + "[]]}"
+    assert tool_calls.parsed_arguments(text) is text
+    assert tool_calls.parsed_arguments(json.dumps({"x": text})) == {"x": text}
+
+
+def test_a_string_is_skipped_in_one_step() -> None:
+    """However many characters of it are escaped: a line of JSON is cut into objects brace by brace, not quote by quote."""
+    line = json.dumps({"a": ['"\\{'] * 1000, "b": "\n\t" * 1000}).encode()
+    framer = JsonSplitter()
+    assert steps(lambda: framer.feed(line)) < 100
+    assert JsonSplitter().feed(line) == [(RAW, line)]
+
+
+def test_words_are_no_objects_at_a_glance() -> None:
+    """A line that begins no object is not parsed to find that out."""
+    assert steps(lambda: decoding._json_object(b" x")) == steps(lambda: decoding._json_object(b"[1]")) == 2
+
+
+def test_a_path_is_not_followed_for_ever() -> None:
+    """It is measured before it is taken apart."""
+    path = "$" + ".a" * 100_000
+    values = PathValues()
+
+    def put() -> None:
+        with pytest.raises(ValueError, match="a path of 200001 characters"):
+            values.put(path, "x")
+
+    assert steps(put) < 10
+
+
+def test_the_word_for_the_end_is_bounded() -> None:
+    """It is logged, and looked through for secrets."""
+    _, decoder = read(CHAT, iter([{"choices": [{"delta": {"content": "x"}, "finish_reason": "y" * 1000}]}]))
+    assert decoder.finish_raw == "y" * decoding.MAX_REASON_CHARS
+    _, decoder = read(GEMINI, iter([{"promptFeedback": {"blockReason": "y" * 1000}}]))
+    assert decoder.finish_raw == "y" * decoding.MAX_REASON_CHARS
+
+
+def test_few_details_of_an_error_are_read() -> None:
+    """In search of a wait."""
+    details = [{"retryDelay": "1s"}] * 10_000
+    assert steps(lambda: retry_after({}, {"error": {"details": details}})) < 2000

@@ -353,3 +353,16 @@ def test_usage_is_merged_field_by_field() -> None:
     generation = Generation("m", 1, Held())
     generation.take([base.Usage(input_tokens=5), base.Usage(output_tokens=1), base.Usage(output_tokens=9, cached_tokens=2)])
     assert generation.reported.total() == events.Usage(5, 9, 2)
+
+
+def test_arguments_that_are_cut_off_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too long for an event, or broken off because the answer is full, stays text: parsing it would be for nothing."""
+    monkeypatch.setattr("worker.generation.parsed_arguments", pytest.fail)
+    generation = Generation("m", 1, Held(), max_bytes=300_000)
+    long, text = "[1," * 30_000, '{"a":'
+    generation.take([base.ToolCallStart(0, "a", "f"), base.ToolCallArguments(0, long), base.ToolCallEnd(0)])
+    generation.take([base.ToolCallStart(1, "b", "g"), base.ToolCallArguments(1, text), base.Text("x" * 300_000)])
+    assert generation.full
+    calls = [event for event in generation.batch() if isinstance(event, events.ToolCall)]
+    assert [(call.tool_call_id, call.status) for call in calls] == [("a", "error"), ("b", "error")]
+    assert calls[0].arguments == long[: events.MAX_EVENT_TEXT_BYTES]

@@ -210,3 +210,19 @@ def test_thoughts_go_back_with_their_signature() -> None:
     content = sent(base.Message("user", "?"), answer, base.Message("user", "and?"))["messages"][1]["content"]
     assert [block["type"] for block in content] == ["thinking", "redacted_thinking", "text"]
     assert content[0]["signature"] == "EqQB"
+
+
+@pytest.mark.parametrize("value", ["x" * 2000, ["x"] * 1000, {"y" * 2000: 1}, [[]] * 1000, {"a": [{"b": "x" * 2000}]}, ("x", "y" * 2000)])
+def test_what_is_far_too_long_is_not_even_written(monkeypatch: pytest.MonkeyPatch, value: object) -> None:
+    """To find out by its JSON that there is too much of it would take as long as storing it."""
+    monkeypatch.setattr("worker.kept.storable_json", pytest.fail)
+    kept = KeptItems(max_bytes=1000)
+    kept.add(0, item("odd", {"value": value}))
+    assert kept.stored() is None
+
+
+@pytest.mark.parametrize("value", ["x" * 900, ["x"] * 150, {"a": 1}, "é" * 100])
+def test_what_fits_is_not_taken_for_too_long(value: object) -> None:
+    kept = KeptItems(max_bytes=1000)
+    kept.add(0, item("odd", {"value": value}))
+    assert kept.stored() is not None
