@@ -40,7 +40,14 @@ class Seam:
         self._bare = held.rstrip()
         self._space = held[len(self._bare) :]
         self._stripped = stripped or rung == "turn"
-        self._waiting = ""
+        self._pieces: list[str] = []
+        """What waits."""
+        self._start = held.lstrip() if rung == "turn" else held
+        self._start_chars = len(self._start.rstrip())
+        """Without the white space at its end, which belongs to the decision."""
+        self._echoing = rung == "turn" or len(self._bare) >= self._least
+        """All that has come repeats the held text from its beginning."""
+        self._echoed = 0
         self.settled = not held
         self.over = False
         """The model began anew, with other words: what is given takes the place of the held text."""
@@ -49,8 +56,9 @@ class Seam:
         """What may be appended now."""
         if self.settled:
             return piece
-        self._waiting += piece
-        if self._undecided():
+        self._pieces.append(piece)
+        self._echoing = self._echoing and self._repeats(piece)
+        if self._echoing or self._undecided():
             return ""
         return self._settle()
 
@@ -58,38 +66,46 @@ class Seam:
         """What was held back, at the end of the answer. `finished`: it ended well, not by being cut."""
         if self.settled:
             return ""
-        if self._echoing() and self._is_echo(finished=finished):
-            self.settled, self._waiting = True, ""
+        if self._echoing and self._is_echo(finished=finished):
+            self._taken()
             return ""
         return self._settle()
 
+    def _waiting(self) -> str:
+        text = "".join(self._pieces)
+        self._pieces = [text]
+        return text
+
+    def _taken(self) -> str:
+        text, self._pieces, self.settled = self._waiting(), [], True
+        return text
+
     def _undecided(self) -> bool:
-        text = self._waiting
-        if self._echoing():
-            return True
+        text = self._waiting()
         if self._rung == "turn" and len(text) < _REACH and text.strip() in self._held[-_REACH:]:
             return True
-        return self._stripped and bool(self._space) and not text.strip() and len(text) < len(self._space) + _SURE
+        return self._stripped and bool(self._space) and len(text) < len(self._space) + _SURE and not text.strip()
 
-    def _echoing(self) -> bool:
-        # Up to the whole held text; white space after it belongs to the decision.
-        text, held, bare = self._waiting, self._held, self._bare
-        if self._rung == "turn":
-            text, held, bare = text.lstrip(), held.lstrip(), bare.lstrip()
-        elif len(bare) < self._least:
-            return False
-        return held.startswith(text) or (text.startswith(bare) and not text[len(bare) :].strip())
+    def _repeats(self, piece: str) -> bool:
+        """Whether this piece goes on with the echo. Only the piece is looked at: the whole would be compared again with each of them."""
+        if self._rung == "turn" and not self._echoed:
+            piece = piece.lstrip()
+        at, self._echoed = self._echoed, self._echoed + len(piece)
+        if self._start[at : self._echoed] == piece:
+            return True
+        within = piece[: max(0, self._start_chars - at)]
+        return self._echoed >= self._start_chars and self._start[at : at + len(within)] == within and not piece[len(within) :].strip()
 
     def _is_echo(self, *, finished: bool) -> bool:
         """Whether what ends in the midst of the held text was a repetition of it."""
-        length = len(self._waiting.strip())
+        text = self._waiting()
+        length = len(text.strip())
         if self._rung == "turn":
-            return began_anew(self._held, self._waiting) or (not finished and length >= _ECHO)
+            return began_anew(self._held, text) or (not finished and length >= _ECHO)
         return not finished or length >= self._least
 
     def _settle(self) -> str:
-        text, self._waiting = self._waiting, ""
-        self.settled = True
+        text = self._taken()
         if self._rung == "turn":
             self.over = began_anew(self._held, text)
             return text if self.over else after_turn(self._held, text)

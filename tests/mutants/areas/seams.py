@@ -25,15 +25,29 @@ AREA = Area(
         Mutant("unspaced_scripts_have_few_words", "providers/openings.py", "found += count / word", "found += 0"),
         Mutant("each_sign_is_a_word", "providers/openings.py", "found += count / word", "found += count"),
         Mutant("any_end_is_open", "providers/openings.py", "    if _is_open(bare[-1]):", "    if True:"),
-        Mutant("a_cut_start_over_is_said", "providers/seams.py", "began_anew(self._held, self._waiting) or ", ""),
+        Mutant(
+            "an_echo_is_compared_again_with_each_piece",
+            "providers/seams.py",
+            "        self._pieces.append(piece)\n",
+            "        self._pieces = [self._waiting() + piece]\n",
+            ("tests/unit/providers/test_seams.py",),
+        ),
+        Mutant(
+            "any_piece_goes_on_with_an_echo",
+            "providers/seams.py",
+            " and self._start[at : at + len(within)] == within",
+            "",
+            ("tests/unit/providers/test_seams.py",),
+        ),
+        Mutant("a_cut_start_over_is_said", "providers/seams.py", "began_anew(self._held, text) or ", ""),
         Mutant(
             "the_end_said_again_is_a_start_over", "providers/seams.py", "return not _overlap(held.strip(), text.lstrip()) and ", "return "
         ),
         Mutant(
             "white_space_hides_a_start_over",
             "providers/seams.py",
-            "text.lstrip(), held.lstrip(), bare.lstrip()",
-            "text.lstrip(), held, bare",
+            'self._start = held.lstrip() if rung == "turn" else held',
+            "self._start = held",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """The seam: echoed prefixes, white space sent again, overlaps; and wording that merely resembles is left alone."""
 
+import time
 from typing import Any
 
 import pytest
@@ -146,3 +147,19 @@ def test_cuts_do_not_matter_and_nothing_held_is_lost(rung: Any, held: str, new: 
     assert whole == (given if seam.over else held + given)
     assert new.endswith(given)
     assert not seam.over or given == new
+
+
+@pytest.mark.parametrize("rung", ["prefix", "turn"])
+def test_a_long_echo_in_small_pieces_is_compared_once(rung: Any) -> None:
+    """Each piece for itself: to compare all that has come with each of them took a worker a minute for four megabytes."""
+    held = "".join(f"{number} " for number in range(600_000)).strip()
+    spent = []
+    for _ in range(3):
+        seam = Seam(rung, held)
+        seam.push(held[:-40_000])
+        began = time.process_time()
+        given = [seam.push(held[start : start + 20]) for start in range(len(held) - 40_000, len(held), 20)]
+        spent.append(time.process_time() - began)
+        assert "".join(given) == ""
+        assert "".join((seam.push(" and on"), seam.push(" x"), seam.end())) == " and on x"
+    assert min(spent) < 0.25
