@@ -122,11 +122,19 @@ async def test_a_phone_never_scrolls_sideways(stack: Stack, browser: Browser, sc
         await answered(page)
         assert await _fits(page)
         assert await page.evaluate("parseFloat(getComputedStyle(document.querySelector('#prompt')).fontSize)") >= 16
+        drawer = page.locator("#sidebar")
+        await expect(drawer).not_to_be_in_viewport()
         await page.click("#menu")
+        await expect(drawer).to_be_in_viewport()
         await expect(page.locator("#new")).to_be_focused()
         assert await _fits(page)
+        await page.keyboard.press("Tab")
+        await expect(page.locator("#menu")).to_have_attribute("aria-expanded", "true")
         await page.keyboard.press("Escape")
         await expect(page.locator("#menu")).to_be_focused()
+        await page.click("#menu")
+        await page.locator("#conversations a").first.click()
+        await expect(drawer).not_to_be_in_viewport()
 
 
 async def _fits(page: Page) -> bool:

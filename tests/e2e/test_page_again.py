@@ -42,6 +42,7 @@ async def test_an_answer_is_made_again_as_often_as_it_is_asked_for(server: Stand
             server.default = text
             await page.get_by_role("button", name="Regenerate").click()
             await expect(page.locator(".answer .prose")).to_have_text(text)
+            await expect(page.locator("#prompt")).to_be_focused()
             await answered(page)
 
 
@@ -50,10 +51,19 @@ async def test_a_stop_that_did_not_arrive_can_be_asked_for_again(server: StandIn
     server.default = STORY
     server.pause_s = 0.05
     async with open_page(browser, server.url) as page:
+        tried = asyncio.Event()
+
+        async def slowly_away(route: Route) -> None:
+            await tried.wait()
+            await _away(route)
+
         await say(page, "go")
         await growing(page)
-        await page.route("**/cancel", _away)
+        await page.route("**/cancel", slowly_away)
         await page.click("#stop")
+        await expect(page.locator("#stop")).to_have_text("Stopping")
+        await expect(page.locator("#stop")).to_have_attribute("aria-disabled", "true")
+        tried.set()
         await expect(page.locator("#notice-text")).to_have_text("Not now.")
         await expect(page.locator("#stop")).to_have_text("Stop")
         await expect(page.locator("#stop")).to_have_attribute("aria-disabled", "false")
@@ -91,14 +101,20 @@ async def test_each_loss_of_the_connection_is_said_and_each_return(server: Stand
         await answered(page)
         await _listen(page)
         state = page.locator("#link > span")
-        for _ in range(2):
+        for looked_at in (False, True):
             await page.route("**/subscription", _away)
             await server.cut(4401)  # a new token is asked for soon, and refused for long
             await expect(state).to_contain_text(re.compile("in (2.|30) s"), timeout=20_000)  # as long as the server wants it
             await page.unroute("**/subscription")
-            await page.get_by_role("button", name="Try now").click()
+            if looked_at:
+                await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            else:
+                await page.get_by_role("button", name="Try now").click()
             await expect(state).to_have_text("Live", timeout=20_000)
-        assert await page.evaluate("window.said") == ["Connection lost. Reconnecting.", "Reconnecting", "Connected again"] * 2
+        assert await page.evaluate("window.said") == [
+            *("Connection lost. Reconnecting.", "Reconnecting", "Connected again"),
+            *("Connection lost. Reconnecting.", "Connected again"),
+        ]
 
 
 async def test_a_tool_that_was_withdrawn_and_is_used_again_is_shown_again(server: StandIn, browser: Browser) -> None:
@@ -134,3 +150,135 @@ async def test_older_conversations_are_listed_once(server: StandIn, browser: Bro
         await page.click("#more")
         await expect(page.locator("#more")).to_be_hidden()
         await expect(links).to_have_text([f"Number {number}" for number in reversed(range(5))])
+
+
+async def test_a_dialog_that_was_confirmed_once_can_be_cancelled_the_next_time(server: StandIn, browser: Browser) -> None:
+    """A cancelled dialog changes nothing and deletes nothing; a title begins as what the page shows."""
+    async with open_page(browser, server.url) as page:
+        await say(page, "one")
+        await answered(page)
+        await page.click("#delete")
+        await page.click("#delete-dialog .danger")
+        await expect(page.locator("#welcome")).to_be_visible()
+        await say(page, "two")
+        await answered(page)
+        (thread,) = server.threads.values()
+        await page.click("#rename")
+        await expect(page.locator("#rename-title")).to_have_value("two")
+        await page.fill("#rename-title", "Ours")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#title")).to_have_text("Ours")
+        await page.click("#rename")
+        await expect(page.locator("#rename-title")).to_have_value("Ours")
+        await page.fill("#rename-title", "Theirs")
+        await page.click("#rename-dialog .cancel")
+        await page.click("#delete")
+        await page.click("#delete-dialog .cancel")
+        await expect(page.locator("#delete-dialog")).to_be_hidden()
+        await _listen(page)
+        await say(page, "three")
+        await answered(page, number=2)
+        assert await page.evaluate("window.said") == ["Answering", "Answer complete"], "one's own message is no news"
+        assert thread.row["title"] == "Ours"
+        assert list(server.threads.values()) == [thread]
+
+
+async def test_enter_sends_once_and_leaves_nothing_behind(server: StandIn, browser: Browser) -> None:
+    """The Enter that chooses a word of an input method sends nothing, whichever way the browser says so; an empty message is none."""
+    async with open_page(browser, server.url) as page:
+        await page.fill("#prompt", "日本")
+        for composing in ({"isComposing": True}, {"keyCode": 229}):
+            enter = "(fields) => document.querySelector('#prompt').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', ...fields}))"
+            await page.evaluate(enter, composing)
+        await expect(page.locator(".bubble")).to_have_count(0)
+        await expect(page.locator("#prompt")).to_have_value("日本")
+        await page.press("#prompt", "Enter")
+        await answered(page)
+        await expect(page.locator(".bubble")).to_have_text("日本")
+        await expect(page.locator("#prompt")).to_have_value("")
+        await expect(page.locator("#send")).to_be_disabled()
+        await page.press("#prompt", "Enter")
+        await expect(page.locator("#prompt")).to_have_value("")
+        await page.goto(server.url)
+        await expect(page.locator("#conversations a")).to_have_text("日本")  # it has no title yet
+        (thread,) = server.threads.values()
+        assert [row["content"] for row in thread.messages if row["role"] == "user"] == ["日本"]
+
+
+async def test_what_an_answer_offers_is_what_it_holds(server: StandIn, browser: Browser) -> None:
+    """Its words while it thinks, no copy of nothing, the text as it was written, and of a block of code the code alone."""
+    drawn: Json = {"type": "source", "url": "https://s.example/", "title": "S", "delay_ms": 600}  # with what came before it
+    server.answers["think"] = [{"type": "reasoning", "content": "Hm."}, drawn, {"content": "So **be** it:\n\n```\nlet x = 1\n```\n"}]
+    server.answers["nothing"] = []
+    async with open_page(browser, server.url) as page:
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        thinking = page.locator(".thoughts summary")
+        await say(page, "think")
+        await expect(thinking).to_have_text("Reasoning …")
+        await answered(page)
+        await expect(thinking).to_have_text("Reasoning")
+        await expect(page.locator(".meta")).to_have_text("demo · about 42 tokens")
+        for button, copied in (("Copy", "So **be** it:\n\n```\nlet x = 1\n```\n"), (".copy-code", "let x = 1")):
+            place = page.locator(button) if button.startswith(".") else page.locator(".foot").get_by_role("button", name=button)
+            await place.click()
+            await expect(page.locator("#announce")).to_have_text("Copied")
+            assert await page.evaluate("navigator.clipboard.readText()") == copied
+            await expect(place).to_have_text("Copy")  # again, after a moment
+        await say(page, "nothing")
+        await answered(page, number=2)
+        empty = page.locator(".answer").last
+        await expect(empty.locator(".state")).to_have_text("The answer is empty.")
+        await expect(empty.get_by_role("button", name="Regenerate")).to_be_visible()
+        await expect(empty.get_by_role("button", name="Copy")).to_be_hidden()
+
+
+async def test_a_post_that_is_given_up_comes_back_to_be_changed(server: StandIn, browser: Browser) -> None:
+    """Discarded, it leaves the list and stands in the composer, which has the focus; another draft is not written over."""
+    async with open_page(browser, server.url) as page:
+        await say(page, "one")
+        await answered(page)
+        await page.route("**/messages", _away)
+        for draft, left in (("", "two"), ("a draft", "a draft")):
+            await say(page, "two")
+            await page.fill("#prompt", draft)
+            await expect(page.locator(".post .state").last).to_contain_text("Not sent. Not now.")
+            await page.get_by_role("button", name="Discard").click()
+            await expect(page.locator(".bubble")).to_have_text("one")
+            await expect(page.locator("#prompt")).to_have_value(left)
+            await expect(page.locator("#prompt")).to_be_focused()
+
+
+async def test_a_page_that_may_not_follow_any_longer_can_ask_again(server: StandIn, browser: Browser) -> None:
+    """It says so; somebody who was let in again need not load the page."""
+    async with open_page(browser, server.url) as page:
+        await say(page, "one")
+        await answered(page)
+        await server.cut(4403)
+        await expect(page.locator("#notice-text")).to_have_text("This page may not follow the conversation any longer.")
+        await page.click("#notice-again")
+        await expect(page.locator("#notice")).to_be_hidden()
+        await expect(page.locator("#link > span")).to_have_text("Live")
+        await answered(page)
+
+
+async def test_the_model_that_was_chosen_last_is_the_next_ones_too(server: StandIn, browser: Browser) -> None:
+    """Each conversation shows its own; a choice that the server refuses is taken back."""
+    async with open_page(browser, server.url) as page:
+        model = page.locator("#model")
+        await expect(model).to_have_value("demo")
+        await say(page, "one")
+        await answered(page)
+        await model.select_option("gpt-4o-mini")
+        await page.click("#new")
+        await expect(page.locator("#welcome")).to_be_visible()
+        await expect(model).to_have_value("gpt-4o-mini")
+        await say(page, "two")
+        await answered(page)
+        assert [thread.row["model"] for thread in server.threads.values()] == ["gpt-4o-mini"] * 2
+        await page.route("**/api/conversations/c2", _away)
+        await model.select_option("demo")
+        await expect(page.locator("#notice-text")).to_have_text("Not now.")
+        await expect(model).to_have_value("gpt-4o-mini")
+        server.add("Another")
+        await page.goto(f"{server.url}/#/c/c3")
+        await expect(model).to_have_value("demo")

@@ -183,7 +183,8 @@ async def _background(page: Page) -> str:
 
 
 WATCH = """() => {
-    window.seen = {added: 0, removed: 0, elsewhere: 0, shift: 0, tasks: []};
+    window.seen = {added: 0, removed: 0, elsewhere: 0, shift: 0, whole: 0, tasks: []};
+    Object.defineProperty(document, "title", {set() { seen.whole++; }});
     new PerformanceObserver((list) => list.getEntries().forEach((task) => seen.tasks.push(Math.round(task.duration))))
         .observe({type: "longtask"});
     new PerformanceObserver((list) => list.getEntries().forEach((shift) => (seen.shift += shift.hadRecentInput ? 0 : shift.value)))
@@ -220,6 +221,7 @@ async def test_a_long_conversation_is_added_to_and_not_drawn_again(server: Stand
         assert seen["added"] > 250, seen
         assert seen["removed"] < seen["added"] / 5, seen
         assert seen["shift"] < 0.1, seen
+        assert seen["whole"] < 10, seen  # how often the whole page was looked at
 
 
 async def test_a_selection_in_growing_text_stays(server: StandIn, browser: Browser) -> None:

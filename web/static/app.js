@@ -95,7 +95,7 @@ function show() {
 function showTitle() {
   const title = here.id ? named()?.title || firstWords() || NEW : NEW;
   if (byId("title").textContent !== title) byId("title").textContent = title;
-  document.title = here.id && title !== NEW ? `${title} · Tokenwire` : "Tokenwire";
+  document.title = title !== NEW ? `${title} · Tokenwire` : "Tokenwire";
   const model = named()?.model ?? models.default;
   if (here.id && named() && here.model !== model) composer.choose((here.model = model));
   sidebar.mark(here.id, named()?.title, firstWords());
@@ -160,7 +160,7 @@ async function attempt(act) {
 function send(content) {
   const place = here;
   const key = newKey();
-  const post = { id: `post-${key}`, key, role: "user", content, pending: true, failure: null, before: new Set(rows().map((row) => row.id)) };
+  const post = { id: `post-${key}`, key, role: "user", content, pending: true, before: new Set(rows().map((row) => row.id)) };
   post.again = () => deliver(place, post);
   post.discard = () => discard(place, post);
   place.posts.push(post);

@@ -5,7 +5,7 @@ import { byId, keep, make, recall } from "./dom.js";
 const MOST_DRAFTS = 50; // kept in this browser, the latest ones
 
 export class Composer {
-  #drafts = new Map(recall("drafts") ?? []); // conversation id ("" for a new one) -> text not sent yet, the latest last
+  #drafts = new Map(recall("drafts")); // conversation id ("" for a new one) -> text not sent yet, the latest last
   #place = "";
 
   constructor({ onsend, onstop, onmodel }) {
@@ -72,7 +72,7 @@ export class Composer {
 
   /** Kept at every change, so that a draft survives a reload; other windows keep theirs in the same list. */
   #keepDraft(id, text) {
-    const kept = new Map(recall("drafts") ?? []);
+    const kept = new Map(recall("drafts"));
     for (const drafts of [this.#drafts, kept]) {
       drafts.delete(id);
       if (text) drafts.set(id, text);

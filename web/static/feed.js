@@ -29,7 +29,6 @@ export class Feed {
   }
 
   #close() {
-    clearTimeout(this.#timer);
     this.#source?.close();
     this.#source = null;
     this.#become(false);

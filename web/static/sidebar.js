@@ -10,7 +10,7 @@ export class Sidebar {
   #shown = []; // last changed first; rows of the API, or of the feed with `running`
   #next = null;
   #current = null;
-  #names = new Map(recall("names") ?? []); // first words of conversations that have no title yet
+  #names = new Map(recall("names")); // first words of conversations that have no title yet
 
   constructor() {
     this.element = byId("sidebar");
