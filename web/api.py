@@ -20,7 +20,7 @@ from streams import tokens
 from streams.ports import Page
 from web import chat_posts, delivery, shapes
 from web.contents import require_fit
-from web.participants import owned
+from web.participants import require_owner
 from web.problems import BODY, MODEL, documented
 from web.services import Caller, ConversationId, IdempotencyKey, JsonRoute, MessageId, Services, With
 from worker import closing
@@ -114,7 +114,7 @@ async def change_conversation(
     """What the body does not name stays as it is. A new title is announced to viewers. Only the owner may change instructions."""
     changes = body.model_dump(exclude_unset=True)
     if "instructions" in changes:
-        await owned(services, conversation_id, user)
+        await require_owner(services, conversation_id, user)
     if changes.get("model") is not None:
         services.offers.require(changes["model"])
     if not changes:
@@ -134,7 +134,7 @@ async def change_conversation(
 )
 async def delete_conversation(services: With, user: Caller, conversation_id: ConversationId) -> None:
     """Rows and log are gone for good, a running answer stops, viewers are told. Only its owner may."""
-    await owned(services, conversation_id, user)
+    await require_owner(services, conversation_id, user)
     await closing.delete_conversation(services.store, services.log, conversation_id, services.tombstone_seconds)
 
 

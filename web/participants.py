@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from models.tables import Conversation
 from models.views import conversation_view, timestamp
 from web import delivery, shapes
 from web.bodies import is_id
@@ -20,12 +19,11 @@ router = APIRouter(
 )
 
 
-async def owned(services: Services, conversation_id: str, user: str) -> Conversation:
-    """The conversation, for its owner. Raises ApiProblem (403), NotFound."""
+async def require_owner(services: Services, conversation_id: str, user: str) -> None:
+    """Raises ApiProblem (403), NotFound."""
     row = await services.store.conversation(conversation_id, user)
     if row.user_id != user:
         raise ApiProblem("not_owner", "Only the owner of the conversation may do this.")
-    return row
 
 
 @router.get("/conversations/{conversation_id}/participants", responses=documented("not_found"), summary="Who takes part")
@@ -42,7 +40,7 @@ async def list_participants(services: With, user: Caller, conversation_id: Conve
 )
 async def invite(services: With, user: Caller, conversation_id: ConversationId, body: shapes.NewParticipant) -> shapes.Participants:
     """They take part once they have accepted. Only the owner invites; repeating it changes nothing."""
-    await owned(services, conversation_id, user)
+    await require_owner(services, conversation_id, user)
     settings = services.settings
     await services.store.invite(conversation_id, user, body.user_id, settings.max_participants, settings.max_invitations)
     return await _listed(services, conversation_id)

@@ -183,6 +183,26 @@ async def test_in_bulk_names_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> N
     assert allowed == 5
 
 
+async def test_a_new_minute_of_a_known_name_forgets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no further place."""
+    monkeypatch.setattr(module, "MAX_NAMES", 2)
+    now = NOON
+    bulk = InBulk(_Asked(), lambda: now)
+    for name in ("ada", "bob"):
+        await bulk.hit({name: 60})
+    now += WINDOW_SECONDS
+    await bulk.hit({"ada": 60})
+    assert len(bulk._shares) == 2
+
+
+async def test_sums_are_kept_for_so_many_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is known goes on adding up; a new one that finds no place begins the table anew."""
+    monkeypatch.setattr(module, "MAX_NAMES", 2)
+    rates = MemoryRates(lambda: 0.0)
+    assert [await rates.add(name, 1) for name in ("ada", "bob", "ada", "bob", "ada")] == [1, 1, 2, 2, 3]
+    assert [await rates.add(name, 1) for name in ("eve", "ada")] == [1, 1]
+
+
 class _Away:
     """A server that does not answer."""
 

@@ -231,3 +231,6 @@ async def test_an_answer_that_becomes_too_long_is_left() -> None:
     provider = Scripted([[Text("ab")]] * 1000)
     response = await calls.complete(provider, REQUEST, max_chars=10)
     assert (response.text, response.chars, response.finish) == ("ab" * 6, 12, Finish("length"))
+    provider = Scripted([[Reasoning("ab"), Refusal("no")]] * 1000)
+    response = await calls.complete(provider, REQUEST, max_chars=10)
+    assert (response.reasoning, response.refusal, response.chars) == ("ab" * 3, "no" * 3, 12)

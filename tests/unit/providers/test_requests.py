@@ -209,6 +209,23 @@ def test_what_must_be_echoed_is_echoed_to_whom_it_concerns() -> None:
         assert foreign not in json.dumps(turns(api, USER, answer, result))
 
 
+@pytest.mark.parametrize(
+    ("api", "kind", "value"),
+    [
+        (ANTHROPIC, "compaction", {"type": "compaction", "content": "x"}),
+        (RESPONSES, "custom_tool_call", {"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "x"}),
+        (GEMINI, "executableCode", {"executableCode": {"language": "PYTHON", "code": "1"}}),
+    ],
+)
+def test_an_item_goes_back_where_it_stood(api: str, kind: str, value: dict[str, Any]) -> None:
+    """Between the words before it and those behind it."""
+    answer = Message("assistant", "before behind", kept=[Kept(7, Item(api, kind, value))])
+    if api == RESPONSES:
+        answer.kept.append(Kept(7, Item(api, "custom_tool_call_output", {"type": "custom_tool_call_output", "call_id": "c", "output": ""})))
+    said = json.dumps(turns(api, USER, answer, Message("user", "go on")))
+    assert said.index("before") < said.index(json.dumps(value)) < said.index("behind")
+
+
 def test_thoughts_go_back_where_they_are_wanted() -> None:
     """DeepSeek refuses a call whose thoughts are missing; others refuse the field."""
     answer = Message(

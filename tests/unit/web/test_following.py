@@ -367,6 +367,24 @@ async def test_a_permission_ends_when_it_is_taken_away(rig: Rig, monkeypatch: py
     assert answers == []
 
 
+@pytest.mark.parametrize("may", [False, True])
+async def test_who_was_removed_is_asked_about_at_once(rig: Rig, may: bool) -> None:
+    """Who has come back meanwhile reads on."""
+
+    async def check() -> bool:
+        return may
+
+    writer = await rig.writer()
+    await rig.log.revoke("c", "ada", 60)
+    async with rig.followers().follow("c", permission=Permission(user_id="ada", check=check)) as reader:
+        if may:
+            assert await until_live(reader) == []
+            await writer.say("a")
+            assert isinstance(await part(reader), Entries)
+        else:
+            assert (await until_ended(reader)).reason == "removed"
+
+
 async def test_nothing_is_left_when_the_last_reader_leaves(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """No room, no subscription."""
     monkeypatch.setattr("streams.hub.GRACE_SECONDS", 0.0)

@@ -79,6 +79,7 @@ async def test_the_last_release_ends_the_subscription_after_a_grace(rig: Rig, mo
     rig.hub.release(tail)  # once too often does no harm
     await until(lambda: not rig.hub._held)
     assert rig.feed._channels == set()
+    assert not rig.hub._by_channel
     assert await rig.hub.open("c") is not tail
 
 
