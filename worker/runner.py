@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from config.background import keep
 from config.catalogue import Catalogue, ModelSpec
 from models.errors import HistoryTooLong, NotFound, StatementFailed, StoreUnavailable
 from models.tables import Message as Row
@@ -23,14 +24,16 @@ from providers.base import (
 )
 from streams import events, ports
 from streams.text import utf16_length
-from worker import closing, context
+from worker import closing, context, probation
 from worker.continuation import Attachment, Held, Plan, Run, attachment, is_paused, plan, still_kept
 from worker.costs import Bounds, BudgetExhausted
 from worker.enqueue import JobsUnavailable
 from worker.generation import MAX_ANSWER_BYTES, Generation
 from worker.internal import INTERNAL_ERROR, MAX_DEATHS
 from worker.kept import MAX_KEPT_BYTES, KeptItems
-from worker.reading import NAMING_SECONDS
+from worker.outages import outlast
+from worker.probation import Probation
+from worker.reading import NAMING_SECONDS, clock
 from worker.retries import LONGEST_WAIT_S, MAX_TRIES, WorkersDied, deaths_in_a_row
 from worker.run import Attempt
 from worker.services import Services, Terms
@@ -41,6 +44,7 @@ from worker.verdicts import HandedOver
 
 log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
+PROBATION_LOOK_SECONDS = 0.25
 MAX_ATTEMPTS = 50
 """Whatever progress is made: an answer that took so many attempts will not be finished by another one."""
 MAX_ATTACHES = 500
@@ -77,6 +81,7 @@ class Runner:
         self._running: dict[str, Attempt] = {}
         self._waiting: set[str] = set()
         """Messages of which a job waits for the end of an outage."""
+        self._probation = Probation()
         self._jobs = 0
         self._draining = False
         self._handing_over = False
@@ -136,6 +141,16 @@ class Runner:
         if row.cancel_by is not None:
             await closing.cancel(store, log, self._services.jobs, message_id, row.cancel_by)
             return
+        if not self._probation.admits(message_id, row.deaths):
+            log_line.info("job not needed", message_id=message_id, reason="another suspect has its turn")
+            return  # nothing is held meanwhile; the sweeper brings the job again
+        try:
+            await self._claim_and_run(row)
+        finally:
+            self._probation.leave(message_id)
+
+    async def _claim_and_run(self, row: Row) -> None:
+        store, log, message_id = self._services.store, self._services.log, row.id
         try:
             claim = await log.claim(row.conversation_id, message_id, row.attempt, self._services.lease_seconds)
         except ports.LogError:
@@ -213,11 +228,25 @@ class Runner:
         self._running[row.id] = attempt
         if self._handing_over:
             attempt.stop(HandedOver())
+        proving = asyncio.create_task(keep("probation", lambda: self._prove(attempt, row)))
         try:
             await self._run(attempt, row, spec, chosen, _going_on(chosen, held, run))
         finally:
+            proving.cancel()
+            await asyncio.gather(proving, return_exceptions=True)
             if self._running.get(row.id) is attempt:  # a later attempt of the same answer may have begun here
                 del self._running[row.id]
+
+    async def _prove(self, attempt: Attempt, row: Row) -> None:
+        """Let a suspect's probation end; another suspect may begin then."""
+        began = clock()
+        while self._probation.holds(row.id):
+            await asyncio.sleep(PROBATION_LOOK_SECONDS)
+            lived = clock() - began
+            if probation.outlived(lived):
+                await outlast(row.id, lambda: self._services.store.note_attempt(row.id, attempt.generation.attempt, 0, row.started_with))
+            if probation.over(attempt.generation.added, lived):
+                self._probation.leave(row.id)
 
     def _generation(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None) -> Generation:
         """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
@@ -240,11 +269,11 @@ class Runner:
         """Forget deaths after which an attempt got on, and note what this one begins with. Text that is dropped now was no progress."""
         size = len(held.text) + len(held.reasoning)
         kept = size if chosen.keeps else 0
-        row.deaths = deaths_in_a_row(row.deaths, kept - row.started_with)
+        row.deaths, row.started_with = deaths_in_a_row(row.deaths, kept - row.started_with), kept
         if crashed:
             facts = {"message_id": row.id, "attempt": claim.attempt, "characters": len(held.text), "deaths": row.deaths}
             log_line.warning("taken over from a worker that died", **facts)
-        await self._services.store.note_attempt(row.id, claim.attempt, row.deaths, kept)
+        await self._services.store.note_attempt(row.id, claim.attempt, row.deaths, row.started_with)
 
     def look(self, message_id: str) -> None:
         """A cancel was requested for this message, perhaps of this process."""

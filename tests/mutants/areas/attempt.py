@@ -2,6 +2,7 @@
 
 from tests.mutants.mutant import Area, Mutant
 
+_DEADLY = ("tests/unit/worker/test_probation.py", "tests/integration/test_deadly_answers.py")
 _TAKEOVERS = ("tests/integration/sweeper/test_takeovers.py",)
 
 AREA = Area(
@@ -188,8 +189,8 @@ AREA = Area(
         Mutant(
             "deaths_without_progress_are_free",
             "worker/runner.py",
-            "row.deaths = deaths_in_a_row(row.deaths, kept - row.started_with)",
-            "row.deaths = 0",
+            "row.deaths, row.started_with = deaths_in_a_row(row.deaths, kept - row.started_with), kept",
+            "row.deaths, row.started_with = 0, kept",
             _TAKEOVERS,
         ),
         Mutant(
@@ -209,8 +210,8 @@ AREA = Area(
         Mutant(
             "text_that_is_dropped_was_progress",
             "worker/runner.py",
-            "deaths_in_a_row(row.deaths, kept - row.started_with)",
-            "deaths_in_a_row(row.deaths, size - row.started_with)",
+            "row.started_with = deaths_in_a_row(row.deaths, kept - row.started_with), kept",
+            "row.started_with = deaths_in_a_row(row.deaths, size - row.started_with), kept",
             _TAKEOVERS,
         ),
         Mutant(
@@ -254,6 +255,55 @@ AREA = Area(
             "DEADLY = MAX_DEATHS + 2",
             "DEADLY = MAX_DEATHS",
             _TAKEOVERS,
+        ),
+        Mutant(
+            "suspects_do_not_wait",
+            "worker/runner.py",
+            "if not self._probation.admits(message_id, row.deaths):",
+            "if not self._probation.admits(message_id, 0):",
+            _DEADLY,
+        ),
+        Mutant(
+            "two_suspects_at_a_time",
+            "worker/probation.py",
+            "        if self._taken_by is not None:\n            return False\n",
+            "",
+            _DEADLY,
+        ),
+        Mutant(
+            "a_suspect_that_has_ended_keeps_the_place",
+            "worker/runner.py",
+            "            await self._claim_and_run(row)\n        finally:\n            self._probation.leave(message_id)\n",
+            "            await self._claim_and_run(row)\n        finally:\n            pass\n",
+            _DEADLY,
+        ),
+        Mutant(
+            "a_suspect_keeps_the_place_while_it_lives",
+            "worker/probation.py",
+            "return added >= PROGRESS_CHARS or outlived(lived_seconds)",
+            "return added >= PROGRESS_CHARS",
+            _DEADLY,
+        ),
+        Mutant(
+            "a_suspect_that_gets_on_keeps_the_place",
+            "worker/probation.py",
+            "return added >= PROGRESS_CHARS or outlived(lived_seconds)",
+            "return outlived(lived_seconds)",
+            _DEADLY,
+        ),
+        Mutant(
+            "who_outlives_probation_stays_a_suspect",
+            "worker/runner.py",
+            "            if probation.outlived(lived):\n",
+            "            if False:\n",
+            _DEADLY,
+        ),
+        Mutant(
+            "probation_is_over_at_once",
+            "worker/probation.py",
+            "return lived_seconds >= PROBATION_SECONDS",
+            "return True",
+            _DEADLY,
         ),
         Mutant(
             "deaths_are_not_stored",
