@@ -118,6 +118,7 @@ AREA = Area(
             _RATES,
         ),
         Mutant("too_many_posts_are_let_in", "web/admission.py", "            if not verdicts[kind].allowed:", "            if False:"),
+        Mutant("the_address_is_not_counted", "web/admission.py", "if not verdicts[kind].allowed:  #", "if verdicts[kind].allowed:  #"),
         Mutant("posts_are_not_counted", "web/admission.py", "        if is_post(scope):\n", "        if False:\n"),
         Mutant(
             "reads_are_not_counted",

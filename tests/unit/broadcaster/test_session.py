@@ -461,6 +461,7 @@ def test_a_heartbeat_that_finds_another_epoch_is_a_resync() -> None:
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
     assert session.heartbeat(Page("f", 1, 3, None)) is None
+    assert session.behind, "or nobody looks"
     ring.epoch, ring.life = "f", 2
     session.advance(ring, socket.write)
     assert code(session) is CloseCode.RESYNC
