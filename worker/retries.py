@@ -51,6 +51,8 @@ PROGRESS_CHARS = 100
 LONGEST_SILENCE_SECONDS = 3600.0
 """How long a provider's run may give nothing before it is given up. Models think for half an hour without a word; no run that was begun an
 hour ago and has said nothing since is worth a reader's wait."""
+LONGEST_SEARCH_SECONDS = 600.0
+"""The same for a run of which nothing was ever heard, where something answers that its server is away. It may never have begun."""
 LONGEST_ATTACH_PAUSE_S = 30.0
 """The longest pause before a run is attached to again: its text may be there meanwhile, and costs nothing to fetch."""
 

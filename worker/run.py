@@ -30,7 +30,7 @@ from worker.internal import INTERNAL_ERROR
 from worker.named_run import NamedRun
 from worker.outages import outlast
 from worker.reading import Reader, clock
-from worker.retries import LONGEST_SILENCE_SECONDS, MAX_TRIES, Discard, Retry, decide, unheard
+from worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS, MAX_TRIES, Discard, Retry, decide, unheard
 from worker.services import Services, Terms
 from worker.verdicts import Disowned, Failed, Finished, HandedOver, Stopped, Verdict
 from worker.writing import Writer
@@ -368,7 +368,7 @@ class Attempt:
         generation, best = self.generation, self._terms.best
         gone = getattr(error, "code", None) == RUN_GONE
         silent_s = self._silent_seconds if self._can_attach and unheard(error) else None
-        if gone or self._run.over or self._attached_in_vain(silent_s) or self._never_begun(error):
+        if gone or self._run.over or self._attached_in_vain(error, silent_s) or self._never_begun(error):
             generation.forget_run()
         if generation.run is None:
             silent_s = None
@@ -394,10 +394,12 @@ class Attempt:
         before = 0 if since is None else max(0, self._row.updated_at - since) / 1000
         return 0.0 if self.generation.emitted else before + clock() - self._begun
 
-    def _attached_in_vain(self, silent_s: float | None) -> bool:
+    def _attached_in_vain(self, error: BaseException, silent_s: float | None) -> bool:
         """`silent_s`: only the connection failed, and the run goes on. What the run itself says may be worth nothing, every time."""
         if silent_s is not None:
-            return silent_s > LONGEST_SILENCE_SECONDS
+            heard = self.generation.run is not None and bool(self.generation.run.cursor)  # 0: nothing behind its beginning
+            away = getattr(error, "status", None) is not None
+            return silent_s > (LONGEST_SEARCH_SECONDS if away and not heard else LONGEST_SILENCE_SECONDS)
         return self._bill.cost == 0 and self._row.tries > 0 and not self.generation.emitted
 
     def _never_begun(self, error: BaseException) -> bool:

@@ -45,6 +45,9 @@ class Instead:
         return web.Response(status=self.status, text=self.body, content_type=kind)
 
 
+_PAGE = Instead(502, "bad gateway")
+
+
 @dataclass
 class PaidProvider:
     """`dialect`: `responses` or `llamacpp`."""
@@ -54,6 +57,8 @@ class PaidProvider:
     """Headers come with the first bytes of a body, as llama.cpp sends them, or a proxy that buffers."""
     instead: Instead | None = None
     """The answer to the next POST."""
+    down: bool = False
+    """A proxy stands before it, and answers 502 to everything."""
     deaf: int = 0
     """So many POSTs are lost on their way: the connection breaks, and no run begins."""
     pieces: Sequence[str] = ("Hello ", "from ", "a run.")
@@ -110,6 +115,8 @@ class PaidProvider:
             self.deaf -= 1
             request.transport.abort()
             return web.Response()
+        if self.down:
+            return _PAGE.response()
         instead, self.instead = self.instead, None
         if instead is not None and not instead.begins:
             return instead.response()
@@ -122,6 +129,8 @@ class PaidProvider:
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """GET: a run again, after a place in it."""
         self.asked.append(f"GET {request.path}")
+        if self.down:
+            return _PAGE.response()
         run = self.runs.get(request.match_info.get("name") or request.query.get("conv_id", ""))
         if run is None:
             return web.json_response({"error": {"message": "no such run"}}, status=404)

@@ -28,7 +28,7 @@ from worker import closing, reading
 from worker.checkpoints import Checkpointer
 from worker.endings import MAX_TRIES, Endings
 from worker.packing import Packing
-from worker.retries import LONGEST_SILENCE_SECONDS
+from worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS
 from worker.retries import MAX_TRIES as MAX_ANSWER_TRIES
 from worker.runner import MAX_ATTACHES, MAX_ATTEMPTS, Models, Runner
 from worker.services import Services
@@ -344,6 +344,22 @@ async def test_a_refusal_that_proves_nothing(rig: Rig, instead: Instead) -> None
     row = await rig.reread()
     assert (row.status, row.content, len(rig.provider.runs)) == ("complete", rig.provider.text, 1)
     assert [asked.split()[0] for asked in rig.provider.asked] == ["POST", "GET"]
+
+
+@pytest.mark.parametrize("rig", ["llamacpp"], indirect=True)
+async def test_a_server_that_is_down_behind_a_proxy(rig: Rig) -> None:
+    """Nothing was ever heard of the run: it is looked for during some minutes, not for as long as a model may think.
+    Then it counts as a try."""
+    rig.provider.down = True
+    for _ in range(3):
+        await rig.worker()
+        row = await rig.reread()
+        assert (row.status, row.tries) == ("retrying", 0)
+        await rig.change("due_at = 0")
+    await rig.change(f"run_silent_since = run_silent_since - {int(LONGEST_SEARCH_SECONDS * 1000)}")
+    await rig.worker()
+    row = await rig.reread()
+    assert (row.status, row.tries, row.run_id, rig.provider.runs) == ("retrying", 1, None, {})
 
 
 @pytest.mark.parametrize("rig", ["llamacpp"], indirect=True)

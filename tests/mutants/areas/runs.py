@@ -15,8 +15,15 @@ AREA = Area(
         Mutant(
             "a_run_may_be_silent_for_ever",
             "worker/run.py",
-            "            return silent_s > LONGEST_SILENCE_SECONDS\n",
-            "            return False\n",
+            "            return silent_s > (LONGEST_SEARCH",
+            "            return False and silent_s > (LONGEST_SEARCH",
+        ),
+        Mutant("a_run_that_never_was_is_looked_for_for_an_hour", "worker/run.py", "LONGEST_SEARCH_SECONDS if away and not heard else ", ""),
+        Mutant(
+            "a_thinking_run_is_looked_for_for_minutes",
+            "worker/run.py",
+            "LONGEST_SEARCH_SECONDS if away and not heard",
+            "LONGEST_SEARCH_SECONDS if True",
         ),
         Mutant(
             "the_silence_of_a_run_is_not_noted",
