@@ -10,7 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
 
 import aiohttp
 import httpx
@@ -157,14 +159,19 @@ class _Inflater:
 
 
 class HttpClient:
-    """A pool of connections. `SSL_CERT_FILE` of the environment is honoured, proxies are not."""
+    """A pool of connections. `SSL_CERT_FILE` of the environment is honoured, proxies are not.
 
-    def __init__(self, timeouts: Timeouts | None = None, max_connections: int = 10_000) -> None:
+    A request without TLS has a connection of its own, unless `reuse_plain`. Such servers are near, so that it costs little, and some of
+    them (llama.cpp) hang up after each answer without a word: the next request would meet a closed connection.
+    """
+
+    def __init__(self, timeouts: Timeouts | None = None, max_connections: int = 10_000, *, reuse_plain: bool = False) -> None:
         self._timeouts = timeouts or Timeouts()
         tls = httpx.create_ssl_context()
 
-        def session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=tls)
+        def session(*, once: bool) -> aiohttp.ClientSession:
+            keep: dict[str, Any] = {"force_close": True} if once else {"keepalive_timeout": _KEEPALIVE_SECONDS}
+            connector = aiohttp.TCPConnector(limit=max_connections, ssl=tls, **keep)
             # Cookies of one answer have no business in the next; some gateways send long headers.
             return aiohttp.ClientSession(
                 connector=connector,
@@ -174,9 +181,11 @@ class HttpClient:
                 trace_configs=[_tracing()],
             )
 
-        transport = AiohttpTransport(client=session)
+        pooled = AiohttpTransport(client=partial(session, once=False))
+        plain = pooled if reuse_plain else AiohttpTransport(client=partial(session, once=True))
         cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        self._client = httpx.AsyncClient(transport=transport, cookies=cookies, timeout=None, trust_env=False)  # noqa: S113 - per call
+        options: dict[str, Any] = {"cookies": cookies, "timeout": None, "trust_env": False}  # a time-out stands in each call
+        self._client = httpx.AsyncClient(transport=pooled, mounts={"http://": plain}, **options)
 
     @asynccontextmanager
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> AsyncIterator[Reply]:

@@ -155,8 +155,21 @@ async def test_refused_and_unreachable(client: HttpClient) -> None:
     assert (raised.code, raised.no_run) == ("connect_error", True)
 
 
-async def test_a_connection_that_went_stale_in_the_pool(client: HttpClient) -> None:
+async def test_a_server_that_hangs_up_after_each_answer(client: HttpClient) -> None:
+    """As llama.cpp does, without saying so: each request has a connection of its own."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole(chunk("a") + END)
+        exchange.cut()
+
+    async with serving(script) as server:
+        answers = [await read(client, spec(server.url)) for _ in range(5)]
+    assert [(text, raised) for text, _, raised in answers] == [("a", None)] * 5
+
+
+async def test_a_connection_that_went_stale_in_the_pool() -> None:
     """A server that closed it meanwhile is not asked again in silence: the error says what it was, and the next request works."""
+    client = HttpClient(reuse_plain=True)
 
     async def script(exchange: Exchange) -> None:
         if len(server.calls) == 2:
@@ -171,6 +184,7 @@ async def test_a_connection_that_went_stale_in_the_pool(client: HttpClient) -> N
         assert type(raised) is Unavailable
         assert (raised.code, raised.no_run, len(server.calls)) == ("stale_connection", False, 2)
         third, _, raised = await read(client, spec(server.url))
+        await client.aclose()
     assert (first, third, raised, len(server.calls)) == ("a", "a", None, 3)
 
 
@@ -270,8 +284,9 @@ async def test_a_black_hole(client: HttpClient) -> None:
     assert raised.code == "stalled"
 
 
-async def test_a_connection_serves_the_next_answer(client: HttpClient) -> None:
+async def test_a_connection_serves_the_next_answer() -> None:
     """The end of the body is waited for, a moment, after the last delta."""
+    client = HttpClient(reuse_plain=True)
     connections: set[object] = set()
 
     async def script(exchange: Exchange) -> None:
@@ -284,4 +299,5 @@ async def test_a_connection_serves_the_next_answer(client: HttpClient) -> None:
     async with serving(script) as server:
         for _ in range(3):
             await read(client, spec(server.url))
+    await client.aclose()
     assert len(connections) == 1

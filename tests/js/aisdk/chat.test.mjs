@@ -9,7 +9,7 @@ const suite = (title, run, only = () => true) =>
   });
 const newest = ({ name, profile }) => name === "5.0.100" || profile === "v7";
 
-describe("Chat over SSE", { concurrency: 4 }, () => {
+describe("Chat over SSE", { concurrency: 2 }, () => {
 
 suite("complete, then a second turn", async ({ ai, profile }) => {
   const chat = newChat(ai, profile);

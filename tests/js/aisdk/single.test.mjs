@@ -14,7 +14,7 @@ async function complete(ai, { api, streamProtocol, prompt }) {
   return { whole, last: texts.at(-1), failures };
 }
 
-describe("single answers", { concurrency: 6 }, () => {
+describe("single answers", { concurrency: 3 }, () => {
   for (const { name, ai, profile } of RELEASES) {
     test(`ai ${name} as ${profile}: useCompletion, data and text`, async () => {
       const data = await complete(ai, { api: `${BASE}/api/completion?profile=${profile}`, streamProtocol: "data", prompt: "!short !think" });
@@ -32,7 +32,7 @@ describe("single answers", { concurrency: 6 }, () => {
     assert.match(response.headers.get("content-type"), /^text\/plain/);
     const pieces = [];
     for await (const piece of response.body.pipeThrough(new TextDecoderStream())) pieces.push(piece);
-    assert.ok(pieces.length > 3);
+    assert.ok(pieces.length > 1);
     assert.equal(JSON.parse(pieces.join("")).recipe.name, "Lasagne");
     assert.equal((await post("/api/object?schema=nobody", "{}")).status, 422);
     assert.equal((await post("/api/object", "{")).status, 400);

@@ -239,6 +239,13 @@ AREA = Area(
             ("tests/integration/providers/test_streams.py",),
         ),
         Mutant(
+            "a_connection_without_tls_is_used_again",
+            "providers/http.py",
+            "plain = pooled if reuse_plain else",
+            "plain = pooled if True else",
+            ("tests/integration/providers/test_streams.py",),
+        ),
+        Mutant(
             "every_connection_that_breaks_was_stale",
             "providers/http.py",
             "if connection.reused and isinstance",
