@@ -10,6 +10,7 @@ import pytest
 from broadcaster.viewers import Pace
 from streams.ports import Limits
 from tests.integration.broadcasting import Stage, Watching, Writer, stage_of, token
+from tests.waiting import until
 
 SMALL = Limits(max_events=100, max_bytes=1024 * 1024, max_seconds=3600)
 
@@ -61,6 +62,7 @@ async def test_from_now_on(stage: Stage) -> None:
         await viewer.until("chunk")
         assert kinds(viewer) == ["subscribed", "live", "chunk"]
         assert viewer.text == " after"
+    await until(lambda: not stage.server._connections and not stage.viewers.all)
 
 
 async def test_a_conversation_without_events(stage: Stage) -> None:

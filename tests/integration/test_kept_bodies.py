@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,15 @@ KINDS = {
     "AI SDK": ("/api/chat", {"id": "c", "messages": [{**UI, "id": "old", **JUNK}, UI], **JUNK}),
 }
 WAYS = [(kind, stream) for kind in ("responses", "chat completions") for stream in (True, False)] + [("AI SDK", True)]
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_new() -> Iterator[None]:
+    """What other tests of this process have left is not walked through."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def large(value: object) -> bool:

@@ -210,6 +210,7 @@ PRICED = {"input_price": 1.0, "output_price": 10.0}
             1000 + 40 + 20 + 1000,
         ),
         ("gemini", Usage(1000, 100, reasoning_tokens=90), {}, 1000 + 1900),
+        ("gemini", Usage(1000, 100), {}, 1000 + 1000),
         ("xai", Usage(1000, 100, reasoning_tokens=90), {}, 1000 + 1900),
         ("openai", Usage(1000, None), {}, None),
     ],

@@ -72,6 +72,15 @@ def test_nothing_grows_without_bound(body: bytes) -> None:
         frames_of([body[i : i + 100] for i in range(0, len(body), 100)], limit=1000)
 
 
+def test_a_line_without_end_is_given_up_before_the_body_ends() -> None:
+    """However it is cut."""
+    framer = Framer(1000)
+    for _ in range(10):
+        framer.feed(b"x" * 100)
+    with pytest.raises(FrameTooLarge):
+        framer.feed(b"x")
+
+
 def test_each_event_has_the_limit_for_itself() -> None:
     """A long answer is many events, none of them long."""
     assert frames_of([b"data: x\ndata: y\n\n"] * 2000, limit=1000) == [(b"", b"x\ny")] * 2000
