@@ -33,6 +33,8 @@ class Observer:
         self._ends_at: dict[tuple[str, str, str], int] = {}
         self.ends: dict[str, list[tuple[str, int, events.Terminal]]] = {}
         """message id -> (epoch, life of what Redis remembers, terminal event)."""
+        self.restarted: set[str] = set()
+        """Answers that a worker began anew."""
         self._awaited: dict[str, asyncio.Event] = {}
         site.server.listen(self._published)
 
@@ -103,6 +105,8 @@ class Observer:
     def _check_event(self, epoch: str, message_id: str, event: events.AnyEvent) -> None:
         script = self._answers.get(message_id)
         adopted = self._site.server.writer is None
+        if isinstance(event, events.Reset) and not adopted:
+            self.restarted.add(message_id)
         if isinstance(event, events.Reset) and not adopted and script and script.rung in KEEPING and not script.reasoning:
             self._site.complain(f"reset of {message_id}, whose model can continue")
         earlier = self.ends.get(message_id, [])
@@ -173,12 +177,15 @@ def in_time(site: Site, observer: Observer, alone: str | None, killed: list[tupl
                 _check_gap(site, observer, write.message_id, write.attempt, write.at, HAND_OVER_SECONDS, "it was handed over")
 
 
-def undisturbed(site: Site, clients: Iterable[Client], plan: Plan) -> None:
-    """Redis started again with all it had, and nothing else went wrong: nobody has anything to read again."""
+def undisturbed(site: Site, clients: Iterable[Client], plan: Plan, restarted: set[str]) -> None:
+    """Redis started again with all it had, and nothing else went wrong: nobody has anything to read again.
+
+    `restarted`: answers that began anew because their model cannot continue. Who was away then finds other words in the row.
+    """
     if not plan.faults or any(name != "restart_redis" for _, name in plan.faults) or plan.redis != Weather() or plan.feed_trouble:
         return
     for client in clients:
-        if any(reason != "trimmed" for reason in client.reasons) or client.withdrawn:
+        if any(reason != "trimmed" for reason in client.reasons) or set(client.withdrawn) - restarted:
             site.complain(f"{client.name} was told to resync ({client.reasons}), or lost text, although nothing was lost")
 
 

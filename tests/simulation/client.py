@@ -78,7 +78,7 @@ class Client:
         self.resyncs = self.forks = 0
         self.reasons: list[str] = []
         """Why it was told to resync."""
-        self.withdrawn = 0
+        self.withdrawn: list[str] = []
         self._epoch_lost = True
         self._reset: set[str] = set()
 
@@ -130,7 +130,7 @@ class Client:
             self._complain(f"{self.name}: {new.id} had ended as {old.status} with {old.text!r}, is {new.status} with {new.text!r}")
 
     def _note_withdrawal(self, view: View, how: str) -> None:
-        self.withdrawn += 1
+        self.withdrawn.append(view.id)
         if not self._epoch_lost and view.id not in self._reset:
             self._complain(f"{self.name}: {view.id} shrank although no epoch was lost and nothing was reset: {how}")
 

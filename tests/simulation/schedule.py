@@ -236,14 +236,14 @@ class _Town:
             await self._look_again()
         checks.at_rest(self.site, self.clients, self.observer, self.asked)
         checks.in_time(self.site, self.observer, self.plan.alone, self.killed)
-        checks.undisturbed(self.site, self.clients, self.plan)
+        checks.undisturbed(self.site, self.clients, self.plan, self.observer.restarted)
         self.facts.update(
             epochs=len({epoch for epoch, _ in self.observer.owners}),
             cancelled=sum(row.status == "cancelled" for row in self.site.database.answers()),
             complete=sum(row.status == "complete" for row in self.site.database.answers()),
             resyncs=sum(client.resyncs for client in self.clients),
             forks=sum(client.forks for client in self.clients),
-            withdrawn=sum(client.withdrawn for client in self.clients),
+            withdrawn=sum(len(client.withdrawn) for client in self.clients),
             attempts=sum(row.attempt for row in self.site.database.answers()),
             answers=len(self.site.database.answers()),
         )
