@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 UV := var/uv/bin/uv
-# Most tests of whole processes wait more than they work: four run side by side on two cores. A file's tests stay together: they share its servers.
+# Most tests of whole processes wait more than they work: three run side by side on two cores. A file's tests stay together: they share its servers.
 # Files run in the order of their names: unit tests, which are many and quick, come last and leave no process idle. By default the files with few
 # tests come last: whole processes, each of which takes a minute.
-SIDE_BY_SIDE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help run llamacpp check format test test-all simulate chaos fuzz mutants bench lock clean

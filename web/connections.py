@@ -23,6 +23,9 @@ from web.terms import Terms
 LINGER_SECONDS = 5.0
 """How long the rest of a body is taken after the answer to it, and how much of it."""
 LINGER_BYTES = 4 * 1024 * 1024
+PROXY_IDLE_SECONDS = 75
+"""How long a proxy's connection may wait for its next request: longer than proxies keep one (nginx: 60 s). Else the server closes it just
+when the proxy uses it again, and the proxy answers 502. Anybody else's waits five seconds, as uvicorn has it."""
 
 
 class Connection(StrictProtocol):
@@ -44,6 +47,8 @@ class Connection(StrictProtocol):
         super().connection_made(transport)
         self._stalled = self.terms.watch(transport)
         name = self.terms.name(self.client)
+        if name is None:
+            self.timeout_keep_alive = PROXY_IDLE_SECONDS
         try:
             self.terms.open.take(name)
         except Full:

@@ -57,6 +57,16 @@ async def test_a_refused_body_leaves_the_connection_in_step(tmp_path: Path, monk
         assert " 201 " in (await client.answer())[0]
 
 
+@pytest.mark.parametrize("proxies", ["127.0.0.1", "192.0.2.1"])
+async def test_a_proxys_connection_waits_as_long_as_proxies_want(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxies: str) -> None:
+    """It is given a time of its own; anybody else's has the five seconds of uvicorn."""
+    monkeypatch.setattr(connections, "PROXY_IDLE_SECONDS", 1)
+    async with public(tmp_path, forwarded_allow_ips=proxies) as web, raw(web.port) as client:
+        await client.send(request("GET", "/healthz"))
+        assert " 200 " in (await client.answer())[0]
+        assert await client.closed_within(3.0) == (proxies == "127.0.0.1")
+
+
 async def test_a_refused_body_is_not_swallowed_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither many bytes of it, nor a few now and then."""
     monkeypatch.setattr(connections, "LINGER_SECONDS", 0.3)

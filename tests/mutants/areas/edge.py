@@ -35,6 +35,13 @@ AREA = Area(
         Mutant("any_transfer_coding_is_fine", "web/strict.py", '[coding.lower() for coding in codings] != [b"chunked"]', "False", _STRICT),
         Mutant("any_number_of_headers", "web/strict.py", " or self._lines > self.head.headers:", ":", _STRICT),
         Mutant("a_head_of_any_length", "web/strict.py", "if self._head > self.head.size or self._lines", "if self._lines", _STRICT),
+        Mutant(
+            "a_proxys_connection_is_closed_as_it_is_used_again",
+            "web/connections.py",
+            "            self.timeout_keep_alive = PROXY_IDLE_SECONDS\n",
+            "            pass\n",
+            ("tests/integration/test_admission.py::test_a_proxys_connection_waits_as_long_as_proxies_want",),
+        ),
         Mutant("trailers_become_headers", "web/strict.py", "        if not self._head_is_read:\n", "        if True:\n", _STRICT),
         Mutant(
             "what_is_not_read_to_its_end_grows",
