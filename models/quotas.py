@@ -12,7 +12,7 @@ a value, or somebody keeps the user's row locked, it happens uncounted. `models.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -77,21 +77,25 @@ def _postgresql_octets(element: Any, compiler: Any, **options: Any) -> str:
     return f"coalesce(octet_length(CAST({compiler.process(element.clauses, **options)} AS TEXT)), 0)"
 
 
-class json_octets(FunctionElement[int]):  # noqa: N801 - the same
-    """Bytes of a text as clients are given it, in JSON: up to six times as many. 0 for NULL, or a few."""
+class _in_json(FunctionElement[str]):  # noqa: N801 - the same
+    """A text as JSON writes it."""
 
-    type = BigInteger()
     inherit_cache = True
 
 
-@compiles(json_octets, "sqlite")
-def _sqlite_json_octets(element: Any, compiler: Any, **options: Any) -> str:
-    return f"coalesce(length(CAST(json_quote({compiler.process(element.clauses, **options)}) AS BLOB)), 0)"
+@compiles(_in_json, "sqlite")
+def _sqlite_in_json(element: Any, compiler: Any, **options: Any) -> str:
+    return f"json_quote({compiler.process(element.clauses, **options)})"
 
 
-@compiles(json_octets, "postgresql")
-def _postgresql_json_octets(element: Any, compiler: Any, **options: Any) -> str:
-    return f"coalesce(octet_length(CAST(to_json({compiler.process(element.clauses, **options)}) AS TEXT)), 0)"
+@compiles(_in_json, "postgresql")
+def _postgresql_in_json(element: Any, compiler: Any, **options: Any) -> str:
+    return f"to_json({compiler.process(element.clauses, **options)})"
+
+
+def json_octets(column: Any) -> ColumnElement[int]:
+    """Bytes of a text as clients are given it, in JSON: up to six times as many. 0 for NULL, or a few."""
+    return octets(_in_json(column))
 
 
 text_bytes: ColumnElement[int] = octets(col(Message.content)) + octets(col(Message.reasoning))
@@ -177,17 +181,23 @@ async def give_back(session: AsyncSession, conversation_ids: Sequence[str], mess
 
 
 async def _give_back(session: AsyncSession, rows: ColumnElement[bool], conversation_ids: Sequence[str]) -> None:
-    taken: Counter[Any] = Counter()
     queries = [select(col(Message.charged_to), func.sum(_row_bytes)).where(rows, col(Message.charged_to).is_not(None))]
     if conversation_ids:
         queries.append(select(col(Conversation.user_id), func.sum(_conversation_bytes)).where(col(Conversation.id).in_(conversation_ids)))
-    for query in queries:
-        for user_id, size in await session.execute(query.group_by(query.selected_columns[0])):
-            taken[user_id] += size
+    taken = await _by_user(session, queries)
     for user_id, size in sorted(taken.items()):  # one order for everybody, against deadlocks
         left = case((col(Storage.bytes) > size, col(Storage.bytes) - size), else_=0)
         change = update(Storage).where(col(Storage.user_id) == user_id).values(bytes=left)
         await session.execute(change.execution_options(synchronize_session=False))
+
+
+async def _by_user(session: AsyncSession, queries: Iterable[Select[Any]]) -> Counter[Any]:
+    """The sums that queries of a user and a sum find, all together."""
+    found: Counter[Any] = Counter()
+    for query in queries:
+        for user_id, size in await session.execute(query.group_by(query.selected_columns[0])):
+            found[user_id] += int(size)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +212,8 @@ class Drift:
 async def drifts(session: AsyncSession) -> list[Drift]:
     """Every user whose sum is wrong, by user id. `session` reads one snapshot, or posts that come meanwhile would pass for mistakes."""
     counted = {row.user_id: row.bytes for row in await session.scalars(select(Storage))}
-    stored: Counter[Any] = Counter()
-    for query in (
-        select(col(Message.charged_to), func.sum(_row_bytes)).where(col(Message.charged_to).is_not(None)),
-        select(col(Conversation.user_id), func.sum(_conversation_bytes)),
-    ):
-        for user_id, size in await session.execute(query.group_by(query.selected_columns[0])):
-            stored[user_id] += int(size)
+    messages = select(col(Message.charged_to), func.sum(_row_bytes)).where(col(Message.charged_to).is_not(None))
+    stored = await _by_user(session, (messages, select(col(Conversation.user_id), func.sum(_conversation_bytes))))
     users = sorted(counted.keys() | stored.keys())
     return [Drift(user, counted.get(user, 0), stored[user]) for user in users if counted.get(user, 0) != stored[user]]
 

@@ -34,11 +34,10 @@ from web.newcomers import Newcomers
 from web.problems import ApiProblem
 from web.receiving import Body, Held, Memory, Pace, reading
 from web.refusals import refusal
-from web.sending import Outgoing
+from web.sending import RETRY_AFTER_SECONDS, Outgoing
 
 ANONYMOUS_SOCKETS = 1000
 ANONYMOUS_SOCKETS_PER_ADDRESS = 10
-RETRY_AFTER_SECONDS = 5
 EXPOSED_HEADERS = ("RateLimit", "RateLimit-Policy", "Retry-After")
 """What pages of other sites may read (CORS)."""
 _GUARDED = ("/api/", "/v1/")

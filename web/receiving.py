@@ -29,8 +29,8 @@ class Memory:
         self.share = limit // _SHARE
         """The most that one user gets."""
         self._addresses = Occupancy(limit // _SHARE_OF_ADDRESS)
-        self._users, self._all = Occupancy(limit // _SHARE), Occupancy(limit)
-        self._large = Occupancy(limit - limit // _SHARE)
+        self._users, self._all = Occupancy(self.share), Occupancy(limit)
+        self._large = Occupancy(limit - self.share)
 
     def take(self, user: str | None, amount: int, *, large: bool = False, address: str | None = None) -> None:
         """`large`: of a body that is. None: not known, not counted. Raises Full, and takes nothing."""

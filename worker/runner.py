@@ -228,12 +228,14 @@ class Runner:
         self._running[row.id] = attempt
         if self._handing_over:
             attempt.stop(HandedOver())
-        proving = asyncio.create_task(keep("probation", lambda: self._prove(attempt, row)))
+        suspect = self._probation.holds(row.id)
+        proving = [asyncio.create_task(keep("probation", lambda: self._prove(attempt, row)))] if suspect else []
         try:
             await self._run(attempt, row, spec, chosen, _going_on(chosen, held, run))
         finally:
-            proving.cancel()
-            await asyncio.gather(proving, return_exceptions=True)
+            for task in proving:
+                task.cancel()
+            await asyncio.gather(*proving, return_exceptions=True)
             if self._running.get(row.id) is attempt:  # a later attempt of the same answer may have begun here
                 del self._running[row.id]
 

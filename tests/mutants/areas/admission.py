@@ -84,7 +84,7 @@ AREA = Area(
         Mutant("an_answer_keeps_its_frame", "web/chat_socket.py", "        del frame  #", "        pass  #", _KEPT),
         Mutant("a_body_may_pause", "web/receiving.py", "min(self.gap, min(", "min(1e9, min("),
         Mutant("a_body_may_take_for_ever", "web/receiving.py", "SLOWEST_BYTES_PER_SECOND, self.most)", "SLOWEST_BYTES_PER_SECOND, 1e9)"),
-        Mutant("large_bodies_take_all_the_memory", "web/receiving.py", "Occupancy(limit - limit // _SHARE)", "Occupancy(limit)"),
+        Mutant("large_bodies_take_all_the_memory", "web/receiving.py", "Occupancy(limit - self.share)", "Occupancy(limit)"),
         Mutant("a_large_body_counts_as_small", "web/receiving.py", "        if large:\n", "        if False:\n"),
         Mutant(
             "a_place_is_never_left",
@@ -194,7 +194,7 @@ AREA = Area(
             "min(600 + read",
         ),
         Mutant("a_long_body_gets_no_more_time", "web/receiving.py", " + read / SLOWEST_BYTES_PER_SECOND", ""),
-        Mutant("one_user_takes_all_the_memory", "web/receiving.py", "Occupancy(limit // _SHARE)", "Occupancy(limit)"),
+        Mutant("one_user_takes_all_the_memory", "web/receiving.py", "Occupancy(self.share)", "Occupancy(limit)"),
         Mutant("what_was_read_is_held_for_ever", "web/receiving.py", "        self._held.release()\n", "        pass\n"),
         Mutant("silence_is_waited_for", "web/connections.py", "            self._arm(self.terms.head_seconds)", "            pass"),
         Mutant(

@@ -9,14 +9,8 @@ from providers.base import REASONING, Continuation, InvalidRequest, Item, Kept, 
 from providers.content import check_abilities
 from providers.dialects import DIALECTS
 from providers.registry import presets
+from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, OLLAMA, RESPONSES
 
-CHAT, RESPONSES, ANTHROPIC, GEMINI, OLLAMA = (
-    "openai.chat",
-    "openai.responses",
-    "anthropic.messages",
-    "gemini.generateContent",
-    "ollama.chat",
-)
 OF = {CHAT: "openai_compatible", RESPONSES: "openai_responses", ANTHROPIC: "anthropic", GEMINI: "gemini", OLLAMA: "ollama"}
 PDF = "application/pdf;base64"
 PNG = Part("image/png", data=b"\x89PNG")
