@@ -17,7 +17,7 @@ help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: $(VENV)/run.stamp ## start Tokenwire here: web, worker, broadcaster, and an embedded Valkey without REDIS_URL
-	@exec $(BIN)/python -m launcher
+	@exec $(BIN)/python -m tokenwire.launcher
 
 llamacpp: $(VENV)/dev.stamp ## a real model on port 8080: llama.cpp with SmolLM2-135M, fetched once
 	@exec $(BIN)/python -m tests.servers.llamacpp

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 
 import redis.asyncio
 
-from streams.events import Chunk
-from streams.log import RedisLog
 from tests.valkey import Valkey
+from tokenwire.streams.events import Chunk
+from tokenwire.streams.log import RedisLog
 
 EVENTS_PER_CALL = 20
 CALLS = 1000

@@ -26,14 +26,14 @@ from typing import cast
 import redis.asyncio
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from streams import keys
-from streams.embedded import arguments, find_server
-from streams.events import Chunk, encode, stamp
-from streams.feed import RedisFeed
-from streams.frames import text_frame
-from streams.log import RedisLog
-from streams.tokens import mint
 from tests.servers.service import free_port
+from tokenwire.streams import keys
+from tokenwire.streams.embedded import arguments, find_server
+from tokenwire.streams.events import Chunk, encode, stamp
+from tokenwire.streams.feed import RedisFeed
+from tokenwire.streams.frames import text_frame
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.tokens import mint
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = secrets.token_hex(32)
@@ -257,7 +257,7 @@ async def all_received(viewers: list[Viewer], size: int) -> None:
 
 
 def start_server(server: str, url: str, port: int) -> subprocess.Popen[bytes]:
-    command = ["-m", "broadcaster"] if server == "tokenwire" else ["-m", "benchmarks.broadcast", server, url, str(port)]
+    command = ["-m", "tokenwire.broadcaster"] if server == "tokenwire" else ["-m", "benchmarks.broadcast", server, url, str(port)]
     ours = {"REDIS_URL": url, "TOKEN_KEY": KEY, "BROADCASTER_PORT": str(port), "MODE": "production", "LOG_LEVEL": "warning"}
     # Heartbeats would compare the tail with a log that nothing was written to.
     quiet = {"HEARTBEAT_IDLE_SECONDS": "3600", "HEARTBEAT_RUNNING_SECONDS": "3600", "MAX_OPEN_PER_USER": "0"}

@@ -84,7 +84,12 @@ class Stack:
 
 def kind_of(command: str) -> str:
     """Which part of Tokenwire a command line belongs to."""
-    for name, word in (("worker", "worker.main"), ("broadcaster", "broadcaster"), ("redis", "valkey"), ("web", "-m web")):
+    for name, word in (
+        ("worker", "tokenwire.worker.main"),
+        ("broadcaster", "broadcaster"),
+        ("redis", "valkey"),
+        ("web", "-m tokenwire.web"),
+    ):
         if word in command:
             return name
     return "launcher"
@@ -117,7 +122,7 @@ def write_models(folder: str, provider_port: int) -> Path:
 
 @contextlib.asynccontextmanager
 async def running_stack(provider_port: int) -> AsyncIterator[Stack]:
-    """`python -m launcher` in a directory of its own, until the block ends."""
+    """`python -m tokenwire.launcher` in a directory of its own, until the block ends."""
     with tempfile.TemporaryDirectory() as folder:
         models = write_models(folder, provider_port)
         port = free_port()
@@ -135,7 +140,7 @@ async def running_stack(provider_port: int) -> AsyncIterator[Stack]:
             "READS_PER_MINUTE_PER_USER": "0",
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "launcher", cwd=folder, env=environ, stdout=asyncio.subprocess.DEVNULL
+            sys.executable, "-m", "tokenwire.launcher", cwd=folder, env=environ, stdout=asyncio.subprocess.DEVNULL
         )
         try:
             base = f"http://127.0.0.1:{port}"

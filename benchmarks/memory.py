@@ -11,10 +11,10 @@ import time
 
 import redis.asyncio
 
-from config.settings import ROOT
-from streams.events import AnyEvent, Chunk, Complete, Start, Title
-from streams.log import RedisLog
 from tests.valkey import Valkey
+from tokenwire.config.settings import ROOT
+from tokenwire.streams.events import AnyEvent, Chunk, Complete, Start, Title
+from tokenwire.streams.log import RedisLog
 
 ANSWERS = 100
 CHUNKS = 1500

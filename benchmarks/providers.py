@@ -55,8 +55,8 @@ async def decode_bare(pieces: list[bytes]) -> int:
 
 async def decode_ours(pieces: list[bytes]) -> int:
     """`ChatDecoder`, a read at a time."""
-    from providers.base import Text
-    from providers.openai_chat import ChatDecoder
+    from tokenwire.providers.base import Text
+    from tokenwire.providers.openai_chat import ChatDecoder
 
     decoder = ChatDecoder()
     return sum(1 for piece in pieces for delta in decoder.feed(piece) if isinstance(delta, Text))
@@ -127,9 +127,9 @@ async def client_bare(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: A
 @asynccontextmanager
 async def client_ours(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: ARG001
     """`open_provider` over `HttpClient`."""
-    from providers.base import Message, ModelSpec, Request, Text
-    from providers.http import HttpClient
-    from providers.registry import open_provider
+    from tokenwire.providers.base import Message, ModelSpec, Request, Text
+    from tokenwire.providers.http import HttpClient
+    from tokenwire.providers.registry import open_provider
 
     http = HttpClient()
     provider = open_provider(ModelSpec("m", "openai_compatible", "m", base_url=url), http)
@@ -147,8 +147,8 @@ async def client_httpx(url: str, streams: int) -> AsyncIterator[Read]:
     """Our decoder over httpx's own transport: what aiohttp's saves."""
     import httpx
 
-    from providers.base import Text
-    from providers.openai_chat import ChatDecoder
+    from tokenwire.providers.base import Text
+    from tokenwire.providers.openai_chat import ChatDecoder
 
     client = httpx.AsyncClient(limits=httpx.Limits(max_connections=streams), timeout=60)
 

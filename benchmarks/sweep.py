@@ -12,14 +12,14 @@ from pathlib import Path
 import structlog
 from sqlalchemy import text
 
-from models.migrate import migrate
-from models.store import Store
-from streams.memory import MemoryLog
 from tests.databases import launch
-from worker.checkpoints import Checkpointer
-from worker.packing import Packing
-from worker.services import Services
-from worker.sweeper import INTERVAL_SECONDS, Sweeper
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker.checkpoints import Checkpointer
+from tokenwire.worker.packing import Packing
+from tokenwire.worker.services import Services
+from tokenwire.worker.sweeper import INTERVAL_SECONDS, Sweeper
 
 ENDED = (0, 10_000, 200_000)
 DUE = (100, 500, 1_000, 5_000)

@@ -1,4 +1,7 @@
-"""`python -m broadcaster`: relays the logs of conversations to whoever holds a token. Needs Redis and the token key, no database."""
+"""`python -m tokenwire.broadcaster`: relays the logs of conversations to whoever holds a token.
+
+It needs Redis and the token key, and no database.
+"""
 
 import asyncio
 import gc
@@ -9,14 +12,14 @@ from collections.abc import Callable
 import structlog
 from prometheus_client import Gauge
 
-from broadcaster.server import Caps, Server
-from broadcaster.viewers import Pace, Viewers
-from config import logs, metrics, startup
-from config.settings import Settings, load
-from streams.addresses import Addresses
-from streams.hub import Hub, RedisFeed
-from streams.log import RedisLog
-from streams.tokens import check_key
+from tokenwire.broadcaster.server import Caps, Server
+from tokenwire.broadcaster.viewers import Pace, Viewers
+from tokenwire.config import logs, metrics, startup
+from tokenwire.config.settings import Settings, load
+from tokenwire.streams.addresses import Addresses
+from tokenwire.streams.hub import Hub, RedisFeed
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.tokens import check_key
 
 EX_CONFIG = 78
 VIEWERS = Gauge("tokenwire_viewers", "WebSockets of viewers that are open now", registry=metrics.REGISTRY)

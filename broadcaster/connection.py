@@ -17,8 +17,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
-from streams.frames import MAX_CLIENT_FRAME_BYTES, CloseCode
-from streams.stalled import Stalled
+from tokenwire.streams.frames import MAX_CLIENT_FRAME_BYTES, CloseCode
+from tokenwire.streams.stalled import Stalled
 
 log = structlog.get_logger("broadcaster")
 

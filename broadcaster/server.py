@@ -17,12 +17,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from broadcaster.connection import Connection
-from broadcaster.viewers import CLOSE_SECONDS, Viewer, Viewers
-from streams.addresses import Addresses
-from streams.frames import CloseCode
-from streams.occupancy import Full, Occupancy
-from streams.ports import Unavailable
+from tokenwire.broadcaster.connection import Connection
+from tokenwire.broadcaster.viewers import CLOSE_SECONDS, Viewer, Viewers
+from tokenwire.streams.addresses import Addresses
+from tokenwire.streams.frames import CloseCode
+from tokenwire.streams.occupancy import Full, Occupancy
+from tokenwire.streams.ports import Unavailable
 
 SPREAD_SECONDS = 1.0
 """Closing everybody in the same instant would bring everybody back in the same instant."""

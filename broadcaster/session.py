@@ -23,13 +23,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from streams import frames
-from streams.cursor import Source, carried, follows, held_by, verdict
-from streams.frames import CONTROLS_PER_MINUTE, CloseCode, Malformed, Refresh, ResyncReason, Sendable, Subscribe
-from streams.minutes import PerMinute
-from streams.ports import Page
-from streams.positions import Position
-from streams.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
+from tokenwire.streams import frames
+from tokenwire.streams.cursor import Source, carried, follows, held_by, verdict
+from tokenwire.streams.frames import CONTROLS_PER_MINUTE, CloseCode, Malformed, Refresh, ResyncReason, Sendable, Subscribe
+from tokenwire.streams.minutes import PerMinute
+from tokenwire.streams.ports import Page
+from tokenwire.streams.positions import Position
+from tokenwire.streams.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
 
 SUBSCRIBE_SECONDS = 10.0
 REFRESHES_PER_MINUTE = 20

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from broadcaster.connection import Connection
-from broadcaster.session import BATCH_BYTES, Ending, Phase, Session
-from config.background import failed, keep
-from streams.cursor import heartbeat_delay
-from streams.frames import CloseCode, text_frame
-from streams.hub import Hub, Tail
-from streams.occupancy import Full, Occupancy
-from streams.ports import Gone, Page, Unavailable
+from tokenwire.broadcaster.connection import Connection
+from tokenwire.broadcaster.session import BATCH_BYTES, Ending, Phase, Session
+from tokenwire.config.background import failed, keep
+from tokenwire.streams.cursor import heartbeat_delay
+from tokenwire.streams.frames import CloseCode, text_frame
+from tokenwire.streams.hub import Hub, Tail
+from tokenwire.streams.occupancy import Full, Occupancy
+from tokenwire.streams.ports import Gone, Page, Unavailable
 
 OPEN_SECONDS = 5.0
 CLOSE_SECONDS = 5.0

@@ -4,10 +4,14 @@ It speaks HTTP (`httpx`) and WebSocket (`websockets`), and needs nothing of the 
 text, growing).
 """
 
-from client.api import Conversation, Posted, Tokenwire
-from client.errors import AnswerFailed, AnswerRestarted, RequestFailed, Stopped, TokenwireError
-from client.following import Change, Following, State
-from client.transcript import Message, Transcript
+if not __name__.startswith("tokenwire."):
+    # A second copy of every class would follow, and none of them would fit the first.
+    raise ImportError("import tokenwire.client, not client")
+
+from tokenwire.client.api import Conversation, Posted, Tokenwire
+from tokenwire.client.errors import AnswerFailed, AnswerRestarted, RequestFailed, Stopped, TokenwireError
+from tokenwire.client.following import Change, Following, State
+from tokenwire.client.transcript import Message, Transcript
 
 __all__ = [
     "AnswerFailed",

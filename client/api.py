@@ -19,10 +19,10 @@ from urllib.parse import quote
 
 import httpx
 
-from client.errors import AnswerFailed, AnswerRestarted, RequestFailed
-from client.following import Following
-from client.transcript import Message, fresh
-from streams.growing import Growing, Withdrawn
+from tokenwire.client.errors import AnswerFailed, AnswerRestarted, RequestFailed
+from tokenwire.client.following import Following
+from tokenwire.client.transcript import Message, fresh
+from tokenwire.streams.growing import Growing, Withdrawn
 
 Headers = Mapping[str, str]
 HeadersSource = Headers | Callable[[], Headers | Awaitable[Headers]]

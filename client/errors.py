@@ -10,7 +10,7 @@ TokenwireError      base; never raised itself
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from client.transcript import Message
+    from tokenwire.client.transcript import Message
 
 
 class TokenwireError(Exception):

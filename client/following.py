@@ -17,9 +17,9 @@ from typing import Any, Literal, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from client.errors import RequestFailed, Stopped
-from client.transcript import Event, Message, Order, Transcript, after_close
-from streams.positions import parse
+from tokenwire.client.errors import RequestFailed, Stopped
+from tokenwire.client.transcript import Event, Message, Order, Transcript, after_close
+from tokenwire.streams.positions import parse
 
 HELLO_SECONDS = 15.0
 """From dialling to `subscribed`."""

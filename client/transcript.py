@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from streams.positions import Position
-from streams.text import checksum, cut, utf16_length
+from tokenwire.streams.positions import Position
+from tokenwire.streams.text import checksum, cut, utf16_length
 
 ENDED = frozenset({"complete", "error", "cancelled"})
 PENDING_MAX = 512

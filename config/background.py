@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from config import logs
-from config.metrics import TASK_FAILURES
+from tokenwire.config import logs
+from tokenwire.config.metrics import TASK_FAILURES
 
 log_line = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from config.settings import Settings, variables
+from tokenwire.config.settings import Settings, variables
 
 Rung = Literal["attach", "prefix", "turn", "restart", "none"]
 Value = Any  # what YAML holds

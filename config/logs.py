@@ -14,10 +14,10 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from config.settings import Settings
+from tokenwire.config.settings import Settings
 
 Form = Literal["json", "text"]
-_OURS = ("__main__", "broadcaster", "config", "launcher", "models", "providers", "streams", "web", "worker")
+_OURS = ("__main__", "tokenwire")
 """Who may speak below a warning. Libraries that are asked for every detail give it: queries with what people wrote, frames, requests."""
 _AT_MOST_INFO = ("dramatiq",)
 """Says at this level when a worker is there and when it goes."""

@@ -17,7 +17,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from streams.aisdk import HEADERS, Chunk, Writer, body, comment
+from tokenwire.streams.aisdk import HEADERS, Chunk, Writer, body, comment
 
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["localhost", "127.0.0.1"])
 

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from streams.aisdk import HEADERS, Chunk, Writer, abody, comment
+from tokenwire.streams.aisdk import HEADERS, Chunk, Writer, abody, comment
 
 app = FastAPI()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from flask import Flask, Response, request
 
-from streams.aisdk import HEADERS, Chunk, Writer, body, comment
+from tokenwire.streams.aisdk import HEADERS, Chunk, Writer, body, comment
 
 app = Flask(__name__)
 

@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 from dotenv import dotenv_values
 
-from config.catalogue import load_from, variables_of
-from config.settings import ROOT, Settings, env_file, load
-from launcher import environment, probes
-from launcher.console import Console
-from launcher.launch import EXIT_UNAVAILABLE, Launch
-from launcher.procfile import Command, commands
+from tokenwire.config.catalogue import load_from, variables_of
+from tokenwire.config.settings import ROOT, Settings, env_file, load
+from tokenwire.launcher import environment, probes
+from tokenwire.launcher.console import Console
+from tokenwire.launcher.launch import EXIT_UNAVAILABLE, Launch
+from tokenwire.launcher.procfile import Command, commands
 
 _PORT_SECONDS = 1.0
 """What a run that was just killed may need until its ports are free."""
 
 
-_MIGRATE = Command("migrate", "migrate", (sys.executable, "-m", "models.migrate"))
+_MIGRATE = Command("migrate", "migrate", (sys.executable, "-m", "tokenwire.models.migrate"))
 
 
 def main() -> int:

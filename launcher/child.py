@@ -10,9 +10,9 @@ import os
 import signal
 from collections.abc import Mapping
 
-from config.parent import dying_with_us
-from launcher.console import Console
-from launcher.procfile import Command
+from tokenwire.config.parent import dying_with_us
+from tokenwire.launcher.console import Console
+from tokenwire.launcher.procfile import Command
 
 _STEADY_SECONDS = 3.0
 """A process that lived this long may be started again at once."""

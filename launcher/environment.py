@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from config.settings import Settings
+from tokenwire.config.settings import Settings
 
 _FOR_DEVELOPMENT = {"MODE": "development", "DRAIN_SECONDS": "1"}
 """Where nothing else is said: one local user; on a stop, no long wait for running generations (they go on at the next start)."""

@@ -11,11 +11,11 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from config.settings import Settings
-from launcher import probes
-from launcher.child import Child
-from launcher.console import Console
-from launcher.procfile import Command
+from tokenwire.config.settings import Settings
+from tokenwire.launcher import probes
+from tokenwire.launcher.child import Child
+from tokenwire.launcher.console import Console
+from tokenwire.launcher.procfile import Command
 
 EXIT_UNAVAILABLE = 69
 

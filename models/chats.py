@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from models.conversations import (
+from tokenwire.models.conversations import (
     Idempotency,
     Posted,
     add_conversation,
@@ -22,10 +22,10 @@ from models.conversations import (
     supersede,
     visible,
 )
-from models.database import Database
-from models.errors import Conflict, GenerationRunning, NotFound
-from models.quotas import admit, admit_conversation
-from models.tables import UNFINISHED, Conversation, Message
+from tokenwire.models.database import Database
+from tokenwire.models.errors import Conflict, GenerationRunning, NotFound
+from tokenwire.models.quotas import admit, admit_conversation
+from tokenwire.models.tables import UNFINISHED, Conversation, Message
 
 
 @dataclass(frozen=True, slots=True)

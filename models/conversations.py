@@ -18,11 +18,11 @@ from sqlalchemy.orm import defer
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from models.database import Database, now_ms
-from models.deletions import KEY_LIFE_MS
-from models.errors import BadCursor, GenerationRunning, KeyReused, NotAuthor, NotFound
-from models.quotas import admit, admit_conversation, admit_instructions, json_octets, octets, shown_bytes
-from models.tables import UNFINISHED, Conversation, IdempotencyKey, Message, Participant, Storage
+from tokenwire.models.database import Database, now_ms
+from tokenwire.models.deletions import KEY_LIFE_MS
+from tokenwire.models.errors import BadCursor, GenerationRunning, KeyReused, NotAuthor, NotFound
+from tokenwire.models.quotas import admit, admit_conversation, admit_instructions, json_octets, octets, shown_bytes
+from tokenwire.models.tables import UNFINISHED, Conversation, IdempotencyKey, Message, Participant, Storage
 
 PAGE_BYTES = 1024 * 1024
 """Text, as JSON, of one page of messages, or of conversations: a page of the longest would keep a process busy, and fill its memory."""

@@ -24,11 +24,11 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col
 
-from models import migrations
-from models.errors import StatementFailed, StoreUnavailable, Unstorable
-from models.failures import ours
-from models.quotas import NO_QUOTAS, Quotas
-from models.shapes import loads
+from tokenwire.models import migrations
+from tokenwire.models.errors import StatementFailed, StoreUnavailable, Unstorable
+from tokenwire.models.failures import ours
+from tokenwire.models.quotas import NO_QUOTAS, Quotas
+from tokenwire.models.shapes import loads
 
 log_line = structlog.get_logger(__name__)
 
@@ -246,7 +246,9 @@ class Database:
     async def check(self) -> str | None:
         """For readiness: what is wrong with the schema, or None. Raises StoreUnavailable."""
         revision = await self.revision()
-        return None if migrations.serves(revision) else f"at revision {revision}, needs {migrations.HEAD} (python -m models.migrate)"
+        return (
+            None if migrations.serves(revision) else f"at revision {revision}, needs {migrations.HEAD} (python -m tokenwire.models.migrate)"
+        )
 
     async def check_write(self) -> None:
         """For readiness: returns if a transaction that needs room on the disk can be committed. Raises StoreUnavailable.

@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col
 
-from models.database import Database, now_ms
-from models.errors import GivenUp, StoreError, StoreUnavailable
-from models.quotas import give_back
-from models.tables import UNLISTED_SQL, Conversation, DeletedConversation, IdempotencyKey, Message, Revocation
+from tokenwire.models.database import Database, now_ms
+from tokenwire.models.errors import GivenUp, StoreError, StoreUnavailable
+from tokenwire.models.quotas import give_back
+from tokenwire.models.tables import UNLISTED_SQL, Conversation, DeletedConversation, IdempotencyKey, Message, Revocation
 
 log_line = structlog.get_logger(__name__)
 KEY_LIFE_MS = 24 * 3600 * 1000

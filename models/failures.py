@@ -9,7 +9,7 @@ import sqlite3
 
 from sqlalchemy import exc
 
-from models.errors import Conflict, GivenUp, StatementFailed, StoreUnavailable, Unstorable
+from tokenwire.models.errors import Conflict, GivenUp, StatementFailed, StoreUnavailable, Unstorable
 
 _GIVEN_UP = frozenset({"57014", "55P03", "40P01", "40001"})
 """SQLSTATEs of a server that lives: a statement took too long, a lock was waited for too long, a deadlock, a conflict of transactions."""

@@ -12,11 +12,11 @@ from sqlalchemy import bindparam, case, func, select, text, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from models.database import Database, lock_free, now_ms
-from models.errors import NotFound, StoreUnavailable
-from models.quotas import settle
-from models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message
-from models.threads import measure, rows_before, thread
+from tokenwire.models.database import Database, lock_free, now_ms
+from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.quotas import settle
+from tokenwire.models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message
+from tokenwire.models.threads import measure, rows_before, thread
 
 _unfinished = text(f"messages.{UNFINISHED_SQL}")
 

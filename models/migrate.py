@@ -1,4 +1,4 @@
-"""`python -m models.migrate`: bring the database of DATABASE_URL to the newest revision; quick when it is there already.
+"""`python -m tokenwire.models.migrate`: bring the database of DATABASE_URL to the newest revision; quick when it is there already.
 
 Two starts at once do not race: PostgreSQL holds an advisory lock, SQLite its write lock, and who comes second finds nothing to do.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, exc, inspect, text
 
-from models.database import CONNECT_SECONDS, driver_url, tune_sqlite
-from models.errors import MigrationRefused
-from models.migrations import HEAD
+from tokenwire.models.database import CONNECT_SECONDS, driver_url, tune_sqlite
+from tokenwire.models.errors import MigrationRefused
+from tokenwire.models.migrations import HEAD
 
 _LOCK = 0x746F6B656E776972
 """The advisory lock: any number that no other program uses ("tokenwir")."""
@@ -82,7 +82,7 @@ def _revision(connection: Connection) -> str | None:
 
 def main() -> int:
     """The command: one line on what was done or what is wrong; exit code 0, or 1 where the database refuses or is away."""
-    from config.settings import load
+    from tokenwire.config.settings import load
 
     url = load(needs=["database_url"]).database_url
     try:

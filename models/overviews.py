@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import exists, select, text
 from sqlmodel import col
 
-from models.database import Database
-from models.tables import UNFINISHED_SQL, Conversation, Message, Participant
+from tokenwire.models.database import Database
+from tokenwire.models.tables import UNFINISHED_SQL, Conversation, Message, Participant
 
 _unfinished = text(f"messages.{UNFINISHED_SQL}")
 

@@ -12,10 +12,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from models.conversations import visible
-from models.database import Database, now_ms
-from models.errors import Conflict, NotFound, TooManyInvitations, TooManyParticipants
-from models.tables import Conversation, Invitation, Participant, Revocation
+from tokenwire.models.conversations import visible
+from tokenwire.models.database import Database, now_ms
+from tokenwire.models.errors import Conflict, NotFound, TooManyInvitations, TooManyParticipants
+from tokenwire.models.tables import Conversation, Invitation, Participant, Revocation
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col
 
-from config.settings import Settings
-from models.errors import GivenUp, StatementFailed, StorageFull, TooManyQueued, TooManyUnfinished
-from models.failures import ours
-from models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message, Storage
+from tokenwire.config.settings import Settings
+from tokenwire.models.errors import GivenUp, StatementFailed, StorageFull, TooManyQueued, TooManyUnfinished
+from tokenwire.models.failures import ours
+from tokenwire.models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message, Storage
 
 log_line = structlog.get_logger(__name__)
 ROW_BYTES = 512
@@ -166,7 +166,7 @@ async def _uncounted_on(session: AsyncSession, *failures: type[Exception]) -> As
         if not isinstance(told, failures):
             raise
         # Without a traceback: what the driver says may quote the row.
-        log_line.error("a user's stored bytes are not counted: python -m models.recount puts the sum right", error=repr(told))  # noqa: TRY400
+        log_line.error("a user's stored bytes are not counted: python -m tokenwire.models.recount puts the sum right", error=repr(told))  # noqa: TRY400
 
 
 async def give_back(session: AsyncSession, conversation_ids: Sequence[str], message_ids: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`python -m models.recount [--look]`: what each user has stored, counted anew from the rows, against the sum that quotas go by.
+"""`python -m tokenwire.models.recount [--look]`: what each user has stored, counted anew from the rows, against the sum that quotas go by.
 
 The sum is kept in the transactions that write rows, so it should never be wrong. Should it be (a database that was restored in part, rows
 that somebody changed by hand, an answer that ended while its row could not be counted), it stays wrong by as much for ever: this puts it
@@ -10,10 +10,10 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from models import quotas
-from models.database import Database
-from models.errors import StatementFailed, StoreUnavailable
-from models.quotas import Drift
+from tokenwire.models import quotas
+from tokenwire.models.database import Database
+from tokenwire.models.errors import StatementFailed, StoreUnavailable
+from tokenwire.models.quotas import Drift
 
 PATIENCE_SECONDS = 3600.0
 """Reading every row may take long; nobody waits for it."""
@@ -39,9 +39,9 @@ async def _run(url: str, *, amend: bool) -> list[Drift]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: a line for each user whose sum was wrong; exit code 0, or 1 where the database is away, or cannot read a row."""
-    from config.settings import load
+    from tokenwire.config.settings import load
 
-    parser = argparse.ArgumentParser(prog="python -m models.recount", description="Count anew what users have stored.")
+    parser = argparse.ArgumentParser(prog="python -m tokenwire.models.recount", description="Count anew what users have stored.")
     parser.add_argument("--look", action="store_true", help="only say what is wrong")
     look: bool = parser.parse_args(arguments).look
     try:

@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from models.conversations import Idempotency, Posted, claim_key, fitting, placeholder, visible
-from models.database import Database, now_ms
-from models.errors import HistoryTooLong, NotFound
-from models.quotas import ROW_BYTES, admit, admit_conversation, shown_bytes
-from models.tables import Conversation, Message, Participant
-from models.threads import ids_before, measure, thread_ids
+from tokenwire.models.conversations import Idempotency, Posted, claim_key, fitting, placeholder, visible
+from tokenwire.models.database import Database, now_ms
+from tokenwire.models.errors import HistoryTooLong, NotFound
+from tokenwire.models.quotas import ROW_BYTES, admit, admit_conversation, shown_bytes
+from tokenwire.models.tables import Conversation, Message, Participant
+from tokenwire.models.threads import ids_before, measure, thread_ids
 
 TITLE_CHARS = 80
 SLICE = 100

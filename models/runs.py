@@ -12,9 +12,9 @@ from sqlalchemy import and_, delete, not_, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
-from models.database import Database, now_ms
-from models.generations import Checkpoint, checkpoint_values
-from models.tables import UNFINISHED_SQL, Message, ProviderRun
+from tokenwire.models.database import Database, now_ms
+from tokenwire.models.generations import Checkpoint, checkpoint_values
+from tokenwire.models.tables import UNFINISHED_SQL, Message, ProviderRun
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,17 @@ what lists show, `deletions.py` what goes, `runs.py` what goes on at providers, 
 Each method is one transaction and raises `models.errors.StoreUnavailable` when the database does not answer.
 """
 
-from models.chats import Chats
-from models.conversations import Conversations
-from models.database import TIMEOUT_SECONDS
-from models.deletions import Deletions
-from models.generations import Generations
-from models.overviews import Overviews
-from models.participants import Participants
-from models.quotas import NO_QUOTAS, Quotas
-from models.responses import Responses
-from models.runs import Runs
-from models.sweeps import Sweeps
+from tokenwire.models.chats import Chats
+from tokenwire.models.conversations import Conversations
+from tokenwire.models.database import TIMEOUT_SECONDS
+from tokenwire.models.deletions import Deletions
+from tokenwire.models.generations import Generations
+from tokenwire.models.overviews import Overviews
+from tokenwire.models.participants import Participants
+from tokenwire.models.quotas import NO_QUOTAS, Quotas
+from tokenwire.models.responses import Responses
+from tokenwire.models.runs import Runs
+from tokenwire.models.sweeps import Sweeps
 
 
 class Store(Chats, Conversations, Deletions, Generations, Overviews, Participants, Responses, Runs, Sweeps):

@@ -15,9 +15,9 @@ from sqlalchemy import and_, func, literal, not_, or_, select, text, tuple_, upd
 from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col
 
-from models import runs
-from models.database import Database, lock_free, now_ms
-from models.tables import (
+from tokenwire.models import runs
+from tokenwire.models.database import Database, lock_free, now_ms
+from tokenwire.models.tables import (
     BEGUN_SQL,
     ENDED_SQL,
     RENAMED_SQL,

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Column, Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from models import shapes
+from tokenwire.models import shapes
 
 UNFINISHED = ("queued", "streaming", "retrying", "waiting")
 """States of an assistant message whose generation has not ended."""

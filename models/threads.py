@@ -13,9 +13,9 @@ from sqlalchemy import ColumnElement, exists, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from models.errors import HistoryTooLong
-from models.quotas import ROW_BYTES, text_bytes
-from models.tables import Conversation, Message, Participant
+from tokenwire.models.errors import HistoryTooLong
+from tokenwire.models.quotas import ROW_BYTES, text_bytes
+from tokenwire.models.tables import Conversation, Message, Participant
 
 ROWS_A_TURN = 100
 _BEFORE: Any = func.coalesce(col(Message.parent_id), col(Conversation.follows))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from models.tables import Conversation, Message
+from tokenwire.models.tables import Conversation, Message
 
 
 def timestamp(milliseconds: int) -> str:

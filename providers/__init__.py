@@ -1,1 +1,5 @@
 """Language-model providers on the wire, one stream of deltas for all. Usable by itself: imports nothing else of the project."""
+
+if not __name__.startswith("tokenwire."):
+    # A second copy of every class would follow, and none of them would fit the first.
+    raise ImportError("import tokenwire.providers, not providers")

@@ -1,4 +1,7 @@
-"""From the shell: `python -m providers list | stream | decode`. Decoding needs no HTTP client, so that is imported by the others only."""
+"""From the shell: `python -m tokenwire.providers list | stream | decode`.
+
+Decoding needs no HTTP client: only the other two import one.
+"""
 
 import argparse
 import asyncio
@@ -8,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from providers import recorded
-from providers.dialects import DIALECTS, RELATED, decoder_of
+from tokenwire.providers import recorded
+from tokenwire.providers.dialects import DIALECTS, RELATED, decoder_of
 
 if TYPE_CHECKING:
-    from providers import shell
+    from tokenwire.providers import shell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m providers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tokenwire.providers", description=__doc__)
     commands = parser.add_subparsers(required=True)
     listing = commands.add_parser("list", help="the models of the catalogue, the presets and the dialects")
     listing.add_argument("--models-file", type=Path, help="another catalogue")
@@ -65,13 +68,13 @@ def _decode(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from providers import shell
+    from tokenwire.providers import shell
 
     return shell.list_models(_catalogue(options.models_file))
 
 
 def _stream(options: argparse.Namespace) -> int:
-    from providers import shell
+    from tokenwire.providers import shell
 
     catalogue = None if options.provider else _catalogue(options.models_file)
     try:
@@ -82,11 +85,11 @@ def _stream(options: argparse.Namespace) -> int:
 
 def _catalogue(models_file: Path | None) -> "shell.Catalogue | None":
     """The project's catalogue, if this package stands in the project. A catalogue that is wrong ends the program with one line."""
-    from providers import shell
-    from providers.base import plain
+    from tokenwire.providers import shell
+    from tokenwire.providers.base import plain
 
     try:
-        from config import catalogue, settings
+        from tokenwire.config import catalogue, settings
     except ImportError:
         return None
     path = models_file or Path(os.environ.get("MODELS_FILE") or settings.ROOT / "config" / "models.yml")

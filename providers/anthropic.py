@@ -10,7 +10,7 @@ other kind are kept and sent back as they came, in their place in the text. Quir
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from providers.base import (
+from tokenwire.providers.base import (
     REASONING,
     FinishReason,
     InvalidRequest,
@@ -21,7 +21,7 @@ from providers.base import (
     Request,
     Unavailable,
 )
-from providers.content import (
+from tokenwire.providers.content import (
     ANY_JSON,
     alternating,
     encoded,
@@ -34,10 +34,10 @@ from providers.content import (
     turns,
     unsupported,
 )
-from providers.decoding import Decoder
-from providers.dialect import Call, Dialect, Preset
-from providers.fields import Damaged, Growing, loose, mapping, place, word, words
-from providers.tool_calls import parsed_arguments
+from tokenwire.providers.decoding import Decoder
+from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.fields import Damaged, Growing, loose, mapping, place, word, words
+from tokenwire.providers.tool_calls import parsed_arguments
 
 API = "anthropic.messages"
 FINISH: Mapping[str, FinishReason] = {

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from providers.base import (
+from tokenwire.providers.base import (
     STALE_CONNECTION,
     Delta,
     Finish,
@@ -36,11 +36,11 @@ from providers.base import (
     Usage,
     plain,
 )
-from providers.decoding import merge_usage
-from providers.hooks import Hook, tell, watched
-from providers.http import HttpClient
-from providers.registry import http_provider
-from providers.tool_calls import parsed_arguments
+from tokenwire.providers.decoding import merge_usage
+from tokenwire.providers.hooks import Hook, tell, watched
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.registry import http_provider
+from tokenwire.providers.tool_calls import parsed_arguments
 
 _LONGEST_PAUSE_S = 60.0
 _LONGEST_ASKED_S = 120.0

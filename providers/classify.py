@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from providers.base import (
+from tokenwire.providers.base import (
     AuthenticationFailed,
     ContentFiltered,
     ContextLengthExceeded,
@@ -25,7 +25,7 @@ from providers.base import (
     RateLimited,
     Unavailable,
 )
-from providers.hints import asked_to_wait, retry_after
+from tokenwire.providers.hints import asked_to_wait, retry_after
 
 Class = type[ProviderError]
 

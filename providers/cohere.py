@@ -7,12 +7,12 @@ OpenAI's are, but for some names. Everything here is what `registry.register` ta
 from collections.abc import Mapping
 from typing import Any
 
-from providers import openai_chat_request
-from providers.base import FinishReason, InvalidRequest, ModelSpec, Request
-from providers.content import tool_choice
-from providers.decoding import Decoder
-from providers.dialect import Call, Dialect, Preset
-from providers.fields import loose, mapping, place, word, words
+from tokenwire.providers import openai_chat_request
+from tokenwire.providers.base import FinishReason, InvalidRequest, ModelSpec, Request
+from tokenwire.providers.content import tool_choice
+from tokenwire.providers.decoding import Decoder
+from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.fields import loose, mapping, place, word, words
 
 API = "cohere.chat"
 FINISH: Mapping[str, FinishReason] = {

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from providers.base import REASONING, Continuation, InvalidRequest, Item, Message, Part, Request, ToolUse
+from tokenwire.providers.base import REASONING, Continuation, InvalidRequest, Item, Message, Part, Request, ToolUse
 
 CONTINUE = (
     "Your last message was cut off by a technical fault. It ended with:\n«{end}»\n"

@@ -7,8 +7,8 @@ what others cost.
 
 from collections.abc import Mapping
 
-from providers.base import ModelSpec, Usage
-from providers.dialect import Preset
+from tokenwire.providers.base import ModelSpec, Usage
+from tokenwire.providers.dialect import Preset
 
 _MILLION = 1_000_000
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from providers.amount import MAX_VALUES, is_too_much
-from providers.base import (
+from tokenwire.providers.amount import MAX_VALUES, is_too_much
+from tokenwire.providers.base import (
     REASONING,
     Delta,
     Finish,
@@ -29,10 +29,10 @@ from providers.base import (
     Unavailable,
     Usage,
 )
-from providers.classify import NO_WORDS, classify_stream_error, excerpt, is_page
-from providers.fields import Growing, loose_list, mappings, word, words
-from providers.framing import RAW, STRAY, TAIL_BYTES, Frame, Framer, FrameTooLarge, JsonSplitter
-from providers.tool_calls import ToolCalls
+from tokenwire.providers.classify import NO_WORDS, classify_stream_error, excerpt, is_page
+from tokenwire.providers.fields import Growing, loose_list, mappings, word, words
+from tokenwire.providers.framing import RAW, STRAY, TAIL_BYTES, Frame, Framer, FrameTooLarge, JsonSplitter
+from tokenwire.providers.tool_calls import ToolCalls
 
 _loads = msgspec.json.Decoder().decode
 _OUTPUT = (Text, Reasoning, Refusal, ToolCallStart)

@@ -28,7 +28,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from providers.base import (
+from tokenwire.providers.base import (
     AuthenticationFailed,
     ContextLengthExceeded,
     Delta,
@@ -47,7 +47,7 @@ from providers.base import (
     Unavailable,
     Usage,
 )
-from providers.dialect import Preset
+from tokenwire.providers.dialect import Preset
 
 _TOKEN = re.compile(r"\s*\S{1,7}|\s+")
 _CUE = re.compile(r"!([a-z_]+)")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from providers.base import ModelSpec, Request, Rung, Usage
-from providers.decoding import Decoder
+from tokenwire.providers.base import ModelSpec, Request, Rung, Usage
+from tokenwire.providers.decoding import Decoder
 
 Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from providers import anthropic, cohere, gemini, ollama, openai_chat, openai_chat_request, openai_responses
-from providers.decoding import Decoder
-from providers.dialect import Dialect
+from tokenwire.providers import anthropic, cohere, gemini, ollama, openai_chat, openai_chat_request, openai_responses
+from tokenwire.providers.decoding import Decoder
+from tokenwire.providers.dialect import Dialect
 
 DIALECTS: dict[str, Dialect] = {
     module.DIALECT.api: module.DIALECT for module in (openai_chat_request, openai_responses, anthropic, gemini, ollama, cohere)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from providers.base import ModelSpec, Usage
-from providers.dialect import Call
+from tokenwire.providers.base import ModelSpec, Usage
+from tokenwire.providers.dialect import Call
 
 Vectors = tuple[Sequence[Sequence[float]], Usage]
 

@@ -9,7 +9,7 @@ the dialects.
 
 import re
 
-from providers.amount import MAX_VALUES
+from tokenwire.providers.amount import MAX_VALUES
 
 Frame = tuple[bytes, bytes]
 RAW = b"\n"

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import (
+from tokenwire.providers.base import (
     REASONING,
     FinishReason,
     InvalidRequest,
@@ -19,12 +19,22 @@ from providers.base import (
     Request,
     ToolUse,
 )
-from providers.content import BESIDE, alternating, encoded, input_of, interleaved, merge_neighbours, system_text, tool_choice, turns
-from providers.decoding import MAX_REASON_CHARS, Decoder
-from providers.dialect import Call, Dialect, Preset
-from providers.embeddings import gemini_call, gemini_vectors
-from providers.fields import Damaged, loose, mapping, words
-from providers.json_path import PathValues
+from tokenwire.providers.content import (
+    BESIDE,
+    alternating,
+    encoded,
+    input_of,
+    interleaved,
+    merge_neighbours,
+    system_text,
+    tool_choice,
+    turns,
+)
+from tokenwire.providers.decoding import MAX_REASON_CHARS, Decoder
+from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.embeddings import gemini_call, gemini_vectors
+from tokenwire.providers.fields import Damaged, loose, mapping, words
+from tokenwire.providers.json_path import PathValues
 
 _FILTERED = (
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"

@@ -9,7 +9,19 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from providers.base import Delta, DeltaStream, Finish, Provider, ProviderError, Reasoning, Refusal, Request, Rung, Text, ToolCallStart
+from tokenwire.providers.base import (
+    Delta,
+    DeltaStream,
+    Finish,
+    Provider,
+    ProviderError,
+    Reasoning,
+    Refusal,
+    Request,
+    Rung,
+    Text,
+    ToolCallStart,
+)
 
 _log = logging.getLogger(__name__)
 _OUTPUT = (Text, Reasoning, Refusal, ToolCallStart)

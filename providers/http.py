@@ -18,7 +18,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from providers.base import CONNECT_ERROR, STALE_CONNECTION, Unavailable
+from tokenwire.providers.base import CONNECT_ERROR, STALE_CONNECTION, Unavailable
 
 ERROR_BODY_BYTES = 64 * 1024
 STEP_BYTES = 256 * 1024

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Callable
 from urllib.parse import quote
 
-from providers.base import Continuation, Delta, InvalidRequest
-from providers.dialect import Call
-from providers.openai_chat import ChatDecoder
+from tokenwire.providers.base import Continuation, Delta, InvalidRequest
+from tokenwire.providers.dialect import Call
+from tokenwire.providers.openai_chat import ChatDecoder
 
 _EVENT_END = b"\n\n"
 

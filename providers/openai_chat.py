@@ -9,9 +9,9 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import REASONING, FinishReason, Text, Unavailable
-from providers.decoding import Decoder
-from providers.fields import Damaged, loose, mapping, place, word, words
+from tokenwire.providers.base import REASONING, FinishReason, Text, Unavailable
+from tokenwire.providers.decoding import Decoder
+from tokenwire.providers.fields import Damaged, loose, mapping, place, word, words
 
 API = "openai.chat"
 FINISH: Mapping[str, FinishReason] = {

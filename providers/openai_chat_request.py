@@ -9,12 +9,12 @@ that can be attached to again), `effort` (`field`, `object`: where the reasoning
 from collections.abc import Mapping
 from typing import Any
 
-from providers import llamacpp
-from providers.base import REASONING, InvalidRequest, Message, ModelSpec, Part, Request, ToolUse
-from providers.content import arguments_text, check_parts, data_url, kept_items, tool_choice, turns, unsupported
-from providers.dialect import Call, Dialect, Preset
-from providers.embeddings import openai_call, openai_vectors
-from providers.openai_chat import API, ChatDecoder
+from tokenwire.providers import llamacpp
+from tokenwire.providers.base import REASONING, InvalidRequest, Message, ModelSpec, Part, Request, ToolUse
+from tokenwire.providers.content import arguments_text, check_parts, data_url, kept_items, tool_choice, turns, unsupported
+from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.embeddings import openai_call, openai_vectors
+from tokenwire.providers.openai_chat import API, ChatDecoder
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from providers.base import (
+from tokenwire.providers.base import (
     REASONING,
     FinishReason,
     InvalidRequest,
@@ -23,10 +23,10 @@ from providers.base import (
     Request,
     Unavailable,
 )
-from providers.content import arguments_text, data_url, interleaved, system_text, tool_choice, turns, unsupported
-from providers.decoding import Decoder
-from providers.dialect import Call, Dialect, Preset
-from providers.fields import Damaged, counter, loose, mapping, place, word, words
+from tokenwire.providers.content import arguments_text, data_url, interleaved, system_text, tool_choice, turns, unsupported
+from tokenwire.providers.decoding import Decoder
+from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.fields import Damaged, counter, loose, mapping, place, word, words
 
 API = "openai.responses"
 FINISH: Mapping[str, FinishReason] = {"completed": "stop", "incomplete": "unknown", "failed": "error", "cancelled": "error"}

@@ -1,6 +1,6 @@
 """Pure: the providers that are known by name, as data. Quirk names are documented in the module of the dialect that reads them."""
 
-from providers.dialect import Preset
+from tokenwire.providers.dialect import Preset
 
 _LOCAL_STALL = 300.0
 """Seconds; a local server may have to load the model first, and has no limit to its queue."""

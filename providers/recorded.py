@@ -1,12 +1,12 @@
-"""Pure: a recorded body -> one JSON object that says all that was in it (`python -m providers decode`)."""
+"""Pure: a recorded body -> one JSON object that says all that was in it (`python -m tokenwire.providers decode`)."""
 
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from providers.base import Delta, Item, ProviderError, Reasoning, Refusal, Text, ToolCallArguments, ToolCallStart, Usage
-from providers.classify import classify
-from providers.decoding import Decoder, merge_usage
+from tokenwire.providers.base import Delta, Item, ProviderError, Reasoning, Refusal, Text, ToolCallArguments, ToolCallStart, Usage
+from tokenwire.providers.classify import classify
+from tokenwire.providers.decoding import Decoder, merge_usage
 
 
 def decode(make: Callable[[], Decoder], status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:

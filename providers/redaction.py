@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from providers.quotes import without_quotes
+from tokenwire.providers.quotes import without_quotes
 
 HIDDEN = "[redacted]"
 _SHORTEST = 6

@@ -10,13 +10,13 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from providers import cohere, demo
-from providers.base import InvalidRequest, ModelSpec, Provider, Spec, plain
-from providers.dialect import Dialect, Preset
-from providers.dialects import DIALECTS
-from providers.http import HttpClient
-from providers.presets import PRESETS
-from providers.stream import HttpProvider
+from tokenwire.providers import cohere, demo
+from tokenwire.providers.base import InvalidRequest, ModelSpec, Provider, Spec, plain
+from tokenwire.providers.dialect import Dialect, Preset
+from tokenwire.providers.dialects import DIALECTS
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.presets import PRESETS
+from tokenwire.providers.stream import HttpProvider
 
 Factory = Callable[[ModelSpec, Preset], Provider]
 """Opens a provider that needs no HTTP."""

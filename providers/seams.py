@@ -15,7 +15,7 @@ left alone; what is enough to call it a start over is decided in `openings.py`.
 from typing import Literal
 from unicodedata import category
 
-from providers.openings import begins_anew
+from tokenwire.providers.openings import begins_anew
 
 _REACH = 2000
 """Characters of the held text in which a repetition of its end is looked for."""

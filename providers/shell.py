@@ -1,4 +1,4 @@
-"""The commands `list` and `stream` of `python -m providers`; where the catalogue comes from is known to `__main__`."""
+"""The commands `list` and `stream` of `python -m tokenwire.providers`; where the catalogue comes from is known to `__main__`."""
 
 import argparse
 import os
@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from providers.base import Message, ModelSpec, ProviderError, Reasoning, Refusal, Request, Text, Usage
-from providers.cost import cost
-from providers.http import HttpClient
-from providers.registry import dialects, load_plugins, open_provider, presets
+from tokenwire.providers.base import Message, ModelSpec, ProviderError, Reasoning, Refusal, Request, Text, Usage
+from tokenwire.providers.cost import cost
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.registry import dialects, load_plugins, open_provider, presets
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
-from providers.base import (
+from tokenwire.providers.base import (
     RUN_GONE,
     Delta,
     Finish,
@@ -26,13 +26,13 @@ from providers.base import (
     ToolCallStart,
     Unavailable,
 )
-from providers.classify import classify, is_page
-from providers.content import check_abilities
-from providers.decoding import Decoder
-from providers.dialect import Call, Dialect, Preset
-from providers.http import HttpClient, Reply
-from providers.redaction import redacted
-from providers.seams import Seam
+from tokenwire.providers.classify import classify, is_page
+from tokenwire.providers.content import check_abilities
+from tokenwire.providers.decoding import Decoder
+from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.http import HttpClient, Reply
+from tokenwire.providers.redaction import redacted
+from tokenwire.providers.seams import Seam
 
 _log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from providers.amount import LARGE_BYTES, is_too_much
-from providers.base import Delta, ToolCallArguments, ToolCallEnd, ToolCallStart
-from providers.fields import Damaged, place, word
+from tokenwire.providers.amount import LARGE_BYTES, is_too_much
+from tokenwire.providers.base import Delta, ToolCallArguments, ToolCallEnd, ToolCallStart
+from tokenwire.providers.fields import Damaged, place, word
 
 MAX_CALLS = 1000
 """In one answer."""

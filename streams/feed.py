@@ -13,8 +13,8 @@ from typing import Any, cast
 import hiredis
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
-from config.background import keep
-from streams.ports import Unavailable
+from tokenwire.config.background import keep
+from tokenwire.streams.ports import Unavailable
 
 logger = logging.getLogger(__name__)
 

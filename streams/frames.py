@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple, Protocol, Self
 
 import msgspec
 
-from streams.ports import Entry
-from streams.positions import Position
-from streams.positions import parse as parse_position
-from streams.text import utf16_length
+from tokenwire.streams.ports import Entry
+from tokenwire.streams.positions import Position
+from tokenwire.streams.positions import parse as parse_position
+from tokenwire.streams.text import utf16_length
 
 VERSION = 1
 MAX_CLIENT_FRAME_BYTES = 8 * 1024

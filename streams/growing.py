@@ -1,6 +1,6 @@
 """Pure: a text that grows, of which a part is out and cannot be taken back: for dialects that know no `reset`."""
 
-from streams.text import cut, utf16_length
+from tokenwire.streams.text import cut, utf16_length
 
 
 class Hole(ValueError):

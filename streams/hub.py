@@ -10,10 +10,10 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 
-from streams import keys
-from streams.feed import RedisFeed
-from streams.ports import Feed, Gone, Log, Page, Unavailable
-from streams.positions import Position
+from tokenwire.streams import keys
+from tokenwire.streams.feed import RedisFeed
+from tokenwire.streams.ports import Feed, Gone, Log, Page, Unavailable
+from tokenwire.streams.positions import Position
 
 __all__ = ["Hub", "RedisFeed", "RingEntry", "Tail"]
 

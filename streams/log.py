@@ -18,13 +18,13 @@ from typing import Any, NoReturn
 
 from redis.exceptions import ResponseError
 
-from config.metrics import BLOCKS_DAMAGED
-from streams import keys
-from streams.cursor import portion
-from streams.events import AnyEvent, check_batch, encode
-from streams.outages import cannot_serve, error_word
-from streams.packing import BLOCK_BYTES, BLOCK_EVENTS, Damaged, pack, unpack
-from streams.ports import (
+from tokenwire.config.metrics import BLOCKS_DAMAGED
+from tokenwire.streams import keys
+from tokenwire.streams.cursor import portion
+from tokenwire.streams.events import AnyEvent, check_batch, encode
+from tokenwire.streams.outages import cannot_serve, error_word
+from tokenwire.streams.packing import BLOCK_BYTES, BLOCK_EVENTS, Damaged, pack, unpack
+from tokenwire.streams.ports import (
     PAGE_BYTES,
     Appended,
     Busy,
@@ -40,8 +40,8 @@ from streams.ports import (
     Sealed,
     Unavailable,
 )
-from streams.positions import Position
-from streams.wire import Argument, Script, Wire
+from tokenwire.streams.positions import Position
+from tokenwire.streams.wire import Argument, Script, Wire
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ _REFUSALS: dict[bytes, type[Refused]] = {b"GONE": Gone, b"LOST": Lost, b"FENCED"
 
 
 def _script(name: str) -> Script:
-    here = files("streams")
+    here = files("tokenwire.streams")
     return Script((here / "prelude.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8"))
 
 

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from streams import keys
-from streams.cursor import portion
-from streams.events import AnyEvent, check_batch, encode, stamp
-from streams.memory_state import Announced, Generation, Kept, State, epoch_name
-from streams.ports import (
+from tokenwire.streams import keys
+from tokenwire.streams.cursor import portion
+from tokenwire.streams.events import AnyEvent, check_batch, encode, stamp
+from tokenwire.streams.memory_state import Announced, Generation, Kept, State, epoch_name
+from tokenwire.streams.ports import (
     PAGE_BYTES,
     UNHEARD_SECONDS,
     Appended,
@@ -30,7 +30,7 @@ from streams.ports import (
     Sealed,
     Unavailable,
 )
-from streams.positions import Position
+from tokenwire.streams.positions import Position
 
 
 class MemoryLog:

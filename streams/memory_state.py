@@ -5,9 +5,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.cursor import portion
-from streams.packing import BLOCK_BYTES, BLOCK_EVENTS, pack
-from streams.ports import ENDING_SECONDS, HEARD_SECONDS, LONGEST_LEASE_SECONDS, UNHEARD_SECONDS, Entry, Limits
+from tokenwire.streams.cursor import portion
+from tokenwire.streams.packing import BLOCK_BYTES, BLOCK_EVENTS, pack
+from tokenwire.streams.ports import ENDING_SECONDS, HEARD_SECONDS, LONGEST_LEASE_SECONDS, UNHEARD_SECONDS, Entry, Limits
 
 SLACK = 17 / 16
 MAX_FORKS = 16

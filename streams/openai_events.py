@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from streams import openai_objects as objects
-from streams.events import AnyEvent, Chunk, MessageEvent, Reasoning, Reset, Title
-from streams.growing import Growing, Withdrawn
-from streams.openai_objects import Answer, ItemStatus
+from tokenwire.streams import openai_objects as objects
+from tokenwire.streams.events import AnyEvent, Chunk, MessageEvent, Reasoning, Reset, Title
+from tokenwire.streams.growing import Growing, Withdrawn
+from tokenwire.streams.openai_objects import Answer, ItemStatus
 
 PIECE_CHARS = 4
 """Code points in a delta, about a token. With another number old responses would have other sequence numbers."""

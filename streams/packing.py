@@ -10,8 +10,8 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-from streams.events import has_stamp
-from streams.ports import Entry
+from tokenwire.streams.events import has_stamp
+from tokenwire.streams.ports import Entry
 
 BLOCK_EVENTS = 256
 BLOCK_BYTES = 64 * 1024

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from streams.events import AnyEvent
-from streams.positions import Position
+from tokenwire.streams.events import AnyEvent
+from tokenwire.streams.positions import Position
 
 PAGE_BYTES = 1024 * 1024
 """A page of the log carries no more than this, unless its reader asks for less."""

@@ -24,7 +24,7 @@ from limits import RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
-from streams.outages import cannot_serve
+from tokenwire.streams.outages import cannot_serve
 
 log_line = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from streams.frames import ResyncReason, Sendable, merge
-from streams.positions import Position, parse
+from tokenwire.streams.frames import ResyncReason, Sendable, merge
+from tokenwire.streams.positions import Position, parse
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {

@@ -16,8 +16,8 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from streams.outages import cannot_serve, error_word
-from streams.ports import Unavailable
+from tokenwire.streams.outages import cannot_serve, error_word
+from tokenwire.streams.ports import Unavailable
 
 CONNECT_SECONDS = 2.0
 REPLY_SECONDS = 5.0

@@ -22,10 +22,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from config.parent import dying_with_us
-from models.migrate import migrate
-from models.store import Store
 from tests.servers.service import free_port
+from tokenwire.config.parent import dying_with_us
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
 
 USER = "tokenwire"
 START_SECONDS = 30

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 from collections.abc import Iterator
 
-from config.settings import ROOT
+from tokenwire.config.settings import ROOT
 
 
 @contextlib.contextmanager

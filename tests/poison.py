@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import JSON, Text, text
 
-from models.shapes import Shaped
-from models.store import Store
-from models.tables import Message
 from tests.databases import Postgres
+from tokenwire.models.shapes import Shaped
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message
 
 _columns: Any = Message.__table__.columns  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
 LONG = {one.name: "TEXT" if isinstance(one.type, Text) else "JSON" for one in _columns if isinstance(one.type, Text | JSON | Shaped)}

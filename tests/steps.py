@@ -16,7 +16,7 @@ def steps(work: Callable[[], object]) -> int:
         return line
 
     def call(frame: FrameType, _event: str, _arg: Any) -> Any:
-        return line if frame.f_globals.get("__name__", "").startswith(("providers.", "worker.", "streams.")) else None
+        return line if frame.f_globals.get("__name__", "").startswith("tokenwire.") else None
 
     before = sys.gettrace()
     sys.settrace(call)

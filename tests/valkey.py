@@ -12,9 +12,9 @@ from typing import Literal
 import pytest
 import redis
 
-from config.parent import dying_with_us
-from streams.embedded import arguments, find_server
 from tests.servers.service import free_port
+from tokenwire.config.parent import dying_with_us
+from tokenwire.streams.embedded import arguments, find_server
 
 START_SECONDS = 20.0
 _SAID = "said.log"

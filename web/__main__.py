@@ -1,4 +1,4 @@
-"""`python -m web`: one process that serves the API and the page until it is told to stop."""
+"""`python -m tokenwire.web`: one process that serves the API and the page until it is told to stop."""
 
 import asyncio
 import contextlib
@@ -14,18 +14,18 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from config import catalogue, logs, metrics, settings, startup
-from config.background import EXIT_TASK_ENDED
-from models.quotas import Quotas
-from models.store import Store
-from streams.hub import RedisFeed
-from streams.log import RedisLog
-from streams.ports import Feed, Limits
-from streams.rates import RedisRates
-from web.app import create_app, end_streams
-from web.connections import configured
-from worker.enqueue import Jobs
-from worker.needs import needs
+from tokenwire.config import catalogue, logs, metrics, settings, startup
+from tokenwire.config.background import EXIT_TASK_ENDED
+from tokenwire.models.quotas import Quotas
+from tokenwire.models.store import Store
+from tokenwire.streams.hub import RedisFeed
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.ports import Feed, Limits
+from tokenwire.streams.rates import RedisRates
+from tokenwire.web.app import create_app, end_streams
+from tokenwire.web.connections import configured
+from tokenwire.worker.enqueue import Jobs
+from tokenwire.worker.needs import needs
 
 log_line = structlog.get_logger(__name__)
 

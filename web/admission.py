@@ -23,18 +23,18 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from config.settings import Settings
-from streams import tokens
-from streams.addresses import Addresses
-from streams.occupancy import Full, Occupancy
-from streams.rates import WINDOW_SECONDS, InBulk, Rates, Verdict
-from web.identity import Identify
-from web.metrics import Metrics
-from web.newcomers import Newcomers
-from web.problems import ApiProblem
-from web.receiving import Body, Held, Memory, Pace, reading
-from web.refusals import refusal
-from web.sending import RETRY_AFTER_SECONDS, Outgoing
+from tokenwire.config.settings import Settings
+from tokenwire.streams import tokens
+from tokenwire.streams.addresses import Addresses
+from tokenwire.streams.occupancy import Full, Occupancy
+from tokenwire.streams.rates import WINDOW_SECONDS, InBulk, Rates, Verdict
+from tokenwire.web.identity import Identify
+from tokenwire.web.metrics import Metrics
+from tokenwire.web.newcomers import Newcomers
+from tokenwire.web.problems import ApiProblem
+from tokenwire.web.receiving import Body, Held, Memory, Pace, reading
+from tokenwire.web.refusals import refusal
+from tokenwire.web.sending import RETRY_AFTER_SECONDS, Outgoing
 
 ANONYMOUS_SOCKETS = 1000
 ANONYMOUS_SOCKETS_PER_ADDRESS = 10

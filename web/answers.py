@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 import structlog
 
-from models.errors import NotFound, StoreUnavailable
-from models.tables import Message
-from streams import events
-from streams.events import AnyEvent
-from streams.frames import Sendable
-from streams.ports import Gone, Unavailable
-from streams.positions import Position
-from web import delivery
-from web.following import Beat, Ended, Entries, Live, Permission, Reason
-from web.services import Services
-from worker import closing
+from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.tables import Message
+from tokenwire.streams import events
+from tokenwire.streams.events import AnyEvent
+from tokenwire.streams.frames import Sendable
+from tokenwire.streams.ports import Gone, Unavailable
+from tokenwire.streams.positions import Position
+from tokenwire.web import delivery
+from tokenwire.web.following import Beat, Ended, Entries, Live, Permission, Reason
+from tokenwire.web.services import Services
+from tokenwire.worker import closing
 
 log_line = structlog.get_logger(__name__)
 

@@ -13,17 +13,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from models.chats import Again
-from models.conversations import Idempotency, Post, Posted
-from models.views import conversation_view, message_view
-from streams import tokens
-from streams.ports import Page
-from web import chat_posts, delivery, shapes
-from web.contents import require_fit
-from web.participants import require_owner
-from web.problems import BODY, MODEL, documented
-from web.services import Caller, ConversationId, IdempotencyKey, JsonRoute, MessageId, Services, With
-from worker import closing
+from tokenwire.models.chats import Again
+from tokenwire.models.conversations import Idempotency, Post, Posted
+from tokenwire.models.views import conversation_view, message_view
+from tokenwire.streams import tokens
+from tokenwire.streams.ports import Page
+from tokenwire.web import chat_posts, delivery, shapes
+from tokenwire.web.contents import require_fit
+from tokenwire.web.participants import require_owner
+from tokenwire.web.problems import BODY, MODEL, documented
+from tokenwire.web.services import Caller, ConversationId, IdempotencyKey, JsonRoute, MessageId, Services, With
+from tokenwire.worker import closing
 
 router = APIRouter(
     prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable")

@@ -8,29 +8,29 @@ import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from config.background import Background
-from config.catalogue import Catalogue
-from config.settings import Settings
-from models.store import Store
-from streams.hub import Hub
-from streams.ports import Feed, Log
-from streams.rates import Counting, Rates
-from web import api, chat, chat_socket, completions, feed, health, openai, page, participants, problems, streams
-from web.admission import EXPOSED_HEADERS, Admission, Gate
-from web.cancels import Cancels
-from web.event_stream import Places
-from web.feeds import Feeds
-from web.following import Followers, Pace
-from web.hosts import Hosts
-from web.housekeeping import keep_house
-from web.identity import open_identity
-from web.metrics import Metrics
-from web.middleware import KnownHosts, Surroundings
-from web.offers import Offers
-from web.readiness import Readiness
-from web.services import Services
-from worker.enqueue import Jobs
-from worker.packing import Packing
+from tokenwire.config.background import Background
+from tokenwire.config.catalogue import Catalogue
+from tokenwire.config.settings import Settings
+from tokenwire.models.store import Store
+from tokenwire.streams.hub import Hub
+from tokenwire.streams.ports import Feed, Log
+from tokenwire.streams.rates import Counting, Rates
+from tokenwire.web import api, chat, chat_socket, completions, feed, health, openai, page, participants, problems, streams
+from tokenwire.web.admission import EXPOSED_HEADERS, Admission, Gate
+from tokenwire.web.cancels import Cancels
+from tokenwire.web.event_stream import Places
+from tokenwire.web.feeds import Feeds
+from tokenwire.web.following import Followers, Pace
+from tokenwire.web.hosts import Hosts
+from tokenwire.web.housekeeping import keep_house
+from tokenwire.web.identity import open_identity
+from tokenwire.web.metrics import Metrics
+from tokenwire.web.middleware import KnownHosts, Surroundings
+from tokenwire.web.offers import Offers
+from tokenwire.web.readiness import Readiness
+from tokenwire.web.services import Services
+from tokenwire.worker.enqueue import Jobs
+from tokenwire.worker.packing import Packing
 
 log_line = structlog.get_logger(__name__)
 

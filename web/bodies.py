@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from streams.text import MAX_JSON_DEPTH, TooBroken, fits, storable_json
-from web import census
-from web.census import Census, TooMany
-from web.problems import ApiProblem
+from tokenwire.streams.text import MAX_JSON_DEPTH, TooBroken, fits, storable_json
+from tokenwire.web import census
+from tokenwire.web.census import Census, TooMany
+from tokenwire.web.problems import ApiProblem
 
 MAX_ID = 255
 MAX_REPLACED = 1000

@@ -8,12 +8,12 @@ import asyncio
 
 import structlog
 
-from config.background import failed
-from models.errors import StoreUnavailable
-from models.store import Store
-from streams import ports
-from worker import closing
-from worker.enqueue import Jobs
+from tokenwire.config.background import failed
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.store import Store
+from tokenwire.streams import ports
+from tokenwire.worker import closing
+from tokenwire.worker.enqueue import Jobs
 
 log_line = structlog.get_logger(__name__)
 

@@ -10,20 +10,20 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from models.views import message_view
-from streams import aisdk, sse
-from streams.aisdk.answer import UNFINISHED
-from streams.aisdk.messages import ui_message
-from streams.aisdk.values import PROFILES
-from streams.positions import Position
-from web import chat_posts, chat_requests, delivery, shapes
-from web.aside import aside
-from web.chat_requests import Bounds, invalid
-from web.chat_stream import Viewer, encoded, message_at, unservable, viewing
-from web.event_stream import EventStream
-from web.problems import MODEL, documented
-from web.services import Caller, Services, With, json_body, read_body
-from web.streams import admit, position
+from tokenwire.models.views import message_view
+from tokenwire.streams import aisdk, sse
+from tokenwire.streams.aisdk.answer import UNFINISHED
+from tokenwire.streams.aisdk.messages import ui_message
+from tokenwire.streams.aisdk.values import PROFILES
+from tokenwire.streams.positions import Position
+from tokenwire.web import chat_posts, chat_requests, delivery, shapes
+from tokenwire.web.aside import aside
+from tokenwire.web.chat_requests import Bounds, invalid
+from tokenwire.web.chat_stream import Viewer, encoded, message_at, unservable, viewing
+from tokenwire.web.event_stream import EventStream
+from tokenwire.web.problems import MODEL, documented
+from tokenwire.web.services import Caller, Services, With, json_body, read_body
+from tokenwire.web.streams import admit, position
 
 HEADERS = {
     "Content-Type": sse.MEDIA_TYPE,

@@ -4,15 +4,15 @@ Idempotent by the ids that the client gives: the same message twice is posted on
 with another text under the `messageId` of an old one is that one, edited: it and what came after it are superseded.
 """
 
-from models.chats import Again
-from models.conversations import Post
-from models.errors import Conflict, NotFound
-from models.tables import Conversation, Message
-from streams.aisdk.answer import UNFINISHED
-from web import delivery
-from web.chat_requests import ChatRequest, invalid
-from web.contents import require_fit
-from web.services import Services
+from tokenwire.models.chats import Again
+from tokenwire.models.conversations import Post
+from tokenwire.models.errors import Conflict, NotFound
+from tokenwire.models.tables import Conversation, Message
+from tokenwire.streams.aisdk.answer import UNFINISHED
+from tokenwire.web import delivery
+from tokenwire.web.chat_requests import ChatRequest, invalid
+from tokenwire.web.contents import require_fit
+from tokenwire.web.services import Services
 
 
 async def accept(services: Services, user: str, asked: ChatRequest) -> Message:

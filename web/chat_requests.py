@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from config.settings import Settings
-from streams.text import storable
-from web.bodies import MAX_ID, decode, is_id, surveyed
-from web.problems import ApiProblem
+from tokenwire.config.settings import Settings
+from tokenwire.streams.text import storable
+from tokenwire.web.bodies import MAX_ID, decode, is_id, surveyed
+from tokenwire.web.problems import ApiProblem
 
 T = TypeVar("T")
 

@@ -17,20 +17,20 @@ from fastapi import APIRouter, WebSocket
 from starlette.requests import Request
 from starlette.websockets import WebSocketDisconnect
 
-from models.errors import NotAuthor, NotFound, QuotaReached, StoreError
-from models.tables import Message
-from streams import aisdk, ports
-from streams.aisdk.values import dumps
-from web import chat_posts, chat_requests
-from web.admission import Seat
-from web.aside import aside, in_thread
-from web.chat import profile_of
-from web.chat_requests import Bounds, Frame
-from web.chat_stream import Viewer, viewing
-from web.event_stream import Cut
-from web.problems import ApiProblem, quota_problem
-from web.services import Services
-from web.streams import admit
+from tokenwire.models.errors import NotAuthor, NotFound, QuotaReached, StoreError
+from tokenwire.models.tables import Message
+from tokenwire.streams import aisdk, ports
+from tokenwire.streams.aisdk.values import dumps
+from tokenwire.web import chat_posts, chat_requests
+from tokenwire.web.admission import Seat
+from tokenwire.web.aside import aside, in_thread
+from tokenwire.web.chat import profile_of
+from tokenwire.web.chat_requests import Bounds, Frame
+from tokenwire.web.chat_stream import Viewer, viewing
+from tokenwire.web.event_stream import Cut
+from tokenwire.web.problems import ApiProblem, quota_problem
+from tokenwire.web.services import Services
+from tokenwire.web.streams import admit
 
 log_line = structlog.get_logger(__name__)
 

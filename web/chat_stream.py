@@ -14,18 +14,18 @@ from typing import Any
 
 import structlog
 
-from models.errors import NotFound, StoreUnavailable
-from models.tables import Message
-from models.views import message_view
-from streams import aisdk, events, sse
-from streams.aisdk.answer import Answer, Held, Hole, held_as_of
-from streams.frames import Sendable, merge
-from streams.ports import Gone, Page, Unavailable
-from streams.positions import Position
-from web.event_stream import Cut, retry_ms
-from web.following import Ended, Entries, Permission
-from web.problems import ApiProblem
-from web.services import Services
+from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.tables import Message
+from tokenwire.models.views import message_view
+from tokenwire.streams import aisdk, events, sse
+from tokenwire.streams.aisdk.answer import Answer, Held, Hole, held_as_of
+from tokenwire.streams.frames import Sendable, merge
+from tokenwire.streams.ports import Gone, Page, Unavailable
+from tokenwire.streams.positions import Position
+from tokenwire.web.event_stream import Cut, retry_ms
+from tokenwire.web.following import Ended, Entries, Permission
+from tokenwire.web.problems import ApiProblem
+from tokenwire.web.services import Services
 
 log_line = structlog.get_logger(__name__)
 

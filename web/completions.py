@@ -11,16 +11,16 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from models.conversations import Post
-from web import chat_requests, delivery, shapes
-from web.chat import STREAM, Profile, read, stream
-from web.chat_requests import invalid
-from web.chat_stream import Heard, Viewer, viewing
-from web.contents import require_fit
-from web.event_stream import Cut, EventStream
-from web.problems import MODEL, ApiProblem, documented
-from web.services import Caller, Services, With, json_body
-from web.streams import admit
+from tokenwire.models.conversations import Post
+from tokenwire.web import chat_requests, delivery, shapes
+from tokenwire.web.chat import STREAM, Profile, read, stream
+from tokenwire.web.chat_requests import invalid
+from tokenwire.web.chat_stream import Heard, Viewer, viewing
+from tokenwire.web.contents import require_fit
+from tokenwire.web.event_stream import Cut, EventStream
+from tokenwire.web.problems import MODEL, ApiProblem, documented
+from tokenwire.web.services import Caller, Services, With, json_body
+from tokenwire.web.streams import admit
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _HEADERS = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}

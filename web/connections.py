@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import uvicorn
 from fastapi import FastAPI
 
-from config.settings import Settings
-from streams.occupancy import Full, Occupancy
-from web.admission import Gate
-from web.receiving import Pace
-from web.sockets import SocketConnection
-from web.strict import HeadLimits, StrictProtocol
-from web.terms import Terms
+from tokenwire.config.settings import Settings
+from tokenwire.streams.occupancy import Full, Occupancy
+from tokenwire.web.admission import Gate
+from tokenwire.web.receiving import Pace
+from tokenwire.web.sockets import SocketConnection
+from tokenwire.web.strict import HeadLimits, StrictProtocol
+from tokenwire.web.terms import Terms
 
 LINGER_SECONDS = 5.0
 """How long the rest of a body is taken after the answer to it, and how much of it."""

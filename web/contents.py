@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from config.settings import Settings
-from models.responses import Question
-from web.problems import ApiProblem
+from tokenwire.config.settings import Settings
+from tokenwire.models.responses import Question
+from tokenwire.web.problems import ApiProblem
 
 
 def require_fit(settings: Settings, text: str, name: str = "content") -> None:

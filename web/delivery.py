@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Iterable
 
 import structlog
 
-from models.conversations import Posted
-from models.errors import StoreUnavailable
-from models.tables import Conversation, Message
-from models.views import message_view
-from streams import ports
-from streams.events import AnyEvent, MessageEvent, Title
-from web.services import Services
-from worker.closing import unfinished
-from worker.enqueue import JobsUnavailable
+from tokenwire.models.conversations import Posted
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.tables import Conversation, Message
+from tokenwire.models.views import message_view
+from tokenwire.streams import ports
+from tokenwire.streams.events import AnyEvent, MessageEvent, Title
+from tokenwire.web.services import Services
+from tokenwire.worker.closing import unfinished
+from tokenwire.worker.enqueue import JobsUnavailable
 
 log_line = structlog.get_logger(__name__)
 

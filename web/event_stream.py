@@ -15,8 +15,8 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from streams import sse
-from web.problems import ApiProblem
+from tokenwire.streams import sse
+from tokenwire.web.problems import ApiProblem
 
 RETRY_AFTER_SECONDS = 5
 RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from streams import sse
-from web.event_stream import RESPONSES, EventStream, retry_ms
-from web.feeds import Reader
-from web.following import RECHECK_SECONDS
-from web.problems import ApiProblem, documented
-from web.services import Caller, Services, With
+from tokenwire.streams import sse
+from tokenwire.web.event_stream import RESPONSES, EventStream, retry_ms
+from tokenwire.web.feeds import Reader
+from tokenwire.web.following import RECHECK_SECONDS
+from tokenwire.web.problems import ApiProblem, documented
+from tokenwire.web.services import Caller, Services, With
 
 router = APIRouter(prefix="/api")
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import structlog
 
-from config.background import keep
-from models.errors import StoreUnavailable
-from models.overviews import Overview
-from models.store import Store
-from models.views import timestamp
-from streams.cursor import heartbeat_delay
-from streams.hub import Hub
-from streams.ports import Unavailable
-from web.changes import Summary, Told, after, changes, snapshot
-from web.following import Pace
+from tokenwire.config.background import keep
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.overviews import Overview
+from tokenwire.models.store import Store
+from tokenwire.models.views import timestamp
+from tokenwire.streams.cursor import heartbeat_delay
+from tokenwire.streams.hub import Hub
+from tokenwire.streams.ports import Unavailable
+from tokenwire.web.changes import Summary, Told, after, changes, snapshot
+from tokenwire.web.following import Pace
 
 log_line = structlog.get_logger(__name__)
 

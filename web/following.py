@@ -19,12 +19,12 @@ from typing import Literal
 
 import structlog
 
-from config.background import keep
-from streams.cursor import Cursor, CursorEnd, heartbeat_delay, portion
-from streams.frames import ResyncReason, Sendable
-from streams.hub import Hub, Tail
-from streams.ports import Gone, Page, Unavailable
-from streams.positions import Position
+from tokenwire.config.background import keep
+from tokenwire.streams.cursor import Cursor, CursorEnd, heartbeat_delay, portion
+from tokenwire.streams.frames import ResyncReason, Sendable
+from tokenwire.streams.hub import Hub, Tail
+from tokenwire.streams.ports import Gone, Page, Unavailable
+from tokenwire.streams.positions import Position
 
 log_line = structlog.get_logger(__name__)
 

@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from web import shapes
-from web.problems import ApiProblem, documented
-from web.services import With
+from tokenwire.web import shapes
+from tokenwire.web.problems import ApiProblem, documented
+from tokenwire.web.services import With
 
 router = APIRouter()
 internals = APIRouter()

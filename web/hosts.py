@@ -10,8 +10,8 @@ import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from config.settings import Settings
-from web.problems import ApiProblem
+from tokenwire.config.settings import Settings
+from tokenwire.web.problems import ApiProblem
 
 _NAME = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z._-]+))(?::[0-9]{1,5})?")
 

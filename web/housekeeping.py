@@ -9,9 +9,9 @@ import random
 
 import structlog
 
-from config.background import failed
-from models.errors import StoreError
-from models.store import Store
+from tokenwire.config.background import failed
+from tokenwire.models.errors import StoreError
+from tokenwire.models.store import Store
 
 log_line = structlog.get_logger(__name__)
 FIRST_SECONDS = 60.0

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from starlette.requests import Request
 
-from config.settings import Settings
-from streams.tokens import AUDIENCE, LEEWAY_SECONDS, MIN_RSA_BITS
-from web.bodies import is_id
-from web.problems import ApiProblem
+from tokenwire.config.settings import Settings
+from tokenwire.streams.tokens import AUDIENCE, LEEWAY_SECONDS, MIN_RSA_BITS
+from tokenwire.web.bodies import is_id
+from tokenwire.web.problems import ApiProblem
 
 LOCAL_USER = "local"
 SESSION_COOKIE = "session"

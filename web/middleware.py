@@ -12,10 +12,10 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from web.hosts import Hosts
-from web.metrics import Metrics
-from web.problems import ApiProblem
-from web.refusals import refusal
+from tokenwire.web.hosts import Hosts
+from tokenwire.web.metrics import Metrics
+from tokenwire.web.problems import ApiProblem
+from tokenwire.web.refusals import refusal
 
 log_line = structlog.get_logger(__name__)
 

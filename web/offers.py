@@ -8,10 +8,10 @@ import asyncio
 import math
 from collections import Counter
 
-from config.catalogue import Catalogue, LocalServer
-from web import local_servers
-from web.local_servers import Found
-from web.problems import ApiProblem
+from tokenwire.config.catalogue import Catalogue, LocalServer
+from tokenwire.web import local_servers
+from tokenwire.web.local_servers import Found
+from tokenwire.web.problems import ApiProblem
 
 INTERVAL_SECONDS = 5.0
 FIRST_LOOKS = 3

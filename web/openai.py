@@ -16,27 +16,27 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from models.conversations import Idempotency
-from models.errors import NotFound, StoreUnavailable
-from models.quotas import ROW_BYTES
-from models.responses import Question
-from models.tables import Message
-from streams import openai_events as encoding
-from streams import openai_objects as objects
-from streams.events import AnyEvent
-from streams.growing import Hole, Withdrawn
-from streams.openai_objects import Answer
-from web import delivery, problems
-from web.answers import Final, Heard, Held, Over, Quiet, Step, watch
-from web.aside import aside
-from web.contents import require_question_fits
-from web.event_stream import Cut
-from web.following import PART_BYTES, Permission
-from web.openai_errors import ANSWER, BODY, OBJECT, OpenAIRoute, OpenAIStream, Refusal, documented, failed
-from web.openai_requests import AskBody, ChatBody, ResponseBody, Wanted, understood
-from web.problems import ApiProblem
-from web.services import Caller, IdempotencyKey, Services, With, decoded, is_row_id, json_body, read_body
-from worker import closing
+from tokenwire.models.conversations import Idempotency
+from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.quotas import ROW_BYTES
+from tokenwire.models.responses import Question
+from tokenwire.models.tables import Message
+from tokenwire.streams import openai_events as encoding
+from tokenwire.streams import openai_objects as objects
+from tokenwire.streams.events import AnyEvent
+from tokenwire.streams.growing import Hole, Withdrawn
+from tokenwire.streams.openai_objects import Answer
+from tokenwire.web import delivery, problems
+from tokenwire.web.answers import Final, Heard, Held, Over, Quiet, Step, watch
+from tokenwire.web.aside import aside
+from tokenwire.web.contents import require_question_fits
+from tokenwire.web.event_stream import Cut
+from tokenwire.web.following import PART_BYTES, Permission
+from tokenwire.web.openai_errors import ANSWER, BODY, OBJECT, OpenAIRoute, OpenAIStream, Refusal, documented, failed
+from tokenwire.web.openai_requests import AskBody, ChatBody, ResponseBody, Wanted, understood
+from tokenwire.web.problems import ApiProblem
+from tokenwire.web.services import Caller, IdempotencyKey, Services, With, decoded, is_row_id, json_body, read_body
+from tokenwire.worker import closing
 
 router = APIRouter(
     prefix="/v1", route_class=OpenAIRoute, responses=documented(401, 421, 500, 503), default_response_class=Response, tags=["OpenAI's API"]

@@ -19,13 +19,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from models import errors
-from streams import openai_objects as objects
-from streams import ports
-from streams.openai_objects import Answer
-from web.event_stream import EventStream
-from web.problems import DAMAGED, RETRY_AFTER_SECONDS, ApiProblem, quota_problem
-from web.services import JsonRoute
+from tokenwire.models import errors
+from tokenwire.streams import openai_objects as objects
+from tokenwire.streams import ports
+from tokenwire.streams.openai_objects import Answer
+from tokenwire.web.event_stream import EventStream
+from tokenwire.web.problems import DAMAGED, RETRY_AFTER_SECONDS, ApiProblem, quota_problem
+from tokenwire.web.services import JsonRoute
 
 log_line = structlog.get_logger(__name__)
 

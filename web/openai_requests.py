@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from models.responses import Question, Said
-from models.tables import Message
-from web.openai_errors import Refusal, unsupported
+from tokenwire.models.responses import Question, Said
+from tokenwire.models.tables import Message
+from tokenwire.web.openai_errors import Refusal, unsupported
 
 MAX_MESSAGES = 10_000
 MAX_TOKENS = 2**31 - 1

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from models.views import conversation_view, timestamp
-from web import delivery, shapes
-from web.bodies import is_id
-from web.problems import BODY, ApiProblem, documented
-from web.services import Caller, ConversationId, JsonRoute, Services, With
-from worker import revocations
+from tokenwire.models.views import conversation_view, timestamp
+from tokenwire.web import delivery, shapes
+from tokenwire.web.bodies import is_id
+from tokenwire.web.problems import BODY, ApiProblem, documented
+from tokenwire.web.services import Caller, ConversationId, JsonRoute, Services, With
+from tokenwire.worker import revocations
 
 router = APIRouter(
     prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable")

@@ -20,8 +20,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import Scope
 
-from models import errors
-from streams import ports
+from tokenwire.models import errors
+from tokenwire.streams import ports
 
 log_line = structlog.get_logger(__name__)
 

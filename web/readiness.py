@@ -10,10 +10,10 @@ from functools import partial
 
 import structlog
 
-from models.errors import StoreError
-from models.store import Store
-from streams import ports
-from worker.needs import Need, needs
+from tokenwire.models.errors import StoreError
+from tokenwire.models.store import Store
+from tokenwire.streams import ports
+from tokenwire.worker.needs import Need, needs
 
 log_line = structlog.get_logger(__name__)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope
 
-from config.settings import Settings
-from streams.occupancy import Full, Occupancy
-from web.problems import ApiProblem
+from tokenwire.config.settings import Settings
+from tokenwire.streams.occupancy import Full, Occupancy
+from tokenwire.web.problems import ApiProblem
 
 SLOWEST_BYTES_PER_SECOND = 8 * 1024
 """What a body may take longer than its grace for: so many bytes more, one second more."""

@@ -2,8 +2,8 @@
 
 from starlette.responses import Response
 
-from web import openai_errors, problems
-from web.problems import ApiProblem
+from tokenwire.web import openai_errors, problems
+from tokenwire.web.problems import ApiProblem
 
 OPENAI = "/v1/"
 

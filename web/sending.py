@@ -3,10 +3,10 @@
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from streams.occupancy import Full
-from web.problems import ApiProblem
-from web.receiving import SMALL_BYTES, Held
-from web.refusals import refusal
+from tokenwire.streams.occupancy import Full
+from tokenwire.web.problems import ApiProblem
+from tokenwire.web.receiving import SMALL_BYTES, Held
+from tokenwire.web.refusals import refusal
 
 RETRY_AFTER_SECONDS = 5
 

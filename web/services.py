@@ -10,23 +10,23 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
 
-from config.settings import Settings
-from models.store import Store
-from streams import tokens
-from streams.ports import Log
-from web import bodies
-from web.aside import aside
-from web.cancels import Cancels
-from web.event_stream import Places
-from web.feeds import Feeds
-from web.following import Followers
-from web.hosts import Hosts
-from web.identity import Identify
-from web.metrics import Metrics
-from web.offers import Offers
-from web.problems import ApiProblem
-from web.readiness import Readiness
-from worker.enqueue import Jobs
+from tokenwire.config.settings import Settings
+from tokenwire.models.store import Store
+from tokenwire.streams import tokens
+from tokenwire.streams.ports import Log
+from tokenwire.web import bodies
+from tokenwire.web.aside import aside
+from tokenwire.web.cancels import Cancels
+from tokenwire.web.event_stream import Places
+from tokenwire.web.feeds import Feeds
+from tokenwire.web.following import Followers
+from tokenwire.web.hosts import Hosts
+from tokenwire.web.identity import Identify
+from tokenwire.web.metrics import Metrics
+from tokenwire.web.offers import Offers
+from tokenwire.web.problems import ApiProblem
+from tokenwire.web.readiness import Readiness
+from tokenwire.worker.enqueue import Jobs
 
 _ID = re.compile(r"[0-9A-Za-z-]{1,36}")
 

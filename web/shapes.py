@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from web.bodies import is_id
+from tokenwire.web.bodies import is_id
 
 MAX_PAGE = 200
 MAX_ORDINAL = 2**31 - 1

@@ -19,11 +19,11 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from streams.frames import CONTROLS_PER_MINUTE
-from streams.minutes import PerMinute
-from streams.occupancy import Full
-from web.receiving import Held
-from web.terms import Terms
+from tokenwire.streams.frames import CONTROLS_PER_MINUTE
+from tokenwire.streams.minutes import PerMinute
+from tokenwire.streams.occupancy import Full
+from tokenwire.web.receiving import Held
+from tokenwire.web.terms import Terms
 
 LOGIN_FRAME_BYTES = 64 * 1024
 """Longest message before a login."""

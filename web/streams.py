@@ -13,15 +13,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from models.errors import NotFound, StoreUnavailable
-from streams import sse, tokens
-from streams.frames import Sendable
-from streams.hub import RingEntry
-from streams.positions import Position
-from web.event_stream import RESPONSES, EventStream, retry_ms
-from web.following import Beat, Ended, Entries, Live, Permission, Reader
-from web.problems import ApiProblem, documented
-from web.services import ConversationId, MessageId, Services, With
+from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.streams import sse, tokens
+from tokenwire.streams.frames import Sendable
+from tokenwire.streams.hub import RingEntry
+from tokenwire.streams.positions import Position
+from tokenwire.web.event_stream import RESPONSES, EventStream, retry_ms
+from tokenwire.web.following import Beat, Ended, Entries, Live, Permission, Reader
+from tokenwire.web.problems import ApiProblem, documented
+from tokenwire.web.services import ConversationId, MessageId, Services, With
 
 _RESPONSES = RESPONSES | documented(
     "malformed_position",

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from web.problems import ApiProblem
-from web.refusals import refusal
+from tokenwire.web.problems import ApiProblem
+from tokenwire.web.refusals import refusal
 
 OVERHEAD_PER_BODY_BYTE = 8
 """Clients may send short chunks: each byte of the body entitles to so many bytes of chunk headers."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from streams.addresses import Addresses
-from streams.occupancy import Occupancy
-from streams.stalled import Stalled
-from web.receiving import Memory, Pace
+from tokenwire.streams.addresses import Addresses
+from tokenwire.streams.occupancy import Occupancy
+from tokenwire.streams.stalled import Stalled
+from tokenwire.web.receiving import Memory, Pace
 
 log_line = structlog.get_logger(__name__)
 

@@ -1,1 +1,5 @@
 """Background jobs: a generation is claimed, asked of a provider, logged piece by piece, checkpointed, ended once."""
+
+if not __name__.startswith("tokenwire."):
+    # A second copy of every class would follow, and none of them would fit the first.
+    raise ImportError("import tokenwire.worker, not worker")

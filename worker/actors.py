@@ -2,9 +2,9 @@
 
 import dramatiq
 
-from worker.broker import QUEUE
-from worker.enqueue import GENERATE, TITLE
-from worker.runtime import Runtime
+from tokenwire.worker.broker import QUEUE
+from tokenwire.worker.enqueue import GENERATE, TITLE
+from tokenwire.worker.runtime import Runtime
 
 
 def register(broker: dramatiq.Broker, runtime: Runtime) -> None:

@@ -19,8 +19,8 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries
 from dramatiq.worker import ConsumerThread
 
-from config.background import keep_thread
-from streams.outages import cannot_serve
+from tokenwire.config.background import keep_thread
+from tokenwire.streams.outages import cannot_serve
 
 log_line = structlog.get_logger(__name__)
 

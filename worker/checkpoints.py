@@ -6,11 +6,11 @@ from typing import Protocol
 
 import structlog
 
-from config.metrics import CHECKPOINTS_REFUSED
-from models.errors import StoreUnavailable
-from models.generations import Checkpoint
-from models.store import Store
-from worker.halves import by_halves
+from tokenwire.config.metrics import CHECKPOINTS_REFUSED
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.generations import Checkpoint
+from tokenwire.models.store import Store
+from tokenwire.worker.halves import by_halves
 
 log_line = structlog.get_logger(__name__)
 MIN_PAUSE_SECONDS = 0.1

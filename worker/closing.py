@@ -13,18 +13,18 @@ from typing import Any, Literal, cast
 import msgspec
 import structlog
 
-from config.metrics import ANSWERS_ENDED
-from models.errors import HistoryTooLong, NotFound, StoreUnavailable
-from models.generations import Checkpoint, Ending
-from models.store import Store
-from models.tables import UNFINISHED, Message
-from streams import events, ports
-from streams.text import checksum, utf16_length
-from worker.continuation import Held, still_kept
-from worker.enqueue import Jobs, JobsUnavailable
-from worker.internal import DEADLY, INTERNAL_ERROR
-from worker.takeover import Known, held_in, recover_anyway, restate, restore
-from worker.usage import Reported, json_chars, tokens
+from tokenwire.config.metrics import ANSWERS_ENDED
+from tokenwire.models.errors import HistoryTooLong, NotFound, StoreUnavailable
+from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.models.store import Store
+from tokenwire.models.tables import UNFINISHED, Message
+from tokenwire.streams import events, ports
+from tokenwire.streams.text import checksum, utf16_length
+from tokenwire.worker.continuation import Held, still_kept
+from tokenwire.worker.enqueue import Jobs, JobsUnavailable
+from tokenwire.worker.internal import DEADLY, INTERNAL_ERROR
+from tokenwire.worker.takeover import Known, held_in, recover_anyway, restate, restore
+from tokenwire.worker.usage import Reported, json_chars, tokens
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from models.tables import Message as Row
-from providers.base import Message, Request, ToolUse
-from worker.kept import restored
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers.base import Message, Request, ToolUse
+from tokenwire.worker.kept import restored
 
 _OPTIONS = frozenset({"temperature", "max_tokens", "reasoning_effort", "stop"})
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from streams import events
-from streams.ports import Entry
-from streams.text import cut, pieces, utf16_length
+from tokenwire.streams import events
+from tokenwire.streams.ports import Entry
+from tokenwire.streams.text import cut, pieces, utf16_length
 
 Rung = Literal["attach", "prefix", "turn", "restart", "none"]
 KEEPING: frozenset[str] = frozenset({"attach", "prefix", "turn"})

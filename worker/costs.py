@@ -6,8 +6,8 @@ answered nothing at all, corrects it. Attaching to a run that goes on is free.
 
 from dataclasses import dataclass
 
-from providers.base import Message, ProviderError, Request
-from worker.usage import json_chars, tokens
+from tokenwire.providers.base import Message, ProviderError, Request
+from tokenwire.worker.usage import json_chars, tokens
 
 
 class BudgetExhausted(ProviderError):

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from providers.base import Message, ProviderError, Request
-from providers.quotes import without_quotes
+from tokenwire.providers.base import Message, ProviderError, Request
+from tokenwire.providers.quotes import without_quotes
 
 MAX_CHARS = 1000
 """Of what a provider says in an error, so many are logged."""

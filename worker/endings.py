@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import structlog
 
-from config.background import failed
-from config.metrics import RUNS_ENDED
-from models.errors import StoreUnavailable
-from models.runs import RunToEnd
-from models.store import Store
-from providers.base import Provider, ProviderError
-from worker.operators import Hook, log_only
+from tokenwire.config.background import failed
+from tokenwire.config.metrics import RUNS_ENDED
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.runs import RunToEnd
+from tokenwire.models.store import Store
+from tokenwire.providers.base import Provider, ProviderError
+from tokenwire.worker.operators import Hook, log_only
 
 log_line = structlog.get_logger(__name__)
 MAX_TRIES = 10

@@ -7,7 +7,7 @@ from typing import TypeVar
 import redis
 from dramatiq import Message
 
-from worker.broker import QUEUE, WakingBroker, make_broker, now_ms
+from tokenwire.worker.broker import QUEUE, WakingBroker, make_broker, now_ms
 
 T = TypeVar("T")
 GENERATE, TITLE = "generate", "title"

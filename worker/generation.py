@@ -15,13 +15,13 @@ from typing import Any
 
 import msgspec
 
-from providers import base as deltas
-from providers.tool_calls import parsed_arguments
-from streams import events
-from streams.text import Cleaner, cut, fits, pieces, storable, storable_json, utf16_length
-from worker.continuation import Attachment, Held, Run, stored_call
-from worker.kept import KeptItems
-from worker.usage import Reported
+from tokenwire.providers import base as deltas
+from tokenwire.providers.tool_calls import parsed_arguments
+from tokenwire.streams import events
+from tokenwire.streams.text import Cleaner, cut, fits, pieces, storable, storable_json, utf16_length
+from tokenwire.worker.continuation import Attachment, Held, Run, stored_call
+from tokenwire.worker.kept import KeptItems
+from tokenwire.worker.usage import Reported
 
 MAX_RUN_ID_CHARS = 255
 """As wide as its column. A longer name cannot be kept, and a part of it names nothing."""

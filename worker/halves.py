@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from models.errors import StoreUnavailable
+from tokenwire.models.errors import StoreUnavailable
 
 Item = TypeVar("Item")
 

@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from providers.base import REASONING, Item, Kept
-from streams.text import storable, storable_json
-from worker.continuation import PAUSED
+from tokenwire.providers.base import REASONING, Item, Kept
+from tokenwire.streams.text import storable, storable_json
+from tokenwire.worker.continuation import PAUSED
 
 MAX_KEPT_BYTES = 1024 * 1024
 INCOMPLETE = "incomplete"

@@ -2,11 +2,11 @@
 
 import dramatiq
 
-from config import catalogue, logs, settings
-from worker import actors
-from worker.broker import make_broker
-from worker.operators import Hook, open_hook
-from worker.runtime import Runtime, RuntimeMiddleware
+from tokenwire.config import catalogue, logs, settings
+from tokenwire.worker import actors
+from tokenwire.worker.broker import make_broker
+from tokenwire.worker.operators import Hook, open_hook
+from tokenwire.worker.runtime import Runtime, RuntimeMiddleware
 
 
 def _hook() -> Hook:

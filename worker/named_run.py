@@ -3,12 +3,12 @@
 Whoever comes after this process attaches to the run, or ends it (`endings`): both find it by its name alone.
 """
 
-from models.generations import Checkpoint
-from models.store import Store
-from providers.base import DeltaStream
-from streams.text import fits
-from worker.generation import MAX_RUN_ID_CHARS, Generation
-from worker.outages import outlast
+from tokenwire.models.generations import Checkpoint
+from tokenwire.models.store import Store
+from tokenwire.providers.base import DeltaStream
+from tokenwire.streams.text import fits
+from tokenwire.worker.generation import MAX_RUN_ID_CHARS, Generation
+from tokenwire.worker.outages import outlast
 
 
 class NamedRun:

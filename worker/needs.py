@@ -2,9 +2,9 @@
 
 from typing import NamedTuple, Protocol, cast
 
-from config.startup import Check
-from models.store import Store
-from streams import ports
+from tokenwire.config.startup import Check
+from tokenwire.models.store import Store
+from tokenwire.streams import ports
 
 
 class Need(NamedTuple):

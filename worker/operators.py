@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from config import logs
+from tokenwire.config import logs
 
 Hook = Callable[[BaseException, Mapping[str, object]], None]
 """Called with the error and the facts that help to find it; must not raise."""

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import structlog
 
-from models.errors import StoreUnavailable
-from streams import ports
-from worker.enqueue import JobsUnavailable
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.streams import ports
+from tokenwire.worker.enqueue import JobsUnavailable
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")

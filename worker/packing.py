@@ -8,7 +8,7 @@ import asyncio
 
 import structlog
 
-from streams import ports
+from tokenwire.streams import ports
 
 log_line = structlog.get_logger(__name__)
 

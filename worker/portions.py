@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from providers.base import Delta, Item, Reasoning, Refusal, Text, ToolCallEnd
+from tokenwire.providers.base import Delta, Item, Reasoning, Refusal, Text, ToolCallEnd
 
 MAX_DELTAS = 500
 MAX_CHARS = 256 * 1024

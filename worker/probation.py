@@ -7,7 +7,7 @@ kills its worker within its probation, and counts a death with whatever is no su
 What kills later than that is taken for innocent each time. The bounds on attempts and on what is billed end it (`runner`, `costs`).
 """
 
-from worker.retries import PROGRESS_CHARS
+from tokenwire.worker.retries import PROGRESS_CHARS
 
 SUSPECT_DEATHS = 2
 PROBATION_SECONDS = 5.0

@@ -11,12 +11,12 @@ from typing import Any
 
 import structlog
 
-from providers.base import Delta, DeltaStream, Interrupted, Provider, ProviderError, Request
-from worker.generation import Generation
-from worker.named_run import NamedRun
-from worker.portions import portions
-from worker.verdicts import Failed, Finished
-from worker.writing import Writer
+from tokenwire.providers.base import Delta, DeltaStream, Interrupted, Provider, ProviderError, Request
+from tokenwire.worker.generation import Generation
+from tokenwire.worker.named_run import NamedRun
+from tokenwire.worker.portions import portions
+from tokenwire.worker.verdicts import Failed, Finished
+from tokenwire.worker.writing import Writer
 
 log_line = structlog.get_logger(__name__)
 NAMING_SECONDS = 5.0

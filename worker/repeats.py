@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from models.store import Store
-from models.sweeps import KINDS, Kind
-from streams import ports
+from tokenwire.models.store import Store
+from tokenwire.models.sweeps import KINDS, Kind
+from tokenwire.streams import ports
 
 log_line = structlog.get_logger(__name__)
 LATELY_MS = 15 * 60 * 1000

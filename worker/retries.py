@@ -26,7 +26,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from providers.base import (
+from tokenwire.providers.base import (
     NOT_HEARD,
     STALE_CONNECTION,
     AuthenticationFailed,
@@ -41,8 +41,8 @@ from providers.base import (
     RateLimited,
     Unavailable,
 )
-from worker.costs import BudgetExhausted
-from worker.internal import INTERNAL
+from tokenwire.worker.costs import BudgetExhausted
+from tokenwire.worker.internal import INTERNAL
 
 MAX_TRIES = 3
 LONGEST_WAIT_S = 120.0

@@ -7,9 +7,9 @@ sweeper makes it good.
 
 import structlog
 
-from models.errors import StoreUnavailable
-from models.store import Store
-from streams import ports
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.store import Store
+from tokenwire.streams import ports
 
 log_line = structlog.get_logger(__name__)
 

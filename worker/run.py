@@ -15,25 +15,25 @@ from typing import Literal, TypeVar
 import msgspec
 import structlog
 
-from config.background import keep
-from models.errors import StatementFailed, Unstorable
-from models.generations import Checkpoint, Ending
-from models.tables import Message as Row
-from providers.base import RUN_GONE, Interrupted, Provider, ProviderError, Request, Unavailable
-from streams import events, ports
-from worker import closing, context
-from worker.continuation import KEEPING, is_paused, plan
-from worker.costs import Bill, BudgetExhausted
-from worker.discretion import keep_back, said_in, written
-from worker.generation import Generation
-from worker.internal import INTERNAL_ERROR
-from worker.named_run import NamedRun
-from worker.outages import outlast
-from worker.reading import Reader, clock
-from worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS, MAX_TRIES, Discard, Retry, decide, unheard
-from worker.services import Services, Terms
-from worker.verdicts import Disowned, Failed, Finished, HandedOver, Stopped, Verdict
-from worker.writing import Writer
+from tokenwire.config.background import keep
+from tokenwire.models.errors import StatementFailed, Unstorable
+from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers.base import RUN_GONE, Interrupted, Provider, ProviderError, Request, Unavailable
+from tokenwire.streams import events, ports
+from tokenwire.worker import closing, context
+from tokenwire.worker.continuation import KEEPING, is_paused, plan
+from tokenwire.worker.costs import Bill, BudgetExhausted
+from tokenwire.worker.discretion import keep_back, said_in, written
+from tokenwire.worker.generation import Generation
+from tokenwire.worker.internal import INTERNAL_ERROR
+from tokenwire.worker.named_run import NamedRun
+from tokenwire.worker.outages import outlast
+from tokenwire.worker.reading import Reader, clock
+from tokenwire.worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS, MAX_TRIES, Discard, Retry, decide, unheard
+from tokenwire.worker.services import Services, Terms
+from tokenwire.worker.verdicts import Disowned, Failed, Finished, HandedOver, Stopped, Verdict
+from tokenwire.worker.writing import Writer
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")

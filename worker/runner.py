@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from config.background import keep
-from config.catalogue import Catalogue, ModelSpec
-from models.errors import HistoryTooLong, NotFound, StatementFailed, StoreUnavailable
-from models.tables import Message as Row
-from providers.base import (
+from tokenwire.config.background import keep
+from tokenwire.config.catalogue import Catalogue, ModelSpec
+from tokenwire.models.errors import HistoryTooLong, NotFound, StatementFailed, StoreUnavailable
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers.base import (
     ContextLengthExceeded,
     Continuation,
     Interrupted,
@@ -22,25 +22,25 @@ from providers.base import (
     Provider,
     Request,
 )
-from streams import events, ports
-from streams.text import utf16_length
-from worker import closing, context, probation
-from worker.continuation import Attachment, Held, Plan, Run, attachment, is_paused, plan, still_kept
-from worker.costs import Bounds, BudgetExhausted
-from worker.enqueue import JobsUnavailable
-from worker.generation import MAX_ANSWER_BYTES, Generation
-from worker.internal import INTERNAL_ERROR, MAX_DEATHS
-from worker.kept import MAX_KEPT_BYTES, KeptItems
-from worker.outages import outlast
-from worker.probation import Probation
-from worker.reading import NAMING_SECONDS, clock
-from worker.retries import LONGEST_WAIT_S, MAX_TRIES, WorkersDied, deaths_in_a_row
-from worker.run import Attempt
-from worker.services import Services, Terms
-from worker.sweeps import wait_ms
-from worker.takeover import recover
-from worker.usage import Reported
-from worker.verdicts import HandedOver
+from tokenwire.streams import events, ports
+from tokenwire.streams.text import utf16_length
+from tokenwire.worker import closing, context, probation
+from tokenwire.worker.continuation import Attachment, Held, Plan, Run, attachment, is_paused, plan, still_kept
+from tokenwire.worker.costs import Bounds, BudgetExhausted
+from tokenwire.worker.enqueue import JobsUnavailable
+from tokenwire.worker.generation import MAX_ANSWER_BYTES, Generation
+from tokenwire.worker.internal import INTERNAL_ERROR, MAX_DEATHS
+from tokenwire.worker.kept import MAX_KEPT_BYTES, KeptItems
+from tokenwire.worker.outages import outlast
+from tokenwire.worker.probation import Probation
+from tokenwire.worker.reading import NAMING_SECONDS, clock
+from tokenwire.worker.retries import LONGEST_WAIT_S, MAX_TRIES, WorkersDied, deaths_in_a_row
+from tokenwire.worker.run import Attempt
+from tokenwire.worker.services import Services, Terms
+from tokenwire.worker.sweeps import wait_ms
+from tokenwire.worker.takeover import recover
+from tokenwire.worker.usage import Reported
+from tokenwire.worker.verdicts import HandedOver
 
 log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0

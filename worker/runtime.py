@@ -17,30 +17,30 @@ from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_l
 from dramatiq.middleware import AsyncIO
 from prometheus_client import Gauge
 
-from config import metrics, startup
-from config.background import EXIT_NOT_OPENED, EXIT_TASK_ENDED, Background, keep
-from config.catalogue import Catalogue
-from config.parent import die_with_parent
-from config.settings import Settings
-from models.quotas import Quotas
-from models.store import Store
-from providers.http import HttpClient
-from providers.registry import open_provider
-from streams import keys, ports, tokens
-from streams.feed import RedisFeed
-from streams.log import RedisLog
-from worker.broker import WakingBroker
-from worker.checkpoints import Checkpointer
-from worker.costs import Bounds
-from worker.endings import Endings
-from worker.enqueue import Jobs
-from worker.needs import needs
-from worker.operators import Hook
-from worker.packing import Packing
-from worker.runner import Models, Runner
-from worker.services import Services
-from worker.sweeper import Sweeper
-from worker.titles import name_conversation
+from tokenwire.config import metrics, startup
+from tokenwire.config.background import EXIT_NOT_OPENED, EXIT_TASK_ENDED, Background, keep
+from tokenwire.config.catalogue import Catalogue
+from tokenwire.config.parent import die_with_parent
+from tokenwire.config.settings import Settings
+from tokenwire.models.quotas import Quotas
+from tokenwire.models.store import Store
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.registry import open_provider
+from tokenwire.streams import keys, ports, tokens
+from tokenwire.streams.feed import RedisFeed
+from tokenwire.streams.log import RedisLog
+from tokenwire.worker.broker import WakingBroker
+from tokenwire.worker.checkpoints import Checkpointer
+from tokenwire.worker.costs import Bounds
+from tokenwire.worker.endings import Endings
+from tokenwire.worker.enqueue import Jobs
+from tokenwire.worker.needs import needs
+from tokenwire.worker.operators import Hook
+from tokenwire.worker.packing import Packing
+from tokenwire.worker.runner import Models, Runner
+from tokenwire.worker.services import Services
+from tokenwire.worker.sweeper import Sweeper
+from tokenwire.worker.titles import name_conversation
 
 log_line = structlog.get_logger(__name__)
 

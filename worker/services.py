@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from models.store import Store
-from streams import ports
-from worker.checkpoints import Checkpointer
-from worker.continuation import Rung
-from worker.costs import Bounds
-from worker.endings import Endings
-from worker.enqueue import Jobs
-from worker.operators import Hook, log_only
-from worker.packing import Packing
-from worker.retries import LONGEST_WAIT_S
+from tokenwire.models.store import Store
+from tokenwire.streams import ports
+from tokenwire.worker.checkpoints import Checkpointer
+from tokenwire.worker.continuation import Rung
+from tokenwire.worker.costs import Bounds
+from tokenwire.worker.endings import Endings
+from tokenwire.worker.enqueue import Jobs
+from tokenwire.worker.operators import Hook, log_only
+from tokenwire.worker.packing import Packing
+from tokenwire.worker.retries import LONGEST_WAIT_S
 
 
 @dataclass(frozen=True, slots=True)

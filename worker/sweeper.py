@@ -18,19 +18,19 @@ from typing import Any, TypeVar
 
 import structlog
 
-from config.background import failed, keep
-from models.errors import GivenUp, StatementFailed, StoreUnavailable
-from models.sweeps import Answer, Unannounced
-from models.tables import Conversation, Revocation
-from models.views import message_view
-from streams import events, ports
-from worker import closing, revocations
-from worker.endings import LONGEST_PAUSE_MS
-from worker.enqueue import JobsUnavailable
-from worker.halves import by_halves
-from worker.repeats import Repeats
-from worker.services import Services
-from worker.sweeps import DUE, Job, judge
+from tokenwire.config.background import failed, keep
+from tokenwire.models.errors import GivenUp, StatementFailed, StoreUnavailable
+from tokenwire.models.sweeps import Answer, Unannounced
+from tokenwire.models.tables import Conversation, Revocation
+from tokenwire.models.views import message_view
+from tokenwire.streams import events, ports
+from tokenwire.worker import closing, revocations
+from tokenwire.worker.endings import LONGEST_PAUSE_MS
+from tokenwire.worker.enqueue import JobsUnavailable
+from tokenwire.worker.halves import by_halves
+from tokenwire.worker.repeats import Repeats
+from tokenwire.worker.services import Services
+from tokenwire.worker.sweeps import DUE, Job, judge
 
 log_line = structlog.get_logger(__name__)
 T = TypeVar("T")

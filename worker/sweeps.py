@@ -18,7 +18,7 @@ noted before the clock was set back: it is long over.
 
 from enum import Enum, auto
 
-from models.sweeps import AHEAD_MS, Due
+from tokenwire.models.sweeps import AHEAD_MS, Due
 
 LOST_JOB_MS = 60_000
 LONGEST_WAIT_MS = 15 * 60_000

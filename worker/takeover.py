@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from models.tables import Message
-from streams import ports
-from streams.ports import Entry
-from streams.positions import Position
-from worker.continuation import Held, begins, difference, fold, folded_whole
+from tokenwire.models.tables import Message
+from tokenwire.streams import ports
+from tokenwire.streams.ports import Entry
+from tokenwire.streams.positions import Position
+from tokenwire.worker.continuation import Held, begins, difference, fold, folded_whole
 
 log_line = structlog.get_logger(__name__)
 PAGE_EVENTS = 500

@@ -9,15 +9,15 @@ import re
 
 import structlog
 
-from config.catalogue import ModelSpec
-from models.errors import HistoryTooLong
-from models.tables import Message as Row
-from providers.base import Message, ProviderError, Request
-from providers.calls import complete
-from streams import events, ports
-from worker.discretion import keep_back
-from worker.runner import Models
-from worker.services import Services
+from tokenwire.config.catalogue import ModelSpec
+from tokenwire.models.errors import HistoryTooLong
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers.base import Message, ProviderError, Request
+from tokenwire.providers.calls import complete
+from tokenwire.streams import events, ports
+from tokenwire.worker.discretion import keep_back
+from tokenwire.worker.runner import Models
+from tokenwire.worker.services import Services
 
 log_line = structlog.get_logger(__name__)
 LONGEST = 60

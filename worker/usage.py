@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams import events
+from tokenwire.streams import events
 
 CHARS_PER_TOKEN = 4
 

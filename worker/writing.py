@@ -9,16 +9,16 @@ from collections.abc import Callable
 
 import structlog
 
-from models.errors import StoreUnavailable
-from models.generations import Checkpoint
-from models.tables import Message as Row
-from streams import ports
-from worker import closing
-from worker.generation import Generation
-from worker.outages import OUTAGE_PAUSE_SECONDS
-from worker.services import Services
-from worker.takeover import Known, restore
-from worker.verdicts import Disowned, Failed, Stopped, Verdict
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.generations import Checkpoint
+from tokenwire.models.tables import Message as Row
+from tokenwire.streams import ports
+from tokenwire.worker import closing
+from tokenwire.worker.generation import Generation
+from tokenwire.worker.outages import OUTAGE_PAUSE_SECONDS
+from tokenwire.worker.services import Services
+from tokenwire.worker.takeover import Known, restore
+from tokenwire.worker.verdicts import Disowned, Failed, Stopped, Verdict
 
 log_line = structlog.get_logger(__name__)
 MAX_UNACKNOWLEDGED_CHARS = 256 * 1024

@@ -15,8 +15,8 @@ These three modules (`values`, `writer`, `wire`) need nothing but Python and can
 the events of a log to chunks, `messages` stored rows to UI messages. Read from ai 5.0.100 to 7.0.173; docs/ai-sdk.md explains.
 """
 
-from streams.aisdk.values import Chunk, Misuse, Profile
-from streams.aisdk.wire import DONE, HEADERS, abody, body, comment, frames
-from streams.aisdk.writer import Writer
+from tokenwire.streams.aisdk.values import Chunk, Misuse, Profile
+from tokenwire.streams.aisdk.wire import DONE, HEADERS, abody, body, comment, frames
+from tokenwire.streams.aisdk.writer import Writer
 
 __all__ = ["DONE", "HEADERS", "Chunk", "Misuse", "Profile", "Writer", "abody", "body", "comment", "frames"]

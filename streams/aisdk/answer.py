@@ -21,11 +21,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from streams import events
-from streams.aisdk.messages import NO_OBJECT, Row, error_text, metadata, usage
-from streams.aisdk.values import Chunk, Profile
-from streams.aisdk.writer import Part, Writer
-from streams.text import checksum, cut, utf16_length
+from tokenwire.streams import events
+from tokenwire.streams.aisdk.messages import NO_OBJECT, Row, error_text, metadata, usage
+from tokenwire.streams.aisdk.values import Chunk, Profile
+from tokenwire.streams.aisdk.writer import Part, Writer
+from tokenwire.streams.text import checksum, cut, utf16_length
 
 UNFINISHED = frozenset({"queued", "streaming", "retrying", "waiting"})
 _FINISH: Mapping[str, str] = {

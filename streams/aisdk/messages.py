@@ -7,7 +7,7 @@ stand as reasoning, tool calls, text.
 from collections.abc import Mapping
 from typing import Any
 
-from streams.aisdk.values import Profile, clean
+from tokenwire.streams.aisdk.values import Profile, clean
 
 Row = Mapping[str, Any]
 _KEPT = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "estimated")

@@ -6,7 +6,7 @@ event with other data would end the stream.
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
-from streams.aisdk.values import Chunk, Misuse, dumps
+from tokenwire.streams.aisdk.values import Chunk, Misuse, dumps
 
 HEADERS: Mapping[str, str] = {
     "Content-Type": "text/event-stream",

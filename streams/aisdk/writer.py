@@ -9,7 +9,7 @@ does (see `fallbacks` in docs/ai-sdk.md). Ids of parts repeat within a message, 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from streams.aisdk.values import PROFILES, Chunk, Misuse, Profile, clean, make, mapping, present, provided, string
+from tokenwire.streams.aisdk.values import PROFILES, Chunk, Misuse, Profile, clean, make, mapping, present, provided, string
 
 Part = Literal["text", "reasoning"]
 Metadata = Mapping[str, Mapping[str, Any]]

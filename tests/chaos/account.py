@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from tests.chaos.load import Load, Stream
 from tests.chaos.report import rows
 from tests.chaos.site import Site
-from worker.broker import JOBS, LEADER, WAITING
+from tokenwire.worker.broker import JOBS, LEADER, WAITING
 
 LINES = 200
 """Of what each kind of process printed, the last so many."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.packing import unpack
 from tests.e2e.viewer import TERMINAL, head, tail, units
+from tokenwire.streams.packing import unpack
 
 
 def difference(expected: str, got: str) -> tuple[int, int]:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import yaml
 
-from config.parent import dying_with_us
 from tests import databases
 from tests.disks import Disk
 from tests.e2e.stack import Stack
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.service import free_port
 from tests.valkey import Valkey
+from tokenwire.config.parent import dying_with_us
 
 TOKEN_KEY = "chaos-" * 8
 RESTART_SECONDS = 1.0

@@ -5,9 +5,9 @@ import gc
 
 import pytest
 
-from models.conversations import Post
-from models.store import Store
-from models.tables import Message
+from tokenwire.models.conversations import Post
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message
 
 ROWS = 400
 """More than one turn of a history that is read in turns."""

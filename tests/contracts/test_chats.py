@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from models.chats import Again
-from models.conversations import Idempotency, Post, Posted
-from models.errors import Conflict, GenerationRunning, KeyReused, NotFound
-from models.store import Store
+from tokenwire.models.chats import Again
+from tokenwire.models.conversations import Idempotency, Post, Posted
+from tokenwire.models.errors import Conflict, GenerationRunning, KeyReused, NotFound
+from tokenwire.models.store import Store
 
 ADA, BOB = "ada", "bob"
 
@@ -141,7 +141,7 @@ async def test_single_answers_are_listed_nowhere_and_forgotten(store: Store, mon
     assert [overview.conversation.id for overview in await store.overviews(ADA, 10)] == [listed.id]
     await store.forget_unlisted()
     assert (await store.conversation(single.id, ADA)).instructions == "say it in one word"
-    monkeypatch.setattr("models.deletions.UNLISTED_LIFE_MS", -1000)
+    monkeypatch.setattr("tokenwire.models.deletions.UNLISTED_LIFE_MS", -1000)
     await store.forget_unlisted()
     with pytest.raises(NotFound):
         await store.conversation(single.id, ADA)

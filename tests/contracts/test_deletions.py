@@ -4,11 +4,11 @@ import psycopg
 import pytest
 from sqlalchemy import event, text
 
-from models import deletions
-from models.deletions import KEY_LIFE_MS, UNLISTED_LIFE_MS
-from models.migrate import migrate
-from models.responses import Question, Said
-from models.store import Store
+from tokenwire.models import deletions
+from tokenwire.models.deletions import KEY_LIFE_MS, UNLISTED_LIFE_MS
+from tokenwire.models.migrate import migrate
+from tokenwire.models.responses import Question, Said
+from tokenwire.models.store import Store
 
 ME = "me"
 PAGE = 10

@@ -10,10 +10,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 from sqlmodel import SQLModel
 
-import models.migrations
-import models.tables
-from models.database import driver_url
-from models.migrate import migrate
+import tokenwire.models.migrations
+import tokenwire.models.tables
+from tokenwire.models.database import driver_url
+from tokenwire.models.migrate import migrate
 
 
 def engine_of(database_url: str) -> Engine:
@@ -59,5 +59,5 @@ def test_starts_at_once_do_not_race(database_url: str) -> None:
 def test_head_is_the_newest_script() -> None:
     """The constant that processes compare with is the end of the one line of revisions."""
     config = Config()
-    config.set_main_option("script_location", str(Path(models.migrations.__file__).parent))
-    assert ScriptDirectory.from_config(config).get_heads() == [models.migrations.HEAD]
+    config.set_main_option("script_location", str(Path(tokenwire.models.migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_heads() == [tokenwire.models.migrations.HEAD]

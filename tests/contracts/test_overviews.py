@@ -1,10 +1,10 @@
 """What lists are told is the same on SQLite and on a real PostgreSQL."""
 
-from models.conversations import Post
-from models.generations import Ending
-from models.overviews import Overview
-from models.store import Store
 from tests.contracts.test_store import ME, YOU
+from tokenwire.models.conversations import Post
+from tokenwire.models.generations import Ending
+from tokenwire.models.overviews import Overview
+from tokenwire.models.store import Store
 
 
 def seen(overview: Overview) -> tuple[str | None, str | None, bool]:

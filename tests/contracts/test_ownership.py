@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from models.conversations import Post
-from models.generations import Checkpoint, Ending
-from models.migrate import migrate
-from models.store import Store
-from models.sweeps import Due
-from models.tables import Message
+from tokenwire.models.conversations import Post
+from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.models.sweeps import Due
+from tokenwire.models.tables import Message
 
 ME = "me"
 DUE = Due(0, 0, 0, 0, 0, 0)

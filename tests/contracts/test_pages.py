@@ -2,11 +2,11 @@
 
 import pytest
 
-from models import conversations
-from models.conversations import Post
-from models.errors import BadCursor
-from models.store import Store
-from models.tables import Conversation
+from tokenwire.models import conversations
+from tokenwire.models.conversations import Post
+from tokenwire.models.errors import BadCursor
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Conversation
 
 ME, YOU = "me", "you"
 

@@ -9,19 +9,19 @@ import pytest
 from sqlalchemy import create_engine, event, func, select, text
 from sqlmodel import col
 
-from models.chats import Again
-from models.conversations import Post, Posted
-from models.database import LOCK_SECONDS, driver_url
-from models.deletions import UNLISTED_LIFE_MS
-from models.errors import HistoryTooLong, NotFound, StorageFull, TooManyQueued, TooManyUnfinished
-from models.generations import Ending
-from models.migrate import migrate
-from models.quotas import ROW_BYTES, Drift, Quotas, amend
-from models.recount import main, recount
-from models.responses import Question, Said
-from models.store import Store
-from models.tables import Conversation, Message
-from models.threads import ROWS_A_TURN
+from tokenwire.models.chats import Again
+from tokenwire.models.conversations import Post, Posted
+from tokenwire.models.database import LOCK_SECONDS, driver_url
+from tokenwire.models.deletions import UNLISTED_LIFE_MS
+from tokenwire.models.errors import HistoryTooLong, NotFound, StorageFull, TooManyQueued, TooManyUnfinished
+from tokenwire.models.generations import Ending
+from tokenwire.models.migrate import migrate
+from tokenwire.models.quotas import ROW_BYTES, Drift, Quotas, amend
+from tokenwire.models.recount import main, recount
+from tokenwire.models.responses import Question, Said
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Conversation, Message
+from tokenwire.models.threads import ROWS_A_TURN
 
 ME, OTHER = "me", "other"
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streams import rates as module
-from streams.rates import PAUSE_SECONDS, WINDOW_SECONDS, Counting, InBulk, MemoryRates, Rates, RedisRates, Verdict
 from tests.valkey import Valkey
+from tokenwire.streams import rates as module
+from tokenwire.streams.rates import PAUSE_SECONDS, WINDOW_SECONDS, Counting, InBulk, MemoryRates, Rates, RedisRates, Verdict
 
 PATIENCE_SECONDS = 20.0
 

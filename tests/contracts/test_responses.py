@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from models.conversations import Idempotency
-from models.errors import KeyReused
-from models.generations import Ending
-from models.responses import Question, Said
-from models.store import Store
+from tokenwire.models.conversations import Idempotency
+from tokenwire.models.errors import KeyReused
+from tokenwire.models.generations import Ending
+from tokenwire.models.responses import Question, Said
+from tokenwire.models.store import Store
 
 ME = "me"
 QUESTION = Question(ME, [Said("system", "s"), Said("user", "u")], "demo", options={"temperature": 0.5}, asked={"metadata": {"a": "b"}})

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from models.errors import TooManyParticipants
-from models.store import Store
-from models.sweeps import Due
-from streams.memory import MemoryLog
-from worker import revocations
+from tokenwire.models.errors import TooManyParticipants
+from tokenwire.models.store import Store
+from tokenwire.models.sweeps import Due
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker import revocations
 
 ME, YOU = "me", "you"
 TTL = 900.0

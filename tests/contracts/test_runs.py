@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from models.conversations import Post
-from models.generations import Checkpoint, Ending
-from models.runs import RunToEnd, outstanding
-from models.store import Store
+from tokenwire.models.conversations import Post
+from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.models.runs import RunToEnd, outstanding
+from tokenwire.models.store import Store
 
 ME = "me"
 OLD = [{"at": 0, "dialect": "a", "kind": "old", "value": {}}]

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from models.conversations import KEY_LIFE_MS, Idempotency, Policy, Post, Posted
-from models.errors import GenerationRunning, KeyReused, NotFound, StoreUnavailable
-from models.generations import Checkpoint, Ending
-from models.migrations import HEAD
-from models.store import Store
-from models.tables import Conversation
+from tokenwire.models.conversations import KEY_LIFE_MS, Idempotency, Policy, Post, Posted
+from tokenwire.models.errors import GenerationRunning, KeyReused, NotFound, StoreUnavailable
+from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.models.migrations import HEAD
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Conversation
 
 ME, YOU = "me", "you"
 CALLS = [{"id": "call_1", "name": "look", "arguments": {}, "status": "completed"}]

@@ -9,14 +9,14 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from models import sweeps
-from models.conversations import Post
-from models.database import LOCK_SECONDS
-from models.errors import NotFound
-from models.generations import Ending
-from models.migrate import migrate
-from models.store import Store
-from models.sweeps import KINDS, Answer, Due, Place
+from tokenwire.models import sweeps
+from tokenwire.models.conversations import Post
+from tokenwire.models.database import LOCK_SECONDS
+from tokenwire.models.errors import NotFound
+from tokenwire.models.generations import Ending
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.models.sweeps import KINDS, Answer, Due, Place
 
 S = 30_000
 """A second of the sweeper, long enough for a busy machine."""

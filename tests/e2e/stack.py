@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from config.parent import dying_with_us
-from config.settings import ROOT
 from tests.servers.service import free_port
+from tokenwire.config.parent import dying_with_us
+from tokenwire.config.settings import ROOT
 
 _MARK = "TOKENWIRE_TEST_STACK"
-_KINDS = {"web": "-m web", "broadcaster": "-m broadcaster", "worker": "worker.main", "redis": "valkey-server"}
+_KINDS = {"web": "-m tokenwire.web", "broadcaster": "-m tokenwire.broadcaster", "worker": "tokenwire.worker.main", "redis": "valkey-server"}
 
-LAUNCHER = (sys.executable, "-m", "launcher")
+LAUNCHER = (sys.executable, "-m", "tokenwire.launcher")
 
 
 class Stack:

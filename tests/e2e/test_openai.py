@@ -22,12 +22,12 @@ import yaml
 from openai import APITimeoutError, AsyncOpenAI, LengthFinishReasonError, NotFoundError
 from pydantic import BaseModel
 
-from config.settings import ROOT
 from tests.e2e.stack import Stack, running_stack
 from tests.e2e.viewer import acall
 from tests.exclusive import exclusive
 from tests.js.packages import HERE, need_node, need_packages
 from tests.servers.service import free_port
+from tokenwire.config.settings import ROOT
 
 NEWEST = "3.51.0"
 SCRIPT = Path(__file__).parent / "openai_script.py"

@@ -6,9 +6,9 @@ import re
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from providers.demo import STORY
 from tests.e2e.browser import answered, growing, open_page, say
 from tests.e2e.stand_in import Json, StandIn
+from tokenwire.providers.demo import STORY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from providers.demo import STORY
 from tests.e2e.browser import PHONE, answered, growing, open_page, say, settled_top, text_of
 from tests.e2e.stand_in import Faults, StandIn
+from tokenwire.providers.demo import STORY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from providers.demo import STORY
 from tests.e2e.browser import PHONE, WIDE, answered, growing, open_page, say, text_of
 from tests.e2e.stand_in import Json, StandIn
 from tests.js.packages import need_packages
+from tokenwire.providers.demo import STORY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

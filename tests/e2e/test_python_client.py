@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from client import AnswerFailed, Message, Stopped, Tokenwire
 from tests.e2e.stack import Stack, running_stack
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.service import free_port
+from tokenwire.client import AnswerFailed, Message, Stopped, Tokenwire
 
 PROXY_PORT = free_port()
 

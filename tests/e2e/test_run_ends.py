@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import ROOT
 from tests.e2e.stack import Stack
+from tokenwire.config.settings import ROOT
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -39,7 +39,7 @@ def test_nothing_outlives_a_killed_parent(idle_stack: Stack, who: str) -> None:
     """SIGKILL of `make`, or of the launcher, which can then clean up nothing: all processes end."""
     idle_stack.start(_make_run())
     idle_stack.wait_until_ready()
-    launcher = next(pid for pid, command in idle_stack.processes().items() if "-m launcher" in command)
+    launcher = next(pid for pid, command in idle_stack.processes().items() if "-m tokenwire.launcher" in command)
     os.kill(idle_stack.process.pid if who == "make" else launcher, signal.SIGKILL)
     idle_stack.ended()
 

@@ -15,11 +15,11 @@ import pytest_asyncio
 import redis
 from playwright.async_api import Browser
 
-from streams import keys
 from tests.e2e.browser import open_page, running_browser
 from tests.e2e.stack import Stack, running_stack
 from tests.eventsource import EventSource, Parser
 from tests.servers.faultproxy import FaultProxy
+from tokenwire.streams import keys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE_SECONDS = 60

@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from providers.base import Delta, ProviderError, Text
-from providers.classify import classify
-from providers.decoding import Decoder
-from providers.dialects import decoder_of
 from tests.unit.providers.recordings import Answer, gather
+from tokenwire.providers.base import Delta, ProviderError, Text
+from tokenwire.providers.classify import classify
+from tokenwire.providers.decoding import Decoder
+from tokenwire.providers.dialects import decoder_of
 
 _KEEPS = {
     400: "InvalidRequest ContextLengthExceeded ContentFiltered QuotaExhausted AuthenticationFailed ModelNotFound RateLimited "

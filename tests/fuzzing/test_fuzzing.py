@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from providers.decoding import Decoder
-from providers.dialects import decoder_of
 from tests.fuzzing import checks
 from tests.fuzzing.__main__ import MAX_BODY_BYTES, run
 from tests.fuzzing.mutations import repeated
 from tests.steps import steps
 from tests.unit.providers.recordings import Recording, own
+from tokenwire.providers.decoding import Decoder
+from tokenwire.providers.dialects import decoder_of
 
 RECORDINGS = [recording for recording in own() if len(recording.body) <= MAX_BODY_BYTES]
 

@@ -12,16 +12,16 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from broadcaster.server import Caps, Server
-from broadcaster.viewers import Pace, Viewers
-from streams.addresses import Addresses
-from streams.events import AnyEvent, Chunk, Complete, Start
-from streams.hub import Hub, RedisFeed
-from streams.log import RedisLog
-from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import Claim, Feed, Limits, Log
-from streams.text import checksum, utf16_length
-from streams.tokens import AUDIENCE, LEEWAY_SECONDS
+from tokenwire.broadcaster.server import Caps, Server
+from tokenwire.broadcaster.viewers import Pace, Viewers
+from tokenwire.streams.addresses import Addresses
+from tokenwire.streams.events import AnyEvent, Chunk, Complete, Start
+from tokenwire.streams.hub import Hub, RedisFeed
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.ports import Claim, Feed, Limits, Log
+from tokenwire.streams.text import checksum, utf16_length
+from tokenwire.streams.tokens import AUDIENCE, LEEWAY_SECONDS
 
 KEY = "0123456789abcdef0123456789abcdef"
 PATIENCE_SECONDS = 20.0

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from config.parent import dying_with_us
-from config.settings import ROOT
+from tokenwire.config.parent import dying_with_us
+from tokenwire.config.settings import ROOT
 
 PATIENCE_SECONDS = 20.0
-WEB = ("-m", "web")
-BROADCASTER = ("-m", "broadcaster")
+WEB = ("-m", "tokenwire.web")
+BROADCASTER = ("-m", "tokenwire.broadcaster")
 
 
-def worker(module: str = "worker.main") -> tuple[str, ...]:
+def worker(module: str = "tokenwire.worker.main") -> tuple[str, ...]:
     """Dramatiq's command line. `module`: what it loads."""
     return ("-m", "dramatiq", module, "--processes", "1", "--threads", "2", "--worker-fork-timeout", "1000")
 

@@ -11,16 +11,16 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from config.catalogue import parse
-from config.settings import Settings
-from models.migrate import migrate
-from models.store import Store
-from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import Feed, Log
-from streams.rates import Counting
 from tests.integration.broadcasting import Writer
-from web.app import create_app, end_streams
-from web.connections import configured
+from tokenwire.config.catalogue import parse
+from tokenwire.config.settings import Settings
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.ports import Feed, Log
+from tokenwire.streams.rates import Counting
+from tokenwire.web.app import create_app, end_streams
+from tokenwire.web.connections import configured
 
 KEY = "0123456789abcdef0123456789abcdef"
 PATIENCE_SECONDS = 30.0

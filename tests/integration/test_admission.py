@@ -10,16 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
-from models.conversations import Post
-from streams.rates import RedisRates
 from tests.integration.production import MIB, line, login, public
 from tests.integration.raw import raw, request
 from tests.integration.serving import Web, serving
 from tests.integration.test_stalled import deaf, small_buffers
 from tests.unit.web.test_openai import finish
 from tests.waiting import until
-from web import connections
-from web.admission import Caller
+from tokenwire.models.conversations import Post
+from tokenwire.streams.rates import RedisRates
+from tokenwire.web import connections
+from tokenwire.web.admission import Caller
 
 # --- who is calling comes first ---
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from config.catalogue import Catalogue, ModelSpec
-from models.conversations import Post
-from models.store import Store
-from models.tables import Message as Row
-from providers import base
-from streams import events
-from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, Script, events_of, services_over, text_of
-from worker.endings import Endings
-from worker.runner import Models, Runner
-from worker.services import Services
+from tokenwire.config.catalogue import Catalogue, ModelSpec
+from tokenwire.models.conversations import Post
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker.endings import Endings
+from tokenwire.worker.runner import Models, Runner
+from tokenwire.worker.services import Services
 
 LIMIT = 20_000
 

@@ -3,13 +3,13 @@
 import pytest
 from structlog.testing import capture_logs
 
-from config.metrics import ANSWERS_ENDED
-from models.conversations import Post
-from models.store import Store
-from providers import base
-from streams.memory import MemoryLog
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, runner_over, services_over
-from worker.run import HandedOver, Services
+from tokenwire.config.metrics import ANSWERS_ENDED
+from tokenwire.models.conversations import Post
+from tokenwire.models.store import Store
+from tokenwire.providers import base
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker.run import HandedOver, Services
 
 QUESTION = "What did my doctor say of my knee?"
 DONE = [base.Finish("stop", "stop")]

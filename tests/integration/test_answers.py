@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from streams.events import AnyEvent, Chunk, Reset
-from streams.memory import MemoryFeed, MemoryLog
 from tests.integration.serving import Web, serving
 from tests.integration.test_openai_stream import Pen, asked
-from web import answers
-from web.answers import Final, Heard, Held, Quiet, Step, Steps, watch
-from web.following import ANYTIME
+from tokenwire.streams.events import AnyEvent, Chunk, Reset
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.web import answers
+from tokenwire.web.answers import Final, Heard, Held, Quiet, Step, Steps, watch
+from tokenwire.web.following import ANYTIME
 
 PATIENCE_SECONDS = 20.0
 

@@ -9,43 +9,43 @@ from pathlib import Path
 import pytest
 import redis
 
-from config.background import EXIT_NOT_OPENED, EXIT_TASK_ENDED
-from models.migrate import migrate
 from tests.servers.service import free_port
-from worker.broker import QUEUE, make_broker
-from worker.enqueue import Jobs
+from tokenwire.config.background import EXIT_NOT_OPENED, EXIT_TASK_ENDED
+from tokenwire.models.migrate import migrate
+from tokenwire.worker.broker import QUEUE, make_broker
+from tokenwire.worker.enqueue import Jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 30.0
 WEB = """
-import web.app
-from web.__main__ import main
+import tokenwire.web.app
+from tokenwire.web.__main__ import main
 
 async def ends(store, tombstone_seconds):
     pass
 
-web.app.keep_house = ends
+tokenwire.web.app.keep_house = ends
 main()
 """
 WORKER = """
-from worker.sweeper import Sweeper
+from tokenwire.worker.sweeper import Sweeper
 
 async def ends(self):
     pass
 
 Sweeper.run = ends
-import worker.main
+import tokenwire.worker.main
 """
 SECRET = "sesame-open-" * 4
 HALF_OPENED = """
-import worker.runtime
+import tokenwire.worker.runtime
 
 class Refuses:
     def __init__(self, url):
         raise OSError("no feed with the password SECRET")
 
-worker.runtime.RedisFeed = Refuses
-import worker.main
+tokenwire.worker.runtime.RedisFeed = Refuses
+import tokenwire.worker.main
 """
 BOOT = [sys.executable, "-m", "dramatiq", "--processes", "1", "--threads", "2", "--worker-fork-timeout", "1000"]
 
@@ -87,7 +87,7 @@ def test_a_worker_stops_when_a_task_ends(tmp_path: Path, valkey_url: str) -> Non
 @pytest.mark.parametrize(
     ("module", "settings", "reason"),
     [
-        pytest.param("import worker.main", {"SSL_CERT_FILE": "/nonexistent.pem"}, "No such file", id="nothing to trust"),
+        pytest.param("import tokenwire.worker.main", {"SSL_CERT_FILE": "/nonexistent.pem"}, "No such file", id="nothing to trust"),
         pytest.param(HALF_OPENED.replace("SECRET", SECRET), {"TOKEN_KEY": SECRET}, "no feed", id="half opened"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`python -m broadcaster` as it is started by the Procfile: settings, health, the log it writes, and how it ends."""
+"""`python -m tokenwire.broadcaster` as it is started by the Procfile: settings, health, the log it writes, and how it ends."""
 
 import asyncio
 import json
@@ -14,12 +14,12 @@ import redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from config.parent import dying_with_us
-from streams.log import RedisLog
 from tests.integration.broadcasting import KEY, Watching, Writer, token
 from tests.listening import closing
 from tests.servers.service import free_port
 from tests.valkey import Valkey
+from tokenwire.config.parent import dying_with_us
+from tokenwire.streams.log import RedisLog
 
 ROOT = Path(__file__).parents[2]
 

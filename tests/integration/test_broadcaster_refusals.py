@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from broadcaster import session, viewers
-from streams.memory import MemoryFeed, MemoryLog
 from tests.integration.broadcasting import Stage, Writer, memory_stage, running, token
 from tests.listening import closing
+from tokenwire.broadcaster import session, viewers
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streams.hub import RedisFeed
-from streams.log import RedisLog
-from streams.memory import MemoryFeed, MemoryLog
 from tests.integration.broadcasting import Stage, Writer, running
+from tokenwire.streams.hub import RedisFeed
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
 
 SOON_SECONDS = 3.0
 

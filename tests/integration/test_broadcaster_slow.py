@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from broadcaster.server import WRITE_LIMIT_BYTES
-from broadcaster.session import BATCH_BYTES
-from broadcaster.viewers import Pace, Viewer
-from streams import keys
-from streams.memory import MemoryFeed
-from streams.ports import Limits
 from tests.integration.broadcasting import Stage, Writer, memory_stage, redis_stage, stage_of
 from tests.valkey import Valkey
 from tests.waiting import until
+from tokenwire.broadcaster.server import WRITE_LIMIT_BYTES
+from tokenwire.broadcaster.session import BATCH_BYTES
+from tokenwire.broadcaster.viewers import Pace, Viewer
+from tokenwire.streams import keys
+from tokenwire.streams.memory import MemoryFeed
+from tokenwire.streams.ports import Limits
 
 KERNEL_BYTES = 8 * 1024
 

@@ -15,18 +15,18 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from models.conversations import Post
-from models.generations import Checkpoint
-from models.migrate import migrate
-from models.store import Store
-from models.tables import UNFINISHED
-from models.tables import Message as Row
-from providers import base
-from streams import events
-from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, Script, Step, events_of, runner_over, services_over
-from worker import closing
-from worker.retries import MAX_TRIES
+from tokenwire.models.conversations import Post
+from tokenwire.models.generations import Checkpoint
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.models.tables import UNFINISHED
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker import closing
+from tokenwire.worker.retries import MAX_TRIES
 
 API = "anthropic.messages"
 KEPT = [{"at": 2, "dialect": API, "kind": "server_tool_use", "value": {"type": "server_tool_use", "id": "s"}}]
@@ -234,7 +234,7 @@ DECISIONS = [
 @pytest.mark.parametrize("ends", ["by itself", "cancelled"])
 async def test_a_decision_that_fails(rig: Rig, name: str, ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pure code meets values that it does not expect, too."""
-    monkeypatch.setattr(f"worker.runner.{name}", _raises)
+    monkeypatch.setattr(f"tokenwire.worker.runner.{name}", _raises)
     if ends == "by itself":
         row = await rig.until_ended(*SCENES["whole"][0])
         assert (row.status, (row.error or {})["code"], row.content) == ("error", "internal_error", "Held ")
@@ -250,7 +250,7 @@ async def test_a_decision_that_fails(rig: Rig, name: str, ends: str, monkeypatch
 )
 async def test_an_attempt_that_fails_at_its_end(rig: Rig, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What carries a verdict out is only code."""
-    monkeypatch.setattr(f"worker.{name}", _raises, raising=False)
+    monkeypatch.setattr(f"tokenwire.worker.{name}", _raises, raising=False)
     row = await rig.until_ended([base.Text("more")], base.Interrupted("cut"))
     assert row.status in ("error", "complete")
 

@@ -11,20 +11,20 @@ from typing import Any
 import httpx
 import pytest
 
-from models.errors import StoreUnavailable
-from models.generations import Checkpoint, Ending
-from models.tables import Message
-from streams import events
-from streams.aisdk import Chunk
-from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import Claim, Limits, Unavailable
-from streams.text import utf16_length
 from tests.integration.serving import Web, serving
 from tests.unit.streams.aisdk.client import Client
-from web import chat_stream
-from worker import closing
-from worker.continuation import Held
-from worker.takeover import Known, restore
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.models.tables import Message
+from tokenwire.streams import events
+from tokenwire.streams.aisdk import Chunk
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.ports import Claim, Limits, Unavailable
+from tokenwire.streams.text import utf16_length
+from tokenwire.web import chat_stream
+from tokenwire.worker import closing
+from tokenwire.worker.continuation import Held
+from tokenwire.worker.takeover import Known, restore
 
 PATIENCE_SECONDS = 20.0
 

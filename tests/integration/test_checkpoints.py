@@ -8,16 +8,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from config import metrics
-from models.conversations import Post
-from models.database import LOCK_SECONDS
-from models.errors import GivenUp, StoreUnavailable
-from models.generations import Checkpoint
-from models.migrate import migrate
-from models.store import Store
 from tests.poison import poison
-from worker import checkpoints
-from worker.checkpoints import Checkpointer
+from tokenwire.config import metrics
+from tokenwire.models.conversations import Post
+from tokenwire.models.database import LOCK_SECONDS
+from tokenwire.models.errors import GivenUp, StoreUnavailable
+from tokenwire.models.generations import Checkpoint
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.worker import checkpoints
+from tokenwire.worker.checkpoints import Checkpointer
 
 
 class Running:

@@ -8,23 +8,23 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from config.metrics import TASK_FAILURES
-from models.conversations import Post
-from models.errors import StatementFailed, StoreUnavailable
-from models.migrate import migrate
-from models.recount import recount
-from models.store import Store
-from streams import events
-from streams.memory import MemoryLog
 from tests.databases import Postgres
 from tests.integration.sweeper.rig import DONE
 from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over
 from tests.poison import LONG, lose, poison, unreadable
-from worker import runner as module
-from worker.retries import MAX_TRIES
-from worker.runner import Runner
-from worker.services import Services
-from worker.sweeper import Sweeper
+from tokenwire.config.metrics import TASK_FAILURES
+from tokenwire.models.conversations import Post
+from tokenwire.models.errors import StatementFailed, StoreUnavailable
+from tokenwire.models.migrate import migrate
+from tokenwire.models.recount import recount
+from tokenwire.models.store import Store
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker import runner as module
+from tokenwire.worker.retries import MAX_TRIES
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.services import Services
+from tokenwire.worker.sweeper import Sweeper
 
 
 class Damaged:

@@ -7,19 +7,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from models.conversations import Post
-from models.store import Store
-from models.tables import UNFINISHED
-from models.tables import Message as Row
-from providers import base
-from streams.memory import MemoryLog
 from tests.integration.sweeper.rig import DONE
 from tests.integration.worker_rig import NoJobs, Script, Step, runner_over, services_over
-from worker import runner as module
-from worker.internal import MAX_DEATHS
-from worker.probation import PROBATION_SECONDS, SUSPECT_DEATHS
-from worker.retries import PROGRESS_CHARS
-from worker.runner import Runner
+from tokenwire.models.conversations import Post
+from tokenwire.models.store import Store
+from tokenwire.models.tables import UNFINISHED
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers import base
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker import runner as module
+from tokenwire.worker.internal import MAX_DEATHS
+from tokenwire.worker.probation import PROBATION_SECONDS, SUSPECT_DEATHS
+from tokenwire.worker.retries import PROGRESS_CHARS
+from tokenwire.worker.runner import Runner
 
 SILENT = 20
 DEADLY = "deadly"

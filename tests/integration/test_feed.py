@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from models.generations import Ending
-from streams.hub import RedisFeed
-from streams.log import RedisLog
 from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.broadcasting import Writer
 from tests.integration.serving import Web, serving
+from tokenwire.models.generations import Ending
+from tokenwire.streams.hub import RedisFeed
+from tokenwire.streams.log import RedisLog
 
 
 class Sidebar:

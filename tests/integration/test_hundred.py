@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from models.conversations import Post
-from models.generations import Checkpoint
-from models.store import Store
-from providers import base
-from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, Script, runner_over, services_over
-from worker import checkpoints
-from worker.checkpoints import Checkpointer
-from worker.run import Attempt
+from tokenwire.models.conversations import Post
+from tokenwire.models.generations import Checkpoint
+from tokenwire.models.store import Store
+from tokenwire.providers import base
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker import checkpoints
+from tokenwire.worker.checkpoints import Checkpointer
+from tokenwire.worker.run import Attempt
 
 HEALTHY = 100
 ROUNDS = 5

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from models.conversations import Post
-from models.errors import StoreUnavailable
-from models.store import Store
-from models.tables import Message as Row
-from providers import base
-from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, Script, Step, runner_over, services_over
-from worker import closing
-from worker.kept import MAX_KEPT_BYTES
-from worker.runner import Runner
-from worker.services import Services
+from tokenwire.models.conversations import Post
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers import base
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker import closing
+from tokenwire.worker.kept import MAX_KEPT_BYTES
+from tokenwire.worker.runner import Runner
+from tokenwire.worker.services import Services
 
 API = "anthropic.messages"
 USE = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
@@ -114,7 +114,7 @@ async def test_items_outlast_a_database_that_is_away_for_a_moment(rig: Rig, monk
 
         monkeypatch.setattr(rig.store, method, call)
 
-    monkeypatch.setattr("worker.outages.OUTAGE_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("tokenwire.worker.outages.OUTAGE_PAUSE_SECONDS", 0.001)
     if way == "retry":
         flaky("checkpoint")
         script = Script([[base.Text("Look: "), item(USE)], base.Interrupted("cut")])

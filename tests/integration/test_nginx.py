@@ -16,13 +16,13 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from config.parent import dying_with_us
-from config.settings import Settings
-from streams.memory import MemoryFeed, MemoryLog
 from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.broadcasting import Stage, Watching, Writer
 from tests.integration.serving import Web, serving
 from tests.servers.service import free_port
+from tokenwire.config.parent import dying_with_us
+from tokenwire.config.settings import Settings
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "proxies.md"

@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from models.generations import Checkpoint, Ending
-from streams.events import AnyEvent, Chunk, Reset
-from streams.hub import RedisFeed
-from streams.log import RedisLog
-from streams.ports import Claim
-from streams.text import utf16_length
 from tests.integration.serving import Web, serving
-from worker import closing
+from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.streams.events import AnyEvent, Chunk, Reset
+from tokenwire.streams.hub import RedisFeed
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.ports import Claim
+from tokenwire.streams.text import utf16_length
+from tokenwire.worker import closing
 
 R = "/v1/responses"
 

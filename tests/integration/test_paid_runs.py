@@ -10,29 +10,29 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from config.catalogue import Catalogue
-from config.metrics import RUNS_ENDED
-from models.conversations import Post
-from models.generations import Ending
-from models.migrate import migrate
-from models.store import Store
-from models.tables import Message as Row
-from providers.http import HttpClient
-from providers.registry import open_provider
-from streams import events
-from streams.memory import MemoryLog
-from streams.ports import Claim
 from tests.integration.paid import Instead, PaidProvider
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, events_of, text_of
-from worker import closing, reading
-from worker.checkpoints import Checkpointer
-from worker.endings import MAX_TRIES, Endings
-from worker.packing import Packing
-from worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS
-from worker.retries import MAX_TRIES as MAX_ANSWER_TRIES
-from worker.runner import MAX_ATTACHES, MAX_ATTEMPTS, Models, Runner
-from worker.services import Services
-from worker.sweeper import Sweeper
+from tokenwire.config.catalogue import Catalogue
+from tokenwire.config.metrics import RUNS_ENDED
+from tokenwire.models.conversations import Post
+from tokenwire.models.generations import Ending
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.registry import open_provider
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.ports import Claim
+from tokenwire.worker import closing, reading
+from tokenwire.worker.checkpoints import Checkpointer
+from tokenwire.worker.endings import MAX_TRIES, Endings
+from tokenwire.worker.packing import Packing
+from tokenwire.worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS
+from tokenwire.worker.retries import MAX_TRIES as MAX_ANSWER_TRIES
+from tokenwire.worker.runner import MAX_ATTACHES, MAX_ATTEMPTS, Models, Runner
+from tokenwire.worker.services import Services
+from tokenwire.worker.sweeper import Sweeper
 
 PATIENCE_SECONDS = 40
 """For what happens at once on a machine that has nothing else to do."""

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from models.store import Store
-from providers import base
-from providers.dialects import DIALECTS
-from providers.registry import presets
-from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, Script, runner_over, services_over
-from web.openai_requests import ChatBody, ResponseBody
+from tokenwire.models.store import Store
+from tokenwire.providers import base
+from tokenwire.providers.dialects import DIALECTS
+from tokenwire.providers.registry import presets
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.web.openai_requests import ChatBody, ResponseBody
 
 USER = "u1"
 PRESETS = {

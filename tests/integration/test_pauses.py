@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from config.catalogue import Catalogue, ModelSpec
-from models.conversations import Post
-from models.store import Store
-from models.tables import Message as Row
-from providers.http import HttpClient
-from providers.registry import open_provider
-from streams import events
-from streams.memory import MemoryLog
 from tests.integration.providers.wire import Exchange, Server, serving
 from tests.integration.worker_rig import NoJobs, events_of, kinds, services_over, text_of
-from worker.costs import Bounds
-from worker.runner import Models, Runner
+from tokenwire.config.catalogue import Catalogue, ModelSpec
+from tokenwire.models.conversations import Post
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.registry import open_provider
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker.costs import Bounds
+from tokenwire.worker.runner import Models, Runner
 
 SEARCH = {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {"query": "oslo"}}
 RESULT = {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": [{"type": "web_search_result", "encrypted_content": "x=="}]}

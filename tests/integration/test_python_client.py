@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from client import AnswerFailed, Change, Following, RequestFailed, Stopped, Tokenwire, api, following
 from tests.integration.hostile import Faults, Hostile, answer, units
+from tokenwire.client import AnswerFailed, Change, Following, RequestFailed, Stopped, Tokenwire, api, following
 
 PATIENCE_SECONDS = 10.0
 

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from config.settings import Settings
-from models.generations import Ending
-from models.migrate import migrate
-from models.store import Store
-from streams.memory import MemoryFeed, MemoryLog
 from tests.integration.serving import KEY, NoJobs, Web
-from worker import closing
+from tokenwire.config.settings import Settings
+from tokenwire.models.generations import Ending
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.worker import closing
 
 CHECKS = [
     checks.not_a_server_error,

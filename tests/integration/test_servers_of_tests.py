@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import ROOT
 from tests.integration.test_nginx import NGINX
+from tokenwire.config.settings import ROOT
 
 SECONDS = 30.0
 POSTGRES = """

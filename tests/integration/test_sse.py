@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from streams.hub import RedisFeed
-from streams.log import RedisLog
 from tests.eventsource import PATIENCE_SECONDS, EventSource, Failed, Parser
 from tests.integration.broadcasting import Writer
 from tests.integration.serving import Web, serving
 from tests.listening import closing
 from tests.waiting import until
+from tokenwire.streams.hub import RedisFeed
+from tokenwire.streams.log import RedisLog
 
 
 @pytest.fixture(params=["memory", "valkey"])

@@ -9,11 +9,11 @@ import httpx
 import jwt
 import pytest
 
-from streams.memory import MemoryFeed, MemoryLog
-from streams.tokens import AUDIENCE, LEEWAY_SECONDS
 from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.serving import KEY, Web, serving
-from web import feed, following
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.tokens import AUDIENCE, LEEWAY_SECONDS
+from tokenwire.web import feed, following
 
 HOST_KEY = "host-key-of-tests-0123456789abcdefgh"
 PLACES = 3

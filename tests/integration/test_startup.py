@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from models.migrate import migrate
 from tests.databases import Postgres
 from tests.integration.processes import BROADCASTER, WEB, Process, running, worker
 from tests.servers.service import free_port
 from tests.valkey import Valkey
+from tokenwire.models.migrate import migrate
 
 WRONG = "not-the-password-at-all"
 ROLE = "app"

@@ -13,14 +13,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from models import database
-from models.conversations import Post
-from models.database import CANCEL_SECONDS, CONNECT_SECONDS, Database
-from models.errors import StoreUnavailable
-from models.migrate import migrate
-from models.store import Store
 from tests.databases import Postgres, launch
 from tests.disks import Disk
+from tokenwire.models import database
+from tokenwire.models.conversations import Post
+from tokenwire.models.database import CANCEL_SECONDS, CONNECT_SECONDS, Database
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from models.conversations import Post
-from models.store import Store
-from models.tables import Message as Row
-from providers import base
-from streams import events
-from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, Script, Step, events_of, runner_over, services_over
-from worker import closing
-from worker.runner import Runner
+from tokenwire.models.conversations import Post
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker import closing
+from tokenwire.worker.runner import Runner
 
 DONE = base.Finish("stop")
 

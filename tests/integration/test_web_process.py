@@ -1,4 +1,4 @@
-"""`python -m web` as a process, on a real Valkey and on both databases."""
+"""`python -m tokenwire.web` as a process, on a real Valkey and on both databases."""
 
 import os
 import signal
@@ -14,13 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from config.parent import dying_with_us
-from models.database import CANCEL_SECONDS
-from models.migrate import migrate
 from tests.databases import Postgres
 from tests.servers.service import free_port
 from tests.valkey import Valkey
-from web.readiness import FRESH_SECONDS
+from tokenwire.config.parent import dying_with_us
+from tokenwire.models.database import CANCEL_SECONDS
+from tokenwire.models.migrate import migrate
+from tokenwire.web.readiness import FRESH_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
@@ -28,7 +28,7 @@ STOP_SECONDS = 10.0
 """Far above the three seconds that are promised: this machine may be busy."""
 SAYS_ITS_INTERVAL = """
 import asyncio, sys, web.app
-from web.__main__ import main
+from tokenwire.web.__main__ import main
 
 async def say(store, tombstone_seconds):
     print("switches after", sys.getswitchinterval(), flush=True)
@@ -73,7 +73,7 @@ class Web:
 
 
 @contextmanager
-def running(tmp_path: Path, program: Sequence[str] = ("-m", "web"), **environment: str) -> Iterator[Web]:
+def running(tmp_path: Path, program: Sequence[str] = ("-m", "tokenwire.web"), **environment: str) -> Iterator[Web]:
     """A web process with these settings; ended with the block."""
     port = free_port()
     given = {"MODE": "development", "TOKEN_KEY": "k" * 32, "PORT": str(port), "BROADCASTER_PORT": str(free_port()), "PYTHONPATH": str(ROOT)}
@@ -121,7 +121,7 @@ def test_it_is_not_ready_before_the_migration(tmp_path: Path, database_url: str,
         web.wait_until(web.answers)
         answer = web.client.get("/readyz")
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
-        assert "models.migrate" in answer.json()["checks"]["database"]
+        assert "tokenwire.models.migrate" in answer.json()["checks"]["database"]
         migrate(database_url)
         assert web.client.get("/readyz").status_code == 200
 

@@ -1,4 +1,4 @@
-"""`dramatiq worker.main` as a process that is told to stop: when it hands its answers over, and how soon it is gone then."""
+"""`dramatiq tokenwire.worker.main` as a process that is told to stop: when it hands its answers over, and how soon it is gone then."""
 
 import asyncio
 import signal
@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.conversations import Post
-from models.migrate import migrate
-from models.store import Store
 from tests.integration.processes import PATIENCE_SECONDS, Process, running, worker
-from worker.enqueue import Jobs
+from tokenwire.models.conversations import Post
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.worker.enqueue import Jobs
 
 # Both wait for longer than the tests do, so that a worker which sits through it fails.
 CONSUMERS_WAIT = """
-import worker.broker
-worker.broker.POLL_SECONDS = worker.broker.DELAY_POLL_SECONDS = 40.0
-import worker.main
+import tokenwire.worker.broker
+tokenwire.worker.broker.POLL_SECONDS = tokenwire.worker.broker.DELAY_POLL_SECONDS = 40.0
+import tokenwire.worker.main
 """
 DRAMATIQ_WAITS = """
 import time, types, dramatiq.cli
 dramatiq.cli.time = types.SimpleNamespace(sleep=lambda _seconds: time.sleep(40))
-import worker.main
+import tokenwire.worker.main
 """
 
 

@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from config.catalogue import Catalogue, ModelSpec
-from models.store import Store
-from models.tables import Message as Row
-from providers import base
-from streams import events
-from streams.memory import MemoryLog
-from worker.checkpoints import Checkpointer
-from worker.endings import Endings
-from worker.packing import Packing
-from worker.runner import Models, Runner
-from worker.services import Services
+from tokenwire.config.catalogue import Catalogue, ModelSpec
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker.checkpoints import Checkpointer
+from tokenwire.worker.endings import Endings
+from tokenwire.worker.packing import Packing
+from tokenwire.worker.runner import Models, Runner
+from tokenwire.worker.services import Services
 
 LEASE_SECONDS = 0.2
 Step = Sequence[base.Delta] | Exception | Callable[[], Awaitable[None]]

@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 
-from config.settings import ROOT
 from tests.js.packages import HERE, InstallFailed, ToolMissing, installed, tool
+from tokenwire.config.settings import ROOT
 
 PLACES = ("web/static", "tests/js", "tests/e2e")
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import ROOT
 from tests.mutants.__main__ import _verdict
 from tests.mutants.areas import areas
 from tests.mutants.mutant import Area, Mutant, Stale
 from tests.mutants.tree import Tree
+from tokenwire.config.settings import ROOT
 
 EVERY = [pytest.param(area, mutant, id=f"{area.name}/{mutant.name}") for area in areas().values() for mutant in area.mutants]
 

@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from config.parent import dying_with_us
-from config.settings import ROOT
 from tests.mutants.mutant import Mutant
+from tokenwire.config.parent import dying_with_us
+from tokenwire.config.settings import ROOT
 
 CHECK_SECONDS = 300.0
 """A check that takes longer is no check of an area."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from config.parent import dying_with_us
-from config.settings import ROOT
 from tests.exclusive import exclusive
+from tokenwire.config.parent import dying_with_us
+from tokenwire.config.settings import ROOT
 
 CACHE = ROOT / "var" / "servers"
 

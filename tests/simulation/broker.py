@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from tests.simulation.database import FIRST_MS
 from tests.simulation.loop import Node, VirtualLoop
 from tests.simulation.net import Net, NoAnswer, Service
-from worker.enqueue import JobsUnavailable
+from tokenwire.worker.enqueue import JobsUnavailable
 
 LOOK_SECONDS = 0.3
 Saved = tuple[dict[int, str], dict[str, int]]

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from models.tables import UNFINISHED
-from streams import events, keys
-from streams.text import checksum, utf16_length
 from tests.simulation.client import Client
 from tests.simulation.database import Row
 from tests.simulation.faults import Plan
 from tests.simulation.net import Weather
 from tests.simulation.processes import Site
 from tests.simulation.provider import Script
+from tokenwire.models.tables import UNFINISHED
+from tokenwire.streams import events, keys
+from tokenwire.streams.text import checksum, utf16_length
 
 TAKEOVER_SECONDS = 5.0
 HAND_OVER_SECONDS = 1.0

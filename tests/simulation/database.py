@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from models import tables
-from models.conversations import Post, Posted, Snapshot
-from models.errors import NotFound
-from models.generations import Checkpoint, Ending
-from models.runs import RunToEnd
-from models.sweeps import Answer, Due, Kind, Place, Unannounced
-from models.tables import UNFINISHED
+from tokenwire.models import tables
+from tokenwire.models.conversations import Post, Posted, Snapshot
+from tokenwire.models.errors import NotFound
+from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.models.runs import RunToEnd
+from tokenwire.models.sweeps import Answer, Due, Kind, Place, Unannounced
+from tokenwire.models.tables import UNFINISHED
 
 FIRST_MS = 1_800_000_000_000
 _DEFAULTS = {

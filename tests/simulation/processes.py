@@ -7,13 +7,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
-from broadcaster.viewers import Pace, Viewer, Viewers
-from config.catalogue import Catalogue, ModelSpec
-from models.conversations import Policy, Post
-from models.errors import NotFound, StoreUnavailable
-from providers.base import Rung
-from streams import hub, keys, ports, tokens
-from streams.frames import CloseCode
 from tests.simulation import broker, database, redis
 from tests.simulation.client import parse_frames
 from tests.simulation.loop import Node, VirtualLoop
@@ -21,15 +14,22 @@ from tests.simulation.net import Net, Service
 from tests.simulation.provider import RUNGS, Mood, Provider, Script
 from tests.simulation.store import Store
 from tests.simulation.trace import Trace
-from web import api, delivery
-from web.cancels import Cancels
-from worker import closing
-from worker.checkpoints import Checkpointer
-from worker.endings import Endings
-from worker.packing import Packing
-from worker.runner import Models, Runner
-from worker.services import Services
-from worker.sweeper import Sweeper
+from tokenwire.broadcaster.viewers import Pace, Viewer, Viewers
+from tokenwire.config.catalogue import Catalogue, ModelSpec
+from tokenwire.models.conversations import Policy, Post
+from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.providers.base import Rung
+from tokenwire.streams import hub, keys, ports, tokens
+from tokenwire.streams.frames import CloseCode
+from tokenwire.web import api, delivery
+from tokenwire.web.cancels import Cancels
+from tokenwire.worker import closing
+from tokenwire.worker.checkpoints import Checkpointer
+from tokenwire.worker.endings import Endings
+from tokenwire.worker.packing import Packing
+from tokenwire.worker.runner import Models, Runner
+from tokenwire.worker.services import Services
+from tokenwire.worker.sweeper import Sweeper
 
 USER = "me"
 KEY = "a key of the simulation, which guards nothing"

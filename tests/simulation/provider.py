@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from providers import base
 from tests.simulation.loop import Node, owner
+from tokenwire.providers import base
 
 RUNGS: tuple[base.Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
 _WORDS = (

@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from streams import log as real
-from streams import ports
-from streams.events import AnyEvent
-from streams.memory import MemoryLog
 from tests.simulation.loop import Node, VirtualLoop
 from tests.simulation.net import Net, NoAnswer, Service, at_once
+from tokenwire.streams import log as real
+from tokenwire.streams import ports
+from tokenwire.streams.events import AnyEvent
+from tokenwire.streams.memory import MemoryLog
 
 _events = msgspec.json.Decoder(AnyEvent)
 Memory = dict[str, Any]

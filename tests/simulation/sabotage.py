@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from broadcaster import session
-from streams import cursor, memory, ports
-from streams.events import AnyEvent, check_batch
-from streams.hub import Tail
 from tests.simulation import database
-from worker import generation, run
+from tokenwire.broadcaster import session
+from tokenwire.streams import cursor, memory, ports
+from tokenwire.streams.events import AnyEvent, check_batch
+from tokenwire.streams.hub import Tail
+from tokenwire.worker import generation, run
 
 
 @contextmanager

@@ -16,12 +16,9 @@ from typing import Any
 
 import structlog
 
-import broadcaster.viewers
-import streams.memory_state
-import worker.sweeper
-from models.conversations import Policy
-from providers.base import Rung
-from streams import ports
+import tokenwire.broadcaster.viewers
+import tokenwire.streams.memory_state
+import tokenwire.worker.sweeper
 from tests.simulation import checks, faults, processes, provider
 from tests.simulation.broker import Broker
 from tests.simulation.client import Client, Link
@@ -31,6 +28,9 @@ from tests.simulation.net import Net, Service, Weather
 from tests.simulation.processes import BroadcasterProcess, Site, Socket, WebProcess, WorkerProcess
 from tests.simulation.redis import Server
 from tests.simulation.trace import Trace
+from tokenwire.models.conversations import Policy
+from tokenwire.providers.base import Rung
+from tokenwire.streams import ports
 
 REST_SECONDS = 200.0
 """Within so many seconds after the last fault everything must have come to rest; a job lost by Redis is missed after 60."""
@@ -96,10 +96,14 @@ def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
     """Chance, names and clocks come from the seed; log lines go into the trace."""
     names = random.Random(f"{seed} names")
     replaced: list[tuple[Any, str, Any]] = [
-        (streams.memory_state, "secrets", SimpleNamespace(token_hex=lambda count: f"{names.getrandbits(8 * count):0{2 * count}x}")),
-        (broadcaster.viewers, "time", SimpleNamespace(time=loop.time)),
-        (broadcaster.viewers, "set", Ordered),
-        (worker.sweeper, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}"))),
+        (
+            tokenwire.streams.memory_state,
+            "secrets",
+            SimpleNamespace(token_hex=lambda count: f"{names.getrandbits(8 * count):0{2 * count}x}"),
+        ),
+        (tokenwire.broadcaster.viewers, "time", SimpleNamespace(time=loop.time)),
+        (tokenwire.broadcaster.viewers, "set", Ordered),
+        (tokenwire.worker.sweeper, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}"))),
     ]
     before = [getattr(module, name, None) for module, name, _ in replaced]
     for module, name, stand_in in replaced:

@@ -13,10 +13,10 @@ from typing import Any
 
 import redis
 
-from streams import keys, ports
-from streams import log as real
-from streams.wire import KEY_COUNT
 from tests.simulation.redis import Memory, Server
+from tokenwire.streams import keys, ports
+from tokenwire.streams import log as real
+from tokenwire.streams.wire import KEY_COUNT
 
 _VIRTUAL = b"""
 local server = redis

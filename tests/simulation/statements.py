@@ -12,11 +12,11 @@ from typing import Any
 
 from sqlalchemy import event
 
-from models import conversations, tables
-from models.errors import NotFound
-from models.store import Store
 from tests.simulation.database import Database
 from tests.simulation.store import REMOTE
+from tokenwire.models import conversations, tables
+from tokenwire.models.errors import NotFound
+from tokenwire.models.store import Store
 
 MS_OF_A_DAY, UNIX_EPOCH_JULIAN = 86_400_000, 2_440_587.5
 _REAL_NAMES = {target: name for name, target in REMOTE.items()}

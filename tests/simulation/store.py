@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from models.errors import StoreUnavailable
-from models.generations import Checkpoint, Ending, Generations
 from tests.simulation.database import Database
 from tests.simulation.loop import Node
 from tests.simulation.net import Net, NoAnswer, Service
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.generations import Checkpoint, Ending, Generations
 
 REMOTE = {
     name: name

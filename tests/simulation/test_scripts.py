@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from streams import ports
 from tests.simulation.__main__ import report
 from tests.simulation.schedule import run
 from tests.simulation.scripts import Compared
+from tokenwire.streams import ports
 
 SCHEDULES, AT_A_TIME = 40, 10
 

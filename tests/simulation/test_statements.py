@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from models.migrate import migrate
 from tests.simulation.__main__ import report
 from tests.simulation.schedule import run
 from tests.simulation.statements import Recorded, differences
+from tokenwire.models.migrate import migrate
 
 SCHEDULES, AT_A_TIME = 12, 4
 

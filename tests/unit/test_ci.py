@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import ROOT
+from tokenwire.config.settings import ROOT
 
 TESTS = """
 import pytest

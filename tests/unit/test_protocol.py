@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from config.settings import ROOT
-from streams.frames import CloseCode
-from web.problems import CODES
-from worker.retries import _SENTENCES, code_of
+from tokenwire.config.settings import ROOT
+from tokenwire.streams.frames import CloseCode
+from tokenwire.web.problems import CODES
+from tokenwire.worker.retries import _SENTENCES, code_of
 
 PAGE = Path(ROOT / "PROTOCOL.md").read_text()
 _WITH = re.compile(r"\(with [^)]*\)")

@@ -8,12 +8,12 @@ from typing import Protocol
 import pytest
 import redis
 
-from streams.events import AnyEvent, Chunk, Complete
-from streams.feed import RedisFeed
-from streams.log import RedisLog
-from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import Feed, Limits, Log, Page, Refused
 from tests.valkey import Valkey
+from tokenwire.streams.events import AnyEvent, Chunk, Complete
+from tokenwire.streams.feed import RedisFeed
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.ports import Feed, Limits, Log, Page, Refused
 
 KINDS = ("memory", "fakeredis", "valkey")
 RESTARTABLE = ("memory", "valkey")

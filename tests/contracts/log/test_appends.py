@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from streams import keys
-from streams.events import Start
-from streams.ports import Claim, Fenced, Lost, Sealed
-from streams.positions import Position
 from tests.contracts.log.rigs import LEASE, Rig, chunk, complete, numbers
+from tokenwire.streams import keys
+from tokenwire.streams.events import Start
+from tokenwire.streams.ports import Claim, Fenced, Lost, Sealed
+from tokenwire.streams.positions import Position
 
 
 async def test_seq_has_no_holes_and_stands_in_the_data(rig: Rig) -> None:

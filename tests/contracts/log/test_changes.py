@@ -2,10 +2,10 @@
 
 import asyncio
 
-from streams import keys
-from streams.events import Title
-from streams.hub import Hub
 from tests.contracts.log.rigs import LEASE, Rig, chunk, complete
+from tokenwire.streams import keys
+from tokenwire.streams.events import Title
+from tokenwire.streams.hub import Hub
 
 
 async def test_what_changes_a_list_is_told(rig: Rig) -> None:

@@ -2,10 +2,6 @@
 
 import pytest
 
-from streams import keys
-from streams.events import Title
-from streams.ports import Busy, Claim, Fenced, Lost, Sealed
-from streams.positions import Position
 from tests.contracts.log.rigs import (
     LEASE,
     NEW_EPOCHS,
@@ -20,6 +16,10 @@ from tests.contracts.log.rigs import (
     numbers,
     redis_only,
 )
+from tokenwire.streams import keys
+from tokenwire.streams.events import Title
+from tokenwire.streams.ports import Busy, Claim, Fenced, Lost, Sealed
+from tokenwire.streams.positions import Position
 
 
 async def test_a_log_that_is_lost_begins_again(rig: Rig) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams import keys
-from streams.events import AnyEvent, Chunk, Complete, Title
-from streams.log import RedisLog
-from streams.memory import MemoryLog
-from streams.ports import Appended, Claim, Limits, Log, Refused
-from streams.positions import Position
+from tokenwire.streams import keys
+from tokenwire.streams.events import AnyEvent, Chunk, Complete, Title
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.ports import Appended, Claim, Limits, Log, Refused
+from tokenwire.streams.positions import Position
 
 LEASE = 60.0
 LIMITS = Limits(max_events=32, max_bytes=2000)

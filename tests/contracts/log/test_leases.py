@@ -2,8 +2,8 @@
 
 import pytest
 
-from streams.ports import ENDING_SECONDS, HEARD_SECONDS, UNHEARD_SECONDS, Busy, CancelRequested, Fenced, Gone, Sealed
 from tests.contracts.log.rigs import LEASE, SHORT_LEASE, RedisRig, Rig, chunk, complete
+from tokenwire.streams.ports import ENDING_SECONDS, HEARD_SECONDS, UNHEARD_SECONDS, Busy, CancelRequested, Fenced, Gone, Sealed
 
 
 async def test_a_live_lease_keeps_others_out_until_it_ends(rig: Rig) -> None:

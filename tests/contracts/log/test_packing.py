@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from config.metrics import BLOCKS_DAMAGED
-from streams import keys
-from streams.cursor import verdict
-from streams.events import Title
-from streams.ports import Gone, Limits, Lost, Sealed
-from streams.positions import Position
 from tests.contracts.log.rigs import LEASE, REDIS, RESTARTABLE, RedisRig, Rig, answered, chunk, complete, numbers, redis_only, whole_log
+from tokenwire.config.metrics import BLOCKS_DAMAGED
+from tokenwire.streams import keys
+from tokenwire.streams.cursor import verdict
+from tokenwire.streams.events import Title
+from tokenwire.streams.ports import Gone, Limits, Lost, Sealed
+from tokenwire.streams.positions import Position
 
 
 async def test_a_reader_does_not_notice_that_a_log_was_packed(rig: Rig) -> None:
@@ -272,7 +272,7 @@ async def test_a_damaged_block_is_a_resync(rig: Rig, damage: Callable[[Blocks], 
         assert verdict(Position(old.epoch, 300), page) == "trimmed"
     assert await whole_log(log) == after[701:]
     assert BLOCKS_DAMAGED._value.get() == counted + 1
-    assert [record.levelname for record in caplog.records if record.name == "streams.log"] == ["ERROR"]
+    assert [record.levelname for record in caplog.records if record.name == "tokenwire.streams.log"] == ["ERROR"]
     assert await log.pack("c") == 4
     assert await whole_log(log) == after[701:]
     assert before == after[:701]

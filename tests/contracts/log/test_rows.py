@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from streams import keys
-from streams.events import Title
-from streams.ports import Gone
-from streams.positions import Position
 from tests.contracts.log.rigs import LEASE, RedisRig, Rig, chunk, complete
+from tokenwire.streams import keys
+from tokenwire.streams.events import Title
+from tokenwire.streams.ports import Gone
+from tokenwire.streams.positions import Position
 
 
 async def test_a_row_is_announced_once_per_rev(rig: Rig) -> None:

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import redis
 
-from streams import keys
-from streams.cursor import verdict
-from streams.events import AnyEvent, Reset, Start, Title, encode, stamp
-from streams.ports import Appended, Busy, CancelRequested, Claim, Gone, Limits, Lost, Sealed
-from streams.positions import Position
 from tests.contracts.log.rigs import LEASE, RedisRig, chunk, complete, numbers, whole_log
 from tests.valkey import Valkey
+from tokenwire.streams import keys
+from tokenwire.streams.cursor import verdict
+from tokenwire.streams.events import AnyEvent, Reset, Start, Title, encode, stamp
+from tokenwire.streams.ports import Appended, Busy, CancelRequested, Claim, Gone, Limits, Lost, Sealed
+from tokenwire.streams.positions import Position
 
 EPOCH = "0a1b2c3d"
 GENERATION = re.compile(r"(\d+) (\S+) (\d+) (\d+) (\d+) (\d+) ([01]) (\d+) (.*)")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from models.conversations import Post
-from models.store import Store
-from streams.memory import MemoryLog
 from tests.integration.attempt.rig import Clock, Rig
 from tests.integration.worker_rig import NoJobs, services_over
-from worker import reading, run
+from tokenwire.models.conversations import Post
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker import reading, run
 
 
 @pytest.fixture

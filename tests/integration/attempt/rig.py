@@ -4,17 +4,17 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from models.store import Store
-from models.tables import Message as Row
-from providers import base
-from streams import events
-from streams.memory import MemoryLog
-from streams.ports import Claim
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, Step, events_of, kinds
-from worker.continuation import Held, Rung
-from worker.generation import Generation
-from worker.run import Attempt
-from worker.services import Services, Terms
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.ports import Claim
+from tokenwire.worker.continuation import Held, Rung
+from tokenwire.worker.generation import Generation
+from tokenwire.worker.run import Attempt
+from tokenwire.worker.services import Services, Terms
 
 DONE = [base.Usage(3, 2), base.Finish("stop", "stop")]
 

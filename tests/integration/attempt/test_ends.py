@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from models.conversations import Post
-from models.errors import StatementFailed, StoreError, Unstorable
-from models.generations import Checkpoint, Ending
-from models.migrate import migrate
-from models.store import Store
-from models.tables import Message as Row
-from providers import base
-from streams import events
-from streams.memory import MemoryLog
-from streams.text import checksum
 from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import NoJobs, Script, kinds, services_over, text_of
-from worker.run import STALL_GRACE_SECONDS, Attempt
-from worker.verdicts import HandedOver
+from tokenwire.models.conversations import Post
+from tokenwire.models.errors import StatementFailed, StoreError, Unstorable
+from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.text import checksum
+from tokenwire.worker.run import STALL_GRACE_SECONDS, Attempt
+from tokenwire.worker.verdicts import HandedOver
 
 
 async def test_a_whole_answer(rig: Rig) -> None:

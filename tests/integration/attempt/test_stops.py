@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from providers import base
-from streams import events, keys
-from streams.ports import Claim
 from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import LEASE_SECONDS, Script, kinds, text_of
-from worker.continuation import Held
-from worker.generation import Generation
-from worker.reading import Reader
-from worker.run import Attempt
-from worker.services import Terms
-from worker.verdicts import Failed, HandedOver
+from tokenwire.providers import base
+from tokenwire.streams import events, keys
+from tokenwire.streams.ports import Claim
+from tokenwire.worker.continuation import Held
+from tokenwire.worker.generation import Generation
+from tokenwire.worker.reading import Reader
+from tokenwire.worker.run import Attempt
+from tokenwire.worker.services import Terms
+from tokenwire.worker.verdicts import Failed, HandedOver
 
 
 async def test_a_cancel_while_streaming(rig: Rig) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from providers import base
-from streams import events
 from tests.integration.attempt.rig import DONE, Rig
 from tests.integration.worker_rig import Script, kinds, text_of
-from worker.continuation import Held
-from worker.writing import MAX_UNACKNOWLEDGED_CHARS
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.worker.continuation import Held
+from tokenwire.worker.writing import MAX_UNACKNOWLEDGED_CHARS
 
 
 async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:

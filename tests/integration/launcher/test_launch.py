@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from config.parent import dying_with_us
-from config.settings import ROOT, Settings
-from launcher import launch, probes
-from launcher.console import Console
-from launcher.launch import EXIT_UNAVAILABLE, Launch
-from launcher.procfile import Command
 from tests.servers.service import free_port
+from tokenwire.config.parent import dying_with_us
+from tokenwire.config.settings import ROOT, Settings
+from tokenwire.launcher import launch, probes
+from tokenwire.launcher.console import Console
+from tokenwire.launcher.launch import EXIT_UNAVAILABLE, Launch
+from tokenwire.launcher.procfile import Command
 
 SERVER = """
 import http.server, os, sys
@@ -43,9 +43,9 @@ signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"terminated\\n"), os._exi
 
 LAUNCHER = """
 import asyncio, os
-from launcher.child import Child
-from launcher.console import Console
-from launcher.procfile import Command
+from tokenwire.launcher.child import Child
+from tokenwire.launcher.console import Console
+from tokenwire.launcher.procfile import Command
 async def main():
     await Child(Command("worker", "worker", ("sleep", "600")), dict(os.environ), Console()).once()
 asyncio.run(main())

@@ -2,9 +2,9 @@
 
 import json
 
-from providers.base import Delta, Interrupted, Message, ModelSpec, Provider, ProviderError, Request, Text
-from providers.http import HttpClient
-from providers.registry import open_provider
+from tokenwire.providers.base import Delta, Interrupted, Message, ModelSpec, Provider, ProviderError, Request, Text
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.registry import open_provider
 
 HELLO = Request([Message("user", "hello")])
 END = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'

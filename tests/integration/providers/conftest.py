@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from providers.http import HttpClient, Timeouts
+from tokenwire.providers.http import HttpClient, Timeouts
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from providers.base import Delta, RateLimited, Unavailable
-from providers.http import HttpClient, Reply
-from providers.openai_chat import ChatDecoder
 from tests.integration.providers.answers import END, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
+from tokenwire.providers.base import Delta, RateLimited, Unavailable
+from tokenwire.providers.http import HttpClient, Reply
+from tokenwire.providers.openai_chat import ChatDecoder
 
 
 async def test_the_request_is_as_the_provider_wants_it(client: HttpClient) -> None:

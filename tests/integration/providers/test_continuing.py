@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from providers.base import Continuation, Interrupted, InvalidRequest, Request, Restart, Text
-from providers.http import HttpClient
-from providers.registry import open_provider
 from tests.integration.providers.answers import END, HELLO, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
+from tokenwire.providers.base import Continuation, Interrupted, InvalidRequest, Request, Restart, Text
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.registry import open_provider
 
 
 async def test_text_that_is_held_back_is_no_place_to_attach_to(client: HttpClient) -> None:

@@ -7,10 +7,10 @@ import anthropic
 import openai
 import pytest
 
-from providers.dialects import decoder_of
-from providers.recorded import decode
 from tests.integration.providers.wire import Exchange, serving
 from tests.unit.providers.recordings import Recording, load
+from tokenwire.providers.dialects import decoder_of
+from tokenwire.providers.recorded import decode
 
 SEVERAL_ANSWERS = {
     "anthropic-messages__ai__anthropic-tool-search-bm25-1-chunks__0-a69151.sse",

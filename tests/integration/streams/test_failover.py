@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import redis
 
-from streams import keys
-from streams.events import Title
-from streams.feed import RedisFeed
-from streams.log import RedisLog
-from streams.ports import Unavailable
-from streams.rates import RedisRates
 from tests.servers.faultproxy import FaultProxy
 from tests.valkey import Valkey
+from tokenwire.streams import keys
+from tokenwire.streams.events import Title
+from tokenwire.streams.feed import RedisFeed
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.ports import Unavailable
+from tokenwire.streams.rates import RedisRates
 
 PATIENCE_SECONDS = 20
 

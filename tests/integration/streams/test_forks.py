@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from streams.events import AnyEvent, Chunk, Start
-from streams.feed import RedisFeed
-from streams.hub import Hub
-from streams.log import RedisLog
-from streams.ports import Claim, Lost
 from tests.valkey import Valkey
-from worker.continuation import Held
-from worker.takeover import Known, restore
+from tokenwire.streams.events import AnyEvent, Chunk, Start
+from tokenwire.streams.feed import RedisFeed
+from tokenwire.streams.hub import Hub
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.ports import Claim, Lost
+from tokenwire.worker.continuation import Held
+from tokenwire.worker.takeover import Known, restore
 
 LEASE = 60.0
 TEXT = "".join(f"{number:03}" for number in range(60))

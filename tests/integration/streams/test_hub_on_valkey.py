@@ -15,15 +15,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from streams import feed, hub
-from streams.events import Chunk, Reset
-from streams.hub import Hub, RedisFeed, Tail
-from streams.log import RedisLog
-from streams.ports import Claim, Lost, Unavailable
 from tests.listening import closing, listening
 from tests.servers.service import free_port
 from tests.valkey import Valkey
 from tests.waiting import until
+from tokenwire.streams import feed, hub
+from tokenwire.streams.events import Chunk, Reset
+from tokenwire.streams.hub import Hub, RedisFeed, Tail
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.ports import Claim, Lost, Unavailable
 
 LEASE = 60.0
 PATIENCE = 20.0

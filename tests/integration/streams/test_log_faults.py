@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streams import wire
-from streams.events import AnyEvent, Chunk
-from streams.log import RedisLog
-from streams.ports import Busy, Lost, Unavailable
 from tests.servers.service import free_port
 from tests.valkey import Valkey
+from tokenwire.streams import wire
+from tokenwire.streams.events import AnyEvent, Chunk
+from tokenwire.streams.log import RedisLog
+from tokenwire.streams.ports import Busy, Lost, Unavailable
 
 LEASE = 60.0
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from models.conversations import Post
-from models.store import Store
 from tests.integration.sweeper.rig import Rig
+from tokenwire.models.conversations import Post
+from tokenwire.models.store import Store
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Callable
 
 from sqlalchemy import text
 
-from models.store import Store
-from models.tables import Message as Row
-from providers import base
-from streams import events
-from streams.memory import MemoryLog
 from tests.integration.worker_rig import NoJobs, services_over
-from worker.services import Services
-from worker.sweeper import Sweeper
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker.services import Services
+from tokenwire.worker.sweeper import Sweeper
 
 DONE = [base.Finish("stop", "stop")]
 LONG_AGO = 60_000

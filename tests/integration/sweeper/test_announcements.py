@@ -5,13 +5,13 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from models.conversations import Post
-from streams import events
-from streams.ports import Gone
-from streams.positions import Position
 from tests.integration.sweeper.rig import Rig, sweeping, until
 from tests.integration.worker_rig import events_of, kinds
-from worker import closing, revocations
+from tokenwire.models.conversations import Post
+from tokenwire.streams import events
+from tokenwire.streams.ports import Gone
+from tokenwire.streams.positions import Position
+from tokenwire.worker import closing, revocations
 
 
 async def test_rows_that_were_never_announced(rig: Rig) -> None:

@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from models.conversations import Post
-from models.generations import Ending
-from providers import base
-from streams import events
-from streams.ports import UNHEARD_SECONDS, Claim, Limits
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, kinds, runner_over, text_of
-from worker import closing
-from worker.retries import MAX_TRIES
+from tokenwire.models.conversations import Post
+from tokenwire.models.generations import Ending
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.streams.ports import UNHEARD_SECONDS, Claim, Limits
+from tokenwire.worker import closing
+from tokenwire.worker.retries import MAX_TRIES
 
 
 async def test_an_end_that_was_never_announced(rig: Rig) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import text
 
-from models.conversations import Post
-from providers import base
-from streams.ports import Page
 from tests.integration.sweeper.rig import DONE, LONG_AGO, Rig
 from tests.integration.worker_rig import Script, runner_over
-from worker.sweeper import PAGE
-from worker.sweeps import LOST_JOB_MS
+from tokenwire.models.conversations import Post
+from tokenwire.providers import base
+from tokenwire.streams.ports import Page
+from tokenwire.worker.sweeper import PAGE
+from tokenwire.worker.sweeps import LOST_JOB_MS
 
 
 async def test_a_row_that_was_never_enqueued(rig: Rig) -> None:

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from models.errors import StoreUnavailable
 from tests.integration.sweeper.rig import Rig
 from tests.integration.worker_rig import NoJobs, services_over
-from worker.sweeper import LEADERSHIP_SECONDS, STAND_BACK_SECONDS, Sweeper
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.worker.sweeper import LEADERSHIP_SECONDS, STAND_BACK_SECONDS, Sweeper
 
 
 class Election:

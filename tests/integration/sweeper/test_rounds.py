@@ -7,19 +7,19 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from config.metrics import TASK_FAILURES
-from models.conversations import Post
-from models.errors import GivenUp, StoreUnavailable
-from models.migrate import migrate
-from models.store import Store
-from models.sweeps import Place
-from models.tables import Message as Row
-from streams import events
-from streams.ports import Gone, Page, Unavailable
 from tests.integration.sweeper.rig import Rig, sweeping, until
 from tests.integration.worker_rig import events_of, kinds
-from worker.enqueue import JobsUnavailable
-from worker.sweeper import Deposed
+from tokenwire.config.metrics import TASK_FAILURES
+from tokenwire.models.conversations import Post
+from tokenwire.models.errors import GivenUp, StoreUnavailable
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.models.sweeps import Place
+from tokenwire.models.tables import Message as Row
+from tokenwire.streams import events
+from tokenwire.streams.ports import Gone, Page, Unavailable
+from tokenwire.worker.enqueue import JobsUnavailable
+from tokenwire.worker.sweeper import Deposed
 
 
 @pytest.mark.parametrize("step", ["_cancel", "_take_over", "_enqueue_heads", "_announce_ends", "_announce_rows", "_announce_titles"])

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from config.catalogue import Rung
-from models.conversations import Post
-from providers import base
-from streams.ports import Unavailable
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, kinds, runner_over, text_of
-from worker.enqueue import JobsUnavailable
-from worker.internal import MAX_DEATHS
-from worker.retries import MAX_TRIES, WorkersDied
-from worker.runner import MAX_ATTEMPTS
+from tokenwire.config.catalogue import Rung
+from tokenwire.models.conversations import Post
+from tokenwire.providers import base
+from tokenwire.streams.ports import Unavailable
+from tokenwire.worker.enqueue import JobsUnavailable
+from tokenwire.worker.internal import MAX_DEATHS
+from tokenwire.worker.retries import MAX_TRIES, WorkersDied
+from tokenwire.worker.runner import MAX_ATTEMPTS
 
 
 async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
@@ -152,7 +152,7 @@ async def deliver_and_die(rig: Rig, began: asyncio.Event) -> bool:
     return began.is_set()
 
 
-@pytest.mark.parametrize("deadly", ["worker.runner.recover", "worker.takeover._look"])
+@pytest.mark.parametrize("deadly", ["tokenwire.worker.runner.recover", "tokenwire.worker.takeover._look"])
 async def test_deaths_before_an_attempt_begins_end_in_an_error(rig: Rig, monkeypatch: pytest.MonkeyPatch, deadly: str) -> None:
     """What a log holds may kill who reads it: a worker that goes on from it, or even one that ends the answer. The text that can be had is
     kept."""
@@ -170,7 +170,7 @@ async def test_deaths_before_an_attempt_begins_end_in_an_error(rig: Rig, monkeyp
     while await deliver_and_die(rig, began):
         deaths += 1
         assert deaths <= MAX_DEATHS + 1
-    row, ends_too = await rig.reread(), deadly != "worker.runner.recover"
+    row, ends_too = await rig.reread(), deadly != "tokenwire.worker.runner.recover"
     assert deaths == MAX_DEATHS + ends_too
     assert (row.status, (row.error or {})["code"], row.content) == ("error", "internal_error", "" if ends_too else "So far.")
     assert [facts["message_id"] for facts in told] == [row.id] * (1 + ends_too)
@@ -180,7 +180,7 @@ async def test_deaths_before_an_attempt_begins_end_in_an_error(rig: Rig, monkeyp
 
 async def test_an_outage_is_no_death(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that waits for Redis lives, however often it tries."""
-    monkeypatch.setattr("worker.runner.OUTAGE_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("tokenwire.worker.runner.OUTAGE_PAUSE_SECONDS", 0)
     away, read = iter(range(MAX_DEATHS + 2)), rig.log.read
 
     async def flaky(*arguments: Any) -> Any:

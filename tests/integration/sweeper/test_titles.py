@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from config.catalogue import Catalogue, ModelSpec
-from providers import base
-from streams import events
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, runner_over
-from worker import titles
-from worker.runner import Models
-from worker.titles import name_conversation
+from tokenwire.config.catalogue import Catalogue, ModelSpec
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.worker import titles
+from tokenwire.worker.runner import Models
+from tokenwire.worker.titles import name_conversation
 
 
 async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:

@@ -5,7 +5,7 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from broadcaster.connection import MAX_FRAGMENTS, _Protocol
+from tokenwire.broadcaster.connection import MAX_FRAGMENTS, _Protocol
 
 
 def test_fragments_are_counted_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:

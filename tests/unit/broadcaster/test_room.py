@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from broadcaster.viewers import Pace, Room
-from config import background
-from streams.hub import Tail
-from streams.ports import Page
+from tokenwire.broadcaster.viewers import Pace, Room
+from tokenwire.config import background
+from tokenwire.streams.hub import Tail
+from tokenwire.streams.ports import Page
 
 
 class QuietTail:

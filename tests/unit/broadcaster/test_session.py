@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from broadcaster.session import REFRESHES_PER_MINUTE, Phase, Session
-from streams.cursor import heartbeat_delay, verdict
-from streams.events import Chunk, encode, stamp
-from streams.frames import CONTROLS_PER_MINUTE, CloseCode
-from streams.ports import Entry, Page
-from streams.positions import Position
-from streams.tokens import mint
+from tokenwire.broadcaster.session import REFRESHES_PER_MINUTE, Phase, Session
+from tokenwire.streams.cursor import heartbeat_delay, verdict
+from tokenwire.streams.events import Chunk, encode, stamp
+from tokenwire.streams.frames import CONTROLS_PER_MINUTE, CloseCode
+from tokenwire.streams.ports import Entry, Page
+from tokenwire.streams.positions import Position
+from tokenwire.streams.tokens import mint
 
 KEY = "0123456789abcdef0123456789abcdef"
 NOW = 1_800_000_000.0

@@ -13,13 +13,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broadcaster.session import Phase, Session
-from streams.events import Chunk, Start, encode, stamp
-from streams.frames import CloseCode
-from streams.ports import Entry, Page
-from streams.positions import Position
-from streams.tokens import mint
 from tests.unit.broadcaster.test_session import KEY, NOW, parse
+from tokenwire.broadcaster.session import Phase, Session
+from tokenwire.streams.events import Chunk, Start, encode, stamp
+from tokenwire.streams.frames import CloseCode
+from tokenwire.streams.ports import Entry, Page
+from tokenwire.streams.positions import Position
+from tokenwire.streams.tokens import mint
 
 PAGE = 3
 ROOM = 4

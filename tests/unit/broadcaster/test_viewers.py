@@ -8,18 +8,18 @@ from typing import Any, cast
 
 import pytest
 
-from broadcaster import viewers as module
-from broadcaster.connection import Connection
-from broadcaster.session import BATCH_BYTES, SUBSCRIBE_SECONDS
-from broadcaster.viewers import Pace, Room, Viewer, Viewers
-from streams.events import Chunk, encode, stamp
-from streams.frames import CONTROLS_PER_MINUTE, CloseCode
-from streams.hub import Hub, Tail
-from streams.ports import Entry, Page, Unavailable
-from streams.positions import Position
-from streams.tokens import LEEWAY_SECONDS, mint
 from tests.unit.broadcaster.test_room import Timers
 from tests.unit.broadcaster.test_session import KEY, parse
+from tokenwire.broadcaster import viewers as module
+from tokenwire.broadcaster.connection import Connection
+from tokenwire.broadcaster.session import BATCH_BYTES, SUBSCRIBE_SECONDS
+from tokenwire.broadcaster.viewers import Pace, Room, Viewer, Viewers
+from tokenwire.streams.events import Chunk, encode, stamp
+from tokenwire.streams.frames import CONTROLS_PER_MINUTE, CloseCode
+from tokenwire.streams.hub import Hub, Tail
+from tokenwire.streams.ports import Entry, Page, Unavailable
+from tokenwire.streams.positions import Position
+from tokenwire.streams.tokens import LEEWAY_SECONDS, mint
 
 
 def entry(seq: int, content: str = "x") -> Entry:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from client.errors import RequestFailed
-from client.following import RENEW_AGAIN_SECONDS, Following, _Grant, _Link, _now, _To
-from client.transcript import Order, Transcript
-from streams.positions import Position
+from tokenwire.client.errors import RequestFailed
+from tokenwire.client.following import RENEW_AGAIN_SECONDS, Following, _Grant, _Link, _now, _To
+from tokenwire.client.transcript import Order, Transcript
+from tokenwire.streams.positions import Position
 
 
 async def test_a_grant_is_used_until_it_ends() -> None:

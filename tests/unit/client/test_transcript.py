@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.transcript import Message, Order, Transcript, after_close
-from streams.positions import Position
-from streams.text import checksum, utf16_length
+from tokenwire.client.transcript import Message, Order, Transcript, after_close
+from tokenwire.streams.positions import Position
+from tokenwire.streams.text import checksum, utf16_length
 
 ROW = {"id": "m1", "ordinal": 2, "role": "assistant", "content": "", "status": "queued", "seq": 0, "rev": 1, "parent_id": "u1"}
 USER = {"id": "u1", "ordinal": 1, "role": "user", "content": "hi", "status": "complete", "seq": 0, "rev": 1, "parent_id": None}

@@ -8,9 +8,9 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from config import background
-from config.background import Background, keep, keep_thread
-from config.metrics import TASK_FAILURES
+from tokenwire.config import background
+from tokenwire.config.background import Background, keep, keep_thread
+from tokenwire.config.metrics import TASK_FAILURES
 
 
 @pytest.fixture(autouse=True)

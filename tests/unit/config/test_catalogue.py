@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from config.catalogue import PROVIDERS, CatalogueError, LocalServer, load, load_from, parse, variables_of
-from config.settings import ROOT
-from providers.registry import presets
+from tokenwire.config.catalogue import PROVIDERS, CatalogueError, LocalServer, load, load_from, parse, variables_of
+from tokenwire.config.settings import ROOT
+from tokenwire.providers.registry import presets
 
 SHIPPED = ROOT / "config" / "models.yml"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from config import logs
+from tokenwire.config import logs
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +26,11 @@ def _logging_as_it_was() -> Iterator[None]:
 def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Ours and a library's come out alike, on standard error, with time, level and name; extra fields are kept."""
     logs.setup("info", "json")
-    structlog.get_logger("web.ours").info("closed", code=4400)
+    structlog.get_logger("tokenwire.web.ours").info("closed", code=4400)
     logging.getLogger("theirs").warning("lost %s", "it", extra={"port": 1})
     out, err = capsys.readouterr()
     ours, theirs = map(json.loads, err.splitlines())
-    assert (ours["event"], ours["code"], ours["level"], ours["logger"]) == ("closed", 4400, "info", "web.ours")
+    assert (ours["event"], ours["code"], ours["level"], ours["logger"]) == ("closed", 4400, "info", "tokenwire.web.ours")
     assert (theirs["event"], theirs["port"], theirs["level"], theirs["logger"]) == ("lost it", 1, "warning", "theirs")
     assert "timestamp" in ours
     assert out == ""
@@ -59,7 +59,7 @@ def test_a_traceback_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> No
 def test_below_the_level_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """And talkative libraries speak from warning up."""
     logs.setup("info", "text")
-    structlog.get_logger("web.ours").debug("no")
+    structlog.get_logger("tokenwire.web.ours").debug("no")
     logging.getLogger("websockets.server").info("no")
     logging.getLogger("websockets.server").warning("yes")
     [line] = capsys.readouterr().err.splitlines()
@@ -73,7 +73,7 @@ def test_in_detail_only_we_speak(capsys: pytest.CaptureFixture[str]) -> None:
         logging.getLogger(name).debug("a secret thought")
     logging.getLogger("anything.new").info("a secret thought")
     logging.getLogger("dramatiq.worker").info("ready")
-    structlog.get_logger("worker.run").debug("ours")
+    structlog.get_logger("tokenwire.worker.run").debug("ours")
     shown = capsys.readouterr().err
     assert "secret thought" not in shown
     assert "ready" in shown
@@ -85,7 +85,7 @@ def test_secrets_that_the_process_knows_are_cut_out(capsys: pytest.CaptureFixtur
     """Whoever wrote the line, and wherever in it they stand: a field, a message, an exception, escaped or not."""
     key, odd = "sk-0123456789", 'pass"word\\ü'
     logs.setup("info", form, [key, odd, "ab"])
-    structlog.get_logger("web.ours").info("asked", key=key, nested={"a": [odd]}, about="ab")
+    structlog.get_logger("tokenwire.web.ours").info("asked", key=key, nested={"a": [odd]}, about="ab")
     error = ValueError(f"refused {key} and {odd}")
     logging.getLogger("theirs").error("no %s", key, exc_info=error)
     logging.getLogger("theirs").error("no %r", error)

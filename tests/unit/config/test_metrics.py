@@ -8,8 +8,8 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from config import metrics
 from tests.servers.service import free_port
+from tokenwire.config import metrics
 
 
 def _told(port: int) -> str:

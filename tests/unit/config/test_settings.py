@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from config.settings import ROOT, Settings, load
+from tokenwire.config.settings import ROOT, Settings, load
 
 KEY = "k" * 32
 PRODUCTION = {"REDIS_URL": "redis://cache/0", "TOKEN_KEY": KEY}

@@ -9,8 +9,8 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from config import startup
-from config.startup import asking, reason
+from tokenwire.config import startup
+from tokenwire.config.startup import asking, reason
 
 
 @pytest.fixture

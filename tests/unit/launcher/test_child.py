@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from launcher import child as module
-from launcher.child import Child, pause_before_restart
-from launcher.console import Console
-from launcher.procfile import Command
+from tokenwire.launcher import child as module
+from tokenwire.launcher.child import Child, pause_before_restart
+from tokenwire.launcher.console import Console
+from tokenwire.launcher.procfile import Command
 
 
 def test_the_first_ends_are_answered_at_once() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Settings
-from launcher import environment
-from launcher.environment import combine, for_kind, kept_key
+from tokenwire.config.settings import Settings
+from tokenwire.launcher import environment
+from tokenwire.launcher.environment import combine, for_kind, kept_key
 
 
 def test_who_wins() -> None:

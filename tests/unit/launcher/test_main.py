@@ -1,8 +1,8 @@
 """launcher.__main__: which process finds what in its environment."""
 
-from config.settings import ROOT, Settings
-from launcher.__main__ import _environments
-from launcher.procfile import commands
+from tokenwire.config.settings import ROOT, Settings
+from tokenwire.launcher.__main__ import _environments
+from tokenwire.launcher.procfile import commands
 
 
 def test_metrics_begin_at_the_port_that_was_named() -> None:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from launcher.probes import redis_answers
 from tests.listening import listening
+from tokenwire.launcher.probes import redis_answers
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,15 @@
 
 import pytest
 
-from config.settings import ROOT
-from launcher.procfile import Command, commands
+from tokenwire.config.settings import ROOT
+from tokenwire.launcher.procfile import Command, commands
 
 
 def test_each_line_is_a_process() -> None:
     """Comments and empty lines are nothing; words are split as a shell splits them."""
-    text = "# all of it\nweb: python -m web\n\nworker: dramatiq 'a b'\n"
+    text = "# all of it\nweb: python -m tokenwire.web\n\nworker: dramatiq 'a b'\n"
     assert commands(text, {}, {}) == [
-        Command("web", "web", ("python", "-m", "web")),
+        Command("web", "web", ("python", "-m", "tokenwire.web")),
         Command("worker", "worker", ("dramatiq", "a b")),
     ]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from models import database
-from models.database import Database, _use_wal, driver_url
-from models.errors import StoreUnavailable
-from models.migrate import migrate
-from models.store import Store
+from tokenwire.models import database
+from tokenwire.models.database import Database, _use_wal, driver_url
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
 
 
 @pytest.mark.parametrize(

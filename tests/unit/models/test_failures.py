@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from sqlalchemy import exc
 
-from models.errors import Conflict, GivenUp, StatementFailed, StoreUnavailable, Unstorable
-from models.failures import ours
+from tokenwire.models.errors import Conflict, GivenUp, StatementFailed, StoreUnavailable, Unstorable
+from tokenwire.models.failures import ours
 
 
 def postgresql(state: str | None, kind: type[psycopg.Error] = psycopg.OperationalError) -> Exception:

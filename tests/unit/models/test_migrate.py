@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from models import migrate
-from models.store import Store
+from tokenwire.models import migrate
+from tokenwire.models.store import Store
 
 
 def run(monkeypatch: pytest.MonkeyPatch, url: str) -> int:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models import shapes
+from tokenwire.models import shapes
 
 CALL = {"id": "c", "name": "f", "arguments": {"a": 1}, "status": "ok", "result": [1]}
 ENTRY = {"at": 0, "dialect": "d", "kind": "k", "value": {"a": 1}}

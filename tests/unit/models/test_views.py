@@ -2,10 +2,10 @@
 
 import msgspec
 
-from models.tables import Conversation, Message
-from models.views import conversation_view, message_view, timestamp
-from streams.events import ToolCall
-from worker.continuation import stored_call
+from tokenwire.models.tables import Conversation, Message
+from tokenwire.models.views import conversation_view, message_view, timestamp
+from tokenwire.streams.events import ToolCall
+from tokenwire.worker.continuation import stored_call
 
 MESSAGE_FIELDS = [
     "id",

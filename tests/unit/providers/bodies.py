@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from providers.dialects import decoder_of
-from providers.recorded import decode
+from tokenwire.providers.dialects import decoder_of
+from tokenwire.providers.recorded import decode
 
 CHAT, RESPONSES, ANTHROPIC, GEMINI, OLLAMA = (
     "openai.chat",

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from providers.base import Delta, Finish, Item, Reasoning, Refusal, Text, ToolCallArguments, ToolCallEnd, ToolCallStart, Usage
-from providers.decoding import Decoder, merge_usage
-from providers.dialects import DIALECTS, RELATED
+from tokenwire.providers.base import Delta, Finish, Item, Reasoning, Refusal, Text, ToolCallArguments, ToolCallEnd, ToolCallStart, Usage
+from tokenwire.providers.decoding import Decoder, merge_usage
+from tokenwire.providers.dialects import DIALECTS, RELATED
 
 OWN = Path(__file__).resolve().parents[2] / "recordings"
 FOLDER = Path(os.environ.get("PROVIDER_RECORDINGS", "../shared/fixtures/provider_streams"))

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from providers import decoding, llamacpp, tool_calls
-from providers.base import Delta, Item, Source, Text, ToolCallArguments, ToolCallStart
-from providers.dialects import decoder_of
-from providers.fields import Damaged, Growing
-from providers.framing import RAW, JsonSplitter
-from providers.hints import retry_after
-from providers.json_path import PathValues
 from tests.steps import steps
+from tokenwire.providers import decoding, llamacpp, tool_calls
+from tokenwire.providers.base import Delta, Item, Source, Text, ToolCallArguments, ToolCallStart
+from tokenwire.providers.dialects import decoder_of
+from tokenwire.providers.fields import Damaged, Growing
+from tokenwire.providers.framing import RAW, JsonSplitter
+from tokenwire.providers.hints import retry_after
+from tokenwire.providers.json_path import PathValues
 
 CHAT, RESPONSES, ANTHROPIC, GEMINI = "openai.chat", "openai.responses", "anthropic.messages", "gemini.generateContent"
 Frames = Callable[[int], Iterator[Any]]

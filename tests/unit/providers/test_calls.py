@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from providers import calls
-from providers.base import (
+from tokenwire.providers import calls
+from tokenwire.providers.base import (
     REASONING,
     Delta,
     Finish,
@@ -32,9 +32,9 @@ from providers.base import (
     Unavailable,
     Usage,
 )
-from providers.cost import cost
-from providers.hooks import Hook, watched
-from providers.registry import presets
+from tokenwire.providers.cost import cost
+from tokenwire.providers.hooks import Hook, watched
+from tokenwire.providers.registry import presets
 
 REQUEST = Request([Message("user", "hello")])
 Step = Sequence[Delta] | ProviderError

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from providers.classify import classify, classify_stream_error
-from providers.hints import duration, retry_after
+from tokenwire.providers.classify import classify, classify_stream_error
+from tokenwire.providers.hints import duration, retry_after
 
 NOW = 1_800_000_000.0
 

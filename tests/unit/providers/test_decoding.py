@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.base import Text
-from providers.classify import NO_WORDS
-from providers.dialects import DIALECTS, decoder_of
-from providers.fields import Damaged, Growing
-from providers.framing import Framer
 from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, OLLAMA, RESPONSES, read, sse
+from tokenwire.providers.base import Text
+from tokenwire.providers.classify import NO_WORDS
+from tokenwire.providers.dialects import DIALECTS, decoder_of
+from tokenwire.providers.fields import Damaged, Growing
+from tokenwire.providers.framing import Framer
 
 HI = '{"choices":[{"delta":{"content":"Hi"}}]}'
 STOP = '{"choices":[{"finish_reason":"stop"}]}'

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from providers import demo
-from providers.base import (
+from tokenwire.providers import demo
+from tokenwire.providers.base import (
     Continuation,
     Finish,
     InvalidRequest,
@@ -20,7 +20,7 @@ from providers.base import (
     Text,
     Usage,
 )
-from providers.registry import presets
+from tokenwire.providers.registry import presets
 
 
 @pytest.fixture(autouse=True)

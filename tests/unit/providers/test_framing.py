@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers.framing import RAW, STRAY, Frame, Framer, FrameTooLarge, JsonSplitter
+from tokenwire.providers.framing import RAW, STRAY, Frame, Framer, FrameTooLarge, JsonSplitter
 
 
 def frames_of(pieces: list[bytes], limit: int = 1 << 20) -> list[Frame]:

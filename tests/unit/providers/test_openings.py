@@ -4,8 +4,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from providers.openings import begins_anew
-from providers.seams import Seam, stitch
+from tokenwire.providers.openings import begins_anew
+from tokenwire.providers.seams import Seam, stitch
 
 PAGE = "Some of them ripen early, others late, and a few of them keep all winter in a cool cellar. " * 6
 CODE = "```python\nimport os\nimport sys\n\ndef names():\n    return os.list"

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from providers.quotes import MAX_SOURCE_CHARS, without_quotes
+from tokenwire.providers.quotes import MAX_SOURCE_CHARS, without_quotes
 
 SAID = 'My PIN is 4711,\n\n and my "dear" friend lives in Köln 🚉 by C:\\new\\table.'
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from providers.base import Delta
-from providers.dialects import DIALECTS, RELATED, decoder_of
-from providers.recorded import decode
 from tests.unit.providers.recordings import FOLDER, OWN, Recording, answer_of, gather, load, own
+from tokenwire.providers.base import Delta
+from tokenwire.providers.dialects import DIALECTS, RELATED, decoder_of
+from tokenwire.providers.recorded import decode
 
 ANSWERS = load(*DIALECTS, *RELATED, success=True)
 ERRORS = load(*DIALECTS, *RELATED, success=False)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from providers.base import RateLimited
-from providers.classify import classify, classify_stream_error
-from providers.redaction import HIDDEN, redacted
+from tokenwire.providers.base import RateLimited
+from tokenwire.providers.classify import classify, classify_stream_error
+from tokenwire.providers.redaction import HIDDEN, redacted
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from providers.__main__ import main
-from providers.base import InvalidRequest, ModelSpec
-from providers.dialect import Dialect, Preset
-from providers.dialects import DIALECTS
-from providers.http import HttpClient
-from providers.registry import dialects, open_provider, presets, register
-from providers.stream import HttpProvider, auth_headers
+from tokenwire.providers.__main__ import main
+from tokenwire.providers.base import InvalidRequest, ModelSpec
+from tokenwire.providers.dialect import Dialect, Preset
+from tokenwire.providers.dialects import DIALECTS
+from tokenwire.providers.http import HttpClient
+from tokenwire.providers.registry import dialects, open_provider, presets, register
+from tokenwire.providers.stream import HttpProvider, auth_headers
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_a_new_provider_is_one_registration(client: HttpClient) -> None:
         assert auth_headers(presets()["acme"], "k") == {"x-api-key": "k"}
     finally:
         del DIALECTS["acme.chat"]
-        from providers import registry
+        from tokenwire.providers import registry
 
         del registry._presets["acme"]
 

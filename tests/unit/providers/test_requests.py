@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from providers.base import REASONING, Continuation, InvalidRequest, Item, Kept, Message, ModelSpec, Part, Request, Tool, ToolUse
-from providers.content import check_abilities
-from providers.dialects import DIALECTS
-from providers.registry import presets
 from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, OLLAMA, RESPONSES
+from tokenwire.providers.base import REASONING, Continuation, InvalidRequest, Item, Kept, Message, ModelSpec, Part, Request, Tool, ToolUse
+from tokenwire.providers.content import check_abilities
+from tokenwire.providers.dialects import DIALECTS
+from tokenwire.providers.registry import presets
 
 OF = {CHAT: "openai_compatible", RESPONSES: "openai_responses", ANTHROPIC: "anthropic", GEMINI: "gemini", OLLAMA: "ollama"}
 PDF = "application/pdf;base64"

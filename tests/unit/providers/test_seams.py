@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.seams import Seam, stitch
+from tokenwire.providers.seams import Seam, stitch
 
 LONG = "The quick brown fox jumps over the lazy dog"
 

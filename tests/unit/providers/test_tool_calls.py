@@ -2,10 +2,10 @@
 
 import pytest
 
-from providers.base import Delta, ToolCallArguments, ToolCallStart
-from providers.dialects import decoder_of
-from providers.tool_calls import ToolCalls
 from tests.unit.providers.bodies import CHAT, GEMINI, OLLAMA, RESPONSES, read, sse
+from tokenwire.providers.base import Delta, ToolCallArguments, ToolCallStart
+from tokenwire.providers.dialects import decoder_of
+from tokenwire.providers.tool_calls import ToolCalls
 
 
 def chat_calls(*deltas: str) -> bytes:

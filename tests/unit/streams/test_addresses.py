@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.addresses import Addresses
+from tokenwire.streams.addresses import Addresses
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streams.cursor import Cursor, follows, heartbeat_delay, portion, verdict
-from streams.ports import Entry, Page
-from streams.positions import Position
+from tokenwire.streams.cursor import Cursor, follows, heartbeat_delay, portion, verdict
+from tokenwire.streams.ports import Entry, Page
+from tokenwire.streams.positions import Position
 
 
 class Tail:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.events import (
+from tokenwire.streams.events import (
     AnyEvent,
     Cancelled,
     Chunk,

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import hiredis
 import pytest
 
-from streams import feed as module
-from streams.feed import MAX_CHANNELS_PER_COMMAND, RedisFeed
-from streams.ports import Unavailable
 from tests.listening import Listener
 from tests.waiting import until
+from tokenwire.streams import feed as module
+from tokenwire.streams.feed import MAX_CHANNELS_PER_COMMAND, RedisFeed
+from tokenwire.streams.ports import Unavailable
 
 
 class Server:

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from streams import frames
-from streams.events import Chunk, Complete, Reasoning, ToolCall, encode, stamp
-from streams.frames import Advice, CloseCode, Malformed, Refresh, Subscribe, merge, parse_client, text_frame
-from streams.ports import Entry
-from streams.positions import Position
-from streams.text import utf16_length
+from tokenwire.streams import frames
+from tokenwire.streams.events import Chunk, Complete, Reasoning, ToolCall, encode, stamp
+from tokenwire.streams.frames import Advice, CloseCode, Malformed, Refresh, Subscribe, merge, parse_client, text_frame
+from tokenwire.streams.ports import Entry
+from tokenwire.streams.positions import Position
+from tokenwire.streams.text import utf16_length
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 200_000])

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.growing import Growing, Hole, Withdrawn
-from streams.text import utf16_length
+from tokenwire.streams.growing import Growing, Hole, Withdrawn
+from tokenwire.streams.text import utf16_length
 
 TEXTS = st.text(st.sampled_from("ab é👍\n"), max_size=30)
 

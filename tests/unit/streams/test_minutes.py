@@ -1,6 +1,6 @@
 """streams.minutes: how many of something there may be in a minute."""
 
-from streams.minutes import PerMinute
+from tokenwire.streams.minutes import PerMinute
 
 
 def test_each_minute_has_its_own_count() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.occupancy import Full, Occupancy
+from tokenwire.streams.occupancy import Full, Occupancy
 
 
 def test_places_are_counted_per_name() -> None:

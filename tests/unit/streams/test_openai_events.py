@@ -12,12 +12,12 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from streams import openai_objects as objects
-from streams.events import AnyEvent, Chunk, Reasoning, Reset, Retry, Start
-from streams.growing import Hole, Withdrawn
-from streams.openai_events import PIECE_CHARS, ChatEncoder, ResponseEncoder
-from streams.openai_objects import Answer
-from streams.text import utf16_length
+from tokenwire.streams import openai_objects as objects
+from tokenwire.streams.events import AnyEvent, Chunk, Reasoning, Reset, Retry, Start
+from tokenwire.streams.growing import Hole, Withdrawn
+from tokenwire.streams.openai_events import PIECE_CHARS, ChatEncoder, ResponseEncoder
+from tokenwire.streams.openai_objects import Answer
+from tokenwire.streams.text import utf16_length
 
 ID = "0198c1f2-0000-7000-8000-000000000001"
 USAGE = {"input_tokens": 3, "output_tokens": 7, "cached_tokens": 1, "estimated": False}

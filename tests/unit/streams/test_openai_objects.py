@@ -5,7 +5,7 @@ from importlib.resources import files
 import pytest
 from llm_comply.schema import SpecLoader
 
-from streams.openai_objects import Answer, response
+from tokenwire.streams.openai_objects import Answer, response
 
 SPECIFICATION = str(files("llm_comply") / "specs" / "openresponses.json")
 pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver")  # the suite's own way to read its schemas

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.events import Chunk, encode, stamp
-from streams.packing import Damaged, pack, unpack
-from streams.ports import Entry
+from tokenwire.streams.events import Chunk, encode, stamp
+from tokenwire.streams.packing import Damaged, pack, unpack
+from tokenwire.streams.ports import Entry
 
 bodies = st.lists(st.binary(max_size=200).map(lambda body: b"{" + body), min_size=1, max_size=40)
 

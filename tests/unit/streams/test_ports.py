@@ -2,8 +2,8 @@
 
 import pytest
 
-from streams.ports import Page
-from streams.positions import Position
+from tokenwire.streams.ports import Page
+from tokenwire.streams.positions import Position
 
 LOG = Page("new", 3, 9, None, [], {"old": 6, "older": 4})
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.positions import Position, parse
+from tokenwire.streams.positions import Position, parse
 
 
 @given(st.from_regex(r"[0-9A-Za-z]{1,32}", fullmatch=True), st.integers(0, 2**53 - 1))

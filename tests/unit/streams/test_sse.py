@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import sse
-from streams.events import Chunk, Complete, Error, MessageEvent, Start, Title, encode, stamp
-from streams.ports import Entry
-from streams.positions import Position
 from tests.eventsource import Event, Parser
+from tokenwire.streams import sse
+from tokenwire.streams.events import Chunk, Complete, Error, MessageEvent, Start, Title, encode, stamp
+from tokenwire.streams.ports import Entry
+from tokenwire.streams.positions import Position
 
 
 def entry(seq: int, content: str = "x", message: str = "m") -> Entry:

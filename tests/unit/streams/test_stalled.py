@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from streams.stalled import Stalled
 from tests.waiting import until
+from tokenwire.streams.stalled import Stalled
 
 SECONDS = 0.01
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.text import (
+from tokenwire.streams.text import (
     MAX_JSON_DEPTH,
     Cleaner,
     checksum,

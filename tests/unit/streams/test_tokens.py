@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from streams.tokens import BadToken, Grant, check_key, is_ours, mint, tombstone_seconds, verify
+from tokenwire.streams.tokens import BadToken, Grant, check_key, is_ours, mint, tombstone_seconds, verify
 
 SECRET = "0123456789abcdef0123456789abcdef"
 NOW = 1_800_000_000.0

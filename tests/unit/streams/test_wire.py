@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from streams.ports import Unavailable
-from streams.wire import Script, Wire
 from tests.unit.streams.test_feed import Server
 from tests.waiting import PATIENCE_SECONDS, until
+from tokenwire.streams.ports import Unavailable
+from tokenwire.streams.wire import Script, Wire
 
 ONE, OTHER = Script("return ARGV[1]"), Script("return ARGV[#ARGV]")
 

@@ -7,13 +7,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from config.catalogue import Catalogue, parse
-from config.settings import Settings
-from models.migrate import migrate
-from models.store import Store
-from streams.memory import MemoryFeed, MemoryLog
-from web.app import create_app
-from worker.enqueue import JobsUnavailable
+from tokenwire.config.catalogue import Catalogue, parse
+from tokenwire.config.settings import Settings
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.web.app import create_app
+from tokenwire.worker.enqueue import JobsUnavailable
 
 TOKEN_KEY = "token-key-of-tests-0123456789abcdef"
 CATALOGUE = {

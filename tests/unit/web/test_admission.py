@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from streams import tokens
 from tests.unit.web.conftest import TOKEN_KEY, MakeApp
 from tests.unit.web.test_identity import PRODUCTION
 from tests.unit.web.test_refusals import login
-from web.admission import Caller
-from web.problems import ApiProblem
+from tokenwire.streams import tokens
+from tokenwire.web.admission import Caller
+from tokenwire.web.problems import ApiProblem
 
 EVENTS = "/api/conversations/c/events"
 

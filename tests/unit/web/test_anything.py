@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from config.catalogue import parse
-from models.migrate import migrate
-from models.store import Store
-from streams.memory import MemoryFeed, MemoryLog
 from tests.unit.web import conftest
-from web.app import create_app
-from web.problems import CODES
+from tokenwire.config.catalogue import parse
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.web.app import create_app
+from tokenwire.web.problems import CODES
 
 C = "/api/conversations"
 

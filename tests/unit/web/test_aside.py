@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from web.aside import SMALL_BYTES, aside
+from tokenwire.web.aside import SMALL_BYTES, aside
 
 
 async def test_what_is_large_leaves_the_loop_free() -> None:

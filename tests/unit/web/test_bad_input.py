@@ -9,14 +9,14 @@ import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from models.errors import StoreUnavailable
-from models.store import Store
-from streams.memory import MemoryLog
-from streams.ports import Page
 from tests.poison import unreadable
 from tests.unit.web.conftest import TOKEN_KEY, MakeClient
 from tests.unit.web.test_conversations import begin
-from web.problems import CODES
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.ports import Page
+from tokenwire.web.problems import CODES
 
 C = "/api/conversations"
 KNOWN = ("title", "content", "user_id")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.text import MAX_JSON_DEPTH, storable_json
-from web.bodies import MAX_REPLACED, decode
-from web.problems import ApiProblem
+from tokenwire.streams.text import MAX_JSON_DEPTH, storable_json
+from tokenwire.web.bodies import MAX_REPLACED, decode
+from tokenwire.web.problems import ApiProblem
 
 TEXTS = st.text(st.characters(), max_size=20) | st.text("\ud800\udc00\x00a1", max_size=8)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS

@@ -5,17 +5,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from config.metrics import TASK_FAILURES
-from models.conversations import Post
-from models.generations import Ending
-from models.store import Store
-from models.tables import Message
-from streams import events
-from streams.memory import MemoryLog
-from streams.ports import HEARD_SECONDS, CancelRequested, Claim, Fenced
 from tests.unit.web.conftest import MakeApp, RecordedJobs
-from web import cancels as module
-from web.cancels import Cancels
+from tokenwire.config.metrics import TASK_FAILURES
+from tokenwire.models.conversations import Post
+from tokenwire.models.generations import Ending
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message
+from tokenwire.streams import events
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.ports import HEARD_SECONDS, CancelRequested, Claim, Fenced
+from tokenwire.web import cancels as module
+from tokenwire.web.cancels import Cancels
 
 LEASE_SECONDS = 30.0
 

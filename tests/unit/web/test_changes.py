@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from web.changes import Summary, after, changes, snapshot
+from tokenwire.web.changes import Summary, after, changes, snapshot
 
 BEFORE = Summary("c", "u", None, None, 1, "t0", "t0", running=False, message_id=None, status=None)
 

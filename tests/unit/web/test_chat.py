@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from models.store import Store
-from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeClient
-from web.chat_requests import Bounds, parse_chat
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.web.chat_requests import Bounds, parse_chat
 
 TEXT = [{"type": "text", "text": "hi"}]
 

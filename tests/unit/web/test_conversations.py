@@ -5,11 +5,11 @@ from typing import Any
 import httpx
 import pytest
 
-from models.store import Store
-from streams import tokens
-from streams.memory import MemoryLog
-from streams.ports import Gone
 from tests.unit.web.conftest import TOKEN_KEY, MakeClient
+from tokenwire.models.store import Store
+from tokenwire.streams import tokens
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.ports import Gone
 
 OTHER = "somebody-else"
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Message
 
-from web.event_stream import Cut, EventStream, Places
+from tokenwire.web.event_stream import Cut, EventStream, Places
 
 
 async def test_an_answer_that_is_cut_does_not_wait_for_its_client() -> None:

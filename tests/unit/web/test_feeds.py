@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from models.errors import StoreUnavailable
-from models.overviews import Overview
-from models.tables import Conversation
-from streams import sse
-from streams.hub import Hub
-from streams.memory import MemoryFeed, MemoryLog
-from web import feed
-from web import feeds as module
-from web.feeds import Feeds, Reader, Room, _Shown
-from web.following import Pace
-from web.problems import ApiProblem
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.overviews import Overview
+from tokenwire.models.tables import Conversation
+from tokenwire.streams import sse
+from tokenwire.streams.hub import Hub
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.web import feed
+from tokenwire.web import feeds as module
+from tokenwire.web.feeds import Feeds, Reader, Room, _Shown
+from tokenwire.web.following import Pace
+from tokenwire.web.problems import ApiProblem
 
 PATIENCE_SECONDS = 20
 NEVER = Pace(3600, 3600)

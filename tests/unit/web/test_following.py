@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streams.hub import Hub
-from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import PAGE_BYTES, Limits, Page, Unavailable
-from streams.positions import Position, parse
 from tests.integration.broadcasting import Writer
 from tests.waiting import until
-from web import following
-from web.following import Beat, Ended, Entries, Followers, Live, Pace, Part, Permission, Reader
+from tokenwire.streams.hub import Hub
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.ports import PAGE_BYTES, Limits, Page, Unavailable
+from tokenwire.streams.positions import Position, parse
+from tokenwire.web import following
+from tokenwire.web.following import Beat, Ended, Entries, Followers, Live, Pace, Part, Permission, Reader
 
 PATIENCE_SECONDS = 20
 QUICK = Pace(0.01, 0.01)
@@ -387,7 +387,7 @@ async def test_who_was_removed_is_asked_about_at_once(rig: Rig, may: bool) -> No
 
 async def test_nothing_is_left_when_the_last_reader_leaves(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """No room, no subscription."""
-    monkeypatch.setattr("streams.hub.GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("tokenwire.streams.hub.GRACE_SECONDS", 0.0)
     followers = rig.followers(QUICK)
     async with followers.follow("c"), followers.follow("c"):
         assert await rig.log.watched("c")

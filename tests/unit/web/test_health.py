@@ -9,14 +9,14 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from models import migrations
-from models.errors import StoreUnavailable
-from models.store import Store
-from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeClient
 from tests.unit.web.test_bad_input import AwayStore, check
-from web import readiness
-from web.middleware import Surroundings
+from tokenwire.models import migrations
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.web import readiness
+from tokenwire.web.middleware import Surroundings
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from tests.unit.web.conftest import MakeApp, MakeClient, settings
 from tests.unit.web.test_identity import PRODUCTION, bearer, token
-from web.hosts import Hosts
+from tokenwire.web.hosts import Hosts
 
 C = "/api/conversations"
 REBOUND = [

@@ -2,10 +2,10 @@
 
 import pytest
 
-from config.metrics import TASK_FAILURES
-from models.errors import StoreUnavailable
-from web import housekeeping
-from web.housekeeping import FIRST_SECONDS, PERIOD_SECONDS, clean, keep_house
+from tokenwire.config.metrics import TASK_FAILURES
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.web import housekeeping
+from tokenwire.web.housekeeping import FIRST_SECONDS, PERIOD_SECONDS, clean, keep_house
 
 
 class Store:

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from streams import tokens
 from tests.unit.web.conftest import TOKEN_KEY, MakeClient, settings
-from web.identity import open_identity
+from tokenwire.streams import tokens
+from tokenwire.web.identity import open_identity
 
 KEY = "the-host-application-signs-with-this"
 PRODUCTION = {"mode": "production", "redis_url": "redis://127.0.0.1:1", "host_jwt_key": KEY}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from config.catalogue import LocalServer
-from web.local_servers import is_meant
+from tokenwire.config.catalogue import LocalServer
+from tokenwire.web.local_servers import is_meant
 
 LLAMACPP = b'{"object":"list","data":[{"id":"m","object":"model","owned_by":"llamacpp"}]}'
 VLLM = b'{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"vllm","root":"m"}]}'

@@ -7,12 +7,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from config.catalogue import Catalogue
-from models.migrate import migrate
-from models.store import Store
-from streams.memory import MemoryFeed, MemoryLog
 from tests.unit.web.conftest import RecordedJobs, settings
-from web.app import create_app
+from tokenwire.config.catalogue import Catalogue
+from tokenwire.models.migrate import migrate
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.web.app import create_app
 
 DEEP = "[" * 5000 + "]" * 5000
 MESSAGE = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}

@@ -7,17 +7,17 @@ from typing import Any
 import httpx
 import pytest
 
-from models.conversations import Post
-from models.errors import StoreUnavailable
-from models.generations import Checkpoint, Ending
-from models.quotas import Quotas
-from models.store import Store
-from models.tables import Message
-from streams import ports
-from streams.events import Chunk
-from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeClient, RecordedJobs
 from tests.unit.web.test_conversations import begin
+from tokenwire.models.conversations import Post
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.models.quotas import Quotas
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message
+from tokenwire.streams import ports
+from tokenwire.streams.events import Chunk
+from tokenwire.streams.memory import MemoryLog
 
 LEASE = 30.0
 

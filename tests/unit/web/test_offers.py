@@ -7,18 +7,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from config.catalogue import Catalogue, LocalServer, parse
-from models.store import Store
-from streams.memory import MemoryFeed, MemoryLog
 from tests.integration.serving import serving
 from tests.listening import Handler, listening
 from tests.unit.web.conftest import RecordedJobs, settings
 from tests.waiting import until
-from web import local_servers, offers
-from web.app import create_app
-from web.local_servers import Found
-from web.offers import Offers
-from web.problems import ApiProblem
+from tokenwire.config.catalogue import Catalogue, LocalServer, parse
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.web import local_servers, offers
+from tokenwire.web.app import create_app
+from tokenwire.web.local_servers import Found
+from tokenwire.web.offers import Offers
+from tokenwire.web.problems import ApiProblem
 
 
 def nearby(port: int) -> Catalogue:

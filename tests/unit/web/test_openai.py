@@ -8,12 +8,12 @@ import httpx
 import jwt
 import pytest
 
-from models.generations import Ending
-from models.quotas import Quotas
-from models.store import Store
-from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeClient, RecordedJobs
-from worker import closing, context
+from tokenwire.models.generations import Ending
+from tokenwire.models.quotas import Quotas
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker import closing, context
 
 R, C = "/v1/responses", "/v1/chat/completions"
 KEY = "the-host-application-signs-with-this"

@@ -9,10 +9,10 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeApp
-from web import shapes
-from web.problems import Problem
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.web import shapes
+from tokenwire.web.problems import Problem
 
 C = "/api/conversations"
 

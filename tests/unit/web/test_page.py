@@ -7,9 +7,9 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.unit.web.conftest import settings
-from web.hosts import Hosts
-from web.metrics import Metrics
-from web.middleware import Surroundings
+from tokenwire.web.hosts import Hosts
+from tokenwire.web.metrics import Metrics
+from tokenwire.web.middleware import Surroundings
 
 
 async def test_the_page_and_its_files_are_revalidated(client: httpx.AsyncClient) -> None:

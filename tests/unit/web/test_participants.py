@@ -8,13 +8,13 @@ import httpx
 import jwt
 import pytest
 
-from models.generations import Ending
-from models.store import Store
-from models.sweeps import Due
-from streams import keys
-from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeApp
 from tests.unit.web.test_identity import KEY, PRODUCTION
+from tokenwire.models.generations import Ending
+from tokenwire.models.store import Store
+from tokenwire.models.sweeps import Due
+from tokenwire.streams import keys
+from tokenwire.streams.memory import MemoryLog
 
 C = "/api/conversations"
 

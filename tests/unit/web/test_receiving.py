@@ -2,8 +2,8 @@
 
 import pytest
 
-from streams.occupancy import Full
-from web.receiving import Held, Memory
+from tokenwire.streams.occupancy import Full
+from tokenwire.web.receiving import Held, Memory
 
 
 def test_what_does_not_fit_takes_nothing_of_its_user_s_share() -> None:

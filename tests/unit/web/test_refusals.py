@@ -64,7 +64,7 @@ async def test_what_nobody_thought_of(make_client: MakeClient, monkeypatch: pyte
     def fails(*_arguments: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("web.admission.Gate.caller", fails)
+    monkeypatch.setattr("tokenwire.web.admission.Gate.caller", fails)
     async with make_client(**PRODUCTION) as client:
         answer = await client.get(path)
         assert (answer.status_code, document(answer)["code"]) == (500, "internal")

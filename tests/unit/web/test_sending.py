@@ -6,8 +6,8 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Scope
 
-from web.receiving import SMALL_BYTES, Held, Memory
-from web.sending import Outgoing
+from tokenwire.web.receiving import SMALL_BYTES, Held, Memory
+from tokenwire.web.sending import Outgoing
 
 LONG = b"x" * (SMALL_BYTES + 1)
 MEMORY = 8 * SMALL_BYTES

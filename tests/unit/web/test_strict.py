@@ -8,7 +8,7 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from web.strict import HeadLimits, StrictProtocol
+from tokenwire.web.strict import HeadLimits, StrictProtocol
 
 HEAD = HeadLimits(32 * 1024, 100)
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from models.store import Store
-from streams.memory import MemoryLog
 from tests.unit.web.conftest import MakeClient
 from tests.unit.web.test_openai import finish
+from tokenwire.models.store import Store
+from tokenwire.streams.memory import MemoryLog
 
 Read = Callable[[httpx.AsyncClient, str, str], Awaitable[httpx.Response]]
 

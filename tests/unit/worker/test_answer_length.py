@@ -6,11 +6,11 @@ from itertools import count
 
 import pytest
 
-from providers import base
-from streams import events
 from tests.steps import steps
-from worker.continuation import Held
-from worker.generation import CALL_COST, ITEM_COST, Generation
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.worker.continuation import Held
+from tokenwire.worker.generation import CALL_COST, ITEM_COST, Generation
 
 LIMIT = 1000
 

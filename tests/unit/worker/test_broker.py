@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 import redis
 
-from worker import broker
-from worker.broker import POLL_SECONDS, Waker
+from tokenwire.worker import broker
+from tokenwire.worker.broker import POLL_SECONDS, Waker
 
 
 def test_a_wake_up_channel_that_is_lost_is_sought_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

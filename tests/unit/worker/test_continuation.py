@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import events
-from streams.ports import Entry
-from worker.continuation import (
+from tokenwire.streams import events
+from tokenwire.streams.ports import Entry
+from tokenwire.worker.continuation import (
     PAUSED,
     Attachment,
     Held,

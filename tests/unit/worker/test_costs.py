@@ -2,8 +2,8 @@
 
 import pytest
 
-from providers.base import Continuation, Item, Kept, Message, Request, Tool, ToolUse
-from worker.costs import Bill, Bounds
+from tokenwire.providers.base import Continuation, Item, Kept, Message, Request, Tool, ToolUse
+from tokenwire.worker.costs import Bill, Bounds
 
 ASKED = Request([Message("user", "x" * 400)])
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from providers.base import Continuation, Item, Kept, Message, Part, Request, ToolUse, Unavailable
-from worker.discretion import MAX_CHARS, keep_back, said_in
+from tokenwire.providers.base import Continuation, Item, Kept, Message, Part, Request, ToolUse, Unavailable
+from tokenwire.worker.discretion import MAX_CHARS, keep_back, said_in
 
 REQUEST = Request(
     [

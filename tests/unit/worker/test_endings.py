@@ -5,10 +5,10 @@ from typing import cast
 
 import pytest
 
-from models.runs import RunToEnd
-from models.store import Store
-from providers.base import Provider
-from worker.endings import LONGEST_PAUSE_SECONDS, MAX_TRIES, Endings, pause_seconds
+from tokenwire.models.runs import RunToEnd
+from tokenwire.models.store import Store
+from tokenwire.providers.base import Provider
+from tokenwire.worker.endings import LONGEST_PAUSE_SECONDS, MAX_TRIES, Endings, pause_seconds
 
 
 class Listed:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers import base
-from streams import events
-from streams.text import utf16_length
-from worker.continuation import Attachment, Held, Run
-from worker.generation import PIECE_CHARS, Generation
+from tokenwire.providers import base
+from tokenwire.streams import events
+from tokenwire.streams.text import utf16_length
+from tokenwire.worker.continuation import Attachment, Held, Run
+from tokenwire.worker.generation import PIECE_CHARS, Generation
 
 
 def chunks(batch: list[events.AnyEvent]) -> list[tuple[int, str]]:
@@ -357,7 +357,7 @@ def test_usage_is_merged_field_by_field() -> None:
 
 def test_arguments_that_are_cut_off_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is too long for an event, or broken off because the answer is full, stays text: parsing it would be for nothing."""
-    monkeypatch.setattr("worker.generation.parsed_arguments", pytest.fail)
+    monkeypatch.setattr("tokenwire.worker.generation.parsed_arguments", pytest.fail)
     generation = Generation("m", 1, Held(), max_bytes=300_000)
     long, text = "[1," * 30_000, '{"a":'
     generation.take([base.ToolCallStart(0, "a", "f"), base.ToolCallArguments(0, long), base.ToolCallEnd(0)])

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from models.errors import GivenUp, StatementFailed, StoreUnavailable
-from worker.halves import by_halves
+from tokenwire.models.errors import GivenUp, StatementFailed, StoreUnavailable
+from tokenwire.worker.halves import by_halves
 
 
 class Rows:

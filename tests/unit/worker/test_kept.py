@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from models.tables import Message as Row
-from providers import base
-from providers.dialects import DIALECTS, decoder_of
-from providers.registry import presets
 from tests.unit.providers.recordings import Recording, own
-from worker import context
-from worker.continuation import Attachment, Held, Run, still_kept
-from worker.generation import Generation
-from worker.kept import KeptItems, restored
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers import base
+from tokenwire.providers.dialects import DIALECTS, decoder_of
+from tokenwire.providers.registry import presets
+from tokenwire.worker import context
+from tokenwire.worker.continuation import Attachment, Held, Run, still_kept
+from tokenwire.worker.generation import Generation
+from tokenwire.worker.kept import KeptItems, restored
 
 API = "anthropic.messages"
 USE = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "x"}}
@@ -215,7 +215,7 @@ def test_thoughts_go_back_with_their_signature() -> None:
 @pytest.mark.parametrize("value", ["x" * 2000, ["x"] * 1000, {"y" * 2000: 1}, [[]] * 1000, {"a": [{"b": "x" * 2000}]}, ("x", "y" * 2000)])
 def test_what_is_far_too_long_is_not_even_written(monkeypatch: pytest.MonkeyPatch, value: object) -> None:
     """To find out by its JSON that there is too much of it would take as long as storing it."""
-    monkeypatch.setattr("worker.kept.storable_json", pytest.fail)
+    monkeypatch.setattr("tokenwire.worker.kept.storable_json", pytest.fail)
     kept = KeptItems(max_bytes=1000)
     kept.add(0, item("odd", {"value": value}))
     assert kept.stored() is None

@@ -10,9 +10,9 @@ import structlog
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
-from config import logs
-from providers.base import AuthenticationFailed
-from worker.operators import open_hook
+from tokenwire.config import logs
+from tokenwire.providers.base import AuthenticationFailed
+from tokenwire.worker.operators import open_hook
 
 
 def test_without_sentry_it_is_logged() -> None:

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from streams.events import Cancelled, Chunk
-from streams.memory import MemoryLog
-from streams.ports import Lost, Unavailable
-from worker.packing import MAX_WAITING, Packing
+from tokenwire.streams.events import Cancelled, Chunk
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.ports import Lost, Unavailable
+from tokenwire.worker.packing import MAX_WAITING, Packing
 
 
 class Noting(MemoryLog):

@@ -2,8 +2,8 @@
 
 from itertools import groupby
 
-from providers.base import Delta, Item, Reasoning, Text, ToolCallEnd
-from worker.portions import MAX_CHARS, MAX_DELTAS, portions
+from tokenwire.providers.base import Delta, Item, Reasoning, Text, ToolCallEnd
+from tokenwire.worker.portions import MAX_CHARS, MAX_DELTAS, portions
 
 ITEM = Item("openai.chat", "odd", {"x": 1})
 

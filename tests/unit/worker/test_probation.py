@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.probation import PROBATION_SECONDS, SUSPECT_DEATHS, Probation, outlived, over
-from worker.retries import PROGRESS_CHARS
+from tokenwire.worker.probation import PROBATION_SECONDS, SUSPECT_DEATHS, Probation, outlived, over
+from tokenwire.worker.retries import PROGRESS_CHARS
 
 
 def test_one_suspect_at_a_time() -> None:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from models.sweeps import Kind, Place
-from streams.memory import MemoryLog
-from worker import repeats
-from worker.repeats import LATELY_MS, LONGEST_MS, PAGE, Repeats
+from tokenwire.models.sweeps import Kind, Place
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.worker import repeats
+from tokenwire.worker.repeats import LATELY_MS, LONGEST_MS, PAGE, Repeats
 
 NOW_MS = 1_800_000_000_000
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from providers import base
-from worker.costs import BudgetExhausted
-from worker.retries import LONGEST_WAIT_S, Discard, Retry, WorkersDied, code_of, deaths_in_a_row, decide, unheard
+from tokenwire.providers import base
+from tokenwire.worker.costs import BudgetExhausted
+from tokenwire.worker.retries import LONGEST_WAIT_S, Discard, Retry, WorkersDied, code_of, deaths_in_a_row, decide, unheard
 
 RETRYABLE = [base.RateLimited, base.Unavailable, base.Interrupted]
 FINAL = [

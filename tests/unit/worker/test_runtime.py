@@ -5,11 +5,11 @@ from typing import Any, cast
 
 import pytest
 
-from config.settings import Settings
-from streams import keys
-from streams.ports import Unavailable
-from worker import runtime
-from worker.runtime import Runtime
+from tokenwire.config.settings import Settings
+from tokenwire.streams import keys
+from tokenwire.streams.ports import Unavailable
+from tokenwire.worker import runtime
+from tokenwire.worker.runtime import Runtime
 
 
 class Away:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from config.settings import Settings
-from models.sweeps import AHEAD_MS
-from worker.sweeps import LONGEST_WAIT_MS, LOST_JOB_MS, Job, judge, wait_ms
+from tokenwire.config.settings import Settings
+from tokenwire.models.sweeps import AHEAD_MS
+from tokenwire.worker.sweeps import LONGEST_WAIT_MS, LOST_JOB_MS, Job, judge, wait_ms
 
 NOW = 1_800_000_000_000
 HOUR_MS = 3_600_000

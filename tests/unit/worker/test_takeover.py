@@ -1,11 +1,11 @@
 """worker.takeover: what viewers hold is found whatever became of checkpoint and log."""
 
-from models.tables import Message
-from streams.events import AnyEvent, Chunk, Reset, Start, decode
-from streams.memory import MemoryLog
-from streams.ports import Claim, Limits
-from worker.continuation import Held
-from worker.takeover import Known, recover, restore
+from tokenwire.models.tables import Message
+from tokenwire.streams.events import AnyEvent, Chunk, Reset, Start, decode
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.ports import Claim, Limits
+from tokenwire.worker.continuation import Held
+from tokenwire.worker.takeover import Known, recover, restore
 
 
 def row(content: str = "", seq: int = 0, epoch: str | None = None) -> Message:

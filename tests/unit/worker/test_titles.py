@@ -3,13 +3,13 @@
 import pytest
 from structlog.testing import capture_logs
 
-from config.catalogue import Catalogue, ModelSpec
-from models.tables import Message as Row
-from providers.base import AuthenticationFailed
 from tests.integration.worker_rig import Script
-from worker import titles
-from worker.runner import Models
-from worker.titles import LONGEST, first_words, tidy
+from tokenwire.config.catalogue import Catalogue, ModelSpec
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers.base import AuthenticationFailed
+from tokenwire.worker import titles
+from tokenwire.worker.runner import Models
+from tokenwire.worker.titles import LONGEST, first_words, tidy
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from streams import events
-from worker.usage import Reported, tokens
+from tokenwire.streams import events
+from tokenwire.worker.usage import Reported, tokens
 
 
 def test_tokens_are_rounded_up() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from streams.aisdk import Chunk
+from tokenwire.streams.aisdk import Chunk
 
 
 class Client:

@@ -3,8 +3,8 @@
 import random
 from typing import Any
 
-from streams import events
-from streams.text import checksum, utf16_length
+from tokenwire.streams import events
+from tokenwire.streams.text import checksum, utf16_length
 
 ID, CONVERSATION = "message", "conversation"
 WORDS = ("Hello", " wörld", " 🦉", "\n\n", " and", " 日本")

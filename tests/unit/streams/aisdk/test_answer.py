@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from streams import events
-from streams.aisdk import Chunk
-from streams.aisdk.answer import Answer, Held, Hole, held_as_of
-from streams.aisdk.values import PROFILES, Profile
-from streams.text import checksum
 from tests.unit.streams.aisdk.client import Client
 from tests.unit.streams.aisdk.histories import ID, History, row
+from tokenwire.streams import events
+from tokenwire.streams.aisdk import Chunk
+from tokenwire.streams.aisdk.answer import Answer, Held, Hole, held_as_of
+from tokenwire.streams.aisdk.values import PROFILES, Profile
+from tokenwire.streams.text import checksum
 
 SEEDS = range(25)
 Events = Sequence[tuple[int, events.AnyEvent]]

@@ -1,7 +1,7 @@
 """Stored rows as UI messages."""
 
-from streams.aisdk.messages import ui_message, usage
 from tests.unit.streams.aisdk.histories import row
+from tokenwire.streams.aisdk.messages import ui_message, usage
 
 
 def test_an_answer_with_everything() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.aisdk.values import MAX_DEPTH, Misuse, clean, dumps
+from tokenwire.streams.aisdk.values import MAX_DEPTH, Misuse, clean, dumps
 
 keys = st.sampled_from(["__proto__", "constructor", "prototype", "a", "___proto__"]) | st.text(max_size=3)
 anything = st.recursive(

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from streams.aisdk import DONE, HEADERS, Chunk, Misuse, Writer, abody, body, comment, frames
+from tokenwire.streams.aisdk import DONE, HEADERS, Chunk, Misuse, Writer, abody, body, comment, frames
 
 
 def test_a_body_is_made_while_it_is_read() -> None:

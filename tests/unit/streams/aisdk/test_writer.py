@@ -2,9 +2,9 @@
 
 import pytest
 
-from streams.aisdk import Misuse, Writer
-from streams.aisdk.values import PROFILES
 from tests.unit.streams.aisdk.client import Client
+from tokenwire.streams.aisdk import Misuse, Writer
+from tokenwire.streams.aisdk.values import PROFILES
 
 
 def kinds(chunks: list[dict[str, object]]) -> list[object]:

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable
 
-from streams.events import Chunk, Reset
-from streams.hub import Hub, Tail
-from streams.memory import MemoryFeed, MemoryLog
-from streams.ports import PAGE_BYTES, Claim, Limits, Page
-from streams.positions import Position
 from tests.waiting import PATIENCE_SECONDS
+from tokenwire.streams.events import Chunk, Reset
+from tokenwire.streams.hub import Hub, Tail
+from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.ports import PAGE_BYTES, Claim, Limits, Page
+from tokenwire.streams.positions import Position
 
 LEASE = 60.0
 

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from streams import hub as hub_module
-from streams import keys
-from streams.ports import Gone, Unavailable
 from tests.unit.streams.hub.rig import Rig, turn, until
+from tokenwire.streams import hub as hub_module
+from tokenwire.streams import keys
+from tokenwire.streams.ports import Gone, Unavailable
 
 
 async def test_viewers_share_one_tail_and_one_read(rig: Rig) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.hub import RING_EVENTS
 from tests.unit.streams.hub.rig import Rig, Viewer, turn, until
+from tokenwire.streams.hub import RING_EVENTS
 
 step = st.one_of(
     st.tuples(st.just("write"), st.integers(1, 9)),

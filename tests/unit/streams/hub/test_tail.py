@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from streams import hub as hub_module
-from streams.events import AnyEvent, Cancelled, Complete, Error, Start, Title
-from streams.hub import RING_BYTES, RING_EVENTS
-from streams.memory import MemoryLog
-from streams.ports import PAGE_BYTES, Page, Unavailable
-from streams.positions import Position
 from tests.unit.streams.hub.rig import LEASE, Rig, Viewer, turn, until
+from tokenwire.streams import hub as hub_module
+from tokenwire.streams.events import AnyEvent, Cancelled, Complete, Error, Start, Title
+from tokenwire.streams.hub import RING_BYTES, RING_EVENTS
+from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.ports import PAGE_BYTES, Page, Unavailable
+from tokenwire.streams.positions import Position
 
 
 async def test_events_reach_listeners_as_they_come(rig: Rig) -> None:
