@@ -282,8 +282,8 @@ AREA = Area(
         Mutant(
             "pages_are_measured_as_text",
             "models/quotas.py",
-            "length(CAST(json_quote({compiler.process(element.clauses, **options)})",
-            "length(CAST(({compiler.process(element.clauses, **options)})",
+            'return f"json_quote({compiler.process(element.clauses, **options)})',
+            'return f"({compiler.process(element.clauses, **options)})',
             _PAGES,
         ),
         Mutant("a_page_of_any_length", "models/conversations.py", "bisect_right(sums, PAGE_BYTES)", "len(sums)", _PAGES),
