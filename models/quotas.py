@@ -191,7 +191,7 @@ async def _give_back(session: AsyncSession, rows: ColumnElement[bool], conversat
         await session.execute(change.execution_options(synchronize_session=False))
 
 
-async def _by_user(session: AsyncSession, queries: Iterable[Select[Any]]) -> Counter[Any]:
+async def _by_user(session: AsyncSession, queries: Iterable[Select[*tuple[Any, ...]]]) -> Counter[Any]:
     """The sums that queries of a user and a sum find, all together."""
     found: Counter[Any] = Counter()
     for query in queries:
