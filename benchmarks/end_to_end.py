@@ -86,7 +86,7 @@ def kind_of(command: str) -> str:
     """Which part of Tokenwire a command line belongs to."""
     for name, word in (
         ("worker", "tokenwire.worker.main"),
-        ("broadcaster", "broadcaster"),
+        ("broadcaster", "-m tokenwire.broadcaster"),
         ("redis", "valkey"),
         ("web", "-m tokenwire.web"),
     ):

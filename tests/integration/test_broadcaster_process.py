@@ -42,7 +42,7 @@ class Process:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "broadcaster",
+            "tokenwire.broadcaster",
             cwd=ROOT,
             env=keep | self.environment,
             stderr=asyncio.subprocess.PIPE,

@@ -27,14 +27,15 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 """Far above the three seconds that are promised: this machine may be busy."""
 SAYS_ITS_INTERVAL = """
-import asyncio, sys, web.app
+import asyncio, sys
+import tokenwire.web.app
 from tokenwire.web.__main__ import main
 
 async def say(store, tombstone_seconds):
     print("switches after", sys.getswitchinterval(), flush=True)
     await asyncio.Event().wait()
 
-web.app.keep_house = say
+tokenwire.web.app.keep_house = say
 main()
 """
 
