@@ -47,7 +47,7 @@ async def run(settings: Settings, key: str) -> None:
         with metrics.served(settings.metrics_host, settings.metrics_port):
             async with startup.asking({"redis": (log.check,)}):
                 port = await server.start(settings.broadcaster_host, settings.broadcaster_port, reuse_port=settings.broadcasters > 1)
-                structlog.get_logger("broadcaster").info("listening", host=settings.broadcaster_host, port=port)
+                structlog.get_logger("tokenwire.broadcaster").info("listening", host=settings.broadcaster_host, port=port)
                 await stop.wait()
                 await server.stop()
     finally:
@@ -89,7 +89,7 @@ def main() -> None:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(run(settings, key))
     except OSError as error:
-        structlog.get_logger("broadcaster").error("cannot serve", error=str(error))
+        structlog.get_logger("tokenwire.broadcaster").error("cannot serve", error=str(error))
         raise SystemExit(1) from None
 
 

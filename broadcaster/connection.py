@@ -20,7 +20,7 @@ from websockets.server import ServerProtocol
 from tokenwire.streams.frames import MAX_CLIENT_FRAME_BYTES, CloseCode
 from tokenwire.streams.stalled import Stalled
 
-log = structlog.get_logger("broadcaster")
+log = structlog.get_logger("tokenwire.broadcaster")
 
 MAX_FRAGMENTS = 64
 """Frames of one message. The library bounds their bytes: empty ones would be collected without end."""

@@ -38,7 +38,7 @@ _CONVERSATION = re.compile(r"/conversations/([0-9A-Za-z_-]{1,64})")
 Ready = Callable[[], Awaitable[str | None]]
 """What is wrong, or None. May raise Unavailable."""
 
-log = structlog.get_logger("broadcaster")
+log = structlog.get_logger("tokenwire.broadcaster")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ PAGE_BYTES = 64 * 1024
 PAGES_AT_A_TIME = 32
 """Pages of the log being read or written in this process, whatever the number of viewers that lag."""
 
-log = structlog.get_logger("broadcaster")
+log = structlog.get_logger("tokenwire.broadcaster")
 
 
 @dataclass(frozen=True, slots=True)
