@@ -29,7 +29,10 @@ const mistakes = {
 
 export default [
   { ignores: ["web/static/vendor/**", "**/node_modules/**"] },
-  { linterOptions: { reportUnusedDisableDirectives: "error" }, rules: { ...js.configs.recommended.rules, ...mistakes } },
+  {
+    linterOptions: { reportUnusedDisableDirectives: "error" },
+    rules: { ...js.configs.recommended.rules, ...mistakes },
+  },
   { files: ["web/static/**"], languageOptions: { globals: globals.browser } },
   { files: ["tests/**"], languageOptions: { globals: globals.node } },
 ];

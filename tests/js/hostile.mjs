@@ -24,16 +24,39 @@ export function answer(id, random, pieces = 60) {
   let content = "";
   for (let n = 0; n < pieces; n++) {
     if (random() < 0.04) {
-      events.push({ type: "retry", message_id: id, attempt: 1, code: "rate_limited", delay_ms: 10, try: 1, max_tries: 3 });
+      events.push({
+        type: "retry",
+        message_id: id,
+        attempt: 1,
+        code: "rate_limited",
+        delay_ms: 10,
+        try: 1,
+        max_tries: 3,
+      });
       const keep = random() < 0.5 ? content.length : 0;
       content = content.slice(0, keep);
       events.push({ type: "reset", message_id: id, attempt: 2, keep, keep_reasoning: 0 });
     }
     const piece = WORDS[Math.floor(random() * WORDS.length)];
-    events.push({ type: "chunk", message_id: id, attempt: 1, offset: content.length, content: piece });
+    events.push({
+      type: "chunk",
+      message_id: id,
+      attempt: 1,
+      offset: content.length,
+      content: piece,
+    });
     content += piece;
   }
-  events.push({ type: "complete", message_id: id, attempt: 1, finish_reason: "stop", usage: null, length: content.length, crc32: crc32(content), seams: [] });
+  events.push({
+    type: "complete",
+    message_id: id,
+    attempt: 1,
+    finish_reason: "stop",
+    usage: null,
+    length: content.length,
+    crc32: crc32(content),
+    seams: [],
+  });
   return { events, content };
 }
 
@@ -50,7 +73,18 @@ export class Conversation {
   }
 
   row(fields) {
-    const row = { conversation_id: this.id, ordinal: this.rows.length + 1, role: "assistant", content: "", reasoning: "", status: "queued", seq: 0, attempt: 0, rev: 1, ...fields };
+    const row = {
+      conversation_id: this.id,
+      ordinal: this.rows.length + 1,
+      role: "assistant",
+      content: "",
+      reasoning: "",
+      status: "queued",
+      seq: 0,
+      attempt: 0,
+      rev: 1,
+      ...fields,
+    };
     this.rows.push(row);
     return row;
   }
@@ -72,19 +106,29 @@ export class Conversation {
     this.epoch = `e${Number(this.epoch.slice(1)) + 1}`;
     this.events = [];
     for (const row of this.rows) row.seq = 0;
-    for (const socket of this.sockets) socket.frame({ type: "resync", reason: "epoch" }), socket.cut(4410);
+    for (const socket of this.sockets)
+      (socket.frame({ type: "resync", reason: "epoch" }), socket.cut(4410));
   }
 
   load = async () => {
     this.loads++;
-    return structuredClone({ conversation: { id: this.id, title: null, rev: 1 }, messages: this.rows, next: null, position: `${this.epoch}:${this.floor ?? this.events.length}` });
+    return structuredClone({
+      conversation: { id: this.id, title: null, rev: 1 },
+      messages: this.rows,
+      next: null,
+      position: `${this.epoch}:${this.floor ?? this.events.length}`,
+    });
   };
 
   grant = async () => ({ url: "ws://here/", token: "t", expires_in: 600 });
 }
 
 /** A WebSocket class that connects to `conversation`; `faults` are chances between 0 and 1. */
-export function hostileSocket(conversation, random, { reorder = 0, repeat = 0, drop = 0, cut = 0, refuse = 0 } = {}) {
+export function hostileSocket(
+  conversation,
+  random,
+  { reorder = 0, repeat = 0, drop = 0, cut = 0, refuse = 0 } = {},
+) {
   return class {
     readyState = 0;
     sent = 0;
@@ -102,7 +146,13 @@ export function hostileSocket(conversation, random, { reorder = 0, repeat = 0, d
       const frame = JSON.parse(text);
       if (frame.type === "refresh") return this.frame({ type: "refreshed", expires_in: 600 });
       const [epoch, seq] = frame.after.split(":");
-      this.frame({ type: "subscribed", epoch: conversation.epoch, seq: conversation.events.length, heartbeat_seconds: 30, version: 1 });
+      this.frame({
+        type: "subscribed",
+        epoch: conversation.epoch,
+        seq: conversation.events.length,
+        heartbeat_seconds: 30,
+        version: 1,
+      });
       if (epoch !== conversation.epoch || Number(seq) > conversation.events.length) {
         this.frame({ type: "resync", reason: "epoch" });
         return this.cut(4410);
@@ -110,7 +160,15 @@ export function hostileSocket(conversation, random, { reorder = 0, repeat = 0, d
       conversation.sockets.add(this);
       for (const event of conversation.events.slice(Number(seq))) this.deliver(event);
       this.frame({ type: "live", epoch: conversation.epoch, seq: conversation.events.length });
-      this.beat = setInterval(() => this.frame({ type: "heartbeat", epoch: conversation.epoch, seq: conversation.events.length }), 5000);
+      this.beat = setInterval(
+        () =>
+          this.frame({
+            type: "heartbeat",
+            epoch: conversation.epoch,
+            seq: conversation.events.length,
+          }),
+        5000,
+      );
     }
 
     deliver(event) {
@@ -125,7 +183,10 @@ export function hostileSocket(conversation, random, { reorder = 0, repeat = 0, d
     }
 
     #later(frame, ms) {
-      setTimeout(() => this.readyState === 1 && this.onmessage?.({ data: JSON.stringify(frame) }), ms);
+      setTimeout(
+        () => this.readyState === 1 && this.onmessage?.({ data: JSON.stringify(frame) }),
+        ms,
+      );
     }
 
     cut(code) {

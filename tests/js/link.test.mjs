@@ -5,8 +5,23 @@ import { mock, test } from "node:test";
 
 import { Subscription, Transcript } from "../../web/static/tokenwire.js";
 
-const ROW = { id: "m1", ordinal: 2, role: "assistant", content: "", status: "streaming", seq: 4, rev: 1 };
-const EVENT = (seq, offset = seq - 5, content = "x") => ({ seq, type: "chunk", message_id: "m1", attempt: 1, offset, content });
+const ROW = {
+  id: "m1",
+  ordinal: 2,
+  role: "assistant",
+  content: "",
+  status: "streaming",
+  seq: 4,
+  rev: 1,
+};
+const EVENT = (seq, offset = seq - 5, content = "x") => ({
+  seq,
+  type: "chunk",
+  message_id: "m1",
+  attempt: 1,
+  offset,
+  content,
+});
 const HOUR = 3600;
 
 /** Everything a subscription touches. Its log stands at e1:4; `sockets` are the connections it has made, in order. */
@@ -50,10 +65,23 @@ class Rig {
       WebSocket: Socket,
       random: () => 1,
       onstate: (state) => this.states.push(state),
-      load: async () => (this.loads++, { conversation: { id: "c1", rev: 1 }, messages: [{ ...ROW, ...options.row }], next: null, position: "e1:4" }),
+      load: async () => (
+        this.loads++,
+        {
+          conversation: { id: "c1", rev: 1 },
+          messages: [{ ...ROW, ...options.row }],
+          next: null,
+          position: "e1:4",
+        }
+      ),
       grant: async () => {
-        if (this.refused-- > 0) throw Object.assign(new Error("no"), { status: 503, retryAfter: 7 });
-        return { url: "ws://here/", token: `t${++this.grants}`, expires_in: options.expires_in ?? 600 };
+        if (this.refused-- > 0)
+          throw Object.assign(new Error("no"), { status: 503, retryAfter: 7 });
+        return {
+          url: "ws://here/",
+          token: `t${++this.grants}`,
+          expires_in: options.expires_in ?? 600,
+        };
       },
     });
   }
@@ -105,30 +133,36 @@ function inMockedTime(name, use) {
   });
 }
 
-inMockedTime("how long a silence may be is the server's to say, as soon as it has said so", async () => {
-  const rig = new Rig();
-  const socket = await rig.dialled();
-  socket.open();
-  socket.say({ type: "subscribed", epoch: "e1", seq: 4, heartbeat_seconds: 60, version: 1 });
-  await pass(59_000);
-  assert.equal(socket.closed, undefined);
-  await pass(2000);
-  assert.equal(socket.closed, true);
-  rig.watch.close();
-});
+inMockedTime(
+  "how long a silence may be is the server's to say, as soon as it has said so",
+  async () => {
+    const rig = new Rig();
+    const socket = await rig.dialled();
+    socket.open();
+    socket.say({ type: "subscribed", epoch: "e1", seq: 4, heartbeat_seconds: 60, version: 1 });
+    await pass(59_000);
+    assert.equal(socket.closed, undefined);
+    await pass(2000);
+    assert.equal(socket.closed, true);
+    rig.watch.close();
+  },
+);
 
-inMockedTime("a missing event is waited for a second, then the connection is given up and the position presented again", async () => {
-  const rig = new Rig();
-  const socket = await rig.live();
-  socket.say(EVENT(6));
-  await pass(900);
-  assert.equal(socket.closed, undefined, "patience");
-  await pass(200);
-  assert.equal(socket.closed, true, "with an end");
-  const next = await rig.dialled();
-  assert.equal(next.open().after, "e1:4");
-  rig.watch.close();
-});
+inMockedTime(
+  "a missing event is waited for a second, then the connection is given up and the position presented again",
+  async () => {
+    const rig = new Rig();
+    const socket = await rig.live();
+    socket.say(EVENT(6));
+    await pass(900);
+    assert.equal(socket.closed, undefined, "patience");
+    await pass(200);
+    assert.equal(socket.closed, true, "with an end");
+    const next = await rig.dialled();
+    assert.equal(next.open().after, "e1:4");
+    rig.watch.close();
+  },
+);
 
 inMockedTime("an event that is only late costs nothing", async () => {
   const rig = new Rig();
@@ -142,13 +176,16 @@ inMockedTime("an event that is only late costs nothing", async () => {
   rig.watch.close();
 });
 
-inMockedTime("patience is counted from the first event that waits, whatever comes behind it", async () => {
-  const rig = new Rig();
-  const socket = await rig.live();
-  for (const seq of [6, 7, 8]) socket.say(EVENT(seq)), await pass(400);
-  assert.equal(socket.closed, true);
-  rig.watch.close();
-});
+inMockedTime(
+  "patience is counted from the first event that waits, whatever comes behind it",
+  async () => {
+    const rig = new Rig();
+    const socket = await rig.live();
+    for (const seq of [6, 7, 8]) (socket.say(EVENT(seq)), await pass(400));
+    assert.equal(socket.closed, true);
+    rig.watch.close();
+  },
+);
 
 inMockedTime("a second hole has a patience of its own", async () => {
   const rig = new Rig();
@@ -175,32 +212,38 @@ inMockedTime("more than can wait ends the connection at once", async () => {
   rig.watch.close();
 });
 
-inMockedTime("a server that accepts and says nothing is left after 15 s, one that does not even accept as well", async () => {
-  for (const accepts of [true, false]) {
-    const rig = new Rig();
-    const socket = await rig.dialled();
-    if (accepts) socket.open();
-    await pass(14_800);
-    assert.equal(socket.closed, undefined);
-    await pass(400);
-    assert.equal(socket.closed, true);
-    rig.watch.close();
-  }
-});
+inMockedTime(
+  "a server that accepts and says nothing is left after 15 s, one that does not even accept as well",
+  async () => {
+    for (const accepts of [true, false]) {
+      const rig = new Rig();
+      const socket = await rig.dialled();
+      if (accepts) socket.open();
+      await pass(14_800);
+      assert.equal(socket.closed, undefined);
+      await pass(400);
+      assert.equal(socket.closed, true);
+      rig.watch.close();
+    }
+  },
+);
 
-inMockedTime("a log that forked has another name, and later events of rows mean nothing in it", async () => {
-  const rig = new Rig({ row: { seq: 9 } });
-  const socket = await rig.dialled();
-  socket.open();
-  socket.say({ type: "subscribed", epoch: "e2", seq: 4, heartbeat_seconds: HOUR, version: 1 });
-  socket.say({ type: "live", epoch: "e2", seq: 4 });
-  assert.equal(socket.closed, undefined);
-  assert.equal(rig.loads, 1);
-  assert.ok(rig.watch.transcript.messages.every(({ seq }) => seq <= 4));
-  socket.drop();
-  assert.equal((await rig.dialled()).open().after, "e2:4");
-  rig.watch.close();
-});
+inMockedTime(
+  "a log that forked has another name, and later events of rows mean nothing in it",
+  async () => {
+    const rig = new Rig({ row: { seq: 9 } });
+    const socket = await rig.dialled();
+    socket.open();
+    socket.say({ type: "subscribed", epoch: "e2", seq: 4, heartbeat_seconds: HOUR, version: 1 });
+    socket.say({ type: "live", epoch: "e2", seq: 4 });
+    assert.equal(socket.closed, undefined);
+    assert.equal(rig.loads, 1);
+    assert.ok(rig.watch.transcript.messages.every(({ seq }) => seq <= 4));
+    socket.drop();
+    assert.equal((await rig.dialled()).open().after, "e2:4");
+    rig.watch.close();
+  },
+);
 
 inMockedTime("a position that cannot be served is read again", async () => {
   const rig = new Rig();
@@ -222,22 +265,28 @@ inMockedTime("`live` with something missing before it is not believed", async ()
   rig.watch.close();
 });
 
-for (const wrong of [{ epoch: "e1", seq: 5 }, { epoch: "e2", seq: 4 }]) {
-  inMockedTime(`a heartbeat at ${wrong.epoch}:${wrong.seq} where e1:4 is held ends the connection`, async () => {
-    const rig = new Rig();
-    const socket = await rig.live();
-    socket.say({ type: "heartbeat", epoch: "e1", seq: 4 });
-    assert.equal(socket.closed, undefined);
-    socket.say({ type: "heartbeat", ...wrong });
-    assert.equal(socket.closed, true);
-    rig.watch.close();
-  });
+for (const wrong of [
+  { epoch: "e1", seq: 5 },
+  { epoch: "e2", seq: 4 },
+]) {
+  inMockedTime(
+    `a heartbeat at ${wrong.epoch}:${wrong.seq} where e1:4 is held ends the connection`,
+    async () => {
+      const rig = new Rig();
+      const socket = await rig.live();
+      socket.say({ type: "heartbeat", epoch: "e1", seq: 4 });
+      assert.equal(socket.closed, undefined);
+      socket.say({ type: "heartbeat", ...wrong });
+      assert.equal(socket.closed, true);
+      rig.watch.close();
+    },
+  );
 }
 
 inMockedTime("failures count until an event comes", async () => {
   const rig = new Rig();
   const delays = async (times) => {
-    for (; times > 0; times--) (await rig.dialled()).drop(), await settle();
+    for (; times > 0; times--) ((await rig.dialled()).drop(), await settle());
     return rig.states.at(-1).delay_ms;
   };
   assert.equal(await delays(1), 500);
@@ -251,35 +300,41 @@ inMockedTime("failures count until an event comes", async () => {
   rig.watch.close();
 });
 
-inMockedTime("failures count until a connection was live for five seconds, and a shorter one is one more", async () => {
-  const rig = new Rig();
-  for (let times = 0; times < 3; times++) (await rig.dialled()).drop(), await settle();
-  let socket = await rig.live();
-  await pass(4000);
-  socket.drop();
-  await settle();
-  assert.equal(rig.states.at(-1).delay_ms, 4000);
-  socket = await rig.live();
-  await pass(5500);
-  socket.drop();
-  await settle();
-  assert.equal(rig.states.at(-1).delay_ms, 500);
-  rig.watch.close();
-});
+inMockedTime(
+  "failures count until a connection was live for five seconds, and a shorter one is one more",
+  async () => {
+    const rig = new Rig();
+    for (let times = 0; times < 3; times++) ((await rig.dialled()).drop(), await settle());
+    let socket = await rig.live();
+    await pass(4000);
+    socket.drop();
+    await settle();
+    assert.equal(rig.states.at(-1).delay_ms, 4000);
+    socket = await rig.live();
+    await pass(5500);
+    socket.drop();
+    await settle();
+    assert.equal(rig.states.at(-1).delay_ms, 500);
+    rig.watch.close();
+  },
+);
 
-inMockedTime("a token is renewed on the open connection when four fifths of its time are over", async () => {
-  const rig = new Rig({ expires_in: 130 }); // 100 s, and 30 s in hand
-  const socket = await rig.live();
-  await pass(79_000);
-  assert.equal(socket.sent.length, 1);
-  await pass(2000);
-  assert.deepEqual(socket.sent[1], { type: "refresh", token: "t2" });
-  socket.say({ type: "refreshed", expires_in: 100 });
-  await pass(82_000);
-  assert.deepEqual(socket.sent[2], { type: "refresh", token: "t3" });
-  assert.equal(socket.closed, undefined);
-  rig.watch.close();
-});
+inMockedTime(
+  "a token is renewed on the open connection when four fifths of its time are over",
+  async () => {
+    const rig = new Rig({ expires_in: 130 }); // 100 s, and 30 s in hand
+    const socket = await rig.live();
+    await pass(79_000);
+    assert.equal(socket.sent.length, 1);
+    await pass(2000);
+    assert.deepEqual(socket.sent[1], { type: "refresh", token: "t2" });
+    socket.say({ type: "refreshed", expires_in: 100 });
+    await pass(82_000);
+    assert.deepEqual(socket.sent[2], { type: "refresh", token: "t3" });
+    assert.equal(socket.closed, undefined);
+    rig.watch.close();
+  },
+);
 
 inMockedTime("a renewal that failed is tried again after ten seconds", async () => {
   const rig = new Rig({ expires_in: 130 });
@@ -314,22 +369,25 @@ inMockedTime("a server that says when to come back is not asked before", async (
   rig.watch.close();
 });
 
-inMockedTime("text that was shown stays until `live`, and then gives way to what the log says", async () => {
-  const rig = new Rig();
-  let socket = await rig.live();
-  socket.say(EVENT(5, 0, "Hello you"));
-  socket.say({ type: "resync", reason: "epoch" });
-  socket = await rig.dialled();
-  assert.equal(rig.loads, 2);
-  assert.equal(rig.text, "Hello you", "the row that was read holds nothing yet");
-  socket.open();
-  socket.say({ type: "subscribed", epoch: "e1", seq: 5, heartbeat_seconds: HOUR, version: 1 });
-  socket.say(EVENT(5, 0, "Hello"));
-  assert.equal(rig.text, "Hello you");
-  socket.say({ type: "live", epoch: "e1", seq: 5 });
-  assert.equal(rig.text, "Hello");
-  rig.watch.close();
-});
+inMockedTime(
+  "text that was shown stays until `live`, and then gives way to what the log says",
+  async () => {
+    const rig = new Rig();
+    let socket = await rig.live();
+    socket.say(EVENT(5, 0, "Hello you"));
+    socket.say({ type: "resync", reason: "epoch" });
+    socket = await rig.dialled();
+    assert.equal(rig.loads, 2);
+    assert.equal(rig.text, "Hello you", "the row that was read holds nothing yet");
+    socket.open();
+    socket.say({ type: "subscribed", epoch: "e1", seq: 5, heartbeat_seconds: HOUR, version: 1 });
+    socket.say(EVENT(5, 0, "Hello"));
+    assert.equal(rig.text, "Hello you");
+    socket.say({ type: "live", epoch: "e1", seq: 5 });
+    assert.equal(rig.text, "Hello");
+    rig.watch.close();
+  },
+);
 
 inMockedTime("text with a hole in it is read again", async () => {
   const rig = new Rig();
@@ -347,7 +405,19 @@ test("an earlier page does not bring back the state that a row had when the page
   const held = new Transcript();
   held.load({ conversation: { id: "c1", rev: 1 }, messages: [{ ...ROW, seq: 0 }], next: 2 });
   held.apply({ ...EVENT(1, 0, "Hello"), seq: 1 });
-  held.prepend({ messages: [{ ...ROW, id: "m0", ordinal: 1 }, { ...ROW, seq: 0 }], next: null });
-  assert.deepEqual(held.messages.map(({ id, content }) => [id, content]), [["m0", ""], ["m1", "Hello"]]);
+  held.prepend({
+    messages: [
+      { ...ROW, id: "m0", ordinal: 1 },
+      { ...ROW, seq: 0 },
+    ],
+    next: null,
+  });
+  assert.deepEqual(
+    held.messages.map(({ id, content }) => [id, content]),
+    [
+      ["m0", ""],
+      ["m1", "Hello"],
+    ],
+  );
   assert.equal(held.get("m1").content, "Hello");
 });

@@ -23,7 +23,7 @@ const HOSTILE = [
   "![a](data:image/svg+xml;base64,PHN2Zz4=)",
   '![a"onerror="alert(1)](https://e.example/x.png "t\\"onload=\\"alert(1)")',
   "<javascript:alert(1)>",
-  "<https://e.example/\"onmouseover=alert(1)>",
+  '<https://e.example/"onmouseover=alert(1)>',
   '```"><script>alert(1)</script>\n</code></pre><script>alert(1)</script>\n```',
   "`<b onclick=alert(1)>`",
   '[r]: javascript:alert(1) "x"\n\n[r]',
@@ -34,7 +34,11 @@ const HOSTILE = [
 ];
 
 /** Tags of `html` as [name, attributes]. */
-const tags = (html) => [...html.matchAll(/<([a-z][a-z0-9]*)((?:\s[^<>"]*(?:"[^"]*")?)*)>/gi)].map(([, name, rest]) => [name.toLowerCase(), rest]);
+const tags = (html) =>
+  [...html.matchAll(/<([a-z][a-z0-9]*)((?:\s[^<>"]*(?:"[^"]*")?)*)>/gi)].map(([, name, rest]) => [
+    name.toLowerCase(),
+    rest,
+  ]);
 
 test("no hostile text becomes an element or an address of its own", () => {
   for (const text of HOSTILE) {
@@ -49,7 +53,12 @@ test("no hostile text becomes an element or an address of its own", () => {
 });
 
 test("links open elsewhere and tell nothing of this page; images are links", () => {
-  for (const text of ["[a](https://e.example)", "https://e.example", "<mailto:a@e.example>", "![a](https://e.example/x.png)"]) {
+  for (const text of [
+    "[a](https://e.example)",
+    "https://e.example",
+    "<mailto:a@e.example>",
+    "![a](https://e.example/x.png)",
+  ]) {
     assert.match(toHtml(text), /<a href="[^"]+" rel="noopener noreferrer" target="_blank">/);
     assert.doesNotMatch(toHtml(text), /<img/);
   }
@@ -60,7 +69,10 @@ test("words with dots are not taken for addresses", () => {
 });
 
 test("what was written stays as it was written: no smart quotes, and the end of a line is no break", () => {
-  assert.equal(toHtml('a "b" (c) -- d...\ne'), '<p dir="auto">a &quot;b&quot; (c) -- d...\ne</p>\n');
+  assert.equal(
+    toHtml('a "b" (c) -- d...\ne'),
+    '<p dir="auto">a &quot;b&quot; (c) -- d...\ne</p>\n',
+  );
 });
 
 test("headings begin below those of the page, and the deepest stay headings", () => {
@@ -69,8 +81,37 @@ test("headings begin below those of the page, and the deepest stay headings", ()
 });
 
 const LINES = [
-  "plain words", "more *words* here", "", "", "- item", "  - inner", "1. one", "2) two", "> quote", "# Head", "## Head", "---", "***", "===", "-", "**bold** start", "```js", "```", "~~~",
-  "    indented", "| a | b |", "|---|---|", "| 1 | 2 |", "text | pipe", "* star", "+ plus", "\ttab", "<div>", "[x](https://e.example)", "last\\", "é 👍 word  ",
+  "plain words",
+  "more *words* here",
+  "",
+  "",
+  "- item",
+  "  - inner",
+  "1. one",
+  "2) two",
+  "> quote",
+  "# Head",
+  "## Head",
+  "---",
+  "***",
+  "===",
+  "-",
+  "**bold** start",
+  "```js",
+  "```",
+  "~~~",
+  "    indented",
+  "| a | b |",
+  "|---|---|",
+  "| 1 | 2 |",
+  "text | pipe",
+  "* star",
+  "+ plus",
+  "\ttab",
+  "<div>",
+  "[x](https://e.example)",
+  "last\\",
+  "é 👍 word  ",
 ];
 
 /** What a view does with text that grows by `step` characters. */
@@ -89,15 +130,26 @@ function grown(text, step) {
 test("a text rendered while it grows ends as the text rendered at once", () => {
   for (let seed = 1; seed <= 1500; seed++) {
     const random = dice(seed);
-    const text = Array.from({ length: 4 + random() * 14 }, () => LINES[Math.floor(random() * LINES.length)]).join(random() < 0.1 ? "\r\n" : "\n");
+    const text = Array.from(
+      { length: 4 + random() * 14 },
+      () => LINES[Math.floor(random() * LINES.length)],
+    ).join(random() < 0.1 ? "\r\n" : "\n");
     const step = 1 + Math.floor(random() * 9);
     assert.equal(grown(text, step), toHtml(text), JSON.stringify(text));
   }
 });
 
 test("only blocks that nothing can change any more are settled", () => {
-  assert.equal(blocksOf("para\n***", {}).settled, 0, "the rule may become bold words of the paragraph");
-  assert.equal(blocksOf("para\n\nnext", {}).settled, 0, "a block counts when its first line is complete");
+  assert.equal(
+    blocksOf("para\n***", {}).settled,
+    0,
+    "the rule may become bold words of the paragraph",
+  );
+  assert.equal(
+    blocksOf("para\n\nnext", {}).settled,
+    0,
+    "a block counts when its first line is complete",
+  );
   assert.equal(blocksOf("para\n\nnext\n", {}).settled, 1);
   assert.equal(blocksOf("```\ncode\n\n# more\n", {}).settled, 0);
   assert.equal(blocksOf("", {}).settled, 0);

@@ -30,13 +30,30 @@ class Element {
 
 const announced = new Element("p");
 const page = new Element("body");
-globalThis.document = { body: page, createElement: (tag) => new Element(tag), getElementById: (id) => ({ announce: announced })[id] };
+globalThis.document = {
+  body: page,
+  createElement: (tag) => new Element(tag),
+  getElementById: (id) => ({ announce: announced })[id],
+};
 const navigator = { onLine: true };
 Object.defineProperty(globalThis, "navigator", { value: navigator, configurable: true });
 
 test("an element gets its attributes, handlers and children; what is false or absent is no attribute", () => {
   const act = () => {};
-  const element = make("button", { type: "button", hidden: true, open: false, title: null, lang: undefined, tabindex: 0, onclick: act }, "Go", "!");
+  const element = make(
+    "button",
+    {
+      type: "button",
+      hidden: true,
+      open: false,
+      title: null,
+      lang: undefined,
+      tabindex: 0,
+      onclick: act,
+    },
+    "Go",
+    "!",
+  );
   assert.deepEqual(element.attributes, { type: "button", hidden: "", tabindex: "0" });
   assert.equal(element.onclick, act);
   assert.deepEqual([element.tag, ...element.children], ["button", "Go", "!"]);
@@ -45,7 +62,10 @@ test("an element gets its attributes, handlers and children; what is false or ab
 
 test("what is kept is recalled, and where nothing may be kept the page works without", () => {
   const held = new Map();
-  globalThis.localStorage = { getItem: (name) => held.get(name) ?? null, setItem: (name, value) => held.set(name, value) };
+  globalThis.localStorage = {
+    getItem: (name) => held.get(name) ?? null,
+    setItem: (name, value) => held.set(name, value),
+  };
   assert.equal(recall("model"), null);
   keep("model", ["demo", null]);
   assert.deepEqual([...held], [["tokenwire.model", '["demo",null]']]);
@@ -64,7 +84,11 @@ function indicator(use) {
     const element = new Element("span");
     let hurried = 0;
     const link = new Link({ element, onhurry: () => hurried++ });
-    const said = () => [element.dataset.state, link.words.textContent, link.now.hidden ? "" : "Try now"];
+    const said = () => [
+      element.dataset.state,
+      link.words.textContent,
+      link.now.hidden ? "" : "Try now",
+    ];
     use({ link, element, said, hurried: () => hurried });
   } finally {
     navigator.onLine = true;
@@ -75,7 +99,14 @@ function indicator(use) {
 test("each state has a word, and the page around it knows the state", () => {
   indicator(({ link, element, said }) => {
     assert.deepEqual(element.children, [link.words, link.now]);
-    const words = { connecting: "Connecting", replaying: "Catching up", live: "Live", stopped: "Disconnected", none: "", reconnecting: "Reconnecting" };
+    const words = {
+      connecting: "Connecting",
+      replaying: "Catching up",
+      live: "Live",
+      stopped: "Disconnected",
+      none: "",
+      reconnecting: "Reconnecting",
+    };
     for (const [name, word] of Object.entries(words)) {
       link.show({ name });
       assert.deepEqual(said(), [name, word, ""]);
@@ -137,10 +168,19 @@ async function asking(answer, act) {
 }
 
 test("a request carries its body as JSON and its key, and no more", async () => {
-  const [given, [asked]] = await asking(Response.json({ id: 1 }), () => ask("POST", "/x", { body: { a: 1 }, key: "k" }));
+  const [given, [asked]] = await asking(Response.json({ id: 1 }), () =>
+    ask("POST", "/x", { body: { a: 1 }, key: "k" }),
+  );
   assert.deepEqual(given, { id: 1 });
-  assert.deepEqual(asked, { path: "/x", method: "POST", headers: { "Content-Type": "application/json", "Idempotency-Key": "k" }, body: '{"a":1}' });
-  const [nothing, [bare]] = await asking(new Response(null, { status: 204 }), () => ask("GET", "/x"));
+  assert.deepEqual(asked, {
+    path: "/x",
+    method: "POST",
+    headers: { "Content-Type": "application/json", "Idempotency-Key": "k" },
+    body: '{"a":1}',
+  });
+  const [nothing, [bare]] = await asking(new Response(null, { status: 204 }), () =>
+    ask("GET", "/x"),
+  );
   assert.equal(nothing, null);
   assert.deepEqual(bare, { path: "/x", method: "GET", headers: {}, body: undefined });
 });
@@ -160,7 +200,9 @@ test("what the page wants goes where PROTOCOL.md says, names in addresses escape
     [api.cancel, ["c"], "POST /api/conversations/c/cancel"],
   ];
   for (const [call, values, line] of wanted) {
-    const [, [{ method, path, headers, body }]] = await asking(Response.json({}), () => call(...values));
+    const [, [{ method, path, headers, body }]] = await asking(Response.json({}), () =>
+      call(...values),
+    );
     assert.equal([method, path, headers["Idempotency-Key"], body].filter(Boolean).join(" "), line);
   }
 });
@@ -168,24 +210,58 @@ test("what the page wants goes where PROTOCOL.md says, names in addresses escape
 test("a refusal becomes a sentence for people, and says whether trying again may help", async () => {
   const refused = async (body, status, headers) => {
     try {
-      await asking(typeof body === "string" ? new Response(body, { status, headers }) : Response.json(body, { status, headers }), () => ask("GET", "/x"));
+      await asking(
+        typeof body === "string"
+          ? new Response(body, { status, headers })
+          : Response.json(body, { status, headers }),
+        () => ask("GET", "/x"),
+      );
     } catch (error) {
       assert.ok(error instanceof ApiError);
       return [error.message, error.code, error.status, error.retryAfter, error.passing];
     }
     return assert.fail("nothing was thrown");
   };
-  assert.deepEqual(await refused({ detail: "Too long.", title: "Bad", code: "content_too_large" }, 413), ["Too long.", "content_too_large", 413, 0, false]);
-  assert.deepEqual(await refused({ detail: [{}], title: "Bad" }, 422), ["Bad", "422", 422, 0, false]);
-  assert.deepEqual(await refused({ detail: "" }, 429, { "Retry-After": "7" }), ["The server answered 429.", "429", 429, 7, true]);
-  assert.deepEqual(await refused("<h1>Bad gateway</h1>", 500, { "Retry-After": "soon" }), ["The server answered 500.", "500", 500, 0, true]);
+  assert.deepEqual(
+    await refused({ detail: "Too long.", title: "Bad", code: "content_too_large" }, 413),
+    ["Too long.", "content_too_large", 413, 0, false],
+  );
+  assert.deepEqual(await refused({ detail: [{}], title: "Bad" }, 422), [
+    "Bad",
+    "422",
+    422,
+    0,
+    false,
+  ]);
+  assert.deepEqual(await refused({ detail: "" }, 429, { "Retry-After": "7" }), [
+    "The server answered 429.",
+    "429",
+    429,
+    7,
+    true,
+  ]);
+  assert.deepEqual(await refused("<h1>Bad gateway</h1>", 500, { "Retry-After": "soon" }), [
+    "The server answered 500.",
+    "500",
+    500,
+    0,
+    true,
+  ]);
 });
 
 test("where no answer comes the page says whose network it is", async () => {
-  for (const [onLine, sentence] of [[true, "The server does not answer."], [false, "You are offline."]]) {
+  for (const [onLine, sentence] of [
+    [true, "The server does not answer."],
+    [false, "You are offline."],
+  ]) {
     navigator.onLine = onLine;
     const gone = asking(Promise.reject(new TypeError("no")), () => ask("GET", "/x"));
-    await assert.rejects(gone, { message: sentence, code: "unreachable", status: 0, passing: true });
+    await assert.rejects(gone, {
+      message: sentence,
+      code: "unreachable",
+      status: 0,
+      passing: true,
+    });
   }
   navigator.onLine = true;
 });
@@ -209,22 +285,54 @@ test("every state of an answer has its words", () => {
     [{ status: "cancelled", by: "no_viewers" }, "stopped", "Stopped, because nobody was watching."],
     [{ status: "cancelled", by: "superseded" }, "stopped", "Stopped by a newer message."],
     [{ status: "cancelled", by: "user" }, "stopped", "Stopped."],
-    [{ status: "complete", content: "x", finish_reason: "length" }, "note", "Cut off at the length limit."],
-    [{ status: "complete", content: "x", finish_reason: "content_filter" }, "note", "Ended by the provider's content filter."],
-    [{ status: "complete", content: "", finish_reason: "refusal" }, "note", "The model declined to answer."],
+    [
+      { status: "complete", content: "x", finish_reason: "length" },
+      "note",
+      "Cut off at the length limit.",
+    ],
+    [
+      { status: "complete", content: "x", finish_reason: "content_filter" },
+      "note",
+      "Ended by the provider's content filter.",
+    ],
+    [
+      { status: "complete", content: "", finish_reason: "refusal" },
+      "note",
+      "The model declined to answer.",
+    ],
     [{ status: "complete", content: "x", finish_reason: "stop" }, "note", ""],
     [{ status: "complete", content: "", finish_reason: "stop" }, "note", "The answer is empty."],
     [{ status: "retrying", retry: null }, "wait", "Trying again soon"],
-    [{ status: "retrying", retry: { ...retry } }, "wait", "The model is busy. Trying again in 3 s (2 of 3)"],
-    [{ status: "retrying", retry: { ...retry, code: "unavailable", delay_ms: 0 } }, "wait", "The model cannot be reached. Trying again (2 of 3)"],
-    [{ status: "retrying", retry: { ...retry, code: "interrupted" } }, "wait", "The model's answer broke off. Trying again in 3 s (2 of 3)"],
-    [{ status: "retrying", retry: { ...retry, code: "new_in_the_registry" } }, "wait", "That did not work. Trying again in 3 s (2 of 3)"],
+    [
+      { status: "retrying", retry: { ...retry } },
+      "wait",
+      "The model is busy. Trying again in 3 s (2 of 3)",
+    ],
+    [
+      { status: "retrying", retry: { ...retry, code: "unavailable", delay_ms: 0 } },
+      "wait",
+      "The model cannot be reached. Trying again (2 of 3)",
+    ],
+    [
+      { status: "retrying", retry: { ...retry, code: "interrupted" } },
+      "wait",
+      "The model's answer broke off. Trying again in 3 s (2 of 3)",
+    ],
+    [
+      { status: "retrying", retry: { ...retry, code: "new_in_the_registry" } },
+      "wait",
+      "That did not work. Trying again in 3 s (2 of 3)",
+    ],
   ];
-  for (const [message, kind, text] of states) assert.deepEqual(describe(message, 1000), { kind, text });
+  for (const [message, kind, text] of states)
+    assert.deepEqual(describe(message, 1000), { kind, text });
 });
 
 test("a retry is counted down from when it was heard of", () => {
-  const message = { status: "retrying", retry: { code: "rate_limited", delay_ms: 2500, try: 1, max_tries: 3 } };
+  const message = {
+    status: "retrying",
+    retry: { code: "rate_limited", delay_ms: 2500, try: 1, max_tries: 3 },
+  };
   const at = (now) => describe(message, now).text.replace(/^.*?\. /, "");
   assert.deepEqual([1000, 2000, 3000, 3500, 9000].map(at), [
     "Trying again in 3 s (2 of 3)",

@@ -20,7 +20,11 @@ test("refusals of a feed count only while they follow one another", () => {
     }
     close() {}
   }
-  Object.assign(globalThis, { EventSource: Source, document: { hidden: false, addEventListener() {} }, addEventListener() {} });
+  Object.assign(globalThis, {
+    EventSource: Source,
+    document: { hidden: false, addEventListener() {} },
+    addEventListener() {},
+  });
   const feed = new Feed({ onevent() {}, onstate() {} });
   for (let refused = 0; refused < 5; refused++) {
     sources.at(-1).refuse();
@@ -37,10 +41,17 @@ test("refusals of a feed count only while they follow one another", () => {
 
 const block = (id, data) => `id: e:${id}\ndata: ${data}\n\n`;
 const bytes = (text) => new TextEncoder().encode(text);
-const stream = (body, status = 200) => new Response(body, { status, headers: { "content-type": "text/event-stream" } });
+const stream = (body, status = 200) =>
+  new Response(body, { status, headers: { "content-type": "text/event-stream" } });
 
 /** A body that brings these pieces and then breaks. */
-const breaking = (...pieces) => new ReadableStream({ pull: (controller) => (pieces.length ? controller.enqueue(pieces.shift()) : controller.error(new TypeError("no network"))) });
+const breaking = (...pieces) =>
+  new ReadableStream({
+    pull: (controller) =>
+      pieces.length
+        ? controller.enqueue(pieces.shift())
+        : controller.error(new TypeError("no network")),
+  });
 
 /** A resumable fetch whose requests get these answers, and what it asked for. */
 function answering(...answers) {
@@ -55,17 +66,33 @@ function answering(...answers) {
   return { asked, fetch: resumableFetch({ fetch, tries: 3, pause: () => 0 }) };
 }
 
-const POST = { method: "POST", body: '{"id":"a/b"}', headers: { Authorization: "Bearer x" }, credentials: "include" };
+const POST = {
+  method: "POST",
+  body: '{"id":"a/b"}',
+  headers: { Authorization: "Bearer x" },
+  credentials: "include",
+};
 
 test("after a break the stream of the chat is asked for, from the last event that came whole", async () => {
   const whole = `${block(1, "{}")}data: {"nameless":1}\n\n`;
-  const { asked, fetch } = answering(stream(breaking(bytes(`${whole}id: e:2\ndata: {"ha`)), 202), stream(block(2, '{"half":1}')), stream(block(3, "[DONE]")));
+  const { asked, fetch } = answering(
+    stream(breaking(bytes(`${whole}id: e:2\ndata: {"ha`)), 202),
+    stream(block(2, '{"half":1}')),
+    stream(block(3, "[DONE]")),
+  );
   const response = await fetch("/api/chat?model=demo", POST);
   assert.equal(response.status, 202);
   assert.equal(await response.text(), whole + block(2, '{"half":1}') + block(3, "[DONE]"));
-  assert.deepEqual(asked.map(({ method, url }) => `${method} ${url}`), ["POST /api/chat?model=demo", ...Array(2).fill("GET /api/chat/a%2Fb/stream?model=demo")]);
-  assert.deepEqual(asked.map(({ headers }) => headers["last-event-id"]), [undefined, "e:1", "e:2"]);
-  for (const { headers, credentials } of asked) assert.deepEqual([headers.authorization, credentials], ["Bearer x", "include"]);
+  assert.deepEqual(
+    asked.map(({ method, url }) => `${method} ${url}`),
+    ["POST /api/chat?model=demo", ...Array(2).fill("GET /api/chat/a%2Fb/stream?model=demo")],
+  );
+  assert.deepEqual(
+    asked.map(({ headers }) => headers["last-event-id"]),
+    [undefined, "e:1", "e:2"],
+  );
+  for (const { headers, credentials } of asked)
+    assert.deepEqual([headers.authorization, credentials], ["Bearer x", "include"]);
 });
 
 test("before the first event there is nothing to go on from, and the stream is asked for from its beginning", async () => {
@@ -86,8 +113,14 @@ test("a stream that was resumed by the page itself goes on at its own address", 
 
 test("a character that comes in two pieces is one, and half of one is forgotten with the connection", async () => {
   const [text, cut] = [bytes(block(1, "é")), bytes(block(1, "é")).indexOf(0xc3) + 1];
-  const { fetch } = answering(stream(breaking(text.slice(0, cut), text.slice(cut), text.slice(0, cut))), stream(block(2, "ü") + block(3, "[DONE]")));
-  assert.equal(await (await fetch("/api/chat", POST)).text(), block(1, "é") + block(2, "ü") + block(3, "[DONE]"));
+  const { fetch } = answering(
+    stream(breaking(text.slice(0, cut), text.slice(cut), text.slice(0, cut))),
+    stream(block(2, "ü") + block(3, "[DONE]")),
+  );
+  assert.equal(
+    await (await fetch("/api/chat", POST)).text(),
+    block(1, "é") + block(2, "ü") + block(3, "[DONE]"),
+  );
 });
 
 test("an answer that is over when it is asked for again ends the stream, and nobody asks a second time", async () => {
@@ -107,11 +140,24 @@ test("what is no stream is handed on as it came", async () => {
 
 test("a server that is away is asked so often and no more, one that refuses only once", async () => {
   const away = () => new Response("away", { status: 500 });
-  const patient = answering(stream(block(1, "{}")), new TypeError("no network"), away(), stream(block(2, "[DONE]")));
-  assert.equal(await (await patient.fetch("/api/chat", POST)).text(), block(1, "{}") + block(2, "[DONE]"));
-  for (const [answers, times] of [[[away(), away(), away(), away()], 3], [[new Response("no", { status: 403 }), away()], 1]]) {
+  const patient = answering(
+    stream(block(1, "{}")),
+    new TypeError("no network"),
+    away(),
+    stream(block(2, "[DONE]")),
+  );
+  assert.equal(
+    await (await patient.fetch("/api/chat", POST)).text(),
+    block(1, "{}") + block(2, "[DONE]"),
+  );
+  for (const [answers, times] of [
+    [[away(), away(), away(), away()], 3],
+    [[new Response("no", { status: 403 }), away()], 1],
+  ]) {
     const { asked, fetch } = answering(stream(block(1, "{}")), ...answers);
-    await assert.rejects(async () => (await fetch("/api/chat", POST)).text(), { message: times === 1 ? "no" : "away" });
+    await assert.rejects(async () => (await fetch("/api/chat", POST)).text(), {
+      message: times === 1 ? "no" : "away",
+    });
     assert.equal(asked.length, 1 + times);
   }
   for (const broken of [() => stream(breaking(bytes("id: e"))), () => stream("")]) {
@@ -123,21 +169,36 @@ test("a server that is away is asked so often and no more, one that refuses only
 
 test("waits grow from an eighth of a second to eight seconds, and end with the tenth", async () => {
   const waits = [];
-  const timer = mock.method(globalThis, "setTimeout", (act, ms) => (waits.push(ms), setImmediate(act)));
+  const timer = mock.method(
+    globalThis,
+    "setTimeout",
+    (act, ms) => (waits.push(ms), setImmediate(act)),
+  );
   const chance = mock.method(Math, "random", () => 0.5);
   const answers = [stream("")];
-  const fetch = resumableFetch({ fetch: async () => answers.shift() ?? new Response("away", { status: waits.length > 20 ? 400 : 503 }) });
+  const fetch = resumableFetch({
+    fetch: async () =>
+      answers.shift() ?? new Response("away", { status: waits.length > 20 ? 400 : 503 }),
+  });
   await assert.rejects(async () => (await fetch("/api/chat", POST)).text());
-  assert.deepEqual(waits, [0.25, 0.5, 1, 2, 4, 8, 8, 8, 8, 8].map((seconds) => seconds * 750));
+  assert.deepEqual(
+    waits,
+    [0.25, 0.5, 1, 2, 4, 8, 8, 8, 8, 8].map((seconds) => seconds * 750),
+  );
   timer.mock.restore();
   chance.mock.restore();
 });
 
 test("what the page aborts stays aborted, what it cancels is cancelled at the server", async () => {
   const abort = new AbortController();
-  const body = new ReadableStream({ start: (controller) => abort.signal.addEventListener("abort", () => controller.error(abort.signal.reason)) });
+  const body = new ReadableStream({
+    start: (controller) =>
+      abort.signal.addEventListener("abort", () => controller.error(abort.signal.reason)),
+  });
   const aborted = answering(stream(body), stream(block(1, "[DONE]")));
-  const reading = aborted.fetch("/api/chat", { ...POST, signal: abort.signal }).then((response) => response.text());
+  const reading = aborted
+    .fetch("/api/chat", { ...POST, signal: abort.signal })
+    .then((response) => response.text());
   setImmediate(() => abort.abort());
   await assert.rejects(reading, { name: "AbortError" });
   assert.equal(aborted.asked.length, 1);
@@ -145,7 +206,9 @@ test("what the page aborts stays aborted, what it cancels is cancelled at the se
   const later = new AbortController();
   const refuse = ({ signal }) => (later.abort(), Promise.reject(signal.reason));
   const resumed = answering(stream(block(1, "{}")), refuse, stream(block(2, "[DONE]")));
-  const again = resumed.fetch("/api/chat", { ...POST, signal: later.signal }).then((response) => response.text());
+  const again = resumed
+    .fetch("/api/chat", { ...POST, signal: later.signal })
+    .then((response) => response.text());
   await assert.rejects(again, { name: "AbortError" });
   assert.equal(resumed.asked.length, 2);
 
@@ -156,7 +219,9 @@ test("what the page aborts stays aborted, what it cancels is cancelled at the se
 });
 
 test("breaks of a stream count only while they follow one another", async () => {
-  const bodies = Array.from({ length: 6 }, (_, n) => block(n, `{"n":${n}}`)).concat(block(9, "[DONE]"));
+  const bodies = Array.from({ length: 6 }, (_, n) => block(n, `{"n":${n}}`)).concat(
+    block(9, "[DONE]"),
+  );
   const pauses = [];
   const fetch = resumableFetch({
     fetch: async () => stream(bodies.shift()),

@@ -7,23 +7,58 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import zlib from "node:zlib";
 
-import { Order, Subscription, Transcript, afterClose, crc32, parsePosition, subscribe } from "../../web/static/tokenwire.js";
+import {
+  Order,
+  Subscription,
+  Transcript,
+  afterClose,
+  crc32,
+  parsePosition,
+  subscribe,
+} from "../../web/static/tokenwire.js";
 import { Conversation, answer, dice, hostileSocket, passTime } from "./hostile.mjs";
 
-const ROW = { id: "m1", ordinal: 2, role: "assistant", content: "", status: "queued", seq: 0, rev: 1 };
+const ROW = {
+  id: "m1",
+  ordinal: 2,
+  role: "assistant",
+  content: "",
+  status: "queued",
+  seq: 0,
+  rev: 1,
+};
 
 function transcript(row = {}, more = {}) {
   const held = new Transcript();
-  held.load({ conversation: { id: "c1", title: null, rev: 1 }, messages: [{ ...ROW, ...row }], next: null, ...more });
+  held.load({
+    conversation: { id: "c1", title: null, rev: 1 },
+    messages: [{ ...ROW, ...row }],
+    next: null,
+    ...more,
+  });
   return held;
 }
 
-const chunk = (seq, offset, content) => ({ seq, type: "chunk", message_id: "m1", attempt: 1, offset, content });
-const ending = (seq, content, type = "complete") => ({ seq, type, message_id: "m1", attempt: 1, length: content.length, crc32: crc32(content) });
+const chunk = (seq, offset, content) => ({
+  seq,
+  type: "chunk",
+  message_id: "m1",
+  attempt: 1,
+  offset,
+  content,
+});
+const ending = (seq, content, type = "complete") => ({
+  seq,
+  type,
+  message_id: "m1",
+  attempt: 1,
+  length: content.length,
+  crc32: crc32(content),
+});
 
-test("it stays small: under 6 kB gzipped, with no import", () => {
+test("it stays small: under 6.5 kB gzipped, with no import", () => {
   const source = readFileSync(new URL("../../web/static/tokenwire.js", import.meta.url));
-  assert.ok(zlib.gzipSync(source, { level: 9 }).length < 6000);
+  assert.ok(zlib.gzipSync(source, { level: 9 }).length < 6500);
   assert.doesNotMatch(source.toString(), /^import |\bimport\(/m);
 });
 
@@ -35,16 +70,32 @@ test("crc32 is zlib's of the UTF-8 text", () => {
 
 test("a position is epoch:seq and nothing else", () => {
   assert.deepEqual(parsePosition("k3f9:57"), { epoch: "k3f9", seq: 57 });
-  for (const wrong of [null, undefined, "", "57", "k:-1", "k:01", "k:1e3", "a b:1", "k:99999999999999999"]) assert.equal(parsePosition(wrong), null);
+  for (const wrong of [
+    null,
+    undefined,
+    "",
+    "57",
+    "k:-1",
+    "k:01",
+    "k:1e3",
+    "a b:1",
+    "k:99999999999999999",
+  ])
+    assert.equal(parsePosition(wrong), null);
 });
 
 test("events leave in the order of seq whatever the order they come in, each once", () => {
   const random = dice(7);
   for (let round = 0; round < 50; round++) {
     const order = new Order({ epoch: "e", seq: 0 });
-    const come = Array.from({ length: 40 }, (_, n) => ({ seq: n + 1 })).flatMap((event) => (random() < 0.3 ? [event, event] : [event]));
+    const come = Array.from({ length: 40 }, (_, n) => ({ seq: n + 1 })).flatMap((event) =>
+      random() < 0.3 ? [event, event] : [event],
+    );
     come.sort(() => random() - 0.5);
-    assert.deepEqual(come.flatMap((event) => order.push(event)).map((event) => event.seq), Array.from({ length: 40 }, (_, n) => n + 1));
+    assert.deepEqual(
+      come.flatMap((event) => order.push(event)).map((event) => event.seq),
+      Array.from({ length: 40 }, (_, n) => n + 1),
+    );
     assert.equal(order.waiting, false);
   }
 });
@@ -79,7 +130,11 @@ test("a merged chunk stands for all the events from from_seq on", () => {
   assert.deepEqual(order.push({ seq: 9, from_seq: 6 }), []);
   assert.equal(order.push({ seq: 5 }).length, 2);
   assert.equal(order.seq, 9);
-  assert.equal(order.push({ seq: 12, from_seq: 8 }).length, 1, "one that overlaps what is held still brings something");
+  assert.equal(
+    order.push({ seq: 12, from_seq: 8 }).length,
+    1,
+    "one that overlaps what is held still brings something",
+  );
 });
 
 test("what a merged chunk has brought is not brought again by what waited", () => {
@@ -91,7 +146,9 @@ test("what a merged chunk has brought is not brought again by what waited", () =
 
 test("what a snapshot says is held: the conversation as a copy, reasoning and tool calls of its rows, whether an answer runs", () => {
   const conversation = { id: "c1", title: "Tides", model: "demo", rev: 3 };
-  const tool_calls = [{ tool_call_id: "t1", name: "f", arguments: { port: "Brest" }, status: "ok" }];
+  const tool_calls = [
+    { tool_call_id: "t1", name: "f", arguments: { port: "Brest" }, status: "ok" },
+  ];
   const held = transcript({ reasoning: "Hm.", tool_calls }, { conversation });
   assert.deepEqual(held.conversation, conversation);
   assert.equal(held.get("m1").reasoning, "Hm.");
@@ -115,16 +172,46 @@ test("reasoning grows beside the text, each by its own offsets", () => {
 
 test("a tool call holds what went in and what came out", () => {
   const held = transcript();
-  held.apply({ seq: 1, type: "tool_call", message_id: "m1", tool_call_id: "t1", name: "f", status: "pending" });
-  assert.deepEqual(held.get("m1").tool_calls, [{ tool_call_id: "t1", name: "f", status: "pending" }]);
-  held.apply({ seq: 2, type: "tool_call", message_id: "m1", tool_call_id: "t1", name: "f", arguments: { port: "Brest" }, status: "running" });
-  held.apply({ seq: 3, type: "tool_result", message_id: "m1", tool_call_id: "t1", name: "f", result: null, status: "ok" });
-  assert.deepEqual(held.get("m1").tool_calls, [{ tool_call_id: "t1", name: "f", status: "ok", arguments: { port: "Brest" }, result: null }]);
+  held.apply({
+    seq: 1,
+    type: "tool_call",
+    message_id: "m1",
+    tool_call_id: "t1",
+    name: "f",
+    status: "pending",
+  });
+  assert.deepEqual(held.get("m1").tool_calls, [
+    { tool_call_id: "t1", name: "f", status: "pending" },
+  ]);
+  held.apply({
+    seq: 2,
+    type: "tool_call",
+    message_id: "m1",
+    tool_call_id: "t1",
+    name: "f",
+    arguments: { port: "Brest" },
+    status: "running",
+  });
+  held.apply({
+    seq: 3,
+    type: "tool_result",
+    message_id: "m1",
+    tool_call_id: "t1",
+    name: "f",
+    result: null,
+    status: "ok",
+  });
+  assert.deepEqual(held.get("m1").tool_calls, [
+    { tool_call_id: "t1", name: "f", status: "ok", arguments: { port: "Brest" }, result: null },
+  ]);
 });
 
 test("events at or below the row's seq are already in the row", () => {
   const held = transcript({ content: "Hello", status: "streaming", seq: 5 });
-  assert.equal(held.apply({ seq: 5, type: "reset", message_id: "m1", keep: 0, keep_reasoning: 0 }), true);
+  assert.equal(
+    held.apply({ seq: 5, type: "reset", message_id: "m1", keep: 0, keep_reasoning: 0 }),
+    true,
+  );
   assert.equal(held.apply(chunk(6, 5, " you")), true);
   assert.equal(held.get("m1").content, "Hello you");
 });
@@ -148,7 +235,14 @@ test("a chunk beyond the length held is a hole", () => {
 });
 
 test("what is no chunk is a hole, not text", () => {
-  for (const [offset, content] of [[-1, "x"], ["0", 5], [NaN, "x"], [0, null], [0, undefined], [undefined, "x"]]) {
+  for (const [offset, content] of [
+    [-1, "x"],
+    ["0", 5],
+    [NaN, "x"],
+    [0, null],
+    [0, undefined],
+    [undefined, "x"],
+  ]) {
     const held = transcript();
     assert.equal(held.apply(chunk(1, offset, content)), false);
     assert.equal(held.get("m1").content, "");
@@ -158,20 +252,67 @@ test("what is no chunk is a hole, not text", () => {
 test("a reset withdraws text beyond keep and tool calls without a result", () => {
   const held = transcript();
   held.apply(chunk(1, 0, "Hello"));
-  held.apply({ seq: 2, type: "tool_call", message_id: "m1", tool_call_id: "t1", name: "f", arguments: {}, status: "running" });
-  held.apply({ seq: 3, type: "tool_call", message_id: "m1", tool_call_id: "t2", name: "f", arguments: {}, status: "running" });
-  held.apply({ seq: 4, type: "tool_result", message_id: "m1", tool_call_id: "t1", name: "f", result: null, status: "ok" });
-  assert.equal(held.apply({ seq: 5, type: "reset", message_id: "m1", keep: 2, keep_reasoning: 0 }), true);
+  held.apply({
+    seq: 2,
+    type: "tool_call",
+    message_id: "m1",
+    tool_call_id: "t1",
+    name: "f",
+    arguments: {},
+    status: "running",
+  });
+  held.apply({
+    seq: 3,
+    type: "tool_call",
+    message_id: "m1",
+    tool_call_id: "t2",
+    name: "f",
+    arguments: {},
+    status: "running",
+  });
+  held.apply({
+    seq: 4,
+    type: "tool_result",
+    message_id: "m1",
+    tool_call_id: "t1",
+    name: "f",
+    result: null,
+    status: "ok",
+  });
+  assert.equal(
+    held.apply({ seq: 5, type: "reset", message_id: "m1", keep: 2, keep_reasoning: 0 }),
+    true,
+  );
   assert.equal(held.get("m1").content, "He");
-  assert.deepEqual(held.get("m1").tool_calls.map((call) => call.tool_call_id), ["t1"]);
-  assert.equal(held.apply({ seq: 6, type: "reset", message_id: "m1", keep: 9, keep_reasoning: 0 }), false);
+  assert.deepEqual(
+    held.get("m1").tool_calls.map((call) => call.tool_call_id),
+    ["t1"],
+  );
+  assert.equal(
+    held.apply({ seq: 6, type: "reset", message_id: "m1", keep: 9, keep_reasoning: 0 }),
+    false,
+  );
 });
 
 test("a retry says when, and the next event of the attempt ends it", () => {
   const held = transcript();
-  held.apply({ seq: 1, type: "retry", message_id: "m1", attempt: 1, code: "rate_limited", delay_ms: 900, try: 1, max_tries: 3 });
+  held.apply({
+    seq: 1,
+    type: "retry",
+    message_id: "m1",
+    attempt: 1,
+    code: "rate_limited",
+    delay_ms: 900,
+    try: 1,
+    max_tries: 3,
+  });
   assert.equal(held.get("m1").status, "retrying");
-  assert.deepEqual(held.get("m1").retry, { code: "rate_limited", delay_ms: 900, try: 1, max_tries: 3 });
+  assert.deepEqual(held.get("m1").retry, {
+    code: "rate_limited",
+    delay_ms: 900,
+    try: 1,
+    max_tries: 3,
+  });
   held.apply({ seq: 2, type: "start", message_id: "m1", attempt: 2, model: "demo" });
   assert.equal(held.get("m1").status, "streaming");
   assert.equal(held.get("m1").retry, null);
@@ -186,7 +327,11 @@ test("a terminal event proves the text; one that does not fit asks to read again
   const wrong = transcript();
   wrong.apply(chunk(1, 0, "Jello"));
   assert.equal(wrong.apply(ending(2, "Hello")), false);
-  wrong.load({ conversation: {}, messages: [{ ...ROW, content: "Jello", status: "streaming", seq: 1 }], next: null });
+  wrong.load({
+    conversation: {},
+    messages: [{ ...ROW, content: "Jello", status: "streaming", seq: 1 }],
+    next: null,
+  });
   assert.equal(wrong.apply(ending(2, "Hello")), true, "no endless reading");
   assert.equal(wrong.get("m1").proven, false);
 });
@@ -201,7 +346,11 @@ test("an ended message changes no more, and a second terminal event is no second
 
 test("a message event never replaces the text of an answer, and only a higher rev counts", () => {
   const held = transcript({ content: "Hello", status: "streaming", rev: 2 });
-  held.apply({ seq: 1, type: "message", message: { ...ROW, content: "old", rev: 3, status: "complete", model: "demo" } });
+  held.apply({
+    seq: 1,
+    type: "message",
+    message: { ...ROW, content: "old", rev: 3, status: "complete", model: "demo" },
+  });
   assert.equal(held.get("m1").content, "Hello");
   assert.equal(held.get("m1").status, "streaming", "its end is a terminal event");
   assert.equal(held.get("m1").model, "demo");
@@ -211,64 +360,164 @@ test("a message event never replaces the text of an answer, and only a higher re
 
 test("a user's message is replaced by a higher rev, and a new one takes its place in the order", () => {
   const held = transcript({ ordinal: 5 });
-  held.apply({ seq: 1, type: "message", message: { id: "u", ordinal: 4, role: "user", content: "Hi", status: "complete", rev: 1, seq: 0 } });
-  held.apply({ seq: 2, type: "message", message: { id: "u", ordinal: 4, role: "user", content: "Ho", status: "complete", rev: 2, seq: 0 } });
-  assert.deepEqual(held.messages.map((message) => message.content), ["Ho", ""]);
+  held.apply({
+    seq: 1,
+    type: "message",
+    message: {
+      id: "u",
+      ordinal: 4,
+      role: "user",
+      content: "Hi",
+      status: "complete",
+      rev: 1,
+      seq: 0,
+    },
+  });
+  held.apply({
+    seq: 2,
+    type: "message",
+    message: {
+      id: "u",
+      ordinal: 4,
+      role: "user",
+      content: "Ho",
+      status: "complete",
+      rev: 2,
+      seq: 0,
+    },
+  });
+  assert.deepEqual(
+    held.messages.map((message) => message.content),
+    ["Ho", ""],
+  );
 });
 
 test("the seq of a row that a message event brings may be another epoch's: it hides nothing that follows", () => {
   const held = transcript();
-  held.apply({ seq: 7, type: "message", message: { ...ROW, id: "m2", ordinal: 3, content: "Hel", status: "streaming", seq: 9000 } });
+  held.apply({
+    seq: 7,
+    type: "message",
+    message: { ...ROW, id: "m2", ordinal: 3, content: "Hel", status: "streaming", seq: 9000 },
+  });
   held.apply({ ...chunk(8, 3, "lo"), message_id: "m2" });
   assert.equal(held.get("m2").content, "Hello");
 });
 
 test("an answer made again takes the place of the old one and of what followed; of those nothing is heard any more", () => {
-  const held = transcript({ id: "u1", role: "user", content: "Hi", status: "complete", ordinal: 1, parent_id: null });
+  const held = transcript({
+    id: "u1",
+    role: "user",
+    content: "Hi",
+    status: "complete",
+    ordinal: 1,
+    parent_id: null,
+  });
   held.admit({ ...ROW, id: "a1", ordinal: 2, parent_id: "u1" });
   held.admit({ ...ROW, id: "u2", role: "user", ordinal: 3, parent_id: "a1" });
   held.admit({ ...ROW, id: "a2", ordinal: 4, parent_id: "u2" });
-  held.apply({ seq: 5, type: "message", message: { ...ROW, id: "a3", ordinal: 5, parent_id: "u1" } });
-  assert.deepEqual(held.messages.map((message) => message.id), ["u1", "a3"]);
+  held.apply({
+    seq: 5,
+    type: "message",
+    message: { ...ROW, id: "a3", ordinal: 5, parent_id: "u1" },
+  });
+  assert.deepEqual(
+    held.messages.map((message) => message.id),
+    ["u1", "a3"],
+  );
   assert.equal(held.apply({ ...chunk(6, 0, "late"), message_id: "a1" }), true);
-  assert.equal(held.apply({ ...ending(7, "late", "cancelled"), message_id: "a2", by: "superseded" }), true);
-  held.apply({ seq: 8, type: "message", message: { ...ROW, id: "u2", role: "user", ordinal: 3, parent_id: "a1", rev: 9 } });
-  assert.deepEqual(held.messages.map((message) => message.id), ["u1", "a3"]);
+  assert.equal(
+    held.apply({ ...ending(7, "late", "cancelled"), message_id: "a2", by: "superseded" }),
+    true,
+  );
+  held.apply({
+    seq: 8,
+    type: "message",
+    message: { ...ROW, id: "u2", role: "user", ordinal: 3, parent_id: "a1", rev: 9 },
+  });
+  assert.deepEqual(
+    held.messages.map((message) => message.id),
+    ["u1", "a3"],
+  );
 });
 
 test("what was replaced before the rows were read does not come back with the events that are older than they are", () => {
-  const held = transcript({ id: "u1", role: "user", content: "Hi", status: "complete", ordinal: 1, parent_id: null });
+  const held = transcript({
+    id: "u1",
+    role: "user",
+    content: "Hi",
+    status: "complete",
+    ordinal: 1,
+    parent_id: null,
+  });
   held.admit({ ...ROW, id: "a3", ordinal: 5, parent_id: "u1" });
-  held.apply({ seq: 1, type: "message", message: { ...ROW, id: "a1", ordinal: 2, parent_id: "u1" } });
+  held.apply({
+    seq: 1,
+    type: "message",
+    message: { ...ROW, id: "a1", ordinal: 2, parent_id: "u1" },
+  });
   held.apply({ ...chunk(2, 0, "old"), message_id: "a1" });
-  held.apply({ seq: 3, type: "message", message: { ...ROW, id: "a3", ordinal: 5, parent_id: "u1" } });
+  held.apply({
+    seq: 3,
+    type: "message",
+    message: { ...ROW, id: "a3", ordinal: 5, parent_id: "u1" },
+  });
   held.apply({ ...ending(4, "old", "cancelled"), message_id: "a1" });
-  assert.deepEqual(held.messages.map((message) => message.id), ["u1", "a3"]);
+  assert.deepEqual(
+    held.messages.map((message) => message.id),
+    ["u1", "a3"],
+  );
 });
 
 test("a source that is told of again after a resync is one source", () => {
   const held = transcript();
-  const source = { seq: 1, type: "source", message_id: "m1", attempt: 1, url: "https://a.example/", title: "A" };
+  const source = {
+    seq: 1,
+    type: "source",
+    message_id: "m1",
+    attempt: 1,
+    url: "https://a.example/",
+    title: "A",
+  };
   held.apply(source);
   held.load({ conversation: {}, messages: [{ ...ROW, status: "streaming" }], next: null });
-  assert.deepEqual(held.get("m1").sources.map(({ url }) => url), ["https://a.example/"], "rows do not hold sources");
+  assert.deepEqual(
+    held.get("m1").sources.map(({ url }) => url),
+    ["https://a.example/"],
+    "rows do not hold sources",
+  );
   held.apply({ ...source, seq: 2 });
   held.apply({ ...source, seq: 3, url: "https://b.example/", type: "file" });
-  assert.deepEqual(held.get("m1").sources.map(({ url }) => url), ["https://a.example/", "https://b.example/"]);
+  assert.deepEqual(
+    held.get("m1").sources.map(({ url }) => url),
+    ["https://a.example/", "https://b.example/"],
+  );
 });
 
 test("an edited first message takes the place of everything", () => {
-  const held = transcript({ id: "u1", role: "user", content: "Hi", status: "complete", ordinal: 1, parent_id: null });
+  const held = transcript({
+    id: "u1",
+    role: "user",
+    content: "Hi",
+    status: "complete",
+    ordinal: 1,
+    parent_id: null,
+  });
   held.admit({ ...ROW, id: "a1", ordinal: 2, parent_id: "u1" });
   held.admit({ ...ROW, id: "u2", role: "user", content: "Ho", ordinal: 3, parent_id: null });
   held.admit({ ...ROW, id: "a2", ordinal: 4, parent_id: "u2" });
-  assert.deepEqual(held.messages.map((message) => message.id), ["u2", "a2"]);
+  assert.deepEqual(
+    held.messages.map((message) => message.id),
+    ["u2", "a2"],
+  );
 });
 
 test("a row whose parent is on a page that is not here takes nobody's place", () => {
   const held = transcript({ ordinal: 8, parent_id: "u7" }, { next: 8 });
   held.admit({ ...ROW, id: "u9", role: "user", ordinal: 9, parent_id: "elsewhere" });
-  assert.deepEqual(held.messages.map((message) => message.id), ["m1", "u9"]);
+  assert.deepEqual(
+    held.messages.map((message) => message.id),
+    ["m1", "u9"],
+  );
 });
 
 test("posts that were made at once both stay, whichever is heard of first", () => {
@@ -278,32 +527,56 @@ test("posts that were made at once both stay, whichever is heard of first", () =
     { ...ROW, id: "u2", role: "user", ordinal: 3, parent_id: "a1" },
     { ...ROW, id: "a2", ordinal: 4, parent_id: "u2" },
   ];
-  for (const order of [[0, 1, 2, 3], [2, 3, 0, 1], [3, 2, 1, 0], [1, 3, 0, 2]]) {
+  for (const order of [
+    [0, 1, 2, 3],
+    [2, 3, 0, 1],
+    [3, 2, 1, 0],
+    [1, 3, 0, 2],
+  ]) {
     const held = new Transcript();
     held.load({ conversation: {}, messages: [] });
     for (const n of order) held.admit(rows[n]);
-    assert.deepEqual(held.messages.map((message) => message.id), ["u1", "a1", "u2", "a2"]);
+    assert.deepEqual(
+      held.messages.map((message) => message.id),
+      ["u1", "a1", "u2", "a2"],
+    );
   }
 });
 
 test("later events of a message that is not here are about one that was replaced before the page was opened", () => {
   const held = transcript({ status: "complete" });
   assert.equal(held.apply({ ...chunk(1, 7, "late"), message_id: "old" }), true);
-  assert.equal(held.apply({ ...ending(2, "something late", "cancelled"), message_id: "old" }), true);
-  assert.deepEqual(held.messages.map((message) => message.id), ["m1"]);
+  assert.equal(
+    held.apply({ ...ending(2, "something late", "cancelled"), message_id: "old" }),
+    true,
+  );
+  assert.deepEqual(
+    held.messages.map((message) => message.id),
+    ["m1"],
+  );
 });
 
 test("chunks of a message nobody told of yet make it, and its row gives it its place", () => {
   const held = transcript({ ordinal: 9, status: "complete" });
   held.apply({ ...chunk(1, 0, "early"), message_id: "m2" });
   held.apply({ seq: 2, type: "message", message: { ...ROW, id: "m2", ordinal: 3 } });
-  assert.deepEqual(held.messages.map((message) => [message.id, message.content]), [["m2", "early"], ["m1", ""]]);
+  assert.deepEqual(
+    held.messages.map((message) => [message.id, message.content]),
+    [
+      ["m2", "early"],
+      ["m1", ""],
+    ],
+  );
 });
 
 test("until live, text already shown stays while the row read again is a beginning of it", () => {
   const held = transcript();
   held.apply(chunk(1, 0, "Hello you"));
-  held.load({ conversation: {}, messages: [{ ...ROW, content: "Hello", status: "streaming" }], next: null });
+  held.load({
+    conversation: {},
+    messages: [{ ...ROW, content: "Hello", status: "streaming" }],
+    next: null,
+  });
   assert.equal(held.get("m1").content, "Hello you");
   held.apply(chunk(1, 5, " y"));
   assert.equal(held.get("m1").content, "Hello you");
@@ -314,14 +587,23 @@ test("until live, text already shown stays while the row read again is a beginni
 test("text that diverges from what was shown is shown at once", () => {
   const held = transcript();
   held.apply(chunk(1, 0, "Hello you"));
-  held.load({ conversation: {}, messages: [{ ...ROW, content: "Help", status: "streaming" }], next: null });
+  held.load({
+    conversation: {},
+    messages: [{ ...ROW, content: "Help", status: "streaming" }],
+    next: null,
+  });
   assert.equal(held.get("m1").content, "Help");
 });
 
 test("unknown types, unknown fields and poisonous names change nothing", () => {
   const held = transcript();
-  for (const type of ["later", "constructor", "__proto__", "toString", "hasOwnProperty"]) assert.equal(held.apply({ seq: 1, type, message_id: "m1" }), true);
-  held.apply(JSON.parse('{"seq":2,"type":"message","message":{"id":"__proto__","ordinal":1,"role":"user","content":"x","rev":1,"__proto__":{"polluted":true}}}'));
+  for (const type of ["later", "constructor", "__proto__", "toString", "hasOwnProperty"])
+    assert.equal(held.apply({ seq: 1, type, message_id: "m1" }), true);
+  held.apply(
+    JSON.parse(
+      '{"seq":2,"type":"message","message":{"id":"__proto__","ordinal":1,"role":"user","content":"x","rev":1,"__proto__":{"polluted":true}}}',
+    ),
+  );
   assert.equal({}.polluted, undefined);
   assert.deepEqual([held.get("__proto__").content, held.get("__proto__").seq], ["x", 0]);
 });
@@ -329,17 +611,37 @@ test("unknown types, unknown fields and poisonous names change nothing", () => {
 test("earlier pages stay when the newest is read again", () => {
   const held = transcript({ id: "m5", ordinal: 5 }, { next: "5" });
   held.prepend({ messages: [{ ...ROW, id: "m4", ordinal: 4 }], next: null });
-  held.load({ conversation: {}, messages: [{ ...ROW, id: "m5", ordinal: 5 }, { ...ROW, id: "m6", ordinal: 6 }], next: "5" });
-  assert.deepEqual(held.messages.map((message) => message.id), ["m4", "m5", "m6"]);
+  held.load({
+    conversation: {},
+    messages: [
+      { ...ROW, id: "m5", ordinal: 5 },
+      { ...ROW, id: "m6", ordinal: 6 },
+    ],
+    next: "5",
+  });
+  assert.deepEqual(
+    held.messages.map((message) => message.id),
+    ["m4", "m5", "m6"],
+  );
   assert.equal(held.next, null);
 });
 
 test("close codes decide as the protocol's table says", () => {
-  for (const code of [4400, 4403, 4404, 401, 403, 404]) assert.equal(afterClose(code, 0).then, "stop");
+  for (const code of [4400, 4403, 4404, 401, 403, 404])
+    assert.equal(afterClose(code, 0).then, "stop");
   assert.deepEqual(afterClose(4401, 0), { then: "token", delay_ms: 0 });
-  assert.deepEqual(afterClose(4410, 0, () => 0.5), { then: "resync", delay_ms: 1000 });
-  assert.deepEqual(afterClose(1012, 0, () => 0.5), { then: "reconnect", delay_ms: 1500 });
-  assert.deepEqual(afterClose(1006, 3, () => 1), { then: "reconnect", delay_ms: 4000 });
+  assert.deepEqual(
+    afterClose(4410, 0, () => 0.5),
+    { then: "resync", delay_ms: 1000 },
+  );
+  assert.deepEqual(
+    afterClose(1012, 0, () => 0.5),
+    { then: "reconnect", delay_ms: 1500 },
+  );
+  assert.deepEqual(
+    afterClose(1006, 3, () => 1),
+    { then: "reconnect", delay_ms: 4000 },
+  );
   for (const code of [0, 1001, 1006, 1013, 4401, 4408, 4410, 4429, 503]) {
     assert.ok(afterClose(code, 50, () => 1).delay_ms <= 30_000);
     assert.ok(afterClose(code, 50, () => 1).delay_ms >= 10_000, `${code} backs off in the end`);
@@ -388,7 +690,11 @@ for (const [name, faults] of Object.entries(FAULTS)) {
         watch.close();
         assert.equal(watch.messages[0].content, content, `seed ${seed}`);
         assert.equal(watch.messages[0].proven, true);
-        assert.deepEqual(seen, events.map((_, n) => n + 1), "each event once, in order");
+        assert.deepEqual(
+          seen,
+          events.map((_, n) => n + 1),
+          "each event once, in order",
+        );
         assert.equal(conversation.loads, 1, "resumed by position, never read again");
         assert.equal(row.status, "queued");
       });
@@ -401,7 +707,11 @@ test("a lost log is read again, and the text on show never shrinks before live",
     const conversation = new Conversation();
     const row = conversation.row({ id: "m1" });
     const shown = [];
-    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)), onchange: () => shown.push(watch.messages[0].content) });
+    const watch = new Subscription({
+      ...conversation,
+      WebSocket: hostileSocket(conversation, dice(1)),
+      onchange: () => shown.push(watch.messages[0].content),
+    });
     await passTime(timers, () => watch.state.name === "live");
     conversation.append({ ...chunk(0, 0, "Hello "), seq: 1 });
     conversation.checkpoint(row, "Hello ");
@@ -410,10 +720,16 @@ test("a lost log is read again, and the text on show never shrinks before live",
     conversation.newEpoch();
     conversation.floor = 0;
     conversation.append({ ...chunk(0, 6, "you two"), seq: 1 });
-    await passTime(timers, () => watch.messages[0].content === "Hello you two" && watch.state.name === "live");
+    await passTime(
+      timers,
+      () => watch.messages[0].content === "Hello you two" && watch.state.name === "live",
+    );
     watch.close();
     assert.equal(conversation.loads, 2);
-    assert.deepEqual(shown.filter((text, n) => n && text.length < shown[n - 1].length), []);
+    assert.deepEqual(
+      shown.filter((text, n) => n && text.length < shown[n - 1].length),
+      [],
+    );
   });
 });
 
@@ -422,11 +738,26 @@ test("a snapshot ahead of its position is not counted twice", async () => {
     const conversation = new Conversation();
     const row = conversation.row({ id: "m1" });
     conversation.append({ type: "start", message_id: "m1", attempt: 1, model: "demo" });
-    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 0, content: "Hello" });
+    conversation.append({
+      type: "chunk",
+      message_id: "m1",
+      attempt: 1,
+      offset: 0,
+      content: "Hello",
+    });
     conversation.checkpoint(row, "Hello");
     conversation.floor = 0;
-    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 5, content: " you" });
-    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)) });
+    conversation.append({
+      type: "chunk",
+      message_id: "m1",
+      attempt: 1,
+      offset: 5,
+      content: " you",
+    });
+    const watch = new Subscription({
+      ...conversation,
+      WebSocket: hostileSocket(conversation, dice(1)),
+    });
     await passTime(timers, () => watch.state.name === "live");
     watch.close();
     assert.equal(watch.messages[0].content, "Hello you");
@@ -438,10 +769,24 @@ test("silence is a dead connection, and a heartbeat ahead of what came asks agai
     const conversation = new Conversation();
     conversation.row({ id: "m1" });
     const states = [];
-    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)), onstate: ({ name }) => states.push(name) });
+    const watch = new Subscription({
+      ...conversation,
+      WebSocket: hostileSocket(conversation, dice(1)),
+      onstate: ({ name }) => states.push(name),
+    });
     await passTime(timers, () => watch.state.name === "live");
-    conversation.events.push({ seq: 1, type: "chunk", message_id: "m1", attempt: 1, offset: 0, content: "unheard" });
-    await passTime(timers, () => watch.messages[0].content === "unheard" && watch.state.name === "live");
+    conversation.events.push({
+      seq: 1,
+      type: "chunk",
+      message_id: "m1",
+      attempt: 1,
+      offset: 0,
+      content: "unheard",
+    });
+    await passTime(
+      timers,
+      () => watch.messages[0].content === "unheard" && watch.state.name === "live",
+    );
     for (const socket of conversation.sockets) clearInterval(socket.beat);
     states.length = 0;
     await passTime(timers, () => states.includes("reconnecting"));
@@ -451,7 +796,12 @@ test("silence is a dead connection, and a heartbeat ahead of what came asks agai
 });
 
 test("a deleted conversation and a refusal stop for good; a server error does not", async () => {
-  for (const [status, then] of [[404, "stopped"], [403, "stopped"], [401, "stopped"], [503, "reconnecting"]]) {
+  for (const [status, then] of [
+    [404, "stopped"],
+    [403, "stopped"],
+    [401, "stopped"],
+    [503, "reconnecting"],
+  ]) {
     await inMockedTime(async (timers) => {
       const load = async () => Promise.reject(Object.assign(new Error("no"), { status }));
       const watch = new Subscription({ load, grant: load, WebSocket: class {} });
@@ -468,7 +818,11 @@ test("a bad token is renewed and the position kept", async () => {
     conversation.row({ id: "m1" });
     let grants = 0;
     const grant = async () => ({ ...(await conversation.grant()), token: `t${++grants}` });
-    const watch = new Subscription({ load: conversation.load, grant, WebSocket: hostileSocket(conversation, dice(1)) });
+    const watch = new Subscription({
+      load: conversation.load,
+      grant,
+      WebSocket: hostileSocket(conversation, dice(1)),
+    });
     await passTime(timers, () => watch.state.name === "live");
     for (const socket of [...conversation.sockets]) socket.cut(4401);
     await passTime(timers, () => watch.state.name === "live" && grants === 2);
@@ -484,7 +838,12 @@ test("authorisation is renewed in place before it runs out", async () => {
     let grants = 0;
     const states = [];
     const grant = async () => ({ ...(await conversation.grant()), token: `t${++grants}` });
-    const watch = new Subscription({ load: conversation.load, grant, WebSocket: hostileSocket(conversation, dice(1)), onstate: ({ name }) => states.push(name) });
+    const watch = new Subscription({
+      load: conversation.load,
+      grant,
+      WebSocket: hostileSocket(conversation, dice(1)),
+      onstate: ({ name }) => states.push(name),
+    });
     await passTime(timers, () => grants === 3, { step: 500 });
     assert.ok(!states.includes("reconnecting"));
     watch.close();
@@ -497,11 +856,28 @@ test("garbage on the socket ends the connection, not the page", async () => {
     conversation.row({ id: "m1" });
     const Socket = hostileSocket(conversation, dice(1));
     const watch = new Subscription({ ...conversation, WebSocket: Socket });
-    for (const data of ["{", "null", "7", '"x"', "[]", '{"type":"constructor"}', '{"type":"chunk"}', '{"seq":1}', '{"seq":1.5,"type":"chunk"}', '{"seq":-4,"type":"chunk"}']) {
+    for (const data of [
+      "{",
+      "null",
+      "7",
+      '"x"',
+      "[]",
+      '{"type":"constructor"}',
+      '{"type":"chunk"}',
+      '{"seq":1}',
+      '{"seq":1.5,"type":"chunk"}',
+      '{"seq":-4,"type":"chunk"}',
+    ]) {
       await passTime(timers, () => watch.state.name === "live");
       for (const socket of conversation.sockets) socket.onmessage({ data });
     }
-    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 0, content: "fine" });
+    conversation.append({
+      type: "chunk",
+      message_id: "m1",
+      attempt: 1,
+      offset: 0,
+      content: "fine",
+    });
     await passTime(timers, () => watch.messages[0].content === "fine");
     watch.close();
   });
@@ -512,11 +888,22 @@ test("after close nothing is called any more and nothing is left running", async
     const conversation = new Conversation();
     conversation.row({ id: "m1" });
     let calls = 0;
-    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)), onstate: () => calls++, onchange: () => calls++ });
+    const watch = new Subscription({
+      ...conversation,
+      WebSocket: hostileSocket(conversation, dice(1)),
+      onstate: () => calls++,
+      onchange: () => calls++,
+    });
     await passTime(timers, () => watch.state.name === "live");
     watch.close();
     calls = 0;
-    conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: 0, content: "late" });
+    conversation.append({
+      type: "chunk",
+      message_id: "m1",
+      attempt: 1,
+      offset: 0,
+      content: "late",
+    });
     timers.tick(120_000);
     await null;
     assert.equal(calls, 0);
@@ -531,7 +918,13 @@ test("closed while the conversation is read, it shows nothing of it", async () =
   const conversation = new Conversation();
   conversation.row({ id: "m1" });
   const snapshot = await conversation.load();
-  const watch = new Subscription({ load: () => loading, grant: conversation.grant, WebSocket: class {}, onchange: () => told.push("change"), onstate: () => told.push("state") });
+  const watch = new Subscription({
+    load: () => loading,
+    grant: conversation.grant,
+    WebSocket: class {},
+    onchange: () => told.push("change"),
+    onstate: () => told.push("state"),
+  });
   await null;
   watch.close();
   read(snapshot);
@@ -544,7 +937,11 @@ test("subscribe reads the conversation, asks for a grant and connects where it s
   const fetch = async (url, { method, headers }) => {
     asked.push(`${method} ${url} ${headers.Authorization}`);
     const grant = { url: "ws://there/", token: "t1", expires_in: 600 };
-    return Response.json(method === "POST" ? grant : { conversation: { id: "c", rev: 1 }, messages: [ROW], next: 7, position: "e1:4" });
+    return Response.json(
+      method === "POST"
+        ? grant
+        : { conversation: { id: "c", rev: 1 }, messages: [ROW], next: 7, position: "e1:4" },
+    );
   };
   let socket = null;
   class Socket {
@@ -557,13 +954,24 @@ test("subscribe reads the conversation, asks for a grant and connects where it s
     }
     close() {}
   }
-  const watch = subscribe("c", { base: "http://h", headers: { Authorization: "Bearer x" }, fetch, WebSocket: Socket });
+  const watch = subscribe("c", {
+    base: "http://h",
+    headers: { Authorization: "Bearer x" },
+    fetch,
+    WebSocket: Socket,
+  });
   for (let turn = 0; turn < 100; turn++) await null;
   watch.close();
   assert.ok(socket, "it did not connect");
-  assert.deepEqual(asked, ["GET http://h/api/conversations/c Bearer x", "POST http://h/api/conversations/c/subscription Bearer x"]);
+  assert.deepEqual(asked, [
+    "GET http://h/api/conversations/c Bearer x",
+    "POST http://h/api/conversations/c/subscription Bearer x",
+  ]);
   assert.equal(socket.url, "ws://there/");
-  assert.deepEqual([watch.messages[0].id, watch.transcript.next, watch.position], ["m1", 7, "e1:4"]);
+  assert.deepEqual(
+    [watch.messages[0].id, watch.transcript.next, watch.position],
+    ["m1", 7, "e1:4"],
+  );
 });
 
 test("subscribe asks the API and carries its refusals on", async () => {
@@ -572,7 +980,12 @@ test("subscribe asks the API and carries its refusals on", async () => {
     asked.push(`${method} ${url} ${headers.Authorization}`);
     return new Response("{}", { status: 404 });
   };
-  const watch = subscribe("a/b", { base: "http://h", headers: () => ({ Authorization: "Bearer x" }), fetch, WebSocket: class {} });
+  const watch = subscribe("a/b", {
+    base: "http://h",
+    headers: () => ({ Authorization: "Bearer x" }),
+    fetch,
+    WebSocket: class {},
+  });
   while (watch.state.name !== "stopped") await new Promise(setImmediate);
   assert.deepEqual(asked, ["GET http://h/api/conversations/a%2Fb Bearer x"]);
   watch.close();
@@ -584,7 +997,11 @@ test("iterated over, it gives every change once and in order, and ends with clos
     const conversation = new Conversation();
     conversation.row({ id: "m1" });
     const { events, content } = answer("m1", random);
-    const watch = new Subscription({ ...conversation, random, WebSocket: hostileSocket(conversation, random, FAULTS.everything) });
+    const watch = new Subscription({
+      ...conversation,
+      random,
+      WebSocket: hostileSocket(conversation, random, FAULTS.everything),
+    });
     const seen = [];
     let empty = 0;
     const reading = (async () => {
@@ -600,7 +1017,10 @@ test("iterated over, it gives every change once and in order, and ends with clos
     await passTime(timers, () => watch.messages[0]?.status === "complete");
     clearInterval(writing);
     await reading;
-    assert.deepEqual(seen, events.map((_, n) => n + 1));
+    assert.deepEqual(
+      seen,
+      events.map((_, n) => n + 1),
+    );
     assert.ok(empty >= 2, "once at first, once when the rows were read");
     assert.equal(watch.messages[0].content, content);
   });
@@ -610,7 +1030,10 @@ test("two iterators do not take from each other, and leaving one loop closes not
   await inMockedTime(async (timers) => {
     const conversation = new Conversation();
     conversation.row({ id: "m1" });
-    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)) });
+    const watch = new Subscription({
+      ...conversation,
+      WebSocket: hostileSocket(conversation, dice(1)),
+    });
     const until = async (seq) => {
       for await (const { event } of watch) if (event?.seq === seq) return seq;
     };
@@ -629,11 +1052,15 @@ test("a loop that is far behind is told to look at everything, and holds no more
   await inMockedTime(async (timers) => {
     const conversation = new Conversation();
     conversation.row({ id: "m1" });
-    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)) });
+    const watch = new Subscription({
+      ...conversation,
+      WebSocket: hostileSocket(conversation, dice(1)),
+    });
     const loop = watch[Symbol.asyncIterator]();
     assert.deepEqual((await loop.next()).value, {});
     await passTime(timers, () => watch.state.name === "live");
-    for (let n = 0; n < 9000; n++) conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: n, content: "x" });
+    for (let n = 0; n < 9000; n++)
+      conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: n, content: "x" });
     await passTime(timers, () => watch.messages[0].content.length === 9000);
     let left = 0;
     for (let last = false; !last; left++) last = (await loop.next()).value.event?.seq === 9000;
@@ -658,10 +1085,15 @@ test("a loop that was left keeps nothing of what follows", async () => {
     conversation.row({ id: "m1" });
     const seen = [];
     const onchange = (message, event) => event && seen.push(new WeakRef(event));
-    const watch = new Subscription({ ...conversation, onchange, WebSocket: hostileSocket(conversation, dice(1)) });
+    const watch = new Subscription({
+      ...conversation,
+      onchange,
+      WebSocket: hostileSocket(conversation, dice(1)),
+    });
     for await (const change of watch) if (change) break;
     await passTime(timers, () => watch.state.name === "live");
-    for (let n = 0; n < 10; n++) conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: n, content: "x" });
+    for (let n = 0; n < 10; n++)
+      conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset: n, content: "x" });
     await passTime(timers, () => watch.messages[0].content.length === 10);
     await new Promise(setImmediate); // what a WeakRef was made of lives as long as the job that made it
     collect();
@@ -670,28 +1102,47 @@ test("a loop that was left keeps nothing of what follows", async () => {
   });
 });
 
-test("closed while it waits for another attempt, it waits no longer", { timeout: 30_000 }, async () => {
-  const load = async () => Promise.reject(Object.assign(new Error("away"), { status: 503, retryAfter: 60 }));
-  const watch = new Subscription({ load, grant: load, WebSocket: class {} });
-  while (watch.state.name !== "reconnecting") await new Promise(setImmediate);
-  watch.close();
-  assert.equal(process.getActiveResourcesInfo().filter((name) => name === "Timeout").length, 0);
-});
+test(
+  "closed while it waits for another attempt, it waits no longer",
+  { timeout: 30_000 },
+  async () => {
+    const load = async () =>
+      Promise.reject(Object.assign(new Error("away"), { status: 503, retryAfter: 60 }));
+    const watch = new Subscription({ load, grant: load, WebSocket: class {} });
+    while (watch.state.name !== "reconnecting") await new Promise(setImmediate);
+    watch.close();
+    assert.equal(process.getActiveResourcesInfo().filter((name) => name === "Timeout").length, 0);
+  },
+);
 
 test("where there is no WebSocket it says so at once", () => {
   assert.throws(() => new Subscription({ load() {}, grant() {}, WebSocket: undefined }), TypeError);
 });
 
 test("tokenwire.d.ts names what there is, no more and no less", async () => {
-  const declared = readFileSync(new URL("../../web/static/tokenwire.d.ts", import.meta.url), "utf8").replace(/\/\*\*[\s\S]*?\*\//g, "");
-  const names = [...declared.matchAll(/^export (?:class|function|const) (\w+)/gm)].map(([, name]) => name);
+  const declared = readFileSync(
+    new URL("../../web/static/tokenwire.d.ts", import.meta.url),
+    "utf8",
+  ).replace(/\/\*\*[\s\S]*?\*\//g, "");
+  const names = [...declared.matchAll(/^export (?:class|function|const) (\w+)/gm)].map(
+    ([, name]) => name,
+  );
   const module = await import("../../web/static/tokenwire.js");
   assert.deepEqual(names.sort(), Object.keys(module).sort());
   for (const [, name, body] of declared.matchAll(/^export class (\w+)[^{]*\{\n([\s\S]*?)^\}/gm)) {
-    const members = [...body.matchAll(/^ {2}(?:readonly )?(?:\[(Symbol\.\w+)\]|(\w+))[(:?]/gm)].map(([, symbol, plain]) => symbol ?? plain);
+    const members = [...body.matchAll(/^ {2}(?:readonly )?(?:\[(Symbol\.\w+)\]|(\w+))[(:?]/gm)].map(
+      ([, symbol, plain]) => symbol ?? plain,
+    );
     const type = module[name];
-    const held = name === "Order" ? new type({ epoch: "e", seq: 0 }) : name === "Transcript" ? new type() : Object.create(type.prototype);
-    const own = Reflect.ownKeys(type.prototype).filter((key) => key !== "constructor" || members.includes(key)).map((key) => (typeof key === "symbol" ? key.description : key));
+    const held =
+      name === "Order"
+        ? new type({ epoch: "e", seq: 0 })
+        : name === "Transcript"
+          ? new type()
+          : Object.create(type.prototype);
+    const own = Reflect.ownKeys(type.prototype)
+      .filter((key) => key !== "constructor" || members.includes(key))
+      .map((key) => (typeof key === "symbol" ? key.description : key));
     const fields = name === "Subscription" ? ["state", "transcript"] : Object.keys(held);
     assert.deepEqual(members.sort(), [...own, ...fields].sort(), name);
   }
@@ -702,16 +1153,24 @@ test("a callback that throws is told to its owner, and no event is lost by it", 
     const conversation = new Conversation();
     conversation.row({ id: "m1" });
     const thrown = [];
-    const catching = mock.method(globalThis, "queueMicrotask", (act) => assert.throws(act, (error) => thrown.push(error.message) > 0));
+    const catching = mock.method(globalThis, "queueMicrotask", (act) =>
+      assert.throws(act, (error) => thrown.push(error.message) > 0),
+    );
     const onchange = () => {
       throw new Error("mine");
     };
     const onstate = () => {
       throw new Error("mine too");
     };
-    const watch = new Subscription({ ...conversation, WebSocket: hostileSocket(conversation, dice(1)), onchange, onstate });
+    const watch = new Subscription({
+      ...conversation,
+      WebSocket: hostileSocket(conversation, dice(1)),
+      onchange,
+      onstate,
+    });
     await passTime(timers, () => watch.state.name === "live");
-    for (const [offset, content] of [..."abc"].entries()) conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset, content });
+    for (const [offset, content] of [..."abc"].entries())
+      conversation.append({ type: "chunk", message_id: "m1", attempt: 1, offset, content });
     await passTime(timers, () => watch.messages[0].content === "abc");
     watch.close();
     catching.mock.restore();

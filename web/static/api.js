@@ -19,9 +19,16 @@ export async function ask(method, path, { body, key } = {}) {
   if (key) headers["Idempotency-Key"] = key;
   let answer;
   try {
-    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    answer = await fetch(path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
   } catch {
-    throw new ApiError(navigator.onLine ? "The server does not answer." : "You are offline.", { code: "unreachable", status: 0 });
+    throw new ApiError(navigator.onLine ? "The server does not answer." : "You are offline.", {
+      code: "unreachable",
+      status: 0,
+    });
   }
   if (!answer.ok) throw await problem(answer);
   return answer.status === 204 ? null : answer.json();
@@ -39,7 +46,9 @@ async function problem(answer) {
 
 /** A key that makes one post happen once, however often it is sent. */
 export function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
 }
 
 const conversation = (id) => `/api/conversations/${encodeURIComponent(id)}`;
@@ -47,12 +56,19 @@ const conversation = (id) => `/api/conversations/${encodeURIComponent(id)}`;
 export const api = {
   me: () => ask("GET", "/api/me"),
   models: () => ask("GET", "/api/models"),
-  conversations: (before) => ask("GET", `/api/conversations?limit=40${before ? `&before=${encodeURIComponent(before)}` : ""}`),
+  conversations: (before) =>
+    ask(
+      "GET",
+      `/api/conversations?limit=40${before ? `&before=${encodeURIComponent(before)}` : ""}`,
+    ),
   create: (body, key) => ask("POST", "/api/conversations", { body, key }),
-  earlier: (id, before) => ask("GET", `${conversation(id)}?limit=100&before=${encodeURIComponent(before)}`),
+  earlier: (id, before) =>
+    ask("GET", `${conversation(id)}?limit=100&before=${encodeURIComponent(before)}`),
   change: (id, body) => ask("PATCH", conversation(id), { body }),
   remove: (id) => ask("DELETE", conversation(id)),
-  post: (id, content, key) => ask("POST", `${conversation(id)}/messages`, { body: { content }, key }),
-  regenerate: (id, key) => ask("POST", `/api/messages/${encodeURIComponent(id)}/regenerate`, { key }),
+  post: (id, content, key) =>
+    ask("POST", `${conversation(id)}/messages`, { body: { content }, key }),
+  regenerate: (id, key) =>
+    ask("POST", `/api/messages/${encodeURIComponent(id)}/regenerate`, { key }),
   cancel: (id) => ask("POST", `${conversation(id)}/cancel`),
 };

@@ -31,11 +31,18 @@ const list = new MessageList({
   list: byId("messages"),
   scroll: byId("scroll"),
   latest: byId("latest"),
-  people: () => ({ me, several: me !== null && rows().some((row) => row.role === "user" && row.user_id && row.user_id !== me) }),
+  people: () => ({
+    me,
+    several:
+      me !== null && rows().some((row) => row.role === "user" && row.user_id && row.user_id !== me),
+  }),
   onagain: again,
 });
 const link = new Link({ element: byId("link"), onhurry: () => here.watch?.wake() });
-const feed = new Feed({ onevent: (event) => sidebar.hear(event), onstate: () => feed.live || (sidebar.forget(), refresh()) });
+const feed = new Feed({
+  onevent: (event) => sidebar.hear(event),
+  onstate: () => feed.live || (sidebar.forget(), refresh()),
+});
 
 const rows = () => here.watch?.messages ?? [];
 const named = () => here.watch?.transcript.conversation;
@@ -76,7 +83,8 @@ function changed(message, event) {
 
 /** A new message of somebody else is said; one that was shown before is no news. */
 function heard(message) {
-  if (message?.role === "user" && me && message.user_id && message.user_id !== me) announce(`New message from ${message.user_id}`);
+  if (message?.role === "user" && me && message.user_id && message.user_id !== me)
+    announce(`New message from ${message.user_id}`);
 }
 
 /** Draw everything but text that streams. */
@@ -102,12 +110,19 @@ function showTitle() {
 }
 
 function firstWords() {
-  const text = rows().find((row) => row.role === "user")?.content.trim().split("\n")[0] ?? "";
+  const text =
+    rows()
+      .find((row) => row.role === "user")
+      ?.content.trim()
+      .split("\n")[0] ?? "";
   return text.length > 60 ? `${text.slice(0, 57).trimEnd()}…` : text;
 }
 
 /** Whether the log told of this post before its answer came. */
-const arrived = (post) => rows().some((row) => row.role === "user" && row.content === post.content && !post.before.has(row.id));
+const arrived = (post) =>
+  rows().some(
+    (row) => row.role === "user" && row.content === post.content && !post.before.has(row.id),
+  );
 
 function linked(state) {
   link.show(state);
@@ -125,7 +140,8 @@ function linked(state) {
 
 function gone(code) {
   const retry = () => open(here.id);
-  if (code === 404 || code === 4404) tell("This conversation does not exist any more, or is not yours.");
+  if (code === 404 || code === 4404)
+    tell("This conversation does not exist any more, or is not yours.");
   else if (code === 401) askToSignIn();
   else tell("This page may not follow the conversation any longer.", retry);
 }
@@ -141,7 +157,9 @@ function tell(text, retry = null) {
 
 /** A visitor without a login is told what to do. The page is then loaded again, since everything on it was refused. */
 function askToSignIn() {
-  tell(`Please sign in to ${address() ? "read this conversation" : "start a conversation"}.`, () => location.reload());
+  tell(`Please sign in to ${address() ? "read this conversation" : "start a conversation"}.`, () =>
+    location.reload(),
+  );
 }
 
 /** Run something that may fail; what failed is said, and offered again if that may help. -> whether it worked */
@@ -160,7 +178,14 @@ async function attempt(act) {
 function send(content) {
   const place = here;
   const key = newKey();
-  const post = { id: `post-${key}`, key, role: "user", content, pending: true, before: new Set(rows().map((row) => row.id)) };
+  const post = {
+    id: `post-${key}`,
+    key,
+    role: "user",
+    content,
+    pending: true,
+    before: new Set(rows().map((row) => row.id)),
+  };
   post.again = () => deliver(place, post);
   post.discard = () => discard(place, post);
   place.posts.push(post);
@@ -194,14 +219,18 @@ async function deliverNow(place, post) {
 
 /** A post that did not arrive. What would be refused again goes back to the composer, so that its words can be changed. */
 function refused(place, post) {
-  if (place === here && (post.passing || composer.prompt.value)) return announce(`Not sent. ${post.failure}`);
+  if (place === here && (post.passing || composer.prompt.value))
+    return announce(`Not sent. ${post.failure}`);
   discard(place, post);
   if (place === here) tell(`Not sent. ${post.failure}`);
 }
 
 /** A new conversation begins with its first post. */
 async function begin(place, post) {
-  const conversation = await api.create({ model: composer.model.value || undefined }, `${post.key}-c`);
+  const conversation = await api.create(
+    { model: composer.model.value || undefined },
+    `${post.key}-c`,
+  );
   const { id } = conversation;
   place.id = id;
   sidebar.hear({ type: "created", conversation });
@@ -229,7 +258,7 @@ async function again(message) {
   await attempt(async () => {
     const made = await api.regenerate(message.id, key);
     place.watch.admit([made.user_message, made.assistant_message]);
-    if (place === here) composer.focus(), list.follow();
+    if (place === here) (composer.focus(), list.follow());
   });
   place.again = false;
 }
@@ -260,7 +289,8 @@ async function choose(model) {
 
 /** The server's view of a changed conversation. */
 function adopt(place, changedTo) {
-  if (place.watch?.transcript.conversation) Object.assign(place.watch.transcript.conversation, changedTo);
+  if (place.watch?.transcript.conversation)
+    Object.assign(place.watch.transcript.conversation, changedTo);
   if (place === here) show();
 }
 
@@ -289,7 +319,9 @@ function confirmed(id) {
   dialog.returnValue = "";
   dialog.querySelector(".cancel").onclick = () => dialog.close();
   dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok"), { once: true }));
+  return new Promise((resolve) =>
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok"), { once: true }),
+  );
 }
 
 async function earlier() {
@@ -311,14 +343,20 @@ function start() {
   addEventListener("hashchange", () => address() !== here.id && open(address()));
   addEventListener("online", () => here.watch?.wake());
   addEventListener("offline", () => here.watch && link.show(here.watch.state));
-  document.addEventListener("visibilitychange", () => document.hidden || (here.watch?.wake(), refresh()));
+  document.addEventListener(
+    "visibilitychange",
+    () => document.hidden || (here.watch?.wake(), refresh()),
+  );
   byId("rename").addEventListener("click", rename);
   byId("delete").addEventListener("click", remove);
   byId("earlier").addEventListener("click", () => attempt(earlier));
   byId("more").addEventListener("click", () => attempt(() => sidebar.more()));
   byId("notice-close").addEventListener("click", () => (tell(null), composer.focus()));
   byId("skip").addEventListener("click", () => composer.focus());
-  byId("new").addEventListener("click", (event) => here.id || (event.preventDefault(), composer.focus()));
+  byId("new").addEventListener(
+    "click",
+    (event) => here.id || (event.preventDefault(), composer.focus()),
+  );
   open(address());
   attempt(introduce);
   attempt(() => sidebar.refresh());
@@ -335,7 +373,8 @@ async function offerModels() {
   const answer = await api.models();
   models = Object.assign(answer.models, { default: answer.default });
   composer.offer(models, named()?.model ?? preferred());
-  if (models.some(({ name }) => name === "demo")) byId("ideas").replaceChildren(...DEMO_IDEAS.map(idea));
+  if (models.some(({ name }) => name === "demo"))
+    byId("ideas").replaceChildren(...DEMO_IDEAS.map(idea));
 }
 
 function idea([title, text]) {
@@ -343,7 +382,16 @@ function idea([title, text]) {
     composer.choose("demo");
     send(text);
   };
-  return make("li", {}, make("button", { type: "button", onclick: act }, make("strong", {}, title), make("span", {}, text)));
+  return make(
+    "li",
+    {},
+    make(
+      "button",
+      { type: "button", onclick: act },
+      make("strong", {}, title),
+      make("span", {}, text),
+    ),
+  );
 }
 
 start();

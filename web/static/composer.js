@@ -14,7 +14,10 @@ export class Composer {
     this.send = byId("send");
     this.stop = byId("stop");
     this.onsend = onsend;
-    byId("composer").addEventListener("submit", (event) => (event.preventDefault(), this.#submit()));
+    byId("composer").addEventListener(
+      "submit",
+      (event) => (event.preventDefault(), this.#submit()),
+    );
     this.prompt.addEventListener("input", () => this.#changed());
     this.prompt.addEventListener("keydown", (event) => this.#key(event));
     this.stop.addEventListener("click", onstop);
@@ -31,7 +34,8 @@ export class Composer {
   /** Show this model as the one in use, even if it is not on offer now. */
   choose(name) {
     if (!name) return;
-    if (![...this.model.options].some(({ value }) => value === name)) this.model.append(make("option", { value: name }, name));
+    if (![...this.model.options].some(({ value }) => value === name))
+      this.model.append(make("option", { value: name }, name));
     this.model.value = name;
   }
 
@@ -93,7 +97,8 @@ export class Composer {
   }
 
   #key(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229)
+      return;
     event.preventDefault();
     this.#submit();
   }

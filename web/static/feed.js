@@ -15,7 +15,9 @@ export class Feed {
   /** `onevent(event)`: what the feed says; `onstate()`: `live` has changed. */
   constructor({ onevent, onstate }) {
     Object.assign(this, { onevent, onstate });
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.#close() : this.#open()));
+    document.addEventListener("visibilitychange", () =>
+      document.hidden ? this.#close() : this.#open(),
+    );
     addEventListener("online", () => (this.#close(), this.#open()));
     this.#open();
   }
@@ -46,7 +48,10 @@ export class Feed {
     if (this.#source?.readyState !== EventSource.CLOSED) return;
     this.#close();
     const [from, upTo] = RETRY_MS;
-    this.#timer = setTimeout(() => this.#open(), Math.min(from * 2 ** this.#failures++, upTo) * (0.5 + Math.random() / 2));
+    this.#timer = setTimeout(
+      () => this.#open(),
+      Math.min(from * 2 ** this.#failures++, upTo) * (0.5 + Math.random() / 2),
+    );
   }
 
   #become(live) {

@@ -20,7 +20,11 @@ export class Link {
   constructor({ element, onhurry }) {
     this.element = element;
     this.words = make("span");
-    this.now = make("button", { type: "button", class: "now", hidden: true, onclick: () => this.#hurry(onhurry) }, "Try now");
+    this.now = make(
+      "button",
+      { type: "button", class: "now", hidden: true, onclick: () => this.#hurry(onhurry) },
+      "Try now",
+    );
     element.append(this.words, this.now);
   }
 
@@ -30,7 +34,8 @@ export class Link {
     this.name = name === "reconnecting" && !navigator.onLine ? "offline" : name;
     this.element.dataset.state = document.body.dataset.link = this.name;
     this.#until = delay_ms > SHORT_MS ? Date.now() + delay_ms : 0;
-    if (this.name === "reconnecting" && this.#until) this.#timer = setInterval(() => this.#draw(), 1000);
+    if (this.name === "reconnecting" && this.#until)
+      this.#timer = setInterval(() => this.#draw(), 1000);
     this.#draw();
   }
 

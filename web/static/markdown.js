@@ -27,7 +27,9 @@ rules.link_open = (tokens, at, options, _env, self) => {
 rules.image = (tokens, at, options, env, self) => {
   const name = self.renderInlineAsText(tokens[at].children, options, env) || "image";
   const url = tokens[at].attrGet("src");
-  return LINK.test(url) ? `<a href="${escape(url)}" rel="noopener noreferrer" target="_blank">${escape(name)}</a>` : escape(name);
+  return LINK.test(url)
+    ? `<a href="${escape(url)}" rel="noopener noreferrer" target="_blank">${escape(name)}</a>`
+    : escape(name);
 };
 rules.fence = rules.code_block = (tokens, at) => {
   const language = tokens[at].info.trim().split(/\s+/)[0];
@@ -38,10 +40,18 @@ rules.fence = rules.code_block = (tokens, at) => {
 };
 // An answer stands below the page's own headings; cells are aligned by class, since the page allows no inline style.
 md.core.ruler.push("headings", ({ tokens }) => {
-  for (const token of tokens) if (/^heading_/.test(token.type)) token.tag = `h${Math.min(Number(token.tag[1]) + 2, 6)}`;
+  for (const token of tokens)
+    if (/^heading_/.test(token.type)) token.tag = `h${Math.min(Number(token.tag[1]) + 2, 6)}`;
 });
 // Each block finds its own direction: an answer may quote Arabic in an English list. Code is always written from the left.
-for (const kind of ["paragraph", "heading", "list_item", "bullet_list", "ordered_list", "blockquote"]) {
+for (const kind of [
+  "paragraph",
+  "heading",
+  "list_item",
+  "bullet_list",
+  "ordered_list",
+  "blockquote",
+]) {
   rules[`${kind}_open`] = (tokens, at, options, _env, self) => {
     tokens[at].attrSet("dir", "auto");
     return self.renderToken(tokens, at, options);
@@ -72,7 +82,9 @@ export function blocksOf(text, env) {
   for (const end of text.matchAll(/\r\n?|\n/g)) lines.push(end.index + end[0].length);
   let settled = blocks.length - 1;
   while (settled > 0 && blocks[settled][0].map[0] >= lines.length - 1) settled--;
-  return settled > 0 ? { blocks, settled, upTo: lines[blocks[settled][0].map[0]] } : { blocks, settled: 0, upTo: 0 };
+  return settled > 0
+    ? { blocks, settled, upTo: lines[blocks[settled][0].map[0]] }
+    : { blocks, settled: 0, upTo: 0 };
 }
 
 /** Whether there are definitions of links in it. */
@@ -82,8 +94,22 @@ function defines(text) {
   return Object.keys(env.references ?? {}).length > 0;
 }
 
-const ELEMENTS = new Set("A BLOCKQUOTE BR BUTTON CODE DIV EM H3 H4 H5 H6 HR LI OL P PRE S SPAN STRONG TABLE TBODY TD TH THEAD TR UL".split(" "));
-const ATTRIBUTES = new Set(["class", "dir", "href", "rel", "start", "tabindex", "target", "title", "type"]);
+const ELEMENTS = new Set(
+  "A BLOCKQUOTE BR BUTTON CODE DIV EM H3 H4 H5 H6 HR LI OL P PRE S SPAN STRONG TABLE TBODY TD TH THEAD TR UL".split(
+    " ",
+  ),
+);
+const ATTRIBUTES = new Set([
+  "class",
+  "dir",
+  "href",
+  "rel",
+  "start",
+  "tabindex",
+  "target",
+  "title",
+  "type",
+]);
 
 /** Nodes of rendered HTML, with nothing in them that is not on the list. */
 function admit(html) {
@@ -91,7 +117,10 @@ function admit(html) {
   holder.innerHTML = html;
   for (const element of holder.content.querySelectorAll("*")) {
     if (!ELEMENTS.has(element.tagName)) element.remove();
-    else for (const { name, value } of [...element.attributes]) if (!ATTRIBUTES.has(name) || (name === "href" && !LINK.test(value))) element.removeAttribute(name);
+    else
+      for (const { name, value } of [...element.attributes])
+        if (!ATTRIBUTES.has(name) || (name === "href" && !LINK.test(value)))
+          element.removeAttribute(name);
   }
   return [...holder.content.childNodes];
 }
@@ -134,7 +163,8 @@ export class MarkdownView {
       const before = held ? held.nodes.at(-1).nextSibling : null;
       this.#open[n] = { html, nodes: grow(this.element, held?.nodes ?? [], admit(html), before) };
     });
-    for (const { nodes } of this.#open.splice(htmls.length)) for (const node of nodes) node.remove();
+    for (const { nodes } of this.#open.splice(htmls.length))
+      for (const node of nodes) node.remove();
   }
 }
 
@@ -147,7 +177,7 @@ function grow(parent, held, wanted, before = null) {
   return wanted.map((node, n) => {
     const old = held[n];
     if (!old) return parent.insertBefore(node, before);
-    if (!alike(old, node)) return old.replaceWith(node), node;
+    if (!alike(old, node)) return (old.replaceWith(node), node);
     if (old.nodeType === Node.TEXT_NODE) writeOn(old, node.data);
     else grow(old, [...old.childNodes], [...node.childNodes]);
     return old;
@@ -156,7 +186,11 @@ function grow(parent, held, wanted, before = null) {
 
 function alike(one, other) {
   if (one.nodeName !== other.nodeName) return false;
-  return one.nodeType === Node.TEXT_NODE || (one.attributes.length === other.attributes.length && [...one.attributes].every(({ name, value }) => other.getAttribute(name) === value));
+  return (
+    one.nodeType === Node.TEXT_NODE ||
+    (one.attributes.length === other.attributes.length &&
+      [...one.attributes].every(({ name, value }) => other.getAttribute(name) === value))
+  );
 }
 
 /** Give a text node this text, by adding to it where that is enough. */

@@ -38,7 +38,14 @@ export class Post {
     this.who = make("p", { class: "who" });
     this.bubble = make("p", { class: "bubble", dir: "auto" });
     this.state = make("p", { class: "state", hidden: true });
-    this.element = make("li", { class: "message post" }, make("h2", { class: "unseen" }, "Message"), this.who, this.bubble, this.state);
+    this.element = make(
+      "li",
+      { class: "message post" },
+      make("h2", { class: "unseen" }, "Message"),
+      this.who,
+      this.bubble,
+      this.state,
+    );
   }
 
   draw() {
@@ -46,7 +53,8 @@ export class Post {
     const { content, user_id: author, pending, failure } = this.message;
     const look = JSON.stringify([several && (author ?? me), me, pending, failure]);
     if (this.#drawn?.content !== content) this.bubble.textContent = content;
-    if (this.#drawn?.look !== look) this.#dress(several && author && author !== me ? author : null, several);
+    if (this.#drawn?.look !== look)
+      this.#dress(several && author && author !== me ? author : null, several);
     this.#drawn = { content, look };
   }
 
@@ -58,12 +66,20 @@ export class Post {
     this.who.textContent = other ?? "You";
     this.who.dataset.hue = other ? hueOf(other) : "own";
     this.state.hidden = !failure;
-    if (failure) this.state.replaceChildren(icon("alert"), make("span", {}, `Not sent. ${failure}`), ...this.#choices());
+    if (failure)
+      this.state.replaceChildren(
+        icon("alert"),
+        make("span", {}, `Not sent. ${failure}`),
+        ...this.#choices(),
+      );
   }
 
   #choices() {
     const { again, discard } = this.message;
-    return [make("button", { type: "button", onclick: again }, "Try again"), make("button", { type: "button", onclick: discard }, "Discard")];
+    return [
+      make("button", { type: "button", onclick: again }, "Try again"),
+      make("button", { type: "button", onclick: discard }, "Discard"),
+    ];
   }
 }
 
@@ -85,23 +101,49 @@ export class Answer {
     this.thought = make("div", { class: "thought" });
     this.thought.append("");
     this.thinking = make("span", {}, "Reasoning");
-    this.thoughts = make("details", { class: "fold thoughts", hidden: true }, make("summary", {}, icon("fold"), this.thinking), this.thought);
+    this.thoughts = make(
+      "details",
+      { class: "fold thoughts", hidden: true },
+      make("summary", {}, icon("fold"), this.thinking),
+      this.thought,
+    );
     this.uses = make("ul", { class: "uses", hidden: true, "aria-label": "Tools used" });
     this.sources = make("ol", { class: "sources", hidden: true, "aria-label": "Sources" });
     this.state = make("p", { class: "state" });
-    this.copy = make("button", { type: "button", class: "act", onclick: () => this.#copy() }, icon("copy"), "Copy");
-    this.again = make("button", { type: "button", class: "act", onclick: () => this.onagain(this.message) }, icon("again"), "Regenerate");
+    this.copy = make(
+      "button",
+      { type: "button", class: "act", onclick: () => this.#copy() },
+      icon("copy"),
+      "Copy",
+    );
+    this.again = make(
+      "button",
+      { type: "button", class: "act", onclick: () => this.onagain(this.message) },
+      icon("again"),
+      "Regenerate",
+    );
     this.meta = make("span", { class: "meta" });
     this.foot = make("div", { class: "foot" }, this.copy, this.again, this.meta);
     const label = make("h2", { class: "unseen" }, "Answer");
-    this.element = make("li", { class: "message answer" }, label, this.thoughts, this.uses, this.prose, this.sources, this.state, this.foot);
+    this.element = make(
+      "li",
+      { class: "message answer" },
+      label,
+      this.thoughts,
+      this.uses,
+      this.prose,
+      this.sources,
+      this.state,
+      this.foot,
+    );
   }
 
   draw() {
     const { message } = this;
     const done = hasEnded(message);
     this.element.dataset.status = message.status;
-    if (message.content !== this.#drawn.content || done !== this.#drawn.done) this.text.set(message.content, done);
+    if (message.content !== this.#drawn.content || done !== this.#drawn.done)
+      this.text.set(message.content, done);
     this.prose.hidden = !message.content;
     this.#drawThoughts(message);
     this.#drawUses(message.tool_calls);
@@ -115,16 +157,21 @@ export class Answer {
   #drawThoughts({ reasoning, content, status }) {
     this.thoughts.hidden = !reasoning;
     writeOn(this.thought.firstChild, reasoning);
-    writeOn(this.thinking.firstChild, status === "streaming" && !content ? "Reasoning …" : "Reasoning");
+    writeOn(
+      this.thinking.firstChild,
+      status === "streaming" && !content ? "Reasoning …" : "Reasoning",
+    );
   }
 
   #drawUses(calls) {
     this.uses.hidden = !calls.length;
     const ids = new Set(calls.map((call) => call.tool_call_id));
-    for (const [id, use] of this.#uses) if (!ids.has(id)) use.element.remove(), this.#uses.delete(id);
+    for (const [id, use] of this.#uses)
+      if (!ids.has(id)) (use.element.remove(), this.#uses.delete(id));
     for (const call of calls) {
       let use = this.#uses.get(call.tool_call_id);
-      if (!use) this.#uses.set(call.tool_call_id, (use = new Use())), this.uses.append(use.element);
+      if (!use)
+        (this.#uses.set(call.tool_call_id, (use = new Use())), this.uses.append(use.element));
       use.draw(call);
     }
   }
@@ -143,9 +190,15 @@ export class Answer {
     this.#look = look;
     state.dataset.kind = kind;
     state.hidden = !text;
-    const sign = kind === "busy" ? make("span", { class: "dots", "aria-hidden": "true" }, make("i"), make("i"), make("i")) : icon(kind === "stopped" ? "stop" : "alert");
+    const sign =
+      kind === "busy"
+        ? make("span", { class: "dots", "aria-hidden": "true" }, make("i"), make("i"), make("i"))
+        : icon(kind === "stopped" ? "stop" : "alert");
     state.replaceChildren(sign, make("span", {}, text));
-    if (choice) state.append(make("button", { type: "button", onclick: () => this.onagain(this.message) }, "Try again"));
+    if (choice)
+      state.append(
+        make("button", { type: "button", onclick: () => this.onagain(this.message) }, "Try again"),
+      );
   }
 
   /** Its room is taken from the beginning, so that nothing moves at the end. */
@@ -184,7 +237,10 @@ class Use {
     this.element.firstChild.dataset.status = status;
     this.name.textContent = name;
     this.status.textContent = TOOLS[status] ?? status;
-    this.facts.replaceChildren(...fact("Arguments", given), ...fact(status === "error" ? "Error" : "Result", result));
+    this.facts.replaceChildren(
+      ...fact("Arguments", given),
+      ...fact(status === "error" ? "Error" : "Result", result),
+    );
   }
 }
 
@@ -212,10 +268,12 @@ export function describe(message, now = Date.now()) {
   if (status === "queued") return { kind: "busy", text: "Waiting for its turn" };
   if (status === "waiting") return { kind: "wait", text: "Waiting for a tool" };
   if (status === "retrying") return { kind: "wait", text: retrying(message, now) };
-  if (status === "streaming") return content ? { kind: "busy", text: "" } : { kind: "busy", text: "Thinking" };
+  if (status === "streaming")
+    return content ? { kind: "busy", text: "" } : { kind: "busy", text: "Thinking" };
   if (status === "error") return { kind: "bad", text: error?.error || "The answer failed." };
   if (status === "cancelled") return { kind: "stopped", text: STOPS[message.by] ?? "Stopped." };
-  if (FINISHES[message.finish_reason]) return { kind: "note", text: FINISHES[message.finish_reason] };
+  if (FINISHES[message.finish_reason])
+    return { kind: "note", text: FINISHES[message.finish_reason] };
   return content ? { kind: "note", text: "" } : { kind: "note", text: "The answer is empty." };
 }
 
@@ -229,6 +287,10 @@ function retrying({ retry }, now) {
 
 function summary({ model, usage }) {
   const tokens = usage?.output_tokens;
-  return [model, tokens > 0 && `${usage.estimated ? "about " : ""}${tokens.toLocaleString("en")} tokens`].filter(Boolean).join(" · ");
+  return [
+    model,
+    tokens > 0 && `${usage.estimated ? "about " : ""}${tokens.toLocaleString("en")} tokens`,
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
-

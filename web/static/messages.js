@@ -38,7 +38,8 @@ export class MessageList {
   /** These are the messages, in order: rows of the transcript, then posts that are under way. */
   sync(messages) {
     const ids = new Set(messages.map((message) => message.id));
-    for (const [id, view] of this.#views) if (!ids.has(id)) view.element.remove(), this.#views.delete(id);
+    for (const [id, view] of this.#views)
+      if (!ids.has(id)) (view.element.remove(), this.#views.delete(id));
     let before = null;
     for (const message of messages) {
       const view = this.#view(message);
@@ -86,7 +87,11 @@ export class MessageList {
 
   #view(message) {
     let view = this.#views.get(message.id);
-    if (!view) this.#views.set(message.id, (view = message.role === "assistant" ? new Answer(this.onagain) : new Post(this.people)));
+    if (!view)
+      this.#views.set(
+        message.id,
+        (view = message.role === "assistant" ? new Answer(this.onagain) : new Post(this.people)),
+      );
     view.message = message; // after a resync another object stands for the same message
     return view;
   }
@@ -110,7 +115,8 @@ export class MessageList {
   }
 
   #tick() {
-    for (const view of this.#views.values()) if (view.message.status === "retrying") this.touch(view.message);
+    for (const view of this.#views.values())
+      if (view.message.status === "retrying") this.touch(view.message);
   }
 }
 

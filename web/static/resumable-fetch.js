@@ -4,12 +4,24 @@
  * The response's body goes on as if nothing had happened: after a break it asks `GET {api}/{chat id}/stream` for what follows the last
  * `id:` that it saw, until `[DONE]` has come. What the page itself aborts stays aborted. Works with `ai` 5, 6 and 7.
  */
-export function resumableFetch({ fetch = globalThis.fetch, tries = 10, pause = (n) => Math.min(250 * 2 ** n, 8000) * (0.5 + Math.random() / 2) } = {}) {
+export function resumableFetch({
+  fetch = globalThis.fetch,
+  tries = 10,
+  pause = (n) => Math.min(250 * 2 ** n, 8000) * (0.5 + Math.random() / 2),
+} = {}) {
   return async (input, init = {}) => {
     const response = await fetch(input, init);
-    if (!response.ok || !response.body || !/event-stream/.test(response.headers.get("content-type"))) return response;
+    if (
+      !response.ok ||
+      !response.body ||
+      !/event-stream/.test(response.headers.get("content-type"))
+    )
+      return response;
     const address = streamAddress(String(input.url ?? input), init);
-    return new Response(goingOn(response, address, init, { fetch, tries, pause }), { status: response.status, headers: response.headers });
+    return new Response(goingOn(response, address, init, { fetch, tries, pause }), {
+      status: response.status,
+      headers: response.headers,
+    });
   };
 }
 
@@ -40,10 +52,19 @@ function goingOn(response, address, init, { fetch, tries, pause }) {
     [rest] = [""];
     decoder.decode();
     await new Promise((resolve) => setTimeout(resolve, pause(failures++)));
-    const headers = { ...Object.fromEntries(new Headers(init.headers)), ...(last === null ? {} : { "last-event-id": last }) };
-    const again = await fetch(address, { method: "GET", headers, credentials: init.credentials, signal: init.signal });
+    const headers = {
+      ...Object.fromEntries(new Headers(init.headers)),
+      ...(last === null ? {} : { "last-event-id": last }),
+    };
+    const again = await fetch(address, {
+      method: "GET",
+      headers,
+      credentials: init.credentials,
+      signal: init.signal,
+    });
     if (again.status === 204) return false;
-    if (!again.ok) throw Object.assign(new Error(await again.text()), { final: again.status < 500 });
+    if (!again.ok)
+      throw Object.assign(new Error(await again.text()), { final: again.status < 500 });
     reader = again.body.getReader();
     return true;
   };

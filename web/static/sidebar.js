@@ -18,7 +18,10 @@ export class Sidebar {
     this.scrim = byId("scrim");
     this.menu.addEventListener("click", () => this.open(true));
     this.scrim.addEventListener("click", () => this.open(false));
-    this.element.addEventListener("keydown", ({ key }) => key === "Escape" && !WIDE.matches && (this.open(false), this.menu.focus()));
+    this.element.addEventListener(
+      "keydown",
+      ({ key }) => key === "Escape" && !WIDE.matches && (this.open(false), this.menu.focus()),
+    );
     this.element.addEventListener("click", ({ target }) => target.closest("a") && this.open(false));
     WIDE.addEventListener("change", () => this.open(false));
     this.open(false);
@@ -37,8 +40,16 @@ export class Sidebar {
   async refresh() {
     const { conversations, next } = await api.conversations();
     const known = new Map(this.#shown.map((held) => [held.id, held]));
-    const older = this.#next === null ? [] : this.#shown.slice(conversations.length).filter(({ id }) => !conversations.some((read) => read.id === id));
-    this.#shown = [...conversations.map((read) => ({ running: known.get(read.id)?.running, ...read })), ...older];
+    const older =
+      this.#next === null
+        ? []
+        : this.#shown
+            .slice(conversations.length)
+            .filter(({ id }) => !conversations.some((read) => read.id === id));
+    this.#shown = [
+      ...conversations.map((read) => ({ running: known.get(read.id)?.running, ...read })),
+      ...older,
+    ];
     if (!older.length) this.#next = next ?? null;
     this.#draw();
   }
@@ -50,9 +61,13 @@ export class Sidebar {
     if (type === "created") this.#shown = [conversation, ...this.#without(conversation.id)];
     if (type === "deleted") this.#shown = this.#without(id);
     const held = this.#shown.find((one) => one.id === id);
-    if (held && type === "titled" && event.rev >= held.rev) Object.assign(held, { title: event.title, rev: event.rev });
-    if (held && (type === "running" || type === "ended")) Object.assign(held, { running: type === "running", updated_at: event.updated_at });
-    this.#shown.sort((one, other) => (one.updated_at < other.updated_at) - (one.updated_at > other.updated_at));
+    if (held && type === "titled" && event.rev >= held.rev)
+      Object.assign(held, { title: event.title, rev: event.rev });
+    if (held && (type === "running" || type === "ended"))
+      Object.assign(held, { running: type === "running", updated_at: event.updated_at });
+    this.#shown.sort(
+      (one, other) => (one.updated_at < other.updated_at) - (one.updated_at > other.updated_at),
+    );
     this.#draw();
   }
 
@@ -66,7 +81,10 @@ export class Sidebar {
   #replace(newest) {
     const oldest = newest.at(-1)?.updated_at;
     const named = new Set(newest.map(({ id }) => id));
-    this.#shown = [...newest, ...this.#shown.filter((held) => !named.has(held.id) && held.updated_at < oldest)];
+    this.#shown = [
+      ...newest,
+      ...this.#shown.filter((held) => !named.has(held.id) && held.updated_at < oldest),
+    ];
   }
 
   #without(id) {
@@ -110,7 +128,9 @@ export class Sidebar {
   }
 
   #entry(list, n, { id, title, running }) {
-    const link = list.children[n]?.firstChild ?? list.appendChild(make("li", {}, make("a", { dir: "auto" }))).firstChild;
+    const link =
+      list.children[n]?.firstChild ??
+      list.appendChild(make("li", {}, make("a", { dir: "auto" }))).firstChild;
     const text = title || this.#names.get(id) || "New conversation";
     if (link.textContent !== text) link.textContent = text;
     link.href = `#/c/${encodeURIComponent(id)}`;

@@ -12,7 +12,8 @@
   /** The bars of the browser around the page, and the button. */
   function show() {
     const page = getComputedStyle(document.body).backgroundColor;
-    if (root.dataset.theme) for (const meta of document.querySelectorAll("meta[name=theme-color]")) meta.content = page;
+    if (root.dataset.theme)
+      for (const meta of document.querySelectorAll("meta[name=theme-color]")) meta.content = page;
     document.querySelector("#theme span").textContent = isDark() ? "Light colours" : "Dark colours";
   }
 

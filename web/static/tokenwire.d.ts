@@ -14,7 +14,8 @@
  *     for await (const { message, event } of watch) if (message?.status === "complete") break;
  */
 
-export type Status = "queued" | "streaming" | "retrying" | "waiting" | "complete" | "error" | "cancelled";
+export type Status =
+  "queued" | "streaming" | "retrying" | "waiting" | "complete" | "error" | "cancelled";
 
 /** A row as the API gives it (PROTOCOL.md, section 1). */
 export interface Row {
@@ -122,7 +123,8 @@ export function subscribe(
   conversationId: string,
   options?: Options & {
     base?: string;
-    headers?: Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>);
+    headers?:
+      Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>);
     fetch?: typeof fetch;
   },
 ): Subscription;
@@ -202,7 +204,9 @@ export function afterClose(
 export function hasEnded(message: Pick<Message, "status">): boolean;
 
 /** `epoch:seq` taken apart; null for anything else. */
-export function parsePosition(text: string | null | undefined): { epoch: string; seq: number } | null;
+export function parsePosition(
+  text: string | null | undefined,
+): { epoch: string; seq: number } | null;
 
 /** zlib's crc32, unsigned, of the UTF-8 form of a text. */
 export function crc32(text: string): number;

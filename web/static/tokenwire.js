@@ -92,7 +92,10 @@ export class Transcript {
 
   load({ conversation, messages, next = null }) {
     const before = this.#byId;
-    const earlier = this.messages.slice(0, Math.max(0, this.messages.indexOf(before.get(messages[0]?.id))));
+    const earlier = this.messages.slice(
+      0,
+      Math.max(0, this.messages.indexOf(before.get(messages[0]?.id))),
+    );
     this.#byId = new Map();
     this.messages = [];
     this.conversation = { ...conversation };
@@ -109,7 +112,8 @@ export class Transcript {
   admit(row, seq = 0) {
     const held = this.#byId.get(row.id);
     if (this.#replaced.has(row.id)) return;
-    if (!held) this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) })); // its own may be another epoch's
+    if (!held)
+      this.#place(fresh({ ...row, seq: Math.min(row.seq ?? 0, seq) })); // its own may be another epoch's
     else if (row.rev > held.rev) this.#revise(held, row);
     this.#replace(row); // of a held one too: older events may have brought back what it replaced
   }
@@ -124,10 +128,11 @@ export class Transcript {
   }
 
   apply(event) {
-    if (event.type === "message") return this.admit(event.message, event.seq), true;
-    if (event.type === "title") return this.#rename(event), true;
+    if (event.type === "message") return (this.admit(event.message, event.seq), true);
+    if (event.type === "title") return (this.#rename(event), true);
     const change = CHANGES[event.type];
-    if (!change || typeof event.message_id !== "string" || this.#replaced.has(event.message_id)) return true;
+    if (!change || typeof event.message_id !== "string" || this.#replaced.has(event.message_id))
+      return true;
     const message = this.#byId.get(event.message_id) ?? this.#stub(event);
     if (!message || event.seq <= message.seq) return true; // the row that was read already holds it
     if (ENDED.has(event.type)) return this.#end(message, event);
@@ -154,9 +159,11 @@ export class Transcript {
 
   /** The text of an answer comes from its chunks alone, and only a terminal event ends it. */
   #revise(held, row) {
-    const { content, reasoning, tool_calls, seq, status, error, finish_reason, usage, ...rest } = row;
+    const { content, reasoning, tool_calls, seq, status, error, finish_reason, usage, ...rest } =
+      row;
     Object.assign(held, rest);
-    if (held.role !== "assistant") Object.assign(held, { status, applied: content }), show(held, null);
+    if (held.role !== "assistant")
+      (Object.assign(held, { status, applied: content }), show(held, null));
     else if (!hasEnded(held) && !ENDED.has(status)) held.status = status;
     this.messages.splice(this.messages.indexOf(held), 1);
     this.#place(held);
@@ -169,12 +176,15 @@ export class Transcript {
   /** Events of a message that nobody has told of yet; null where it may be an old one. */
   #stub(event) {
     if (event.offset !== 0 && event.type !== "start") return null;
-    return this.#place(fresh({ id: event.message_id, role: "assistant", status: "queued", ordinal: Infinity }));
+    return this.#place(
+      fresh({ id: event.message_id, role: "assistant", status: "queued", ordinal: Infinity }),
+    );
   }
 
   #end(message, event) {
-    const proven = message.applied.length === event.length && crc32(message.applied) === event.crc32;
-    if (!proven && !this.#doubted.has(message.id)) return this.#doubted.add(message.id), false;
+    const proven =
+      message.applied.length === event.length && crc32(message.applied) === event.crc32;
+    if (!proven && !this.#doubted.has(message.id)) return (this.#doubted.add(message.id), false);
     message.proven = proven;
     if (!hasEnded(message)) CHANGES[event.type](message, event);
     return true;
@@ -183,7 +193,14 @@ export class Transcript {
 
 /** A message from a row. Text shown before stays while the row's is a beginning of it and no end is known. */
 function fresh(row, before) {
-  const message = { seq: 0, rev: 0, ...row, applied: row.content ?? "", reasoning: row.reasoning ?? "", retry: null };
+  const message = {
+    seq: 0,
+    rev: 0,
+    ...row,
+    applied: row.content ?? "",
+    reasoning: row.reasoning ?? "",
+    retry: null,
+  };
   message.tool_calls = (row.tool_calls ?? []).map((held) => ({ ...held }));
   message.sources = before?.sources ?? [];
   show(message, hasEnded(message) ? null : before?.content);
@@ -191,7 +208,8 @@ function fresh(row, before) {
 }
 
 function show(message, longer = message.longer) {
-  const keep = longer && longer.length > message.applied.length && longer.startsWith(message.applied);
+  const keep =
+    longer && longer.length > message.applied.length && longer.startsWith(message.applied);
   message.longer = keep ? longer : null;
   message.content = message.longer ?? message.applied;
 }
@@ -207,17 +225,24 @@ const CHANGES = {
   source: cite,
   file: cite,
   retry: (message, { attempt, code, delay_ms, try: nth, max_tries }) =>
-    Object.assign(message, { attempt, status: "retrying", retry: { code, delay_ms, try: nth, max_tries } }),
+    Object.assign(message, {
+      attempt,
+      status: "retrying",
+      retry: { code, delay_ms, try: nth, max_tries },
+    }),
   reset(message, { keep, keep_reasoning }) {
-    if (!(keep <= message.applied.length && keep_reasoning <= message.reasoning.length)) return false;
+    if (!(keep <= message.applied.length && keep_reasoning <= message.reasoning.length))
+      return false;
     message.applied = message.applied.slice(0, keep);
     message.reasoning = message.reasoning.slice(0, keep_reasoning);
     message.tool_calls = message.tool_calls.filter((held) => "result" in held);
     show(message, null);
     return true;
   },
-  complete: (message, { finish_reason, usage, seams }) => finish(message, "complete", { finish_reason, usage, seams }),
-  error: (message, { code, error, retryable, usage }) => finish(message, "error", { error: { code, error, retryable }, usage }),
+  complete: (message, { finish_reason, usage, seams }) =>
+    finish(message, "complete", { finish_reason, usage, seams }),
+  error: (message, { code, error, retryable, usage }) =>
+    finish(message, "error", { error: { code, error, retryable }, usage }),
   cancelled: (message, { by, usage }) => finish(message, "cancelled", { by, usage }),
 };
 
@@ -276,8 +301,15 @@ export class Subscription {
   #hurry = () => {};
 
   constructor(options) {
-    this.#options = { onchange() {}, onstate() {}, WebSocket: globalThis.WebSocket, random: Math.random, ...options };
-    if (!this.#options.WebSocket) throw new TypeError("there is no WebSocket here: give one in the options");
+    this.#options = {
+      onchange() {},
+      onstate() {},
+      WebSocket: globalThis.WebSocket,
+      random: Math.random,
+      ...options,
+    };
+    if (!this.#options.WebSocket)
+      throw new TypeError("there is no WebSocket here: give one in the options");
     this.#run();
   }
 
@@ -435,7 +467,8 @@ class Link {
 
   constructor(socket, order, grant, to) {
     Object.assign(this, { socket, order, to, silence: HELLO_MS });
-    socket.onopen = () => this.#send({ type: "subscribe", token: grant.token, after: order.position });
+    socket.onopen = () =>
+      this.#send({ type: "subscribe", token: grant.token, after: order.position });
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code }) => this.end(code);
     socket.onerror = () => {}; // a close follows
@@ -487,7 +520,8 @@ class Link {
   };
 
   #event(event) {
-    for (const ready of this.order.push(event)) if (!this.socket || !this.to.event(ready)) return this.end(4410);
+    for (const ready of this.order.push(event))
+      if (!this.socket || !this.to.event(ready)) return this.end(4410);
     if (this.order.overfull) this.end(0);
     else if (!this.order.waiting) this.#after("hole", null);
     else if (!this.#timers.hole) this.#after("hole", PATIENCE_MS, () => this.end(0));
@@ -523,12 +557,25 @@ class Link {
   }
 }
 
-export function subscribe(conversationId, { base = location.origin, headers = {}, fetch = globalThis.fetch, ...options } = {}) {
+export function subscribe(
+  conversationId,
+  { base = location.origin, headers = {}, fetch = globalThis.fetch, ...options } = {},
+) {
   const path = `${base}/api/conversations/${encodeURIComponent(conversationId)}`;
   const request = async (url, method) => {
-    const answer = await fetch(url, { method, headers: typeof headers === "function" ? await headers() : headers });
+    const answer = await fetch(url, {
+      method,
+      headers: typeof headers === "function" ? await headers() : headers,
+    });
     if (answer.ok) return answer.json();
-    throw Object.assign(new Error(`${method} ${answer.status}`), { status: answer.status, retryAfter: Number(answer.headers.get("retry-after")) || 0 });
+    throw Object.assign(new Error(`${method} ${answer.status}`), {
+      status: answer.status,
+      retryAfter: Number(answer.headers.get("retry-after")) || 0,
+    });
   };
-  return new Subscription({ load: () => request(path, "GET"), grant: () => request(`${path}/subscription`, "POST"), ...options });
+  return new Subscription({
+    load: () => request(path, "GET"),
+    grant: () => request(`${path}/subscription`, "POST"),
+    ...options,
+  });
 }

@@ -1,179 +1,228 @@
 // `Chat` of every release over SSE against a running Tokenwire (TOKENWIRE_URL).
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { BASE, RELEASES, assertAsStored, chatPath, growing, lastText, newChat, newId, stop, stored, storedMessages, textOf } from "./rig.mjs";
+import {
+  BASE,
+  RELEASES,
+  assertAsStored,
+  chatPath,
+  growing,
+  lastText,
+  newChat,
+  newId,
+  stop,
+  stored,
+  storedMessages,
+  textOf,
+} from "./rig.mjs";
 
 const suite = (title, run, only = () => true) =>
   describe(title, { concurrency: true }, () => {
-    for (const release of RELEASES.filter(only)) test(`ai ${release.name} as ${release.profile}`, { timeout: 90_000 }, () => run(release));
+    for (const release of RELEASES.filter(only))
+      test(`ai ${release.name} as ${release.profile}`, { timeout: 90_000 }, () => run(release));
   });
 const newest = ({ name, profile }) => name === "5.0.100" || profile === "v7";
 
 describe("Chat over SSE", { concurrency: 2 }, () => {
+  suite("complete, then a second turn", async ({ ai, profile }) => {
+    const chat = newChat(ai, profile);
+    await chat.sendMessage({ text: "!short !think one" });
+    assert.equal(chat.status, "ready", String(chat.error));
+    assert.deepEqual(
+      chat.messages.map((message) => message.role),
+      ["user", "assistant"],
+    );
+    assert.deepEqual(
+      chat.messages[1].parts.map((part) => part.type),
+      ["step-start", "reasoning", "text"],
+    );
+    assert.ok(chat.messages[1].parts.slice(1).every((part) => part.state === "done"));
+    assert.equal(chat.messages[1].metadata.status, "complete");
+    assert.ok(chat.messages[1].metadata.usage.outputTokens > 0);
+    await chat.sendMessage({ text: "!short two" });
+    assert.equal(chat.messages.length, 4);
+    await assertAsStored(chat);
+  });
 
-suite("complete, then a second turn", async ({ ai, profile }) => {
-  const chat = newChat(ai, profile);
-  await chat.sendMessage({ text: "!short !think one" });
-  assert.equal(chat.status, "ready", String(chat.error));
-  assert.deepEqual(chat.messages.map((message) => message.role), ["user", "assistant"]);
-  assert.deepEqual(chat.messages[1].parts.map((part) => part.type), ["step-start", "reasoning", "text"]);
-  assert.ok(chat.messages[1].parts.slice(1).every((part) => part.state === "done"));
-  assert.equal(chat.messages[1].metadata.status, "complete");
-  assert.ok(chat.messages[1].metadata.usage.outputTokens > 0);
-  await chat.sendMessage({ text: "!short two" });
-  assert.equal(chat.messages.length, 4);
-  await assertAsStored(chat);
-});
+  suite("resume after a reload in mid-stream", async ({ ai, profile }) => {
+    const first = newChat(ai, profile);
+    const sending = first.sendMessage({ text: "tell me" });
+    await growing(first);
+    await first.stop();
+    await sending;
+    const messages = await stored(first.id);
+    assert.deepEqual(
+      messages.map((message) => message.role),
+      ["user"],
+    );
+    const second = newChat(ai, profile, { id: first.id, messages });
+    await second.resumeStream();
+    assert.equal(second.status, "ready", String(second.error));
+    assert.equal(second.messages.length, 2);
+    await assertAsStored(second);
+  });
 
-suite("resume after a reload in mid-stream", async ({ ai, profile }) => {
-  const first = newChat(ai, profile);
-  const sending = first.sendMessage({ text: "tell me" });
-  await growing(first);
-  await first.stop();
-  await sending;
-  const messages = await stored(first.id);
-  assert.deepEqual(messages.map((message) => message.role), ["user"]);
-  const second = newChat(ai, profile, { id: first.id, messages });
-  await second.resumeStream();
-  assert.equal(second.status, "ready", String(second.error));
-  assert.equal(second.messages.length, 2);
-  await assertAsStored(second);
-});
+  // These newest releases show the text twice after a drop in the page, whatever the server does, unless the fetch wrapper hides it.
+  suite(
+    "resume in the page after a drop",
+    async ({ ai, profile }) => {
+      const chat = newChat(ai, profile, { cuts: [9000], onError: () => {} });
+      await chat.sendMessage({ text: "tell me" });
+      assert.equal(chat.status, "error");
+      await chat.resumeStream();
+      assert.equal(chat.status, "ready", String(chat.error));
+      await assertAsStored(chat);
+    },
+    ({ name }) => name.startsWith("6") || name.startsWith("7"),
+  );
 
-// These newest releases show the text twice after a drop in the page, whatever the server does, unless the fetch wrapper hides it.
-suite(
-  "resume in the page after a drop",
-  async ({ ai, profile }) => {
-    const chat = newChat(ai, profile, { cuts: [9000], onError: () => {} });
-    await chat.sendMessage({ text: "tell me" });
-    assert.equal(chat.status, "error");
+  suite("three cuts that nobody notices", async ({ ai, profile }) => {
+    const chat = newChat(ai, profile, { durable: true, cuts: [6000, 3001, 5003] });
+    await chat.sendMessage({ text: "!think tell me" });
+    assert.equal(chat.status, "ready", String(chat.error));
+    assert.equal(chat.messages.length, 2);
+    await assertAsStored(chat);
+  });
+
+  suite("nothing to resume", async ({ ai, profile }) => {
+    const chat = newChat(ai, profile);
     await chat.resumeStream();
+    assert.deepEqual([chat.status, chat.messages], ["ready", []]);
+    await chat.sendMessage({ text: "!short" });
+    const before = structuredClone(chat.messages);
+    await chat.resumeStream();
+    assert.deepEqual([chat.status, chat.messages], ["ready", before]);
+  });
+
+  suite("the client's stop is a disconnect: the answer goes on", async ({ ai, profile }) => {
+    const chat = newChat(ai, profile);
+    const sending = chat.sendMessage({ text: "tell me" });
+    await growing(chat);
+    await chat.stop();
+    await sending;
+    const seen = lastText(chat);
+    const [, answer] = await storedMessages(chat.id, 2);
+    assert.equal(answer.metadata.status, "complete");
+    assert.ok(textOf(answer).startsWith(seen) && textOf(answer).length > seen.length);
+  });
+
+  suite("the server's stop ends it for everybody", async ({ ai, profile }) => {
+    const chat = newChat(ai, profile);
+    const sending = chat.sendMessage({ text: "tell me" });
+    await growing(chat);
+    assert.equal((await stop(chat.id)).cancelled.length, 1);
+    const resumed = await fetch(`${BASE}${chatPath(chat.id)}/stream`);
+    assert.equal(resumed.status, 204);
+    await sending;
+    assert.equal(chat.status, "ready", String(chat.error));
+    assert.equal(chat.seen.at(-1).type, "abort");
+    const [, answer] = await storedMessages(chat.id, 2);
+    assert.equal(answer.metadata.status, "cancelled");
+    assert.equal(textOf(answer), lastText(chat));
+  });
+
+  suite("an answer made again, and a message edited", async ({ ai, profile }) => {
+    const chat = newChat(ai, profile);
+    await chat.sendMessage({ text: "!short one" });
+    await chat.sendMessage({ text: "!short two" });
+    const [question, , , fourth] = chat.messages.map((message) => message.id);
+    await chat.regenerate();
+    assert.equal(chat.messages.length, 4);
+    assert.notEqual(chat.messages[3].id, fourth);
+    await assertAsStored(chat);
+    await chat.regenerate({ messageId: chat.messages[1].id });
+    assert.equal(chat.messages.length, 2);
+    await assertAsStored(chat);
+    await chat.sendMessage({ text: "!short, but different", messageId: question });
+    assert.deepEqual(chat.messages.map((message) => message.id)[0], question);
+    assert.equal(chat.messages.length, 2);
+    await assertAsStored(chat);
+    assert.equal(textOf((await stored(chat.id))[0]), "!short, but different");
+  });
+
+  suite("an answer that is made again while it is being written", async ({ ai, profile }) => {
+    const chat = newChat(ai, profile);
+    const sending = chat.sendMessage({ text: "tell me" });
+    await growing(chat);
+    await chat.stop();
+    await sending;
+    await chat.regenerate();
     assert.equal(chat.status, "ready", String(chat.error));
     await assertAsStored(chat);
-  },
-  ({ name }) => name.startsWith("6") || name.startsWith("7"),
-);
+    assert.equal(chat.messages[1].metadata.status, "complete");
+  });
 
-suite("three cuts that nobody notices", async ({ ai, profile }) => {
-  const chat = newChat(ai, profile, { durable: true, cuts: [6000, 3001, 5003] });
-  await chat.sendMessage({ text: "!think tell me" });
-  assert.equal(chat.status, "ready", String(chat.error));
-  assert.equal(chat.messages.length, 2);
-  await assertAsStored(chat);
-});
+  suite("two tabs", async ({ ai, profile }) => {
+    const one = newChat(ai, profile);
+    const sending = one.sendMessage({ text: "tell me" });
+    await growing(one);
+    const two = newChat(ai, profile, { id: one.id, messages: await stored(one.id) });
+    await Promise.all([sending, two.resumeStream()]);
+    assert.deepEqual(
+      two.messages.map((message) => [message.id, textOf(message)]),
+      one.messages.map((message) => [message.id, textOf(message)]),
+    );
+    await assertAsStored(two);
+  });
 
-suite("nothing to resume", async ({ ai, profile }) => {
-  const chat = newChat(ai, profile);
-  await chat.resumeStream();
-  assert.deepEqual([chat.status, chat.messages], ["ready", []]);
-  await chat.sendMessage({ text: "!short" });
-  const before = structuredClone(chat.messages);
-  await chat.resumeStream();
-  assert.deepEqual([chat.status, chat.messages], ["ready", before]);
-});
+  suite(
+    "a failure and retries are told",
+    async ({ ai, profile }) => {
+      const data = [];
+      const chat = newChat(ai, profile, { onData: (part) => data.push(part), onError: () => {} });
+      await chat.sendMessage({ text: "!rate_limit !short" });
+      assert.equal(chat.status, "ready", String(chat.error));
+      assert.deepEqual(new Set(data.map((part) => part.type)), new Set(["data-retry"]));
+      assert.equal(data[0].data.code, "rate_limited");
+      await chat.sendMessage({ text: "!auth" });
+      assert.equal(chat.status, "error");
+      assert.equal(chat.messages.at(-1).metadata.error.code, "authentication_failed");
+    },
+    newest,
+  );
 
-suite("the client's stop is a disconnect: the answer goes on", async ({ ai, profile }) => {
-  const chat = newChat(ai, profile);
-  const sending = chat.sendMessage({ text: "tell me" });
-  await growing(chat);
-  await chat.stop();
-  await sending;
-  const seen = lastText(chat);
-  const [, answer] = await storedMessages(chat.id, 2);
-  assert.equal(answer.metadata.status, "complete");
-  assert.ok(textOf(answer).startsWith(seen) && textOf(answer).length > seen.length);
-});
+  suite("an attempt that begins anew", async ({ ai, profile }) => {
+    const chat = newChat(ai, profile);
+    await chat.sendMessage({ text: "!cut tell me" }, { body: { model: "anew" } });
+    assert.equal(chat.status, "ready", String(chat.error));
+    const [, answer] = await storedMessages(chat.id, 2);
+    const resets = chat.seen.filter(
+      (chunk) => chunk.type === "reset-step" || chunk.type === "data-reset",
+    );
+    assert.ok(resets.length >= 1);
+    if (profile === "v7") {
+      assert.equal(lastText(chat), textOf(answer));
+    } else {
+      const parts = chat.messages.at(-1).parts;
+      const after = parts.slice(parts.map((part) => part.type).lastIndexOf("data-reset") + 1);
+      assert.equal(
+        after
+          .filter((part) => part.type === "text")
+          .map((part) => part.text)
+          .join(""),
+        textOf(answer),
+      );
+    }
+  });
 
-suite("the server's stop ends it for everybody", async ({ ai, profile }) => {
-  const chat = newChat(ai, profile);
-  const sending = chat.sendMessage({ text: "tell me" });
-  await growing(chat);
-  assert.equal((await stop(chat.id)).cancelled.length, 1);
-  const resumed = await fetch(`${BASE}${chatPath(chat.id)}/stream`);
-  assert.equal(resumed.status, 204);
-  await sending;
-  assert.equal(chat.status, "ready", String(chat.error));
-  assert.equal(chat.seen.at(-1).type, "abort");
-  const [, answer] = await storedMessages(chat.id, 2);
-  assert.equal(answer.metadata.status, "cancelled");
-  assert.equal(textOf(answer), lastText(chat));
-});
-
-suite("an answer made again, and a message edited", async ({ ai, profile }) => {
-  const chat = newChat(ai, profile);
-  await chat.sendMessage({ text: "!short one" });
-  await chat.sendMessage({ text: "!short two" });
-  const [question, , , fourth] = chat.messages.map((message) => message.id);
-  await chat.regenerate();
-  assert.equal(chat.messages.length, 4);
-  assert.notEqual(chat.messages[3].id, fourth);
-  await assertAsStored(chat);
-  await chat.regenerate({ messageId: chat.messages[1].id });
-  assert.equal(chat.messages.length, 2);
-  await assertAsStored(chat);
-  await chat.sendMessage({ text: "!short, but different", messageId: question });
-  assert.deepEqual(chat.messages.map((message) => message.id)[0], question);
-  assert.equal(chat.messages.length, 2);
-  await assertAsStored(chat);
-  assert.equal(textOf((await stored(chat.id))[0]), "!short, but different");
-});
-
-suite("an answer that is made again while it is being written", async ({ ai, profile }) => {
-  const chat = newChat(ai, profile);
-  const sending = chat.sendMessage({ text: "tell me" });
-  await growing(chat);
-  await chat.stop();
-  await sending;
-  await chat.regenerate();
-  assert.equal(chat.status, "ready", String(chat.error));
-  await assertAsStored(chat);
-  assert.equal(chat.messages[1].metadata.status, "complete");
-});
-
-suite("two tabs", async ({ ai, profile }) => {
-  const one = newChat(ai, profile);
-  const sending = one.sendMessage({ text: "tell me" });
-  await growing(one);
-  const two = newChat(ai, profile, { id: one.id, messages: await stored(one.id) });
-  await Promise.all([sending, two.resumeStream()]);
-  assert.deepEqual(two.messages.map((message) => [message.id, textOf(message)]), one.messages.map((message) => [message.id, textOf(message)]));
-  await assertAsStored(two);
-});
-
-suite("a failure and retries are told", async ({ ai, profile }) => {
-  const data = [];
-  const chat = newChat(ai, profile, { onData: (part) => data.push(part), onError: () => {} });
-  await chat.sendMessage({ text: "!rate_limit !short" });
-  assert.equal(chat.status, "ready", String(chat.error));
-  assert.deepEqual(new Set(data.map((part) => part.type)), new Set(["data-retry"]));
-  assert.equal(data[0].data.code, "rate_limited");
-  await chat.sendMessage({ text: "!auth" });
-  assert.equal(chat.status, "error");
-  assert.equal(chat.messages.at(-1).metadata.error.code, "authentication_failed");
-}, newest);
-
-suite("an attempt that begins anew", async ({ ai, profile }) => {
-  const chat = newChat(ai, profile);
-  await chat.sendMessage({ text: "!cut tell me" }, { body: { model: "anew" } });
-  assert.equal(chat.status, "ready", String(chat.error));
-  const [, answer] = await storedMessages(chat.id, 2);
-  const resets = chat.seen.filter((chunk) => chunk.type === "reset-step" || chunk.type === "data-reset");
-  assert.ok(resets.length >= 1);
-  if (profile === "v7") {
-    assert.equal(lastText(chat), textOf(answer));
-  } else {
-    const parts = chat.messages.at(-1).parts;
-    const after = parts.slice(parts.map((part) => part.type).lastIndexOf("data-reset") + 1);
-    assert.equal(after.filter((part) => part.type === "text").map((part) => part.text).join(""), textOf(answer));
-  }
-});
-
-suite("a repeated post is posted once", async ({ profile }) => {
-  const id = newId();
-  const body = JSON.stringify({ id, messages: [{ id: "m1", role: "user", parts: [{ type: "text", text: "!short" }] }], trigger: "submit-message" });
-  const [one, two] = await Promise.all([1, 2].map(async () => (await fetch(`${BASE}/api/chat?profile=${profile}`, { method: "POST", body })).text()));
-  const ids = [one, two].map((text) => /"messageId":"([^"]+)"/.exec(text)[1]);
-  assert.equal(ids[0], ids[1]);
-  assert.equal((await storedMessages(id, 2)).length, 2);
-}, ({ name }) => name.startsWith("7"));
+  suite(
+    "a repeated post is posted once",
+    async ({ profile }) => {
+      const id = newId();
+      const body = JSON.stringify({
+        id,
+        messages: [{ id: "m1", role: "user", parts: [{ type: "text", text: "!short" }] }],
+        trigger: "submit-message",
+      });
+      const [one, two] = await Promise.all(
+        [1, 2].map(async () =>
+          (await fetch(`${BASE}/api/chat?profile=${profile}`, { method: "POST", body })).text(),
+        ),
+      );
+      const ids = [one, two].map((text) => /"messageId":"([^"]+)"/.exec(text)[1]);
+      assert.equal(ids[0], ids[1]);
+      assert.equal((await storedMessages(id, 2)).length, 2);
+    },
+    ({ name }) => name.startsWith("7"),
+  );
 });

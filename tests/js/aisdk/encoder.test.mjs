@@ -16,7 +16,11 @@ async function assembled(ai, chunks) {
     },
   });
   let message;
-  for await (message of ai.readUIMessageStream({ stream, onError: (error) => failures.push(error), terminateOnError: false }));
+  for await (message of ai.readUIMessageStream({
+    stream,
+    onError: (error) => failures.push(error),
+    terminateOnError: false,
+  }));
   return { message, failures };
 }
 
@@ -26,9 +30,15 @@ describe("what the encoder writes", () => {
       const validate = await validator(ai);
       for (const chunks of streams[profile]) {
         for (const chunk of chunks) await validate(chunk);
-        const told = chunks.filter((chunk) => chunk.type === "error").map((chunk) => chunk.errorText);
+        const told = chunks
+          .filter((chunk) => chunk.type === "error")
+          .map((chunk) => chunk.errorText);
         const { failures } = await assembled(ai, chunks);
-        assert.deepEqual(failures.map((failure) => failure.message), told, JSON.stringify(chunks, null, 1));
+        assert.deepEqual(
+          failures.map((failure) => failure.message),
+          told,
+          JSON.stringify(chunks, null, 1),
+        );
       }
     });
   }
@@ -37,10 +47,24 @@ describe("what the encoder writes", () => {
     test(`ai ${name} shows all of ${profile}`, async () => {
       const { message } = await assembled(ai, streams[profile][0]);
       const types = new Set(message.parts.map((part) => part.type));
-      const wanted = ["step-start", "text", "reasoning", "tool-weather", "dynamic-tool", "source-url", "source-document", "file", "data-chart"];
+      const wanted = [
+        "step-start",
+        "text",
+        "reasoning",
+        "tool-weather",
+        "dynamic-tool",
+        "source-url",
+        "source-document",
+        "file",
+        "data-chart",
+      ];
       const newer = profile === "v7" ? ["custom", "reasoning-file"] : ["data-custom"];
-      for (const type of [...wanted, ...newer]) assert.ok(types.has(type), `${type} in ${[...types]}`);
-      assert.deepEqual(message.parts.find((part) => part.toolCallId === "hostile").input, { ___proto__: 1, _constructor: { prototype: null } });
+      for (const type of [...wanted, ...newer])
+        assert.ok(types.has(type), `${type} in ${[...types]}`);
+      assert.deepEqual(message.parts.find((part) => part.toolCallId === "hostile").input, {
+        ___proto__: 1,
+        _constructor: { prototype: null },
+      });
     });
   }
 });

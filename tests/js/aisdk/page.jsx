@@ -6,23 +6,48 @@ import { createRoot } from "react-dom/client";
 import { z } from "zod";
 
 const { api, chat: id, socket } = Object.fromEntries(new URLSearchParams(location.search));
-const textOf = (message) => message.parts.filter((part) => part.type === "text").map((part) => part.text).join("");
+const textOf = (message) =>
+  message.parts
+    .filter((part) => part.type === "text")
+    .map((part) => part.text)
+    .join("");
 const recipe = z.object({ recipe: z.object({ name: z.string(), steps: z.array(z.string()) }) });
 
 function Chat({ messages: initial }) {
   const [transport] = useState(() =>
-    socket ? new WebSocketChatTransport({ url: `${api.replace("http", "ws")}/api/chat/ws` }) : new DefaultChatTransport({ api: `${api}/api/chat` }),
+    socket
+      ? new WebSocketChatTransport({ url: `${api.replace("http", "ws")}/api/chat/ws` })
+      : new DefaultChatTransport({ api: `${api}/api/chat` }),
   );
-  const { messages, status, sendMessage, regenerate, stop } = useChat({ id, messages: initial, resume: true, transport });
+  const { messages, status, sendMessage, regenerate, stop } = useChat({
+    id,
+    messages: initial,
+    resume: true,
+    transport,
+  });
   return (
     <main>
       <p id="status">{status}</p>
-      <input id="prompt" onKeyDown={(event) => event.key === "Enter" && sendMessage({ text: event.target.value })} />
-      <button id="again" onClick={() => regenerate()}>again</button>
-      <button id="leave" onClick={() => stop()}>leave</button>
-      <button id="stop" onClick={() => fetch(`${api}/api/chat/${encodeURIComponent(id)}/stop`, { method: "POST" })}>stop</button>
+      <input
+        id="prompt"
+        onKeyDown={(event) => event.key === "Enter" && sendMessage({ text: event.target.value })}
+      />
+      <button id="again" onClick={() => regenerate()}>
+        again
+      </button>
+      <button id="leave" onClick={() => stop()}>
+        leave
+      </button>
+      <button
+        id="stop"
+        onClick={() => fetch(`${api}/api/chat/${encodeURIComponent(id)}/stop`, { method: "POST" })}
+      >
+        stop
+      </button>
       {messages.map((message) => (
-        <pre key={message.id} className={message.role} id={message.id}>{textOf(message)}</pre>
+        <pre key={message.id} className={message.role} id={message.id}>
+          {textOf(message)}
+        </pre>
       ))}
     </main>
   );
@@ -30,11 +55,23 @@ function Chat({ messages: initial }) {
 
 function Single() {
   const completion = useCompletion({ api: `${api}/api/completion` });
-  const text = useCompletion({ api: `${api}/api/completion?protocol=text`, streamProtocol: "text" });
+  const text = useCompletion({
+    api: `${api}/api/completion?protocol=text`,
+    streamProtocol: "text",
+  });
   const made = useObject({ api: `${api}/api/object?model=json`, schema: recipe });
   return (
     <aside>
-      <button id="complete" onClick={() => { completion.complete("!short"); text.complete("!short"); made.submit({ dish: "lasagne" }); }}>complete</button>
+      <button
+        id="complete"
+        onClick={() => {
+          completion.complete("!short");
+          text.complete("!short");
+          made.submit({ dish: "lasagne" });
+        }}
+      >
+        complete
+      </button>
       <pre id="completion">{completion.completion}</pre>
       <pre id="text">{text.completion}</pre>
       <pre id="object">{JSON.stringify(made.object)}</pre>
@@ -42,5 +79,12 @@ function Single() {
   );
 }
 
-const { messages } = await (await fetch(`${api}/api/chat/${encodeURIComponent(id)}/messages`)).json();
-createRoot(document.getElementById("root")).render(<><Chat messages={messages} /><Single /></>);
+const { messages } = await (
+  await fetch(`${api}/api/chat/${encodeURIComponent(id)}/messages`)
+).json();
+createRoot(document.getElementById("root")).render(
+  <>
+    <Chat messages={messages} />
+    <Single />
+  </>,
+);

@@ -20,7 +20,10 @@ export const newId = () => `chat/${process.pid}.${Date.now()}..${number++}/x y`;
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export async function validator(ai) {
-  const schema = typeof ai.uiMessageChunkSchema === "function" ? ai.uiMessageChunkSchema() : ai.uiMessageChunkSchema;
+  const schema =
+    typeof ai.uiMessageChunkSchema === "function"
+      ? ai.uiMessageChunkSchema()
+      : ai.uiMessageChunkSchema;
   return async (chunk) => {
     const result = await schema.validate(chunk);
     assert.ok(result.success, `${JSON.stringify(chunk)}: ${String(result.error).slice(0, 300)}`);
@@ -34,7 +37,10 @@ class State {
   }
   pushMessage = (message) => (this.messages = [...this.messages, message]);
   popMessage = () => (this.messages = this.messages.slice(0, -1));
-  replaceMessage = (index, message) => (this.messages = this.messages.with?.(index, message) ?? this.messages.map((old, i) => (i === index ? message : old)));
+  replaceMessage = (index, message) =>
+    (this.messages =
+      this.messages.with?.(index, message) ??
+      this.messages.map((old, i) => (i === index ? message : old)));
   snapshot = (value) => structuredClone(value);
 }
 
@@ -44,7 +50,8 @@ export function checkedFetch(ai, { cuts = [], seen = [] } = {}) {
     const abort = new AbortController();
     init?.signal?.addEventListener("abort", () => abort.abort());
     const response = await fetch(input, { ...init, signal: abort.signal });
-    if (!response.body || !/event-stream/.test(response.headers.get("content-type") ?? "")) return response;
+    if (!response.body || !/event-stream/.test(response.headers.get("content-type") ?? ""))
+      return response;
     const limit = cuts.shift() ?? Infinity;
     const validate = await validator(ai);
     let bytes = 0;
@@ -68,22 +75,50 @@ export function checkedFetch(ai, { cuts = [], seen = [] } = {}) {
         }
       },
     });
-    return new Response(response.body.pipeThrough(through), { status: response.status, headers: response.headers });
+    return new Response(response.body.pipeThrough(through), {
+      status: response.status,
+      headers: response.headers,
+    });
   };
 }
 
 /** A chat of a release. `durable`: with the fetch wrapper that hides cuts. */
-export function newChat(ai, profile, { id = newId(), messages = [], cuts = [], seen = [], durable = false, transport, ...callbacks } = {}) {
+export function newChat(
+  ai,
+  profile,
+  {
+    id = newId(),
+    messages = [],
+    cuts = [],
+    seen = [],
+    durable = false,
+    transport,
+    ...callbacks
+  } = {},
+) {
   const checked = checkedFetch(ai, { cuts, seen });
   const fetch = durable ? resumableFetch({ fetch: checked, pause: () => 20 }) : checked;
   // Old releases put the chat's id behind the query of the api, so the profile travels as a header.
-  transport ??= new ai.DefaultChatTransport({ api: `${BASE}/api/chat`, headers: { "x-ai-sdk-profile": profile }, fetch });
-  const chat = new (class extends ai.AbstractChat {})({ id, transport, state: new State(messages), ...callbacks });
+  transport ??= new ai.DefaultChatTransport({
+    api: `${BASE}/api/chat`,
+    headers: { "x-ai-sdk-profile": profile },
+    fetch,
+  });
+  const chat = new (class extends ai.AbstractChat {})({
+    id,
+    transport,
+    state: new State(messages),
+    ...callbacks,
+  });
   chat.seen = seen;
   return chat;
 }
 
-export const textOf = (message) => message.parts.filter((part) => part.type === "text").map((part) => part.text).join("");
+export const textOf = (message) =>
+  message.parts
+    .filter((part) => part.type === "text")
+    .map((part) => part.text)
+    .join("");
 export const lastText = (chat) => textOf(chat.messages.at(-1));
 
 export async function get(path, init) {
@@ -112,11 +147,17 @@ export async function until(question, what = question) {
   throw new Error(`it never came to pass: ${what}`);
 }
 export const growing = (chat, length = 40) =>
-  until(() => chat.messages.at(-1)?.role === "assistant" && lastText(chat).length > length, "the answer grows");
+  until(
+    () => chat.messages.at(-1)?.role === "assistant" && lastText(chat).length > length,
+    "the answer grows",
+  );
 
 /** What every finished chat must show: exactly what is stored, under the same ids. */
 export async function assertAsStored(chat) {
   const messages = await storedMessages(chat.id, chat.messages.length);
-  assert.deepEqual(chat.messages.map((message) => message.id), messages.map((message) => message.id));
+  assert.deepEqual(
+    chat.messages.map((message) => message.id),
+    messages.map((message) => message.id),
+  );
   assert.deepEqual(chat.messages.map(textOf), messages.map(textOf));
 }

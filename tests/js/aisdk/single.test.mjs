@@ -7,9 +7,19 @@ async function complete(ai, { api, streamProtocol, prompt }) {
   const [texts, failures] = [[], []];
   const nothing = () => {};
   const whole = await ai.callCompletionApi({
-    api, prompt, streamProtocol, credentials: undefined, headers: {}, body: {}, fetch: undefined,
-    setCompletion: (text) => texts.push(text), setLoading: nothing, setError: nothing, setAbortController: nothing,
-    onFinish: undefined, onError: (error) => failures.push(error),
+    api,
+    prompt,
+    streamProtocol,
+    credentials: undefined,
+    headers: {},
+    body: {},
+    fetch: undefined,
+    setCompletion: (text) => texts.push(text),
+    setLoading: nothing,
+    setError: nothing,
+    setAbortController: nothing,
+    onFinish: undefined,
+    onError: (error) => failures.push(error),
   });
   return { whole, last: texts.at(-1), failures };
 }
@@ -17,21 +27,45 @@ async function complete(ai, { api, streamProtocol, prompt }) {
 describe("single answers", { concurrency: 3 }, () => {
   for (const { name, ai, profile } of RELEASES) {
     test(`ai ${name} as ${profile}: useCompletion, data and text`, async () => {
-      const data = await complete(ai, { api: `${BASE}/api/completion?profile=${profile}`, streamProtocol: "data", prompt: "!short !think" });
-      assert.match(data.whole ?? data.last, /^Hello! 👋 This is the demo model: a script, not a mind\.$/);
-      const text = await complete(ai, { api: `${BASE}/api/completion?protocol=text`, streamProtocol: "text", prompt: "!short !think" });
+      const data = await complete(ai, {
+        api: `${BASE}/api/completion?profile=${profile}`,
+        streamProtocol: "data",
+        prompt: "!short !think",
+      });
+      assert.match(
+        data.whole ?? data.last,
+        /^Hello! 👋 This is the demo model: a script, not a mind\.$/,
+      );
+      const text = await complete(ai, {
+        api: `${BASE}/api/completion?protocol=text`,
+        streamProtocol: "text",
+        prompt: "!short !think",
+      });
       assert.equal(text.last, data.last);
-      const failed = await complete(ai, { api: `${BASE}/api/completion?profile=${profile}`, streamProtocol: "data", prompt: "!auth" });
+      const failed = await complete(ai, {
+        api: `${BASE}/api/completion?profile=${profile}`,
+        streamProtocol: "data",
+        prompt: "!auth",
+      });
       assert.equal(failed.failures.length, 1);
     });
   }
 
   test("useObject: one JSON document as it is written; a failure before it is a status", async () => {
-    const post = (path, body) => fetch(`${BASE}${path}`, { method: "POST", headers: { "content-type": "application/json" }, body });
-    const response = await post("/api/object?model=json", JSON.stringify({ any: ["input", 1, null] }));
+    const post = (path, body) =>
+      fetch(`${BASE}${path}`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body,
+      });
+    const response = await post(
+      "/api/object?model=json",
+      JSON.stringify({ any: ["input", 1, null] }),
+    );
     assert.match(response.headers.get("content-type"), /^text\/plain/);
     const pieces = [];
-    for await (const piece of response.body.pipeThrough(new TextDecoderStream())) pieces.push(piece);
+    for await (const piece of response.body.pipeThrough(new TextDecoderStream()))
+      pieces.push(piece);
     assert.ok(pieces.length > 1);
     assert.equal(JSON.parse(pieces.join("")).recipe.name, "Lasagne");
     assert.equal((await post("/api/object?schema=nobody", "{}")).status, 422);

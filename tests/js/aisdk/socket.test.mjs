@@ -4,10 +4,23 @@ import { describe, test } from "node:test";
 import { WebSocketChatTransport } from "ai7";
 import * as ai7 from "ai7";
 import { WebSocket } from "undici";
-import { BASE, assertAsStored, growing, lastText, newChat, newId, stop, stored, storedMessages, textOf, until } from "./rig.mjs";
+import {
+  BASE,
+  assertAsStored,
+  growing,
+  lastText,
+  newChat,
+  newId,
+  stop,
+  stored,
+  storedMessages,
+  textOf,
+  until,
+} from "./rig.mjs";
 
 const URL_ = `${BASE.replace("http", "ws")}/api/chat/ws`;
-const transport = (webSocket = WebSocket) => new WebSocketChatTransport({ url: URL_, params: { profile: "v7" }, webSocket });
+const transport = (webSocket = WebSocket) =>
+  new WebSocketChatTransport({ url: URL_, params: { profile: "v7" }, webSocket });
 const chatOver = (wire, options) => newChat(ai7, "v7", { transport: wire, ...options });
 
 /** One frame sent by hand; what comes back until an end, an error or a close. */
@@ -28,12 +41,14 @@ function ask(frame, { headers } = {}) {
 describe("Chat over WebSocket", { concurrency: 4 }, () => {
   test("complete, a second turn, several chats on one socket", async () => {
     let opened = 0;
-    const wire = transport(class extends WebSocket {
-      constructor(...address) {
-        super(...address);
-        opened++;
-      }
-    });
+    const wire = transport(
+      class extends WebSocket {
+        constructor(...address) {
+          super(...address);
+          opened++;
+        }
+      },
+    );
     const chats = [chatOver(wire), chatOver(wire), chatOver(wire)];
     await Promise.all(chats.map((chat) => chat.sendMessage({ text: "!short !think one" })));
     await Promise.all(chats.map((chat) => chat.sendMessage({ text: "!short two" })));
@@ -104,13 +119,27 @@ describe("Chat over WebSocket", { concurrency: 4 }, () => {
 
   test("what is no request is refused and the others live on", async () => {
     const id = newId();
-    const send = { type: "send", requestId: "1", id, trigger: "submit-message", headers: {}, body: {}, messages: [] };
+    const send = {
+      type: "send",
+      requestId: "1",
+      id,
+      trigger: "submit-message",
+      headers: {},
+      body: {},
+      messages: [],
+    };
     assert.match((await ask(send)).frames.at(-1).errorText, /no message/);
     assert.equal((await ask("{")).code, 1008);
     assert.equal((await ask({ type: "dance", requestId: "1" })).code, 1008);
-    assert.deepEqual((await ask({ type: "resume", requestId: "1", id, headers: {}, body: {} })).frames, [{ type: "no-active", requestId: "1" }]);
+    assert.deepEqual(
+      (await ask({ type: "resume", requestId: "1", id, headers: {}, body: {} })).frames,
+      [{ type: "no-active", requestId: "1" }],
+    );
     const messages = [{ id: "m", role: "user", parts: [{ type: "text", text: "!short" }] }];
-    const foreign = await ask({ ...send, messages }, { headers: { origin: "https://elsewhere.example" } });
+    const foreign = await ask(
+      { ...send, messages },
+      { headers: { origin: "https://elsewhere.example" } },
+    );
     assert.equal(foreign.refused, true); // before the socket is accepted; why, a browser does not tell
     assert.deepEqual(await stored(id), []);
   });

@@ -15,7 +15,7 @@ AREA = Area(
         Mutant(
             "a_tool_that_comes_again_is_not_shown",
             "web/static/message_views.js",
-            "use.element.remove(), this.#uses.delete(id);",
+            "(use.element.remove(), this.#uses.delete(id));",
             "use.element.remove();",
         ),
         Mutant(
@@ -65,7 +65,7 @@ AREA = Area(
         Mutant(
             "after_another_try_the_keyboard_is_nowhere",
             "web/static/app.js",
-            "    if (place === here) composer.focus(), list.follow();\n",
+            "    if (place === here) (composer.focus(), list.follow());\n",
             "",
         ),
         Mutant(
@@ -74,8 +74,8 @@ AREA = Area(
         Mutant(
             "an_input_method_sends",
             "web/static/composer.js",
-            " || event.isComposing || event.keyCode === 229) return;",
-            " || event.isComposing) return;",
+            " || event.isComposing || event.keyCode === 229)",
+            " || event.isComposing)",
         ),
         Mutant("an_input_method_sends_by_its_own_name", "web/static/composer.js", " || event.isComposing || ", " || "),
         Mutant("first_words_are_forgotten", "web/static/sidebar.js", '    keep("names", [...this.#names].slice(-NAMES_MAX));\n', ""),
@@ -122,8 +122,8 @@ AREA = Area(
         Mutant(
             "ones_own_message_is_news",
             "web/static/app.js",
-            " && message.user_id && message.user_id !== me) announce",
-            " && message.user_id) announce",
+            " && message.user_id && message.user_id !== me)\n",
+            " && message.user_id)\n",
         ),
         Mutant("a_choice_that_was_refused_stays", "web/static/app.js", "  if (!kept) composer.choose(named()?.model);\n", ""),
         Mutant("a_choice_is_for_one_conversation", "web/static/app.js", '  keep("model", model);\n', ""),

@@ -159,7 +159,7 @@ AREA = Area(
         Mutant("what_waits_twice_waits_twice", _FILE, "> first(event)) at--;", ">= first(event)) at--;"),
         Mutant("the_conversation_is_not_held", _FILE, "    this.conversation = { ...conversation };\n", ""),
         Mutant("nothing_ever_runs", _FILE, '=== "assistant" && !hasEnded(message));', '=== "assistant" && hasEnded(message));'),
-        Mutant("reasoning_of_rows_is_dropped", _FILE, 'reasoning: row.reasoning ?? "", retry', 'reasoning: "", retry'),
+        Mutant("reasoning_of_rows_is_dropped", _FILE, 'reasoning: row.reasoning ?? "",', 'reasoning: "",'),
         Mutant("what_went_into_a_tool_is_dropped", _FILE, '  if ("arguments" in rest) held.arguments = rest.arguments;\n', ""),
         Mutant(
             "what_was_read_is_shown_after_the_close",
@@ -181,8 +181,10 @@ AREA = Area(
             "/^id: ?(.+)$/m.exec(block)?.[1];",
             _STREAMS,
         ),
-        Mutant("errors_are_resumed_as_streams", _STREAM, "if (!response.ok || !response.body", "if (!response.body", _STREAMS),
-        Mutant("pages_are_resumed_as_streams", _STREAM, ' || !/event-stream/.test(response.headers.get("content-type"))', "", _STREAMS),
+        Mutant("errors_are_resumed_as_streams", _STREAM, "      !response.ok ||\n", "", _STREAMS),
+        Mutant(
+            "pages_are_resumed_as_streams", _STREAM, ' ||\n      !/event-stream/.test(response.headers.get("content-type"))', "", _STREAMS
+        ),
         Mutant(
             "a_stream_without_a_signal_ends_with_its_connection",
             _STREAM,
@@ -200,7 +202,7 @@ AREA = Area(
         Mutant(
             "a_wait_is_not_counted_down",
             _LINK,
-            '    if (this.name === "reconnecting" && this.#until) this.#timer = setInterval(() => this.#draw(), 1000);\n',
+            '    if (this.name === "reconnecting" && this.#until)\n      this.#timer = setInterval(() => this.#draw(), 1000);\n',
             "",
             _PAGE,
         ),
