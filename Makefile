@@ -22,16 +22,17 @@ run: $(VENV)/run.stamp ## start Tokenwire here: web, worker, broadcaster, and an
 llamacpp: $(VENV)/dev.stamp ## a real model on port 8080: llama.cpp with SmolLM2-135M, fetched once
 	@exec $(BIN)/python -m tests.servers.llamacpp
 
-check: $(VENV)/dev.stamp ## format, lint, types, who imports whom; JavaScript, where there are Node and npm
+check: $(VENV)/dev.stamp ## format, lint and types of Python and JavaScript (where there are Node and npm), who imports whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.js.lint
+	$(BIN)/python -m tests.js.check
 
 format: $(VENV)/dev.stamp ## write the format, mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python -m tests.js.check --write
 
 test: $(VENV)/dev.stamp ## every test that is not long (under 10 minutes)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long"

@@ -1,9 +1,11 @@
 """The check of JavaScript finds mistakes, and is never left out unnoticed."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.js import packages
-from tests.js.lint import main
+from tests.js.check import ESLINT, PRETTIER, main, run
 from tests.js.packages import need_node, need_packages
 
 
@@ -22,9 +24,21 @@ def test_mistakes_are_found(place: str, source: str, rule: str | None, capfd: py
     """In the page by its own globals, in tests by Node's."""
     need_node()
     need_packages()
-    code = main(("--stdin", "--stdin-filename", place), source)
+    code = run(*ESLINT, "--stdin", "--stdin-filename", place, standard_input=source)
     told = capfd.readouterr().out
     assert (code, rule is None or rule in told) == (int(rule is not None), True), told
+
+
+@pytest.mark.parametrize(
+    ("source", "code"), [("export const f = (x) => x;\n", 0), ("export const f = x => x\n", 1), (f"f({'x + ' * 25}x);\n", 1)]
+)
+def test_another_format_is_found(source: str, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Prettier's own, with lines of 100 columns."""
+    need_node()
+    need_packages()
+    file = tmp_path / "x.js"
+    file.write_text(source)
+    assert run(*PRETTIER, "--check", str(file)) == code, capfd.readouterr()
 
 
 @pytest.mark.parametrize(("environment", "code"), [("", 0), ("true", 1)])
