@@ -28,12 +28,28 @@ _SCHEMES = {
 }
 
 
-class Settings(BaseSettings):
-    """Environment variables (upper case) or lines of `.env`; see `.env.example` for each with its default."""
+class TableNames(BaseSettings):
+    """How the tables are called: what must be known before they are declared."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
     )
+
+    table_prefix: str = Field("", max_length=24)
+    """What the name of every table and index begins with, such as `chat_`, in a database that another application shares: lower-case
+    letters, digits, underscores. All processes and the migration need the same one. It cannot be changed once the tables are made."""
+
+    @field_validator("table_prefix")
+    @classmethod
+    def _begins_a_name(cls, prefix: str) -> str:
+        # Upper case would need quotes wherever people write SQL by hand; SQLite keeps sqlite_ to itself.
+        if not re.fullmatch(r"([a-z_][a-z0-9_]*)?", prefix) or prefix.startswith(("sqlite_", "pg_")):
+            raise ValueError("lower-case letters, digits and underscores, such as chat_ (not sqlite_, not pg_)")
+        return prefix
+
+
+class Settings(TableNames):
+    """Environment variables (upper case) or lines of `.env`; see `.env.example` for each with its default."""
 
     mode: Literal["production", "development"] = "production"
     """`development`: one local user who needs no login (what `make run` sets). `production`: callers prove who they are."""
@@ -324,6 +340,14 @@ def load(needs: Collection[str] = ("redis_url", "token_key")) -> Settings:
         if found.mode == "production" and (name not in found.model_fields_set or getattr(found, name) is None):
             stop(f"{name.upper()} is missing (MODE is production)")
     return found
+
+
+def table_prefix() -> str:
+    """TABLE_PREFIX alone, whatever is wrong with other settings; or an end of the process, as `load` has it."""
+    try:
+        return TableNames(_env_file=env_file()).table_prefix
+    except ValidationError as error:
+        stop(explain(error))
 
 
 def variables() -> dict[str, str]:

@@ -17,7 +17,7 @@ import psycopg
 import structlog
 from psycopg import waiting
 from psycopg.pq import TransactionStatus
-from sqlalchemy import BigInteger, Engine, event, exc, select, text
+from sqlalchemy import BigInteger, Engine, event, exc, select, text, update
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -27,6 +27,7 @@ from sqlmodel import col
 from tokenwire.models import migrations
 from tokenwire.models.errors import StatementFailed, StoreUnavailable, Unstorable
 from tokenwire.models.failures import ours
+from tokenwire.models.names import VERSION
 from tokenwire.models.quotas import NO_QUOTAS, Quotas
 from tokenwire.models.shapes import loads
 
@@ -45,8 +46,8 @@ CANCEL_SECONDS = 0.5
 
 _strict_json = functools.partial(json.dumps, allow_nan=False)
 """NaN and infinities, which PostgreSQL refuses, are refused on SQLite too: whoever tests there sees it."""
-_SQLITE_WRITE = "UPDATE alembic_version SET version_num = version_num"
-_POSTGRESQL_WRITE = "CREATE TEMPORARY TABLE readiness ON COMMIT DROP AS SELECT 1 AS written"
+_SQLITE_WRITE = update(VERSION).values(version_num=VERSION.c.version_num)
+_POSTGRESQL_WRITE = text("CREATE TEMPORARY TABLE readiness ON COMMIT DROP AS SELECT 1 AS written")
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - it reads as the SQL function that it is
@@ -235,7 +236,7 @@ class Database:
         """The migration that the database is at; None for an empty one."""
         try:
             async with self.reading() as session:
-                return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
+                return (await session.execute(select(VERSION.c.version_num))).scalar_one_or_none()
         except exc.ProgrammingError:  # PostgreSQL: no such table
             return None
         except StoreUnavailable as error:
@@ -257,7 +258,7 @@ class Database:
         after its disk is full; only a new table always asks for more. Nobody else waits for that table, nor for a lock on it.
         """
         async with self.writing() as session:
-            await session.execute(text(_SQLITE_WRITE if self.is_sqlite else _POSTGRESQL_WRITE))
+            await session.execute(_SQLITE_WRITE if self.is_sqlite else _POSTGRESQL_WRITE)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import bindparam, case, func, select, text, update
+from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from tokenwire.models.database import Database, lock_free, now_ms
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.quotas import settle
-from tokenwire.models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message
+from tokenwire.models.tables import UNFINISHED, Conversation, Message, is_unfinished
 from tokenwire.models.threads import measure, rows_before, thread
 
-_unfinished = text(f"messages.{UNFINISHED_SQL}")
+_unfinished = is_unfinished(Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ _own = update(_messages).where(
     _messages.c.id == bindparam("b_id"),
     _messages.c.attempt == bindparam("b_attempt"),
     _messages.c.saves <= bindparam("b_saves"),
-    _unfinished,
+    is_unfinished(_messages.c),
 )
 _checkpoint_kept = _own.values(kept=bindparam("b_kept"))
 _checkpoint = _own.values(

@@ -1,6 +1,11 @@
 """`python -m tokenwire.models.migrate`: bring the database of DATABASE_URL to the newest revision; quick when it is there already.
 
 Two starts at once do not race: PostgreSQL holds an advisory lock, SQLite its write lock, and who comes second finds nothing to do.
+
+The database may be a host application's as well. Our revision therefore stands in a table of our own (`names.VERSION`), and tables of
+ours are made only where none of that name exists. Earlier versions kept the revision in `alembic_version`, a name that every
+project with alembic uses. That table is believed only if it can be nobody else's (`_former_revision`), and is left as it is: processes
+of the version before still read it.
 """
 
 import contextlib
@@ -8,14 +13,34 @@ import os
 import sys
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, exc, inspect, text
+from sqlalchemy import Connection, Engine, column, create_engine, exc, inspect, select, table, text
 
 from tokenwire.models.database import CONNECT_SECONDS, driver_url, tune_sqlite
 from tokenwire.models.errors import MigrationRefused
-from tokenwire.models.migrations import HEAD
+from tokenwire.models.migrations import HEAD, KNOWN
+from tokenwire.models.names import PREFIX, VERSION
 
 _LOCK = 0x746F6B656E776972
 """The advisory lock: any number that no other program uses ("tokenwir")."""
+
+_FORMER = table("alembic_version", column("version_num"))
+_OURS = {
+    "conversations": {"id", "user_id", "instructions", "rev", "announced_rev"},
+    "participants": {"conversation_id", "user_id"},
+    "messages": {
+        "conversation_id",
+        "ordinal",
+        "seq",
+        "epoch",
+        "attempt",
+        "started_with",
+        "announced_rev",
+        "terminal_announced",
+        "cancel_by",
+    },
+    "idempotency_keys": {"user_id", "route", "key", "body_hash", "made"},
+}
+"""Columns that our tables have had since the first revision. No other project has all of them by chance."""
 
 
 def migrate(database_url: str) -> bool:
@@ -50,6 +75,10 @@ def upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
+        if _revision(connection) is None and (former := _former_revision(connection)) is not None:
+            command.stamp(config, former)
+        elif _revision(connection) is None:
+            _refuse_taken_names(connection)
         command.upgrade(config, "head")
     except CommandError as error:
         raise MigrationRefused(str(error)) from error
@@ -74,10 +103,36 @@ def _make_private(path: Path) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(VERSION.name):
         return None
-    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-    return None if found is None else str(found)
+    return connection.execute(select(VERSION.c.version_num)).scalar_one_or_none()
+
+
+def _former_revision(connection: Connection) -> str | None:
+    """What `alembic_version` says, if it is ours: one revision that we know, our columns in all tables, and no prefix, which no version
+    had that used this table."""
+    if PREFIX or not _has(connection, "alembic_version", {"version_num"}):
+        return None
+    found = list(connection.scalars(select(_FORMER.c.version_num)))
+    ours = len(found) == 1 and found[0] in KNOWN and all(_has(connection, name, columns) for name, columns in _OURS.items())
+    return str(found[0]) if ours else None
+
+
+def _has(connection: Connection, name: str, columns: set[str]) -> bool:
+    found = inspect(connection)
+    return found.has_table(name) and columns <= {each["name"] for each in found.get_columns(name)}
+
+
+def _refuse_taken_names(connection: Connection) -> None:
+    """Nothing of ours stands in a database without a revision. A table of such a name is somebody else's, or our revision was lost."""
+    from tokenwire.models.tables import Table
+
+    taken = sorted(Table.metadata.tables.keys() & set(inspect(connection).get_table_names()))
+    if taken:
+        raise MigrationRefused(
+            f"tables of these names are there already, and not known to be Tokenwire's: {', '.join(taken)}. Where they belong to another "
+            "application, set TABLE_PREFIX (docs/host-database.md)"
+        )
 
 
 def main() -> int:

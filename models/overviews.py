@@ -4,13 +4,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, select, text
+from sqlalchemy import exists, select
 from sqlmodel import col
 
 from tokenwire.models.database import Database
-from tokenwire.models.tables import UNFINISHED_SQL, Conversation, Message, Participant
-
-_unfinished = text(f"messages.{UNFINISHED_SQL}")
+from tokenwire.models.tables import Conversation, Message, Participant, is_unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +63,4 @@ def _newest_answer(column: Any) -> Any:
 
 
 def _running() -> Any:
-    return exists().where(col(Message.conversation_id) == col(Conversation.id), _unfinished).correlate(Conversation)
+    return exists().where(col(Message.conversation_id) == col(Conversation.id), is_unfinished(Message)).correlate(Conversation)

@@ -28,7 +28,7 @@ from sqlmodel import col
 from tokenwire.config.settings import Settings
 from tokenwire.models.errors import GivenUp, StatementFailed, StorageFull, TooManyQueued, TooManyUnfinished
 from tokenwire.models.failures import ours
-from tokenwire.models.tables import UNFINISHED, UNFINISHED_SQL, Conversation, Message, Storage
+from tokenwire.models.tables import UNFINISHED, Conversation, Message, Storage, is_unfinished
 
 log_line = structlog.get_logger(__name__)
 ROW_BYTES = 512
@@ -237,6 +237,6 @@ async def _count(
 ) -> None:
     if limit is None:
         return
-    found = select(col(Message.id)).where(*conditions, text(f"messages.{UNFINISHED_SQL}")).limit(limit + 1).subquery()
+    found = select(col(Message.id)).where(*conditions, is_unfinished(Message)).limit(limit + 1).subquery()
     if (await session.execute(select(func.count()).select_from(found))).scalar_one() > limit:
         raise error(limit)

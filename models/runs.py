@@ -8,13 +8,13 @@ so none can forget to.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, delete, not_, or_, select, text, update
+from sqlalchemy import and_, delete, not_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.generations import Checkpoint, checkpoint_values
-from tokenwire.models.tables import UNFINISHED_SQL, Message, ProviderRun
+from tokenwire.models.tables import Message, ProviderRun, is_unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Runs(Database):
         mine = (
             col(Message.id) == checkpoint.message_id,
             col(Message.attempt) == checkpoint.attempt,
-            text(f"messages.{UNFINISHED_SQL}"),
+            is_unfinished(Message),
         )
         # A checkpoint that was taken after this one names the run, too: the row keeps the newer text.
         change = (
@@ -110,7 +110,7 @@ def outstanding(limit: int, longest_wait_ms: int) -> Any:
         and_(col(Message.attempt) == col(ProviderRun.attempt), col(Message.status) == "streaming"),
     )
     waits = col(ProviderRun.due_at).between(now_ms() + 1, now_ms() + longest_wait_ms)
-    holder = select(col(Message.id)).where(col(Message.id) == col(ProviderRun.message_id), text(f"messages.{UNFINISHED_SQL}"), wanted)
+    holder = select(col(Message.id)).where(col(Message.id) == col(ProviderRun.message_id), is_unfinished(Message), wanted)
     return (
         select(col(ProviderRun.message_id), col(ProviderRun.run_id), col(ProviderRun.model), col(ProviderRun.tries))
         .where(col(ProviderRun.due_at).is_not(None), not_(waits), ~holder.exists())

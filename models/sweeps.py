@@ -31,6 +31,7 @@ from tokenwire.models.tables import (
     DeletedConversation,
     Message,
     Revocation,
+    is_unfinished,
 )
 
 AHEAD_MS = 5_000
@@ -272,7 +273,7 @@ def heads(due: Due, after: str, limit: int) -> Any:
     inner = aliased(Message, name="inner_row")
     first = (
         select(col(inner.id))
-        .where(col(inner.conversation_id) == walk.c.id, text(f"inner_row.{UNFINISHED_SQL}"))
+        .where(col(inner.conversation_id) == walk.c.id, is_unfinished(inner))
         .order_by(col(inner.ordinal))
         .limit(1)
         .scalar_subquery()
@@ -290,11 +291,7 @@ def heads(due: Due, after: str, limit: int) -> Any:
 def _next_conversation(after: Any) -> Any:
     """The next conversation with an unfinished answer, by id."""
     row = aliased(Message, name="walked_row")
-    return (
-        select(func.min(col(row.conversation_id)))
-        .where(text(f"walked_row.{UNFINISHED_SQL}"), col(row.conversation_id) > after)
-        .scalar_subquery()
-    )
+    return select(func.min(col(row.conversation_id))).where(is_unfinished(row), col(row.conversation_id) > after).scalar_subquery()
 
 
 _ANSWER = (Message.id, Message.id, Message.conversation_id, Message.status, Message.cancel_by)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Text, UniqueConstraint, text
-from sqlmodel import Field, SQLModel
+from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Index, Text, UniqueConstraint, literal_column, text
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel, col
 
 from tokenwire.models import shapes
+from tokenwire.models.names import named
 
 UNFINISHED = ("queued", "streaming", "retrying", "waiting")
 """States of an assistant message whose generation has not ended."""
@@ -25,11 +27,24 @@ FOLLOWS_SQL = "follows IS NOT NULL"
 UNLISTED_SQL = "NOT listed"
 
 
+def is_unfinished(row: Any) -> ColumnElement[bool]:
+    """`UNFINISHED_SQL` of a table, an alias, or the columns of one: with its name, and with literals all the same."""
+    return col(row.status).in_([literal_column(f"'{state}'") for state in UNFINISHED])
+
+
+class Table(SQLModel, registry=registry()):
+    """What all tables are: in a registry and a `metadata` of our own.
+
+    SQLModel has one of each for everybody. A host application that uses it may have classes `Message` and `Conversation` and a table
+    `messages` as well, and its `SQLModel.metadata.create_all()` must not make our tables.
+    """
+
+
 def _json(shape: shapes.Shape) -> Any:
     return Field(default=None, sa_column=Column(shapes.Shaped(shape), nullable=True))
 
 
-class Conversation(SQLModel, table=True):
+class Conversation(Table, table=True):
     """A thread of messages; `rev` counts its changes (title), `announced_rev` the last one that the log holds.
 
     `client_id`: the name that a client of the AI SDK has given it. `listed` false: made for a single answer, shown in no list and
@@ -37,18 +52,18 @@ class Conversation(SQLModel, table=True):
     the first row here.
     """
 
-    __tablename__ = "conversations"
+    __tablename__ = named("conversations")
     __table_args__ = (
-        Index("ix_conversations_client_id", "user_id", "client_id", unique=True),
-        Index("ix_conversations_follows", "follows", sqlite_where=text(FOLLOWS_SQL), postgresql_where=text(FOLLOWS_SQL)),
-        Index("ix_conversations_unlisted", "updated_at", sqlite_where=text(UNLISTED_SQL), postgresql_where=text(UNLISTED_SQL)),
+        Index(named("ix_conversations_client_id"), "user_id", "client_id", unique=True),
+        Index(named("ix_conversations_follows"), "follows", sqlite_where=text(FOLLOWS_SQL), postgresql_where=text(FOLLOWS_SQL)),
+        Index(named("ix_conversations_unlisted"), "updated_at", sqlite_where=text(UNLISTED_SQL), postgresql_where=text(UNLISTED_SQL)),
         Index(
-            "ix_conversations_unannounced_rev",
+            named("ix_conversations_unannounced_rev"),
             "id",
             sqlite_where=text(UNANNOUNCED_REV_SQL),
             postgresql_where=text(UNANNOUNCED_REV_SQL),
         ),
-        Index("ix_conversations_renamed", "updated_at", "id", sqlite_where=text(RENAMED_SQL), postgresql_where=text(RENAMED_SQL)),
+        Index(named("ix_conversations_renamed"), "updated_at", "id", sqlite_where=text(RENAMED_SQL), postgresql_where=text(RENAMED_SQL)),
     )
 
     id: str = Field(primary_key=True, max_length=36)
@@ -65,27 +80,29 @@ class Conversation(SQLModel, table=True):
     updated_at: int = Field(sa_type=BigInteger)
 
 
-class Participant(SQLModel, table=True):
+class Participant(Table, table=True):
     """Who may read and write a conversation; its owner is one of them."""
 
-    __tablename__ = "participants"
+    __tablename__ = named("participants")
+    __table_args__ = (Index(named("ix_participants_user_id"), "user_id"),)
 
-    conversation_id: str = Field(primary_key=True, foreign_key="conversations.id", ondelete="CASCADE", max_length=36)
-    user_id: str = Field(primary_key=True, max_length=255, index=True)
+    conversation_id: str = Field(primary_key=True, foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36)
+    user_id: str = Field(primary_key=True, max_length=255)
 
 
-class Invitation(SQLModel, table=True):
+class Invitation(Table, table=True):
     """Who may take part in a conversation as soon as they accept. The row goes when they answer."""
 
-    __tablename__ = "invitations"
+    __tablename__ = named("invitations")
+    __table_args__ = (Index(named("ix_invitations_user_id"), "user_id"), Index(named("ix_invitations_invited_by"), "invited_by"))
 
-    conversation_id: str = Field(primary_key=True, foreign_key="conversations.id", ondelete="CASCADE", max_length=36)
-    user_id: str = Field(primary_key=True, max_length=255, index=True)
-    invited_by: str = Field(max_length=255, index=True)
+    conversation_id: str = Field(primary_key=True, foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36)
+    user_id: str = Field(primary_key=True, max_length=255)
+    invited_by: str = Field(max_length=255)
     created_at: int = Field(sa_type=BigInteger)
 
 
-class Message(SQLModel, table=True):
+class Message(Table, table=True):
     """A row of a conversation. For an assistant message the generation that fills it has the same id.
 
     `seq` and `epoch`: the position that `content` reaches (the checkpoint). `attempt` is the fencing token. `rev` counts changes that
@@ -109,43 +126,43 @@ class Message(SQLModel, table=True):
     `reported`: the usage that these requests have reported (`worker/usage.py`); the sum becomes `usage` when the answer ends.
     """
 
-    __tablename__ = "messages"
+    __tablename__ = named("messages")
     __table_args__ = (
         UniqueConstraint("conversation_id", "ordinal"),
         Index(
-            "ix_messages_unfinished",
+            named("ix_messages_unfinished"),
             "conversation_id",
             "ordinal",
             sqlite_where=text(UNFINISHED_SQL),
             postgresql_where=text(UNFINISHED_SQL),
         ),
         Index(
-            "ix_messages_unfinished_of",
+            named("ix_messages_unfinished_of"),
             "charged_to",
             sqlite_where=text(UNFINISHED_SQL),
             postgresql_where=text(UNFINISHED_SQL),
         ),
-        Index("ix_messages_client_id", "conversation_id", "client_id", unique=True),
+        Index(named("ix_messages_client_id"), "conversation_id", "client_id", unique=True),
         Index(
-            "ix_messages_unannounced_end",
+            named("ix_messages_unannounced_end"),
             "id",
             sqlite_where=text(UNANNOUNCED_END_SQL),
             postgresql_where=text(UNANNOUNCED_END_SQL),
         ),
-        Index("ix_messages_to_cancel", "id", sqlite_where=text(TO_CANCEL_SQL), postgresql_where=text(TO_CANCEL_SQL)),
-        Index("ix_messages_begun", "id", sqlite_where=text(BEGUN_SQL), postgresql_where=text(BEGUN_SQL)),
+        Index(named("ix_messages_to_cancel"), "id", sqlite_where=text(TO_CANCEL_SQL), postgresql_where=text(TO_CANCEL_SQL)),
+        Index(named("ix_messages_begun"), "id", sqlite_where=text(BEGUN_SQL), postgresql_where=text(BEGUN_SQL)),
         Index(
-            "ix_messages_unannounced_rev",
+            named("ix_messages_unannounced_rev"),
             "id",
             sqlite_where=text(UNANNOUNCED_REV_SQL),
             postgresql_where=text(UNANNOUNCED_REV_SQL),
         ),
         # Not on `updated_at`: an index on a column that every checkpoint changes would make each of them write every index of the row.
-        Index("ix_messages_ended", "ended_at", "id", sqlite_where=text(ENDED_SQL), postgresql_where=text(ENDED_SQL)),
+        Index(named("ix_messages_ended"), "ended_at", "id", sqlite_where=text(ENDED_SQL), postgresql_where=text(ENDED_SQL)),
     )
 
     id: str = Field(primary_key=True, max_length=36)
-    conversation_id: str = Field(foreign_key="conversations.id", ondelete="CASCADE", max_length=36)
+    conversation_id: str = Field(foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36)
     ordinal: int
     role: str = Field(max_length=16)
     content: str = Field(default="", sa_column=Column(Text, nullable=False))
@@ -194,31 +211,32 @@ class Message(SQLModel, table=True):
     ended_at: int | None = Field(default=None, sa_type=BigInteger)
 
 
-class ProviderRun(SQLModel, table=True):
+class ProviderRun(Table, table=True):
     """A run that goes on at its provider without us, until somebody has proved that it ended: then the row is deleted.
 
     It outlives its message, which therefore is no foreign key. `model`: the catalogue name that it was asked from. `attempt`: the latest
     one that began it or attached to it. `due_at`: when ending it may be tried (next), None: it was tried often enough.
     """
 
-    __tablename__ = "provider_runs"
+    __tablename__ = named("provider_runs")
+    __table_args__ = (Index(named("ix_provider_runs_due_at"), "due_at"),)
 
     message_id: str = Field(primary_key=True, max_length=36)
     run_id: str = Field(primary_key=True, max_length=255)
     model: str
     attempt: int
     tries: int = 0
-    due_at: int | None = Field(default=None, sa_type=BigInteger, index=True)
+    due_at: int | None = Field(default=None, sa_type=BigInteger)
     created_at: int = Field(sa_type=BigInteger)
 
 
-class DeletedConversation(SQLModel, table=True):
+class DeletedConversation(Table, table=True):
     """A conversation that was deleted. `log_deleted`: its log is, too. Remembered for as long as anybody may hold a token for it."""
 
-    __tablename__ = "deleted_conversations"
+    __tablename__ = named("deleted_conversations")
     __table_args__ = (
-        Index("ix_deleted_conversations_log", "id", sqlite_where=text(UNDELETED_LOG_SQL), postgresql_where=text(UNDELETED_LOG_SQL)),
-        Index("ix_deleted_conversations_deleted_at", "deleted_at", "id"),
+        Index(named("ix_deleted_conversations_log"), "id", sqlite_where=text(UNDELETED_LOG_SQL), postgresql_where=text(UNDELETED_LOG_SQL)),
+        Index(named("ix_deleted_conversations_deleted_at"), "deleted_at", "id"),
     )
 
     id: str = Field(primary_key=True, max_length=36)
@@ -226,40 +244,41 @@ class DeletedConversation(SQLModel, table=True):
     log_deleted: bool = False
 
 
-class Revocation(SQLModel, table=True):
+class Revocation(Table, table=True):
     """Who takes part in a conversation no more. `told`: the log says so. Remembered for as long as a token of theirs may be good."""
 
-    __tablename__ = "revocations"
+    __tablename__ = named("revocations")
     __table_args__ = (
-        UniqueConstraint("conversation_id", "user_id", name="uq_revocations_user"),
-        Index("ix_revocations_untold", "id", sqlite_where=text(UNTOLD_SQL), postgresql_where=text(UNTOLD_SQL)),
-        Index("ix_revocations_revoked_at", "revoked_at", "id"),
+        UniqueConstraint("conversation_id", "user_id", name=named("uq_revocations_user")),
+        Index(named("ix_revocations_untold"), "id", sqlite_where=text(UNTOLD_SQL), postgresql_where=text(UNTOLD_SQL)),
+        Index(named("ix_revocations_revoked_at"), "revoked_at", "id"),
     )
 
     id: str = Field(primary_key=True, max_length=36)
-    conversation_id: str = Field(foreign_key="conversations.id", ondelete="CASCADE", max_length=36)
+    conversation_id: str = Field(foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36)
     user_id: str = Field(max_length=255)
     revoked_at: int = Field(sa_type=BigInteger)
     told: bool = False
 
 
-class IdempotencyKey(SQLModel, table=True):
+class IdempotencyKey(Table, table=True):
     """What a post with this key has made (`made`: the ids by name), for 24 h. Expired rows are deleted by whoever meets them."""
 
-    __tablename__ = "idempotency_keys"
+    __tablename__ = named("idempotency_keys")
+    __table_args__ = (Index(named("ix_idempotency_keys_created_at"), "created_at"),)
 
     user_id: str = Field(primary_key=True, max_length=255)
     route: str = Field(primary_key=True, max_length=255)
     key: str = Field(primary_key=True, max_length=255)
     body_hash: str = Field(max_length=64)
     made: dict[str, str] = Field(sa_column=Column(JSON, nullable=False))
-    created_at: int = Field(sa_type=BigInteger, index=True)
+    created_at: int = Field(sa_type=BigInteger)
 
 
-class Storage(SQLModel, table=True):
+class Storage(Table, table=True):
     """How much a user has stored: the sum that `quotas.py` keeps."""
 
-    __tablename__ = "storage"
+    __tablename__ = named("storage")
 
     user_id: str = Field(primary_key=True, max_length=255)
     bytes: int = Field(sa_type=BigInteger)

@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -21,14 +22,30 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import TextClause, text
 
 from tests.servers.service import free_port
 from tokenwire.config.parent import dying_with_us
 from tokenwire.models.migrate import migrate
+from tokenwire.models.names import PREFIX, VERSION, named
 from tokenwire.models.store import Store
+from tokenwire.models.tables import Table
 
 USER = "tokenwire"
 START_SECONDS = 30
+
+
+_NAMES = re.compile(rf"\b({'|'.join(name.removeprefix(PREFIX) for name in (*Table.metadata.tables, VERSION.name))})\b")
+
+
+def prefixed(statement: str) -> str:
+    """A statement with our tables as they are called where TABLE_PREFIX is set."""
+    return _NAMES.sub(lambda name: named(name[0]), statement)
+
+
+def sql(statement: str) -> TextClause:
+    """The same, to be executed by a session."""
+    return text(prefixed(statement))
 
 
 class NoServer(Exception):

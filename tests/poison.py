@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import JSON, Text, text
+from sqlalchemy import JSON, Text
 
-from tests.databases import Postgres
+from tests.databases import Postgres, prefixed, sql
 from tokenwire.models.shapes import Shaped
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
@@ -31,13 +31,13 @@ async def poison(store: Store, message_id: str, failure: str) -> None:
     )
     async with store.writing() as session:
         for statement in create:
-            await (await session.connection()).exec_driver_sql(statement)
+            await (await session.connection()).exec_driver_sql(prefixed(statement))
 
 
 async def unreadable(store: Store, message_id: str) -> None:
     """Make the text of a row of SQLite bytes that are no UTF-8."""
     async with store.writing() as session:
-        await session.execute(text("UPDATE messages SET content = CAST(x'fffe' AS TEXT) WHERE id = :id"), {"id": message_id})
+        await session.execute(sql("UPDATE messages SET content = CAST(x'fffe' AS TEXT) WHERE id = :id"), {"id": message_id})
 
 
 async def lose(store: Store, server: Postgres, values: Mapping[str, str], *, block: bool = True) -> None:
@@ -50,10 +50,10 @@ async def lose(store: Store, server: Postgres, values: Mapping[str, str], *, blo
         for message_id, column in values.items():
             value = long if LONG[column] == "TEXT" else json.dumps({"a": long})
             change = f"UPDATE messages SET {column} = CAST(:value AS {LONG[column]}) WHERE id = :id"  # noqa: S608
-            await session.execute(text(change), {"value": value, "id": message_id})
+            await session.execute(sql(change), {"value": value, "id": message_id})
     async with store.reading() as session:
         where = "SELECT pg_relation_filepath(reltoastrelid) FROM pg_class WHERE relname = 'messages'"
-        path = server.folder / "data" / (await session.execute(text(where))).scalar_one()
+        path = server.folder / "data" / (await session.execute(sql(where))).scalar_one()
     server.stop()
     size = path.stat().st_size
     os.truncate(path, 0)

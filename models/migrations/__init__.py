@@ -4,6 +4,8 @@ Written down here so that web and worker can compare it without loading alembic;
 """
 
 HEAD = "0015"
+KNOWN = frozenset(f"{number:04}" for number in range(1, int(HEAD) + 1))
+"""All revisions up to there: they are numbered without a gap, a test says."""
 
 
 def serves(revision: str | None) -> bool:

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from sqlalchemy import text
 
+from tests.databases import sql
 from tokenwire.models.chats import Again
 from tokenwire.models.conversations import Idempotency, Post, Posted
 from tokenwire.models.errors import Conflict, GenerationRunning, KeyReused, NotFound
@@ -147,7 +147,7 @@ async def test_single_answers_are_listed_nowhere_and_forgotten(store: Store, mon
         await store.conversation(single.id, ADA)
     assert (await store.conversation(listed.id, ADA)).id == listed.id
     async with store.reading() as session:  # the sweeper deletes its log, as that of any other
-        assert list(await session.scalars(text("SELECT id FROM deleted_conversations WHERE NOT log_deleted"))) == [single.id]
+        assert list(await session.scalars(sql("SELECT id FROM deleted_conversations WHERE NOT log_deleted"))) == [single.id]
 
 
 async def test_the_last_question_is_one_that_still_stands(store: Store) -> None:

@@ -2,8 +2,9 @@
 
 import psycopg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event
 
+from tests.databases import prefixed, sql
 from tokenwire.models import deletions
 from tokenwire.models.deletions import KEY_LIFE_MS, UNLISTED_LIFE_MS
 from tokenwire.models.migrate import migrate
@@ -27,14 +28,14 @@ async def single(store: Store, messages: int, *, old: bool = True) -> str:
     name = posted.assistant_message.conversation_id
     if old:
         async with store.writing() as session:
-            change = text("UPDATE conversations SET updated_at = updated_at - :life WHERE id = :id")
+            change = sql("UPDATE conversations SET updated_at = updated_at - :life WHERE id = :id")
             await session.execute(change, {"life": UNLISTED_LIFE_MS + 60_000, "id": name})
     return name
 
 
 async def left(store: Store, table: str = "conversations") -> int:
     async with store.reading() as session:
-        return int((await session.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())  # noqa: S608
+        return int((await session.execute(sql(f"SELECT count(*) FROM {table}"))).scalar_one())  # noqa: S608
 
 
 def largest_deletion(store: Store) -> list[int]:
@@ -43,7 +44,7 @@ def largest_deletion(store: Store) -> list[int]:
 
     @event.listens_for(store._engine.sync_engine, "after_cursor_execute")
     def _executed(_connection: object, cursor: object, statement: str, *_rest: object) -> None:
-        if statement.startswith("DELETE FROM messages"):
+        if statement.startswith(prefixed("DELETE FROM messages")):
             counts.append(cursor.rowcount)  # type: ignore[attr-defined]
 
     return counts
@@ -67,7 +68,7 @@ async def test_a_page_that_is_deleted_is_the_end_of_the_conversation(store: Stor
         assert await deletions._shorten(session, name)
         assert not await deletions._shorten(session, short)
     async with store.reading() as session:
-        query = text("SELECT ordinal FROM messages WHERE conversation_id = :id ORDER BY ordinal")
+        query = sql("SELECT ordinal FROM messages WHERE conversation_id = :id ORDER BY ordinal")
         assert list(await session.scalars(query, {"id": name})) == list(range(1, PAGE + 2))
     for one in (name, short):
         await store.delete_conversation(one)
@@ -83,7 +84,7 @@ async def test_what_has_expired_goes_in_bounded_transactions(store: Store) -> No
     await store.forget_unlisted()
     assert set(counts) == {PAGE}
     async with store.reading() as session:
-        assert set(await session.scalars(text("SELECT id FROM conversations"))) == {young, listed}
+        assert set(await session.scalars(sql("SELECT id FROM conversations"))) == {young, listed}
 
 
 async def test_a_locked_conversation_keeps_no_other_one(postgres_url: str) -> None:
@@ -93,7 +94,7 @@ async def test_a_locked_conversation_keeps_no_other_one(postgres_url: str) -> No
     try:
         names = [await single(store, 1) for _ in range(5)]
         with psycopg.connect(postgres_url) as other:
-            other.execute("SELECT id FROM messages WHERE conversation_id = %s FOR UPDATE", (names[0],))
+            other.execute(prefixed("SELECT id FROM messages WHERE conversation_id = %s FOR UPDATE"), (names[0],))
             await store.forget_unlisted()
             assert await left(store) == 1
         await store.forget_unlisted()
@@ -109,8 +110,8 @@ async def test_other_rows_go_in_pages(store: Store) -> None:
         for number in range(2 * PAGE + 1):
             for age, kind in ((KEY_LIFE_MS + 60_000, "old"), (0, "new")):
                 values = {"key": f"{kind}{number}", "at": now - age}
-                await session.execute(text("INSERT INTO idempotency_keys VALUES ('me', 'r', :key, 'h', '{}', :at)"), values)
-                await session.execute(text("INSERT INTO deleted_conversations VALUES (:key, :at, true)"), values)
+                await session.execute(sql("INSERT INTO idempotency_keys VALUES ('me', 'r', :key, 'h', '{}', :at)"), values)
+                await session.execute(sql("INSERT INTO deleted_conversations VALUES (:key, :at, true)"), values)
     await store.forget_keys()
     await store.forget_deleted(KEY_LIFE_MS)
     for table in ("idempotency_keys", "deleted_conversations"):

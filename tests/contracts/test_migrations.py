@@ -8,12 +8,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
-from sqlmodel import SQLModel
 
 import tokenwire.models.migrations
-import tokenwire.models.tables
 from tokenwire.models.database import driver_url
 from tokenwire.models.migrate import migrate
+from tokenwire.models.names import VERSION, named
+from tokenwire.models.tables import Table
 
 
 def engine_of(database_url: str) -> Engine:
@@ -25,8 +25,8 @@ def test_metadata_and_migrations_agree(database_url: str) -> None:
     assert migrate(database_url)
     engine = engine_of(database_url)
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, SQLModel.metadata) == []
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": VERSION.name})
+        assert compare_metadata(context, Table.metadata) == []
     engine.dispose()
 
 
@@ -36,8 +36,8 @@ def test_deletion_cascades_as_declared(database_url: str) -> None:
     engine = engine_of(database_url)
     found = inspect(engine)
     for table in ("messages", "participants"):
-        assert [key["options"].get("ondelete") for key in found.get_foreign_keys(table)] == ["CASCADE"]
-    partial = next(index for index in found.get_indexes("messages") if index["name"] == "ix_messages_unfinished")
+        assert [key["options"].get("ondelete") for key in found.get_foreign_keys(named(table))] == ["CASCADE"]
+    partial = next(index for index in found.get_indexes(named("messages")) if index["name"] == named("ix_messages_unfinished"))
     options = {name.partition("_")[2]: str(value) for name, value in partial["dialect_options"].items()}
     assert "waiting" in options["where"]
     engine.dispose()

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from sqlalchemy import create_engine, event, func, select, text
+from sqlalchemy import create_engine, event, func, select
 from sqlmodel import col
 
+from tests.databases import sql
 from tokenwire.models.chats import Again
 from tokenwire.models.conversations import Post, Posted
 from tokenwire.models.database import LOCK_SECONDS, driver_url
@@ -49,7 +50,7 @@ def opened_url(database_url: str) -> str:
     migrate(database_url)
     engine = create_engine(driver_url(database_url, asynchronous=False))
     with engine.begin() as connection:
-        connection.execute(text("INSERT INTO storage (user_id, bytes) VALUES ('nobody', 7)"))
+        connection.execute(sql("INSERT INTO storage (user_id, bytes) VALUES ('nobody', 7)"))
     engine.dispose()
     return database_url
 
@@ -206,7 +207,7 @@ async def test_no_more_is_given_back_than_was_counted(opened: Open) -> None:
     conversation = await store.create_conversation(ME)
     await said(store, conversation.id)
     async with store.writing() as session:
-        await session.execute(text("UPDATE storage SET bytes = 1"))
+        await session.execute(sql("UPDATE storage SET bytes = 1"))
     await store.delete_conversation(conversation.id)
     assert await store.stored_bytes(ME) == 0
 
@@ -260,9 +261,9 @@ async def test_a_sum_that_is_wrong_is_put_right(opened: Open) -> None:
     await busy(store)
     right = {user: await store.stored_bytes(user) for user in (ME, OTHER)}
     async with store.writing() as session:
-        await session.execute(text("UPDATE storage SET bytes = bytes + 1000 WHERE user_id = 'me'"))
-        await session.execute(text("DELETE FROM storage WHERE user_id = 'other'"))
-        await session.execute(text("INSERT INTO storage (user_id, bytes) VALUES ('nobody', 7)"))
+        await session.execute(sql("UPDATE storage SET bytes = bytes + 1000 WHERE user_id = 'me'"))
+        await session.execute(sql("DELETE FROM storage WHERE user_id = 'other'"))
+        await session.execute(sql("INSERT INTO storage (user_id, bytes) VALUES ('nobody', 7)"))
     wrong = [Drift(ME, right[ME] + 1000, right[ME]), Drift("nobody", 7, 0), Drift(OTHER, 0, right[OTHER])]
     assert await recount(store, amend=False) == wrong
     assert await store.stored_bytes(OTHER) == 0
@@ -276,7 +277,7 @@ async def test_what_is_posted_during_a_recount_is_counted_once(opened: Open) -> 
     store = opened()
     await busy(store)
     async with store.writing() as session:
-        await session.execute(text("UPDATE storage SET bytes = bytes - 100 WHERE user_id = 'me'"))
+        await session.execute(sql("UPDATE storage SET bytes = bytes - 100 WHERE user_id = 'me'"))
     (drift,) = await recount(store, amend=False)
     await busy(store)
     async with store.writing() as session:
@@ -300,7 +301,7 @@ async def test_an_answer_ends_though_its_sum_is_locked(postgres_url: str) -> Non
     answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
     before = await store.stored_bytes(ME)
     async with store.writing() as operator:
-        await operator.execute(text("SELECT * FROM storage FOR UPDATE"))
+        await operator.execute(sql("SELECT * FROM storage FOR UPDATE"))
         began = time.monotonic()
         assert (await ended(store, answer, "x" * 100)).status == "complete"
         assert time.monotonic() - began < LOCK_SECONDS, "what any other statement would wait"

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
 
+from tests.databases import sql
 from tokenwire.models.conversations import Post
 from tokenwire.models.generations import Checkpoint, Ending
 from tokenwire.models.runs import RunToEnd, outstanding
@@ -160,7 +160,7 @@ async def test_a_clock_that_was_set_back_delays_no_end(store: Store) -> None:
     assert await store.finish(ending(message_id, 1))
     for ahead, due in ((3_600_000, True), (LONGEST_WAIT_MS - 60_000, False), (-1, True)):
         async with store.writing() as session:
-            await session.execute(text("UPDATE provider_runs SET due_at = :at"), {"at": await store.now_ms() + ahead})
+            await session.execute(sql("UPDATE provider_runs SET due_at = :at"), {"at": await store.now_ms() + ahead})
         assert await to_end(store) == ([(message_id, "run")] if due else [])
 
 
@@ -210,7 +210,7 @@ async def test_who_ends_a_run_tells_the_others(store: Store) -> None:
     assert not await store.try_to_end(run, 60_000)
     assert await to_end(store) == []
     async with store.writing() as session:
-        await session.execute(text("UPDATE provider_runs SET due_at = due_at - 60000"))
+        await session.execute(sql("UPDATE provider_runs SET due_at = due_at - 60000"))
     assert [found.tries for found in await store.runs_to_end(10, LONGEST_WAIT_MS)] == [1]
 
 
@@ -223,7 +223,7 @@ async def test_a_run_that_is_given_up_stays_to_be_looked_at(store: Store) -> Non
     assert await store.try_to_end(run, None)
     assert await to_end(store) == []
     async with store.reading() as session:
-        assert list(await session.scalars(text("SELECT run_id FROM provider_runs WHERE due_at IS NULL"))) == ["run"]
+        assert list(await session.scalars(sql("SELECT run_id FROM provider_runs WHERE due_at IS NULL"))) == ["run"]
 
 
 async def test_runs_are_found_without_reading_the_messages(store: Store) -> None:
@@ -237,11 +237,11 @@ async def test_runs_are_found_without_reading_the_messages(store: Store) -> None
         assert row is not None
         shared = f"'{row.conversation_id}', %d, 'assistant', '', '', 'complete', 0, 1, 0, 0, 1, 1, true, 0, 0"
         values = ", ".join(f"('x{number}', {shared % (number + 10)})" for number in range(3_000))
-        await session.execute(text(f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) VALUES {values}"))  # noqa: S608
-        await session.execute(text("ANALYZE"))
+        await session.execute(sql(f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) VALUES {values}"))  # noqa: S608
+        await session.execute(sql("ANALYZE"))
     query = outstanding(100, LONGEST_WAIT_MS).compile(store._engine.sync_engine, compile_kwargs={"literal_binds": True})
     async with store.reading() as session:
-        told = await session.execute(text(f"{'EXPLAIN QUERY PLAN' if store.is_sqlite else 'EXPLAIN'} {query}"))
+        told = await session.execute(sql(f"{'EXPLAIN QUERY PLAN' if store.is_sqlite else 'EXPLAIN'} {query}"))
     plan = [str(line) for line in told]
     assert plan
     assert not [line for line in plan if "messages" in line and ("Seq Scan" in line or "SCAN" in line)], plan

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
+from tests.databases import sql
 from tokenwire.models.conversations import KEY_LIFE_MS, Idempotency, Policy, Post, Posted
 from tokenwire.models.errors import GenerationRunning, KeyReused, NotFound, StoreUnavailable
 from tokenwire.models.generations import Checkpoint, Ending
@@ -185,7 +185,7 @@ async def test_a_key_can_be_given_again_when_it_has_expired(store: Store) -> Non
     """Whether housekeeping has come by or not, and with another body."""
     first = await store.create_conversation(ME, idempotency=key())
     async with store.writing() as session:
-        await session.execute(text("UPDATE idempotency_keys SET created_at = created_at - :life"), {"life": KEY_LIFE_MS + 1})
+        await session.execute(sql("UPDATE idempotency_keys SET created_at = created_at - :life"), {"life": KEY_LIFE_MS + 1})
     assert (await store.create_conversation(ME, idempotency=key("b"))).id != first.id
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import text
 
+from tests.databases import prefixed, sql
 from tokenwire.models import sweeps
 from tokenwire.models.conversations import Post
 from tokenwire.models.database import LOCK_SECONDS
@@ -43,7 +43,7 @@ async def change(store: Store, message_id: str, **values: Any) -> None:
     columns = {times.get(name, name): now - value if name in times else value for name, value in values.items()}
     assigned = ", ".join(f"{name} = :{name}" for name in columns)
     async with store.writing() as session:
-        await session.execute(text(f"UPDATE messages SET {assigned} WHERE id = :id"), columns | {"id": message_id})  # noqa: S608
+        await session.execute(sql(f"UPDATE messages SET {assigned} WHERE id = :id"), columns | {"id": message_id})  # noqa: S608
 
 
 ASKED = {"rows": "unannounced_rows", "titles": "unannounced_titles", "logs": "undeleted_logs", "revocations": "untold_revocations"}
@@ -105,7 +105,7 @@ async def test_who_is_due(store: Store) -> None:
         await change(store, await posted(store), **changes)
         assert await found(store) == ({query} if query else set()), changes
         async with store.writing() as session:
-            await session.execute(text("DELETE FROM messages"))
+            await session.execute(sql("DELETE FROM messages"))
 
 
 async def test_a_title_is_due_until_it_is_announced(store: Store) -> None:
@@ -114,7 +114,7 @@ async def test_a_title_is_due_until_it_is_announced(store: Store) -> None:
     await store.change_conversation(conversation.id, "me", {"title": "T"})
     assert await found(store) == set()
     async with store.writing() as session:
-        await session.execute(text("UPDATE conversations SET updated_at = updated_at - 60000"))
+        await session.execute(sql("UPDATE conversations SET updated_at = updated_at - 60000"))
     [row] = await store.unannounced_titles(DUE, "", 10)
     await store.mark_title_announced(row.id, row.rev)
     assert await found(store) == set()
@@ -127,14 +127,14 @@ async def test_a_deleted_conversation_is_remembered_until_its_log_is_deleted(sto
     assert not await store.delete_conversation(conversation.id)
     assert await found(store) == set()
     async with store.writing() as session:
-        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+        await session.execute(sql("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
     await store.forget_deleted(0)
     assert await store.undeleted_logs(DUE, "", 10) == [conversation.id]
     await store.log_deleted(conversation.id)
     assert await found(store) == set()
     await store.forget_deleted(0)
     async with store.reading() as session:
-        assert (await session.execute(text("SELECT count(*) FROM deleted_conversations"))).scalar_one() == 0
+        assert (await session.execute(sql("SELECT count(*) FROM deleted_conversations"))).scalar_one() == 0
     with pytest.raises(NotFound):
         await store.conversation(conversation.id, "me")
 
@@ -161,10 +161,10 @@ async def test_what_changed_lately_is_announced_again(store: Store) -> None:
         await removed(store, titled[0], user)
         assert await store.note_revocation(titled[0], user, told=True)
     async with store.writing() as session:
-        await session.execute(text("UPDATE revocations SET revoked_at = revoked_at - :hour WHERE user_id = :id"), _ago(HOUR_MS, "they"))
-        await session.execute(text("UPDATE conversations SET updated_at = updated_at - :hour WHERE id = :id"), _ago(HOUR_MS, titled[0]))
+        await session.execute(sql("UPDATE revocations SET revoked_at = revoked_at - :hour WHERE user_id = :id"), _ago(HOUR_MS, "they"))
+        await session.execute(sql("UPDATE conversations SET updated_at = updated_at - :hour WHERE id = :id"), _ago(HOUR_MS, titled[0]))
         await session.execute(
-            text("UPDATE deleted_conversations SET deleted_at = deleted_at - :hour WHERE id = :id"), _ago(HOUR_MS, deleted[0])
+            sql("UPDATE deleted_conversations SET deleted_at = deleted_at - :hour WHERE id = :id"), _ago(HOUR_MS, deleted[0])
         )
     assert await announce_again(store, HOUR_MS // 2) > 3
     now = Due(**dict.fromkeys(DUE.__slots__, 0))
@@ -182,7 +182,7 @@ async def made_an_hour_ago(store: Store, message_id: str) -> str:
     digits = f"{milliseconds:012x}"
     name = f"{digits[:8]}-{digits[8:]}{message_id[13:]}"
     async with store.writing() as session:
-        await session.execute(text("UPDATE messages SET id = :new WHERE id = :old"), {"new": name, "old": message_id})
+        await session.execute(sql("UPDATE messages SET id = :new WHERE id = :old"), {"new": name, "old": message_id})
     return name
 
 
@@ -190,7 +190,7 @@ async def test_a_title_that_comes_late_changes_its_conversation(store: Store) ->
     """A model gives it when the answer has ended, long after the post perhaps: then it changed, as far as a lost log is concerned."""
     name = (await store.create_conversation("me")).id
     async with store.writing() as session:
-        await session.execute(text("UPDATE conversations SET updated_at = updated_at - :hour"), {"hour": HOUR_MS})
+        await session.execute(sql("UPDATE conversations SET updated_at = updated_at - :hour"), {"hour": HOUR_MS})
     since = await store.now_ms() - HOUR_MS // 2
     row = await store.name_conversation(name, "t")
     assert row is not None
@@ -204,7 +204,7 @@ async def test_a_locked_row_is_left_out_of_what_is_announced_again(postgres_url:
     try:
         ids = [await posted(store) for _ in range(3)]
         with psycopg.connect(postgres_url) as other:
-            other.execute("SELECT id FROM messages WHERE id = %s FOR UPDATE", (ids[1],))
+            other.execute(prefixed("SELECT id FROM messages WHERE id = %s FOR UPDATE"), (ids[1],))
             async with asyncio.timeout(LOCK_SECONDS):
                 assert await store.announce_again("rows", ids) == [ids[1]]
                 await store.mark_enqueued(*ids)
@@ -249,7 +249,7 @@ async def test_who_takes_part_no_more_is_remembered_until_the_log_says_so(store:
     await store.accept_invitation(name, "they")
     assert not await store.note_revocation(name, "they", told=True)
     async with store.writing() as session:
-        await session.execute(text("UPDATE revocations SET revoked_at = revoked_at - 60000"))
+        await session.execute(sql("UPDATE revocations SET revoked_at = revoked_at - 60000"))
     assert await found(store) == {"revocations"}
     await store.forget_deleted(0)
     assert await store.note_revocation(name, "you", told=True)
@@ -335,13 +335,13 @@ async def fill(store: Store, conversations: int, rows_each: int, status: str) ->
         name = names.format(f"{status[0]}c")
         insert = "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "
         await session.execute(
-            text(insert + counted.format(conversations) + f"SELECT {name}, true, 'me', 1, 1, {now}, {now} FROM n")  # noqa: S608
+            sql(insert + counted.format(conversations) + f"SELECT {name}, true, 'me', 1, 1, {now}, {now} FROM n")  # noqa: S608
         )
         columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
         owner = f"'{status[0]}c' || (10000001 + (i - 1) / {rows_each})"
         values = f"{names.format(status[0] + 'm')}, {owner}, i, 'assistant', 'text', '', '{status}', 1, 1, 0, 0, 1, 1"
         await session.execute(
-            text(
+            sql(
                 f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) "  # noqa: S608
                 f"{counted.format(conversations * rows_each)} "
                 f"SELECT {values}, {str(status == 'complete').lower()}, {now}, {now} FROM n"
@@ -365,7 +365,7 @@ async def test_no_query_reads_a_table(store: Store, analysed: bool) -> None:
     await fill(store, 100, FINISHED // 100, "complete")
     if analysed and not store.is_sqlite:  # nothing here or in SQLite itself makes statistics there
         async with store.writing() as session:
-            await session.execute(text("ANALYZE"))
+            await session.execute(sql("ANALYZE"))
     for name, query in QUERIES.items():
         steps = await plan(store, query)
         for index in INDEXES[name]:
@@ -384,7 +384,7 @@ async def test_very_many_rows_are_announced_again_in_short_transactions(database
     """A store whose transactions may take a second gets through all that an outage of a quarter of an hour may have lost."""
     await fill(store, 100, FINISHED // 100, "complete")
     async with store.writing() as session:
-        await session.execute(text("UPDATE messages SET ended_at = updated_at + :hour"), {"hour": HOUR_MS})
+        await session.execute(sql("UPDATE messages SET ended_at = updated_at + :hour"), {"hour": HOUR_MS})
     hasty, pages = Store.open(database_url, timeout_seconds=1.0), 0
     try:
         for kind in KINDS:
@@ -396,7 +396,7 @@ async def test_very_many_rows_are_announced_again_in_short_transactions(database
         await hasty.aclose()
     assert pages == 2 * FINISHED / 500
     async with store.reading() as session:
-        query = text("SELECT count(*) FROM messages WHERE announced_rev = 0 AND NOT terminal_announced")
+        query = sql("SELECT count(*) FROM messages WHERE announced_rev = 0 AND NOT terminal_announced")
         assert (await session.execute(query)).scalar_one() == FINISHED
 
 
@@ -412,7 +412,7 @@ async def test_five_thousand_rows_that_wait_hide_nothing(store: Store) -> None:
     await change(store, dead, status="queued")
     await fill(store, 5_000, 1, "waiting")
     async with store.writing() as session:
-        await session.execute(text("UPDATE messages SET status = 'queued'"))
+        await session.execute(sql("UPDATE messages SET status = 'queued'"))
     began, seen = time.perf_counter(), 0
     after = ""
     while page := await store.heads(DUE, after, 200):

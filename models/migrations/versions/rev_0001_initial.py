@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from tokenwire.models.names import named
+
 revision = "0001"
 down_revision = None
 
@@ -20,7 +22,7 @@ def upgrade() -> None:
 
 def _create_conversations() -> None:
     op.create_table(
-        "conversations",
+        named("conversations"),
         sa.Column("id", sa.String(36), primary_key=True),
         sa.Column("user_id", sa.String(255), nullable=False),
         sa.Column("title", sa.String(), nullable=True),
@@ -32,18 +34,18 @@ def _create_conversations() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
     )
     op.create_table(
-        "participants",
-        sa.Column("conversation_id", sa.String(36), sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True),
+        named("participants"),
+        sa.Column("conversation_id", sa.String(36), sa.ForeignKey(named("conversations.id"), ondelete="CASCADE"), primary_key=True),
         sa.Column("user_id", sa.String(255), primary_key=True),
     )
-    op.create_index("ix_participants_user_id", "participants", ["user_id"])
+    op.create_index(named("ix_participants_user_id"), named("participants"), ["user_id"])
 
 
 def _create_messages() -> None:
     op.create_table(
-        "messages",
+        named("messages"),
         sa.Column("id", sa.String(36), primary_key=True),
-        sa.Column("conversation_id", sa.String(36), sa.ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("conversation_id", sa.String(36), sa.ForeignKey(named("conversations.id"), ondelete="CASCADE"), nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False),
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
@@ -76,15 +78,21 @@ def _create_messages() -> None:
         sa.UniqueConstraint("conversation_id", "ordinal"),
     )
     op.create_index(
-        "ix_messages_unfinished", "messages", ["conversation_id", "ordinal"], sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED
+        named("ix_messages_unfinished"),
+        named("messages"),
+        ["conversation_id", "ordinal"],
+        sqlite_where=_UNFINISHED,
+        postgresql_where=_UNFINISHED,
     )
     for name, condition in (("end", _UNANNOUNCED_END), ("rev", _UNANNOUNCED_REV)):
-        op.create_index(f"ix_messages_unannounced_{name}", "messages", ["id"], sqlite_where=condition, postgresql_where=condition)
+        op.create_index(
+            named(f"ix_messages_unannounced_{name}"), named("messages"), ["id"], sqlite_where=condition, postgresql_where=condition
+        )
 
 
 def _create_idempotency_keys() -> None:
     op.create_table(
-        "idempotency_keys",
+        named("idempotency_keys"),
         sa.Column("user_id", sa.String(255), primary_key=True),
         sa.Column("route", sa.String(255), primary_key=True),
         sa.Column("key", sa.String(255), primary_key=True),
@@ -92,4 +100,4 @@ def _create_idempotency_keys() -> None:
         sa.Column("made", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
     )
-    op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
+    op.create_index(named("ix_idempotency_keys_created_at"), named("idempotency_keys"), ["created_at"])

@@ -3,15 +3,17 @@
 import sqlalchemy as sa
 from alembic import op
 
+from tokenwire.models.names import named
+
 revision = "0004"
 down_revision = "0003"
 
 
 def upgrade() -> None:
     """Add the table and the column."""
-    op.add_column("messages", sa.Column("billed_input", sa.BigInteger(), nullable=True))
+    op.add_column(named("messages"), sa.Column("billed_input", sa.BigInteger(), nullable=True))
     op.create_table(
-        "provider_runs",
+        named("provider_runs"),
         sa.Column("message_id", sa.String(36), nullable=False),
         sa.Column("run_id", sa.String(255), nullable=False),
         sa.Column("model", sa.String(), nullable=False),
@@ -21,4 +23,4 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("message_id", "run_id"),
     )
-    op.create_index("ix_provider_runs_due_at", "provider_runs", ["due_at"])
+    op.create_index(named("ix_provider_runs_due_at"), named("provider_runs"), ["due_at"])

@@ -3,15 +3,17 @@
 import sqlalchemy as sa
 from alembic import op
 
+from tokenwire.models.names import named
+
 revision = "0009"
 down_revision = "0008"
 
 
 def upgrade() -> None:
     """Add the column, the table and the indexes."""
-    op.add_column("messages", sa.Column("starts", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column(named("messages"), sa.Column("starts", sa.Integer(), nullable=False, server_default="0"))
     op.create_table(
-        "deleted_conversations",
+        named("deleted_conversations"),
         sa.Column("id", sa.String(36), primary_key=True),
         sa.Column("deleted_at", sa.BigInteger(), nullable=False),
         sa.Column("log_deleted", sa.Boolean(), nullable=False),
@@ -24,4 +26,4 @@ def upgrade() -> None:
 
 
 def _partial_index(name: str, table: str, condition: str) -> None:
-    op.create_index(name, table, ["id"], sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
+    op.create_index(named(name), named(table), ["id"], sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))

@@ -2,10 +2,12 @@
 
 from alembic import op
 
+from tokenwire.models.names import named
+
 revision = "0012"
 down_revision = "0011"
 
 
 def upgrade() -> None:
     """Create the index."""
-    op.create_index("ix_invitations_invited_by", "invitations", ["invited_by"])
+    op.create_index(named("ix_invitations_invited_by"), named("invitations"), ["invited_by"])

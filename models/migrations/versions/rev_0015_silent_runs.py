@@ -3,10 +3,12 @@
 import sqlalchemy as sa
 from alembic import op
 
+from tokenwire.models.names import named
+
 revision = "0015"
 down_revision = "0014"
 
 
 def upgrade() -> None:
     """Add the column."""
-    op.add_column("messages", sa.Column("run_silent_since", sa.BigInteger()))
+    op.add_column(named("messages"), sa.Column("run_silent_since", sa.BigInteger()))

@@ -61,7 +61,7 @@ AREA = Area(
             "a_write_that_takes_no_room_is_enough",
             "models/database.py",
             '"CREATE TEMPORARY TABLE readiness ON COMMIT DROP AS SELECT 1 AS written"',
-            '"UPDATE alembic_version SET version_num = version_num"',
+            '"UPDATE tokenwire_version SET version_num = version_num"',
             _STORE,
         ),
         Mutant("a_frozen_database_is_waited_for", "models/database.py", "CANCEL_SECONDS = 0.5", "CANCEL_SECONDS = 30.0", _STORE),

@@ -169,7 +169,7 @@ AREA = Area(
         Mutant(
             "the_run_of_an_ended_answer_is_wanted",
             "models/runs.py",
-            'text(f"messages.{UNFINISHED_SQL}"), wanted)',
+            "is_unfinished(Message), wanted)",
             "wanted)",
         ),
         Mutant(

@@ -2,7 +2,9 @@
 
 from tests.mutants.mutant import Area, Mutant
 
-_CHECKPOINT = '    _messages.c.attempt == bindparam("b_attempt"),\n    _messages.c.saves <= bindparam("b_saves"),\n    _unfinished,\n'
+_CHECKPOINT = (
+    '    _messages.c.attempt == bindparam("b_attempt"),\n    _messages.c.saves <= bindparam("b_saves"),\n    is_unfinished(_messages.c),\n'
+)
 
 AREA = Area(
     "store",
@@ -95,7 +97,7 @@ AREA = Area(
             "checkpoints_of_what_has_ended",
             "models/generations.py",
             _CHECKPOINT,
-            _CHECKPOINT.replace("    _unfinished,\n", ""),
+            _CHECKPOINT.replace("    is_unfinished(_messages.c),\n", ""),
         ),
         Mutant(
             "an_attempt_is_taken_twice",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tokenwire.config.settings import ROOT, Settings, load
+from tokenwire.config.settings import ROOT, Settings, load, table_prefix
 
 KEY = "k" * 32
 PRODUCTION = {"REDIS_URL": "redis://cache/0", "TOKEN_KEY": KEY}
@@ -139,6 +139,22 @@ def test_the_environment_wins_over_the_file(environ: pytest.MonkeyPatch, tmp_pat
     _set(environ, {"PORT": "8200", "WORKERS": ""})
     settings = load()
     assert (settings.port, settings.workers, settings.token_key) == (8200, 3, SecretStr(KEY))
+
+
+@pytest.mark.parametrize("prefix", ["A_", "a-b", "1a", "sqlite_x", "pg_", "a" * 25, "a b", "ä", "a\n"])
+def test_a_prefix_of_tables_is_a_plain_name(environ: pytest.MonkeyPatch, prefix: str) -> None:
+    """It stands in names without quotes, and leaves room for the rest of them."""
+    environ.setenv("TABLE_PREFIX", prefix)
+    with pytest.raises(SystemExit):
+        table_prefix()
+
+
+def test_the_prefix_of_tables_is_read_alone(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever else is wrong: a program that only declares the tables needs no other setting."""
+    (tmp_path / ".env").write_text("MODE=nonsense\nTABLE_PREFIX=tw1_\n")
+    assert table_prefix() == "tw1_"
+    environ.setenv("TABLE_PREFIX", "_b")
+    assert table_prefix() == "_b"
 
 
 def _documented() -> dict[str, str]:

@@ -47,7 +47,7 @@ def test_a_database_from_the_future_is_refused(tmp_path: Path, monkeypatch: pyte
     assert run(monkeypatch, url) == 0
     engine = migrate._open(url)
     with engine.execution_options(writes=True).begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.exec_driver_sql("UPDATE tokenwire_version SET version_num = '9999'")
     engine.dispose()
     assert run(monkeypatch, url) == 1
     assert "9999" in capsys.readouterr().err

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import text
 
+from tests.databases import sql
 from tests.unit.web.conftest import MakeClient
 from tests.unit.web.test_bad_input import AwayStore, check
 from tokenwire.models import migrations
@@ -81,7 +81,7 @@ async def test_not_ready_without_a_database_or_its_migrations(
 async def test_a_database_that_is_newer_is_served(client: httpx.AsyncClient, store: Store) -> None:
     """Migrations run before the new processes start: those that run must stay ready, and work."""
     async with store.writing() as session:
-        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        await session.execute(sql("UPDATE tokenwire_version SET version_num = '9999'"))
     assert (await client.get("/readyz")).status_code == 200
     assert (await client.post("/api/conversations")).status_code == 201
 

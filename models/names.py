@@ -1,0 +1,26 @@
+"""What our tables, indexes and constraints are called in the database: `TABLE_PREFIX`, then a name.
+
+One helper names all of them, in `tables.py` and in every migration. So a first migration in a host
+application's database never touches a table `messages` of the host's, and index names, which
+PostgreSQL keeps once per schema, do not collide either.
+
+`PREFIX` is read when this module is imported. This is the one exception to "settings are read at
+the edge of a process and passed down": a table class has its name from the moment it is declared.
+"""
+
+from sqlalchemy import String, column, table
+
+from tokenwire.config.settings import table_prefix
+
+PREFIX = table_prefix()
+LONGEST = 63
+"""Bytes of a name in PostgreSQL, which cuts longer ones off in silence. A test checks all names with the longest prefix."""
+
+
+def named(name: str) -> str:
+    """The name of a table, index or constraint in the database; also of `table.column`."""
+    return PREFIX + name
+
+
+VERSION = table(named("tokenwire_version"), column("version_num", String))
+"""Where alembic keeps our revision. A table `alembic_version` may belong to the host."""

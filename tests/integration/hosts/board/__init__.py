@@ -1,0 +1,1 @@
+"""A Django app with tables `messages` and `conversations` of its own."""
