@@ -194,8 +194,8 @@ AREA = Area(
         Mutant(
             "the_name_of_a_run_is_saved_by_any_attempt",
             "models/runs.py",
-            "            col(Message.attempt) == checkpoint.attempt,\n            text",
-            "            text",
+            "            col(Message.attempt) == checkpoint.attempt,\n            is_unfinished",
+            "            is_unfinished",
         ),
         Mutant(
             "a_checkpoint_that_comes_late_forgets_the_run",
