@@ -57,9 +57,9 @@ bench: $(VENV)/peers.stamp ## the benchmarks (BENCHMARKS=name for one), as Markd
 
 lock: ## pin what pyproject.toml asks for, with hashes, for every supported Python and system (UPGRADE=no: change as little as possible)
 	@test -x $(UV) || ($(PYTHON) -m venv var/uv && var/uv/bin/python -m pip --quiet install uv)
-	$(UV) pip compile $(LOCK) --extra embedded --output-file requirements.lock pyproject.toml
-	$(UV) pip compile $(LOCK) --extra embedded --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
-	$(UV) pip compile $(LOCK) --extra embedded --extra dev --extra peers --constraint requirements-dev.lock --output-file requirements-bench.lock pyproject.toml
+	$(UV) pip compile $(LOCK) --extra server --extra embedded --output-file requirements.lock pyproject.toml
+	$(UV) pip compile $(LOCK) --extra server --extra embedded --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(UV) pip compile $(LOCK) --extra server --extra embedded --extra dev --extra peers --constraint requirements-dev.lock --output-file requirements-bench.lock pyproject.toml
 
 LOCK := --quiet $(if $(filter no,$(UPGRADE)),,--upgrade) --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links

@@ -85,7 +85,7 @@ class Stack:
 def kind_of(command: str) -> str:
     """Which part of Tokenwire a command line belongs to."""
     for name, word in (
-        ("worker", "tokenwire.worker.main"),
+        ("worker", "tokenwire.worker"),
         ("broadcaster", "-m tokenwire.broadcaster"),
         ("redis", "valkey"),
         ("web", "-m tokenwire.web"),

@@ -20,6 +20,8 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+MODELS_FILE = Path(__file__).with_name("models.yml")
+"""The catalogue that comes with the package."""
 
 _SCHEMES = {
     "redis_url": ("redis://", "rediss://", "unix://"),
@@ -72,7 +74,7 @@ class Settings(TableNames):
     """`sqlite:///path` or `postgresql://user:password@host/name` (`postgres://` is the same)."""
     database_timeout_seconds: float = Field(10.0, ge=1)
     """Longest life of one transaction; then the database counts as unreachable, whatever it does."""
-    models_file: Path = ROOT / "config" / "models.yml"
+    models_file: Path = MODELS_FILE
 
     # Secrets
     token_key: SecretStr | None = None

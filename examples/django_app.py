@@ -1,6 +1,6 @@
 """The AI SDK's chat protocol from a Django app of one file, with nothing of Tokenwire but the encoder.
 
-In the folder that holds `streams`: pip install django; python -m examples.django_app runserver 8010
+In a checkout: pip install django; python -m examples.django_app runserver 8010
 In the page, which your own server delivers or CORS lets in:
 `useChat({ transport: new DefaultChatTransport({ api: "http://localhost:8010/api/chat" }) })`.
 """
@@ -17,7 +17,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from tokenwire.streams.aisdk import HEADERS, Chunk, Writer, body, comment
+from tokenwire.aisdk import HEADERS, Chunk, Writer, body, comment
 
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["localhost", "127.0.0.1"])
 

@@ -1,6 +1,6 @@
 """The AI SDK's chat protocol from a FastAPI app, with nothing of Tokenwire but the encoder.
 
-In the folder that holds `streams`: pip install fastapi uvicorn; uvicorn examples.fastapi_app:app --port 8010
+In a checkout: pip install fastapi uvicorn; uvicorn examples.fastapi_app:app --port 8010
 In the page, which your own server delivers or CORS lets in:
 `useChat({ transport: new DefaultChatTransport({ api: "http://localhost:8010/api/chat" }) })`.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from tokenwire.streams.aisdk import HEADERS, Chunk, Writer, abody, comment
+from tokenwire.aisdk import HEADERS, Chunk, Writer, abody, comment
 
 app = FastAPI()
 

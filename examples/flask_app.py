@@ -1,6 +1,6 @@
 """The AI SDK's chat protocol from a Flask app, with nothing of Tokenwire but the encoder.
 
-In the folder that holds `streams`: pip install flask; flask --app examples.flask_app run
+In a checkout: pip install flask; flask --app examples.flask_app run
 In the page, which your own server delivers or CORS lets in:
 `useChat({ transport: new DefaultChatTransport({ api: "http://localhost:5000/api/chat" }) })`.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from flask import Flask, Response, request
 
-from tokenwire.streams.aisdk import HEADERS, Chunk, Writer, body, comment
+from tokenwire.aisdk import HEADERS, Chunk, Writer, body, comment
 
 app = Flask(__name__)
 

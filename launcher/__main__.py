@@ -1,14 +1,15 @@
-"""`make run`: check the settings and the ports, then run the Procfile's processes until told to stop."""
+"""`tokenwire run`, `make run`: check the settings and the ports, then run the Procfile's processes until told to stop."""
 
 import asyncio
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from dotenv import dotenv_values
 
 from tokenwire.config.catalogue import load_from, variables_of
-from tokenwire.config.settings import ROOT, Settings, env_file, load
+from tokenwire.config.settings import Settings, env_file, load
 from tokenwire.launcher import environment, probes
 from tokenwire.launcher.console import Console
 from tokenwire.launcher.launch import EXIT_UNAVAILABLE, Launch
@@ -17,7 +18,8 @@ from tokenwire.launcher.procfile import Command, commands
 _PORT_SECONDS = 1.0
 """What a run that was just killed may need until its ports are free."""
 
-
+_HERE = Path(__file__).parent
+"""Beside this module stand the Procfiles: links to those at the top of a checkout, the files themselves in a wheel."""
 _MIGRATE = Command("migrate", "migrate", (sys.executable, "-m", "tokenwire.models.migrate"))
 
 
@@ -30,7 +32,6 @@ def main() -> int:
         environ["TOKEN_KEY"] = environment.kept_key(environment.KEY_FILE)
     if not settings.redis_url and settings.redis_password is None:
         environ["REDIS_PASSWORD"] = environment.kept_key(environment.REDIS_KEY_FILE)
-    environ["WORKER_THREADS"] = str(settings.worker_threads)
     return asyncio.run(_run(settings, environ))
 
 
@@ -41,7 +42,7 @@ async def _run(settings: Settings, environ: dict[str, str]) -> int:
             console.say(f"port {port} is in use ({name}): stop what listens there or choose another")
             return EXIT_UNAVAILABLE
     files = ("Procfile",) if settings.redis_url else ("Procfile.dev", "Procfile")
-    text = "\n".join((ROOT / file).read_text() for file in files)
+    text = "\n".join(_HERE.joinpath(file).read_text() for file in files)
     several = {kind: count for kind, count in (("web", settings.webs), ("broadcaster", settings.broadcasters)) if count > 1}
     processes = commands(text, environ, {**several, "worker": settings.workers})
     return await Launch(settings, _environments(settings, environ, processes), _MIGRATE, processes, console).run()

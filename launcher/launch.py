@@ -74,7 +74,7 @@ class Launch:
 
     async def _start(self) -> None:
         self._start_all("redis")
-        answers = probes.until(lambda: probes.redis_answers(self._settings.redis), _REDIS_SECONDS)
+        answers = probes.until(self._unless_refused(lambda: probes.redis_answers(self._settings.redis)), _REDIS_SECONDS)
         migrated, redis_answers = await asyncio.gather(self._migration.once(), answers)
         if migrated != 0:
             raise StartFailed("the database could not be migrated (DATABASE_URL): see above")

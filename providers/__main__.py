@@ -5,7 +5,6 @@ Decoding needs no HTTP client: only the other two import one.
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,17 +83,17 @@ def _stream(options: argparse.Namespace) -> int:
 
 
 def _catalogue(models_file: Path | None) -> "shell.Catalogue | None":
-    """The project's catalogue, if this package stands in the project. A catalogue that is wrong ends the program with one line."""
+    """The catalogue; None on a light install, which reads no settings. A catalogue that is wrong ends the program with one line."""
     from tokenwire.providers import shell
     from tokenwire.providers.base import plain
 
     try:
         from tokenwire.config import catalogue, settings
-    except ImportError:
+    except ModuleNotFoundError:
         return None
-    path = models_file or Path(os.environ.get("MODELS_FILE") or settings.ROOT / "config" / "models.yml")
+    environ = settings.variables()
     try:
-        found = catalogue.load(path, settings.variables())
+        found = catalogue.load(models_file or Path(environ.get("MODELS_FILE") or settings.MODELS_FILE), environ)
     except catalogue.CatalogueError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None

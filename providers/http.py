@@ -1,4 +1,4 @@
-"""The one place that imports the HTTP client: httpx over aiohttp's transport, which costs about a third per streamed chunk.
+"""The HTTP client: httpx, over the connections that `transport` opens.
 
 One `HttpClient` serves a process. It knows bytes, headers, timeouts; not what they mean. Failures of transport leave as `Unavailable`.
 Leaving a reply's context closes its connection at once unless the body was read to its end, so that an abandoned answer stops costing.
@@ -8,17 +8,14 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from tokenwire.providers.base import CONNECT_ERROR, STALE_CONNECTION, Unavailable
+from tokenwire.providers.transport import Sending, Transport, best
 
 ERROR_BODY_BYTES = 64 * 1024
 STEP_BYTES = 256 * 1024
@@ -26,11 +23,6 @@ STEP_BYTES = 256 * 1024
 FREE_GROWTH_BYTES = 8 * 1024 * 1024
 MAX_GROWTH = 100
 """A compressed body that is longer than `FREE_GROWTH_BYTES` may be so many times as long as what came over the wire. Zlib allows 1032."""
-_HEADER_BYTES = 64 * 1024
-_KEEPALIVE_SECONDS = 30.0
-_UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""What fails before a connection stands: no address, refused, TLS, no place in the pool. Of anything else a byte may have been sent."""
-_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 _BROKEN = (httpx.HTTPError, httpx.StreamError, OSError, EOFError)
 
 
@@ -43,42 +35,12 @@ class Timeouts:
     write: float = 60.0
 
 
-@dataclass(slots=True)
-class _Connection:
-    """What a request was sent over."""
-
-    reused: bool = False
-
-
-_connection: ContextVar[_Connection | None] = ContextVar("connection", default=None)
-"""Of the request that this task is sending: the transport hands nothing through to aiohttp's traces."""
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    """Notes whether a connection comes from the pool."""
-
-    async def reused(*_: object) -> None:
-        _note(reused=True)
-
-    async def created(*_: object) -> None:
-        _note(reused=False)
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(reused)
-    tracing.on_connection_create_start.append(created)
-    return tracing
-
-
-def _note(*, reused: bool) -> None:
-    if (connection := _connection.get()) is not None:
-        connection.reused = reused
-
-
 class Reply:
     """An HTTP answer whose body has not been read. Header names are lower-case."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, transport: Transport) -> None:
         self._response = response
+        self._transport = transport
         self.status = response.status_code
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
 
@@ -99,7 +61,7 @@ class Reply:
         except zlib.error as error:
             raise Unavailable(f"the body is not what its header says: {error}", code="bad_encoding") from error
         except _BROKEN as error:
-            if _timed_out(error):
+            if self._transport.timed_out(error):
                 raise Unavailable("the provider fell silent", code="read_timeout") from error
             raise Unavailable(f"the connection broke: {_words(error)}", code="connection_lost") from error
 
@@ -165,24 +127,19 @@ class HttpClient:
     them (llama.cpp) hang up after each answer without a word: the next request would meet a closed connection.
     """
 
-    def __init__(self, timeouts: Timeouts | None = None, max_connections: int = 10_000, *, reuse_plain: bool = False) -> None:
+    def __init__(
+        self,
+        timeouts: Timeouts | None = None,
+        max_connections: int = 10_000,
+        *,
+        reuse_plain: bool = False,
+        transport: Transport | None = None,
+    ) -> None:
         self._timeouts = timeouts or Timeouts()
+        self._transport = transport or best()
         tls = httpx.create_ssl_context()
-
-        def session(*, once: bool) -> aiohttp.ClientSession:
-            keep: dict[str, Any] = {"force_close": True} if once else {"keepalive_timeout": _KEEPALIVE_SECONDS}
-            connector = aiohttp.TCPConnector(limit=max_connections, ssl=tls, **keep)
-            # Cookies of one answer have no business in the next; some gateways send long headers.
-            return aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                max_line_size=_HEADER_BYTES,
-                max_field_size=_HEADER_BYTES,
-                trace_configs=[_tracing()],
-            )
-
-        pooled = AiohttpTransport(client=partial(session, once=False))
-        plain = pooled if reuse_plain else AiohttpTransport(client=partial(session, once=True))
+        pooled = self._transport.open(tls, max_connections, once=False)
+        plain = pooled if reuse_plain else self._transport.open(tls, max_connections, once=True)
         cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         options: dict[str, Any] = {"cookies": cookies, "timeout": None, "trust_env": False}  # a time-out stands in each call
         self._client = httpx.AsyncClient(transport=pooled, mounts={"http://": plain}, **options)
@@ -193,29 +150,37 @@ class HttpClient:
 
         A request that broke off is never sent again here: who took it may be at work on it, and be paid.
         """
-        connection = _Connection()
+        sending = Sending()
         try:
-            response = await self._send(method, url, headers, body, connection)
+            response = await self._send(method, url, headers, body, sending)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Unavailable(f"not a usable address: {_words(error)}", code="bad_url", no_run=True) from error
         except _BROKEN as error:
-            raise _unanswered(error, connection) from error
+            raise self._unanswered(error, sending) from error
         try:
-            yield Reply(response)
+            yield Reply(response, self._transport)
         finally:
             await _close(response)
 
-    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, connection: _Connection) -> httpx.Response:
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, sending: Sending) -> httpx.Response:
         times = self._timeouts
         timeout = httpx.Timeout(connect=times.connect, read=times.read, write=times.write, pool=times.connect)
         # Compressed streams arrive in lumps: proxies flush gzip rarely.
         headers = {"accept-encoding": "identity", **headers}
-        request = self._client.build_request(method, url, headers=headers, content=body, timeout=timeout)
-        before = _connection.set(connection)
-        try:
+        with self._transport.noting(sending) as extensions:
+            request = self._client.build_request(method, url, headers=headers, content=body, timeout=timeout, extensions=extensions)
             return await self._client.send(request, stream=True)
-        finally:
-            _connection.reset(before)
+
+    def _unanswered(self, error: BaseException, sending: Sending) -> Unavailable:
+        """What it means that no headers came. Only what failed before a byte was sent proves that nobody heard the request."""
+        unsent = self._transport.unsent(error)
+        if self._transport.timed_out(error):
+            return Unavailable("the provider did not answer in time", code="timeout", no_run=unsent)
+        if unsent:
+            return Unavailable(f"cannot reach the provider: {_words(error)}", code=CONNECT_ERROR, no_run=True)
+        # A server may close a connection that waits in the pool just when it is used again.
+        code = STALE_CONNECTION if sending.reused and self._transport.closed(error) else "connection_lost"
+        return Unavailable(f"the connection broke before an answer: {_words(error)}", code=code)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -227,25 +192,6 @@ async def _close(response: httpx.Response) -> None:
         await response.aclose()
     except _BROKEN:
         return  # it is closed either way, and nobody waits for what it had to say
-
-
-def _unanswered(error: BaseException, connection: _Connection) -> Unavailable:
-    """What it means that no headers came. Only what failed before a byte was sent proves that nobody heard the request."""
-    cause = error.__cause__
-    unsent = isinstance(cause, _UNSENT)
-    if _timed_out(error):
-        return Unavailable("the provider did not answer in time", code="timeout", no_run=unsent)
-    if unsent:
-        return Unavailable(f"cannot reach the provider: {_words(error)}", code=CONNECT_ERROR, no_run=True)
-    # A server may close a connection that waits in the pool just when it is used again.
-    code = STALE_CONNECTION if connection.reused and isinstance(cause, _CLOSED) else "connection_lost"
-    return Unavailable(f"the connection broke before an answer: {_words(error)}", code=code)
-
-
-def _timed_out(error: BaseException) -> bool:
-    # The transport calls a refused connection a timeout, too; what aiohttp raised tells them apart.
-    cause = error.__cause__
-    return isinstance(error, httpx.TimeoutException) and (cause is None or isinstance(cause, TimeoutError))
 
 
 def _words(error: BaseException) -> str:

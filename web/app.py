@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from tokenwire import __version__
 from tokenwire.config.background import Background
 from tokenwire.config.catalogue import Catalogue
 from tokenwire.config.settings import Settings
@@ -34,7 +35,6 @@ from tokenwire.worker.packing import Packing
 
 log_line = structlog.get_logger(__name__)
 
-VERSION = "0.1.0"
 _DESCRIPTION = "A reply is a job: it is accepted at once, written by a worker, and followed over a WebSocket by any number of viewers."
 
 
@@ -51,7 +51,7 @@ def create_app(
     services = _services(settings, store, log, hub, jobs, catalogue)
     app = FastAPI(
         title="Tokenwire",
-        version=VERSION,
+        version=__version__,
         description=_DESCRIPTION,
         openapi_url=None if public else "/openapi.json",
         lifespan=_lifespan(background, services, hub, packing),

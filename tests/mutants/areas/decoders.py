@@ -227,14 +227,14 @@ AREA = Area(
         Mutant(
             "who_hangs_up_has_not_heard",
             "providers/http.py",
-            "    unsent = isinstance(cause, _UNSENT)\n",
-            "    unsent = True\n",
+            "        unsent = self._transport.unsent(error)\n",
+            "        unsent = True\n",
             ("tests/integration/providers/test_streams.py",),
         ),
         Mutant(
             "who_was_never_reached_may_have_heard",
-            "providers/http.py",
-            "(aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)",
+            "providers/transport.py",
+            "self._aiohttp.ClientConnectorError | self._aiohttp.ConnectionTimeoutError",
             "()",
             ("tests/integration/providers/test_streams.py",),
         ),
@@ -248,8 +248,8 @@ AREA = Area(
         Mutant(
             "every_connection_that_breaks_was_stale",
             "providers/http.py",
-            "if connection.reused and isinstance",
-            "if isinstance",
+            "if sending.reused and self",
+            "if self",
             ("tests/integration/providers/test_streams.py",),
         ),
         Mutant(
@@ -258,6 +258,27 @@ AREA = Area(
             "            return await self._client.send(request, stream=True)\n",
             "            with suppress(httpx.HTTPError):\n                return await self._client.send(request, stream=True)\n"
             "            return await self._client.send(request, stream=True)\n",
+            ("tests/integration/providers/test_streams.py",),
+        ),
+        Mutant(
+            "a_light_install_takes_who_was_never_reached_for_one_who_heard",
+            "providers/transport.py",
+            "httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout",
+            "httpx.PoolTimeout",
+            ("tests/integration/providers/test_streams.py",),
+        ),
+        Mutant(
+            "a_light_install_keeps_connections_without_tls",
+            "providers/transport.py",
+            "max_keepalive_connections=0 if once else None",
+            "max_keepalive_connections=None",
+            ("tests/integration/providers/test_streams.py",),
+        ),
+        Mutant(
+            "a_light_install_takes_every_connection_for_a_new_one",
+            "providers/transport.py",
+            "        sending.reused = True\n",
+            "",
             ("tests/integration/providers/test_streams.py",),
         ),
         Mutant(
@@ -283,8 +304,8 @@ AREA = Area(
         ),
         Mutant(
             "cookies_of_one_answer_go_with_the_next",
-            "providers/http.py",
-            "                cookie_jar=aiohttp.DummyCookieJar(),\n",
+            "providers/transport.py",
+            "            cookie_jar=self._aiohttp.DummyCookieJar(),\n",
             "",
             ("tests/integration/providers/test_bodies.py",),
         ),

@@ -1,0 +1,149 @@
+"""What httpx sends its requests over: aiohttp, where it is installed, or httpx's own connections.
+
+aiohttp costs about a third of httpx's own per streamed chunk, so the server installs it; a light install does without. Both say the same
+of a request that failed: whether anything of it was sent, and over what kind of connection. Nothing else in the project knows which it is.
+"""
+
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import httpx
+
+KEEPALIVE_SECONDS = 30.0
+_HEADER_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class Sending:
+    """A request on its way. `reused`: it goes over a connection that served another before."""
+
+    reused: bool = False
+
+
+class Transport(ABC):
+    """A way to open connections, and what its errors mean."""
+
+    @abstractmethod
+    def open(self, tls: ssl.SSLContext, limit: int, *, once: bool) -> httpx.AsyncBaseTransport:
+        """A pool of up to `limit` connections; `once`: each of them serves one request."""
+
+    @abstractmethod
+    def noting(self, sending: Sending) -> AbstractContextManager[dict[str, Any]]:
+        """While a request is sent in this context, with the extensions that it gives, `sending` is told of its connection."""
+
+    @abstractmethod
+    def unsent(self, error: BaseException) -> bool:
+        """It failed before a connection stood: no address, refused, TLS, no place in the pool. Otherwise a byte may have been sent."""
+
+    @abstractmethod
+    def closed(self, error: BaseException) -> bool:
+        """The connection was there, and closed."""
+
+    @abstractmethod
+    def timed_out(self, error: BaseException) -> bool:
+        """It waited too long."""
+
+
+def best() -> Transport:
+    """aiohttp's where it is installed."""
+    try:
+        return OverAiohttp()
+    except ModuleNotFoundError:
+        return OverHttpx()
+
+
+class OverHttpx(Transport):
+    """httpx's own connections."""
+
+    def open(self, tls: ssl.SSLContext, limit: int, *, once: bool) -> httpx.AsyncBaseTransport:
+        limits = httpx.Limits(max_connections=limit, max_keepalive_connections=0 if once else None, keepalive_expiry=KEEPALIVE_SECONDS)
+        return httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
+
+    @contextmanager
+    def noting(self, sending: Sending) -> Iterator[dict[str, Any]]:
+        sending.reused = True
+
+        async def trace(event: str, _info: Mapping[str, Any]) -> None:
+            if event == "connection.connect_tcp.started":
+                sending.reused = False
+
+        yield {"trace": trace}
+
+    def unsent(self, error: BaseException) -> bool:
+        return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+
+    def closed(self, error: BaseException) -> bool:
+        return isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
+
+    def timed_out(self, error: BaseException) -> bool:
+        return isinstance(error, httpx.TimeoutException)
+
+
+class OverAiohttp(Transport):
+    """aiohttp's connections. Raises ModuleNotFoundError where it is not installed."""
+
+    def __init__(self) -> None:
+        import aiohttp
+        from httpx_aiohttp import AiohttpTransport
+
+        self._aiohttp, self._transport = aiohttp, AiohttpTransport
+        self._sending: ContextVar[Sending | None] = ContextVar("sending", default=None)
+        """Of the request that this task is sending: httpx hands nothing through to aiohttp's traces."""
+
+    def open(self, tls: ssl.SSLContext, limit: int, *, once: bool) -> httpx.AsyncBaseTransport:
+        return self._transport(client=partial(self._session, tls, limit, once=once))
+
+    def _session(self, tls: ssl.SSLContext, limit: int, *, once: bool) -> Any:
+        keep: dict[str, Any] = {"force_close": True} if once else {"keepalive_timeout": KEEPALIVE_SECONDS}
+        # Cookies of one answer have no business in the next; some gateways send long headers.
+        return self._aiohttp.ClientSession(
+            connector=self._aiohttp.TCPConnector(limit=limit, ssl=tls, **keep),
+            cookie_jar=self._aiohttp.DummyCookieJar(),
+            max_line_size=_HEADER_BYTES,
+            max_field_size=_HEADER_BYTES,
+            trace_configs=[self._tracing()],
+        )
+
+    def _tracing(self) -> Any:
+        """Notes whether a connection comes from the pool."""
+
+        async def reused(*_: object) -> None:
+            self._note(reused=True)
+
+        async def created(*_: object) -> None:
+            self._note(reused=False)
+
+        tracing = self._aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(reused)
+        tracing.on_connection_create_start.append(created)
+        return tracing
+
+    def _note(self, *, reused: bool) -> None:
+        if (sending := self._sending.get()) is not None:
+            sending.reused = reused
+
+    @contextmanager
+    def noting(self, sending: Sending) -> Iterator[dict[str, Any]]:
+        before = self._sending.set(sending)
+        try:
+            yield {}
+        finally:
+            self._sending.reset(before)
+
+    def unsent(self, error: BaseException) -> bool:
+        return isinstance(error.__cause__, self._aiohttp.ClientConnectorError | self._aiohttp.ConnectionTimeoutError)
+
+    def closed(self, error: BaseException) -> bool:
+        errors = (self._aiohttp.ServerDisconnectedError, self._aiohttp.ClientOSError, self._aiohttp.ClientConnectionResetError)
+        return isinstance(error.__cause__, errors)
+
+    def timed_out(self, error: BaseException) -> bool:
+        # The transport calls a refused connection a timeout, too; what aiohttp raised tells them apart.
+        cause = error.__cause__
+        return isinstance(error, httpx.TimeoutException) and (cause is None or isinstance(cause, TimeoutError))

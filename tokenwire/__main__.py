@@ -1,0 +1,8 @@
+"""`python -m tokenwire`: the command `tokenwire`, where it is not on the PATH."""
+
+import sys
+
+from tokenwire.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

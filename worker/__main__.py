@@ -1,0 +1,21 @@
+"""`python -m tokenwire.worker`: Dramatiq's own command, with the arguments that Tokenwire needs."""
+
+import sys
+
+from dramatiq import cli
+
+from tokenwire.config.settings import load
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; 78 for a wrong setting, otherwise Dramatiq's exit code."""
+    threads = load(needs=["redis_url", "database_url"]).worker_threads
+    # One process: its event loop carries all answers, and more of it are more of these commands.
+    # One that dies while it boots is noticed after a second, not after Dramatiq's 30.
+    arguments = ["tokenwire.worker.main", "--processes", "1", "--threads", str(threads), "--worker-fork-timeout", "1000"]
+    parser = cli.make_argument_parser()
+    return int(cli.main(parser.parse_args(arguments)) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
