@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 import redis.asyncio
 
 from tests.valkey import Valkey
-from tokenwire.streams.events import Chunk
-from tokenwire.streams.log import RedisLog
+from tokenwire.protocol.events import Chunk
+from tokenwire.streams.log.redis import RedisLog
 
 EVENTS_PER_CALL = 20
 CALLS = 1000

@@ -27,13 +27,13 @@ import redis.asyncio
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from tests.servers.service import free_port
-from tokenwire.streams import keys
+from tokenwire.protocol.events import Chunk, encode, stamp
+from tokenwire.protocol.frames import text_frame
+from tokenwire.protocol.tokens import mint
 from tokenwire.streams.embedded import arguments, find_server
-from tokenwire.streams.events import Chunk, encode, stamp
-from tokenwire.streams.feed import RedisFeed
-from tokenwire.streams.frames import text_frame
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.tokens import mint
+from tokenwire.streams.hub.feed import RedisFeed
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.redis import RedisLog
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = secrets.token_hex(32)

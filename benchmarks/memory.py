@@ -13,8 +13,8 @@ import redis.asyncio
 
 from tests.valkey import Valkey
 from tokenwire.config.settings import ROOT
-from tokenwire.streams.events import AnyEvent, Chunk, Complete, Start, Title
-from tokenwire.streams.log import RedisLog
+from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Start, Title
+from tokenwire.streams.log.redis import RedisLog
 
 ANSWERS = 100
 CHUNKS = 1500

@@ -55,11 +55,11 @@ async def decode_bare(pieces: list[bytes]) -> int:
 
 async def decode_ours(pieces: list[bytes]) -> int:
     """`ChatDecoder`, a read at a time."""
-    from tokenwire.providers.base import Text
+    from tokenwire.providers.base import TextDelta
     from tokenwire.providers.openai_chat import ChatDecoder
 
     decoder = ChatDecoder()
-    return sum(1 for piece in pieces for delta in decoder.feed(piece) if isinstance(delta, Text))
+    return sum(1 for piece in pieces for delta in decoder.feed(piece) if isinstance(delta, TextDelta))
 
 
 async def decode_openai(pieces: list[bytes]) -> int:
@@ -127,7 +127,7 @@ async def client_bare(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: A
 @asynccontextmanager
 async def client_ours(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: ARG001
     """`open_provider` over `HttpClient`."""
-    from tokenwire.providers.base import Message, ModelSpec, Request, Text
+    from tokenwire.providers.base import HistoryMessage, ModelSpec, Request, TextDelta
     from tokenwire.providers.http import HttpClient
     from tokenwire.providers.registry import open_provider
 
@@ -135,8 +135,8 @@ async def client_ours(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: A
     provider = open_provider(ModelSpec("m", "openai_compatible", "m", base_url=url), http)
 
     async def read() -> int:
-        async with provider.stream(Request([Message("user", "hello")])) as stream:
-            return sum([1 async for deltas in stream for delta in deltas if isinstance(delta, Text)])
+        async with provider.stream(Request([HistoryMessage("user", "hello")])) as stream:
+            return sum([1 async for deltas in stream for delta in deltas if isinstance(delta, TextDelta)])
 
     yield read
     await http.aclose()
@@ -147,7 +147,7 @@ async def client_httpx(url: str, streams: int) -> AsyncIterator[Read]:
     """Our decoder over httpx's own transport: what aiohttp's saves."""
     import httpx
 
-    from tokenwire.providers.base import Text
+    from tokenwire.providers.base import TextDelta
     from tokenwire.providers.openai_chat import ChatDecoder
 
     client = httpx.AsyncClient(limits=httpx.Limits(max_connections=streams), timeout=60)
@@ -155,7 +155,7 @@ async def client_httpx(url: str, streams: int) -> AsyncIterator[Read]:
     async def read() -> int:
         decoder = ChatDecoder()
         async with client.stream("POST", url + "/chat/completions", json={}) as response:
-            return sum([1 async for data in response.aiter_raw() for delta in decoder.feed(data) if isinstance(delta, Text)])
+            return sum([1 async for data in response.aiter_raw() for delta in decoder.feed(data) if isinstance(delta, TextDelta)])
 
     yield read
 

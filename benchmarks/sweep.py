@@ -15,11 +15,11 @@ from sqlalchemy import text
 from tests.databases import launch
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.packing import Packing
-from tokenwire.worker.services import Services
-from tokenwire.worker.sweeper import INTERVAL_SECONDS, Sweeper
+from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.sweeper.sweeper import INTERVAL_SECONDS, Sweeper
 
 ENDED = (0, 10_000, 200_000)
 DUE = (100, 500, 1_000, 5_000)
@@ -102,7 +102,7 @@ async def round_ms(ended: int, due: int, per_conversation: int, kind: str = "SQL
         if due:
             await fill(store, "queued", due, per_conversation)
         log, checkpointer = MemoryLog(), Checkpointer(store, 1.0, 500)
-        services = Services(store, log, Queue(), checkpointer, 3.0, NoEndings(), Packing(log))  # type: ignore[arg-type]
+        services = WorkerServices(store, log, Queue(), checkpointer, 3.0, NoEndings(), Packing(log))  # type: ignore[arg-type]
         sweeper, took = Sweeper(services), []
         for _ in range(ROUNDS):
             async with store.writing() as session:

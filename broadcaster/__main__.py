@@ -12,14 +12,14 @@ from collections.abc import Callable
 import structlog
 from prometheus_client import Gauge
 
+from tokenwire.broadcaster.readers import Pace, SocketReaders
 from tokenwire.broadcaster.server import Caps, Server
-from tokenwire.broadcaster.viewers import Pace, Viewers
 from tokenwire.config import logs, metrics, startup
 from tokenwire.config.settings import Settings, load
+from tokenwire.protocol.tokens import check_key
 from tokenwire.streams.addresses import Addresses
-from tokenwire.streams.hub import Hub, RedisFeed
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.tokens import check_key
+from tokenwire.streams.hub.hub import Hub, RedisFeed
+from tokenwire.streams.log.redis import RedisLog
 
 EX_CONFIG = 78
 VIEWERS = Gauge("tokenwire_viewers", "WebSockets of viewers that are open now", registry=metrics.REGISTRY)
@@ -39,7 +39,7 @@ async def run(settings: Settings, key: str) -> None:
     async def ready() -> str | None:
         return await log.check() or (None if feed.connected else "no pub/sub connection to Redis")
 
-    viewers = Viewers(hub, key, pace, settings.max_open_per_user or None)
+    viewers = SocketReaders(hub, key, pace, settings.max_open_per_user or None)
     VIEWERS.set_function(lambda: len(viewers.all))
     server = Server(viewers, ready, _caps(settings))
     await hub.start()

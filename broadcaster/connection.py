@@ -17,8 +17,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
-from tokenwire.streams.frames import MAX_CLIENT_FRAME_BYTES, CloseCode
-from tokenwire.streams.stalled import Stalled
+from tokenwire.protocol.frames import MAX_CLIENT_FRAME_BYTES, CloseCode
+from tokenwire.streams.limits.stalled import Stalled
 
 log = structlog.get_logger("tokenwire.broadcaster")
 
@@ -67,7 +67,7 @@ class _Protocol(ServerProtocol):
         self.failed()
 
 
-class Connection(ServerConnection):
+class ReaderConnection(ServerConnection):
     """One client. `conversation_id` and `token_in_query` are what its URL said. `stalled_seconds`: how long it may take nothing."""
 
     stalled_seconds: ClassVar[float]

@@ -17,12 +17,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from tokenwire.broadcaster.connection import Connection
-from tokenwire.broadcaster.viewers import CLOSE_SECONDS, Viewer, Viewers
+from tokenwire.broadcaster.connection import ReaderConnection
+from tokenwire.broadcaster.readers import CLOSE_SECONDS, SocketReader, SocketReaders
+from tokenwire.protocol.frames import CloseCode
 from tokenwire.streams.addresses import Addresses
-from tokenwire.streams.frames import CloseCode
-from tokenwire.streams.occupancy import Full, Occupancy
-from tokenwire.streams.ports import Unavailable
+from tokenwire.streams.limits.occupancy import Full, Occupancy
+from tokenwire.streams.log.ports import LogUnavailable
 
 SPREAD_SECONDS = 1.0
 """Closing everybody in the same instant would bring everybody back in the same instant."""
@@ -60,12 +60,12 @@ class Caps:
 class Server:
     """A WebSocket server for `viewers`. `ready` is asked by `/readyz`."""
 
-    def __init__(self, viewers: Viewers, ready: Ready, caps: Caps) -> None:
+    def __init__(self, viewers: SocketReaders, ready: Ready, caps: Caps) -> None:
         self._viewers = viewers
         self._ready = ready
         self._caps = caps
         self._addresses = Occupancy(caps.per_address)
-        self._connections: set[Connection] = set()
+        self._connections: set[ReaderConnection] = set()
         self._listener: Listener | None = None
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
@@ -81,7 +81,7 @@ class Server:
             ping_interval=None,
             close_timeout=CLOSE_SECONDS,
             write_limit=WRITE_LIMIT_BYTES,
-            create_connection=type("Connection", (Connection,), {"stalled_seconds": self._caps.stalled_seconds}),
+            create_connection=type("Connection", (ReaderConnection,), {"stalled_seconds": self._caps.stalled_seconds}),
             logger=logging.getLogger("websockets.server"),
             backlog=BACKLOG,
             reuse_port=reuse_port or None,
@@ -117,7 +117,7 @@ class Server:
             problem = await self._problem()
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK, f"{problem or 'ok'}\n")
         found = _CONVERSATION.fullmatch(path)
-        if found is None or not isinstance(connection, Connection):
+        if found is None or not isinstance(connection, ReaderConnection):
             return connection.respond(HTTPStatus.NOT_FOUND, "not found\n")
         connection.conversation_id = found[1]
         connection.token_in_query = "token" in parse_qs(query, keep_blank_values=True)
@@ -127,14 +127,14 @@ class Server:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 return await self._ready()
-        except (Unavailable, TimeoutError):
+        except (LogUnavailable, TimeoutError):
             return "Redis does not answer"
 
     async def _serve(self, connection: ServerConnection) -> None:
         """One client, from the opening handshake to the last byte."""
-        if not isinstance(connection, Connection):
+        if not isinstance(connection, ReaderConnection):
             raise TypeError("made by create_connection")
-        viewer = Viewer(self._viewers, connection)
+        viewer = SocketReader(self._viewers, connection)
         self._connections.add(connection)
         address: str | None = None
         try:
@@ -149,7 +149,7 @@ class Server:
             self._addresses.release(address)
             viewer.gone()
 
-    def _admit(self, viewer: Viewer, connection: Connection) -> str | None:
+    def _admit(self, viewer: SocketReader, connection: ReaderConnection) -> str | None:
         """The address that has taken a place, if any has."""
         name = self._caps.addresses.name(_client(connection, self._caps.addresses))
         try:
@@ -170,7 +170,7 @@ def _is_too_long(request: Request, caps: Caps) -> bool:
     return len(headers) > caps.headers or size > caps.head_bytes
 
 
-def _client(connection: Connection, addresses: Addresses) -> str | None:
+def _client(connection: ReaderConnection, addresses: Addresses) -> str | None:
     """The client's address: of the connection, or what trusted proxies say of it."""
     peer = connection.remote_address[0] if connection.remote_address else None
     said = connection.request.headers.get_all("X-Forwarded-For") if connection.request else []

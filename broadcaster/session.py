@@ -23,13 +23,21 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tokenwire.streams import frames
-from tokenwire.streams.cursor import Source, carried, follows, held_by, verdict
-from tokenwire.streams.frames import CONTROLS_PER_MINUTE, CloseCode, Malformed, Refresh, ResyncReason, Sendable, Subscribe
-from tokenwire.streams.minutes import PerMinute
-from tokenwire.streams.ports import Page
-from tokenwire.streams.positions import Position
-from tokenwire.streams.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
+from tokenwire.protocol import frames
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.frames import (
+    CONTROLS_PER_MINUTE,
+    CloseCode,
+    Malformed,
+    Refresh,
+    ResyncReason,
+    Sendable,
+    Subscribe,
+)
+from tokenwire.protocol.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
+from tokenwire.streams.hub.log_cursor import LogTail, carried, follows, held_by, verdict
+from tokenwire.streams.limits.per_minute import PerMinute
+from tokenwire.streams.log.ports import Page
 
 SUBSCRIBE_SECONDS = 10.0
 REFRESHES_PER_MINUTE = 20
@@ -52,7 +60,7 @@ _AUTHORISED = frozenset({Phase.OPENING, Phase.REPLAY, Phase.LIVE})
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Closing:
     """How a connection is closed: `last` is written before the close frame, `detail` is for the log alone."""
 
     code: CloseCode
@@ -64,7 +72,7 @@ Write = Callable[[bytes], bool]
 """Takes one or more whole WebSocket frames; False once the socket is full (what was given is taken all the same)."""
 
 
-class Session:
+class SocketSession:
     """One subscriber of `conversation_id`, connected at `now`. `key` verifies tokens; `heartbeat_seconds` is told to the client."""
 
     __slots__ = (
@@ -94,10 +102,10 @@ class Session:
         self._late_at = now + SUBSCRIBE_SECONDS
         self._expires_at = math.inf
         self._refreshes, self._controls = PerMinute(REFRESHES_PER_MINUTE, now), PerMinute(CONTROLS_PER_MINUTE, now)
-        self._after: Position | None = None
+        self._after: Cursor | None = None
         self._goal = self._life = 0
         self.phase = Phase.WAITING
-        self.ending: Ending | None = None
+        self.ending: Closing | None = None
         self.user_id: str | None = None
         self.epoch, self.seq = "", 0
         self.behind = True
@@ -174,14 +182,14 @@ class Session:
 
     # What the log holds
 
-    def held_by(self, source: Source) -> bool:
+    def held_by(self, source: LogTail) -> bool:
         """Whether `source` alone can tell that the position is good, so that Redis need not be asked."""
         return self._after is None or held_by(self._after, source)
 
     @property
-    def position(self) -> Position:
+    def position(self) -> Cursor:
         """Everything up to here was handed to the socket."""
-        return Position(self.epoch, self.seq)
+        return Cursor(self.epoch, self.seq)
 
     def begin(self, log: Page, life: int) -> bytes | None:
         """Judge the position by a log that stands like this; gives the `subscribed` frame, or None if it ended in a resync.
@@ -212,7 +220,7 @@ class Session:
         """The socket is full while there is more to send."""
         self.behind = self.slow = True
 
-    def advance(self, source: Source, write: Write) -> bool:
+    def advance(self, source: LogTail, write: Write) -> bool:
         """Write all that `source` holds and the socket takes. True: go on with a page read after `position`, given to `fetched`."""
         while self.phase in _FOLLOWING:
             if source.life != self._life or source.epoch != self.epoch:
@@ -254,7 +262,7 @@ class Session:
             return None
         return frames.text_frame(frames.heartbeat(self.epoch, self.seq))
 
-    def _next(self, source: Source) -> Sequence[Sendable] | None:
+    def _next(self, source: LogTail) -> Sequence[Sendable] | None:
         # The entries to write; empty at the tip or after an end; None if they have to be read.
         if source.gone:
             self.end(CloseCode.DELETED, "conversation deleted")
@@ -266,7 +274,7 @@ class Session:
         entries = source.since(self.seq)
         return entries if entries and follows(entries, self.seq) else None
 
-    def _carry_over(self, source: Source, write: Write) -> None:
+    def _carry_over(self, source: LogTail, write: Write) -> None:
         self._life, self._goal = source.life, 0
         if not carried(self.position, source):
             self._resync("epoch")
@@ -306,7 +314,7 @@ class Session:
         if self.phase is not Phase.ENDED:
             self.phase = Phase.ENDED
             self.behind = True
-            self.ending = Ending(code, detail, last)
+            self.ending = Closing(code, detail, last)
 
 
 def _batches(entries: Iterable[Sendable]) -> Iterator[tuple[int, bytes]]:

@@ -1,4 +1,4 @@
-"""A Python client of Tokenwire, for servers and tests: it behaves as `web/static/tokenwire.js` does. docs/python-client.md shows it.
+"""A Python client of Tokenwire, for servers and tests: it behaves as `web/page/static/tokenwire.js` does. docs/python-client.md shows it.
 
 It speaks HTTP (`httpx`) and WebSocket (`websockets`), and needs nothing of the server's packages but pure modules of `streams` (positions,
 text, growing).
@@ -8,22 +8,28 @@ if not __name__.startswith("tokenwire."):
     # A second copy of every class would follow, and none of them would fit the first.
     raise ImportError("import tokenwire.client, not client")
 
-from tokenwire.client.api import Conversation, Posted, Tokenwire
-from tokenwire.client.errors import AnswerFailed, AnswerRestarted, RequestFailed, Stopped, TokenwireError
-from tokenwire.client.following import Change, Following, State
-from tokenwire.client.transcript import Message, Transcript
+from tokenwire.client.api import PostResult, RemoteConversation, Tokenwire
+from tokenwire.client.errors import (
+    AnswerFailed,
+    AnswerRestarted,
+    FollowingStopped,
+    RequestFailed,
+    TokenwireError,
+)
+from tokenwire.client.following import Change, ConnectionState, Following
+from tokenwire.client.transcript import LiveMessage, Transcript
 
 __all__ = [
     "AnswerFailed",
     "AnswerRestarted",
     "Change",
-    "Conversation",
+    "ConnectionState",
     "Following",
-    "Message",
-    "Posted",
+    "FollowingStopped",
+    "LiveMessage",
+    "PostResult",
+    "RemoteConversation",
     "RequestFailed",
-    "State",
-    "Stopped",
     "Tokenwire",
     "TokenwireError",
     "Transcript",

@@ -21,8 +21,8 @@ import httpx
 
 from tokenwire.client.errors import AnswerFailed, AnswerRestarted, RequestFailed
 from tokenwire.client.following import Following
-from tokenwire.client.transcript import Message, fresh
-from tokenwire.streams.growing import Growing, Withdrawn
+from tokenwire.client.transcript import LiveMessage, fresh
+from tokenwire.protocol.growing import Growing, Withdrawn
 
 Headers = Mapping[str, str]
 HeadersSource = Headers | Callable[[], Headers | Awaitable[Headers]]
@@ -32,11 +32,11 @@ _PASSING = frozenset({0, 429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
+class PostResult:
     """What a post has made. `position`: before the post, None while the log is away."""
 
-    user_message: Message
-    assistant_message: Message
+    user_message: LiveMessage
+    assistant_message: LiveMessage
     position: str | None
 
 
@@ -68,15 +68,15 @@ class Tokenwire:
 
     # --- conversations ---
 
-    async def create(self, *, title: str | None = None, model: str | None = None, instructions: str | None = None) -> "Conversation":
+    async def create(self, *, title: str | None = None, model: str | None = None, instructions: str | None = None) -> "RemoteConversation":
         """A new conversation of the caller."""
         wanted = {"title": title, "model": model, "instructions": instructions}
         body = {name: value for name, value in wanted.items() if value is not None}
-        return Conversation(self, (await self.call("POST", "/api/conversations", body, key=str(uuid.uuid4())))["id"])
+        return RemoteConversation(self, (await self.call("POST", "/api/conversations", body, key=str(uuid.uuid4())))["id"])
 
-    def conversation(self, conversation_id: str) -> "Conversation":
+    def conversation(self, conversation_id: str) -> "RemoteConversation":
         """One that there is; nothing is asked yet."""
-        return Conversation(self, conversation_id)
+        return RemoteConversation(self, conversation_id)
 
     async def conversations(self, *, limit: int = 50, before: str | None = None) -> Mapping[str, Any]:
         """{"conversations", "next"}: the last changed first; `next` is the `before` of the next page."""
@@ -92,7 +92,7 @@ class Tokenwire:
 
     # --- the short ways ---
 
-    async def ask(self, content: str, *, model: str | None = None, instructions: str | None = None) -> Message:
+    async def ask(self, content: str, *, model: str | None = None, instructions: str | None = None) -> LiveMessage:
         """The whole answer to a question, in a conversation of its own. Raises AnswerFailed where it is not complete."""
         conversation = await self.create(model=model, instructions=instructions)
         return await conversation.ask(content)
@@ -150,7 +150,7 @@ class Tokenwire:
         )
 
 
-class Conversation:
+class RemoteConversation:
     """One conversation."""
 
     def __init__(self, server: Tokenwire, conversation_id: str) -> None:
@@ -162,11 +162,11 @@ class Conversation:
         """{"conversation", "messages", "next", "position"} as the API gives it."""
         return await self._server.call("GET", self._path, limit=limit, before=before)
 
-    async def post(self, content: str, *, idempotency_key: str | None = None) -> Posted:
+    async def post(self, content: str, *, idempotency_key: str | None = None) -> PostResult:
         """Post a message; the answer is being made when this returns. Safe to repeat with the same key; without one, one is made up."""
         key = idempotency_key or str(uuid.uuid4())
         made = await self._server.call("POST", f"{self._path}/messages", {"content": content}, key=key)
-        return Posted(fresh(made["user_message"]), fresh(made["assistant_message"]), made["position"])
+        return PostResult(fresh(made["user_message"]), fresh(made["assistant_message"]), made["position"])
 
     async def change(self, **changes: str | None) -> Mapping[str, Any]:
         """Change `title`, `model` or `instructions`; the conversation as it is then."""
@@ -184,7 +184,7 @@ class Conversation:
         """Follow it: `async with conversation.follow() as stream: async for change in stream: ...`."""
         return self._server.follow(self._path)
 
-    async def ask(self, content: str) -> Message:
+    async def ask(self, content: str) -> LiveMessage:
         """The whole answer to a message. Raises AnswerFailed where it is not complete, Stopped where it cannot be seen."""
         posted = await self.post(content)
         async with self.follow() as following:
@@ -205,7 +205,7 @@ class Conversation:
                 await anext(following)
 
 
-def _piece(text: Growing, held: Message) -> str:
+def _piece(text: Growing, held: LiveMessage) -> str:
     """What has come since the last look."""
     try:
         if held.ended:
@@ -217,7 +217,7 @@ def _piece(text: Growing, held: Message) -> str:
     return text.take_rest()
 
 
-def _complete(message: Message) -> Message:
+def _complete(message: LiveMessage) -> LiveMessage:
     if message.status != "complete":
         raise AnswerFailed(message)
     return message

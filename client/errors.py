@@ -10,7 +10,7 @@ TokenwireError      base; never raised itself
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tokenwire.client.transcript import Message
+    from tokenwire.client.transcript import LiveMessage
 
 
 class TokenwireError(Exception):
@@ -25,7 +25,7 @@ class RequestFailed(TokenwireError):
         self.status, self.code, self.detail, self.retry_after = status, code, detail, retry_after
 
 
-class Stopped(TokenwireError):
+class FollowingStopped(TokenwireError):
     """The conversation was deleted (4404, 404), is not the caller's to follow (4403), or every token for it is refused (4401)."""
 
     def __init__(self, code: int) -> None:
@@ -36,7 +36,7 @@ class Stopped(TokenwireError):
 class AnswerFailed(TokenwireError):
     """The answer has ended and is not complete; what there is of it is in `message`."""
 
-    def __init__(self, message: "Message") -> None:
+    def __init__(self, message: "LiveMessage") -> None:
         why = message.error["error"] if message.error else f"{message.status} by {message.by}"
         super().__init__(why)
         self.message = message

@@ -17,9 +17,9 @@ from typing import Any, Literal, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from tokenwire.client.errors import RequestFailed, Stopped
-from tokenwire.client.transcript import Event, Message, Order, Transcript, after_close
-from tokenwire.streams.positions import parse
+from tokenwire.client.errors import FollowingStopped, RequestFailed
+from tokenwire.client.transcript import Event, LiveMessage, Order, Transcript, after_close
+from tokenwire.protocol.cursors import parse
 
 HELLO_SECONDS = 15.0
 """From dialling to `subscribed`."""
@@ -36,7 +36,7 @@ Call = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ConnectionState:
     """`connecting` before the first connection, `replaying` while what was missed arrives, `live`, `reconnecting` after a close with `code`
     (0: without one) in `delay_seconds`."""
 
@@ -50,7 +50,7 @@ class Change:
     """`event` has changed `message`, or without one the conversation. Without an event: the connection's `state` is another one, or the
     conversation was read (again), so that anything may have changed."""
 
-    message: Message | None = None
+    message: LiveMessage | None = None
     event: Event | None = None
 
 
@@ -68,7 +68,7 @@ class _To:
     order: Order
     transcript: Transcript
     reached: Callable[[int], None]
-    say: Callable[[State], None]
+    say: Callable[[ConnectionState], None]
     renew: Callable[[], Awaitable[_Grant]]
 
 
@@ -76,7 +76,7 @@ class Following:
     """A conversation being followed. Iterate for changes; `messages` are as of the last one. Raises Stopped when it cannot go on."""
 
     def __init__(self, load: Call, grant: Call, jitter: Callable[[], float] = random.random) -> None:
-        self.state = State("connecting")
+        self.state = ConnectionState("connecting")
         self.transcript = Transcript()
         self._load, self._ask_grant, self._jitter = load, grant, jitter
         self._order: Order | None = None  # None: the conversation must be read (again)
@@ -86,7 +86,7 @@ class Following:
         self._step: asyncio.Future[Change] | None = None
 
     @property
-    def messages(self) -> list[Message]:
+    def messages(self) -> list[LiveMessage]:
         """All that are held, in order."""
         return self.transcript.messages
 
@@ -95,11 +95,11 @@ class Following:
         """Everything up to here is in `messages`; None before the conversation was read."""
         return None if self._order is None else f"{self._order.epoch}:{self._applied}"
 
-    def get(self, message_id: str) -> Message | None:
+    def get(self, message_id: str) -> LiveMessage | None:
         """The message of this id."""
         return self.transcript.get(message_id)
 
-    async def until_ended(self, message_id: str) -> Message:
+    async def until_ended(self, message_id: str) -> LiveMessage:
         """The message when it is final."""
         while True:
             held = self.get(message_id)
@@ -153,15 +153,15 @@ class Following:
             step = after_close(code, self._failures, self._jitter)
             self._failures += 1
             if step.then == "stop":
-                raise Stopped(code)
+                raise FollowingStopped(code)
             if step.then == "token":
                 self._grant = None
                 self._refused += 1
                 if self._refused >= REFUSED_TOKENS:
-                    raise Stopped(code)
+                    raise FollowingStopped(code)
             if step.then == "resync":
                 self._order = None
-            self.state = State("reconnecting", code, max(step.delay_seconds, wait))
+            self.state = ConnectionState("reconnecting", code, max(step.delay_seconds, wait))
             yield Change()
             await asyncio.sleep(self.state.delay_seconds)
 
@@ -183,7 +183,7 @@ class Following:
         def reached(seq: int) -> None:
             self._applied, self._failures = seq, 0
 
-        def say(state: State) -> None:
+        def say(state: ConnectionState) -> None:
             self.state, self._refused = state, 0  # it speaks to us, so it has taken the token
 
         return _To(order, self.transcript, reached, say, lambda: self._renew(_now(), ahead_seconds=float("inf")))
@@ -207,7 +207,7 @@ class Following:
                     self._failures = 0
         except (OSError, TimeoutError, WebSocketException):
             code = 0
-        self.state = State("reconnecting", code)
+        self.state = ConnectionState("reconnecting", code)
 
 
 class _Link:
@@ -295,7 +295,7 @@ class _Link:
         if frame["epoch"] != self._order.epoch:  # the log forked, and the position is good: it has another name from now on
             self._order.fork(frame["epoch"])
             self._to.transcript.forked(self._order.seq)
-        self._to.say(State("replaying"))
+        self._to.say(ConnectionState("replaying"))
         return [Change()]
 
     def _live(self, frame: Event) -> list[Change]:
@@ -303,7 +303,7 @@ class _Link:
             return []
         self.live_since = _now()
         self._to.transcript.release()
-        self._to.say(State("live"))
+        self._to.say(ConnectionState("live"))
         return [Change()]
 
     def _agrees(self, frame: Event) -> bool:

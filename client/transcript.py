@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tokenwire.streams.positions import Position
-from tokenwire.streams.text import checksum, cut, utf16_length
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.text import checksum, cut, utf16_length
 
 ENDED = frozenset({"complete", "error", "cancelled"})
 PENDING_MAX = 512
@@ -28,14 +28,14 @@ Row = Mapping[str, Any]
 class Order:
     """Puts events into the order of `seq`: repeats vanish, early ones wait. A merged chunk stands for `from_seq` to `seq`."""
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Cursor) -> None:
         self.epoch, self.seq = position
         self._pending: list[Event] = []
 
     @property
-    def position(self) -> Position:
+    def position(self) -> Cursor:
         """Everything up to here was given out."""
-        return Position(self.epoch, self.seq)
+        return Cursor(self.epoch, self.seq)
 
     @property
     def waiting(self) -> bool:
@@ -85,7 +85,7 @@ def _first(event: Event) -> int:
 
 
 @dataclass(eq=False, slots=True)
-class Message:
+class LiveMessage:
     """A row, kept up to date. `content` is the text to show, `applied` the text according to the log.
 
     `retry`: {code, delay_ms, try, max_tries} while another attempt is awaited. `proven`: whether the terminal event's length and checksum
@@ -143,9 +143,9 @@ _LOGGED = frozenset({"status", "finish_reason", "error", "usage"})
 """What only the log may change in an answer that is held."""
 
 
-def fresh(row: Row, before: Message | None = None) -> Message:
+def fresh(row: Row, before: LiveMessage | None = None) -> LiveMessage:
     """A message from a row. Text that was shown stays while the row's is a beginning of it and no end is known."""
-    message = Message(
+    message = LiveMessage(
         id=row["id"], row=row, seq=row.get("seq") or 0, applied=row.get("content") or "", reasoning=row.get("reasoning") or ""
     )
     _take_over(message, row, _PLAIN)
@@ -155,7 +155,7 @@ def fresh(row: Row, before: Message | None = None) -> Message:
     return message
 
 
-def _take_over(message: Message, row: Row, names: Iterable[str]) -> None:
+def _take_over(message: LiveMessage, row: Row, names: Iterable[str]) -> None:
     for name in names:
         if name in row:
             setattr(message, name, row[name])
@@ -166,14 +166,14 @@ class Transcript:
 
     def __init__(self) -> None:
         self.conversation: dict[str, Any] = {}
-        self.messages: list[Message] = []
+        self.messages: list[LiveMessage] = []
         self.next: int | None = None
         """What to ask before for older messages; None: there are none."""
-        self._by_id: dict[str, Message] = {}
+        self._by_id: dict[str, LiveMessage] = {}
         self._doubted: set[str] = set()  # checksums that failed once: read again, then believed
         self._replaced: set[str] = set()  # no longer part of the conversation
 
-    def get(self, message_id: str) -> Message | None:
+    def get(self, message_id: str) -> LiveMessage | None:
         """The message of this id."""
         return self._by_id.get(message_id)
 
@@ -201,7 +201,7 @@ class Transcript:
             if row["id"] not in self._by_id:
                 self._place(fresh(row))
 
-    def admit(self, row: Row, seq: int = 0) -> Message | None:
+    def admit(self, row: Row, seq: int = 0) -> LiveMessage | None:
         """A new or changed row, of which the log tells at `seq` (the row's own `seq` may be another epoch's)."""
         held = self._by_id.get(row["id"])
         if row["id"] in self._replaced:
@@ -237,12 +237,12 @@ class Transcript:
                 return self._change(message, event)
         return True
 
-    def _change(self, message: Message, event: Event) -> bool:
+    def _change(self, message: LiveMessage, event: Event) -> bool:
         if event["type"] in ENDED:
             return self._end(message, event)
         return message.ended or _CHANGES[event["type"]](message, event)
 
-    def _end(self, message: Message, event: Event) -> bool:
+    def _end(self, message: LiveMessage, event: Event) -> bool:
         proven = (utf16_length(message.applied), checksum(message.applied)) == (event["length"], event["crc32"])
         if not proven and message.id not in self._doubted:
             self._doubted.add(message.id)
@@ -252,11 +252,11 @@ class Transcript:
             _CHANGES[event["type"]](message, event)
         return True
 
-    def _place(self, message: Message) -> None:
+    def _place(self, message: LiveMessage) -> None:
         bisect.insort_right(self.messages, message, key=lambda held: held.ordinal)
         self._by_id[message.id] = message
 
-    def _revise(self, held: Message, row: Row) -> None:
+    def _revise(self, held: LiveMessage, row: Row) -> None:
         """The text of an answer comes from its chunks alone, and only a terminal event ends it."""
         held.row = row
         if held.role == "assistant":
@@ -270,7 +270,7 @@ class Transcript:
         self.messages.remove(held)
         self._place(held)
 
-    def _replace(self, message: Message) -> None:
+    def _replace(self, message: LiveMessage) -> None:
         """A row stands right after its parent: what is between the two has given way to it."""
         parent = self._by_id.get(message.parent_id or "")
         if parent is None and (message.role != "user" or message.parent_id is not None):
@@ -286,11 +286,11 @@ class Transcript:
         if event["rev"] > self.conversation.get("rev", 0):
             self.conversation |= {"title": event["title"], "rev": event["rev"]}
 
-    def _stub(self, event: Event) -> Message | None:
+    def _stub(self, event: Event) -> LiveMessage | None:
         """Events of a message that nobody has told of yet; None where it may be an old one."""
         if event.get("offset") != 0 and event["type"] != "start":
             return None
-        message = Message(id=event["message_id"])
+        message = LiveMessage(id=event["message_id"])
         self._place(message)
         return message
 
@@ -298,17 +298,17 @@ class Transcript:
 # --- what an event does to its message; False where a hole shows --------------------------------------------------------
 
 
-def _start(message: Message, event: Event) -> bool:
+def _start(message: LiveMessage, event: Event) -> bool:
     _active(message)
     message.attempt, message.model = event["attempt"], event.get("model")
     return True
 
 
-def _active(message: Message) -> None:
+def _active(message: LiveMessage) -> None:
     message.status, message.retry = "streaming", None
 
 
-def _chunk(message: Message, event: Event) -> bool:
+def _chunk(message: LiveMessage, event: Event) -> bool:
     _active(message)
     text = _joined(message.applied, event)
     if text is not None:
@@ -317,7 +317,7 @@ def _chunk(message: Message, event: Event) -> bool:
     return text is not None
 
 
-def _reasoning(message: Message, event: Event) -> bool:
+def _reasoning(message: LiveMessage, event: Event) -> bool:
     _active(message)
     text = _joined(message.reasoning, event)
     if text is not None:
@@ -335,7 +335,7 @@ def _joined(held: str, event: Event) -> str | None:
     return held + content
 
 
-def _call(message: Message, event: Event) -> bool:
+def _call(message: LiveMessage, event: Event) -> bool:
     _active(message)
     held = next((call for call in message.tool_calls if call.get("tool_call_id") == event["tool_call_id"]), None)
     if held is None:
@@ -345,20 +345,20 @@ def _call(message: Message, event: Event) -> bool:
     return True
 
 
-def _source(message: Message, event: Event) -> bool:
+def _source(message: LiveMessage, event: Event) -> bool:
     _active(message)
     if all(held["url"] != event["url"] for held in message.sources):  # after a resync the log may tell of one again
         message.sources.append(event)
     return True
 
 
-def _retry(message: Message, event: Event) -> bool:
+def _retry(message: LiveMessage, event: Event) -> bool:
     message.status, message.attempt = "retrying", event["attempt"]
     message.retry = {name: event[name] for name in ("code", "delay_ms", "try", "max_tries")}
     return True
 
 
-def _reset(message: Message, event: Event) -> bool:
+def _reset(message: LiveMessage, event: Event) -> bool:
     try:
         message.applied, message.reasoning = cut(message.applied, event["keep"]), cut(message.reasoning, event["keep_reasoning"])
     except ValueError:
@@ -368,7 +368,7 @@ def _reset(message: Message, event: Event) -> bool:
     return True
 
 
-def _ended(message: Message, event: Event) -> bool:
+def _ended(message: LiveMessage, event: Event) -> bool:
     message.status, message.retry, message.usage = event["type"], None, event.get("usage")
     message.finish_reason, message.by = event.get("finish_reason"), event.get("by")
     message.seams = list(event.get("seams") or ())
@@ -378,7 +378,7 @@ def _ended(message: Message, event: Event) -> bool:
     return True
 
 
-_CHANGES: Mapping[str, Callable[[Message, Event], bool]] = {
+_CHANGES: Mapping[str, Callable[[LiveMessage, Event], bool]] = {
     "start": _start,
     "chunk": _chunk,
     "reasoning": _reasoning,

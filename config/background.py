@@ -124,7 +124,7 @@ class _Pause:
         return pause
 
 
-class _Report:
+class _FailureReport:
     """Counts every failure and logs some of them: thousands of tasks of one kind may meet the same error at once."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class _Report:
         log_line.error("a task failed", task=name, error=logs.name(error), unlogged=unlogged, exc_info=error)
 
 
-_report = _Report()
+_report = _FailureReport()
 
 
 def _cancelled() -> bool:

@@ -23,7 +23,7 @@ from tokenwire.models.conversations import (
     visible,
 )
 from tokenwire.models.database import Database
-from tokenwire.models.errors import Conflict, GenerationRunning, NotFound
+from tokenwire.models.errors import AnswerRunning, Conflict, NotFound
 from tokenwire.models.quotas import admit, admit_conversation
 from tokenwire.models.tables import UNFINISHED, Conversation, Message
 
@@ -155,5 +155,5 @@ async def _clear(session: AsyncSession, again: Again, user: Message, by: str, co
     )
     rows = list(await session.scalars(after.order_by(col(Message.ordinal))))
     if not again.stop_running and any(row.status in UNFINISHED for row in rows):
-        raise GenerationRunning(rows[0].id)
+        raise AnswerRunning(rows[0].id)
     return await supersede(session, rows[0], by, conversation, again.user_id) if rows else []

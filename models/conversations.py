@@ -20,9 +20,23 @@ from uuid_utils import uuid7
 
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.deletions import KEY_LIFE_MS
-from tokenwire.models.errors import BadCursor, GenerationRunning, KeyReused, NotAuthor, NotFound
-from tokenwire.models.quotas import admit, admit_conversation, admit_instructions, json_octets, octets, shown_bytes
-from tokenwire.models.tables import UNFINISHED, Conversation, IdempotencyKey, Message, Participant, Storage
+from tokenwire.models.errors import AnswerRunning, BadCursor, KeyReused, NotAuthor, NotFound
+from tokenwire.models.quotas import (
+    admit,
+    admit_conversation,
+    admit_instructions,
+    json_octets,
+    octets,
+    shown_bytes,
+)
+from tokenwire.models.tables import (
+    UNFINISHED,
+    Conversation,
+    IdempotencyKey,
+    Message,
+    Participant,
+    Storage,
+)
 
 PAGE_BYTES = 1024 * 1024
 """Text, as JSON, of one page of messages, or of conversations: a page of the longest would keep a process busy, and fill its memory."""
@@ -394,7 +408,7 @@ async def _make_way(session: AsyncSession, post: Post) -> list[str]:
     running = (col(Message.conversation_id) == post.conversation_id, col(Message.status).in_(UNFINISHED))
     ids = list(await session.scalars(select(col(Message.id)).where(*running).order_by(col(Message.ordinal))))
     if ids and post.policy == "reject":
-        raise GenerationRunning(ids[0])
+        raise AnswerRunning(ids[0])
     await _flag(session, ids)
     return ids
 

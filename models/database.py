@@ -19,7 +19,12 @@ from psycopg import waiting
 from psycopg.pq import TransactionStatus
 from sqlalchemy import BigInteger, Engine, event, exc, select, text, update
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col
@@ -115,7 +120,7 @@ def _use_wal(cursor: Any, timeout_seconds: float) -> None:
             return
 
 
-class _Connection(psycopg.AsyncConnection[Any]):
+class _DatabaseConnection(psycopg.AsyncConnection[Any]):
     """psycopg's connection, for servers that may be frozen: the server is told to stop an interrupted query, and not waited for.
 
     psycopg itself waits up to ten seconds for the query's end, so that a time-out of one second would take eleven. The connection is closed
@@ -186,7 +191,7 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
         json_deserializer=loads,
         hide_parameters=True,  # an error that is logged must not tell what people wrote
         connect_args={
-            "async_creator_fn": _Connection.connect,
+            "async_creator_fn": _DatabaseConnection.connect,
             "connect_timeout": max(2, round(min(CONNECT_SECONDS, timeout_seconds))),  # libpq takes whole seconds, two at least
             "tcp_user_timeout": milliseconds,
             "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),

@@ -17,7 +17,14 @@ from sqlmodel import SQLModel, col
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import GivenUp, StoreError, StoreUnavailable
 from tokenwire.models.quotas import give_back
-from tokenwire.models.tables import UNLISTED_SQL, Conversation, DeletedConversation, IdempotencyKey, Message, Revocation
+from tokenwire.models.tables import (
+    UNLISTED_SQL,
+    Conversation,
+    DeletedConversation,
+    IdempotencyKey,
+    Message,
+    Revocation,
+)
 
 log_line = structlog.get_logger(__name__)
 KEY_LIFE_MS = 24 * 3600 * 1000

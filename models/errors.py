@@ -59,7 +59,7 @@ class Conflict(StoreError):
     """The row contradicts another one."""
 
 
-class GenerationRunning(Conflict):
+class AnswerRunning(Conflict):
     """An earlier answer of the conversation has not ended."""
 
 

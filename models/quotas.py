@@ -18,7 +18,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, case, func, literal, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.ext.compiler import compiles
@@ -26,7 +37,13 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col
 
 from tokenwire.config.settings import Settings
-from tokenwire.models.errors import GivenUp, StatementFailed, StorageFull, TooManyQueued, TooManyUnfinished
+from tokenwire.models.errors import (
+    GivenUp,
+    StatementFailed,
+    StorageFull,
+    TooManyQueued,
+    TooManyUnfinished,
+)
 from tokenwire.models.failures import ours
 from tokenwire.models.tables import UNFINISHED, Conversation, Message, Storage, is_unfinished
 

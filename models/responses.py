@@ -14,7 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from tokenwire.models.conversations import Idempotency, Posted, claim_key, fitting, placeholder, visible
+from tokenwire.models.conversations import (
+    Idempotency,
+    Posted,
+    claim_key,
+    fitting,
+    placeholder,
+    visible,
+)
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import HistoryTooLong, NotFound
 from tokenwire.models.quotas import ROW_BYTES, admit, admit_conversation, shown_bytes
@@ -27,7 +34,7 @@ SLICE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class PastTurn:
     """One message of what was said before."""
 
     role: Literal["system", "user", "assistant"]
@@ -42,7 +49,7 @@ class Question:
     """
 
     user_id: str
-    said: Sequence[Said]
+    said: Sequence[PastTurn]
     model: str
     instructions: str | None = None
     follows: Message | None = None
@@ -145,7 +152,7 @@ async def _write(session: AsyncSession, question: Question, made: Mapping[str, s
     return Posted(rows[-1], assistant)
 
 
-def _row(question: Question, conversation_id: str, ids: Sequence[str], place: int, said: Said, now: int) -> Message:
+def _row(question: Question, conversation_id: str, ids: Sequence[str], place: int, said: PastTurn, now: int) -> Message:
     return Message(
         id=ids[place],
         conversation_id=conversation_id,

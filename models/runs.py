@@ -12,8 +12,8 @@ from sqlalchemy import and_, delete, not_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
+from tokenwire.models.answers import Checkpoint, checkpoint_values
 from tokenwire.models.database import Database, now_ms
-from tokenwire.models.generations import Checkpoint, checkpoint_values
 from tokenwire.models.tables import Message, ProviderRun, is_unfinished
 
 

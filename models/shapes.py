@@ -64,7 +64,7 @@ def tool_calls(value: Any) -> list[dict[str, Any]] | None:
 
 
 def kept(value: Any) -> list[dict[str, Any]] | None:
-    """Entries of `worker.kept`. They are all there or none is."""
+    """Entries of `worker.resume.kept`. They are all there or none is."""
     found = _those(
         value, lambda entry: _texts(entry, "dialect", "kind") and _count(entry.get("at")) and isinstance(entry.get("value"), dict)
     )

@@ -5,11 +5,11 @@ what lists show, `deletions.py` what goes, `runs.py` what goes on at providers, 
 Each method is one transaction and raises `models.errors.StoreUnavailable` when the database does not answer.
 """
 
+from tokenwire.models.answers import Answers
 from tokenwire.models.chats import Chats
 from tokenwire.models.conversations import Conversations
 from tokenwire.models.database import TIMEOUT_SECONDS
 from tokenwire.models.deletions import Deletions
-from tokenwire.models.generations import Generations
 from tokenwire.models.overviews import Overviews
 from tokenwire.models.participants import Participants
 from tokenwire.models.quotas import NO_QUOTAS, Quotas
@@ -18,7 +18,7 @@ from tokenwire.models.runs import Runs
 from tokenwire.models.sweeps import Sweeps
 
 
-class Store(Chats, Conversations, Deletions, Generations, Overviews, Participants, Responses, Runs, Sweeps):
+class Store(Chats, Conversations, Deletions, Answers, Overviews, Participants, Responses, Runs, Sweeps):
     """All queries over one database."""
 
     @classmethod

@@ -51,7 +51,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Outstanding:
     """An answer that something is to be done about. `key` continues the query after it."""
 
     key: str
@@ -110,22 +110,22 @@ class Sweeps(Database):
             found = (await session.execute(outstanding(due, longest_pause))).one()
         return {name for name, is_due in found._asdict().items() if is_due}
 
-    async def to_cancel(self, after: str, limit: int) -> list[Answer]:
+    async def to_cancel(self, after: str, limit: int) -> list[Outstanding]:
         """Unfinished answers that somebody wants to be stopped."""
         return await self._answers(to_cancel(after, limit))
 
-    async def begun(self, due: Due, after: str, limit: int) -> list[Answer]:
+    async def begun(self, due: Due, after: str, limit: int) -> list[Outstanding]:
         """Answers that an attempt has begun, of which nothing was heard for a while, or whose retry is overdue."""
         return await self._answers(begun(due, after, limit))
 
-    async def heads(self, due: Due, after: str, limit: int) -> list[Answer]:
+    async def heads(self, due: Due, after: str, limit: int) -> list[Outstanding]:
         """The first unfinished answer of each conversation that has one; `due`: it is queued, and was not enqueued just now.
 
         One step along the index for each conversation: what waits behind the first is not read.
         """
         return await self._answers(heads(due, after, limit))
 
-    async def ended(self, due: Due, after: str, limit: int) -> list[Answer]:
+    async def ended(self, due: Due, after: str, limit: int) -> list[Outstanding]:
         """Ended answers whose terminal event is not known to be in the log."""
         return await self._answers(ended(due, after, limit))
 
@@ -177,9 +177,9 @@ class Sweeps(Database):
         the whole table to find them at once."""
         return self.reading(by_index=True)
 
-    async def _answers(self, query: Any) -> list[Answer]:
+    async def _answers(self, query: Any) -> list[Outstanding]:
         async with self._sweeping() as session:
-            return [Answer(*row) for row in await session.execute(query)]
+            return [Outstanding(*row) for row in await session.execute(query)]
 
 
 def changed_lately(kind: Kind, since_ms: int, after: Place | None, limit: int) -> Any:

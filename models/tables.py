@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Index, Text, UniqueConstraint, literal_column, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Text,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel, col
 
@@ -116,14 +126,14 @@ class Message(Table, table=True):
     `starts`: attempts begun since the last one that came to its own end: to a retry or a hand-over.
     `saves`: number of the newest checkpoint of the current attempt: an earlier one that comes late changes nothing.
     `charged_to`: the user whose request wrote the row, against whose quotas it counts (`quotas.py`).
-    `kept`: what an answer held beside text and tool calls, as its provider wrote it and only for that provider (`worker/kept.py`).
+    `kept`: what an answer held beside text and tool calls, as its provider wrote it and only for that provider (`worker/resume/kept.py`).
     `run_id`, `run_cursor`: the provider's own run and a place in it, where it can be attached to again; `run_text`, `run_reasoning`: how
     many characters of `content` and `reasoning` lie before that place. `run_silent_since`: when an attempt first had nothing of it, if none
     has had anything since.
     `ended_at`: when an answer ended.
     `billed_input`: input tokens that the requests so far were billed, as far as is known, else estimated; None: only one was begun.
     `requests`: requests that were sent to providers for the answer; a first one is not counted before there is a second.
-    `reported`: the usage that these requests have reported (`worker/usage.py`); the sum becomes `usage` when the answer ends.
+    `reported`: the usage that these requests have reported (`worker/attempt/usage.py`); the sum becomes `usage` when the answer ends.
     """
 
     __tablename__ = named("messages")

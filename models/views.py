@@ -13,7 +13,7 @@ def timestamp(milliseconds: int) -> str:
 
 
 def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
-    """The wire form of a message. `seq`: how far its text reaches in the log as it is now (`streams.ports.Page.reached`)."""
+    """The wire form of a message. `seq`: how far its text reaches in the log as it is now (`streams.log.ports.Page.reached`)."""
     return {
         "id": row.id,
         "conversation_id": row.conversation_id,

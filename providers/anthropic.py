@@ -12,12 +12,12 @@ from typing import Any
 
 from tokenwire.providers.base import (
     REASONING,
+    Attachment,
     FinishReason,
+    HistoryMessage,
     InvalidRequest,
-    Item,
-    Message,
+    KeptDelta,
     ModelSpec,
-    Part,
     Request,
     Unavailable,
 )
@@ -36,7 +36,7 @@ from tokenwire.providers.content import (
 )
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialect import Call, Dialect, Preset
-from tokenwire.providers.fields import Damaged, Growing, loose, mapping, place, word, words
+from tokenwire.providers.fields import Accumulator, Unreadable, loose, mapping, place, word, words
 from tokenwire.providers.tool_calls import parsed_arguments
 
 API = "anthropic.messages"
@@ -151,7 +151,7 @@ class AnthropicDecoder(Decoder):
         elif kind not in _BLOCK_OF:
             self._keep(kind, delta)
         elif _BLOCK_OF[kind] != block.kind:
-            raise Damaged(f"{kind} in a block of {block.kind}")
+            raise Unreadable(f"{kind} in a block of {block.kind}")
         else:
             self._piece(kind, index, block, delta)
 
@@ -213,7 +213,7 @@ class _Block:
 
     def __init__(self, value: dict[str, Any]) -> None:
         self.kind = words(value.get("type")) or "unknown"
-        self._value = Growing(value)
+        self._value = Accumulator(value)
         self._json: list[str] = []
 
     def grow(self, kind: str, delta: Mapping[str, Any]) -> None:
@@ -245,7 +245,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
         "stream": True,
     }
     if request.schema == {}:  # the API wants a schema or nothing
-        messages.append(Message("system", ANY_JSON))
+        messages.append(HistoryMessage("system", ANY_JSON))
     if system := system_text(messages):
         body["system"] = system
     if containers := [container for message in messages for container in kept_items(message, API, "container")]:
@@ -259,13 +259,13 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     return Call("/messages", body)
 
 
-def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def _messages(messages: Sequence[HistoryMessage]) -> list[dict[str, Any]]:
     last = messages[-1] if messages else None
     sent = [_message(message, paused=message is last) for message in messages if message.role != "system"]
     return [message for message in sent if message["content"]]
 
 
-def _message(message: Message, *, paused: bool = False) -> dict[str, Any]:
+def _message(message: HistoryMessage, *, paused: bool = False) -> dict[str, Any]:
     """`paused`: the last one is the answer that is to be resumed; only there a tool of the provider's may wait for its result."""
     if message.role == "tool":
         result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text or "(no output)"}
@@ -280,7 +280,7 @@ def _message(message: Message, *, paused: bool = False) -> dict[str, Any]:
     return {"role": message.role, "content": content}
 
 
-def _sent_back(piece: str | Item, message: Message, paused: bool) -> bool:
+def _sent_back(piece: str | KeptDelta, message: HistoryMessage, paused: bool) -> bool:
     """Text that is not blank, thoughts, and whole blocks, which name their kind; not what only stood beside them."""
     if isinstance(piece, str):
         return bool(piece.strip())
@@ -289,7 +289,7 @@ def _sent_back(piece: str | Item, message: Message, paused: bool) -> bool:
     return piece.kind in (REASONING, piece.value.get("type"))
 
 
-def _has_result(use: Item, message: Message) -> bool:
+def _has_result(use: KeptDelta, message: HistoryMessage) -> bool:
     return any(kept.item.value.get("tool_use_id") == use.value.get("id") for kept in message.kept)
 
 
@@ -297,7 +297,7 @@ def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: Attachment) -> dict[str, Any]:
     if part.media_type.startswith("text/") and part.data is not None:
         return {"type": "text", "text": part.data.decode("utf-8", "replace")}
     kind = "image" if part.media_type.startswith("image/") else "document" if part.media_type == "application/pdf" else None

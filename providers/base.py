@@ -27,7 +27,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusa
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class RunStarted:
     """The provider has begun. `id` is its own name for this run (what a re-attach needs), `model` what really answers."""
 
     id: str | None = None
@@ -35,14 +35,14 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextDelta:
     """A piece of the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Reasoning:
+class ReasoningDelta:
     """A piece of visible reasoning."""
 
     text: str
@@ -76,14 +76,14 @@ class ToolCallEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusalDelta:
     """A piece of a refusal; shown to people as text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceDelta:
     """Something that the answer cites."""
 
     url: str
@@ -97,7 +97,7 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class KeptDelta:
     """Something of the answer that the other deltas do not say, as the provider wrote it: a block or item of a kind that the decoder does
     not know, the result of a tool that the provider ran, a signature, encrypted reasoning.
 
@@ -115,7 +115,7 @@ REASONING = "reasoning"
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class UsageDelta:
     """Tokens so far; each one replaces what was said before, field by field where it is not None.
 
     The numbers are the provider's own. `input_tokens` of Anthropic excludes `cached_tokens` and `cache_write_tokens`, others include
@@ -137,7 +137,20 @@ class Finish:
     raw: str | None = None
 
 
-Delta = Start | Text | Reasoning | ToolCallStart | ToolCallArguments | ToolCallEnd | Refusal | Source | Item | Restart | Usage | Finish
+Delta = (
+    RunStarted
+    | TextDelta
+    | ReasoningDelta
+    | ToolCallStart
+    | ToolCallArguments
+    | ToolCallEnd
+    | RefusalDelta
+    | SourceDelta
+    | KeptDelta
+    | Restart
+    | UsageDelta
+    | Finish
+)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -225,7 +238,7 @@ class ToolUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Attachment:
     """A piece of a message that is not plain text: `data` (bytes) or `url`, and its media type (`image/png`, `application/pdf`, ...)."""
 
     media_type: str
@@ -239,16 +252,16 @@ class Kept:
     """An item of an answer, and how many characters of the answer's text stood before it."""
 
     at: int
-    item: Item
+    item: KeptDelta
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class HistoryMessage:
     """One message of the conversation, in every dialect's common terms. `tool_call_id` belongs to role `tool`."""
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str = ""
-    parts: Sequence[Part] = ()
+    parts: Sequence[Attachment] = ()
     tool_calls: Sequence[ToolUse] = ()
     tool_call_id: str | None = None
     tool_name: str | None = None
@@ -279,7 +292,7 @@ class Continuation:
 class Request:
     """What is asked of a provider. Messages with nothing in them are left out by every dialect."""
 
-    messages: Sequence[Message]
+    messages: Sequence[HistoryMessage]
     tools: Sequence[Tool] = ()
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or the name of one tool."""

@@ -16,24 +16,24 @@ from tokenwire.providers.base import (
     Finish,
     Interrupted,
     InvalidRequest,
-    Item,
     Kept,
+    KeptDelta,
     Provider,
     ProviderError,
-    Reasoning,
-    Refusal,
+    ReasoningDelta,
+    RefusalDelta,
     Request,
     Restart,
-    Source,
+    RunStarted,
+    SourceDelta,
     Spec,
-    Start,
-    Text,
+    TextDelta,
     ToolCallArguments,
     ToolCallEnd,
     ToolCallStart,
     ToolUse,
     Unavailable,
-    Usage,
+    UsageDelta,
     plain,
 )
 from tokenwire.providers.decoding import merge_usage
@@ -53,9 +53,9 @@ class Response:
     """A whole answer, or what there is of a broken one (`finish` is None)."""
 
     tool_calls: list[ToolUse] = field(default_factory=list)
-    sources: list[Source] = field(default_factory=list)
+    sources: list[SourceDelta] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
-    usage: Usage | None = None
+    usage: UsageDelta | None = None
     finish: Finish | None = None
     id: str | None = None
     model: str | None = None
@@ -85,23 +85,23 @@ class Response:
     def add(self, delta: Delta) -> None:
         """Put a delta in its place."""
         match delta:
-            case Text(text):
+            case TextDelta(text):
                 self._text.append(text)
                 self._text_chars += len(text)
                 self.chars += len(text)
-            case Reasoning(text):
+            case ReasoningDelta(text):
                 self._reasoning.append(text)
                 self.chars += len(text)
-            case Item():
+            case KeptDelta():
                 self.kept.append(Kept(self._text_chars, delta))
-            case Refusal(text):
+            case RefusalDelta(text):
                 self._refusal.append(text)
                 self.chars += len(text)
-            case Start(id, model):
+            case RunStarted(id, model):
                 self.id, self.model = id, model
-            case Source():
+            case SourceDelta():
                 self.sources.append(delta)
-            case Usage():
+            case UsageDelta():
                 self.usage = delta if self.usage is None else merge_usage(self.usage, delta)
             case Restart():
                 self._text, self._text_chars = [], 0
@@ -192,7 +192,7 @@ def pause(error: ProviderError, failed: int) -> float:
     return max(own, min(error.retry_after_s or 0.0, _LONGEST_ASKED_S))
 
 
-async def embed(spec: Spec, client: HttpClient, texts: Sequence[str]) -> tuple[Sequence[Sequence[float]], Usage]:
+async def embed(spec: Spec, client: HttpClient, texts: Sequence[str]) -> tuple[Sequence[Sequence[float]], UsageDelta]:
     """A vector for each text, and what it took. Raises ProviderError; InvalidRequest for dialects without embeddings."""
     provider = http_provider(plain(spec), client)
     dialect = provider.dialect

@@ -6,7 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tokenwire.providers.base import REASONING, Continuation, InvalidRequest, Item, Message, Part, Request, ToolUse
+from tokenwire.providers.base import (
+    REASONING,
+    Attachment,
+    Continuation,
+    HistoryMessage,
+    InvalidRequest,
+    KeptDelta,
+    Request,
+    ToolUse,
+)
 
 CONTINUE = (
     "Your last message was cut off by a technical fault. It ended with:\n«{end}»\n"
@@ -24,7 +33,7 @@ _TAKES_ITEMS = frozenset({"anthropic.messages", "openai.responses", "gemini.gene
 """Dialects that take items back as parts of a message of their own."""
 
 
-def turns(request: Request, dialect: str) -> list[Message]:
+def turns(request: Request, dialect: str) -> list[HistoryMessage]:
     """The messages to send: none that is empty in this dialect; for the rung `turn` the partial answer, too, and a request to go on.
 
     An assistant message that ends an attempt without content is empty, however many of them there are. Raises InvalidRequest when nothing
@@ -59,11 +68,11 @@ def check_abilities(request: Request, cannot: Iterable[str]) -> None:
         raise InvalidRequest(f"this model cannot take: {', '.join(refused)}", code="unsupported_by_model")
 
 
-def _ability(part: Part) -> str:
+def _ability(part: Attachment) -> str:
     return "pdf" if part.media_type == "application/pdf" else part.media_type.partition("/")[0]
 
 
-def is_empty(message: Message, dialect: str) -> bool:
+def is_empty(message: HistoryMessage, dialect: str) -> bool:
     """Nothing in it that a provider of this dialect could read. A tool's result may be empty text: its id is content enough."""
     if message.role == "tool" or message.text.strip() or message.parts or message.tool_calls:
         return False
@@ -71,15 +80,15 @@ def is_empty(message: Message, dialect: str) -> bool:
     return dialect not in _TAKES_ITEMS or not any(kind not in BESIDE for kind in sent)
 
 
-def _resumption(continuation: Continuation) -> Iterable[Message]:
+def _resumption(continuation: Continuation) -> Iterable[HistoryMessage]:
     text = continuation.text
-    yield Message("assistant", text.rstrip())
-    yield Message("user", CONTINUE.format(end=text[-_QUOTED:]))
+    yield HistoryMessage("assistant", text.rstrip())
+    yield HistoryMessage("user", CONTINUE.format(end=text[-_QUOTED:]))
 
 
-def merge_neighbours(messages: Iterable[Message]) -> list[Message]:
+def merge_neighbours(messages: Iterable[HistoryMessage]) -> list[HistoryMessage]:
     """Neighbouring user or assistant messages as one, for dialects that want the roles to alternate."""
-    merged: list[Message] = []
+    merged: list[HistoryMessage] = []
     for message in messages:
         last = merged[-1] if merged else None
         if last and last.role == message.role == "user":
@@ -90,28 +99,28 @@ def merge_neighbours(messages: Iterable[Message]) -> list[Message]:
     return merged
 
 
-def system_text(messages: Iterable[Message]) -> str:
+def system_text(messages: Iterable[HistoryMessage]) -> str:
     """All system messages as one text, for dialects where instructions stand apart."""
     return "\n\n".join(message.text for message in messages if message.role == "system")
 
 
-def data_url(part: Part) -> str:
+def data_url(part: Attachment) -> str:
     """`data:image/png;base64,...`"""
     return f"data:{part.media_type};base64,{encoded(part)}"
 
 
-def encoded(part: Part) -> str:
+def encoded(part: Attachment) -> str:
     """The part's bytes in base64."""
     return base64.b64encode(part.data or b"").decode()
 
 
-def check_parts(part: Part, api: str) -> None:
+def check_parts(part: Attachment, api: str) -> None:
     """Raises InvalidRequest for a part that has no bytes where the dialect takes no addresses."""
     if part.data is None:
         raise InvalidRequest(f"{api} takes {part.media_type} as bytes, not by URL", code="unsupported_part")
 
 
-def unsupported(part: Part, api: str) -> InvalidRequest:
+def unsupported(part: Attachment, api: str) -> InvalidRequest:
     """The error for a media type that the dialect cannot carry."""
     return InvalidRequest(f"{api} cannot take {part.media_type}", code="unsupported_part")
 
@@ -124,7 +133,7 @@ def tool_choice(request: Request) -> str | None:
     raise InvalidRequest(f"tool_choice names {choice!r}, which is not among the tools", code="unknown_tool")
 
 
-def interleaved(message: Message, dialect: str) -> Iterator[str | Item]:
+def interleaved(message: HistoryMessage, dialect: str) -> Iterator[str | KeptDelta]:
     """The text of an answer and what this dialect kept of it, in the order in which they came."""
     start = 0
     for kept in message.kept:
@@ -137,7 +146,7 @@ def interleaved(message: Message, dialect: str) -> Iterator[str | Item]:
         yield text
 
 
-def kept_items(message: Message, dialect: str, *kinds: str) -> list[Mapping[str, Any]]:
+def kept_items(message: HistoryMessage, dialect: str, *kinds: str) -> list[Mapping[str, Any]]:
     """What this dialect kept of an answer, of some kinds, in order."""
     return [kept.item.value for kept in message.kept if kept.item.dialect == dialect and kept.item.kind in kinds]
 

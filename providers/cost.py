@@ -7,13 +7,13 @@ what others cost.
 
 from collections.abc import Mapping
 
-from tokenwire.providers.base import ModelSpec, Usage
+from tokenwire.providers.base import ModelSpec, UsageDelta
 from tokenwire.providers.dialect import Preset
 
 _MILLION = 1_000_000
 
 
-def cost(usage: Usage, spec: ModelSpec, preset: Preset) -> float | None:
+def cost(usage: UsageDelta, spec: ModelSpec, preset: Preset) -> float | None:
     """In the currency of the prices."""
     if None in (spec.input_price, spec.output_price, usage.input_tokens, usage.output_tokens):
         return None

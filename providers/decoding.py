@@ -18,24 +18,32 @@ from tokenwire.providers.base import (
     Finish,
     FinishReason,
     Interrupted,
-    Item,
+    KeptDelta,
     ProviderError,
-    Reasoning,
-    Refusal,
-    Source,
-    Start,
-    Text,
+    ReasoningDelta,
+    RefusalDelta,
+    RunStarted,
+    SourceDelta,
+    TextDelta,
     ToolCallStart,
     Unavailable,
-    Usage,
+    UsageDelta,
 )
 from tokenwire.providers.classify import NO_WORDS, classify_stream_error, excerpt, is_page
-from tokenwire.providers.fields import Growing, loose_list, mappings, word, words
-from tokenwire.providers.framing import RAW, STRAY, TAIL_BYTES, Frame, Framer, FrameTooLarge, JsonSplitter
+from tokenwire.providers.fields import Accumulator, loose_list, mappings, word, words
+from tokenwire.providers.framing import (
+    RAW,
+    STRAY,
+    TAIL_BYTES,
+    Frame,
+    Framer,
+    FrameTooLarge,
+    JsonSplitter,
+)
 from tokenwire.providers.tool_calls import ToolCalls
 
 _loads = msgspec.json.Decoder().decode
-_OUTPUT = (Text, Reasoning, Refusal, ToolCallStart)
+_OUTPUT = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart)
 _MOST_TOKENS = 2**53
 MAX_HELD_BYTES = 16 * 1024 * 1024
 """Of an answer's events, those together of which something stays in the decoder until the end (what no delta says, who is called what)."""
@@ -91,12 +99,12 @@ class Decoder:
         self._closing = False
         self._cut_off = False
         """What is read now is the last line of the body: if it is broken, the body was cut, which is no new fault."""
-        self._usage: Usage | None = None
+        self._usage: UsageDelta | None = None
         self._sources: set[str] = set()
         self._kept_kinds = False
         self._frame_bytes = self._held_bytes = 0
         self._frame_parts = 0
-        self._growing: dict[tuple[str, Any], Growing] = {}
+        self._growing: dict[tuple[str, Any], Accumulator] = {}
         self._rest: dict[str, list[Mapping[str, Any]]] = {}
         self._unreadable = b""
         self._stray = b""
@@ -213,19 +221,19 @@ class Decoder:
     def _start(self, run: Any, model: Any) -> None:
         if not self._started:
             self._started = True
-            self._out.append(Start(word(run), word(model)))
+            self._out.append(RunStarted(word(run), word(model)))
 
     def _say(self, text: Any) -> None:
         if text := words(text):
-            self._out.append(Text(text))
+            self._out.append(TextDelta(text))
 
     def _think(self, text: Any) -> None:
         if text := words(text):
-            self._out.append(Reasoning(text))
+            self._out.append(ReasoningDelta(text))
 
     def _refuse(self, text: Any) -> None:
         if text := words(text):
-            self._out.append(Refusal(text))
+            self._out.append(RefusalDelta(text))
 
     def _cite(self, url: Any, title: Any = None) -> None:
         url = word(url)
@@ -234,14 +242,14 @@ class Decoder:
         self._hold()
         self._sources.add(url)
         if max(len(url), len(title := word(title) or "")) <= MAX_ADDRESS_CHARS:
-            self._out.append(Source(url, title or None))
+            self._out.append(SourceDelta(url, title or None))
         else:
             self._keep("citation", {"url": url, "title": title})
 
     def _keep(self, kind: str, value: Mapping[str, Any]) -> None:
         """Something that no other delta says: given on as it came."""
         self._kept_kinds = self._kept_kinds or kind != REASONING
-        self._out.append(Item(self.dialect, kind, value))
+        self._out.append(KeptDelta(self.dialect, kind, value))
 
     def _keep_rest(self, kind: str, value: Mapping[str, Any], known: Container[str]) -> None:
         """Fields that this decoder knows nothing of: they may be the answer."""
@@ -254,7 +262,7 @@ class Decoder:
     def _grow(self, kind: str, piece: Any, number: Any = None) -> None:
         """A piece of something that no other delta says (of number so-and-so of its kind); the whole is kept when the answer ends."""
         self._hold()
-        self._growing.setdefault((kind, number), Growing()).add(piece)
+        self._growing.setdefault((kind, number), Accumulator()).add(piece)
 
     def _hold(self) -> None:
         """Something of the event that is read stays here until the end. Raises HeldTooMuch."""
@@ -277,7 +285,7 @@ class Decoder:
 
     def _count(self, *numbers: Any) -> None:
         """The fields of `Usage` in their order. Field by field, a number replaces what was said before."""
-        usage = Usage(*(number if type(number) is int and 0 <= number <= _MOST_TOKENS else None for number in numbers))
+        usage = UsageDelta(*(number if type(number) is int and 0 <= number <= _MOST_TOKENS else None for number in numbers))
         self._usage = usage if self._usage is None else merge_usage(self._usage, usage)
 
     def _complete(self) -> None:
@@ -325,7 +333,7 @@ class Decoder:
     def _look(self, out: Sequence[Delta]) -> None:
         kinds = {type(delta) for delta in out}
         self.emitted = self.emitted or not kinds.isdisjoint(_OUTPUT)
-        self._said = not kinds.isdisjoint((Text, Refusal, ToolCallStart))
+        self._said = not kinds.isdisjoint((TextDelta, RefusalDelta, ToolCallStart))
 
     def _seal(self) -> None:
         """The last deltas, whatever the outcome; a Finish is the very last, and only now is it known whether anything came before."""
@@ -410,9 +418,9 @@ class Decoder:
             self._word(data)
 
 
-def merge_usage(old: Usage, new: Usage) -> Usage:
+def merge_usage(old: UsageDelta, new: UsageDelta) -> UsageDelta:
     """`new` over `old`, field by field where it is not None."""
-    return Usage(*(getattr(old, name) if value is None else value for name in Usage.__slots__ for value in (getattr(new, name),)))
+    return UsageDelta(*(getattr(old, name) if value is None else value for name in UsageDelta.__slots__ for value in (getattr(new, name),)))
 
 
 def as_interrupted(error: ProviderError) -> ProviderError:

@@ -38,14 +38,14 @@ from tokenwire.providers.base import (
     ModelSpec,
     ProviderError,
     RateLimited,
-    Reasoning,
-    Refusal,
+    ReasoningDelta,
+    RefusalDelta,
     Request,
     Rung,
-    Start,
-    Text,
+    RunStarted,
+    TextDelta,
     Unavailable,
-    Usage,
+    UsageDelta,
 )
 from tokenwire.providers.dialect import Preset
 
@@ -152,16 +152,16 @@ class DemoProvider:
         if error := _refused(cues, failing):
             raise error
         rate = 10.0 if "slow" in cues else 0.0 if "fast" in cues else self._rate
-        yield [Start(None, self.spec.model)]
+        yield [RunStarted(None, self.spec.model)]
         if "empty" in cues:
             raise Unavailable("the stream ended without an answer (demo)", code="empty_stream")
         held = request.continuation.text if request.continuation else ""
         if "think" in cues and not held:
-            async for deltas in _paced([Reasoning(token) for token in _TOKEN.findall(THINKING)], rate):
+            async for deltas in _paced([ReasoningDelta(token) for token in _TOKEN.findall(THINKING)], rate):
                 yield deltas
         async for deltas in self._answer(cues, failing, held, rate):
             yield deltas
-        yield [Usage(len(prompt) // 4 + 1, len(_TOKEN.findall(self._answer_text(cues)))), Finish(_reason(cues), "stop")]
+        yield [UsageDelta(len(prompt) // 4 + 1, len(_TOKEN.findall(self._answer_text(cues)))), Finish(_reason(cues), "stop")]
 
     def _answer_text(self, cues: set[str]) -> str:
         return REFUSAL if "refuse" in cues else SHORT if "short" in cues else self._text
@@ -172,7 +172,7 @@ class DemoProvider:
         tokens = _TOKEN.findall(rest)
         breaks = failing and bool(cues & {"cut", "stall"})
         shown = tokens[: max(1, len(_TOKEN.findall(text)) // 4)] if breaks else tokens
-        kind = Refusal if "refuse" in cues else Text
+        kind = RefusalDelta if "refuse" in cues else TextDelta
         async for deltas in _paced([kind(token) for token in shown], rate):
             yield deltas
         if breaks and "stall" in cues:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tokenwire.providers.base import ModelSpec, Request, Rung, Usage
+from tokenwire.providers.base import ModelSpec, Request, Rung, UsageDelta
 from tokenwire.providers.decoding import Decoder
 
 Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
@@ -63,7 +63,7 @@ class Dialect:
     cancel: Callable[[str], Call] | None = None
     """The call that stops a run on the provider's side where closing the connection does not; given the run's id."""
     embed: Callable[[Sequence[str], ModelSpec], Call] | None = None
-    vectors: Callable[[Mapping[str, Any]], tuple[Sequence[Sequence[float]], Usage]] | None = None
+    vectors: Callable[[Mapping[str, Any]], tuple[Sequence[Sequence[float]], UsageDelta]] | None = None
     """Embeddings: the call for some texts, and what its answer holds."""
     takes_prefix: bool = True
     """A request can end with the beginning of the answer."""

@@ -2,7 +2,15 @@
 
 from collections.abc import Callable
 
-from tokenwire.providers import anthropic, cohere, gemini, ollama, openai_chat, openai_chat_request, openai_responses
+from tokenwire.providers import (
+    anthropic,
+    cohere,
+    gemini,
+    ollama,
+    openai_chat,
+    openai_chat_request,
+    openai_responses,
+)
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialect import Dialect
 

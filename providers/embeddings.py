@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenwire.providers.base import ModelSpec, Usage
+from tokenwire.providers.base import ModelSpec, UsageDelta
 from tokenwire.providers.dialect import Call
 
-Vectors = tuple[Sequence[Sequence[float]], Usage]
+Vectors = tuple[Sequence[Sequence[float]], UsageDelta]
 
 
 def openai_call(texts: Sequence[str], spec: ModelSpec) -> Call:
@@ -18,7 +18,7 @@ def openai_vectors(answer: Mapping[str, Any]) -> Vectors:
     """In the order of the texts, whatever the order of the answer."""
     entries = sorted(answer["data"], key=lambda entry: entry.get("index", 0))
     usage = answer.get("usage") or {}
-    return [entry["embedding"] for entry in entries], Usage(input_tokens=usage.get("prompt_tokens"))
+    return [entry["embedding"] for entry in entries], UsageDelta(input_tokens=usage.get("prompt_tokens"))
 
 
 def ollama_call(texts: Sequence[str], spec: ModelSpec) -> Call:
@@ -28,7 +28,7 @@ def ollama_call(texts: Sequence[str], spec: ModelSpec) -> Call:
 
 def ollama_vectors(answer: Mapping[str, Any]) -> Vectors:
     """The vectors of Ollama's answer."""
-    return answer["embeddings"], Usage(input_tokens=answer.get("prompt_eval_count"))
+    return answer["embeddings"], UsageDelta(input_tokens=answer.get("prompt_eval_count"))
 
 
 def gemini_call(texts: Sequence[str], spec: ModelSpec) -> Call:
@@ -39,4 +39,4 @@ def gemini_call(texts: Sequence[str], spec: ModelSpec) -> Call:
 
 def gemini_vectors(answer: Mapping[str, Any]) -> Vectors:
     """The vectors of Gemini's answer; it counts no tokens."""
-    return [entry["values"] for entry in answer["embeddings"]], Usage()
+    return [entry["values"] for entry in answer["embeddings"]], UsageDelta()

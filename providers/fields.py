@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-class Damaged(ValueError):
+class Unreadable(ValueError):
     """A field that carries a piece of the answer holds something that the format does not allow."""
 
 
@@ -18,7 +18,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Damaged("not an object")
+        raise Unreadable("not an object")
     return value
 
 
@@ -27,7 +27,7 @@ def mappings(value: Any) -> Sequence[Mapping[str, Any]]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise Damaged("not a list of objects")
+        raise Unreadable("not a list of objects")
     return value
 
 
@@ -36,7 +36,7 @@ def words(value: Any) -> str:
     if value is None:
         return ""
     if type(value) is not str:
-        raise Damaged("not a text")
+        raise Unreadable("not a text")
     return value
 
 
@@ -45,7 +45,7 @@ def counter(value: Any) -> int | None:
     if type(value) is not int:
         return None
     if not -(2**63) <= value < 2**63:
-        raise Damaged("a number beyond 64 bits")
+        raise Unreadable("a number beyond 64 bits")
     return value
 
 
@@ -67,7 +67,7 @@ def word(value: Any) -> str | None:
 def place(value: Any) -> int | str | None:
     """The number or name under which pieces of one thing come. Raises Damaged."""
     if not isinstance(value, int | str | None):
-        raise Damaged("neither a number nor a name")
+        raise Unreadable("neither a number nor a name")
     return value
 
 
@@ -79,7 +79,7 @@ _MAX_DEPTH = 64
 """Objects inside of objects whose fields come in pieces."""
 
 
-class Growing:
+class Accumulator:
     """A value that comes in pieces: texts and lists are extended, objects merged field by field, names and numbers replaced.
 
     What is empty adds nothing, whatever its type. Pieces of texts are put together once, in `whole`: joining each of them to what came
@@ -103,7 +103,7 @@ class Growing:
         elif piece is None or (self._held and piece in ("", [], {})):
             return
         elif self._held and self._kind in _GROWS:
-            raise Damaged("a piece of another type")
+            raise Unreadable("a piece of another type")
         else:
             self._kind = kind
             self._held = _GROWS[kind]() if kind in _GROWS else piece
@@ -124,10 +124,10 @@ class Growing:
         if name in _NAMES or old is None:
             self._held[name] = value
             return
-        if not isinstance(old, Growing):
+        if not isinstance(old, Accumulator):
             if not self._depth:
-                raise Damaged("pieces nested too deeply")
-            old = self._held[name] = Growing(old, self._depth - 1)
+                raise Unreadable("pieces nested too deeply")
+            old = self._held[name] = Accumulator(old, self._depth - 1)
         old.add(value)
 
     def whole(self) -> Any:
@@ -136,7 +136,7 @@ class Growing:
             self._held = ["".join(self._held)]
             return self._held[0]
         if self._kind is dict:
-            return {name: value.whole() if isinstance(value, Growing) else value for name, value in self._held.items()}
+            return {name: value.whole() if isinstance(value, Accumulator) else value for name, value in self._held.items()}
         return list(self._held) if self._kind is list else self._held
 
 

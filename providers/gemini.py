@@ -11,11 +11,11 @@ from typing import Any
 
 from tokenwire.providers.base import (
     REASONING,
+    Attachment,
     FinishReason,
+    HistoryMessage,
     InvalidRequest,
-    Message,
     ModelSpec,
-    Part,
     Request,
     ToolUse,
 )
@@ -33,7 +33,7 @@ from tokenwire.providers.content import (
 from tokenwire.providers.decoding import MAX_REASON_CHARS, Decoder
 from tokenwire.providers.dialect import Call, Dialect, Preset
 from tokenwire.providers.embeddings import gemini_call, gemini_vectors
-from tokenwire.providers.fields import Damaged, loose, mapping, words
+from tokenwire.providers.fields import Unreadable, loose, mapping, words
 from tokenwire.providers.json_path import PathValues
 
 _FILTERED = (
@@ -171,9 +171,9 @@ def _extend(target: PathValues, entry: Mapping[str, Any]) -> None:
     """One entry of `partialArgs`: a value, or a further piece of a text, at a JSON path."""
     key = next((name for name in _VALUES if name in entry), None)
     if key is None and not entry.keys() <= {"jsonPath", "willContinue", "nullValue"}:
-        raise Damaged("a value of an unknown kind")
+        raise Unreadable("a value of an unknown kind")
     if key and type(entry[key]) not in _VALUES[key]:
-        raise Damaged("a value of another type")
+        raise Unreadable("a value of another type")
     if key or "nullValue" in entry:  # without either it only says that a text has ended
         target.put(words(entry.get("jsonPath")) or "$", entry[key] if key else None)
 
@@ -197,7 +197,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     return Call(f"/models/{spec.model}:streamGenerateContent?alt=sse", body)
 
 
-def _content(message: Message) -> dict[str, Any]:
+def _content(message: HistoryMessage) -> dict[str, Any]:
     if message.role == "tool":
         response = {"name": message.tool_name or "", "response": _result(message.text)}
         return {"role": "user", "parts": [{"functionResponse": response}]}
@@ -214,7 +214,7 @@ def _content(message: Message) -> dict[str, Any]:
     return {"role": "model" if message.role == "assistant" else "user", "parts": parts}
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: Attachment) -> dict[str, Any]:
     if part.media_type.startswith("text/") and part.data is not None:
         return {"text": part.data.decode("utf-8", "replace")}
     if part.data is None:

@@ -15,16 +15,16 @@ from tokenwire.providers.base import (
     Finish,
     Provider,
     ProviderError,
-    Reasoning,
-    Refusal,
+    ReasoningDelta,
+    RefusalDelta,
     Request,
     Rung,
-    Text,
+    TextDelta,
     ToolCallStart,
 )
 
 _log = logging.getLogger(__name__)
-_OUTPUT = (Text, Reasoning, Refusal, ToolCallStart)
+_OUTPUT = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart)
 
 
 class Hook:

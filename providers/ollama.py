@@ -8,7 +8,13 @@ Whole is an answer with `done: true`, unless LocalAI's clone gives `done_reason:
 from collections.abc import Mapping
 from typing import Any
 
-from tokenwire.providers.base import FinishReason, InvalidRequest, Message, ModelSpec, Request
+from tokenwire.providers.base import (
+    FinishReason,
+    HistoryMessage,
+    InvalidRequest,
+    ModelSpec,
+    Request,
+)
 from tokenwire.providers.content import check_parts, encoded, input_of, turns, unsupported
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialect import Call, Dialect, Preset
@@ -86,7 +92,7 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     return Call("/api/chat", body)
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: HistoryMessage) -> dict[str, Any]:
     item: dict[str, Any] = {"role": message.role, "content": message.text}
     for part in message.parts:
         if part.media_type.startswith("text/") and part.data is not None:

@@ -9,9 +9,9 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from tokenwire.providers.base import REASONING, FinishReason, Text, Unavailable
+from tokenwire.providers.base import REASONING, FinishReason, TextDelta, Unavailable
 from tokenwire.providers.decoding import Decoder
-from tokenwire.providers.fields import Damaged, loose, mapping, place, word, words
+from tokenwire.providers.fields import Unreadable, loose, mapping, place, word, words
 
 API = "openai.chat"
 FINISH: Mapping[str, FinishReason] = {
@@ -116,7 +116,7 @@ class ChatDecoder(Decoder):
         """What a whole message adds: all of it, or nothing where it repeats what has been said (Perplexity). Raises Damaged."""
         if self._answered:
             if self._message not in (None, message):
-                raise Damaged("a second message")
+                raise Unreadable("a second message")
             return None
         self._message = message
         return message
@@ -128,13 +128,13 @@ class ChatDecoder(Decoder):
             return
         if content != self._text.getvalue():
             del self._out[before:]
-            raise Damaged("a message that is not what has been said")
+            raise Unreadable("a message that is not what has been said")
 
     def _delta(self, delta: Mapping[str, Any]) -> None:
         if len(delta) == 1 and type(text := delta.get("content")) is str and text:
             self._answered = True  # nearly every chunk of nearly every answer
             self._text.write(text)
-            self._out.append(Text(text))
+            self._out.append(TextDelta(text))
             return
         self._thoughts_of(delta)
         if content := delta.get("content"):
@@ -169,7 +169,7 @@ class ChatDecoder(Decoder):
         self._answered = True
         if type(content) is str:
             self._text.write(content)
-            self._out.append(Text(content))
+            self._out.append(TextDelta(content))
             return
         for part in self._parts(content):  # Mistral: a list of text, thinking and references
             if part.get("type") == "thinking":

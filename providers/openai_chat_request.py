@@ -10,8 +10,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenwire.providers import llamacpp
-from tokenwire.providers.base import REASONING, InvalidRequest, Message, ModelSpec, Part, Request, ToolUse
-from tokenwire.providers.content import arguments_text, check_parts, data_url, kept_items, tool_choice, turns, unsupported
+from tokenwire.providers.base import (
+    REASONING,
+    Attachment,
+    HistoryMessage,
+    InvalidRequest,
+    ModelSpec,
+    Request,
+    ToolUse,
+)
+from tokenwire.providers.content import (
+    arguments_text,
+    check_parts,
+    data_url,
+    kept_items,
+    tool_choice,
+    turns,
+    unsupported,
+)
 from tokenwire.providers.dialect import Call, Dialect, Preset
 from tokenwire.providers.embeddings import openai_call, openai_vectors
 from tokenwire.providers.openai_chat import API, ChatDecoder
@@ -45,7 +61,7 @@ def _call(request: Request, body: Mapping[str, Any], quirks: Mapping[str, Any]) 
     return Call(path, body, base_url=base, headers=headers, decoder=decoder)
 
 
-def _message(message: Message, quirks: Mapping[str, Any]) -> dict[str, Any]:
+def _message(message: HistoryMessage, quirks: Mapping[str, Any]) -> dict[str, Any]:
     if message.role == "tool":
         return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.text}
     item: dict[str, Any] = {"role": message.role, "content": _content(message)}
@@ -63,14 +79,14 @@ def _message(message: Message, quirks: Mapping[str, Any]) -> dict[str, Any]:
     return item
 
 
-def _content(message: Message) -> str | list[dict[str, Any]]:
+def _content(message: HistoryMessage) -> str | list[dict[str, Any]]:
     if not message.parts:
         return message.text
     text = [{"type": "text", "text": message.text}] if message.text else []
     return text + [_part(part) for part in message.parts]
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: Attachment) -> dict[str, Any]:
     kind = part.media_type.partition("/")[0]
     if kind == "image":
         return {"type": "image_url", "image_url": {"url": part.url or data_url(part)}}

@@ -14,19 +14,27 @@ from urllib.parse import quote
 
 from tokenwire.providers.base import (
     REASONING,
+    Attachment,
     FinishReason,
+    HistoryMessage,
     InvalidRequest,
-    Item,
-    Message,
+    KeptDelta,
     ModelSpec,
-    Part,
     Request,
     Unavailable,
 )
-from tokenwire.providers.content import arguments_text, data_url, interleaved, system_text, tool_choice, turns, unsupported
+from tokenwire.providers.content import (
+    arguments_text,
+    data_url,
+    interleaved,
+    system_text,
+    tool_choice,
+    turns,
+    unsupported,
+)
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialect import Call, Dialect, Preset
-from tokenwire.providers.fields import Damaged, counter, loose, mapping, place, word, words
+from tokenwire.providers.fields import Unreadable, counter, loose, mapping, place, word, words
 
 API = "openai.responses"
 FINISH: Mapping[str, FinishReason] = {"completed": "stop", "incomplete": "unknown", "failed": "error", "cancelled": "error"}
@@ -155,7 +163,7 @@ class ResponsesDecoder(Decoder):
                 self._give(key, text, self._say)
                 self._give(key, refusal, self._refuse)
         elif length > given:
-            raise Damaged("a piece of the text did not arrive")
+            raise Unreadable("a piece of the text did not arrive")
         for part in content:
             if not ("text" in part or "refusal" in part):
                 self._keep(word(part.get("type")) or "part", part)
@@ -280,7 +288,7 @@ def _resumed(run_id: str, cursor: int | None) -> ResponsesDecoder:
     return decoder
 
 
-def _items(message: Message) -> list[dict[str, Any]]:
+def _items(message: HistoryMessage) -> list[dict[str, Any]]:
     if message.role == "tool":
         return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
     items: list[dict[str, Any]] = []
@@ -299,7 +307,7 @@ def _said(role: str, text: str) -> list[dict[str, Any]]:
     return [{"role": role, "content": text}] if text.strip() else []
 
 
-def _kept(item: Item, message: Message) -> list[dict[str, Any]]:
+def _kept(item: KeptDelta, message: HistoryMessage) -> list[dict[str, Any]]:
     """An item as it came. One that still waits for an answer is refused by the API, and so are thoughts that nothing follows."""
     if item.kind in _ASKING and item.value.get("execution") != "server" and not _is_answered(item, message):
         return []
@@ -308,19 +316,19 @@ def _kept(item: Item, message: Message) -> list[dict[str, Any]]:
     return [dict(item.value)] if item.kind in (REASONING, item.value.get("type")) else []
 
 
-def _is_answered(item: Item, message: Message) -> bool:
+def _is_answered(item: KeptDelta, message: HistoryMessage) -> bool:
     others = (kept.item for kept in message.kept)
     return any(other.kind.endswith("_output") and other.value.get("call_id") == item.value.get("call_id") for other in others)
 
 
-def _content(message: Message) -> str | list[dict[str, Any]]:
+def _content(message: HistoryMessage) -> str | list[dict[str, Any]]:
     if not message.parts:
         return message.text
     text = [{"type": "input_text", "text": message.text}] if message.text else []
     return text + [_part(part) for part in message.parts]
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: Attachment) -> dict[str, Any]:
     if part.media_type.startswith("image/"):
         return {"type": "input_image", "image_url": part.url or data_url(part)}
     if part.media_type == "application/pdf":

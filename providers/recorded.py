@@ -4,7 +4,17 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tokenwire.providers.base import Delta, Item, ProviderError, Reasoning, Refusal, Text, ToolCallArguments, ToolCallStart, Usage
+from tokenwire.providers.base import (
+    Delta,
+    KeptDelta,
+    ProviderError,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallArguments,
+    ToolCallStart,
+    UsageDelta,
+)
 from tokenwire.providers.classify import classify
 from tokenwire.providers.decoding import Decoder, merge_usage
 
@@ -12,8 +22,8 @@ from tokenwire.providers.decoding import Decoder, merge_usage
 def decode(make: Callable[[], Decoder], status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     """The answer or the error in a body. `headers` have lower-case names. Never raises for what the body holds."""
     if status >= 300:
-        return _Report().result(False, classify(status, headers, body))
-    report = _Report()
+        return _RecordedReport().result(False, classify(status, headers, body))
+    report = _RecordedReport()
     decoder = make()
     _read(decoder, report, body)
     while decoder.unread and (following := _following(make, decoder, report)):
@@ -25,14 +35,14 @@ def decode(make: Callable[[], Decoder], status: int, headers: Mapping[str, str],
     return report.result(decoder.done, decoder.failure)
 
 
-def _read(decoder: Decoder, report: "_Report", body: bytes) -> None:
+def _read(decoder: Decoder, report: "_RecordedReport", body: bytes) -> None:
     for delta in decoder.feed(body):
         report.add(delta)
     for delta in decoder.close():
         report.add(delta)
 
 
-def _following(make: Callable[[], Decoder], decoder: Decoder, report: "_Report") -> Decoder | None:
+def _following(make: Callable[[], Decoder], decoder: Decoder, report: "_RecordedReport") -> Decoder | None:
     """Recordings may hold the answers of several turns; what comes after the end of one, if it is another."""
     following = make()
     deltas = following.resume(decoder.unread)
@@ -48,7 +58,7 @@ def _following(make: Callable[[], Decoder], decoder: Decoder, report: "_Report")
     return following
 
 
-class _Report:
+class _RecordedReport:
     def __init__(self) -> None:
         self.finish_raw: str | None = None
         self.finish_reason: str | None = None
@@ -58,26 +68,26 @@ class _Report:
         self._calls: list[dict[str, Any]] = []
         self._first_call = 0
         self._items: list[dict[str, Any]] = []
-        self._usage: Usage | None = None
+        self._usage: UsageDelta | None = None
 
     def next_answer(self) -> None:
         self._first_call = len(self._calls)
 
     def add(self, delta: Delta) -> None:
         match delta:
-            case Text(text):
+            case TextDelta(text):
                 self._text.append(text)
-            case Reasoning(text):
+            case ReasoningDelta(text):
                 self._reasoning.append(text)
-            case Refusal(text):
+            case RefusalDelta(text):
                 self._refusal.append(text)
             case ToolCallStart(_, id, name, made_up):
                 self._calls.append({"id": None if made_up else id, "name": name, "arguments": ""})
             case ToolCallArguments(index, text):
                 self._calls[self._first_call + index]["arguments"] += text
-            case Item(_, kind, value):
+            case KeptDelta(_, kind, value):
                 self._items.append({"kind": kind, "value": value})
-            case Usage():
+            case UsageDelta():
                 self._usage = delta if self._usage is None else merge_usage(self._usage, delta)
 
     def result(self, complete: bool, error: ProviderError | None) -> dict[str, Any]:
@@ -90,7 +100,7 @@ class _Report:
             "items": self._items,
             "finish_reason": self.finish_reason,
             "finish_raw": self.finish_raw,
-            "usage": None if usage is None else {name: getattr(usage, name) for name in Usage.__slots__},
+            "usage": None if usage is None else {name: getattr(usage, name) for name in UsageDelta.__slots__},
             "complete": complete,
             "error": None if error is None else error_object(error),
         }

@@ -6,7 +6,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tokenwire.providers.base import Message, ModelSpec, ProviderError, Reasoning, Refusal, Request, Text, Usage
+from tokenwire.providers.base import (
+    HistoryMessage,
+    ModelSpec,
+    ProviderError,
+    ReasoningDelta,
+    RefusalDelta,
+    Request,
+    TextDelta,
+    UsageDelta,
+)
 from tokenwire.providers.cost import cost
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import dialects, load_plugins, open_provider, presets
@@ -52,8 +61,8 @@ async def stream(options: argparse.Namespace, catalogue: Catalogue | None) -> in
 
 
 async def _print_answer(spec: ModelSpec, client: HttpClient, options: argparse.Namespace) -> int:
-    system = [Message("system", options.system)] if options.system else []
-    request = Request([*system, Message("user", options.prompt)], max_tokens=options.max_tokens)
+    system = [HistoryMessage("system", options.system)] if options.system else []
+    request = Request([*system, HistoryMessage("user", options.prompt)], max_tokens=options.max_tokens)
     async with open_provider(spec, client).stream(request) as answer:
         async for deltas in answer:
             for delta in deltas:
@@ -64,16 +73,16 @@ async def _print_answer(spec: ModelSpec, client: HttpClient, options: argparse.N
 
 def _print(delta: object, spec: ModelSpec) -> None:
     match delta:
-        case Text(text) | Refusal(text):
+        case TextDelta(text) | RefusalDelta(text):
             sys.stdout.write(text)
             sys.stdout.flush()
-        case Reasoning(text) if text:
+        case ReasoningDelta(text) if text:
             sys.stderr.write(text)
             sys.stderr.flush()
-        case Usage():
+        case UsageDelta():
             price = cost(delta, spec, presets()[spec.provider])
             sys.stderr.write(f"\n{delta}" + (f" cost {price:.6f}" if price is not None else ""))
-        case Reasoning():
+        case ReasoningDelta():
             pass
         case _:
             sys.stderr.write(f"\n{delta}\n")

@@ -22,7 +22,7 @@ from tokenwire.providers.base import (
     Request,
     Restart,
     Rung,
-    Text,
+    TextDelta,
     ToolCallStart,
     Unavailable,
 )
@@ -280,7 +280,7 @@ class HttpStream:
             return deltas
         joined: list[Delta] = []
         for delta in deltas:
-            if isinstance(delta, Text):
+            if isinstance(delta, TextDelta):
                 joined += self._fitted(seam.push(delta.text))
                 continue
             if isinstance(delta, Finish | ToolCallStart):
@@ -295,8 +295,8 @@ class HttpStream:
             return []
         if self._seam is not None and self._seam.over and not self._began_anew:
             self._began_anew = True
-            return [Restart(), Text(text)]
-        return [Text(text)]
+            return [Restart(), TextDelta(text)]
+        return [TextDelta(text)]
 
 
 async def _in_steps(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tokenwire.providers.amount import LARGE_BYTES, is_too_much
 from tokenwire.providers.base import Delta, ToolCallArguments, ToolCallEnd, ToolCallStart
-from tokenwire.providers.fields import Damaged, place, word
+from tokenwire.providers.fields import Unreadable, place, word
 
 MAX_CALLS = 1000
 """In one answer."""
@@ -83,7 +83,7 @@ class ToolCalls:
 
     def _new(self, key: int | str | None) -> "_ToolCall":
         if len(self._calls) >= MAX_CALLS:
-            raise Damaged(f"more than {MAX_CALLS} tool calls")
+            raise Unreadable(f"more than {MAX_CALLS} tool calls")
         call = _ToolCall(key)
         self._calls.append(call)
         if key is not None:
@@ -92,10 +92,10 @@ class ToolCalls:
 
     def _wait(self, call: "_ToolCall", text: str) -> None:
         if call.ended:
-            raise Damaged("arguments for a call that has ended")
+            raise Unreadable("arguments for a call that has ended")
         self._waiting += len(text)
         if self._waiting > MAX_WAITING_CHARS and not call.started:
-            raise Damaged("arguments of a call without a name")
+            raise Unreadable("arguments of a call without a name")
         call.pieces.append(text)
 
     def _give_on(self, call: "_ToolCall", name: str) -> None:
@@ -169,7 +169,7 @@ class _ToolCall:
 def _name(value: Any) -> str | None:
     name = word(value)
     if name and len(name) > MAX_NAME_CHARS:
-        raise Damaged(f"a name of {len(name)} characters")
+        raise Unreadable(f"a name of {len(name)} characters")
     return name
 
 
@@ -177,5 +177,5 @@ def _arguments(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     if not isinstance(value, dict | list):
-        raise Damaged("arguments are neither text nor an object")
+        raise Unreadable("arguments are neither text nor an object")
     return json.dumps(value, ensure_ascii=False)

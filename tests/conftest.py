@@ -5,7 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.ci import pytest_runtest_makereport  # noqa: F401 - hooks are found by name
-from tests.databases import database_url, own_postgres, postgres_server, postgres_url, sqlite_store, store  # noqa: F401 - fixtures are found by name
+from tests.databases import (  # noqa: F401 - fixtures are found by name
+    database_url,
+    own_postgres,
+    postgres_server,
+    postgres_url,
+    sqlite_store,
+    store,
+)
 from tests.disks import disk  # noqa: F401 - fixtures are found by name
 from tests.servers.fixtures import aimock_installed, llamacpp_url, llmock_installed  # noqa: F401 - fixtures are found by name
 from tests.valkey import Valkey

@@ -49,7 +49,7 @@ async def lose(store: Store, server: Postgres, values: Mapping[str, str], *, blo
     async with store.writing() as session:
         for message_id, column in values.items():
             value = long if LONG[column] == "TEXT" else json.dumps({"a": long})
-            change = f"UPDATE messages SET {column} = CAST(:value AS {LONG[column]}) WHERE id = :id"  # noqa: S608
+            change = f"UPDATE messages SET {column} = CAST(:value AS {LONG[column]}) WHERE id = :id"
             await session.execute(sql(change), {"value": value, "id": message_id})
     async with store.reading() as session:
         where = "SELECT pg_relation_filepath(reltoastrelid) FROM pg_class WHERE relname = 'messages'"

@@ -1,5 +1,16 @@
 """The encoder of AI SDK streams for any Python web app: needs nothing but Python. docs/ai-sdk.md explains it."""
 
-from tokenwire.streams.aisdk import DONE, HEADERS, Chunk, Misuse, Profile, Writer, abody, body, comment, frames
+from tokenwire.web.aisdk import (
+    DONE,
+    HEADERS,
+    Chunk,
+    Misuse,
+    Profile,
+    Writer,
+    abody,
+    body,
+    comment,
+    frames,
+)
 
 __all__ = ["DONE", "HEADERS", "Chunk", "Misuse", "Profile", "Writer", "abody", "body", "comment", "frames"]

@@ -18,12 +18,12 @@ from tokenwire.config import catalogue, logs, metrics, settings, startup
 from tokenwire.config.background import EXIT_TASK_ENDED
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
-from tokenwire.streams.hub import RedisFeed
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.ports import Feed, Limits
-from tokenwire.streams.rates import RedisRates
+from tokenwire.streams.hub.hub import RedisFeed
+from tokenwire.streams.limits.rates import RedisRates
+from tokenwire.streams.log.ports import Feed, Limits
+from tokenwire.streams.log.redis import RedisLog
 from tokenwire.web.app import create_app, end_streams
-from tokenwire.web.connections import configured
+from tokenwire.web.http.connections import configured
 from tokenwire.worker.enqueue import Jobs
 from tokenwire.worker.needs import needs
 

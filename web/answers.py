@@ -14,14 +14,14 @@ import structlog
 
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.tables import Message
-from tokenwire.streams import events
-from tokenwire.streams.events import AnyEvent
-from tokenwire.streams.frames import Sendable
-from tokenwire.streams.ports import Gone, Unavailable
-from tokenwire.streams.positions import Position
+from tokenwire.protocol import events
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import AnyEvent
+from tokenwire.protocol.frames import Sendable
+from tokenwire.streams.log.ports import Gone, LogUnavailable
 from tokenwire.web import delivery
 from tokenwire.web.following import Beat, Ended, Entries, Live, Permission, Reason
-from tokenwire.web.services import Services
+from tokenwire.web.services import WebServices
 from tokenwire.worker import closing
 
 log_line = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ Step = Held | Heard | Quiet | Final | Over
 Steps = AsyncGenerator[Step]
 
 
-async def watch(services: Services, message_id: str, permission: Permission, *, from_start: bool = False) -> Steps:
+async def watch(services: WebServices, message_id: str, permission: Permission, *, from_start: bool = False) -> Steps:
     """The steps of an answer that may be read. `from_start`: all its events rather than the row, if the log holds all of them.
 
     To be closed by the caller (`contextlib.aclosing`).
@@ -81,7 +81,7 @@ async def watch(services: Services, message_id: str, permission: Permission, *, 
                     if isinstance(step, Final | Over):
                         return
             await asyncio.sleep(random.uniform(0, RESYNC_SECONDS))  # noqa: S311 -- spreads load, guards nothing
-        except (Unavailable, StoreUnavailable) as error:
+        except (LogUnavailable, StoreUnavailable) as error:
             log_line.warning("an answer waits to be read", message_id=message_id, error=repr(error))
             yield Quiet()
             await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
@@ -91,7 +91,7 @@ async def watch(services: Services, message_id: str, permission: Permission, *, 
         from_start = False
 
 
-async def _steps(services: Services, message_id: str, permission: Permission, *, from_start: bool) -> Steps:
+async def _steps(services: WebServices, message_id: str, permission: Permission, *, from_start: bool) -> Steps:
     """Steps until the end, or until the row must be read again. Raises Unavailable, StoreUnavailable, NotFound, Gone."""
     begun = await _begin(services, message_id, from_start=from_start)
     if begun.position is None and not closing.unfinished(begun.row):
@@ -100,7 +100,7 @@ async def _steps(services: Services, message_id: str, permission: Permission, *,
     if not begun.whole:
         yield Held(begun.row)
     if begun.position is None:
-        raise Unavailable("the position is not known")
+        raise LogUnavailable("the position is not known")
     async with contextlib.aclosing(_follow(services, begun, begun.position, permission)) as following:
         async for step in following:
             yield step
@@ -115,12 +115,12 @@ class _Begun:
     """
 
     row: Message
-    position: Position | None
+    position: Cursor | None
     held: int = 0
     whole: bool = False
 
 
-async def _begin(services: Services, message_id: str, *, from_start: bool) -> _Begun:
+async def _begin(services: WebServices, message_id: str, *, from_start: bool) -> _Begun:
     row = await _row(services, message_id)
     if not closing.unfinished(row) and not (from_start and _took_turns(row)):
         return _Begun(row, None)
@@ -131,11 +131,11 @@ async def _begin(services: Services, message_id: str, *, from_start: bool) -> _B
         return _Begun(row, None)
     reached = page.reached(row.epoch, row.seq)
     if from_start and page.oldest == 1 and reached == row.seq:
-        return _Begun(row, Position(page.epoch, 0), whole=True)
+        return _Begun(row, Cursor(page.epoch, 0), whole=True)
     return _Begun(row, page.position if closing.unfinished(row) else None, held=reached)
 
 
-async def _row(services: Services, message_id: str) -> Message:
+async def _row(services: WebServices, message_id: str) -> Message:
     row = await services.store.message(message_id)
     if row is None:
         raise NotFound("message")
@@ -147,7 +147,7 @@ def _took_turns(row: Message) -> bool:
     return row.attempt > 1 or bool(row.reasoning)
 
 
-async def _follow(services: Services, begun: _Begun, position: Position, permission: Permission) -> Steps:
+async def _follow(services: WebServices, begun: _Begun, position: Cursor, permission: Permission) -> Steps:
     row = begun.row
     async with services.followers.follow(row.conversation_id, position, permission) as reader:
         async for part in reader:

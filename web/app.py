@@ -13,23 +13,32 @@ from tokenwire.config.background import Background
 from tokenwire.config.catalogue import Catalogue
 from tokenwire.config.settings import Settings
 from tokenwire.models.store import Store
-from tokenwire.streams.hub import Hub
-from tokenwire.streams.ports import Feed, Log
-from tokenwire.streams.rates import Counting, Rates
-from tokenwire.web import api, chat, chat_socket, completions, feed, health, openai, page, participants, problems, streams
-from tokenwire.web.admission import EXPOSED_HEADERS, Admission, Gate
+from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.limits.rates import Counting, Rates
+from tokenwire.streams.log.ports import Feed, Log
+from tokenwire.web import health, problems
+from tokenwire.web.admission.identity import open_identity
+from tokenwire.web.admission.layer import EXPOSED_HEADERS, Admission, Gate
+from tokenwire.web.aisdk import completions
+from tokenwire.web.aisdk import routes as chat
+from tokenwire.web.aisdk import socket as chat_socket
+from tokenwire.web.api import participants
+from tokenwire.web.api import routes as api
 from tokenwire.web.cancels import Cancels
-from tokenwire.web.event_stream import Places
-from tokenwire.web.feeds import Feeds
-from tokenwire.web.following import Followers, Pace
-from tokenwire.web.hosts import Hosts
+from tokenwire.web.events import routes as streams
+from tokenwire.web.feed import routes as feed
+from tokenwire.web.feed.feeds import Feeds
+from tokenwire.web.following import HeartbeatPace, Readers
 from tokenwire.web.housekeeping import keep_house
-from tokenwire.web.identity import open_identity
+from tokenwire.web.http.hosts import Hosts
+from tokenwire.web.http.middleware import KnownHosts, Surroundings
+from tokenwire.web.http.streaming import Places
 from tokenwire.web.metrics import Metrics
-from tokenwire.web.middleware import KnownHosts, Surroundings
 from tokenwire.web.offers import Offers
+from tokenwire.web.openai import routes as openai
+from tokenwire.web.page import routes as page
 from tokenwire.web.readiness import Readiness
-from tokenwire.web.services import Services
+from tokenwire.web.services import WebServices
 from tokenwire.worker.enqueue import Jobs
 from tokenwire.worker.packing import Packing
 
@@ -67,13 +76,13 @@ def create_app(
     return app
 
 
-def _services(settings: Settings, store: Store, log: Log, hub: Hub, jobs: Jobs, catalogue: Catalogue) -> Services:
+def _services(settings: Settings, store: Store, log: Log, hub: Hub, jobs: Jobs, catalogue: Catalogue) -> WebServices:
     if settings.token_key is None:
         raise ValueError("TOKEN_KEY is missing")
-    pace = Pace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
+    pace = HeartbeatPace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
     places, metrics = Places(settings.max_streams), Metrics()
     metrics.streams.set_function(lambda: places.taken)
-    return Services(
+    return WebServices(
         settings=settings,
         store=store,
         log=log,
@@ -83,7 +92,7 @@ def _services(settings: Settings, store: Store, log: Log, hub: Hub, jobs: Jobs, 
         identify=open_identity(settings),
         token_key=settings.token_key.get_secret_value(),
         metrics=metrics,
-        followers=Followers(hub, pace),
+        followers=Readers(hub, pace),
         feeds=Feeds(store, hub, pace),
         places=places,
         cancels=Cancels(store, log, jobs),
@@ -100,7 +109,7 @@ def _add_routes(app: FastAPI, *, public: bool) -> None:
     page.mount(app)
 
 
-def _add_layers(app: FastAPI, services: Services, gate: Gate) -> None:
+def _add_layers(app: FastAPI, services: WebServices, gate: Gate) -> None:
     """The last one that is added is the outermost."""
     app.add_middleware(Admission, gate=gate)
     app.add_middleware(KnownHosts, hosts=services.hosts)
@@ -124,7 +133,7 @@ def end_streams(app: FastAPI) -> None:
 
 
 def _lifespan(
-    background: Background, services: Services, hub: Hub, packing: Packing
+    background: Background, services: WebServices, hub: Hub, packing: Packing
 ) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -11,7 +11,7 @@ import structlog
 from tokenwire.config.background import failed
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.store import Store
-from tokenwire.streams import ports
+from tokenwire.streams.log import ports
 from tokenwire.worker import closing
 from tokenwire.worker.enqueue import Jobs
 

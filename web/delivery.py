@@ -13,9 +13,9 @@ from tokenwire.models.conversations import Posted
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.tables import Conversation, Message
 from tokenwire.models.views import message_view
-from tokenwire.streams import ports
-from tokenwire.streams.events import AnyEvent, MessageEvent, Title
-from tokenwire.web.services import Services
+from tokenwire.protocol.events import AnyEvent, MessageEvent, Title
+from tokenwire.streams.log import ports
+from tokenwire.web.services import WebServices
 from tokenwire.worker.closing import unfinished
 from tokenwire.worker.enqueue import JobsUnavailable
 
@@ -27,17 +27,17 @@ WANTED_SECONDS = 15.0
 """How long an answer counts as watched after it was read: longer than the time between two looks of its worker."""
 
 
-async def look(services: Services, conversation_id: str) -> ports.Page | None:
+async def look(services: WebServices, conversation_id: str) -> ports.Page | None:
     """The state of the log, to be read before SQL; None while it cannot be read. Raises ports.Gone."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await services.log.read(conversation_id, None, 0, 0)
-    except (ports.Unavailable, TimeoutError) as error:
+    except (ports.LogUnavailable, TimeoutError) as error:
         log_line.warning("position unknown", conversation_id=conversation_id, error=repr(error))
         return None
 
 
-async def want(services: Services, rows: Iterable[Message]) -> None:
+async def want(services: WebServices, rows: Iterable[Message]) -> None:
     """Rows are read by somebody who does not follow them: an answer among them that is being made is not cancelled for want of viewers."""
     if not services.settings.cancel_without_viewers_seconds:
         return
@@ -45,7 +45,7 @@ async def want(services: Services, rows: Iterable[Message]) -> None:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await services.log.want(conversation_id, WANTED_SECONDS)
-        except (ports.Unavailable, TimeoutError) as error:
+        except (ports.LogUnavailable, TimeoutError) as error:
             log_line.warning("not noted as wanted", conversation_id=conversation_id, error=repr(error))
 
 
@@ -54,7 +54,7 @@ def reached(page: ports.Page | None, row: Message) -> int:
     return page.reached(row.epoch, row.seq) if page else 0
 
 
-async def deliver(services: Services, posted: Posted) -> None:
+async def deliver(services: WebServices, posted: Posted) -> None:
     """Announce both rows of a post, cancel what it supersedes, enqueue the job. Raises ports.Gone (deleted meanwhile).
 
     Rows that a repeated post finds announced and enqueued are left alone.
@@ -70,7 +70,7 @@ async def deliver(services: Services, posted: Posted) -> None:
         await _note(services.store.mark_enqueued(assistant.id), assistant.id)
 
 
-async def announce_title(services: Services, conversation: Conversation) -> None:
+async def announce_title(services: WebServices, conversation: Conversation) -> None:
     """Tell viewers the title, if they do not know it. Raises ports.Gone."""
     if conversation.title is None or conversation.announced_rev >= conversation.rev:
         return
@@ -79,28 +79,28 @@ async def announce_title(services: Services, conversation: Conversation) -> None
         await _note(services.store.mark_title_announced(conversation.id, conversation.rev), conversation.id)
 
 
-async def tell_lists(services: Services, conversation_id: str) -> None:
+async def tell_lists(services: WebServices, conversation_id: str) -> None:
     """Tell feeds of a conversation that is new, or new to somebody. What is not told is found by their next look."""
     await _try(services, "touch", conversation_id, services.log.touch(conversation_id))
 
 
-async def _announce_row(services: Services, row: Message) -> bool:
+async def _announce_row(services: WebServices, row: Message) -> bool:
     return row.announced_rev >= row.rev or await _announce(services, row.conversation_id, row.id, row.rev, MessageEvent(message_view(row)))
 
 
-async def _announce(services: Services, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> bool:
+async def _announce(services: WebServices, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> bool:
     return await _try(services, "announce", row_id, services.log.announce(conversation_id, row_id, rev, event))
 
 
-async def _enqueue(services: Services, row: Message) -> bool:
+async def _enqueue(services: WebServices, row: Message) -> bool:
     return await _try(services, "enqueue", row.id, services.jobs.generate(row.id))
 
 
-async def _try(services: Services, step: str, row_id: str, call: Awaitable[object]) -> bool:
+async def _try(services: WebServices, step: str, row_id: str, call: Awaitable[object]) -> bool:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await call
-    except (ports.Unavailable, JobsUnavailable, TimeoutError) as error:
+    except (ports.LogUnavailable, JobsUnavailable, TimeoutError) as error:
         services.metrics.undelivered.labels(step).inc()
         log_line.warning("left to the sweeper", step=step, row_id=row_id, error=repr(error))
         return False

@@ -1,7 +1,7 @@
 """Following a conversation from this process: ordered, without a hole, from a position on, as fast as the caller pulls.
 
 All readers share one hub (one subscription connection). A reader is a cursor: what it has not pulled stays in the hub's ring or in the
-log, so that a slow one costs no memory. What comes next is decided by `streams.cursor`; this module waits, reads pages, beats once per
+log, so that a slow one costs no memory. What comes next is decided by `LogCursor`; this module waits, reads pages, beats once per
 conversation for all its readers, and ends readers when their permission runs out or the process stops.
 
     async with followers.follow(conversation_id, after) as reader:
@@ -20,11 +20,11 @@ from typing import Literal
 import structlog
 
 from tokenwire.config.background import keep
-from tokenwire.streams.cursor import Cursor, CursorEnd, heartbeat_delay, portion
-from tokenwire.streams.frames import ResyncReason, Sendable
-from tokenwire.streams.hub import Hub, Tail
-from tokenwire.streams.ports import Gone, Page, Unavailable
-from tokenwire.streams.positions import Position
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.frames import ResyncReason, Sendable
+from tokenwire.streams.hub.hub import Hub, Tail
+from tokenwire.streams.hub.log_cursor import CursorEnd, LogCursor, heartbeat_delay, portion
+from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
 
 log_line = structlog.get_logger(__name__)
 
@@ -53,14 +53,14 @@ class Entries:
 class Live:
     """Comes once: nothing before `position` is missing, events now come as they happen."""
 
-    position: Position
+    position: Cursor
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
     """The log was seen to end at `position`, and all of it was handed on. None: the log cannot be read at the moment."""
 
-    position: Position | None
+    position: Cursor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ Part = Entries | Live | Beat | Ended
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class HeartbeatPace:
     """Seconds between heartbeats while a generation runs, and otherwise."""
 
     running_seconds: float
@@ -104,10 +104,10 @@ class Permission:
 ANYTIME = Permission()
 
 
-class Followers:
+class Readers:
     """All readers of this process."""
 
-    def __init__(self, hub: Hub, pace: Pace) -> None:
+    def __init__(self, hub: Hub, pace: HeartbeatPace) -> None:
         self._hub = hub
         self._pace = pace
         self._rooms: dict[Tail, _Room] = {}
@@ -116,8 +116,8 @@ class Followers:
 
     @contextlib.asynccontextmanager
     async def follow(
-        self, conversation_id: str, after: Position | None = None, permission: Permission = ANYTIME
-    ) -> AsyncIterator["Reader"]:
+        self, conversation_id: str, after: Cursor | None = None, permission: Permission = ANYTIME
+    ) -> AsyncIterator["HttpReader"]:
         """A reader of what follows `after` (None: from now on); whether that can be served is known at once (`reader.ended`).
 
         Who may read is checked before. Raises ports.Unavailable while Redis is away.
@@ -126,7 +126,7 @@ class Followers:
         room = self._rooms.get(tail)
         if room is None:
             room = self._rooms[tail] = _Room(tail, self._pace)
-        reader = Reader(tail, Cursor(after), permission, self.pages)
+        reader = HttpReader(tail, LogCursor(after), permission, self.pages)
         room.readers.add(reader)
         if self.stopping.is_set():
             reader.end("stopped")
@@ -153,25 +153,25 @@ class Followers:
             async with asyncio.timeout(OPEN_SECONDS):
                 return await self._hub.open(conversation_id)
         except TimeoutError as error:
-            raise Unavailable("the conversation's log could not be opened in time") from error
+            raise LogUnavailable("the conversation's log could not be opened in time") from error
 
 
-class Reader:
+class HttpReader:
     """One reading of one conversation: an asynchronous iterator of parts, the last one `Ended`."""
 
-    def __init__(self, tail: Tail, cursor: Cursor, permission: Permission, pages: asyncio.Semaphore) -> None:
+    def __init__(self, tail: Tail, cursor: LogCursor, permission: Permission, pages: asyncio.Semaphore) -> None:
         self._tail, self._cursor, self._permission, self._pages = tail, cursor, permission, pages
         self._news = asyncio.Event()
         self._over: Reason | None = None
         self._live = self._finished = self._late = self._doubtful = False
-        self._beat: Page | Unavailable | None = None
+        self._beat: Page | LogUnavailable | None = None
         self._loop = asyncio.get_running_loop()
         self._checked = self._loop.time()
         self._away: asyncio.Handle | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
     @property
-    def position(self) -> Position:
+    def position(self) -> Cursor:
         """Where the reading stands: everything up to here was handed out."""
         return self._cursor.position
 
@@ -181,7 +181,7 @@ class Reader:
         reason = self._cursor.end or self._over
         return Ended(reason) if reason else None
 
-    def __aiter__(self) -> "Reader":
+    def __aiter__(self) -> "HttpReader":
         return self
 
     async def __anext__(self) -> Part:
@@ -204,7 +204,7 @@ class Reader:
         self._doubtful = self._doubtful or self._permission.user_id in self._tail.revoked
         self._news.set()
 
-    def beat(self, seen: Page | Unavailable) -> None:
+    def beat(self, seen: Page | LogUnavailable) -> None:
         """The log was looked at."""
         self._beat = seen
         self._news.set()
@@ -230,7 +230,7 @@ class Reader:
         except Gone:
             cursor.end = "deleted"
         except TimeoutError as error:
-            raise Unavailable("the log does not answer") from error
+            raise LogUnavailable("the log does not answer") from error
         else:
             cursor.begin(page, tail.life)
 
@@ -277,7 +277,7 @@ class Reader:
                 page = await self._tail.read(self._cursor.position, PAGE_EVENTS, PART_BYTES)
         except Gone:
             self._cursor.end = "deleted"
-        except Unavailable as error:
+        except LogUnavailable as error:
             log_line.warning("a reader waits for the log", conversation_id=self._tail.conversation_id, error=str(error))
             self._loop.call_later(OUTAGE_PAUSE_SECONDS, self.wake)
             return None
@@ -287,7 +287,7 @@ class Reader:
 
     def _take_outage(self) -> Beat | None:
         told, self._beat = self._beat, None
-        return Beat(None) if isinstance(told, Unavailable) else None
+        return Beat(None) if isinstance(told, LogUnavailable) else None
 
     async def _take_beat(self) -> Part | None:
         seen, self._beat = self._beat, None
@@ -296,7 +296,7 @@ class Reader:
         if not await self._still_allowed():
             self.end("expired")
             return self.ended
-        if isinstance(seen, Unavailable):
+        if isinstance(seen, LogUnavailable):
             return Beat(None)
         if self._cursor.confirm(seen):
             return Beat(self.position)
@@ -324,8 +324,8 @@ class Reader:
 class _Room:
     """The readers of one conversation: one look at Redis per heartbeat for all of them."""
 
-    def __init__(self, tail: Tail, pace: Pace) -> None:
-        self.readers: set[Reader] = set()
+    def __init__(self, tail: Tail, pace: HeartbeatPace) -> None:
+        self.readers: set[HttpReader] = set()
         self._tail = tail
         self._pace = pace
         self._stop_listening = tail.listen(self._wake)
@@ -359,10 +359,10 @@ class _Room:
         self._looking = asyncio.create_task(keep("heartbeat", self._refresh))
 
     async def _refresh(self) -> None:
-        seen: Page | Unavailable
+        seen: Page | LogUnavailable
         try:
             seen = await self._tail.refresh()
-        except Unavailable as error:
+        except LogUnavailable as error:
             seen = error
         except Gone:
             return  # the tail has told everybody

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from tokenwire.web import shapes
+from tokenwire.web.api import shapes
 from tokenwire.web.problems import ApiProblem, documented
 from tokenwire.web.services import With
 

@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import Scope
 
 from tokenwire.models import errors
-from tokenwire.streams import ports
+from tokenwire.streams.log import ports
 
 log_line = structlog.get_logger(__name__)
 
@@ -133,7 +133,7 @@ def install(app: FastAPI) -> None:
         ports.Gone: _not_found,
         errors.NotAuthor: _not_author,
         errors.TooManyParticipants: _too_many_participants,
-        errors.GenerationRunning: _generation_running,
+        errors.AnswerRunning: _generation_running,
         errors.KeyReused: _key_reused,
         errors.BadCursor: _bad_cursor,
         errors.Unstorable: _unstorable,
@@ -141,7 +141,7 @@ def install(app: FastAPI) -> None:
         errors.QuotaReached: _quota_reached,
         errors.StatementFailed: _damaged,
         errors.StoreUnavailable: _unavailable,
-        ports.Unavailable: _log_unavailable,
+        ports.LogUnavailable: _log_unavailable,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

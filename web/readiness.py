@@ -12,7 +12,7 @@ import structlog
 
 from tokenwire.models.errors import StoreError
 from tokenwire.models.store import Store
-from tokenwire.streams import ports
+from tokenwire.streams.log import ports
 from tokenwire.worker.needs import Need, needs
 
 log_line = structlog.get_logger(__name__)

@@ -12,16 +12,16 @@ from starlette.datastructures import MutableHeaders
 
 from tokenwire.config.settings import Settings
 from tokenwire.models.store import Store
-from tokenwire.streams import tokens
-from tokenwire.streams.ports import Log
-from tokenwire.web import bodies
-from tokenwire.web.aside import aside
+from tokenwire.protocol import tokens
+from tokenwire.streams.log.ports import Log
+from tokenwire.web.admission.identity import Identify
 from tokenwire.web.cancels import Cancels
-from tokenwire.web.event_stream import Places
-from tokenwire.web.feeds import Feeds
-from tokenwire.web.following import Followers
-from tokenwire.web.hosts import Hosts
-from tokenwire.web.identity import Identify
+from tokenwire.web.feed.feeds import Feeds
+from tokenwire.web.following import Readers
+from tokenwire.web.http import bodies
+from tokenwire.web.http.aside import aside
+from tokenwire.web.http.hosts import Hosts
+from tokenwire.web.http.streaming import Places
 from tokenwire.web.metrics import Metrics
 from tokenwire.web.offers import Offers
 from tokenwire.web.problems import ApiProblem
@@ -32,7 +32,7 @@ _ID = re.compile(r"[0-9A-Za-z-]{1,36}")
 
 
 @dataclass(frozen=True)
-class Services:
+class WebServices:
     """One of each per process."""
 
     settings: Settings
@@ -44,7 +44,7 @@ class Services:
     identify: Identify
     token_key: str = field(repr=False)
     metrics: Metrics
-    followers: Followers
+    followers: Readers
     feeds: Feeds
     places: Places
     cancels: Cancels
@@ -56,8 +56,8 @@ class Services:
         return tokens.tombstone_seconds(self.settings.token_ttl_seconds)
 
 
-def _services(request: Request) -> Services:
-    return cast("Services", request.app.state.services)
+def _services(request: Request) -> WebServices:
+    return cast("WebServices", request.app.state.services)
 
 
 def _caller(request: Request, services: "With") -> str:
@@ -142,7 +142,7 @@ def _message_id(message_id: Annotated[str, Path()]) -> str:
     return _known_shape(message_id)
 
 
-With = Annotated[Services, Depends(_services)]
+With = Annotated[WebServices, Depends(_services)]
 Caller = Annotated[str, Depends(_caller)]
 ConversationId = Annotated[str, Depends(_conversation_id)]
 MessageId = Annotated[str, Depends(_message_id)]

@@ -13,14 +13,17 @@ from typing import Any
 import redis
 import structlog
 from dramatiq import Broker, Message, Middleware, Worker
-from dramatiq.brokers.redis import RedisBroker, _RedisConsumer  # the consumer has no public name, and no public hook to wait in
+from dramatiq.brokers.redis import (  # the consumer has no public name, and no public hook to wait in
+    RedisBroker,
+    _RedisConsumer,
+)
 from dramatiq.common import dq_name
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Retries
 from dramatiq.worker import ConsumerThread
 
 from tokenwire.config.background import keep_thread
-from tokenwire.streams.outages import cannot_serve
+from tokenwire.streams.log.outages import cannot_serve
 
 log_line = structlog.get_logger(__name__)
 
@@ -62,7 +65,7 @@ def now_ms() -> int:
 
 
 def _noticing(pool: redis.ConnectionPool, on_loss: Callable[[], None]) -> type[redis.Connection]:
-    """The connection class of `pool`, for which a server that cannot serve now (streams.outages) is a lost connection.
+    """The connection class of `pool`, for which a server that cannot serve now (streams.log.outages) is a lost connection.
 
     Every command of the broker, Dramatiq's own included, then meets one kind of outage. All connections that idle are closed with it:
     after a failover they would lead to the demoted server one by one. `on_loss` is called for every connection that ends: the reply to
@@ -337,7 +340,7 @@ class Taken(Middleware):
                 broker.client.hdel(JOBS, message.args[0])
 
 
-class Pace(Middleware):
+class PollPace(Middleware):
     """Fetch no more than the threads can run (what waits in one process's memory could be running in another), and stop soon."""
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
@@ -351,7 +354,7 @@ class Pace(Middleware):
 def make_broker(url: str, *, threads: int, middleware: Sequence[Middleware] = ()) -> WakingBroker:
     """The broker of web (no middleware of its own: it only enqueues) and worker processes."""
     ordered: list[Middleware] = [
-        Pace(),
+        PollPace(),
         Taken(),
         *middleware,
         # Retries are decided by worker.retries; what still raises is a bug and goes to the dead letters at once.

@@ -7,8 +7,8 @@ from typing import Protocol
 import structlog
 
 from tokenwire.config.metrics import CHECKPOINTS_REFUSED
+from tokenwire.models.answers import Checkpoint
 from tokenwire.models.errors import StoreUnavailable
-from tokenwire.models.generations import Checkpoint
 from tokenwire.models.store import Store
 from tokenwire.worker.halves import by_halves
 

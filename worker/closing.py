@@ -14,17 +14,18 @@ import msgspec
 import structlog
 
 from tokenwire.config.metrics import ANSWERS_ENDED
+from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.errors import HistoryTooLong, NotFound, StoreUnavailable
-from tokenwire.models.generations import Checkpoint, Ending
 from tokenwire.models.store import Store
 from tokenwire.models.tables import UNFINISHED, Message
-from tokenwire.streams import events, ports
-from tokenwire.streams.text import checksum, utf16_length
-from tokenwire.worker.continuation import Held, still_kept
+from tokenwire.protocol import events
+from tokenwire.protocol.text import checksum, utf16_length
+from tokenwire.streams.log import ports
+from tokenwire.worker.attempt.usage import Reported, json_chars, tokens
 from tokenwire.worker.enqueue import Jobs, JobsUnavailable
 from tokenwire.worker.internal import DEADLY, INTERNAL_ERROR
-from tokenwire.worker.takeover import Known, held_in, recover_anyway, restate, restore
-from tokenwire.worker.usage import Reported, json_chars, tokens
+from tokenwire.worker.resume.continuation import Held, still_kept
+from tokenwire.worker.resume.takeover import Known, held_in, recover_anyway, restate, restore
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0

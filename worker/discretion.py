@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tokenwire.providers.base import Message, ProviderError, Request
+from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.quotes import without_quotes
 
 MAX_CHARS = 1000
@@ -34,7 +34,7 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _said(message: Message) -> Iterator[str]:
+def _said(message: HistoryMessage) -> Iterator[str]:
     yield message.text
     yield from (written(call.arguments) for call in message.tool_calls)
     yield from (written(kept.item.value) for kept in message.kept)

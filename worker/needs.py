@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol, cast
 
 from tokenwire.config.startup import Check
 from tokenwire.models.store import Store
-from tokenwire.streams import ports
+from tokenwire.streams.log import ports
 
 
 class Need(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TypeVar
 import structlog
 
 from tokenwire.models.errors import StoreUnavailable
-from tokenwire.streams import ports
+from tokenwire.streams.log import ports
 from tokenwire.worker.enqueue import JobsUnavailable
 
 log_line = structlog.get_logger(__name__)
@@ -20,6 +20,6 @@ async def outlast(message_id: str, call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
+        except (StoreUnavailable, ports.LogUnavailable, JobsUnavailable) as error:
             log_line.warning("waiting for a service", message_id=message_id, error=repr(error))
             await asyncio.sleep(OUTAGE_PAUSE_SECONDS)

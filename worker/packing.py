@@ -8,7 +8,7 @@ import asyncio
 
 import structlog
 
-from tokenwire.streams import ports
+from tokenwire.streams.log import ports
 
 log_line = structlog.get_logger(__name__)
 

@@ -41,7 +41,7 @@ from tokenwire.providers.base import (
     RateLimited,
     Unavailable,
 )
-from tokenwire.worker.costs import BudgetExhausted
+from tokenwire.worker.attempt.costs import BudgetExhausted
 from tokenwire.worker.internal import INTERNAL
 
 MAX_TRIES = 3
@@ -76,7 +76,7 @@ class WorkersDied(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryLater:
     """Try again in `delay_ms`; `tries` have been used up, this one included."""
 
     code: str
@@ -116,7 +116,7 @@ def decide(
     silent_s: float | None = None,
     longest_wait_s: float = LONGEST_WAIT_S,
     jitter: Callable[[], float] = random.random,
-) -> Retry | Discard:
+) -> RetryLater | Discard:
     """`tries`: used before this attempt. `added`: characters that this attempt added and the next one will keep. `stuck`: there is text,
     and no way to go on from it or to start over. `free`: nothing was asked of the provider; another way is tried at once.
     `silent_s`: what failed is the connection to a run that goes on, which has said nothing for so long. `longest_wait_s`: what a provider
@@ -124,13 +124,13 @@ def decide(
     if not isinstance(error, ProviderError):
         return Discard("internal_error", INTERNAL, retryable=False, tell_operators=True)
     if free and not stuck:
-        return Retry(code_of(error), 0, tries)
+        return RetryLater(code_of(error), 0, tries)
     if silent_s is not None:
-        return Retry(code_of(error), int(_attach_pause_s(error, silent_s, longest_wait_s, jitter()) * 1000), tries)
+        return RetryLater(code_of(error), int(_attach_pause_s(error, silent_s, longest_wait_s, jitter()) * 1000), tries)
     used = max(1, tries + 1 - added // PROGRESS_CHARS)
     delay_s = _delay_s(error, used, longest_wait_s, jitter())
     if error.retryable and not stuck and used < MAX_TRIES:
-        return Retry(code_of(error), int(delay_s * 1000), used)
+        return RetryLater(code_of(error), int(delay_s * 1000), used)
     return Discard(code_of(error), _SENTENCES[_known(error)], retryable=error.retryable, tell_operators=_needs_a_person(error))
 
 

@@ -13,6 +13,8 @@ from tokenwire.config.background import keep
 from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.errors import HistoryTooLong, NotFound, StatementFailed, StoreUnavailable
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
+from tokenwire.protocol.text import utf16_length
 from tokenwire.providers.base import (
     ContextLengthExceeded,
     Continuation,
@@ -22,25 +24,33 @@ from tokenwire.providers.base import (
     Provider,
     Request,
 )
-from tokenwire.streams import events, ports
-from tokenwire.streams.text import utf16_length
+from tokenwire.streams.log import ports
 from tokenwire.worker import closing, context, probation
-from tokenwire.worker.continuation import Attachment, Held, Plan, Run, attachment, is_paused, plan, still_kept
-from tokenwire.worker.costs import Bounds, BudgetExhausted
+from tokenwire.worker.attempt.costs import Budget, BudgetExhausted
+from tokenwire.worker.attempt.draft import MAX_ANSWER_BYTES, Draft
+from tokenwire.worker.attempt.intake import NAMING_SECONDS, clock
+from tokenwire.worker.attempt.run import Attempt
+from tokenwire.worker.attempt.usage import Reported
+from tokenwire.worker.attempt.verdicts import HandedOver
 from tokenwire.worker.enqueue import JobsUnavailable
-from tokenwire.worker.generation import MAX_ANSWER_BYTES, Generation
 from tokenwire.worker.internal import INTERNAL_ERROR, MAX_DEATHS
-from tokenwire.worker.kept import MAX_KEPT_BYTES, KeptItems
 from tokenwire.worker.outages import outlast
 from tokenwire.worker.probation import Probation
-from tokenwire.worker.reading import NAMING_SECONDS, clock
+from tokenwire.worker.resume.continuation import (
+    Attachment,
+    Held,
+    Plan,
+    Run,
+    attachment,
+    is_paused,
+    plan,
+    still_kept,
+)
+from tokenwire.worker.resume.kept import MAX_KEPT_BYTES, KeptItems
+from tokenwire.worker.resume.takeover import recover
 from tokenwire.worker.retries import LONGEST_WAIT_S, MAX_TRIES, WorkersDied, deaths_in_a_row
-from tokenwire.worker.run import Attempt
-from tokenwire.worker.services import Services, Terms
-from tokenwire.worker.sweeps import wait_ms
-from tokenwire.worker.takeover import recover
-from tokenwire.worker.usage import Reported
-from tokenwire.worker.verdicts import HandedOver
+from tokenwire.worker.services import AttemptTerms, WorkerServices
+from tokenwire.worker.sweeper.sweeps import wait_ms
 
 log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
@@ -60,7 +70,7 @@ class Models:
     open: Callable[[ModelSpec], Provider]
     alone_seconds: float = 0.0
     longest_wait_seconds: float = LONGEST_WAIT_S
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: Budget = field(default_factory=Budget)
     max_kept_bytes: int = MAX_KEPT_BYTES
     max_answer_bytes: int = MAX_ANSWER_BYTES
 
@@ -75,7 +85,7 @@ class Models:
 class Runner:
     """The generations of one process."""
 
-    def __init__(self, services: Services, models: Models) -> None:
+    def __init__(self, services: WorkerServices, models: Models) -> None:
         self._services = services
         self._models = models
         self._running: dict[str, Attempt] = {}
@@ -119,7 +129,7 @@ class Runner:
         """Whether neither Redis nor the database was away."""
         try:
             await self._generate(message_id)
-        except (StoreUnavailable, ports.Unavailable, JobsUnavailable) as error:
+        except (StoreUnavailable, ports.LogUnavailable, JobsUnavailable) as error:
             log_line.warning("job waits for a service", message_id=message_id, error=repr(error))
             if self._draining:
                 raise  # this job is lost; the sweeper of another process finds the row
@@ -223,7 +233,7 @@ class Runner:
             run = None
         if claim.attempt > 1:
             await self._account(row, claim, held, chosen, crashed=crashed)
-        terms = Terms(best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds)
+        terms = AttemptTerms(best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds)
         attempt = Attempt(self._services, row, claim, self._generation(row, claim, held, chosen, run), terms)
         self._running[row.id] = attempt
         if self._handing_over:
@@ -250,7 +260,7 @@ class Runner:
             if probation.over(attempt.generation.added, lived):
                 self._probation.leave(row.id)
 
-    def _generation(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None) -> Generation:
+    def _generation(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None) -> Draft:
         """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
         seams, saved, limit, reported = list(row.seams or ()), row.kept or (), self._models.max_kept_bytes, Reported.of(row.reported)
         if chosen.keeps:
@@ -259,10 +269,10 @@ class Runner:
                 seams.append(utf16_length(held.text))
             kept = KeptItems(saved, entries, said_again=attached is not None, max_bytes=limit)
             reported = reported if attached else reported.next_request()
-            return Generation(row.id, claim.attempt, held, seams, attached, kept, reported, self._models.max_answer_bytes)
+            return Draft(row.id, claim.attempt, held, seams, attached, kept, reported, self._models.max_answer_bytes)
         kept = KeptItems(saved, max_bytes=limit)
         longest = self._models.max_answer_bytes
-        generation = Generation(row.id, claim.attempt, held, kept=kept, reported=reported.next_request(), max_bytes=longest)
+        generation = Draft(row.id, claim.attempt, held, kept=kept, reported=reported.next_request(), max_bytes=longest)
         if chosen.rung != "fresh":
             generation.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
         return generation

@@ -24,22 +24,23 @@ from tokenwire.config.parent import die_with_parent
 from tokenwire.config.settings import Settings
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
+from tokenwire.protocol import tokens
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
-from tokenwire.streams import keys, ports, tokens
-from tokenwire.streams.feed import RedisFeed
-from tokenwire.streams.log import RedisLog
+from tokenwire.streams.hub.feed import RedisFeed
+from tokenwire.streams.log import keys, ports
+from tokenwire.streams.log.redis import RedisLog
+from tokenwire.worker.attempt.costs import Budget
 from tokenwire.worker.broker import WakingBroker
 from tokenwire.worker.checkpoints import Checkpointer
-from tokenwire.worker.costs import Bounds
-from tokenwire.worker.endings import Endings
 from tokenwire.worker.enqueue import Jobs
 from tokenwire.worker.needs import needs
 from tokenwire.worker.operators import Hook
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.runner import Models, Runner
-from tokenwire.worker.services import Services
-from tokenwire.worker.sweeper import Sweeper
+from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.sweeper.endings import Endings
+from tokenwire.worker.sweeper.sweeper import Sweeper
 from tokenwire.worker.titles import name_conversation
 
 log_line = structlog.get_logger(__name__)
@@ -78,13 +79,13 @@ class Runtime:
             lambda spec: open_provider(spec, self._client),
             settings.cancel_without_viewers_seconds,
             settings.max_retry_after_seconds,
-            Bounds(settings.max_requests_per_answer, settings.max_billed_input_tokens_per_answer),
+            Budget(settings.max_requests_per_answer, settings.max_billed_input_tokens_per_answer),
             settings.max_kept_bytes,
             settings.max_answer_bytes,
         )
         endings = Endings(self._store, models.provider, self._tell_operators)
         packing = Packing(self._log)
-        self._services = services = Services(
+        self._services = services = WorkerServices(
             self._store,
             self._log,
             jobs,
@@ -114,7 +115,7 @@ class Runtime:
         while True:
             try:
                 await self._feed.subscribe(keys.CONTROL)
-            except ports.Unavailable:
+            except ports.LogUnavailable:
                 await asyncio.sleep(CONTROL_PAUSE_SECONDS)
             else:
                 return

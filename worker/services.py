@@ -3,19 +3,19 @@
 from dataclasses import dataclass, field
 
 from tokenwire.models.store import Store
-from tokenwire.streams import ports
+from tokenwire.streams.log import ports
+from tokenwire.worker.attempt.costs import Budget
 from tokenwire.worker.checkpoints import Checkpointer
-from tokenwire.worker.continuation import Rung
-from tokenwire.worker.costs import Bounds
-from tokenwire.worker.endings import Endings
 from tokenwire.worker.enqueue import Jobs
 from tokenwire.worker.operators import Hook, log_only
 from tokenwire.worker.packing import Packing
+from tokenwire.worker.resume.continuation import Rung
 from tokenwire.worker.retries import LONGEST_WAIT_S
+from tokenwire.worker.sweeper.endings import Endings
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class WorkerServices:
     """What an attempt works with; one set per process."""
 
     store: Store
@@ -31,7 +31,7 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AttemptTerms:
     """The best way for a later attempt to go on from this one's text, how long the answer may go on without viewers, what it may cost."""
 
     best: Rung
@@ -39,4 +39,4 @@ class Terms:
     """How long it may go on without a viewer; 0: for ever."""
     longest_wait_seconds: float = LONGEST_WAIT_S
     """The longest wait before the next try that a provider may ask for."""
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: Budget = field(default_factory=Budget)

@@ -12,12 +12,13 @@ import structlog
 from tokenwire.config.catalogue import ModelSpec
 from tokenwire.models.errors import HistoryTooLong
 from tokenwire.models.tables import Message as Row
-from tokenwire.providers.base import Message, ProviderError, Request
+from tokenwire.protocol import events
+from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.calls import complete
-from tokenwire.streams import events, ports
+from tokenwire.streams.log import ports
 from tokenwire.worker.discretion import keep_back
 from tokenwire.worker.runner import Models
-from tokenwire.worker.services import Services
+from tokenwire.worker.services import WorkerServices
 
 log_line = structlog.get_logger(__name__)
 LONGEST = 60
@@ -34,7 +35,7 @@ _ASK = (
 )
 
 
-async def name_conversation(services: Services, models: Models, message_id: str) -> None:
+async def name_conversation(services: WorkerServices, models: Models, message_id: str) -> None:
     """Give the conversation of this answer a title, if it has none, and tell its viewers. Raises StoreUnavailable."""
     conversation = await services.store.conversation_of(message_id)
     answer = await services.store.message(message_id)
@@ -75,7 +76,9 @@ async def _title(models: Models, question: Row, answer: Row) -> str:
 
 async def _asked(models: Models, spec: ModelSpec, question: str, answer: str) -> str:
     prompt = _ASK.format(question=question[:EXCERPT_CHARS], answer=answer[:EXCERPT_CHARS])
-    response = await complete(models.open(spec), Request([Message("user", prompt)], max_tokens=64), tries=2, max_chars=LONGEST_ANSWER_CHARS)
+    response = await complete(
+        models.open(spec), Request([HistoryMessage("user", prompt)], max_tokens=64), tries=2, max_chars=LONGEST_ANSWER_CHARS
+    )
     return response.text
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.e2e.viewer import TERMINAL, head, tail, units
-from tokenwire.streams.packing import unpack
+from tokenwire.streams.log.packing import unpack
 
 
 def difference(expected: str, got: str) -> tuple[int, int]:

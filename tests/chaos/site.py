@@ -38,7 +38,7 @@ class Site:
         """Read row and log of every stream, when all is quiet and every end is announced.
 
         When Redis has started, and half a minute later once more, the sweeper takes nothing that changed lately for announced
-        (worker/repeats.py), until it has announced it again.
+        (worker/sweeper/repeats.py), until it has announced it again.
         """
         await asyncio.sleep(QUIET_SECONDS)
         posted = {stream.message_id for stream in load.streams if stream.message_id}

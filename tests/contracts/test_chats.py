@@ -7,7 +7,7 @@ import pytest
 from tests.databases import sql
 from tokenwire.models.chats import Again
 from tokenwire.models.conversations import Idempotency, Post, Posted
-from tokenwire.models.errors import Conflict, GenerationRunning, KeyReused, NotFound
+from tokenwire.models.errors import AnswerRunning, Conflict, KeyReused, NotFound
 from tokenwire.models.store import Store
 
 ADA, BOB = "ada", "bob"
@@ -84,7 +84,7 @@ async def test_an_answer_made_again(store: Store) -> None:
     """A new row after the same message; the old one and what came after it leave the conversation, the next post follows the new one."""
     chat = await store.open_chat(ADA, "c")
     first, second = await post(store, chat.id, "one"), await post(store, chat.id, "two")
-    with pytest.raises(GenerationRunning):
+    with pytest.raises(AnswerRunning):
         await store.regenerate(Again(chat.id, ADA, first.assistant_message.id, "demo"))
     made = await store.regenerate(Again(chat.id, ADA, first.assistant_message.id, "second", stop_running=True))
     assert made.superseded == [first.assistant_message.id, second.assistant_message.id]

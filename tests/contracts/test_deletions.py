@@ -8,7 +8,7 @@ from tests.databases import prefixed, sql
 from tokenwire.models import deletions
 from tokenwire.models.deletions import KEY_LIFE_MS, UNLISTED_LIFE_MS
 from tokenwire.models.migrate import migrate
-from tokenwire.models.responses import Question, Said
+from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.store import Store
 
 ME = "me"
@@ -24,7 +24,7 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def single(store: Store, messages: int, *, old: bool = True) -> str:
     """The id of a conversation of a single answer with so many messages before it."""
-    posted = await store.ask(Question(ME, [Said("user", f"said {number}") for number in range(messages)], "demo"))
+    posted = await store.ask(Question(ME, [PastTurn("user", f"said {number}") for number in range(messages)], "demo"))
     name = posted.assistant_message.conversation_id
     if old:
         async with store.writing() as session:
@@ -35,7 +35,7 @@ async def single(store: Store, messages: int, *, old: bool = True) -> str:
 
 async def left(store: Store, table: str = "conversations") -> int:
     async with store.reading() as session:
-        return int((await session.execute(sql(f"SELECT count(*) FROM {table}"))).scalar_one())  # noqa: S608
+        return int((await session.execute(sql(f"SELECT count(*) FROM {table}"))).scalar_one())
 
 
 def largest_deletion(store: Store) -> list[int]:

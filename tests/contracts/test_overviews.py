@@ -1,8 +1,8 @@
 """What lists are told is the same on SQLite and on a real PostgreSQL."""
 
 from tests.contracts.test_store import ME, YOU
+from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
-from tokenwire.models.generations import Ending
 from tokenwire.models.overviews import Overview
 from tokenwire.models.store import Store
 

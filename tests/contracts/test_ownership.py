@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Post
-from tokenwire.models.generations import Checkpoint, Ending
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.sweeps import Due

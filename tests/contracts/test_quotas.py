@@ -10,16 +10,22 @@ from sqlalchemy import create_engine, event, func, select
 from sqlmodel import col
 
 from tests.databases import sql
+from tokenwire.models.answers import Ending
 from tokenwire.models.chats import Again
 from tokenwire.models.conversations import Post, Posted
 from tokenwire.models.database import LOCK_SECONDS, driver_url
 from tokenwire.models.deletions import UNLISTED_LIFE_MS
-from tokenwire.models.errors import HistoryTooLong, NotFound, StorageFull, TooManyQueued, TooManyUnfinished
-from tokenwire.models.generations import Ending
+from tokenwire.models.errors import (
+    HistoryTooLong,
+    NotFound,
+    StorageFull,
+    TooManyQueued,
+    TooManyUnfinished,
+)
 from tokenwire.models.migrate import migrate
 from tokenwire.models.quotas import ROW_BYTES, Drift, Quotas, amend
 from tokenwire.models.recount import main, recount
-from tokenwire.models.responses import Question, Said
+from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Conversation, Message
 from tokenwire.models.threads import ROWS_A_TURN
@@ -69,7 +75,7 @@ async def ended(store: Store, answer: Message, text: str = "", reasoning: str = 
 
 
 async def asked(store: Store, text: str, follows: Message | None = None, **more: object) -> Message:
-    return (await store.ask(Question(ME, [Said("user", text)], "demo", follows=follows, **more))).assistant_message  # type: ignore[arg-type]
+    return (await store.ask(Question(ME, [PastTurn("user", text)], "demo", follows=follows, **more))).assistant_message  # type: ignore[arg-type]
 
 
 async def total_text(store: Store) -> tuple[int, int]:
@@ -405,8 +411,8 @@ async def test_very_many_short_messages_are_a_long_history(opened: Open) -> None
     """Each has its price beside its text, whether it is said now or was said before."""
     store = opened(history_bytes=20 * ROW_BYTES)
     with pytest.raises(HistoryTooLong):
-        await store.ask(Question(ME, [Said("user", "x")] * 20, "demo"))
-    posted = await store.ask(Question(ME, [Said("user", "x")] * 19, "demo"))
+        await store.ask(Question(ME, [PastTurn("user", "x")] * 20, "demo"))
+    posted = await store.ask(Question(ME, [PastTurn("user", "x")] * 19, "demo"))
     row = posted.assistant_message
     assert len(await store.history(row.conversation_id, row.ordinal)) == 19
 
@@ -445,7 +451,7 @@ async def test_a_long_history_lets_others_have_their_turn(opened: Open) -> None:
             await asyncio.sleep(0)
             turns += 1
 
-    said = [Said("user", f"{number}") for number in range(10 * ROWS_A_TURN)]
+    said = [PastTurn("user", f"{number}") for number in range(10 * ROWS_A_TURN)]
     row = (await store.ask(Question(ME, said, "demo"))).assistant_message
     made: Counter[int] = Counter()
 

@@ -1,4 +1,4 @@
-"""streams/rates.py, in memory and on a real Valkey alike; and what happens while that is away."""
+"""streams/limits/rates.py, in memory and on a real Valkey alike; and what happens while that is away."""
 
 import asyncio
 import time
@@ -8,8 +8,17 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.valkey import Valkey
-from tokenwire.streams import rates as module
-from tokenwire.streams.rates import PAUSE_SECONDS, WINDOW_SECONDS, Counting, InBulk, MemoryRates, Rates, RedisRates, Verdict
+from tokenwire.streams.limits import rates as module
+from tokenwire.streams.limits.rates import (
+    PAUSE_SECONDS,
+    WINDOW_SECONDS,
+    Counting,
+    InBulk,
+    MemoryRates,
+    Rates,
+    RedisRates,
+    Verdict,
+)
 
 PATIENCE_SECONDS = 20.0
 

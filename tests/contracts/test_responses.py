@@ -4,14 +4,16 @@ import asyncio
 
 import pytest
 
+from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Idempotency
 from tokenwire.models.errors import KeyReused
-from tokenwire.models.generations import Ending
-from tokenwire.models.responses import Question, Said
+from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.store import Store
 
 ME = "me"
-QUESTION = Question(ME, [Said("system", "s"), Said("user", "u")], "demo", options={"temperature": 0.5}, asked={"metadata": {"a": "b"}})
+QUESTION = Question(
+    ME, [PastTurn("system", "s"), PastTurn("user", "u")], "demo", options={"temperature": 0.5}, asked={"metadata": {"a": "b"}}
+)
 
 
 async def test_a_question_is_a_conversation_of_its_own(store: Store) -> None:
@@ -47,7 +49,7 @@ async def test_an_answer_that_is_followed_brings_its_conversation(store: Store) 
     first = (await store.ask(QUESTION)).assistant_message
     await store.begin_attempt(first.id, 1, "demo")
     assert await store.finish(Ending(first.id, 1, "complete", "a", "", None, None, 0, "stop"))
-    following = (await store.ask(Question(ME, [Said("user", "v")], "demo", follows=first))).assistant_message
+    following = (await store.ask(Question(ME, [PastTurn("user", "v")], "demo", follows=first))).assistant_message
     assert [(row.role, row.content) for row in await store.rows(await store.input_ids(following, ME))] == [
         ("system", "s"),
         ("user", "u"),

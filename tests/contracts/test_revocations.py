@@ -1,4 +1,4 @@
-"""worker/revocations.py over both databases: whatever comes between, the log ends by saying of a user what the rows say."""
+"""worker/sweeper/revocations.py over both databases: whatever comes between, the log ends by saying of a user what the rows say."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,8 +9,8 @@ import pytest
 from tokenwire.models.errors import TooManyParticipants
 from tokenwire.models.store import Store
 from tokenwire.models.sweeps import Due
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.worker import revocations
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.worker.sweeper import revocations
 
 ME, YOU = "me", "you"
 TTL = 900.0

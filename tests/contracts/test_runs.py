@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tests.databases import sql
+from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Post
-from tokenwire.models.generations import Checkpoint, Ending
 from tokenwire.models.runs import RunToEnd, outstanding
 from tokenwire.models.store import Store
 
@@ -237,7 +237,7 @@ async def test_runs_are_found_without_reading_the_messages(store: Store) -> None
         assert row is not None
         shared = f"'{row.conversation_id}', %d, 'assistant', '', '', 'complete', 0, 1, 0, 0, 1, 1, true, 0, 0"
         values = ", ".join(f"('x{number}', {shared % (number + 10)})" for number in range(3_000))
-        await session.execute(sql(f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) VALUES {values}"))  # noqa: S608
+        await session.execute(sql(f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) VALUES {values}"))
         await session.execute(sql("ANALYZE"))
     query = outstanding(100, LONGEST_WAIT_MS).compile(store._engine.sync_engine, compile_kwargs={"literal_binds": True})
     async with store.reading() as session:

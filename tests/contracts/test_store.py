@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.databases import sql
+from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import KEY_LIFE_MS, Idempotency, Policy, Post, Posted
-from tokenwire.models.errors import GenerationRunning, KeyReused, NotFound, StoreUnavailable
-from tokenwire.models.generations import Checkpoint, Ending
+from tokenwire.models.errors import AnswerRunning, KeyReused, NotFound, StoreUnavailable
 from tokenwire.models.migrations import HEAD
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Conversation
@@ -192,7 +192,7 @@ async def test_a_key_can_be_given_again_when_it_has_expired(store: Store) -> Non
 async def test_reject_refuses_while_an_answer_is_unfinished(store: Store, conversation: Conversation) -> None:
     """And accepts again once it has ended; of two posts at once one is refused."""
     outcomes = await asyncio.gather(*(store.post(post_to(conversation, policy="reject")) for _ in range(2)), return_exceptions=True)
-    refused = [outcome for outcome in outcomes if isinstance(outcome, GenerationRunning)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, AnswerRunning)]
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Posted)]
     assert (len(refused), len(accepted)) == (1, 1)
     message_id = await started(store, accepted[0])

@@ -10,13 +10,13 @@ import pytest
 
 from tests.databases import prefixed, sql
 from tokenwire.models import sweeps
+from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
 from tokenwire.models.database import LOCK_SECONDS
 from tokenwire.models.errors import NotFound
-from tokenwire.models.generations import Ending
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.models.sweeps import KINDS, Answer, Due, Place
+from tokenwire.models.sweeps import KINDS, Due, Outstanding, Place
 
 S = 30_000
 """A second of the sweeper, long enough for a busy machine."""
@@ -43,7 +43,7 @@ async def change(store: Store, message_id: str, **values: Any) -> None:
     columns = {times.get(name, name): now - value if name in times else value for name, value in values.items()}
     assigned = ", ".join(f"{name} = :{name}" for name in columns)
     async with store.writing() as session:
-        await session.execute(sql(f"UPDATE messages SET {assigned} WHERE id = :id"), columns | {"id": message_id})  # noqa: S608
+        await session.execute(sql(f"UPDATE messages SET {assigned} WHERE id = :id"), columns | {"id": message_id})
 
 
 ASKED = {"rows": "unannounced_rows", "titles": "unannounced_titles", "logs": "undeleted_logs", "revocations": "untold_revocations"}
@@ -283,7 +283,7 @@ async def test_pages_cover_everything_once(store: Store, name: str) -> None:
     for message_id in wanted:
         await change(store, message_id, **{"to_cancel": {"cancel_by": "me"}, "heads": {}, "ended": {"status": "error"}}[name])
     query: Query = store.to_cancel if name == "to_cancel" else lambda *place: getattr(store, name)(DUE, *place)
-    seen: list[Answer] = []
+    seen: list[Outstanding] = []
     while page := await query(seen[-1].key if seen else "", 3):
         seen += page
     assert sorted(row.message_id for row in seen) == sorted(wanted)
@@ -334,15 +334,13 @@ async def fill(store: Store, conversations: int, rows_each: int, status: str) ->
         now = await store.now_ms() - HOUR_MS
         name = names.format(f"{status[0]}c")
         insert = "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "
-        await session.execute(
-            sql(insert + counted.format(conversations) + f"SELECT {name}, true, 'me', 1, 1, {now}, {now} FROM n")  # noqa: S608
-        )
+        await session.execute(sql(insert + counted.format(conversations) + f"SELECT {name}, true, 'me', 1, 1, {now}, {now} FROM n"))
         columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
         owner = f"'{status[0]}c' || (10000001 + (i - 1) / {rows_each})"
         values = f"{names.format(status[0] + 'm')}, {owner}, i, 'assistant', 'text', '', '{status}', 1, 1, 0, 0, 1, 1"
         await session.execute(
             sql(
-                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) "  # noqa: S608
+                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) "
                 f"{counted.format(conversations * rows_each)} "
                 f"SELECT {values}, {str(status == 'complete').lower()}, {now}, {now} FROM n"
             )

@@ -19,7 +19,7 @@ from tests.e2e.browser import open_page, running_browser
 from tests.e2e.stack import Stack, running_stack
 from tests.eventsource import EventSource, Parser
 from tests.servers.faultproxy import FaultProxy
-from tokenwire.streams import keys
+from tokenwire.streams.log import keys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE_SECONDS = 60

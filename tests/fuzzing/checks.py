@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tests.unit.providers.recordings import Answer, gather
-from tokenwire.providers.base import Delta, ProviderError, Text
+from tokenwire.providers.base import Delta, ProviderError, TextDelta
 from tokenwire.providers.classify import classify
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialects import decoder_of
@@ -84,7 +84,7 @@ def _check_failure(error: ProviderError) -> None:
 
 def _gathered(deltas: list[Delta]) -> Answer:
     for delta in deltas:
-        if not isinstance(delta, Text):
+        if not isinstance(delta, TextDelta):
             _check_types(delta)
     try:
         return gather(deltas)

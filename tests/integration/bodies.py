@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from tokenwire.web import census
+from tokenwire.web.http import census
 
 MIB = 1024 * 1024
 MOST_VALUES = 99_000

@@ -12,16 +12,16 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tokenwire.broadcaster.readers import Pace, SocketReaders
 from tokenwire.broadcaster.server import Caps, Server
-from tokenwire.broadcaster.viewers import Pace, Viewers
+from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Start
+from tokenwire.protocol.text import checksum, utf16_length
+from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS
 from tokenwire.streams.addresses import Addresses
-from tokenwire.streams.events import AnyEvent, Chunk, Complete, Start
-from tokenwire.streams.hub import Hub, RedisFeed
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.ports import Claim, Feed, Limits, Log
-from tokenwire.streams.text import checksum, utf16_length
-from tokenwire.streams.tokens import AUDIENCE, LEEWAY_SECONDS
+from tokenwire.streams.hub.hub import Hub, RedisFeed
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.ports import Claim, Feed, Limits, Log
+from tokenwire.streams.log.redis import RedisLog
 
 KEY = "0123456789abcdef0123456789abcdef"
 PATIENCE_SECONDS = 20.0
@@ -48,7 +48,7 @@ class Stage:
     ) -> None:
         self.log, self.feed = log, feed
         self.hub = Hub(log, feed)
-        self.viewers = Viewers(self.hub, KEY, pace or Pace(5.0, 25.0), per_user)
+        self.viewers = SocketReaders(self.hub, KEY, pace or Pace(5.0, 25.0), per_user)
         self.server = Server(self.viewers, _always_ready, Caps(max_connections, per_address, Addresses(proxies), **caps))
         self.port = 0
 

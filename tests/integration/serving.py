@@ -16,11 +16,11 @@ from tokenwire.config.catalogue import parse
 from tokenwire.config.settings import Settings
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.ports import Feed, Log
-from tokenwire.streams.rates import Counting
+from tokenwire.streams.limits.rates import Counting
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.ports import Feed, Log
 from tokenwire.web.app import create_app, end_streams
-from tokenwire.web.connections import configured
+from tokenwire.web.http.connections import configured
 
 KEY = "0123456789abcdef0123456789abcdef"
 PATIENCE_SECONDS = 30.0

@@ -14,12 +14,12 @@ from tests.integration.production import MIB, line, login, public
 from tests.integration.raw import raw, request
 from tests.integration.serving import Web, serving
 from tests.integration.test_stalled import deaf, small_buffers
-from tests.unit.web.test_openai import finish
+from tests.unit.web.openai.test_routes import finish
 from tests.waiting import until
 from tokenwire.models.conversations import Post
-from tokenwire.streams.rates import RedisRates
-from tokenwire.web import connections
-from tokenwire.web.admission import Caller
+from tokenwire.streams.limits.rates import RedisRates
+from tokenwire.web.admission.layer import Caller
+from tokenwire.web.http import connections
 
 # --- who is calling comes first ---
 

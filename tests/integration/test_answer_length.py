@@ -11,12 +11,12 @@ from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
 from tokenwire.providers import base
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.worker.endings import Endings
+from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.runner import Models, Runner
-from tokenwire.worker.services import Services
+from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.sweeper.endings import Endings
 
 LIMIT = 20_000
 
@@ -32,7 +32,7 @@ class Looping(Script):
             self.said += 1
             assert self.said < 1000, "read on and on"
             self.cursor = number
-            yield [base.Text("again and ")] * 10
+            yield [base.TextDelta("again and ")] * 10
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def row(sqlite_store: Store) -> Row:
     return (await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
 
 
-def over(services: Services, provider: base.Provider) -> Runner:
+def over(services: WorkerServices, provider: base.Provider) -> Runner:
     catalogue = Catalogue(default="m", title_model="m", models={"m": ModelSpec(name="m", provider="scripted", model="m")}, missing={})
     return Runner(services, Models(catalogue, lambda _spec: provider, max_answer_bytes=LIMIT))
 

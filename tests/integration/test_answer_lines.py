@@ -8,8 +8,8 @@ from tokenwire.config.metrics import ANSWERS_ENDED
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.providers import base
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.worker.run import HandedOver, Services
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.worker.attempt.run import HandedOver, Services
 
 QUESTION = "What did my doctor say of my knee?"
 DONE = [base.Finish("stop", "stop")]
@@ -34,7 +34,7 @@ async def test_an_answer_that_ends(rig: Rig) -> None:
     """With how it ended and how long it is, and not what it says; it is counted, too."""
     before = ANSWERS_ENDED.labels("complete")._value.get()
     with capture_logs() as lines:
-        await runner_over(rig.services, Script([[base.Text("a secret"), *DONE]])).generate(rig.message_id)
+        await runner_over(rig.services, Script([[base.TextDelta("a secret"), *DONE]])).generate(rig.message_id)
     [line] = [line for line in lines if line["event"] in ABOUT_ANSWERS]
     assert line | {"event": "answer ended", "message_id": rig.message_id, "status": "complete", "attempt": 1, "characters": 8} == line
     assert "secret" not in str(lines)
@@ -54,7 +54,7 @@ async def test_what_a_provider_quotes(rig: Rig, error: type[base.ProviderError])
     """Neither the question nor the answer is logged with its error; what else it says is, and the viewer's sentence is not touched."""
     quoting = error(f'no, not "{QUESTION}" + "it will hurt for long", thank you', code="no_no", status=500)
     with capture_logs() as lines:
-        await runner_over(rig.services, Script([[base.Text("It will hurt for long.")], quoting])).generate(rig.message_id)
+        await runner_over(rig.services, Script([[base.TextDelta("It will hurt for long.")], quoting])).generate(rig.message_id)
     assert "doctor" not in str(lines)
     assert "hurt" not in str(lines)
     [line] = [line for line in lines if line["event"] == "attempt failed"]
@@ -69,7 +69,7 @@ async def test_an_answer_that_is_handed_over(rig: Rig) -> None:
         (attempt,) = runner.running()
         attempt.stop(HandedOver())
 
-    script.steps = [[base.Text("so far")], deploy]
+    script.steps = [[base.TextDelta("so far")], deploy]
     with capture_logs() as lines:
         await runner.generate(rig.message_id)
     assert [line["event"] for line in lines if line["event"] in ABOUT_ANSWERS] == ["handed over"]
@@ -82,6 +82,6 @@ async def test_an_answer_of_a_dead_worker(rig: Rig) -> None:
     assert await store.begin_attempt(rig.message_id, claim.attempt, "m")
     await log.release(claim)
     with capture_logs() as lines:
-        await runner_over(rig.services, Script([[base.Text("anew"), *DONE]])).generate(rig.message_id)
+        await runner_over(rig.services, Script([[base.TextDelta("anew"), *DONE]])).generate(rig.message_id)
     found = [line["event"] for line in lines if line["event"] in ABOUT_ANSWERS]
     assert found == ["taken over from a worker that died", "answer ended"]

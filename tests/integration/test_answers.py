@@ -8,8 +8,8 @@ import pytest
 
 from tests.integration.serving import Web, serving
 from tests.integration.test_openai_stream import Pen, asked
-from tokenwire.streams.events import AnyEvent, Chunk, Reset
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.protocol.events import AnyEvent, Chunk, Reset
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web import answers
 from tokenwire.web.answers import Final, Heard, Held, Quiet, Step, Steps, watch
 from tokenwire.web.following import ANYTIME

@@ -28,7 +28,7 @@ tokenwire.web.app.keep_house = ends
 main()
 """
 WORKER = """
-from tokenwire.worker.sweeper import Sweeper
+from tokenwire.worker.sweeper.sweeper import Sweeper
 
 async def ends(self):
     pass

@@ -9,8 +9,8 @@ import pytest
 
 from tests.integration.broadcasting import Stage, Watching, Writer, stage_of, token
 from tests.waiting import until
-from tokenwire.broadcaster.viewers import Pace
-from tokenwire.streams.ports import Limits
+from tokenwire.broadcaster.readers import Pace
+from tokenwire.streams.log.ports import Limits
 
 SMALL = Limits(max_events=100, max_bytes=1024 * 1024, max_seconds=3600)
 

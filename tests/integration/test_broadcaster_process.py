@@ -19,7 +19,7 @@ from tests.listening import closing
 from tests.servers.service import free_port
 from tests.valkey import Valkey
 from tokenwire.config.parent import dying_with_us
-from tokenwire.streams.log import RedisLog
+from tokenwire.streams.log.redis import RedisLog
 
 ROOT = Path(__file__).parents[2]
 

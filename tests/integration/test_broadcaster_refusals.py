@@ -13,8 +13,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.integration.broadcasting import Stage, Writer, memory_stage, running, token
 from tests.listening import closing
-from tokenwire.broadcaster import session, viewers
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.broadcaster import readers as viewers
+from tokenwire.broadcaster import session
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.integration.broadcasting import Stage, Writer, running
-from tokenwire.streams.hub import RedisFeed
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.hub.hub import RedisFeed
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.redis import RedisLog
 
 SOON_SECONDS = 3.0
 

@@ -12,12 +12,12 @@ import pytest
 from tests.integration.broadcasting import Stage, Writer, memory_stage, redis_stage, stage_of
 from tests.valkey import Valkey
 from tests.waiting import until
+from tokenwire.broadcaster.readers import Pace, SocketReader
 from tokenwire.broadcaster.server import WRITE_LIMIT_BYTES
 from tokenwire.broadcaster.session import BATCH_BYTES
-from tokenwire.broadcaster.viewers import Pace, Viewer
-from tokenwire.streams import keys
-from tokenwire.streams.memory import MemoryFeed
-from tokenwire.streams.ports import Limits
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.memory import MemoryFeed
+from tokenwire.streams.log.ports import Limits
 
 KERNEL_BYTES = 8 * 1024
 
@@ -46,7 +46,7 @@ async def slow_socket(stage: Stage) -> dict[str, Any]:
     return {"sock": raw, "max_queue": 1}
 
 
-def only(stage: Stage) -> Viewer:
+def only(stage: Stage) -> SocketReader:
     [viewer] = stage.viewers.all
     return viewer
 

@@ -16,7 +16,16 @@ from dramatiq.worker import ConsumerThread
 from tests.servers.faultproxy import FaultProxy
 from tests.valkey import Valkey
 from tokenwire.worker import broker as module
-from tokenwire.worker.broker import JOBS, LEADER, QUEUE, WAITING, Taken, WakingBroker, WakingConsumer, make_broker
+from tokenwire.worker.broker import (
+    JOBS,
+    LEADER,
+    QUEUE,
+    WAITING,
+    Taken,
+    WakingBroker,
+    WakingConsumer,
+    make_broker,
+)
 from tokenwire.worker.enqueue import GENERATE
 
 PATIENCE_SECONDS = 20.0

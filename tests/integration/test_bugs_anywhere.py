@@ -16,15 +16,15 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.worker_rig import NoJobs, Script, Step, events_of, runner_over, services_over
+from tokenwire.models.answers import Checkpoint
 from tokenwire.models.conversations import Post
-from tokenwire.models.generations import Checkpoint
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.tables import UNFINISHED
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
 from tokenwire.providers import base
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import closing
 from tokenwire.worker.retries import MAX_TRIES
 
@@ -146,11 +146,11 @@ async def rig(tmp_path: Path, migrated: Path) -> AsyncIterator[Rig]:
 
 
 SCENES: dict[str, tuple[Sequence[Step], dict[str, Any]]] = {
-    "whole": ([[base.Text("more"), base.Finish("stop")]], {}),
-    "restarted": ([[base.Text("anew"), base.Finish("stop")]], {"rung": "restart"}),
-    "interrupted": ([[base.Text("m")], base.Interrupted("cut")], {}),
+    "whole": ([[base.TextDelta("more"), base.Finish("stop")]], {}),
+    "restarted": ([[base.TextDelta("anew"), base.Finish("stop")]], {"rung": "restart"}),
+    "interrupted": ([[base.TextDelta("m")], base.Interrupted("cut")], {}),
     "refused": ([base.InvalidRequest("no")], {}),
-    "handed over": ([[base.Text("m")]], {"hand_over": True}),
+    "handed over": ([[base.TextDelta("m")]], {"hand_over": True}),
 }
 CALLED = {
     *("message", "blocked_by", "claim", "begin_attempt", "read", "note_attempt", "conversation_of", "history", "note_bill", "append"),
@@ -198,7 +198,7 @@ async def test_a_call_that_fails_for_a_while(rig: Rig, name: str, scene: str) ->
 async def test_a_cancel_always_works(rig: Rig, name: str) -> None:
     """Whatever of the attempt fails. Where its claim could not be given back, it is taken for a worker that is frozen."""
     rig.break_call(name)
-    await rig.generate([base.Text("more")], base.Interrupted("cut"))
+    await rig.generate([base.TextDelta("more")], base.Interrupted("cut"))
     if (await rig.reread()).status == "error":
         return  # a bug that ends an answer at once
     again = True
@@ -220,13 +220,13 @@ DECISIONS = [
         "is_paused",
         "still_kept",
         "KeptItems",
-        "Generation",
+        "Draft",
         "Reported.of",
         "Attempt",
         "_saved_run",
         "_going_on",
     ),
-    *("Terms", "context.messages", "context.options", "Request"),
+    *("AttemptTerms", "context.messages", "context.options", "Request"),
 ]
 
 
@@ -246,12 +246,20 @@ async def test_a_decision_that_fails(rig: Rig, name: str, ends: str, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "name", ["run.decide", "run.Ending", "closing.still_kept", "run.Bill.of", "run.NamedRun.leave", "generation.Generation.take"]
+    "name",
+    [
+        "attempt.run.decide",
+        "attempt.run.Ending",
+        "closing.still_kept",
+        "attempt.run.Bill.of",
+        "attempt.run.NamedRun.leave",
+        "attempt.draft.Draft.take",
+    ],
 )
 async def test_an_attempt_that_fails_at_its_end(rig: Rig, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What carries a verdict out is only code."""
-    monkeypatch.setattr(f"tokenwire.worker.{name}", _raises, raising=False)
-    row = await rig.until_ended([base.Text("more")], base.Interrupted("cut"))
+    monkeypatch.setattr(f"tokenwire.worker.{name}", _raises)
+    row = await rig.until_ended([base.TextDelta("more")], base.Interrupted("cut"))
     assert row.status in ("error", "complete")
 
 
@@ -272,7 +280,7 @@ async def test_a_value_of_another_shape_in_a_row(rig: Rig, column: str, ends: st
         rig.row = (await rig.real.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
         await rig.die()
         async with rig.real.writing() as session:
-            await session.execute(text(f"UPDATE messages SET {column} = :value"), {"value": value})  # noqa: S608
+            await session.execute(text(f"UPDATE messages SET {column} = :value"), {"value": value})
         if ends == "by itself":
             row = await rig.until_ended(*SCENES["whole"][0])
             assert (row.status, row.content) == ("complete", "Held more"), value

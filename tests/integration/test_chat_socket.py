@@ -16,7 +16,9 @@ from tests.integration.production import MIB, line, login, public
 from tests.integration.raw import fragment, handshake, raw
 from tests.integration.serving import Web, serving
 from tests.integration.test_stalled import answering, deaf, eventually, resume_frame, small_buffers
-from tokenwire.web import admission, chat_requests, chat_socket
+from tokenwire.web.admission import layer as admission
+from tokenwire.web.aisdk import requests as chat_requests
+from tokenwire.web.aisdk import socket as chat_socket
 
 ABORT = json.dumps({"type": "abort", "requestId": "x"})
 BOMB = '{"type":"abort","requestId":"x","body":{"a":"\\ud800","b":[' + "[]," * 1000 + "1]}}"
@@ -109,7 +111,7 @@ async def test_messages_a_minute(tmp_path: Path) -> None:
 
 async def test_a_flood_is_not_parsed_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused in the midst of what was read at once."""
-    from tokenwire.web.sockets import Incoming
+    from tokenwire.web.http.sockets import Incoming
 
     seen = 0
     counted = Incoming.recv_frame

@@ -12,19 +12,19 @@ import httpx
 import pytest
 
 from tests.integration.serving import Web, serving
-from tests.unit.streams.aisdk.client import Client
+from tests.unit.web.aisdk.client import Client
+from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.errors import StoreUnavailable
-from tokenwire.models.generations import Checkpoint, Ending
 from tokenwire.models.tables import Message
-from tokenwire.streams import events
-from tokenwire.streams.aisdk import Chunk
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.ports import Claim, Limits, Unavailable
-from tokenwire.streams.text import utf16_length
-from tokenwire.web import chat_stream
+from tokenwire.protocol import events
+from tokenwire.protocol.text import utf16_length
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.ports import Claim, Limits, LogUnavailable
+from tokenwire.web.aisdk import Chunk
+from tokenwire.web.aisdk import stream as chat_stream
 from tokenwire.worker import closing
-from tokenwire.worker.continuation import Held
-from tokenwire.worker.takeover import Known, restore
+from tokenwire.worker.resume.continuation import Held
+from tokenwire.worker.resume.takeover import Known, restore
 
 PATIENCE_SECONDS = 20.0
 
@@ -199,7 +199,7 @@ async def test_a_new_epoch_in_mid_stream(web: Web) -> None:
     assert stream.done
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), Unavailable("away")], ids=["database", "Redis"])
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), LogUnavailable("away")], ids=["database", "Redis"])
 async def test_an_outage_while_an_answer_is_read_again_is_waited_for(web: Web, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """A failover of Redis makes streams read their rows: whoever is away then is asked now and then, and the stream goes on."""
     monkeypatch.setattr(chat_stream, "OUTAGE_PAUSE_SECONDS", 0.05)

@@ -10,10 +10,10 @@ import pytest
 
 from tests.poison import poison
 from tokenwire.config import metrics
+from tokenwire.models.answers import Checkpoint
 from tokenwire.models.conversations import Post
 from tokenwire.models.database import LOCK_SECONDS
 from tokenwire.models.errors import GivenUp, StoreUnavailable
-from tokenwire.models.generations import Checkpoint
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.worker import checkpoints

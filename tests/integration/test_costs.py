@@ -15,8 +15,8 @@ from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.worker.costs import Bounds
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.worker.attempt.costs import Budget
 from tokenwire.worker.runner import Models, Runner
 
 END = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -35,11 +35,11 @@ class Rig:
         self.log = MemoryLog()
         self.services = services_over(store, self.log, NoJobs())
 
-    async def run(self, url: str, bounds: Bounds | None = None, **entry: Any) -> Row:
+    async def run(self, url: str, bounds: Budget | None = None, **entry: Any) -> Row:
         """Attempts, one after the other, until the answer has ended."""
         spec = ModelSpec(name="m", provider="openai_compatible", model="m", base_url=url, **entry)
         catalogue = Catalogue(default="m", title_model="m", models={"m": spec}, missing={})
-        models = Models(catalogue, lambda spec: open_provider(spec, self.client), bounds=bounds or Bounds())
+        models = Models(catalogue, lambda spec: open_provider(spec, self.client), bounds=bounds or Budget())
         for _ in range(100):
             await Runner(self.services, models).generate(self.row.id)
             row = await self.store.message(self.row.id)
@@ -87,7 +87,7 @@ async def test_a_few_words_are_no_progress(rig: Rig) -> None:
 async def test_requests_of_an_answer_are_bounded(rig: Rig) -> None:
     """Whatever progress each of them makes; the code says so."""
     async with serving(Words(200)) as server:
-        row = await rig.run(server.url, Bounds(requests=5), continuation="prefix")
+        row = await rig.run(server.url, Budget(requests=5), continuation="prefix")
     assert (len(server.calls), row.status, row.error and row.error["code"]) == (5, "error", "budget_exhausted")
     assert len(row.content) == 1000
     assert text_of(await events_of(rig.log, rig.row)) == row.content
@@ -97,7 +97,7 @@ async def test_requests_of_an_answer_are_bounded(rig: Rig) -> None:
 async def test_input_tokens_of_an_answer_are_bounded(rig: Rig, usage: int | None, calls: int) -> None:
     """By what the provider bills; else by an estimate of what it was sent, the text to go on from included."""
     async with serving(Words(200, usage)) as server:
-        row = await rig.run(server.url, Bounds(input_tokens=2_500), continuation="prefix")
+        row = await rig.run(server.url, Budget(input_tokens=2_500), continuation="prefix")
     assert row.error is not None
     assert (len(server.calls), row.error["code"]) == (calls, "budget_exhausted")
 
@@ -115,7 +115,7 @@ async def test_refused_requests_are_not_billed(rig: Rig) -> None:
         await exchange.whole(chunk("Hello.") + END)
 
     async with serving(script) as server:
-        row = await rig.run(server.url, Bounds(input_tokens=200), continuation="prefix")
+        row = await rig.run(server.url, Budget(input_tokens=200), continuation="prefix")
     assert (row.status, row.content, len(server.calls)) == ("complete", "Hello.", 3)
 
 
@@ -124,7 +124,7 @@ async def test_a_request_whose_worker_died_is_counted(rig: Rig) -> None:
     claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 0.0)
     assert await rig.store.begin_attempt(rig.row.id, claim.attempt, "m")
     async with serving(Words(200)) as server:
-        row = await rig.run(server.url, Bounds(input_tokens=200), continuation="prefix")
+        row = await rig.run(server.url, Budget(input_tokens=200), continuation="prefix")
     assert (len(server.calls), row.error and row.error["code"]) == (0, "budget_exhausted")
 
 

@@ -10,7 +10,14 @@ from structlog.testing import capture_logs
 
 from tests.databases import Postgres
 from tests.integration.sweeper.rig import DONE
-from tests.integration.worker_rig import NoJobs, Script, events_of, kinds, runner_over, services_over
+from tests.integration.worker_rig import (
+    NoJobs,
+    Script,
+    events_of,
+    kinds,
+    runner_over,
+    services_over,
+)
 from tests.poison import LONG, lose, poison, unreadable
 from tokenwire.config.metrics import TASK_FAILURES
 from tokenwire.models.conversations import Post
@@ -18,13 +25,13 @@ from tokenwire.models.errors import StatementFailed, StoreUnavailable
 from tokenwire.models.migrate import migrate
 from tokenwire.models.recount import recount
 from tokenwire.models.store import Store
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.protocol import events
+from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import runner as module
 from tokenwire.worker.retries import MAX_TRIES
 from tokenwire.worker.runner import Runner
-from tokenwire.worker.services import Services
-from tokenwire.worker.sweeper import Sweeper
+from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.sweeper.sweeper import Sweeper
 
 
 class Damaged:
@@ -33,7 +40,7 @@ class Damaged:
     def __init__(self, store: Store, sick: str, behind: str) -> None:
         self.store, self.log, self.jobs, self.sick, self.behind = store, MemoryLog(), NoJobs(), sick, behind
         self.told: list[dict[str, Any]] = []
-        self.services: Services = services_over(store, self.log, self.jobs)
+        self.services: WorkerServices = services_over(store, self.log, self.jobs)
         object.__setattr__(self.services, "tell_operators", lambda _error, facts: self.told.append(facts))
         self.runner: Runner = runner_over(self.services, Script([DONE]))
 
@@ -44,7 +51,7 @@ class Damaged:
     async def age(self, message_id: str, **values: object) -> None:
         """Let the row be a minute old, with other columns as given."""
         columns = "".join(f", {name} = :{name}" for name in values)
-        change = f"UPDATE messages SET updated_at = updated_at - 60000{columns} WHERE id = :id"  # noqa: S608
+        change = f"UPDATE messages SET updated_at = updated_at - 60000{columns} WHERE id = :id"
         async with self.store.writing() as session:
             await session.execute(text(change), {"id": message_id, **values})
 

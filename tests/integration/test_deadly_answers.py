@@ -14,7 +14,7 @@ from tokenwire.models.store import Store
 from tokenwire.models.tables import UNFINISHED
 from tokenwire.models.tables import Message as Row
 from tokenwire.providers import base
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import runner as module
 from tokenwire.worker.internal import MAX_DEATHS
 from tokenwire.worker.probation import PROBATION_SECONDS, SUSPECT_DEATHS
@@ -204,7 +204,7 @@ async def test_its_turn_comes_when_the_other_one_got_on(world: World, clock: Clo
     async def hold() -> None:
         await more.wait()
 
-    world.provider.said = [[base.Text("x" * (PROGRESS_CHARS - 1))], hold, [base.Text("x")], hold, DONE]
+    world.provider.said = [[base.TextDelta("x" * (PROGRESS_CHARS - 1))], hold, [base.TextDelta("x")], hold, DONE]
     await world.kill()
     world.bring([first])
     await until(lambda: world.provider.thinking == 1)

@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 
 from examples import django_app, fastapi_app, flask_app
-from tests.unit.streams.aisdk.client import Client
-from tokenwire.streams.aisdk import HEADERS
+from tests.unit.web.aisdk.client import Client
+from tokenwire.web.aisdk import HEADERS
 
 QUESTION = {"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "How is the weather?"}]}]}
 

@@ -10,9 +10,9 @@ import pytest
 from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.broadcasting import Writer
 from tests.integration.serving import Web, serving
-from tokenwire.models.generations import Ending
-from tokenwire.streams.hub import RedisFeed
-from tokenwire.streams.log import RedisLog
+from tokenwire.models.answers import Ending
+from tokenwire.streams.hub.hub import RedisFeed
+from tokenwire.streams.log.redis import RedisLog
 
 
 class Sidebar:

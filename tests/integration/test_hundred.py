@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from tests.integration.worker_rig import NoJobs, Script, runner_over, services_over
+from tokenwire.models.answers import Checkpoint
 from tokenwire.models.conversations import Post
-from tokenwire.models.generations import Checkpoint
 from tokenwire.models.store import Store
 from tokenwire.providers import base
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import checkpoints
+from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.checkpoints import Checkpointer
-from tokenwire.worker.run import Attempt
 
 HEALTHY = 100
 ROUNDS = 5
@@ -67,7 +67,7 @@ class _Words:
     def __init__(self, rounds: Sequence[asyncio.Event]) -> None:
         steps: list[Any] = []
         for number, event in enumerate(rounds[:-1]):
-            steps += [event.wait, [base.Text(f"{number} ")]]
+            steps += [event.wait, [base.TextDelta(f"{number} ")]]
         self.steps = [*steps, rounds[-1].wait, [base.Finish("stop")]]
 
     def stream(self, request: base.Request) -> Any:

@@ -13,11 +13,11 @@ from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.providers import base
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import closing
-from tokenwire.worker.kept import MAX_KEPT_BYTES
+from tokenwire.worker.resume.kept import MAX_KEPT_BYTES
 from tokenwire.worker.runner import Runner
-from tokenwire.worker.services import Services
+from tokenwire.worker.services import WorkerServices
 
 API = "anthropic.messages"
 USE = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
@@ -25,8 +25,8 @@ RESULT = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
 DONE = base.Finish("stop")
 
 
-def item(value: dict[str, Any]) -> base.Item:
-    return base.Item(API, value["type"], value)
+def item(value: dict[str, Any]) -> base.KeptDelta:
+    return base.KeptDelta(API, value["type"], value)
 
 
 def values(row: Row) -> list[tuple[int, str]]:
@@ -41,7 +41,7 @@ class Rig:
     jobs: NoJobs = field(default_factory=NoJobs)
 
     @property
-    def services(self) -> Services:
+    def services(self) -> WorkerServices:
         return services_over(self.store, self.log, self.jobs)
 
     async def reread(self) -> Row:
@@ -91,9 +91,9 @@ async def test_items_are_checkpointed_when_they_change(rig: Rig) -> None:
 
 async def test_whoever_goes_on_has_the_items_of_the_first(rig: Rig) -> None:
     """A tool of the provider's and its result are stored together, though one attempt saw the one and another the other."""
-    handed = await rig.hand_over([base.Text("Look: "), item(USE)], rung="prefix")
+    handed = await rig.hand_over([base.TextDelta("Look: "), item(USE)], rung="prefix")
     assert (handed.status, values(handed)) == ("queued", [(6, "server_tool_use")])
-    await runner_over(rig.services, Script([[item(RESULT), base.Text("there."), DONE]]), continuation="prefix").generate(rig.row.id)
+    await runner_over(rig.services, Script([[item(RESULT), base.TextDelta("there."), DONE]]), continuation="prefix").generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.content) == ("complete", "Look: there.")
     assert values(row) == [(6, "server_tool_use"), (6, "web_search_tool_result")]
@@ -117,12 +117,12 @@ async def test_items_outlast_a_database_that_is_away_for_a_moment(rig: Rig, monk
     monkeypatch.setattr("tokenwire.worker.outages.OUTAGE_PAUSE_SECONDS", 0.001)
     if way == "retry":
         flaky("checkpoint")
-        script = Script([[base.Text("Look: "), item(USE)], base.Interrupted("cut")])
+        script = Script([[base.TextDelta("Look: "), item(USE)], base.Interrupted("cut")])
         await runner_over(rig.services, script, continuation="prefix").generate(rig.row.id)
         row = await rig.reread()
     else:
         flaky("hand_back")
-        row = await rig.hand_over([base.Text("Look: "), item(USE)], rung="prefix")
+        row = await rig.hand_over([base.TextDelta("Look: "), item(USE)], rung="prefix")
     assert next(away, None) is None, "the database was never away"
     assert row.status == {"retry": "retrying", "hand-over": "queued"}[way]
     assert values(row) == [(6, "server_tool_use")]
@@ -143,7 +143,7 @@ async def test_items_are_due_until_they_are_saved(rig: Rig, monkeypatch: pytest.
 
 async def test_a_run_that_says_its_items_again(rig: Rig) -> None:
     """Attached to before its latest place, each of them is kept once, where it was."""
-    steps = [[base.Text("Look: ")], [item(USE)], [base.Text("there"), item(RESULT)]]
+    steps = [[base.TextDelta("Look: ")], [item(USE)], [base.TextDelta("there"), item(RESULT)]]
     await rig.hand_over(*steps[:2], rung="attach", run_id="run-1")
     async with rig.store.writing() as session:
         await session.execute(text("UPDATE messages SET run_cursor = 0, run_text = 0"))
@@ -157,8 +157,8 @@ async def test_a_run_that_says_its_items_again(rig: Rig) -> None:
 
 async def test_an_answer_that_starts_over_keeps_nothing_of_the_first(rig: Rig) -> None:
     """The row forgets it with the next checkpoint."""
-    await rig.hand_over([base.Text("Look: "), item(USE)], rung="restart")
-    runner, running = await rig.begin([base.Text("Anew.")], rung="restart")
+    await rig.hand_over([base.TextDelta("Look: "), item(USE)], rung="restart")
+    runner, running = await rig.begin([base.TextDelta("Anew.")], rung="restart")
     (attempt,) = runner.running()
     await attempt._writer.settle()
     await rig.services.checkpointer.save([attempt])
@@ -170,7 +170,7 @@ async def test_an_answer_that_starts_over_keeps_nothing_of_the_first(rig: Rig) -
 
 async def test_a_cancel_without_a_worker_keeps_the_items(rig: Rig) -> None:
     """They belong to the text that stays."""
-    await rig.hand_over([base.Text("Look: "), item(USE)], rung="prefix")
+    await rig.hand_over([base.TextDelta("Look: "), item(USE)], rung="prefix")
     await closing.cancel(rig.store, rig.log, rig.jobs, rig.row.id, "me")
     row = await rig.reread()
     assert (row.status, values(row)) == ("cancelled", [(6, "server_tool_use")])
@@ -178,15 +178,15 @@ async def test_a_cancel_without_a_worker_keeps_the_items(rig: Rig) -> None:
 
 async def test_what_was_too_much_stays_too_much(rig: Rig) -> None:
     """Whoever goes on keeps nothing either: a result without its tool would be refused."""
-    await rig.hand_over([base.Text("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})], rung="prefix")
+    await rig.hand_over([base.TextDelta("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})], rung="prefix")
     await rig.hand_over([item(RESULT)], rung="prefix")
-    await runner_over(rig.services, Script([[base.Text("there."), item(RESULT), DONE]]), continuation="prefix").generate(rig.row.id)
+    await runner_over(rig.services, Script([[base.TextDelta("there."), item(RESULT), DONE]]), continuation="prefix").generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.content, row.kept) == ("complete", "Look: there.", None)
 
 
 async def test_what_was_too_much_is_forgotten_with_its_answer(rig: Rig) -> None:
     """One that starts over keeps what is new."""
-    await rig.hand_over([base.Text("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})], rung="restart")
-    await runner_over(rig.services, Script([[item(USE), base.Text("Anew."), DONE]]), continuation="restart").generate(rig.row.id)
+    await rig.hand_over([base.TextDelta("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})], rung="restart")
+    await runner_over(rig.services, Script([[item(USE), base.TextDelta("Anew."), DONE]]), continuation="restart").generate(rig.row.id)
     assert values(await rig.reread()) == [(0, "server_tool_use")]

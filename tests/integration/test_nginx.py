@@ -22,7 +22,7 @@ from tests.integration.serving import Web, serving
 from tests.servers.service import free_port
 from tokenwire.config.parent import dying_with_us
 from tokenwire.config.settings import Settings
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "proxies.md"

@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from tests.integration.serving import Web, serving
-from tokenwire.models.generations import Checkpoint, Ending
-from tokenwire.streams.events import AnyEvent, Chunk, Reset
-from tokenwire.streams.hub import RedisFeed
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.ports import Claim
-from tokenwire.streams.text import utf16_length
+from tokenwire.models.answers import Checkpoint, Ending
+from tokenwire.protocol.events import AnyEvent, Chunk, Reset
+from tokenwire.protocol.text import utf16_length
+from tokenwire.streams.hub.hub import RedisFeed
+from tokenwire.streams.log.ports import Claim
+from tokenwire.streams.log.redis import RedisLog
 from tokenwire.worker import closing
 
 R = "/v1/responses"

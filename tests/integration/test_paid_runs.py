@@ -14,25 +14,26 @@ from tests.integration.paid import Instead, PaidProvider
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, events_of, text_of
 from tokenwire.config.catalogue import Catalogue
 from tokenwire.config.metrics import RUNS_ENDED
+from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
-from tokenwire.models.generations import Ending
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.streams.ports import Claim
-from tokenwire.worker import closing, reading
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.streams.log.ports import Claim
+from tokenwire.worker import closing
+from tokenwire.worker.attempt import intake
 from tokenwire.worker.checkpoints import Checkpointer
-from tokenwire.worker.endings import MAX_TRIES, Endings
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS
 from tokenwire.worker.retries import MAX_TRIES as MAX_ANSWER_TRIES
 from tokenwire.worker.runner import MAX_ATTACHES, MAX_ATTEMPTS, Models, Runner
-from tokenwire.worker.services import Services
-from tokenwire.worker.sweeper import Sweeper
+from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.sweeper.endings import MAX_TRIES, Endings
+from tokenwire.worker.sweeper.sweeper import Sweeper
 
 PATIENCE_SECONDS = 40
 """For what happens at once on a machine that has nothing else to do."""
@@ -48,7 +49,7 @@ class Rig:
         self.models = Models(catalogue, lambda spec: open_provider(spec, client))
         self.endings = Endings(store, self.models.provider, lambda _error, facts: self.told.append(facts["code"]))
         checkpointer = Checkpointer(store, 1.0, 500)
-        self.services = Services(store, self.log, self.jobs, checkpointer, LEASE_SECONDS, self.endings, Packing(self.log))  # type: ignore[arg-type]
+        self.services = WorkerServices(store, self.log, self.jobs, checkpointer, LEASE_SECONDS, self.endings, Packing(self.log))  # type: ignore[arg-type]
         self.sweeper = Sweeper(self.services)
 
     def worker(self) -> "asyncio.Task[None]":
@@ -105,7 +106,7 @@ class Rig:
     async def change(self, columns: str) -> None:
         """Write into the row, as in SQL."""
         async with self.store.writing() as session:
-            await session.execute(text(f"UPDATE messages SET {columns}"))  # noqa: S608
+            await session.execute(text(f"UPDATE messages SET {columns}"))
 
     def stall_after(self, seconds: float) -> None:
         """The longest silence of one connection to the provider."""
@@ -481,7 +482,7 @@ async def test_a_deploy_before_the_run_has_a_name(rig: Rig) -> None:
 @pytest.mark.parametrize("rig", ["responses"], indirect=True)
 async def test_a_name_that_never_comes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for some seconds; then the answer is handed over without it."""
-    monkeypatch.setattr(reading, "NAMING_SECONDS", 0.1)
+    monkeypatch.setattr(intake, "NAMING_SECONDS", 0.1)
     runner, worker = await unnamed(rig)
     await runner.drain(0)
     await worker

@@ -10,8 +10,8 @@ from tokenwire.models.store import Store
 from tokenwire.providers import base
 from tokenwire.providers.dialects import DIALECTS
 from tokenwire.providers.registry import presets
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.web.openai_requests import ChatBody, ResponseBody
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.web.openai.requests import CompletionsBody, ResponseBody
 
 USER = "u1"
 PRESETS = {
@@ -25,11 +25,11 @@ PRESETS = {
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 
 
-async def asked(store: Store, body: ChatBody | ResponseBody) -> base.Request:
+async def asked(store: Store, body: CompletionsBody | ResponseBody) -> base.Request:
     """The request that a provider gets for a post."""
     question = body.question(USER, "m", None) if isinstance(body, ResponseBody) else body.question(USER, "m")
     posted = await store.ask(question)
-    provider = Script([[base.Text("{}"), base.Finish("stop")]])
+    provider = Script([[base.TextDelta("{}"), base.Finish("stop")]])
     runner = runner_over(services_over(store, MemoryLog(), NoJobs()), provider)
     await runner.generate(posted.assistant_message.id)
     return provider.asked[0]
@@ -41,8 +41,8 @@ def sent(api: str, request: base.Request) -> dict[str, Any]:
     return json.loads(json.dumps(DIALECTS[api].build(request, spec, presets()[PRESETS[api]]).body))  # type: ignore[no-any-return]
 
 
-def chat(**fields: Any) -> ChatBody:
-    return ChatBody(messages=[{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}], **fields)
+def chat(**fields: Any) -> CompletionsBody:
+    return CompletionsBody(messages=[{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}], **fields)
 
 
 def response(**fields: Any) -> ResponseBody:
@@ -59,7 +59,7 @@ WHERE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("body", [chat(response_format={"type": "json_object"}), response(text={"format": {"type": "json_object"}})])
-async def test_any_json(sqlite_store: Store, body: ChatBody | ResponseBody) -> None:
+async def test_any_json(sqlite_store: Store, body: CompletionsBody | ResponseBody) -> None:
     """`json_object` is a wish of its own: not a schema, and not nothing."""
     request = await asked(sqlite_store, body)
     assert request.schema == {}
@@ -77,7 +77,7 @@ async def test_any_json(sqlite_store: Store, body: ChatBody | ResponseBody) -> N
         response(text={"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}}),
     ],
 )
-async def test_json_of_a_schema(sqlite_store: Store, body: ChatBody | ResponseBody) -> None:
+async def test_json_of_a_schema(sqlite_store: Store, body: CompletionsBody | ResponseBody) -> None:
     """The schema itself travels, in each dialect."""
     request = await asked(sqlite_store, body)
     assert request.schema == SCHEMA
@@ -86,7 +86,7 @@ async def test_json_of_a_schema(sqlite_store: Store, body: ChatBody | ResponseBo
 
 
 @pytest.mark.parametrize("body", [chat(), chat(response_format={"type": "text"}), response(), response(text={"format": {"type": "text"}})])
-async def test_plain_text(sqlite_store: Store, body: ChatBody | ResponseBody) -> None:
+async def test_plain_text(sqlite_store: Store, body: CompletionsBody | ResponseBody) -> None:
     """Nothing is asked for that nobody wished."""
     request = await asked(sqlite_store, body)
     assert (request.schema, request.temperature, request.max_tokens, request.reasoning_effort, list(request.stop)) == (None,) * 4 + ([],)
@@ -110,7 +110,7 @@ async def test_plain_text(sqlite_store: Store, body: ChatBody | ResponseBody) ->
         (response(reasoning={"effort": "medium"}), "reasoning_effort", "medium"),
     ],
 )
-async def test_each_parameter_arrives(sqlite_store: Store, body: ChatBody | ResponseBody, field: str, value: Any) -> None:
+async def test_each_parameter_arrives(sqlite_store: Store, body: CompletionsBody | ResponseBody, field: str, value: Any) -> None:
     """In the request, and from there in the body of each dialect that has a place for it."""
     request = await asked(sqlite_store, body)
     assert getattr(request, field) == value
@@ -134,9 +134,9 @@ async def test_what_an_answer_held_is_stored_and_goes_back(sqlite_store: Store) 
     """A row keeps the provider's own items; the next question takes them along to the same model."""
     use = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
-    items = [base.Item("anthropic.messages", value["type"], value) for value in (use, result)]  # type: ignore[arg-type]
+    items = [base.KeptDelta("anthropic.messages", value["type"], value) for value in (use, result)]  # type: ignore[arg-type]
     posted = await sqlite_store.ask(chat().question(USER, "m"))
-    provider = Script([[base.Text("Look: "), *items, base.Text("there."), base.Finish("stop")]])
+    provider = Script([[base.TextDelta("Look: "), *items, base.TextDelta("there."), base.Finish("stop")]])
     runner = runner_over(services_over(sqlite_store, MemoryLog(), NoJobs()), provider)
     await runner.generate(posted.assistant_message.id)
     row = await sqlite_store.message(posted.assistant_message.id)

@@ -14,11 +14,11 @@ from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.worker.costs import Bounds
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.worker.attempt.costs import Budget
 from tokenwire.worker.runner import Models, Runner
 
 SEARCH = {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {"query": "oslo"}}
@@ -112,7 +112,7 @@ async def test_a_turn_that_pauses_again_and_again(rig: Rig) -> None:
     """Each time the whole turn so far goes back, once; then requests are enough, and the answer says that it is not at its end."""
     more = turn([RESULT, words("One more. "), {**SEARCH, "id": "srv_2"}], "pause_turn")
     async with serving(playing(PAUSED, more, PAUSED)) as server:
-        row = await rig.run(server, bounds=Bounds(requests=3))
+        row = await rig.run(server, bounds=Budget(requests=3))
     assert (row.status, row.finish_reason, len(server.calls)) == ("complete", "paused", 3)
     last = sent(server, 2)
     assert [message["role"] for message in last] == ["user", "assistant"]

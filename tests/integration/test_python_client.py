@@ -10,7 +10,16 @@ import httpx
 import pytest
 
 from tests.integration.hostile import Faults, Hostile, answer, units
-from tokenwire.client import AnswerFailed, Change, Following, RequestFailed, Stopped, Tokenwire, api, following
+from tokenwire.client import (
+    AnswerFailed,
+    Change,
+    Following,
+    RequestFailed,
+    Stopped,
+    Tokenwire,
+    api,
+    following,
+)
 
 PATIENCE_SECONDS = 10.0
 

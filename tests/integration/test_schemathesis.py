@@ -18,10 +18,10 @@ from schemathesis.specs.openapi import checks as openapi_checks
 
 from tests.integration.serving import KEY, NoJobs, Web
 from tokenwire.config.settings import Settings
-from tokenwire.models.generations import Ending
+from tokenwire.models.answers import Ending
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.worker import closing
 
 CHECKS = [

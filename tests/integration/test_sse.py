@@ -14,8 +14,8 @@ from tests.integration.broadcasting import Writer
 from tests.integration.serving import Web, serving
 from tests.listening import closing
 from tests.waiting import until
-from tokenwire.streams.hub import RedisFeed
-from tokenwire.streams.log import RedisLog
+from tokenwire.streams.hub.hub import RedisFeed
+from tokenwire.streams.log.redis import RedisLog
 
 
 @pytest.fixture(params=["memory", "valkey"])

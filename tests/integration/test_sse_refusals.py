@@ -11,9 +11,10 @@ import pytest
 
 from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.serving import KEY, Web, serving
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.tokens import AUDIENCE, LEEWAY_SECONDS
-from tokenwire.web import feed, following
+from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.web import following
+from tokenwire.web.feed import routes as feed
 
 HOST_KEY = "host-key-of-tests-0123456789abcdefgh"
 PLACES = 3

@@ -10,9 +10,9 @@ from tests.integration.worker_rig import NoJobs, Script, Step, events_of, runner
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
 from tokenwire.providers import base
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import closing
 from tokenwire.worker.runner import Runner
 
@@ -79,48 +79,48 @@ async def rig(sqlite_store: Store) -> Rig:
 
 async def test_requests_that_were_retried_count(rig: Rig) -> None:
     """Each was billed its input again."""
-    row = await rig.run([base.Text("One "), base.Usage(10, 2, cached_tokens=4)], base.Interrupted("cut"))
+    row = await rig.run([base.TextDelta("One "), base.UsageDelta(10, 2, cached_tokens=4)], base.Interrupted("cut"))
     assert row.status == "retrying"
-    await rig.run([base.Text("two."), base.Usage(12, 3)], [DONE])
+    await rig.run([base.TextDelta("two."), base.UsageDelta(12, 3)], [DONE])
     assert await rig.told() == events.Usage(22, 5, 4)
 
 
 async def test_a_request_that_reported_nothing_adds_nothing(rig: Rig) -> None:
     """What the others have reported is told all the same."""
-    await rig.run([base.Text("One "), base.Usage(10, 2)], base.Interrupted("cut"))
-    await rig.run([base.Text("two.")], [DONE])
+    await rig.run([base.TextDelta("One "), base.UsageDelta(10, 2)], base.Interrupted("cut"))
+    await rig.run([base.TextDelta("two.")], [DONE])
     assert await rig.told() == events.Usage(10, 2)
 
 
 async def test_an_answer_that_starts_over_was_paid_twice(rig: Rig) -> None:
     """What is withdrawn from viewers was billed."""
-    await rig.run([base.Text("One "), base.Usage(10, 2)], base.Interrupted("cut"), rung="restart")
-    await rig.run([base.Text("Anew."), base.Usage(9, 3)], [DONE], rung="restart")
+    await rig.run([base.TextDelta("One "), base.UsageDelta(10, 2)], base.Interrupted("cut"), rung="restart")
+    await rig.run([base.TextDelta("Anew."), base.UsageDelta(9, 3)], [DONE], rung="restart")
     assert (await rig.reread()).content == "Anew."
     assert await rig.told() == events.Usage(19, 5)
 
 
 async def test_what_a_killed_worker_had_been_told_counts(rig: Rig) -> None:
     """As far as it was checkpointed."""
-    runner, running = await rig.begin([base.Usage(10, 1), base.Text("One ")])
+    runner, running = await rig.begin([base.UsageDelta(10, 1), base.TextDelta("One ")])
     await rig.services.checkpointer.save(runner.running())
     await rig.kill(running)
-    await rig.run([base.Text("two."), base.Usage(12, 3)], [DONE])
+    await rig.run([base.TextDelta("two."), base.UsageDelta(12, 3)], [DONE])
     assert await rig.told() == events.Usage(22, 4)
 
 
 async def test_a_deploy_counts_both(rig: Rig) -> None:
     """The successor knows what the first worker was told."""
-    runner, running = await rig.begin([base.Usage(10, 1), base.Text("One ")])
+    runner, running = await rig.begin([base.UsageDelta(10, 1), base.TextDelta("One ")])
     await runner.drain(0)
     await running
-    await rig.run([base.Text("two."), base.Usage(12, 3)], [DONE])
+    await rig.run([base.TextDelta("two."), base.UsageDelta(12, 3)], [DONE])
     assert await rig.told() == events.Usage(22, 4)
 
 
 async def test_a_run_that_is_attached_to_was_paid_once(rig: Rig) -> None:
     """It may say the same numbers to each who attaches."""
-    steps: list[Step] = [[base.Text("One "), base.Usage(10, 1)], [base.Text("two."), base.Usage(10, 5)], [DONE]]
+    steps: list[Step] = [[base.TextDelta("One "), base.UsageDelta(10, 1)], [base.TextDelta("two."), base.UsageDelta(10, 5)], [DONE]]
     runner, running = await rig.begin(steps[0], rung="attach", run_id="run-1")
     await runner.drain(0)
     await running
@@ -132,10 +132,10 @@ async def test_a_run_that_is_attached_to_was_paid_once(rig: Rig) -> None:
 @pytest.mark.parametrize("dead", [True, False])
 async def test_a_cancel_adds_an_estimate_for_the_request_under_way(rig: Rig, dead: bool) -> None:
     """Whoever ends the answer: its worker, or another process in place of a dead one."""
-    await rig.run([base.Text("One "), base.Usage(10, 2)], base.Interrupted("cut"))
+    await rig.run([base.TextDelta("One "), base.UsageDelta(10, 2)], base.Interrupted("cut"))
     async with rig.store.writing() as session:
         await session.execute(text("UPDATE messages SET due_at = 0"))
-    runner, running = await rig.begin([base.Text("two three")])
+    runner, running = await rig.begin([base.TextDelta("two three")])
     if dead:
         await rig.services.checkpointer.save(runner.running())
         await rig.kill(running)

@@ -10,14 +10,14 @@ from typing import Any
 from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
 from tokenwire.providers import base
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.checkpoints import Checkpointer
-from tokenwire.worker.endings import Endings
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.runner import Models, Runner
-from tokenwire.worker.services import Services
+from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.sweeper.endings import Endings
 
 LEASE_SECONDS = 0.2
 Step = Sequence[base.Delta] | Exception | Callable[[], Awaitable[None]]
@@ -99,13 +99,13 @@ class Script:
                 await asyncio.sleep(0)
 
 
-def services_over(store: Store, log: MemoryLog, jobs: NoJobs) -> Services:
+def services_over(store: Store, log: MemoryLog, jobs: NoJobs) -> WorkerServices:
     """What an attempt works with."""
     endings = Endings(store, lambda _model: Script([]))
-    return Services(store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS, endings, Packing(log))  # type: ignore[arg-type]
+    return WorkerServices(store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS, endings, Packing(log))  # type: ignore[arg-type]
 
 
-def runner_over(services: Services, provider: base.Provider, **spec: Any) -> Runner:
+def runner_over(services: WorkerServices, provider: base.Provider, **spec: Any) -> Runner:
     """A process whose only model is `m`, answered by `provider`."""
     model = ModelSpec(name="m", provider="scripted", model="m", **spec)
     catalogue = Catalogue(default="m", title_model="m", models={"m": model}, missing={})

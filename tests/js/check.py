@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from tests.js.packages import HERE, InstallFailed, ToolMissing, installed, tool
 from tokenwire.config.settings import ROOT
 
-LAID_OUT = ("web/static/*.{js,ts}", "tests/{js,e2e}/**/*.{js,mjs,jsx}")
-LINTED = ("web/static", "tests/js", "tests/e2e")
+LAID_OUT = ("web/page/static/*.{js,ts}", "tests/{js,e2e}/**/*.{js,mjs,jsx}")
+LINTED = ("web/page/static", "tests/js", "tests/e2e")
 PRETTIER = ("prettier/bin/prettier.cjs", "--config", str(HERE / "prettier.config.mjs"), "--log-level", "warn")
 ESLINT = ("eslint/bin/eslint.js", "--config", str(HERE / "eslint.config.mjs"), "--no-error-on-unmatched-pattern", "--max-warnings", "0")
 

@@ -28,11 +28,11 @@ const mistakes = {
 };
 
 export default [
-  { ignores: ["web/static/vendor/**", "**/node_modules/**"] },
+  { ignores: ["web/page/static/vendor/**", "**/node_modules/**"] },
   {
     linterOptions: { reportUnusedDisableDirectives: "error" },
     rules: { ...js.configs.recommended.rules, ...mistakes },
   },
-  { files: ["web/static/**"], languageOptions: { globals: globals.browser } },
+  { files: ["web/page/static/**"], languageOptions: { globals: globals.browser } },
   { files: ["tests/**"], languageOptions: { globals: globals.node } },
 ];

@@ -3,7 +3,7 @@
  * own when text has come, and in the end, as JSON, what it holds and what it went through.
  */
 
-import { subscribe } from "../../web/static/tokenwire.js";
+import { subscribe } from "../../web/page/static/tokenwire.js";
 
 const base = process.argv[2];
 const WebSocket = globalThis.WebSocket ?? (await import("ws")).WebSocket;

@@ -3,7 +3,7 @@
  * not at all, and whose connections are cut. What it says of itself (`live`, `heartbeat`) stays true, as the protocol promises.
  */
 
-import { crc32 } from "../../web/static/tokenwire.js";
+import { crc32 } from "../../web/page/static/tokenwire.js";
 
 /** Repeatable chance. */
 export function dice(seed) {

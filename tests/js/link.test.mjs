@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
-import { Subscription, Transcript } from "../../web/static/tokenwire.js";
+import { Subscription, Transcript } from "../../web/page/static/tokenwire.js";
 
 const ROW = {
   id: "m1",

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { blocksOf, toHtml } from "../../web/static/markdown.js";
+import { blocksOf, toHtml } from "../../web/page/static/markdown.js";
 import { dice } from "./hostile.mjs";
 
 const HOSTILE = [

@@ -3,10 +3,10 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
-import { ApiError, api, ask, newKey } from "../../web/static/api.js";
-import { keep, make, recall } from "../../web/static/dom.js";
-import { Link } from "../../web/static/link.js";
-import { describe } from "../../web/static/message_views.js";
+import { ApiError, api, ask, newKey } from "../../web/page/static/api.js";
+import { keep, make, recall } from "../../web/page/static/dom.js";
+import { Link } from "../../web/page/static/link.js";
+import { describe } from "../../web/page/static/message_views.js";
 
 /** As much of an element as the helpers use. */
 class Element {

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import WebSocket, { WebSocketServer } from "ws";
 
-import { Subscription } from "../../web/static/tokenwire.js";
+import { Subscription } from "../../web/page/static/tokenwire.js";
 import { Conversation, answer, dice } from "./hostile.mjs";
 
 /** A server on a free port of loopback. `mischief(socket, event, n)` may do something instead of the delivery of the n-th event. */

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
-import { Feed } from "../../web/static/feed.js";
-import { resumableFetch } from "../../web/static/resumable-fetch.js";
+import { Feed } from "../../web/page/static/feed.js";
+import { resumableFetch } from "../../web/page/static/resumable-fetch.js";
 
 test("refusals of a feed count only while they follow one another", () => {
   mock.timers.enable({ apis: ["setTimeout"] });

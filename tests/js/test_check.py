@@ -12,12 +12,12 @@ from tests.js.packages import need_node, need_packages
 @pytest.mark.parametrize(
     ("place", "source", "rule"),
     [
-        ("web/static/x.js", "export const f = () => nowhere;", "no-undef"),
-        ("web/static/x.js", "export const f = () => process.env;", "no-undef"),  # the page has no `process`; tests have
+        ("web/page/static/x.js", "export const f = () => nowhere;", "no-undef"),
+        ("web/page/static/x.js", "export const f = () => process.env;", "no-undef"),  # the page has no `process`; tests have
         ("tests/js/x.mjs", "export const f = () => process.env;", None),
-        ("web/static/x.js", "import { crc32 } from './tokenwire.js';", "no-unused-vars"),
-        ("web/static/x.js", "export const f = (list) => list.map((one) => { one.x = 1; });", "array-callback-return"),
-        ("web/static/x.js", "export const f = (list) => list.map((one) => one.x);", None),
+        ("web/page/static/x.js", "import { crc32 } from './tokenwire.js';", "no-unused-vars"),
+        ("web/page/static/x.js", "export const f = (list) => list.map((one) => { one.x = 1; });", "array-callback-return"),
+        ("web/page/static/x.js", "export const f = (list) => list.map((one) => one.x);", None),
     ],
 )
 def test_mistakes_are_found(place: str, source: str, rule: str | None, capfd: pytest.CaptureFixture[str]) -> None:

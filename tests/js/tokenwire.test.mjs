@@ -15,7 +15,7 @@ import {
   crc32,
   parsePosition,
   subscribe,
-} from "../../web/static/tokenwire.js";
+} from "../../web/page/static/tokenwire.js";
 import { Conversation, answer, dice, hostileSocket, passTime } from "./hostile.mjs";
 
 const ROW = {
@@ -57,7 +57,7 @@ const ending = (seq, content, type = "complete") => ({
 });
 
 test("it stays small: under 6.5 kB gzipped, with no import", () => {
-  const source = readFileSync(new URL("../../web/static/tokenwire.js", import.meta.url));
+  const source = readFileSync(new URL("../../web/page/static/tokenwire.js", import.meta.url));
   assert.ok(zlib.gzipSync(source, { level: 9 }).length < 6500);
   assert.doesNotMatch(source.toString(), /^import |\bimport\(/m);
 });
@@ -1121,13 +1121,13 @@ test("where there is no WebSocket it says so at once", () => {
 
 test("tokenwire.d.ts names what there is, no more and no less", async () => {
   const declared = readFileSync(
-    new URL("../../web/static/tokenwire.d.ts", import.meta.url),
+    new URL("../../web/page/static/tokenwire.d.ts", import.meta.url),
     "utf8",
   ).replace(/\/\*\*[\s\S]*?\*\//g, "");
   const names = [...declared.matchAll(/^export (?:class|function|const) (\w+)/gm)].map(
     ([, name]) => name,
   );
-  const module = await import("../../web/static/tokenwire.js");
+  const module = await import("../../web/page/static/tokenwire.js");
   assert.deepEqual(names.sort(), Object.keys(module).sort());
   for (const [, name, body] of declared.matchAll(/^export class (\w+)[^{]*\{\n([\s\S]*?)^\}/gm)) {
     const members = [...body.matchAll(/^ {2}(?:readonly )?(?:\[(Symbol\.\w+)\]|(\w+))[(:?]/gm)].map(

@@ -11,8 +11,9 @@ from tests.simulation.net import Weather
 from tests.simulation.processes import Site
 from tests.simulation.provider import Script
 from tokenwire.models.tables import UNFINISHED
-from tokenwire.streams import events, keys
-from tokenwire.streams.text import checksum, utf16_length
+from tokenwire.protocol import events
+from tokenwire.protocol.text import checksum, utf16_length
+from tokenwire.streams.log import keys
 
 TAKEOVER_SECONDS = 5.0
 HAND_OVER_SECONDS = 1.0

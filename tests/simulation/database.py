@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tokenwire.models import tables
+from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Post, Posted, Snapshot
 from tokenwire.models.errors import NotFound
-from tokenwire.models.generations import Checkpoint, Ending
 from tokenwire.models.runs import RunToEnd
-from tokenwire.models.sweeps import Answer, Due, Kind, Place, Unannounced
+from tokenwire.models.sweeps import Due, Kind, Outstanding, Place, Unannounced
 from tokenwire.models.tables import UNFINISHED
 
 FIRST_MS = 1_800_000_000_000
@@ -245,16 +245,16 @@ class Database:
         found["heads"] = [row for row in self.answers() if _unfinished(row) and self._waits_long(row, due)]
         return {name for name, rows in found.items() if rows}
 
-    def to_cancel(self, after: str, limit: int) -> list[Answer]:
+    def to_cancel(self, after: str, limit: int) -> list[Outstanding]:
         return _page([_answer(row) for row in self.answers() if _unfinished(row) and row.cancel_by is not None], after, limit)
 
-    def begun(self, due: Due, after: str, limit: int) -> list[Answer]:
+    def begun(self, due: Due, after: str, limit: int) -> list[Outstanding]:
         rows = [row for row in self.answers() if row.cancel_by is None and not self._recent(row.enqueued_at, due.claimed)]
         silent = [row for row in rows if row.status == "streaming" and not self._recent(row.updated_at, due.silent)]
         overdue = [row for row in rows if row.status == "retrying" and not self._waits(row, due)]
         return _page([_answer(row) for row in [*silent, *overdue]], after, limit)
 
-    def heads(self, due: Due, after: str, limit: int) -> list[Answer]:
+    def heads(self, due: Due, after: str, limit: int) -> list[Outstanding]:
         heads = {row.conversation_id: row for row in reversed(self.answers()) if _unfinished(row)}
         return _page([replace(_answer(row), key=name, due=self._waits_long(row, due)) for name, row in heads.items()], after, limit)
 
@@ -281,7 +281,7 @@ class Database:
                 self.undeleted[name] = self.deleted[name]
         return []
 
-    def ended(self, due: Due, after: str, limit: int) -> list[Answer]:
+    def ended(self, due: Due, after: str, limit: int) -> list[Outstanding]:
         rows = [row for row in self.answers() if not _unfinished(row) and not row.terminal_announced]
         return _page([_answer(row) for row in rows if not self._recent(row.updated_at, due.unannounced)], after, limit)
 
@@ -431,8 +431,8 @@ def _values(item: Checkpoint | Ending) -> dict[str, Any]:
     return {field.name: getattr(item, field.name) for field in fields(item) if field.name not in ("message_id", "attempt")}
 
 
-def _answer(row: Row) -> Answer:
-    return Answer(row.id, row.id, row.conversation_id, row.status, row.cancel_by)
+def _answer(row: Row) -> Outstanding:
+    return Outstanding(row.id, row.id, row.conversation_id, row.status, row.cancel_by)
 
 
 def _page(rows: list[Any], after: str, limit: int) -> list[Any]:

@@ -14,22 +14,25 @@ from tests.simulation.net import Net, Service
 from tests.simulation.provider import RUNGS, Mood, Provider, Script
 from tests.simulation.store import Store
 from tests.simulation.trace import Trace
-from tokenwire.broadcaster.viewers import Pace, Viewer, Viewers
+from tokenwire.broadcaster.readers import Pace, SocketReader, SocketReaders
 from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.conversations import Policy, Post
 from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.protocol import tokens
+from tokenwire.protocol.frames import CloseCode
 from tokenwire.providers.base import Rung
-from tokenwire.streams import hub, keys, ports, tokens
-from tokenwire.streams.frames import CloseCode
-from tokenwire.web import api, delivery
+from tokenwire.streams.hub import hub
+from tokenwire.streams.log import keys, ports
+from tokenwire.web import delivery
+from tokenwire.web.api import routes as api
 from tokenwire.web.cancels import Cancels
 from tokenwire.worker import closing
 from tokenwire.worker.checkpoints import Checkpointer
-from tokenwire.worker.endings import Endings
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.runner import Models, Runner
-from tokenwire.worker.services import Services
-from tokenwire.worker.sweeper import Sweeper
+from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.sweeper.endings import Endings
+from tokenwire.worker.sweeper.sweeper import Sweeper
 
 USER = "me"
 KEY = "a key of the simulation, which guards nothing"
@@ -76,7 +79,7 @@ class WorkerProcess:
         checkpointer = Checkpointer(store, 1.0, 40)
         endings = Endings(store, self._open_named, _nobody)
         packing = Packing(log)
-        services = Services(store, log, jobs, checkpointer, LEASE_SECONDS, endings, packing, _nobody)
+        services = WorkerServices(store, log, jobs, checkpointer, LEASE_SECONDS, endings, packing, _nobody)
         specs = {rung: ModelSpec(rung, "demo", rung, continuation=rung) for rung in RUNGS}
         models = Models(Catalogue("prefix", "prefix", specs, {}), self._open)
         self._runner = Runner(services, models)
@@ -108,7 +111,7 @@ class WorkerProcess:
         while True:
             try:
                 await self.feed.subscribe(keys.CONTROL)
-            except ports.Unavailable:
+            except ports.LogUnavailable:
                 await asyncio.sleep(1.0)
             else:
                 return
@@ -127,7 +130,7 @@ class WorkerProcess:
             await self._runner.generate(message_id)
         except ZeroDivisionError:
             pass  # the bug in an adapter that a script asked for: a dead letter
-        except (StoreUnavailable, ports.Unavailable, broker.JobsUnavailable):
+        except (StoreUnavailable, ports.LogUnavailable, broker.JobsUnavailable):
             return  # not acknowledged: it comes again when this process has gone
         except Exception as error:  # noqa: BLE001
             self._site.complain(f"{self.node.name}: the job of {message_id} failed: {error!r}")
@@ -166,7 +169,7 @@ class WebProcess:
         async def handle() -> None:
             try:
                 result: Any = await handler(self)
-            except (StoreUnavailable, ports.Unavailable) as error:
+            except (StoreUnavailable, ports.LogUnavailable) as error:
                 result = ConnectionError(f"503: {error}")
             except (NotFound, ports.Gone):
                 result = None
@@ -217,7 +220,7 @@ class BroadcasterProcess:
         self._sockets: list[Socket] = []
         self.feed = redis.Feed(site.loop, site.rng, self.node, site.server, site.redis)
         self.hub = hub.Hub(redis.Log(site.net, self.node, site.redis, site.server), self.feed)
-        self.viewers = Viewers(self.hub, KEY, Pace(5.0, 25.0))
+        self.viewers = SocketReaders(self.hub, KEY, Pace(5.0, 25.0))
         self.node.spawn(self.hub.start())
         self.node.on_death.append(self._hang_up)
         self.closing = False
@@ -261,7 +264,7 @@ class Socket:
         self._inbox: list[tuple[int, Any]] = []
         self._there = asyncio.Event()
         self._at = 0.0
-        self.viewer: Viewer = server.node.context.copy().run(Viewer, server.viewers, self)  # type: ignore[arg-type]
+        self.viewer: SocketReader = server.node.context.copy().run(SocketReader, server.viewers, self)  # type: ignore[arg-type]
 
     # --- the server's end ---
 

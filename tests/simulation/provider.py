@@ -169,11 +169,11 @@ class _Stream:
 
 def _batches(script: Script, text: str, *, fresh: bool) -> list[list[base.Delta]]:
     rng = script.rng
-    batches: list[list[base.Delta]] = [[base.Start("run", script.rung)]]
+    batches: list[list[base.Delta]] = [[base.RunStarted("run", script.rung)]]
     if fresh and script.reasoning:
-        batches += [[base.Reasoning(piece)] for piece in _pieces(script.reasoning, rng)]
-    batches += [[base.Text(piece)] for piece in _pieces(text.replace("\ufffd", "\x00"), rng)]
-    batches.append([base.Usage(3, len(text)), base.Finish("stop")])
+        batches += [[base.ReasoningDelta(piece)] for piece in _pieces(script.reasoning, rng)]
+    batches += [[base.TextDelta(piece)] for piece in _pieces(text.replace("\ufffd", "\x00"), rng)]
+    batches.append([base.UsageDelta(3, len(text)), base.Finish("stop")])
     while len(batches) > 2 and rng.random() < 0.5:  # one network read may bring several pieces
         index = rng.randrange(len(batches) - 1)
         batches[index : index + 2] = [batches[index] + batches[index + 1]]

@@ -1,6 +1,6 @@
-"""Redis of a simulation: the rules of the log are `streams.memory.MemoryLog`'s, which keeps them as the Lua scripts do.
+"""Redis of a simulation: the rules of the log are `streams.log.memory.MemoryLog`'s, which keeps them as the Lua scripts do.
 
-`Log` is what a process holds: `streams.log.RedisLog`, whose repeats of an append are the real ones, over the simulated network.
+`Log` is what a process holds: `streams.log.redis.RedisLog`, whose repeats of an append are the real ones, over the simulated network.
 `Feed` is the pub/sub side: late, doubled, out of order, lost, or cut.
 """
 
@@ -16,10 +16,10 @@ import msgspec
 
 from tests.simulation.loop import Node, VirtualLoop
 from tests.simulation.net import Net, NoAnswer, Service, at_once
-from tokenwire.streams import log as real
-from tokenwire.streams import ports
-from tokenwire.streams.events import AnyEvent
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.protocol.events import AnyEvent
+from tokenwire.streams.log import ports
+from tokenwire.streams.log import redis as real
+from tokenwire.streams.log.memory import MemoryLog
 
 _events = msgspec.json.Decoder(AnyEvent)
 Memory = dict[str, Any]
@@ -79,12 +79,12 @@ class Server(MemoryLog):
             self.journal.append((conversation_id, *before))
 
     async def delete(self, conversation_id: str, tombstone_seconds: float) -> None:
-        """See streams.ports.Log."""
+        """See streams.log.ports.Log."""
         self.note(conversation_id)
         await super().delete(conversation_id, tombstone_seconds)
 
     async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = ports.PAGE_BYTES) -> ports.Page:
-        """See streams.ports.Log. It writes nothing but an epoch, which is none of the writes that are counted."""
+        """See streams.log.ports.Log. It writes nothing but an epoch, which is none of the writes that are counted."""
         page = await super().read(conversation_id, epoch, after, limit, max_bytes)
         if self.journal and self.journal[-1][0] == conversation_id and self.journal[-1][1] is not None:
             self.journal.pop()
@@ -93,13 +93,13 @@ class Server(MemoryLog):
     async def claim(
         self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False
     ) -> ports.Claim:
-        """See streams.ports.Log."""
+        """See streams.log.ports.Log."""
         claim = await super().claim(conversation_id, message_id, sql_attempt, lease_seconds, disobeyed)
         self.claims[message_id, claim.attempt] = claim.epoch
         return claim
 
     async def append(self, claim: ports.Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> ports.Appended:
-        """See streams.ports.Log."""
+        """See streams.log.ports.Log."""
         self.writer = claim
         try:
             return await super().append(claim, index, covered, events)
@@ -108,7 +108,7 @@ class Server(MemoryLog):
 
 
 class Log(real.RedisLog):
-    """`streams.log.RedisLog` of one process."""
+    """`streams.log.redis.RedisLog` of one process."""
 
     def __init__(self, net: Net, node: Node, service: Service, server: Server) -> None:
         self._net, self._node, self._service, self._server = net, node, service, server
@@ -129,7 +129,7 @@ class Log(real.RedisLog):
         try:
             return await self._net.call(self._node, self._service, f"log {name}{_told(args)}", lambda: at_once(method(*args)))
         except NoAnswer as error:
-            raise ports.Unavailable(str(error)) from error
+            raise ports.LogUnavailable(str(error)) from error
 
 
 def _told(args: Sequence[Any]) -> str:
@@ -178,7 +178,7 @@ for _name in (
 
 
 class Feed:
-    """`streams.ports.Feed` of one process. `trouble`: the share of deliveries that are lost, doubled or overtaken."""
+    """`streams.log.ports.Feed` of one process. `trouble`: the share of deliveries that are lost, doubled or overtaken."""
 
     def __init__(self, loop: VirtualLoop, rng: random.Random, node: Node, server: Server, service: Service) -> None:
         self._loop, self._rng, self._node, self._server, self._service = loop, rng, node, server, service
@@ -190,20 +190,20 @@ class Feed:
         node.on_death.append(self._forget)
 
     async def start(self, deliver: Callable[[list[tuple[bytes, bytes]]], None], subscribed: Callable[[bytes], None]) -> None:
-        """See streams.ports.Feed."""
+        """See streams.log.ports.Feed."""
         self._deliver, self._subscribed = deliver, subscribed
         self._stop = self._server.listen(self._published)
 
     async def subscribe(self, channel: str) -> None:
-        """See streams.ports.Feed."""
+        """See streams.log.ports.Feed."""
         await asyncio.sleep(self._rng.uniform(0.0002, 0.004))
         if not self.connected or not self._service.up or self._service.paused:
             await asyncio.sleep(5.0)
-            raise ports.Unavailable("SUBSCRIBE was not confirmed")
+            raise ports.LogUnavailable("SUBSCRIBE was not confirmed")
         self._channels[channel.encode()] = None
 
     def unsubscribe(self, channel: str) -> None:
-        """See streams.ports.Feed."""
+        """See streams.log.ports.Feed."""
         self._channels.pop(channel.encode(), None)
 
     def cut(self) -> None:
@@ -217,7 +217,7 @@ class Feed:
             self._loop.call_later(0.001, self._again, channel, context=self._node.context)
 
     async def aclose(self) -> None:
-        """See streams.ports.Feed."""
+        """See streams.log.ports.Feed."""
         self._forget()
 
     def _again(self, channel: bytes) -> None:

@@ -10,10 +10,11 @@ from unittest.mock import patch
 
 from tests.simulation import database
 from tokenwire.broadcaster import session
-from tokenwire.streams import cursor, memory, ports
-from tokenwire.streams.events import AnyEvent, check_batch
-from tokenwire.streams.hub import Tail
-from tokenwire.worker import generation, run
+from tokenwire.protocol.events import AnyEvent, check_batch
+from tokenwire.streams.hub import log_cursor
+from tokenwire.streams.hub.hub import Tail
+from tokenwire.streams.log import memory, ports
+from tokenwire.worker.attempt import draft, run
 
 
 @contextmanager
@@ -77,15 +78,15 @@ def no_hand_over_to_live() -> Iterator[None]:
             self._ring_bytes = 0
         real(self, payload)
 
-    def skipping(self: session.Session, source: cursor.Source) -> Any:
+    def skipping(self: session.SocketSession, source: log_cursor.LogTail) -> Any:
         entries = next_(self, source)
         if entries is None and source.since(source.top - 1) is not None and self.seq < source.top:
             self.seq = source.top - 1
             return source.since(self.seq)
         return entries
 
-    real, next_ = Tail.take, session.Session._next
-    with patch.object(Tail, "take", take), patch.object(session.Session, "_next", skipping):
+    real, next_ = Tail.take, session.SocketSession._next
+    with patch.object(Tail, "take", take), patch.object(session.SocketSession, "_next", skipping):
         yield
 
 
@@ -93,13 +94,13 @@ def no_hand_over_to_live() -> Iterator[None]:
 def live_before_the_replay_ends() -> Iterator[None]:
     """A viewer is given what happens now before what it has missed."""
 
-    def takes(self: session.Session, before: int, *last: int) -> bool:
+    def takes(self: session.SocketSession, before: int, *last: int) -> bool:
         if self.phase in (session.Phase.REPLAY, session.Phase.LIVE):
             self.seq = last[0] if last else before
             return True
         return False
 
-    with patch.object(session.Session, "takes", takes):
+    with patch.object(session.SocketSession, "takes", takes):
         yield
 
 
@@ -107,10 +108,10 @@ def live_before_the_replay_ends() -> Iterator[None]:
 def no_wait_for_what_is_out() -> Iterator[None]:
     """A cancel does not ask whether the batch on its way was appended."""
 
-    def abandon(self: generation.Generation) -> None:
+    def abandon(self: draft.Draft) -> None:
         self.abandon_unacknowledged()
 
-    with patch.object(generation.Generation, "abandon_waiting", abandon):
+    with patch.object(draft.Draft, "abandon_waiting", abandon):
         yield
 
 

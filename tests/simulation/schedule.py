@@ -16,9 +16,9 @@ from typing import Any
 
 import structlog
 
-import tokenwire.broadcaster.viewers
-import tokenwire.streams.memory_state
-import tokenwire.worker.sweeper
+import tokenwire.broadcaster.readers
+import tokenwire.streams.log.memory_state
+import tokenwire.worker.sweeper.sweeper
 from tests.simulation import checks, faults, processes, provider
 from tests.simulation.broker import Broker
 from tests.simulation.client import Client, Link
@@ -30,7 +30,7 @@ from tests.simulation.redis import Server
 from tests.simulation.trace import Trace
 from tokenwire.models.conversations import Policy
 from tokenwire.providers.base import Rung
-from tokenwire.streams import ports
+from tokenwire.streams.log import ports
 
 REST_SECONDS = 200.0
 """Within so many seconds after the last fault everything must have come to rest; a job lost by Redis is missed after 60."""
@@ -97,13 +97,13 @@ def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
     names = random.Random(f"{seed} names")
     replaced: list[tuple[Any, str, Any]] = [
         (
-            tokenwire.streams.memory_state,
+            tokenwire.streams.log.memory_state,
             "secrets",
             SimpleNamespace(token_hex=lambda count: f"{names.getrandbits(8 * count):0{2 * count}x}"),
         ),
-        (tokenwire.broadcaster.viewers, "time", SimpleNamespace(time=loop.time)),
-        (tokenwire.broadcaster.viewers, "set", Ordered),
-        (tokenwire.worker.sweeper, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}"))),
+        (tokenwire.broadcaster.readers, "time", SimpleNamespace(time=loop.time)),
+        (tokenwire.broadcaster.readers, "set", Ordered),
+        (tokenwire.worker.sweeper.sweeper, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}"))),
     ]
     before = [getattr(module, name, None) for module, name, _ in replaced]
     for module, name, stand_in in replaced:

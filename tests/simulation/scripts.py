@@ -2,7 +2,7 @@
 
 The scripts run on a real server. What they ask it about time and about its identity is answered for the simulation: `redis` of the scripts
 is a table that knows the virtual clock and the virtual server, and passes everything else on. So a schedule's restarts, losses and
-fail-overs happen to them as they do to `streams.memory`.
+fail-overs happen to them as they do to `streams.log.memory`.
 """
 
 from collections import deque
@@ -14,9 +14,9 @@ from typing import Any
 import redis
 
 from tests.simulation.redis import Memory, Server
-from tokenwire.streams import keys, ports
-from tokenwire.streams import log as real
-from tokenwire.streams.wire import KEY_COUNT
+from tokenwire.streams.log import keys, ports
+from tokenwire.streams.log import redis as real
+from tokenwire.streams.log.wire import KEY_COUNT
 
 _VIRTUAL = b"""
 local server = redis

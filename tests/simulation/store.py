@@ -5,8 +5,8 @@ from typing import Any
 from tests.simulation.database import Database
 from tests.simulation.loop import Node
 from tests.simulation.net import Net, NoAnswer, Service
+from tokenwire.models.answers import Answers, Checkpoint, Ending
 from tokenwire.models.errors import StoreUnavailable
-from tokenwire.models.generations import Checkpoint, Ending, Generations
 
 REMOTE = {
     name: name
@@ -48,8 +48,8 @@ _READS = frozenset(
 class Store:
     """`models.store.Store` as one process sees it."""
 
-    finish = Generations.finish
-    _ended_by = Generations._ended_by
+    finish = Answers.finish
+    _ended_by = Answers._ended_by
 
     def __init__(self, net: Net, node: Node, service: Service, database: Database) -> None:
         self._net, self._node, self._service, self._database = net, node, service, database

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.__main__ import report
 from tests.simulation.schedule import run
 from tests.simulation.scripts import Compared
-from tokenwire.streams import ports
+from tokenwire.streams.log import ports
 
 SCHEDULES, AT_A_TIME = 40, 10
 

@@ -11,7 +11,7 @@ import pytest
 from tokenwire.config.settings import ROOT
 
 PACKAGE = ROOT / "tokenwire"
-FOLDERS = ("broadcaster", "client", "config", "launcher", "models", "providers", "streams", "web", "worker")
+FOLDERS = ("broadcaster", "client", "config", "launcher", "models", "protocol", "providers", "streams", "web", "worker")
 _WRITTEN = [path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] in (*FOLDERS, "tests", "benchmarks", "examples")]
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from tokenwire.config.settings import ROOT
-from tokenwire.streams.frames import CloseCode
+from tokenwire.protocol.frames import CloseCode
 from tokenwire.web.problems import CODES
 from tokenwire.worker.retries import _SENTENCES, code_of
 

@@ -9,11 +9,11 @@ import pytest
 import redis
 
 from tests.valkey import Valkey
-from tokenwire.streams.events import AnyEvent, Chunk, Complete
-from tokenwire.streams.feed import RedisFeed
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.ports import Feed, Limits, Log, Page, Refused
+from tokenwire.protocol.events import AnyEvent, Chunk, Complete
+from tokenwire.streams.hub.feed import RedisFeed
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.ports import Feed, Limits, Log, Page, Refused
+from tokenwire.streams.log.redis import RedisLog
 
 KINDS = ("memory", "fakeredis", "valkey")
 RESTARTABLE = ("memory", "valkey")

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from tests.contracts.log.rigs import LEASE, Rig, chunk, complete, numbers
-from tokenwire.streams import keys
-from tokenwire.streams.events import Start
-from tokenwire.streams.ports import Claim, Fenced, Lost, Sealed
-from tokenwire.streams.positions import Position
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import Start
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import Claim, Fenced, Lost, Sealed
 
 
 async def test_seq_has_no_holes_and_stands_in_the_data(rig: Rig) -> None:
@@ -96,7 +96,7 @@ async def test_a_terminal_event_seals_once(rig: Rig) -> None:
     with pytest.raises(Sealed):
         await log.claim("c", "m", 5, LEASE)
     with pytest.raises(Sealed):
-        await log.adopt(claim, Position(claim.epoch, 2), [chunk(1)], LEASE)
+        await log.adopt(claim, Cursor(claim.epoch, 2), [chunk(1)], LEASE)
     assert await log.request_cancel("c", "m", "u") is False
     page = await log.read("c", None, 0, 10)
     assert (page.top, page.running, page.floor) == (2, False, None)

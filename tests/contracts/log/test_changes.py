@@ -3,9 +3,9 @@
 import asyncio
 
 from tests.contracts.log.rigs import LEASE, Rig, chunk, complete
-from tokenwire.streams import keys
-from tokenwire.streams.events import Title
-from tokenwire.streams.hub import Hub
+from tokenwire.protocol.events import Title
+from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.log import keys
 
 
 async def test_what_changes_a_list_is_told(rig: Rig) -> None:

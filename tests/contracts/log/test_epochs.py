@@ -16,10 +16,10 @@ from tests.contracts.log.rigs import (
     numbers,
     redis_only,
 )
-from tokenwire.streams import keys
-from tokenwire.streams.events import Title
-from tokenwire.streams.ports import Busy, Claim, Fenced, Lost, Sealed
-from tokenwire.streams.positions import Position
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import Title
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import Busy, Claim, Fenced, Lost, Sealed
 
 
 async def test_a_log_that_is_lost_begins_again(rig: Rig) -> None:
@@ -105,7 +105,7 @@ async def test_a_log_whose_end_is_not_what_it_says_begins_again(rig: Rig) -> Non
         client.hset(state, "run", "another")
     page = await log.read("c", claim.epoch, 0, 10)
     assert (page.top, page.floor, page.entries, page.forks) == (0, None, [], {})
-    adopted, appended = await log.adopt(claim, Position(page.epoch, 0), [chunk(0, "xxx")], LEASE)
+    adopted, appended = await log.adopt(claim, Cursor(page.epoch, 0), [chunk(0, "xxx")], LEASE)
     assert (adopted.attempt, appended.first_seq) == (1, 1)
 
 
@@ -220,7 +220,7 @@ async def test_a_worker_adopts_its_generation_in_the_new_epoch(rig: Rig, how: st
     await log.append(claim, 0, 0, [chunk(0, "Hel")])
     await getattr(rig, how)()
     page = await log.read("c", None, 0, 0)
-    adopted, appended = await log.adopt(claim, Position(page.epoch, page.top), [chunk(3, "lo"), chunk(5, "!")], LEASE)
+    adopted, appended = await log.adopt(claim, Cursor(page.epoch, page.top), [chunk(3, "lo"), chunk(5, "!")], LEASE)
     assert (adopted.attempt, adopted.epoch) == (1, page.epoch)
     assert (appended.first_seq, appended.last_seq) == (page.top + 1, page.top + 2)
     assert numbers(await log.read("c", adopted.epoch, page.top, 10)) == [page.top + 1, page.top + 2]
@@ -236,7 +236,7 @@ async def test_an_adoption_may_have_nothing_to_say(rig: Rig) -> None:
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
-    adopted, nothing = await log.adopt(claim, Position(claim.epoch, 1), [], LEASE)
+    adopted, nothing = await log.adopt(claim, Cursor(claim.epoch, 1), [], LEASE)
     assert (nothing.first_seq, nothing.last_seq) == (2, 1)
     assert (await log.append(adopted, 0, 0, [chunk(1)])).first_seq == 2
 
@@ -249,13 +249,13 @@ async def test_an_adoption_follows_what_was_read(rig: Rig) -> None:
     await log.announce("c", "r", 1, Title("t", 1))  # others do not matter
     await log.release(claim)
     new = await log.claim("c", "m", 1, LEASE)
-    for seen in (Position(new.epoch, 0), Position("other", 2)):
+    for seen in (Cursor(new.epoch, 0), Cursor("other", 2)):
         with pytest.raises(Lost):
             await log.adopt(new, seen, [chunk(1, attempt=2)], LEASE)
-    _, appended = await log.adopt(new, Position(new.epoch, 1), [chunk(1, attempt=2)], LEASE)
+    _, appended = await log.adopt(new, Cursor(new.epoch, 1), [chunk(1, attempt=2)], LEASE)
     assert appended.first_seq == 3
     with pytest.raises(Lost):  # a late copy
-        await log.adopt(new, Position(new.epoch, 1), [chunk(1, attempt=2)], LEASE)
+        await log.adopt(new, Cursor(new.epoch, 1), [chunk(1, attempt=2)], LEASE)
 
 
 async def test_an_answer_that_has_ended_is_not_adopted(rig: Rig) -> None:
@@ -264,7 +264,7 @@ async def test_an_answer_that_has_ended_is_not_adopted(rig: Rig) -> None:
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [complete(0)])
     with pytest.raises(Sealed):
-        await log.adopt(claim, Position(claim.epoch, 1), [chunk(0)], LEASE)
+        await log.adopt(claim, Cursor(claim.epoch, 1), [chunk(0)], LEASE)
     assert (await log.read("c", None, 0, 0)).top == 1
 
 
@@ -275,7 +275,7 @@ async def test_adoption_is_refused_to_an_older_attempt(rig: Rig) -> None:
     await rig.lose()
     new = await log.claim("c", "m", 1, LEASE)
     with pytest.raises(Fenced):
-        await log.adopt(old, Position(new.epoch, 0), [chunk(0)], LEASE)
+        await log.adopt(old, Cursor(new.epoch, 0), [chunk(0)], LEASE)
     assert (await log.append(new, 0, 0, [chunk(0, attempt=2)])).first_seq == 1
 
 

@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tokenwire.streams import keys
-from tokenwire.streams.events import AnyEvent, Chunk, Complete, Title
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.streams.ports import Appended, Claim, Limits, Log, Refused
-from tokenwire.streams.positions import Position
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Title
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.streams.log.ports import Appended, Claim, Limits, Log, Refused
+from tokenwire.streams.log.redis import RedisLog
 
 LEASE = 60.0
 LIMITS = Limits(max_events=32, max_bytes=2000)
@@ -79,7 +79,7 @@ class History:
             return self.epoch(outcome.epoch), outcome.attempt
         if isinstance(outcome, Appended):
             return self.epoch(outcome.epoch), outcome.first_seq, outcome.last_seq
-        if isinstance(outcome, Position):
+        if isinstance(outcome, Cursor):
             return self.epoch(outcome.epoch), outcome.seq
         return outcome
 
@@ -136,7 +136,7 @@ class History:
         if worker is None:
             return None
         page = await self.log.read(self.conversation, None, 0, 0)
-        seen = Position(page.epoch, page.top - (length % 4 == 3))  # now and then, something older was seen
+        seen = Cursor(page.epoch, page.top - (length % 4 == 3))  # now and then, something older was seen
         told: list[AnyEvent] = [self.chunk(who) for _ in range(length % 3)]
         claim, appended = await self.log.adopt(worker.claim, seen, told, LEASE)
         self.workers[who] = Worker(claim)
@@ -152,7 +152,7 @@ class History:
     async def cancel(self, who: tuple[int, str], _: int) -> bool:
         return await self.log.request_cancel(self.conversation, who[1], f"user {who[0]}")
 
-    async def announce(self, who: tuple[int, str], rev: int) -> Position:
+    async def announce(self, who: tuple[int, str], rev: int) -> Cursor:
         return await self.log.announce(self.conversation, who[1], rev, Title(f"title {rev}", rev))
 
     async def read(self, _: tuple[int, str], after: int) -> tuple[object, ...]:

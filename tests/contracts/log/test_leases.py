@@ -3,7 +3,16 @@
 import pytest
 
 from tests.contracts.log.rigs import LEASE, SHORT_LEASE, RedisRig, Rig, chunk, complete
-from tokenwire.streams.ports import ENDING_SECONDS, HEARD_SECONDS, UNHEARD_SECONDS, Busy, CancelRequested, Fenced, Gone, Sealed
+from tokenwire.streams.log.ports import (
+    ENDING_SECONDS,
+    HEARD_SECONDS,
+    UNHEARD_SECONDS,
+    Busy,
+    CancelPending,
+    Fenced,
+    Gone,
+    Sealed,
+)
 
 
 async def test_a_live_lease_keeps_others_out_until_it_ends(rig: Rig) -> None:
@@ -53,7 +62,7 @@ async def test_a_cancel_stops_everything_but_the_terminal_event(rig: Rig) -> Non
     await log.append(claim, 0, 0, [chunk(0)])
     assert await log.request_cancel("c", "m", "ann (1)\n") is True
     assert await log.request_cancel("c", "m", "bob") is True
-    with pytest.raises(CancelRequested) as caught:
+    with pytest.raises(CancelPending) as caught:
         await log.append(claim, 1, 0, [chunk(1)])
     assert caught.value.by == "ann (1)\n"
     assert await log.renew(claim, LEASE) == "ann (1)\n"
@@ -104,7 +113,7 @@ async def test_a_worker_that_was_told_of_a_cancel_has_time_to_end_the_answer(rig
     claim = await log.claim("c", "m", 0, LEASE)
     await log.request_cancel("c", "m", "ann")
     if hears == "append":
-        with pytest.raises(CancelRequested):
+        with pytest.raises(CancelPending):
             await log.append(claim, 0, 0, [chunk(0)])
     else:
         await log.renew(claim, LEASE)

@@ -5,13 +5,25 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.contracts.log.rigs import LEASE, REDIS, RESTARTABLE, RedisRig, Rig, answered, chunk, complete, numbers, redis_only, whole_log
+from tests.contracts.log.rigs import (
+    LEASE,
+    REDIS,
+    RESTARTABLE,
+    RedisRig,
+    Rig,
+    answered,
+    chunk,
+    complete,
+    numbers,
+    redis_only,
+    whole_log,
+)
 from tokenwire.config.metrics import BLOCKS_DAMAGED
-from tokenwire.streams import keys
-from tokenwire.streams.cursor import verdict
-from tokenwire.streams.events import Title
-from tokenwire.streams.ports import Gone, Limits, Lost, Sealed
-from tokenwire.streams.positions import Position
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import Title
+from tokenwire.streams.hub.log_cursor import verdict
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import Gone, Limits, Lost, Sealed
 
 
 async def test_a_reader_does_not_notice_that_a_log_was_packed(rig: Rig) -> None:
@@ -269,10 +281,10 @@ async def test_a_damaged_block_is_a_resync(rig: Rig, damage: Callable[[Blocks], 
     for _ in range(2):
         page = await log.read("c", old.epoch, 300, 1000)
         assert (page.oldest, page.top, page.entries) == (702, 705, [])
-        assert verdict(Position(old.epoch, 300), page) == "trimmed"
+        assert verdict(Cursor(old.epoch, 300), page) == "trimmed"
     assert await whole_log(log) == after[701:]
     assert BLOCKS_DAMAGED._value.get() == counted + 1
-    assert [record.levelname for record in caplog.records if record.name == "tokenwire.streams.log"] == ["ERROR"]
+    assert [record.levelname for record in caplog.records if record.name == "tokenwire.streams.log.redis"] == ["ERROR"]
     assert await log.pack("c") == 4
     assert await whole_log(log) == after[701:]
     assert before == after[:701]

@@ -1,8 +1,8 @@
 """Pages of a log, and who watches or may watch it."""
 
 from tests.contracts.log.rigs import LEASE, Rig, chunk, numbers
-from tokenwire.streams import keys
-from tokenwire.streams.ports import Limits
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import Limits
 
 
 async def test_pages_follow_each_other(rig: Rig) -> None:

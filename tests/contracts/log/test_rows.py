@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from tests.contracts.log.rigs import LEASE, RedisRig, Rig, chunk, complete
-from tokenwire.streams import keys
-from tokenwire.streams.events import Title
-from tokenwire.streams.ports import Gone
-from tokenwire.streams.positions import Position
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import Title
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import Gone
 
 
 async def test_a_row_is_announced_once_per_rev(rig: Rig) -> None:
@@ -57,7 +57,7 @@ async def test_a_deleted_conversation_is_gone_for_everyone(rig: Rig) -> None:
         log.claim("c", "m", 0, LEASE),
         log.append(claim, 0, 0, [chunk(0)]),
         log.rejoin(claim, 1, LEASE),
-        log.adopt(claim, Position(claim.epoch, 0), [], LEASE),
+        log.adopt(claim, Cursor(claim.epoch, 0), [], LEASE),
         log.announce("c", "r", 1, Title("t", 1)),
         log.renew(claim, LEASE),
         log.request_cancel("c", "m", "u"),

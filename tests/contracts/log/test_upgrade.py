@@ -13,11 +13,20 @@ import redis
 
 from tests.contracts.log.rigs import LEASE, RedisRig, chunk, complete, numbers, whole_log
 from tests.valkey import Valkey
-from tokenwire.streams import keys
-from tokenwire.streams.cursor import verdict
-from tokenwire.streams.events import AnyEvent, Reset, Start, Title, encode, stamp
-from tokenwire.streams.ports import Appended, Busy, CancelRequested, Claim, Gone, Limits, Lost, Sealed
-from tokenwire.streams.positions import Position
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import AnyEvent, Reset, Start, Title, encode, stamp
+from tokenwire.streams.hub.log_cursor import verdict
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import (
+    Appended,
+    Busy,
+    CancelPending,
+    Claim,
+    Gone,
+    Limits,
+    Lost,
+    Sealed,
+)
 
 EPOCH = "0a1b2c3d"
 GENERATION = re.compile(r"(\d+) (\S+) (\d+) (\d+) (\d+) (\d+) ([01]) (\d+) (.*)")
@@ -174,7 +183,7 @@ async def test_a_cancel_that_was_asked_for_before(rig: RedisRig, before: Before)
     begun(before, by="me")
     with pytest.raises(Busy):
         await log.claim("c", "m", 1, LEASE, disobeyed=True)
-    with pytest.raises(CancelRequested):
+    with pytest.raises(CancelPending):
         await log.append(CLAIM, 2, 0, [chunk(2)])
     assert await log.renew(CLAIM, LEASE) == "me"
     before.can_go_on()
@@ -190,8 +199,8 @@ async def test_a_row_that_was_announced_before_is_not_announced_again(rig: Redis
     before.begin_epoch()
     before.write(Title("t", 1))
     before.client.hset(before.state, "a:r", f"1 {EPOCH} 1")
-    assert await log.announce("c", "r", 1, Title("t", 1)) == Position(EPOCH, 1)
-    assert await log.announce("c", "r", 2, Title("u", 2)) == Position(EPOCH, 2)
+    assert await log.announce("c", "r", 1, Title("t", 1)) == Cursor(EPOCH, 1)
+    assert await log.announce("c", "r", 2, Title("u", 2)) == Cursor(EPOCH, 2)
     before.can_go_on()
 
 
@@ -228,7 +237,7 @@ async def test_whatever_is_done_today_the_version_before_can_go_on(rig: RedisRig
         claim = await log.rejoin(claim, 1, LEASE)
         before.can_go_on()
         page = await log.read("c", None, 0, 0)
-        claim, _ = await log.adopt(claim, Position(page.epoch, page.top), [Reset(name, 1, 0, 0)], LEASE)
+        claim, _ = await log.adopt(claim, Cursor(page.epoch, page.top), [Reset(name, 1, 0, 0)], LEASE)
         before.can_go_on()
         await log.request_cancel("c", name, "me")
         before.can_go_on()
@@ -252,12 +261,12 @@ async def test_the_version_before_begins_a_log_again_that_was_packed_and_forked(
     before.begin_epoch()
     page = await log.read("c", None, 0, 9)
     assert (page.oldest, page.top, page.entries, page.forks.keys() & {old.epoch, *old.forks}) == (1, 0, [], set())
-    assert [verdict(Position(epoch, 0), page) for epoch in (old.epoch, *old.forks)] == ["epoch", "epoch"]
+    assert [verdict(Cursor(epoch, 0), page) for epoch in (old.epoch, *old.forks)] == ["epoch", "epoch"]
     with pytest.raises(Lost):
         await log.append(other, 0, 0, [chunk(0, message_id="n")])
     with pytest.raises(Lost):
         await log.rejoin(other, 0, LEASE)
-    adopted, _ = await log.adopt(other, Position(page.epoch, 0), [Reset("n", 1, 0, 0), chunk(0, message_id="n")], LEASE)
+    adopted, _ = await log.adopt(other, Cursor(page.epoch, 0), [Reset("n", 1, 0, 0), chunk(0, message_id="n")], LEASE)
     await log.append(adopted, 0, 0, [complete(1, "n")])
     with pytest.raises(Sealed):
         await log.claim("c", "m", 1, LEASE)

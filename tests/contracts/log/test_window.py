@@ -1,8 +1,8 @@
 """How far back a log reaches: floors, which it never cuts, and the limits of its window."""
 
 from tests.contracts.log.rigs import LEASE, Rig, chunk, complete, numbers
-from tokenwire.streams.events import Title
-from tokenwire.streams.ports import Limits
+from tokenwire.protocol.events import Title
+from tokenwire.streams.log.ports import Limits
 
 
 async def test_a_floor_starts_at_the_top_and_rises_with_checkpoints(rig: Rig) -> None:

@@ -6,8 +6,8 @@ from tests.integration.attempt.rig import Clock, Rig
 from tests.integration.worker_rig import NoJobs, services_over
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.worker import reading, run
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.worker.attempt import intake, run
 
 
 @pytest.fixture
@@ -21,6 +21,6 @@ async def rig(sqlite_store: Store) -> Rig:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (reading, run):
+    for module in (intake, run):
         monkeypatch.setattr(module, "clock", lambda: clock.now)
     return clock

@@ -7,16 +7,16 @@ from typing import Any
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, Step, events_of, kinds
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
 from tokenwire.providers import base
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.streams.ports import Claim
-from tokenwire.worker.continuation import Held, Rung
-from tokenwire.worker.generation import Generation
-from tokenwire.worker.run import Attempt
-from tokenwire.worker.services import Services, Terms
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.streams.log.ports import Claim
+from tokenwire.worker.attempt.draft import Draft
+from tokenwire.worker.attempt.run import Attempt
+from tokenwire.worker.resume.continuation import Held, Rung
+from tokenwire.worker.services import AttemptTerms, WorkerServices
 
-DONE = [base.Usage(3, 2), base.Finish("stop", "stop")]
+DONE = [base.UsageDelta(3, 2), base.Finish("stop", "stop")]
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Rig:
     store: Store
     log: MemoryLog
     jobs: NoJobs
-    services: Services
+    services: WorkerServices
     row: Row
 
     async def attempt(self, *, held: Held | None = None, best: Rung = "restart") -> Attempt:
@@ -35,11 +35,11 @@ class Rig:
         mine = await self.store.begin_attempt(row.id, claim.attempt, "m")
         assert mine is not None
         self.claim: Claim = claim
-        return Attempt(self.services, mine, claim, Generation(row.id, claim.attempt, held or Held()), Terms(best))
+        return Attempt(self.services, mine, claim, Draft(row.id, claim.attempt, held or Held()), AttemptTerms(best))
 
     async def run(self, *steps: Step, **options: Any) -> Script:
         script = Script(steps)
-        await (await self.attempt(**options)).run(script, base.Request([base.Message("user", "hi")]), "m")
+        await (await self.attempt(**options)).run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
         return script
 
     async def reread(self) -> Row:

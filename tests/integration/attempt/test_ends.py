@@ -1,4 +1,4 @@
-"""worker.run: whole answers, failures of every kind, and what log, row and jobs hold then."""
+"""worker.attempt.run: whole answers, failures of every kind, and what log, row and jobs hold then."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ import pytest
 
 from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import NoJobs, Script, kinds, services_over, text_of
+from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import StatementFailed, StoreError, Unstorable
-from tokenwire.models.generations import Checkpoint, Ending
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
+from tokenwire.protocol.text import checksum
 from tokenwire.providers import base
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.streams.text import checksum
-from tokenwire.worker.run import STALL_GRACE_SECONDS, Attempt
-from tokenwire.worker.verdicts import HandedOver
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.worker.attempt.run import STALL_GRACE_SECONDS, Attempt
+from tokenwire.worker.attempt.verdicts import HandedOver
 
 
 async def test_a_whole_answer(rig: Rig) -> None:
     """start, chunks, one complete; the row equals what was streamed, with a checksum that proves it."""
-    script = await rig.run([base.Text("Hé")], [base.Text("llo 😀")], DONE)
+    script = await rig.run([base.TextDelta("Hé")], [base.TextDelta("llo 😀")], DONE)
     log, row = await rig.events(), await rig.reread()
     assert kinds(log)[0] == "Start"
     assert (row.status, row.content, row.finish_reason, row.terminal_announced) == ("complete", "Héllo 😀", "stop", True)
@@ -39,7 +39,7 @@ async def test_a_whole_answer(rig: Rig) -> None:
 
 async def test_a_stream_without_proof_is_not_complete(rig: Rig) -> None:
     """An end without a finish is an interruption, whatever text there is."""
-    await rig.run([base.Text("half")])
+    await rig.run([base.TextDelta("half")])
     log, row = await rig.events(), await rig.reread()
     assert (row.status, row.content, row.tries) == ("retrying", "half", 1)
     assert kinds(log)[-1] == "Retry"
@@ -71,7 +71,7 @@ async def test_three_tries_without_progress_end_in_an_error(rig: Rig) -> None:
 async def test_a_bug_is_reported_and_ends_the_answer(rig: Rig) -> None:
     """The job fails (dead letter), the viewer is told, nothing hangs."""
     with pytest.raises(KeyError):
-        await rig.run([base.Text("a")], KeyError("bug"))
+        await rig.run([base.TextDelta("a")], KeyError("bug"))
     row = await rig.reread()
     assert (row.status, row.content) == ("error", "a")
     assert row.error is not None
@@ -86,8 +86,8 @@ async def test_a_stall_is_an_interruption(rig: Rig, clock: Clock) -> None:
         clock.now += 60
         await asyncio.Event().wait()
 
-    script = Script([[base.Text("a")], stall], stall_seconds=60 - STALL_GRACE_SECONDS - 1)
-    await (await rig.attempt()).run(script, base.Request([base.Message("user", "hi")]), "m")
+    script = Script([[base.TextDelta("a")], stall], stall_seconds=60 - STALL_GRACE_SECONDS - 1)
+    await (await rig.attempt()).run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
     row = await rig.reread()
     assert (row.status, row.content) == ("retrying", "a")
     assert script.closed
@@ -95,14 +95,14 @@ async def test_a_stall_is_an_interruption(rig: Rig, clock: Clock) -> None:
 
 async def test_half_a_character_of_a_broken_stream_is_not_shown(rig: Rig) -> None:
     """The next attempt gives it whole; a replacement character in between would stay for good."""
-    await rig.run([base.Text("a\ud83d")], base.Interrupted("cut"))
+    await rig.run([base.TextDelta("a\ud83d")], base.Interrupted("cut"))
     assert (await rig.reread()).content == "a"
 
 
 async def test_the_next_in_line_is_started(rig: Rig) -> None:
     """A post that waited behind this answer starts when it ends."""
     second = await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))
-    await rig.run([base.Text("a"), *DONE])
+    await rig.run([base.TextDelta("a"), *DONE])
     assert rig.jobs.sent == [(second.assistant_message.id, None)]
 
 
@@ -115,8 +115,8 @@ async def test_values_that_only_one_database_takes(database_url: str) -> None:
     posted = await store.post(Post(conversation.id, "me", "hi", "m"))
     rig = Rig(store, log, NoJobs(), services_over(store, log, NoJobs()), posted.assistant_message)
     call = [base.ToolCallStart(0, "c\0", "f\ud83d"), base.ToolCallArguments(0, '{"x": NaN, "y": [1e999]}'), base.ToolCallEnd(0)]
-    script = Script([[base.Text("So.")], call, [base.Source("http://x\0")], DONE], run_id="r" * 300)
-    await (await rig.attempt()).run(script, base.Request([base.Message("user", "hi")]), "m")
+    script = Script([[base.TextDelta("So.")], call, [base.SourceDelta("http://x\0")], DONE], run_id="r" * 300)
+    await (await rig.attempt()).run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
     row = await rig.reread()
     await store.aclose()
     [seen] = [event for event in await rig.events() if isinstance(event, events.ToolCall)]
@@ -147,7 +147,7 @@ async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool, e
             await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
             await asyncio.Event().wait()
 
-    await rig.run([base.Text("Seen.")], call, stop, DONE)
+    await rig.run([base.TextDelta("Seen.")], call, stop, DONE)
     row, last = await rig.reread(), (await rig.events())[-1]
     assert (row.content, row.tool_calls) == ("Seen.", None)
     if asked_to_stop:
@@ -167,7 +167,7 @@ async def left_by(way: str, rig: Rig, attempt: Attempt) -> Row:
         attempt.stop(HandedOver())
         await asyncio.Event().wait()
 
-    await attempt.run(Script([[base.Text("So far.")], leave]), base.Request([base.Message("user", "hi")]), "m")
+    await attempt.run(Script([[base.TextDelta("So far.")], leave]), base.Request([base.HistoryMessage("user", "hi")]), "m")
     return await rig.reread()
 
 

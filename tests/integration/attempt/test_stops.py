@@ -1,4 +1,4 @@
-"""worker.run: cancels, deploys and deletions, at whatever moment they come."""
+"""worker.attempt.run: cancels, deploys and deletions, at whatever moment they come."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,15 +9,16 @@ import pytest
 
 from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import LEASE_SECONDS, Script, kinds, text_of
+from tokenwire.protocol import events
 from tokenwire.providers import base
-from tokenwire.streams import events, keys
-from tokenwire.streams.ports import Claim
-from tokenwire.worker.continuation import Held
-from tokenwire.worker.generation import Generation
-from tokenwire.worker.reading import Reader
-from tokenwire.worker.run import Attempt
-from tokenwire.worker.services import Terms
-from tokenwire.worker.verdicts import Failed, HandedOver
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import Claim
+from tokenwire.worker.attempt.draft import Draft
+from tokenwire.worker.attempt.intake import Intake
+from tokenwire.worker.attempt.run import Attempt
+from tokenwire.worker.attempt.verdicts import Failed, HandedOver
+from tokenwire.worker.resume.continuation import Held
+from tokenwire.worker.services import AttemptTerms
 
 
 async def test_a_cancel_while_streaming(rig: Rig) -> None:
@@ -27,7 +28,7 @@ async def test_a_cancel_while_streaming(rig: Rig) -> None:
         await rig.said()
         await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
 
-    script = await rig.run([base.Text("seen")], ask, [base.Text(" unseen")], asyncio.Event().wait)  # type: ignore[arg-type]
+    script = await rig.run([base.TextDelta("seen")], ask, [base.TextDelta(" unseen")], asyncio.Event().wait)  # type: ignore[arg-type]
     log, row = await rig.events(), await rig.reread()
     assert (row.status, row.content) == ("cancelled", "seen")
     end = log[-1]
@@ -68,7 +69,7 @@ async def test_a_cancel_while_the_answer_to_an_append_is_lost(rig: Rig) -> None:
         return done
 
     rig.log.append, rig.log.renew = append_unheard, renew_and_tell  # type: ignore[method-assign]
-    await rig.run([base.Text("seen")], asyncio.Event().wait)  # type: ignore[arg-type]
+    await rig.run([base.TextDelta("seen")], asyncio.Event().wait)  # type: ignore[arg-type]
     log, row = await rig.events(), await rig.reread()
     assert (row.status, row.content, text_of(log)) == ("cancelled", "seen", "seen")
     assert isinstance(log[-1], events.Cancelled)
@@ -86,7 +87,7 @@ async def test_a_cancel_outranks_a_deploy(rig: Rig) -> None:
         return await append(claim, index, covered, batch)
 
     rig.log.append = deploy_and_cancel  # type: ignore[method-assign]
-    await attempt.run(Script([[base.Text("whole answer"), *DONE]]), base.Request([base.Message("user", "hi")]), "m")
+    await attempt.run(Script([[base.TextDelta("whole answer"), *DONE]]), base.Request([base.HistoryMessage("user", "hi")]), "m")
     assert (await rig.reread()).status == "cancelled"
 
 
@@ -97,7 +98,7 @@ async def test_deleted_under_way(rig: Rig) -> None:
         await rig.store.delete_conversation(rig.row.conversation_id)
         await rig.log.delete(rig.row.conversation_id, 60)
 
-    script = await rig.run([base.Text("a")], delete, [base.Text("b")], [base.Text("c"), *DONE])
+    script = await rig.run([base.TextDelta("a")], delete, [base.TextDelta("b")], [base.TextDelta("c"), *DONE])
     assert script.closed
     assert await rig.store.message(rig.row.id) is None
 
@@ -112,7 +113,7 @@ async def test_handed_over_on_a_deploy(rig: Rig) -> None:
         attempt.stop(HandedOver())
         await asyncio.Event().wait()
 
-    await attempt.run(Script([[base.Text("so far")], deploy]), base.Request([base.Message("user", "hi")]), "m")
+    await attempt.run(Script([[base.TextDelta("so far")], deploy]), base.Request([base.HistoryMessage("user", "hi")]), "m")
     row = await rig.reread()
     assert (row.content, row.tries) == ("so far", 0)
     assert rig.jobs.sent == [(rig.row.id, None)]
@@ -135,7 +136,7 @@ async def test_a_released_lease_stays_released(rig: Rig, end: HandedOver | Faile
         await asyncio.Event().wait()
 
     rig.jobs.generate = slowly  # type: ignore[method-assign]
-    await attempt.run(Script([stop]), base.Request([base.Message("user", "hi")]), "m")
+    await attempt.run(Script([stop]), base.Request([base.HistoryMessage("user", "hi")]), "m")
     assert len(rig.jobs.sent) == 1
 
 
@@ -145,7 +146,7 @@ async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
     row, claim = await rig.reread(), await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, LEASE_SECONDS)
     mine = await rig.store.begin_attempt(row.id, claim.attempt, "m")
     assert mine is not None
-    attempt = Attempt(rig.services, mine, claim, Generation(row.id, 1, Held()), Terms("restart", alone_seconds=60))
+    attempt = Attempt(rig.services, mine, claim, Draft(row.id, 1, Held()), AttemptTerms("restart", alone_seconds=60))
     watched, looks = rig.log.watched, 0
     watched_until = asyncio.Event()
 
@@ -168,8 +169,8 @@ async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
 
     rig.log.watched = count_looks  # type: ignore[method-assign]
 
-    script = Script([[base.Text("a")], leave], stall_seconds=1e6)
-    await attempt.run(script, base.Request([base.Message("user", "hi")]), "m")
+    script = Script([[base.TextDelta("a")], leave], stall_seconds=1e6)
+    await attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
     row = await rig.reread()
     assert watched_until.is_set()
     assert (row.status, row.cancel_by, row.content) == ("cancelled", "no_viewers", "a")
@@ -197,7 +198,7 @@ async def test_a_look_is_taken_once(rig: Rig) -> None:
 
     rig.log.renew = count  # type: ignore[method-assign]
     async with asyncio.timeout(30):
-        await attempt.run(Script([[base.Text("a")], look, DONE]), base.Request([base.Message("user", "hi")]), "m")
+        await attempt.run(Script([[base.TextDelta("a")], look, DONE]), base.Request([base.HistoryMessage("user", "hi")]), "m")
     assert (await rig.reread()).status == "complete"
 
 
@@ -213,8 +214,8 @@ async def test_what_takes_us_long_is_no_silence_of_the_provider(rig: Rig, clock:
         clock.now += 5
         silences.append(reader.silent_seconds)
 
-    reader = Reader(attempt.generation, attempt._writer, attempt._run, begin, attempt._save_run)
-    await reader.read(Script([listen, DONE]), base.Request([base.Message("user", "hi")]))
+    reader = Intake(attempt.generation, attempt._writer, attempt._run, begin, attempt._save_run)
+    await reader.read(Script([listen, DONE]), base.Request([base.HistoryMessage("user", "hi")]))
     assert silences == [0.0, 5.0]
 
 
@@ -230,7 +231,7 @@ async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
         return await append(claim, index, covered, batch)
 
     rig.log.append = deploy  # type: ignore[method-assign]
-    await attempt.run(Script([[base.Text("all"), *DONE]]), base.Request([base.Message("user", "hi")]), "m")
+    await attempt.run(Script([[base.TextDelta("all"), *DONE]]), base.Request([base.HistoryMessage("user", "hi")]), "m")
     row = await rig.reread()
     assert (row.status, row.content) == ("complete", "all")
 
@@ -240,9 +241,9 @@ async def test_others_have_their_turn_while_much_is_taken(rig: Rig, stops: bool)
     """A batch of many deltas is taken in portions; a cancel between two of them is heeded."""
     attempt = await rig.attempt()
     turns: list[int] = []
-    take = Generation.take
+    take = Draft.take
 
-    def taken(generation: Generation, batch: Sequence[base.Delta]) -> None:
+    def taken(generation: Draft, batch: Sequence[base.Delta]) -> None:
         turns.append(len(batch))
         take(generation, batch)
         if stops:
@@ -256,8 +257,8 @@ async def test_others_have_their_turn_while_much_is_taken(rig: Rig, stops: bool)
     seen: list[int] = []
     task = asyncio.create_task(others())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Generation, "take", taken)
-        await attempt.run(Script([[base.Text("x")] * 5000, DONE]), base.Request([base.Message("user", "hi")]), "m")
+        patch.setattr(Draft, "take", taken)
+        await attempt.run(Script([[base.TextDelta("x")] * 5000, DONE]), base.Request([base.HistoryMessage("user", "hi")]), "m")
     task.cancel()
     row = await rig.reread()
     if stops:

@@ -1,4 +1,4 @@
-"""worker.writing: the log is lost, refuses, is slow, or belongs to somebody else."""
+"""worker.attempt.writing: the log is lost, refuses, is slow, or belongs to somebody else."""
 
 import asyncio
 from dataclasses import replace
@@ -8,10 +8,10 @@ import pytest
 
 from tests.integration.attempt.rig import DONE, Rig
 from tests.integration.worker_rig import Script, kinds, text_of
+from tokenwire.protocol import events
 from tokenwire.providers import base
-from tokenwire.streams import events
-from tokenwire.worker.continuation import Held
-from tokenwire.worker.writing import MAX_UNACKNOWLEDGED_CHARS
+from tokenwire.worker.attempt.writing import MAX_UNACKNOWLEDGED_CHARS
+from tokenwire.worker.resume.continuation import Held
 
 
 async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:
@@ -28,7 +28,7 @@ async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:
         taking_over.append(asyncio.create_task(take_over()))  # which goes on when this attempt finds out in the midst of it
         await asyncio.shield(taking_over[0])
 
-    script = await rig.run([base.Text("a")], lose, [base.Text("zombie")], [base.Text("!"), *DONE])
+    script = await rig.run([base.TextDelta("a")], lose, [base.TextDelta("zombie")], [base.TextDelta("!"), *DONE])
     await taking_over[0]
     row = await rig.reread()
     assert (row.status, row.attempt) == ("streaming", 2)
@@ -43,7 +43,7 @@ async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
         await rig.said()
         rig.log.restart(lose_data=True)
 
-    await rig.run([base.Source("https://x"), base.Text("before ")], lose, [base.Text("after")], DONE)
+    await rig.run([base.SourceDelta("https://x"), base.TextDelta("before ")], lose, [base.TextDelta("after")], DONE)
     log, row = await rig.events(), await rig.reread()
     assert (row.status, row.content) == ("complete", "before after")
     assert kinds(log)[0] == "Reset"
@@ -60,7 +60,7 @@ async def test_redis_restarted_empty_while_the_provider_is_silent(rig: Rig) -> N
         await rig.said()
 
     async with asyncio.timeout(30):
-        await rig.run([base.Text("before ")], lose, [base.Text("after")], DONE)
+        await rig.run([base.TextDelta("before ")], lose, [base.TextDelta("after")], DONE)
     assert kinds(await rig.events())[:2] == ["Reset", "Chunk"]
     assert (await rig.reread()).content == "before after"
 
@@ -75,7 +75,7 @@ async def test_redis_restarted_empty_before_the_terminal_event(rig: Rig) -> None
         return done
 
     rig.store.finish = finish_then_lose  # type: ignore[method-assign]
-    await rig.run([base.Text("a"), *DONE])
+    await rig.run([base.TextDelta("a"), *DONE])
     assert kinds(await rig.events()) == ["Reset", "Chunk", "Complete"]
     assert text_of(await rig.events()) == "a"
     assert (await rig.reread()).terminal_announced
@@ -96,8 +96,8 @@ async def test_a_provider_does_not_run_far_ahead_of_the_log(rig: Rig) -> None:
     rig.log.append = closed  # type: ignore[method-assign]
     size, pieces = MAX_UNACKNOWLEDGED_CHARS // 4, 20
     attempt = await rig.attempt()
-    script = Script([step for _ in range(pieces) for step in ([base.Text("x" * size)], count)] + [DONE])
-    running = asyncio.create_task(attempt.run(script, base.Request([base.Message("user", "hi")]), "m"))
+    script = Script([step for _ in range(pieces) for step in ([base.TextDelta("x" * size)], count)] + [DONE])
+    running = asyncio.create_task(attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m"))
     while attempt.generation.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
         await asyncio.sleep(0)
     for _ in range(200):  # long enough for all the rest
@@ -137,8 +137,8 @@ async def test_what_sql_covers_of_a_lost_log_says_nothing_of_the_next(rig: Rig) 
         rig.log.restart(lose_data=True)
 
     rig.log.append = note  # type: ignore[method-assign]
-    script = Script([[base.Text("before ")], lose, [base.Text("after")], DONE])
-    await attempt.run(script, base.Request([base.Message("user", "hi")]), "m")
+    script = Script([[base.TextDelta("before ")], lose, [base.TextDelta("after")], DONE])
+    await attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
     assert covered[0] == 0
     assert (await rig.reread()).content == "before after"
 
@@ -166,7 +166,7 @@ async def test_a_log_that_cannot_be_written_for_a_bug(rig: Rig) -> None:
 
     rig.log.append = broken  # type: ignore[method-assign]
     with pytest.raises(TypeError):
-        await rig.run([base.Text("a")], asyncio.Event().wait)
+        await rig.run([base.TextDelta("a")], asyncio.Event().wait)
     row = await rig.reread()
     assert row.status == "error"
 
@@ -182,6 +182,6 @@ async def test_a_retry_does_not_wait_for_a_log_that_cannot_be_written(rig: Rig) 
 
     rig.log.append = broken  # type: ignore[method-assign]
     async with asyncio.timeout(10):
-        await attempt.run(Script([base.RateLimited("later", code="429")]), base.Request([base.Message("user", "hi")]), "m")
+        await attempt.run(Script([base.RateLimited("later", code="429")]), base.Request([base.HistoryMessage("user", "hi")]), "m")
     row = await rig.reread()
     assert row.status == "retrying"

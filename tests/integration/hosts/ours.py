@@ -4,8 +4,8 @@ import asyncio
 import sys
 
 from tokenwire.models import migrate, names
+from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
-from tokenwire.models.generations import Ending
 from tokenwire.models.store import Store
 
 ME = "ada"

@@ -2,11 +2,20 @@
 
 import json
 
-from tokenwire.providers.base import Delta, Interrupted, Message, ModelSpec, Provider, ProviderError, Request, Text
+from tokenwire.providers.base import (
+    Delta,
+    HistoryMessage,
+    Interrupted,
+    ModelSpec,
+    Provider,
+    ProviderError,
+    Request,
+    TextDelta,
+)
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 
-HELLO = Request([Message("user", "hello")])
+HELLO = Request([HistoryMessage("user", "hello")])
 END = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
 
@@ -24,7 +33,7 @@ async def broken_off(provider: Provider) -> tuple[str, tuple[str | None, int | N
     try:
         async with provider.stream(HELLO) as stream:
             async for batch in stream:
-                text += "".join(delta.text for delta in batch if isinstance(delta, Text))
+                text += "".join(delta.text for delta in batch if isinstance(delta, TextDelta))
                 run = (stream.run_id, stream.cursor)
     except Interrupted:
         return text, run
@@ -41,4 +50,4 @@ async def read(client: HttpClient, entry: ModelSpec, request: Request = HELLO) -
                 deltas += batch
     except ProviderError as raised:
         error = raised
-    return "".join(delta.text for delta in deltas if isinstance(delta, Text)), deltas, error
+    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)), deltas, error

@@ -7,7 +7,14 @@ import pytest
 
 from tests.integration.providers.answers import END, HELLO, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
-from tokenwire.providers.base import Continuation, Interrupted, InvalidRequest, Request, Restart, Text
+from tokenwire.providers.base import (
+    Continuation,
+    Interrupted,
+    InvalidRequest,
+    Request,
+    Restart,
+    TextDelta,
+)
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 
@@ -27,7 +34,7 @@ async def test_text_that_is_held_back_is_no_place_to_attach_to(client: HttpClien
         request = Request(HELLO.messages, continuation=Continuation("turn", "The quick brown fox"))
         async with open_provider(spec(server.url), client).stream(request) as stream:
             assert stream.stitching
-            seen = [(stream.stitching, "".join(d.text for d in batch if isinstance(d, Text))) async for batch in stream]
+            seen = [(stream.stitching, "".join(d.text for d in batch if isinstance(d, TextDelta))) async for batch in stream]
     assert all(not text for stitching, text in seen if stitching)
     assert not seen[-1][0]
 
@@ -100,7 +107,7 @@ async def test_a_model_that_begins_anew_in_other_words(client: HttpClient) -> No
         request = Request(HELLO.messages, continuation=Continuation("turn", same + "The end of all bir"))
         text, deltas, raised = await read(client, spec(server.url), request)
     assert (text, raised) == (same + "And then night.", None)
-    shown = [delta for delta in deltas if isinstance(delta, Text | Restart)]
+    shown = [delta for delta in deltas if isinstance(delta, TextDelta | Restart)]
     assert shown[0] == Restart()
     assert shown.count(Restart()) == 1
 
@@ -121,7 +128,7 @@ async def test_a_model_that_begins_anew_with_the_same_few_words(client: HttpClie
         held = f"Sure! Here is a list of fruits that are red. {more}There are apple, cherry, straw"
         text, deltas, raised = await read(client, spec(server.url), Request(HELLO.messages, continuation=Continuation("turn", held)))
     assert (text, raised) == (anew, None)
-    assert [delta for delta in deltas if isinstance(delta, Text | Restart)][:2] == [Restart(), Text("Sure! Here a")]
+    assert [delta for delta in deltas if isinstance(delta, TextDelta | Restart)][:2] == [Restart(), TextDelta("Sure! Here a")]
 
 
 async def test_a_rung_that_the_model_does_not_have(client: HttpClient) -> None:

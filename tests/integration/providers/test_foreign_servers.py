@@ -12,18 +12,18 @@ from tokenwire.providers.base import (
     ContextLengthExceeded,
     Continuation,
     Finish,
+    HistoryMessage,
     Interrupted,
-    Message,
     ModelSpec,
     ProviderError,
     RateLimited,
     Request,
-    Text,
+    TextDelta,
     Tool,
     ToolCallArguments,
     ToolCallStart,
     Unavailable,
-    Usage,
+    UsageDelta,
 )
 from tokenwire.providers.calls import complete, embed
 from tokenwire.providers.http import HttpClient
@@ -70,7 +70,7 @@ async def client() -> AsyncIterator[HttpClient]:
 
 
 def ask(words: str, tools: tuple[Tool, ...] = ()) -> Request:
-    return Request([Message("system", "Be brief."), Message("user", words)], tools=tools, max_tokens=64)
+    return Request([HistoryMessage("system", "Be brief."), HistoryMessage("user", words)], tools=tools, max_tokens=64)
 
 
 @pytest.mark.usefixtures("aimock_installed")
@@ -128,7 +128,7 @@ async def test_every_dialect_of_llmock(client: HttpClient) -> None:
             assert "tell me" in text, (spec.provider, error)
             assert isinstance(deltas[-1], Finish)
             # Mistral sends usage unasked, llmock's Mistral does not.
-            assert spec.provider == "mistral" or any(isinstance(delta, Usage) and delta.output_tokens for delta in deltas)
+            assert spec.provider == "mistral" or any(isinstance(delta, UsageDelta) and delta.output_tokens for delta in deltas)
 
 
 @pytest.mark.usefixtures("llmock_installed")
@@ -164,7 +164,7 @@ async def test_llamacpp_answers(client: HttpClient, llamacpp_url: str) -> None:
         text, deltas, error = await read(client, spec, ask("Say hello to the sea."))
         assert error is None
         assert text.strip()
-        assert any(isinstance(delta, Usage) and delta.output_tokens for delta in deltas)
+        assert any(isinstance(delta, UsageDelta) and delta.output_tokens for delta in deltas)
         assert isinstance(deltas[-1], Finish)
         assert deltas[-1].reason in ("stop", "length")
 
@@ -179,7 +179,7 @@ async def test_llamacpp_goes_on_from_a_prefix(client: HttpClient, llamacpp_url: 
     """`continue_final_message`: the prefix is not said again."""
     held = "One, two, three, four,"
     request = Request(
-        [Message("user", "Count to ten in words.")], continuation=Continuation("prefix", held), max_tokens=16, temperature=0.0
+        [HistoryMessage("user", "Count to ten in words.")], continuation=Continuation("prefix", held), max_tokens=16, temperature=0.0
     )
     text, _, error = await read(client, llama(llamacpp_url), request)
     assert error is None
@@ -191,12 +191,12 @@ async def test_llamacpp_goes_on_from_a_prefix(client: HttpClient, llamacpp_url: 
 async def test_a_run_of_llamacpp_is_attached_to_again(client: HttpClient, llamacpp_url: str) -> None:
     """Left in the middle and picked up by its bytes, the answer is what it would have been."""
     spec = llama(llamacpp_url, continuation="attach", options={"resume": True})
-    question = Request([Message("user", "Tell a story about a lighthouse.")], max_tokens=200, temperature=0.0)
+    question = Request([HistoryMessage("user", "Tell a story about a lighthouse.")], max_tokens=200, temperature=0.0)
     whole, _, _ = await read(client, llama(llamacpp_url), question)
     text, run = "", (None, None)
     async with open_provider(spec, client).stream(question) as stream:
         async for batch in stream:
-            text += "".join(delta.text for delta in batch if isinstance(delta, Text))
+            text += "".join(delta.text for delta in batch if isinstance(delta, TextDelta))
             run = (stream.run_id, stream.cursor)
             if len(text) > 40:
                 stream.keep()
@@ -211,7 +211,7 @@ async def test_a_run_of_llamacpp_is_attached_to_again(client: HttpClient, llamac
 
 async def test_leaving_llamacpp_frees_its_slot(client: HttpClient, llamacpp_url: str) -> None:
     """Four long answers are left at once; the four slots are free for the next ones."""
-    question = Request([Message("user", "Write a very long story.")], max_tokens=4000)
+    question = Request([HistoryMessage("user", "Write a very long story.")], max_tokens=4000)
 
     async def leave() -> None:
         async with open_provider(llama(llamacpp_url), client).stream(question) as stream:

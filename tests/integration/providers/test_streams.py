@@ -7,7 +7,7 @@ import pytest
 from tests.integration.providers.answers import END, HELLO, chunk, read, spec
 from tests.integration.providers.wire import Exchange, serving
 from tests.servers.faultproxy import FaultProxy, Faults
-from tokenwire.providers.base import Finish, Interrupted, ProviderError, Text, Unavailable
+from tokenwire.providers.base import Finish, Interrupted, ProviderError, TextDelta, Unavailable
 from tokenwire.providers.http import HttpClient, Timeouts
 from tokenwire.providers.registry import open_provider
 from tokenwire.providers.stream import StallWatch
@@ -28,7 +28,7 @@ async def test_each_read_is_a_batch(client: HttpClient) -> None:
     async with serving(script) as server, open_provider(spec(server.url), client).stream(HELLO) as stream:
         batches = []
         async for batch in stream:
-            batches.append([delta.text for delta in batch if isinstance(delta, Text)])
+            batches.append([delta.text for delta in batch if isinstance(delta, TextDelta)])
             given.set()
     assert batches[0] == ["a", "b"]
     assert [text for batch in batches[1:] for text in batch] == ["c"]

@@ -8,12 +8,12 @@ import redis
 
 from tests.servers.faultproxy import FaultProxy
 from tests.valkey import Valkey
-from tokenwire.streams import keys
-from tokenwire.streams.events import Title
-from tokenwire.streams.feed import RedisFeed
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.ports import Unavailable
-from tokenwire.streams.rates import RedisRates
+from tokenwire.protocol.events import Title
+from tokenwire.streams.hub.feed import RedisFeed
+from tokenwire.streams.limits.rates import RedisRates
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import LogUnavailable
+from tokenwire.streams.log.redis import RedisLog
 
 PATIENCE_SECONDS = 20
 
@@ -38,7 +38,7 @@ async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: Fau
         await log.announce("c", "c", 1, Title("one", 1))
         await fail_over(valkey, replica)
         assert await log.check_write() == "READONLY: it cannot write"
-        with pytest.raises(Unavailable, match="READONLY"):
+        with pytest.raises(LogUnavailable, match="READONLY"):
             await log.announce("c", "c", 2, Title("two", 2))
         proxy.lead_to(replica.port)
         await log.announce("c", "c", 2, Title("two", 2))

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.valkey import Valkey
-from tokenwire.streams.events import AnyEvent, Chunk, Start
-from tokenwire.streams.feed import RedisFeed
-from tokenwire.streams.hub import Hub
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.ports import Claim, Lost
-from tokenwire.worker.continuation import Held
-from tokenwire.worker.takeover import Known, restore
+from tokenwire.protocol.events import AnyEvent, Chunk, Start
+from tokenwire.streams.hub.feed import RedisFeed
+from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.log.ports import Claim, Lost
+from tokenwire.streams.log.redis import RedisLog
+from tokenwire.worker.resume.continuation import Held
+from tokenwire.worker.resume.takeover import Known, restore
 
 LEASE = 60.0
 TEXT = "".join(f"{number:03}" for number in range(60))

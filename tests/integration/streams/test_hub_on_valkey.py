@@ -1,4 +1,4 @@
-"""streams.hub and streams.feed on a real Valkey whose connections are killed and which is started again."""
+"""streams.hub.hub and streams.hub.feed on a real Valkey whose connections are killed and which is started again."""
 
 import asyncio
 import contextlib
@@ -19,11 +19,11 @@ from tests.listening import closing, listening
 from tests.servers.service import free_port
 from tests.valkey import Valkey
 from tests.waiting import until
-from tokenwire.streams import feed, hub
-from tokenwire.streams.events import Chunk, Reset
-from tokenwire.streams.hub import Hub, RedisFeed, Tail
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.ports import Claim, Lost, Unavailable
+from tokenwire.protocol.events import Chunk, Reset
+from tokenwire.streams.hub import feed, hub
+from tokenwire.streams.hub.hub import Hub, RedisFeed, Tail
+from tokenwire.streams.log.ports import Claim, LogUnavailable, Lost
+from tokenwire.streams.log.redis import RedisLog
 
 LEASE = 60.0
 PATIENCE = 20.0
@@ -205,12 +205,12 @@ async def test_opening_fails_while_the_server_is_away_and_works_when_it_is_back(
     """Unavailable, nothing left behind; later as if nothing had been."""
     monkeypatch.setattr(feed, "CONFIRM_SECONDS", 0.3)
     await asyncio.to_thread(valkey.stop)
-    with pytest.raises(Unavailable):
+    with pytest.raises(LogUnavailable):
         await rig.hub.open("other")
     await asyncio.to_thread(valkey.start)
     async with asyncio.timeout(PATIENCE):
         while True:
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(LogUnavailable):
                 await rig.hub.open("other")
                 break
 
@@ -230,7 +230,7 @@ async def test_a_wrong_password_is_no_connection(valkey: Valkey, caplog: pytest.
             await rig.writing.release(rig.claim)
     stranger = RedisFeed(f"redis://:wrong@{address}")
     await stranger.start(lambda _messages: None, lambda _channel: None)
-    with pytest.raises(Unavailable):
+    with pytest.raises(LogUnavailable):
         await stranger.subscribe("tw:{c}")
     await stranger.aclose()
     assert "invalid username-password" in caplog.text
@@ -247,7 +247,7 @@ async def test_rediss_urls(valkey: Valkey, tmp_path: Path) -> None:
             last = await rig.write(2)
             await until(lambda: watcher.cursor == last)
         unknown = RedisLog(f"rediss://127.0.0.1:{port}/0")
-        with pytest.raises(Unavailable, match="certificate"):
+        with pytest.raises(LogUnavailable, match="certificate"):
             await unknown.read("c", None, 0, 1)
         await unknown.aclose()
 

@@ -1,4 +1,4 @@
-"""streams.log and streams.wire on a real Valkey that hangs, dies, forgets its scripts or runs full."""
+"""streams.log.redis and streams.log.wire on a real Valkey that hangs, dies, forgets its scripts or runs full."""
 
 import asyncio
 import gc
@@ -8,10 +8,10 @@ import pytest
 
 from tests.servers.service import free_port
 from tests.valkey import Valkey
-from tokenwire.streams import wire
-from tokenwire.streams.events import AnyEvent, Chunk
-from tokenwire.streams.log import RedisLog
-from tokenwire.streams.ports import Busy, Lost, Unavailable
+from tokenwire.protocol.events import AnyEvent, Chunk
+from tokenwire.streams.log import wire
+from tokenwire.streams.log.ports import Busy, LogUnavailable, Lost
+from tokenwire.streams.log.redis import RedisLog
 
 LEASE = 60.0
 
@@ -35,7 +35,7 @@ async def test_a_frozen_server_is_unavailable_and_a_batch_lands_once(
     claim = await log.claim("c", "m", 0, LEASE)
     valkey.freeze()
     appending = asyncio.create_task(log.append(claim, 0, 0, [chunk(0), chunk(1)]))
-    with pytest.raises(Unavailable):
+    with pytest.raises(LogUnavailable):
         await log.read("c", None, 0, 10)
     await asyncio.sleep(1)  # some copies are on their way
     assert not appending.done()
@@ -51,7 +51,7 @@ async def test_an_append_waits_for_a_server_that_is_away(log: RedisLog, valkey: 
     valkey.stop()
     appending = asyncio.create_task(log.append(claim, 0, 0, [chunk(0)]))
     for call in (log.renew(claim, LEASE), log.read("c", None, 0, 1), log.claim("c", "m2", 0, LEASE), log.check()):
-        with pytest.raises(Unavailable):
+        with pytest.raises(LogUnavailable):
             await call
     assert not appending.done()
     valkey.start()
@@ -95,7 +95,7 @@ async def test_a_full_server_makes_a_batch_wait(log: RedisLog, valkey: Valkey) -
     with valkey.client() as client:
         client.config_set("maxmemory", 1)
         appending = asyncio.create_task(log.append(claim, 0, 0, [chunk(0), chunk(1)]))
-        with pytest.raises(Unavailable, match="maxmemory"):
+        with pytest.raises(LogUnavailable, match="maxmemory"):
             await log.announce("c", "r", 1, chunk(0))
         assert not appending.done()
         client.config_set("maxmemory", 0)
@@ -128,7 +128,7 @@ async def test_a_password_and_a_database_are_taken_from_the_url(valkey: Valkey) 
             if works:
                 assert (await log.read("c", None, 0, 1)).top == 0
             else:
-                with pytest.raises(Unavailable):
+                with pytest.raises(LogUnavailable):
                     await log.read("c", None, 0, 1)
         finally:
             await log.aclose()
@@ -137,10 +137,10 @@ async def test_a_password_and_a_database_are_taken_from_the_url(valkey: Valkey) 
 async def test_nobody_listens() -> None:
     """A wrong port is Unavailable at once."""
     log = RedisLog(f"redis://127.0.0.1:{free_port()}/0")
-    with pytest.raises(Unavailable):
+    with pytest.raises(LogUnavailable):
         await log.read("c", None, 0, 1)
     await log.aclose()
-    with pytest.raises(Unavailable):
+    with pytest.raises(LogUnavailable):
         await log.read("c", None, 0, 1)
 
 
@@ -155,7 +155,7 @@ async def test_closing_ends_every_wait(log: RedisLog, valkey: Valkey) -> None:
     await asyncio.sleep(0.1)
     await log.aclose()
     results = await asyncio.gather(*waiting, return_exceptions=True)
-    assert {type(result) for result in results} == {Unavailable}
+    assert {type(result) for result in results} == {LogUnavailable}
 
 
 async def test_readiness_checks_the_eviction_policy(log: RedisLog, valkey: Valkey) -> None:
@@ -199,7 +199,7 @@ async def test_coalescing_spaces_pipelines_out(valkey: Valkey, monkeypatch: pyte
     sent: list[int] = []
     settle = wire.Wire._settle
 
-    async def counting(self: wire.Wire, calls: list[wire._Call]) -> None:
+    async def counting(self: wire.Wire, calls: list[wire._Command]) -> None:
         sent.append(len(calls))
         await settle(self, calls)
 
@@ -237,7 +237,7 @@ async def test_a_connection_that_closes_just_before_a_write(valkey: Valkey, monk
         assert await over.execute("PING") == b"PONG"
         with monkeypatch.context() as patch:
             patch.setattr(connection, "send_packed_command", closed)
-            with pytest.raises(Unavailable):
+            with pytest.raises(LogUnavailable):
                 await over.execute("PING")
         assert await over.execute("PING") == b"PONG"
         gc.collect()

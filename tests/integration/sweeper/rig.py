@@ -9,11 +9,11 @@ from sqlalchemy import text
 from tests.integration.worker_rig import NoJobs, services_over
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol import events
 from tokenwire.providers import base
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.worker.services import Services
-from tokenwire.worker.sweeper import Sweeper
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.sweeper.sweeper import Sweeper
 
 DONE = [base.Finish("stop", "stop")]
 LONG_AGO = 60_000
@@ -24,14 +24,14 @@ class Rig:
 
     def __init__(self, store: Store, row: Row) -> None:
         self.store, self.log, self.jobs, self.row = store, MemoryLog(), NoJobs(), row
-        self.services: Services = services_over(store, self.log, self.jobs)
+        self.services: WorkerServices = services_over(store, self.log, self.jobs)
         self.sweeper = Sweeper(self.services)
 
     async def age(self, **values: object) -> None:
         """Let the row be a minute old, with other columns as given."""
         columns = "".join(f", {name} = :{name}" for name in values)
         async with self.store.writing() as session:
-            await session.execute(text(f"UPDATE messages SET updated_at = updated_at - {LONG_AGO}{columns}"), values)  # noqa: S608
+            await session.execute(text(f"UPDATE messages SET updated_at = updated_at - {LONG_AGO}{columns}"), values)
 
     async def reread(self) -> Row:
         row = await self.store.message(self.row.id)

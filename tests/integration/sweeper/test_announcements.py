@@ -1,4 +1,4 @@
-"""worker.sweeper: rows, deletions and removals that the log was not told of, or has lost."""
+"""worker.sweeper.sweeper: rows, deletions and removals that the log was not told of, or has lost."""
 
 import asyncio
 
@@ -8,10 +8,11 @@ from sqlalchemy import text
 from tests.integration.sweeper.rig import Rig, sweeping, until
 from tests.integration.worker_rig import events_of, kinds
 from tokenwire.models.conversations import Post
-from tokenwire.streams import events
-from tokenwire.streams.ports import Gone
-from tokenwire.streams.positions import Position
-from tokenwire.worker import closing, revocations
+from tokenwire.protocol import events
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.streams.log.ports import Gone
+from tokenwire.worker import closing
+from tokenwire.worker.sweeper import revocations
 
 
 async def test_rows_that_were_never_announced(rig: Rig) -> None:
@@ -26,7 +27,7 @@ async def test_what_is_announced_late_keeps_nobody_waiting(rig: Rig) -> None:
     """After a failover thousands of rows are announced: an answer whose worker dies meanwhile is taken over, another one is cancelled."""
     announcing = asyncio.Event()
 
-    async def never(*_arguments: object) -> Position:
+    async def never(*_arguments: object) -> Cursor:
         announcing.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -55,7 +56,7 @@ async def test_rows_are_announced_in_order_within_a_conversation_and_side_by_sid
     await rig.age(announced_rev=0)
     announce, told, together = rig.log.announce, list[tuple[str, str]](), asyncio.Event()
 
-    async def meet(conversation_id: str, row_id: str, rev: int, event: events.AnyEvent) -> Position:
+    async def meet(conversation_id: str, row_id: str, rev: int, event: events.AnyEvent) -> Cursor:
         assert isinstance(event, events.MessageEvent)
         told.append((conversation_id, event.message["role"]))
         if len({name for name, _ in told}) == len(names):

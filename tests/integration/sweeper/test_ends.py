@@ -1,4 +1,4 @@
-"""worker.sweeper and worker.closing: ends that nobody announced, cancels that nobody obeys, answers that cannot be recovered."""
+"""worker.sweeper.sweeper and worker.closing: ends that nobody announced, cancels that nobody obeys, answers that cannot be recovered."""
 
 import contextlib
 import json
@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, kinds, runner_over, text_of
+from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
-from tokenwire.models.generations import Ending
+from tokenwire.protocol import events
 from tokenwire.providers import base
-from tokenwire.streams import events
-from tokenwire.streams.ports import UNHEARD_SECONDS, Claim, Limits
+from tokenwire.streams.log.ports import UNHEARD_SECONDS, Claim, Limits
 from tokenwire.worker import closing
 from tokenwire.worker.retries import MAX_TRIES
 
@@ -141,7 +141,7 @@ async def newest(rig: Rig) -> list[events.AnyEvent]:
 async def attempt(rig: Rig) -> None:
     """One delivery of the job, as Dramatiq makes it: what escapes is a dead letter."""
     with contextlib.suppress(ValueError):
-        await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="prefix").generate(rig.row.id)
+        await runner_over(rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="prefix").generate(rig.row.id)
 
 
 async def test_an_answer_that_cannot_be_recovered_ends(rig: Rig) -> None:

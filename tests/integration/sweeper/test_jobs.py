@@ -1,4 +1,4 @@
-"""worker.sweeper and worker.runner: jobs that were lost, come too early or too often, and a process that drains."""
+"""worker.sweeper.sweeper and worker.runner: jobs that were lost, come too early or too often, and a process that drains."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from tests.integration.sweeper.rig import DONE, LONG_AGO, Rig
 from tests.integration.worker_rig import Script, runner_over
 from tokenwire.models.conversations import Post
 from tokenwire.providers import base
-from tokenwire.streams.ports import Page
-from tokenwire.worker.sweeper import PAGE
-from tokenwire.worker.sweeps import LOST_JOB_MS
+from tokenwire.streams.log.ports import Page
+from tokenwire.worker.sweeper.sweeper import PAGE
+from tokenwire.worker.sweeper.sweeps import LOST_JOB_MS
 
 
 async def test_a_row_that_was_never_enqueued(rig: Rig) -> None:
@@ -37,7 +37,7 @@ async def test_a_row_whose_job_waits_is_left_alone(rig: Rig) -> None:
 async def test_two_answers_of_a_conversation_do_not_run_at_once(rig: Rig) -> None:
     """A job that comes too early is dropped: the end of the answer before it brings another one."""
     behind = (await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))).assistant_message
-    script = Script([[base.Text("too early"), *DONE]])
+    script = Script([[base.TextDelta("too early"), *DONE]])
     await runner_over(rig.services, script).generate(behind.id)
     row = await rig.store.message(behind.id)
     assert row is not None
@@ -48,7 +48,7 @@ async def test_a_retry_does_not_run_before_it_is_due(rig: Rig) -> None:
     """The job is given back to the queue for the rest of the time."""
     assert await rig.store.begin_attempt(rig.row.id, 1, "m")
     assert await rig.store.schedule_retry(rig.row.id, 1, 60_000, 1, 0)
-    script = Script([[base.Text("too early"), *DONE]])
+    script = Script([[base.TextDelta("too early"), *DONE]])
     await runner_over(rig.services, script).generate(rig.row.id)
     assert ((await rig.reread()).status, script.asked) == ("retrying", [])
     ((sent, wait_ms),) = rig.jobs.sent
@@ -75,13 +75,13 @@ async def test_five_thousand_rows(rig: Rig) -> None:
     async with rig.store.writing() as session:
         await session.execute(
             text(
-                "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "  # noqa: S608
+                "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "
                 f"{counted} SELECT 'c' || i, 1, 'me', 1, 1, {now}, {now} FROM n"
             )
         )
         await session.execute(
             text(
-                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) {counted} "  # noqa: S608
+                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) {counted} "
                 "SELECT 'm' || i, 'c' || CASE WHEN i <= 2000 THEN 1 ELSE i END, i, 'assistant', '', '', 'queued', 0, 0, 0, 0, 1, 1, 0, "
                 f"{now}, {now} FROM n"
             )
@@ -117,7 +117,7 @@ async def test_a_drain_sees_jobs_that_are_about_to_begin(rig: Rig) -> None:
         return await read(*arguments)
 
     rig.log.read = slow  # type: ignore[method-assign]
-    script = Script([[base.Text(" more")], asyncio.Event().wait])  # type: ignore[list-item]
+    script = Script([[base.TextDelta(" more")], asyncio.Event().wait])  # type: ignore[list-item]
     runner = runner_over(replace(rig.services, lease_seconds=30.0), script, continuation="prefix")
     running = asyncio.create_task(runner.generate(rig.row.id))
     await recovering.wait()
@@ -140,7 +140,7 @@ async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    runner = runner_over(rig.services, Script([[base.Text("Half")], wait]), continuation="prefix")
+    runner = runner_over(rig.services, Script([[base.TextDelta("Half")], wait]), continuation="prefix")
     await runner.generate("gone")  # that this one has ended says nothing of the next
     running = asyncio.create_task(runner.generate(rig.row.id))
     await begun.wait()
@@ -150,7 +150,7 @@ async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
     assert (row.status, row.content, row.tries) == ("queued", "Half", 0)
     await runner.generate(rig.row.id)
     assert rig.jobs.sent == [(rig.row.id, None), (rig.row.id, None)]
-    other = runner_over(rig.services, Script([[base.Text(" and half."), *DONE]]), continuation="prefix")
+    other = runner_over(rig.services, Script([[base.TextDelta(" and half."), *DONE]]), continuation="prefix")
     await other.generate(rig.row.id)
     assert (await rig.reread()).content == "Half and half."
 
@@ -162,7 +162,7 @@ async def test_an_attempt_that_ends_late_does_not_hide_the_next_one(rig: Rig) ->
     async def begin_another() -> None:
         runner._running[rig.row.id] = later
 
-    runner = runner_over(rig.services, Script([[base.Text("a")], begin_another, DONE]))
+    runner = runner_over(rig.services, Script([[base.TextDelta("a")], begin_another, DONE]))
     await runner.generate(rig.row.id)
     assert runner.running() == [later]
 
@@ -175,7 +175,7 @@ async def test_the_name_of_a_run_is_saved_with_the_text(rig: Rig) -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    script = Script([[base.Text("One ")], [base.Text("two")], wait], run_id="run-1")
+    script = Script([[base.TextDelta("One ")], [base.TextDelta("two")], wait], run_id="run-1")
     runner = runner_over(rig.services, script, continuation="attach")
     running = asyncio.create_task(runner.generate(rig.row.id))
     await begun.wait()

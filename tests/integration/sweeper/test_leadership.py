@@ -1,4 +1,4 @@
-"""worker.sweeper: who leads, where several processes could."""
+"""worker.sweeper.sweeper: who leads, where several processes could."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 from tests.integration.sweeper.rig import Rig
 from tests.integration.worker_rig import NoJobs, services_over
 from tokenwire.models.errors import StoreUnavailable
-from tokenwire.worker.sweeper import LEADERSHIP_SECONDS, STAND_BACK_SECONDS, Sweeper
+from tokenwire.worker.sweeper.sweeper import LEADERSHIP_SECONDS, STAND_BACK_SECONDS, Sweeper
 
 
 class Election:

@@ -1,4 +1,4 @@
-"""worker.sweeper: a round of it, what it costs, and that nothing in it keeps the rest from being done."""
+"""worker.sweeper.sweeper: a round of it, what it costs, and that nothing in it keeps the rest from being done."""
 
 import asyncio
 from typing import Any
@@ -16,10 +16,10 @@ from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.sweeps import Place
 from tokenwire.models.tables import Message as Row
-from tokenwire.streams import events
-from tokenwire.streams.ports import Gone, Page, Unavailable
+from tokenwire.protocol import events
+from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
 from tokenwire.worker.enqueue import JobsUnavailable
-from tokenwire.worker.sweeper import Deposed
+from tokenwire.worker.sweeper.sweeper import Deposed
 
 
 @pytest.mark.parametrize("step", ["_cancel", "_take_over", "_enqueue_heads", "_announce_ends", "_announce_rows", "_announce_titles"])
@@ -197,7 +197,7 @@ async def test_an_outage_that_another_step_meets_spares_those_whose_leases_are_a
     leased = rig.log.leased
 
     async def meanwhile(conversation_id: str, message_id: str) -> bool:
-        rig.sweeper._put_off(Unavailable("away"))
+        rig.sweeper._put_off(LogUnavailable("away"))
         return await leased(conversation_id, message_id)
 
     rig.log.leased = meanwhile  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""worker.sweeper and worker.runner: an answer whose worker died is taken over, goes on as its model can, and ends after enough deaths."""
+"""The sweeper and the runner: an answer whose worker died is taken over, goes on as its model can, and ends after enough deaths."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from tests.integration.worker_rig import Script, events_of, kinds, runner_over, 
 from tokenwire.config.catalogue import Rung
 from tokenwire.models.conversations import Post
 from tokenwire.providers import base
-from tokenwire.streams.ports import Unavailable
+from tokenwire.streams.log.ports import LogUnavailable
 from tokenwire.worker.enqueue import JobsUnavailable
 from tokenwire.worker.internal import MAX_DEATHS
 from tokenwire.worker.retries import MAX_TRIES, WorkersDied
@@ -26,7 +26,7 @@ async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
     await rig.die("", "So far")
     await rig.sweeper.sweep()
     assert rig.jobs.sent == [(rig.row.id, None)]
-    script = Script([[base.Text(", so good."), *DONE]])
+    script = Script([[base.TextDelta(", so good."), *DONE]])
     await runner_over(rig.services, script, continuation="prefix").generate(rig.row.id)
     log, row = await events_of(rig.log, rig.row), await rig.reread()
     assert (row.status, row.content, row.attempt, row.seams) == ("complete", "So far, so good.", 2, [6])
@@ -38,7 +38,7 @@ async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
 async def test_a_model_that_cannot_go_on_starts_over_with_a_reset(rig: Rig) -> None:
     """Viewers are told what is withdrawn before anything is said again."""
     await rig.die("", "So far")
-    await runner_over(rig.services, Script([[base.Text("Anew."), *DONE]]), continuation="restart").generate(rig.row.id)
+    await runner_over(rig.services, Script([[base.TextDelta("Anew."), *DONE]]), continuation="restart").generate(rig.row.id)
     log, row = await events_of(rig.log, rig.row), await rig.reread()
     assert kinds(log) == ["Chunk", "Reset", "Start", "Chunk", "Complete"]
     assert row.content == "Anew."
@@ -47,7 +47,7 @@ async def test_a_model_that_cannot_go_on_starts_over_with_a_reset(rig: Rig) -> N
 async def test_a_model_that_cannot_go_on_keeps_the_partial_text(rig: Rig) -> None:
     """Neither a second beginning behind the first, nor a reset: the answer ends as interrupted, and nobody is asked."""
     await rig.die("", "Half")
-    script = Script([[base.Text("Half and half"), *DONE]])
+    script = Script([[base.TextDelta("Half and half"), *DONE]])
     await runner_over(rig.services, script, continuation="none").generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.content, script.asked) == ("error", "Half", [])
@@ -117,7 +117,7 @@ async def test_a_death_is_no_try(rig: Rig) -> None:
     row = await rig.reread()
     assert (row.status, row.tries, row.deaths) == ("retrying", 1, MAX_TRIES + 1)
     await rig.age(due_at=1)
-    await runner_over(rig.services, Script([[base.Text("At last."), *DONE]])).generate(rig.row.id)
+    await runner_over(rig.services, Script([[base.TextDelta("At last."), *DONE]])).generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.content, row.tries, row.deaths) == ("complete", "At last.", 1, MAX_TRIES + 1)
 
@@ -130,7 +130,7 @@ async def test_too_many_deaths_without_progress_end_in_an_error(rig: Rig, contin
     await rig.die("", "So far.")
     for _ in range(MAX_DEATHS - 1):
         await die_asking(rig)
-    script = Script([[base.Text("never asked"), *DONE]])
+    script = Script([[base.TextDelta("never asked"), *DONE]])
     with pytest.raises(WorkersDied):  # the job becomes a dead letter
         await runner_over(rig.services, script, continuation=continuation).generate(rig.row.id)
     row = await rig.reread()
@@ -143,7 +143,7 @@ async def test_too_many_deaths_without_progress_end_in_an_error(rig: Rig, contin
 async def deliver_and_die(rig: Rig, began: asyncio.Event) -> bool:
     """One delivery of the job; whether its worker died where it set `began`."""
     began.clear()
-    runner = runner_over(rig.services, Script([[base.Text("never asked"), *DONE]]), continuation="prefix")
+    runner = runner_over(rig.services, Script([[base.TextDelta("never asked"), *DONE]]), continuation="prefix")
     job, waits = asyncio.create_task(runner.generate(rig.row.id)), asyncio.create_task(began.wait())
     await asyncio.wait((job, waits), return_when=asyncio.FIRST_COMPLETED, timeout=20)
     waits.cancel()
@@ -152,7 +152,7 @@ async def deliver_and_die(rig: Rig, began: asyncio.Event) -> bool:
     return began.is_set()
 
 
-@pytest.mark.parametrize("deadly", ["tokenwire.worker.runner.recover", "tokenwire.worker.takeover._look"])
+@pytest.mark.parametrize("deadly", ["tokenwire.worker.runner.recover", "tokenwire.worker.resume.takeover._look"])
 async def test_deaths_before_an_attempt_begins_end_in_an_error(rig: Rig, monkeypatch: pytest.MonkeyPatch, deadly: str) -> None:
     """What a log holds may kill who reads it: a worker that goes on from it, or even one that ends the answer. The text that can be had is
     kept."""
@@ -185,11 +185,11 @@ async def test_an_outage_is_no_death(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
 
     async def flaky(*arguments: Any) -> Any:
         if next(away, None) is not None:
-            raise Unavailable("away")
+            raise LogUnavailable("away")
         return await read(*arguments)
 
     rig.log.read = flaky  # type: ignore[method-assign]
-    await runner_over(rig.services, Script([[base.Text("There."), *DONE]])).generate(rig.row.id)
+    await runner_over(rig.services, Script([[base.TextDelta("There."), *DONE]])).generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.content, row.deaths) == ("complete", "There.", 0)
 
@@ -200,7 +200,7 @@ async def test_deaths_after_progress_are_free(rig: Rig, added: int, status: str,
     await rig.age(deaths=MAX_DEATHS - 1)
     await rig.die("", "x" * added)
     with contextlib.suppress(WorkersDied):
-        await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="prefix").generate(rig.row.id)
+        await runner_over(rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="prefix").generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.deaths, row.tries) == (status, deaths, 0)
 
@@ -208,7 +208,7 @@ async def test_deaths_after_progress_are_free(rig: Rig, added: int, status: str,
 async def test_text_that_is_dropped_is_no_progress(rig: Rig) -> None:
     """A model that starts over has got nowhere when its worker dies, however much it had said."""
     await rig.die("", "x" * 1000)
-    await runner_over(rig.services, Script([[base.Text("."), *DONE]]), continuation="restart").generate(rig.row.id)
+    await runner_over(rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="restart").generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.content, row.deaths) == ("complete", ".", 1)
 
@@ -217,7 +217,7 @@ async def test_an_answer_of_many_attempts_ends(rig: Rig) -> None:
     """Whatever progress they made."""
     await rig.die("", "x" * 1000)
     await rig.age(attempt=MAX_ATTEMPTS)
-    script = Script([[base.Text("never asked"), *DONE]])
+    script = Script([[base.TextDelta("never asked"), *DONE]])
     await runner_over(rig.services, script, continuation="prefix").generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, (row.error or {})["code"], row.content, script.asked) == ("error", "budget_exhausted", "x" * 1000, [])
@@ -225,7 +225,7 @@ async def test_an_answer_of_many_attempts_ends(rig: Rig) -> None:
 
 async def test_a_provider_that_still_runs_is_attached_to(rig: Rig) -> None:
     """The run goes on after the saved cursor; what the log holds beyond the checkpoint is not said twice; no seam is left."""
-    script = Script([[base.Text("One ")], [base.Text("two ")], [base.Text("three"), *DONE]], run_id="run-1")
+    script = Script([[base.TextDelta("One ")], [base.TextDelta("two ")], [base.TextDelta("three"), *DONE]], run_id="run-1")
     await rig.die("", "One two")  # the log holds half of the second batch; the checkpoint below holds the first
     await rig.age(content="One ", epoch=(await rig.log.read(rig.row.conversation_id, None, 0, 0)).epoch, run_id="run-1", run_cursor=1)
     async with rig.store.writing() as session:
@@ -245,7 +245,7 @@ async def test_a_run_that_is_gone_is_not_attached_to_twice(rig: Rig) -> None:
     row = await rig.reread()
     assert (row.status, row.run_id, row.content) == ("retrying", None, "One")
     await rig.age(due_at=1)
-    script = Script([[base.Text(" two"), *DONE]])
+    script = Script([[base.TextDelta(" two"), *DONE]])
     await runner_over(rig.services, script, continuation="attach").generate(rig.row.id)
     assert script.asked[0].continuation == base.Continuation("turn", "One")
     assert (await rig.reread()).content == "One two"

@@ -8,8 +8,8 @@ import pytest
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, runner_over
 from tokenwire.config.catalogue import Catalogue, ModelSpec
+from tokenwire.protocol import events
 from tokenwire.providers import base
-from tokenwire.streams import events
 from tokenwire.worker import titles
 from tokenwire.worker.runner import Models
 from tokenwire.worker.titles import name_conversation
@@ -17,11 +17,11 @@ from tokenwire.worker.titles import name_conversation
 
 async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
     """By the title model; viewers are told; a title that somebody gave stays."""
-    script = Script([[base.Text("Because of scattering."), *DONE]])
+    script = Script([[base.TextDelta("Because of scattering."), *DONE]])
     await runner_over(rig.services, script).generate(rig.row.id)
     assert rig.jobs.titles == [rig.row.id]
     catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})
-    models = Models(catalogue, lambda _spec: Script([[base.Text('"Greeting."'), *DONE]]))
+    models = Models(catalogue, lambda _spec: Script([[base.TextDelta('"Greeting."'), *DONE]]))
     await name_conversation(rig.services, models, rig.row.id)
     await name_conversation(rig.services, models, rig.row.id)
     titles = [event for event in await events_of(rig.log, rig.row) if isinstance(event, events.Title)]
@@ -33,7 +33,7 @@ async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
 
 async def test_a_title_while_redis_is_away(rig: Rig) -> None:
     """It is stored, the job does not fail, and the sweeper tells viewers."""
-    await runner_over(rig.services, Script([[base.Text("Hello."), *DONE]])).generate(rig.row.id)
+    await runner_over(rig.services, Script([[base.TextDelta("Hello."), *DONE]])).generate(rig.row.id)
     rig.log.go_down()
     models = Models(Catalogue("demo", "demo", {}, {}), lambda _spec: Script([]))
     await name_conversation(rig.services, models, rig.row.id)

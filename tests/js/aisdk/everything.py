@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tokenwire.streams.aisdk import Chunk, Misuse, Writer
-from tokenwire.streams.aisdk.values import PROFILES, Profile
+from tokenwire.web.aisdk import Chunk, Misuse, Writer
+from tokenwire.web.aisdk.values import PROFILES, Profile
 
 IDS = ("a", "b", "text", "reasoning", "")
 Call = Callable[[], list[Chunk]]

@@ -4,7 +4,7 @@ import * as ai5 from "ai5";
 import * as ai5old from "ai5old";
 import * as ai6 from "ai6";
 import * as ai7 from "ai7";
-import { resumableFetch } from "../../../web/static/resumable-fetch.js";
+import { resumableFetch } from "../../../web/page/static/resumable-fetch.js";
 
 export const BASE = process.env.TOKENWIRE_URL;
 export const RELEASES = [

@@ -2,13 +2,13 @@
 
 from tests.mutants.mutant import Area, Mutant
 
-_GATE = ("tests/unit/web/test_admission.py",)
+_GATE = ("tests/unit/web/admission/test_layer.py",)
 _RATES = ("tests/contracts/test_rates.py",)
 _NAMES = ("tests/unit/streams/test_addresses.py",)
-_PLACES = ("tests/unit/streams/test_occupancy.py",)
-_STALLED = ("tests/unit/streams/test_stalled.py", "tests/integration/test_stalled.py")
-_CENSUS = ("tests/unit/web/test_census.py", "tests/unit/web/test_bodies.py")
-_LARGE = ("tests/unit/web/test_aside.py",)
+_PLACES = ("tests/unit/streams/limits/test_occupancy.py",)
+_STALLED = ("tests/unit/streams/limits/test_stalled.py", "tests/integration/test_stalled.py")
+_CENSUS = ("tests/unit/web/http/test_census.py", "tests/unit/web/http/test_bodies.py")
+_LARGE = ("tests/unit/web/http/test_aside.py",)
 _SOCKET = ("tests/integration/test_chat_socket.py",)
 _KEPT = ("tests/integration/test_kept_bodies.py",)
 _RECOUNT = (
@@ -16,8 +16,8 @@ _RECOUNT = (
     "tests/contracts/test_quotas.py::test_what_is_posted_during_a_recount_is_counted_once",
 )
 _UNREAD = (
-    "tests/unit/web/test_sending.py",
-    "tests/unit/web/test_receiving.py",
+    "tests/unit/web/http/test_sending.py",
+    "tests/unit/web/http/test_receiving.py",
     "tests/integration/test_admission.py::test_answers_that_nobody_reads_share_a_memory",
     "tests/integration/test_admission.py::test_an_answer_beyond_the_share_can_be_read",
 )
@@ -32,147 +32,181 @@ AREA = Area(
     "admission",
     ("tests/integration/test_admission.py", "tests/integration/test_admission_sockets.py"),
     [
-        Mutant("any_path_is_public", "web/admission.py", '_GUARDED = ("/api/", "/v1/")', '_GUARDED = ("/api/",)'),
+        Mutant("any_path_is_public", "web/admission/layer.py", '_GUARDED = ("/api/", "/v1/")', '_GUARDED = ("/api/",)'),
         Mutant(
             "a_token_opens_everything",
-            "web/admission.py",
+            "web/admission/layer.py",
             '        reads_events = request.method in ("GET", "HEAD") and _EVENTS.fullmatch(request.url.path)\n',
             "        reads_events = True\n",
         ),
-        Mutant("a_token_is_a_login", "web/admission.py", "Caller(granted, address, login=False)", "Caller(granted, address)", _GATE),
-        Mutant("users_have_no_limit", "web/admission.py", "                stack.enter_context(self._users.held(caller.user))\n", ""),
+        Mutant("a_token_is_a_login", "web/admission/layer.py", "Caller(granted, address, login=False)", "Caller(granted, address)", _GATE),
+        Mutant("users_have_no_limit", "web/admission/layer.py", "                stack.enter_context(self._users.held(caller.user))\n", ""),
         Mutant(
-            "addresses_have_no_limit", "web/admission.py", "                stack.enter_context(self._addresses.held(caller.address))\n", ""
+            "addresses_have_no_limit",
+            "web/admission/layer.py",
+            "                stack.enter_context(self._addresses.held(caller.address))\n",
+            "",
         ),
         Mutant(
             "newcomers_of_an_address_have_no_limit",
-            "web/newcomers.py",
+            "web/admission/newcomers.py",
             "len(self._addresses.get(address, ())) >= self._most_of_address",
             "False",
             _SOCKET,
         ),
-        Mutant("newcomers_have_no_limit", "web/newcomers.py", "        if len(self._all) >= self._most:\n", "        if False:\n", _SOCKET),
-        Mutant("the_newest_makes_room", "web/newcomers.py", "next(iter(self._all))", "next(reversed(self._all))", _SOCKET),
-        Mutant("who_makes_room_stays", "web/newcomers.py", "        one.leave()\n", "", _SOCKET),
-        Mutant("who_has_logged_in_is_new_for_ever", "web/admission.py", "        self._waiting.close()\n", "", _SOCKET),
         Mutant(
-            "a_request_is_a_login", "web/chat_socket.py", "            if self._seat.user is None:\n", "            if False:\n", _SOCKET
+            "newcomers_have_no_limit",
+            "web/admission/newcomers.py",
+            "        if len(self._all) >= self._most:\n",
+            "        if False:\n",
+            _SOCKET,
+        ),
+        Mutant("the_newest_makes_room", "web/admission/newcomers.py", "next(iter(self._all))", "next(reversed(self._all))", _SOCKET),
+        Mutant("who_makes_room_stays", "web/admission/newcomers.py", "        one.leave()\n", "", _SOCKET),
+        Mutant("who_has_logged_in_is_new_for_ever", "web/admission/layer.py", "        self._waiting.close()\n", "", _SOCKET),
+        Mutant(
+            "a_request_is_a_login", "web/aisdk/socket.py", "            if self._seat.user is None:\n", "            if False:\n", _SOCKET
         ),
         Mutant(
             "who_shows_no_login_is_let_in",
-            "web/chat_requests.py",
+            "web/aisdk/requests.py",
             "    if found is None:\n        raise",
             "    if False:\n        raise",
             _SOCKET,
         ),
-        Mutant("a_login_may_come_in_pieces", "web/sockets.py", "frame.opcode is not Opcode.TEXT or not frame.fin", "False", _SOCKET),
-        Mutant("any_number_of_messages", "web/sockets.py", "if not self._budget(frame).spend(self._clock()):", "if False:", _SOCKET),
+        Mutant("a_login_may_come_in_pieces", "web/http/sockets.py", "frame.opcode is not Opcode.TEXT or not frame.fin", "False", _SOCKET),
+        Mutant("any_number_of_messages", "web/http/sockets.py", "if not self._budget(frame).spend(self._clock()):", "if False:", _SOCKET),
         Mutant(
-            "messages_are_compressed", "web/connections.py", '"ws_per_message_deflate": False', '"ws_per_message_deflate": True', _SOCKET
+            "messages_are_compressed",
+            "web/http/connections.py",
+            '"ws_per_message_deflate": False',
+            '"ws_per_message_deflate": True',
+            _SOCKET,
         ),
         Mutant(
             "a_pong_for_everybody",
-            "web/sockets.py",
+            "web/http/sockets.py",
             "        if self.writable.is_set():\n            self.transport.write(pong)",
             "        if True:\n            self.transport.write(pong)",
             _SOCKET,
         ),
-        Mutant("a_message_may_stop_coming", "web/sockets.py", "            self._watch(unfinished)\n", "            pass\n", _SOCKET),
-        Mutant("what_is_being_understood_counts_no_more", "web/sockets.py", "+ self._read)", ")", _SOCKET),
-        Mutant("short_frames_are_mended_at_once", "web/chat_socket.py", ", mend=False)", ")", _SOCKET),
-        Mutant("the_parser_keeps_a_frame", "web/sockets.py", '        event.data = b""  # the parser', "        pass  # the parser", _KEPT),
-        Mutant("an_answer_keeps_its_frame", "web/chat_socket.py", "        del frame  #", "        pass  #", _KEPT),
-        Mutant("a_body_may_pause", "web/receiving.py", "min(self.gap, min(", "min(1e9, min("),
-        Mutant("a_body_may_take_for_ever", "web/receiving.py", "SLOWEST_BYTES_PER_SECOND, self.most)", "SLOWEST_BYTES_PER_SECOND, 1e9)"),
-        Mutant("large_bodies_take_all_the_memory", "web/receiving.py", "Occupancy(limit - self.share)", "Occupancy(limit)"),
-        Mutant("a_large_body_counts_as_small", "web/receiving.py", "        if large:\n", "        if False:\n"),
+        Mutant("a_message_may_stop_coming", "web/http/sockets.py", "            self._watch(unfinished)\n", "            pass\n", _SOCKET),
+        Mutant("what_is_being_understood_counts_no_more", "web/http/sockets.py", "+ self._read)", ")", _SOCKET),
+        Mutant("short_frames_are_mended_at_once", "web/aisdk/socket.py", ", mend=False)", ")", _SOCKET),
+        Mutant(
+            "the_parser_keeps_a_frame", "web/http/sockets.py", '        event.data = b""  # the parser', "        pass  # the parser", _KEPT
+        ),
+        Mutant("an_answer_keeps_its_frame", "web/aisdk/socket.py", "        del frame  #", "        pass  #", _KEPT),
+        Mutant("a_body_may_pause", "web/http/receiving.py", "min(self.gap, min(", "min(1e9, min("),
+        Mutant(
+            "a_body_may_take_for_ever", "web/http/receiving.py", "SLOWEST_BYTES_PER_SECOND, self.most)", "SLOWEST_BYTES_PER_SECOND, 1e9)"
+        ),
+        Mutant("large_bodies_take_all_the_memory", "web/http/receiving.py", "Occupancy(limit - self.share)", "Occupancy(limit)"),
+        Mutant("a_large_body_counts_as_small", "web/http/receiving.py", "        if large:\n", "        if False:\n"),
         Mutant(
             "a_place_is_never_left",
-            "streams/occupancy.py",
+            "streams/limits/occupancy.py",
             "        finally:\n            self.release(name)\n",
             "        finally:\n            pass\n",
         ),
-        Mutant("one_place_too_many", "streams/occupancy.py", "+ amount > self._limit", "+ amount > self._limit + 1", _PLACES),
+        Mutant("one_place_too_many", "streams/limits/occupancy.py", "+ amount > self._limit", "+ amount > self._limit + 1", _PLACES),
         Mutant(
             "what_is_refused_is_taken",
-            "streams/occupancy.py",
+            "streams/limits/occupancy.py",
             "            raise Full(name)\n",
             "            self._taken[name] += amount\n            raise Full(name)\n",
             _PLACES,
         ),
-        Mutant("one_post_too_many", "streams/rates.py", "allowed = len(hits) < limit", "allowed = len(hits) <= limit", _RATES),
+        Mutant("one_post_too_many", "streams/limits/rates.py", "allowed = len(hits) < limit", "allowed = len(hits) <= limit", _RATES),
         Mutant(
             "what_is_refused_counts",
-            "streams/rates.py",
+            "streams/limits/rates.py",
             "        if allowed:\n            hits.append(now)\n",
             "        hits.append(now)\n",
             _RATES,
         ),
-        Mutant("hits_are_never_forgotten", "streams/rates.py", "            hits.popleft()\n", "            break\n", _RATES),
-        Mutant("redis_is_asked_again_at_once", "streams/rates.py", "self._asked_again_at = self._clock() + PAUSE_SECONDS", "pass", _RATES),
+        Mutant("hits_are_never_forgotten", "streams/limits/rates.py", "            hits.popleft()\n", "            break\n", _RATES),
+        Mutant(
+            "redis_is_asked_again_at_once",
+            "streams/limits/rates.py",
+            "self._asked_again_at = self._clock() + PAUSE_SECONDS",
+            "pass",
+            _RATES,
+        ),
         Mutant(
             "a_redis_that_hangs_fails_the_request",
-            "streams/rates.py",
+            "streams/limits/rates.py",
             "except (redis.RedisError, OSError, TimeoutError) as error:",
             "except redis.RedisError as error:",
             _RATES,
         ),
-        Mutant("too_many_posts_are_let_in", "web/admission.py", "            if not verdicts[kind].allowed:", "            if False:"),
-        Mutant("the_address_is_not_counted", "web/admission.py", "if not verdicts[kind].allowed:  #", "if verdicts[kind].allowed:  #"),
-        Mutant("posts_are_not_counted", "web/admission.py", "        if is_post(scope):\n", "        if False:\n"),
+        Mutant(
+            "too_many_posts_are_let_in", "web/admission/layer.py", "            if not verdicts[kind].allowed:", "            if False:"
+        ),
+        Mutant(
+            "the_address_is_not_counted", "web/admission/layer.py", "if not verdicts[kind].allowed:  #", "if verdicts[kind].allowed:  #"
+        ),
+        Mutant("posts_are_not_counted", "web/admission/layer.py", "        if is_post(scope):\n", "        if False:\n"),
         Mutant(
             "reads_are_not_counted",
-            "web/admission.py",
+            "web/admission/layer.py",
             'if not scope["path"].startswith(_GUARDED):\n            return {}',
             "if True:\n            return {}",
         ),
         Mutant(
             "health_checks_are_counted",
-            "web/admission.py",
+            "web/admission/layer.py",
             'if not scope["path"].startswith(_GUARDED):\n            return {}',
             "if False:\n            return {}",
         ),
         Mutant(
-            "heads_are_no_reads", "web/admission.py", '"reads" if scope["method"] in ("GET", "HEAD")', '"reads" if scope["method"] == "GET"'
+            "heads_are_no_reads",
+            "web/admission/layer.py",
+            '"reads" if scope["method"] in ("GET", "HEAD")',
+            '"reads" if scope["method"] == "GET"',
         ),
         Mutant(
             "a_cancel_counts_as_a_read",
-            "web/admission.py",
+            "web/admission/layer.py",
             '"reads" if scope["method"] in ("GET", "HEAD") else "changes"',
             '"reads"',
         ),
         Mutant(
             "reads_have_the_limits_of_posts",
-            "web/admission.py",
+            "web/admission/layer.py",
             "self._settings.reads_per_minute_per_user,",
             "self._settings.posts_per_minute_per_user,",
         ),
         Mutant(
             "too_much_is_no_reason",
-            "web/admission.py",
+            "web/admission/layer.py",
             "        if not verdict.allowed:\n            retry",
             "        if False:\n            retry",
         ),
-        Mutant("each_read_asks_redis", "streams/rates.py", "amount = max(1, limit // SHARES)", "amount = 1", _RATES),
-        Mutant("a_share_is_given_beyond_the_limit", "streams/rates.py", "max(0, min(amount, left + amount))", "amount", _RATES),
-        Mutant("a_share_outlives_its_minute", "streams/rates.py", "share is None or share.minute != minute:", "share is None:", _RATES),
-        Mutant("who_has_used_it_up_asks_again", "streams/rates.py", "if not (share.left or share.used_up)", "if not share.left", _RATES),
+        Mutant("each_read_asks_redis", "streams/limits/rates.py", "amount = max(1, limit // SHARES)", "amount = 1", _RATES),
+        Mutant("a_share_is_given_beyond_the_limit", "streams/limits/rates.py", "max(0, min(amount, left + amount))", "amount", _RATES),
+        Mutant(
+            "a_share_outlives_its_minute", "streams/limits/rates.py", "share is None or share.minute != minute:", "share is None:", _RATES
+        ),
+        Mutant(
+            "who_has_used_it_up_asks_again", "streams/limits/rates.py", "if not (share.left or share.used_up)", "if not share.left", _RATES
+        ),
         Mutant(
             "a_refused_user_uses_up_the_address",
-            "streams/rates.py",
+            "streams/limits/rates.py",
             "            if not allowed:\n                break\n        return verdicts",
             "        return verdicts",
             _RATES,
         ),
         Mutant(
             "names_are_asked_for_one_by_one",
-            "streams/rates.py",
+            "streams/limits/rates.py",
             "            await asyncio.gather(*asked)\n",
             "            for one in asked:\n                await one\n",
             _RATES,
         ),
-        Mutant("sums_are_never_forgotten", "streams/rates.py", "        if until <= now:\n", "        if False:\n", _RATES),
-        Mutant("shares_add_up", "streams/rates.py", "if share is None and len(self._shares) >= MAX_NAMES:", "if False:", _RATES),
+        Mutant("sums_are_never_forgotten", "streams/limits/rates.py", "        if until <= now:\n", "        if False:\n", _RATES),
+        Mutant("shares_add_up", "streams/limits/rates.py", "if share is None and len(self._shares) >= MAX_NAMES:", "if False:", _RATES),
         Mutant(
             "of_ipv6_each_address_counts", "streams/addresses.py", "ipaddress.ip_network((address, 64), strict=False)", "address", _NAMES
         ),
@@ -182,48 +216,52 @@ AREA = Area(
         Mutant("the_first_of_a_chain_counts", "streams/addresses.py", "*reversed(said)", "*said", _NAMES),
         Mutant(
             "a_body_of_any_length",
-            "web/receiving.py",
+            "web/http/receiving.py",
             "        self._refuse_beyond(self._read)\n",
             "",
             ("tests/unit/web/test_bad_input.py",),
         ),
         Mutant(
             "a_body_as_slow_as_it_likes",
-            "web/receiving.py",
+            "web/http/receiving.py",
             "min(self.grace + read",
             "min(600 + read",
         ),
-        Mutant("a_long_body_gets_no_more_time", "web/receiving.py", " + read / SLOWEST_BYTES_PER_SECOND", ""),
-        Mutant("one_user_takes_all_the_memory", "web/receiving.py", "Occupancy(self.share)", "Occupancy(limit)"),
-        Mutant("what_was_read_is_held_for_ever", "web/receiving.py", "        self._held.release()\n", "        pass\n"),
-        Mutant("silence_is_waited_for", "web/connections.py", "            self._arm(self.terms.head_seconds)", "            pass"),
+        Mutant("a_long_body_gets_no_more_time", "web/http/receiving.py", " + read / SLOWEST_BYTES_PER_SECOND", ""),
+        Mutant("one_user_takes_all_the_memory", "web/http/receiving.py", "Occupancy(self.share)", "Occupancy(limit)"),
+        Mutant("what_was_read_is_held_for_ever", "web/http/receiving.py", "        self._held.release()\n", "        pass\n"),
+        Mutant("silence_is_waited_for", "web/http/connections.py", "            self._arm(self.terms.head_seconds)", "            pass"),
         Mutant(
             "a_refused_body_is_taken_to_its_end",
-            "web/connections.py",
+            "web/http/connections.py",
             "            if self._lingering > LINGER_BYTES:",
             "            if False:",
         ),
         Mutant(
             "a_refused_body_may_drip_for_ever",
-            "web/connections.py",
+            "web/http/connections.py",
             "            self._arm(LINGER_SECONDS)\n",
             "",
         ),
         Mutant(
             "a_socket_without_a_login_lives_on",
-            "web/sockets.py",
+            "web/http/sockets.py",
             '        self._arm(min(self.terms.head_seconds, LOGIN_SECONDS), "no login in time")\n',
             "",
         ),
-        Mutant("messages_before_a_login_are_long", "web/sockets.py", "max_size=LOGIN_FRAME_BYTES,", "max_size=longest,", _SOCKET),
-        Mutant("messages_after_a_login_are_short", "web/sockets.py", "        self.max_message_size = self._longest\n", ""),
-        Mutant("who_reads_nothing_stays", "streams/stalled.py", "            self._cut()\n", "            pass\n", _STALLED),
+        Mutant("messages_before_a_login_are_long", "web/http/sockets.py", "max_size=LOGIN_FRAME_BYTES,", "max_size=longest,", _SOCKET),
+        Mutant("messages_after_a_login_are_short", "web/http/sockets.py", "        self.max_message_size = self._longest\n", ""),
+        Mutant("who_reads_nothing_stays", "streams/limits/stalled.py", "            self._cut()\n", "            pass\n", _STALLED),
         Mutant(
-            "who_reads_a_little_is_cut", "streams/stalled.py", "self._transport.get_write_buffer_size() < self._left", "False", _STALLED
+            "who_reads_a_little_is_cut",
+            "streams/limits/stalled.py",
+            "self._transport.get_write_buffer_size() < self._left",
+            "False",
+            _STALLED,
         ),
         Mutant(
             "web_does_not_watch",
-            "web/terms.py",
+            "web/http/terms.py",
             "        return Stalled(transport, self.stalled_seconds, cut)",
             "        return Stalled(transport, 1e9, cut)",
             _STALLED,
@@ -231,23 +269,27 @@ AREA = Area(
         Mutant("the_broadcaster_does_not_watch", "broadcaster/connection.py", "        self._stalled.paused()\n", "", _STALLED),
         Mutant(
             "any_number_of_values",
-            "web/census.py",
+            "web/http/census.py",
             "        if most is not None and counting.values > most:\n",
             "        if False:\n",
             _CENSUS,
         ),
-        Mutant("an_escaped_quote_ends_a_string", "web/census.py", '.replace(b\'\\\\"\', b"")', "", _CENSUS),
+        Mutant("an_escaped_quote_ends_a_string", "web/http/census.py", '.replace(b\'\\\\"\', b"")', "", _CENSUS),
         Mutant(
             "a_slice_ends_an_escape",
-            "web/census.py",
+            "web/http/census.py",
             "        self._rest = piece[len(piece) - backslashes % 2 :]",
             '        self._rest = b""',
             _CENSUS,
         ),
-        Mutant("everything_is_plain", "web/census.py", "    return _ZERO not in piece and", "    return", _CENSUS),
-        Mutant("broken_all_over_is_mended", "web/bodies.py", "parse_float=_finite), MAX_REPLACED)", "parse_float=_finite))", _CENSUS),
+        Mutant("everything_is_plain", "web/http/census.py", "    return _ZERO not in piece and", "    return", _CENSUS),
+        Mutant("broken_all_over_is_mended", "web/http/bodies.py", "parse_float=_finite), MAX_REPLACED)", "parse_float=_finite))", _CENSUS),
         Mutant(
-            "damage_is_counted_text_by_text", "streams/text.py", "self._left -= _broken(text)", "self._left = 1000 - _broken(text)", _CENSUS
+            "damage_is_counted_text_by_text",
+            "protocol/text.py",
+            "self._left -= _broken(text)",
+            "self._left = 1000 - _broken(text)",
+            _CENSUS,
         ),
         Mutant(
             "threads_keep_the_lock",
@@ -256,8 +298,8 @@ AREA = Area(
             "",
             ("tests/integration/test_web_process.py::test_the_loop_waits_shortly_for_pythons_lock",),
         ),
-        Mutant("any_depth", "web/bodies.py", "    if found.depth > MAX_JSON_DEPTH:", "    if False:", _CENSUS),
-        Mutant("everything_is_done_at_once", "web/aside.py", "if size <= SMALL_BYTES else", "if True else", _LARGE),
+        Mutant("any_depth", "web/http/bodies.py", "    if found.depth > MAX_JSON_DEPTH:", "    if False:", _CENSUS),
+        Mutant("everything_is_done_at_once", "web/http/aside.py", "if size <= SMALL_BYTES else", "if True else", _LARGE),
         Mutant(
             "each_of_many_members_is_complained_of",
             "web/services.py",
@@ -267,18 +309,22 @@ AREA = Area(
         ),
         Mutant(
             "an_unread_answer_is_charged_to_nobody",
-            "web/admission.py",
+            "web/admission/layer.py",
             "Outgoing(scope, body, admitted, unread, repeatable=not is_post(scope))",
             "admitted",
             _UNREAD,
         ),
-        Mutant("an_unread_answer_is_held_for_ever", "web/admission.py", "            places.callback(unread.release)\n", "", _UNREAD),
-        Mutant("an_answer_is_forgotten_when_written", "web/sending.py", "elif self._large and message", "elif False and message", _UNREAD),
-        Mutant("what_was_done_is_not_told", "web/sending.py", "self._refused = self._repeatable", "self._refused = True", _UNREAD),
-        Mutant("an_answer_follows_its_refusal", "web/sending.py", "        elif self._refused:\n", "        elif False:\n", _UNREAD),
-        Mutant("the_largest_answer_cannot_be_read", "web/sending.py", "min(length, self._held.most)", "length", _UNREAD),
-        Mutant("small_answers_are_held", "web/sending.py", "length > SMALL_BYTES", "True", _UNREAD),
-        Mutant("addresses_have_all_the_memory", "web/receiving.py", "Occupancy(limit // _SHARE_OF_ADDRESS)", "Occupancy(limit)", _UNREAD),
+        Mutant("an_unread_answer_is_held_for_ever", "web/admission/layer.py", "            places.callback(unread.release)\n", "", _UNREAD),
+        Mutant(
+            "an_answer_is_forgotten_when_written", "web/http/sending.py", "elif self._large and message", "elif False and message", _UNREAD
+        ),
+        Mutant("what_was_done_is_not_told", "web/http/sending.py", "self._refused = self._repeatable", "self._refused = True", _UNREAD),
+        Mutant("an_answer_follows_its_refusal", "web/http/sending.py", "        elif self._refused:\n", "        elif False:\n", _UNREAD),
+        Mutant("the_largest_answer_cannot_be_read", "web/http/sending.py", "min(length, self._held.most)", "length", _UNREAD),
+        Mutant("small_answers_are_held", "web/http/sending.py", "length > SMALL_BYTES", "True", _UNREAD),
+        Mutant(
+            "addresses_have_all_the_memory", "web/http/receiving.py", "Occupancy(limit // _SHARE_OF_ADDRESS)", "Occupancy(limit)", _UNREAD
+        ),
         Mutant(
             "pages_are_measured_as_text",
             "models/quotas.py",
@@ -310,35 +356,35 @@ AREA = Area(
         ),
         Mutant(
             "a_token_outlives_the_deletion",
-            "streams/tokens.py",
+            "protocol/tokens.py",
             "return ttl_seconds + LEEWAY_SECONDS",
             "return ttl_seconds",
-            ("tests/unit/streams/test_tokens.py",),
+            ("tests/unit/protocol/test_tokens.py",),
         ),
         Mutant(
             "what_did_not_fit_stays_taken",
-            "web/receiving.py",
+            "web/http/receiving.py",
             "                undo.callback(occupancy.release, name, amount)\n",
             "",
-            ("tests/unit/web/test_receiving.py",),
+            ("tests/unit/web/http/test_receiving.py",),
         ),
         Mutant(
             "memory_is_given_back_twice",
-            "web/receiving.py",
+            "web/http/receiving.py",
             "address=self._address)\n        self._amount = 0",
             "address=self._address)",
-            ("tests/unit/web/test_receiving.py",),
+            ("tests/unit/web/http/test_receiving.py",),
         ),
         Mutant(
             "after_a_minute_there_is_no_limit",
-            "streams/minutes.py",
+            "streams/limits/per_minute.py",
             "            self._began, self._count = now, 0\n",
             "            self._count = 0\n",
-            ("tests/unit/streams/test_minutes.py",),
+            ("tests/unit/streams/limits/test_per_minute.py",),
         ),
         Mutant(
             "what_follows_a_refused_body_is_counted_with_it",
-            "web/connections.py",
+            "web/http/connections.py",
             "            self._lingering = None\n            self._disarm()",
             "            self._disarm()",
         ),

@@ -2,11 +2,11 @@
 
 from tests.mutants.mutant import Area, Mutant
 
-_FILE = "worker/costs.py"
+_FILE = "worker/attempt/costs.py"
 
 AREA = Area(
     "costs",
-    ("tests/unit/worker/test_costs.py", "tests/unit/worker/test_usage.py", "tests/integration/test_usage.py"),
+    ("tests/unit/worker/attempt/test_costs.py", "tests/unit/worker/attempt/test_usage.py", "tests/integration/test_usage.py"),
     [
         Mutant("the_first_request_is_refused", _FILE, "cost > 0 and number > 1 and", "cost > 0 and"),
         Mutant("attaching_is_refused", _FILE, "return cost > 0 and number > 1", "return number > 1"),
@@ -34,7 +34,7 @@ AREA = Area(
         Mutant("what_the_provider_said_is_not_believed", _FILE, "(said if said is not None else self.cost)", "self.cost"),
         Mutant(
             "tokens_are_rounded_down",
-            "worker/usage.py",
+            "worker/attempt/usage.py",
             "return -(-chars // CHARS_PER_TOKEN)",
             "return chars // CHARS_PER_TOKEN",
         ),
@@ -49,13 +49,13 @@ AREA = Area(
         Mutant("to_attach_is_a_request", _FILE, "earlier + (not attaches)", "earlier + 1"),
         Mutant(
             "the_last_request_alone_counts",
-            "worker/usage.py",
+            "worker/attempt/usage.py",
             "        return _usage(_sum(self.before, self.now))\n",
             "        return _usage(self.now)\n",
         ),
         Mutant(
             "a_request_that_says_it_twice_is_billed_twice",
-            "worker/usage.py",
+            "worker/attempt/usage.py",
             "Reported(self.before, {**self.now, **usage})",
             "Reported(self.before, _sum(self.now, usage))",
         ),
@@ -73,7 +73,7 @@ AREA = Area(
         ),
         Mutant(
             "what_was_reported_is_not_checkpointed",
-            "worker/run.py",
+            "worker/attempt/run.py",
             "            reported=self.generation.reported.stored(),\n",
             "",
         ),

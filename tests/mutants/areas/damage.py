@@ -71,7 +71,7 @@ AREA = Area(
         ),
         Mutant(
             "what_has_ended_ends_again",
-            "models/generations.py",
+            "models/answers.py",
             '_unfinished)\n            .values(status="error"',
             ')\n            .values(status="error"',
             _ROWS,
@@ -103,7 +103,7 @@ AREA = Area(
         ),
         Mutant(
             "operators_hear_of_a_row_time_and_again",
-            "models/generations.py",
+            "models/answers.py",
             "mine = update(Message).where(col(Message.id) == message_id, _unfinished)",
             "mine = update(Message).where(col(Message.id) == message_id)",
             _ROWS,
@@ -138,7 +138,7 @@ AREA = Area(
         ),
         Mutant(
             "a_cancelled_answer_that_cannot_be_read_stays",
-            "worker/sweeper.py",
+            "worker/sweeper/sweeper.py",
             "            await self._enqueue([row])  # the job counts",
             "            pass  # the job counts",
             _ROWS,
@@ -152,14 +152,14 @@ AREA = Area(
         ),
         Mutant(
             "a_row_that_cannot_be_written_has_a_job_each_round",
-            "worker/sweeper.py",
+            "worker/sweeper/sweeper.py",
             " if row.message_id not in self._apart)",
             ")",
             _ROWS,
         ),
         Mutant(
             "a_row_that_could_not_be_written_has_no_job_again",
-            "worker/sweeper.py",
+            "worker/sweeper/sweeper.py",
             " if _clock() < until}",
             "}",
             _ROWS,

@@ -2,50 +2,54 @@
 
 from tests.mutants.mutant import Area, Mutant
 
-_STRICT = ("tests/unit/web/test_strict.py", "tests/integration/test_strict_http.py")
+_STRICT = ("tests/unit/web/http/test_strict.py", "tests/integration/test_strict_http.py")
 _TASKS = ("tests/unit/config/test_background.py",)
 
 AREA = Area(
     "edge",
-    ("tests/unit/web/test_hosts.py",),
+    ("tests/unit/web/http/test_hosts.py",),
     [
-        Mutant("any_host_is_answered", "web/hosts.py", "return not self._strict or self.known(header)", "return True"),
+        Mutant("any_host_is_answered", "web/http/hosts.py", "return not self._strict or self.known(header)", "return True"),
         Mutant(
             "a_name_that_ends_like_ours_is_ours",
-            "web/hosts.py",
+            "web/http/hosts.py",
             'name == "localhost" or name.endswith(".localhost")',
             'name.endswith("localhost")',
         ),
-        Mutant("any_address_is_local", "web/hosts.py", "return ip_address(name).is_loopback", "return bool(ip_address(name))"),
+        Mutant("any_address_is_local", "web/http/hosts.py", "return ip_address(name).is_loopback", "return bool(ip_address(name))"),
         Mutant(
             "sockets_are_not_asked_for_their_host",
-            "web/middleware.py",
+            "web/http/middleware.py",
             'if scope["type"] == "lifespan" or',
             'if scope["type"] != "http" or',
         ),
-        Mutant("upper_case_is_another_name", "web/hosts.py", '(found["six"] or found["name"]).lower()', '(found["six"] or found["name"])'),
+        Mutant(
+            "upper_case_is_another_name", "web/http/hosts.py", '(found["six"] or found["name"]).lower()', '(found["six"] or found["name"])'
+        ),
         Mutant(
             "an_unknown_name_is_handed_out",
-            "web/hosts.py",
+            "web/http/hosts.py",
             "        if not self.known(header):\n",
             "        if False:\n",
         ),
-        Mutant("two_hosts_are_fine", "web/strict.py", "if len(hosts) > 1 or (not hosts", "if (not hosts", _STRICT),
-        Mutant("no_host_is_fine", "web/strict.py", '(not hosts and version == "1.1")', "False", _STRICT),
-        Mutant("any_transfer_coding_is_fine", "web/strict.py", '[coding.lower() for coding in codings] != [b"chunked"]', "False", _STRICT),
-        Mutant("any_number_of_headers", "web/strict.py", " or self._lines > self.head.headers:", ":", _STRICT),
-        Mutant("a_head_of_any_length", "web/strict.py", "if self._head > self.head.size or self._lines", "if self._lines", _STRICT),
+        Mutant("two_hosts_are_fine", "web/http/strict.py", "if len(hosts) > 1 or (not hosts", "if (not hosts", _STRICT),
+        Mutant("no_host_is_fine", "web/http/strict.py", '(not hosts and version == "1.1")', "False", _STRICT),
+        Mutant(
+            "any_transfer_coding_is_fine", "web/http/strict.py", '[coding.lower() for coding in codings] != [b"chunked"]', "False", _STRICT
+        ),
+        Mutant("any_number_of_headers", "web/http/strict.py", " or self._lines > self.head.headers:", ":", _STRICT),
+        Mutant("a_head_of_any_length", "web/http/strict.py", "if self._head > self.head.size or self._lines", "if self._lines", _STRICT),
         Mutant(
             "a_proxys_connection_is_closed_as_it_is_used_again",
-            "web/connections.py",
+            "web/http/connections.py",
             "            self.timeout_keep_alive = PROXY_IDLE_SECONDS\n",
             "            pass\n",
             ("tests/integration/test_admission.py::test_a_proxys_connection_waits_as_long_as_proxies_want",),
         ),
-        Mutant("trailers_become_headers", "web/strict.py", "        if not self._head_is_read:\n", "        if True:\n", _STRICT),
+        Mutant("trailers_become_headers", "web/http/strict.py", "        if not self._head_is_read:\n", "        if True:\n", _STRICT),
         Mutant(
             "what_is_not_read_to_its_end_grows",
-            "web/strict.py",
+            "web/http/strict.py",
             "and not self.transport.is_closing():\n            self.send_400_response",
             "and False:\n            self.send_400_response",
             _STRICT,
@@ -82,10 +86,10 @@ AREA = Area(
         ),
         Mutant(
             "headers_of_a_connection_add_up",
-            "web/strict.py",
+            "web/http/strict.py",
             "self._head, self._lines, self._head_is_read = 0, 0, False",
             "self._head, self._head_is_read = 0, False",
-            ("tests/unit/web/test_strict.py",),
+            ("tests/unit/web/http/test_strict.py",),
         ),
         Mutant(
             "unlogged_failures_are_told_again_and_again",

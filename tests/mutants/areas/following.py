@@ -6,7 +6,7 @@ _ANSWERS = ("tests/integration/test_answers.py",)
 
 AREA = Area(
     "following",
-    ("tests/unit/web/test_following.py", "tests/unit/streams/test_cursor.py", "tests/integration/test_sse_refusals.py"),
+    ("tests/unit/web/test_following.py", "tests/unit/streams/hub/test_log_cursor.py", "tests/integration/test_sse_refusals.py"),
     [
         Mutant(
             "every_answer_is_told_from_its_start", "web/answers.py", "if from_start and page.oldest == 1", "if page.oldest == 1", _ANSWERS
@@ -75,24 +75,26 @@ AREA = Area(
             '        if self.stopping.is_set():\n            reader.end("stopped")\n',
             "",
         ),
-        Mutant("a_full_server_takes_more", "web/event_stream.py", "        if self.taken >= self._limit:\n", "        if False:\n"),
+        Mutant("a_full_server_takes_more", "web/http/streaming.py", "        if self.taken >= self._limit:\n", "        if False:\n"),
         Mutant(
             "a_place_is_never_given_back",
-            "web/event_stream.py",
+            "web/http/streaming.py",
             "        finally:\n            self.taken -= 1\n",
             "        finally:\n            pass\n",
         ),
         Mutant(
             "a_client_that_left_is_written_to",
-            "web/event_stream.py",
+            "web/http/streaming.py",
             "await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)",
             "await asyncio.wait({sending})",
         ),
         Mutant(
             "a_database_that_is_away_ends_a_chat_stream",
-            "web/chat_stream.py",
-            'except (Unavailable, StoreUnavailable) as error:\n            log_line.warning("an answer waits',
-            'except Unavailable as error:\n            log_line.warning("an answer waits',
+            "web/aisdk/stream.py",
+            """except (LogUnavailable, StoreUnavailable) as error:
+            log_line.warning("an answer waits""",
+            """except LogUnavailable as error:
+            log_line.warning("an answer waits""",
             ("tests/integration/test_chat_streams.py",),
         ),
         Mutant(
@@ -104,14 +106,14 @@ AREA = Area(
         ),
         Mutant(
             "a_cut_waits_for_its_client",
-            "web/event_stream.py",
+            "web/http/streaming.py",
             "            sending.cancel()\n            leaving.cancel()\n",
             "            sending.cancel()\n",
-            ("tests/unit/web/test_event_stream.py",),
+            ("tests/unit/web/http/test_streaming.py",),
         ),
         Mutant(
             "a_chat_asks_without_end_in_an_outage",
-            "web/chat_stream.py",
+            "web/aisdk/stream.py",
             "            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)\n",
             "",
             ("tests/integration/test_chat_streams.py",),

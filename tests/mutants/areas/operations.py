@@ -10,14 +10,14 @@ _BOOT = ("tests/integration/test_background_process.py",)
 _FAILOVER = ("tests/integration/streams/test_failover.py",)
 _LOGS = ("tests/unit/config/test_logs.py",)
 _LOCAL = ("tests/unit/web/test_local_servers.py", "tests/unit/web/test_offers.py")
-_FEEDS = ("tests/unit/web/test_feeds.py",)
+_FEEDS = ("tests/unit/web/feed/test_feeds.py",)
 
 AREA = Area(
     "operations",
     ("tests/unit/web/test_health.py", "tests/unit/launcher", "tests/unit/config", "tests/unit/models/test_migrate.py"),
     [
-        Mutant("a_full_redis_is_no_outage", "streams/outages.py", '"READONLY", "OOM", ', '"READONLY", ', _BROKER),
-        Mutant("a_redis_that_cannot_save_is_no_outage", "streams/outages.py", '"MISCONF", ', "", _BROKER),
+        Mutant("a_full_redis_is_no_outage", "streams/log/outages.py", '"READONLY", "OOM", ', '"READONLY", ', _BROKER),
+        Mutant("a_redis_that_cannot_save_is_no_outage", "streams/log/outages.py", '"MISCONF", ', "", _BROKER),
         Mutant("who_is_demoted_stays_connected", "worker/broker.py", "                self.disconnect()\n", "", _BROKER),
         Mutant(
             "a_due_job_is_lost_in_an_outage",
@@ -84,8 +84,10 @@ AREA = Area(
         Mutant("who_is_gone_is_offered", "web/offers.py", "            return False\n", "            return True\n", _LOCAL),
         Mutant("who_is_away_is_unknown", "web/offers.py", "if wanted in self._catalogue.local_servers:", "if False:", _LOCAL),
         Mutant("who_starts_looks_once", "web/offers.py", "FIRST_LOOKS = 3", "FIRST_LOOKS = 1", _LOCAL),
-        Mutant("every_feed_looks_at_every_change", "web/feeds.py", "for room in concerned:", "for room in self._rooms.values():", _FEEDS),
-        Mutant("a_deletion_is_told_to_nobody", "web/feeds.py", "concerned = self._shown.rooms(ids) | {", "concerned = {", _FEEDS),
+        Mutant(
+            "every_feed_looks_at_every_change", "web/feed/feeds.py", "for room in concerned:", "for room in self._rooms.values():", _FEEDS
+        ),
+        Mutant("a_deletion_is_told_to_nobody", "web/feed/feeds.py", "concerned = self._shown.rooms(ids) | {", "concerned = {", _FEEDS),
         Mutant(
             "a_key_that_is_also_no_key_goes_to_web",
             "config/catalogue.py",
@@ -108,24 +110,24 @@ AREA = Area(
         ),
         Mutant(
             "a_doubt_costs_looks_without_end",
-            "web/feeds.py",
+            "web/feed/feeds.py",
             "doubtful, self._doubtful = self._doubtful, set()",
             "doubtful = self._doubtful",
-            ("tests/unit/web/test_feeds.py",),
+            ("tests/unit/web/feed/test_feeds.py",),
         ),
         Mutant(
             "who_leaves_during_a_look_stays",
-            "web/feeds.py",
+            "web/feed/feeds.py",
             "        self._looking.cancel()\n        self._shown.looking.discard(self)\n",
             "        self._looking.cancel()\n",
-            ("tests/unit/web/test_feeds.py",),
+            ("tests/unit/web/feed/test_feeds.py",),
         ),
         Mutant(
             "a_feed_outlives_its_login",
-            "web/feed.py",
+            "web/feed/routes.py",
             '                yield sse.comment("expired")\n                return\n',
             '                yield sse.comment("expired")\n',
-            ("tests/unit/web/test_feeds.py",),
+            ("tests/unit/web/feed/test_feeds.py",),
         ),
         Mutant(
             "what_was_not_ready_is_ready_the_second_time",
@@ -136,7 +138,7 @@ AREA = Area(
         ),
         Mutant(
             "who_left_counts_as_no_status",
-            "web/middleware.py",
+            "web/http/middleware.py",
             "str(status or _CLIENT_GONE)",
             "str(status)",
             ("tests/unit/web/test_health.py",),
@@ -164,7 +166,7 @@ AREA = Area(
         ),
         Mutant(
             "visitors_read_what_is_for_developers",
-            "web/static/app.js",
+            "web/page/static/app.js",
             "    if (error.status === 401) askToSignIn();\n    else tell",
             "    tell",
             ("tests/e2e/test_page.py::test_two_people_in_one_conversation",),
@@ -213,7 +215,11 @@ AREA = Area(
             ("tests/unit/worker/test_operators.py",),
         ),
         Mutant(
-            "rates_stay_with_the_demoted", "streams/rates.py", "            if cannot_serve(error):\n", "            if False:\n", _FAILOVER
+            "rates_stay_with_the_demoted",
+            "streams/limits/rates.py",
+            "            if cannot_serve(error):\n",
+            "            if False:\n",
+            _FAILOVER,
         ),
         Mutant(
             "ids_of_jobs_add_up",
@@ -253,16 +259,20 @@ AREA = Area(
         Mutant(
             "who_starts_in_an_outage_never_hears_of_cancels",
             "worker/runtime.py",
-            "            except ports.Unavailable:\n                await asyncio.sleep(CONTROL_PAUSE_SECONDS)\n",
-            "            except ports.Unavailable:\n                return\n",
+            """            except ports.LogUnavailable:
+                await asyncio.sleep(CONTROL_PAUSE_SECONDS)
+""",
+            """            except ports.LogUnavailable:
+                return
+""",
             ("tests/unit/worker/test_runtime.py",),
         ),
         Mutant(
             "a_change_during_a_look_is_forgotten",
-            "web/feeds.py",
+            "web/feed/feeds.py",
             "            self._answer(error)\n            self._shown.looking.discard(self)\n",
             "            self._answer(error)\n            self._asked.clear()\n            self._shown.looking.discard(self)\n",
-            ("tests/unit/web/test_feeds.py",),
+            ("tests/unit/web/feed/test_feeds.py",),
         ),
         Mutant(
             "no_free_connection_is_a_bug",

@@ -2,9 +2,9 @@
 
 from tests.mutants.mutant import Area, Mutant
 
-_FILE = "web/static/tokenwire.js"
-_STREAM = "web/static/resumable-fetch.js"
-_LINK = "web/static/link.js"
+_FILE = "web/page/static/tokenwire.js"
+_STREAM = "web/page/static/resumable-fetch.js"
+_LINK = "web/page/static/link.js"
 _STREAMS = ("tests/js/test_javascript.py::test_in_node[streams.test.mjs]",)
 _PAGE = ("tests/js/test_javascript.py::test_in_node[page.test.mjs]",)
 _MARKDOWN = ("tests/js/test_javascript.py::test_in_node[markdown.test.mjs]",)
@@ -120,7 +120,7 @@ AREA = Area(
         Mutant("a_closed_subscription_goes_on", _FILE, "    this.#hangUp(0);\n    this.#hurry();", "    this.#hurry();"),
         Mutant(
             "what_waits_of_a_lost_log_is_shown",
-            "web/static/tokenwire.js",
+            "web/page/static/tokenwire.js",
             "    this.epoch = epoch;\n    this.#pending = [];\n",
             "    this.epoch = epoch;\n",
         ),
@@ -133,26 +133,26 @@ AREA = Area(
         ),
         Mutant(
             "refusals_of_a_feed_add_up",
-            "web/static/feed.js",
+            "web/page/static/feed.js",
             "    this.#failures = 0;\n",
             "",
             _STREAMS,
         ),
         Mutant(
             "sources_go_with_a_resync",
-            "web/static/tokenwire.js",
+            "web/page/static/tokenwire.js",
             "message.sources = before?.sources ?? [];",
             "message.sources = [];",
         ),
         Mutant(
             "a_loop_that_was_left_hears_on",
-            "web/static/tokenwire.js",
+            "web/page/static/tokenwire.js",
             "    } finally {\n      this.#hearers.delete(hearer);\n    }",
             "    } finally {\n    }",
         ),
         Mutant(
             "a_closed_subscription_waits_on",
-            "web/static/tokenwire.js",
+            "web/page/static/tokenwire.js",
             "    this.#hangUp(0);\n    this.#hurry();\n",
             "    this.#hangUp(0);\n",
         ),
@@ -211,26 +211,34 @@ AREA = Area(
         Mutant("a_count_goes_on_behind_the_page", _LINK, "    clearInterval(this.#timer);\n", "", _PAGE),
         Mutant(
             "the_deepest_headings_are_dropped",
-            "web/static/markdown.js",
+            "web/page/static/markdown.js",
             "Number(token.tag[1]) + 2, 6)",
             "Number(token.tag[1]) + 2, 7)",
             _MARKDOWN,
         ),
-        Mutant("words_become_typography", "web/static/markdown.js", "linkify: true }", "linkify: true, typographer: true }", _MARKDOWN),
-        Mutant("lines_become_breaks", "web/static/markdown.js", "linkify: true }", "linkify: true, breaks: true }", _MARKDOWN),
-        Mutant("addresses_of_people_become_links", "web/static/markdown.js", "md.linkify.set({ fuzzyEmail: false });\n", "", _MARKDOWN),
-        Mutant("what_may_help_again_is_not_known", "web/static/api.js", "|| this.status >= 500;", "|| this.status > 500;", _PAGE),
-        Mutant("a_key_is_not_sent", "web/static/api.js", '  if (key) headers["Idempotency-Key"] = key;\n', "", _PAGE),
+        Mutant(
+            "words_become_typography", "web/page/static/markdown.js", "linkify: true }", "linkify: true, typographer: true }", _MARKDOWN
+        ),
+        Mutant("lines_become_breaks", "web/page/static/markdown.js", "linkify: true }", "linkify: true, breaks: true }", _MARKDOWN),
+        Mutant(
+            "addresses_of_people_become_links", "web/page/static/markdown.js", "md.linkify.set({ fuzzyEmail: false });\n", "", _MARKDOWN
+        ),
+        Mutant("what_may_help_again_is_not_known", "web/page/static/api.js", "|| this.status >= 500;", "|| this.status > 500;", _PAGE),
+        Mutant("a_key_is_not_sent", "web/page/static/api.js", '  if (key) headers["Idempotency-Key"] = key;\n', "", _PAGE),
         Mutant(
             "a_problem_is_not_told_in_its_words",
-            "web/static/api.js",
+            "web/page/static/api.js",
             "[told.detail, told.title].find(",
             "[told.title, told.detail].find(",
             _PAGE,
         ),
         Mutant(
-            "what_is_hidden_at_first_is_shown", "web/static/dom.js", 'else if (value === true) element.setAttribute(name, "");', "", _PAGE
+            "what_is_hidden_at_first_is_shown",
+            "web/page/static/dom.js",
+            'else if (value === true) element.setAttribute(name, "");',
+            "",
+            _PAGE,
         ),
-        Mutant("a_retry_is_not_counted_down", "web/static/message_views.js", "retry.due ??= now", "retry.due = now", _PAGE),
+        Mutant("a_retry_is_not_counted_down", "web/page/static/message_views.js", "retry.due ??= now", "retry.due = now", _PAGE),
     ],
 )

@@ -5,58 +5,63 @@ from tests.mutants.mutant import Area, Mutant
 AREA = Area(
     "pauses",
     (
-        "tests/unit/worker/test_continuation.py",
-        "tests/unit/worker/test_kept.py",
+        "tests/unit/worker/resume/test_continuation.py",
+        "tests/unit/worker/resume/test_kept.py",
         "tests/integration/test_pauses.py",
         "tests/integration/test_kept.py",
     ),
     [
-        Mutant("a_paused_turn_ends_its_answer", "worker/run.py", "isinstance(verdict, Finished) and self.generation.pause():", "False:"),
+        Mutant(
+            "a_paused_turn_ends_its_answer", "worker/attempt/run.py", "isinstance(verdict, Finished) and self.generation.pause():", "False:"
+        ),
         Mutant(
             "resumptions_are_not_bounded",
-            "worker/run.py",
+            "worker/attempt/run.py",
             "            if self._terms.bounds.forbid(bill.number, bill.before, bill.cost):\n                break",
             "            if False:\n                break",
         ),
         Mutant(
             "a_resumption_is_not_billed",
-            "worker/run.py",
+            "worker/attempt/run.py",
             "            self._bill = bill\n            self.generation",
             "            self.generation",
         ),
         Mutant(
             "the_next_attempt_does_not_know_of_the_pause",
-            "worker/continuation.py",
+            "worker/resume/continuation.py",
             "    if paused:\n        return Plan",
             "    if False:\n        return Plan",
         ),
         Mutant(
             "a_turn_is_resumed_behind_what_came_after_it",
-            "worker/continuation.py",
+            "worker/resume/continuation.py",
             ' and last["at"] == len(held.text)\n',
             "\n",
         ),
         Mutant("a_resumption_leaves_a_seam", "worker/runner.py", ' and chosen.rung != "resume":', ":"),
         Mutant(
             "a_turn_is_sent_back_twice",
-            "worker/run.py",
+            "worker/attempt/run.py",
             "            resumed = self._resuming(request)\n",
             "            resumed = request = self._resuming(request)\n",
         ),
         Mutant(
             "a_part_of_a_turn_is_sent_back",
-            "worker/kept.py",
+            "worker/resume/kept.py",
             "            return self._whole\n        return False",
             "            return True\n        return False",
         ),
         Mutant(
             "who_goes_on_keeps_half_of_what_was_too_much",
-            "worker/kept.py",
+            "worker/resume/kept.py",
             "        if _mark(INCOMPLETE) in entries:\n",
             "        if False:\n",
         ),
         Mutant(
-            "the_usage_of_a_resumption_replaces_the_first", "worker/generation.py", "self.reported = self.reported.next_request()", "pass"
+            "the_usage_of_a_resumption_replaces_the_first",
+            "worker/attempt/draft.py",
+            "self.reported = self.reported.next_request()",
+            "pass",
         ),
     ],
 )

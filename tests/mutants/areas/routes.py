@@ -4,35 +4,35 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "routes",
-    ("tests/unit/web/test_openai.py", "tests/unit/web/test_participants.py"),
+    ("tests/unit/web/openai/test_routes.py", "tests/unit/web/api/test_participants.py"),
     [
         Mutant(
             "a_last_page_says_that_more_follows",
-            "web/openai.py",
+            "web/openai/routes.py",
             '"has_more": end < len(ids)',
             '"has_more": end <= len(ids)',
-            ("tests/unit/web/test_openai.py",),
+            ("tests/unit/web/openai/test_routes.py",),
         ),
         Mutant(
             "who_was_removed_keeps_the_list",
-            "web/participants.py",
+            "web/api/participants.py",
             '        await delivery.tell_lists(services, conversation_id)\n\n\n@router.get("/invitations",',
             '\n\n@router.get("/invitations",',
-            ("tests/unit/web/test_participants.py",),
+            ("tests/unit/web/api/test_participants.py",),
         ),
         Mutant(
             "requests_of_a_socket_add_up",
-            "web/chat_socket.py",
+            "web/aisdk/socket.py",
             "            task.add_done_callback(lambda _: self._tasks.pop(request_id, None))\n",
             "",
             ("tests/integration/test_chat_socket.py::test_requests_that_are_over_leave_room",),
         ),
         Mutant(
             "a_key_is_of_any_answer",
-            "web/api.py",
+            "web/api/routes.py",
             'route = f"POST /api/messages/{message_id}/regenerate"',
             'route = "POST /api/messages/regenerate"',
-            ("tests/unit/web/test_chat.py",),
+            ("tests/unit/web/aisdk/test_routes.py",),
         ),
     ],
 )

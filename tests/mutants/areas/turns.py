@@ -7,7 +7,7 @@ TURNS = ("tests/integration/providers/test_turns.py",)
 
 AREA = Area(
     "turns",
-    (*BOUNDS, "tests/unit/worker/test_portions.py"),
+    (*BOUNDS, "tests/unit/worker/attempt/test_portions.py"),
     [
         Mutant(
             "an_event_may_hold_any_number_of_values",
@@ -46,34 +46,34 @@ AREA = Area(
         ),
         Mutant(
             "a_batch_is_taken_in_one_go",
-            "worker/reading.py",
+            "worker/attempt/intake.py",
             "enumerate(portions(batch))",
             "enumerate([batch])",
             ("tests/integration/attempt/test_stops.py",),
         ),
         Mutant(
             "portions_are_taken_without_a_pause",
-            "worker/reading.py",
+            "worker/attempt/intake.py",
             "                self._writer.wake()\n                await asyncio.sleep(0)\n",
             "                self._writer.wake()\n",
             ("tests/integration/attempt/test_stops.py",),
         ),
-        Mutant("a_call_weighs_nothing", "worker/portions.py", "ToolCallEnd: MAX_DELTAS", "ToolCallEnd: 1"),
-        Mutant("the_last_portion_is_lost", "worker/portions.py", "    if portion:\n        yield portion\n", ""),
-        Mutant("a_long_text_is_one_piece", "worker/portions.py", "and len(delta.text) > MAX_CHARS", "and False"),
+        Mutant("a_call_weighs_nothing", "worker/attempt/portions.py", "ToolCallEnd: MAX_DELTAS", "ToolCallEnd: 1"),
+        Mutant("the_last_portion_is_lost", "worker/attempt/portions.py", "    if portion:\n        yield portion\n", ""),
+        Mutant("a_long_text_is_one_piece", "worker/attempt/portions.py", "and len(delta.text) > MAX_CHARS", "and False"),
         Mutant(
             "an_endless_item_is_written",
-            "worker/kept.py",
+            "worker/resume/kept.py",
             "        if _is_longer(item.value, self._max_bytes):\n",
             "        if False:\n",
-            ("tests/unit/worker/test_kept.py",),
+            ("tests/unit/worker/resume/test_kept.py",),
         ),
         Mutant(
             "arguments_that_are_cut_off_are_parsed",
-            "worker/generation.py",
+            "worker/attempt/draft.py",
             "_arguments(text) if whole else text",
             "_arguments(text)",
-            ("tests/unit/worker/test_generation.py",),
+            ("tests/unit/worker/attempt/test_draft.py",),
         ),
     ],
 )

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from tokenwire.broadcaster.viewers import Pace, Room
+from tokenwire.broadcaster.readers import Pace, Room
 from tokenwire.config import background
-from tokenwire.streams.hub import Tail
-from tokenwire.streams.ports import Page
+from tokenwire.streams.hub.hub import Tail
+from tokenwire.streams.log.ports import Page
 
 
 class QuietTail:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tokenwire.broadcaster.session import REFRESHES_PER_MINUTE, Phase, Session
-from tokenwire.streams.cursor import heartbeat_delay, verdict
-from tokenwire.streams.events import Chunk, encode, stamp
-from tokenwire.streams.frames import CONTROLS_PER_MINUTE, CloseCode
-from tokenwire.streams.ports import Entry, Page
-from tokenwire.streams.positions import Position
-from tokenwire.streams.tokens import mint
+from tokenwire.broadcaster.session import REFRESHES_PER_MINUTE, Phase, SocketSession
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import Chunk, Entry, encode, stamp
+from tokenwire.protocol.frames import CONTROLS_PER_MINUTE, CloseCode
+from tokenwire.protocol.tokens import mint
+from tokenwire.streams.hub.log_cursor import heartbeat_delay, verdict
+from tokenwire.streams.log.ports import Page
 
 KEY = "0123456789abcdef0123456789abcdef"
 NOW = 1_800_000_000.0
@@ -77,14 +77,14 @@ def parse(data: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def opened(after: str | None = None, ttl: int = 600) -> Session:
-    session = Session("c", KEY, 30, NOW)
+def opened(after: str | None = None, ttl: int = 600) -> SocketSession:
+    session = SocketSession("c", KEY, 30, NOW)
     session.receive(frame("subscribe", token=token(ttl=ttl), after=after), NOW)
     assert session.phase is Phase.OPENING
     return session
 
 
-def following(after: str | None, ring: Ring) -> tuple[Session, Socket]:
+def following(after: str | None, ring: Ring) -> tuple[SocketSession, Socket]:
     session, socket = opened(after), Socket()
     first = session.begin(ring.page, ring.life)
     assert first is not None
@@ -92,7 +92,7 @@ def following(after: str | None, ring: Ring) -> tuple[Session, Socket]:
     return session, socket
 
 
-def code(session: Session) -> CloseCode | None:
+def code(session: SocketSession) -> CloseCode | None:
     return session.ending.code if session.ending else None
 
 
@@ -117,7 +117,7 @@ def code(session: Session) -> CloseCode | None:
 )
 def test_a_wrong_first_frame_ends_with_its_code(said: str | bytes, expected: CloseCode) -> None:
     """Each fault of the first frame has its own close code."""
-    session = Session("c", KEY, 30, NOW)
+    session = SocketSession("c", KEY, 30, NOW)
     assert session.receive(said, NOW) is None
     assert code(session) is expected
 
@@ -132,7 +132,7 @@ def test_there_is_one_subscribe_frame() -> None:
 @pytest.mark.parametrize(("later", "expected"), [(9.9, None), (10.0, CloseCode.LATE)])
 def test_ten_seconds_to_subscribe(later: float, expected: CloseCode | None) -> None:
     """The first frame is due within 10 s of connecting."""
-    session = Session("c", KEY, 30, NOW)
+    session = SocketSession("c", KEY, 30, NOW)
     assert session.deadline == NOW + 10
     session.expire(NOW + later)
     assert code(session) is expected
@@ -203,20 +203,20 @@ def test_too_many_pings_a_minute() -> None:
 @pytest.mark.parametrize(
     ("position", "log", "expected"),
     [
-        (Position("e", 5), ("e", 1, 9), None),
-        (Position("e", 9), ("e", 1, 9), None),
-        (Position("e", 10), ("e", 1, 9), "ahead"),
-        (Position("e", 0), ("e", 1, 9), None),
-        (Position("e", 3), ("e", 4, 9), None),
-        (Position("e", 2), ("e", 4, 9), "trimmed"),
-        (Position("e", 9), ("e", 10, 9), None),
-        (Position("e", 8), ("e", 10, 9), "trimmed"),
-        (Position("e", 0), ("e", 1, 0), None),
-        (Position("f", 5), ("e", 1, 9), "epoch"),
-        (Position("f", 99), ("e", 5, 9), "epoch"),
+        (Cursor("e", 5), ("e", 1, 9), None),
+        (Cursor("e", 9), ("e", 1, 9), None),
+        (Cursor("e", 10), ("e", 1, 9), "ahead"),
+        (Cursor("e", 0), ("e", 1, 9), None),
+        (Cursor("e", 3), ("e", 4, 9), None),
+        (Cursor("e", 2), ("e", 4, 9), "trimmed"),
+        (Cursor("e", 9), ("e", 10, 9), None),
+        (Cursor("e", 8), ("e", 10, 9), "trimmed"),
+        (Cursor("e", 0), ("e", 1, 0), None),
+        (Cursor("f", 5), ("e", 1, 9), "epoch"),
+        (Cursor("f", 99), ("e", 5, 9), "epoch"),
     ],
 )
-def test_which_positions_can_be_served(position: Position, log: tuple[str, int, int], expected: str | None) -> None:
+def test_which_positions_can_be_served(position: Cursor, log: tuple[str, int, int], expected: str | None) -> None:
     """`verdict` over (epoch, oldest, top)."""
     assert verdict(position, Page(*log, None)) == expected
 
@@ -341,7 +341,7 @@ def test_a_fork_behind_the_viewer_is_told_before_what_follows() -> None:
         ("chunk", None, 4),
         ("live", "f", 4),
     ]
-    assert session.position == Position("f", 4)
+    assert session.position == Cursor("f", 4)
 
 
 def test_a_fork_before_the_viewer_is_a_resync() -> None:
@@ -433,12 +433,12 @@ def test_a_heartbeat_carries_the_cursor() -> None:
         assert parse(beat) == [{"type": "heartbeat", "epoch": "e", "seq": 3}]
 
 
-def stalled(session: Session) -> None:
+def stalled(session: SocketSession) -> None:
     session.stall()
 
 
 @pytest.mark.parametrize(("prepare", "top"), [(stalled, 3), (lambda _: None, 4)], ids=["stalled", "behind the log"])
-def test_no_heartbeat_before_everything_was_written(prepare: Callable[[Session], None], top: int) -> None:
+def test_no_heartbeat_before_everything_was_written(prepare: Callable[[SocketSession], None], top: int) -> None:
     """Neither to a viewer that lags nor for a top that was not delivered here; what is missing is then read."""
     ring = Ring(top=3)
     session, socket = following(None, ring)

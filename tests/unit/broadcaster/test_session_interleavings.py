@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.unit.broadcaster.test_session import KEY, NOW, parse
-from tokenwire.broadcaster.session import Phase, Session
-from tokenwire.streams.events import Chunk, Start, encode, stamp
-from tokenwire.streams.frames import CloseCode
-from tokenwire.streams.ports import Entry, Page
-from tokenwire.streams.positions import Position
-from tokenwire.streams.tokens import mint
+from tokenwire.broadcaster.session import Phase, SocketSession
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import Chunk, Entry, Start, encode, stamp
+from tokenwire.protocol.frames import CloseCode
+from tokenwire.protocol.tokens import mint
+from tokenwire.streams.log.ports import Page
 
 PAGE = 3
 ROOM = 4
@@ -59,7 +59,7 @@ class Log:
     def look(self) -> Page:
         return Page(self.epoch, self.oldest, self.top, None, [], self.forks)
 
-    def read(self, position: Position, limit: int) -> Page:
+    def read(self, position: Cursor, limit: int) -> Page:
         page, after = self.look(), position.seq
         shared = page.shared(position.epoch)
         if shared is not None and after <= shared and self.oldest - 1 <= after:
@@ -167,7 +167,7 @@ class Interleavings(RuleBasedStateMachine):
         self.wire: list[dict[str, object]] = []
         self.asked = False
         self.page: Page | None = None
-        self.session = Session("c", KEY, 30, NOW)
+        self.session = SocketSession("c", KEY, 30, NOW)
         self.session.receive(json.dumps({"type": "subscribe", "token": TOKEN, "after": self.client.connect()}), NOW)
 
     def write(self, data: bytes) -> bool:

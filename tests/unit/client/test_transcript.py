@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenwire.client.transcript import Message, Order, Transcript, after_close
-from tokenwire.streams.positions import Position
-from tokenwire.streams.text import checksum, utf16_length
+from tokenwire.client.transcript import LiveMessage, Order, Transcript, after_close
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.text import checksum, utf16_length
 
 ROW = {"id": "m1", "ordinal": 2, "role": "assistant", "content": "", "status": "queued", "seq": 0, "rev": 1, "parent_id": "u1"}
 USER = {"id": "u1", "ordinal": 1, "role": "user", "content": "hi", "status": "complete", "seq": 0, "rev": 1, "parent_id": None}
@@ -21,7 +21,7 @@ def transcript(row: dict[str, Any] | None = None, **more: Any) -> Transcript:
     return held
 
 
-def m1(held: Transcript) -> Message:
+def m1(held: Transcript) -> LiveMessage:
     found = held.get("m1")
     assert found is not None
     return found
@@ -43,7 +43,7 @@ def ending(seq: int, content: str, kind: str = "complete") -> dict[str, Any]:
 @given(st.permutations(range(1, 30)), st.lists(st.integers(0, 28)))
 def test_events_leave_in_order_whatever_the_order_they_come_in(order_of_arrival: list[int], again: list[int]) -> None:
     """Each once, and nothing waits at the end."""
-    order = Order(Position("e", 0))
+    order = Order(Cursor("e", 0))
     come = [{"seq": seq} for seq in order_of_arrival]
     for place in again:
         come.insert(place, come[place])
@@ -58,7 +58,7 @@ def test_merged_events_fill_the_same_numbers(cuts: list[int], random: Any) -> No
     places = sorted({*cuts, 0, 40})
     come = [{"from_seq": start + 1, "seq": end} for start, end in pairwise(places)]
     random.shuffle(come)
-    order = Order(Position("e", 0))
+    order = Order(Cursor("e", 0))
     left = [event for arrived in come for event in order.push(arrived)]
     assert [event["from_seq"] for event in left] == [start + 1 for start in places[:-1]]
     assert order.seq == 40
@@ -66,7 +66,7 @@ def test_merged_events_fill_the_same_numbers(cuts: list[int], random: Any) -> No
 
 def test_a_missing_event_holds_back_what_follows() -> None:
     """And the position stays before it; too many of them mean that it will not come."""
-    order = Order(Position("e", 4))
+    order = Order(Cursor("e", 4))
     assert order.push({"seq": 6}) == []
     assert (order.waiting, str(order.position)) == (True, "e:4")
     assert [event["seq"] for event in order.push({"seq": 5})] == [5, 6]
@@ -77,7 +77,7 @@ def test_a_missing_event_holds_back_what_follows() -> None:
 
 def test_what_waits_when_the_log_forks_is_dropped() -> None:
     """It may be no part of what follows."""
-    order = Order(Position("e", 4))
+    order = Order(Cursor("e", 4))
     order.push({"seq": 6, "content": "lost"})
     order.fork("f")
     assert (order.waiting, str(order.position)) == (False, "f:4")

@@ -16,7 +16,7 @@ from tokenwire.config.metrics import TASK_FAILURES
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(background, "_report", background._Report())
+    monkeypatch.setattr(background, "_report", background._FailureReport())
 
 
 @pytest.fixture

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from tokenwire.config.catalogue import PROVIDERS, CatalogueError, LocalServer, load, load_from, parse, variables_of
+from tokenwire.config.catalogue import (
+    PROVIDERS,
+    CatalogueError,
+    LocalServer,
+    load,
+    load_from,
+    parse,
+    variables_of,
+)
 from tokenwire.config.settings import ROOT
 from tokenwire.providers.registry import presets
 

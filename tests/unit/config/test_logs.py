@@ -73,7 +73,7 @@ def test_in_detail_only_we_speak(capsys: pytest.CaptureFixture[str]) -> None:
         logging.getLogger(name).debug("a secret thought")
     logging.getLogger("anything.new").info("a secret thought")
     logging.getLogger("dramatiq.worker").info("ready")
-    structlog.get_logger("tokenwire.worker.run").debug("ours")
+    structlog.get_logger("tokenwire.worker.attempt.run").debug("ours")
     shown = capsys.readouterr().err
     assert "secret thought" not in shown
     assert "ready" in shown

@@ -4,8 +4,8 @@ import msgspec
 
 from tokenwire.models.tables import Conversation, Message
 from tokenwire.models.views import conversation_view, message_view, timestamp
-from tokenwire.streams.events import ToolCall
-from tokenwire.worker.continuation import stored_call
+from tokenwire.protocol.events import ToolCall
+from tokenwire.worker.resume.continuation import stored_call
 
 MESSAGE_FIELDS = [
     "id",

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenwire.providers.base import Delta, Finish, Item, Reasoning, Refusal, Text, ToolCallArguments, ToolCallEnd, ToolCallStart, Usage
+from tokenwire.providers.base import (
+    Delta,
+    Finish,
+    KeptDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
+    UsageDelta,
+)
 from tokenwire.providers.decoding import Decoder, merge_usage
 from tokenwire.providers.dialects import DIALECTS, RELATED
 
@@ -74,8 +85,8 @@ class Answer:
     reasoning: str = ""
     refusal: str = ""
     tool_calls: list[dict[str, Any]] | None = None
-    items: list[Item] | None = None
-    usage: Usage | None = None
+    items: list[KeptDelta] | None = None
+    usage: UsageDelta | None = None
     finish: Finish | None = None
     ended: int = 0
 
@@ -97,11 +108,11 @@ def gather(deltas: list[Delta]) -> Answer:
         if answer.finish is not None:
             raise AssertionError(f"{delta} after the end")
         match delta:
-            case Text(text):
+            case TextDelta(text):
                 answer.text += text
-            case Reasoning(text):
+            case ReasoningDelta(text):
                 answer.reasoning += text
-            case Refusal(text):
+            case RefusalDelta(text):
                 answer.refusal += text
             case ToolCallStart(index, id, name, made_up):
                 assert index == len(answer.tool_calls)
@@ -110,9 +121,9 @@ def gather(deltas: list[Delta]) -> Answer:
                 answer.tool_calls[index]["arguments"] += json_text
             case ToolCallEnd():
                 answer.ended += 1
-            case Item():
+            case KeptDelta():
                 answer.items.append(delta)
-            case Usage():
+            case UsageDelta():
                 answer.usage = delta if answer.usage is None else merge_usage(answer.usage, delta)
             case Finish():
                 answer.finish = delta

@@ -8,9 +8,16 @@ import pytest
 
 from tests.steps import steps
 from tokenwire.providers import decoding, llamacpp, tool_calls
-from tokenwire.providers.base import Delta, Item, Source, Text, ToolCallArguments, ToolCallStart
+from tokenwire.providers.base import (
+    Delta,
+    KeptDelta,
+    SourceDelta,
+    TextDelta,
+    ToolCallArguments,
+    ToolCallStart,
+)
 from tokenwire.providers.dialects import decoder_of
-from tokenwire.providers.fields import Damaged, Growing
+from tokenwire.providers.fields import Accumulator, Unreadable
 from tokenwire.providers.framing import RAW, JsonSplitter
 from tokenwire.providers.hints import retry_after
 from tokenwire.providers.json_path import PathValues
@@ -85,7 +92,7 @@ def test_twice_the_pieces_are_twice_the_work(shape: str) -> None:
 def test_pieces_are_put_together_once() -> None:
     """No piece is copied before the end: a long value would be copied again with each of them."""
     pieces = [f"{number} " * 10 for number in range(100)]
-    text, entries, field = Growing(), Growing(), Growing()
+    text, entries, field = Accumulator(), Accumulator(), Accumulator()
     for piece in pieces:
         text.add(piece)
         entries.add([piece])
@@ -116,9 +123,9 @@ def test_objects_in_pieces_are_not_nested_for_ever() -> None:
     deep: dict[str, Any] = {"a": 1}
     for _ in range(200):
         deep = {"a": deep}
-    growing = Growing(deep)
+    growing = Accumulator(deep)
     assert growing.whole() == deep
-    with pytest.raises(Damaged):
+    with pytest.raises(Unreadable):
         growing.add(deep)
 
 
@@ -141,7 +148,7 @@ def test_what_waits_of_an_event_counts_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(decoding, "MAX_HELD_BYTES", 5000)
     sources = {"choices": [], "citations": [f"https://e.org/{at}" for at in range(100)]}
     deltas, decoder = read(CHAT, iter([sources, {"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}]))
-    assert (decoder.failure, sum(isinstance(each, Source) for each in deltas)) == (None, 100)
+    assert (decoder.failure, sum(isinstance(each, SourceDelta) for each in deltas)) == (None, 100)
     assert decoder._held_bytes == len(json.dumps(sources))
 
 
@@ -179,8 +186,8 @@ def test_a_source_with_an_endless_address_is_kept_as_it_is() -> None:
     """No viewer is sent it; nothing is lost."""
     address = "data:" + "x" * 10_000
     deltas, _ = read(CHAT, iter([{"choices": [], "citations": [address, "https://e.org"]}]))
-    assert [delta.url for delta in deltas if isinstance(delta, Source)] == ["https://e.org"]
-    assert [delta.value["url"] for delta in deltas if isinstance(delta, Item)] == [address]
+    assert [delta.url for delta in deltas if isinstance(delta, SourceDelta)] == ["https://e.org"]
+    assert [delta.value["url"] for delta in deltas if isinstance(delta, KeptDelta)] == [address]
 
 
 def test_a_long_event_in_small_reads_of_a_resumable_run() -> None:
@@ -256,7 +263,7 @@ def test_one_event_may_hold_one_long_text(api: str, shape: str) -> None:
     decoder = decoder_of(api)()
     given = decoder.feed(encoded(said) if api == CHAT else json.dumps(said).encode() + b"\n")
     assert decoder.failure is None
-    assert [each.text for each in given if isinstance(each, Text)] == [text]
+    assert [each.text for each in given if isinstance(each, TextDelta)] == [text]
 
 
 def test_an_event_of_many_lines_is_read() -> None:
@@ -264,7 +271,7 @@ def test_an_event_of_many_lines_is_read() -> None:
     body = b'data: {"choices":[{"delta":{"content":"x"}}]}\n' * 5000 + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
     decoder = decoder_of(CHAT)()
     given = decoder.feed(body)
-    assert (sum(isinstance(each, Text) for each in given), decoder.failure) == (5000, None)
+    assert (sum(isinstance(each, TextDelta) for each in given), decoder.failure) == (5000, None)
 
 
 def test_parts_are_counted_for_each_event() -> None:

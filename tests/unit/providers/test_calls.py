@@ -11,32 +11,32 @@ from tokenwire.providers.base import (
     REASONING,
     Delta,
     Finish,
+    HistoryMessage,
     InvalidRequest,
-    Item,
     Kept,
-    Message,
+    KeptDelta,
     ModelSpec,
     ProviderError,
     RateLimited,
-    Reasoning,
-    Refusal,
+    ReasoningDelta,
+    RefusalDelta,
     Request,
     Restart,
-    Source,
-    Start,
-    Text,
+    RunStarted,
+    SourceDelta,
+    TextDelta,
     ToolCallArguments,
     ToolCallEnd,
     ToolCallStart,
     ToolUse,
     Unavailable,
-    Usage,
+    UsageDelta,
 )
 from tokenwire.providers.cost import cost
 from tokenwire.providers.hooks import Hook, watched
 from tokenwire.providers.registry import presets
 
-REQUEST = Request([Message("user", "hello")])
+REQUEST = Request([HistoryMessage("user", "hello")])
 Step = Sequence[Delta] | ProviderError
 
 
@@ -85,11 +85,11 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls.asyncio, "sleep", at_once)
 
 
-SIGNED = Item("anthropic.messages", REASONING, {"type": "thinking", "signature": "s"})
+SIGNED = KeptDelta("anthropic.messages", REASONING, {"type": "thinking", "signature": "s"})
 WHOLE: list[Step] = [
-    [Start("id", "model"), Reasoning("hm"), Text("Hel"), SIGNED],
-    [Text("lo"), Refusal("no"), Source("https://x"), ToolCallStart(0, "c", "f"), ToolCallArguments(0, '{"a"')],
-    [ToolCallArguments(0, ":1}"), ToolCallEnd(0, {"sig": "s"}), Usage(1, None), Usage(None, 2), Finish("tool_calls", "x")],
+    [RunStarted("id", "model"), ReasoningDelta("hm"), TextDelta("Hel"), SIGNED],
+    [TextDelta("lo"), RefusalDelta("no"), SourceDelta("https://x"), ToolCallStart(0, "c", "f"), ToolCallArguments(0, '{"a"')],
+    [ToolCallArguments(0, ":1}"), ToolCallEnd(0, {"sig": "s"}), UsageDelta(1, None), UsageDelta(None, 2), Finish("tool_calls", "x")],
 ]
 
 
@@ -98,16 +98,16 @@ async def test_one_object() -> None:
     response = await calls.complete(Scripted(WHOLE), REQUEST)  # type: ignore[arg-type]
     assert (response.id, response.model, response.text, response.reasoning, response.refusal) == ("id", "model", "Hello", "hm", "no")
     assert response.tool_calls == [ToolUse("c", "f", {"a": 1}, {"sig": "s"})]
-    assert response.usage == Usage(1, 2)
+    assert response.usage == UsageDelta(1, 2)
     assert response.finish == Finish("tool_calls", "x")
-    assert response.sources == [Source("https://x")]
+    assert response.sources == [SourceDelta("https://x")]
     assert response.kept == [Kept(3, SIGNED)]
 
 
 async def test_what_was_said_before_a_model_began_anew_counts_no_more() -> None:
     """Text, and what stood at places of it; what comes after it has places in the new text."""
-    image = Item("openai.responses", "image_generation_call", {"id": "i"})
-    anew: list[Step] = [[Text("Let me "), image, Restart()], [Text("Yes."), SIGNED, Finish("stop")]]
+    image = KeptDelta("openai.responses", "image_generation_call", {"id": "i"})
+    anew: list[Step] = [[TextDelta("Let me "), image, Restart()], [TextDelta("Yes."), SIGNED, Finish("stop")]]
     response = await calls.complete(Scripted(anew), REQUEST)  # type: ignore[arg-type]
     assert (response.text, response.kept) == ("Yes.", [Kept(4, SIGNED)])
 
@@ -120,7 +120,7 @@ async def test_retried_until_it_works() -> None:
         def retry(self, error: ProviderError, delay_seconds: float, tries: int) -> None:
             heard.append((type(error), delay_seconds >= 30, tries))
 
-    provider = Scripted([RateLimited("slow", retry_after_s=30)], [[Text("a")], Unavailable("gone")], WHOLE)
+    provider = Scripted([RateLimited("slow", retry_after_s=30)], [[TextDelta("a")], Unavailable("gone")], WHOLE)
     response = await calls.complete(provider, REQUEST, hooks=[Listener()])  # type: ignore[arg-type]
     assert response.text == "Hello"
     assert heard == [(RateLimited, True, 1), (Unavailable, False, 2)]
@@ -140,9 +140,9 @@ async def test_the_callback_form_never_repeats_itself() -> None:
     """After the first visible piece a break is told, with what there was, and not retried."""
     heard: list[Delta] = []
     with pytest.raises(calls.Broken) as broken:
-        await calls.run(Scripted([[Text("a")], Unavailable("gone")], WHOLE), REQUEST, heard.append)  # type: ignore[arg-type]
+        await calls.run(Scripted([[TextDelta("a")], Unavailable("gone")], WHOLE), REQUEST, heard.append)  # type: ignore[arg-type]
     assert broken.value.response.text == "a"
-    assert heard == [Text("a")]
+    assert heard == [TextDelta("a")]
 
 
 async def test_hooks_hear_everything_in_order_and_break_nothing() -> None:
@@ -176,7 +176,7 @@ async def test_a_watched_provider_is_the_provider() -> None:
         def error(self, error: ProviderError) -> None:
             errors.append(error)
 
-    provider = watched(Scripted([[Text("a")], Unavailable("gone")]), [Listener()])  # type: ignore[arg-type]
+    provider = watched(Scripted([[TextDelta("a")], Unavailable("gone")]), [Listener()])  # type: ignore[arg-type]
     assert (provider.continuation, provider.stall_seconds) == ("none", 7.0)
     batches = []
 
@@ -189,7 +189,7 @@ async def test_a_watched_provider_is_the_provider() -> None:
 
     with pytest.raises(Unavailable):
         await read()
-    assert batches == [[Text("a")]]
+    assert batches == [[TextDelta("a")]]
     assert len(errors) == 1
 
 
@@ -199,23 +199,23 @@ PRICED = {"input_price": 1.0, "output_price": 10.0}
 @pytest.mark.parametrize(
     ("provider", "usage", "options", "expected"),
     [
-        ("openai", Usage(1000, 100), {}, 1000 + 1000),
-        ("openai", Usage(1000, 100, cached_tokens=400), {"cached_price": 0.5}, 600 + 200 + 1000),
-        ("openai", Usage(1000, 100, cached_tokens=400), {}, 1000 + 1000),
-        ("openai", Usage(1000, 100, reasoning_tokens=90), {}, 1000 + 1000),
+        ("openai", UsageDelta(1000, 100), {}, 1000 + 1000),
+        ("openai", UsageDelta(1000, 100, cached_tokens=400), {"cached_price": 0.5}, 600 + 200 + 1000),
+        ("openai", UsageDelta(1000, 100, cached_tokens=400), {}, 1000 + 1000),
+        ("openai", UsageDelta(1000, 100, reasoning_tokens=90), {}, 1000 + 1000),
         (
             "anthropic",
-            Usage(1000, 100, cached_tokens=400, cache_write_tokens=10),
+            UsageDelta(1000, 100, cached_tokens=400, cache_write_tokens=10),
             {"cached_price": 0.1, "cache_write_price": 2},
             1000 + 40 + 20 + 1000,
         ),
-        ("gemini", Usage(1000, 100, reasoning_tokens=90), {}, 1000 + 1900),
-        ("gemini", Usage(1000, 100), {}, 1000 + 1000),
-        ("xai", Usage(1000, 100, reasoning_tokens=90), {}, 1000 + 1900),
-        ("openai", Usage(1000, None), {}, None),
+        ("gemini", UsageDelta(1000, 100, reasoning_tokens=90), {}, 1000 + 1900),
+        ("gemini", UsageDelta(1000, 100), {}, 1000 + 1000),
+        ("xai", UsageDelta(1000, 100, reasoning_tokens=90), {}, 1000 + 1900),
+        ("openai", UsageDelta(1000, None), {}, None),
     ],
 )
-def test_cost(provider: str, usage: Usage, options: dict[str, Any], expected: float | None) -> None:
+def test_cost(provider: str, usage: UsageDelta, options: dict[str, Any], expected: float | None) -> None:
     """Cached and thought tokens are billed as their provider counts them."""
     spec = ModelSpec("m", provider, "m", options=options, **PRICED)  # type: ignore[arg-type]
     found = cost(usage, spec, presets()[provider])
@@ -224,14 +224,14 @@ def test_cost(provider: str, usage: Usage, options: dict[str, Any], expected: fl
 
 def test_no_price_no_cost() -> None:
     """It is never guessed."""
-    assert cost(Usage(1, 1), ModelSpec("m", "openai", "m", input_price=1.0), presets()["openai"]) is None
+    assert cost(UsageDelta(1, 1), ModelSpec("m", "openai", "m", input_price=1.0), presets()["openai"]) is None
 
 
 async def test_an_answer_that_becomes_too_long_is_left() -> None:
     """A model that repeats itself for ever."""
-    provider = Scripted([[Text("ab")]] * 1000)
+    provider = Scripted([[TextDelta("ab")]] * 1000)
     response = await calls.complete(provider, REQUEST, max_chars=10)
     assert (response.text, response.chars, response.finish) == ("ab" * 6, 12, Finish("length"))
-    provider = Scripted([[Reasoning("ab"), Refusal("no")]] * 1000)
+    provider = Scripted([[ReasoningDelta("ab"), RefusalDelta("no")]] * 1000)
     response = await calls.complete(provider, REQUEST, max_chars=10)
     assert (response.reasoning, response.refusal, response.chars) == ("ab" * 3, "no" * 3, 12)

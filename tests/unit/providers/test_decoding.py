@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, OLLAMA, RESPONSES, read, sse
-from tokenwire.providers.base import Text
+from tokenwire.providers.base import TextDelta
 from tokenwire.providers.classify import NO_WORDS
 from tokenwire.providers.dialects import DIALECTS, decoder_of
-from tokenwire.providers.fields import Damaged, Growing
+from tokenwire.providers.fields import Accumulator, Unreadable
 from tokenwire.providers.framing import Framer
 
 HI = '{"choices":[{"delta":{"content":"Hi"}}]}'
@@ -248,7 +248,7 @@ def test_what_is_empty_or_the_same_replaces_nothing() -> None:
 @pytest.mark.parametrize(("new", "result"), [(None, "a"), ("", "a"), ("b", "ab"), ([], "a"), ({}, "a")])
 def test_what_is_empty_adds_nothing(new: object, result: str) -> None:
     """Some servers write an empty list for no text."""
-    growing = Growing("a")
+    growing = Accumulator("a")
     growing.add(new)
     assert growing.whole() == result
 
@@ -256,8 +256,8 @@ def test_what_is_empty_adds_nothing(new: object, result: str) -> None:
 @pytest.mark.parametrize("new", [0, False, 1.5, ["b"], {"b": 1}])
 def test_a_piece_of_another_type_is_damage(new: object) -> None:
     """Also a number that counts as false."""
-    with pytest.raises(Damaged):
-        Growing("a").add(new)
+    with pytest.raises(Unreadable):
+        Accumulator("a").add(new)
 
 
 def test_the_name_of_the_event_ends_an_answer() -> None:
@@ -265,7 +265,7 @@ def test_the_name_of_the_event_ends_an_answer() -> None:
     decoder = decoder_of(ANTHROPIC)()
     deltas = decoder.feed(sse(*BEGUN) + b'event: message_stop\ndata: {"tpe":"message_stop"}\n\n' + sse(BEGUN[1]))
     assert decoder.done
-    assert Text("A") in deltas
+    assert TextDelta("A") in deltas
     assert len(decoder.unread) == 1
 
 

@@ -9,16 +9,16 @@ from tokenwire.providers import demo
 from tokenwire.providers.base import (
     Continuation,
     Finish,
+    HistoryMessage,
     InvalidRequest,
-    Message,
     ModelSpec,
     ProviderError,
-    Reasoning,
-    Refusal,
+    ReasoningDelta,
+    RefusalDelta,
     Request,
-    Start,
-    Text,
-    Usage,
+    RunStarted,
+    TextDelta,
+    UsageDelta,
 )
 from tokenwire.providers.registry import presets
 
@@ -35,15 +35,15 @@ def provider(**options: Any) -> demo.DemoProvider:
 
 
 async def ask(words: str, held: str | None = None, tries: int | None = None, **options: Any) -> tuple[str, list[Any], ProviderError | None]:
-    request = Request([Message("user", words)], continuation=None if held is None else Continuation("prefix", held), tries=tries)
+    request = Request([HistoryMessage("user", words)], continuation=None if held is None else Continuation("prefix", held), tries=tries)
     deltas: list[Any] = []
     try:
         async with provider(**options).stream(request) as stream:
             async for batch in stream:
                 deltas += batch
     except ProviderError as error:
-        return "".join(delta.text for delta in deltas if isinstance(delta, Text)), deltas, error
-    return "".join(delta.text for delta in deltas if isinstance(delta, Text)), deltas, None
+        return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)), deltas, error
+    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)), deltas, None
 
 
 async def test_the_story_is_told_whole() -> None:
@@ -54,8 +54,8 @@ async def test_the_story_is_told_whole() -> None:
     assert len(text) > 2000
     assert "```" in text
     assert any(ord(character) > 0xFFFF for character in text)
-    assert isinstance(deltas[0], Start)
-    assert isinstance(deltas[-2], Usage)
+    assert isinstance(deltas[0], RunStarted)
+    assert isinstance(deltas[-2], UsageDelta)
     assert deltas[-1] == Finish("stop", "stop")
 
 
@@ -99,9 +99,9 @@ async def test_cues_change_the_answer() -> None:
     """Short, thoughtful, unwilling."""
     assert (await ask("!short"))[0] == demo.SHORT
     _, deltas, _ = await ask("!short !think")
-    assert "".join(delta.text for delta in deltas if isinstance(delta, Reasoning)) == demo.THINKING
+    assert "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta)) == demo.THINKING
     _, deltas, _ = await ask("!refuse")
-    assert "".join(delta.text for delta in deltas if isinstance(delta, Refusal)) == demo.REFUSAL
+    assert "".join(delta.text for delta in deltas if isinstance(delta, RefusalDelta)) == demo.REFUSAL
     assert deltas[-1].reason == "refusal"
 
 

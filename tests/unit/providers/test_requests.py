@@ -6,14 +6,26 @@ from typing import Any
 import pytest
 
 from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, OLLAMA, RESPONSES
-from tokenwire.providers.base import REASONING, Continuation, InvalidRequest, Item, Kept, Message, ModelSpec, Part, Request, Tool, ToolUse
+from tokenwire.providers.base import (
+    REASONING,
+    Attachment,
+    Continuation,
+    HistoryMessage,
+    InvalidRequest,
+    Kept,
+    KeptDelta,
+    ModelSpec,
+    Request,
+    Tool,
+    ToolUse,
+)
 from tokenwire.providers.content import check_abilities
 from tokenwire.providers.dialects import DIALECTS
 from tokenwire.providers.registry import presets
 
 OF = {CHAT: "openai_compatible", RESPONSES: "openai_responses", ANTHROPIC: "anthropic", GEMINI: "gemini", OLLAMA: "ollama"}
 PDF = "application/pdf;base64"
-PNG = Part("image/png", data=b"\x89PNG")
+PNG = Attachment("image/png", data=b"\x89PNG")
 WEATHER = Tool("weather", "the weather", {"type": "object", "properties": {"city": {"type": "string"}}})
 
 
@@ -25,39 +37,42 @@ def sent(api: str, request: Request, provider: str | None = None, **options: Any
     return body
 
 
-def turns(api: str, *messages: Message, **fields: Any) -> Any:
+def turns(api: str, *messages: HistoryMessage, **fields: Any) -> Any:
     """What stands for the conversation in the body."""
     body = sent(api, Request(messages, **fields))
     return body[{RESPONSES: "input", GEMINI: "contents"}.get(api, "messages")]
 
 
-USER = Message("user", "hi")
+USER = HistoryMessage("user", "hi")
 
 
 @pytest.mark.parametrize("api", OF)
 def test_empty_messages_are_never_sent(api: str) -> None:
     """Neither a blank answer of a failed attempt nor a blank question; nothing at all is refused before the call."""
-    assert len(turns(api, USER, Message("assistant", ""), Message("assistant", " \n"), Message("user", "you"))) in (1, 2)
-    assert '""' not in json.dumps(turns(api, Message("user", ""), USER))
+    assert len(turns(api, USER, HistoryMessage("assistant", ""), HistoryMessage("assistant", " \n"), HistoryMessage("user", "you"))) in (
+        1,
+        2,
+    )
+    assert '""' not in json.dumps(turns(api, HistoryMessage("user", ""), USER))
     with pytest.raises(InvalidRequest):
-        sent(api, Request([Message("system", "be brief"), Message("user", "  ")]))
+        sent(api, Request([HistoryMessage("system", "be brief"), HistoryMessage("user", "  ")]))
 
 
 @pytest.mark.parametrize("api", OF)
 def test_what_only_stood_beside_an_answer_is_never_sent(api: str) -> None:
     """Nor does it make a message of an answer without text."""
     for kind in ("choice", "chunk", "candidate", "images"):
-        kept = [Kept(0, Item(api, kind, {kind: ["unheard of"]}))]
+        kept = [Kept(0, KeptDelta(api, kind, {kind: ["unheard of"]}))]
         if kind == "images" and api not in (CHAT, OLLAMA):
             continue
-        found = turns(api, USER, Message("assistant", "", kept=kept), Message("user", "you"))
+        found = turns(api, USER, HistoryMessage("assistant", "", kept=kept), HistoryMessage("user", "you"))
         assert "unheard of" not in json.dumps(found)
         assert not [message for message in found if message["role"] in ("assistant", "model")]
 
 
 def test_instructions_stand_where_each_dialect_wants_them() -> None:
     """In the messages for chat and Ollama, beside them for the others."""
-    request = Request([Message("system", "be brief"), USER])
+    request = Request([HistoryMessage("system", "be brief"), USER])
     assert sent(CHAT, request)["messages"][0] == {"role": "system", "content": "be brief"}
     assert sent(OLLAMA, request)["messages"][0] == {"role": "system", "content": "be brief"}
     assert sent(RESPONSES, request)["instructions"] == "be brief"
@@ -69,53 +84,53 @@ def test_instructions_stand_where_each_dialect_wants_them() -> None:
     ("api", "part", "expected"),
     [
         (CHAT, PNG, {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}}),
-        (CHAT, Part("image/png", url="https://x/y.png"), {"type": "image_url", "image_url": {"url": "https://x/y.png"}}),
-        (CHAT, Part("audio/wav", data=b"a"), {"type": "input_audio", "input_audio": {"data": "YQ==", "format": "wav"}}),
-        (CHAT, Part("application/pdf", data=b"a"), {"type": "file", "file": {"filename": "document.pdf", "file_data": f"data:{PDF},YQ=="}}),
-        (CHAT, Part("text/plain", data=b"words"), {"type": "text", "text": "words"}),
+        (CHAT, Attachment("image/png", url="https://x/y.png"), {"type": "image_url", "image_url": {"url": "https://x/y.png"}}),
+        (CHAT, Attachment("audio/wav", data=b"a"), {"type": "input_audio", "input_audio": {"data": "YQ==", "format": "wav"}}),
+        (CHAT, Attachment("application/pdf", data=b"a"), {"type": "file", "file": {"filename": "document.pdf", "file_data": f"data:{PDF},YQ=="}}),
+        (CHAT, Attachment("text/plain", data=b"words"), {"type": "text", "text": "words"}),
         (RESPONSES, PNG, {"type": "input_image", "image_url": "data:image/png;base64,iVBORw=="}),
-        (RESPONSES, Part("application/pdf", url="https://x/y.pdf"), {"type": "input_file", "file_url": "https://x/y.pdf"}),
-        (RESPONSES, Part("text/plain", data=b"words"), {"type": "input_text", "text": "words"}),
+        (RESPONSES, Attachment("application/pdf", url="https://x/y.pdf"), {"type": "input_file", "file_url": "https://x/y.pdf"}),
+        (RESPONSES, Attachment("text/plain", data=b"words"), {"type": "input_text", "text": "words"}),
         (ANTHROPIC, PNG, {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw=="}}),
-        (ANTHROPIC, Part("application/pdf", url="https://x"), {"type": "document", "source": {"type": "url", "url": "https://x"}}),
+        (ANTHROPIC, Attachment("application/pdf", url="https://x"), {"type": "document", "source": {"type": "url", "url": "https://x"}}),
         (GEMINI, PNG, {"inlineData": {"mimeType": "image/png", "data": "iVBORw=="}}),
-        (GEMINI, Part("audio/mp3", url="gs://x"), {"fileData": {"mimeType": "audio/mp3", "fileUri": "gs://x"}}),
+        (GEMINI, Attachment("audio/mp3", url="gs://x"), {"fileData": {"mimeType": "audio/mp3", "fileUri": "gs://x"}}),
     ],
 )  # fmt: skip
-def test_parts(api: str, part: Part, expected: Any) -> None:
+def test_parts(api: str, part: Attachment, expected: Any) -> None:
     """Images, audio, PDF and text in each dialect's own clothing."""
-    message = turns(api, Message("user", "look", parts=[part]))[0]
+    message = turns(api, HistoryMessage("user", "look", parts=[part]))[0]
     assert expected in message["parts" if api == GEMINI else "content"]
 
 
 def test_images_of_ollama() -> None:
     """They stand beside the text."""
-    assert turns(OLLAMA, Message("user", "look", parts=[PNG]))[0]["images"] == ["iVBORw=="]
+    assert turns(OLLAMA, HistoryMessage("user", "look", parts=[PNG]))[0]["images"] == ["iVBORw=="]
 
 
 @pytest.mark.parametrize(
     ("api", "part"),
     [
-        (CHAT, Part("video/mp4", data=b"x")),
-        (CHAT, Part("audio/ogg", data=b"x")),
-        (CHAT, Part("application/pdf", url="https://x")),
-        (RESPONSES, Part("audio/wav", data=b"x")),
-        (ANTHROPIC, Part("audio/wav", data=b"x")),
-        (OLLAMA, Part("application/pdf", data=b"x")),
-        (OLLAMA, Part("image/png", url="https://x")),
+        (CHAT, Attachment("video/mp4", data=b"x")),
+        (CHAT, Attachment("audio/ogg", data=b"x")),
+        (CHAT, Attachment("application/pdf", url="https://x")),
+        (RESPONSES, Attachment("audio/wav", data=b"x")),
+        (ANTHROPIC, Attachment("audio/wav", data=b"x")),
+        (OLLAMA, Attachment("application/pdf", data=b"x")),
+        (OLLAMA, Attachment("image/png", url="https://x")),
     ],
 )
-def test_what_cannot_be_carried_is_refused_before_the_call(api: str, part: Part) -> None:
+def test_what_cannot_be_carried_is_refused_before_the_call(api: str, part: Attachment) -> None:
     """The error names the media type."""
     with pytest.raises(InvalidRequest, match=part.media_type):
-        turns(api, Message("user", "look", parts=[part]))
+        turns(api, HistoryMessage("user", "look", parts=[part]))
 
 
 CALLED = (
     USER,
-    Message("assistant", "", tool_calls=[ToolUse("c1", "weather", {"city": "Oslo"}), ToolUse("c2", "weather", {})]),
-    Message("tool", '{"t":3}', tool_call_id="c1", tool_name="weather"),
-    Message("tool", "warm", tool_call_id="c2", tool_name="weather"),
+    HistoryMessage("assistant", "", tool_calls=[ToolUse("c1", "weather", {"city": "Oslo"}), ToolUse("c2", "weather", {})]),
+    HistoryMessage("tool", '{"t":3}', tool_call_id="c1", tool_name="weather"),
+    HistoryMessage("tool", "warm", tool_call_id="c2", tool_name="weather"),
 )
 
 
@@ -192,9 +207,9 @@ def test_what_must_be_echoed_is_echoed_to_whom_it_concerns() -> None:
     details = {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}
     signature = {"thoughtSignature": "g"}
     echoes = [(ANTHROPIC, thinking), (RESPONSES, item), (CHAT, details)]
-    kept = [Kept(0, Item(api, REASONING, value)) for api, value in echoes] + [Kept(3, Item(GEMINI, REASONING, signature))]
-    answer = Message("assistant", "yes", kept=kept, tool_calls=[ToolUse("c", "weather", {}, echo=signature)])
-    result = Message("tool", "x", tool_call_id="c", tool_name="weather")
+    kept = [Kept(0, KeptDelta(api, REASONING, value)) for api, value in echoes] + [Kept(3, KeptDelta(GEMINI, REASONING, signature))]
+    answer = HistoryMessage("assistant", "yes", kept=kept, tool_calls=[ToolUse("c", "weather", {}, echo=signature)])
+    result = HistoryMessage("tool", "x", tool_call_id="c", tool_name="weather")
     assert turns(ANTHROPIC, USER, answer, result)[1]["content"][0] == thinking
     assert turns(RESPONSES, USER, answer, result)[1] == item
     assert turns(CHAT, USER, answer, result)[1]["reasoning_details"] == details["reasoning_details"]
@@ -213,19 +228,21 @@ def test_what_must_be_echoed_is_echoed_to_whom_it_concerns() -> None:
 )
 def test_an_item_goes_back_where_it_stood(api: str, kind: str, value: dict[str, Any]) -> None:
     """Between the words before it and those behind it."""
-    answer = Message("assistant", "before behind", kept=[Kept(7, Item(api, kind, value))])
+    answer = HistoryMessage("assistant", "before behind", kept=[Kept(7, KeptDelta(api, kind, value))])
     if api == RESPONSES:
-        answer.kept.append(Kept(7, Item(api, "custom_tool_call_output", {"type": "custom_tool_call_output", "call_id": "c", "output": ""})))
-    said = json.dumps(turns(api, USER, answer, Message("user", "go on")))
+        answer.kept.append(
+            Kept(7, KeptDelta(api, "custom_tool_call_output", {"type": "custom_tool_call_output", "call_id": "c", "output": ""}))
+        )
+    said = json.dumps(turns(api, USER, answer, HistoryMessage("user", "go on")))
     assert said.index("before") < said.index(json.dumps(value)) < said.index("behind")
 
 
 def test_thoughts_go_back_where_they_are_wanted() -> None:
     """DeepSeek refuses a call whose thoughts are missing; others refuse the field."""
-    answer = Message(
-        "assistant", "", tool_calls=[ToolUse("c", "weather", {})], kept=[Kept(0, Item(CHAT, REASONING, {"reasoning_content": "hm"}))]
+    answer = HistoryMessage(
+        "assistant", "", tool_calls=[ToolUse("c", "weather", {})], kept=[Kept(0, KeptDelta(CHAT, REASONING, {"reasoning_content": "hm"}))]
     )
-    request = Request([USER, answer, Message("tool", "x", tool_call_id="c")])
+    request = Request([USER, answer, HistoryMessage("tool", "x", tool_call_id="c")])
     assert sent(CHAT, request, "deepseek")["messages"][1]["reasoning_content"] == "hm"
     assert "hm" not in json.dumps(sent(CHAT, request))
 
@@ -233,8 +250,8 @@ def test_thoughts_go_back_where_they_are_wanted() -> None:
 @pytest.mark.parametrize(
     ("request_", "word"),
     [
-        (Request([Message("user", "look", parts=[PNG])]), "image"),
-        (Request([Message("user", "read", parts=[Part("application/pdf", data=b"x")])]), "pdf"),
+        (Request([HistoryMessage("user", "look", parts=[PNG])]), "image"),
+        (Request([HistoryMessage("user", "read", parts=[Attachment("application/pdf", data=b"x")])]), "pdf"),
         (Request([USER], tools=[WEATHER]), "tools"),
         (Request([USER], schema={}), "schema"),
     ],

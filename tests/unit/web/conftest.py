@@ -11,7 +11,7 @@ from tokenwire.config.catalogue import Catalogue, parse
 from tokenwire.config.settings import Settings
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web.app import create_app
 from tokenwire.worker.enqueue import JobsUnavailable
 

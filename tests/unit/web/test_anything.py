@@ -13,7 +13,7 @@ from tests.unit.web import conftest
 from tokenwire.config.catalogue import parse
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web.app import create_app
 from tokenwire.web.problems import CODES
 

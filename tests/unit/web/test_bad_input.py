@@ -10,12 +10,12 @@ from fastapi import FastAPI
 from structlog.testing import capture_logs
 
 from tests.poison import unreadable
+from tests.unit.web.api.test_conversations import begin
 from tests.unit.web.conftest import TOKEN_KEY, MakeClient
-from tests.unit.web.test_conversations import begin
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.streams.ports import Page
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.streams.log.ports import Page
 from tokenwire.web.problems import CODES
 
 C = "/api/conversations"

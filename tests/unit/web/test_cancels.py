@@ -7,13 +7,13 @@ import pytest
 
 from tests.unit.web.conftest import MakeApp, RecordedJobs
 from tokenwire.config.metrics import TASK_FAILURES
+from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
-from tokenwire.models.generations import Ending
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
-from tokenwire.streams import events
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.streams.ports import HEARD_SECONDS, CancelRequested, Claim, Fenced
+from tokenwire.protocol import events
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.streams.log.ports import HEARD_SECONDS, CancelPending, Claim, Fenced
 from tokenwire.web import cancels as module
 from tokenwire.web.cancels import Cancels
 
@@ -96,7 +96,7 @@ async def test_a_worker_that_was_told_and_freezes_then(rig: Rig) -> None:
     """It is given a little longer, and then not waited for either: viewers have the end within a second of the cancel all the same."""
     claim = await rig.work()
     await rig.cancels.cancel(rig.row.id, "me")
-    with pytest.raises(CancelRequested):
+    with pytest.raises(CancelPending):
         await rig.log.append(claim, 1, 0, [events.Chunk(rig.row.id, claim.attempt, 4, "more")])
     await rig.followed()
     assert (await rig.reread()).status == "cancelled"

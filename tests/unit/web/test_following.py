@@ -9,16 +9,26 @@ import pytest
 
 from tests.integration.broadcasting import Writer
 from tests.waiting import until
-from tokenwire.streams.hub import Hub
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.ports import PAGE_BYTES, Limits, Page, Unavailable
-from tokenwire.streams.positions import Position, parse
+from tokenwire.protocol.cursors import Cursor, parse
+from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.ports import PAGE_BYTES, Limits, LogUnavailable, Page
 from tokenwire.web import following
-from tokenwire.web.following import Beat, Ended, Entries, Followers, Live, Pace, Part, Permission, Reader
+from tokenwire.web.following import (
+    Beat,
+    Ended,
+    Entries,
+    HeartbeatPace,
+    HttpReader,
+    Live,
+    Part,
+    Permission,
+    Readers,
+)
 
 PATIENCE_SECONDS = 20
-QUICK = Pace(0.01, 0.01)
-NEVER = Pace(3600, 3600)
+QUICK = HeartbeatPace(0.01, 0.01)
+NEVER = HeartbeatPace(3600, 3600)
 
 
 class CountingLog(MemoryLog):
@@ -42,8 +52,8 @@ class Rig:
         self.feed = MemoryFeed(self.log)
         self.hub = Hub(self.log, self.feed)
 
-    def followers(self, pace: Pace = NEVER) -> Followers:
-        return Followers(self.hub, pace)
+    def followers(self, pace: HeartbeatPace = NEVER) -> Readers:
+        return Readers(self.hub, pace)
 
     async def writer(self, conversation: str = "c") -> Writer:
         return await Writer(self.log, conversation).begin()
@@ -57,12 +67,12 @@ async def rig() -> AsyncIterator[Rig]:
     await made.hub.aclose()
 
 
-async def part(reader: Reader) -> Part:
+async def part(reader: HttpReader) -> Part:
     async with asyncio.timeout(PATIENCE_SECONDS):
         return await anext(reader)
 
 
-async def until_live(reader: Reader) -> list[int]:
+async def until_live(reader: HttpReader) -> list[int]:
     """Seqs up to `live`."""
     seqs: list[int] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -73,7 +83,7 @@ async def until_live(reader: Reader) -> list[int]:
     return seqs
 
 
-async def until_ended(reader: Reader) -> Ended:
+async def until_ended(reader: HttpReader) -> Ended:
     """The last part; nothing comes after it."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not isinstance(found := await part(reader), Ended):
@@ -88,7 +98,7 @@ async def test_everything_after_a_position_then_live_then_as_it_happens(rig: Rig
     """Each once and in order."""
     writer = await rig.writer()
     await writer.say(*"abc")
-    async with rig.followers().follow("c", Position(writer.epoch, 1)) as reader:
+    async with rig.followers().follow("c", Cursor(writer.epoch, 1)) as reader:
         assert await until_live(reader) == [2, 3, 4]
         await writer.say("d")
         found = await part(reader)
@@ -101,7 +111,7 @@ async def test_without_a_position_from_now_on(rig: Rig) -> None:
     """The position is known before anything has happened."""
     writer = await rig.writer()
     async with rig.followers().follow("c") as reader:
-        assert reader.position == Position(writer.epoch, 1)
+        assert reader.position == Cursor(writer.epoch, 1)
         assert await until_live(reader) == []
 
 
@@ -125,23 +135,23 @@ async def test_a_position_that_cannot_be_served_is_known_at_once(position: str, 
 async def test_what_the_feed_lost_is_found_by_the_heartbeat(rig: Rig) -> None:
     """Also the very last event, which no later one gives away."""
     writer = await rig.writer()
-    async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.feed.cut()
         await writer.end()
         while not isinstance(found := await part(reader), Entries):
             assert isinstance(found, Beat)
-            assert found.position == Position(writer.epoch, 1)
+            assert found.position == Cursor(writer.epoch, 1)
         assert [entry.seq for entry in found.entries] == [2]
         while not isinstance(beat := await part(reader), Beat):
             pass
-        assert beat.position == Position(writer.epoch, 2)
+        assert beat.position == Cursor(writer.epoch, 2)
 
 
 async def test_what_only_the_heartbeat_knows_of_is_read(rig: Rig) -> None:
     """The look at the log found more than the tail holds: the reader looks again, at once, and not when something else happens."""
     writer = await rig.writer()
-    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.feed.cut()
         await writer.say("unheard")
@@ -167,7 +177,7 @@ async def test_readers_of_one_conversation_share_the_look_at_redis(rig: Rig) -> 
         await reader.__aexit__(None, None, None)
 
 
-async def _one_beat(reader: Reader) -> None:
+async def _one_beat(reader: HttpReader) -> None:
     while not isinstance(await part(reader), Beat):
         pass
 
@@ -175,7 +185,7 @@ async def _one_beat(reader: Reader) -> None:
 async def test_a_log_that_began_again_ends_the_reading(rig: Rig) -> None:
     """Nothing of it is given out."""
     writer = await rig.writer()
-    async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.log.restart(lose_data=True)
         await rig.log.read("c", None, 0, 0)
@@ -185,14 +195,14 @@ async def test_a_log_that_began_again_ends_the_reading(rig: Rig) -> None:
 async def test_a_log_that_forked_is_read_on(rig: Rig) -> None:
     """From the same place, by its new name; a position of the old name is good for whoever comes later."""
     writer = await rig.writer()
-    async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.log.restart()
         page = await rig.log.read("c", None, 0, 0)
-        forked = Position(page.epoch, page.top)
+        forked = Cursor(page.epoch, page.top)
         while reader.position != forked:
             assert not isinstance(await part(reader), Ended)
-    async with rig.followers(QUICK).follow("c", Position(writer.epoch, forked.seq)) as reader:
+    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, forked.seq)) as reader:
         await until_live(reader)
         assert reader.position == forked
 
@@ -211,7 +221,7 @@ async def test_a_deleted_conversation_ends_the_reading(rig: Rig) -> None:
 async def test_without_redis_nothing_is_opened(rig: Rig) -> None:
     """The caller is told, and no place is left taken."""
     rig.log.go_down()
-    with pytest.raises(Unavailable):
+    with pytest.raises(LogUnavailable):
         async with rig.followers().follow("c"):
             pass
     rig.log.come_back()
@@ -223,7 +233,7 @@ async def test_an_outage_in_mid_stream_is_waited_for(rig: Rig, monkeypatch: pyte
     """Beats without a position meanwhile; afterwards nothing is missing."""
     monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
-    async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.log.go_down()
         while (await part(reader)) != Beat(None):
@@ -240,7 +250,7 @@ async def test_an_outage_while_pages_are_read_is_waited_for(rig: Rig, monkeypatc
     monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
-    async with rig.followers(QUICK).follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         first = await part(reader)
         assert isinstance(first, Entries)
         rig.log.go_down()
@@ -257,7 +267,7 @@ async def test_who_met_an_outage_looks_again(rig: Rig, monkeypatch: pytest.Monke
     monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
-    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
         first = await part(reader)
         assert isinstance(first, Entries)
         rig.log.go_down()
@@ -274,7 +284,7 @@ async def test_only_who_keeps_the_socket_waiting_is_late(rig: Rig) -> None:
     """Until it has caught up."""
     writer = await rig.writer()
     await writer.say(*["x"] * 600)  # more than a page: the reader itself waits for the log between parts
-    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
         while isinstance(found := await part(reader), Entries):
             assert not found.late
         await writer.say("a")
@@ -299,7 +309,7 @@ async def test_no_part_is_longer_than_its_bound(rig: Rig) -> None:
     """What a slow client makes a process hold does not depend on the conversation."""
     writer = await rig.writer()
     await writer.say(*["x" * 1000] * 200)
-    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
         sizes = []
         while isinstance(found := await part(reader), Entries):
             sizes.append(sum(len(entry.data) for entry in found.entries))
@@ -310,7 +320,7 @@ async def test_no_part_is_longer_than_its_bound(rig: Rig) -> None:
 async def test_no_part_out_of_the_ring_is_longer_than_its_bound(rig: Rig) -> None:
     """Much may come at once: the ring holds more than a part may."""
     writer = await rig.writer()
-    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         before = rig.log.reads["c"]
         await writer.say(*["x" * 1000] * 200)
@@ -387,7 +397,7 @@ async def test_who_was_removed_is_asked_about_at_once(rig: Rig, may: bool) -> No
 
 async def test_nothing_is_left_when_the_last_reader_leaves(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """No room, no subscription."""
-    monkeypatch.setattr("tokenwire.streams.hub.GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("tokenwire.streams.hub.hub.GRACE_SECONDS", 0.0)
     followers = rig.followers(QUICK)
     async with followers.follow("c"), followers.follow("c"):
         assert await rig.log.watched("c")
@@ -414,11 +424,11 @@ async def test_an_outage_is_told_once_for_each_look(rig: Rig, monkeypatch: pytes
     monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
-    async with rig.followers().follow("c", Position(writer.epoch, 0)) as reader:
+    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
         await part(reader)
         rig.log.go_down()
         for _ in range(2):
-            reader.beat(Unavailable("away"))
+            reader.beat(LogUnavailable("away"))
             assert await part(reader) == Beat(None)
         waiting = asyncio.create_task(part(reader))
         asked = rig.log.reads["c"] + 3

@@ -14,9 +14,9 @@ from tests.unit.web.test_bad_input import AwayStore, check
 from tokenwire.models import migrations
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.web import readiness
-from tokenwire.web.middleware import Surroundings
+from tokenwire.web.http.middleware import Surroundings
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from tests.unit.web.conftest import RecordedJobs, settings
 from tokenwire.config.catalogue import Catalogue
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web.app import create_app
 
 DEEP = "[" * 5000 + "]" * 5000

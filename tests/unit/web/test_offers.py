@@ -13,7 +13,7 @@ from tests.unit.web.conftest import RecordedJobs, settings
 from tests.waiting import until
 from tokenwire.config.catalogue import Catalogue, LocalServer, parse
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web import local_servers, offers
 from tokenwire.web.app import create_app
 from tokenwire.web.local_servers import Found

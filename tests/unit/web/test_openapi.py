@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from tests.unit.web.conftest import MakeApp
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.web import shapes
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.web.api import shapes
 from tokenwire.web.problems import Problem
 
 C = "/api/conversations"
@@ -118,14 +118,14 @@ def strictly(model: type[BaseModel]) -> Callable[[Any], object]:
 async def test_answers_have_the_documented_shape(client: httpx.AsyncClient, log: MemoryLog) -> None:
     """No field more, none less, types as written."""
     made = (await client.post(C, json={"title": "T"})).json()
-    strictly(shapes.Conversation)(made)
+    strictly(shapes.ConversationView)(made)
     address = f"{C}/{made['id']}"
     strictly(shapes.PostedMessage)((await client.post(f"{address}/messages", json={"content": "hi"})).json())
     strictly(shapes.ConversationSnapshot)((await client.get(address)).json())
     strictly(shapes.ConversationPage)((await client.get(C)).json())
     strictly(shapes.Subscription)((await client.post(f"{address}/subscription")).json())
-    strictly(shapes.CancelRequested)((await client.post(f"{address}/cancel")).json())
-    strictly(shapes.Participants)((await client.post(f"{address}/participants", json={"user_id": "ada"})).json())
+    strictly(shapes.CancelResult)((await client.post(f"{address}/cancel")).json())
+    strictly(shapes.ParticipantsView)((await client.post(f"{address}/participants", json={"user_id": "ada"})).json())
     strictly(shapes.Invitations)((await client.get("/api/invitations")).json())
     strictly(shapes.OfferedModels)((await client.get("/api/models")).json())
     strictly(Problem)((await client.get(f"{C}/nobody")).json())

@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from tests.unit.web.conftest import MakeClient
-from tests.unit.web.test_openai import finish
+from tests.unit.web.openai.test_routes import finish
 from tokenwire.models.store import Store
-from tokenwire.streams.memory import MemoryLog
+from tokenwire.streams.log.memory import MemoryLog
 
 Read = Callable[[httpx.AsyncClient, str, str], Awaitable[httpx.Response]]
 

@@ -2,15 +2,28 @@
 
 import pytest
 
-from tokenwire.providers.base import Continuation, Item, Kept, Message, Part, Request, ToolUse, Unavailable
+from tokenwire.providers.base import (
+    Attachment,
+    Continuation,
+    HistoryMessage,
+    Kept,
+    KeptDelta,
+    Request,
+    ToolUse,
+    Unavailable,
+)
 from tokenwire.worker.discretion import MAX_CHARS, keep_back, said_in
 
 REQUEST = Request(
     [
-        Message("system", "Be kind to everyone."),
-        Message("user", "What is the matter with me?", parts=[Part("image/png", url="https://x.example/me.png", name="my own face.png")]),
-        Message("assistant", tool_calls=[ToolUse("1", "look", {"query": "all about matter"}), ToolUse("2", "look", "not even an object")]),
-        Message("assistant", kept=[Kept(0, Item("gemini", "thought", {"text": "a thought of the model"}))]),
+        HistoryMessage("system", "Be kind to everyone."),
+        HistoryMessage(
+            "user", "What is the matter with me?", parts=[Attachment("image/png", url="https://x.example/me.png", name="my own face.png")]
+        ),
+        HistoryMessage(
+            "assistant", tool_calls=[ToolUse("1", "look", {"query": "all about matter"}), ToolUse("2", "look", "not even an object")]
+        ),
+        HistoryMessage("assistant", kept=[Kept(0, KeptDelta("gemini", "thought", {"text": "a thought of the model"}))]),
     ],
     continuation=Continuation("turn", "You are perfectly fine."),
 )

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from tokenwire.streams.events import Cancelled, Chunk
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.streams.ports import Lost, Unavailable
+from tokenwire.protocol.events import Cancelled, Chunk
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.streams.log.ports import LogUnavailable, Lost
 from tokenwire.worker.packing import MAX_WAITING, Packing
 
 
@@ -78,7 +78,7 @@ async def test_what_ends_while_others_are_packed_is_packed_next() -> None:
 
 async def test_a_log_that_cannot_be_packed_keeps_no_other_from_it() -> None:
     """Redis is away, or somebody else packs: the next end packs it."""
-    log = Noting({"a": Unavailable("away"), "b": Lost()})
+    log = Noting({"a": LogUnavailable("away"), "b": Lost()})
     async with running(log) as packing:
         for name in ("a", "b", "c"):
             packing.ended(name)

@@ -3,8 +3,17 @@
 import pytest
 
 from tokenwire.providers import base
-from tokenwire.worker.costs import BudgetExhausted
-from tokenwire.worker.retries import LONGEST_WAIT_S, Discard, Retry, WorkersDied, code_of, deaths_in_a_row, decide, unheard
+from tokenwire.worker.attempt.costs import BudgetExhausted
+from tokenwire.worker.retries import (
+    LONGEST_WAIT_S,
+    Discard,
+    RetryLater,
+    WorkersDied,
+    code_of,
+    deaths_in_a_row,
+    decide,
+    unheard,
+)
 
 RETRYABLE = [base.RateLimited, base.Unavailable, base.Interrupted]
 FINAL = [
@@ -26,7 +35,7 @@ def no_jitter() -> float:
 def test_retryable_errors_get_three_tries(kind: type[base.ProviderError]) -> None:
     """Two tries are followed by another one, the third by the end."""
     error = kind("x")
-    assert [type(decide(error, used)) for used in range(3)] == [Retry, Retry, Discard]
+    assert [type(decide(error, used)) for used in range(3)] == [RetryLater, RetryLater, Discard]
     assert decide(error, 2).retryable  # type: ignore[union-attr]
 
 
@@ -42,16 +51,16 @@ def test_final_errors_are_discarded_at_once(kind: type[base.ProviderError]) -> N
 def test_rate_limits_wait_polynomially_longer() -> None:
     """n^4 + 2 seconds, without the jitter."""
     waits = [decide(base.RateLimited("x"), used, jitter=no_jitter) for used in (0, 1)]
-    assert [wait.delay_ms for wait in waits if isinstance(wait, Retry)] == [3000, 18000]
+    assert [wait.delay_ms for wait in waits if isinstance(wait, RetryLater)] == [3000, 18000]
 
 
 def test_a_longer_hint_wins() -> None:
     """Whichever is longer: the provider's hint or our own wait."""
     verdict = decide(base.RateLimited("x", retry_after_s=48), 0, jitter=no_jitter)
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert verdict.delay_ms == 48_000
     verdict = decide(base.RateLimited("x", retry_after_s=0.5), 0, jitter=no_jitter)
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert verdict.delay_ms == 3000
 
 
@@ -59,7 +68,7 @@ def test_a_longer_hint_wins() -> None:
 def test_an_endless_hint_is_not_waited_for(longest: float, delay_ms: int) -> None:
     """Nobody sits before a page for an hour: the provider is asked again sooner."""
     verdict = decide(base.RateLimited("x", retry_after_s=3600), 0, longest_wait_s=longest, jitter=no_jitter)
-    assert isinstance(verdict, Retry)
+    assert isinstance(verdict, RetryLater)
     assert verdict.delay_ms == delay_ms
 
 
@@ -70,7 +79,7 @@ def test_an_endless_hint_is_not_waited_for(longest: float, delay_ms: int) -> Non
 def test_an_attempt_gives_back_what_it_is_worth(tries: int, added: int, left: int | None) -> None:
     """Not everything for a few words: each request is billed the whole conversation."""
     verdict = decide(base.Interrupted("x"), tries, added=added)
-    assert (verdict.tries if isinstance(verdict, Retry) else None) == left
+    assert (verdict.tries if isinstance(verdict, RetryLater) else None) == left
 
 
 @pytest.mark.parametrize(("deaths", "added", "left"), [(1, 0, 1), (5, 99, 5), (5, 100, 0), (0, 5_000, 0)])
@@ -88,7 +97,7 @@ def test_deaths_are_no_fault_of_a_provider() -> None:
 
 def test_a_way_that_cost_nothing_is_no_try() -> None:
     """A run that could not be attached to: the next rung follows at once."""
-    assert decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True) == Retry("unavailable", 0, 2)
+    assert decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True) == RetryLater("unavailable", 0, 2)
     assert isinstance(decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True, stuck=True), Discard)
 
 
@@ -96,9 +105,9 @@ def test_a_way_that_cost_nothing_is_no_try() -> None:
 def test_a_connection_to_a_run_that_goes_on_is_no_try(silent_s: float, pause_ms: int) -> None:
     """It is attached to again, later the longer it has been silent."""
     error = base.Unavailable("cut", code="connection_lost")
-    assert decide(error, 2, silent_s=silent_s, jitter=no_jitter) == Retry("unavailable", pause_ms, 2)
+    assert decide(error, 2, silent_s=silent_s, jitter=no_jitter) == RetryLater("unavailable", pause_ms, 2)
     waits = decide(base.RateLimited("busy", retry_after_s=500), 2, silent_s=silent_s, jitter=no_jitter)
-    assert waits == Retry("rate_limited", 120_000, 2)
+    assert waits == RetryLater("rate_limited", 120_000, 2)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +131,10 @@ def test_what_says_nothing_of_what_was_asked_for(error: Exception, says_nothing:
 def test_a_connection_that_the_pool_kept_too_long_is_tried_again_at_once() -> None:
     """Nothing is wrong with the provider. It is a try all the same, and the next one waits: who always hangs up is no stale connection."""
     error = base.Unavailable("closed", code=base.STALE_CONNECTION)
-    assert decide(error, 0, jitter=no_jitter) == Retry("unavailable", 0, 1)
-    assert decide(error, 1, jitter=no_jitter) == Retry("unavailable", 1000, 2)
-    assert decide(error, 0, silent_s=0.0, jitter=no_jitter) == Retry("unavailable", 0, 0)
-    assert decide(error, 0, silent_s=80.0, jitter=no_jitter) == Retry("unavailable", 10_000, 0)
+    assert decide(error, 0, jitter=no_jitter) == RetryLater("unavailable", 0, 1)
+    assert decide(error, 1, jitter=no_jitter) == RetryLater("unavailable", 1000, 2)
+    assert decide(error, 0, silent_s=0.0, jitter=no_jitter) == RetryLater("unavailable", 0, 0)
+    assert decide(error, 0, silent_s=80.0, jitter=no_jitter) == RetryLater("unavailable", 10_000, 0)
 
 
 def test_an_exhausted_budget_is_the_end_and_says_so() -> None:
@@ -151,7 +160,7 @@ def test_a_providers_own_kind_of_error_counts_as_its_parent() -> None:
         pass
 
     assert code_of(Throttled("x")) == "rate_limited"
-    assert isinstance(decide(Throttled("x"), 0), Retry)
+    assert isinstance(decide(Throttled("x"), 0), RetryLater)
     assert isinstance(decide(Throttled("x"), 2), Discard)
 
 

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from tokenwire.config.settings import Settings
-from tokenwire.streams import keys
-from tokenwire.streams.ports import Unavailable
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import LogUnavailable
 from tokenwire.worker import runtime
 from tokenwire.worker.runtime import Runtime
 
@@ -24,7 +24,7 @@ class Away:
     async def subscribe(self, channel: str) -> None:
         if self.failures:
             self.failures -= 1
-            raise Unavailable("away")
+            raise LogUnavailable("away")
         self.channels.append(channel)
 
 

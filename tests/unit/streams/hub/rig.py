@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from tests.waiting import PATIENCE_SECONDS
-from tokenwire.streams.events import Chunk, Reset
-from tokenwire.streams.hub import Hub, Tail
-from tokenwire.streams.memory import MemoryFeed, MemoryLog
-from tokenwire.streams.ports import PAGE_BYTES, Claim, Limits, Page
-from tokenwire.streams.positions import Position
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import Chunk, Reset
+from tokenwire.streams.hub.hub import Hub, Tail
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.streams.log.ports import PAGE_BYTES, Claim, Limits, Page
 
 LEASE = 60.0
 
@@ -100,7 +100,7 @@ class Viewer:
             self.take([entry.seq for entry in entries])
 
     async def catch_up(self) -> None:
-        page = await self.tail.read(Position(self.epoch, self.cursor), 50, PAGE_BYTES)
+        page = await self.tail.read(Cursor(self.epoch, self.cursor), 50, PAGE_BYTES)
         if page.epoch == self.epoch:
             self.take([entry.seq for entry in page.entries])
         self.reading = None

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from tests.unit.streams.hub.rig import Rig, turn, until
-from tokenwire.streams import hub as hub_module
-from tokenwire.streams import keys
-from tokenwire.streams.ports import Gone, Unavailable
+from tokenwire.streams.hub import hub as hub_module
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import Gone, LogUnavailable
 
 
 async def test_viewers_share_one_tail_and_one_read(rig: Rig) -> None:
@@ -87,7 +87,7 @@ async def test_opening_without_a_feed_fails_and_leaves_nothing(rig: Rig) -> None
     """Whoever waits is told; the next one may succeed."""
     rig.feed.cut()
     results = await asyncio.gather(rig.hub.open("c"), rig.hub.open("c"), return_exceptions=True)
-    assert [type(result) for result in results] == [Unavailable, Unavailable]
+    assert [type(result) for result in results] == [LogUnavailable, LogUnavailable]
     assert not rig.hub._held
     rig.feed.mend()
     assert (await rig.hub.open("c")).top == 0

@@ -1,4 +1,4 @@
-"""streams.hub: every viewer sees each seq once and in order, whatever the feed loses."""
+"""streams.hub.hub: every viewer sees each seq once and in order, whatever the feed loses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.streams.hub.rig import Rig, Viewer, turn, until
-from tokenwire.streams.hub import RING_EVENTS
+from tokenwire.streams.hub.hub import RING_EVENTS
 
 step = st.one_of(
     st.tuples(st.just("write"), st.integers(1, 9)),

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from tests.unit.streams.hub.rig import LEASE, Rig, Viewer, turn, until
-from tokenwire.streams import hub as hub_module
-from tokenwire.streams.events import AnyEvent, Cancelled, Complete, Error, Start, Title
-from tokenwire.streams.hub import RING_BYTES, RING_EVENTS
-from tokenwire.streams.memory import MemoryLog
-from tokenwire.streams.ports import PAGE_BYTES, Page, Unavailable
-from tokenwire.streams.positions import Position
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import AnyEvent, Cancelled, Complete, Error, Start, Title
+from tokenwire.streams.hub import hub as hub_module
+from tokenwire.streams.hub.hub import RING_BYTES, RING_EVENTS
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.streams.log.ports import PAGE_BYTES, LogUnavailable, Page
 
 
 async def test_events_reach_listeners_as_they_come(rig: Rig) -> None:
@@ -68,7 +68,7 @@ async def test_since_says_what_it_does_not_hold(rig: Rig) -> None:
     assert [entry.seq for entry in tail.since(4) or []] == [5, 6]
     assert tail.since(3) is None
     assert tail.since(7) is None
-    assert [entry.seq for entry in (await tail.read(Position(tail.epoch, 3), 2, PAGE_BYTES)).entries] == [4, 5]
+    assert [entry.seq for entry in (await tail.read(Cursor(tail.epoch, 3), 2, PAGE_BYTES)).entries] == [4, 5]
 
 
 async def test_a_gap_is_filled_from_the_log(rig: Rig) -> None:
@@ -269,7 +269,7 @@ async def test_a_tail_outlives_any_error_of_the_log(rig: Rig, monkeypatch: pytes
             raise RuntimeError("ERR of a kind that nobody thought of")
 
         broken.setattr(rig.log, "read", fail)
-        with pytest.raises(Unavailable):
+        with pytest.raises(LogUnavailable):
             await tail.refresh()
     await rig.write(1)
     assert (await tail.refresh()).top == 1
@@ -284,7 +284,7 @@ async def test_a_log_that_is_away_is_read_when_it_is_back(rig: Rig, monkeypatch:
     await rig.write(2)
     rig.log.go_down()
     await turn()
-    with pytest.raises(Unavailable):
+    with pytest.raises(LogUnavailable):
         await tail.refresh()
     rig.log.come_back()
     await until(lambda: tail.top == 2)

@@ -1,0 +1,367 @@
+"""Queries of the worker: attempts, checkpoints, endings, what comes next.
+
+Writes to a running answer are compare-and-set: on `attempt` (only the current one may write) and on the status (what has ended
+never changes again). When to write, and what follows from a refusal, is the worker's decision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from tokenwire.models.database import Database, lock_free, now_ms
+from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.quotas import settle
+from tokenwire.models.tables import UNFINISHED, Conversation, Message, is_unfinished
+from tokenwire.models.threads import measure, rows_before, thread
+
+_unfinished = is_unfinished(Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What an answer holds so far: exactly the text whose append was acknowledged, up to `seq` of `epoch`."""
+
+    message_id: str
+    attempt: int
+    content: str
+    reasoning: str
+    tool_calls: list[dict[str, Any]] | None
+    epoch: str
+    seq: int
+    run_id: str | None = None
+    run_cursor: int | None = None
+    run_text: int | None = None
+    run_reasoning: int | None = None
+    run_silent_since: int | None = None
+    kept: list[dict[str, Any]] | None = None
+    """What the answer holds beside text and tool calls; None where the row has it already."""
+    reported: dict[str, Any] | None = None
+    saves: int = 0
+    """Which checkpoint of its attempt this is: two that are under way at once may be committed in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The final state of an answer. `error`: {code, error, retryable}; `usage` and `seams` as on the wire."""
+
+    message_id: str
+    attempt: int
+    status: Literal["complete", "error", "cancelled"]
+    content: str
+    reasoning: str
+    tool_calls: list[dict[str, Any]] | None
+    epoch: str | None
+    seq: int
+    finish_reason: str | None = None
+    error: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+    seams: list[int] | None = None
+    cancel_by: str | None = None
+    kept: list[dict[str, Any]] | None = None
+
+
+_messages: Any = Message.__table__  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
+_own = update(_messages).where(
+    _messages.c.id == bindparam("b_id"),
+    _messages.c.attempt == bindparam("b_attempt"),
+    _messages.c.saves <= bindparam("b_saves"),
+    is_unfinished(_messages.c),
+)
+_checkpoint_kept = _own.values(kept=bindparam("b_kept"))
+_checkpoint = _own.values(
+    content=bindparam("b_content"),
+    reasoning=bindparam("b_reasoning"),
+    tool_calls=bindparam("b_tool_calls"),
+    epoch=bindparam("b_epoch"),
+    seq=bindparam("b_seq"),
+    run_id=bindparam("b_run_id"),
+    run_cursor=bindparam("b_run_cursor"),
+    run_text=bindparam("b_run_text"),
+    run_reasoning=bindparam("b_run_reasoning"),
+    run_silent_since=bindparam("b_run_silent_since"),
+    reported=bindparam("b_reported"),
+    saves=bindparam("b_saves"),
+    updated_at=now_ms(),
+)
+
+
+class Answers(Database):
+    """What a worker asks and tells."""
+
+    async def message(self, message_id: str) -> Message | None:
+        """The row, whoever asks."""
+        async with self.reading() as session:
+            return await session.get(Message, message_id)
+
+    async def conversation_of(self, message_id: str) -> Conversation | None:
+        """The conversation that the message belongs to."""
+        query = (
+            select(Conversation).join(Message, col(Message.conversation_id) == col(Conversation.id)).where(col(Message.id) == message_id)
+        )
+        async with self.reading() as session:
+            return (await session.scalars(query)).first()
+
+    async def history(self, conversation_id: str, before_ordinal: int) -> list[Message]:
+        """All rows before that ordinal, in order, without those that were superseded; first what the conversation follows.
+
+        Raises HistoryTooLong, and NotFound where a part of it was deleted.
+        """
+        async with self.reading() as session:
+            conversation = await session.get(Conversation, conversation_id)
+            follows, limit = conversation.follows if conversation else None, self.quotas.history_bytes
+            if follows is not None and not (await measure(session, follows, limit)).whole:
+                raise NotFound("a message that was followed")
+            return [*await thread(session, follows, limit), *await rows_before(session, conversation_id, before_ordinal, limit)]
+
+    async def blocked_by(self, message_id: str) -> str | None:
+        """The earliest unfinished message of the conversation that stands before this one, if any."""
+        mine = aliased(Message)
+        query = (
+            select(col(Message.id))
+            .join(mine, col(mine.conversation_id) == col(Message.conversation_id))
+            .where(col(mine.id) == message_id, col(Message.ordinal) < col(mine.ordinal), _unfinished)
+            .order_by(col(Message.ordinal))
+            .limit(1)
+        )
+        async with self.reading() as session:
+            return (await session.scalars(query)).first()
+
+    async def next_queued(self, conversation_id: str) -> str | None:
+        """The first unfinished message of the conversation if it is `queued`: what may start now."""
+        query = (
+            select(col(Message.id), col(Message.status))
+            .where(col(Message.conversation_id) == conversation_id, _unfinished)
+            .order_by(col(Message.ordinal))
+            .limit(1)
+        )
+        async with self.reading() as session:
+            row = (await session.execute(query)).first()
+        return row.id if row is not None and row.status == "queued" else None
+
+    async def unfinished(self, conversation_id: str) -> list[Message]:
+        """All unfinished messages of the conversation, in order."""
+        query = select(Message).where(col(Message.conversation_id) == conversation_id, _unfinished).order_by(col(Message.ordinal))
+        async with self.reading() as session:
+            return list(await session.scalars(query))
+
+    async def begin_attempt(self, message_id: str, attempt: int, model: str, *, survived: bool = False) -> Message | None:
+        """Take the generation in SQL: the row as it is from now on, or None if it has ended or a newer attempt has it.
+
+        Who finds it `streaming` counts the death of a worker, before anything is done that may kill another one. `survived`: the attempt
+        before this one was this process's own, and ended with an outage.
+        """
+        died = 0 if survived else case((col(Message.status) == "streaming", 1), else_=0)
+        change = (
+            update(Message)
+            .where(col(Message.id) == message_id, col(Message.attempt) < attempt, _unfinished)
+            .values(
+                attempt=attempt, status="streaming", model=model, due_at=None, starts=col(Message.starts) + 1, saves=0, updated_at=now_ms()
+            )
+            .values(deaths=col(Message.deaths) + died)
+            .returning(Message)
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first()
+
+    async def checkpoint(self, items: Sequence[Checkpoint], *, wait: bool = True) -> frozenset[str]:
+        """Save the text of all these answers in one statement; those that have ended, moved to a newer attempt or were saved since are left
+        alone.
+
+        `wait` false: what somebody has locked is left out, too. Gives the ids of those.
+        """
+        if not items:
+            return frozenset()
+        # One order for everybody: two batches that share rows then wait for each other instead of deadlocking.
+        items = sorted(items, key=lambda item: item.message_id)
+        async with self.writing() as session:
+            locked = frozenset[str]() if wait else frozenset((await lock_free(session, Message, [item.message_id for item in items]))[1])
+            items = [item for item in items if item.message_id not in locked]
+            kept = [item for item in items if item.kept is not None]
+            if not items:
+                return locked
+            connection = await session.connection()
+            await connection.execute(_checkpoint, [_parameters(item) for item in items])
+            if kept:  # few answers hold any, and these rarely anything new
+                await connection.execute(_checkpoint_kept, [_owner(item) | {"b_kept": item.kept or None} for item in kept])
+            return locked
+
+    async def finish(self, ending: Ending) -> bool:
+        """End the answer. False: it had ended already, or a newer attempt has it.
+
+        A COMMIT of unknown outcome is looked up: a row that ended under my own attempt is mine. StoreUnavailable is raised only
+        when that cannot be found out either; the same call may then be made again.
+        """
+        try:
+            if await self._finish(ending):
+                return True
+        except StoreUnavailable:
+            if await self._ended_by(ending):
+                return True
+            if await self._finish(ending):
+                return True
+        return await self._ended_by(ending)
+
+    async def _finish(self, ending: Ending) -> bool:
+        change = (
+            update(Message)
+            .where(col(Message.id) == ending.message_id, col(Message.attempt) == ending.attempt, _unfinished)
+            .values(
+                status=ending.status,
+                content=ending.content,
+                reasoning=ending.reasoning,
+                tool_calls=ending.tool_calls,
+                kept=ending.kept,
+                epoch=ending.epoch,
+                seq=ending.seq,
+                finish_reason=ending.finish_reason,
+                error=ending.error,
+                usage=ending.usage,
+                seams=ending.seams,
+                cancel_by=func.coalesce(col(Message.cancel_by), ending.cancel_by),
+                due_at=None,
+                updated_at=now_ms(),
+                ended_at=now_ms(),
+            )
+            .returning(col(Message.id))
+        )
+        async with self.writing() as session:
+            if (await session.scalars(change)).first() is None:
+                return False
+            await settle(session, ending.message_id)
+            return True
+
+    async def _ended_by(self, ending: Ending) -> bool:
+        row = await self.message(ending.message_id)
+        return row is not None and row.attempt == ending.attempt and row.status not in UNFINISHED
+
+    async def terminal_announced(self, message_id: str, attempt: int) -> None:
+        """The log holds the terminal event of this attempt."""
+        await self._change(message_id, col(Message.attempt) == attempt, terminal_announced=True)
+
+    async def note_attempt(self, message_id: str, attempt: int, deaths: int, started_with: int) -> None:
+        """What later attempts must know of this one: the workers that died in a row before it, and how much text it began with."""
+        await self._change(message_id, col(Message.attempt) == attempt, deaths=deaths, started_with=started_with)
+
+    async def hand_back(self, checkpoint: Checkpoint, billed_input: int) -> bool:
+        """Save the text and give the generation back to the queue, as a process does that goes away. False: not its own any more."""
+        change = (
+            update(Message)
+            .where(col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, _unfinished)
+            .values(**checkpoint_values(checkpoint), status="queued", billed_input=billed_input, starts=0)
+            .values(enqueued_at=now_ms(), updated_at=now_ms())
+            .returning(col(Message.id))
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first() is not None
+
+    async def note_bill(self, message_id: str, attempt: int, billed_input: int, requests: int) -> None:
+        """A further request is about to be sent: so much will be billed then, for so many requests."""
+        await self._change(message_id, col(Message.attempt) == attempt, billed_input=billed_input, requests=requests)
+
+    async def schedule_retry(
+        self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int, *, run_is_silent: bool = False
+    ) -> bool:
+        """Let the next attempt be due in `delay_ms` by the database's clock. False: ended, or a newer attempt has it.
+
+        `run_is_silent`: the provider's run goes on, and the attempt has had nothing of it.
+        """
+        change = (
+            update(Message)
+            .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
+            .values(status="retrying", due_at=now_ms() + delay_ms, tries=tries, billed_input=billed_input, starts=0, updated_at=now_ms())
+            .values(run_silent_since=func.coalesce(col(Message.run_silent_since), now_ms()) if run_is_silent else None)
+            .returning(col(Message.id))
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first() is not None
+
+    async def count_start(self, message_id: str) -> int:
+        """Count an attempt that failed before it could begin: how many have begun since the last one that came to its end.
+
+        0: the answer itself has ended.
+        """
+        mine = update(Message).where(col(Message.id) == message_id, _unfinished)
+        change = mine.values(starts=col(Message.starts) + 1).returning(col(Message.starts))
+        async with self.writing() as session:
+            return (await session.scalars(change)).first() or 0
+
+    async def end_unread(self, message_id: str, error: dict[str, object]) -> str | None:
+        """End an answer that cannot be read, in its row alone, which keeps what it holds. Its conversation; None: it has ended already."""
+        change = (
+            update(Message)
+            .where(col(Message.id) == message_id, _unfinished)
+            .values(status="error", error=error, attempt=col(Message.attempt) + 1, due_at=None, updated_at=now_ms(), ended_at=now_ms())
+            .returning(col(Message.conversation_id))
+        )
+        async with self.writing() as session:
+            conversation_id = (await session.scalars(change)).first()
+            if conversation_id is not None:
+                await settle(session, message_id)
+            return conversation_id
+
+    async def mark_enqueued(self, *message_ids: str) -> None:
+        """The broker has a job for each of these messages since now. A row that somebody has locked is left out."""
+        if not message_ids:
+            return
+        async with self.writing() as session:
+            free, _locked = await lock_free(session, Message, message_ids)
+            change = update(Message).where(col(Message.id).in_(free)).values(enqueued_at=now_ms())
+            await session.execute(change.execution_options(synchronize_session=False))
+
+    async def mark_announced(self, message_id: str, rev: int) -> None:
+        """The log holds this row as of `rev`."""
+        await self._change(message_id, col(Message.announced_rev) < rev, announced_rev=rev)
+
+    async def request_cancel(self, message_id: str, by: str) -> Message | None:
+        """Note who wants an unfinished answer stopped (the first one counts). None: it has ended, or there is none."""
+        change = (
+            update(Message)
+            .where(col(Message.id) == message_id, _unfinished)
+            .values(cancel_by=func.coalesce(col(Message.cancel_by), by), updated_at=now_ms())
+            .returning(Message)
+        )
+        async with self.writing() as session:
+            return (await session.scalars(change)).first()
+
+    async def _change(self, message_id: str, *conditions: Any, **values: Any) -> None:
+        async with self.writing() as session:
+            await session.execute(
+                update(Message)
+                .where(col(Message.id) == message_id, *conditions)
+                .values(**values)
+                .execution_options(synchronize_session=False)
+            )
+
+
+def checkpoint_values(item: Checkpoint) -> dict[str, Any]:
+    """The columns that a checkpoint sets."""
+    return ({} if item.kept is None else {"kept": item.kept or None}) | _texts(item)
+
+
+def _texts(item: Checkpoint) -> dict[str, Any]:
+    return {
+        "content": item.content,
+        "reasoning": item.reasoning,
+        "tool_calls": item.tool_calls,
+        "epoch": item.epoch,
+        "seq": item.seq,
+        "run_id": item.run_id,
+        "run_cursor": item.run_cursor,
+        "run_text": item.run_text,
+        "run_reasoning": item.run_reasoning,
+        "run_silent_since": item.run_silent_since,
+        "reported": item.reported,
+        "saves": item.saves,
+    }
+
+
+def _parameters(item: Checkpoint) -> dict[str, Any]:
+    return _owner(item) | {f"b_{name}": value for name, value in _texts(item).items()}
+
+
+def _owner(item: Checkpoint) -> dict[str, Any]:
+    return {"b_id": item.message_id, "b_attempt": item.attempt, "b_saves": item.saves}

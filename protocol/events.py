@@ -1,0 +1,212 @@
+"""Pure: the event union and its JSON codec. Shapes and meanings are those of PROTOCOL.md, section 1.
+
+An event has no `seq` of its own: the log gives it out when it appends. `encode` therefore gives the JSON object without a seq, and
+`stamp` puts the seq in front, exactly as the append script does; `decode` reads a stamped event.
+Offsets and lengths count UTF-16 code units (`text.py`).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "paused", "unknown"]
+ToolStatus = Literal["pending", "waiting", "running", "ok", "error", "denied"]
+MAX_EVENT_TEXT_BYTES = 64 * 1024
+"""No single event carries more text than this (UTF-8): longer text travels as several events."""
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens as the provider billed them, for all requests of the answer; `estimated` when it did not say, in whole or in part."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    estimated: bool = msgspec.field(default_factory=bool)  # a factory, so that `false` is written out
+
+
+class Entry(NamedTuple):
+    """One event of the log: `data` is the stamped JSON object, relayed byte for byte."""
+
+    seq: int
+    data: bytes
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
+    """What all events share: their `type`."""
+
+
+class MessageEvent(Event, frozen=True, tag="message"):
+    """A row is new or changed; `message` is the wire form of the row (models.views)."""
+
+    message: dict[str, Any]
+
+
+class Start(Event, frozen=True, tag="start"):
+    message_id: str
+    attempt: int
+    model: str
+
+
+class Chunk(Event, frozen=True, tag="chunk"):
+    message_id: str
+    attempt: int
+    offset: int
+    content: str
+
+
+class Reasoning(Event, frozen=True, tag="reasoning"):
+    message_id: str
+    attempt: int
+    offset: int
+    content: str
+
+
+class ToolCall(Event, frozen=True, tag="tool_call"):
+    """`arguments` is an object. Where the model wrote none it is the text that it wrote, `status` is `error`, and nothing is executed."""
+
+    message_id: str
+    attempt: int
+    tool_call_id: str
+    name: str
+    arguments: dict[str, Any] | str
+    status: ToolStatus
+
+
+class ToolResult(Event, frozen=True, tag="tool_result"):
+    message_id: str
+    attempt: int
+    tool_call_id: str
+    name: str
+    result: Any
+    status: ToolStatus
+
+
+class Source(Event, frozen=True, tag="source"):
+    message_id: str
+    attempt: int
+    url: str
+    title: str | None = None
+    media_type: str | None = None
+
+
+class File(Event, frozen=True, tag="file"):
+    message_id: str
+    attempt: int
+    url: str
+    title: str | None = None
+    media_type: str | None = None
+
+
+class Retry(Event, frozen=True, tag="retry"):
+    """The attempt failed in a way that is retried; the next one is due in `delay_ms`."""
+
+    message_id: str
+    attempt: int
+    code: str
+    delay_ms: int
+    try_: int = msgspec.field(name="try")
+    max_tries: int
+
+
+class Reset(Event, frozen=True, tag="reset"):
+    """Text beyond `keep` and reasoning beyond `keep_reasoning` is withdrawn, with tool calls that have no result."""
+
+    message_id: str
+    attempt: int
+    keep: int
+    keep_reasoning: int
+
+
+class Complete(Event, frozen=True, tag="complete"):
+    message_id: str
+    attempt: int
+    finish_reason: FinishReason
+    usage: Usage | None
+    length: int
+    crc32: int
+    seams: list[int]
+
+
+class Error(Event, frozen=True, tag="error"):
+    message_id: str
+    attempt: int
+    code: str
+    error: str
+    retryable: bool
+    usage: Usage | None
+    length: int
+    crc32: int
+
+
+class Cancelled(Event, frozen=True, tag="cancelled"):
+    message_id: str
+    attempt: int
+    by: str
+    usage: Usage | None
+    length: int
+    crc32: int
+
+
+class Title(Event, frozen=True, tag="title"):
+    title: str
+    rev: int
+
+
+AnyEvent = (
+    MessageEvent | Start | Chunk | Reasoning | ToolCall | ToolResult | Source | File | Retry | Reset | Complete | Error | Cancelled | Title
+)
+Terminal = Complete | Error | Cancelled
+TERMINAL_TYPES = frozenset({"complete", "error", "cancelled"})
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyEvent)
+_TYPES = frozenset(str(member.__struct_config__.tag) for member in get_args(AnyEvent))
+
+
+class _Head(msgspec.Struct):
+    seq: int
+    type: str
+
+
+_head = msgspec.json.Decoder(_Head)
+
+
+def encode(event: AnyEvent) -> bytes:
+    """`{"type": ...}`: UTF-8 JSON, `type` first, no seq."""
+    return _encoder.encode(event)
+
+
+def stamp(seq: int, body: bytes) -> bytes:
+    """An encoded event with its seq in front: what the log holds and every viewer is sent, byte for byte."""
+    return b'{"seq":%d,%b' % (seq, body[1:])
+
+
+def has_stamp(seq: int, data: bytes) -> bool:
+    """Whether this is what `stamp` made under that seq."""
+    return data.startswith(b'{"seq":%d,' % seq)
+
+
+def decode(data: bytes) -> tuple[int, AnyEvent | None]:
+    """(seq, event) of a stamped event; the event is None where the type is not known, as clients must ignore it.
+
+    Raises ValueError (msgspec.DecodeError) for what is no stamped event.
+    """
+    head = _head.decode(data)
+    return head.seq, _decoder.decode(data) if head.type in _TYPES else None
+
+
+def is_terminal(event: AnyEvent) -> bool:
+    """Whether the event seals its generation."""
+    return isinstance(event, Terminal)
+
+
+def check_batch(events: Sequence[AnyEvent]) -> bool:
+    """Whether the batch is a terminal event. Raises ValueError for an empty batch and for a terminal event that has company."""
+    if not events:
+        raise ValueError("a batch holds at least one event")
+    terminal = any(is_terminal(event) for event in events)
+    if terminal and len(events) > 1:
+        raise ValueError("a terminal event travels alone")
+    return terminal

@@ -1,0 +1,252 @@
+"""Pure: what travels over a WebSocket besides the events themselves (PROTOCOL.md, section 4).
+
+Control frames as JSON, client frames parsed, the registry of close codes, the merging of chunks for viewers that fell behind, and
+the bytes of a frame. When any of it is sent is decided by broadcaster/session.py.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from enum import IntEnum, StrEnum
+from typing import Literal, NamedTuple, Protocol, Self
+
+import msgspec
+
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.cursors import parse as parse_position
+from tokenwire.protocol.events import Entry
+from tokenwire.protocol.text import utf16_length
+
+VERSION = 1
+MAX_CLIENT_FRAME_BYTES = 8 * 1024
+CONTROLS_PER_MINUTE = 120
+"""Pings and pongs: more than any client needs, few enough to be answered for nothing."""
+MAX_MERGED_BYTES = 64 * 1024
+"""No merged frame is longer than this (bytes of JSON)."""
+
+ResyncReason = Literal["trimmed", "epoch", "ahead"]
+
+
+class Advice(StrEnum):
+    """What a client does after a close."""
+
+    RECONNECT = "reconnect within 0-3 s, by position"
+    BACK_OFF = "reconnect with back-off, by position"
+    NEW_TOKEN = "get a new token, reconnect by position"  # noqa: S105 - advice, no secret
+    RESYNC = "wait 0-2 s, read the conversation, reconnect after its position"
+    STOP = "stop"
+
+
+class CloseCode(IntEnum):
+    """Every code this service closes a socket with. A code that is not listed means: reconnect with back-off."""
+
+    advice: Advice
+
+    def __new__(cls, code: int, advice: Advice) -> Self:
+        """A member is its number and carries its advice."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.advice = advice
+        return member
+
+    GOING_AWAY = 1001, Advice.RECONNECT
+    RESTART = 1012, Advice.RECONNECT
+    OVER_CAPACITY = 1013, Advice.BACK_OFF
+    MALFORMED = 4400, Advice.STOP
+    UNAUTHORIZED = 4401, Advice.NEW_TOKEN
+    FORBIDDEN = 4403, Advice.STOP
+    DELETED = 4404, Advice.STOP
+    LATE = 4408, Advice.RECONNECT
+    RESYNC = 4410, Advice.RESYNC
+    TOO_MANY = 4429, Advice.BACK_OFF
+
+
+# Client frames
+
+
+class Malformed(ValueError):
+    """A client frame that is no valid frame; the text names the fault and repeats nothing of the frame."""
+
+
+class Subscribe(NamedTuple):
+    """`subscribe`: a token, and the position after which to begin (None: from now on)."""
+
+    token: str | None
+    after: Cursor | None
+
+
+class Refresh(NamedTuple):
+    """`refresh`: a newer token."""
+
+    token: str | None
+
+
+class _Subscribe(msgspec.Struct, tag="subscribe", tag_field="type"):
+    token: str | None = None
+    after: str | None = None
+
+
+class _Refresh(msgspec.Struct, tag="refresh", tag_field="type"):
+    token: str | None = None
+
+
+_client = msgspec.json.Decoder(_Subscribe | _Refresh)
+
+
+def parse_client(frame: str | bytes) -> Subscribe | Refresh:
+    """Read a client frame: text, JSON, at most 8 KiB (the connection counted the bytes on the wire before).
+
+    Unknown fields are ignored, of a repeated one the last counts. Raises Malformed.
+    """
+    if isinstance(frame, bytes):
+        raise Malformed("binary frame")
+    if len(frame) > MAX_CLIENT_FRAME_BYTES:
+        raise Malformed("frame over 8 KiB")
+    try:
+        parsed = _client.decode(frame)
+        if isinstance(parsed, _Refresh):
+            return Refresh(parsed.token)
+        return Subscribe(parsed.token, None if parsed.after is None else parse_position(parsed.after))
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors; so are those of positions and of UTF-8
+        raise Malformed("not a subscribe or refresh frame") from error
+
+
+# Control frames: JSON, `type` first
+
+
+def subscribed(epoch: str, top: int, heartbeat_seconds: int) -> bytes:
+    """First answer: where the log stands now. `heartbeat_seconds` of silence mean that the connection is dead."""
+    return b'{"type":"subscribed","epoch":"%b","seq":%d,"heartbeat_seconds":%d,"version":%d}' % (
+        epoch.encode(),
+        top,
+        heartbeat_seconds,
+        VERSION,
+    )
+
+
+def live(epoch: str, seq: int) -> bytes:
+    """The replay is over: nothing up to `seq` is missing, events now come as they happen."""
+    return b'{"type":"live","epoch":"%b","seq":%d}' % (epoch.encode(), seq)
+
+
+def heartbeat(epoch: str, seq: int) -> bytes:
+    """Everything up to `seq`, the last one there is, was written to this socket."""
+    return b'{"type":"heartbeat","epoch":"%b","seq":%d}' % (epoch.encode(), seq)
+
+
+def resync(reason: ResyncReason) -> bytes:
+    """The position cannot be served; the last frame before close 4410."""
+    return b'{"type":"resync","reason":"%b"}' % reason.encode()
+
+
+def refreshed(expires_in: int) -> bytes:
+    """The authorisation now lasts `expires_in` seconds."""
+    return b'{"type":"refreshed","expires_in":%d}' % expires_in
+
+
+def text_frame(payload: bytes) -> bytes:
+    """The WebSocket frame (RFC 6455, 5.2: final, text, unmasked) that carries `payload` from a server to a client."""
+    length = len(payload)
+    if length < 126:
+        return b"\x81%c%b" % (length, payload)
+    if length < 65536:
+        return struct.pack("!BBH", 0x81, 126, length) + payload
+    return struct.pack("!BBQ", 0x81, 127, length) + payload
+
+
+# Merging, for viewers that fell behind
+
+
+class Sendable(Protocol):
+    """An event as it is relayed: an Entry of a page, or one of a hub's ring."""
+
+    @property
+    def seq(self) -> int:
+        """Its place in the log."""
+        ...
+
+    @property
+    def data(self) -> bytes:
+        """The stamped JSON object."""
+        ...
+
+
+class _Mergeable(msgspec.Struct, forbid_unknown_fields=True):
+    # A chunk with a field unknown here must not lose it: it is no piece and travels as it is.
+    seq: int
+    type: Literal["chunk", "reasoning"]
+    message_id: str
+    attempt: int
+    offset: int
+    content: str
+
+
+class _Merged(msgspec.Struct):
+    seq: int
+    from_seq: int
+    type: str
+    message_id: str
+    attempt: int
+    offset: int
+    content: str
+
+
+_piece = msgspec.json.Decoder(_Mergeable)
+_encode = msgspec.json.Encoder().encode
+
+
+class _Run:
+    # Pieces that can become one event: of one message, attempt and type, without a hole in seq or text.
+    def __init__(self, entry: Sendable, piece: _Mergeable) -> None:
+        self.entry, self.first, self.seq = entry, piece, piece.seq
+        self.texts = [piece.content]
+        self.bytes = len(entry.data)
+        self.end = piece.offset + utf16_length(piece.content)
+
+    def take(self, entry: Sendable, piece: _Mergeable) -> bool:
+        first = self.first
+        if (
+            piece.seq != self.seq + 1
+            or piece.offset != self.end
+            or self.bytes + len(entry.data) > MAX_MERGED_BYTES
+            or (piece.type, piece.message_id, piece.attempt) != (first.type, first.message_id, first.attempt)
+        ):
+            return False
+        self.seq = piece.seq
+        self.texts.append(piece.content)
+        self.bytes += len(entry.data)
+        self.end += utf16_length(piece.content)
+        return True
+
+    def close(self) -> Sendable:
+        if len(self.texts) == 1:
+            return self.entry
+        first = self.first
+        merged = _Merged(self.seq, first.seq, first.type, first.message_id, first.attempt, first.offset, "".join(self.texts))
+        return Entry(self.seq, _encode(merged))
+
+
+def merge(entries: Iterable[Sendable]) -> Iterator[Sendable]:
+    """The same events with neighbouring chunks made one: `seq` is the last, `from_seq` the first; at most 64 KiB each.
+
+    Only events of consecutive seq, the same type (`chunk` or `reasoning`), message and attempt, and adjoining offsets are merged;
+    everything else passes byte for byte. Lazy: what is not asked for costs nothing.
+    """
+    run: _Run | None = None
+    for entry in entries:
+        piece = _piece_of(entry)
+        if run is not None:
+            if piece is not None and run.take(entry, piece):
+                continue
+            yield run.close()
+        run = None if piece is None else _Run(entry, piece)
+        if piece is None:
+            yield entry
+    if run is not None:
+        yield run.close()
+
+
+def _piece_of(entry: Sendable) -> _Mergeable | None:
+    try:
+        return _piece.decode(entry.data)
+    except msgspec.DecodeError:
+        return None

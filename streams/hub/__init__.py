@@ -1,0 +1,1 @@
+"""The hub: one tail of each followed conversation per process, and a reader's cursor in it."""

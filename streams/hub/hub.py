@@ -1,0 +1,407 @@
+"""One tail of each watched conversation per process, whoever watches: cursors instead of queues.
+
+A `Tail` holds the recent end of one log in a bounded ring. Viewers keep a seq of their own and take what follows it, from the ring or,
+when they lag, from the log. The hub decides what it may believe of the feed: an event goes into the ring only if it is the next one of
+the same epoch; a gap, another epoch or a fresh subscription makes it read the log from its top before it goes on.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.streams.hub.feed import RedisFeed
+from tokenwire.streams.log import keys
+from tokenwire.streams.log.ports import Feed, Gone, Log, LogUnavailable, Page
+
+__all__ = ["Hub", "RedisFeed", "RingEntry", "Tail"]
+
+logger = logging.getLogger(__name__)
+
+RING_EVENTS = 512
+RING_BYTES = 256 * 1024
+GRACE_SECONDS = 2.0
+"""A tail outlives its last viewer this long, so that one who reconnects finds it."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+_AT_REST = (b'"type":"message"', b'"type":"title"', b'"type":"complete"', b'"type":"error"', b'"type":"cancelled"')
+_CHANGES = keys.CHANGES.encode()
+_HEAD_BYTES = 48
+"""The type of an event stands within its first bytes, right after the seq."""
+
+
+class RingEntry:
+    """One event as it is relayed; `frame` has room for its encoded form, made once for all viewers."""
+
+    __slots__ = ("data", "frame", "seq")
+
+    def __init__(self, seq: int, data: bytes) -> None:
+        self.seq = seq
+        self.data = data
+        self.frame: bytes | None = None
+
+
+class Tail:
+    """The recent end of one conversation's log in this process.
+
+    `epoch` and `top` say how far it is known, `forks` which earlier epochs it continues (`streams.log.ports.Page`), `running` whether a
+    generation runs, `gone` that the conversation was deleted. `life` changes when viewers must judge their positions again.
+    `revoked` says who may not follow it any more.
+    """
+
+    def __init__(self, conversation_id: str, log: Log) -> None:
+        self.conversation_id = conversation_id
+        self.epoch = ""
+        self.forks: Mapping[str, int] = {}
+        self.life = 0
+        self.top = 0
+        self.running = False
+        self.gone = False
+        self.revoked: frozenset[str] = frozenset()
+        self._access_is_known = False
+        self._log = log
+        self._ring: list[RingEntry] = []
+        self._ring_bytes = 0
+        self._listeners: dict[int, Callable[[], None]] = {}
+        self._next_listener = 0
+        self._asked: asyncio.Future[Page] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._changed = False
+        self._stale = False
+
+    # --- for viewers ---
+
+    def since(self, after: int) -> list[RingEntry] | None:
+        """The entries after seq `after`: none at the tip, None if the ring does not reach back that far (then `read`)."""
+        missing = self.top - after
+        if missing == 0:
+            return []
+        if not 0 < missing <= len(self._ring):
+            return None
+        return self._ring[-missing:]
+
+    @property
+    def known(self) -> Page:
+        """The log as far as this tail can tell of it."""
+        return Page(self.epoch, 0, self.top, None, [], self.forks)
+
+    async def read(self, after: Cursor, limit: int, max_bytes: int) -> Page:
+        """From the log itself: at most `limit` events and `max_bytes` after a position. Raises Gone, Unavailable.
+
+        Where it shows another epoch than this tail knows, the tail has learnt of that when this returns.
+        """
+        page = await self._log.read(self.conversation_id, after.epoch, after.seq, limit, max_bytes)
+        if page.epoch != self.epoch:
+            await self.refresh()
+        return page
+
+    async def refresh(self) -> Page:
+        """What the log says now (for heartbeats). The tail has all of it when this returns. Raises Gone, Unavailable.
+
+        Viewers who ask at the same time share one read.
+        """
+        return await asyncio.shield(self._ask())
+
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` whenever entries were added, the epoch changed or the conversation is gone. Gives what ends it."""
+        self._next_listener += 1
+        number = self._next_listener
+        self._listeners[number] = wake
+
+        def remove() -> None:
+            self._listeners.pop(number, None)
+
+        return remove
+
+    # --- for the hub ---
+
+    def take(self, payload: bytes) -> None:
+        """One message of the feed. `wake` must follow."""
+        if payload == b"gone":
+            self._end()
+            return
+        if payload == keys.ACCESS:
+            self.catch_up()
+            return
+        try:
+            name, number, data = payload.split(b":", 2)
+            epoch, seq = name.decode(), int(number)
+        except ValueError:
+            logger.warning("not an event on the channel of %s", self.conversation_id)
+            return
+        if epoch != self.epoch or seq > self.top + 1:
+            self.catch_up()
+        elif seq == self.top + 1:
+            self._add(seq, data)
+            self._trim()
+            if not self.running:
+                self.running = _tells_of_running(data)
+
+    def wake(self) -> None:
+        """Tell viewers of what changed since the last call."""
+        if not self._changed:
+            return
+        self._changed = False
+        for listener in tuple(self._listeners.values()):
+            try:
+                listener()
+            except Exception:
+                logger.exception("a listener of %s failed", self.conversation_id)
+
+    def catch_up(self) -> None:
+        """Read the log from the top until nothing is missing, however often it takes."""
+        self._stale = True
+        self._access_is_known = False
+        self._ask()
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    # --- reading ---
+
+    def _ask(self) -> asyncio.Future[Page]:
+        """The outcome of the next read that begins after this call."""
+        if self._asked is None:
+            self._asked = asyncio.get_running_loop().create_future()
+            # Whoever only wants the tail to catch up does not look at the outcome.
+            self._asked.add_done_callback(lambda future: future.cancelled() or future.exception())
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read_on())
+        return self._asked
+
+    async def _read_on(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        try:
+            while self._asked is not None:
+                asked, self._asked = self._asked, None
+                self._stale, stale = False, self._stale
+                if await self._answer(asked):
+                    pause = FIRST_PAUSE_SECONDS
+                elif stale:
+                    self._stale = True
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing
+                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                    self._ask()
+        finally:
+            self._reader = None
+            if self._asked is not None:
+                self._asked.cancel()
+
+    async def _answer(self, asked: asyncio.Future[Page]) -> bool:
+        try:
+            page = await self._read_to_the_top()
+        except LogUnavailable as error:
+            asked.set_exception(error)
+            return False
+        except Gone as error:
+            asked.set_exception(error)
+            self._end()
+        except Exception as error:
+            # Whatever it is, viewers wait for this tail, and another look may succeed.
+            logger.exception("the log of %s cannot be read", self.conversation_id)
+            unavailable = LogUnavailable(f"the log cannot be read ({type(error).__name__})")
+            unavailable.__cause__ = error
+            asked.set_exception(unavailable)
+            return False
+        else:
+            asked.set_result(page)
+        self.wake()
+        return True
+
+    async def _read_to_the_top(self) -> Page:
+        if not self._access_is_known:
+            await self._read_access()
+        epoch, top = self.epoch, self.top
+        page = await self._log.read(self.conversation_id, epoch or None, top, RING_EVENTS if epoch else 0, RING_BYTES)
+        self.running = page.running
+        if epoch and page.epoch != epoch and self.top <= page.forks.get(epoch, -1):  # it forked behind everything that is known here
+            self._turn(page.epoch, page.forks)
+        elif page.epoch != epoch:  # it began again, or forked before what is known here
+            self._start_over(page, page.forks)
+        elif page.top < top:  # set back, under its old name
+            self._start_over(page, {**page.forks, epoch: page.top})
+        if page.top > self.top:
+            self._extend(page)
+        return page
+
+    async def _read_access(self) -> None:
+        self._access_is_known = True  # unless there is news of it meanwhile
+        try:
+            revoked = await self._log.revoked(self.conversation_id)
+        except BaseException:
+            self._access_is_known = False
+            raise
+        self._changed = self._changed or revoked != self.revoked
+        self.revoked = revoked
+
+    def _extend(self, page: Page) -> None:
+        # More than a ring is missing, or trimmed already: viewers that are behind read by themselves.
+        if not page.entries or page.entries[-1].seq < page.top:
+            self._skip_to(page.top)
+            return
+        for entry in page.entries:
+            if entry.seq == self.top + 1:  # the feed may have brought some meanwhile
+                self._add(entry.seq, entry.data)
+        self._trim()
+
+    # --- the ring ---
+
+    def _turn(self, epoch: str, forks: Mapping[str, int]) -> None:
+        self._changed = True
+        self.epoch, self.forks = epoch, forks
+        self.life += 1
+
+    def _start_over(self, page: Page, forks: Mapping[str, int]) -> None:
+        self._turn(page.epoch, forks)
+        self._skip_to(page.top)
+
+    def _skip_to(self, top: int) -> None:
+        self._changed = True
+        self.top = top
+        self._ring.clear()
+        self._ring_bytes = 0
+
+    def _add(self, seq: int, data: bytes) -> None:
+        self._changed = True
+        self.top = seq
+        self._ring.append(RingEntry(seq, data))
+        self._ring_bytes += len(data)
+
+    def _trim(self) -> None:
+        """Cut the ring to its bounds, in steps, since taking from the front of a list moves the rest."""
+        ring = self._ring
+        if len(ring) <= RING_EVENTS + 64 and self._ring_bytes <= RING_BYTES:
+            return
+        cut = max(0, len(ring) - RING_EVENTS)
+        freed = sum(len(entry.data) for entry in ring[:cut])
+        while self._ring_bytes - freed > RING_BYTES and cut < len(ring):
+            freed += len(ring[cut].data)
+            cut += 1
+        del ring[:cut]
+        self._ring_bytes -= freed
+
+    def _end(self) -> None:
+        self._changed = self._changed or not self.gone
+        self.gone, self.running = True, False
+
+
+def _tells_of_running(data: bytes) -> bool:
+    head = data[:_HEAD_BYTES]
+    return not any(word in head for word in _AT_REST)
+
+
+class _Held:
+    """A tail, its viewers counted, and its way to being open."""
+
+    __slots__ = ("closing", "opening", "tail", "users")
+
+    def __init__(self, tail: Tail, opening: asyncio.Task[None]) -> None:
+        self.tail = tail
+        self.opening = opening
+        self.users = 0
+        self.closing: asyncio.TimerHandle | None = None
+
+
+class Hub:
+    """All tails of this process over one feed. Belongs to one event loop."""
+
+    def __init__(self, log: Log, feed: Feed) -> None:
+        self._log = log
+        self._feed = feed
+        self._held: dict[str, _Held] = {}
+        self._by_channel: dict[bytes, Tail] = {}
+        self._changed: Callable[[str | None], None] | None = None
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        await self._feed.start(self._deliver, self._subscribed_again)
+
+    async def aclose(self) -> None:
+        """Close the feed and every tail; the log stays the caller's."""
+        for held in list(self._held.values()):
+            self._drop(held)
+        await self._feed.aclose()
+
+    async def open(self, conversation_id: str) -> Tail:
+        """The conversation's tail, subscribed, with epoch and top known. Each `open` needs a `release`. Raises Unavailable.
+
+        A deleted conversation gives a tail that is `gone`.
+        """
+        held = self._held.get(conversation_id)
+        if held is None:
+            tail = Tail(conversation_id, self._log)
+            held = self._held[conversation_id] = _Held(tail, asyncio.create_task(self._prepare(tail)))
+            self._by_channel[keys.channel(conversation_id).encode()] = tail
+        held.users += 1
+        if held.closing is not None:
+            held.closing.cancel()
+            held.closing = None
+        try:
+            await asyncio.shield(held.opening)
+        except BaseException as error:
+            held.users -= 1
+            if not isinstance(error, asyncio.CancelledError) or held.users == 0:
+                self._drop(held)
+            raise
+        return held.tail
+
+    def release(self, tail: Tail) -> None:
+        """Give back what `open` gave. The last one to do so ends the subscription, after a moment's grace."""
+        held = self._held.get(tail.conversation_id)
+        if held is None or held.tail is not tail:
+            return
+        held.users -= 1
+        if held.users == 0:
+            loop = asyncio.get_running_loop()
+            held.closing = loop.call_later(0 if tail.gone else GRACE_SECONDS, self._drop, held)
+
+    async def watch_changes(self, changed: Callable[[str | None], None]) -> None:
+        """Call `changed` with the id of each conversation that changes in lists (keys.CHANGES); None: any may have, unheard.
+
+        Returns when nothing is missed from now on; `changed` is told of later breaks by itself. Raises Unavailable.
+        """
+        self._changed = changed
+        await self._feed.subscribe(keys.CHANGES)
+
+    async def _prepare(self, tail: Tail) -> None:
+        await self._feed.subscribe(keys.channel(tail.conversation_id))
+        try:
+            await tail.refresh()
+        except Gone:
+            return  # the tail says so itself
+
+    def _drop(self, held: _Held) -> None:
+        conversation_id = held.tail.conversation_id
+        if self._held.get(conversation_id) is not held:
+            return
+        del self._held[conversation_id]
+        channel = keys.channel(conversation_id)
+        del self._by_channel[channel.encode()]
+        held.opening.cancel()
+        held.tail.close()
+        self._feed.unsubscribe(channel)
+
+    def _deliver(self, messages: list[tuple[bytes, bytes]]) -> None:
+        # Whoever wrote published its events together: a tail is woken once for them, and at once, while it is in the processor's cache.
+        last: Tail | None = None
+        for channel, payload in messages:
+            tail = self._by_channel.get(channel)
+            if last is not None and tail is not last:
+                last.wake()
+            if tail is not None:
+                tail.take(payload)
+            elif channel == _CHANGES and self._changed is not None:
+                self._changed(payload.decode())
+            last = tail
+        if last is not None:
+            last.wake()
+
+    def _subscribed_again(self, channel: bytes) -> None:
+        tail = self._by_channel.get(channel)
+        if tail is not None:
+            tail.catch_up()
+        elif channel == _CHANGES and self._changed is not None:
+            self._changed(None)

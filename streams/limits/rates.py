@@ -1,0 +1,224 @@
+"""How often something happens, counted for all processes together: exactly, within a window that moves, or in bulk, minute by minute.
+
+`RedisRates` counts on Redis, by the library `limits`. `MemoryRates` counts in this process alone: the same contract, for tests and for
+`Rates`, which everybody uses: it asks Redis, and goes on by itself while Redis is away. A limit must never be the reason why nothing is
+answered.
+
+`InBulk` is for what happens often and costs little: it takes a share of a name's limit at a time and hands it out without asking, so
+that most hits cost no round trip and none costs more than one. The price: a minute is one of the clock, so that twice the limit may pass
+around its turn; and with several processes, what one of them has taken and does not use is lost to the others until then.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import redis.asyncio
+import structlog
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+
+from tokenwire.streams.log.outages import cannot_serve
+
+log_line = structlog.get_logger(__name__)
+
+WINDOW_SECONDS = 60
+PATIENCE_SECONDS = 0.1
+"""How long a request waits for Redis."""
+PAUSE_SECONDS = 2.0
+"""After a failure Redis is not asked for so long."""
+PREFIX = "tw:rates"
+MAX_NAMES = 10_000
+"""Names that a process remembers; beyond it those that are over are forgotten."""
+SHARES = 30
+"""In how many parts processes take a limit that is counted in bulk."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether it may happen now, how often more, and when the next place becomes free."""
+
+    allowed: bool
+    remaining: int
+    reset_seconds: float
+
+
+class Counting(Protocol):
+    """Counts."""
+
+    async def hit(self, name: str, limit: int) -> Verdict:
+        """Count once more under this name, unless that would be more than `limit` in a window."""
+
+    async def add(self, name: str, amount: int) -> int:
+        """How often under this name, with `amount` more. The name is forgotten a window after the first."""
+
+
+class RedisRates:
+    """On Redis. Raises redis.RedisError, OSError or TimeoutError while that is away."""
+
+    def __init__(self, url: str, patience: float = PATIENCE_SECONDS) -> None:
+        """`url`: redis://, rediss:// or unix://. Connects when first used. `patience`: seconds."""
+        self._patience = patience
+        self._storage = RedisStorage(
+            _storage_url(url),
+            implementation="redispy",
+            key_prefix=PREFIX,
+            socket_timeout=patience,
+            socket_connect_timeout=patience,
+        )
+        self._client: redis.asyncio.Redis = self._storage.bridge.get_connection()  # type: ignore[attr-defined]  # by `implementation`
+        self._window = MovingWindowRateLimiter(self._storage)
+
+    async def hit(self, name: str, limit: int) -> Verdict:
+        """See Counting."""
+        item = RateLimitItemPerSecond(limit, WINDOW_SECONDS)
+        async with self._asking():
+            allowed = await self._window.hit(item, name)
+            stats = await self._window.get_window_stats(item, name)
+        return Verdict(allowed, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0.0))
+
+    async def add(self, name: str, amount: int) -> int:
+        """See Counting."""
+        async with self._asking():
+            return await self._storage.incr(name, WINDOW_SECONDS, amount)
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """In time. A server that cannot serve is left, with all connections: after a failover they lead to the demoted one."""
+        try:
+            async with asyncio.timeout(self._patience):
+                yield
+        except redis.RedisError as error:
+            if cannot_serve(error):
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+class MemoryRates:
+    """In this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._hits: dict[str, deque[float]] = {}
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    async def hit(self, name: str, limit: int) -> Verdict:
+        """See Counting."""
+        now = self._clock()
+        if name not in self._hits and len(self._hits) >= MAX_NAMES:
+            self._hits = {name: hits for name, hits in self._hits.items() if hits[-1] > now - WINDOW_SECONDS}
+        hits = self._hits.setdefault(name, deque())
+        while hits and hits[0] <= now - WINDOW_SECONDS:
+            hits.popleft()
+        allowed = len(hits) < limit
+        if allowed:
+            hits.append(now)
+        return Verdict(allowed, limit - len(hits), hits[0] + WINDOW_SECONDS - now if hits else 0.0)
+
+    async def add(self, name: str, amount: int) -> int:
+        """See Counting."""
+        now = self._clock()
+        if name not in self._sums and len(self._sums) >= MAX_NAMES:
+            self._sums.clear()
+        until, before = self._sums.get(name, (now + WINDOW_SECONDS, 0))
+        if until <= now:
+            until, before = now + WINDOW_SECONDS, 0
+        self._sums[name] = until, before + amount
+        return before + amount
+
+
+class Rates:
+    """Asks `shared`, and counts alone while that is away. `alone` is called each time."""
+
+    def __init__(self, shared: Counting | None, alone: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._shared, self._alone, self._clock = shared, alone, clock
+        self._memory = MemoryRates(clock)
+        self._asked_again_at = -math.inf
+
+    async def hit(self, name: str, limit: int) -> Verdict:
+        """See Counting. Never raises for Redis, and never waits long for it."""
+        return await self._ask(lambda counting: counting.hit(name, limit))
+
+    async def add(self, name: str, amount: int) -> int:
+        """See Counting. The same."""
+        return await self._ask(lambda counting: counting.add(name, amount))
+
+    async def _ask(self, question: Callable[[Counting], Awaitable[T]]) -> T:
+        if self._shared is None:
+            return await question(self._memory)
+        if self._clock() >= self._asked_again_at:
+            try:
+                return await question(self._shared)
+            except (redis.RedisError, OSError, TimeoutError) as error:
+                self._asked_again_at = self._clock() + PAUSE_SECONDS
+                log_line.warning("rates are counted by this process alone", error=repr(error))
+        self._alone()
+        return await question(self._memory)
+
+
+@dataclass(slots=True)
+class _Share:
+    """What this process may still hand out of a name's minute. `others`: how much was left of the limit when it was last asked for."""
+
+    minute: int
+    left: int = 0
+    others: int = 0
+    used_up: bool = False
+
+
+class InBulk:
+    """Counts by shares of a minute. `clock`: seconds since 1970, alike in all processes."""
+
+    def __init__(self, counting: Counting, clock: Callable[[], float] = time.time) -> None:
+        self._counting, self._clock = counting, clock
+        self._shares: dict[str, _Share] = {}
+
+    async def hit(self, limits: Mapping[str, int]) -> list[Verdict]:
+        """Count once more under each of these names, one after the other, until one refuses: that verdict is the last."""
+        minute, seconds = divmod(self._clock(), WINDOW_SECONDS)
+        shares = [self._share(name, int(minute)) for name in limits]
+        asked = [
+            self._take(name, share, limit)
+            for share, (name, limit) in zip(shares, limits.items(), strict=True)
+            if not (share.left or share.used_up)
+        ]
+        if asked:
+            await asyncio.gather(*asked)
+        verdicts: list[Verdict] = []
+        for share in shares:
+            allowed = share.left > 0
+            share.left -= allowed
+            verdicts.append(Verdict(allowed, share.left + share.others, WINDOW_SECONDS - seconds))
+            if not allowed:
+                break
+        return verdicts
+
+    def _share(self, name: str, minute: int) -> _Share:
+        share = self._shares.get(name)
+        if share is None or share.minute != minute:
+            if share is None and len(self._shares) >= MAX_NAMES:  # whoever is forgotten takes another share
+                self._shares.clear()
+            share = self._shares[name] = _Share(minute)
+        return share
+
+    async def _take(self, name: str, share: _Share, limit: int) -> None:
+        amount = max(1, limit // SHARES)
+        left = limit - await self._counting.add(f"{name}/{share.minute}", amount)
+        share.left += max(0, min(amount, left + amount))
+        share.others, share.used_up = max(0, left), left <= 0
+
+
+def _storage_url(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"async+redis+unix://{rest}" if scheme == "unix" else f"async+{url}"

@@ -1,0 +1,203 @@
+"""One command connection to Redis or Valkey, shared by everything that calls scripts at the same time.
+
+Decides how concurrent calls share round trips: one pipeline is in flight; calls that arrive meanwhile leave together when its replies
+are back, so that load makes batches and an idle first call never waits. What the replies mean is the caller's business (`redis.py`).
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import hiredis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from tokenwire.streams.log.outages import cannot_serve, error_word
+from tokenwire.streams.log.ports import LogUnavailable
+
+CONNECT_SECONDS = 2.0
+REPLY_SECONDS = 5.0
+KEY_COUNT = 5
+MAX_CALLS = 256
+"""Calls in one pipeline."""
+MAX_BYTES = 1024 * 1024
+"""A pipeline takes no further call once it is this long."""
+
+
+class Script:
+    """A Lua script: its text for EVAL and its name for EVALSHA."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text.encode()
+        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+
+Argument = bytes | str | int
+
+
+class _Command:
+    """One command on its way. It is packed here, in its caller's turn, so that a wrong argument is the caller's error alone."""
+
+    __slots__ = ("_arguments", "_packed", "_script", "future")
+
+    def __init__(self, script: Script | None, arguments: Sequence[Argument], future: asyncio.Future[Any]) -> None:
+        self._script = script
+        self._arguments = arguments
+        self._packed = _pack(arguments if script is None else (b"EVALSHA", script.sha, KEY_COUNT, *arguments))
+        self.future = future
+
+    def packed(self, known: set[bytes]) -> bytes:
+        """The command as bytes; a script that this connection has not sent yet goes in full."""
+        script = self._script
+        if script is None or script.sha in known:
+            return self._packed
+        known.add(script.sha)
+        return _pack((b"EVAL", script.text, KEY_COUNT, *self._arguments))
+
+
+def _pack(command: Sequence[Argument]) -> bytes:
+    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub means a tuple of any length
+    return packed
+
+
+class Wire:
+    """Runs scripts of five keys. `interval_seconds`: pipelines leave no closer together than this (0: as soon as they can)."""
+
+    def __init__(self, url: str, interval_seconds: float = 0.0) -> None:
+        # One connection by construction; the pool only knows how to make it from the URL (TLS, user, password, database).
+        pool = ConnectionPool.from_url(url, protocol=2, socket_timeout=None, socket_connect_timeout=CONNECT_SECONDS, driver_info=None)
+        self._connection: AbstractConnection = pool.make_connection()
+        self._interval = interval_seconds
+        self._known: set[bytes] = set()
+        self._waiting: deque[_Command] = deque()
+        self._sender: asyncio.Task[None] | None = None
+        self.closed = False
+
+    async def run(self, script: Script, arguments: Sequence[Argument]) -> Any:
+        """The script's reply; `arguments` are its five keys, then ARGV. Raises Unavailable, or ResponseError for a faulty script."""
+        return await self._call(script, arguments)
+
+    async def execute(self, *command: Argument) -> Any:
+        """The reply of one ordinary command. Raises like `run`."""
+        return await self._call(None, command)
+
+    async def _call(self, script: Script | None, arguments: Sequence[Argument]) -> Any:
+        if self.closed:
+            raise LogUnavailable("the connection was closed")
+        call = _Command(script, arguments, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_all())
+        return await call.future
+
+    async def aclose(self) -> None:
+        """Whoever still waits gets Unavailable."""
+        self.closed = True
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.gather(self._sender, return_exceptions=True)
+        _fail(self._waiting, ConnectionAbortedError("closed"))
+        await self._connection.disconnect(nowait=True)
+
+    async def _send_all(self) -> None:
+        try:
+            while self._waiting:
+                began = time.monotonic()
+                await self._send()
+                if self._interval:
+                    await asyncio.sleep(self._interval - (time.monotonic() - began))
+        finally:
+            self._sender = None
+
+    async def _send(self) -> None:
+        """One pipeline: connect if need be, take what waits, settle it."""
+        calls: list[_Command] = []
+        try:
+            async with asyncio.timeout(REPLY_SECONDS):
+                await self._connect()
+                calls, data = self._next()
+                await self._write(data)
+                await self._settle(calls)
+        except (OSError, RedisError, TimeoutError) as error:
+            # Without a connection nobody is served: all who wait are told, rather than one pipeline's worth of them at a time.
+            await self._broken(calls or self._all(), error)
+        except BaseException:  # closed, or a bug: nobody is left waiting
+            await self._broken([*calls, *self._all()], ConnectionAbortedError("closed"))
+            raise
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            await self._connection.send_packed_command(data, check_health=False)
+        except RuntimeError as error:  # uvloop's word for a connection that was closed since it was looked at
+            raise ConnectionAbortedError(str(error)) from error
+
+    async def _connect(self) -> None:
+        connection = self._connection
+        if connection.is_connected and await connection.can_read():  # nothing is due between pipelines: the server has hung up
+            await connection.disconnect(nowait=True)
+        if not connection.is_connected:
+            self._known.clear()
+            await connection.connect()
+            # A server that is loading, or wants a password, says so here rather than in the midst of a pipeline.
+            await connection.send_packed_command(_pack(("PING",)), check_health=False)
+            await connection.read_response()
+
+    def _all(self) -> list[_Command]:
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    def _next(self) -> tuple[list[_Command], bytes]:
+        calls: list[_Command] = []
+        packed: list[bytes] = []
+        size = 0
+        while self._waiting and len(calls) < MAX_CALLS and size < MAX_BYTES:
+            call = self._waiting.popleft()
+            if not call.future.done():  # its caller was cancelled
+                calls.append(call)
+                packed.append(call.packed(self._known))
+                size += len(packed[-1])
+        return calls, b"".join(packed)
+
+    async def _settle(self, calls: list[_Command]) -> None:
+        """Read the reply of each call."""
+        reconnect = False
+        for call in calls:
+            try:
+                reply = await self._connection.read_response()
+            except NoScriptError:  # the server's scripts were flushed: this one goes in full
+                self._known.clear()
+                self._waiting.appendleft(call)
+            except ResponseError as error:
+                reconnect = _settle_error(call, error) or reconnect
+            else:
+                if not call.future.done():
+                    call.future.set_result(reply)
+        if reconnect:  # after a failover this may be a replica now: ask anew who the master is
+            await self._connection.disconnect(nowait=True)
+
+    async def _broken(self, calls: Iterable[_Command], error: Exception) -> None:
+        _fail(calls, error)
+        await self._connection.disconnect(nowait=True)
+
+
+def _settle_error(call: _Command, error: ResponseError) -> bool:
+    passing = cannot_serve(error)
+    if passing:
+        _fail([call], error)
+    elif not call.future.done():
+        call.future.set_exception(error)
+    return passing
+
+
+def _fail(calls: Iterable[_Command], cause: Exception) -> None:
+    for call in calls:
+        if not call.future.done():
+            what = f"cannot serve: {error_word(cause)}" if cannot_serve(cause) else "does not answer"
+            unavailable = LogUnavailable(f"Redis {what}: {cause or type(cause).__name__}")
+            unavailable.__cause__ = cause
+            call.future.set_exception(unavailable)

@@ -1,0 +1,458 @@
+"""broadcaster.readers: the shell around a session. What it writes to a socket and when, and what it gives back at the end."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+
+from tests.unit.broadcaster.test_room import Timers
+from tests.unit.broadcaster.test_session import KEY, parse
+from tokenwire.broadcaster import readers as module
+from tokenwire.broadcaster.connection import ReaderConnection
+from tokenwire.broadcaster.readers import Pace, Room, SocketReader, SocketReaders
+from tokenwire.broadcaster.session import BATCH_BYTES, SUBSCRIBE_SECONDS
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import Chunk, Entry, encode, stamp
+from tokenwire.protocol.frames import CONTROLS_PER_MINUTE, CloseCode
+from tokenwire.protocol.tokens import LEEWAY_SECONDS, mint
+from tokenwire.streams.hub.hub import Hub, Tail
+from tokenwire.streams.log.ports import LogUnavailable, Page
+
+
+def entry(seq: int, content: str = "x") -> Entry:
+    return Entry(seq, stamp(seq, encode(Chunk("m", 1, 0, content))))
+
+
+class StillTail:
+    """A tail of the epoch `e` that holds `ring` up to `top`; the log behind it holds `log`. Reads wait for `readable`."""
+
+    conversation_id, running, gone = "c", False, False
+    revoked: frozenset[str] = frozenset()
+    life = 0
+    forks: Mapping[str, int] = {}
+
+    def __init__(self, log: Sequence[Entry] = (), ring: int = 512) -> None:
+        self.epoch, self.log, self.ring = "e", list(log), ring
+        self.readable = asyncio.Event()
+        self.readable.set()
+        self.reading = self.most_reading = 0
+        self.outage: Exception | None = None
+        self.wake: Callable[[], None] = lambda: None
+
+    @property
+    def top(self) -> int:
+        return len(self.log)
+
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+        self.wake = wake
+        return lambda: None
+
+    def since(self, after: int) -> list[Any] | None:
+        return self.log[after:] if self.top - after <= self.ring else None
+
+    @property
+    def known(self) -> Page:
+        return Page(self.epoch, 0, self.top, None, [])
+
+    async def read(self, after: Cursor, limit: int, max_bytes: int) -> Page:
+        self.reading += 1
+        self.most_reading = max(self.most_reading, self.reading)
+        try:
+            await asyncio.sleep(0)
+            await self.readable.wait()
+        finally:
+            self.reading -= 1
+        return Page(self.epoch, 1, self.top, None, self.log[after.seq : after.seq + limit])
+
+    async def refresh(self) -> Page:
+        if self.outage is not None:
+            raise self.outage
+        return Page(self.epoch, 1, self.top, None, [])
+
+    def say(self, *contents: str) -> None:
+        """Events that come together."""
+        self.log += [entry(self.top + number, content) for number, content in enumerate(contents, 1)]
+        self.wake()
+
+
+class OneTail:
+    """A hub whose only tail is opened when the test says so."""
+
+    def __init__(self, tail: StillTail) -> None:
+        self.tail, self.opened = tail, 0
+        self.may_open = asyncio.Event()
+        self.may_open.set()
+
+    async def open(self, conversation_id: str) -> StillTail:
+        await self.may_open.wait()
+        self.opened += 1
+        return self.tail
+
+    def release(self, tail: StillTail) -> None:
+        self.opened -= 1
+
+
+class Socket:
+    """A connection and its transport: keeps what is written, in the pieces in which it came. `room`: bytes until it is full."""
+
+    conversation_id, is_open, paused, listener = "c", True, False, None
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        self.transport = self
+        self.room = room
+        self.written: list[bytes] = []
+        self.closed_as: int | None = None
+        self.closed_because = ""
+        self.is_read = True
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        self.room -= len(data)
+        if self.room < 0:
+            cast("SocketReader", self.listener).pause()
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.is_open = False
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed_as, self.closed_because = code, reason
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        return parse(b"".join(self.written))
+
+    @property
+    def seqs(self) -> list[int]:
+        return [frame["seq"] for frame in self.frames if frame["type"] == "chunk"]
+
+
+class Rig:
+    """Viewers of one conversation."""
+
+    def __init__(self, tail: StillTail) -> None:
+        self.tail, self.hub = tail, OneTail(tail)
+        self.viewers = SocketReaders(cast("Hub", self.hub), KEY, Pace(3600, 3600))
+
+    def connect(self, room: int = 1 << 30) -> tuple[SocketReader, Socket]:
+        socket = Socket(room)
+        return SocketReader(self.viewers, cast("ReaderConnection", socket)), socket
+
+    async def watch(self, after: int, room: int = 1 << 30, epoch: str = "e") -> tuple[SocketReader, Socket]:
+        """A viewer that subscribes at that position."""
+        viewer, socket = self.connect(room)
+        await viewer.receive(self.subscription(f"{epoch}:{after}"))
+        return viewer, socket
+
+    @staticmethod
+    def subscription(after: str, seconds: int = 600, now: float | None = None) -> str:
+        """With a token that is good for so long."""
+        return json.dumps({"type": "subscribe", "token": _token(seconds, now), "after": after})
+
+    @staticmethod
+    def refresh(seconds: int, now: float) -> str:
+        return json.dumps({"type": "refresh", "token": _token(seconds, now)})
+
+
+def _token(seconds: int, now: float | None) -> str:
+    return mint(KEY, "c", "u", seconds, time.time() if now is None else now)
+
+
+class Clock:
+    """Stands in for the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    """What is due, in place of the loop's own timers."""
+    made = Timers()
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", made.call_later)
+    return made
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of day, as viewers see it."""
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+async def turn(times: int = 30) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+def log_of(count: int, content: str = "x") -> list[Entry]:
+    return [entry(seq, content) for seq in range(1, count + 1)]
+
+
+async def test_what_comes_together_is_not_written_together_beyond_a_bound() -> None:
+    """A viewer at the tip whose socket fills up is given no more than a batch: the rest waits in the ring, not in its buffer."""
+    rig = Rig(StillTail())
+    viewer, socket = await rig.watch(0, room=4000)
+    rig.tail.say(*["x" * 1000] * 100)
+    assert max(map(len, socket.written)) < BATCH_BYTES + 2000
+    assert len(socket.seqs) < 100
+    socket.room = 1 << 30
+    viewer.resume()
+    assert socket.seqs[-1] == 100
+    viewer.gone()
+
+
+async def test_a_viewer_that_left_while_the_tail_was_opened_keeps_nothing() -> None:
+    """Whatever was opened for it is given back, once."""
+    rig = Rig(StillTail())
+    rig.hub.may_open.clear()
+    viewer, socket = rig.connect()
+    subscribing = asyncio.create_task(viewer.receive(Rig.subscription("e:0")))
+    await turn()
+    viewer.lost()
+    rig.hub.may_open.set()
+    await subscribing
+    assert (rig.hub.opened, socket.written) == (0, [])
+    viewer.gone()
+    assert rig.hub.opened == 0
+
+
+async def test_every_viewer_gives_its_tail_and_its_place_back_once(timers: Timers) -> None:
+    """However often it is told that it is over; the last one leaves no room behind, and no heartbeat."""
+    rig = Rig(StillTail())
+    (first, _), (second, _) = await rig.watch(0), await rig.watch(0)
+    user = first.session.user_id
+    assert user is not None
+    assert (rig.hub.opened, rig.viewers.users.taken(user)) == (2, 2)
+    for viewer, left in ((first, 1), (second, 0)):
+        viewer.leave()
+        viewer.gone()
+        assert (rig.hub.opened, rig.viewers.users.taken(user)) == (left, left)
+    assert not rig.viewers._rooms
+    assert not rig.viewers.all
+    assert not timers.waiting
+
+
+async def test_a_full_socket_is_left_alone_until_it_has_room() -> None:
+    """A viewer at the tip whose socket is full is written nothing, not even the next event."""
+    rig = Rig(StillTail(log_of(1)))
+    viewer, socket = await rig.watch(1)
+    viewer.pause()
+    rig.tail.say("2")
+    assert socket.seqs == []
+    viewer.resume()
+    assert socket.seqs == [2]
+    viewer.gone()
+
+
+async def test_pages_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many viewers lag: each of them gets all of it in the end."""
+    monkeypatch.setattr(module, "PAGES_AT_A_TIME", 2)
+    rig = Rig(StillTail(log_of(20), ring=1))
+    watching = [await rig.watch(1) for _ in range(8)]
+    while any(socket.seqs[-1:] != [20] for _, socket in watching):
+        await asyncio.sleep(0)
+    assert rig.tail.most_reading == 2
+    assert all(socket.seqs == list(range(2, 21)) for _, socket in watching)
+    for viewer, _ in watching:
+        viewer.gone()
+
+
+async def test_a_viewer_reads_one_page_at_a_time() -> None:
+    """What happens meanwhile follows in the next one."""
+    rig = Rig(StillTail(log_of(5), ring=1))
+    rig.tail.readable.clear()
+    viewer, socket = await rig.watch(1)
+    await turn()
+    rig.tail.say("6")
+    await turn()
+    rig.tail.readable.set()
+    while socket.seqs[-1:] != [6]:
+        await asyncio.sleep(0)
+    assert rig.tail.most_reading == 1
+    assert socket.seqs == [2, 3, 4, 5, 6]
+    viewer.gone()
+
+
+async def test_a_page_that_comes_when_the_socket_is_full_is_not_written() -> None:
+    """It is read again when there is room: nothing is kept for a viewer that does not read."""
+    rig = Rig(StillTail(log_of(20), ring=1))
+    rig.tail.readable.clear()
+    viewer, socket = await rig.watch(1)
+    await turn()
+    viewer.pause()
+    rig.tail.readable.set()
+    await turn()
+    assert socket.seqs == []
+    viewer.resume()
+    await turn()
+    assert socket.frames[-2]["seq"] == 20
+    assert socket.frames[-1]["type"] == "live"
+    viewer.gone()
+
+
+@pytest.mark.parametrize(("epoch", "after", "reason"), [("other", 1, "epoch"), ("e", 9, "ahead")])
+async def test_a_position_that_cannot_be_served_is_told_before_the_end(epoch: str, after: int, reason: str) -> None:
+    """As a frame, then as a close code whose reason names nothing internal."""
+    rig = Rig(StillTail(log_of(3)))
+    _, socket = await rig.watch(after, epoch=epoch)
+    await turn()
+    assert socket.frames == [{"type": "resync", "reason": reason}]
+    assert (socket.closed_as, socket.closed_because) == (CloseCode.RESYNC, "resync")
+    assert rig.hub.opened == 0
+
+
+async def test_who_does_not_subscribe_is_sent_away(timers: Timers, clock: Clock) -> None:
+    """When the time for it is over."""
+    _, socket = Rig(StillTail()).connect()
+    assert _delays(timers) == [SUBSCRIBE_SECONDS]
+    clock.now += SUBSCRIBE_SECONDS
+    timers.fire()
+    await turn()
+    assert socket.closed_as == CloseCode.LATE
+
+
+async def test_a_token_that_soon_ends_ends_the_watch_soon(timers: Timers, clock: Clock) -> None:
+    """The time that was left for subscribing does not matter any more: the token was good for less."""
+    rig = Rig(StillTail())
+    viewer, socket = rig.connect()
+    await viewer.receive(Rig.subscription("e:0", int(3 - LEEWAY_SECONDS), clock.now))
+    assert 3 in _delays(timers)
+    clock.now += 3
+    timers.fire()
+    await turn()
+    assert socket.closed_as == CloseCode.UNAUTHORIZED
+
+
+async def test_a_refreshed_token_keeps_the_watch_to_its_own_end(timers: Timers, clock: Clock) -> None:
+    """When the first one ends nothing happens, and then it ends all the same."""
+    rig = Rig(StillTail())
+    viewer, socket = rig.connect()
+    await viewer.receive(Rig.subscription("e:0", 600, clock.now))
+    await viewer.receive(Rig.refresh(900, clock.now))
+    clock.now += 600 + LEEWAY_SECONDS
+    timers.fire()
+    await turn()
+    assert socket.closed_as is None
+    assert 300 in _delays(timers)
+    clock.now += 300
+    timers.fire()  # the heartbeat: it was asked for first
+    timers.fire()
+    await turn()
+    assert socket.closed_as == CloseCode.UNAUTHORIZED
+
+
+async def test_who_does_not_take_the_close_is_cut_off(timers: Timers) -> None:
+    """The closing handshake has a time of its own, whoever does not answer."""
+    viewer, socket = await Rig(StillTail()).watch(0)
+    viewer.end(CloseCode.GOING_AWAY, "the server stops")
+    await turn()
+    assert (socket.closed_as, socket.is_open) == (CloseCode.GOING_AWAY, True)
+    assert _delays(timers) == [module.CLOSE_SECONDS]
+    timers.fire()
+    assert not socket.is_open
+
+
+async def test_a_flood_of_pings_is_read_no_further(timers: Timers) -> None:
+    """Nothing is answered while it is closed, and it is cut off soon."""
+    viewer, socket = await Rig(StillTail()).watch(0)
+    for _ in range(CONTROLS_PER_MINUTE):
+        viewer.control()
+    assert socket.is_read
+    viewer.control()
+    await turn()
+    assert (socket.closed_as, socket.is_read) == (CloseCode.TOO_MANY, False)
+    assert _delays(timers) == [module.FLOOD_CLOSE_SECONDS]
+
+
+def _delays(timers: Timers) -> list[float]:
+    return [round(delay, 3) for delay, _ in timers.waiting]
+
+
+class Guest:
+    """A viewer as its room sees it."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def pass_on(self, before: int, data: bytes, last: int) -> None:
+        self.told.append(("passed on", before, last))
+
+    def stir(self) -> None:
+        self.told.append("stirred")
+
+    def beat(self, log: Page) -> None:
+        self.told.append(("beat", log.epoch, log.top))
+
+
+def room_of(tail: StillTail) -> tuple[Room, Guest]:
+    room, guest = Room(cast("Tail", tail), Pace(5.0, 25.0)), Guest()
+    room.enter(cast("SocketReader", guest))
+    return room, guest
+
+
+async def test_news_of_another_epoch_are_not_handed_on_as_what_follows() -> None:
+    """The numbers may fit by chance: each viewer decides what the new epoch means for it."""
+    tail = StillTail(log_of(3))
+    room, guest = room_of(tail)
+    tail.say("4")
+    tail.epoch, tail.life = "f", 1
+    tail.say("5")
+    tail.say("6")
+    assert guest.told == [("passed on", 3, 4), "stirred", ("passed on", 5, 6)]
+    room.close()
+
+
+async def test_a_room_is_silent_while_redis_is_away_and_beats_on_after_it(timers: Timers) -> None:
+    """A heartbeat says that the log was looked at: without a look there is none, and the next look comes all the same."""
+    tail = StillTail(log_of(3))
+    room, guest = room_of(tail)
+    tail.outage = LogUnavailable("away")
+    timers.fire()
+    await turn()
+    assert guest.told == []
+    tail.outage = None
+    timers.fire()
+    await turn()
+    assert guest.told == [("beat", "e", 3)]
+    room.close()
+
+
+class Broken(Socket):
+    """A viewer's bug: writing raises something that nobody thought of."""
+
+    def write(self, data: bytes) -> None:
+        if len(self.written) == 2:  # "subscribed" and "live"
+            raise ValueError("a bug")
+        super().write(data)
+
+
+@pytest.mark.parametrize("beats", [False, True], ids=["event", "heartbeat"])
+async def test_a_viewer_that_meets_a_bug_harms_nobody_else(beats: bool, timers: Timers) -> None:
+    """It is cut, so that its client comes back; everybody else in the room is served, and the room beats on."""
+    rig = Rig(StillTail(log_of(3)))
+    sockets = [Broken() if number == 1 else Socket() for number in range(3)]
+    for socket in sockets:
+        await SocketReader(rig.viewers, cast("ReaderConnection", socket)).receive(rig.subscription("e:3"))
+        await turn()
+    if beats:
+        (room,) = rig.viewers._rooms.values()
+        await room._beat_all()
+    else:
+        rig.tail.say("4")
+    assert [socket.is_open for socket in sockets] == [True, False, True]
+    for socket in (sockets[0], sockets[2]):
+        assert socket.frames[-1]["type"] == ("heartbeat" if beats else "chunk")
+    assert len(rig.viewers.all) == 2

@@ -1,0 +1,163 @@
+"""protocol.events: the codec of protocol.md, section 1."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenwire.protocol.events import (
+    AnyEvent,
+    Cancelled,
+    Chunk,
+    Complete,
+    Error,
+    File,
+    MessageEvent,
+    Reasoning,
+    Reset,
+    Retry,
+    Source,
+    Start,
+    Title,
+    ToolCall,
+    ToolResult,
+    Usage,
+    check_batch,
+    decode,
+    encode,
+    is_terminal,
+    stamp,
+)
+
+USAGE = Usage(3, 5)
+EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
+    (MessageEvent({"id": "m", "content": "é", "error": None}), {"type": "message", "message": {"id": "m", "content": "é", "error": None}}),
+    (Start("m", 1, "demo"), {"type": "start", "message_id": "m", "attempt": 1, "model": "demo"}),
+    (Chunk("m", 1, 0, "Hel"), {"type": "chunk", "message_id": "m", "attempt": 1, "offset": 0, "content": "Hel"}),
+    (Reasoning("m", 1, 7, "Hm"), {"type": "reasoning", "message_id": "m", "attempt": 1, "offset": 7, "content": "Hm"}),
+    (
+        ToolCall("m", 1, "t", "add", {"a": 1}, "running"),
+        {
+            "type": "tool_call",
+            "message_id": "m",
+            "attempt": 1,
+            "tool_call_id": "t",
+            "name": "add",
+            "arguments": {"a": 1},
+            "status": "running",
+        },
+    ),
+    (
+        ToolResult("m", 1, "t", "add", None, "ok"),
+        {"type": "tool_result", "message_id": "m", "attempt": 1, "tool_call_id": "t", "name": "add", "result": None, "status": "ok"},
+    ),
+    (Source("m", 1, "https://a"), {"type": "source", "message_id": "m", "attempt": 1, "url": "https://a"}),
+    (
+        File("m", 1, "https://a", None, "image/png"),
+        {"type": "file", "message_id": "m", "attempt": 1, "url": "https://a", "media_type": "image/png"},
+    ),
+    (
+        Retry("m", 1, "rate_limited", delay_ms=500, try_=1, max_tries=3),
+        {"type": "retry", "message_id": "m", "attempt": 1, "code": "rate_limited", "delay_ms": 500, "try": 1, "max_tries": 3},
+    ),
+    (Reset("m", 1, 0, 0), {"type": "reset", "message_id": "m", "attempt": 1, "keep": 0, "keep_reasoning": 0}),
+    (
+        Complete("m", 1, "stop", USAGE, 3, 9, []),
+        {
+            "type": "complete",
+            "message_id": "m",
+            "attempt": 1,
+            "finish_reason": "stop",
+            "usage": {"input_tokens": 3, "output_tokens": 5, "estimated": False},
+            "length": 3,
+            "crc32": 9,
+            "seams": [],
+        },
+    ),
+    (
+        Error("m", 1, "bug", "sorry", False, None, 0, 0),
+        {
+            "type": "error",
+            "message_id": "m",
+            "attempt": 1,
+            "code": "bug",
+            "error": "sorry",
+            "retryable": False,
+            "usage": None,
+            "length": 0,
+            "crc32": 0,
+        },
+    ),
+    (
+        Cancelled("m", 1, "u", Usage(1, 2, 3, 4, estimated=True), 0, 0),
+        {
+            "type": "cancelled",
+            "message_id": "m",
+            "attempt": 1,
+            "by": "u",
+            "usage": {"input_tokens": 1, "output_tokens": 2, "cached_tokens": 3, "reasoning_tokens": 4, "estimated": True},
+            "length": 0,
+            "crc32": 0,
+        },
+    ),
+    (Title("Trees", 2), {"type": "title", "title": "Trees", "rev": 2}),
+]
+
+
+@pytest.mark.parametrize(("event", "wire"), EVENTS, ids=lambda value: value["type"] if isinstance(value, dict) else "")
+def test_every_event_has_its_documented_shape(event: AnyEvent, wire: dict[str, object]) -> None:
+    """All fields that the protocol names are there, `false`, 0 and empty lists included; a stamped one is read back as it was."""
+    assert json.loads(encode(event)) == wire
+    stamped = stamp(42, encode(event))
+    assert json.loads(stamped) == {"seq": 42, **wire}
+    assert decode(stamped) == (42, event)
+
+
+def test_seq_comes_first() -> None:
+    """The bytes are those of the protocol's example: relays need not parse them to know the seq."""
+    assert stamp(42, encode(Chunk("0198", 1, 118, "Hel"))) == (
+        b'{"seq":42,"type":"chunk","message_id":"0198","attempt":1,"offset":118,"content":"Hel"}'
+    )
+
+
+def test_unknown_types_and_fields_are_ignored() -> None:
+    """A newer server does not break an older reader."""
+    assert decode(b'{"seq":7,"type":"confetti","colour":"red"}') == (7, None)
+    assert decode(b'{"seq":7,"type":"title","title":"t","rev":1,"colour":"red"}') == (7, Title("t", 1))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[]", b"null", b'{"seq":1}', b'{"type":"title"}', b'{"seq":"x","type":"title"}', b'{"seq":1,"type":"chunk"}']
+)
+def test_what_is_no_event_is_a_value_error(data: bytes) -> None:
+    """Anything but a stamped event."""
+    with pytest.raises(ValueError):
+        decode(data)
+
+
+@given(st.text(st.characters(codec="utf-8")), st.integers(1, 2**53 - 1))
+def test_any_text_survives(text: str, seq: int) -> None:
+    """Quotes, controls, line separators, emoji."""
+    assert decode(stamp(seq, encode(Chunk("m", 1, 0, text)))) == (seq, Chunk("m", 1, 0, text))
+
+
+def test_terminal_events_are_the_three() -> None:
+    """Only `complete`, `error` and `cancelled` seal a generation."""
+    assert [wire["type"] for event, wire in EVENTS if is_terminal(event)] == ["complete", "error", "cancelled"]
+
+
+def test_a_batch_is_one_terminal_event_or_others() -> None:
+    """A terminal event travels alone; an empty batch is none."""
+    chunk, complete = Chunk("m", 1, 0, ""), Complete("m", 1, "stop", None, 0, 0, [])
+    assert check_batch([complete]) is True
+    assert check_batch([chunk, chunk]) is False
+    for events in ([], [chunk, complete], [complete, complete]):
+        with pytest.raises(ValueError, match=r"batch|terminal"):
+            check_batch(events)
+
+
+def test_events_cannot_be_changed() -> None:
+    """An entry of the log never changes."""
+    with pytest.raises(AttributeError):
+        Title("t", 1).rev = 2  # type: ignore[misc]  # what is tested

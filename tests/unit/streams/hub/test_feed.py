@@ -1,0 +1,226 @@
+"""streams.hub.feed against a server that the test plays: what counts as subscribed, and when a connection is dead."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import hiredis
+import pytest
+
+from tests.listening import Listener
+from tests.waiting import until
+from tokenwire.streams.hub import feed as module
+from tokenwire.streams.hub.feed import MAX_CHANNELS_PER_COMMAND, RedisFeed
+from tokenwire.streams.log.ports import LogUnavailable
+
+
+class Server:
+    """Takes commands and answers them at once, unless told to keep them (`answering`)."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+        self.answering = True
+        self.connections: list[asyncio.StreamWriter] = []
+        self.on_auth = b"+OK\r\n"
+
+    async def start(self) -> str:
+        self._listener = Listener(self._serve)
+        return f"redis://127.0.0.1:{self._listener.port}"
+
+    async def stop(self) -> None:
+        await self._listener.aclose()
+
+    def drop(self) -> None:
+        """Hang up on everybody."""
+        for writer in self.connections:
+            writer.transport.abort()
+        self.connections.clear()
+
+    def say(self, data: bytes) -> None:
+        self.connections[-1].write(data)
+
+    def publish(self, channel: str, payload: str) -> None:
+        self.say(_reply("message", channel, payload))
+
+    def confirm(self, *channels: str) -> None:
+        for channel in channels:
+            self.say(_reply("subscribe", channel, 1))
+
+    def named(self, name: str) -> list[list[str]]:
+        return [command[1:] for command in self.commands if command[0] == name]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parser = hiredis.Reader(encoding="utf-8")
+        self.connections.append(writer)
+        while data := await reader.read(1 << 16):
+            parser.feed(data)
+            while (command := parser.gets()) is not False:
+                self.commands.append(command)
+                if self.answering:
+                    self._answer(command)
+
+    def _answer(self, command: list[str]) -> None:
+        if command[0] == "SUBSCRIBE":
+            self.confirm(*command[1:])
+        elif command[0] == "PING":
+            self.say(_reply("pong", ""))
+        elif command[0] == "AUTH":
+            self.say(self.on_auth)
+
+
+def _reply(*words: str | int) -> bytes:
+    parts = [f"*{len(words)}\r\n"]
+    parts += [f":{word}\r\n" if isinstance(word, int) else f"${len(word)}\r\n{word}\r\n" for word in words]
+    return "".join(parts).encode()
+
+
+class Rig:
+    """A feed on such a server, and what it has told."""
+
+    def __init__(self) -> None:
+        self.server = Server()
+        self.messages: list[tuple[bytes, bytes]] = []
+        self.again: list[bytes] = []
+
+    async def start(self, *, password: str = "") -> "Rig":
+        url = await self.server.start()
+        self.feed = RedisFeed(url.replace("//", f"//:{password}@") if password else url)
+        await self.feed.start(self.messages.extend, self.again.append)
+        return self
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    made = await Rig().start()
+    await until(lambda: made.feed.connected)
+    yield made
+    await made.feed.aclose()
+    await made.server.stop()
+
+
+async def test_who_subscribes_waits_for_the_confirmation(rig: Rig) -> None:
+    """And whoever asks for the same channel meanwhile is served by the same one."""
+    rig.server.answering = False
+    first, second = asyncio.create_task(rig.feed.subscribe("a")), asyncio.create_task(rig.feed.subscribe("a"))
+    await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
+    assert not first.done()
+    rig.server.confirm("a", "a")
+    async with asyncio.timeout(10):
+        await asyncio.gather(first, second)
+    rig.server.publish("a", "hello")
+    await until(lambda: rig.messages == [(b"a", b"hello")])
+    assert rig.again == []
+
+
+async def test_an_older_confirmation_does_not_pass_for_a_newer(rig: Rig) -> None:
+    """Subscribed, left and subscribed again: the first confirmation says nothing of the second subscription."""
+    rig.server.answering = False
+    gone = asyncio.create_task(rig.feed.subscribe("a"))
+    await until(lambda: len(rig.server.named("SUBSCRIBE")) == 1)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    await until(lambda: rig.server.named("UNSUBSCRIBE") == [["a"]])
+    back = asyncio.create_task(rig.feed.subscribe("a"))
+    await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
+    rig.server.confirm("a", "x")
+    rig.server.publish("b", "the confirmation before it was read")
+    await until(lambda: bool(rig.messages))
+    assert not back.done()
+    rig.server.confirm("a")
+    await back
+
+
+async def test_one_of_two_who_gives_up_takes_nothing_from_the_other(rig: Rig) -> None:
+    """The channel stays subscribed as long as somebody waits for it."""
+    rig.server.answering = False
+    first, second = asyncio.create_task(rig.feed.subscribe("a")), asyncio.create_task(rig.feed.subscribe("a"))
+    await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    rig.server.confirm("a", "a")
+    async with asyncio.timeout(10):
+        await second
+    assert rig.server.named("UNSUBSCRIBE") == []
+
+
+async def test_a_confirmation_that_does_not_come_is_an_outage(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told in time, and the channel is not wanted any more."""
+    monkeypatch.setattr(module, "CONFIRM_SECONDS", 0.05)
+    rig.server.answering = False
+    async with asyncio.timeout(10):
+        with pytest.raises(LogUnavailable):
+            await rig.feed.subscribe("a")
+    await until(lambda: rig.server.named("UNSUBSCRIBE") == [["a"]])
+
+
+async def test_a_new_connection_subscribes_to_everything_again_and_says_so(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In commands of a bounded length; each channel is told of, since something may have been missed."""
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
+    channels = [f"c{number:04}" for number in range(MAX_CHANNELS_PER_COMMAND + 100)]
+    await asyncio.gather(*(rig.feed.subscribe(channel) for channel in channels))
+    assert rig.again == []
+    rig.server.commands.clear()
+    rig.server.drop()
+    await until(lambda: len(rig.again) == len(channels))
+    assert [len(command) for command in rig.server.named("SUBSCRIBE")] == [MAX_CHANNELS_PER_COMMAND, 100]
+    assert sorted(name.decode() for name in rig.again) == channels
+
+
+async def test_what_an_old_connection_owed_is_not_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subscription whose confirmation was lost with the connection is confirmed by the first one of the new connection."""
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
+    rig.server.answering = False
+    waiting = asyncio.create_task(rig.feed.subscribe("a"))
+    await until(lambda: len(rig.server.named("SUBSCRIBE")) == 1)
+    rig.server.answering = True
+    rig.server.drop()
+    async with asyncio.timeout(3):
+        await waiting
+
+
+async def test_a_server_that_says_nothing_is_left(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked now and then; one that answers is not."""
+    monkeypatch.setattr(module, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
+    rig.server.drop()
+    await until(lambda: len(rig.server.named("PING")) >= 5)
+    rig.server.answering = False
+    silent = len(rig.server.connections)
+    await until(lambda: len(rig.server.connections) > silent)
+
+
+async def test_a_refused_password_is_no_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said, and tried again."""
+    rig = Rig()
+    rig.server.on_auth = b"-WRONGPASS no\r\n"
+    await rig.start(password="wrong")
+    try:
+        await until(lambda: len(rig.server.named("AUTH")) >= 2)
+        assert "WRONGPASS" in caplog.text
+    finally:
+        await rig.feed.aclose()
+        await rig.server.stop()
+
+
+async def test_an_end_at_the_moment_of_a_loss_is_an_end(rig: Rig) -> None:
+    """A process that stops just when Redis does would wait for its feed for ever."""
+    assert rig.feed._connection is not None
+    rig.feed._connection.connection_lost(None)
+    async with asyncio.timeout(5):
+        await rig.feed.aclose()
+
+
+async def test_a_connection_that_held_makes_the_next_loss_news(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said, and tried again at once: a process that runs for months does not come back more slowly each time."""
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_SECONDS", 0.02)
+    clock = asyncio.get_running_loop().time
+    for losses in range(1, 4):
+        held_since = clock()
+        await until(lambda since=held_since: clock() - since > 0.05)  # type: ignore[misc]  # mypy knows no default in a lambda
+        connections = len(rig.server.connections)
+        rig.server.drop()
+        await until(lambda: rig.server.connections)
+        assert connections == 1
+        assert caplog.text.count("pub/sub connection lost") == losses

@@ -1,0 +1,38 @@
+"""streams.limits.occupancy: places per name."""
+
+import pytest
+
+from tokenwire.streams.limits.occupancy import Full, Occupancy
+
+
+def test_places_are_counted_per_name() -> None:
+    """A name that is full takes nothing; others are not concerned; what is left can be taken again."""
+    places = Occupancy(2)
+    places.take("a", 2)
+    with pytest.raises(Full):
+        places.take("a")
+    places.take("b")
+    places.release("a")
+    with places.held("a"), pytest.raises(Full):
+        places.take("a")
+    assert (places.taken("a"), places.taken("b")) == (1, 1)
+
+
+def test_no_limit_and_no_name() -> None:
+    """Both let everybody in; nobody is counted under no name."""
+    places = Occupancy(None)
+    places.take("a", 10**9)
+    full = Occupancy(0)
+    full.take(None)
+    full.release(None)
+    with pytest.raises(Full):
+        full.take("a")
+
+
+def test_nothing_is_kept_of_who_has_left() -> None:
+    """Names that come and go cost no memory."""
+    places = Occupancy(5)
+    for name in range(100):
+        with places.held(name):
+            pass
+    assert not places._taken

@@ -1,0 +1,45 @@
+"""web.admission.layer: what a gate makes of headers alone. The rest is asked on real sockets (tests/integration/test_admission.py)."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.unit.web.admission.test_identity import PRODUCTION
+from tests.unit.web.conftest import TOKEN_KEY, MakeApp
+from tests.unit.web.http.test_refusals import login
+from tokenwire.protocol import tokens
+from tokenwire.web.admission.layer import Caller
+from tokenwire.web.problems import ApiProblem
+
+EVENTS = "/api/conversations/c/events"
+
+
+def scope(path: str, bearer: str, method: str = "GET") -> dict[str, Any]:
+    headers = [(b"host", b"localhost"), (b"authorization", bearer.encode())]
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "server": ("localhost", 80),
+        "client": ("203.0.113.7", 5),
+        "headers": headers,
+    }
+
+
+def token() -> str:
+    return f"Bearer {tokens.mint(TOKEN_KEY, 'c', 'ada', 600, time.time())}"
+
+
+def test_a_subscription_token_is_no_login(make_app: MakeApp) -> None:
+    """It says whose places are taken, for events alone; no route takes it for a login."""
+    gate = make_app(**PRODUCTION).state.gate
+    assert gate.caller(scope(EVENTS, token())) == Caller("ada", "203.0.113.7", login=False)
+    assert gate.caller(scope(EVENTS, login()["Authorization"])) == Caller("ada", "203.0.113.7", login=True)
+    for path, method in ((EVENTS, "POST"), ("/api/conversations/c", "GET"), ("/v1/responses", "POST")):
+        with pytest.raises(ApiProblem):
+            gate.caller(scope(path, token(), method))

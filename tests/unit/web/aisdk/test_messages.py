@@ -1,0 +1,47 @@
+"""Stored rows as UI messages."""
+
+from tests.unit.web.aisdk.histories import row
+from tokenwire.web.aisdk.messages import ui_message, usage
+
+
+def test_an_answer_with_everything() -> None:
+    """Reasoning, calls, text; numbers in the SDK's spelling."""
+    calls = [
+        {"tool_call_id": "1", "name": "look", "arguments": {"__proto__": 1}, "status": "ok", "result": {"n": 1}},
+        {"tool_call_id": "2", "name": "look", "arguments": {}, "status": "error", "result": {"error": "It broke."}},
+        {"tool_call_id": "3", "name": "look", "arguments": {}, "status": "pending"},
+        {"tool_call_id": "4", "name": "rm", "arguments": {}, "status": "denied"},
+    ]
+    counted = {"input_tokens": 1, "output_tokens": 2, "cached_tokens": None, "estimated": False}
+    stored = row(content="Hi", reasoning="Hm", status="complete", tool_calls=calls, usage=counted)
+    found = ui_message(stored, "m", "v7")
+    assert found is not None
+    assert [(part["type"], part.get("state")) for part in found["parts"]] == [
+        ("step-start", None),
+        ("reasoning", "done"),
+        ("tool-look", "output-available"),
+        ("tool-look", "output-error"),
+        ("tool-look", "input-available"),
+        ("tool-rm", "output-denied"),
+        ("text", "done"),
+    ]
+    assert found["parts"][2]["input"] == {"___proto__": 1}
+    assert found["parts"][3]["errorText"] == "It broke."
+    assert found["metadata"]["usage"] == usage(counted) == {"inputTokens": 1, "outputTokens": 2, "estimated": False}
+    older = ui_message(stored, "m", "v5")
+    assert older is not None
+    assert older["parts"][5]["state"] == "output-error"
+
+
+def test_a_users_message() -> None:
+    """Text, and files before it."""
+    attachments = [{"url": "https://example.com/a.png", "media_type": "image/png"}, {"name": "not yet stored"}]
+    found = ui_message(row(role="user", content="Hi", attachments=attachments), "its-own-id")
+    assert found is not None
+    assert (found["id"], found["role"]) == ("its-own-id", "user")
+    assert [part["type"] for part in found["parts"]] == ["file", "text"]
+
+
+def test_what_holds_nothing_is_no_message() -> None:
+    """A failed answer without a word."""
+    assert ui_message(row(status="error"), "m") is None

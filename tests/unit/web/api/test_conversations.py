@@ -1,0 +1,171 @@
+"""The API's routes for conversations, as protocol.md describes them."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.unit.web.conftest import TOKEN_KEY, MakeClient
+from tokenwire.models.store import Store
+from tokenwire.protocol import tokens
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.streams.log.ports import Gone
+
+OTHER = "somebody-else"
+
+
+async def begin(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
+    answer = await client.post("/api/conversations", json=body)
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+async def events(log: MemoryLog, conversation_id: str) -> list[str]:
+    return [entry.data.decode() for entry in (await log.read(conversation_id, None, 0, 100)).entries]
+
+
+async def test_begin_and_read(client: httpx.AsyncClient) -> None:
+    """A new conversation has what it was given, no messages, and a position to subscribe from."""
+    made = await begin(client, title=" Trip ", model="second", instructions="Be brief")
+    assert (made["title"], made["model"], made["instructions"], made["user_id"], made["rev"]) == ("Trip", "second", "Be brief", "local", 1)
+    found = (await client.get(f"/api/conversations/{made['id']}")).json()
+    assert found["conversation"] == made
+    assert (found["messages"], found["next"]) == ([], None)
+    assert found["position"].endswith(":0")
+
+
+@pytest.mark.parametrize("send", [{}, {"json": {}}, {"content": b"null"}, {"json": {"title": None, "model": None}}])
+async def test_everything_about_a_new_conversation_is_optional(client: httpx.AsyncClient, send: dict[str, Any]) -> None:
+    """Also the body itself."""
+    made = await client.post("/api/conversations", **send)
+    assert made.status_code == 201
+    assert made.json()["model"] is None
+
+
+async def test_the_body_is_json_whatever_it_is_called(client: httpx.AsyncClient) -> None:
+    """As `curl -d` sends it."""
+    made = await client.post("/api/conversations", content=b'{"title":"x"}', headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert made.json()["title"] == "x"
+
+
+async def test_pages_visit_every_conversation_once(client: httpx.AsyncClient) -> None:
+    """`next` of one page is `before` of the following one; null ends it."""
+    made = [(await begin(client))["id"] for _ in range(5)]
+    seen: list[str] = []
+    query: dict[str, Any] = {"limit": 2}
+    for _ in range(3):
+        page = (await client.get("/api/conversations", params=query)).json()
+        seen += [row["id"] for row in page["conversations"]]
+        query["before"] = page["next"]
+    assert page["next"] is None
+    assert sorted(seen) == sorted(made)
+
+
+async def test_a_change_touches_what_it_names(client: httpx.AsyncClient, log: MemoryLog) -> None:
+    """A new title is announced with its rev; nothing named, nothing changed."""
+    made = await begin(client, title="Old", model="second", instructions="Be brief")
+    address = f"/api/conversations/{made['id']}"
+    changed = (await client.patch(address, json={"title": "New"})).json()
+    assert (changed["title"], changed["model"], changed["instructions"], changed["rev"]) == ("New", "second", "Be brief", 2)
+    changed = (await client.patch(address, json={"model": None, "instructions": None})).json()
+    assert (changed["title"], changed["model"], changed["instructions"], changed["rev"]) == ("New", None, None, 2)
+    assert (await client.patch(address, json={})).json() == changed
+    assert await events(log, made["id"]) == ['{"seq":1,"type":"title","title":"New","rev":2}']
+
+
+async def test_a_title_changes_without_redis(client: httpx.AsyncClient, log: MemoryLog, store: Store) -> None:
+    """The row says that viewers have yet to be told."""
+    made = await begin(client, title="Old")
+    log.go_down()
+    changed = await client.patch(f"/api/conversations/{made['id']}", json={"title": "New"})
+    assert changed.status_code == 200
+    row = await store.conversation(made["id"], "local")
+    assert (row.title, row.rev, row.announced_rev) == ("New", 2, 1)
+
+
+async def test_deletion_is_final(client: httpx.AsyncClient, log: MemoryLog) -> None:
+    """The conversation is not found any more, and its log refuses readers."""
+    made = await begin(client)
+    address = f"/api/conversations/{made['id']}"
+    await client.post(f"{address}/messages", json={"content": "hi"})
+    answer = await client.delete(address)
+    assert (answer.status_code, answer.content) == (204, b"")
+    for again in (
+        await client.delete(address),
+        await client.get(address),
+        await client.post(f"{address}/messages", json={"content": "hi"}),
+    ):
+        assert (again.status_code, again.json()["code"]) == (404, "not_found")
+    with pytest.raises(Gone):
+        await log.read(made["id"], None, 0, 1)
+
+
+async def test_a_token_opens_one_conversation(client: httpx.AsyncClient) -> None:
+    """It says whose it is, for which conversation, and for how long; the address is that of the request at the broadcaster's port."""
+    made = await begin(client)
+    given = (await client.post(f"/api/conversations/{made['id']}/subscription")).json()
+    assert given["url"] == f"ws://chat.example:8001/conversations/{made['id']}"
+    assert given["expires_in"] == 600
+    grant = tokens.verify(TOKEN_KEY, given["token"], 0)
+    assert (grant.conversation_id, grant.user_id) == (made["id"], "local")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("chat.example", "ws://chat.example:8001"),
+        ("127.0.0.1:8000", "ws://127.0.0.1:8001"),
+        ("[::1]:8000", "ws://[::1]:8001"),
+        ("CHAT.example:80", "ws://chat.example:8001"),
+    ],
+)
+async def test_the_broadcaster_is_found_at_the_requests_host(client: httpx.AsyncClient, host: str, url: str) -> None:
+    """Whatever name the browser used for this server."""
+    made = await begin(client)
+    given = await client.post(f"/api/conversations/{made['id']}/subscription", headers={"Host": host})
+    assert given.json()["url"] == f"{url}/conversations/{made['id']}"
+
+
+async def test_a_configured_broadcaster_is_named(make_client: MakeClient) -> None:
+    """BROADCASTER_URL stands before what the request says."""
+    async with make_client(broadcaster_url="wss://stream.example/") as client:
+        made = await begin(client)
+        given = (await client.post(f"/api/conversations/{made['id']}/subscription")).json()
+    assert given["url"] == f"wss://stream.example/conversations/{made['id']}"
+
+
+async def test_only_the_owner_lets_people_in_or_deletes(client: httpx.AsyncClient, store: Store) -> None:
+    """A participant knows that the conversation exists, so the answer is 403; to them it is open otherwise."""
+    theirs = await store.create_conversation(OTHER)
+    await store.add_participant(theirs.id, "local")
+    address = f"/api/conversations/{theirs.id}"
+    for answer in (await client.delete(address), await client.post(f"{address}/participants", json={"user_id": "x"})):
+        assert (answer.status_code, answer.json()["code"]) == (403, "not_owner")
+    assert (await client.get(address)).status_code == 200
+    assert (await client.patch(address, json={"title": "Ours"})).status_code == 200
+
+
+async def test_what_belongs_to_others_is_not_there(client: httpx.AsyncClient, store: Store) -> None:
+    """Every route answers as it does for an id that nobody has."""
+    theirs = await store.create_conversation(OTHER)
+    for conversation_id in (theirs.id, "0" * 36, "%00", "..", "a.b", "x" * 400):
+        address = f"/api/conversations/{conversation_id}"
+        answers = [
+            await client.get(address),
+            await client.patch(address, json={"title": "Mine"}),
+            await client.delete(address),
+            await client.post(f"{address}/messages", json={"content": "hi"}),
+            await client.post(f"{address}/subscription"),
+            await client.post(f"{address}/cancel"),
+            await client.post(f"{address}/participants", json={"user_id": "local"}),
+        ]
+        assert {(answer.status_code, answer.json()["code"]) for answer in answers} <= {(404, "not_found"), (405, "method_not_allowed")}
+    assert (await store.conversation(theirs.id, OTHER)).title is None
+
+
+async def test_creation_happens_once_per_key(client: httpx.AsyncClient) -> None:
+    """The same key and body give the same conversation; another body is refused."""
+    answers = [await client.post("/api/conversations", json={"title": "A"}, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    assert answers[0].json() == answers[1].json()
+    other = await client.post("/api/conversations", json={"title": "B"}, headers={"Idempotency-Key": "k"})
+    assert (other.status_code, other.json()["code"]) == (422, "key_reused")

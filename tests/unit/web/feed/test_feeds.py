@@ -1,0 +1,345 @@
+"""web.feed.feeds: looks are shared and are taken when something has changed; what no hint came for is found all the same."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.overviews import Overview
+from tokenwire.models.tables import Conversation
+from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
+from tokenwire.web.events import encoder as sse
+from tokenwire.web.feed import feeds as module
+from tokenwire.web.feed import routes as feed
+from tokenwire.web.feed.feeds import FeedReader, FeedRoom, Feeds, _Shown
+from tokenwire.web.following import HeartbeatPace
+from tokenwire.web.problems import ApiProblem
+
+PATIENCE_SECONDS = 20
+NEVER = HeartbeatPace(3600, 3600)
+
+
+class Rows:
+    """In place of models.store.Store: conversations by user, newest last."""
+
+    def __init__(self) -> None:
+        self.owned: dict[str, list[str]] = {"ada": [], "bob": []}
+        self.running: set[str] = set()
+        self.looks = 0
+        self.away = False
+        self.errors: list[Exception] = []
+        """What the next answers fail with, though the database is there."""
+
+    async def overviews(self, user_id: str, limit: int) -> list[Overview]:
+        self.looks += 1
+        newest = list(reversed(self.owned[user_id]))[:limit]
+        await self._answer()  # with rows that may be older than what was changed meanwhile
+        rows = [Conversation(id=name, user_id=user_id, created_at=0, updated_at=0) for name in newest]
+        return [Overview(row, "m", "streaming" if row.id in self.running else "complete", row.id in self.running) for row in rows]
+
+    async def visible_among(self, user_id: str, conversation_ids: list[str]) -> set[str]:
+        await self._answer()
+        return set(self.owned[user_id]) & set(conversation_ids)
+
+    async def participants_among(self, conversation_ids: set[str]) -> set[str]:
+        await self._answer()
+        return {user for user, names in self.owned.items() if conversation_ids & set(names)}
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.pop(0)
+        if self.away:
+            raise StoreUnavailable("away")
+
+
+class Rig:
+    """Feeds over rows and a log in memory."""
+
+    def __init__(self) -> None:
+        self.rows, self.log = Rows(), MemoryLog()
+        self.feed = MemoryFeed(self.log)
+        self.hub = Hub(self.log, self.feed)
+
+    @asynccontextmanager
+    async def feeds(self, pace: HeartbeatPace = NEVER) -> AsyncIterator[Feeds]:
+        await self.hub.start()
+        made = Feeds(self.rows, self.hub, pace)  # type: ignore[arg-type]  # stands in for the store
+        made.start()
+        try:
+            yield made
+        finally:
+            await made.aclose()
+            await self.hub.aclose()
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    return Rig()
+
+
+async def told(reader: FeedReader) -> list[dict[str, Any]]:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return list(await anext(reader))
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not fact():
+            await asyncio.sleep(0)
+
+
+def kinds(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(event["type"], event.get("conversation_id") or event["conversation"]["id"]) for event in events]
+
+
+async def test_readers_of_one_user_share_their_looks(rig: Rig) -> None:
+    """And another user's change costs them none."""
+    async with rig.feeds() as feeds, feeds.open("ada") as one, feeds.open("ada") as two, feeds.open("bob") as bob:
+        for reader in (one, two, bob):
+            assert (await told(reader))[0]["type"] == "snapshot"
+        before = rig.rows.looks
+        rig.rows.owned["ada"].append("c")
+        await rig.log.touch("c")
+        assert kinds(await told(one)) == kinds(await told(two)) == [("created", "c")]
+        assert rig.rows.looks == before + 1
+
+
+async def test_a_change_costs_those_who_can_see_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not each of many hundred feeds, whoever they are: nothing else of them is even asked."""
+    users = [f"user{number}" for number in range(300)]
+    rig.rows.owned |= {user: [f"{user}'s"] for user in users}
+    touched: list[str] = []
+
+    class Counted(module.FeedRoom):
+        def __getattribute__(self, name: str) -> object:
+            if name in ("look", "doubt", "user_id", "now"):
+                touched.append(object.__getattribute__(self, "user_id"))
+            return object.__getattribute__(self, name)
+
+    monkeypatch.setattr(module, "FeedRoom", Counted)
+    async with rig.feeds() as feeds, AsyncExitStack() as opened:
+        readers = {user: await opened.enter_async_context(feeds.open(user)) for user in users}
+        for reader in readers.values():
+            await told(reader)
+        touched.clear()
+        rig.rows.running.add("user7's")
+        await rig.log.touch("user7's")
+        assert kinds(await told(readers["user7"])) == [("running", "user7's")]
+        assert set(touched) == {"user7"}
+    assert feeds._shown._rooms == {}
+
+
+async def test_a_deletion_is_told_though_nobody_takes_part_any_more(rig: Rig) -> None:
+    """Also of a conversation that is too old for the list by now."""
+    rig.rows.owned["ada"] = ["old", *[f"c{number}" for number in range(module.LISTED - 1)]]
+    async with rig.feeds() as feeds, feeds.open("ada") as reader:
+        assert len((await told(reader))[0]["conversations"]) == module.LISTED
+        rig.rows.owned["ada"].append("new")
+        await rig.log.touch("new")
+        assert kinds(await told(reader)) == [("created", "new")]
+        rig.rows.owned["ada"].remove("c3")
+        await rig.log.delete("c3", 60)
+        assert kinds(await told(reader)) == [("deleted", "c3")]  # `old` is back on the list and was never told to be gone
+        rig.rows.owned["ada"].remove("old")
+        await rig.log.delete("old", 60)
+        assert kinds(await told(reader)) == [("deleted", "old")]
+
+
+async def test_what_no_hint_came_for_is_found(rig: Rig) -> None:
+    """By the look that is taken every now and then."""
+    async with rig.feeds(HeartbeatPace(0.01, 0.01)) as feeds, feeds.open("ada") as reader:
+        await told(reader)
+        rig.rows.owned["ada"].append("c")
+        while not (events := await told(reader)):
+            pass
+        assert kinds(events) == [("created", "c")]
+
+
+async def test_a_break_of_the_feed_makes_everybody_look(rig: Rig) -> None:
+    """What was published meanwhile was not heard."""
+    async with rig.feeds() as feeds, feeds.open("ada") as reader:
+        await told(reader)
+        rig.feed.cut()
+        rig.rows.owned["ada"].append("c")
+        await rig.log.touch("c")
+        rig.feed.mend()
+        assert kinds(await told(reader)) == [("created", "c")]
+
+
+async def test_redis_may_come_later(rig: Rig) -> None:
+    """A feed works without it, and hears of changes once it is there."""
+    await rig.hub.start()
+    rig.feed.cut()
+    feeds = Feeds(rig.rows, rig.hub, NEVER)  # type: ignore[arg-type]  # stands in for the store
+    feeds.start()
+    async with feeds.open("ada") as reader:
+        await told(reader)
+        rig.rows.owned["ada"].append("c")
+        rig.feed.mend()
+        assert kinds(await told(reader)) == [("created", "c")]
+    await feeds.aclose()
+    await rig.hub.aclose()
+
+
+async def test_without_the_database_no_feed_begins_but_those_that_run_wait(rig: Rig) -> None:
+    """The first look must succeed; a later one is tried again."""
+    async with rig.feeds(HeartbeatPace(0.01, 0.01)) as feeds:
+        rig.rows.away = True
+        with pytest.raises(StoreUnavailable):
+            async with feeds.open("ada"):
+                pass
+        rig.rows.away = False
+        async with feeds.open("ada") as reader:
+            await told(reader)
+            rig.rows.away = True
+            rig.rows.owned["ada"].append("c")
+            await rig.log.touch("c")
+            assert await told(reader) == []
+            rig.rows.away = False
+            while not (events := await told(reader)):
+                pass
+            assert kinds(events) == [("created", "c")]
+
+
+async def test_a_reader_that_lags_is_told_the_difference_alone(rig: Rig) -> None:
+    """Not what came and went while it did not read."""
+    async with rig.feeds() as feeds, feeds.open("ada") as reader:
+        await told(reader)
+        for _ in range(5):
+            rig.rows.owned["ada"] = ["c"]
+            before = rig.rows.looks
+            await rig.log.touch("c")
+            await until(lambda before=before: rig.rows.looks > before)  # type: ignore[misc]  # a default binds it
+            rig.rows.owned["ada"] = []
+            before = rig.rows.looks
+            await rig.log.delete("c", 0)
+            await until(lambda before=before: rig.rows.looks > before)  # type: ignore[misc]  # a default binds it
+        rig.rows.owned["ada"] = ["d"]
+        await rig.log.touch("d")
+        await until(lambda: [summary.id for summary in reader._room.now] == ["d"])
+        assert kinds(await told(reader)) == [("created", "d")]
+
+
+async def test_the_end_of_the_process_ends_all_feeds(rig: Rig) -> None:
+    """Those that wait, and those that come too late; nothing is left."""
+    async with rig.feeds() as feeds:
+        async with feeds.open("ada") as reader:
+            await told(reader)
+            feeds.stop()
+            with pytest.raises(StopAsyncIteration):
+                await told(reader)
+        async with feeds.open("ada") as late:
+            with pytest.raises(StopAsyncIteration):
+                await told(late)
+        assert feeds._rooms == {}
+
+
+async def test_a_feed_outlives_an_unexpected_error(rig: Rig) -> None:
+    """Of the look itself, and of the question whose lists have changed: later changes are told all the same."""
+    async with rig.feeds() as feeds, feeds.open("ada") as reader:
+        await told(reader)
+        rig.rows.owned["ada"].append("first")
+        rig.rows.errors = [ValueError("whose")]
+        feeds.changed("first")
+        await until(lambda: not rig.rows.errors)
+        rig.rows.errors = [ValueError("look")]
+        feeds.changed(None)
+        await until(lambda: not rig.rows.errors)
+        feeds.changed("first")
+        [event] = await told(reader)
+        assert (event["type"], event["conversation"]["id"]) == ("created", "first")
+
+
+async def test_an_unexpected_error_of_the_first_look_reaches_whoever_waits_for_it(rig: Rig) -> None:
+    """Who asked is told at once, instead of waiting for ever."""
+    rig.rows.errors = [ValueError("a bug")]
+    async with rig.feeds() as feeds:
+        with pytest.raises(ValueError, match="a bug"):
+            async with asyncio.timeout(PATIENCE_SECONDS), feeds.open("ada"):
+                pass
+
+
+async def test_a_doubt_costs_one_look(rig: Rig) -> None:
+    """What changed during a look is looked at once more, and not after every later look again."""
+    rig.rows.owned["ada"] = ["c"]
+    async with rig.feeds() as feeds, feeds.open("ada") as reader:
+        await told(reader)
+        await until(lambda: reader._room not in feeds._shown.looking)
+        before = rig.rows.looks
+        reader._room.doubt({"c"})
+        reader._room.look()
+        await until(lambda: rig.rows.looks == before + 2)
+        for _ in range(50):  # long enough for many more
+            await asyncio.sleep(0)
+        looks = rig.rows.looks
+        reader._room._doubtful = set()  # a bug here would look on while the failure is told
+        assert looks == before + 2
+
+
+async def test_a_change_that_comes_during_a_look_brings_another_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read then may be older than the change."""
+    read, go_on, overviews = asyncio.Event(), asyncio.Event(), rig.rows.overviews
+
+    async def slowly(user_id: str, limit: int) -> list[Overview]:
+        found = await overviews(user_id, limit)
+        read.set()
+        await go_on.wait()
+        return found
+
+    async with rig.feeds() as feeds, feeds.open("ada") as reader:
+        await told(reader)
+        monkeypatch.setattr(rig.rows, "overviews", slowly)
+        reader._room.look()
+        await read.wait()
+        rig.rows.owned["ada"].append("late")
+        reader._room.look()
+        go_on.set()
+        assert kinds(await told(reader)) == [("created", "late")]
+
+
+async def test_nothing_is_left_of_who_leaves_during_a_look(rig: Rig) -> None:
+    """Or every later change would be handed to a feed that nobody reads."""
+    async with rig.feeds() as feeds:
+        async with feeds.open("ada") as reader:
+            await told(reader)
+            async with feeds._looks, feeds._looks, feeds._looks, feeds._looks:  # the look has to wait
+                reader._room.look()
+                await until(lambda: reader._room in feeds._shown.looking)
+                reader._room.close()
+        assert feeds._shown.looking == set()
+
+
+async def test_a_feed_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and nothing after that."""
+    monkeypatch.setattr(feed, "RECHECK_SECONDS", 0.0)
+
+    def refuse(_request: object) -> str:
+        raise ApiProblem("unauthenticated", "The token is not valid.")
+
+    async def events() -> AsyncIterator[list[dict[str, Any]]]:
+        for number in range(3):
+            yield [{"type": "created", "number": number}]
+
+    services: Any = SimpleNamespace(identify=refuse)
+    said = [piece async for piece in feed._tell(services, services, events())]  # type: ignore[arg-type]  # stands in for a reader
+    assert said[1:] == [sse.comment("expired")]
+
+
+async def test_a_room_that_is_left_at_the_moment_of_a_change_is_left(rig: Rig) -> None:
+    """It would go on looking for nobody."""
+    room = FeedRoom(rig.rows, "ada", NEVER, asyncio.Semaphore(1), _Shown())  # type: ignore[arg-type]  # stands in for the store
+    await room.looked_at()
+    await asyncio.sleep(0)
+    room.look()
+    room.close()
+    async with asyncio.timeout(5):
+        await asyncio.wait({room._looking})
+    assert room._looking.cancelled()

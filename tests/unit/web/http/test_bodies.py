@@ -1,0 +1,61 @@
+"""web.http.bodies: the quick way to a value and the slow one say the same; what is too deep or too much is refused by both."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenwire.protocol.text import MAX_JSON_DEPTH, storable_json
+from tokenwire.web.http.bodies import MAX_REPLACED, decode
+from tokenwire.web.problems import ApiProblem
+
+TEXTS = st.text(st.characters(), max_size=20) | st.text("\ud800\udc00\x00a1", max_size=8)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=20)
+
+
+@given(VALUES)
+def test_both_ways_give_the_same(value: Any) -> None:
+    """What a parser and a walk would give, whatever has to be mended."""
+    body = json.dumps(value)
+    found, wanted = decode(body.encode()), storable_json(json.loads(body))
+    assert found == wanted
+    assert json.dumps(found) == json.dumps(wanted)
+
+
+@pytest.mark.parametrize("inner", ["0", '"\\u0000"'])
+def test_how_deep(inner: str) -> None:
+    """A walk would go no deeper, and no database is asked to; also where no walk is needed."""
+
+    def nested(depth: int) -> bytes:
+        return ("[" * depth + inner + "]" * depth).encode()
+
+    decode(nested(MAX_JSON_DEPTH))
+    with pytest.raises(ApiProblem) as raised:
+        decode(nested(MAX_JSON_DEPTH + 1))
+    assert raised.value.code == "malformed_json"
+
+
+@pytest.mark.parametrize("unit", ["\\ud800", "\\udc00", "\\u0000"])
+def test_how_much_is_mended(unit: str) -> None:
+    """A thousand characters that are none become U+FFFD, in all texts and names together; one more is refused, as JSON that is none."""
+    half = unit * (MAX_REPLACED // 2)
+    assert decode(f'{{"{half}": ["{half}"]}}'.encode()) == {"\ufffd" * (MAX_REPLACED // 2): ["\ufffd" * (MAX_REPLACED // 2)]}
+    with pytest.raises(ApiProblem, match="more than 1000") as raised:
+        decode(f'{{"{half}": ["{half}", "{unit}"]}}'.encode())
+    assert raised.value.code == "malformed_json"
+
+
+def test_characters_that_are_escaped_are_no_damage() -> None:
+    """However many of them there are, beside something that has to be mended."""
+    assert decode(b'["' + b"\\ud83d\\ude00\\u00e9" * 10_000 + b'\\ud800"]') == ["😀é" * 10_000 + "\ufffd"]
+
+
+def test_how_much() -> None:
+    """So many values, and not one more."""
+    assert decode(b"[0,0,0]", 3) == [0, 0, 0]
+    with pytest.raises(ApiProblem) as raised:
+        decode(b"[0,0,0,0]", 3)
+    assert raised.value.code == "body_too_large"

@@ -1,0 +1,47 @@
+"""web.http.receiving: how much of bodies is held."""
+
+import pytest
+
+from tokenwire.streams.limits.occupancy import Full
+from tokenwire.web.http.receiving import BufferedBody, Memory
+
+
+def test_what_does_not_fit_takes_nothing_of_its_user_s_share() -> None:
+    """While others hold all there is, a user is refused; afterwards the whole share is theirs."""
+    memory = Memory(40)
+    for user in ("a", "b", "c", "d"):
+        memory.take(user, 10)
+    for _ in range(3):
+        with pytest.raises(Full):
+            memory.take("late", 5)
+    memory.release("a", 10)
+    memory.take("late", 10)
+    assert memory.held == 40
+
+
+def test_what_was_given_back_is_not_given_back_again() -> None:
+    """A body is released when its answer begins, and once more at its end: others' bodies still count."""
+    memory = Memory(400)
+    mine, other = BufferedBody(memory, "ada"), BufferedBody(memory, "ada")
+    other.be(50)
+    mine.be(30)
+    for _ in range(3):
+        mine.release()
+    assert memory.held == 50
+    with pytest.raises(Full):
+        mine.be(51)
+
+
+def test_an_address_gets_half() -> None:
+    """However many users it has; elsewhere there is room."""
+    memory = Memory(80)
+    here = [BufferedBody(memory, user, "here") for user in ("a", "b", "c")]
+    here[0].be(20)
+    here[1].be(20)
+    with pytest.raises(Full):
+        here[2].be(1)
+    BufferedBody(memory, "c", "elsewhere").be(20)
+    here[0].release()
+    with pytest.raises(Full):
+        BufferedBody(memory, "c", "here").be(1)  # a user's own share
+    BufferedBody(memory, "d", "here").be(20)

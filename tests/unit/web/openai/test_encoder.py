@@ -1,0 +1,246 @@
+"""web/openai/encoder.py and openai_objects.py: sequence numbers come from the text; what the makers' SDK makes of the events."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from tokenwire.protocol.events import AnyEvent, Chunk, Reasoning, Reset, Retry, Start
+from tokenwire.protocol.growing import Hole, Withdrawn
+from tokenwire.protocol.text import utf16_length
+from tokenwire.web.openai import objects
+from tokenwire.web.openai.encoder import PIECE_CHARS, ChatEncoder, ResponseEncoder
+from tokenwire.web.openai.objects import Answer
+
+ID = "0198c1f2-0000-7000-8000-000000000001"
+USAGE = {"input_tokens": 3, "output_tokens": 7, "cached_tokens": 1, "estimated": False}
+CALL = {"id": "call_1", "name": "weather", "arguments": {"city": "Žilina"}}
+TEXTS = st.text(st.sampled_from('ab é👍\n"\\'), max_size=40)
+OF_THE_SDK: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+
+Parsed = dict[str, Any]
+
+
+def answer(text: str = "", reasoning: str = "", status: str = "complete", **more: Any) -> Answer:
+    known: dict[str, Any] = {"finish_reason": "stop", "usage": USAGE} if status == "complete" else {}
+    return Answer(ID, "demo", 1_790_000_000, status, text, reasoning, **(known | more))
+
+
+def blocks(data: bytes) -> list[Parsed]:
+    """The events of a stream; that names and types agree is checked on the way."""
+    found = []
+    for block in data.decode().split("\n\n")[:-1]:
+        lines = dict(line.split(": ", 1) for line in block.split("\n"))
+        found.append(json.loads(lines["data"]))
+        assert lines["event"] == found[-1]["type"]
+    return found
+
+
+def chunks(data: bytes) -> list[Parsed]:
+    lines = [block.removeprefix("data: ") for block in data.decode().split("\n\n")[:-1]]
+    return [json.loads(line) for line in lines if line != "[DONE]"]
+
+
+def logged(kind: type[Chunk] | type[Reasoning], text: str, cuts: Sequence[int], attempt: int = 1) -> list[AnyEvent]:
+    places = sorted({min(place, len(text)) for place in cuts} | {0, len(text)})
+    pairs = itertools.pairwise(places)
+    return [kind(ID, attempt, utf16_length(text[:start]), text[start:end]) for start, end in pairs]
+
+
+def applied(encoder: ResponseEncoder | ChatEncoder, events: Sequence[AnyEvent]) -> bytes:
+    return b"".join(portion for event in events for portion in encoder.apply(event))
+
+
+def from_log(ended: Answer, events: Sequence[AnyEvent], after: int = -1) -> list[Parsed]:
+    encoder = ResponseEncoder(ended, after)
+    return blocks(encoder.opening() + applied(encoder, events) + b"".join(encoder.ending(ended)))
+
+
+def from_row(ended: Answer, after: int = -1) -> list[Parsed]:
+    encoder = ResponseEncoder(ended, after)
+    return blocks(encoder.opening() + b"".join(encoder.ending(ended)))
+
+
+CUTS = st.lists(st.integers(0, 40), max_size=10)
+
+
+@given(TEXTS, TEXTS, CUTS, CUTS, st.integers(-1, 60))
+def test_the_same_answer_gives_the_same_events_under_the_same_numbers(
+    text: str, reasoning: str, cuts: list[int], other_cuts: list[int], after: int
+) -> None:
+    """However the log has cut it, and from the row alone; a reader who comes back gets exactly what is missing."""
+    ended = answer(text, reasoning)
+    events = [Start(ID, 1, "demo"), *logged(Reasoning, reasoning, cuts), *logged(Chunk, text, other_cuts)]
+    whole = from_log(ended, events)
+    assert [event["sequence_number"] for event in whole] == list(range(len(whole)))
+    assert whole == from_row(ended)
+    expected = whole[after + 1 :] if after < len(whole) else whole[-1:]
+    assert from_log(ended, events, after) == from_row(ended, after) == expected
+
+
+@given(TEXTS, CUTS, st.integers(0, 20))
+def test_a_row_and_the_events_after_it_give_the_same(text: str, cuts: list[int], held: int) -> None:
+    """A checkpoint may hold any part of what the log tells again."""
+    ended = answer(text)
+    encoder = ResponseEncoder(ended)
+    data = encoder.opening() + b"".join(encoder.hold("", text[:held]))
+    data += applied(encoder, logged(Chunk, text, cuts)) + b"".join(encoder.ending(ended))
+    assert blocks(data) == from_row(ended)
+
+
+@pytest.mark.parametrize("text", ["", "Let me see"])
+@pytest.mark.parametrize("reasoning", ["", "hm"])
+def test_each_item_is_told_of_at_its_place_in_the_final_response(text: str, reasoning: str) -> None:
+    """Whatever there is of reasoning, text and calls: clients put what comes at that place."""
+    ended = answer(text, reasoning, tool_calls=[CALL, CALL | {"id": "call_2"}], finish_reason="tool_calls")
+    events = from_row(ended)
+    added = [(event["output_index"], event["item"]["id"]) for event in events if event["type"] == "response.output_item.added"]
+    assert added == list(enumerate(item["id"] for item in events[-1]["response"]["output"]))
+
+
+@pytest.mark.parametrize(
+    ("ended", "last"),
+    [
+        (answer("Hello 👋 world", "hm"), "response.completed"),
+        (answer(), "response.completed"),
+        (answer("", "", tool_calls=[CALL], finish_reason="tool_calls"), "response.completed"),
+        (answer("Let me see", tool_calls=[CALL, CALL | {"id": "call_2"}]), "response.completed"),
+        (answer("too lo", finish_reason="length"), "response.incomplete"),
+        (answer("He", status="cancelled"), "response.incomplete"),
+        (answer("He", status="error", error={"code": "rate_limited", "error": "Later.", "retryable": True}), "response.failed"),
+    ],
+)
+def test_the_sdk_knows_every_event(ended: Answer, last: str) -> None:
+    """Each event is one of OpenAI's union with all that it requires; deltas, `done` and the final Response agree."""
+    events = from_row(ended)
+    for event in events:
+        OF_THE_SDK.validate_python(event)
+    assert events[-1]["type"] == last
+    final = Response.model_validate(events[-1]["response"])
+    deltas = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+    assert deltas == ended.text == final.output_text
+    done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert done == events[-1]["response"]["output"] == objects.response(ended)["output"]
+    assert [event["output_index"] for event in events if event["type"] == "response.output_item.added"] == list(range(len(done)))
+
+
+def test_statuses_errors_and_usage_are_mapped() -> None:
+    """In the words of OpenAI."""
+    failed = objects.response(answer(status="error", error={"code": "context_length_exceeded", "error": "Too long.", "retryable": False}))
+    assert failed["status"] == "failed"
+    assert failed["error"] == {"code": "invalid_prompt", "message": "Too long."}
+    assert objects.response(answer("x", finish_reason="length"))["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert objects.response(answer("x"))["usage"]["total_tokens"] == 10
+    assert objects.response(answer(status="queued"))["status"] == "in_progress"
+    assert objects.response(answer(status="queued", asked={"background": True}))["status"] == "queued"
+
+
+def test_a_background_response_says_that_it_is_queued() -> None:
+    """That depends on the request alone, never on when the reader came."""
+    assert [event["type"] for event in from_row(answer("x", asked={"background": True}))][:3] == [
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+    ]
+
+
+def test_text_that_is_said_again_is_not_seen_twice() -> None:
+    """A new epoch restates what was there: `reset` and the same words."""
+    text = "Hello there, you"
+    restated = [Reset(ID, 1, 0, 0), *logged(Chunk, text, [7])]
+    assert from_log(answer(text), [*logged(Chunk, text[:11], [3]), *restated]) == from_row(answer(text))
+
+
+def test_other_words_are_another_item() -> None:
+    """The first item ends as incomplete, and the final Response has the new one alone."""
+    first, second = "The answer is 41", "It is 42."
+    retry = Retry(ID, 1, "interrupted", 10, 1, 3)
+    events = from_log(answer(second), [*logged(Chunk, first, []), retry, Reset(ID, 2, 0, 0), *logged(Chunk, second, [2], 2)])
+    for event in events:
+        OF_THE_SDK.validate_python(event)
+    items = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert [(item["id"], item["status"], item["content"][0]["text"]) for item in items] == [
+        (f"msg_{ID}", "incomplete", first[: len(first) // PIECE_CHARS * PIECE_CHARS]),
+        (f"msg_{ID}_2", "completed", second),
+    ]
+    assert events[-1]["response"]["output"] == [items[1]]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+
+
+def test_reasoning_after_text_is_in_the_final_response_only() -> None:
+    """Items do not interleave."""
+    ended = answer("The text", "first, then")
+    log = [*logged(Reasoning, "first", []), *logged(Chunk, "The ", []), Reasoning(ID, 1, 5, ", then"), Chunk(ID, 1, 4, "text")]
+    events = from_log(ended, log)
+    streamed = "".join(event["delta"] for event in events if event["type"] == "response.reasoning_text.delta")
+    assert streamed == "first"
+    assert events[-1]["response"]["output"][0]["content"][0]["text"] == "first, then"
+
+
+def test_a_hole_is_told() -> None:
+    """The caller reads the row again."""
+    with pytest.raises(Hole):
+        applied(ResponseEncoder(answer()), [Chunk(ID, 1, 5, "x")])
+
+
+def test_a_failure_of_the_stream_takes_no_number() -> None:
+    """Who goes on after it misses nothing."""
+    encoder = ResponseEncoder(answer("Hello"))
+    encoder.opening()
+    (event,) = blocks(encoder.failure("expired", "The login has expired."))
+    OF_THE_SDK.validate_python(event)
+    assert event["sequence_number"] == 0 == encoder.last
+
+
+def test_a_long_answer_is_encoded_in_portions() -> None:
+    """As they are asked for: no reader costs the memory of all its events. What a reader has already is not encoded at all."""
+    ended = answer("word " * 40_000)
+    portions = list(ResponseEncoder(ended).ending(ended))
+    assert max(map(len, portions[:-1])) < 100_000 < len(b"".join(portions)) / 100
+    rest = list(ResponseEncoder(ended, 49_990).ending(ended))
+    assert blocks(b"".join(rest))[0]["sequence_number"] == 49_991
+    assert len(rest) < 4
+
+
+# --- chat completions -------------------------------------------------------------------------------------------------
+
+
+def test_chunks_make_the_completion() -> None:
+    """Each is one of the SDK's; text, reasoning, calls, reason and usage arrive."""
+    ended = answer("Hello 👋 there", "hm", tool_calls=[CALL])
+    encoder = ChatEncoder(ended, include_usage=True)
+    data = encoder.opening() + applied(encoder, [*logged(Reasoning, "hm", []), *logged(Chunk, "Hello 👋", [3])])
+    data += b"".join(encoder.ending(ended))
+    found = [ChatCompletionChunk.model_validate(chunk) for chunk in chunks(data)]
+    deltas = [chunk.choices[0].delta for chunk in found if chunk.choices]
+    assert "".join(delta.content or "" for delta in deltas) == "Hello 👋 there"
+    assert "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas) == "hm"
+    assert deltas[-2].tool_calls is not None
+    assert found[-1].usage is not None
+    assert (found[-2].choices[0].finish_reason, found[-1].choices, found[-1].usage.total_tokens) == ("stop", [], 10)
+    assert data.endswith(b"data: [DONE]\n\n")
+    assert ChatCompletion.model_validate(objects.completion(ended)).choices[0].message.content == "Hello 👋 there"
+
+
+def test_a_completion_cannot_take_words_back() -> None:
+    """Text that is out and is not part of the answer any more ends the stream."""
+    encoder = ChatEncoder(answer())
+    applied(encoder, [Chunk(ID, 1, 0, "Hello"), Reset(ID, 2, 0, 0)])
+    with pytest.raises(Withdrawn):
+        applied(encoder, [Chunk(ID, 2, 0, "Bye")])
+
+
+def test_a_failed_answer_ends_a_completion_with_an_error() -> None:
+    """And without `[DONE]`: nothing may take it for whole."""
+    failed = answer("He", status="error", error={"code": "interrupted", "error": "It broke off.", "retryable": True})
+    encoder = ChatEncoder(failed)
+    data = encoder.opening() + b"".join(encoder.ending(failed))
+    assert chunks(data)[-1]["error"] == {"message": "It broke off.", "type": "server_error", "param": None, "code": "interrupted"}
+    assert b"[DONE]" not in data

@@ -1,0 +1,78 @@
+"""worker.attempt.costs: what the requests of an answer cost, and when they are enough."""
+
+import pytest
+
+from tokenwire.providers.base import (
+    Continuation,
+    HistoryMessage,
+    Kept,
+    KeptDelta,
+    Request,
+    Tool,
+    ToolUse,
+)
+from tokenwire.worker.attempt.costs import Bill, Budget
+
+ASKED = Request([HistoryMessage("user", "x" * 400)])
+
+
+@pytest.mark.parametrize(
+    ("number", "billed", "cost", "forbidden"),
+    [
+        (1, 0, 10**9, False),
+        (3, 0, 1, False),
+        (4, 0, 1, True),
+        (4, 0, 0, False),
+        (2, 900, 100, False),
+        (2, 901, 100, True),
+        (2, 5_000, 0, False),
+    ],
+)
+def test_both_bounds_hold_for_every_request_but_the_first(number: int, billed: int, cost: int, forbidden: bool) -> None:
+    """And not for what is free."""
+    assert Budget(requests=3, input_tokens=1000).forbid(number, billed, cost) is forbidden
+
+
+def test_a_request_is_counted_when_it_begins() -> None:
+    """The held text is sent again, too."""
+    assert Bill.of(ASKED, 0, None) == Bill(1, 100, 0, 100)
+    going_on = Request(ASKED.messages, continuation=Continuation("turn", "y" * 40))
+    assert Bill.of(going_on, 2, 70) == Bill(3, 110, 70, 110)
+    assert Bill.of(going_on, 2, 70).begun == 180
+
+
+def test_what_is_sent_beside_the_text_is_counted() -> None:
+    """What an answer held, calls of tools, and the schema of the answer are billed like text: here about 40 characters each."""
+    kept = Kept(0, KeptDelta("openai.responses", "web_search_call", {"x": "y" * 31}))
+    call = ToolUse("id", "tool", {"x": "y" * 27})
+    message = HistoryMessage("assistant", "x" * 40, kept=[kept, kept], tool_calls=[call])
+    tool = Tool("tool", "what it does", {"x": "y" * 15})
+    assert Bill.of(Request([message]), 0, None).asked == 10 + 2 * 10 + 10
+    assert Bill.of(Request([message], schema={"x": "y" * 31}), 0, None).asked == 50
+    assert Bill.of(Request([message], tools=[tool]), 0, None).asked == 50
+
+
+def test_of_a_first_request_that_was_never_heard_of_again_the_worst_is_assumed() -> None:
+    """Its worker died: it may have been billed."""
+    assert Bill.of(ASKED, 1, None).before == 100
+
+
+def test_to_attach_is_free() -> None:
+    """The run was paid when it was begun, and is no further request."""
+    attached = Request(ASKED.messages, continuation=Continuation("attach", "y" * 40, "run", 3))
+    assert Bill.of(attached, 1, 100) == Bill(1, 100, 100, 0)
+    assert Bill.of(attached, 1, 100).settled(999, answered=True) == 100
+
+
+@pytest.mark.parametrize(
+    ("said", "answered", "settled"),
+    [(70, True, 170), (None, True, 200), (None, False, 100), (70, False, 170)],
+)
+def test_the_end_of_a_request_corrects_the_estimate(said: int | None, answered: bool, settled: int) -> None:
+    """By what the provider said; nothing, where it had not answered at all (a 429, a 503)."""
+    assert Bill(2, 100, 100, 100).settled(said, answered=answered) == settled
+
+
+def test_a_request_that_follows_is_the_next_one() -> None:
+    """Billed after what the one before has cost."""
+    assert Bill.of(ASKED, 0, None).following(ASKED, 70) == Bill(2, 100, 70, 100)

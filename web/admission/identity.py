@@ -1,0 +1,155 @@
+"""Who is calling. Development: one local user. Production: the host application's own JWT, as a bearer token or in its session cookie.
+
+The key decides the algorithm, never the token: a PEM public key means its own kind (RS256, ES256, ES384, ES512, EdDSA), anything else
+HS256. A JWT needs `sub` and `exp`; issuer and audience count where settings name them.
+A request that changes something and that a browser sends on behalf of another site is refused, unless it carries a bearer token,
+which no other site can make a browser send.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from starlette.requests import Request
+
+from tokenwire.config.settings import Settings
+from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS, MIN_RSA_BITS
+from tokenwire.web.http.bodies import is_id
+from tokenwire.web.problems import ApiProblem
+
+LOCAL_USER = "local"
+SESSION_COOKIE = "session"
+_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+Identify = Callable[[Request], str]
+"""Gives the user's id, or raises ApiProblem (401, 403)."""
+
+
+def open_identity(settings: Settings) -> Identify:
+    """What this mode asks of callers. Raises ValueError when production has no usable HOST_JWT_KEY."""
+    if settings.mode == "development":
+        return _Local(settings.origins)
+    if settings.host_jwt_key is None:
+        raise ValueError("HOST_JWT_KEY is missing (MODE is production)")
+    if settings.host_jwt_audience == AUDIENCE:
+        raise ValueError(f"HOST_JWT_AUDIENCE: {AUDIENCE!r} is the audience of subscription tokens, which are no logins")
+    expected = Expected(settings.host_jwt_issuer, settings.host_jwt_audience)
+    return _Host(settings.host_jwt_key.get_secret_value(), expected, settings.origins)
+
+
+class Expected(NamedTuple):
+    """Claims that a JWT must have; None: any."""
+
+    issuer: str | None
+    audience: str | None
+
+
+class _Local:
+    """Everybody is the one local user."""
+
+    def __init__(self, origins: Collection[str]) -> None:
+        self._origins = origins
+
+    def __call__(self, request: Request) -> str:
+        _refuse_foreign(request, self._origins)
+        return LOCAL_USER
+
+
+class _Host:
+    """Verifies the host application's JWT."""
+
+    def __init__(self, key: str, expected: Expected, origins: Collection[str]) -> None:
+        self._key, self._algorithm = _read_key(key)
+        self._expected = expected
+        self._origins = origins
+
+    def __call__(self, request: Request) -> str:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._user(token.strip())
+        cookie = request.cookies.get(SESSION_COOKIE)
+        if cookie is None:
+            raise _unauthenticated("You are not signed in.")
+        _refuse_foreign(request, self._origins)
+        return self._user(cookie)
+
+    def _user(self, token: str) -> str:
+        try:
+            claims = self._claims(token)
+        except (
+            jwt.PyJWTError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ) as error:  # its JSON can be anything, before the signature is looked at
+            raise _unauthenticated("Your sign-in has expired or is not valid.") from error
+        user = claims["sub"]
+        # A subscription token, which only opens one conversation's stream, is no login.
+        if AUDIENCE in _audiences(claims.get("aud")) or not is_id(user):
+            raise _unauthenticated("Your sign-in has expired or is not valid.")
+        return str(user)
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        wanted = self._expected
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            self._key,  # type: ignore[arg-type]  # of the kind that its algorithm takes
+            algorithms=[self._algorithm],
+            leeway=LEEWAY_SECONDS,
+            issuer=wanted.issuer,
+            audience=wanted.audience,
+            options={"require": ["sub", "exp"], "verify_aud": wanted.audience is not None},
+        )
+        return claims
+
+
+def _audiences(claim: object) -> list[object]:
+    return claim if isinstance(claim, list) else [claim]
+
+
+def _read_key(key: str) -> tuple[object, str]:
+    if not key.lstrip().startswith("-----BEGIN"):
+        return key, "HS256"
+    try:
+        public = load_pem_public_key(key.encode())
+    except ValueError as error:
+        raise ValueError("HOST_JWT_KEY is no PEM public key") from error
+    return public, _algorithm_of(public)
+
+
+def _algorithm_of(public: object) -> str:
+    if isinstance(public, RSAPublicKey):
+        if public.key_size < MIN_RSA_BITS:
+            raise ValueError(f"HOST_JWT_KEY: an RSA key has at least {MIN_RSA_BITS} bits")
+        return "RS256"
+    if isinstance(public, EllipticCurvePublicKey) and public.curve.name in _CURVES:
+        return _CURVES[public.curve.name]
+    if isinstance(public, Ed25519PublicKey):
+        return "EdDSA"
+    raise ValueError("HOST_JWT_KEY must be an RSA, elliptic curve (P-256, P-384, P-521) or Ed25519 key")
+
+
+def _unauthenticated(detail: str) -> ApiProblem:
+    return ApiProblem("unauthenticated", detail, {"WWW-Authenticate": "Bearer"})
+
+
+def _refuse_foreign(request: Request, allowed: Collection[str]) -> None:
+    if request.headers.get("origin") in allowed:
+        return
+    if request.method not in _SAFE_METHODS and _comes_from_another_site(request):
+        raise ApiProblem("foreign_origin", "Another site may not do this on a user's behalf.")
+
+
+def _comes_from_another_site(request: Request) -> bool:
+    # Browsers set both headers themselves and no page can change them; other clients send neither. The first one stays true behind
+    # a proxy that gives this server another name; browsers leave it out where the page itself came over plain http.
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("cross-site", "same-site")
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host")

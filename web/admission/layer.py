@@ -1,0 +1,301 @@
+"""The layer in front of every dialect, HTTP and WebSocket: who is calling, and whether there is room. Nothing is read before that.
+
+    address -> identity, from headers alone -> places (of the user, of the address) -> rates -> the body, with its limits
+                                                                                    -> the answer, until it is read
+
+A refusal here is a problem document, under /v1 one of OpenAI's. What a user may have stored and waiting is counted where it is written
+(`models.quotas`): there the count and the write are one.
+
+A WebSocket may log in by a frame, since browsers cannot send `Authorization` with a handshake. Until then it is anonymous: so many of
+those (`newcomers`), one short frame, a short time (`sockets`). `Seat` is what a socket's route does about that.
+"""
+
+import contextlib
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from tokenwire.config.settings import Settings
+from tokenwire.protocol import tokens
+from tokenwire.streams.addresses import Addresses
+from tokenwire.streams.limits.occupancy import Full, Occupancy
+from tokenwire.streams.limits.rates import WINDOW_SECONDS, InBulk, Rates, Verdict
+from tokenwire.web.admission.identity import Identify
+from tokenwire.web.admission.newcomers import Newcomers
+from tokenwire.web.http.receiving import Body, BufferedBody, Memory, MinimumRate, reading
+from tokenwire.web.http.refusals import refusal
+from tokenwire.web.http.sending import RETRY_AFTER_SECONDS, Outgoing
+from tokenwire.web.metrics import Metrics
+from tokenwire.web.problems import ApiProblem
+
+ANONYMOUS_SOCKETS = 1000
+ANONYMOUS_SOCKETS_PER_ADDRESS = 10
+EXPOSED_HEADERS = ("RateLimit", "RateLimit-Policy", "Retry-After")
+"""What pages of other sites may read (CORS)."""
+_GUARDED = ("/api/", "/v1/")
+_POSTS = re.compile(
+    r"POST /api/(conversations(/[^/]+/(messages|participants))?|messages/[^/]+/regenerate|chat|completion|object)"
+    r"|POST /v1/(responses|chat/completions)|PATCH /api/conversations/[^/]+"
+)
+"""What counts as a post: it makes something, mostly an answer, or writes a text."""
+_DID = {"reads": "read", "changes": "changed things"}
+"""What else counts: GET and HEAD; and whatever is neither, such as a cancel, a deletion, a subscription."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_EVENTS = re.compile(r"/api/.+/(events|stream)")
+"""What a subscription token opens."""
+_LARGE = frozenset({"/api/chat", "/v1/responses", "/v1/chat/completions"})
+"""Clients send their whole history there."""
+TRY_AGAIN_LATER = 1013
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls and from where. `user` None: nobody has logged in; `address` None: it cannot be told (`streams.addresses`).
+
+    `login` false: a subscription token says who it is, which is no login.
+    """
+
+    user: str | None
+    address: str | None
+    login: bool = True
+
+
+class Gate:
+    """What is counted in this process, and who is let in."""
+
+    def __init__(self, settings: Settings, identify: Identify, rates: Rates, metrics: Metrics) -> None:
+        self._settings, self._identify, self._rates, self.metrics = settings, identify, rates, metrics
+        self._token_key = settings.token_key.get_secret_value() if settings.token_key else ""
+        self.addresses = Addresses(settings.forwarded_allow_ips)
+        self.memory = Memory(settings.max_bodies_bytes)
+        self._users = Occupancy(settings.max_open_per_user or None)
+        self._addresses = Occupancy(settings.max_open_per_address or None)
+        self._in_bulk = InBulk(rates)
+        self.newcomers = Newcomers(ANONYMOUS_SOCKETS, ANONYMOUS_SOCKETS_PER_ADDRESS)
+
+    def caller(self, scope: Scope) -> Caller:
+        """Who sent this request, by its headers. Raises ApiProblem (401, 403; 404 for a path with a control character)."""
+        if _CONTROL.search(scope["path"]):  # a route may be matched by less than all of it
+            raise ApiProblem("not_found", "There is nothing at this address.")
+        address = self._address(scope)
+        if not scope["path"].startswith(_GUARDED):
+            return Caller(None, address)
+        request = Request(scope)
+        granted = self._granted(request)
+        return Caller(self._identify(request), address) if granted is None else Caller(granted, address, login=False)
+
+    def caller_of_socket(self, scope: Scope) -> Caller:
+        """Who opens this socket: nobody, if the handshake carries no login. Raises ApiProblem (403: another site's page)."""
+        # Frames change things: the handshake is judged like a request that does.
+        request = Request({**scope, "type": "http", "method": "POST"})
+        try:
+            return Caller(self._identify(request), self._address(scope))
+        except ApiProblem as problem:
+            if problem.code != "unauthenticated":
+                raise
+        return Caller(None, self._address(scope))
+
+    def body(self, scope: Scope, receive: Receive, user: str | None) -> Body:
+        """What the request brings, with its limits."""
+        return Body(receive, scope, self._longest_body(scope["path"]), MinimumRate.of(self._settings), BufferedBody(self.memory, user))
+
+    @contextlib.contextmanager
+    def place(self, caller: Caller) -> Iterator[None]:
+        """Hold one place of the user and of the address. Raises ApiProblem (429)."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._users.held(caller.user))
+                stack.enter_context(self._addresses.held(caller.address))
+            except Full as error:
+                raise _too_many_open() from error
+            yield
+
+    async def count(self, scope: Scope, caller: Caller) -> dict[str, str]:
+        """Count a request; the headers that say how many more may come. Raises ApiProblem (429)."""
+        if is_post(scope):
+            return await self.count_post(caller)
+        if not scope["path"].startswith(_GUARDED):
+            return {}
+        return await self._count_in_bulk(caller, "reads" if scope["method"] in ("GET", "HEAD") else "changes")
+
+    async def count_post(self, caller: Caller) -> dict[str, str]:
+        """Count a post. Raises ApiProblem (429)."""
+        limits = _limits(caller, self._settings.posts_per_minute_per_user, self._settings.posts_per_minute_per_address)
+        verdicts: dict[str, Verdict] = {}
+        for kind, (name, limit) in limits.items():
+            verdicts[kind] = await self._rates.hit(f"{kind}:{name}", limit)
+            if not verdicts[kind].allowed:  # what is refused of one user takes nothing from their neighbours at the same address
+                break
+        return _judged("too_many_posts", "posted", limits, verdicts)
+
+    async def _count_in_bulk(self, caller: Caller, what: str) -> dict[str, str]:
+        # There are many of them, so mostly without asking Redis. Who has read too much can still cancel: changes are counted apart.
+        limits = _limits(caller, self._settings.reads_per_minute_per_user, self._settings.reads_per_minute_per_address, f"-{what}")
+        verdicts = await self._in_bulk.hit({f"{kind}:{name}": limit for kind, (name, limit) in limits.items()})
+        return _judged(f"too_many_{what}", _DID[what], limits, dict(zip(limits, verdicts, strict=False)))
+
+    def _granted(self, request: Request) -> str | None:
+        """The user of a subscription token, where such a token lets somebody in."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        reads_events = request.method in ("GET", "HEAD") and _EVENTS.fullmatch(request.url.path)
+        if not (reads_events and scheme.lower() == "bearer" and tokens.is_ours(token.strip())):
+            return None
+        try:
+            return tokens.verify(self._token_key, token.strip(), time.time()).user_id
+        except tokens.BadToken as error:
+            raise ApiProblem("unauthenticated", "The subscription token is not valid.", {"WWW-Authenticate": "Bearer"}) from error
+
+    def _address(self, scope: Scope) -> str | None:
+        client = scope.get("client")
+        return self.addresses.name(client[0] if client else None)
+
+    def _longest_body(self, path: str) -> int:
+        if path in _LARGE:
+            return self._settings.max_chat_body_bytes
+        # JSON may escape every character: three times the bytes at most for what people write, and the other members beside it.
+        return 3 * self._settings.max_content_bytes + 64 * 1024
+
+
+class Admission:
+    """The ASGI layer."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app, self._gate = app, gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.ExitStack() as places:
+            try:
+                caller = self._gate.caller(scope)
+                places.enter_context(self._gate.place(caller))
+                headers = await self._gate.count(scope, caller)
+            except ApiProblem as problem:
+                self._gate.metrics.refused.labels(problem.code).inc()
+                await refusal(scope["path"], problem)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["user"] = caller.user if caller.login else None
+            body = places.enter_context(reading(self._gate.body(scope, receive, caller.user)))
+            unread = BufferedBody(self._gate.memory, caller.user, caller.address)
+            places.callback(unread.release)
+
+            async def admitted(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    body.release()
+                    MutableHeaders(scope=message).update(headers)
+                await send(message)
+
+            await self._app(scope, body, Outgoing(scope, body, admitted, unread, repeatable=not is_post(scope)))
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.ExitStack() as places:
+            try:
+                seat = Seat(self._gate, self._gate.caller_of_socket(scope), places, scope.get("state", {}).get("socket"))
+            except ApiProblem as problem:
+                self._gate.metrics.refused.labels(problem.code).inc()
+                await WebSocket(scope, receive, send).send_denial_response(refusal(scope["path"], problem))
+                return
+            scope.setdefault("state", {})["seat"] = seat
+            await self._app(scope, receive, send)
+
+
+class Socket(Protocol):
+    """The connection of a WebSocket."""
+
+    def logged_in(self, user: str) -> None:
+        """It is known whose it is."""
+
+    def refuse(self, code: int, reason: str) -> None:
+        """Close it at once."""
+
+
+class Seat:
+    """One WebSocket: its place, and who has logged in on it. `user` None: nobody has."""
+
+    def __init__(self, gate: Gate, caller: Caller, places: contextlib.ExitStack, socket: Socket | None = None) -> None:
+        """`places` are left when the socket closes. `socket` None: without a connection of ours, in tests. Raises ApiProblem (429)."""
+        self._gate, self._address, self._places, self._socket = gate, caller.address, places, socket
+        self.user: str | None = None
+        self._waiting = contextlib.ExitStack()
+        if caller.user is not None:
+            self.login(caller.user)
+        else:
+            self._waiting.enter_context(gate.newcomers.held(caller.address, self._make_room))
+            places.push(self._waiting)
+
+    def login(self, user: str) -> None:
+        """It is known whose socket this is. Raises ApiProblem (429)."""
+        self._places.enter_context(self._gate.place(Caller(user, self._address)))
+        self.user = user
+        self._waiting.close()
+        if self._socket is not None:
+            self._socket.logged_in(user)
+
+    @contextlib.contextmanager
+    def following(self, user: str) -> Iterator[None]:
+        """Hold a place while an answer is followed on this socket. Raises ApiProblem (429)."""
+        with self._gate.place(Caller(user, None)):
+            yield
+
+    async def count_post(self, user: str) -> None:
+        """A frame posts. Raises ApiProblem (429)."""
+        await self._gate.count_post(Caller(user, self._address))
+
+    def _make_room(self) -> None:
+        if self._socket is not None:
+            self._socket.refuse(TRY_AGAIN_LATER, "others want to log in")
+
+
+def is_post(scope: Scope) -> bool:
+    """Whether a request makes something. Whatever does not may be sent again without harm."""
+    return _POSTS.fullmatch(f"{scope['method']} {scope['path']}") is not None
+
+
+def _limits(caller: Caller, of_user: int, of_address: int, what: str = "") -> dict[str, tuple[str, int]]:
+    """Kind -> whose limit counts, and how high it is. Some are off (0), and who calls from where may not be known."""
+    given = {f"user{what}": (caller.user, of_user), f"address{what}": (caller.address, of_address)}
+    return {kind: (name, limit) for kind, (name, limit) in given.items() if name is not None and limit}
+
+
+def _judged(code: str, did: str, limits: Mapping[str, tuple[str, int]], verdicts: Mapping[str, Verdict]) -> dict[str, str]:
+    """The headers of a request that was counted. Raises ApiProblem (429) with them, if it is one too many."""
+    headers = _rate_headers({kind: limits[kind][1] for kind in verdicts}, verdicts)
+    for verdict in verdicts.values():
+        if not verdict.allowed:
+            retry = {"Retry-After": str(_seconds(verdict.reset_seconds))}
+            raise ApiProblem(code, f"You have {did} as often as you may within a minute.", headers | retry)
+    return headers
+
+
+def _too_many_open() -> ApiProblem:
+    return ApiProblem(
+        "too_many_open", "You have as many requests, streams and sockets open as you may.", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    )
+
+
+def _rate_headers(limits: Mapping[str, int], verdicts: Mapping[str, Verdict]) -> dict[str, str]:
+    """Draft 10 of RateLimit header fields (draft-ietf-httpapi-ratelimit-headers)."""
+    if not limits:
+        return {}
+    policy = ", ".join(f'"{kind}";q={limit};w={WINDOW_SECONDS}' for kind, limit in limits.items())
+    state = ", ".join(f'"{kind}";r={verdict.remaining};t={_seconds(verdict.reset_seconds)}' for kind, verdict in verdicts.items())
+    return {"RateLimit-Policy": policy, "RateLimit": state}
+
+
+def _seconds(wait: float) -> int:
+    return max(1, math.ceil(wait))

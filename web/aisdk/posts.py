@@ -1,0 +1,108 @@
+"""What a client of the AI SDK wants done with a conversation: a message answered, an answer made again, answers stopped.
+
+Idempotent by the ids that the client gives: the same message twice is posted once and the answer of the first is followed. A message
+with another text under the `messageId` of an old one is that one, edited: it and what came after it are superseded.
+"""
+
+from tokenwire.models.chats import Again
+from tokenwire.models.conversations import Post
+from tokenwire.models.errors import Conflict, NotFound
+from tokenwire.models.tables import Conversation, Message
+from tokenwire.web import delivery
+from tokenwire.web.aisdk.encoder import UNFINISHED
+from tokenwire.web.aisdk.requests import ChatRequest, invalid
+from tokenwire.web.contents import require_fit
+from tokenwire.web.services import WebServices
+
+
+async def accept(services: WebServices, user: str, asked: ChatRequest) -> Message:
+    """The answer to follow, stored and on its way. Raises what routes may raise."""
+    model = None if asked.model is None else services.offers.require(asked.model)
+    if asked.trigger == "submit-message":
+        return await _submit(services, user, asked, model)
+    return await _regenerate(services, user, asked, model)
+
+
+async def _submit(services: WebServices, user: str, asked: ChatRequest, model: str | None) -> Message:
+    text = asked.text or ""
+    require_fit(services.settings, text)
+    conversation = await services.store.open_chat(user, asked.chat_id)
+    post = Post(
+        conversation.id,
+        user,
+        text,
+        model or services.offers.require(conversation.model),
+        services.settings.concurrent_posts,
+        client_id=asked.user_message_id,
+        edits=await _is_edit(services, conversation, asked),
+    )
+    posted = await services.store.post(post)
+    services.metrics.posts.inc()
+    await delivery.tell_lists(services, conversation.id)
+    await delivery.deliver(services, posted)
+    return posted.assistant_message
+
+
+async def _is_edit(services: WebServices, conversation: Conversation, asked: ChatRequest) -> bool:
+    """Whether the client means to replace a message: it names the id, and the text is another one."""
+    if asked.message_id is None or asked.message_id != asked.user_message_id:
+        return False
+    found = await services.store.named_message(conversation.id, asked.message_id)
+    return found is not None and found.content != asked.text
+
+
+async def _regenerate(services: WebServices, user: str, asked: ChatRequest, model: str | None) -> Message:
+    conversation = await services.store.find_chat(user, asked.chat_id)
+    if conversation is None:
+        raise NotFound("conversation")
+    target = await _target(services, conversation, asked)
+    joined = await _under_way(services, target)
+    if joined is not None:
+        return joined
+    wanted = model or services.offers.require(conversation.model)
+    try:
+        posted = await services.store.regenerate(Again(conversation.id, user, target.id, wanted, stop_running=True))
+    except Conflict as error:
+        raise invalid("body.messageId", "the message is no longer part of the conversation") from error
+    await delivery.deliver(services, posted)
+    return posted.assistant_message
+
+
+async def _target(services: WebServices, conversation: Conversation, asked: ChatRequest) -> Message:
+    """What is to be answered again: the row that is named, else the last message that the client shows, else the last one."""
+    for name in (asked.message_id, asked.user_message_id):
+        found = await services.store.named_message(conversation.id, name) if name is not None else None
+        if found is not None:
+            return found
+    question = await services.store.last_question(conversation.id)
+    if question is None:
+        raise invalid("body.messages", "there is no message that could be answered again")
+    return question
+
+
+async def _under_way(services: WebServices, target: Message) -> Message | None:
+    """The answer that takes the place of `target` already and is being written: the request was repeated."""
+    if target.superseded_by is None:
+        return None
+    newer = await services.store.message(target.superseded_by)
+    repeated = newer is not None and newer.parent_id == target.parent_id and live(newer)
+    return newer if repeated else None
+
+
+def live(row: Message) -> bool:
+    """An answer that is being made and that nobody has stopped."""
+    return row.role == "assistant" and row.status in UNFINISHED and row.cancel_by is None
+
+
+async def running(services: WebServices, conversation_id: str) -> Message | None:
+    """The answer of the conversation that is being written now, or waits first in line."""
+    return next((row for row in await services.store.unfinished(conversation_id) if live(row)), None)
+
+
+async def stop(services: WebServices, user: str, conversation_id: str) -> list[str]:
+    """Stop every answer of the conversation; the ids of those that were unfinished."""
+    # The last one first: an answer that waits must not start because the one before it has just ended.
+    rows = [row.id for row in await services.store.unfinished(conversation_id)]
+    for message_id in reversed(rows):
+        await services.cancels.cancel(message_id, user)
+    return rows

@@ -1,0 +1,241 @@
+"""Pure: what clients of the AI SDK send, read (ai 5 to 7; docs/ai-sdk.md).
+
+The whole history comes with every request and is not looked at: what is stored counts. Read are the last message, which must be the
+user's, and for an answer that is to be made again the id that is named.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from tokenwire.config.settings import Settings
+from tokenwire.protocol.text import storable
+from tokenwire.web.http.bodies import MAX_ID, decode, is_id, surveyed
+from tokenwire.web.problems import ApiProblem
+
+T = TypeVar("T")
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """The body of `POST /api/chat`, with the last user message in it. `text` is None where there is no such message."""
+
+    chat_id: str
+    trigger: Literal["submit-message", "regenerate-message"]
+    message_id: str | None
+    model: str | None
+    user_message_id: str | None
+    text: str | None
+
+
+_NO_MESSAGE = msgspec.Raw(b"null")
+"""In a union with None, msgspec takes None alone."""
+
+
+class _Body(msgspec.Struct):
+    id: str
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    message_id: str | None = msgspec.field(name="messageId", default=None)
+    messages: list[msgspec.Raw] | None = None
+    message: msgspec.Raw = _NO_MESSAGE
+    model: str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    parts: list[msgspec.Raw]
+    id: str = ""
+
+
+class _Completion(msgspec.Struct):
+    prompt: str
+    model: str | None = None
+
+
+_body = msgspec.json.Decoder(_Body)
+_message = msgspec.json.Decoder(_Message)
+_part = msgspec.json.Decoder(dict[str, Any])
+_completion = msgspec.json.Decoder(_Completion)
+
+
+@dataclass(frozen=True, slots=True)
+class InputLimits:
+    """How much is parsed. `values`: of a whole body. `message_bytes`: of the one message that is read."""
+
+    values: int
+    message_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "InputLimits":
+        """JSON may escape every character: six bytes at most for each of the text, and the other members beside it."""
+        return cls(settings.max_body_values, 6 * settings.max_content_bytes + 64 * 1024)
+
+
+def parse_chat(body: bytes, bounds: InputLimits) -> ChatRequest:
+    """Read `{id, messages | message, trigger?, messageId?, model?}`; what else it holds is ignored. Raises ApiProblem (400, 413, 422)."""
+    surveyed(body, bounds.values)
+    return _asked(_decode(_body, body, "body"), bounds)
+
+
+class _Login(msgspec.Struct, frozen=True):
+    headers: dict[str, Any]
+
+
+class Frame(msgspec.Struct, frozen=True, rename="camel"):
+    """A client's frame of `WebSocketChatTransport`. The fields beside `type` and `request_id` are those of a request over HTTP."""
+
+    type: Literal["send", "resume", "abort"]
+    request_id: str
+    id: str = ""
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    message_id: str | None = None
+    messages: list[msgspec.Raw] = msgspec.field(default_factory=list)
+    headers: dict[str, Any] = msgspec.field(default_factory=dict)
+    body: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+_login = msgspec.json.Decoder(_Login)
+_frame = msgspec.json.Decoder(Frame)
+
+
+class Unclean(Exception):
+    """A frame may have to be mended, which takes long."""
+
+
+def parse_login(text: str) -> str:
+    """The `Authorization` among the `headers` of a frame of anybody: nothing else is read, nothing is mended. Raises ApiProblem (400)."""
+    try:
+        found = login_in(_login.decode(text).headers)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        found = None
+    if found is None:
+        raise ApiProblem("malformed_json", "That is no login.")
+    return found
+
+
+def login_in(headers: Mapping[str, Any]) -> str | None:
+    """The header that says who asks, if it is there."""
+    return next((value for name, value in headers.items() if name.lower() == "authorization" and isinstance(value, str)), None)
+
+
+def parse_frame(text: str, bounds: InputLimits, *, mend: bool = True) -> Frame:
+    """Read a frame. Raises ApiProblem (400, 413, 422), and Unclean for what would have to be mended, if it is not to be."""
+    data = text.encode("utf-8", "surrogatepass")
+    surveyed(data, bounds.values)
+    frame = _decode(_frame, data, "frame") if mend else _clean(_frame, data, "frame")
+    name(frame.request_id, "frame.requestId")
+    return frame
+
+
+def asked_in(frame: Frame, bounds: InputLimits) -> ChatRequest:
+    """What a `send` frame asks for. Raises ApiProblem (413, 422)."""
+    model = frame.body.get("model")
+    if model is not None and not isinstance(model, str):
+        raise invalid("frame.body.model", "the name of a model")
+    return _asked(_Body(frame.id, frame.trigger, frame.message_id, frame.messages, _NO_MESSAGE, model), bounds)
+
+
+def _asked(found: _Body, bounds: InputLimits) -> ChatRequest:
+    name(found.id, "body.id")
+    if found.message_id is not None:
+        name(found.message_id, "body.messageId")
+    last = _last_message(found)
+    text = None if last is None or last.role != "user" else text_of(_parts(last, bounds))
+    asked = ChatRequest(found.id, found.trigger, found.message_id, found.model, last.id or None if last else None, text)
+    if asked.trigger == "submit-message":
+        _fit_to_post(last, text)
+    return asked
+
+
+def _last_message(found: _Body) -> _Message | None:
+    raw = found.message if bytes(found.message) != b"null" else found.messages[-1] if found.messages else None
+    if raw is None:
+        if found.messages is None:
+            raise invalid("body.messages", "a list of UI messages, or `message`, is needed")
+        return None
+    last = _decode(_message, bytes(raw), "body.messages")
+    if last.id:
+        name(last.id, "body.messages.id")
+    return last
+
+
+def _parts(message: _Message, bounds: InputLimits) -> list[dict[str, Any]]:
+    if sum(map(len, message.parts)) > bounds.message_bytes:
+        raise ApiProblem("content_too_large", f"The message is longer than {bounds.message_bytes} bytes.")
+    return [_decode(_part, bytes(part), "body.messages.parts") for part in message.parts]
+
+
+def _fit_to_post(last: _Message | None, text: str | None) -> None:
+    if last is None:
+        raise invalid("body.messages", "there is no message")
+    if last.role != "user":
+        raise invalid("body.messages", "the last message is not a user's (results of tools are not taken)")
+    if text is None or not text.strip():
+        raise invalid("body.messages", "the message holds no text")
+
+
+def text_of(parts: list[dict[str, Any]]) -> str:
+    """The text of a user's message; parts of unknown types are passed over. Raises ApiProblem (422) for files: they would be lost."""
+    texts = []
+    for part in parts:
+        kind = part.get("type")
+        if not isinstance(kind, str):
+            raise invalid("body.messages.parts", "a part has a `type`")
+        if kind == "file":
+            raise invalid("body.messages.parts", "files are not taken")
+        if kind == "text":
+            if not isinstance(part.get("text"), str):
+                raise invalid("body.messages.parts", "a text part has a `text`")
+            texts.append(part["text"])
+    return storable("\n\n".join(texts))
+
+
+def parse_completion(body: bytes, bounds: InputLimits) -> tuple[str, str | None]:
+    """Prompt and model (None: the default) of `{prompt, model?}`. Raises ApiProblem (400, 422)."""
+    surveyed(body, bounds.values)
+    found = _decode(_completion, body, "body")
+    if not found.prompt.strip():
+        raise invalid("body.prompt", "must not be blank")
+    return storable(found.prompt), found.model
+
+
+def parse_input(body: bytes, bounds: InputLimits) -> str:
+    """Any JSON value, as the text that a model is shown: a string as it is. Raises ApiProblem (400)."""
+    value = decode(body, bounds.values)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def name(value: str, field: str) -> str:
+    """An id that a client has given: any text of 1 to 255 characters. Raises ApiProblem (422)."""
+    if not is_id(value):
+        raise invalid(field, f"an id has 1 to {MAX_ID} characters, without U+0000, U+FFFD and lone surrogates")
+    return value
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
+    try:
+        return _clean(decoder, body, field)
+    except Unclean:
+        # JavaScript may send lone surrogates, which this parser refuses. It is used first because a long history costs it little.
+        return _checked(decoder, msgspec.json.encode(decode(body)), field)
+
+
+def _clean(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
+    try:
+        return _checked(decoder, body, field)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unclean(field) from error
+
+
+def _checked(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid(field, str(error)) from error
+
+
+def invalid(field: str, message: str) -> ApiProblem:
+    """422 about one value."""
+    return ApiProblem("invalid", f"{field}: {message}", errors=[{"field": field, "message": message}])

@@ -1,0 +1,192 @@
+"""`/api/chat/ws`: what `WebSocketChatTransport` of ai 7 speaks: any number of chats over one socket.
+
+Each request of the client (`send`, `resume`) is one task that answers with `start`, `chunk`s numbered from 0, and `end`; `abort` ends
+the task and, as everywhere, not the answer. A refusal is an `error` frame with the problem's sentence. The socket closes with 1012 when
+the process goes away, with 1008 after a frame that is none.
+
+Where the handshake shows no login the `headers` of the first frame do. Of that frame nothing else is read before: anybody could be sending.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, WebSocket
+from starlette.requests import Request
+from starlette.websockets import WebSocketDisconnect
+
+from tokenwire.models.errors import NotAuthor, NotFound, QuotaReached, StoreError
+from tokenwire.models.tables import Message
+from tokenwire.streams.log import ports
+from tokenwire.web import aisdk
+from tokenwire.web.admission.layer import Seat
+from tokenwire.web.aisdk import posts as chat_posts
+from tokenwire.web.aisdk import requests as chat_requests
+from tokenwire.web.aisdk.requests import Frame, InputLimits
+from tokenwire.web.aisdk.routes import profile_of
+from tokenwire.web.aisdk.stream import Viewer, viewing
+from tokenwire.web.aisdk.values import dumps
+from tokenwire.web.events.routes import admit
+from tokenwire.web.http.aside import aside, in_thread
+from tokenwire.web.http.streaming import Cut
+from tokenwire.web.problems import ApiProblem, quota_problem
+from tokenwire.web.services import WebServices
+
+log_line = structlog.get_logger(__name__)
+
+MAX_REQUESTS = 32
+"""Answers that one socket follows at a time."""
+RESTART = 1012
+POLICY = 1008
+
+router = APIRouter(prefix="/api")
+
+
+@router.websocket("/chat/ws")
+async def chat_socket(websocket: WebSocket, profile: str | None = None) -> None:
+    """Serve one socket until either side ends it. Who calls is asked for each request anew."""
+    services: WebServices = websocket.app.state.services
+    try:
+        wanted = profile_of(services, profile)
+    except ApiProblem as problem:
+        await websocket.close(POLICY, problem.code)
+        return
+    await websocket.accept()
+    await _Socket(services, websocket, wanted).serve()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was understood of a frame: who asks, and the answer to follow (None: nothing is being written)."""
+
+    request: Request
+    user: str
+    row: Message | None
+
+
+class _Socket:
+    """One connection: reads frames, runs a task for each request."""
+
+    def __init__(self, services: WebServices, websocket: WebSocket, profile: aisdk.Profile) -> None:
+        self._services, self._websocket, self._profile = services, websocket, profile
+        self._bounds = InputLimits.of(services.settings)
+        self._seat: Seat = websocket.scope["state"]["seat"]
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._login: str | None = None
+
+    async def serve(self) -> None:
+        """Until the client leaves, sends what is no frame, or the process stops."""
+        try:
+            if self._seat.user is None:
+                first = await self._websocket.receive_text()
+                self._log_in(first)
+                await self._take(await self._understood(first))
+            while True:
+                await self._take(await self._understood(await self._websocket.receive_text()))
+        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: closed by a task of ours
+            pass
+        except (ApiProblem, KeyError) as problem:  # KeyError: a binary frame
+            log_line.info("not a frame of a chat", reason=str(problem))
+            await self._websocket.close(POLICY, "not a frame")
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _log_in(self, text: str) -> None:
+        # Nothing is waited for in here: the connection reads on as soon as something is.
+        self._login = chat_requests.parse_login(text)
+        self._seat.login(self._services.identify(_as_request(self._websocket, self._login)))
+
+    async def _understood(self, text: str) -> Frame:
+        try:
+            return await aside(len(text), lambda: chat_requests.parse_frame(text, self._bounds, mend=False))
+        except chat_requests.Unclean:
+            return await in_thread(lambda: chat_requests.parse_frame(text, self._bounds))
+
+    async def _take(self, frame: Frame) -> None:
+        task = self._tasks.get(frame.request_id)
+        if frame.type == "abort":
+            if task is not None:
+                task.cancel()
+        elif task is not None or len(self._tasks) >= MAX_REQUESTS:
+            await self._send("error", frame.request_id, errorText="Too many requests on one socket, or the same one twice.")
+        else:
+            task = self._tasks[frame.request_id] = asyncio.create_task(self._answer(frame))
+            request_id = frame.request_id
+            task.add_done_callback(lambda _: self._tasks.pop(request_id, None))
+
+    async def _answer(self, frame: Frame) -> None:
+        request_id, opening = frame.request_id, self._open(frame)
+        del frame  # which may be long, as an answer may take
+        try:
+            await self._follow(request_id, await opening)
+        except ApiProblem as problem:
+            await self._send("error", request_id, errorText=problem.detail)
+        except NotAuthor:
+            await self._send("error", request_id, errorText="Another person's message is not yours to change.")
+        except (NotFound, ports.Gone):
+            await self._send("error", request_id, errorText="There is no such thing, or it is not yours.")
+        except QuotaReached as error:
+            await self._send("error", request_id, errorText=quota_problem(error).detail)
+        except (StoreError, ports.LogError) as error:
+            log_line.warning("a request of a chat failed", error=repr(error))
+            await self._send("error", request_id, errorText="The server cannot do this at the moment.")
+        except Cut:
+            await self._websocket.close(RESTART, "the server restarts")
+        except (WebSocketDisconnect, RuntimeError):
+            return
+        except Exception as error:
+            log_line.exception("a request of a chat failed", exc_info=error)
+            await self._send("error", request_id, errorText="The server failed. It is not your request's fault.")
+
+    async def _open(self, frame: Frame) -> "_Asked":
+        request = _as_request(self._websocket, chat_requests.login_in(frame.headers) or self._login)
+        user = self._services.identify(request)
+        if frame.type == "send":
+            await self._seat.count_post(user)
+        return _Asked(request, user, await self._find(frame, user))
+
+    async def _follow(self, request_id: str, asked: "_Asked") -> None:
+        row, user = asked.row, asked.user
+        if row is None:
+            await self._send("no-active", request_id)
+            return
+
+        async def find(_user: str) -> str:
+            return row.conversation_id
+
+        _, permission = await admit(asked.request, self._services, find)
+        viewer = Viewer(row.conversation_id, row.id, self._profile, permission)
+        with self._seat.following(user), self._services.places.take():
+            async with viewing(self._services, viewer) as heard:
+                await self._send("start", request_id)
+                number = 0
+                async for said in heard:
+                    for chunk in (chunk for item in said for chunk in item.chunks):
+                        await self._send("chunk", request_id, sequence=number, chunk=chunk)
+                        number += 1
+        await self._send("end", request_id)
+
+    async def _find(self, frame: Frame, user: str) -> Message | None:
+        """The answer that the client wants to follow; None: nothing is being written."""
+        if frame.type == "send":
+            asked = await in_thread(lambda: chat_requests.asked_in(frame, self._bounds))
+            return await chat_posts.accept(self._services, user, asked)
+        conversation = await self._services.store.find_chat(user, chat_requests.name(frame.id, "frame.id"))
+        return await chat_posts.running(self._services, conversation.id) if conversation is not None else None
+
+    async def _send(self, kind: str, request_id: str, **fields: Any) -> None:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # gone meanwhile: the reading side notices
+            await self._websocket.send_text(dumps({"type": kind, "requestId": request_id, **fields}).decode())
+
+
+def _as_request(websocket: WebSocket, login: str | None) -> Request:
+    """The handshake with the login of a frame, as a request that changes something: another site's page is refused."""
+    kept = list(websocket.scope["headers"])
+    if login is not None:
+        kept = [(name, value) for name, value in kept if name != b"authorization"]
+        kept.append((b"authorization", login.encode("latin-1", "replace")))
+    return Request({**websocket.scope, "type": "http", "method": "POST", "headers": kept})

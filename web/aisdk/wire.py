@@ -1,0 +1,84 @@
+"""Pure: chunks as the bytes of a response: server-sent events, each with one chunk, and `[DONE]` at the end.
+
+Only `data` means anything to the AI SDK. An `id:` is for clients that resume by position, a comment keeps a connection open; an
+event with other data would end the stream.
+"""
+
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+
+from tokenwire.web.aisdk.values import Chunk, Misuse, dumps
+
+HEADERS: Mapping[str, str] = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Vercel-AI-UI-Message-Stream": "v1",
+    "X-Accel-Buffering": "no",
+}
+"""Headers of a response that carries the stream."""
+DONE = b"data: [DONE]\n\n"
+
+Item = Sequence[Chunk] | bytes
+"""What a body is made of: chunks as `Writer` gives them, or bytes that are frames already (`comment`, `frames` with an id)."""
+
+
+def frames(chunks: Sequence[Chunk], event_id: str | None = None) -> bytes:
+    """The chunks as events. `event_id` stands on the last one: who has seen it has seen them all. Misuse for an id with a line break."""
+    if not chunks:
+        return b""
+    encoded = [b"data: " + dumps(chunk) + b"\n\n" for chunk in chunks]
+    if event_id is not None:
+        if any(sign in event_id for sign in "\r\n\0"):
+            raise Misuse("an id is one line")
+        encoded[-1] = b"id: " + event_id.encode() + b"\n" + encoded[-1]
+    return b"".join(encoded)
+
+
+def comment(text: str = "") -> bytes:
+    """A line that every client ignores: a heartbeat."""
+    return b"".join(b": " + line.encode() + b"\n" for line in text.splitlines() or [""]) + b"\n"
+
+
+def body(items: Iterable[Item], on_error: Callable[[Exception], str] | None = None) -> Iterator[bytes]:
+    """The body of a response, made while it is read; its end is `[DONE]`.
+
+    `on_error`: what to tell the user about an exception that `items` raises, as an `error` chunk; without it the exception goes on
+    and the client sees a broken connection.
+    """
+    try:
+        for item in items:
+            if encoded := _encoded(item):
+                yield encoded
+    except Exception as error:
+        if on_error is None:
+            raise
+        yield _told(on_error(error))
+    yield DONE
+
+
+async def abody(items: AsyncIterable[Item], on_error: Callable[[Exception], str] | None = None) -> AsyncIterator[bytes]:
+    """`body` over an asynchronous source."""
+    try:
+        async for item in items:
+            if encoded := _encoded(item):
+                yield encoded
+    except Exception as error:
+        if on_error is None:
+            raise
+        yield _told(on_error(error))
+    yield DONE
+
+
+def _encoded(item: Item) -> bytes:
+    return item if isinstance(item, bytes) else frames(item)
+
+
+def _told(text: str) -> bytes:
+    return frames([{"type": "error", "errorText": text}])

@@ -1,0 +1,1 @@
+"""Our own API (PROTOCOL.md, section 6)."""

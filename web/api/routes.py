@@ -1,0 +1,265 @@
+"""The routes of PROTOCOL.md, section 6: conversations, messages, subscriptions, cancel, models, the caller.
+
+Routes read the request, ask the store, and shape the answer; how rows reach Redis is `delivery.py`'s, who calls is `identity.py`'s.
+Whoever is not a participant gets 404.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from tokenwire.models.chats import Again
+from tokenwire.models.conversations import Idempotency, Post, Posted
+from tokenwire.models.views import conversation_view, message_view
+from tokenwire.protocol import tokens
+from tokenwire.streams.log.ports import Page
+from tokenwire.web import delivery
+from tokenwire.web.aisdk import posts as chat_posts
+from tokenwire.web.api import shapes
+from tokenwire.web.api.participants import require_owner
+from tokenwire.web.contents import require_fit
+from tokenwire.web.problems import BODY, MODEL, documented
+from tokenwire.web.services import (
+    Caller,
+    ConversationId,
+    IdempotencyKey,
+    JsonRoute,
+    MessageId,
+    WebServices,
+    With,
+)
+from tokenwire.worker import closing
+
+router = APIRouter(
+    prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable")
+)
+
+Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
+_QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
+
+
+@router.get("/me", summary="Who is calling")
+async def me(user: Caller) -> shapes.Me:
+    """The user id under which messages of the caller stand."""
+    return shapes.Me(user_id=user)
+
+
+@router.get("/models", summary="The models that can be used now")
+async def models(services: With, _user: Caller) -> shapes.OfferedModels:
+    """A model is offered when its key is set and, if its server is a local one, when that answers."""
+    offered = [shapes.OfferedModel(name=name) for name in services.offers.names()]
+    return shapes.OfferedModels(default=services.offers.default, models=offered)
+
+
+@router.post(
+    "/conversations",
+    status_code=201,
+    responses=documented(*BODY, "not_found", *MODEL, "key_reused", "storage_full"),
+    summary="Begin",
+)
+async def create_conversation(
+    services: With, user: Caller, body: shapes.NewConversation | None = None, idempotency_key: IdempotencyKey = None
+) -> shapes.ConversationView:
+    """The caller owns it and is its only participant."""
+    wanted = body or shapes.NewConversation()
+    if wanted.model is not None:
+        services.offers.require(wanted.model)
+    row = await services.store.create_conversation(
+        user,
+        title=wanted.title,
+        model=wanted.model,
+        instructions=wanted.instructions,
+        idempotency=_idempotency(idempotency_key, "POST /api/conversations", wanted),
+    )
+    await delivery.tell_lists(services, row.id)
+    return shapes.ConversationView(**conversation_view(row))
+
+
+@router.get("/conversations", responses=documented("invalid"), summary="The caller's conversations")
+async def list_conversations(
+    services: With, user: Caller, limit: Limit = 50, before: Annotated[str | None, Query(max_length=64)] = None
+) -> shapes.ConversationPage:
+    """Last changed first; `before` is the `next` of the page before."""
+    rows, following = await services.store.conversations(user, limit, before)
+    return shapes.ConversationPage.model_validate({"conversations": [conversation_view(row) for row in rows], "next": following})
+
+
+@router.get("/conversations/{conversation_id}", responses=documented("not_found", "invalid"), summary="Snapshot")
+async def get_conversation(
+    services: With,
+    user: Caller,
+    conversation_id: ConversationId,
+    limit: Limit = shapes.MAX_PAGE,
+    before: Annotated[int | None, Query(ge=1, le=shapes.MAX_ORDINAL)] = None,
+) -> shapes.ConversationSnapshot:
+    """The newest messages in order, and the position from which a subscription misses nothing (null while the log is away)."""
+    await services.store.conversation(conversation_id, user)  # a look at a log begins one: not for ids that callers make up
+    # The log first: rows that are read later hold at least what lies before its position.
+    page = await delivery.look(services, conversation_id)
+    found = await services.store.snapshot(conversation_id, user, limit, before)
+    await delivery.want(services, found.messages)
+    return shapes.ConversationSnapshot.model_validate(
+        {
+            "conversation": conversation_view(found.conversation),
+            "messages": [message_view(row, delivery.reached(page, row)) for row in found.messages],
+            "next": found.next,
+            "position": str(page.position) if page else None,
+        }
+    )
+
+
+@router.patch(
+    "/conversations/{conversation_id}",
+    responses=documented(*BODY, "not_found", "not_owner", *MODEL, "storage_full"),
+    summary="Change title, model or instructions",
+)
+async def change_conversation(
+    services: With, user: Caller, conversation_id: ConversationId, body: shapes.ConversationChange
+) -> shapes.ConversationView:
+    """What the body does not name stays as it is. A new title is announced to viewers. Only the owner may change instructions."""
+    changes = body.model_dump(exclude_unset=True)
+    if "instructions" in changes:
+        await require_owner(services, conversation_id, user)
+    if changes.get("model") is not None:
+        services.offers.require(changes["model"])
+    if not changes:
+        return shapes.ConversationView(**conversation_view(await services.store.conversation(conversation_id, user)))
+    row = await services.store.change_conversation(conversation_id, user, changes)
+    if "title" in changes:
+        await delivery.announce_title(services, row)
+    return shapes.ConversationView(**conversation_view(row))
+
+
+@router.delete(
+    "/conversations/{conversation_id}",
+    status_code=204,
+    response_class=Response,
+    responses=documented("not_found", "not_owner", "foreign_origin"),
+    summary="Delete",
+)
+async def delete_conversation(services: With, user: Caller, conversation_id: ConversationId) -> None:
+    """Rows and log are gone for good, a running answer stops, viewers are told. Only its owner may."""
+    await require_owner(services, conversation_id, user)
+    await closing.delete_conversation(services.store, services.log, conversation_id, services.tombstone_seconds)
+
+
+@router.post(
+    "/conversations/{conversation_id}/messages",
+    status_code=202,
+    responses=documented(*BODY, *_QUOTAS, "not_found", "generation_running", "content_too_large", *MODEL, "key_reused"),
+    summary="Post",
+)
+async def post_message(
+    request: Request,
+    services: With,
+    user: Caller,
+    conversation_id: ConversationId,
+    body: shapes.NewMessage,
+    idempotency_key: IdempotencyKey = None,
+) -> shapes.PostedMessage:
+    """Accepted once both rows are stored: the answer is written in the background, follow it by the subscription."""
+    require_fit(services.settings, body.content)
+    conversation = await services.store.conversation(conversation_id, user)
+    page = await delivery.look(services, conversation_id)
+    subscription = _subscription(services, request, conversation_id, user)  # first: it may refuse the request, which stores nothing then
+    post = Post(
+        conversation_id,
+        user,
+        body.content,
+        services.offers.require(conversation.model),
+        services.settings.concurrent_posts,
+        _idempotency(idempotency_key, f"POST /api/conversations/{conversation_id}/messages", body),
+    )
+    posted = await services.store.post(post)
+    services.metrics.posts.inc()
+    await delivery.deliver(services, posted)
+    return _posted(posted, page, subscription)
+
+
+@router.post(
+    "/messages/{message_id}/regenerate",
+    status_code=202,
+    responses=documented(*_QUOTAS, "not_found", "foreign_origin", "not_author", "generation_running", "conflict", *MODEL, "key_reused"),
+    summary="Make an answer again",
+)
+async def regenerate(
+    request: Request, services: With, user: Caller, message_id: MessageId, idempotency_key: IdempotencyKey = None
+) -> shapes.PostedMessage:
+    """A new answer to the same message (`message_id`: the answer, or the user's message); the old one and all after it are left out."""
+    row = await services.store.visible_message(message_id, user)
+    page, conversation = await asyncio.gather(
+        delivery.look(services, row.conversation_id), services.store.conversation(row.conversation_id, user)
+    )
+    model = services.offers.require(conversation.model)
+    subscription = _subscription(services, request, conversation.id, user)
+    route = f"POST /api/messages/{message_id}/regenerate"
+    key = None if idempotency_key is None else Idempotency(idempotency_key, route, "")
+    posted = await services.store.regenerate(Again(conversation.id, user, row.id, model, idempotency=key))
+    await delivery.deliver(services, posted)
+    return _posted(posted, page, subscription)
+
+
+def _posted(posted: Posted, page: Page | None, subscription: shapes.Subscription) -> shapes.PostedMessage:
+    return shapes.PostedMessage.model_validate(
+        {
+            "user_message": message_view(posted.user_message, delivery.reached(page, posted.user_message)),
+            "assistant_message": message_view(posted.assistant_message, delivery.reached(page, posted.assistant_message)),
+            "position": str(page.position) if page else None,
+            "subscription": subscription,
+        }
+    )
+
+
+@router.post(
+    "/conversations/{conversation_id}/subscription",
+    responses=documented("not_found", "foreign_origin"),
+    summary="A token to follow",
+)
+async def subscribe(request: Request, services: With, user: Caller, conversation_id: ConversationId) -> shapes.Subscription:
+    """Good for one conversation and a short time; ask again for a new one."""
+    await services.store.conversation(conversation_id, user)
+    return _subscription(services, request, conversation_id, user)
+
+
+@router.post(
+    "/conversations/{conversation_id}/cancel",
+    status_code=202,
+    responses=documented("not_found", "foreign_origin"),
+    summary="Stop every answer of the conversation",
+)
+async def cancel_conversation(services: With, user: Caller, conversation_id: ConversationId) -> shapes.CancelResult:
+    """Durable; what has ended stays as it is. Text that was written is kept."""
+    await services.store.conversation(conversation_id, user)
+    return shapes.CancelResult(cancelled=await chat_posts.stop(services, user, conversation_id))
+
+
+@router.post(
+    "/messages/{message_id}/cancel", status_code=202, responses=documented("not_found", "foreign_origin"), summary="Stop an answer"
+)
+async def cancel_message(services: With, user: Caller, message_id: MessageId) -> shapes.CancelResult:
+    """Durable, also before the job has started; no effect once the answer has ended. Text that was written is kept."""
+    row = await services.store.visible_message(message_id, user)
+    if not closing.unfinished(row):
+        return shapes.CancelResult(cancelled=[])
+    await services.cancels.cancel(message_id, user)
+    return shapes.CancelResult(cancelled=[message_id])
+
+
+def _idempotency(key: str | None, route: str, body: BaseModel) -> Idempotency | None:
+    if key is None:
+        return None
+    # The hash is of what was understood, not of the bytes: spaces and the order of members make no other body.
+    canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    return Idempotency(key, route, hashlib.sha256(canonical.encode()).hexdigest())
+
+
+def _subscription(services: WebServices, request: Request, conversation_id: str, user: str) -> shapes.Subscription:
+    ttl = services.settings.token_ttl_seconds
+    token = tokens.mint(services.token_key, conversation_id, user, ttl, time.time())
+    broadcaster = services.hosts.broadcaster(request.scope["scheme"], request.headers.get("host", ""))
+    return shapes.Subscription(url=f"{broadcaster}/conversations/{conversation_id}", token=token, expires_in=ttl)

@@ -1,0 +1,116 @@
+"""Pure: events as server-sent events (the text/event-stream format of the HTML standard), exactly as PROTOCOL.md, section 7, says.
+
+An event is `id: <epoch>:<seq>` and `data: <the event, byte for byte>`; there is no `event:` line, since an `error` event must not look
+like an error of the transport. What is no event of the log (`resync`, `deleted`) has no id, so that a client's cursor stays where it was.
+A block of an `id:` alone moves the cursor of the client and is no event for it. When any of it is sent is the caller's to decide.
+"""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from tokenwire.protocol.cursors import Cursor, parse
+from tokenwire.protocol.frames import ResyncReason, Sendable, merge
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {
+    "Content-Type": f"{MEDIA_TYPE}; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx: pass on every byte as it comes
+}
+
+Block = Callable[[str, Sendable], bytes]
+"""Gives the block of one event of an epoch."""
+
+
+def opening(retry_ms: int, position: Cursor | None = None) -> bytes:
+    """What a stream begins with, so that proxies and clients see it begin.
+
+    `retry_ms`: after how long to come back once the stream has ended. `position`: where a reader begins who named no place itself.
+    """
+    cursor = f"id: {position}\n" if position else ""
+    return f": tokenwire\nretry: {retry_ms}\n{cursor}\n".encode()
+
+
+def event(epoch: str, entry: Sendable) -> bytes:
+    """The block of one event. Its JSON holds no line breaks: encoders escape them."""
+    return b"id: %b:%d\ndata: %b\n\n" % (epoch.encode(), entry.seq, entry.data)
+
+
+def notice(data: bytes) -> bytes:
+    """The block of what is no event of the log: it has no id."""
+    return b"data: %b\n\n" % data
+
+
+def resync(reason: ResyncReason) -> bytes:
+    """The position cannot be served; only comments follow."""
+    return notice(b'{"type":"resync","reason":"%b"}' % reason.encode())
+
+
+def deleted() -> bytes:
+    """The conversation was deleted; the stream ends."""
+    return notice(b'{"type":"deleted"}')
+
+
+def comment(text: str, position: Cursor | None = None) -> bytes:
+    """A sign of life that clients do not see; `position` moves their cursor."""
+    cursor = f"id: {position}\n" if position else ""
+    return f": {text}\n{cursor}\n".encode()
+
+
+def cursor(last_event_id: str | None, after: str | None) -> Cursor | None:
+    """Where to go on: `Last-Event-ID` wins over `after`, an empty one is none. Raises ValueError for what is no position."""
+    text = last_event_id or after
+    return parse(text) if text else None
+
+
+class _Row(msgspec.Struct):
+    id: str | None = None
+
+
+class _About(msgspec.Struct):
+    message_id: str | None = None
+    message: _Row | None = None
+
+
+_about = msgspec.json.Decoder(_About)
+
+
+def concerns(data: bytes, message_id: str) -> bool:
+    """Whether a stamped event is about this message: its generation, or its row."""
+    about = _about.decode(data)
+    return about.message_id == message_id or (about.message is not None and about.message.id == message_id)
+
+
+class EventEncoder:
+    """The text of one reading. `message_id`: leave out what concerns other messages. `block` may keep what it has made for others."""
+
+    def __init__(self, message_id: str | None = None, block: Block = event) -> None:
+        self._message_id = message_id
+        self._block = block
+        self._told: Cursor | None = None
+
+    def opening(self, retry_ms: int, position: Cursor | None) -> bytes:
+        """See `opening`."""
+        self._told = position
+        return opening(retry_ms, position)
+
+    def events(self, epoch: str, entries: Iterable[Sendable], *, merged: bool = False) -> bytes:
+        """The blocks of these events; `merged`: neighbouring chunks made one, for a reader that fell behind."""
+        wanted = self._message_id
+        if wanted is not None:
+            entries = [entry for entry in entries if concerns(entry.data, wanted)]
+        blocks, last = list[bytes](), 0
+        for entry in merge(entries) if merged else entries:
+            blocks.append(self._block(epoch, entry))
+            last = entry.seq
+        if blocks:
+            self._told = Cursor(epoch, last)
+        return b"".join(blocks)
+
+    def heartbeat(self, position: Cursor | None) -> bytes:
+        """A comment; a reader who was told nothing for a while, because nothing concerned it, still has its cursor moved."""
+        if position is None or position == self._told:
+            return comment("heartbeat")
+        self._told = position
+        return comment("heartbeat", position)

@@ -1,0 +1,189 @@
+"""The event streams of PROTOCOL.md, section 7: a conversation, or one message of it, as server-sent events.
+
+Decides who may read and from where; what the text looks like is `web.events.encoder`'s, what comes next is `following`'s.
+A caller proves itself as everywhere in the API, or by a subscription token as bearer token.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.protocol import tokens
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.frames import Sendable
+from tokenwire.streams.hub.hub import RingEntry
+from tokenwire.web.events import encoder as sse
+from tokenwire.web.following import Beat, Ended, Entries, HttpReader, Live, Permission
+from tokenwire.web.http.streaming import RESPONSES, EventStream, retry_ms
+from tokenwire.web.problems import ApiProblem, documented
+from tokenwire.web.services import ConversationId, MessageId, WebServices, With
+
+_RESPONSES = RESPONSES | documented(
+    "malformed_position",
+    "bad_request",
+    "unauthenticated",
+    "unknown_host",
+    "not_found",
+    "internal",
+    "damaged",
+    "unavailable",
+    "over_capacity",
+)
+
+router = APIRouter(prefix="/api")
+
+After = Annotated[str | None, Query(description="Position to go on after, such as `k3f9:57`; without any: from now on")]
+LastEventId = Annotated[str | None, Header(description="The same, as an EventSource sends it; it wins")]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Who reads what from where."""
+
+    conversation_id: str
+    after: Cursor | None
+    permission: Permission
+    message_id: str | None = None
+
+
+@router.head("/conversations/{conversation_id}/events", include_in_schema=False)
+@router.get("/conversations/{conversation_id}/events", response_class=Response, responses=_RESPONSES, summary="Events of a conversation")
+async def conversation_events(
+    request: Request, services: With, conversation_id: ConversationId, after: After = None, last_event_id: LastEventId = None
+) -> Response:
+    """Server-sent events, resumable by `Last-Event-ID`. A position that cannot be served is answered by a `resync` event."""
+    place = position(request, last_event_id, after)
+
+    async def find(user: str) -> str:
+        return (await services.store.conversation(conversation_id, user)).id
+
+    found, permission = await admit(request, services, find)
+    return _answer(request, services, Reading(found, place, permission))
+
+
+@router.head("/messages/{message_id}/events", include_in_schema=False)
+@router.get("/messages/{message_id}/events", response_class=Response, responses=_RESPONSES, summary="Events of one message")
+async def message_events(
+    request: Request, services: With, message_id: MessageId, after: After = None, last_event_id: LastEventId = None
+) -> Response:
+    """The events of a conversation that concern one message; their `seq` has holes."""
+    place = position(request, last_event_id, after)
+
+    async def find(user: str) -> str:
+        return (await services.store.visible_message(message_id, user)).conversation_id
+
+    found, permission = await admit(request, services, find)
+    return _answer(request, services, Reading(found, place, permission, message_id))
+
+
+def position(request: Request, last_event_id: str | None, after: str | None) -> Cursor | None:
+    """Where the client wants to go on (None: from now on). Raises ApiProblem (400)."""
+    if "token" in request.query_params:
+        raise ApiProblem("bad_request", "A token does not belong into an address: addresses end up in logs.")
+    try:
+        return sse.cursor(last_event_id, after)
+    except ValueError as error:
+        raise ApiProblem("malformed_position", "A position looks like k3f9:57.") from error
+
+
+async def admit(request: Request, services: WebServices, find: Callable[[str], Awaitable[str]]) -> tuple[str, Permission]:
+    """The id of the conversation to be read, and how long that may go on.
+
+    `find(user)` gives the conversation of what was asked for, or raises NotFound. Raises ApiProblem (401, 404), NotFound.
+    """
+    grant = _grant(request, services)
+    user = grant.user_id if grant else services.identify(request)
+    conversation_id = await find(user)
+    if grant is not None and grant.conversation_id != conversation_id:
+        raise NotFound("conversation")
+
+    async def check() -> bool:
+        try:
+            if grant is None:
+                services.identify(request)
+            await services.store.conversation(conversation_id, user)
+        except (ApiProblem, NotFound):
+            return False
+        except StoreUnavailable:  # no reason to send anybody away
+            return True
+        return True
+
+    if grant is None:
+        return conversation_id, Permission(check=check, user_id=user)
+    return conversation_id, Permission(grant.expires_at + tokens.LEEWAY_SECONDS, check, user)
+
+
+def _grant(request: Request, services: WebServices) -> tokens.Grant | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not tokens.is_ours(token.strip()):
+        return None
+    try:
+        return tokens.verify(services.token_key, token.strip(), time.time())
+    except tokens.BadToken as error:
+        raise ApiProblem("unauthenticated", "The subscription token is not valid.", {"WWW-Authenticate": "Bearer"}) from error
+
+
+def _answer(request: Request, services: WebServices, reading: Reading) -> Response:
+    if request.method == "HEAD":
+        return Response(headers=sse.HEADERS)
+
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
+        async with services.followers.follow(reading.conversation_id, reading.after, reading.permission) as reader:
+            yield _tell(services, reading, reader)
+
+    return EventStream(services.places, opened)
+
+
+async def _tell(services: WebServices, reading: Reading, reader: HttpReader) -> AsyncIterator[bytes]:
+    encoder = sse.EventEncoder(reading.message_id, _block)
+    # Who named no place is told where it begins: a cut before the first event must not lose that one.
+    yield encoder.opening(retry_ms(), reader.position if reading.after is None and reader.ended is None else None)
+    async for part in reader:
+        match part:
+            case Entries(entries, late):
+                yield encoder.events(reader.position.epoch, entries, merged=late)
+            case Live(place):
+                yield sse.comment(f"live {place}")
+            case Beat(place):
+                yield encoder.heartbeat(place)
+            case Ended():
+                async for text in _end(services, part):
+                    yield text
+
+
+async def _end(services: WebServices, ended: Ended) -> AsyncIterator[bytes]:
+    if ended.reason == "deleted":
+        yield sse.deleted()
+    elif ended.resync is None:
+        yield sse.comment(ended.reason)
+    else:
+        yield sse.resync(ended.resync)
+        # An end would make a bare EventSource come back at once with the same position.
+        async for text in _comments(services):
+            yield text
+
+
+async def _comments(services: WebServices) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(services.settings.heartbeat_idle_seconds):
+                await services.followers.stopping.wait()
+            return
+        except TimeoutError:
+            yield sse.comment("heartbeat")
+
+
+def _block(epoch: str, entry: Sendable) -> bytes:
+    """Made once per event and process; pages of the log are made anew for each reader that lags."""
+    if not isinstance(entry, RingEntry):
+        return sse.event(epoch, entry)
+    if entry.frame is None:
+        entry.frame = sse.event(epoch, entry)
+    return entry.frame

@@ -1,0 +1,1 @@
+"""A user's list of conversations, live (PROTOCOL.md, section 7)."""

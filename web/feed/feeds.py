@@ -1,0 +1,291 @@
+"""Feeds: each user's conversations as SQL has them, looked at again when something has changed, for all of the user's readers at once.
+
+The hub tells which conversations have changed (a hint, nothing more); SQL tells whose lists they are in and how they look. What no
+hint came for is found by a look every now and then. What is said to a reader is `changes.py`'s.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import structlog
+
+from tokenwire.config.background import keep
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.overviews import Overview
+from tokenwire.models.store import Store
+from tokenwire.models.views import timestamp
+from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.hub.log_cursor import heartbeat_delay
+from tokenwire.streams.log.ports import LogUnavailable
+from tokenwire.web.feed.changes import Summary, Told, after, changes, snapshot
+from tokenwire.web.following import HeartbeatPace
+
+log_line = structlog.get_logger(__name__)
+
+LISTED = 50
+"""The newest conversations of a user: the others are not told of."""
+REMEMBERED = 500
+"""Conversations that a feed has shown and that are too old for it now: their deletion is still told."""
+GATHER_SECONDS = 0.05
+"""Changes of so long a time share one look for all users."""
+LOOKS_AT_A_TIME = 4
+RETRY_SECONDS = 2.0
+
+
+class Feeds:
+    """The feeds of this process."""
+
+    def __init__(self, store: Store, hub: Hub, pace: HeartbeatPace) -> None:
+        self._store, self._hub, self._pace = store, hub, pace
+        self._rooms: dict[str, FeedRoom] = {}
+        self._shown = _Shown()
+        self._changed: set[str] = set()
+        self._looks = asyncio.Semaphore(LOOKS_AT_A_TIME)
+        self._gathering: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Listen for changes, from when Redis can be reached on."""
+        self._watching = asyncio.create_task(keep("changes", self._watch))
+
+    def stop(self) -> None:
+        """End every reader, now and from now on: the process goes away."""
+        self._stopping = True
+        for room in self._rooms.values():
+            for reader in room.readers:
+                reader.end()
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        tasks = [task for task in (self._watching, self._gathering) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def open(self, user_id: str) -> AsyncIterator["FeedReader"]:
+        """A reader of the user's feed. Raises StoreUnavailable."""
+        room = self._rooms.get(user_id)
+        if room is None:
+            room = self._rooms[user_id] = FeedRoom(self._store, user_id, self._pace, self._looks, self._shown)
+        reader = FeedReader(room, self._pace.idle_seconds)
+        room.readers.add(reader)
+        if self._stopping:
+            reader.end()
+        try:
+            await room.looked_at()
+            yield reader
+        finally:
+            room.readers.discard(reader)
+            if not room.readers:
+                room.close()
+                if self._rooms.get(user_id) is room:
+                    del self._rooms[user_id]
+
+    def changed(self, conversation_id: str | None) -> None:
+        """A conversation has changed; None: any may have."""
+        if not self._rooms:
+            return
+        if conversation_id is None:
+            for room in self._rooms.values():
+                room.look()
+            return
+        self._changed.add(conversation_id)
+        if self._gathering is None or self._gathering.done():
+            self._gathering = asyncio.create_task(keep("changes", self._resolve))
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._hub.watch_changes(self.changed)
+            except LogUnavailable as error:
+                log_line.warning("feeds are not told of changes yet", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self.changed(None)
+                return
+
+    async def _resolve(self) -> None:
+        while self._changed:
+            await asyncio.sleep(GATHER_SECONDS)
+            ids, self._changed = self._changed, set()
+            try:
+                async with self._looks:
+                    users = await self._store.participants_among(ids)
+            except StoreUnavailable as error:  # the next look every now and then finds it
+                log_line.warning("whose conversations have changed is not known", error=repr(error))
+                continue
+            concerned = self._shown.rooms(ids) | {room for user in users if (room := self._rooms.get(user)) is not None}
+            for room in concerned:
+                room.look()
+            for room in self._shown.looking - concerned:
+                room.doubt(ids)
+
+
+class _Shown:
+    """Which rooms have shown a conversation, so that a change of it costs those rooms alone. `looking`: those that read rows just now."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, set[FeedRoom]] = {}
+        self.looking: set[FeedRoom] = set()
+
+    def rooms(self, conversation_ids: Iterable[str]) -> "set[FeedRoom]":
+        """Those that have shown any of these. Who took part in a deleted conversation is known here alone."""
+        return set().union(*(self._rooms.get(name, ()) for name in conversation_ids))
+
+    def change(self, room: "FeedRoom", before: AbstractSet[str], now: AbstractSet[str]) -> None:
+        """The room shows other conversations than before."""
+        for name in now - before:
+            self._rooms.setdefault(name, set()).add(room)
+        for name in before - now:
+            rooms = self._rooms[name]
+            rooms.discard(room)
+            if not rooms:
+                del self._rooms[name]
+
+
+class FeedRoom:
+    """One user's feed. `now`: the newest conversations; `gone`: those shown once that exist no more for this user."""
+
+    def __init__(self, store: Store, user_id: str, pace: HeartbeatPace, looks: asyncio.Semaphore, shown: _Shown) -> None:
+        self.user_id = user_id
+        self.now: list[Summary] = []
+        self.gone: set[str] = set()
+        self.readers: set[FeedReader] = set()
+        self._older: list[str] = []
+        self._names: frozenset[str] = frozenset()
+        self._shown = shown
+        self._doubtful: set[str] = set()
+        self._store, self._pace, self._looks = store, pace, looks
+        self._asked = asyncio.Event()
+        self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._first.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self._looking = asyncio.create_task(keep("feed", self._keep_looking))
+
+    async def looked_at(self) -> None:
+        """Returns when `now` holds. Raises StoreUnavailable when the database did not answer the first look."""
+        await asyncio.shield(self._first)
+
+    def look(self) -> None:
+        """Something may have changed."""
+        self._asked.set()
+
+    def doubt(self, conversation_ids: Collection[str]) -> None:
+        """These changed during a look, which may have read rows that are older than the change, and show one of them only now."""
+        self._doubtful.update(conversation_ids)
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._looking.cancel()
+        self._shown.looking.discard(self)
+        self._show(frozenset())
+
+    async def _keep_looking(self) -> None:
+        while True:
+            self._asked.clear()
+            self._shown.looking.add(self)
+            error: StoreUnavailable | None = None
+            try:
+                async with self._looks:
+                    await self._look()
+            except StoreUnavailable as unavailable:
+                error = unavailable
+                log_line.warning("a feed stands still", user_id=self.user_id, error=repr(error))
+            except Exception as unexpected:
+                self._answer(unexpected)  # whoever waits for the first look is not left waiting
+                raise
+            self._answer(error)
+            self._shown.looking.discard(self)
+            doubtful, self._doubtful = self._doubtful, set()
+            if doubtful & self._names:
+                self.look()
+            running = any(summary.running for summary in self.now)
+            delay = heartbeat_delay(running, self._pace.running_seconds, self._pace.idle_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._asked.wait()
+
+    async def _look(self) -> None:
+        now = [_summary(overview) for overview in await self._store.overviews(self.user_id, LISTED)]
+        listed = {summary.id for summary in now}
+        missing = [name for name in (*self._older, *(summary.id for summary in self.now)) if name not in listed]
+        visible = await self._store.visible_among(self.user_id, missing) if missing else set()
+        self._older = [name for name in missing if name in visible][-REMEMBERED:]
+        # Readers that lag by more than this miss a deletion, and nothing else.
+        self.gone = ({name for name in missing if name not in visible} | (self.gone if len(self.gone) < REMEMBERED else set())) - listed
+        self.now = now
+        self._show(frozenset((*self._older, *listed)))
+        for reader in self.readers:
+            reader.wake()
+
+    def _answer(self, error: Exception | None) -> None:
+        if self._first.done():
+            return
+        if error is None:
+            self._first.set_result(None)
+        else:
+            self._first.set_exception(error)
+
+    def _show(self, names: frozenset[str]) -> None:
+        self._shown.change(self, self._names, names)
+        self._names = names
+
+
+class FeedReader:
+    """One reading of a feed: an asynchronous iterator of lists of events; an empty list says that nothing happened for a while."""
+
+    def __init__(self, room: FeedRoom, idle_seconds: float) -> None:
+        self._room = room
+        self._idle_seconds = idle_seconds
+        self._told: Told | None = None
+        self._news = asyncio.Event()
+        self._over = False
+
+    def wake(self) -> None:
+        """Something may have happened."""
+        self._news.set()
+
+    def end(self) -> None:
+        """End the reading."""
+        self._over = True
+        self._news.set()
+
+    def __aiter__(self) -> "FeedReader":
+        return self
+
+    async def __anext__(self) -> Sequence[dict[str, Any]]:
+        while not self._over:
+            self._news.clear()
+            if events := self._look():
+                return events
+            try:
+                async with asyncio.timeout(self._idle_seconds):
+                    await self._news.wait()
+            except TimeoutError:
+                return ()
+        raise StopAsyncIteration
+
+    def _look(self) -> list[dict[str, Any]]:
+        now, gone = self._room.now, self._room.gone
+        told, self._told = self._told, after(self._told or {}, now, gone)
+        return [snapshot(now)] if told is None else changes(told, now, gone)
+
+
+def _summary(overview: Overview) -> Summary:
+    row = overview.conversation
+    return Summary(
+        id=row.id,
+        user_id=row.user_id,
+        title=row.title,
+        model=row.model,
+        rev=row.rev,
+        created_at=timestamp(row.created_at),
+        updated_at=timestamp(row.updated_at),
+        running=overview.running,
+        message_id=overview.answer_id,
+        status=overview.answer_status,
+    )

@@ -1,0 +1,55 @@
+"""`GET /api/feed`: a user's own conversations, live, as server-sent events (PROTOCOL.md, section 7)."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from tokenwire.web.events import encoder as sse
+from tokenwire.web.feed.feeds import FeedReader
+from tokenwire.web.following import RECHECK_SECONDS
+from tokenwire.web.http.streaming import RESPONSES, EventStream, retry_ms
+from tokenwire.web.problems import ApiProblem, documented
+from tokenwire.web.services import Caller, WebServices, With
+
+router = APIRouter(prefix="/api")
+
+_RESPONSES = RESPONSES | documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable", "over_capacity")
+
+
+@router.head("/feed", include_in_schema=False)
+@router.get("/feed", response_class=Response, responses=_RESPONSES, summary="The caller's conversations, live")
+async def feed(request: Request, services: With, user: Caller) -> Response:
+    """How the newest conversations are now, then what is created, titled, running, ended or deleted."""
+    if request.method == "HEAD":
+        return Response(headers=sse.HEADERS)
+
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
+        async with services.feeds.open(user) as reader:
+            yield _tell(request, services, reader)
+
+    return EventStream(services.places, opened)
+
+
+async def _tell(request: Request, services: WebServices, reader: FeedReader) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    checked = loop.time()
+    yield sse.opening(retry_ms())
+    async for events in reader:
+        if loop.time() - checked >= RECHECK_SECONDS:
+            checked = loop.time()
+            if not _still_known(request, services):
+                yield sse.comment("expired")
+                return
+        yield b"".join(sse.notice(msgspec.json.encode(event)) for event in events) or sse.comment("heartbeat")
+
+
+def _still_known(request: Request, services: WebServices) -> bool:
+    try:
+        services.identify(request)
+    except ApiProblem:
+        return False
+    return True

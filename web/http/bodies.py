@@ -1,0 +1,70 @@
+"""Pure: the one way from the bytes of a request to a JSON value that every store takes.
+
+What is not JSON is refused (400), and so is what Python's parser would let pass: NaN, infinities (`1e999` too), endless nesting, integers
+that no text could be shorter than. Texts and names are made `storable`. Shapes are the business of who asked.
+
+Nearly every body is plain, and a parser in C does it all. Only what may hold something to mend is walked through. How much a body holds is
+looked at first (`census`); what is large belongs into a thread (`aside`).
+"""
+
+import contextlib
+import json
+import math
+from typing import Any, NoReturn
+
+import msgspec
+
+from tokenwire.protocol.text import MAX_JSON_DEPTH, TooBroken, fits, storable_json
+from tokenwire.web.http import census
+from tokenwire.web.http.census import Census, TooMany
+from tokenwire.web.problems import ApiProblem
+
+MAX_ID = 255
+MAX_REPLACED = 1000
+"""Of one body: JavaScript cuts a text in the middle of a character now and then; a million halves would take long to replace."""
+
+
+def decode(body: bytes, most: int | None = None) -> Any:
+    """The value. Raises ApiProblem (400 `malformed_json`; 413 for more than `most` values)."""
+    found = surveyed(body, most)
+    try:
+        if found.plain:
+            with contextlib.suppress(msgspec.DecodeError):  # half a character, perhaps: the other way can mend it
+                return msgspec.json.decode(body)
+        return storable_json(json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite), MAX_REPLACED)
+    except TooBroken as error:
+        detail = f"The body holds more than {MAX_REPLACED} characters that are none: U+0000, or halves of a surrogate pair."
+        raise ApiProblem("malformed_json", detail) from error
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise _no_json() from error
+
+
+def surveyed(body: bytes, most: int | None = None) -> Census:
+    """What is in a body that may be parsed. Raises ApiProblem (400 for endless nesting, 413 for more than `most` values)."""
+    try:
+        found = census.take(body, most)
+    except TooMany as error:
+        raise ApiProblem("body_too_large", f"The body holds more than {most} values.") from error
+    if found.depth > MAX_JSON_DEPTH:
+        raise _no_json()
+    return found
+
+
+def _no_json() -> ApiProblem:
+    return ApiProblem("malformed_json", "The body is not JSON.")
+
+
+def is_id(value: str) -> bool:
+    """Whether a text can be somebody's id: 1 to 255 characters that were not mended (another text would become the same id)."""
+    return bool(value) and fits(value, MAX_ID) and "\ufffd" not in value
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number beyond all bounds")
+    return value

@@ -1,0 +1,16 @@
+"""A refusal in the words of the dialect that was spoken: for the layers around the routes, which refuse before any route is found."""
+
+from starlette.responses import Response
+
+from tokenwire.web import problems
+from tokenwire.web.openai import errors as openai_errors
+from tokenwire.web.problems import ApiProblem
+
+OPENAI = "/v1/"
+
+
+def refusal(path: str, problem: ApiProblem) -> Response:
+    """A problem document; under /v1 what OpenAI's clients understand."""
+    if path.startswith(OPENAI):
+        return openai_errors.refused(path, problem)
+    return problems.response(problem.code, problem.detail, problem.headers, **problem.members)

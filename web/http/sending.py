@@ -1,0 +1,51 @@
+"""Answers of requests while they go out: how much of them this process holds for clients that read slowly, or not at all."""
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from tokenwire.streams.limits.occupancy import Full
+from tokenwire.web.http.receiving import SMALL_BYTES, BufferedBody
+from tokenwire.web.http.refusals import refusal
+from tokenwire.web.problems import ApiProblem
+
+RETRY_AFTER_SECONDS = 5
+
+
+class Outgoing:
+    """`send` of one request. A large answer is held until its client has taken nearly all of it. Where there is no room, it is
+    refused before the first byte if its request is `repeatable`: a read, or a cancel.
+
+    A post has made something by then, and is told of it all the same, without being held: posts are few. Streams have no length:
+    they wait for their clients piece by piece, their number is limited, and they are not held here.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, held: BufferedBody, *, repeatable: bool) -> None:
+        self._scope, self._receive, self._send, self._held, self._repeatable = scope, receive, send, held, repeatable
+        self._large = self._refused = False
+
+    async def __call__(self, message: Message) -> None:
+        """See ASGI."""
+        if message["type"] == "http.response.start":
+            await self._begin(message)
+        elif self._refused:
+            pass  # of the answer that the refusal has taken the place of
+        elif self._large and message["type"] == "http.response.body" and not message.get("more_body", False):
+            # The server waits for the client before it sends a piece, and never after the last: so the last is an empty one.
+            await self._send({**message, "more_body": True})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await self._send(message)
+
+    async def _begin(self, message: Message) -> None:
+        # Also the largest answer can be read, alone.
+        length = int(Headers(raw=message.get("headers", [])).get("content-length", "0"))
+        self._large = length > SMALL_BYTES
+        try:
+            self._held.be(min(length, self._held.most) if self._large else 0)
+        except Full:
+            self._refused = self._repeatable
+        if self._refused:
+            problem = ApiProblem("over_capacity", "As many answers wait to be read as can.", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+            await refusal(self._scope["path"], problem)(self._scope, self._receive, self._send)
+        else:
+            await self._send(message)

@@ -1,0 +1,121 @@
+"""An HTTP answer that goes on: its headers, the place it takes in this process, and its end when the client leaves.
+
+What is said in it, and until when, is the caller's. Refusals that are found while it is being opened are ordinary problem documents,
+because nothing was sent by then.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tokenwire.web.events import encoder as sse
+from tokenwire.web.problems import ApiProblem
+
+RETRY_AFTER_SECONDS = 5
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Events, without end", "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}}}
+}
+"""For a route's `responses`."""
+
+Open = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes] | Response]]
+"""Opens what is to be said: pieces of text, or another answer to give instead (204, a refusal). May raise what routes may raise."""
+
+
+def retry_ms() -> int:
+    """When a client is to come back after an end; another time for everybody, so that a restart does not bring all at once."""
+    return random.randint(500, 2500)  # noqa: S311 -- spreads load, guards nothing
+
+
+class Cut(Exception):
+    """Raised by a body: leave the answer unfinished, so that the client sees a broken connection and not an end."""
+
+
+class Places:
+    """How many streamed answers this process gives at a time."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.taken = 0
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold one place. Raises ApiProblem (503) when all are taken."""
+        if self.taken >= self._limit:
+            raise ApiProblem(
+                "over_capacity", "This server streams to as many clients as it can.", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            )
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+
+
+class EventStream(Response):
+    """A streamed answer, `text/event-stream` unless `headers` say otherwise. `open_body` is entered before the first byte is sent."""
+
+    def __init__(self, places: Places, open_body: Open, headers: Mapping[str, str] | None = None) -> None:
+        self.status_code = 200
+        self.background: BackgroundTask | None = None
+        self.init_headers(sse.HEADERS | dict(headers or {}))
+        self._places = places
+        self._open_body = open_body
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """No Content-Length: the end is not known."""
+        self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See starlette.responses.Response."""
+        with self._places.take():
+            async with self._opened() as body:
+                if isinstance(body, Response):
+                    await body(scope, receive, send)
+                else:
+                    await self._stream(body, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[AsyncIterator[bytes] | Response]:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                body = await stack.enter_async_context(self._open_body())
+            except Cut as cut:  # nothing was sent: it can be said
+                raise ApiProblem("unavailable", "The server is restarting.") from cut
+            yield body
+
+    async def _stream(self, body: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+        """Send all there is, or leave off when the client does."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        sending = asyncio.create_task(_send_all(body, send))
+        leaving = asyncio.create_task(_departure(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                with contextlib.suppress(Cut):
+                    sending.result()
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+            if isinstance(body, AsyncGenerator):  # left in mid-sentence, when the client left while it was being sent to
+                await body.aclose()
+
+
+async def _send_all(body: AsyncIterator[bytes], send: Send) -> None:
+    # A client that does not read makes `send` wait: nothing more is asked for until it does.
+    async for data in body:
+        if data:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _departure(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,186 @@
+"""Refusals under /v1 as OpenAI's clients read them: `{"error": {"message", "type", "param", "code"}}`.
+
+Whatever a route raises there is answered here; everywhere else `problems` does that. A client of OpenAI's tries again by itself on 408,
+409, 429 and 5xx unless `x-should-retry` says no: it does where the answer itself has failed, since it was tried again already.
+
+Refusal
+  raised by the routes under /v1; everything else (validation, identity, the store's and the log's errors) is mapped.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from tokenwire.models import errors
+from tokenwire.streams.log import ports
+from tokenwire.web.http.streaming import EventStream
+from tokenwire.web.openai import objects
+from tokenwire.web.openai.objects import Answer
+from tokenwire.web.problems import DAMAGED, RETRY_AFTER_SECONDS, ApiProblem, quota_problem
+from tokenwire.web.services import JsonRoute
+
+log_line = structlog.get_logger(__name__)
+
+INVALID = "invalid_request_error"
+_NO_RETRY = {"x-should-retry": "false"}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """A refusal in OpenAI's words."""
+
+    error: ErrorDetail
+
+
+BODY = (400, 403, 404, 413, 422)
+"""What a call with a body can be refused with."""
+_JSON: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+OBJECT: dict[int | str, dict[str, Any]] = {200: {"description": "An object of OpenAI's API", "content": _JSON}}
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "An object of OpenAI's API, or with `stream` its events",
+        "content": {**_JSON, "text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+"""For `responses` of routes."""
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route."""
+    return {status: {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+class OpenAIProblem(Exception):
+    """A refusal with OpenAI's words for it."""
+
+    def __init__(
+        self, status: int, code: str, message: str, param: str | None = None, kind: str = INVALID, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, dict(headers or {})
+        self.body = objects.error_body(code, message, kind, param)
+
+
+def failed(answer: Answer) -> OpenAIProblem:
+    """An answer that ended without being complete, for a client that waited for all of it."""
+    code, message = objects.failure(answer)
+    status, kind = objects.failure_status(code)
+    return OpenAIProblem(status, code, message, None, kind, _NO_RETRY)
+
+
+def unsupported(param: str, message: str) -> OpenAIProblem:
+    """Something is asked that would change the answer and that is not done here."""
+    return OpenAIProblem(400, "unsupported_parameter", message, param)
+
+
+class OpenAIRoute(JsonRoute):
+    """A route that refuses in OpenAI's words."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it is answered in this dialect; what is unexpected is logged
+                return refused(request.url.path, error)
+
+        return answer
+
+
+class OpenAIStream(EventStream):
+    """A streamed answer whose refusals, as long as nothing was sent, are OpenAI's."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See starlette.responses.Response."""
+        begun = False
+
+        async def noticed(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, noticed)
+        except Exception as error:
+            if begun:
+                raise
+            await refused(scope["path"], error)(scope, receive, send)
+
+
+def refused(path: str, error: Exception) -> Response:
+    """The answer to whatever was raised."""
+    refusal = _refusal(path, error)
+    headers = dict(refusal.headers)
+    if refusal.status == 503:
+        headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    return JSONResponse(refusal.body, refusal.status, headers)
+
+
+def _refusal(path: str, error: Exception) -> OpenAIProblem:
+    match error:
+        case OpenAIProblem():
+            return error
+        case ApiProblem():
+            return _of_problem(error)
+        case RequestValidationError():
+            return _invalid(error)
+        case errors.NotFound() | ports.Gone():
+            return OpenAIProblem(404, "not_found", "There is no such response, or it is not yours.")
+        case errors.KeyReused():
+            return OpenAIProblem(422, "key_reused", "This Idempotency-Key was used with another body.")
+        case errors.QuotaReached():
+            return _of_problem(quota_problem(error))
+        case errors.Unstorable():
+            log_line.error("the database refused a value that nobody had refused", path=path, error=str(error))
+            return OpenAIProblem(400, "invalid_value", "The request holds a value that cannot be stored.")
+        case errors.Conflict():
+            return OpenAIProblem(409, "conflict", "The request contradicts what is stored.", headers=_NO_RETRY)
+        case errors.StatementFailed():
+            log_line.error("the database fails at a row", path=path, error=str(error))
+            return OpenAIProblem(500, "damaged", DAMAGED, kind="server_error", headers=_NO_RETRY)
+        case errors.StoreUnavailable() | ports.LogUnavailable():
+            log_line.warning("a service is away", path=path, error=repr(error.__cause__ or error))
+            return OpenAIProblem(503, "unavailable", "The server cannot answer at the moment.", kind="server_error")
+        case HTTPException():
+            return OpenAIProblem(error.status_code, "bad_request", str(error.detail), headers=error.headers)
+    log_line.error("request failed", path=path, exc_info=error)
+    return OpenAIProblem(500, "internal", "The server failed. It is not your request's fault.", kind="server_error")
+
+
+def _of_problem(problem: ApiProblem) -> OpenAIProblem:
+    code, param, kind = problem.code, None, INVALID
+    if code == "unauthenticated":
+        code, kind = "invalid_api_key", "authentication_error"
+    elif problem.status_code >= 500:
+        kind = "server_error"
+    if code == "unknown_model":
+        return OpenAIProblem(404, "model_not_found", problem.detail, "model")
+    if code == "model_unavailable":
+        param = "model"
+    return OpenAIProblem(problem.status_code, code, problem.detail, param, kind, problem.headers)
+
+
+def _invalid(error: RequestValidationError) -> OpenAIProblem:
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return OpenAIProblem(400, "malformed_json", "The body is not JSON.")
+    place = ".".join(str(part) for part in first["loc"][1:])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return OpenAIProblem(400, "invalid_value", f"{place}: {message}" if place else message, place or None)

@@ -1,0 +1,458 @@
+"""OpenAI's API over answers of Tokenwire: /v1/responses, /v1/chat/completions, /v1/models. docs/openai.md says what it does and does not.
+
+A response is an assistant message: `resp_` and its id. Each one that is asked for here has an unlisted conversation of its own; reading,
+resuming and cancelling work for every answer that the caller may see, wherever it was asked for. Routes read the request and shape the
+answer; `openai_requests` understands bodies, `answers` watches, `web.openai.encoder` encodes.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from typing import Annotated, Any, Protocol, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.responses import JSONResponse
+
+from tokenwire.models.conversations import Idempotency
+from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.quotas import ROW_BYTES
+from tokenwire.models.responses import Question
+from tokenwire.models.tables import Message
+from tokenwire.protocol.events import AnyEvent
+from tokenwire.protocol.growing import Hole, Withdrawn
+from tokenwire.web import delivery, problems
+from tokenwire.web.answers import Final, Heard, Held, Over, Quiet, Step, watch
+from tokenwire.web.contents import require_question_fits
+from tokenwire.web.following import PART_BYTES, Permission
+from tokenwire.web.http.aside import aside
+from tokenwire.web.http.streaming import Cut
+from tokenwire.web.openai import encoder as encoding
+from tokenwire.web.openai import objects
+from tokenwire.web.openai.errors import (
+    ANSWER,
+    BODY,
+    OBJECT,
+    OpenAIProblem,
+    OpenAIRoute,
+    OpenAIStream,
+    documented,
+    failed,
+)
+from tokenwire.web.openai.objects import Answer
+from tokenwire.web.openai.requests import AskBody, CompletionsBody, ResponseBody, Wanted, understood
+from tokenwire.web.problems import ApiProblem
+from tokenwire.web.services import (
+    Caller,
+    IdempotencyKey,
+    WebServices,
+    With,
+    decoded,
+    is_row_id,
+    json_body,
+    read_body,
+)
+from tokenwire.worker import closing
+
+router = APIRouter(
+    prefix="/v1", route_class=OpenAIRoute, responses=documented(401, 421, 500, 503), default_response_class=Response, tags=["OpenAI's API"]
+)
+
+T = TypeVar("T")
+CANCEL_SECONDS = 5.0
+"""How long a cancel waits for the answer to have ended before it tells how far it is."""
+PAGE = 100
+_GONE = {
+    "deleted": "The response was deleted.",
+    "expired": "The login has expired.",
+    "removed": "You take no part in this conversation any more.",
+}
+
+OnDisconnect = Annotated[str | None, Header(alias="X-Tokenwire-On-Disconnect", pattern="^(cancel|continue)$")]
+"""`cancel`: the answer is stopped when its client leaves before the end. Without it the answer goes on."""
+
+
+class Encoder(Protocol):
+    """A dialect (`web.openai.encoder`)."""
+
+    def opening(self) -> bytes: ...
+    def hold(self, reasoning: str, text: str) -> Iterator[bytes]: ...
+    def apply(self, event: AnyEvent) -> Iterator[bytes]: ...
+    def ending(self, answer: Answer) -> Iterator[bytes]: ...
+    def failure(self, code: str, message: str) -> bytes: ...
+
+
+# --- responses --------------------------------------------------------------------------------------------------------
+
+
+@router.post("/responses", responses=ANSWER | documented(*BODY, 404, 409, 429, 502), openapi_extra=json_body(ResponseBody), summary="Ask")
+async def create_response(
+    request: Request,
+    services: With,
+    user: Caller,
+    idempotency_key: IdempotencyKey = None,
+    on_disconnect: OnDisconnect = None,
+) -> Response:
+    """Ask. With `background` it is answered at once; with `stream` by events; else when the answer has ended."""
+    row, wanted = await _ask(request, services, user, ResponseBody, idempotency_key)
+    asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
+    if wanted.stream:
+        return asking.stream(lambda: encoding.ResponseEncoder(answer_of(row)))
+    if wanted.background:
+        return JSONResponse(objects.response(answer_of(row)))
+    ended = answer_of(await asking.wait())
+    if ended.status == "error":
+        raise failed(ended)
+    return JSONResponse(objects.response(ended))
+
+
+@router.get("/responses/{response_id}", responses=ANSWER | documented(400, 404), summary="Read, or resume")
+async def get_response(
+    request: Request,
+    services: With,
+    user: Caller,
+    response_id: str,
+    stream: bool = False,
+    starting_after: Annotated[int, Query(ge=-1, le=2**53)] = -1,
+) -> Response:
+    """A response as it is now; with `stream` its events after a sequence number, and then those that happen."""
+    row = await _readable(services, user, response_id)
+    if stream:
+        return _Asking(request, services, user, row).stream(lambda: encoding.ResponseEncoder(answer_of(row), starting_after))
+    await delivery.want(services, [row])
+    return JSONResponse(objects.response(answer_of(row)))
+
+
+@router.get("/responses/{response_id}/input_items", responses=OBJECT | documented(400, 404), summary="What it answers")
+async def list_input_items(
+    services: With,
+    user: Caller,
+    response_id: str,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE)] = 20,
+    order: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
+) -> Response:
+    """What the response answers, item by item."""
+    ids = await services.store.input_ids(await _readable(services, user, response_id), user)
+    if order == "desc":
+        ids.reverse()
+    named = [objects.MESSAGE_PREFIX + name for name in ids]
+    if after is not None and after not in named:
+        raise OpenAIProblem(400, "invalid_value", "There is no such item.", "after")
+    start = 0 if after is None else named.index(after) + 1
+    rows = await services.store.rows(ids[start : start + limit])
+    page = [_input_item(row) for row in rows]
+    end = ids.index(rows[-1].id) + 1 if rows else len(ids)
+    ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
+    return JSONResponse({"object": "list", "data": page, "has_more": end < len(ids)} | ends)
+
+
+@router.post("/responses/{response_id}/cancel", responses=OBJECT | documented(403, 404), summary="Stop")
+async def cancel_response(services: With, user: Caller, response_id: str) -> Response:
+    """Stop it, also before it has begun; what has ended stays as it is."""
+    row = await _readable(services, user, response_id)
+    if closing.unfinished(row):
+        await services.cancels.cancel(row.id, user)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await _last(services, row, Permission())
+        row = await services.store.visible_message(row.id, user)
+    return JSONResponse(objects.response(answer_of(row)))
+
+
+@router.delete("/responses/{response_id}", responses=OBJECT | documented(400, 403, 404), summary="Forget")
+async def delete_response(services: With, user: Caller, response_id: str) -> Response:
+    """Forget it, with all that was said before. Only what was asked for here can be deleted here."""
+    row = await _readable(services, user, response_id)
+    conversation = await services.store.conversation(row.conversation_id, user)
+    if conversation.listed or conversation.user_id != user:
+        raise OpenAIProblem(400, "not_deletable", "This answer belongs to a conversation: that can be deleted, under /api.")
+    await _forget(services, row)
+    return JSONResponse({"id": response_id, "object": "response", "deleted": True})
+
+
+# --- chat completions -------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/chat/completions", responses=ANSWER | documented(*BODY, 404, 409, 429, 502), openapi_extra=json_body(CompletionsBody), summary="Ask"
+)
+async def create_completion(
+    request: Request,
+    services: With,
+    user: Caller,
+    idempotency_key: IdempotencyKey = None,
+    on_disconnect: OnDisconnect = None,
+) -> Response:
+    """Ask; by chunks with `stream`, else when the answer has ended. What is cut off can be read as a response: `resp_` for `chatcmpl-`."""
+    row, wanted = await _ask(request, services, user, CompletionsBody, idempotency_key)
+    asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
+    if wanted.stream:
+        return asking.stream(lambda: encoding.ChatEncoder(answer_of(row), include_usage=wanted.include_usage))
+    ended = answer_of(await asking.wait())
+    if ended.status != "complete":
+        raise failed(ended)
+    return JSONResponse(objects.completion(ended))
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/models", responses=OBJECT, summary="The models that can be used now")
+async def list_models(services: With, _user: Caller) -> Response:
+    """The models that can be used now."""
+    return JSONResponse({"object": "list", "data": [_model(name) for name in services.offers.names()]})
+
+
+@router.get("/models/{name:path}", responses=OBJECT | documented(404), summary="A model")
+async def get_model(services: With, _user: Caller, name: str) -> Response:
+    """One of them."""
+    return JSONResponse(_model(services.offers.require(name)))
+
+
+@router.api_route("/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"], include_in_schema=False)
+async def nothing(request: Request, _user: Caller, rest: str) -> Response:
+    """What OpenAI's API has and this one has not."""
+    own = [route for route in router.routes if route is not router.routes[-1]]
+    if taken := problems.methods(request.scope, own):
+        raise OpenAIProblem(405, "method_not_allowed", "This address does not take this method.", headers={"Allow": ", ".join(taken)})
+    raise OpenAIProblem(404, "unknown_url", f"There is nothing at /v1/{rest} here.")
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "tokenwire"}
+
+
+# --- asking and watching ----------------------------------------------------------------------------------------------
+
+
+def answer_of(row: Message) -> Answer:
+    """The row as the encoders know it."""
+    return Answer(
+        id=row.id,
+        model=row.model or "",
+        created_at=row.created_at // 1000,
+        status=row.status,
+        text=row.content,
+        reasoning=row.reasoning,
+        tool_calls=row.tool_calls or (),
+        finish_reason=row.finish_reason,
+        error=row.error,
+        usage=row.usage,
+        asked=row.asked or {},
+        completed_at=row.updated_at // 1000,
+    )
+
+
+def _input_item(row: Message) -> dict[str, Any]:
+    kind = "output_text" if row.role == "assistant" else "input_text"
+    content: list[dict[str, Any]] = [{"type": kind, "text": row.content} | ({"annotations": []} if row.role == "assistant" else {})]
+    return {"id": objects.MESSAGE_PREFIX + row.id, "type": "message", "role": row.role, "status": "completed", "content": content}
+
+
+async def _readable(services: WebServices, user: str, response_id: str) -> Message:
+    """The answer of this name, for who may see it. Raises Refusal (404)."""
+    for prefix in (objects.RESPONSE_PREFIX, objects.CHAT_PREFIX):
+        if response_id.startswith(prefix) and is_row_id(response_id.removeprefix(prefix)):
+            with contextlib.suppress(NotFound):
+                row = await services.store.visible_message(response_id.removeprefix(prefix), user)
+                if row.role == "assistant" and not _passing(row):
+                    return row
+    raise OpenAIProblem(404, "not_found", f"There is no response {response_id!r}, or it is not yours.", "response_id")
+
+
+async def _followed(services: WebServices, user: str, previous_response_id: str | None) -> Message | None:
+    if previous_response_id is None:
+        return None
+    try:
+        row = await _readable(services, user, previous_response_id)
+    except OpenAIProblem as error:
+        raise OpenAIProblem(400, "previous_response_not_found", str(error), "previous_response_id") from error
+    if closing.unfinished(row):
+        raise OpenAIProblem(400, "previous_response_unfinished", "The response before has not ended yet.", "previous_response_id")
+    return row
+
+
+async def _ask(request: Request, services: WebServices, user: str, model: type[AskBody], key: str | None) -> tuple[Message, Wanted]:
+    """The answer that was asked for. The body ends with this call: nothing else may keep it for as long as the answer takes."""
+    body = await _read(request, services, model)
+    offered = services.offers.require(body.model)
+    follows = await _followed(services, user, body.follows)
+    question = await aside(ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows))
+    if not body.background:
+        with services.places.take():  # refused before anything is asked: a client that is refused asks again
+            pass
+    idempotency = None
+    if key is not None:
+        asked = body.model_dump(mode="json", include=set(type(body).model_fields))
+        canonical = msgspec.json.encode(asked, order="sorted")
+        idempotency = Idempotency(key, f"POST {request.url.path}", hashlib.sha256(canonical).hexdigest())
+    try:
+        posted = await services.store.ask(question, idempotency)
+    except NotFound as error:
+        if question.follows is None:  # what a repeated key had made is gone
+            raise
+        raise OpenAIProblem(
+            400, "previous_response_not_found", "A response that this one follows was deleted.", "previous_response_id"
+        ) from error
+    services.metrics.posts.inc()
+    await delivery.deliver(services, posted)
+    return posted.assistant_message, body.wanted
+
+
+async def _read(request: Request, services: WebServices, model: type[AskBody]) -> AskBody:
+    body, most = await read_body(request), services.settings.max_body_values
+    return await aside(len(body), lambda: understood(model, decoded(body, most)))
+
+
+def _question(services: WebServices, body: AskBody, user: str, model: str, follows: Message | None) -> Question:
+    question = body.question(user, model, follows)
+    require_question_fits(services.settings, question)
+    return question
+
+
+def _passing(row: Message) -> bool:
+    """Asked for with `store: false`: it lives as long as the request."""
+    return (row.asked or {}).get("store") is False
+
+
+async def _forget(services: WebServices, row: Message) -> None:
+    await closing.delete_conversation(services.store, services.log, row.conversation_id, services.tombstone_seconds)
+
+
+async def _last(services: WebServices, row: Message, permission: Permission) -> Message:
+    """The answer when it has ended. Raises Refusal when that will not be seen."""
+    async with contextlib.aclosing(watch(services, row.id, permission)) as steps:
+        async for step in steps:
+            if isinstance(step, Final):
+                return step.row
+            if isinstance(step, Over):
+                raise _over(step)
+    raise OpenAIProblem(500, "internal", "The answer has not ended.", kind="server_error")
+
+
+def _over(step: Over) -> OpenAIProblem:
+    if step.reason == "stopped":
+        return OpenAIProblem(
+            503, "restarting", "The server is restarting; the answer goes on.", kind="server_error", headers={"x-should-retry": "false"}
+        )
+    return OpenAIProblem(
+        404 if step.reason in ("deleted", "removed") else 401, step.reason, _GONE.get(step.reason, "The answer cannot be read any longer.")
+    )
+
+
+class _Asking:
+    """A client that waits for an answer. `cancels`: the answer is of no use without this client."""
+
+    def __init__(self, request: Request, services: WebServices, user: str, row: Message, *, cancels: bool = False) -> None:
+        # Without its body: this lives as long as the answer takes.
+        self._request = Request(request.scope, request.receive)
+        self._services, self._user, self._row = services, user, row
+        self._cancels = cancels
+        self._ended = False
+        self._permission = Permission(check=self._may_read, user_id=user)
+
+    def stream(self, make: Callable[[], Encoder]) -> Response:
+        """The answer in a dialect, until it ends."""
+
+        @contextlib.asynccontextmanager
+        async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
+            async with contextlib.aclosing(watch(self._services, self._row.id, self._permission, from_start=True)) as steps:
+                try:
+                    yield self._tell(make(), steps)
+                finally:
+                    await self._leave()
+
+        return OpenAIStream(self._services.places, opened)
+
+    async def wait(self) -> Message:
+        """The answer when it has ended. Raises Refusal."""
+        with self._services.places.take():
+            try:
+                ended = await self._unless_gone(_last(self._services, self._row, self._permission))
+                self._ended = True
+                return ended
+            finally:
+                await self._leave()
+
+    async def _tell(self, encoder: Encoder, steps: AsyncIterator[Step]) -> AsyncIterator[bytes]:
+        yield encoder.opening()
+        async for step in steps:
+            if isinstance(step, Over):
+                if step.reason == "stopped":
+                    raise Cut  # a broken connection is resumed, an orderly end is taken for the end of the answer
+                yield encoder.failure(step.reason, _GONE.get(step.reason, "The answer cannot be read any longer."))
+                return
+            try:
+                for portion in _told(encoder, step):
+                    yield portion
+            except Hole as error:
+                raise Cut from error
+            except Withdrawn:
+                yield encoder.failure("answer_restarted", "The answer began again: read it as a response.")
+                return
+            self._ended = isinstance(step, Final)
+
+    async def _leave(self) -> None:
+        """The client is gone or has all."""
+        if _passing(self._row) and self._row.asked:
+            await _forget(self._services, self._row)
+        elif self._cancels and not self._ended:
+            with contextlib.suppress(StoreUnavailable):
+                await self._services.cancels.cancel(self._row.id, self._user)
+
+    async def _unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which is given up when the client leaves."""
+        working = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(_departure(self._request))
+        try:
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise OpenAIProblem(499, "client_gone", "The client has left.")
+        finally:
+            working.cancel()
+            leaving.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+
+    async def _may_read(self) -> bool:
+        try:
+            self._services.identify(self._request)
+            await self._services.store.visible_message(self._row.id, self._user)
+        except (ApiProblem, NotFound):
+            return False
+        except StoreUnavailable:  # no reason to send anybody away
+            return True
+        return True
+
+
+async def _departure(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _told(encoder: Encoder, step: Step) -> Iterator[bytes]:
+    match step:
+        case Held(row):
+            yield from encoder.hold(row.reasoning, row.content)
+        case Heard(heard):
+            # One write for all that came together, unless it is long.
+            yield from _joined(itertools.chain.from_iterable(encoder.apply(event) for event in heard))
+        case Final(row):
+            yield from encoder.ending(answer_of(row))
+        case Quiet() | Over():
+            yield encoding.KEEP_ALIVE
+
+
+def _joined(portions: Iterable[bytes]) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
+    for portion in portions:
+        held.append(portion)
+        size += len(portion)
+        if size > PART_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join(held)

@@ -1,0 +1,1 @@
+"""One attempt: from a claim to the end of an answer, or to the next attempt."""

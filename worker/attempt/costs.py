@@ -1,0 +1,73 @@
+"""Pure: what the requests of one answer cost, and when they are enough. Every further request is billed the whole conversation again.
+
+A request is counted when it begins, by an estimate: a worker that is killed reports nothing. What the provider said, or that it had
+answered nothing at all, corrects it. Attaching to a run that goes on is free.
+"""
+
+from dataclasses import dataclass
+
+from tokenwire.providers.base import HistoryMessage, ProviderError, Request
+from tokenwire.worker.attempt.usage import json_chars, tokens
+
+
+class BudgetExhausted(ProviderError):
+    """The answer has had as many requests, or was billed as many input tokens, as one answer may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one answer may cost. Its first request is never refused."""
+
+    requests: int = 20
+    input_tokens: int = 1_000_000
+
+    def forbid(self, number: int, billed: int, cost: int) -> bool:
+        """Whether request `number` (from 1) is too many, `billed` tokens having been paid and `cost` coming up. 0: it is free."""
+        return cost > 0 and number > 1 and (number > self.requests or billed + cost > self.input_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Of one request: its number among those of the answer (from 1), and input tokens. `asked` are in the request, `before` were billed for
+    earlier ones, `cost` is what this one adds."""
+
+    number: int
+    asked: int
+    before: int
+    cost: int
+
+    @classmethod
+    def of(cls, request: Request, earlier: int, noted: int | None) -> "Bill":
+        """`earlier`: requests of the answer before this one. `noted`: what they were billed; None: of the first one nothing is known."""
+        going_on = request.continuation
+        attaches = going_on is not None and going_on.rung == "attach"
+        held = 0 if going_on is None or attaches else len(going_on.text)
+        asked = tokens(_chars(request) + held)
+        before = noted if noted is not None else asked if earlier else 0
+        return cls(earlier + (not attaches), asked, before, 0 if attaches else asked)
+
+    @property
+    def begun(self) -> int:
+        """Billed so far, if the provider takes the request."""
+        return self.before + self.cost
+
+    def settled(self, said: int | None, *, answered: bool) -> int:
+        """Billed so far, after the request: by what the provider said, or estimated if it began to answer."""
+        if not self.cost or not (answered or said is not None):
+            return self.before
+        return self.before + (said if said is not None else self.cost)
+
+    def following(self, request: Request, said: int | None) -> "Bill":
+        """Of another request, after this one was answered."""
+        return Bill.of(request, self.number, self.settled(said, answered=True))
+
+
+def _chars(request: Request) -> int:
+    """Of all that is sent: text, and as JSON what earlier answers held beside it, tools and their calls, the schema of the answer."""
+    tools = sum(len(tool.name) + len(tool.description) + json_chars(tool.parameters) for tool in request.tools)
+    return sum(map(_chars_of, request.messages)) + tools + json_chars(request.schema)
+
+
+def _chars_of(message: HistoryMessage) -> int:
+    kept = sum(json_chars(kept.item.value) for kept in message.kept)
+    return len(message.text) + kept + sum(len(call.name) + json_chars(call.arguments) for call in message.tool_calls)

@@ -1,0 +1,59 @@
+"""The run of one attempt at its provider: its name is saved the moment it is known, and who leaves it says whether it is over.
+
+Whoever comes after this process attaches to the run, or ends it (`endings`): both find it by its name alone.
+"""
+
+from tokenwire.models.answers import Checkpoint
+from tokenwire.models.store import Store
+from tokenwire.protocol.text import fits
+from tokenwire.providers.base import DeltaStream
+from tokenwire.worker.attempt.draft import MAX_RUN_ID_CHARS, Draft
+from tokenwire.worker.outages import outlast
+
+
+class NamedRun:
+    """None of its methods does anything for a run without a name. `over`: the provider has said that it ended."""
+
+    def __init__(self, store: Store, message_id: str, model: str, attempt: int, generation: Draft) -> None:
+        self.over = False
+        self._store, self._message_id, self._model = store, message_id, model
+        self._attempt, self._generation = attempt, generation
+        self._name: str | None = None
+        self._left: str | None = None
+
+    def learn(self, stream: DeltaStream, cursor: int | None) -> bool:
+        """Whether the stream tells a name that is to be saved, with `begin`.
+
+        `cursor`: the place in the run before what has come last, which is not taken yet; None is its beginning.
+        """
+        name = stream.run_id
+        if name == self._name or name is None or not fits(name, MAX_RUN_ID_CHARS):
+            return False
+        self._name = name
+        if not stream.stitching and not self._generation.answered:
+            self._generation.reached(name, cursor)
+        return True
+
+    async def begin(self, saved: Checkpoint) -> bool:
+        """Save the name, with the text that the run goes on from. False: the answer is somebody else's, or over."""
+        name = self._name or ""
+        return await outlast(self._message_id, lambda: self._store.begin_run(name, self._model, saved))
+
+    def reached(self, stream: DeltaStream) -> None:
+        """What has come was taken: whoever attaches goes on after it."""
+        if self._name is not None and not stream.stitching:
+            self._generation.reached(self._name, stream.cursor)
+
+    async def leave(self) -> None:
+        """Forget the run if it is over; else note it once more.
+
+        This process may have been frozen before it sent the request: others ended the answer, and the run, before there was any.
+        """
+        name = self._name
+        if name is None or name == self._left:
+            return
+        self._left = name
+        if self.over:
+            await outlast(self._message_id, lambda: self._store.run_ended(self._message_id, name))
+        else:
+            await outlast(self._message_id, lambda: self._store.note_run(name, self._model, self._message_id, self._attempt))

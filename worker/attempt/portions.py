@@ -1,0 +1,49 @@
+"""Pure: what a provider sent at once, in portions: to take all of it in one go could keep other answers waiting past their leases."""
+
+from collections.abc import Iterator, Sequence
+
+from tokenwire.providers.base import (
+    Delta,
+    KeptDelta,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallEnd,
+)
+
+MAX_DELTAS = 500
+MAX_CHARS = 256 * 1024
+_COUNTS = {KeptDelta: 25, ToolCallEnd: MAX_DELTAS}
+"""Deltas for which each of these counts: they are parsed, walked through and written as JSON when they are taken."""
+
+
+def portions(batch: Sequence[Delta]) -> Iterator[Sequence[Delta]]:
+    """The deltas in order, some at a time; a long text in pieces."""
+    if len(batch) == 1 and _weight(batch[0]) <= MAX_DELTAS:
+        yield batch  # nearly every batch of nearly every answer
+        return
+    portion: list[Delta] = []
+    weight = 0
+    for delta in batch:
+        for piece in _pieces(delta):
+            portion.append(piece)
+            weight += _weight(piece)
+            if weight >= MAX_DELTAS:
+                yield portion
+                portion, weight = [], 0
+    if portion:
+        yield portion
+
+
+def _weight(delta: Delta) -> int:
+    if isinstance(delta, TextDelta | ReasoningDelta | RefusalDelta):
+        return 1 + len(delta.text) * MAX_DELTAS // MAX_CHARS
+    return _COUNTS.get(type(delta), 1)
+
+
+def _pieces(delta: Delta) -> Iterator[Delta]:
+    if isinstance(delta, TextDelta | ReasoningDelta | RefusalDelta) and len(delta.text) > MAX_CHARS:
+        for start in range(0, len(delta.text), MAX_CHARS):
+            yield type(delta)(delta.text[start : start + MAX_CHARS])
+    else:
+        yield delta

@@ -1,0 +1,77 @@
+"""Pure: what the requests of one answer have reported of their tokens, and an estimate for a request that reported nothing.
+
+Usage is what a user pays, so it is the sum over all requests of the answer, whichever worker sent them. What they reported is saved with
+each checkpoint (`messages.reported`), and survives a worker that is killed. Whoever ends answers may load this module, web too.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenwire.protocol import events
+
+CHARS_PER_TOKEN = 4
+
+
+def tokens(chars: int) -> int:
+    """About so many tokens, rounded up."""
+    return -(-chars // CHARS_PER_TOKEN)
+
+
+def json_chars(value: Any) -> int:
+    """How long a value is as JSON; what is absent or empty is not sent."""
+    return len(json.dumps(value, ensure_ascii=False, default=str)) if value else 0
+
+
+Told = Mapping[str, int]
+"""Fields of `events.Usage`: those that were said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """`now`: what the request under way has reported, which it may correct; `before`: the sum of all before it."""
+
+    before: Told = field(default_factory=dict)
+    now: Told = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Told] | None) -> "Reported":
+        """As a row stores it."""
+        return cls(**stored) if stored else cls()
+
+    def stored(self) -> dict[str, Any] | None:
+        """For the row; None: nothing was reported."""
+        return {"before": dict(self.before), "now": dict(self.now)} if self.before or self.now else None
+
+    def told(self, usage: Told) -> "Reported":
+        """The request under way says so: each number takes the place of what it said before."""
+        return Reported(self.before, {**self.now, **usage})
+
+    def next_request(self) -> "Reported":
+        """Another request begins. To attach to a run again is none: the run may say the same numbers once more."""
+        return Reported(_sum(self.before, self.now))
+
+    def total(self) -> events.Usage | None:
+        """The sum, as on the wire; None where nobody said how many tokens went in or came out."""
+        return _usage(_sum(self.before, self.now))
+
+    def with_estimate(self, asked: int, chars: int) -> events.Usage | None:
+        """The same, for an answer that was stopped: an estimate stands for a request under way that has reported nothing.
+
+        `asked`: tokens of that request; `chars`: what has come of it.
+        """
+        if _usage(self.now) is not None:
+            return self.total()
+        return _usage(_sum(self.before, {"input_tokens": asked, "output_tokens": tokens(chars)}), estimated=True)
+
+
+def _sum(first: Told, second: Told) -> dict[str, int]:
+    return {name: first.get(name, 0) + second.get(name, 0) for name in {**first, **second}}
+
+
+def _usage(told: Told, *, estimated: bool = False) -> events.Usage | None:
+    if not ("input_tokens" in told or "output_tokens" in told):
+        return None
+    cached, reasoning = told.get("cached_tokens"), told.get("reasoning_tokens")
+    return events.Usage(told.get("input_tokens", 0), told.get("output_tokens", 0), cached, reasoning, estimated=estimated)

@@ -1,0 +1,151 @@
+"""How what an attempt takes gets into the log: batch by batch, one of them in flight, through outages, forks and the loss of the whole log.
+
+The writer holds the claim, and stands for it: a log that does not know the claim any more is given what it lacks, as long as SQL says that
+the attempt is the current one. What forbids to go on (another owner, a cancel, a bug) it tells by `stop`.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from tokenwire.models.answers import Checkpoint
+from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.tables import Message as Row
+from tokenwire.streams.log import ports
+from tokenwire.worker import closing
+from tokenwire.worker.attempt.draft import Draft
+from tokenwire.worker.attempt.verdicts import CancelAsked, Disowned, Failed, Verdict
+from tokenwire.worker.outages import OUTAGE_PAUSE_SECONDS
+from tokenwire.worker.resume.takeover import Known, restore
+from tokenwire.worker.services import WorkerServices
+
+log_line = structlog.get_logger(__name__)
+MAX_UNACKNOWLEDGED_CHARS = 256 * 1024
+"""How far a provider may run ahead of the log before it is no longer read."""
+
+
+class LogWriter:
+    """One attempt's way into the log. `stop` ends the attempt; `grown` is called after each batch that was acknowledged."""
+
+    def __init__(
+        self,
+        services: WorkerServices,
+        row: Row,
+        claim: ports.Claim,
+        generation: Draft,
+        stop: Callable[[Verdict], None],
+        grown: Callable[[], None],
+    ) -> None:
+        self.claim = claim
+        self.index = 0
+        """The batch that comes next, in the log of the claim's epoch."""
+        self._covered = 0
+        """The seq that SQL reaches: the log may be trimmed up to it."""
+        self._services, self._row, self._generation = services, row, generation
+        self._stop, self._grown = stop, grown
+        self._dirty = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._room = asyncio.Event()
+        self._lost = self._unwritable = False
+
+    def wake(self) -> None:
+        """Something waits to be appended."""
+        self._dirty.set()
+
+    def lose(self) -> None:
+        """The log does not know the claim any more."""
+        self._lost = True
+        self._dirty.set()
+
+    def disown(self) -> None:
+        """The generation is somebody else's: nothing more is written."""
+        self._lost = False
+        self._generation.abandon_unacknowledged()
+        self._stop(Disowned())
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """SQL holds this checkpoint. In a log that began again meanwhile, its seq means nothing."""
+        if checkpoint.epoch == self.claim.epoch:
+            self._covered = max(self._covered, checkpoint.seq)
+
+    async def settle(self) -> None:
+        """Wait until everything taken was acknowledged, or may not be written any more."""
+        while not self._unwritable and (self._lost or not self._generation.idle):
+            self._settled.clear()
+            self._dirty.set()
+            await self._settled.wait()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that nothing more should be taken."""
+        return self._generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS
+
+    async def room(self) -> None:
+        """Wait until a batch was acknowledged, or nothing more is written."""
+        self._room.clear()
+        await self._room.wait()
+
+    def give_way(self) -> None:
+        """Whoever waits for room does not any more."""
+        self._room.set()
+
+    async def run(self) -> None:
+        """Until cancelled, or until the log cannot be written for a bug."""
+        try:
+            while True:
+                await self._dirty.wait()
+                self._dirty.clear()
+                while self._lost or not self._generation.idle:
+                    await self._append()
+                self._settled.set()
+        except Exception as error:
+            log_line.exception("the log cannot be written", message_id=self._row.id)
+            self._unwritable = True
+            self._generation.abandon_unacknowledged()
+            self._stop(Failed(error))
+            self._settled.set()
+
+    async def _append(self) -> None:
+        try:
+            if self._lost:
+                await self._adopt()
+                return
+            done = await self._services.log.append(self.claim, self.index, self._covered, self._generation.batch())
+        except ports.Lost:
+            self._lost = True
+        except ports.CancelPending as request:
+            self._generation.abandon_unacknowledged()
+            self._stop(CancelAsked(request.by))
+        except ports.LogUnavailable:
+            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+        except ports.Refused:
+            self.disown()
+        else:
+            self.index += 1
+            self._generation.acknowledged(done.last_seq)
+            self._grown()
+            self._room.set()
+
+    async def _adopt(self) -> None:
+        """Redis does not know this attempt any more. If SQL says that it still is the current one, it goes on in the log as it is now."""
+        try:
+            row = await self._services.store.message(self._row.id)
+        except StoreUnavailable:
+            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
+            return
+        if row is None or row.attempt != self.claim.attempt or not closing.unfinished(row):
+            self.disown()
+            return
+        try:
+            self.claim = await self._services.log.rejoin(self.claim, self.index, self._services.lease_seconds)
+        except ports.Lost:
+            await self._restore()
+        self._lost = False
+
+    async def _restore(self) -> None:
+        """Some of what was acknowledged is gone. The batch that was out came after it, and is sent again, unchanged."""
+        known = Known(self._generation.held(), self.claim.epoch)
+        self.claim, held = await restore(self._services.log, self.claim, known, self._services.lease_seconds)
+        self.index, self._covered = 0, 0
+        self._generation.adopted(held.seq)

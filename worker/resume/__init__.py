@@ -1,0 +1,1 @@
+"""How an attempt resumes what an earlier one left."""

@@ -1,0 +1,138 @@
+"""What viewers hold of a generation at this moment, and how a log that forked or began again is brought to what somebody holds.
+
+What is known without the log (a row, the text of a running attempt, a committed ending) has a position. Where the log still reaches that
+position, the log is folded over it: that is what viewers hold. A log that lost the position may lack the end of the text: what survived
+is found, and the difference is appended as ordinary events; only where that cannot be said is the text stated anew behind a `reset`.
+"""
+
+from dataclasses import dataclass, replace
+
+import structlog
+
+from tokenwire.models.tables import Message
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.events import Entry
+from tokenwire.streams.log import ports
+from tokenwire.worker.resume.continuation import Held, begins, difference, fold, folded_whole
+
+log_line = structlog.get_logger(__name__)
+PAGE_EVENTS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known without the log; `held.seq` counts in `epoch` (None: no log has held any of it)."""
+
+    held: Held
+    epoch: str | None
+
+
+def held_in(row: Message) -> Held:
+    """What the row holds, which no viewer need have seen."""
+    return Held(row.content, row.reasoning, tuple(row.tool_calls or ()), row.seq)
+
+
+async def recover(log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float) -> tuple[ports.Claim, Held]:
+    """What the holder of `claim` goes on from, and the claim to go on with (batch index 0): what viewers hold, or the row where it is more.
+
+    Raises like `Log.read` and `Log.adopt`.
+    """
+    known = Known(held_in(row), row.epoch)
+    while True:
+        try:
+            found = await _look(log, claim, known)
+            if found.epoch == claim.epoch and found.survived == found.newest:
+                return claim, found.newest
+            return await _adopt(log, claim, found, found.newest, lease_seconds)
+        except ports.Lost:
+            log_line.info("the log changed while it was read", message_id=row.id)
+
+
+async def recover_anyway(log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float) -> tuple[ports.Claim, Held]:
+    """For an end that must come: the same, but where the log and the row do not fit together, the row's text is told to viewers instead.
+
+    Raises like `Log.read` and `Log.adopt`, and nothing else.
+    """
+    try:
+        return await recover(log, row, claim, lease_seconds)
+    except ports.LogError:
+        raise
+    except Exception:  # whatever it is: nobody goes on from this log
+        log_line.exception("the log does not continue the row", message_id=row.id)
+    return await restate(log, row, claim, lease_seconds)
+
+
+async def restate(log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float) -> tuple[ports.Claim, Held]:
+    """Tell viewers the row's text anew, whatever the log holds: none of that is read. Raises like `Log.read` and `Log.adopt`."""
+    held = replace(held_in(row), seq=0)
+    page = await log.read(row.conversation_id, None, 0, 0)
+    return await _adopt(log, claim, _Found(page.epoch, page.top, None, held), held, lease_seconds)
+
+
+async def restore(log: ports.Log, claim: ports.Claim, known: Known, lease_seconds: float) -> tuple[ports.Claim, Held]:
+    """Bring the log to exactly `known`, whatever it holds: for who knows it all. Batches begin at index 0. Raises like `Log.adopt`."""
+    while True:
+        try:
+            found = await _look(log, claim, known)
+            return await _adopt(log, claim, found, known.held, lease_seconds)
+        except ports.Lost:
+            log_line.info("the log changed while it was read", message_id=claim.message_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A log as it was read up to `seq`: what its viewers hold (None: that cannot be said), and the most that anybody knows."""
+
+    epoch: str
+    seq: int
+    survived: Held | None
+    newest: Held
+
+
+async def _adopt(log: ports.Log, claim: ports.Claim, found: _Found, target: Held, lease_seconds: float) -> tuple[ports.Claim, Held]:
+    events = difference(found.survived, target, claim.message_id, claim.attempt)
+    adopted, done = await log.adopt(claim, Cursor(found.epoch, found.seq), events, lease_seconds)
+    if claim.epoch != adopted.epoch:
+        log_line.warning("went on in a new epoch", message_id=claim.message_id, epoch=adopted.epoch, appended=len(events))
+    return adopted, replace(target, seq=done.last_seq)
+
+
+async def _look(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
+    """Read the log from where it parted from what is known.
+
+    Whoever goes on in a log that lacks something appends that first. So if there is anything of this generation behind the point of
+    parting, viewers hold all that is known; if not, they hold what the part before that point says. Where the point is not known either
+    (the server before this one was replaced by one that had never heard of its epoch), the log alone says what they hold.
+    """
+    page = await log.read(claim.conversation_id, None, 0, 0)
+    shared = page.reached(known.epoch, known.held.seq)
+    parted = known.epoch in page.forks
+    end, after = await _entries(log, claim, page, shared)
+    newest = fold(replace(known.held, seq=shared), claim.message_id, after)
+    if known.epoch in (None, page.epoch) or (parted and (shared == known.held.seq or newest.seq > shared)):
+        return _Found(page.epoch, end, newest, newest)
+    _, all_there_is = await _entries(log, claim, page, page.oldest - 1)
+    survived = folded_whole(claim.message_id, all_there_is, from_first=page.oldest == 1)
+    if survived is None or (survived.seq == 0 and not parted):
+        return _Found(page.epoch, end, None, newest)
+    return _Found(page.epoch, end, survived, survived if begins(known.held, survived) else known.held)
+
+
+async def _entries(log: ports.Log, claim: ports.Claim, seen: ports.Page, after: int) -> tuple[int, list[Entry]]:
+    """All entries after a seq, and the seq that they end at.
+
+    Where the log was trimmed beyond it, from its oldest event: what a running generation appended after its checkpoint is never trimmed.
+    Raises Lost if the log is another one since it was seen.
+    """
+    entries: list[Entry] = []
+    while True:
+        page = await log.read(claim.conversation_id, seen.epoch, after, PAGE_EVENTS)
+        if page.epoch != seen.epoch:
+            raise ports.Lost
+        if after < page.oldest - 1:
+            after = page.oldest - 1
+            continue
+        entries += page.entries
+        after = entries[-1].seq if page.entries else after
+        if after >= page.top:
+            return after, entries

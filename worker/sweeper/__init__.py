@@ -1,0 +1,1 @@
+"""Finds work that nobody does, and does it."""

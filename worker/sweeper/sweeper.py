@@ -1,0 +1,389 @@
+"""Finds work that nobody does: SQL lists it, `sweeps` says when it is due, this module carries it out. One sweeper is active at a time.
+
+Every worker process runs one; they elect a leader through Redis. When Redis was away or this process was paused, the leases of healthy
+workers may have run out unrenewed: judgement waits for one lease then, so that nobody is robbed who is alive. A leader whose database is
+away stands back, so that another process leads which may reach it.
+
+A round asks once what is outstanding, and begins the steps that have something to do, unless they are under way. It waits for none: after a
+failover there are thousands of rows to announce, while a dead worker's answers are waited for by people. A step goes through its rows in
+pages. A row that fails with an error that nobody thought of is counted and logged, a row that somebody has locked is left to the next
+round; neither the other rows nor the other steps suffer.
+"""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
+
+import structlog
+
+from tokenwire.config.background import failed, keep
+from tokenwire.models.errors import GivenUp, StatementFailed, StoreUnavailable
+from tokenwire.models.sweeps import Outstanding, Unannounced
+from tokenwire.models.tables import Conversation, Revocation
+from tokenwire.models.views import message_view
+from tokenwire.protocol import events
+from tokenwire.streams.log import ports
+from tokenwire.worker import closing
+from tokenwire.worker.enqueue import JobsUnavailable
+from tokenwire.worker.halves import by_halves
+from tokenwire.worker.services import WorkerServices
+from tokenwire.worker.sweeper import revocations
+from tokenwire.worker.sweeper.endings import LONGEST_PAUSE_MS
+from tokenwire.worker.sweeper.repeats import Repeats
+from tokenwire.worker.sweeper.sweeps import DUE, Job, judge
+
+log_line = structlog.get_logger(__name__)
+T = TypeVar("T")
+Step = Callable[[], Awaitable[None]]
+INTERVAL_SECONDS = 0.5
+LEADERSHIP_SECONDS = 1.5
+STAND_BACK_SECONDS = LEADERSHIP_SECONDS + 2 * INTERVAL_SECONDS
+"""How long a process without its database does not ask to lead: the leadership lapses, and every other process asks in between."""
+PAUSE_SECONDS = 2.0
+"""Who did not run for longer than this was paused, as was Redis when it did not answer for so long. A lease that was renewed in time
+outlives a shorter pause."""
+PAGE = 200
+SIDE_BY_SIDE = 16
+"""Rows that are dealt with at a time: the streams of a dead worker are all due at once, and each of them is waited for by people."""
+BULK_SIDE_BY_SIDE = 8
+"""The same, for what is announced or deleted late: all those steps together leave the database to those who answer."""
+APART_SECONDS = 10.0
+"""Between two jobs of an answer in whose row nothing can be written."""
+_OUTAGES = (StoreUnavailable, ports.LogUnavailable, JobsUnavailable)
+
+
+class Deposed(Exception):
+    """Another process's sweeper has become the active one, or must be taken to have."""
+
+
+class Sweeper:
+    """One per worker process."""
+
+    def __init__(self, services: WorkerServices) -> None:
+        self._services = services
+        self._name = uuid.uuid4().hex
+        self._not_before = 0.0
+        self._leads_from = 0.0
+        self._repeats = Repeats(services.store, services.log)
+        self._under_way: dict[str, asyncio.Task[Exception | None]] = {}
+        """Steps by name."""
+        self._bulk = asyncio.Semaphore(BULK_SIDE_BY_SIDE)
+        self._apart: dict[str, float] = {}
+        """Answers that the database cannot note anything of, and until when no job of them is sent."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        ticking = asyncio.create_task(keep("sweeper_clock", self._notice_pauses))
+        try:
+            await self._sweep_on()
+        finally:
+            ticking.cancel()
+            for task in self._under_way.values():
+                task.cancel()
+            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+
+    async def _sweep_on(self) -> None:
+        while True:
+            try:
+                if await self._promptly(self._leads()):
+                    self._begin("look", self._look_for_another_server)
+                    if not self.holds_back:
+                        self._begin("round", self._begin_due)
+            except _OUTAGES as error:
+                self._put_off(error)
+            except Deposed:
+                log_line.info("sweep broken off")
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def _look_for_another_server(self) -> None:
+        """An outage in here says nothing about anybody's lease: it is logged, and does not keep the others from judging."""
+        try:
+            await self._repeats.look(self._go_on)
+        except _OUTAGES as error:
+            log_line.warning("what changed lately is not announced again yet", error=repr(error))
+
+    async def _begin_due(self) -> None:
+        for name in await self._due():
+            self._begin(name, self._steps[name])
+
+    async def _due(self) -> Sequence[str]:
+        """The steps that have something to do. Where that cannot be told for a bug, or in time, each looks for itself.
+
+        Raises StoreUnavailable.
+        """
+        try:
+            found = await self._services.store.outstanding(DUE, LONGEST_PAUSE_MS)
+        except GivenUp as error:
+            log_line.warning("what is outstanding cannot be told, each step looks for itself", error=repr(error.__cause__))
+            return list(self._steps)
+        except _OUTAGES:
+            raise
+        except Exception as error:  # noqa: BLE001 -- a bug in one query must not keep the others from being asked
+            failed("sweep", error)
+            return list(self._steps)
+        return [name for name in self._steps if name in found]
+
+    def _begin(self, name: str, step: Step) -> "asyncio.Task[Exception | None]":
+        """Begin a step, unless it is under way."""
+        if name not in self._under_way:
+            self._under_way[name] = task = asyncio.create_task(self._carry_out(step))
+            task.add_done_callback(lambda _task: self._under_way.pop(name, None))
+        return self._under_way[name]
+
+    async def _carry_out(self, step: Step) -> Exception | None:
+        """Gives the outage that the step has met, or that it was broken off. A bug in it is counted and logged."""
+        try:
+            error = await _guarded(step())
+        except Deposed as deposed:
+            log_line.info("sweep broken off")
+            return deposed
+        if error is not None:
+            self._put_off(error)
+        return error
+
+    def _put_off(self, error: Exception) -> None:
+        log_line.warning("sweep put off", error=repr(error))
+        self._wait_one_lease()
+        if isinstance(error, StoreUnavailable):
+            self._leads_from = _clock() + STAND_BACK_SECONDS
+
+    async def _notice_pauses(self) -> None:
+        """Of this process, or of the machine: time that passes while nothing here runs."""
+        while True:
+            before = _clock()
+            await asyncio.sleep(INTERVAL_SECONDS)
+            if _clock() - before > INTERVAL_SECONDS + PAUSE_SECONDS:
+                self._wait_one_lease()
+
+    async def _promptly(self, question: Awaitable[T]) -> T:
+        """Redis' answer; one that came late says that Redis was paused, and is not to be trusted. Raises Deposed."""
+        began = _clock()
+        answer = await question
+        if _clock() - began > PAUSE_SECONDS:
+            self._wait_one_lease()
+            raise Deposed
+        return answer
+
+    async def _leads(self) -> bool:
+        if _clock() < self._leads_from:
+            return False
+        try:
+            return await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS)
+        except JobsUnavailable:  # one connection that broke is no outage: only a second failure says that Redis was away
+            return await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether judgement waits, after an outage or a pause."""
+        return _clock() < self._not_before
+
+    def _wait_one_lease(self) -> None:
+        self._not_before = _clock() + self._services.lease_seconds
+
+    @property
+    def _steps(self) -> dict[str, Step]:
+        """By the names of the queries that find what they work at."""
+        return {
+            "to_cancel": self._cancel,
+            "begun": self._take_over,
+            "heads": self._enqueue_heads,
+            "ended": self._announce_ends,
+            "unannounced_rows": self._announce_rows,
+            "unannounced_titles": self._announce_titles,
+            "undeleted_logs": self._delete_logs,
+            "untold_revocations": self._revoke,
+            "runs_to_end": self._services.endings.carry_out,
+        }
+
+    async def sweep(self) -> None:
+        """One round to its end. Raises the first outage that a step has met, once all steps were made; Deposed."""
+        for error in await asyncio.gather(*[self._begin(name, self._steps[name]) for name in await self._due()]):
+            if error is not None:
+                raise error
+
+    async def _pages(self, query: Callable[[str, int], Awaitable[Sequence[T]]], key: Callable[[T], str]) -> AsyncIterator[Sequence[T]]:
+        """Everything that is due, a page at a time; between pages the leadership is renewed."""
+        after = ""
+        while True:
+            page = await query(after, PAGE)
+            if page:
+                yield page
+            if len(page) < PAGE:
+                return
+            after = key(page[-1])
+            if self.holds_back:
+                raise Deposed
+            await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Stay the active one. Raises Deposed."""
+        if not await self._promptly(self._leads()):
+            raise Deposed
+
+    # --- steps ---
+
+    async def _cancel(self) -> None:
+        async for page in self._pages(self._services.store.to_cancel, _key):
+            await _all(asyncio.Semaphore(SIDE_BY_SIDE), (self._cancel_one(row) for row in page))
+
+    async def _cancel_one(self, row: Outstanding) -> None:
+        services = self._services
+        try:
+            await closing.cancel(services.store, services.log, services.jobs, row.message_id, row.cancel_by or "unknown")
+        except StatementFailed:
+            await self._enqueue([row])  # the job counts how often the row fails, and ends the answer at last
+            raise
+
+    async def _take_over(self) -> None:
+        """What nobody has a lease of has no worker."""
+        async for page in self._pages(lambda *place: self._services.store.begun(DUE, *place), _key):
+            leased = await self._promptly(asyncio.gather(*(self._leased(row) for row in page)))
+            if self.holds_back:
+                raise Deposed
+            await self._enqueue([row for row, taken in zip(page, leased, strict=True) if not taken])
+
+    async def _leased(self, row: Outstanding) -> bool:
+        try:
+            return row.status == "streaming" and await self._services.log.leased(row.conversation_id, row.message_id)
+        except ports.Gone:
+            return True
+
+    async def _enqueue_heads(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.heads(DUE, *place), _key):
+            await self._enqueue(await self._without_job([row for row in page if row.due]))
+
+    async def _without_job(self, rows: Sequence[Outstanding]) -> list[Outstanding]:
+        """The broker is asked once for all of them, and once more for those whose job waits for very long."""
+        jobs = self._services.jobs
+        since = await jobs.waiting([row.message_id for row in rows])
+        now = jobs.now_ms()
+        verdicts = {row.message_id: judge(since.get(row.message_id), now) for row in rows}
+        held = await jobs.held([name for name, verdict in verdicts.items() if verdict is Job.DOUBTFUL])
+        return [row for row in rows if verdicts[row.message_id] is not Job.WAITS and row.message_id not in held]
+
+    async def _enqueue(self, rows: Sequence[Outstanding]) -> None:
+        sent: list[str] = []
+        self._apart = {name: until for name, until in self._apart.items() if _clock() < until}
+        try:
+            await _all(asyncio.Semaphore(SIDE_BY_SIDE), (self._send(row, sent) for row in rows if row.message_id not in self._apart))
+        finally:
+            await by_halves(sent, lambda ids: self._services.store.mark_enqueued(*ids), self._leave_alone)
+
+    def _leave_alone(self, message_id: str, error: Exception) -> None:
+        """For a while: the database fails at its row, so its job has failed, too."""
+        self._apart[message_id] = _clock() + APART_SECONDS
+        failed("sweep", error)
+
+    async def _send(self, row: Outstanding, sent: list[str]) -> None:
+        await self._services.jobs.generate(row.message_id)
+        sent.append(row.message_id)
+        log_line.info("swept: enqueued again", message_id=row.message_id, status=row.status)
+
+    async def _announce_ends(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.ended(DUE, *place), _key):
+            await _all(self._bulk, (self._announce_end(row) for row in page))
+
+    async def _announce_end(self, row: Outstanding) -> None:
+        """Supply the terminal event that a crash swallowed."""
+        ended = await self._services.store.message(row.message_id)
+        if ended is None:
+            return
+        try:
+            lacked = await closing.announce_end(self._services.store, self._services.log, ended)
+        except ports.Busy:
+            return
+        self._services.packing.ended(row.conversation_id)
+        if lacked:
+            log_line.info("swept: end announced", message_id=row.message_id, status=row.status)
+        await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
+
+    async def _announce_rows(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.unannounced_rows(DUE, *place), _id):
+            rows = itertools.groupby(sorted(page, key=lambda row: (row.conversation_id, row.ordinal)), lambda row: row.conversation_id)
+            await _all(self._bulk, [self._announce_in_order(list(group)) for _, group in rows])
+
+    async def _announce_in_order(self, rows: Sequence[Unannounced]) -> None:
+        for row in rows:
+            if error := await _guarded(self._announce_row(row)):
+                raise error
+
+    async def _announce_row(self, found: Unannounced) -> None:
+        log, row = self._services.log, await self._services.store.message(found.id)
+        if row is None:
+            return
+        try:
+            page = await log.read(row.conversation_id, None, 0, 0)
+            await log.announce(
+                row.conversation_id, row.id, row.rev, events.MessageEvent(message_view(row, page.reached(row.epoch, row.seq)))
+            )
+        except ports.Gone:
+            log_line.info("nothing to announce in a deleted conversation", message_id=row.id)
+        await self._services.store.mark_announced(row.id, row.rev)
+
+    async def _announce_titles(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.unannounced_titles(DUE, *place), _id):
+            await _all(self._bulk, (self._announce_title(row) for row in page))
+
+    async def _announce_title(self, row: Conversation) -> None:
+        try:
+            await self._services.log.announce(row.id, row.id, row.rev, events.Title(row.title or "", row.rev))
+        except ports.Gone:
+            log_line.info("nothing to announce in a deleted conversation", conversation_id=row.id)
+        await self._services.store.mark_title_announced(row.id, row.rev)
+
+    async def _delete_logs(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.undeleted_logs(DUE, *place), str):
+            await _all(self._bulk, (self._delete_log(name) for name in page))
+
+    async def _delete_log(self, conversation_id: str) -> None:
+        await self._services.log.delete(conversation_id, self._services.tombstone_seconds)
+        await self._services.store.log_deleted(conversation_id)
+
+    async def _revoke(self) -> None:
+        async for page in self._pages(lambda *place: self._services.store.untold_revocations(DUE, *place), _id):
+            await _all(self._bulk, (self._revoke_one(row) for row in page))
+
+    async def _revoke_one(self, row: Revocation) -> None:
+        services = self._services
+        await revocations.tell(services.store, services.log, row.conversation_id, row.user_id, services.tombstone_seconds)
+
+
+async def _all(places: asyncio.Semaphore, work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do everything, as many at a time as there are places, each to its end, whatever happens to others; then raise the first outage."""
+
+    async def one(piece: Coroutine[Any, Any, None]) -> Exception | None:
+        async with places:
+            return await _guarded(piece)
+
+    for error in await asyncio.gather(*(one(piece) for piece in work)):
+        if error is not None:
+            raise error
+
+
+async def _guarded(piece: Awaitable[None]) -> Exception | None:
+    """Do it, and give the outage that it met, if any. Any other error is a bug, or one row's own: counted and logged. Raises Deposed."""
+    try:
+        await piece
+    except Deposed:
+        raise
+    except GivenUp as error:
+        log_line.warning("left to the next round: the database gave it up", error=repr(error.__cause__))
+    except _OUTAGES as error:
+        return error
+    except Exception as error:  # noqa: BLE001 -- see above
+        failed("sweep", error)
+    return None
+
+
+def _key(row: Outstanding) -> str:
+    return row.key
+
+
+def _id(row: Any) -> str:
+    return str(row.id)
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
