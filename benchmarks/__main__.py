@@ -11,12 +11,19 @@ def main() -> int:
     known = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
     wanted = sys.argv[1:] or known
     if unknown := [name for name in wanted if name not in known]:
-        sys.stderr.write(f"no such benchmark: {', '.join(unknown)} (there are {', '.join(known)})\n")
+        sys.stderr.write(
+            f"no such benchmark: {', '.join(unknown)} (there are {', '.join(known)})\n"
+        )
         return 2
     failed = 0
     for name in wanted:
         print(f"\n## {name.replace('_', ' ')}\n", flush=True)
-        failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=HERE.parent, check=False).returncode != 0
+        failed += (
+            subprocess.run(
+                [sys.executable, "-m", f"benchmarks.{name}"], cwd=HERE.parent, check=False
+            ).returncode
+            != 0
+        )
     return failed
 
 

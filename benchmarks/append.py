@@ -34,7 +34,10 @@ async def cpu_per_event(act: Callable[[], Awaitable[int]]) -> float:
 
 
 def chunks() -> list[Chunk]:
-    return [Chunk("0198f7c2-6a51-7c3e-9b1d-3f5a8e2d4c6b", 1, offset, " token") for offset in range(EVENTS_PER_CALL)]
+    return [
+        Chunk("0198f7c2-6a51-7c3e-9b1d-3f5a8e2d4c6b", 1, offset, " token")
+        for offset in range(EVENTS_PER_CALL)
+    ]
 
 
 async def publish(client: "redis.asyncio.Redis") -> int:
@@ -52,7 +55,9 @@ async def append(log: RedisLog, name: str, calls: int) -> int:
 
 
 async def append_together(log: RedisLog) -> int:
-    return sum(await asyncio.gather(*(append(log, f"c{n}", CALLS // TOGETHER) for n in range(TOGETHER))))
+    return sum(
+        await asyncio.gather(*(append(log, f"c{n}", CALLS // TOGETHER) for n in range(TOGETHER)))
+    )
 
 
 async def measure(url: str) -> dict[str, float]:
@@ -66,7 +71,11 @@ async def measure(url: str) -> dict[str, float]:
         await log.aclose()
     if held.top != ROUNDS * CALLS // TOGETHER * EVENTS_PER_CALL:
         sys.exit(f"events are missing: {held.top}")
-    return {"one awaited redis.publish": published, "append, one generation": alone, f"append, {TOGETHER} generations": together}
+    return {
+        "one awaited redis.publish": published,
+        "append, one generation": alone,
+        f"append, {TOGETHER} generations": together,
+    }
 
 
 def main() -> int:

@@ -37,22 +37,34 @@ async def standstill(web: Web, path: str, body: bytes) -> tuple[float, float, in
 async def measure(dialects: list[str]) -> list[tuple[float, int]]:
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        async with serving(Path(folder), max_stored_bytes_per_user=0, max_unfinished_per_user=0, posts_per_minute_per_address=0) as web:
+        async with serving(
+            Path(folder),
+            max_stored_bytes_per_user=0,
+            max_unfinished_per_user=0,
+            posts_per_minute_per_address=0,
+        ) as web:
             for dialect in dialects:
                 for path, shape, body in bodies(dialect):
                     cpu, clock, status = await standstill(web, path, body)
                     found.append((cpu, status))
                     size = len(body) / 2**20
-                    print(f"| {dialect} | {shape} | {size:.1f} | {status} | {cpu * 1000:.0f} | {clock * 1000:.0f} |", flush=True)
+                    print(
+                        f"| {dialect} | {shape} | {size:.1f} | {status} | {cpu * 1000:.0f} | {clock * 1000:.0f} |",
+                        flush=True,
+                    )
     return found
 
 
 def main() -> int:
-    print("| dialect | shape | MiB | status | standstill: ms of CPU | by the clock |\n|---|---|---|---|---|---|")
+    print(
+        "| dialect | shape | MiB | status | standstill: ms of CPU | by the clock |\n|---|---|---|---|---|---|"
+    )
     found = uvloop.run(measure(sys.argv[1:] or list(DIALECTS)))
     worst = max(cpu for cpu, _ in found)
     failed = [status for _, status in found if status >= 500]
-    print(f"\nLongest: {worst * 1000:.0f} ms of CPU. Goal: {GOAL_SECONDS * 1000:.0f} ms: {'met' if worst <= GOAL_SECONDS else 'missed'}")
+    print(
+        f"\nLongest: {worst * 1000:.0f} ms of CPU. Goal: {GOAL_SECONDS * 1000:.0f} ms: {'met' if worst <= GOAL_SECONDS else 'missed'}"
+    )
     return int(worst > 2 * GOAL_SECONDS or bool(failed))
 
 

@@ -43,7 +43,11 @@ ROUNDS, ROUNDS_PER_SECOND = 30, 20
 MEASUREMENTS = 3
 PATIENCE_SECONDS = 30.0
 SERVERS = ("tokenwire", "broadcast", "bare")
-NAMES = {"tokenwire": "Tokenwire's broadcaster", "broadcast": "`websockets.broadcast`", "bare": "bare asyncio server"}
+NAMES = {
+    "tokenwire": "Tokenwire's broadcaster",
+    "broadcast": "`websockets.broadcast`",
+    "bare": "bare asyncio server",
+}
 _READY = b'{"type":"live"}'
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -72,7 +76,9 @@ class Channels:
 async def serve_broadcast(url: str, port: int) -> None:
     """The library as its documentation has it."""
     rooms: dict[str, set[ServerConnection]] = {}
-    channels = Channels(url, lambda conversation, event: broadcast(rooms.get(conversation, ()), event, text=True))
+    channels = Channels(
+        url, lambda conversation, event: broadcast(rooms.get(conversation, ()), event, text=True)
+    )
     await channels.start()
 
     async def handle(connection: ServerConnection) -> None:
@@ -104,8 +110,14 @@ class BareViewer(asyncio.Protocol):
             self._task = asyncio.ensure_future(self._joined(self._conversation, self._transport))
             return
         self._conversation = data.split(b" ", 2)[1].decode().rpartition("/")[2]
-        key = next(line.split(b": ")[1] for line in data.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
-        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        key = next(
+            line.split(b": ")[1]
+            for line in data.split(b"\r\n")
+            if line.lower().startswith(b"sec-websocket-key")
+        )
+        accept = base64.b64encode(
+            hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        )
         head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
         self._transport.write(head + accept + b"\r\n\r\n")
 
@@ -127,7 +139,9 @@ async def serve_bare(url: str, port: int) -> None:
         rooms.setdefault(conversation, []).append(transport)
         transport.write(text_frame(_READY))
 
-    await asyncio.get_running_loop().create_server(lambda: BareViewer(joined), "127.0.0.1", port, backlog=1024)
+    await asyncio.get_running_loop().create_server(
+        lambda: BareViewer(joined), "127.0.0.1", port, backlog=1024
+    )
     await asyncio.Event().wait()
 
 
@@ -160,7 +174,9 @@ class Viewer(asyncio.Protocol):
             self._asked = True
             token = mint(KEY, self._conversation, "u", 600, time.time())
             body = json.dumps({"type": "subscribe", "token": token}).encode()
-            self.transport.write(b"\x81\xfe" + len(body).to_bytes(2, "big") + b"\x00\x00\x00\x00" + body)  # masked with zeroes
+            self.transport.write(
+                b"\x81\xfe" + len(body).to_bytes(2, "big") + b"\x00\x00\x00\x00" + body
+            )  # masked with zeroes
         if b'"live"' in self._seen and self._seen.endswith(b"}"):
             self.ready.set_result(None)
 
@@ -173,9 +189,12 @@ async def connect(port: int, conversations: list[str]) -> list[Viewer]:
     loop, viewers = asyncio.get_running_loop(), list[Viewer]()
     for start in range(0, len(conversations), 100):
         batch = [
-            await loop.create_connection(lambda name=name: Viewer(name), "127.0.0.1", port) for name in conversations[start : start + 100]
+            await loop.create_connection(lambda name=name: Viewer(name), "127.0.0.1", port)
+            for name in conversations[start : start + 100]
         ]
-        await asyncio.wait_for(asyncio.gather(*(viewer.ready for _, viewer in batch)), PATIENCE_SECONDS)
+        await asyncio.wait_for(
+            asyncio.gather(*(viewer.ready for _, viewer in batch)), PATIENCE_SECONDS
+        )
         viewers += [viewer for _, viewer in batch]
     return viewers
 
@@ -207,11 +226,16 @@ async def publish(url: str, epochs: dict[str, str]) -> int:
     client, size, began = redis.asyncio.Redis.from_url(url), 0, time.monotonic()
     for number in range(ROUNDS):
         await asyncio.sleep(max(0.0, began + number / ROUNDS_PER_SECOND - time.monotonic()))
-        event = stamp(number + 1, encode(Chunk("0198c0de-0000-7000-8000-000000000000", 1, number * 5, "word ")))
+        event = stamp(
+            number + 1,
+            encode(Chunk("0198c0de-0000-7000-8000-000000000000", 1, number * 5, "word ")),
+        )
         size += len(text_frame(event))
         pipeline = client.pipeline(transaction=False)
         for conversation, epoch in epochs.items():
-            pipeline.publish(keys.channel(conversation), b"%b:%d:%b" % (epoch.encode(), number + 1, event))
+            pipeline.publish(
+                keys.channel(conversation), b"%b:%d:%b" % (epoch.encode(), number + 1, event)
+            )
         await pipeline.execute()
     await client.aclose()
     return size
@@ -227,7 +251,12 @@ async def measure(server: str, shape: Shape, url: str) -> float:
     """Microseconds of the server's CPU per delivery."""
     names = [f"{server}{secrets.token_hex(4)}-{number}" for number in range(shape.conversations)]
     log = RedisLog(url)
-    epochs = {name: page.epoch for name, page in zip(names, await asyncio.gather(*(log.read(n, None, 0, 0) for n in names)), strict=True)}
+    epochs = {
+        name: page.epoch
+        for name, page in zip(
+            names, await asyncio.gather(*(log.read(n, None, 0, 0) for n in names)), strict=True
+        )
+    }
     await log.aclose()
     port = free_port()
     process = start_server(server, url, port)
@@ -250,17 +279,33 @@ async def all_received(viewers: list[Viewer], size: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while any(viewer.received < size for viewer in viewers):
         if time.monotonic() > deadline:
-            raise SystemExit(f"lost: {sum(viewer.received < size for viewer in viewers)} viewers lack something")
+            raise SystemExit(
+                f"lost: {sum(viewer.received < size for viewer in viewers)} viewers lack something"
+            )
         await asyncio.sleep(0.02)
     if any(viewer.received != size for viewer in viewers):
         raise SystemExit("a viewer received more than was published")
 
 
 def start_server(server: str, url: str, port: int) -> subprocess.Popen[bytes]:
-    command = ["-m", "tokenwire.broadcaster"] if server == "tokenwire" else ["-m", "benchmarks.broadcast", server, url, str(port)]
-    ours = {"REDIS_URL": url, "TOKEN_KEY": KEY, "BROADCASTER_PORT": str(port), "MODE": "production", "LOG_LEVEL": "warning"}
+    command = (
+        ["-m", "tokenwire.broadcaster"]
+        if server == "tokenwire"
+        else ["-m", "benchmarks.broadcast", server, url, str(port)]
+    )
+    ours = {
+        "REDIS_URL": url,
+        "TOKEN_KEY": KEY,
+        "BROADCASTER_PORT": str(port),
+        "MODE": "production",
+        "LOG_LEVEL": "warning",
+    }
     # Heartbeats would compare the tail with a log that nothing was written to.
-    quiet = {"HEARTBEAT_IDLE_SECONDS": "3600", "HEARTBEAT_RUNNING_SECONDS": "3600", "MAX_OPEN_PER_USER": "0"}
+    quiet = {
+        "HEARTBEAT_IDLE_SECONDS": "3600",
+        "HEARTBEAT_RUNNING_SECONDS": "3600",
+        "MAX_OPEN_PER_USER": "0",
+    }
     return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=os.environ | ours | quiet)
 
 
@@ -281,16 +326,22 @@ async def listening(port: int) -> None:
 async def compare(url: str) -> None:
     for shape in SHAPES:
         found: dict[str, list[float]] = {server: [] for server in SERVERS}
-        for _ in range(MEASUREMENTS):  # in turn, so that a busy moment of the machine falls on all of them
+        for _ in range(
+            MEASUREMENTS
+        ):  # in turn, so that a busy moment of the machine falls on all of them
             for server in SERVERS:
                 found[server].append(await measure(server, shape, url))
         medians = {server: statistics.median(values) for server, values in found.items()}
         print(f"{shape.title} ({shape.deliveries:,} deliveries, median of {MEASUREMENTS})\n")
-        print("| server | CPU µs per delivery | min-max | Tokenwire's share of it |\n|---|---|---|---|")
+        print(
+            "| server | CPU µs per delivery | min-max | Tokenwire's share of it |\n|---|---|---|---|"
+        )
         for server in SERVERS:
             values = found[server]
             ratio = medians["tokenwire"] / medians[server]
-            print(f"| {NAMES[server]} | {medians[server]:.1f} | {min(values):.1f}-{max(values):.1f} | {ratio:.2f} |")
+            print(
+                f"| {NAMES[server]} | {medians[server]:.1f} | {min(values):.1f}-{max(values):.1f} | {ratio:.2f} |"
+            )
         print(flush=True)
 
 
@@ -300,7 +351,9 @@ def main() -> None:
         raise SystemExit("needs Linux and the embedded Valkey server")
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
-        valkey = subprocess.Popen([binary, *arguments(port, Path(directory))], stdout=subprocess.DEVNULL)
+        valkey = subprocess.Popen(
+            [binary, *arguments(port, Path(directory))], stdout=subprocess.DEVNULL
+        )
         try:
             asyncio.run(_against(port))
         finally:
@@ -317,6 +370,10 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         import uvloop
 
-        uvloop.run({"broadcast": serve_broadcast, "bare": serve_bare}[sys.argv[1]](sys.argv[2], int(sys.argv[3])))
+        uvloop.run(
+            {"broadcast": serve_broadcast, "bare": serve_bare}[sys.argv[1]](
+                sys.argv[2], int(sys.argv[3])
+            )
+        )
     else:
         main()

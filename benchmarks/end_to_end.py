@@ -41,12 +41,17 @@ async def serve_tokens(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     head = await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head.lower())
     await reader.readexactly(int(length[1]) if length else 0)
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+    writer.write(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
 
     def send(data: bytes) -> None:
         writer.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    begun, count = time.monotonic(), int((WARM_SECONDS + MEASURED_SECONDS + 1.5) * TOKENS_PER_SECOND)
+    begun, count = (
+        time.monotonic(),
+        int((WARM_SECONDS + MEASURED_SECONDS + 1.5) * TOKENS_PER_SECOND),
+    )
     with contextlib.suppress(ConnectionError):
         for number in range(count):
             await asyncio.sleep(max(0.0, begun + number / TOKENS_PER_SECOND - time.monotonic()))
@@ -54,7 +59,9 @@ async def serve_tokens(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
                 return
             token = {"choices": [{"index": 0, "delta": {"content": f"<{time.monotonic_ns()}>"}}]}
             send(b"data: " + json.dumps(token).encode() + b"\n\n")
-        send(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+        send(
+            b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+        )
         writer.write(b"0\r\n\r\n")
         await writer.drain()
     writer.close()
@@ -140,7 +147,12 @@ async def running_stack(provider_port: int) -> AsyncIterator[Stack]:
             "READS_PER_MINUTE_PER_USER": "0",
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tokenwire.launcher", cwd=folder, env=environ, stdout=asyncio.subprocess.DEVNULL
+            sys.executable,
+            "-m",
+            "tokenwire.launcher",
+            cwd=folder,
+            env=environ,
+            stdout=asyncio.subprocess.DEVNULL,
         )
         try:
             base = f"http://127.0.0.1:{port}"
@@ -161,12 +173,16 @@ async def ready(base: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def call(url: str, body: object = None, method: str = "POST") -> tuple[int, dict[str, object]]:
+async def call(
+    url: str, body: object = None, method: str = "POST"
+) -> tuple[int, dict[str, object]]:
     """One API call: status and JSON."""
 
     def request() -> tuple[int, dict[str, object]]:
         data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
+        asked = urllib.request.Request(
+            url, data, {"content-type": "application/json"}, method=method
+        )
         with urllib.request.urlopen(asked, timeout=20) as answer:
             return answer.status, json.loads(answer.read() or b"{}")
 
@@ -191,10 +207,16 @@ async def view(base: str, seen: Seen) -> None:
     """Post to a conversation of one's own and watch the answer to its end."""
     _, conversation = await call(f"{base}/api/conversations", {"model": "paced"})
     posted_at = time.monotonic_ns()
-    _, posted = await call(f"{base}/api/conversations/{conversation['id']}/messages", {"content": "go"})
+    _, posted = await call(
+        f"{base}/api/conversations/{conversation['id']}/messages", {"content": "go"}
+    )
     subscription = posted["subscription"]
     async with websockets.connect(subscription["url"], compression=None, max_queue=None) as socket_:
-        await socket_.send(json.dumps({"type": "subscribe", "token": subscription["token"], "after": posted["position"]}))
+        await socket_.send(
+            json.dumps(
+                {"type": "subscribe", "token": subscription["token"], "after": posted["position"]}
+            )
+        )
         length, expected = 0, 0
         async for frame in socket_:
             now = time.monotonic_ns()
@@ -229,8 +251,13 @@ async def measure(stack: Stack, streams: int) -> str:
     tokens = len(seen.latencies_ms)
     await asyncio.gather(*viewers)
     if seen.wrong or seen.completed != streams:
-        raise SystemExit(f"{seen.wrong} events out of place, {seen.completed} of {streams} answers complete")
-    spent = {kind: after.get(kind, 0.0) - before.get(kind, 0.0) for kind in ("worker", "broadcaster", "redis", "web")}
+        raise SystemExit(
+            f"{seen.wrong} events out of place, {seen.completed} of {streams} answers complete"
+        )
+    spent = {
+        kind: after.get(kind, 0.0) - before.get(kind, 0.0)
+        for kind in ("worker", "broadcaster", "redis", "web")
+    }
     cuts = statistics.quantiles(seen.latencies_ms, n=100)
     parts = " | ".join(f"{value * 1e6 / tokens:.0f}" for value in spent.values())
     total = sum(spent.values()) * 1000 / tokens
@@ -243,7 +270,9 @@ async def measure(stack: Stack, streams: int) -> str:
 async def run() -> None:
     """Print the table."""
     provider = await asyncio.start_server(serve_tokens, "127.0.0.1", 0)
-    print(f"{TOKENS_PER_SECOND} tokens/s a stream, {MEASURED_SECONDS:g} s measured; CPU in ms per 1,000 tokens (= us per token)")
+    print(
+        f"{TOKENS_PER_SECOND} tokens/s a stream, {MEASURED_SECONDS:g} s measured; CPU in ms per 1,000 tokens (= us per token)"
+    )
     print(
         "| streams | tokens/s | p50 ms | p99 ms | CPU ms/1,000 | worker | broadcaster | redis | web | POST to provider's first token ms |"
     )

@@ -24,7 +24,11 @@ async def first_chunk(base: str) -> float:
     _, subscription = await call(f"{path}/subscription")
     _, snapshot = await call(path, method="GET")
     async with websockets.connect(str(subscription["url"]), compression=None) as viewer:
-        await viewer.send(json.dumps({"type": "subscribe", "token": subscription["token"], "after": snapshot["position"]}))
+        await viewer.send(
+            json.dumps(
+                {"type": "subscribe", "token": subscription["token"], "after": snapshot["position"]}
+            )
+        )
         while json.loads(await viewer.recv())["type"] != "live":
             pass
         sent = time.monotonic()
@@ -45,7 +49,9 @@ async def run() -> None:
     async with provider, running_stack(provider.sockets[0].getsockname()[1]) as stack:
         times = [await first_chunk(stack.base) for _ in range(WARM + POSTS)][WARM:]
     cuts = statistics.quantiles(times, n=20)
-    print(f"POST to first chunk at a viewer, {POSTS} posts one after the other: p50 {cuts[9]:.1f} ms, p95 {cuts[18]:.1f} ms")
+    print(
+        f"POST to first chunk at a viewer, {POSTS} posts one after the other: p50 {cuts[9]:.1f} ms, p95 {cuts[18]:.1f} ms"
+    )
 
 
 def main() -> None:

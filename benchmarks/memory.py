@@ -33,7 +33,9 @@ async def answer(log: RedisLog, number: int) -> None:
     await log.announce(name, name, 1, Title("What the beginning was", 1))
     claim = await log.claim(name, name, 0, 30)
     events: list[AnyEvent] = [Start(name, 1, "demo")]
-    events += [Chunk(name, 1, 4 * place, TEXT[4 * place : 4 * place + 4]) for place in range(CHUNKS)]
+    events += [
+        Chunk(name, 1, 4 * place, TEXT[4 * place : 4 * place + 4]) for place in range(CHUNKS)
+    ]
     starts = range(0, len(events), EVENTS_PER_CALL)
     for index, start in enumerate(starts):
         await log.append(claim, index, 0, events[start : start + EVENTS_PER_CALL])
@@ -58,7 +60,10 @@ async def measure(url: str) -> tuple[float, float, float]:
         empty = await used(client)
         for number in range(1, ANSWERS + 1):
             await answer(log, number)
-        before, read = await used(client), [await whole(log, message(number)) for number in (1, ANSWERS)]
+        before, read = (
+            await used(client),
+            [await whole(log, message(number)) for number in (1, ANSWERS)],
+        )
         began = time.process_time()
         for number in range(1, ANSWERS + 1):
             await log.pack(message(number))
@@ -82,7 +87,9 @@ def main() -> int:
     for name, size in (("as it was written", before), ("packed", after)):
         print(f"| {name} | {size / 1e3:.1f} | {size * 43_200 / 1e9:.1f} |")
     met = after <= GOAL * before
-    print(f"\nPacking one takes a worker {took:.1f} ms of CPU. Goal: a fifth of the memory: {'met' if met else 'missed'}")
+    print(
+        f"\nPacking one takes a worker {took:.1f} ms of CPU. Goal: a fifth of the memory: {'met' if met else 'missed'}"
+    )
     return int(not met)
 
 

@@ -32,8 +32,18 @@ def event(text: str, finish: str | None = None) -> bytes:
     """One chunk as OpenAI sends it."""
     delta = {} if finish else {"content": text}
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-    head = {"id": "chatcmpl-ABfw2KKFuVXmEJgVwYfBvejMAdWtq", "object": "chat.completion.chunk", "created": 1727346170}
-    body = {**head, "model": "gpt-4o-2024-08-06", "service_tier": "default", "system_fingerprint": "fp_b40fb1c6fb", "choices": [choice]}
+    head = {
+        "id": "chatcmpl-ABfw2KKFuVXmEJgVwYfBvejMAdWtq",
+        "object": "chat.completion.chunk",
+        "created": 1727346170,
+    }
+    body = {
+        **head,
+        "model": "gpt-4o-2024-08-06",
+        "service_tier": "default",
+        "system_fingerprint": "fp_b40fb1c6fb",
+        "choices": [choice],
+    }
     return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
 
 
@@ -50,7 +60,11 @@ async def decode_bare(pieces: list[bytes]) -> int:
     import msgspec
 
     decode = msgspec.json.Decoder().decode
-    return sum(1 for piece in pieces if piece[6:7] == b"{" and "content" in decode(piece[6:-2])["choices"][0]["delta"])
+    return sum(
+        1
+        for piece in pieces
+        if piece[6:7] == b"{" and "content" in decode(piece[6:-2])["choices"][0]["delta"]
+    )
 
 
 async def decode_ours(pieces: list[bytes]) -> int:
@@ -59,7 +73,9 @@ async def decode_ours(pieces: list[bytes]) -> int:
     from tokenwire.providers.openai_chat import ChatDecoder
 
     decoder = ChatDecoder()
-    return sum(1 for piece in pieces for delta in decoder.feed(piece) if isinstance(delta, TextDelta))
+    return sum(
+        1 for piece in pieces for delta in decoder.feed(piece) if isinstance(delta, TextDelta)
+    )
 
 
 async def decode_openai(pieces: list[bytes]) -> int:
@@ -74,7 +90,9 @@ async def decode_litellm(pieces: list[bytes]) -> int:
     import litellm
 
     client = _sdk_in_memory(pieces)
-    stream: Any = await litellm.acompletion(model="openai/m", messages=[{"role": "user", "content": "x"}], stream=True, client=client)
+    stream: Any = await litellm.acompletion(
+        model="openai/m", messages=[{"role": "user", "content": "x"}], stream=True, client=client
+    )
     return len([1 async for chunk in stream if chunk.choices[0].delta.content])
 
 
@@ -83,7 +101,9 @@ def _sdk_in_memory(pieces: list[bytes]) -> Any:
 
     # The SDK has changed from httpx to httpx2, which are alike here.
     httpx: Any = next(
-        module for module in map(_imported, ("httpx2", "httpx")) if issubclass(openai.DefaultAsyncHttpxClient, module.AsyncClient)
+        module
+        for module in map(_imported, ("httpx2", "httpx"))
+        if issubclass(openai.DefaultAsyncHttpxClient, module.AsyncClient)
     )
 
     class Body(httpx.AsyncByteStream):  # type: ignore[misc]
@@ -95,7 +115,11 @@ def _sdk_in_memory(pieces: list[bytes]) -> Any:
         async def handle_async_request(self, request: Any) -> Any:  # noqa: ARG002
             return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Body())
 
-    return openai.AsyncOpenAI(api_key="none", base_url="http://memory/v1", http_client=httpx.AsyncClient(transport=Memory()))
+    return openai.AsyncOpenAI(
+        api_key="none",
+        base_url="http://memory/v1",
+        http_client=httpx.AsyncClient(transport=Memory()),
+    )
 
 
 def _imported(name: str) -> Any:
@@ -112,7 +136,9 @@ async def client_bare(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: A
 
     async def read() -> int:
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+        )
         count = 0
         while data := await reader.read(65536):
             count += data.count(b'"content":')
@@ -136,7 +162,9 @@ async def client_ours(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: A
 
     async def read() -> int:
         async with provider.stream(Request([HistoryMessage("user", "hello")])) as stream:
-            return sum([1 async for deltas in stream for delta in deltas if isinstance(delta, TextDelta)])
+            return sum(
+                [1 async for deltas in stream for delta in deltas if isinstance(delta, TextDelta)]
+            )
 
     yield read
     await http.aclose()
@@ -155,7 +183,14 @@ async def client_httpx(url: str, streams: int) -> AsyncIterator[Read]:
     async def read() -> int:
         decoder = ChatDecoder()
         async with client.stream("POST", url + "/chat/completions", json={}) as response:
-            return sum([1 async for data in response.aiter_raw() for delta in decoder.feed(data) if isinstance(delta, TextDelta)])
+            return sum(
+                [
+                    1
+                    async for data in response.aiter_raw()
+                    for delta in decoder.feed(data)
+                    if isinstance(delta, TextDelta)
+                ]
+            )
 
     yield read
 
@@ -168,8 +203,12 @@ async def client_openai(url: str, streams: int) -> AsyncIterator[Read]:  # noqa:
     client = openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0)
 
     async def read() -> int:
-        stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}], stream=True)
-        return len([1 async for chunk in stream if chunk.choices and chunk.choices[0].delta.content])
+        stream = await client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "hello"}], stream=True
+        )
+        return len(
+            [1 async for chunk in stream if chunk.choices and chunk.choices[0].delta.content]
+        )
 
     yield read
 
@@ -181,13 +220,20 @@ async def client_litellm(url: str, streams: int) -> AsyncIterator[Read]:  # noqa
 
     async def read() -> int:
         messages = [{"role": "user", "content": "hello"}]
-        stream: Any = await litellm.acompletion(model="openai/m", messages=messages, stream=True, api_base=url, api_key="none")
+        stream: Any = await litellm.acompletion(
+            model="openai/m", messages=messages, stream=True, api_base=url, api_key="none"
+        )
         return len([1 async for chunk in stream if chunk.choices[0].delta.content])
 
     yield read
 
 
-DECODERS = {"bare": decode_bare, "ours": decode_ours, "openai": decode_openai, "litellm": decode_litellm}
+DECODERS = {
+    "bare": decode_bare,
+    "ours": decode_ours,
+    "openai": decode_openai,
+    "litellm": decode_litellm,
+}
 CLIENTS: dict[str, Client] = {
     "bare": client_bare,
     "ours": client_ours,
@@ -231,7 +277,9 @@ async def _skip_body(reader: asyncio.StreamReader, head: bytes) -> None:
 
 async def _paced(writer: asyncio.StreamWriter, chunks: list[bytes]) -> None:
     loop = asyncio.get_running_loop()
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+    writer.write(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
     begun = loop.time()
     for number, chunk in enumerate(chunks, 1):
         writer.write(chunk)
@@ -300,7 +348,10 @@ def main() -> int:
     decoding = {name: in_own_process(measure_decoder, name) for name in DECODERS if installed(name)}
     table("decoding: us of CPU per event", decoding)
     clients = run_clients(options.streams, int(options.seconds * TOKENS_PER_SECOND))
-    table(f"whole client: ms of CPU per 1,000 chunks; {options.streams} streams at {TOKENS_PER_SECOND} tokens/s", clients)
+    table(
+        f"whole client: ms of CPU per 1,000 chunks; {options.streams} streams at {TOKENS_PER_SECOND} tokens/s",
+        clients,
+    )
     return 1 if "openai" in decoding and missed(decoding, clients) else 0
 
 
@@ -312,7 +363,11 @@ def run_clients(streams: int, tokens: int) -> dict[str, float]:
     server.start()
     url = f"http://127.0.0.1:{port.get()}/v1"
     try:
-        return {name: in_own_process(measure_client, name, url, streams, tokens) for name in CLIENTS if installed(name)}
+        return {
+            name: in_own_process(measure_client, name, url, streams, tokens)
+            for name in CLIENTS
+            if installed(name)
+        }
     finally:
         server.terminate()
         server.join()

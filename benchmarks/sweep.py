@@ -106,7 +106,9 @@ async def round_ms(ended: int, due: int, per_conversation: int, kind: str = "SQL
         sweeper, took = Sweeper(services), []
         for _ in range(ROUNDS):
             async with store.writing() as session:
-                await session.execute(text("UPDATE messages SET enqueued_at = NULL WHERE enqueued_at IS NOT NULL"))
+                await session.execute(
+                    text("UPDATE messages SET enqueued_at = NULL WHERE enqueued_at IS NOT NULL")
+                )
             began = time.process_time()
             await sweeper.sweep()
             took.append((time.process_time() - began) * 1000)
@@ -118,15 +120,26 @@ async def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     print("| rows | of them due | CPU ms a round | % of a core | ms a due row |")
     print("|---:|---:|---:|---:|---:|")
-    for kind, ended in [("SQLite", ended) for ended in ENDED] + [("PostgreSQL", ended) for ended in ENDED]:
+    for kind, ended in [("SQLite", ended) for ended in ENDED] + [
+        ("PostgreSQL", ended) for ended in ENDED
+    ]:
         took = await round_ms(ended, 0, 1, kind)
-        print(f"| {ended:,} ended, {kind} | 0 | {took:.1f} | {took / INTERVAL_SECONDS / 10:.1f} | |", flush=True)
+        print(
+            f"| {ended:,} ended, {kind} | 0 | {took:.1f} | {took / INTERVAL_SECONDS / 10:.1f} | |",
+            flush=True,
+        )
     for due in DUE:
         took = await round_ms(10_000, due, 1)
-        print(f"| {due:,} queued, a conversation each | {due:,} | {took:.1f} | | {took / due:.2f} |", flush=True)
+        print(
+            f"| {due:,} queued, a conversation each | {due:,} | {took:.1f} | | {took / due:.2f} |",
+            flush=True,
+        )
     for due in DUE:
         took = await round_ms(10_000, due, due)
-        print(f"| {due:,} queued in one conversation | 1 | {took:.1f} | {took / INTERVAL_SECONDS / 10:.1f} | |", flush=True)
+        print(
+            f"| {due:,} queued in one conversation | 1 | {took:.1f} | {took / INTERVAL_SECONDS / 10:.1f} | |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

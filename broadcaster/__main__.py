@@ -22,7 +22,9 @@ from tokenwire.streams.hub.hub import Hub, RedisFeed
 from tokenwire.streams.log.redis import RedisLog
 
 EX_CONFIG = 78
-VIEWERS = Gauge("tokenwire_viewers", "WebSockets of viewers that are open now", registry=metrics.REGISTRY)
+VIEWERS = Gauge(
+    "tokenwire_viewers", "WebSockets of viewers that are open now", registry=metrics.REGISTRY
+)
 GARBAGE_THRESHOLD = 50_000
 """Objects between two looks for cyclic garbage. The default, 700, has every few hundred events pay for a walk over all connections."""
 
@@ -46,8 +48,14 @@ async def run(settings: Settings, key: str) -> None:
     try:
         with metrics.served(settings.metrics_host, settings.metrics_port):
             async with startup.asking({"redis": (log.check,)}):
-                port = await server.start(settings.broadcaster_host, settings.broadcaster_port, reuse_port=settings.broadcasters > 1)
-                structlog.get_logger("tokenwire.broadcaster").info("listening", host=settings.broadcaster_host, port=port)
+                port = await server.start(
+                    settings.broadcaster_host,
+                    settings.broadcaster_port,
+                    reuse_port=settings.broadcasters > 1,
+                )
+                structlog.get_logger("tokenwire.broadcaster").info(
+                    "listening", host=settings.broadcaster_host, port=port
+                )
                 await stop.wait()
                 await server.stop()
     finally:

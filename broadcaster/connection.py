@@ -24,7 +24,9 @@ log = structlog.get_logger("tokenwire.broadcaster")
 
 MAX_FRAGMENTS = 64
 """Frames of one message. The library bounds their bytes: empty ones would be collected without end."""
-_CLIENTS_FAULT = frozenset({LibraryCode.PROTOCOL_ERROR, LibraryCode.INVALID_DATA, LibraryCode.MESSAGE_TOO_BIG})
+_CLIENTS_FAULT = frozenset(
+    {LibraryCode.PROTOCOL_ERROR, LibraryCode.INVALID_DATA, LibraryCode.MESSAGE_TOO_BIG}
+)
 
 
 class Listener(Protocol):
@@ -124,11 +126,19 @@ class ReaderConnection(ServerConnection):
     def process_event(self, event: Event) -> None:
         """See ServerConnection."""
         super().process_event(event)
-        if self.listener is not None and isinstance(event, Frame) and event.opcode in {Opcode.PING, Opcode.PONG}:
+        if (
+            self.listener is not None
+            and isinstance(event, Frame)
+            and event.opcode in {Opcode.PING, Opcode.PONG}
+        ):
             self.listener.control()
 
     def _cut(self) -> None:
-        log.info("a client that does not read is cut", conversation_id=self.conversation_id, unsent=self.transport.get_write_buffer_size())
+        log.info(
+            "a client that does not read is cut",
+            conversation_id=self.conversation_id,
+            unsent=self.transport.get_write_buffer_size(),
+        )
         self.transport.abort()
 
     def _notice_the_end(self) -> None:

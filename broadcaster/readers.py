@@ -175,7 +175,9 @@ class Room:
             self._timer.cancel()
         if self._closed:
             return
-        delay = heartbeat_delay(self._armed_running, self._pace.running_seconds, self._pace.idle_seconds)
+        delay = heartbeat_delay(
+            self._armed_running, self._pace.running_seconds, self._pace.idle_seconds
+        )
         self._timer = asyncio.get_running_loop().call_later(delay, self._beat)
 
     def _beat(self) -> None:
@@ -219,7 +221,9 @@ class SocketReader:
         connection.listener = self
         self._transport = connection.transport
         self._paused = connection.paused
-        self.session = SocketSession(connection.conversation_id, viewers.key, viewers.pace.silence_seconds, time.time())
+        self.session = SocketSession(
+            connection.conversation_id, viewers.key, viewers.pace.silence_seconds, time.time()
+        )
         self._room: Room | None = None
         self._place: str | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -356,7 +360,9 @@ class SocketReader:
             async with asyncio.timeout(OPEN_SECONDS):
                 tail = await hub.open(self._connection.conversation_id)
         except (LogUnavailable, TimeoutError) as error:
-            session.end(CloseCode.OVER_CAPACITY, f"cannot open the conversation: {error or 'timeout'}")
+            session.end(
+                CloseCode.OVER_CAPACITY, f"cannot open the conversation: {error or 'timeout'}"
+            )
             return
         if session.ending is not None:  # left meanwhile
             hub.release(tail)
@@ -446,7 +452,13 @@ class SocketReader:
             self._cut_off = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
 
     def _report(self, code: int, detail: str) -> None:
-        log.info("closed", code=int(code), reason=detail, conversation_id=self._connection.conversation_id, user_id=self.session.user_id)
+        log.info(
+            "closed",
+            code=int(code),
+            reason=detail,
+            conversation_id=self._connection.conversation_id,
+            user_id=self.session.user_id,
+        )
 
 
 def _public(ending: Closing) -> str:

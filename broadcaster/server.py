@@ -81,7 +81,9 @@ class Server:
             ping_interval=None,
             close_timeout=CLOSE_SECONDS,
             write_limit=WRITE_LIMIT_BYTES,
-            create_connection=type("Connection", (ReaderConnection,), {"stalled_seconds": self._caps.stalled_seconds}),
+            create_connection=type(
+                "Connection", (ReaderConnection,), {"stalled_seconds": self._caps.stalled_seconds}
+            ),
             logger=logging.getLogger("websockets.server"),
             backlog=BACKLOG,
             reuse_port=reuse_port or None,
@@ -98,7 +100,9 @@ class Server:
         log.info("stopping", viewers=len(viewers))
         loop = asyncio.get_running_loop()
         for number, viewer in enumerate(viewers):
-            loop.call_later(SPREAD_SECONDS * number / len(viewers), viewer.end, CloseCode.RESTART, "shutdown")
+            loop.call_later(
+                SPREAD_SECONDS * number / len(viewers), viewer.end, CloseCode.RESTART, "shutdown"
+            )
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._listener.wait_closed()
@@ -109,13 +113,17 @@ class Server:
     async def _request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP; None for what may go on as a WebSocket."""
         if _is_too_long(request, self._caps):
-            return connection.respond(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too long\n")
+            return connection.respond(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too long\n"
+            )
         path, _, query = request.path.partition("?")
         if path == "/healthz":
             return connection.respond(HTTPStatus.OK, "ok\n")
         if path == "/readyz":
             problem = await self._problem()
-            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK, f"{problem or 'ok'}\n")
+            return connection.respond(
+                HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK, f"{problem or 'ok'}\n"
+            )
         found = _CONVERSATION.fullmatch(path)
         if found is None or not isinstance(connection, ReaderConnection):
             return connection.respond(HTTPStatus.NOT_FOUND, "not found\n")

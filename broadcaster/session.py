@@ -101,7 +101,10 @@ class SocketSession:
         self._heartbeat_seconds = heartbeat_seconds
         self._late_at = now + SUBSCRIBE_SECONDS
         self._expires_at = math.inf
-        self._refreshes, self._controls = PerMinute(REFRESHES_PER_MINUTE, now), PerMinute(CONTROLS_PER_MINUTE, now)
+        self._refreshes, self._controls = (
+            PerMinute(REFRESHES_PER_MINUTE, now),
+            PerMinute(CONTROLS_PER_MINUTE, now),
+        )
         self._after: Cursor | None = None
         self._goal = self._life = 0
         self.phase = Phase.WAITING
@@ -149,7 +152,9 @@ class SocketSession:
         elif not within:
             self.end(CloseCode.TOO_MANY, "too many refresh frames")
         elif grant := self._grant(frame.token, now):
-            self._expires_at = max(self._expires_at, grant.expires_at)  # an older token takes nothing away
+            self._expires_at = max(
+                self._expires_at, grant.expires_at
+            )  # an older token takes nothing away
             return frames.text_frame(frames.refreshed(max(0, int(self._expires_at - now))))
         return None
 

@@ -52,14 +52,21 @@ class Tokenwire:
         transport: httpx.AsyncBaseTransport | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._http = httpx.AsyncClient(base_url=base_url, timeout=timeout_seconds, transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=base_url, timeout=timeout_seconds, transport=transport
+        )
         self._headers = headers
         self._jitter = jitter
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -68,17 +75,23 @@ class Tokenwire:
 
     # --- conversations ---
 
-    async def create(self, *, title: str | None = None, model: str | None = None, instructions: str | None = None) -> "RemoteConversation":
+    async def create(
+        self, *, title: str | None = None, model: str | None = None, instructions: str | None = None
+    ) -> "RemoteConversation":
         """A new conversation of the caller."""
         wanted = {"title": title, "model": model, "instructions": instructions}
         body = {name: value for name, value in wanted.items() if value is not None}
-        return RemoteConversation(self, (await self.call("POST", "/api/conversations", body, key=str(uuid.uuid4())))["id"])
+        return RemoteConversation(
+            self, (await self.call("POST", "/api/conversations", body, key=str(uuid.uuid4())))["id"]
+        )
 
     def conversation(self, conversation_id: str) -> "RemoteConversation":
         """One that there is; nothing is asked yet."""
         return RemoteConversation(self, conversation_id)
 
-    async def conversations(self, *, limit: int = 50, before: str | None = None) -> Mapping[str, Any]:
+    async def conversations(
+        self, *, limit: int = 50, before: str | None = None
+    ) -> Mapping[str, Any]:
         """{"conversations", "next"}: the last changed first; `next` is the `before` of the next page."""
         return await self.call("GET", "/api/conversations", limit=limit, before=before)
 
@@ -88,16 +101,26 @@ class Tokenwire:
 
     async def cancel(self, message_id: str) -> bool:
         """Stop an answer, also before it has begun. False: it has ended already."""
-        return bool((await self.call("POST", f"/api/messages/{quote(message_id, safe='')}/cancel", repeats=True))["cancelled"])
+        return bool(
+            (
+                await self.call(
+                    "POST", f"/api/messages/{quote(message_id, safe='')}/cancel", repeats=True
+                )
+            )["cancelled"]
+        )
 
     # --- the short ways ---
 
-    async def ask(self, content: str, *, model: str | None = None, instructions: str | None = None) -> LiveMessage:
+    async def ask(
+        self, content: str, *, model: str | None = None, instructions: str | None = None
+    ) -> LiveMessage:
         """The whole answer to a question, in a conversation of its own. Raises AnswerFailed where it is not complete."""
         conversation = await self.create(model=model, instructions=instructions)
         return await conversation.ask(content)
 
-    async def stream(self, content: str, *, model: str | None = None, instructions: str | None = None) -> AsyncGenerator[str]:
+    async def stream(
+        self, content: str, *, model: str | None = None, instructions: str | None = None
+    ) -> AsyncGenerator[str]:
         """The same in pieces. Close it (`contextlib.aclosing`) when leaving early; the answer goes on."""
         conversation = await self.create(model=model, instructions=instructions)
         async with contextlib.aclosing(conversation.stream(content)) as pieces:
@@ -107,7 +130,14 @@ class Tokenwire:
     # --- requests ---
 
     async def call(
-        self, method: str, path: str, body: Any = None, *, key: str | None = None, repeats: bool = False, **query: Any
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        repeats: bool = False,
+        **query: Any,
     ) -> Mapping[str, Any]:
         """The JSON that a request is answered with. `key`: its Idempotency-Key; with one, as with `repeats` or GET, it is tried again when
         it did not get through. Raises RequestFailed."""
@@ -119,15 +149,21 @@ class Tokenwire:
                 tries -= 1
                 if error.status not in _PASSING or not tries:
                     raise
-                await asyncio.sleep(max(error.retry_after, self._jitter() * 0.5 * 2 ** (TRIES - tries)))
+                await asyncio.sleep(
+                    max(error.retry_after, self._jitter() * 0.5 * 2 ** (TRIES - tries))
+                )
 
-    async def _once(self, method: str, path: str, body: Any, key: str | None, query: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _once(
+        self, method: str, path: str, body: Any, key: str | None, query: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
         headers = dict(await self._current_headers())
         if key is not None:
             headers["Idempotency-Key"] = key
         params = {name: value for name, value in query.items() if value is not None}
         try:
-            answer = await self._http.request(method, path, json=body, headers=headers, params=params)
+            answer = await self._http.request(
+                method, path, json=body, headers=headers, params=params
+            )
         except httpx.TransportError as error:
             raise RequestFailed(0, "unreachable", repr(error)) from error
         if answer.is_success:
@@ -158,15 +194,21 @@ class RemoteConversation:
         self._server = server
         self._path = f"/api/conversations/{quote(conversation_id, safe='')}"
 
-    async def read(self, *, limit: int | None = None, before: int | None = None) -> Mapping[str, Any]:
+    async def read(
+        self, *, limit: int | None = None, before: int | None = None
+    ) -> Mapping[str, Any]:
         """{"conversation", "messages", "next", "position"} as the API gives it."""
         return await self._server.call("GET", self._path, limit=limit, before=before)
 
     async def post(self, content: str, *, idempotency_key: str | None = None) -> PostResult:
         """Post a message; the answer is being made when this returns. Safe to repeat with the same key; without one, one is made up."""
         key = idempotency_key or str(uuid.uuid4())
-        made = await self._server.call("POST", f"{self._path}/messages", {"content": content}, key=key)
-        return PostResult(fresh(made["user_message"]), fresh(made["assistant_message"]), made["position"])
+        made = await self._server.call(
+            "POST", f"{self._path}/messages", {"content": content}, key=key
+        )
+        return PostResult(
+            fresh(made["user_message"]), fresh(made["assistant_message"]), made["position"]
+        )
 
     async def change(self, **changes: str | None) -> Mapping[str, Any]:
         """Change `title`, `model` or `instructions`; the conversation as it is then."""
@@ -174,7 +216,9 @@ class RemoteConversation:
 
     async def cancel(self) -> list[str]:
         """Stop every answer that has not ended: their ids."""
-        return list((await self._server.call("POST", f"{self._path}/cancel", repeats=True))["cancelled"])
+        return list(
+            (await self._server.call("POST", f"{self._path}/cancel", repeats=True))["cancelled"]
+        )
 
     async def delete(self) -> None:
         """Delete it for good."""

@@ -75,7 +75,9 @@ class _To:
 class Following:
     """A conversation being followed. Iterate for changes; `messages` are as of the last one. Raises Stopped when it cannot go on."""
 
-    def __init__(self, load: Call, grant: Call, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, load: Call, grant: Call, jitter: Callable[[], float] = random.random
+    ) -> None:
         self.state = ConnectionState("connecting")
         self.transcript = Transcript()
         self._load, self._ask_grant, self._jitter = load, grant, jitter
@@ -110,7 +112,12 @@ class Following:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -186,7 +193,13 @@ class Following:
         def say(state: ConnectionState) -> None:
             self.state, self._refused = state, 0  # it speaks to us, so it has taken the token
 
-        return _To(order, self.transcript, reached, say, lambda: self._renew(_now(), ahead_seconds=float("inf")))
+        return _To(
+            order,
+            self.transcript,
+            reached,
+            say,
+            lambda: self._renew(_now(), ahead_seconds=float("inf")),
+        )
 
     async def _connection(self) -> AsyncGenerator[Change]:
         """Changes until it ends; then `state.code` says how."""
@@ -196,7 +209,12 @@ class Following:
         try:
             grant = await self._renew(_now())
             async with connect(
-                grant.url, compression=None, ping_interval=None, open_timeout=HELLO_SECONDS, close_timeout=1, max_size=MAX_FRAME_BYTES
+                grant.url,
+                compression=None,
+                ping_interval=None,
+                open_timeout=HELLO_SECONDS,
+                close_timeout=1,
+                max_size=MAX_FRAME_BYTES,
             ) as socket:
                 link = _Link(socket, grant, self._told_by_a_link(order))
                 async with contextlib.aclosing(link.changes()) as changes:
@@ -232,7 +250,9 @@ class _Link:
             self.code = closed.rcvd.code if closed.rcvd else 0
 
     async def _talk(self) -> AsyncGenerator[Change]:
-        await self._send({"type": "subscribe", "token": self._token, "after": str(self._order.position)})
+        await self._send(
+            {"type": "subscribe", "token": self._token, "after": str(self._order.position)}
+        )
         heard = _now()
         while not self._over:
             text = await self._receive(heard)
@@ -245,7 +265,11 @@ class _Link:
 
     async def _receive(self, heard: float) -> str | bytes | None:
         """The next frame; None: it is time for something else."""
-        due = min(heard + self._silence, self._renew_at, self._hole if self._hole is not None else float("inf"))
+        due = min(
+            heard + self._silence,
+            self._renew_at,
+            self._hole if self._hole is not None else float("inf"),
+        )
         try:
             # What has arrived already counts, however long the consumer took to come for it.
             async with asyncio.timeout(max(due - _now(), 0.01)):
@@ -292,7 +316,9 @@ class _Link:
 
     def _subscribed(self, frame: Event) -> list[Change]:
         self._silence = float(frame["heartbeat_seconds"])
-        if frame["epoch"] != self._order.epoch:  # the log forked, and the position is good: it has another name from now on
+        if (
+            frame["epoch"] != self._order.epoch
+        ):  # the log forked, and the position is good: it has another name from now on
             self._order.fork(frame["epoch"])
             self._to.transcript.forked(self._order.seq)
         self._to.say(ConnectionState("replaying"))
@@ -320,7 +346,12 @@ class _Link:
                 self._end(4410)
                 return
             self._to.reached(event["seq"])
-            yield Change(self._to.transcript.get(event.get("message_id") or (event.get("message") or {}).get("id", "")), event)
+            yield Change(
+                self._to.transcript.get(
+                    event.get("message_id") or (event.get("message") or {}).get("id", "")
+                ),
+                event,
+            )
         if self._order.overfull:
             self._end(0)
         self._hole = (self._hole or _now() + PATIENCE_SECONDS) if self._order.waiting else None

@@ -129,7 +129,11 @@ class LiveMessage:
 
     def show(self, longer: str | None) -> None:
         """Let `content` be what the log says, or `longer`, if that is its beginning."""
-        keep = longer is not None and len(longer) > len(self.applied) and longer.startswith(self.applied)
+        keep = (
+            longer is not None
+            and len(longer) > len(self.applied)
+            and longer.startswith(self.applied)
+        )
         self._longer = longer if keep else None
         self.content = self.applied if self._longer is None else self._longer
 
@@ -138,7 +142,18 @@ class LiveMessage:
         self.show(self._longer)
 
 
-_PLAIN = ("role", "status", "ordinal", "rev", "attempt", "model", "finish_reason", "error", "usage", "parent_id")
+_PLAIN = (
+    "role",
+    "status",
+    "ordinal",
+    "rev",
+    "attempt",
+    "model",
+    "finish_reason",
+    "error",
+    "usage",
+    "parent_id",
+)
 _LOGGED = frozenset({"status", "finish_reason", "error", "usage"})
 """What only the log may change in an answer that is held."""
 
@@ -146,7 +161,11 @@ _LOGGED = frozenset({"status", "finish_reason", "error", "usage"})
 def fresh(row: Row, before: LiveMessage | None = None) -> LiveMessage:
     """A message from a row. Text that was shown stays while the row's is a beginning of it and no end is known."""
     message = LiveMessage(
-        id=row["id"], row=row, seq=row.get("seq") or 0, applied=row.get("content") or "", reasoning=row.get("reasoning") or ""
+        id=row["id"],
+        row=row,
+        seq=row.get("seq") or 0,
+        applied=row.get("content") or "",
+        reasoning=row.get("reasoning") or "",
     )
     _take_over(message, row, _PLAIN)
     message.tool_calls = [dict(call) for call in row.get("tool_calls") or ()]
@@ -211,7 +230,9 @@ class Transcript:
             self._place(held)
         elif row["rev"] > held.rev:
             self._revise(held, row)
-        self._replace(held)  # of one that was held, too: older events may have brought back what it replaced
+        self._replace(
+            held
+        )  # of one that was held, too: older events may have brought back what it replaced
         return held
 
     def release(self) -> None:
@@ -233,7 +254,9 @@ class Transcript:
             self._rename(event)
         elif kind in _CHANGES and isinstance(message_id, str) and message_id not in self._replaced:
             message = self._by_id.get(message_id) or self._stub(event)
-            if message is not None and event["seq"] > message.seq:  # else the row that was read holds it already
+            if (
+                message is not None and event["seq"] > message.seq
+            ):  # else the row that was read holds it already
                 return self._change(message, event)
         return True
 
@@ -243,7 +266,10 @@ class Transcript:
         return message.ended or _CHANGES[event["type"]](message, event)
 
     def _end(self, message: LiveMessage, event: Event) -> bool:
-        proven = (utf16_length(message.applied), checksum(message.applied)) == (event["length"], event["crc32"])
+        proven = (utf16_length(message.applied), checksum(message.applied)) == (
+            event["length"],
+            event["crc32"],
+        )
         if not proven and message.id not in self._doubted:
             self._doubted.add(message.id)
             return False
@@ -337,7 +363,10 @@ def _joined(held: str, event: Event) -> str | None:
 
 def _call(message: LiveMessage, event: Event) -> bool:
     _active(message)
-    held = next((call for call in message.tool_calls if call.get("tool_call_id") == event["tool_call_id"]), None)
+    held = next(
+        (call for call in message.tool_calls if call.get("tool_call_id") == event["tool_call_id"]),
+        None,
+    )
     if held is None:
         held = {"tool_call_id": event["tool_call_id"], "name": event["name"]}
         message.tool_calls.append(held)
@@ -347,7 +376,9 @@ def _call(message: LiveMessage, event: Event) -> bool:
 
 def _source(message: LiveMessage, event: Event) -> bool:
     _active(message)
-    if all(held["url"] != event["url"] for held in message.sources):  # after a resync the log may tell of one again
+    if all(
+        held["url"] != event["url"] for held in message.sources
+    ):  # after a resync the log may tell of one again
         message.sources.append(event)
     return True
 
@@ -360,7 +391,10 @@ def _retry(message: LiveMessage, event: Event) -> bool:
 
 def _reset(message: LiveMessage, event: Event) -> bool:
     try:
-        message.applied, message.reasoning = cut(message.applied, event["keep"]), cut(message.reasoning, event["keep_reasoning"])
+        message.applied, message.reasoning = (
+            cut(message.applied, event["keep"]),
+            cut(message.reasoning, event["keep_reasoning"]),
+        )
     except ValueError:
         return False
     message.tool_calls = [call for call in message.tool_calls if "result" in call]

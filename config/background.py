@@ -103,7 +103,10 @@ class Background:
         self.ended = task.get_name()
         error = None if task.cancelled() else task.exception()
         log_line.critical(
-            "a task has ended, the process stops", task=self.ended, error=error and logs.name(error), cancelled=task.cancelled()
+            "a task has ended, the process stops",
+            task=self.ended,
+            error=error and logs.name(error),
+            cancelled=task.cancelled(),
         )
         for call in self._when_ended:
             call()
@@ -141,7 +144,9 @@ class _FailureReport:
                 return
             self._logged[name] = now
             unlogged = self._silent.pop(name, 0)
-        log_line.error("a task failed", task=name, error=logs.name(error), unlogged=unlogged, exc_info=error)
+        log_line.error(
+            "a task failed", task=name, error=logs.name(error), unlogged=unlogged, exc_info=error
+        )
 
 
 _report = _FailureReport()

@@ -115,12 +115,19 @@ class Catalogue:
     def secrets(self) -> list[str]:
         """What no log may show: keys, and what headers carry in their place."""
         keys = [spec.api_key for spec in self.models.values() if spec.api_key]
-        return keys + [value for spec in self.models.values() for name, value in spec.headers.items() if _SECRET_HEADER.search(name)]
+        return keys + [
+            value
+            for spec in self.models.values()
+            for name, value in spec.headers.items()
+            if _SECRET_HEADER.search(name)
+        ]
 
     @property
     def local_servers(self) -> dict[str, LocalServer]:
         """Where to look, and for whom, for each model of a local server."""
-        return {name: server for name, spec in self.models.items() if (server := _local_server(spec))}
+        return {
+            name: server for name, spec in self.models.items() if (server := _local_server(spec))
+        }
 
     def offered(self, there: Collection[LocalServer]) -> list[str]:
         """The models that can be offered now, `there` being the local servers that answered. The default comes first."""
@@ -149,7 +156,13 @@ def variables_of(path: Path) -> dict[str, bool]:
     A process that only offers models (web) must know that a key is there, and need not know the key.
     """
     found: dict[str, bool] = {}
-    entries = (entry for entry in _mapping(_mapping(_document(path), str(path)).get("models"), f"{path}: models").values() if entry)
+    entries = (
+        entry
+        for entry in _mapping(
+            _mapping(_document(path), str(path)).get("models"), f"{path}: models"
+        ).values()
+        if entry
+    )
     for entry in entries:
         for field_name, value in entry.items():
             for name in _VARIABLE.findall(yaml.safe_dump(value)):
@@ -180,11 +193,21 @@ def parse(document: Value, environ: Mapping[str, str], path: str = "models.yml")
             missing[name] = str(error)
     default = _chosen(top, "default", models, missing, path) or next(iter(models), None)
     if default is None:
-        raise CatalogueError(f"{path}: no model can be used; set one of {', '.join(sorted(set(missing.values()))) or 'its keys'}")
-    return Catalogue(default, _chosen(top, "title_model", models, missing, path) or default, models, missing)
+        raise CatalogueError(
+            f"{path}: no model can be used; set one of {', '.join(sorted(set(missing.values()))) or 'its keys'}"
+        )
+    return Catalogue(
+        default, _chosen(top, "title_model", models, missing, path) or default, models, missing
+    )
 
 
-def _chosen(top: Mapping[str, Value], key: str, models: Mapping[str, ModelSpec], missing: Mapping[str, str], path: str) -> str | None:
+def _chosen(
+    top: Mapping[str, Value],
+    key: str,
+    models: Mapping[str, ModelSpec],
+    missing: Mapping[str, str],
+    path: str,
+) -> str | None:
     name = top.get(key)
     if name is None or name in models:
         return name
@@ -193,19 +216,32 @@ def _chosen(top: Mapping[str, Value], key: str, models: Mapping[str, ModelSpec],
     raise CatalogueError(f"{path}: {key}: no model is called {name!r}")
 
 
-def _spec(name: str, entry: Mapping[str, Value], environ: Mapping[str, str], where: str) -> ModelSpec:
+def _spec(
+    name: str, entry: Mapping[str, Value], environ: Mapping[str, str], where: str
+) -> ModelSpec:
     _refuse_unknown(entry, ("provider", "model", *_FIELDS), where)
     provider = _text(entry.get("provider"), f"{where}: provider")
     if provider not in PROVIDERS and "api" not in entry:
-        raise CatalogueError(f"{where}: provider: none is called {provider!r} (known: {', '.join(PROVIDERS)}; others need `api`)")
+        raise CatalogueError(
+            f"{where}: provider: none is called {provider!r} (known: {', '.join(PROVIDERS)}; others need `api`)"
+        )
     facts = PROVIDERS.get(provider, ProviderFacts())
-    values = {key: read(_expanded(entry[key], environ), f"{where}: {key}") for key, read in _FIELDS.items() if entry.get(key) is not None}
+    values = {
+        key: read(_expanded(entry[key], environ), f"{where}: {key}")
+        for key, read in _FIELDS.items()
+        if entry.get(key) is not None
+    }
     if "api_key" not in values and facts.key_variable:
         values["api_key"] = _expanded(f"${{{facts.key_variable}}}", environ)
     if provider in _HOMELESS and "base_url" not in values:
         raise CatalogueError(f"{where}: base_url: is needed for provider {provider}")
     values.setdefault("continuation", facts.continuation)
-    return ModelSpec(name=name, provider=provider, model=_text(_expanded(entry.get("model", name), environ), f"{where}: model"), **values)
+    return ModelSpec(
+        name=name,
+        provider=provider,
+        model=_text(_expanded(entry.get("model", name), environ), f"{where}: model"),
+        **values,
+    )
 
 
 def _local_server(spec: ModelSpec) -> LocalServer | None:
@@ -254,7 +290,11 @@ def _text(value: Value, where: str) -> str:
 def _url(value: Value, where: str) -> str:
     parts = urlsplit(_text(value, where))
     try:
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        usable = (
+            parts.scheme in ("http", "https")
+            and parts.hostname
+            and (parts.port is None or parts.port > 0)
+        )
     except ValueError:
         usable = False
     if not usable:
@@ -273,11 +313,17 @@ def _rung(value: Value, where: str) -> Rung:
 
 
 def _headers(value: Value, where: str) -> Mapping[str, str]:
-    return {name: _text(str(item), f"{where}: {name}") for name, item in _mapping(value, where).items()}
+    return {
+        name: _text(str(item), f"{where}: {name}") for name, item in _mapping(value, where).items()
+    }
 
 
 def _number(value: Value, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value < float("inf")
+    ):
         raise CatalogueError(f"{where}: must be a number of at least 0")
     return float(value)
 

@@ -28,7 +28,11 @@ _SHORTEST_SECRET = 6
 
 def setup_for(settings: Settings, secrets: Iterable[str] = ()) -> None:
     """As the settings of a process say; neither their secrets nor these are ever shown."""
-    setup(settings.log_level, "text" if settings.mode == "development" else "json", [*settings.secrets, *secrets])
+    setup(
+        settings.log_level,
+        "text" if settings.mode == "development" else "json",
+        [*settings.secrets, *secrets],
+    )
 
 
 def setup(level: str = "info", form: Form = "json", secrets: Iterable[str] = ()) -> None:
@@ -43,7 +47,11 @@ def setup(level: str = "info", form: Form = "json", secrets: Iterable[str] = ())
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -54,7 +62,11 @@ def setup(level: str = "info", form: Form = "json", secrets: Iterable[str] = ())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _plain],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form), _redaction],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(form),
+                _redaction,
+            ],
         )
     )
     root = logging.getLogger()
@@ -75,7 +87,11 @@ class _Redaction:
         # An exception's repr shows it escaped, and so does JSON: also what was escaped before.
         shown = {form for secret in known for form in (secret, repr(secret)[1:-1])}
         forms = shown | {json.dumps(form)[1:-1] for form in shown}
-        self._pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True)))) if forms else None
+        self._pattern = (
+            re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
+            if forms
+            else None
+        )
 
     def __call__(self, _logger: WrappedLogger, _method: str, line: Any) -> str:
         return self.cut(str(line))
@@ -94,7 +110,11 @@ def redact(text: str) -> str:
 
 def name(error: BaseException) -> str:
     """The error for a line of the log. Where a text could not be encoded or decoded, `repr` quotes all of it: then where it broke."""
-    return f"{type(error).__name__}({str(error)!r})" if isinstance(error, UnicodeError) else repr(error)
+    return (
+        f"{type(error).__name__}({str(error)!r})"
+        if isinstance(error, UnicodeError)
+        else repr(error)
+    )
 
 
 def _plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -106,4 +126,8 @@ def _plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 def _renderers(form: Form) -> list[Processor]:
     if form == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        )
+    ]

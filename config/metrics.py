@@ -16,17 +16,27 @@ REGISTRY = CollectorRegistry()
 """Counts of this process. Not prometheus-client's global one: what libraries register there is not part of our interface."""
 
 TASK_FAILURES = Counter(
-    "tokenwire_task_failures", "Unexpected failures of background tasks, which are run again", ["task"], registry=REGISTRY
+    "tokenwire_task_failures",
+    "Unexpected failures of background tasks, which are run again",
+    ["task"],
+    registry=REGISTRY,
 )
 CHECKPOINTS_REFUSED = Counter(
-    "tokenwire_checkpoints_refused", "Checkpoints of single answers that the database refused to hold", registry=REGISTRY
+    "tokenwire_checkpoints_refused",
+    "Checkpoints of single answers that the database refused to hold",
+    registry=REGISTRY,
 )
 BLOCKS_DAMAGED = Counter(
     "tokenwire_packed_blocks_damaged",
     "Packed parts of logs that could not be read and were dropped: viewers read the rows",
     registry=REGISTRY,
 )
-ANSWERS_ENDED = Counter("tokenwire_answers_ended", "Answers whose end this process announced", ["status"], registry=REGISTRY)
+ANSWERS_ENDED = Counter(
+    "tokenwire_answers_ended",
+    "Answers whose end this process announced",
+    ["status"],
+    registry=REGISTRY,
+)
 RUNS_ENDED = Counter(
     "tokenwire_runs_ended",
     "Calls that end runs at providers which nobody wants any more: ended, failed (tried again), given_up (the last try failed)",

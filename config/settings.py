@@ -41,7 +41,12 @@ class TableNames(BaseSettings):
     """How the tables are called: what must be known before they are declared."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
     )
 
     table_prefix: str = Field("", max_length=24)
@@ -52,8 +57,12 @@ class TableNames(BaseSettings):
     @classmethod
     def _begins_a_name(cls, prefix: str) -> str:
         # Upper case would need quotes wherever people write SQL by hand; SQLite keeps sqlite_ to itself.
-        if not re.fullmatch(r"([a-z_][a-z0-9_]*)?", prefix) or prefix.startswith(("sqlite_", "pg_")):
-            raise ValueError("lower-case letters, digits and underscores, such as chat_ (not sqlite_, not pg_)")
+        if not re.fullmatch(r"([a-z_][a-z0-9_]*)?", prefix) or prefix.startswith(
+            ("sqlite_", "pg_")
+        ):
+            raise ValueError(
+                "lower-case letters, digits and underscores, such as chat_ (not sqlite_, not pg_)"
+            )
         return prefix
 
 
@@ -285,14 +294,22 @@ class Settings(TableNames):
     @cached_property
     def redis(self) -> str:
         """The address of Redis or Valkey, whoever runs it."""
-        password = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
+        password = (
+            f":{quote(self.redis_password.get_secret_value(), safe='')}@"
+            if self.redis_password
+            else ""
+        )
         return self.redis_url or f"redis://{password}127.0.0.1:{self.redis_port}/0"
 
     @cached_property
     def secrets(self) -> list[str]:
         """What no log may show: every secret setting, and the passwords inside of addresses, as they stand there and decoded."""
         hidden = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
-        passwords = [password for url in (self.redis_url, self.database_url) if url and (password := _password(url))]
+        passwords = [
+            password
+            for url in (self.redis_url, self.database_url)
+            if url and (password := _password(url))
+        ]
         return [*hidden, *passwords, *map(unquote, passwords)]
 
 
@@ -317,7 +334,9 @@ def _schemas(path: Path) -> dict[str, dict[str, Any]]:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ValueError(f"no JSON file: {path}") from error
-    if not isinstance(found, dict) or not all(isinstance(schema, dict) for schema in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(schema, dict) for schema in found.values()
+    ):
         raise ValueError(f"not an object of schemas: {path}")
     return found
 
@@ -346,7 +365,9 @@ def load(needs: Collection[str] = ("redis_url", "token_key")) -> Settings:
         stop(explain(error))
     for name in needs:
         # A default is nothing that anybody meant: it fits one machine.
-        if found.mode == "production" and (name not in found.model_fields_set or getattr(found, name) is None):
+        if found.mode == "production" and (
+            name not in found.model_fields_set or getattr(found, name) is None
+        ):
             stop(f"{name.upper()} is missing (MODE is production)")
     return found
 

@@ -25,8 +25,12 @@ settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["localhost", "127.0.0.1
 @csrf_exempt
 def chat(request: HttpRequest) -> StreamingHttpResponse:
     """The last message of the history is the question."""
-    question = "".join(part.get("text", "") for part in json.loads(request.body)["messages"][-1]["parts"])
-    return StreamingHttpResponse(body(answer(question), on_error=lambda _error: "The answer failed."), headers=HEADERS)
+    question = "".join(
+        part.get("text", "") for part in json.loads(request.body)["messages"][-1]["parts"]
+    )
+    return StreamingHttpResponse(
+        body(answer(question), on_error=lambda _error: "The answer failed."), headers=HEADERS
+    )
 
 
 def answer(question: str) -> Iterator[list[Chunk] | bytes]:

@@ -21,7 +21,9 @@ app = FastAPI()
 async def chat(body: dict[str, Any]) -> StreamingResponse:
     """`body["messages"]` is the history; the last message is the question."""
     question = "".join(part.get("text", "") for part in body["messages"][-1]["parts"])
-    return StreamingResponse(abody(answer(question), on_error=lambda _error: "The answer failed."), headers=HEADERS)
+    return StreamingResponse(
+        abody(answer(question), on_error=lambda _error: "The answer failed."), headers=HEADERS
+    )
 
 
 async def answer(question: str) -> AsyncIterator[list[Chunk] | bytes]:

@@ -19,7 +19,9 @@ app = Flask(__name__)
 def chat() -> Response:
     """The last message of the history is the question."""
     question = "".join(part.get("text", "") for part in request.get_json()["messages"][-1]["parts"])
-    return Response(body(answer(question), on_error=lambda _error: "The answer failed."), headers=dict(HEADERS))
+    return Response(
+        body(answer(question), on_error=lambda _error: "The answer failed."), headers=dict(HEADERS)
+    )
 
 
 def answer(question: str) -> Iterator[list[Chunk] | bytes]:

@@ -39,16 +39,26 @@ async def _run(settings: Settings, environ: dict[str, str]) -> int:
     console = Console()
     for name, (host, port) in _ports(settings).items():
         if not await probes.until(probes.free(host, port), _PORT_SECONDS):
-            console.say(f"port {port} is in use ({name}): stop what listens there or choose another")
+            console.say(
+                f"port {port} is in use ({name}): stop what listens there or choose another"
+            )
             return EXIT_UNAVAILABLE
     files = ("Procfile",) if settings.redis_url else ("Procfile.dev", "Procfile")
     text = "\n".join(_HERE.joinpath(file).read_text() for file in files)
-    several = {kind: count for kind, count in (("web", settings.webs), ("broadcaster", settings.broadcasters)) if count > 1}
+    several = {
+        kind: count
+        for kind, count in (("web", settings.webs), ("broadcaster", settings.broadcasters))
+        if count > 1
+    }
     processes = commands(text, environ, {**several, "worker": settings.workers})
-    return await Launch(settings, _environments(settings, environ, processes), _MIGRATE, processes, console).run()
+    return await Launch(
+        settings, _environments(settings, environ, processes), _MIGRATE, processes, console
+    ).run()
 
 
-def _environments(settings: Settings, environ: dict[str, str], processes: list[Command]) -> Callable[[Command], dict[str, str]]:
+def _environments(
+    settings: Settings, environ: dict[str, str], processes: list[Command]
+) -> Callable[[Command], dict[str, str]]:
     catalogue = variables_of(settings.models_file)
     counted = [command for command in processes if command.kind != "redis"]
 
@@ -62,8 +72,13 @@ def _environments(settings: Settings, environ: dict[str, str], processes: list[C
 
 
 def _ports(settings: Settings) -> dict[str, tuple[str, int]]:
-    ports = {"PORT": (settings.host, settings.port), "BROADCASTER_PORT": (settings.broadcaster_host, settings.broadcaster_port)}
-    return ports if settings.redis_url else {**ports, "REDIS_PORT": ("127.0.0.1", settings.redis_port)}
+    ports = {
+        "PORT": (settings.host, settings.port),
+        "BROADCASTER_PORT": (settings.broadcaster_host, settings.broadcaster_port),
+    }
+    return (
+        ports if settings.redis_url else {**ports, "REDIS_PORT": ("127.0.0.1", settings.redis_port)}
+    )
 
 
 if __name__ == "__main__":

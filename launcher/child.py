@@ -49,7 +49,9 @@ class Child:
         self._signal(signal.SIGTERM)
         await asyncio.wait({self._keeper}, timeout=grace_seconds)
         if not self._keeper.done():
-            self._console.say(f"{self.command.name} did not stop in {grace_seconds:g} s and is killed")
+            self._console.say(
+                f"{self.command.name} did not stop in {grace_seconds:g} s and is killed"
+            )
             self._signal(signal.SIGKILL)
             await asyncio.wait({self._keeper})
 
@@ -87,8 +89,14 @@ class Child:
             if self._stopping.is_set():
                 return
             quick_ends = quick_ends + 1 if clock() - began < _STEADY_SECONDS else 0
-            pause = _LONGEST_PAUSE_SECONDS if self.refused.is_set() else pause_before_restart(quick_ends)
-            self._console.say(f"{self.command.name} ended ({ended}); starting it again{f' in {pause:g} s' if pause else ''}")
+            pause = (
+                _LONGEST_PAUSE_SECONDS
+                if self.refused.is_set()
+                else pause_before_restart(quick_ends)
+            )
+            self._console.say(
+                f"{self.command.name} ended ({ended}); starting it again{f' in {pause:g} s' if pause else ''}"
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
@@ -107,7 +115,9 @@ class Child:
     async def _relay(self, reading: int) -> None:
         reader = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)
         pipe = os.fdopen(reading, "rb", 0)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
         try:
             while line := await self._line(reader):
                 self._console.line(self.command.name, line)

@@ -20,7 +20,9 @@ class Console:
         """One line of the process `name`."""
         if name not in self._colour_of:
             self._colour_of[name] = next(self._colours)
-        self._guarded(Message("line", text, dt.datetime.now().astimezone(), name, self._colour_of[name]))
+        self._guarded(
+            Message("line", text, dt.datetime.now().astimezone(), name, self._colour_of[name])
+        )
 
     def say(self, text: str) -> None:
         """One line of the launcher itself."""

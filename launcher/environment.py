@@ -43,8 +43,15 @@ _KEY_IS_THERE = "a key that only the worker knows"
 
 def combine(environ: Mapping[str, str], dotenv: Mapping[str, str | None]) -> dict[str, str]:
     """The environment wins over `.env`, which wins over development's own; an empty value counts as none."""
-    given = {name: value for source in (_FOR_DEVELOPMENT, dotenv, environ) for name, value in source.items() if value}
-    given["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
+    given = {
+        name: value
+        for source in (_FOR_DEVELOPMENT, dotenv, environ)
+        for name, value in source.items()
+        if value
+    }
+    given["PATH"] = os.pathsep.join(
+        [str(Path(sys.executable).parent), environ.get("PATH", os.defpath)]
+    )
     given["PYTHONUNBUFFERED"] = "1"
     return given
 

@@ -74,12 +74,16 @@ class Launch:
 
     async def _start(self) -> None:
         self._start_all("redis")
-        answers = probes.until(self._unless_refused(lambda: probes.redis_answers(self._settings.redis)), _REDIS_SECONDS)
+        answers = probes.until(
+            self._unless_refused(lambda: probes.redis_answers(self._settings.redis)), _REDIS_SECONDS
+        )
         migrated, redis_answers = await asyncio.gather(self._migration.once(), answers)
         if migrated != 0:
             raise StartFailed("the database could not be migrated (DATABASE_URL): see above")
         if not redis_answers:
-            place = "REDIS_URL" if self._settings.redis_url else "REDIS_PORT; see var/valkey/valkey.log"
+            place = (
+                "REDIS_URL" if self._settings.redis_url else "REDIS_PORT; see var/valkey/valkey.log"
+            )
             raise StartFailed(f"Redis does not answer ({place})")
         self._start_all("web", "broadcaster", "worker")
         await self._report()
@@ -92,15 +96,25 @@ class Launch:
             "web": lambda: probes.is_ready(host, self._settings.port),
             "broadcaster": lambda: probes.is_ready(broadcaster, self._settings.broadcaster_port),
         }
-        while missing := [name for name, ready in parts.items() if not await probes.until(self._unless_refused(ready), _READY_SECONDS)]:
-            self._console.say(f"not ready after {_READY_SECONDS:g} s: {', '.join(missing)}; still waiting")
+        while missing := [
+            name
+            for name, ready in parts.items()
+            if not await probes.until(self._unless_refused(ready), _READY_SECONDS)
+        ]:
+            self._console.say(
+                f"not ready after {_READY_SECONDS:g} s: {', '.join(missing)}; still waiting"
+            )
         self._console.say(f"Tokenwire is running: http://{host}:{self._settings.port}")
 
-    def _unless_refused(self, ready: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+    def _unless_refused(
+        self, ready: Callable[[], Awaitable[bool]]
+    ) -> Callable[[], Awaitable[bool]]:
         """The same question; StartFailed where a process has a setting that it cannot work with."""
 
         async def question() -> bool:
-            if refused := [child.command.name for child in self._children if child.refused.is_set()]:
+            if refused := [
+                child.command.name for child in self._children if child.refused.is_set()
+            ]:
                 raise StartFailed(f"{', '.join(refused)} cannot start: see above", os.EX_CONFIG)
             return await ready()
 
@@ -109,7 +123,9 @@ class Launch:
     async def _stop(self) -> None:
         self._console.say("stopping")
         for kinds in _STOP_ORDER:
-            await asyncio.gather(*(child.stop(self._grace(child.command.kind)) for child in self._of(*kinds)))
+            await asyncio.gather(
+                *(child.stop(self._grace(child.command.kind)) for child in self._of(*kinds))
+            )
 
     def _grace(self, kind: str) -> float:
         return _GRACE_SECONDS[kind] + (self._settings.drain_seconds if kind == "worker" else 0)

@@ -28,7 +28,9 @@ def free(host: str, port: int) -> Callable[[], Awaitable[bool]]:
     return question
 
 
-async def until(question: Callable[[], Awaitable[bool]], seconds: float, pause: float = 0.05) -> bool:
+async def until(
+    question: Callable[[], Awaitable[bool]], seconds: float, pause: float = 0.05
+) -> bool:
     """Ask again until the answer is yes (True) or `seconds` are over (False)."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):

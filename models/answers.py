@@ -100,7 +100,9 @@ class Answers(Database):
     async def conversation_of(self, message_id: str) -> Conversation | None:
         """The conversation that the message belongs to."""
         query = (
-            select(Conversation).join(Message, col(Message.conversation_id) == col(Conversation.id)).where(col(Message.id) == message_id)
+            select(Conversation)
+            .join(Message, col(Message.conversation_id) == col(Conversation.id))
+            .where(col(Message.id) == message_id)
         )
         async with self.reading() as session:
             return (await session.scalars(query)).first()
@@ -112,10 +114,16 @@ class Answers(Database):
         """
         async with self.reading() as session:
             conversation = await session.get(Conversation, conversation_id)
-            follows, limit = conversation.follows if conversation else None, self.quotas.history_bytes
+            follows, limit = (
+                conversation.follows if conversation else None,
+                self.quotas.history_bytes,
+            )
             if follows is not None and not (await measure(session, follows, limit)).whole:
                 raise NotFound("a message that was followed")
-            return [*await thread(session, follows, limit), *await rows_before(session, conversation_id, before_ordinal, limit)]
+            return [
+                *await thread(session, follows, limit),
+                *await rows_before(session, conversation_id, before_ordinal, limit),
+            ]
 
     async def blocked_by(self, message_id: str) -> str | None:
         """The earliest unfinished message of the conversation that stands before this one, if any."""
@@ -123,7 +131,9 @@ class Answers(Database):
         query = (
             select(col(Message.id))
             .join(mine, col(mine.conversation_id) == col(Message.conversation_id))
-            .where(col(mine.id) == message_id, col(Message.ordinal) < col(mine.ordinal), _unfinished)
+            .where(
+                col(mine.id) == message_id, col(Message.ordinal) < col(mine.ordinal), _unfinished
+            )
             .order_by(col(Message.ordinal))
             .limit(1)
         )
@@ -144,11 +154,17 @@ class Answers(Database):
 
     async def unfinished(self, conversation_id: str) -> list[Message]:
         """All unfinished messages of the conversation, in order."""
-        query = select(Message).where(col(Message.conversation_id) == conversation_id, _unfinished).order_by(col(Message.ordinal))
+        query = (
+            select(Message)
+            .where(col(Message.conversation_id) == conversation_id, _unfinished)
+            .order_by(col(Message.ordinal))
+        )
         async with self.reading() as session:
             return list(await session.scalars(query))
 
-    async def begin_attempt(self, message_id: str, attempt: int, model: str, *, survived: bool = False) -> Message | None:
+    async def begin_attempt(
+        self, message_id: str, attempt: int, model: str, *, survived: bool = False
+    ) -> Message | None:
         """Take the generation in SQL: the row as it is from now on, or None if it has ended or a newer attempt has it.
 
         Who finds it `streaming` counts the death of a worker, before anything is done that may kill another one. `survived`: the attempt
@@ -159,7 +175,13 @@ class Answers(Database):
             update(Message)
             .where(col(Message.id) == message_id, col(Message.attempt) < attempt, _unfinished)
             .values(
-                attempt=attempt, status="streaming", model=model, due_at=None, starts=col(Message.starts) + 1, saves=0, updated_at=now_ms()
+                attempt=attempt,
+                status="streaming",
+                model=model,
+                due_at=None,
+                starts=col(Message.starts) + 1,
+                saves=0,
+                updated_at=now_ms(),
             )
             .values(deaths=col(Message.deaths) + died)
             .returning(Message)
@@ -178,7 +200,13 @@ class Answers(Database):
         # One order for everybody: two batches that share rows then wait for each other instead of deadlocking.
         items = sorted(items, key=lambda item: item.message_id)
         async with self.writing() as session:
-            locked = frozenset[str]() if wait else frozenset((await lock_free(session, Message, [item.message_id for item in items]))[1])
+            locked = (
+                frozenset[str]()
+                if wait
+                else frozenset(
+                    (await lock_free(session, Message, [item.message_id for item in items]))[1]
+                )
+            )
             items = [item for item in items if item.message_id not in locked]
             kept = [item for item in items if item.kept is not None]
             if not items:
@@ -186,7 +214,10 @@ class Answers(Database):
             connection = await session.connection()
             await connection.execute(_checkpoint, [_parameters(item) for item in items])
             if kept:  # few answers hold any, and these rarely anything new
-                await connection.execute(_checkpoint_kept, [_owner(item) | {"b_kept": item.kept or None} for item in kept])
+                await connection.execute(
+                    _checkpoint_kept,
+                    [_owner(item) | {"b_kept": item.kept or None} for item in kept],
+                )
             return locked
 
     async def finish(self, ending: Ending) -> bool:
@@ -208,7 +239,11 @@ class Answers(Database):
     async def _finish(self, ending: Ending) -> bool:
         change = (
             update(Message)
-            .where(col(Message.id) == ending.message_id, col(Message.attempt) == ending.attempt, _unfinished)
+            .where(
+                col(Message.id) == ending.message_id,
+                col(Message.attempt) == ending.attempt,
+                _unfinished,
+            )
             .values(
                 status=ending.status,
                 content=ending.content,
@@ -242,28 +277,55 @@ class Answers(Database):
         """The log holds the terminal event of this attempt."""
         await self._change(message_id, col(Message.attempt) == attempt, terminal_announced=True)
 
-    async def note_attempt(self, message_id: str, attempt: int, deaths: int, started_with: int) -> None:
+    async def note_attempt(
+        self, message_id: str, attempt: int, deaths: int, started_with: int
+    ) -> None:
         """What later attempts must know of this one: the workers that died in a row before it, and how much text it began with."""
-        await self._change(message_id, col(Message.attempt) == attempt, deaths=deaths, started_with=started_with)
+        await self._change(
+            message_id, col(Message.attempt) == attempt, deaths=deaths, started_with=started_with
+        )
 
     async def hand_back(self, checkpoint: Checkpoint, billed_input: int) -> bool:
         """Save the text and give the generation back to the queue, as a process does that goes away. False: not its own any more."""
         change = (
             update(Message)
-            .where(col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, _unfinished)
-            .values(**checkpoint_values(checkpoint), status="queued", billed_input=billed_input, starts=0)
+            .where(
+                col(Message.id) == checkpoint.message_id,
+                col(Message.attempt) == checkpoint.attempt,
+                _unfinished,
+            )
+            .values(
+                **checkpoint_values(checkpoint),
+                status="queued",
+                billed_input=billed_input,
+                starts=0,
+            )
             .values(enqueued_at=now_ms(), updated_at=now_ms())
             .returning(col(Message.id))
         )
         async with self.writing() as session:
             return (await session.scalars(change)).first() is not None
 
-    async def note_bill(self, message_id: str, attempt: int, billed_input: int, requests: int) -> None:
+    async def note_bill(
+        self, message_id: str, attempt: int, billed_input: int, requests: int
+    ) -> None:
         """A further request is about to be sent: so much will be billed then, for so many requests."""
-        await self._change(message_id, col(Message.attempt) == attempt, billed_input=billed_input, requests=requests)
+        await self._change(
+            message_id,
+            col(Message.attempt) == attempt,
+            billed_input=billed_input,
+            requests=requests,
+        )
 
     async def schedule_retry(
-        self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int, *, run_is_silent: bool = False
+        self,
+        message_id: str,
+        attempt: int,
+        delay_ms: int,
+        tries: int,
+        billed_input: int,
+        *,
+        run_is_silent: bool = False,
     ) -> bool:
         """Let the next attempt be due in `delay_ms` by the database's clock. False: ended, or a newer attempt has it.
 
@@ -272,8 +334,19 @@ class Answers(Database):
         change = (
             update(Message)
             .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
-            .values(status="retrying", due_at=now_ms() + delay_ms, tries=tries, billed_input=billed_input, starts=0, updated_at=now_ms())
-            .values(run_silent_since=func.coalesce(col(Message.run_silent_since), now_ms()) if run_is_silent else None)
+            .values(
+                status="retrying",
+                due_at=now_ms() + delay_ms,
+                tries=tries,
+                billed_input=billed_input,
+                starts=0,
+                updated_at=now_ms(),
+            )
+            .values(
+                run_silent_since=func.coalesce(col(Message.run_silent_since), now_ms())
+                if run_is_silent
+                else None
+            )
             .returning(col(Message.id))
         )
         async with self.writing() as session:
@@ -294,7 +367,14 @@ class Answers(Database):
         change = (
             update(Message)
             .where(col(Message.id) == message_id, _unfinished)
-            .values(status="error", error=error, attempt=col(Message.attempt) + 1, due_at=None, updated_at=now_ms(), ended_at=now_ms())
+            .values(
+                status="error",
+                error=error,
+                attempt=col(Message.attempt) + 1,
+                due_at=None,
+                updated_at=now_ms(),
+                ended_at=now_ms(),
+            )
             .returning(col(Message.conversation_id))
         )
         async with self.writing() as session:

@@ -52,7 +52,9 @@ class Chats(Database):
         """The same; made if there is none."""
         try:
             async with self.writing() as session:
-                return await _find(session, user_id, chat_id) or await self._create(session, user_id, client_id=chat_id)
+                return await _find(session, user_id, chat_id) or await self._create(
+                    session, user_id, client_id=chat_id
+                )
         except Conflict:  # somebody else has just made it
             async with self.writing() as session:
                 found = await _find(session, user_id, chat_id)
@@ -66,11 +68,23 @@ class Chats(Database):
             return await self._create(session, user_id, listed=False, instructions=instructions)
 
     async def _create(
-        self, session: AsyncSession, user_id: str, *, client_id: str | None = None, listed: bool = True, instructions: str | None = None
+        self,
+        session: AsyncSession,
+        user_id: str,
+        *,
+        client_id: str | None = None,
+        listed: bool = True,
+        instructions: str | None = None,
     ) -> Conversation:
         title = None if listed else "Single answer"  # so that nobody makes one
         row = await add_conversation(
-            session, str(uuid7()), user_id, client_id=client_id, listed=listed, title=title, instructions=instructions
+            session,
+            str(uuid7()),
+            user_id,
+            client_id=client_id,
+            listed=listed,
+            title=title,
+            instructions=instructions,
         )
         await admit_conversation(session, self.quotas, row)
         return row
@@ -78,18 +92,25 @@ class Chats(Database):
     async def named_message(self, conversation_id: str, name: str) -> Message | None:
         """The row with this id, or with this id given by a client, in the conversation; the newest if there are two."""
         query = select(Message).where(
-            col(Message.conversation_id) == conversation_id, or_(col(Message.id) == name, col(Message.client_id) == name)
+            col(Message.conversation_id) == conversation_id,
+            or_(col(Message.id) == name, col(Message.client_id) == name),
         )
         async with self.reading() as session:
-            return (await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(1))).first()
+            return (
+                await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(1))
+            ).first()
 
     async def last_question(self, conversation_id: str) -> Message | None:
         """The newest message of a user."""
         query = select(Message).where(
-            col(Message.conversation_id) == conversation_id, col(Message.role) == "user", col(Message.superseded_by).is_(None)
+            col(Message.conversation_id) == conversation_id,
+            col(Message.role) == "user",
+            col(Message.superseded_by).is_(None),
         )
         async with self.reading() as session:
-            return (await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(1))).first()
+            return (
+                await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(1))
+            ).first()
 
     async def regenerate(self, again: Again) -> Posted:
         """Write the placeholder of a new answer, and supersede what stands after the user's message. For a repeated key: as then.
@@ -107,7 +128,14 @@ class Chats(Database):
             user = await _question(session, again)
             superseded = await _clear(session, again, user, made["assistant"], conversation)
             last = await newest_row(session, again.conversation_id) or user
-            row = placeholder(user, made["assistant"], again.user_id, last.ordinal + 1, again.model, conversation.updated_at)
+            row = placeholder(
+                user,
+                made["assistant"],
+                again.user_id,
+                last.ordinal + 1,
+                again.model,
+                conversation.updated_at,
+            )
             session.add(row)
             await session.flush()
             await admit(session, self.quotas, again.user_id, again.conversation_id, [row.id])
@@ -115,7 +143,9 @@ class Chats(Database):
 
 
 async def _find(session: AsyncSession, user_id: str, chat_id: str) -> Conversation | None:
-    query = select(Conversation).where(col(Conversation.user_id) == user_id, col(Conversation.client_id) == chat_id)
+    query = select(Conversation).where(
+        col(Conversation.user_id) == user_id, col(Conversation.client_id) == chat_id
+    )
     found = (await session.scalars(query)).first()
     if found is not None:
         return found
@@ -146,7 +176,9 @@ async def _question(session: AsyncSession, again: Again) -> Message:
     return row
 
 
-async def _clear(session: AsyncSession, again: Again, user: Message, by: str, conversation: Conversation) -> list[str]:
+async def _clear(
+    session: AsyncSession, again: Again, user: Message, by: str, conversation: Conversation
+) -> list[str]:
     """Supersede what stands after the user's message."""
     after = select(Message).where(
         col(Message.conversation_id) == user.conversation_id,

@@ -110,9 +110,18 @@ class Conversations(Database):
         async with self.writing() as session:
             if idempotency is not None:
                 earlier = await claim_key(session, user_id, idempotency, made)
-                if earlier is not made:  # it may be deleted, and its id is not given again: its log has a tombstone
+                if (
+                    earlier is not made
+                ):  # it may be deleted, and its id is not given again: its log has a tombstone
                     return await visible(session, earlier["conversation_id"], user_id)
-            row = await add_conversation(session, made["conversation_id"], user_id, title=title, model=model, instructions=instructions)
+            row = await add_conversation(
+                session,
+                made["conversation_id"],
+                user_id,
+                title=title,
+                model=model,
+                instructions=instructions,
+            )
             await admit_conversation(session, self.quotas, row)
             return row
 
@@ -121,7 +130,9 @@ class Conversations(Database):
         async with self.reading() as session:
             return await visible(session, conversation_id, user_id)
 
-    async def conversations(self, user_id: str, limit: int, before: str | None = None) -> tuple[list[Conversation], str | None]:
+    async def conversations(
+        self, user_id: str, limit: int, before: str | None = None
+    ) -> tuple[list[Conversation], str | None]:
         """The user's conversations, last changed first, and the cursor of the next page (None: there is none). BadCursor.
 
         Fewer than `limit` where their instructions are long.
@@ -134,30 +145,51 @@ class Conversations(Database):
             .limit(limit + 1)
         )
         if before is not None:
-            query = query.where(tuple_(col(Conversation.updated_at), col(Conversation.id)) < tuple_(*_parse_cursor(before)))
+            query = query.where(
+                tuple_(col(Conversation.updated_at), col(Conversation.id))
+                < tuple_(*_parse_cursor(before))
+            )
         async with self.reading() as session:
             found = (await session.execute(query)).all()
             ids = [name for name, _ in found][: fitting([size for _, size in found[:limit]])]
-            rows = {row.id: row for row in await session.scalars(select(Conversation).where(col(Conversation.id).in_(ids)))}
+            rows = {
+                row.id: row
+                for row in await session.scalars(
+                    select(Conversation).where(col(Conversation.id).in_(ids))
+                )
+            }
         page = [rows[name] for name in ids]
         return page, f"{page[-1].updated_at}.{page[-1].id}" if len(found) > len(page) else None
 
-    async def snapshot(self, conversation_id: str, user_id: str, limit: int, before: int | None = None) -> Snapshot:
+    async def snapshot(
+        self, conversation_id: str, user_id: str, limit: int, before: int | None = None
+    ) -> Snapshot:
         """The newest `limit` rows (of those before an ordinal), in order, with the conversation: one SQL snapshot. NotFound.
 
         Rows that were superseded are left out. Fewer than `limit` where they are long.
         """
-        shown = [col(Message.conversation_id) == conversation_id, col(Message.superseded_by).is_(None)]
+        shown = [
+            col(Message.conversation_id) == conversation_id,
+            col(Message.superseded_by).is_(None),
+        ]
         if before is not None:
             shown.append(col(Message.ordinal) < before)
-        sizes = select(col(Message.ordinal), shown_bytes + octets(col(Message.tool_calls))).where(*shown)
+        sizes = select(col(Message.ordinal), shown_bytes + octets(col(Message.tool_calls))).where(
+            *shown
+        )
         async with self.reading() as session:
             conversation = await visible(session, conversation_id, user_id)
-            found = (await session.execute(sizes.order_by(col(Message.ordinal).desc()).limit(limit + 1))).all()
-            ordinals = [ordinal for ordinal, _ in found][: fitting([size for _, size in found[:limit]])]
+            found = (
+                await session.execute(sizes.order_by(col(Message.ordinal).desc()).limit(limit + 1))
+            ).all()
+            ordinals = [ordinal for ordinal, _ in found][
+                : fitting([size for _, size in found[:limit]])
+            ]
             # What is kept of an answer is for its provider: it may be long, and nobody is shown it.
             unseen = defer(col(Message.kept), raiseload=True)  # type: ignore[arg-type]  # a column, whatever SQLModel calls it
-            query = select(Message).where(*shown, col(Message.ordinal).in_(ordinals)).options(unseen)
+            query = (
+                select(Message).where(*shown, col(Message.ordinal).in_(ordinals)).options(unseen)
+            )
             page = list(await session.scalars(query.order_by(col(Message.ordinal))))
         return Snapshot(conversation, page, page[0].ordinal if len(found) > len(page) else None)
 
@@ -174,9 +206,13 @@ class Conversations(Database):
             raise NotFound("message")
         return row
 
-    async def change_conversation(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation:
+    async def change_conversation(
+        self, conversation_id: str, user_id: str, changes: dict[str, Any]
+    ) -> Conversation:
         """Set any of title, model, instructions. A changed title raises `rev`: it is to be announced. NotFound, StorageFull."""
-        values: dict[str, Any] = {name: changes[name] for name in ("title", "model", "instructions") if name in changes}
+        values: dict[str, Any] = {
+            name: changes[name] for name in ("title", "model", "instructions") if name in changes
+        }
         if "title" in values:
             values["rev"] = col(Conversation.rev) + 1
         change = (
@@ -186,7 +222,9 @@ class Conversations(Database):
             .returning(Conversation)
         )
         async with self.writing() as session:
-            before = await _instructions(session, conversation_id) if "instructions" in values else None
+            before = (
+                await _instructions(session, conversation_id) if "instructions" in values else None
+            )
             row = _found((await session.scalars(change)).first())
             if "instructions" in values:
                 await admit_instructions(session, self.quotas, row, before)
@@ -228,22 +266,37 @@ class Conversations(Database):
             conversation = await lock(session, post.conversation_id, post.user_id)
             replaced = await _same_name(session, post)
             if replaced is not None and not post.edits:
-                return await _posted_before(session, post, await _made_then(session, post, replaced))
+                return await _posted_before(
+                    session, post, await _made_then(session, post, replaced)
+                )
             if replaced is not None and replaced.user_id != post.user_id:
                 raise NotAuthor(replaced.id)
-            superseded = [] if replaced is None else await supersede(session, replaced, made["user"], conversation, post.user_id)
+            superseded = (
+                []
+                if replaced is None
+                else await supersede(session, replaced, made["user"], conversation, post.user_id)
+            )
             if replaced is None:
                 superseded = await _make_way(session, post)
-            posted = await _write_rows(session, post, made, conversation.updated_at, superseded, replaced)
-            await admit(session, self.quotas, post.user_id, post.conversation_id, list(made.values()))
+            posted = await _write_rows(
+                session, post, made, conversation.updated_at, superseded, replaced
+            )
+            await admit(
+                session, self.quotas, post.user_id, post.conversation_id, list(made.values())
+            )
             return posted
 
-    async def mark_posted(self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool) -> None:
+    async def mark_posted(
+        self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool
+    ) -> None:
         """The log holds both rows as of `rev`, and the broker has the job if `enqueued`: what follows a post, in one transaction."""
         async with self.writing() as session:
             await session.execute(
                 update(Message)
-                .where(col(Message.id).in_([user_message_id, assistant_message_id]), col(Message.announced_rev) < rev)
+                .where(
+                    col(Message.id).in_([user_message_id, assistant_message_id]),
+                    col(Message.announced_rev) < rev,
+                )
                 .values(announced_rev=rev)
                 .execution_options(synchronize_session=False)
             )
@@ -276,7 +329,10 @@ def _parse_cursor(text: str) -> tuple[int, str]:
 
 
 def _takes_part(user_id: str) -> Any:
-    return exists().where(col(Participant.conversation_id) == col(Conversation.id), col(Participant.user_id) == user_id)
+    return exists().where(
+        col(Participant.conversation_id) == col(Conversation.id),
+        col(Participant.user_id) == user_id,
+    )
 
 
 def _found(row: Conversation | None) -> Conversation:
@@ -287,12 +343,18 @@ def _found(row: Conversation | None) -> Conversation:
 
 async def visible(session: AsyncSession, conversation_id: str, user_id: str) -> Conversation:
     """The conversation, for a participant. NotFound."""
-    query = select(Conversation).where(col(Conversation.id) == conversation_id, _takes_part(user_id))
+    query = select(Conversation).where(
+        col(Conversation.id) == conversation_id, _takes_part(user_id)
+    )
     return _found((await session.scalars(query)).first())
 
 
 async def _instructions(session: AsyncSession, conversation_id: str) -> str | None:
-    query = select(col(Conversation.instructions)).where(col(Conversation.id) == conversation_id).with_for_update()
+    query = (
+        select(col(Conversation.instructions))
+        .where(col(Conversation.id) == conversation_id)
+        .with_for_update()
+    )
     return (await session.scalars(query)).first()
 
 
@@ -308,27 +370,40 @@ async def lock(session: AsyncSession, conversation_id: str, user_id: str) -> Con
     return _found((await session.scalars(change)).first())
 
 
-async def add_conversation(session: AsyncSession, conversation_id: str, user_id: str, **columns: Any) -> Conversation:
+async def add_conversation(
+    session: AsyncSession, conversation_id: str, user_id: str, **columns: Any
+) -> Conversation:
     """A new row with its owner as only participant; `columns`: what else the row holds."""
     now = (await session.execute(select(now_ms()))).scalar_one()
-    row = Conversation(id=conversation_id, user_id=user_id, created_at=now, updated_at=now, **columns)
+    row = Conversation(
+        id=conversation_id, user_id=user_id, created_at=now, updated_at=now, **columns
+    )
     session.add(row)
     await session.flush()
     session.add(Participant(conversation_id=row.id, user_id=user_id))
     return row
 
 
-async def claim_key(session: AsyncSession, user_id: str, idempotency: Idempotency, made: dict[str, str]) -> dict[str, str]:
+async def claim_key(
+    session: AsyncSession, user_id: str, idempotency: Idempotency, made: dict[str, str]
+) -> dict[str, str]:
     """`made` itself if the key is new (it is stored with it), else what was stored. A concurrent twin waits here for the first."""
     mine = (
         col(IdempotencyKey.user_id) == user_id,
         col(IdempotencyKey.route) == idempotency.route,
         col(IdempotencyKey.key) == idempotency.key,
     )
-    await session.execute(delete(IdempotencyKey).where(*mine, col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS))
+    await session.execute(
+        delete(IdempotencyKey).where(*mine, col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS)
+    )
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     row = insert(IdempotencyKey).values(
-        user_id=user_id, route=idempotency.route, key=idempotency.key, body_hash=idempotency.body_hash, made=made, created_at=now_ms()
+        user_id=user_id,
+        route=idempotency.route,
+        key=idempotency.key,
+        body_hash=idempotency.body_hash,
+        made=made,
+        created_at=now_ms(),
     )
     new = await session.execute(row.on_conflict_do_nothing().returning(col(IdempotencyKey.key)))
     if new.first() is not None:
@@ -341,7 +416,10 @@ async def claim_key(session: AsyncSession, user_id: str, idempotency: Idempotenc
 
 async def _posted_before(session: AsyncSession, post: Post, made: dict[str, str]) -> Posted:
     await visible(session, post.conversation_id, post.user_id)
-    user, assistant = await session.get(Message, made["user"]), await session.get(Message, made["assistant"])
+    user, assistant = (
+        await session.get(Message, made["user"]),
+        await session.get(Message, made["assistant"]),
+    )
     if user is None or assistant is None:
         raise NotFound("message")
     return Posted(user, assistant)
@@ -363,12 +441,16 @@ async def _made_then(session: AsyncSession, post: Post, user: Message) -> dict[s
     """The ids of a message and of the answer that counts."""
     if user.content != post.content:
         raise KeyReused(post.client_id or "")
-    answers = select(col(Message.id)).where(col(Message.parent_id) == user.id, col(Message.role) == "assistant")
+    answers = select(col(Message.id)).where(
+        col(Message.parent_id) == user.id, col(Message.role) == "assistant"
+    )
     newest = answers.order_by(col(Message.ordinal).desc()).limit(1)
     return {"user": user.id, "assistant": (await session.scalars(newest)).first() or ""}
 
 
-async def supersede(session: AsyncSession, first: Message, by: str, conversation: Conversation, user_id: str) -> list[str]:
+async def supersede(
+    session: AsyncSession, first: Message, by: str, conversation: Conversation, user_id: str
+) -> list[str]:
     """Take `first` and all rows after it out of the conversation: `by` stands in their place. The ids of answers to be cancelled.
 
     A client id that is taken out can be given again. Only the owner takes out what other people said: NotAuthor.
@@ -379,10 +461,16 @@ async def supersede(session: AsyncSession, first: Message, by: str, conversation
         col(Message.superseded_by).is_(None),
     )
     if user_id != conversation.user_id:
-        others = select(col(Message.id)).where(*rows, col(Message.role) == "user", col(Message.user_id) != user_id)
+        others = select(col(Message.id)).where(
+            *rows, col(Message.role) == "user", col(Message.user_id) != user_id
+        )
         if (await session.scalars(others.limit(1))).first() is not None:
             raise NotAuthor(first.id)
-    running = list(await session.scalars(select(col(Message.id)).where(*rows, col(Message.status).in_(UNFINISHED))))
+    running = list(
+        await session.scalars(
+            select(col(Message.id)).where(*rows, col(Message.status).in_(UNFINISHED))
+        )
+    )
     change = update(Message).where(*rows).values(superseded_by=by, client_id=None)
     await session.execute(change.execution_options(synchronize_session=False))
     await _flag(session, running)
@@ -391,7 +479,11 @@ async def supersede(session: AsyncSession, first: Message, by: str, conversation
 
 async def _flag(session: AsyncSession, ids: list[str]) -> None:
     if ids:
-        cancel = update(Message).where(col(Message.id).in_(ids)).values(cancel_by=func.coalesce(col(Message.cancel_by), "superseded"))
+        cancel = (
+            update(Message)
+            .where(col(Message.id).in_(ids))
+            .values(cancel_by=func.coalesce(col(Message.cancel_by), "superseded"))
+        )
         await session.execute(cancel.execution_options(synchronize_session=False))
 
 
@@ -405,8 +497,15 @@ async def _make_way(session: AsyncSession, post: Post) -> list[str]:
     """What the policy says about earlier answers that have not ended; the ids of those that are to be cancelled."""
     if post.policy == "queue":
         return []
-    running = (col(Message.conversation_id) == post.conversation_id, col(Message.status).in_(UNFINISHED))
-    ids = list(await session.scalars(select(col(Message.id)).where(*running).order_by(col(Message.ordinal))))
+    running = (
+        col(Message.conversation_id) == post.conversation_id,
+        col(Message.status).in_(UNFINISHED),
+    )
+    ids = list(
+        await session.scalars(
+            select(col(Message.id)).where(*running).order_by(col(Message.ordinal))
+        )
+    )
     if ids and post.policy == "reject":
         raise AnswerRunning(ids[0])
     await _flag(session, ids)
@@ -414,7 +513,12 @@ async def _make_way(session: AsyncSession, post: Post) -> list[str]:
 
 
 async def _write_rows(
-    session: AsyncSession, post: Post, made: dict[str, str], now: int, superseded: list[str], replaced: Message | None
+    session: AsyncSession,
+    post: Post,
+    made: dict[str, str],
+    now: int,
+    superseded: list[str],
+    replaced: Message | None,
 ) -> Posted:
     last = await newest_row(session, post.conversation_id)
     ordinal = last.ordinal if last is not None else 0
@@ -441,7 +545,9 @@ async def _write_rows(
     return Posted(user, assistant, superseded)
 
 
-def placeholder(user: Message, message_id: str, by: str, ordinal: int, model: str, now: int) -> Message:
+def placeholder(
+    user: Message, message_id: str, by: str, ordinal: int, model: str, now: int
+) -> Message:
     """The row of an answer to `user` that is yet to be made, at the expense of the user `by`."""
     return Message(
         id=message_id,

@@ -78,7 +78,9 @@ def driver_url(database_url: str, *, asynchronous: bool) -> URL:
     kind = url.drivername.partition("+")[0]
     if kind == "sqlite":
         if url.database in (None, "", ":memory:"):
-            raise ValueError("DATABASE_URL: SQLite needs a file, such as sqlite:///var/tokenwire.db")
+            raise ValueError(
+                "DATABASE_URL: SQLite needs a file, such as sqlite:///var/tokenwire.db"
+            )
         return url.set(drivername="sqlite+aiosqlite" if asynchronous else "sqlite+pysqlite")
     if kind in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
@@ -95,7 +97,11 @@ def tune_sqlite(engine: Engine, timeout_seconds: float = TIMEOUT_SECONDS) -> Non
     def _connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (f"busy_timeout={_ms(timeout_seconds)}", "synchronous=NORMAL", "foreign_keys=ON"):
+        for pragma in (
+            f"busy_timeout={_ms(timeout_seconds)}",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         _use_wal(cursor, timeout_seconds)
         cursor.close()
@@ -103,7 +109,9 @@ def tune_sqlite(engine: Engine, timeout_seconds: float = TIMEOUT_SECONDS) -> Non
     @event.listens_for(engine, "begin")
     def _begun(connection: Any) -> None:
         # IMMEDIATE waits for the write lock here; a deferred transaction that writes later could fail with "locked" at once.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+        connection.exec_driver_sql(
+            "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN"
+        )
 
 
 def _use_wal(cursor: Any, timeout_seconds: float) -> None:
@@ -134,7 +142,9 @@ class _DatabaseConnection(psycopg.AsyncConnection[Any]):
         except StopIteration as end:
             return end.value
         try:
-            return await waiting.wait_async(_resumed(gen, wanted), self.pgconn.socket, interval=interval, timeout=timeout)
+            return await waiting.wait_async(
+                _resumed(gen, wanted), self.pgconn.socket, interval=interval, timeout=timeout
+            )
         except asyncio.CancelledError:
             try:
                 if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
@@ -192,7 +202,9 @@ def _open_engine(database_url: str, timeout_seconds: float) -> AsyncEngine:
         hide_parameters=True,  # an error that is logged must not tell what people wrote
         connect_args={
             "async_creator_fn": _DatabaseConnection.connect,
-            "connect_timeout": max(2, round(min(CONNECT_SECONDS, timeout_seconds))),  # libpq takes whole seconds, two at least
+            "connect_timeout": max(
+                2, round(min(CONNECT_SECONDS, timeout_seconds))
+            ),  # libpq takes whole seconds, two at least
             "tcp_user_timeout": milliseconds,
             "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
         },
@@ -206,17 +218,31 @@ def _ms(seconds: float) -> int:
 class Database:
     """One engine and its two kinds of transaction. Belongs to one event loop."""
 
-    def __init__(self, database_url: str, quotas: Quotas = NO_QUOTAS, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        quotas: Quotas = NO_QUOTAS,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
         """Connects lazily; a transaction that takes longer is StoreUnavailable. Raises ValueError for another kind of database."""
         self.quotas = quotas
         self._timeout_seconds = timeout_seconds
         self._engine = _open_engine(database_url, timeout_seconds)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         # Between processes SQLite's own lock decides; within one, waiting here is fair and costs no polling.
-        self._gate: AbstractAsyncContextManager[Any] = asyncio.Lock() if self.is_sqlite else nullcontext()
-        reader = self._engine if self.is_sqlite else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        self._gate: AbstractAsyncContextManager[Any] = (
+            asyncio.Lock() if self.is_sqlite else nullcontext()
+        )
+        reader = (
+            self._engine
+            if self.is_sqlite
+            else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        )
         self._readers = async_sessionmaker(reader, expire_on_commit=False, autoflush=False)
-        self._writers = async_sessionmaker(self._engine.execution_options(writes=True), expire_on_commit=False, autoflush=False)
+        self._writers = async_sessionmaker(
+            self._engine.execution_options(writes=True), expire_on_commit=False, autoflush=False
+        )
 
     @asynccontextmanager
     async def reading(self, *, by_index: bool = False) -> AsyncIterator[AsyncSession]:
@@ -229,7 +255,12 @@ class Database:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
         """A transaction that is committed when the block ends, and rolled back when it raises."""
-        async with _translated(self._timeout_seconds), self._gate, self._writers() as session, session.begin():
+        async with (
+            _translated(self._timeout_seconds),
+            self._gate,
+            self._writers() as session,
+            session.begin(),
+        ):
             yield session
 
     async def now_ms(self) -> int:
@@ -253,7 +284,9 @@ class Database:
         """For readiness: what is wrong with the schema, or None. Raises StoreUnavailable."""
         revision = await self.revision()
         return (
-            None if migrations.serves(revision) else f"at revision {revision}, needs {migrations.HEAD} (python -m tokenwire.models.migrate)"
+            None
+            if migrations.serves(revision)
+            else f"at revision {revision}, needs {migrations.HEAD} (python -m tokenwire.models.migrate)"
         )
 
     async def check_write(self) -> None:
@@ -270,13 +303,19 @@ class Database:
         await self._engine.dispose()
 
 
-async def lock_free(session: AsyncSession, table: Any, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+async def lock_free(
+    session: AsyncSession, table: Any, ids: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """Lock those of the rows that nobody else has locked, without waiting: their ids, and the ids of the others that there are.
 
     For whoever writes to many rows at once: one that is locked for long (by an operator's open transaction, say) holds up no other one.
     """
     name = col(table.id)
-    free = set(await session.scalars(select(name).where(name.in_(ids)).with_for_update(skip_locked=True, key_share=True)))
+    free = set(
+        await session.scalars(
+            select(name).where(name.in_(ids)).with_for_update(skip_locked=True, key_share=True)
+        )
+    )
     left = [one for one in ids if one not in free]
     locked = list(await session.scalars(select(name).where(name.in_(left)))) if left else []
     return [one for one in ids if one in free], locked
@@ -289,12 +328,16 @@ async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(timeout_seconds):
             yield
     except Exception as error:
-        if _times_cancelled() > before:  # what a driver says then is that the cancellation has cost it the connection
+        if (
+            _times_cancelled() > before
+        ):  # what a driver says then is that the cancellation has cost it the connection
             raise asyncio.CancelledError from error
         told = ours(error)
         if told is error:
             raise
-        raise told from (None if isinstance(told, Unstorable | StatementFailed) else error)  # what a driver says of a value may quote it
+        raise told from (
+            None if isinstance(told, Unstorable | StatementFailed) else error
+        )  # what a driver says of a value may quote it
 
 
 def _times_cancelled() -> int:

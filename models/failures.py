@@ -20,9 +20,20 @@ a COMMIT of unknown outcome, a disk that fails. A file that is missing (58P01) i
 _ENDS_SESSION = frozenset({"FATAL", "PANIC"})
 _SQLITE_OUTAGES = frozenset(
     {
-        *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_INTERRUPT),
+        *(
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+            sqlite3.SQLITE_PROTOCOL,
+            sqlite3.SQLITE_SCHEMA,
+            sqlite3.SQLITE_INTERRUPT,
+        ),
         *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM),
-        *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOTADB),
+        *(
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_PERM,
+            sqlite3.SQLITE_NOTADB,
+        ),
     }
 )
 """Primary result codes: locks; disk and memory; a file that cannot be used at all. Not SQLITE_CORRUPT: other pages are sound."""
@@ -36,13 +47,19 @@ def ours(error: Exception) -> Exception:
         case exc.IntegrityError():
             return Conflict("the database refused the row")
         case exc.DataError():
-            return Unstorable(f"the database refused a value ({getattr(error.orig, 'sqlstate', None) or 'too large'})")
+            return Unstorable(
+                f"the database refused a value ({getattr(error.orig, 'sqlstate', None) or 'too large'})"
+            )
         case exc.DBAPIError():
             return _of_driver(error)
         case exc.TimeoutError() | OSError():  # the built-in TimeoutError is an OSError
             return StoreUnavailable("the database does not answer")
-        case exc.StatementError() | UnicodeError() | OverflowError():  # the driver could not even send it
-            return Unstorable(f"a value cannot be sent to the database ({type(getattr(error, 'orig', None) or error).__name__})")
+        case (
+            exc.StatementError() | UnicodeError() | OverflowError()
+        ):  # the driver could not even send it
+            return Unstorable(
+                f"a value cannot be sent to the database ({type(getattr(error, 'orig', None) or error).__name__})"
+            )
     return error
 
 
@@ -51,7 +68,9 @@ def _of_driver(error: exc.DBAPIError) -> Exception:
         return GivenUp("the database gave a statement up")
     if error.connection_invalidated or _severity(error) in _ENDS_SESSION:
         return StoreUnavailable("the connection to the database broke")
-    if isinstance(error, exc.ProgrammingError | exc.NotSupportedError):  # a bug of ours, or no schema
+    if isinstance(
+        error, exc.ProgrammingError | exc.NotSupportedError
+    ):  # a bug of ours, or no schema
         return error
     if _away_sqlite(error.orig) if isinstance(error.orig, sqlite3.Error) else _away(error):
         return StoreUnavailable("the database does not answer")
@@ -66,15 +85,25 @@ def _severity(error: exc.DBAPIError) -> str | None:
 def _away(error: exc.DBAPIError) -> bool:
     """Without an SQLSTATE it was the driver that failed: the server said nothing."""
     state: str | None = getattr(error.orig, "sqlstate", None)
-    return state.startswith(_OUTAGES) if state else isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError)
+    return (
+        state.startswith(_OUTAGES)
+        if state
+        else isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError)
+    )
 
 
 def _away_sqlite(error: sqlite3.Error) -> bool:
     """What has no code (text that is no UTF-8, say) was raised by Python's own module over a value that it had read."""
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-    return code & 0xFF in _SQLITE_OUTAGES or (code == sqlite3.SQLITE_ERROR and str(error).startswith(_NO_SCHEMA))
+    return code & 0xFF in _SQLITE_OUTAGES or (
+        code == sqlite3.SQLITE_ERROR and str(error).startswith(_NO_SCHEMA)
+    )
 
 
 def _name(error: BaseException | None) -> str:
     """A code, never the driver's sentence: SQLite's quotes the text that it cannot decode."""
-    return str(getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None) or type(error).__name__)
+    return str(
+        getattr(error, "sqlstate", None)
+        or getattr(error, "sqlite_errorname", None)
+        or type(error).__name__
+    )

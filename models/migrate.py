@@ -72,7 +72,9 @@ def upgrade(connection: Connection) -> None:
     from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option(
+        "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
+    )
     config.attributes["connection"] = connection
     try:
         if _revision(connection) is None and (former := _former_revision(connection)) is not None:
@@ -88,8 +90,12 @@ def _open(database_url: str) -> Engine:
     url = driver_url(database_url, asynchronous=False)
     if url.drivername.startswith("sqlite") and url.database is not None:
         _make_private(Path(url.database))
-    if not url.drivername.startswith("sqlite"):  # a revision may take long; a server that does not even answer is given up
-        return create_engine(url, hide_parameters=True, connect_args={"connect_timeout": round(CONNECT_SECONDS)})
+    if not url.drivername.startswith(
+        "sqlite"
+    ):  # a revision may take long; a server that does not even answer is given up
+        return create_engine(
+            url, hide_parameters=True, connect_args={"connect_timeout": round(CONNECT_SECONDS)}
+        )
     engine = create_engine(url, hide_parameters=True)
     tune_sqlite(engine)
     return engine
@@ -114,7 +120,11 @@ def _former_revision(connection: Connection) -> str | None:
     if PREFIX or not _has(connection, "alembic_version", {"version_num"}):
         return None
     found = list(connection.scalars(select(_FORMER.c.version_num)))
-    ours = len(found) == 1 and found[0] in KNOWN and all(_has(connection, name, columns) for name, columns in _OURS.items())
+    ours = (
+        len(found) == 1
+        and found[0] in KNOWN
+        and all(_has(connection, name, columns) for name, columns in _OURS.items())
+    )
     return str(found[0]) if ours else None
 
 
@@ -146,7 +156,9 @@ def main() -> int:
         sys.stderr.write(f"tokenwire: wrong setting: {error}\n")
         return 78
     except (MigrationRefused, exc.SQLAlchemyError) as error:
-        sys.stderr.write(f"tokenwire: the database cannot be migrated: {getattr(error, 'orig', None) or error}\n")
+        sys.stderr.write(
+            f"tokenwire: the database cannot be migrated: {getattr(error, 'orig', None) or error}\n"
+        )
         return 1
     name = driver_url(url, asynchronous=False).render_as_string(hide_password=True)
     sys.stdout.write(f"{name} {'migrated to' if done else 'is at'} revision {HEAD}\n")

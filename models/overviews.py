@@ -27,7 +27,9 @@ class Overviews(Database):
     async def overviews(self, user_id: str, limit: int) -> list[Overview]:
         """The conversations that the user takes part in, last changed first."""
         query = (
-            select(Conversation, _newest_answer(Message.id), _newest_answer(Message.status), _running())
+            select(
+                Conversation, _newest_answer(Message.id), _newest_answer(Message.status), _running()
+            )
             .join(Participant, col(Participant.conversation_id) == col(Conversation.id))
             .where(col(Participant.user_id) == user_id, col(Conversation.listed))
             .order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
@@ -39,14 +41,19 @@ class Overviews(Database):
     async def visible_among(self, user_id: str, conversation_ids: Collection[str]) -> set[str]:
         """Those of the conversations that (still) exist for the user."""
         query = select(col(Participant.conversation_id)).where(
-            col(Participant.user_id) == user_id, col(Participant.conversation_id).in_(conversation_ids)
+            col(Participant.user_id) == user_id,
+            col(Participant.conversation_id).in_(conversation_ids),
         )
         async with self.reading() as session:
             return set(await session.scalars(query))
 
     async def participants_among(self, conversation_ids: Collection[str]) -> set[str]:
         """User ids of all who take part in any of the conversations."""
-        query = select(col(Participant.user_id)).distinct().where(col(Participant.conversation_id).in_(conversation_ids))
+        query = (
+            select(col(Participant.user_id))
+            .distinct()
+            .where(col(Participant.conversation_id).in_(conversation_ids))
+        )
         async with self.reading() as session:
             return set(await session.scalars(query))
 
@@ -54,7 +61,9 @@ class Overviews(Database):
 def _newest_answer(column: Any) -> Any:
     return (
         select(col(column))
-        .where(col(Message.conversation_id) == col(Conversation.id), col(Message.role) == "assistant")
+        .where(
+            col(Message.conversation_id) == col(Conversation.id), col(Message.role) == "assistant"
+        )
         .order_by(col(Message.ordinal).desc())
         .limit(1)
         .correlate(Conversation)
@@ -63,4 +72,8 @@ def _newest_answer(column: Any) -> Any:
 
 
 def _running() -> Any:
-    return exists().where(col(Message.conversation_id) == col(Conversation.id), is_unfinished(Message)).correlate(Conversation)
+    return (
+        exists()
+        .where(col(Message.conversation_id) == col(Conversation.id), is_unfinished(Message))
+        .correlate(Conversation)
+    )

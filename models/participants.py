@@ -39,28 +39,47 @@ class Participants(Database):
         """User ids of all who were invited and have not answered, in order."""
         return await self._users(Invitation, conversation_id)
 
-    async def invite(self, conversation_id: str, by: str, user_id: str, limit: int, open_limit: int) -> None:
+    async def invite(
+        self, conversation_id: str, by: str, user_id: str, limit: int, open_limit: int
+    ) -> None:
         """Invite a user; no effect if they take part or are invited. At most `limit` take part or are invited, and at most `open_limit`
         invitations by a user, or for one, wait for an answer in all conversations: they cost their owner no storage.
 
         Who may invite is checked before. NotFound when the conversation is gone, TooManyParticipants, TooManyInvitations.
         """
-        row = self._insert(Invitation).values(conversation_id=conversation_id, user_id=user_id, invited_by=by, created_at=now_ms())
+        row = self._insert(Invitation).values(
+            conversation_id=conversation_id, user_id=user_id, invited_by=by, created_at=now_ms()
+        )
         try:
             async with self.writing() as session:
                 # One after the other, or two would both take the last place.
-                await session.execute(select(col(Conversation.id)).where(col(Conversation.id) == conversation_id).with_for_update())
+                await session.execute(
+                    select(col(Conversation.id))
+                    .where(col(Conversation.id) == conversation_id)
+                    .with_for_update()
+                )
                 if await session.get(Participant, (conversation_id, user_id)) is not None:
                     return
                 await session.execute(row.on_conflict_do_nothing())
                 counts = [
-                    (await session.execute(select(func.count()).where(col(table.conversation_id) == conversation_id))).scalar_one()
+                    (
+                        await session.execute(
+                            select(func.count()).where(
+                                col(table.conversation_id) == conversation_id
+                            )
+                        )
+                    ).scalar_one()
                     for table in (Participant, Invitation)
                 ]
                 if sum(counts) > limit:
                     raise TooManyParticipants(conversation_id)
-                for waiting in (col(Invitation.invited_by) == by, col(Invitation.user_id) == user_id):
-                    if (await session.execute(select(func.count()).where(waiting))).scalar_one() > open_limit:
+                for waiting in (
+                    col(Invitation.invited_by) == by,
+                    col(Invitation.user_id) == user_id,
+                ):
+                    if (
+                        await session.execute(select(func.count()).where(waiting))
+                    ).scalar_one() > open_limit:
                         raise TooManyInvitations(user_id)
         except Conflict as error:
             if isinstance(error, TooManyParticipants):
@@ -70,7 +89,12 @@ class Participants(Database):
     async def invitations(self, user_id: str, limit: int) -> list[Invited]:
         """The user's newest invitations."""
         query = (
-            select(col(Invitation.conversation_id), col(Conversation.title), col(Invitation.invited_by), col(Invitation.created_at))
+            select(
+                col(Invitation.conversation_id),
+                col(Conversation.title),
+                col(Invitation.invited_by),
+                col(Invitation.created_at),
+            )
             .join(Conversation, col(Conversation.id) == col(Invitation.conversation_id))
             .where(col(Invitation.user_id) == user_id)
             .order_by(col(Invitation.created_at).desc(), col(Invitation.conversation_id))
@@ -81,20 +105,36 @@ class Participants(Database):
 
     async def accept_invitation(self, conversation_id: str, user_id: str) -> Conversation:
         """Take part; the same again for who does already. NotFound without an invitation."""
-        mine = (col(Invitation.conversation_id) == conversation_id, col(Invitation.user_id) == user_id)
+        mine = (
+            col(Invitation.conversation_id) == conversation_id,
+            col(Invitation.user_id) == user_id,
+        )
         async with self.writing() as session:
-            invited = (await session.scalars(delete(Invitation).where(*mine).returning(col(Invitation.user_id)))).first()
+            invited = (
+                await session.scalars(
+                    delete(Invitation).where(*mine).returning(col(Invitation.user_id))
+                )
+            ).first()
             if invited is not None:
                 await session.execute(_gone(Revocation, conversation_id, user_id))
-                row = self._insert(Participant).values(conversation_id=conversation_id, user_id=user_id)
+                row = self._insert(Participant).values(
+                    conversation_id=conversation_id, user_id=user_id
+                )
                 await session.execute(row.on_conflict_do_nothing())
             return await visible(session, conversation_id, user_id)
 
     async def decline_invitation(self, conversation_id: str, user_id: str) -> bool:
         """Forget the invitation; whether there was one."""
-        mine = (col(Invitation.conversation_id) == conversation_id, col(Invitation.user_id) == user_id)
+        mine = (
+            col(Invitation.conversation_id) == conversation_id,
+            col(Invitation.user_id) == user_id,
+        )
         async with self.writing() as session:
-            return (await session.scalars(delete(Invitation).where(*mine).returning(col(Invitation.user_id)))).first() is not None
+            return (
+                await session.scalars(
+                    delete(Invitation).where(*mine).returning(col(Invitation.user_id))
+                )
+            ).first() is not None
 
     async def remove_participant(self, conversation_id: str, user_id: str) -> None:
         """End a user's part, or the invitation to it; no effect where there is neither. Who may is checked before.
@@ -103,27 +143,44 @@ class Participants(Database):
         """
         async with self.writing() as session:
             await session.execute(_gone(Invitation, conversation_id, user_id))
-            part = (await session.scalars(_gone(Participant, conversation_id, user_id).returning(col(Participant.user_id)))).first()
+            part = (
+                await session.scalars(
+                    _gone(Participant, conversation_id, user_id).returning(col(Participant.user_id))
+                )
+            ).first()
             if part is not None:
                 await session.execute(self._revoked(conversation_id, user_id))
 
     async def note_revocation(self, conversation_id: str, user_id: str, *, told: bool) -> bool:
         """Note whether the log says that the user takes part no more. False: they do again, or the conversation is gone."""
-        mine = (col(Revocation.conversation_id) == conversation_id, col(Revocation.user_id) == user_id)
+        mine = (
+            col(Revocation.conversation_id) == conversation_id,
+            col(Revocation.user_id) == user_id,
+        )
         change = update(Revocation).where(*mine).values(told=told).returning(col(Revocation.id))
         async with self.writing() as session:
-            return (await session.scalars(change.execution_options(synchronize_session=False))).first() is not None
+            return (
+                await session.scalars(change.execution_options(synchronize_session=False))
+            ).first() is not None
 
     def _revoked(self, conversation_id: str, user_id: str) -> Any:
         row = self._insert(Revocation).values(
-            id=str(uuid7()), conversation_id=conversation_id, user_id=user_id, revoked_at=now_ms(), told=False
+            id=str(uuid7()),
+            conversation_id=conversation_id,
+            user_id=user_id,
+            revoked_at=now_ms(),
+            told=False,
         )
         again = {"revoked_at": row.excluded.revoked_at, "told": False}
         return row.on_conflict_do_update(index_elements=["conversation_id", "user_id"], set_=again)
 
     async def add_participant(self, conversation_id: str, user_id: str) -> None:
         """Let a user take part who was asked elsewhere; no effect if they do. NotFound when the conversation is gone."""
-        row = self._insert(Participant).values(conversation_id=conversation_id, user_id=user_id).on_conflict_do_nothing()
+        row = (
+            self._insert(Participant)
+            .values(conversation_id=conversation_id, user_id=user_id)
+            .on_conflict_do_nothing()
+        )
         try:
             async with self.writing() as session:
                 await session.execute(row)
@@ -131,8 +188,14 @@ class Participants(Database):
         except Conflict as error:
             raise NotFound("conversation") from error
 
-    async def _users(self, table: type[Participant] | type[Invitation], conversation_id: str) -> list[str]:
-        query = select(col(table.user_id)).where(col(table.conversation_id) == conversation_id).order_by(col(table.user_id))
+    async def _users(
+        self, table: type[Participant] | type[Invitation], conversation_id: str
+    ) -> list[str]:
+        query = (
+            select(col(table.user_id))
+            .where(col(table.conversation_id) == conversation_id)
+            .order_by(col(table.user_id))
+        )
         async with self.reading() as session:
             return list(await session.scalars(query))
 
@@ -140,6 +203,10 @@ class Participants(Database):
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
 
-def _gone(table: type[Participant] | type[Invitation] | type[Revocation], conversation_id: str, user_id: str) -> Any:
+def _gone(
+    table: type[Participant] | type[Invitation] | type[Revocation],
+    conversation_id: str,
+    user_id: str,
+) -> Any:
     mine = (col(table.conversation_id) == conversation_id, col(table.user_id) == user_id)
     return delete(table).where(*mine).execution_options(synchronize_session=False)

@@ -91,7 +91,9 @@ def _sqlite_octets(element: Any, compiler: Any, **options: Any) -> str:
 
 @compiles(octets, "postgresql")
 def _postgresql_octets(element: Any, compiler: Any, **options: Any) -> str:
-    return f"coalesce(octet_length(CAST({compiler.process(element.clauses, **options)} AS TEXT)), 0)"
+    return (
+        f"coalesce(octet_length(CAST({compiler.process(element.clauses, **options)} AS TEXT)), 0)"
+    )
 
 
 class _in_json(FunctionElement[str]):  # noqa: N801 - the same
@@ -117,7 +119,9 @@ def json_octets(column: Any) -> ColumnElement[int]:
 
 text_bytes: ColumnElement[int] = octets(col(Message.content)) + octets(col(Message.reasoning))
 """Of one row."""
-shown_bytes: ColumnElement[int] = json_octets(col(Message.content)) + json_octets(col(Message.reasoning))
+shown_bytes: ColumnElement[int] = json_octets(col(Message.content)) + json_octets(
+    col(Message.reasoning)
+)
 """The same, as clients are given it."""
 _answer_bytes = text_bytes + octets(col(Message.tool_calls)) + octets(col(Message.kept))
 _row_bytes = (
@@ -130,7 +134,13 @@ _row_bytes = (
 _conversation_bytes = ROW_BYTES + octets(col(Conversation.instructions))
 
 
-async def admit(session: AsyncSession, quotas: Quotas, user_id: str, conversation_id: str, ids: Sequence[str] | None = None) -> None:
+async def admit(
+    session: AsyncSession,
+    quotas: Quotas,
+    user_id: str,
+    conversation_id: str,
+    ids: Sequence[str] | None = None,
+) -> None:
     """Count rows that were just written for an answer: those with these ids, or all of a new conversation.
 
     Raises StorageFull, TooManyUnfinished, TooManyQueued: the transaction is to be rolled back.
@@ -138,8 +148,12 @@ async def admit(session: AsyncSession, quotas: Quotas, user_id: str, conversatio
     new = col(Message.conversation_id) == conversation_id
     if ids is not None:
         new = and_(new, col(Message.id).in_(ids))
-    await _charge(session, quotas, user_id, select(func.coalesce(func.sum(_row_bytes), 0)).where(new))
-    await _count(session, quotas.unfinished_per_user, TooManyUnfinished, col(Message.charged_to) == user_id)
+    await _charge(
+        session, quotas, user_id, select(func.coalesce(func.sum(_row_bytes), 0)).where(new)
+    )
+    await _count(
+        session, quotas.unfinished_per_user, TooManyUnfinished, col(Message.charged_to) == user_id
+    )
     await _count(
         session,
         quotas.queued_per_conversation,
@@ -152,10 +166,17 @@ async def admit(session: AsyncSession, quotas: Quotas, user_id: str, conversatio
 
 async def admit_conversation(session: AsyncSession, quotas: Quotas, row: Conversation) -> None:
     """Count a conversation that was just written. Raises StorageFull."""
-    await _charge(session, quotas, row.user_id, select(_conversation_bytes).where(col(Conversation.id) == row.id))
+    await _charge(
+        session,
+        quotas,
+        row.user_id,
+        select(_conversation_bytes).where(col(Conversation.id) == row.id),
+    )
 
 
-async def admit_instructions(session: AsyncSession, quotas: Quotas, row: Conversation, before: str | None) -> None:
+async def admit_instructions(
+    session: AsyncSession, quotas: Quotas, row: Conversation, before: str | None
+) -> None:
     """Count instructions in place of those `before`. Raises StorageFull where they are longer than there is room for."""
     grown = len((row.instructions or "").encode()) - len((before or "").encode())
     await _charge(session, quotas if grown > 0 else NO_QUOTAS, row.user_id, select(literal(grown)))
@@ -165,10 +186,14 @@ async def settle(session: AsyncSession, message_id: str) -> None:
     """Count the text of an answer that has just ended. It is never refused for that, and ends uncounted if it must: it is paid for."""
     payer = select(col(Message.charged_to)).where(col(Message.id) == message_id).scalar_subquery()
     size = select(_answer_bytes).where(col(Message.id) == message_id).scalar_subquery()
-    change = update(Storage).where(col(Storage.user_id) == payer).values(bytes=col(Storage.bytes) + size)
+    change = (
+        update(Storage).where(col(Storage.user_id) == payer).values(bytes=col(Storage.bytes) + size)
+    )
     async with _uncounted_on(session, StatementFailed, GivenUp):
         if session.get_bind().dialect.name != "sqlite":
-            await session.execute(text(f"SET LOCAL lock_timeout = {round(SETTLE_LOCK_SECONDS * 1000)}"))
+            await session.execute(
+                text(f"SET LOCAL lock_timeout = {round(SETTLE_LOCK_SECONDS * 1000)}")
+            )
         await session.execute(change.execution_options(synchronize_session=False))
 
 
@@ -182,25 +207,50 @@ async def _uncounted_on(session: AsyncSession, *failures: type[Exception]) -> As
         told = ours(error)
         if not isinstance(told, failures):
             raise
-        # Without a traceback: what the driver says may quote the row.
-        log_line.error("a user's stored bytes are not counted: python -m tokenwire.models.recount puts the sum right", error=repr(told))  # noqa: TRY400
+        log_line.error(  # noqa: TRY400 - no traceback: what the driver says may quote the row
+            "a user's stored bytes are not counted: "
+            "python -m tokenwire.models.recount puts the sum right",
+            error=repr(told),
+        )
 
 
-async def give_back(session: AsyncSession, conversation_ids: Sequence[str], message_ids: Sequence[str] | None = None) -> None:
+async def give_back(
+    session: AsyncSession, conversation_ids: Sequence[str], message_ids: Sequence[str] | None = None
+) -> None:
     """Give back what these conversations, which are about to be deleted, have taken; or these messages of them alone."""
-    rows = col(Message.conversation_id).in_(conversation_ids) if message_ids is None else col(Message.id).in_(message_ids)
+    rows = (
+        col(Message.conversation_id).in_(conversation_ids)
+        if message_ids is None
+        else col(Message.id).in_(message_ids)
+    )
     # Held until they are deleted: an answer that ends meanwhile would be counted by one side only. In the order in which posts lock them.
-    mine = select(col(Conversation.id)).where(col(Conversation.id).in_(conversation_ids)).order_by(col(Conversation.id))
+    mine = (
+        select(col(Conversation.id))
+        .where(col(Conversation.id).in_(conversation_ids))
+        .order_by(col(Conversation.id))
+    )
     await session.execute(mine.with_for_update())
-    await session.execute(select(col(Message.id)).where(rows).order_by(col(Message.id)).with_for_update())
+    await session.execute(
+        select(col(Message.id)).where(rows).order_by(col(Message.id)).with_for_update()
+    )
     async with _uncounted_on(session, StatementFailed):
         await _give_back(session, rows, conversation_ids if message_ids is None else ())
 
 
-async def _give_back(session: AsyncSession, rows: ColumnElement[bool], conversation_ids: Sequence[str]) -> None:
-    queries = [select(col(Message.charged_to), func.sum(_row_bytes)).where(rows, col(Message.charged_to).is_not(None))]
+async def _give_back(
+    session: AsyncSession, rows: ColumnElement[bool], conversation_ids: Sequence[str]
+) -> None:
+    queries = [
+        select(col(Message.charged_to), func.sum(_row_bytes)).where(
+            rows, col(Message.charged_to).is_not(None)
+        )
+    ]
     if conversation_ids:
-        queries.append(select(col(Conversation.user_id), func.sum(_conversation_bytes)).where(col(Conversation.id).in_(conversation_ids)))
+        queries.append(
+            select(col(Conversation.user_id), func.sum(_conversation_bytes)).where(
+                col(Conversation.id).in_(conversation_ids)
+            )
+        )
     taken = await _by_user(session, queries)
     for user_id, size in sorted(taken.items()):  # one order for everybody, against deadlocks
         left = case((col(Storage.bytes) > size, col(Storage.bytes) - size), else_=0)
@@ -208,7 +258,9 @@ async def _give_back(session: AsyncSession, rows: ColumnElement[bool], conversat
         await session.execute(change.execution_options(synchronize_session=False))
 
 
-async def _by_user(session: AsyncSession, queries: Iterable[Select[*tuple[Any, ...]]]) -> Counter[Any]:
+async def _by_user(
+    session: AsyncSession, queries: Iterable[Select[*tuple[Any, ...]]]
+) -> Counter[Any]:
     """The sums that queries of a user and a sum find, all together."""
     found: Counter[Any] = Counter()
     for query in queries:
@@ -229,10 +281,18 @@ class Drift:
 async def drifts(session: AsyncSession) -> list[Drift]:
     """Every user whose sum is wrong, by user id. `session` reads one snapshot, or posts that come meanwhile would pass for mistakes."""
     counted = {row.user_id: row.bytes for row in await session.scalars(select(Storage))}
-    messages = select(col(Message.charged_to), func.sum(_row_bytes)).where(col(Message.charged_to).is_not(None))
-    stored = await _by_user(session, (messages, select(col(Conversation.user_id), func.sum(_conversation_bytes))))
+    messages = select(col(Message.charged_to), func.sum(_row_bytes)).where(
+        col(Message.charged_to).is_not(None)
+    )
+    stored = await _by_user(
+        session, (messages, select(col(Conversation.user_id), func.sum(_conversation_bytes)))
+    )
     users = sorted(counted.keys() | stored.keys())
-    return [Drift(user, counted.get(user, 0), stored[user]) for user in users if counted.get(user, 0) != stored[user]]
+    return [
+        Drift(user, counted.get(user, 0), stored[user])
+        for user in users
+        if counted.get(user, 0) != stored[user]
+    ]
 
 
 async def amend(session: AsyncSession, drift: Drift) -> None:
@@ -243,17 +303,27 @@ async def amend(session: AsyncSession, drift: Drift) -> None:
 async def _charge(session: AsyncSession, quotas: Quotas, user_id: str, size: Select[Any]) -> None:
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     row = insert(Storage).values(user_id=user_id, bytes=size.scalar_subquery())
-    kept = row.on_conflict_do_update(index_elements=["user_id"], set_={"bytes": col(Storage.bytes) + row.excluded.bytes})
+    kept = row.on_conflict_do_update(
+        index_elements=["user_id"], set_={"bytes": col(Storage.bytes) + row.excluded.bytes}
+    )
     stored = (await session.scalars(kept.returning(col(Storage.bytes)))).one()
     if quotas.stored_bytes_per_user is not None and stored > quotas.stored_bytes_per_user:
         raise StorageFull(user_id)
 
 
 async def _count(
-    session: AsyncSession, limit: int | None, error: type[TooManyQueued | TooManyUnfinished], *conditions: ColumnElement[bool]
+    session: AsyncSession,
+    limit: int | None,
+    error: type[TooManyQueued | TooManyUnfinished],
+    *conditions: ColumnElement[bool],
 ) -> None:
     if limit is None:
         return
-    found = select(col(Message.id)).where(*conditions, is_unfinished(Message)).limit(limit + 1).subquery()
+    found = (
+        select(col(Message.id))
+        .where(*conditions, is_unfinished(Message))
+        .limit(limit + 1)
+        .subquery()
+    )
     if (await session.execute(select(func.count()).select_from(found))).scalar_one() > limit:
         raise error(limit)

@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command: a line for each user whose sum was wrong; exit code 0, or 1 where the database is away, or cannot read a row."""
     from tokenwire.config.settings import load
 
-    parser = argparse.ArgumentParser(prog="python -m tokenwire.models.recount", description="Count anew what users have stored.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tokenwire.models.recount", description="Count anew what users have stored."
+    )
     parser.add_argument("--look", action="store_true", help="only say what is wrong")
     look: bool = parser.parse_args(arguments).look
     try:

@@ -88,37 +88,60 @@ class Responses(Database):
         limit = self.quotas.history_bytes
         async with self.reading() as session:
             conversation = await session.get(Conversation, answer.conversation_id)
-            before = await thread_ids(session, conversation.follows if conversation else None, limit, reader)
-            return [*before, *await ids_before(session, answer.conversation_id, answer.ordinal, limit)]
+            before = await thread_ids(
+                session, conversation.follows if conversation else None, limit, reader
+            )
+            return [
+                *before,
+                *await ids_before(session, answer.conversation_id, answer.ordinal, limit),
+            ]
 
     async def rows(self, ids: Sequence[str]) -> list[Message]:
         """These rows, in this order, from the first on as many as make a page; those that are gone are left out."""
         async with self.reading() as session:
-            measured = await session.execute(select(col(Message.id), shown_bytes).where(col(Message.id).in_(ids)))
+            measured = await session.execute(
+                select(col(Message.id), shown_bytes).where(col(Message.id).in_(ids))
+            )
             sizes: dict[str, int] = {name: size for name, size in measured}  # noqa: C416 -- rows are no pairs for dict()
             there = [name for name in ids if name in sizes]
             ids = there[: fitting([sizes[name] for name in there])]
-            found = {row.id: row for row in await session.scalars(select(Message).where(col(Message.id).in_(ids)))}
+            found = {
+                row.id: row
+                for row in await session.scalars(select(Message).where(col(Message.id).in_(ids)))
+            }
         return [found[name] for name in ids if name in found]
 
     async def _check_length(self, session: AsyncSession, question: Question) -> None:
         limit = self.quotas.history_bytes
-        before = await measure(session, question.follows.id if question.follows else None, limit, question.user_id)
+        before = await measure(
+            session, question.follows.id if question.follows else None, limit, question.user_id
+        )
         if not before.whole:
             raise NotFound("a message that was followed")
-        if limit is not None and before.bytes + sum(ROW_BYTES + len(said.content.encode()) for said in question.said) > limit:
+        if (
+            limit is not None
+            and before.bytes + sum(ROW_BYTES + len(said.content.encode()) for said in question.said)
+            > limit
+        ):
             raise HistoryTooLong(question.user_id)
 
 
-async def _asked_before(session: AsyncSession, question: Question, made: Mapping[str, str]) -> Posted:
+async def _asked_before(
+    session: AsyncSession, question: Question, made: Mapping[str, str]
+) -> Posted:
     await visible(session, made["conversation"], question.user_id)
-    user, assistant = await session.get(Message, made["user"]), await session.get(Message, made["assistant"])
+    user, assistant = (
+        await session.get(Message, made["user"]),
+        await session.get(Message, made["assistant"]),
+    )
     if user is None or assistant is None:
         raise NotFound("message")
     return Posted(user, assistant)
 
 
-async def _make_conversation(session: AsyncSession, question: Question, conversation_id: str, now: int) -> Conversation:
+async def _make_conversation(
+    session: AsyncSession, question: Question, conversation_id: str, now: int
+) -> Conversation:
     title = " ".join(question.said[-1].content.split())[:TITLE_CHARS]
     row = Conversation(
         id=conversation_id,
@@ -137,14 +160,25 @@ async def _make_conversation(session: AsyncSession, question: Question, conversa
     return row
 
 
-async def _write(session: AsyncSession, question: Question, made: Mapping[str, str], now: int) -> Posted:
+async def _write(
+    session: AsyncSession, question: Question, made: Mapping[str, str], now: int
+) -> Posted:
     said = question.said
     ids = [*(str(uuid7()) for _ in said[:-1]), made["user"]]
-    for start in range(0, len(said), SLICE):  # thousands of rows at once would keep the event loop from everybody else
-        rows = [_row(question, made["conversation"], ids, place, said[place], now) for place in range(start, min(start + SLICE, len(said)))]
+    for start in range(
+        0, len(said), SLICE
+    ):  # thousands of rows at once would keep the event loop from everybody else
+        rows = [
+            _row(question, made["conversation"], ids, place, said[place], now)
+            for place in range(start, min(start + SLICE, len(said)))
+        ]
         await session.execute(insert(Message), [row.model_dump() for row in rows])
-    assistant = placeholder(rows[-1], made["assistant"], question.user_id, len(said) + 1, question.model, now)
-    assistant.announced_rev = assistant.rev  # nobody can be following a conversation that did not exist
+    assistant = placeholder(
+        rows[-1], made["assistant"], question.user_id, len(said) + 1, question.model, now
+    )
+    assistant.announced_rev = (
+        assistant.rev
+    )  # nobody can be following a conversation that did not exist
     assistant.options, assistant.asked = dict(question.options) or None, dict(question.asked)
     assistant.response_schema = question.response_schema
     session.add(assistant)
@@ -152,7 +186,14 @@ async def _write(session: AsyncSession, question: Question, made: Mapping[str, s
     return Posted(rows[-1], assistant)
 
 
-def _row(question: Question, conversation_id: str, ids: Sequence[str], place: int, said: PastTurn, now: int) -> Message:
+def _row(
+    question: Question,
+    conversation_id: str,
+    ids: Sequence[str],
+    place: int,
+    said: PastTurn,
+    now: int,
+) -> Message:
     return Message(
         id=ids[place],
         conversation_id=conversation_id,

@@ -48,7 +48,9 @@ class Runs(Database):
             .values(**checkpoint_values(checkpoint), updated_at=now_ms())
         )
         async with self.writing() as session:
-            await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))
+            await session.execute(
+                self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt)
+            )
             await session.execute(change.execution_options(synchronize_session=False))
             return (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None
 
@@ -77,7 +79,11 @@ class Runs(Database):
     async def run_ended(self, message_id: str, run_id: str) -> None:
         """The run has ended: its provider said so."""
         async with self.writing() as session:
-            await session.execute(delete(ProviderRun).where(col(ProviderRun.message_id) == message_id, col(ProviderRun.run_id) == run_id))
+            await session.execute(
+                delete(ProviderRun).where(
+                    col(ProviderRun.message_id) == message_id, col(ProviderRun.run_id) == run_id
+                )
+            )
 
     async def runs_to_end(self, limit: int, longest_wait_ms: int) -> list[RunToEnd]:
         """Runs that nobody wants and that may be tried now, at most `limit`.
@@ -85,7 +91,9 @@ class Runs(Database):
         None is given a later time than `longest_wait_ms` ahead: where a row says so, the clock was set back since.
         """
         async with self.reading() as session:
-            return [RunToEnd(*row) for row in await session.execute(outstanding(limit, longest_wait_ms))]
+            return [
+                RunToEnd(*row) for row in await session.execute(outstanding(limit, longest_wait_ms))
+            ]
 
     async def try_to_end(self, run: RunToEnd, again_ms: int | None) -> bool:
         """Count a try before it is made; the next one is due in `again_ms` (None: never). False: somebody else has begun one."""
@@ -110,9 +118,16 @@ def outstanding(limit: int, longest_wait_ms: int) -> Any:
         and_(col(Message.attempt) == col(ProviderRun.attempt), col(Message.status) == "streaming"),
     )
     waits = col(ProviderRun.due_at).between(now_ms() + 1, now_ms() + longest_wait_ms)
-    holder = select(col(Message.id)).where(col(Message.id) == col(ProviderRun.message_id), is_unfinished(Message), wanted)
+    holder = select(col(Message.id)).where(
+        col(Message.id) == col(ProviderRun.message_id), is_unfinished(Message), wanted
+    )
     return (
-        select(col(ProviderRun.message_id), col(ProviderRun.run_id), col(ProviderRun.model), col(ProviderRun.tries))
+        select(
+            col(ProviderRun.message_id),
+            col(ProviderRun.run_id),
+            col(ProviderRun.model),
+            col(ProviderRun.tries),
+        )
         .where(col(ProviderRun.due_at).is_not(None), not_(waits), ~holder.exists())
         .order_by(col(ProviderRun.due_at))
         .limit(limit)

@@ -35,7 +35,9 @@ class Shaped(TypeDecorator[Any]):
             return None
         found = self.shape(value)
         if found != value:
-            log_line.error("a row holds a value of another shape: it is left out", shape=self.shape.__name__)
+            log_line.error(
+                "a row holds a value of another shape: it is left out", shape=self.shape.__name__
+            )
         return found
 
 
@@ -60,13 +62,23 @@ def json_list(value: Any) -> list[Any] | None:
 
 def tool_calls(value: Any) -> list[dict[str, Any]] | None:
     """Calls as `continuation.stored_call` makes them."""
-    return _those(value, lambda call: _texts(call, "id", "name", "status") and isinstance(call.get("arguments"), dict | str))
+    return _those(
+        value,
+        lambda call: (
+            _texts(call, "id", "name", "status") and isinstance(call.get("arguments"), dict | str)
+        ),
+    )
 
 
 def kept(value: Any) -> list[dict[str, Any]] | None:
     """Entries of `worker.resume.kept`. They are all there or none is."""
     found = _those(
-        value, lambda entry: _texts(entry, "dialect", "kind") and _count(entry.get("at")) and isinstance(entry.get("value"), dict)
+        value,
+        lambda entry: (
+            _texts(entry, "dialect", "kind")
+            and _count(entry.get("at"))
+            and isinstance(entry.get("value"), dict)
+        ),
     )
     return found if found == value else None
 
@@ -81,21 +93,37 @@ def usage(value: Any) -> dict[str, Any] | None:
     found: dict[str, Any] = _counts(value)
     if not ("input_tokens" in found and "output_tokens" in found):
         return None
-    return found | ({"estimated": value["estimated"]} if isinstance(value.get("estimated"), bool) else {})
+    return found | (
+        {"estimated": value["estimated"]} if isinstance(value.get("estimated"), bool) else {}
+    )
 
 
 def reported(value: Any) -> dict[str, Any] | None:
     """Tokens of the requests so far."""
-    return {name: _counts(value.get(name)) for name in ("before", "now")} if isinstance(value, dict) else None
+    return (
+        {name: _counts(value.get(name)) for name in ("before", "now")}
+        if isinstance(value, dict)
+        else None
+    )
 
 
 def error(value: Any) -> dict[str, Any] | None:
     """Why an answer failed."""
-    return value if isinstance(value, dict) and _texts(value, "code", "error") and isinstance(value.get("retryable"), bool) else None
+    return (
+        value
+        if isinstance(value, dict)
+        and _texts(value, "code", "error")
+        and isinstance(value.get("retryable"), bool)
+        else None
+    )
 
 
 def _those(value: Any, fits: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]] | None:
-    return [entry for entry in value if isinstance(entry, dict) and fits(entry)] if isinstance(value, list) else None
+    return (
+        [entry for entry in value if isinstance(entry, dict) and fits(entry)]
+        if isinstance(value, list)
+        else None
+    )
 
 
 def _texts(entry: dict[str, Any], *names: str) -> bool:
@@ -110,4 +138,8 @@ _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 
 
 def _counts(value: Any) -> dict[str, int]:
-    return {name: value[name] for name in _TOKENS if _count(value.get(name))} if isinstance(value, dict) else {}
+    return (
+        {name: value[name] for name in _TOKENS if _count(value.get(name))}
+        if isinstance(value, dict)
+        else {}
+    )

@@ -18,11 +18,19 @@ from tokenwire.models.runs import Runs
 from tokenwire.models.sweeps import Sweeps
 
 
-class Store(Chats, Conversations, Deletions, Answers, Overviews, Participants, Responses, Runs, Sweeps):
+class Store(
+    Chats, Conversations, Deletions, Answers, Overviews, Participants, Responses, Runs, Sweeps
+):
     """All queries over one database."""
 
     @classmethod
-    def open(cls, database_url: str, quotas: Quotas = NO_QUOTAS, *, timeout_seconds: float = TIMEOUT_SECONDS) -> "Store":
+    def open(
+        cls,
+        database_url: str,
+        quotas: Quotas = NO_QUOTAS,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> "Store":
         """A store for `sqlite:///path` or `postgresql://...`; connects when first used. Raises ValueError for another address.
 
         `timeout_seconds`: after this a transaction counts as unanswered, whatever the database does.

@@ -129,10 +129,15 @@ class Sweeps(Database):
         """Ended answers whose terminal event is not known to be in the log."""
         return await self._answers(ended(due, after, limit))
 
-    async def changed_lately(self, kind: Kind, since_ms: int, after: Place | None, limit: int) -> list[Place]:
+    async def changed_lately(
+        self, kind: Kind, since_ms: int, after: Place | None, limit: int
+    ) -> list[Place]:
         """What changed since then, by the database's clock, a page at a time. `after`: the last one of the page before."""
         async with self._sweeping() as session:
-            return [Place(*row) for row in await session.execute(changed_lately(kind, since_ms, after, limit))]
+            return [
+                Place(*row)
+                for row in await session.execute(changed_lately(kind, since_ms, after, limit))
+            ]
 
     async def announce_again(self, kind: Kind, ids: Sequence[str]) -> list[str]:
         """Take nothing of this for announced, and no log for deleted: the end of the log may be lost. Gives those that somebody has locked.
@@ -142,14 +147,19 @@ class Sweeps(Database):
         table: Any = _LATELY[kind].table
         async with self.writing() as session:
             free, locked = await lock_free(session, table, ids)
-            change = update(table).where(col(table.id).in_(free)).values(**_LATELY[kind].unannounced)
+            change = (
+                update(table).where(col(table.id).in_(free)).values(**_LATELY[kind].unannounced)
+            )
             await session.execute(change.execution_options(synchronize_session=False))
             return locked
 
     async def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Unannounced]:
         """Rows whose newest revision the log is not known to hold."""
         async with self._sweeping() as session:
-            return [Unannounced(*row) for row in await session.execute(unannounced_rows(due, after, limit))]
+            return [
+                Unannounced(*row)
+                for row in await session.execute(unannounced_rows(due, after, limit))
+            ]
 
     async def unannounced_titles(self, due: Due, after: str, limit: int) -> list[Conversation]:
         """Conversations whose newest title the log is not known to hold."""
@@ -168,7 +178,11 @@ class Sweeps(Database):
 
     async def log_deleted(self, conversation_id: str) -> None:
         """The log of a deleted conversation is deleted, too."""
-        change = update(DeletedConversation).where(col(DeletedConversation.id) == conversation_id).values(log_deleted=True)
+        change = (
+            update(DeletedConversation)
+            .where(col(DeletedConversation.id) == conversation_id)
+            .values(log_deleted=True)
+        )
         async with self.writing() as session:
             await session.execute(change.execution_options(synchronize_session=False))
 
@@ -187,11 +201,14 @@ def changed_lately(kind: Kind, since_ms: int, after: Place | None, limit: int) -
     lately = _LATELY[kind]
     table: Any = lately.table
     if lately.when is None:
-        query = select(literal(0), table.id).where(col(table.id) > (_first_id(since_ms) if after is None else after.id))
+        query = select(literal(0), table.id).where(
+            col(table.id) > (_first_id(since_ms) if after is None else after.id)
+        )
         return query.order_by(col(table.id)).limit(limit)
     when = col(getattr(table, lately.when))
     query = select(when, table.id).where(
-        text(lately.condition), when > since_ms if after is None else tuple_(when, table.id) > tuple_(*after)
+        text(lately.condition),
+        when > since_ms if after is None else tuple_(when, table.id) > tuple_(*after),
     )
     return query.order_by(when, col(table.id)).limit(limit)
 
@@ -205,7 +222,9 @@ def _first_id(since_ms: int) -> str:
 @functools.cache  # to put it together costs as much as to ask it
 def outstanding(due: Due, longest_pause: int) -> Any:
     """The query of `Sweeps.outstanding`. For `heads`, whether an answer that waits is the first of its conversation is not asked."""
-    waiting = select(col(Message.id)).where(text(UNFINISHED_SQL), _waits_long(Message, due)).limit(1)
+    waiting = (
+        select(col(Message.id)).where(text(UNFINISHED_SQL), _waits_long(Message, due)).limit(1)
+    )
     asked = {
         "to_cancel": to_cancel("", 1),
         "begun": begun(due, "", 1),
@@ -229,7 +248,9 @@ def begun(due: Due, after: str, limit: int) -> Any:
     """The query of `Sweeps.begun`."""
     waits = col(Message.due_at).between(now_ms() - due.overdue + 1, now_ms() + due.longest_wait)
     silent = and_(col(Message.status) == "streaming", not_(_recent(Message.updated_at, due.silent)))
-    overdue = and_(col(Message.status) == "retrying", or_(col(Message.due_at).is_(None), not_(waits)))
+    overdue = and_(
+        col(Message.status) == "retrying", or_(col(Message.due_at).is_(None), not_(waits))
+    )
     return _page(Message, _ANSWER, BEGUN_SQL, after, limit).where(
         col(Message.cancel_by).is_(None), _not_just_enqueued(Message, due), or_(silent, overdue)
     )
@@ -237,39 +258,54 @@ def begun(due: Due, after: str, limit: int) -> Any:
 
 def ended(due: Due, after: str, limit: int) -> Any:
     """The query of `Sweeps.ended`."""
-    return _page(Message, _ANSWER, UNANNOUNCED_END_SQL, after, limit).where(not_(_recent(Message.updated_at, due.unannounced)))
+    return _page(Message, _ANSWER, UNANNOUNCED_END_SQL, after, limit).where(
+        not_(_recent(Message.updated_at, due.unannounced))
+    )
 
 
 def unannounced_rows(due: Due, after: str, limit: int) -> Any:
     """The query of `Sweeps.unannounced_rows`."""
-    return _page(Message, (Message.id, Message.conversation_id, Message.ordinal), UNANNOUNCED_REV_SQL, after, limit).where(
-        not_(_recent(Message.updated_at, due.unannounced))
-    )
+    return _page(
+        Message,
+        (Message.id, Message.conversation_id, Message.ordinal),
+        UNANNOUNCED_REV_SQL,
+        after,
+        limit,
+    ).where(not_(_recent(Message.updated_at, due.unannounced)))
 
 
 def unannounced_titles(due: Due, after: str, limit: int) -> Any:
     """The query of `Sweeps.unannounced_titles`."""
     return _page(Conversation, (Conversation,), UNANNOUNCED_REV_SQL, after, limit).where(
-        not_(_recent(Conversation.updated_at, due.unannounced)), col(Conversation.title).is_not(None)
+        not_(_recent(Conversation.updated_at, due.unannounced)),
+        col(Conversation.title).is_not(None),
     )
 
 
 def undeleted_logs(due: Due, after: str, limit: int) -> Any:
     """The query of `Sweeps.undeleted_logs`."""
-    return _page(DeletedConversation, (DeletedConversation.id,), UNDELETED_LOG_SQL, after, limit).where(
-        not_(_recent(DeletedConversation.deleted_at, due.unannounced))
-    )
+    return _page(
+        DeletedConversation, (DeletedConversation.id,), UNDELETED_LOG_SQL, after, limit
+    ).where(not_(_recent(DeletedConversation.deleted_at, due.unannounced)))
 
 
 def untold_revocations(due: Due, after: str, limit: int) -> Any:
     """The query of `Sweeps.untold_revocations`."""
-    return _page(Revocation, (Revocation,), UNTOLD_SQL, after, limit).where(not_(_recent(Revocation.revoked_at, due.unannounced)))
+    return _page(Revocation, (Revocation,), UNTOLD_SQL, after, limit).where(
+        not_(_recent(Revocation.revoked_at, due.unannounced))
+    )
 
 
 def heads(due: Due, after: str, limit: int) -> Any:
     """The query of `Sweeps.heads`: a walk from conversation to conversation (PostgreSQL's wiki calls it a loose index scan)."""
-    walk = select(_next_conversation(literal(after)).label("id"), literal(1).label("n")).cte("walk", recursive=True)
-    walk = walk.union_all(select(_next_conversation(walk.c.id), walk.c.n + 1).where(walk.c.id.is_not(None), walk.c.n < limit))
+    walk = select(_next_conversation(literal(after)).label("id"), literal(1).label("n")).cte(
+        "walk", recursive=True
+    )
+    walk = walk.union_all(
+        select(_next_conversation(walk.c.id), walk.c.n + 1).where(
+            walk.c.id.is_not(None), walk.c.n < limit
+        )
+    )
     inner = aliased(Message, name="inner_row")
     first = (
         select(col(inner.id))
@@ -280,7 +316,14 @@ def heads(due: Due, after: str, limit: int) -> Any:
     )
     is_due = _waits_long(Message, due)
     return (
-        select(walk.c.id, col(Message.id), col(Message.conversation_id), col(Message.status), col(Message.cancel_by), is_due)
+        select(
+            walk.c.id,
+            col(Message.id),
+            col(Message.conversation_id),
+            col(Message.status),
+            col(Message.cancel_by),
+            is_due,
+        )
         .select_from(walk)
         .join(Message, col(Message.id) == first)
         .where(walk.c.id.is_not(None))
@@ -291,7 +334,11 @@ def heads(due: Due, after: str, limit: int) -> Any:
 def _next_conversation(after: Any) -> Any:
     """The next conversation with an unfinished answer, by id."""
     row = aliased(Message, name="walked_row")
-    return select(func.min(col(row.conversation_id))).where(is_unfinished(row), col(row.conversation_id) > after).scalar_subquery()
+    return (
+        select(func.min(col(row.conversation_id)))
+        .where(is_unfinished(row), col(row.conversation_id) > after)
+        .scalar_subquery()
+    )
 
 
 _ANSWER = (Message.id, Message.id, Message.conversation_id, Message.status, Message.cancel_by)
@@ -299,7 +346,12 @@ _ANSWER = (Message.id, Message.id, Message.conversation_id, Message.status, Mess
 
 def _page(table: Any, columns: Any, condition: str, after: str, limit: int) -> Any:
     """Rows of a partial index on the id, by its literal condition."""
-    return select(*columns).where(text(condition), col(table.id) > after).order_by(col(table.id)).limit(limit)
+    return (
+        select(*columns)
+        .where(text(condition), col(table.id) > after)
+        .order_by(col(table.id))
+        .limit(limit)
+    )
 
 
 def _recent(column: Any, milliseconds: int) -> Any:

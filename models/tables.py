@@ -65,15 +65,31 @@ class Conversation(Table, table=True):
     __tablename__ = named("conversations")
     __table_args__ = (
         Index(named("ix_conversations_client_id"), "user_id", "client_id", unique=True),
-        Index(named("ix_conversations_follows"), "follows", sqlite_where=text(FOLLOWS_SQL), postgresql_where=text(FOLLOWS_SQL)),
-        Index(named("ix_conversations_unlisted"), "updated_at", sqlite_where=text(UNLISTED_SQL), postgresql_where=text(UNLISTED_SQL)),
+        Index(
+            named("ix_conversations_follows"),
+            "follows",
+            sqlite_where=text(FOLLOWS_SQL),
+            postgresql_where=text(FOLLOWS_SQL),
+        ),
+        Index(
+            named("ix_conversations_unlisted"),
+            "updated_at",
+            sqlite_where=text(UNLISTED_SQL),
+            postgresql_where=text(UNLISTED_SQL),
+        ),
         Index(
             named("ix_conversations_unannounced_rev"),
             "id",
             sqlite_where=text(UNANNOUNCED_REV_SQL),
             postgresql_where=text(UNANNOUNCED_REV_SQL),
         ),
-        Index(named("ix_conversations_renamed"), "updated_at", "id", sqlite_where=text(RENAMED_SQL), postgresql_where=text(RENAMED_SQL)),
+        Index(
+            named("ix_conversations_renamed"),
+            "updated_at",
+            "id",
+            sqlite_where=text(RENAMED_SQL),
+            postgresql_where=text(RENAMED_SQL),
+        ),
     )
 
     id: str = Field(primary_key=True, max_length=36)
@@ -96,7 +112,9 @@ class Participant(Table, table=True):
     __tablename__ = named("participants")
     __table_args__ = (Index(named("ix_participants_user_id"), "user_id"),)
 
-    conversation_id: str = Field(primary_key=True, foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36)
+    conversation_id: str = Field(
+        primary_key=True, foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36
+    )
     user_id: str = Field(primary_key=True, max_length=255)
 
 
@@ -104,9 +122,14 @@ class Invitation(Table, table=True):
     """Who may take part in a conversation as soon as they accept. The row goes when they answer."""
 
     __tablename__ = named("invitations")
-    __table_args__ = (Index(named("ix_invitations_user_id"), "user_id"), Index(named("ix_invitations_invited_by"), "invited_by"))
+    __table_args__ = (
+        Index(named("ix_invitations_user_id"), "user_id"),
+        Index(named("ix_invitations_invited_by"), "invited_by"),
+    )
 
-    conversation_id: str = Field(primary_key=True, foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36)
+    conversation_id: str = Field(
+        primary_key=True, foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36
+    )
     user_id: str = Field(primary_key=True, max_length=255)
     invited_by: str = Field(max_length=255)
     created_at: int = Field(sa_type=BigInteger)
@@ -159,8 +182,18 @@ class Message(Table, table=True):
             sqlite_where=text(UNANNOUNCED_END_SQL),
             postgresql_where=text(UNANNOUNCED_END_SQL),
         ),
-        Index(named("ix_messages_to_cancel"), "id", sqlite_where=text(TO_CANCEL_SQL), postgresql_where=text(TO_CANCEL_SQL)),
-        Index(named("ix_messages_begun"), "id", sqlite_where=text(BEGUN_SQL), postgresql_where=text(BEGUN_SQL)),
+        Index(
+            named("ix_messages_to_cancel"),
+            "id",
+            sqlite_where=text(TO_CANCEL_SQL),
+            postgresql_where=text(TO_CANCEL_SQL),
+        ),
+        Index(
+            named("ix_messages_begun"),
+            "id",
+            sqlite_where=text(BEGUN_SQL),
+            postgresql_where=text(BEGUN_SQL),
+        ),
         Index(
             named("ix_messages_unannounced_rev"),
             "id",
@@ -168,11 +201,19 @@ class Message(Table, table=True):
             postgresql_where=text(UNANNOUNCED_REV_SQL),
         ),
         # Not on `updated_at`: an index on a column that every checkpoint changes would make each of them write every index of the row.
-        Index(named("ix_messages_ended"), "ended_at", "id", sqlite_where=text(ENDED_SQL), postgresql_where=text(ENDED_SQL)),
+        Index(
+            named("ix_messages_ended"),
+            "ended_at",
+            "id",
+            sqlite_where=text(ENDED_SQL),
+            postgresql_where=text(ENDED_SQL),
+        ),
     )
 
     id: str = Field(primary_key=True, max_length=36)
-    conversation_id: str = Field(foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36)
+    conversation_id: str = Field(
+        foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36
+    )
     ordinal: int
     role: str = Field(max_length=16)
     content: str = Field(default="", sa_column=Column(Text, nullable=False))
@@ -245,7 +286,12 @@ class DeletedConversation(Table, table=True):
 
     __tablename__ = named("deleted_conversations")
     __table_args__ = (
-        Index(named("ix_deleted_conversations_log"), "id", sqlite_where=text(UNDELETED_LOG_SQL), postgresql_where=text(UNDELETED_LOG_SQL)),
+        Index(
+            named("ix_deleted_conversations_log"),
+            "id",
+            sqlite_where=text(UNDELETED_LOG_SQL),
+            postgresql_where=text(UNDELETED_LOG_SQL),
+        ),
         Index(named("ix_deleted_conversations_deleted_at"), "deleted_at", "id"),
     )
 
@@ -260,12 +306,19 @@ class Revocation(Table, table=True):
     __tablename__ = named("revocations")
     __table_args__ = (
         UniqueConstraint("conversation_id", "user_id", name=named("uq_revocations_user")),
-        Index(named("ix_revocations_untold"), "id", sqlite_where=text(UNTOLD_SQL), postgresql_where=text(UNTOLD_SQL)),
+        Index(
+            named("ix_revocations_untold"),
+            "id",
+            sqlite_where=text(UNTOLD_SQL),
+            postgresql_where=text(UNTOLD_SQL),
+        ),
         Index(named("ix_revocations_revoked_at"), "revoked_at", "id"),
     )
 
     id: str = Field(primary_key=True, max_length=36)
-    conversation_id: str = Field(foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36)
+    conversation_id: str = Field(
+        foreign_key=named("conversations.id"), ondelete="CASCADE", max_length=36
+    )
     user_id: str = Field(max_length=255)
     revoked_at: int = Field(sa_type=BigInteger)
     told: bool = False

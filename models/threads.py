@@ -32,7 +32,9 @@ class Size:
     whole: bool
 
 
-async def measure(session: AsyncSession, last: str | None, limit: int | None, reader: str | None = None) -> Size:
+async def measure(
+    session: AsyncSession, last: str | None, limit: int | None, reader: str | None = None
+) -> Size:
     """The size of all that was said up to the row `last`, that one included. Raises HistoryTooLong above `limit` bytes.
 
     `reader`: the user who reads it; None where the system itself does.
@@ -40,7 +42,11 @@ async def measure(session: AsyncSession, last: str | None, limit: int | None, re
     if last is None:
         return Size(0, whole=True)
     steps = _steps(last, limit, reader)
-    end = (await session.execute(select(steps.c.total, steps.c.before).order_by(steps.c.total.desc()).limit(1))).first()
+    end = (
+        await session.execute(
+            select(steps.c.total, steps.c.before).order_by(steps.c.total.desc()).limit(1)
+        )
+    ).first()
     if end is None:
         return Size(0, whole=False)
     if limit is not None and end.total > limit:
@@ -54,23 +60,35 @@ async def thread(session: AsyncSession, last: str | None, limit: int | None) -> 
         return []
     await measure(session, last, limit)
     steps = _steps(last, limit)
-    return await _in_turns(session, select(Message).join(steps, col(Message.id) == steps.c.id).order_by(steps.c.total.desc()))
+    return await _in_turns(
+        session,
+        select(Message).join(steps, col(Message.id) == steps.c.id).order_by(steps.c.total.desc()),
+    )
 
 
-async def thread_ids(session: AsyncSession, last: str | None, limit: int | None, reader: str) -> list[str]:
+async def thread_ids(
+    session: AsyncSession, last: str | None, limit: int | None, reader: str
+) -> list[str]:
     """Ids of the same rows, but of those without text, and of what the reader may see. Raises HistoryTooLong."""
     if last is None:
         return []
     await measure(session, last, limit, reader)
     steps = _steps(last, limit, reader)
-    query = select(steps.c.id).join(Message, col(Message.id) == steps.c.id).where(col(Message.content) != "").order_by(steps.c.total.desc())
+    query = (
+        select(steps.c.id)
+        .join(Message, col(Message.id) == steps.c.id)
+        .where(col(Message.content) != "")
+        .order_by(steps.c.total.desc())
+    )
     return list(await session.scalars(query))
 
 
 def _steps(last: str, limit: int | None, reader: str | None = None) -> Any:
     """(id, size of the rows from `last` back to it, id of the row before it)."""
     price = ROW_BYTES + text_bytes
-    takes_part = exists().where(col(Participant.conversation_id) == col(Conversation.id), col(Participant.user_id) == reader)
+    takes_part = exists().where(
+        col(Participant.conversation_id) == col(Conversation.id), col(Participant.user_id) == reader
+    )
     open_to_reader = literal(True) if reader is None else takes_part
     walk = (
         select(col(Message.id).label("id"), price.label("total"), _BEFORE.label("before"))
@@ -86,26 +104,42 @@ def _steps(last: str, limit: int | None, reader: str | None = None) -> Any:
     )
 
 
-async def rows_before(session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None) -> list[Message]:
+async def rows_before(
+    session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None
+) -> list[Message]:
     """The rows of one conversation before that ordinal, in order, without those that were superseded. Raises HistoryTooLong."""
     before = await _fitting(session, conversation_id, ordinal, limit)
     return await _in_turns(session, select(Message).where(*before).order_by(col(Message.ordinal)))
 
 
-async def ids_before(session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None) -> list[str]:
+async def ids_before(
+    session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None
+) -> list[str]:
     """Ids of the same rows, but of those without text. Raises HistoryTooLong."""
     before = await _fitting(session, conversation_id, ordinal, limit)
-    return list(await session.scalars(select(col(Message.id)).where(*before, col(Message.content) != "").order_by(col(Message.ordinal))))
+    return list(
+        await session.scalars(
+            select(col(Message.id))
+            .where(*before, col(Message.content) != "")
+            .order_by(col(Message.ordinal))
+        )
+    )
 
 
-async def _fitting(session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None) -> tuple[ColumnElement[bool], ...]:
+async def _fitting(
+    session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None
+) -> tuple[ColumnElement[bool], ...]:
     """The condition, once it is known that the rows are not too long together."""
     before = (
         col(Message.conversation_id) == conversation_id,
         col(Message.ordinal) < ordinal,
         col(Message.superseded_by).is_(None),
     )
-    size = (await session.execute(select(func.coalesce(func.sum(ROW_BYTES + text_bytes), 0)).where(*before))).scalar_one()
+    size = (
+        await session.execute(
+            select(func.coalesce(func.sum(ROW_BYTES + text_bytes), 0)).where(*before)
+        )
+    ).scalar_one()
     if limit is not None and size > limit:
         raise HistoryTooLong(conversation_id)
     return before

@@ -9,7 +9,11 @@ from tokenwire.models.tables import Conversation, Message
 
 def timestamp(milliseconds: int) -> str:
     """`2026-08-01T12:00:00.123Z`."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(milliseconds / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
@@ -40,7 +44,9 @@ def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
 
 def _call_view(call: Mapping[str, Any]) -> dict[str, Any]:
     """As events name it, so that a call of a row and one of the log are the same call."""
-    return {"tool_call_id": call["id"]} | {name: value for name, value in call.items() if name != "id"}
+    return {"tool_call_id": call["id"]} | {
+        name: value for name, value in call.items() if name != "id"
+    }
 
 
 def conversation_view(row: Conversation) -> dict[str, Any]:

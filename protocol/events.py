@@ -10,7 +10,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "paused", "unknown"]
+FinishReason = Literal[
+    "stop", "length", "tool_calls", "content_filter", "refusal", "paused", "unknown"
+]
 ToolStatus = Literal["pending", "waiting", "running", "ok", "error", "denied"]
 MAX_EVENT_TEXT_BYTES = 64 * 1024
 """No single event carries more text than this (UTF-8): longer text travels as several events."""
@@ -23,7 +25,9 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     output_tokens: int
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
-    estimated: bool = msgspec.field(default_factory=bool)  # a factory, so that `false` is written out
+    estimated: bool = msgspec.field(
+        default_factory=bool
+    )  # a factory, so that `false` is written out
 
 
 class Entry(NamedTuple):
@@ -155,7 +159,20 @@ class Title(Event, frozen=True, tag="title"):
 
 
 AnyEvent = (
-    MessageEvent | Start | Chunk | Reasoning | ToolCall | ToolResult | Source | File | Retry | Reset | Complete | Error | Cancelled | Title
+    MessageEvent
+    | Start
+    | Chunk
+    | Reasoning
+    | ToolCall
+    | ToolResult
+    | Source
+    | File
+    | Retry
+    | Reset
+    | Complete
+    | Error
+    | Cancelled
+    | Title
 )
 Terminal = Complete | Error | Cancelled
 TERMINAL_TYPES = frozenset({"complete", "error", "cancelled"})

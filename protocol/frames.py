@@ -105,8 +105,13 @@ def parse_client(frame: str | bytes) -> Subscribe | Refresh:
         parsed = _client.decode(frame)
         if isinstance(parsed, _Refresh):
             return Refresh(parsed.token)
-        return Subscribe(parsed.token, None if parsed.after is None else parse_position(parsed.after))
-    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors; so are those of positions and of UTF-8
+        return Subscribe(
+            parsed.token, None if parsed.after is None else parse_position(parsed.after)
+        )
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # msgspec's errors are ValueErrors; so are those of positions and of UTF-8
         raise Malformed("not a subscribe or refresh frame") from error
 
 
@@ -208,7 +213,8 @@ class _Run:
             piece.seq != self.seq + 1
             or piece.offset != self.end
             or self.bytes + len(entry.data) > MAX_MERGED_BYTES
-            or (piece.type, piece.message_id, piece.attempt) != (first.type, first.message_id, first.attempt)
+            or (piece.type, piece.message_id, piece.attempt)
+            != (first.type, first.message_id, first.attempt)
         ):
             return False
         self.seq = piece.seq
@@ -221,7 +227,15 @@ class _Run:
         if len(self.texts) == 1:
             return self.entry
         first = self.first
-        merged = _Merged(self.seq, first.seq, first.type, first.message_id, first.attempt, first.offset, "".join(self.texts))
+        merged = _Merged(
+            self.seq,
+            first.seq,
+            first.type,
+            first.message_id,
+            first.attempt,
+            first.offset,
+            "".join(self.texts),
+        )
         return Entry(self.seq, _encode(merged))
 
 

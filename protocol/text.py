@@ -36,7 +36,9 @@ def pieces(text: str, max_bytes: int) -> Iterator[str]:
     start = 0
     while start < len(data):
         end = min(start + max_bytes, len(data))
-        while end < len(data) and data[end] & 0xC0 == 0x80:  # the next byte goes on with a character
+        while (
+            end < len(data) and data[end] & 0xC0 == 0x80
+        ):  # the next byte goes on with a character
             end -= 1
         yield data[start:end].decode()
         start = end
@@ -82,7 +84,9 @@ _PAIR = re.compile("([\ud800-\udbff])([\udc00-\udfff])")
 
 def _join(text: str) -> str:
     # A pair given as two lone halves is one character; what stays lone, or is U+0000, is replaced.
-    paired = _PAIR.sub(lambda m: chr(0x10000 + ((ord(m[1]) - 0xD800) << 10) + (ord(m[2]) - 0xDC00)), text)
+    paired = _PAIR.sub(
+        lambda m: chr(0x10000 + ((ord(m[1]) - 0xD800) << 10) + (ord(m[2]) - 0xDC00)), text
+    )
     return _FORBIDDEN.sub("\ufffd", paired)
 
 
@@ -103,7 +107,12 @@ def storable(text: str) -> str:
     if len(text) <= _SLICE:
         return _join(text) if _FORBIDDEN.search(text) else text
     cleaner = Cleaner()
-    return "".join([cleaner.push(text[start : start + _SLICE]) for start in range(0, len(text), _SLICE)]) + cleaner.flush()
+    return (
+        "".join(
+            [cleaner.push(text[start : start + _SLICE]) for start in range(0, len(text), _SLICE)]
+        )
+        + cleaner.flush()
+    )
 
 
 def fits(text: str, limit: int) -> bool:
@@ -141,7 +150,9 @@ class _Storing:
             case float():
                 return value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")
             case dict():
-                return {self._text(name): self.json(item, depth - 1) for name, item in value.items()}
+                return {
+                    self._text(name): self.json(item, depth - 1) for name, item in value.items()
+                }
             case list() | tuple():
                 return [self.json(item, depth - 1) for item in value]
         raise ValueError(f"{type(value).__name__} is not JSON")

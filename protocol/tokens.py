@@ -30,7 +30,12 @@ def tombstone_seconds(ttl_seconds: float) -> float:
 
 _Algorithm = Literal["HS256", "RS256", "ES256"]
 # Times are compared here, with the clock of the caller.
-_OPTIONS: Any = {"require": ["sub", "conv", "exp", "aud"], "verify_exp": False, "verify_nbf": False, "verify_iat": False}
+_OPTIONS: Any = {
+    "require": ["sub", "conv", "exp", "aud"],
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+}
 
 
 class BadToken(Exception):
@@ -48,7 +53,12 @@ class Grant(NamedTuple):
 def mint(key: str, conversation_id: str, user_id: str, ttl_seconds: int, now: float) -> str:
     """A token signed with `key` (a secret, or a PEM private key), good for `ttl_seconds` from `now` (Unix seconds)."""
     algorithm, signing = _signing(key)
-    claims = {"sub": user_id, "conv": conversation_id, "exp": int(now) + ttl_seconds, "aud": AUDIENCE}
+    claims = {
+        "sub": user_id,
+        "conv": conversation_id,
+        "exp": int(now) + ttl_seconds,
+        "aud": AUDIENCE,
+    }
     return jwt.encode(claims, signing, algorithm=algorithm)
 
 
@@ -58,8 +68,14 @@ def verify(key: str, token: str | None, now: float) -> Grant:
         raise BadToken("no token")
     algorithm, verifying = _verifying(key)
     try:
-        claims = jwt.decode(token, verifying, algorithms=[algorithm], audience=AUDIENCE, options=_OPTIONS)
-    except (jwt.PyJWTError, ValueError, RecursionError) as error:  # its JSON can be anything, before the signature is looked at
+        claims = jwt.decode(
+            token, verifying, algorithms=[algorithm], audience=AUDIENCE, options=_OPTIONS
+        )
+    except (
+        jwt.PyJWTError,
+        ValueError,
+        RecursionError,
+    ) as error:  # its JSON can be anything, before the signature is looked at
         raise BadToken(str(error) or type(error).__name__) from error
     return _grant(claims, now)
 
@@ -110,7 +126,11 @@ def _signing(key: str) -> tuple[_Algorithm, Any]:
 def _verifying(key: str) -> tuple[_Algorithm, Any]:
     if not _is_pem(key):
         return "HS256", key
-    public = load_pem_private_key(key.encode(), password=None).public_key() if "PRIVATE KEY" in key else load_pem_public_key(key.encode())
+    public = (
+        load_pem_private_key(key.encode(), password=None).public_key()
+        if "PRIVATE KEY" in key
+        else load_pem_public_key(key.encode())
+    )
     return _algorithm_of(public), public
 
 

@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tokenwire.providers", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    listing = commands.add_parser("list", help="the models of the catalogue, the presets and the dialects")
+    listing = commands.add_parser(
+        "list", help="the models of the catalogue, the presets and the dialects"
+    )
     listing.add_argument("--models-file", type=Path, help="another catalogue")
     listing.set_defaults(run=_list)
     stream = commands.add_parser("stream", help="ask a model and print its answer as it comes")
@@ -41,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--max-tokens", type=int)
     stream.add_argument("prompt")
     stream.set_defaults(run=_stream)
-    decode = commands.add_parser("decode", help="read a recorded body and print what is in it as one JSON object")
+    decode = commands.add_parser(
+        "decode", help="read a recorded body and print what is in it as one JSON object"
+    )
     decode.add_argument("--api", required=True, choices=[*DIALECTS, *RELATED])
     decode.add_argument("--status", type=int, default=200)
     decode.add_argument("--content-type")
@@ -93,11 +97,15 @@ def _catalogue(models_file: Path | None) -> "shell.Catalogue | None":
         return None
     environ = settings.variables()
     try:
-        found = catalogue.load(models_file or Path(environ.get("MODELS_FILE") or settings.MODELS_FILE), environ)
+        found = catalogue.load(
+            models_file or Path(environ.get("MODELS_FILE") or settings.MODELS_FILE), environ
+        )
     except catalogue.CatalogueError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
-    return shell.Catalogue(found.default, {name: plain(spec) for name, spec in found.models.items()}, found.missing)
+    return shell.Catalogue(
+        found.default, {name: plain(spec) for name, spec in found.models.items()}, found.missing
+    )
 
 
 if __name__ == "__main__":

@@ -133,7 +133,9 @@ class AnthropicDecoder(Decoder):
             self._keep_rest("thinking", value, ("type", "thinking", "signature"))
         elif block.kind == "tool_use":
             self._tools.piece(index, value.get("id"), value.get("name"), None)
-            self._keep_rest("tool_use", value, ("type", "id", "name", "input", "caller", "cache_control"))
+            self._keep_rest(
+                "tool_use", value, ("type", "id", "name", "input", "caller", "cache_control")
+            )
         for citation in self._parts(value.get("citations"), loosely=True):
             self._citation(citation)
 
@@ -186,7 +188,9 @@ class AnthropicDecoder(Decoder):
             if value.get("input"):
                 self._tools.whole(index, value["input"])
             self._tools.end(index)
-        elif block.kind == "redacted_thinking" or (block.kind == "thinking" and value.get("signature")):
+        elif block.kind == "redacted_thinking" or (
+            block.kind == "thinking" and value.get("signature")
+        ):
             self._keep(REASONING, value)
         elif block.kind not in ("text", "thinking"):
             self._keep(block.kind, value)
@@ -200,11 +204,19 @@ class AnthropicDecoder(Decoder):
         if not (usage := loose(usage)):
             return
         thought = loose(usage.get("output_tokens_details")).get("thinking_tokens")
-        read, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
+        read, written = (
+            usage.get("cache_read_input_tokens"),
+            usage.get("cache_creation_input_tokens"),
+        )
         self._count(usage.get("input_tokens"), usage.get("output_tokens"), read, thought, written)
 
 
-_BLOCK_OF = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "thinking", "input_json_delta": "tool_use"}
+_BLOCK_OF = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "signature_delta": "thinking",
+    "input_json_delta": "tool_use",
+}
 """What a block without a beginning must be."""
 
 
@@ -248,27 +260,39 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
         messages.append(HistoryMessage("system", ANY_JSON))
     if system := system_text(messages):
         body["system"] = system
-    if containers := [container for message in messages for container in kept_items(message, API, "container")]:
+    if containers := [
+        container for message in messages for container in kept_items(message, API, "container")
+    ]:
         body["container"] = containers[-1].get("id")
     _add_tools(body, request)
     _add_options(body, request, quirks)
     if request.continuation and request.continuation.rung == "prefix":
         # Trailing white space is refused; what the model sends of it again is dropped at the seam.
-        body["messages"].append({"role": "assistant", "content": request.continuation.text.rstrip()})
+        body["messages"].append(
+            {"role": "assistant", "content": request.continuation.text.rstrip()}
+        )
     body.update(request.extra)
     return Call("/messages", body)
 
 
 def _messages(messages: Sequence[HistoryMessage]) -> list[dict[str, Any]]:
     last = messages[-1] if messages else None
-    sent = [_message(message, paused=message is last) for message in messages if message.role != "system"]
+    sent = [
+        _message(message, paused=message is last)
+        for message in messages
+        if message.role != "system"
+    ]
     return [message for message in sent if message["content"]]
 
 
 def _message(message: HistoryMessage, *, paused: bool = False) -> dict[str, Any]:
     """`paused`: the last one is the answer that is to be resumed; only there a tool of the provider's may wait for its result."""
     if message.role == "tool":
-        result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text or "(no output)"}
+        result = {
+            "type": "tool_result",
+            "tool_use_id": message.tool_call_id,
+            "content": message.text or "(no output)",
+        }
         return {"role": "user", "content": [result]}
     content = [_part(part) for part in message.parts]
     content += [
@@ -276,7 +300,10 @@ def _message(message: HistoryMessage, *, paused: bool = False) -> dict[str, Any]
         for piece in interleaved(message, API)
         if _sent_back(piece, message, paused)
     ]
-    content += [{"type": "tool_use", "id": call.id, "name": call.name, "input": input_of(call)} for call in message.tool_calls]
+    content += [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": input_of(call)}
+        for call in message.tool_calls
+    ]
     return {"role": message.role, "content": content}
 
 
@@ -300,25 +327,40 @@ def _text(text: str) -> dict[str, Any]:
 def _part(part: Attachment) -> dict[str, Any]:
     if part.media_type.startswith("text/") and part.data is not None:
         return {"type": "text", "text": part.data.decode("utf-8", "replace")}
-    kind = "image" if part.media_type.startswith("image/") else "document" if part.media_type == "application/pdf" else None
+    kind = (
+        "image"
+        if part.media_type.startswith("image/")
+        else "document"
+        if part.media_type == "application/pdf"
+        else None
+    )
     if kind is None:
         raise unsupported(part, "anthropic.messages")
     if part.data is None:
         return {"type": kind, "source": {"type": "url", "url": part.url}}
-    return {"type": kind, "source": {"type": "base64", "media_type": part.media_type, "data": encoded(part)}}
+    return {
+        "type": kind,
+        "source": {"type": "base64", "media_type": part.media_type, "data": encoded(part)},
+    }
 
 
 def _add_tools(body: dict[str, Any], request: Request) -> None:
     if not request.tools:
         return
     body["tools"] = [
-        {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters) or {"type": "object"}}
+        {
+            "name": tool.name,
+            "description": tool.description,
+            "input_schema": dict(tool.parameters) or {"type": "object"},
+        }
         for tool in request.tools
     ]
     choice = tool_choice(request)
     if choice:
         kinds = {"auto": "auto", "none": "none", "required": "any"}
-        body["tool_choice"] = {"type": kinds[choice]} if choice in kinds else {"type": "tool", "name": choice}
+        body["tool_choice"] = (
+            {"type": kinds[choice]} if choice in kinds else {"type": "tool", "name": choice}
+        )
 
 
 def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:
@@ -327,11 +369,16 @@ def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, An
     if request.schema:
         body["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
     prefilled = request.continuation is not None and request.continuation.rung == "prefix"
-    if request.reasoning_effort and not prefilled:  # an answer that goes on from text cannot think first
+    if (
+        request.reasoning_effort and not prefilled
+    ):  # an answer that goes on from text cannot think first
         _add_thinking(body, request.reasoning_effort, quirks)
     if request.temperature is not None:
         if "thinking" in body:
-            raise InvalidRequest("anthropic.messages takes no temperature together with reasoning", code="unsupported_option")
+            raise InvalidRequest(
+                "anthropic.messages takes no temperature together with reasoning",
+                code="unsupported_option",
+            )
         body["temperature"] = request.temperature
 
 

@@ -20,7 +20,9 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from tokenwire.providers.redaction import redacted
 
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "paused", "error", "unknown"]
+FinishReason = Literal[
+    "stop", "length", "tool_calls", "content_filter", "refusal", "paused", "error", "unknown"
+]
 
 
 # --- deltas ---------------------------------------------------------------------------------------------------------
@@ -162,7 +164,13 @@ class ProviderError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(
-        self, message: str, *, code: str | None = None, status: int | None = None, retry_after_s: float | None = None, no_run: bool = False
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        no_run: bool = False,
     ) -> None:
         self.message = redacted(message)
         self.code = None if code is None else redacted(code)
@@ -219,7 +227,18 @@ CONNECT_ERROR = "connect_error"
 """Code of the error of who could not reach a provider at all."""
 STALE_CONNECTION = "stale_connection"
 """Code of the error of who used a connection of the pool again just when the provider closed it."""
-NOT_HEARD = frozenset({CONNECT_ERROR, STALE_CONNECTION, "connection_lost", "page", "read_timeout", "stalled", "timeout", "truncated"})
+NOT_HEARD = frozenset(
+    {
+        CONNECT_ERROR,
+        STALE_CONNECTION,
+        "connection_lost",
+        "page",
+        "read_timeout",
+        "stalled",
+        "timeout",
+        "truncated",
+    }
+)
 """Codes of errors that speak of a connection, or of a silence, and not of what was asked for over it."""
 
 
@@ -368,7 +387,11 @@ class Spec(Protocol):
 
 def plain(spec: Spec) -> ModelSpec:
     """The same as a `ModelSpec`."""
-    return spec if isinstance(spec, ModelSpec) else ModelSpec(**{name: getattr(spec, name) for name in ModelSpec.__slots__})
+    return (
+        spec
+        if isinstance(spec, ModelSpec)
+        else ModelSpec(**{name: getattr(spec, name) for name in ModelSpec.__slots__})
+    )
 
 
 class DeltaStream(Protocol):

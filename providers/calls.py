@@ -120,19 +120,28 @@ class Response:
                 self.chars += len(text)
             case ToolCallEnd(index, echo):
                 call_id, name, pieces = self._calls[index]
-                self.tool_calls.append(ToolUse(call_id, name, parsed_arguments("".join(pieces)), echo))
+                self.tool_calls.append(
+                    ToolUse(call_id, name, parsed_arguments("".join(pieces)), echo)
+                )
 
 
 class Broken(Interrupted):
     """An answer that was delivered in part before it failed; `response` holds that part, `__cause__` the failure."""
 
     def __init__(self, error: ProviderError, response: Response) -> None:
-        super().__init__(error.message, code=error.code, status=error.status, retry_after_s=error.retry_after_s)
+        super().__init__(
+            error.message, code=error.code, status=error.status, retry_after_s=error.retry_after_s
+        )
         self.response = response
 
 
 async def complete(
-    provider: Provider, request: Request, *, hooks: Sequence[Hook] = (), tries: int = 3, max_chars: int | None = None
+    provider: Provider,
+    request: Request,
+    *,
+    hooks: Sequence[Hook] = (),
+    tries: int = 3,
+    max_chars: int | None = None,
 ) -> Response:
     """The whole answer in one object; see `run`. Raises ProviderError."""
     return await run(provider, request, None, hooks=hooks, tries=tries, max_chars=max_chars)
@@ -170,7 +179,11 @@ async def run(
 
 
 async def _once(
-    provider: Provider, request: Request, response: Response, on_delta: Callable[[Delta], None] | None, max_chars: int | None
+    provider: Provider,
+    request: Request,
+    response: Response,
+    on_delta: Callable[[Delta], None] | None,
+    max_chars: int | None,
 ) -> Response:
     async with provider.stream(request) as stream:
         async for deltas in stream:
@@ -192,7 +205,9 @@ def pause(error: ProviderError, failed: int) -> float:
     return max(own, min(error.retry_after_s or 0.0, _LONGEST_ASKED_S))
 
 
-async def embed(spec: Spec, client: HttpClient, texts: Sequence[str]) -> tuple[Sequence[Sequence[float]], UsageDelta]:
+async def embed(
+    spec: Spec, client: HttpClient, texts: Sequence[str]
+) -> tuple[Sequence[Sequence[float]], UsageDelta]:
     """A vector for each text, and what it took. Raises ProviderError; InvalidRequest for dialects without embeddings."""
     provider = http_provider(plain(spec), client)
     dialect = provider.dialect
@@ -203,4 +218,6 @@ async def embed(spec: Spec, client: HttpClient, texts: Sequence[str]) -> tuple[S
     try:
         return dialect.vectors(json.loads(body))
     except Exception as error:  # an answer may hold anything
-        raise Unavailable(f"not an answer with embeddings: {len(body)} bytes", code="unreadable") from error
+        raise Unavailable(
+            f"not an answer with embeddings: {len(body)} bytes", code="unreadable"
+        ) from error

@@ -75,17 +75,29 @@ _STATUS: dict[int, Class] = {
     529: RateLimited,
 }
 _ANY = frozenset(
-    {QuotaExhausted, ContextLengthExceeded, ContentFiltered, AuthenticationFailed, ModelNotFound, RateLimited, PermissionDenied}
+    {
+        QuotaExhausted,
+        ContextLengthExceeded,
+        ContentFiltered,
+        AuthenticationFailed,
+        ModelNotFound,
+        RateLimited,
+        PermissionDenied,
+    }
 )
 _MAY_BECOME: dict[Class, frozenset[Class]] = {
     InvalidRequest: _ANY,  # 400 says little: Google sends it for a wrong key, Anthropic for an empty account
     RateLimited: frozenset({QuotaExhausted}),
-    Unavailable: frozenset({ContextLengthExceeded, RateLimited}),  # llama.cpp calls a full context a server error
+    Unavailable: frozenset(
+        {ContextLengthExceeded, RateLimited}
+    ),  # llama.cpp calls a full context a server error
     PermissionDenied: frozenset({AuthenticationFailed, QuotaExhausted, ContentFiltered}),
     AuthenticationFailed: frozenset({PermissionDenied, QuotaExhausted}),
     ModelNotFound: frozenset({InvalidRequest, AuthenticationFailed, PermissionDenied}),
     QuotaExhausted: frozenset(),
-    ContextLengthExceeded: frozenset({RateLimited, QuotaExhausted}),  # a 413 of Groq is a limit of tokens per minute
+    ContextLengthExceeded: frozenset(
+        {RateLimited, QuotaExhausted}
+    ),  # a 413 of Groq is a limit of tokens per minute
 }
 """What a body may make of the class that the status has."""
 _CONTEXT = (
@@ -104,7 +116,10 @@ _SENTENCES = _patterns(
     (_CONTEXT, ContextLengthExceeded),
     (r"^your credit balance is too low", QuotaExhausted),
     (r"^(?:invalid|incorrect|missing|no) (?:x-)?api[ -]?key", AuthenticationFailed),
-    (r"^(?:the )?(?:requested )?model\b.{0,200}(?:not found|does not exist|not exist)", ModelNotFound),
+    (
+        r"^(?:the )?(?:requested )?model\b.{0,200}(?:not found|does not exist|not exist)",
+        ModelNotFound,
+    ),
 )
 """What refines a status: whole sentences, at the beginning of the message where a request could be quoted."""
 _WORDS = _patterns(
@@ -133,7 +148,13 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> ProviderEr
     proxy = status == 404 and is_page(body)  # nobody at home but a proxy
     cls = Unavailable if proxy else _class_of(status, detail, message, asked_to_wait(headers, item))
     refused = _is_refusal(status, item, detail)
-    return cls(message, code=detail.code or str(status), status=status, retry_after_s=retry_after(headers, item), no_run=refused)
+    return cls(
+        message,
+        code=detail.code or str(status),
+        status=status,
+        retry_after_s=retry_after(headers, item),
+        no_run=refused,
+    )
 
 
 def _is_refusal(status: int, item: Any, detail: "_Detail") -> bool:
@@ -143,19 +164,29 @@ def _is_refusal(status: int, item: Any, detail: "_Detail") -> bool:
     return refuses and isinstance(item, dict | list) and bool(detail.message or detail.codes)
 
 
-def classify_stream_error(item: Mapping[str, Any], *, certain: bool = False) -> ProviderError | None:
+def classify_stream_error(
+    item: Mapping[str, Any], *, certain: bool = False
+) -> ProviderError | None:
     """The error that a JSON object in the body of a success is, or None if it is none. `certain`: its surroundings say that it is one."""
     if not certain and not _is_error(item):
         return None
     detail = _Detail(item)
     message = detail.message or NO_WORDS
     cls = _class_of(detail.status, detail, message, asked_to_wait({}, item))
-    return cls(message, code=detail.code, status=detail.status, retry_after_s=retry_after({}, item), no_run=True)
+    return cls(
+        message,
+        code=detail.code,
+        status=detail.status,
+        retry_after_s=retry_after({}, item),
+        no_run=True,
+    )
 
 
 def is_page(body: bytes) -> bool:
     """Whether this is a web page: no API says its errors so, but proxies do."""
-    return body[:200].lstrip().lower().startswith((b"<html", b"<!doctype html", b"<head", b"<center"))
+    return (
+        body[:200].lstrip().lower().startswith((b"<html", b"<!doctype html", b"<head", b"<center"))
+    )
 
 
 def _is_error(item: Mapping[str, Any]) -> bool:
@@ -174,7 +205,9 @@ class _Detail:
     @property
     def code(self) -> str | None:
         """The most telling code: a precise one if there is one, else the first."""
-        named = [code for code in self.codes if _plain(code) in _PRECISE] or [code for code in self.codes if not code.isdigit()]
+        named = [code for code in self.codes if _plain(code) in _PRECISE] or [
+            code for code in self.codes if not code.isdigit()
+        ]
         return next(iter(named or self.codes), None)
 
     def _read(self, item: Any, depth: int) -> None:
@@ -187,8 +220,18 @@ class _Detail:
             self._say(item)
         elif isinstance(item, dict):
             self._fields(item)
-            for name in ("error", "response", "detail", "details", "innererror", "metadata", "errors"):
-                if name in item and not (name == "response" and isinstance(item[name], str)):  # a text there is an answer
+            for name in (
+                "error",
+                "response",
+                "detail",
+                "details",
+                "innererror",
+                "metadata",
+                "errors",
+            ):
+                if name in item and not (
+                    name == "response" and isinstance(item[name], str)
+                ):  # a text there is an answer
                     self._read(item[name], depth + 1)
 
     def _say(self, text: Any) -> None:
@@ -205,9 +248,16 @@ class _Detail:
             self._code(item.get(name))
 
     def _code(self, value: Any) -> None:
-        if isinstance(value, int | float) and 100 <= value < 1000:  # others, and NaN, are no HTTP status
+        if (
+            isinstance(value, int | float) and 100 <= value < 1000
+        ):  # others, and NaN, are no HTTP status
             value = str(int(value))
-        if not isinstance(value, str) or not value or value in ("error", "failed", "response.failed") or len(self.codes) >= _MAX_CODES:
+        if (
+            not isinstance(value, str)
+            or not value
+            or value in ("error", "failed", "response.failed")
+            or len(self.codes) >= _MAX_CODES
+        ):
             return
         self.codes.append(value[:_CODE_CHARS])
         if re.fullmatch(r"[45][0-9]{2}", value) and self.status is None:
@@ -222,11 +272,19 @@ def _class_of(status: int | None, detail: _Detail, message: str, wait_s: float |
     if by_status is None:
         by_words = _first(_WORDS if general is None else _SENTENCES, message)
         return by_code or _refined(general, by_words) or Unavailable
-    if by_status is ModelNotFound and general is InvalidRequest and not re.search(r"model|deployment", message, re.IGNORECASE):
+    if (
+        by_status is ModelNotFound
+        and general is InvalidRequest
+        and not re.search(r"model|deployment", message, re.IGNORECASE)
+    ):
         return InvalidRequest
     # "You have used all your quota" and "wait a minute" are both 429; Google calls the second quota, too: only a code tells them apart.
     further = by_code or _first(_SENTENCES, message)
-    return by_status if further is QuotaExhausted and by_status is RateLimited and wait_s else _refined(by_status, further) or by_status
+    return (
+        by_status
+        if further is QuotaExhausted and by_status is RateLimited and wait_s
+        else _refined(by_status, further) or by_status
+    )
 
 
 def _refined(found: Class | None, further: Class | None) -> Class | None:

@@ -84,8 +84,14 @@ class CohereDecoder(Decoder):
     def _content(self, content: Mapping[str, Any]) -> None:
         self._say(content.get("text"))
         self._think(content.get("thinking"))
-        if rest := {name: value for name, value in content.items() if name not in ("type", "text", "thinking")}:
-            self._keep(word(content.get("type")) or "content", {"type": content.get("type"), **rest})
+        if rest := {
+            name: value
+            for name, value in content.items()
+            if name not in ("type", "text", "thinking")
+        }:
+            self._keep(
+                word(content.get("type")) or "content", {"type": content.get("type"), **rest}
+            )
 
     def _sources_of(self, citation: Mapping[str, Any]) -> None:
         for source in self._parts(citation.get("sources"), loosely=True):
@@ -95,7 +101,9 @@ class CohereDecoder(Decoder):
     def _end(self, delta: Mapping[str, Any]) -> None:
         usage = loose(delta.get("usage"))
         tokens = loose(usage.get("tokens")) or loose(usage.get("billed_units"))
-        self._count(tokens.get("input_tokens"), tokens.get("output_tokens"), usage.get("cached_tokens"))
+        self._count(
+            tokens.get("input_tokens"), tokens.get("output_tokens"), usage.get("cached_tokens")
+        )
         if reason := delta.get("finish_reason"):
             self._finish(reason)
         self._complete()
@@ -104,7 +112,10 @@ class CohereDecoder(Decoder):
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
     if request.continuation and request.continuation.rung in ("prefix", "attach"):
-        raise InvalidRequest(f"cohere.chat knows no continuation by {request.continuation.rung}", code="unsupported_continuation")
+        raise InvalidRequest(
+            f"cohere.chat knows no continuation by {request.continuation.rung}",
+            code="unsupported_continuation",
+        )
     body = dict(openai_chat_request.build(request, spec, preset).body or {})
     body.pop("stream_options", None)
     body.pop("response_format", None)
@@ -113,7 +124,10 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     if body.pop("tool_choice", None):
         body["tool_choice"] = _choice(request)
     if request.schema is not None:
-        body["response_format"] = {"type": "json_object", **({"json_schema": request.schema} if request.schema else {})}
+        body["response_format"] = {
+            "type": "json_object",
+            **({"json_schema": request.schema} if request.schema else {}),
+        }
     return Call("/v2/chat", {name: value for name, value in body.items() if value is not None})
 
 
@@ -127,4 +141,6 @@ def _choice(request: Request) -> str | None:
 
 
 DIALECT = Dialect(API, CohereDecoder, build, takes_prefix=False)
-PRESET = Preset("cohere", API, "https://api.cohere.com", "COHERE_API_KEY", quirks={"effort": "none"})
+PRESET = Preset(
+    "cohere", API, "https://api.cohere.com", "COHERE_API_KEY", quirks={"effort": "none"}
+)

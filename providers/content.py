@@ -65,7 +65,9 @@ def check_abilities(request: Request, cannot: Iterable[str]) -> None:
     asked |= {"tools"} if request.tools else set()
     asked |= {"schema"} if request.schema is not None else set()
     if refused := sorted(asked & lacking):
-        raise InvalidRequest(f"this model cannot take: {', '.join(refused)}", code="unsupported_by_model")
+        raise InvalidRequest(
+            f"this model cannot take: {', '.join(refused)}", code="unsupported_by_model"
+        )
 
 
 def _ability(part: Attachment) -> str:
@@ -117,7 +119,9 @@ def encoded(part: Attachment) -> str:
 def check_parts(part: Attachment, api: str) -> None:
     """Raises InvalidRequest for a part that has no bytes where the dialect takes no addresses."""
     if part.data is None:
-        raise InvalidRequest(f"{api} takes {part.media_type} as bytes, not by URL", code="unsupported_part")
+        raise InvalidRequest(
+            f"{api} takes {part.media_type} as bytes, not by URL", code="unsupported_part"
+        )
 
 
 def unsupported(part: Attachment, api: str) -> InvalidRequest:
@@ -128,9 +132,13 @@ def unsupported(part: Attachment, api: str) -> InvalidRequest:
 def tool_choice(request: Request) -> str | None:
     """The choice, checked: a name must be one of the tools. Raises InvalidRequest."""
     choice = request.tool_choice
-    if choice in (None, "auto", "none", "required") or any(tool.name == choice for tool in request.tools):
+    if choice in (None, "auto", "none", "required") or any(
+        tool.name == choice for tool in request.tools
+    ):
         return choice
-    raise InvalidRequest(f"tool_choice names {choice!r}, which is not among the tools", code="unknown_tool")
+    raise InvalidRequest(
+        f"tool_choice names {choice!r}, which is not among the tools", code="unknown_tool"
+    )
 
 
 def interleaved(message: HistoryMessage, dialect: str) -> Iterator[str | KeptDelta]:
@@ -148,12 +156,20 @@ def interleaved(message: HistoryMessage, dialect: str) -> Iterator[str | KeptDel
 
 def kept_items(message: HistoryMessage, dialect: str, *kinds: str) -> list[Mapping[str, Any]]:
     """What this dialect kept of an answer, of some kinds, in order."""
-    return [kept.item.value for kept in message.kept if kept.item.dialect == dialect and kept.item.kind in kinds]
+    return [
+        kept.item.value
+        for kept in message.kept
+        if kept.item.dialect == dialect and kept.item.kind in kinds
+    ]
 
 
 def input_of(call: ToolUse) -> dict[str, Any]:
     """The arguments as an object, for dialects that take nothing else."""
-    return dict(call.arguments) if isinstance(call.arguments, Mapping) else {"unreadable": call.arguments}
+    return (
+        dict(call.arguments)
+        if isinstance(call.arguments, Mapping)
+        else {"unreadable": call.arguments}
+    )
 
 
 def arguments_text(call: ToolUse) -> str:

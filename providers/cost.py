@@ -27,7 +27,9 @@ def cost(usage: UsageDelta, spec: ModelSpec, preset: Preset) -> float | None:
 
 
 def _excludes_reasoning(api: str, preset: Preset) -> bool:
-    return api == "gemini.generateContent" or bool(preset.quirks.get("output_excludes_reasoning") and api == "openai.chat")
+    return api == "gemini.generateContent" or bool(
+        preset.quirks.get("output_excludes_reasoning") and api == "openai.chat"
+    )
 
 
 def _prices(spec: ModelSpec) -> Mapping[str, float]:

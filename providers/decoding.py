@@ -155,7 +155,11 @@ class Decoder:
         except (FrameTooLarge, HeldTooMuch) as error:
             self._fail(Unavailable(str(error), code="too_large"))
         except Exception as error:  # noqa: BLE001 - whatever a stranger's bytes make our code raise
-            self._fail(Unavailable(f"the answer cannot be read ({type(error).__name__})", code="unreadable"))
+            self._fail(
+                Unavailable(
+                    f"the answer cannot be read ({type(error).__name__})", code="unreadable"
+                )
+            )
         return self._take()
 
     # --- for the dialects -------------------------------------------------------------------------------------------
@@ -253,7 +257,11 @@ class Decoder:
 
     def _keep_rest(self, kind: str, value: Mapping[str, Any], known: Container[str]) -> None:
         """Fields that this decoder knows nothing of: they may be the answer."""
-        if rest := {name: field for name, field in value.items() if name not in known and field not in (None, "", [], {})}:
+        if rest := {
+            name: field
+            for name, field in value.items()
+            if name not in known and field not in (None, "", [], {})
+        }:
             pieces = self._rest.setdefault(kind, [])
             if not pieces or pieces[-1] != rest:  # some servers say the same beside every piece
                 self._hold()
@@ -269,12 +277,18 @@ class Decoder:
         self._held_bytes += self._frame_bytes
         self._frame_bytes = 0  # each event counts once
         if self._held_bytes > MAX_HELD_BYTES:
-            raise HeldTooMuch(f"more than {MAX_HELD_BYTES} bytes of the answer must wait for its end")
+            raise HeldTooMuch(
+                f"more than {MAX_HELD_BYTES} bytes of the answer must wait for its end"
+            )
 
     def _finish(self, raw: Any) -> None:
         """The provider has named its reason; the Finish itself waits for `_complete`."""
         raw = words(raw)[:MAX_REASON_CHARS]
-        if self.finish_reason in (None, "stop", "unknown"):  # a later, plainer one does not replace `length`
+        if self.finish_reason in (
+            None,
+            "stop",
+            "unknown",
+        ):  # a later, plainer one does not replace `length`
             self.finish_raw = raw
             self.finish_reason = self.finish_reasons.get(raw, "unknown")
 
@@ -285,7 +299,12 @@ class Decoder:
 
     def _count(self, *numbers: Any) -> None:
         """The fields of `Usage` in their order. Field by field, a number replaces what was said before."""
-        usage = UsageDelta(*(number if type(number) is int and 0 <= number <= _MOST_TOKENS else None for number in numbers))
+        usage = UsageDelta(
+            *(
+                number if type(number) is int and 0 <= number <= _MOST_TOKENS else None
+                for number in numbers
+            )
+        )
         self._usage = usage if self._usage is None else merge_usage(self._usage, usage)
 
     def _complete(self) -> None:
@@ -296,7 +315,11 @@ class Decoder:
             self._lose(self._stray)
         elif self.finish_reason == "error":
             self.ended_in_error = self.error_is_an_end
-            self._fail(Unavailable(f"the provider ended the answer with {self.finish_raw!r}", code=self.finish_raw))
+            self._fail(
+                Unavailable(
+                    f"the provider ended the answer with {self.finish_raw!r}", code=self.finish_raw
+                )
+            )
         else:
             self._outcome = Finish(self.finish_reason or "unknown", self.finish_raw)
 
@@ -308,13 +331,19 @@ class Decoder:
         """The body ended without proof: the error that hides in its tail, or plain truncation."""
         tail = self._framer.tail.strip() or self._unreadable.strip()
         if not tail:
-            what = "before it was complete" if self._started or self.emitted else "without an answer"
+            what = (
+                "before it was complete" if self._started or self.emitted else "without an answer"
+            )
             return Unavailable(f"the stream ended {what}", code="truncated")
         item = _json_object(self._unreadable)
         if item is not None and (error := classify_stream_error(item, certain=True)):
             return error
         begun = self._started or self.emitted
-        what = excerpt(tail) if is_page(tail) and not begun else f"{len(tail)} bytes or more among the first {self._fed} of the body"
+        what = (
+            excerpt(tail)
+            if is_page(tail) and not begun
+            else f"{len(tail)} bytes or more among the first {self._fed} of the body"
+        )
         return Unavailable(f"the stream ended with something unreadable: {what}", code="truncated")
 
     # --- the end ----------------------------------------------------------------------------------------------------
@@ -370,7 +399,9 @@ class Decoder:
                 self.unread += frames[at:]
                 break
             if name is STRAY:
-                self._stray = self._stray or (data[:TAIL_BYTES] if any(mark in data for mark in _JSON_MARKS) else b"")
+                self._stray = self._stray or (
+                    data[:TAIL_BYTES] if any(mark in data for mark in _JSON_MARKS) else b""
+                )
                 continue
             if is_too_much(data):
                 raise FrameTooLarge(f"an event holds more than {MAX_VALUES} values")
@@ -392,7 +423,9 @@ class Decoder:
         elif name is RAW:
             self._raw(item)
             if not (self._started or self._out or self._outcome):
-                self._unreadable = (self._unreadable + data)[:TAIL_BYTES]  # no part of an answer: a body of another kind
+                self._unreadable = (self._unreadable + data)[
+                    :TAIL_BYTES
+                ]  # no part of an answer: a body of another kind
         elif name == b"error":
             self._fail(classify_stream_error(item, certain=True) or Unavailable(NO_WORDS))
         else:
@@ -413,21 +446,35 @@ class Decoder:
         if item is not None:
             self._frame(name, item, data)
         elif name == b"error":
-            self._fail(Unavailable(f"an error that is not readable: {len(data)} bytes" if data.strip() else NO_WORDS))
+            self._fail(
+                Unavailable(
+                    f"an error that is not readable: {len(data)} bytes"
+                    if data.strip()
+                    else NO_WORDS
+                )
+            )
         else:
             self._word(data)
 
 
 def merge_usage(old: UsageDelta, new: UsageDelta) -> UsageDelta:
     """`new` over `old`, field by field where it is not None."""
-    return UsageDelta(*(getattr(old, name) if value is None else value for name in UsageDelta.__slots__ for value in (getattr(new, name),)))
+    return UsageDelta(
+        *(
+            getattr(old, name) if value is None else value
+            for name in UsageDelta.__slots__
+            for value in (getattr(new, name),)
+        )
+    )
 
 
 def as_interrupted(error: ProviderError) -> ProviderError:
     """What cuts an answer after something of it was seen is an interruption; other errors stay what they are."""
     if not isinstance(error, Unavailable):
         return error
-    return Interrupted(error.message, code=error.code, status=error.status, retry_after_s=error.retry_after_s)
+    return Interrupted(
+        error.message, code=error.code, status=error.status, retry_after_s=error.retry_after_s
+    )
 
 
 def _json_object(data: bytes) -> dict[str, Any] | None:

@@ -146,7 +146,9 @@ class DemoProvider:
         """See `base.Provider`; there are no runs that could outlive their stream."""
 
     async def _script(self, request: Request) -> AsyncGenerator[Sequence[Delta]]:
-        prompt = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
+        prompt = next(
+            (message.text for message in reversed(request.messages) if message.role == "user"), ""
+        )
         cues = set(_CUE.findall(prompt))
         failing = self._fails(cues, request)
         if error := _refused(cues, failing):
@@ -157,16 +159,23 @@ class DemoProvider:
             raise Unavailable("the stream ended without an answer (demo)", code="empty_stream")
         held = request.continuation.text if request.continuation else ""
         if "think" in cues and not held:
-            async for deltas in _paced([ReasoningDelta(token) for token in _TOKEN.findall(THINKING)], rate):
+            async for deltas in _paced(
+                [ReasoningDelta(token) for token in _TOKEN.findall(THINKING)], rate
+            ):
                 yield deltas
         async for deltas in self._answer(cues, failing, held, rate):
             yield deltas
-        yield [UsageDelta(len(prompt) // 4 + 1, len(_TOKEN.findall(self._answer_text(cues)))), Finish(_reason(cues), "stop")]
+        yield [
+            UsageDelta(len(prompt) // 4 + 1, len(_TOKEN.findall(self._answer_text(cues)))),
+            Finish(_reason(cues), "stop"),
+        ]
 
     def _answer_text(self, cues: set[str]) -> str:
         return REFUSAL if "refuse" in cues else SHORT if "short" in cues else self._text
 
-    async def _answer(self, cues: set[str], failing: bool, held: str, rate: float) -> AsyncIterator[Sequence[Delta]]:
+    async def _answer(
+        self, cues: set[str], failing: bool, held: str, rate: float
+    ) -> AsyncIterator[Sequence[Delta]]:
         text = self._answer_text(cues)
         rest = text.removeprefix(held)
         tokens = _TOKEN.findall(rest)
@@ -220,9 +229,13 @@ def _refused(cues: set[str], failing: bool) -> ProviderError | None:
     if "auth" in cues:
         return AuthenticationFailed("the key is wrong (demo)", code="invalid_api_key", status=401)
     if "context" in cues:
-        return ContextLengthExceeded("the prompt is too long (demo)", code="context_length_exceeded", status=400)
+        return ContextLengthExceeded(
+            "the prompt is too long (demo)", code="context_length_exceeded", status=400
+        )
     if failing and "rate_limit" in cues:
-        return RateLimited("too many requests (demo)", code="rate_limit_exceeded", status=429, retry_after_s=1.0)
+        return RateLimited(
+            "too many requests (demo)", code="rate_limit_exceeded", status=429, retry_after_s=1.0
+        )
     if failing and "unavailable" in cues:
         return Unavailable("try again later (demo)", code="unavailable", status=503)
     return None
@@ -244,11 +257,17 @@ async def _paced(deltas: Sequence[Delta], rate: float) -> AsyncIterator[Sequence
 
 def _fingerprint(request: Request) -> int:
     # What stays the same over the tries of one answer: the messages before it.
-    return zlib.crc32("\0".join(message.text for message in request.messages if message.role == "user").encode("utf-8", "replace"))
+    return zlib.crc32(
+        "\0".join(message.text for message in request.messages if message.role == "user").encode(
+            "utf-8", "replace"
+        )
+    )
 
 
 def _number(spec: ModelSpec, options: Mapping[str, object], name: str, default: float) -> float:
     value = options.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise InvalidRequest(f"{spec.name}: {name} must be a number of at least 0", code="bad_option")
+        raise InvalidRequest(
+            f"{spec.name}: {name} must be a number of at least 0", code="bad_option"
+        )
     return float(value)

@@ -63,7 +63,9 @@ class Dialect:
     cancel: Callable[[str], Call] | None = None
     """The call that stops a run on the provider's side where closing the connection does not; given the run's id."""
     embed: Callable[[Sequence[str], ModelSpec], Call] | None = None
-    vectors: Callable[[Mapping[str, Any]], tuple[Sequence[Sequence[float]], UsageDelta]] | None = None
+    vectors: Callable[[Mapping[str, Any]], tuple[Sequence[Sequence[float]], UsageDelta]] | None = (
+        None
+    )
     """Embeddings: the call for some texts, and what its answer holds."""
     takes_prefix: bool = True
     """A request can end with the beginning of the answer."""

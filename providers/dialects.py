@@ -15,7 +15,8 @@ from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialect import Dialect
 
 DIALECTS: dict[str, Dialect] = {
-    module.DIALECT.api: module.DIALECT for module in (openai_chat_request, openai_responses, anthropic, gemini, ollama, cohere)
+    module.DIALECT.api: module.DIALECT
+    for module in (openai_chat_request, openai_responses, anthropic, gemini, ollama, cohere)
 }
 RELATED: dict[str, Callable[[], Decoder]] = {
     "openai.completions": openai_chat.ChatDecoder,

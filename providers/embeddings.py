@@ -11,14 +11,18 @@ Vectors = tuple[Sequence[Sequence[float]], UsageDelta]
 
 def openai_call(texts: Sequence[str], spec: ModelSpec) -> Call:
     """POST /embeddings."""
-    return Call("/embeddings", {"model": spec.model, "input": list(texts), "encoding_format": "float"})
+    return Call(
+        "/embeddings", {"model": spec.model, "input": list(texts), "encoding_format": "float"}
+    )
 
 
 def openai_vectors(answer: Mapping[str, Any]) -> Vectors:
     """In the order of the texts, whatever the order of the answer."""
     entries = sorted(answer["data"], key=lambda entry: entry.get("index", 0))
     usage = answer.get("usage") or {}
-    return [entry["embedding"] for entry in entries], UsageDelta(input_tokens=usage.get("prompt_tokens"))
+    return [entry["embedding"] for entry in entries], UsageDelta(
+        input_tokens=usage.get("prompt_tokens")
+    )
 
 
 def ollama_call(texts: Sequence[str], spec: ModelSpec) -> Call:
@@ -33,7 +37,9 @@ def ollama_vectors(answer: Mapping[str, Any]) -> Vectors:
 
 def gemini_call(texts: Sequence[str], spec: ModelSpec) -> Call:
     """POST /models/{model}:batchEmbedContents."""
-    requests = [{"model": f"models/{spec.model}", "content": {"parts": [{"text": text}]}} for text in texts]
+    requests = [
+        {"model": f"models/{spec.model}", "content": {"parts": [{"text": text}]}} for text in texts
+    ]
     return Call(f"/models/{spec.model}:batchEmbedContents", {"requests": requests})
 
 

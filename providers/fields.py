@@ -71,7 +71,9 @@ def place(value: Any) -> int | str | None:
     return value
 
 
-_NAMES = frozenset({"type", "id", "index", "name", "role", "status", "format", "media_type", "mime_type"})
+_NAMES = frozenset(
+    {"type", "id", "index", "name", "role", "status", "format", "media_type", "mime_type"}
+)
 """Fields that pieces repeat and do not extend."""
 
 
@@ -136,7 +138,10 @@ class Accumulator:
             self._held = ["".join(self._held)]
             return self._held[0]
         if self._kind is dict:
-            return {name: value.whole() if isinstance(value, Accumulator) else value for name, value in self._held.items()}
+            return {
+                name: value.whole() if isinstance(value, Accumulator) else value
+                for name, value in self._held.items()
+            }
         return list(self._held) if self._kind is list else self._held
 
 

@@ -196,7 +196,9 @@ class JsonSplitter:
     def _next(self, data: bytes, at: int) -> int:
         """Where the next brace outside of strings stands, or -1; follows strings and their escapes."""
         if not self._depth:
-            return data.find(b"{", at)  # a quote outside of objects is rubbish, not the start of a string
+            return data.find(
+                b"{", at
+            )  # a quote outside of objects is rubbish, not the start of a string
         if self._string:
             at = self._string_end(data, at)
         if self._string:

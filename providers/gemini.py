@@ -37,10 +37,22 @@ from tokenwire.providers.fields import Unreadable, loose, mapping, words
 from tokenwire.providers.json_path import PathValues
 
 _FILTERED = (
-    "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"
+    "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR "
+    "IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"
 )
 _BROKEN = "MALFORMED_FUNCTION_CALL UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISSING_THOUGHT_SIGNATURE MALFORMED_RESPONSE"
-_CHUNK = frozenset({"usageMetadata", "modelVersion", "responseId", "createTime", "promptFeedback", "candidates", "modelStatus", "traceId"})
+_CHUNK = frozenset(
+    {
+        "usageMetadata",
+        "modelVersion",
+        "responseId",
+        "createTime",
+        "promptFeedback",
+        "candidates",
+        "modelStatus",
+        "traceId",
+    }
+)
 _CANDIDATE = frozenset({
     *("content", "index", "finishReason", "finishMessage", "safetyRatings", "groundingMetadata", "tokenCount", "avgLogprobs"),
     *("logprobsResult", "urlContextMetadata"),
@@ -55,9 +67,15 @@ FINISH: Mapping[str, FinishReason] = {
     **dict.fromkeys(_BROKEN.split(), "error"),
 }
 _BUDGET = {"minimal": 512, "low": 2048, "medium": 8192, "high": 24576}
-_VALUES: Mapping[str, tuple[type, ...]] = {"stringValue": (str,), "numberValue": (int, float), "boolValue": (bool,)}
+_VALUES: Mapping[str, tuple[type, ...]] = {
+    "stringValue": (str,),
+    "numberValue": (int, float),
+    "boolValue": (bool,),
+}
 """The fields of an entry of `partialArgs` that carry its value, and what each may hold."""
-_COMMON = frozenset({"text", "thought", "thoughtSignature", "videoMetadata", "partMetadata", "mediaResolution"})
+_COMMON = frozenset(
+    {"text", "thought", "thoughtSignature", "videoMetadata", "partMetadata", "mediaResolution"}
+)
 """Fields of a part that are text or say something about it; any other one makes it a part of its own kind."""
 
 
@@ -83,7 +101,10 @@ class GeminiDecoder(Decoder):
         for candidate in self._parts(chunk.get("candidates")):
             self._candidate(candidate)
         if blocked := loose(chunk.get("promptFeedback")).get("blockReason"):
-            self.finish_raw, self.finish_reason = words(blocked)[:MAX_REASON_CHARS], "content_filter"
+            self.finish_raw, self.finish_reason = (
+                words(blocked)[:MAX_REASON_CHARS],
+                "content_filter",
+            )
         self._usage_of(chunk.get("usageMetadata"))
         if "candidates" not in chunk:
             self._keep_rest("chunk", chunk, _CHUNK)
@@ -92,14 +113,18 @@ class GeminiDecoder(Decoder):
         index = candidate.get("index") or 0
         self._choice = index if self._choice is None else self._choice
         if index != self._choice:
-            self._grow("choice", [candidate])  # one that nobody asked for, and no part of this answer
+            self._grow(
+                "choice", [candidate]
+            )  # one that nobody asked for, and no part of this answer
             return
         content = mapping(candidate.get("content"))
         for part in self._parts(content.get("parts")):
             self._part(part)
         self._keep_rest("content", content, ("parts", "role"))
         self._keep_rest("candidate", candidate, _CANDIDATE)
-        for chunk in self._parts(loose(candidate.get("groundingMetadata")).get("groundingChunks"), loosely=True):
+        for chunk in self._parts(
+            loose(candidate.get("groundingMetadata")).get("groundingChunks"), loosely=True
+        ):
             web = loose(chunk.get("web"))
             self._cite(web.get("uri"), web.get("title"))
         if reason := candidate.get("finishReason"):
@@ -152,11 +177,15 @@ class GeminiDecoder(Decoder):
         if not (usage := loose(usage)):
             return
         cached, thoughts = usage.get("cachedContentTokenCount"), usage.get("thoughtsTokenCount")
-        self._count(usage.get("promptTokenCount"), usage.get("candidatesTokenCount"), cached, thoughts)
+        self._count(
+            usage.get("promptTokenCount"), usage.get("candidatesTokenCount"), cached, thoughts
+        )
 
     def _ended(self) -> None:
         if self._proved() and (broken := self._broken_end or self._framer.unfinished):
-            self._lose(broken)  # where every chunk has a reason, a chunk that was cut off may hold text
+            self._lose(
+                broken
+            )  # where every chunk has a reason, a chunk that was cut off may hold text
         else:
             super()._ended()
 
@@ -184,10 +213,17 @@ def _extend(target: PathValues, entry: Mapping[str, Any]) -> None:
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
     if request.continuation and request.continuation.rung in ("prefix", "attach"):
-        raise InvalidRequest(f"gemini.generateContent knows no continuation by {request.continuation.rung}", code="unsupported_option")
+        raise InvalidRequest(
+            f"gemini.generateContent knows no continuation by {request.continuation.rung}",
+            code="unsupported_option",
+        )
     quirks = {**preset.quirks, **spec.options}
     messages = turns(request, API)
-    body: dict[str, Any] = {"contents": alternating([_content(m) for m in merge_neighbours(messages) if m.role != "system"], "parts")}
+    body: dict[str, Any] = {
+        "contents": alternating(
+            [_content(m) for m in merge_neighbours(messages) if m.role != "system"], "parts"
+        )
+    }
     if system := system_text(messages):
         body["systemInstruction"] = {"parts": [{"text": system}]}
     if config := _config(request, quirks):
@@ -245,9 +281,16 @@ def _config(request: Request, quirks: Mapping[str, Any]) -> dict[str, Any]:
     if request.stop:
         config["stopSequences"] = list(request.stop)
     if request.schema is not None:
-        config |= {"responseMimeType": "application/json", **({"responseJsonSchema": request.schema} if request.schema else {})}
+        config |= {
+            "responseMimeType": "application/json",
+            **({"responseJsonSchema": request.schema} if request.schema else {}),
+        }
     if effort := request.reasoning_effort:
-        chosen = {"thinkingBudget": _BUDGET[effort]} if quirks.get("thinking") == "budget" else {"thinkingLevel": effort}
+        chosen = (
+            {"thinkingBudget": _BUDGET[effort]}
+            if quirks.get("thinking") == "budget"
+            else {"thinkingLevel": effort}
+        )
         config["thinkingConfig"] = {"includeThoughts": True, **chosen}
     return config
 
@@ -256,15 +299,25 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
     if not request.tools:
         return
     declarations = [
-        {"name": tool.name, "description": tool.description, **({"parametersJsonSchema": tool.parameters} if tool.parameters else {})}
+        {
+            "name": tool.name,
+            "description": tool.description,
+            **({"parametersJsonSchema": tool.parameters} if tool.parameters else {}),
+        }
         for tool in request.tools
     ]
     body["tools"] = [{"functionDeclarations": declarations}]
     choice = tool_choice(request)
     if choice:
         modes = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
-        chosen = {"mode": modes[choice]} if choice in modes else {"mode": "ANY", "allowedFunctionNames": [choice]}
+        chosen = (
+            {"mode": modes[choice]}
+            if choice in modes
+            else {"mode": "ANY", "allowedFunctionNames": [choice]}
+        )
         body["toolConfig"] = {"functionCallingConfig": chosen}
 
 
-DIALECT = Dialect(API, GeminiDecoder, build, embed=gemini_call, vectors=gemini_vectors, takes_prefix=False)
+DIALECT = Dialect(
+    API, GeminiDecoder, build, embed=gemini_call, vectors=gemini_vectors, takes_prefix=False
+)

@@ -21,16 +21,22 @@ _LOOKED_AT = 2000
 """Characters of a message in which a wait is looked for."""
 _MAX_DEPTH = 4
 _MOST_DETAILS = 32
-_IN_WORDS = re.compile(r"(?:try again|retry) (?:in|after) (\d[\dhms.]*(?:ms|s|m|h))\b", re.IGNORECASE)
+_IN_WORDS = re.compile(
+    r"(?:try again|retry) (?:in|after) (\d[\dhms.]*(?:ms|s|m|h))\b", re.IGNORECASE
+)
 
 
-def retry_after(headers: Mapping[str, str], body: Any = None, now: float | None = None) -> float | None:
+def retry_after(
+    headers: Mapping[str, str], body: Any = None, now: float | None = None
+) -> float | None:
     """Seconds to wait, or None if nothing was said. `headers` have lower-case names; `now` is a Unix time (default: the clock)."""
     now = time.time() if now is None else now
     return asked_to_wait(headers, body, now) or _longest(_resets(headers, now))
 
 
-def asked_to_wait(headers: Mapping[str, str], body: Any = None, now: float | None = None) -> float | None:
+def asked_to_wait(
+    headers: Mapping[str, str], body: Any = None, now: float | None = None
+) -> float | None:
     """As `retry_after`, by what was said of this very request: when a budget begins anew, some providers name on every answer."""
     now = time.time() if now is None else now
     return _longest(_explicit(headers, now)) or _longest(_in_body(body))

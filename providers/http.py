@@ -42,7 +42,9 @@ class Reply:
         self._response = response
         self._transport = transport
         self.status = response.status_code
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        self.headers: Mapping[str, str] = {
+            name.lower(): value for name, value in response.headers.items()
+        }
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The body, a network read at a time. Raises Unavailable when the connection breaks or falls silent."""
@@ -59,11 +61,15 @@ class Reply:
                     yield piece
                     await asyncio.sleep(0)
         except zlib.error as error:
-            raise Unavailable(f"the body is not what its header says: {error}", code="bad_encoding") from error
+            raise Unavailable(
+                f"the body is not what its header says: {error}", code="bad_encoding"
+            ) from error
         except _BROKEN as error:
             if self._transport.timed_out(error):
                 raise Unavailable("the provider fell silent", code="read_timeout") from error
-            raise Unavailable(f"the connection broke: {_words(error)}", code="connection_lost") from error
+            raise Unavailable(
+                f"the connection broke: {_words(error)}", code="connection_lost"
+            ) from error
 
     async def beginning(self) -> bytes:
         """What can be had of the body of an error; a break in it is no news."""
@@ -113,7 +119,9 @@ class _Inflater:
             data = self._stream.unconsumed_tail or self._stream.unused_data
             self._given += len(piece)
             if self._given > max(FREE_GROWTH_BYTES, MAX_GROWTH * self._came):
-                raise Unavailable(f"the body swells to more than {MAX_GROWTH} times its size", code="too_large")
+                raise Unavailable(
+                    f"the body swells to more than {MAX_GROWTH} times its size", code="too_large"
+                )
             if piece:
                 yield piece
             if not data and len(piece) < STEP_BYTES:
@@ -141,11 +149,17 @@ class HttpClient:
         pooled = self._transport.open(tls, max_connections, once=False)
         plain = pooled if reuse_plain else self._transport.open(tls, max_connections, once=True)
         cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        options: dict[str, Any] = {"cookies": cookies, "timeout": None, "trust_env": False}  # a time-out stands in each call
+        options: dict[str, Any] = {
+            "cookies": cookies,
+            "timeout": None,
+            "trust_env": False,
+        }  # a time-out stands in each call
         self._client = httpx.AsyncClient(transport=pooled, mounts={"http://": plain}, **options)
 
     @asynccontextmanager
-    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> AsyncIterator[Reply]:
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AsyncIterator[Reply]:
         """Send once, and give the answer as soon as its headers are there. Raises Unavailable where no answer comes.
 
         A request that broke off is never sent again here: who took it may be at work on it, and be paid.
@@ -154,7 +168,9 @@ class HttpClient:
         try:
             response = await self._send(method, url, headers, body, sending)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise Unavailable(f"not a usable address: {_words(error)}", code="bad_url", no_run=True) from error
+            raise Unavailable(
+                f"not a usable address: {_words(error)}", code="bad_url", no_run=True
+            ) from error
         except _BROKEN as error:
             raise self._unanswered(error, sending) from error
         try:
@@ -162,13 +178,24 @@ class HttpClient:
         finally:
             await _close(response)
 
-    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, sending: Sending) -> httpx.Response:
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        sending: Sending,
+    ) -> httpx.Response:
         times = self._timeouts
-        timeout = httpx.Timeout(connect=times.connect, read=times.read, write=times.write, pool=times.connect)
+        timeout = httpx.Timeout(
+            connect=times.connect, read=times.read, write=times.write, pool=times.connect
+        )
         # Compressed streams arrive in lumps: proxies flush gzip rarely.
         headers = {"accept-encoding": "identity", **headers}
         with self._transport.noting(sending) as extensions:
-            request = self._client.build_request(method, url, headers=headers, content=body, timeout=timeout, extensions=extensions)
+            request = self._client.build_request(
+                method, url, headers=headers, content=body, timeout=timeout, extensions=extensions
+            )
             return await self._client.send(request, stream=True)
 
     def _unanswered(self, error: BaseException, sending: Sending) -> Unavailable:
@@ -177,9 +204,15 @@ class HttpClient:
         if self._transport.timed_out(error):
             return Unavailable("the provider did not answer in time", code="timeout", no_run=unsent)
         if unsent:
-            return Unavailable(f"cannot reach the provider: {_words(error)}", code=CONNECT_ERROR, no_run=True)
+            return Unavailable(
+                f"cannot reach the provider: {_words(error)}", code=CONNECT_ERROR, no_run=True
+            )
         # A server may close a connection that waits in the pool just when it is used again.
-        code = STALE_CONNECTION if sending.reused and self._transport.closed(error) else "connection_lost"
+        code = (
+            STALE_CONNECTION
+            if sending.reused and self._transport.closed(error)
+            else "connection_lost"
+        )
         return Unavailable(f"the connection broke before an answer: {_words(error)}", code=code)
 
     async def aclose(self) -> None:

@@ -52,7 +52,9 @@ class OllamaDecoder(Decoder):
 
     def _message(self, message: Mapping[str, Any]) -> None:
         self._think(message.get("thinking"))
-        self._say(message.get("content") or message.get("response"))  # the latter is /api/generate's
+        self._say(
+            message.get("content") or message.get("response")
+        )  # the latter is /api/generate's
         for call in self._parts(message.get("tool_calls")):
             function = mapping(call.get("function"))
             self._keep_rest("tool_call", call, ("id", "type", "function", "index"))
@@ -105,7 +107,10 @@ def _message(message: HistoryMessage) -> dict[str, Any]:
     if message.role == "tool":
         item["tool_name"] = message.tool_name or ""
     if message.tool_calls:
-        item["tool_calls"] = [{"function": {"name": call.name, "arguments": input_of(call)}} for call in message.tool_calls]
+        item["tool_calls"] = [
+            {"function": {"name": call.name, "arguments": input_of(call)}}
+            for call in message.tool_calls
+        ]
     return item
 
 
@@ -126,9 +131,18 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
     if not request.tools or request.tool_choice == "none":
         return
     if request.tool_choice not in (None, "auto"):
-        raise InvalidRequest(f"ollama.chat cannot be told to use {request.tool_choice}", code="unsupported_option")
+        raise InvalidRequest(
+            f"ollama.chat cannot be told to use {request.tool_choice}", code="unsupported_option"
+        )
     body["tools"] = [
-        {"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}}
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.parameters,
+            },
+        }
         for tool in request.tools
     ]
 

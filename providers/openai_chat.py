@@ -36,7 +36,16 @@ FINISH: Mapping[str, FinishReason] = {
 
 
 _DELTA = frozenset(
-    {"content", "reasoning", "reasoning_content", "reasoning_details", "tool_calls", "refusal", "function_call", "annotations"}
+    {
+        "content",
+        "reasoning",
+        "reasoning_content",
+        "reasoning_details",
+        "tool_calls",
+        "refusal",
+        "function_call",
+        "annotations",
+    }
 )
 """Fields of a delta that are read."""
 _BESIDE = frozenset({
@@ -175,7 +184,9 @@ class ChatDecoder(Decoder):
             if part.get("type") == "thinking":
                 thinking = part.get("thinking")
                 self._keep_rest("thinking", part, ("type", "thinking", "closed"))
-                for piece in self._parts(thinking) if isinstance(thinking, list) else [{"text": thinking}]:
+                for piece in (
+                    self._parts(thinking) if isinstance(thinking, list) else [{"text": thinking}]
+                ):
                     self._think(piece.get("text"))
                     self._keep_rest("thinking", piece, ("type", "text"))
             elif "text" in part:
@@ -193,7 +204,9 @@ class ChatDecoder(Decoder):
         index = call.get("index")
         self._keep_rest("tool_call", call, ("index", "id", "type", "function", "extra_content"))
         self._keep_rest("function", function, ("name", "arguments", "index"))
-        self._tools.piece(index, call.get("id"), function.get("name"), function.get("arguments"), _signature(call))
+        self._tools.piece(
+            index, call.get("id"), function.get("name"), function.get("arguments"), _signature(call)
+        )
 
     def _annotation(self, note: Mapping[str, Any]) -> None:
         citation = loose(note.get("url_citation"))
@@ -205,27 +218,42 @@ class ChatDecoder(Decoder):
     def _cite_all(self, entries: list[Any]) -> None:
         self._count_parts(len(entries))
         for entry in entries:
-            url, title = (entry, None) if isinstance(entry, str) else (loose(entry).get("url"), loose(entry).get("title"))
+            url, title = (
+                (entry, None)
+                if isinstance(entry, str)
+                else (loose(entry).get("url"), loose(entry).get("title"))
+            )
             self._cite(url, title)
 
     def _usage_of(self, usage: Any) -> None:
         if not (usage := loose(usage)):
             return
-        prompt, completion = loose(usage.get("prompt_tokens_details")), loose(usage.get("completion_tokens_details"))
-        cached = prompt.get("cached_tokens", usage.get("prompt_cache_hit_tokens", usage.get("cached_tokens")))
+        prompt, completion = (
+            loose(usage.get("prompt_tokens_details")),
+            loose(usage.get("completion_tokens_details")),
+        )
+        cached = prompt.get(
+            "cached_tokens", usage.get("prompt_cache_hit_tokens", usage.get("cached_tokens"))
+        )
         reasoning = completion.get("reasoning_tokens", usage.get("reasoning_tokens"))
         written = prompt.get("cache_write_tokens")
-        self._count(usage.get("prompt_tokens"), usage.get("completion_tokens"), cached, reasoning, written)
+        self._count(
+            usage.get("prompt_tokens"), usage.get("completion_tokens"), cached, reasoning, written
+        )
 
     def _marker(self) -> None:
         self._marked = True
         if self._proved():
             self._complete()
         else:
-            self._fail(Unavailable("the provider ended the stream without an answer", code="empty_stream"))
+            self._fail(
+                Unavailable("the provider ended the stream without an answer", code="empty_stream")
+            )
 
     def _complete(self) -> None:
-        if self._outcome is None and self._thoughts and self._tools:  # DeepSeek wants the thoughts back that led to a call
+        if (
+            self._outcome is None and self._thoughts and self._tools
+        ):  # DeepSeek wants the thoughts back that led to a call
             self._keep(REASONING, {"reasoning_content": "".join(self._thoughts)})
         super()._complete()
 

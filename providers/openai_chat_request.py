@@ -38,9 +38,15 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     quirks = {**preset.quirks, **spec.options}
     if request.continuation and request.continuation.rung == "attach":
         if not quirks.get("resume"):
-            raise InvalidRequest("openai.chat knows no continuation by attach", code="unsupported_continuation")
+            raise InvalidRequest(
+                "openai.chat knows no continuation by attach", code="unsupported_continuation"
+            )
         return llamacpp.attach(request.continuation)
-    body: dict[str, Any] = {"model": spec.model, "messages": [_message(m, quirks) for m in turns(request, API)], "stream": True}
+    body: dict[str, Any] = {
+        "model": spec.model,
+        "messages": [_message(m, quirks) for m in turns(request, API)],
+        "stream": True,
+    }
     if quirks.get("stream_options", True):
         body["stream_options"] = {"include_usage": True}
     _add_tools(body, request)
@@ -54,7 +60,11 @@ def _call(request: Request, body: Mapping[str, Any], quirks: Mapping[str, Any]) 
     path = quirks.get("path", "/chat/completions")
     if version := quirks.get("api_version"):
         path += f"?api-version={version}"
-    base = quirks.get("prefix_base_url") if request.continuation and request.continuation.rung == "prefix" else None
+    base = (
+        quirks.get("prefix_base_url")
+        if request.continuation and request.continuation.rung == "prefix"
+        else None
+    )
     if not quirks.get("resume"):
         return Call(path, body, base_url=base)
     headers, decoder = llamacpp.resumable()
@@ -72,10 +82,17 @@ def _message(message: HistoryMessage, quirks: Mapping[str, Any]) -> dict[str, An
         item["content"] = item["content"] or None
     if message.role == "assistant":
         thoughts = kept_items(message, API, REASONING)
-        details = [detail for thought in thoughts for detail in thought.get("reasoning_details", ())]
+        details = [
+            detail for thought in thoughts for detail in thought.get("reasoning_details", ())
+        ]
         item |= {"reasoning_details": details} if details else {}
         if quirks.get("echo_reasoning"):
-            item |= {key: thought[key] for thought in thoughts for key in ("reasoning_content",) if key in thought}
+            item |= {
+                key: thought[key]
+                for thought in thoughts
+                for key in ("reasoning_content",)
+                if key in thought
+            }
     return item
 
 
@@ -92,12 +109,23 @@ def _part(part: Attachment) -> dict[str, Any]:
         return {"type": "image_url", "image_url": {"url": part.url or data_url(part)}}
     check_parts(part, "openai.chat")
     if kind == "audio":
-        form = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav"}.get(part.media_type)
+        form = {
+            "audio/mpeg": "mp3",
+            "audio/mp3": "mp3",
+            "audio/wav": "wav",
+            "audio/x-wav": "wav",
+        }.get(part.media_type)
         if form is None:
             raise unsupported(part, "openai.chat")
-        return {"type": "input_audio", "input_audio": {"data": data_url(part).partition(",")[2], "format": form}}
+        return {
+            "type": "input_audio",
+            "input_audio": {"data": data_url(part).partition(",")[2], "format": form},
+        }
     if part.media_type == "application/pdf":
-        return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": data_url(part)}}
+        return {
+            "type": "file",
+            "file": {"filename": part.name or "document.pdf", "file_data": data_url(part)},
+        }
     if kind == "text":
         return {"type": "text", "text": (part.data or b"").decode("utf-8", "replace")}
     raise unsupported(part, "openai.chat")
@@ -112,12 +140,23 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
     if not request.tools:
         return
     body["tools"] = [
-        {"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}}
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.parameters,
+            },
+        }
         for tool in request.tools
     ]
     choice = tool_choice(request)
     if choice:
-        body["tool_choice"] = choice if choice in ("auto", "none", "required") else {"type": "function", "function": {"name": choice}}
+        body["tool_choice"] = (
+            choice
+            if choice in ("auto", "none", "required")
+            else {"type": "function", "function": {"name": choice}}
+        )
 
 
 def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:
@@ -134,7 +173,11 @@ def _add_options(body: dict[str, Any], request: Request, quirks: Mapping[str, An
         body["stop"] = list(request.stop)
     effort = request.reasoning_effort
     if effort and quirks.get("effort") != "none":
-        body |= {"reasoning": {"effort": effort}} if quirks.get("effort") == "object" else {"reasoning_effort": effort}
+        body |= (
+            {"reasoning": {"effort": effort}}
+            if quirks.get("effort") == "object"
+            else {"reasoning_effort": effort}
+        )
 
 
 def _add_continuation(body: dict[str, Any], request: Request, quirks: Mapping[str, Any]) -> None:

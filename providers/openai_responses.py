@@ -37,9 +37,22 @@ from tokenwire.providers.dialect import Call, Dialect, Preset
 from tokenwire.providers.fields import Unreadable, counter, loose, mapping, place, word, words
 
 API = "openai.responses"
-FINISH: Mapping[str, FinishReason] = {"completed": "stop", "incomplete": "unknown", "failed": "error", "cancelled": "error"}
-_INCOMPLETE: Mapping[str, FinishReason] = {"max_output_tokens": "length", "max_tokens": "length", "content_filter": "content_filter"}
-_REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta", "response.reasoning.delta")
+FINISH: Mapping[str, FinishReason] = {
+    "completed": "stop",
+    "incomplete": "unknown",
+    "failed": "error",
+    "cancelled": "error",
+}
+_INCOMPLETE: Mapping[str, FinishReason] = {
+    "max_output_tokens": "length",
+    "max_tokens": "length",
+    "content_filter": "content_filter",
+}
+_REASONING = (
+    "response.reasoning_summary_text.delta",
+    "response.reasoning_text.delta",
+    "response.reasoning.delta",
+)
 _FINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 
 
@@ -133,7 +146,9 @@ class ResponsesDecoder(Decoder):
     def _call(self, key: Any, item: Mapping[str, Any]) -> None:
         if not self._tools.known(key):
             echo = {"item_id": item["id"]} if item.get("id") else None
-            self._tools.piece(key, item.get("call_id") or item.get("id"), item.get("name"), None, echo)
+            self._tools.piece(
+                key, item.get("call_id") or item.get("id"), item.get("name"), None, echo
+            )
 
     def _item_done(self, key: Any, item: Mapping[str, Any]) -> None:
         if key in self._ended_items:
@@ -153,9 +168,14 @@ class ResponsesDecoder(Decoder):
         else:
             self._other_done(kind, item)
 
-    def _message_done(self, key: Any, content: Sequence[Mapping[str, Any]], *, begun_here: bool) -> None:
+    def _message_done(
+        self, key: Any, content: Sequence[Mapping[str, Any]], *, begun_here: bool
+    ) -> None:
         said = [(words(part.get("text")), words(part.get("refusal"))) for part in content]
-        given, length = self._given.get(key, 0), sum(len(text) + len(refusal) for text, refusal in said)
+        given, length = (
+            self._given.get(key, 0),
+            sum(len(text) + len(refusal) for text, refusal in said),
+        )
         if not begun_here:
             pass  # what is missing was given by the stream that this one resumes
         elif not given:
@@ -173,7 +193,14 @@ class ResponsesDecoder(Decoder):
             for part in (*self._parts(item.get("summary")), *self._parts(item.get("content"))):
                 self._give(key, part.get("text"), self._think)
         if item.get("encrypted_content"):
-            self._keep(REASONING, {name: item[name] for name in ("type", "id", "summary", "encrypted_content") if name in item})
+            self._keep(
+                REASONING,
+                {
+                    name: item[name]
+                    for name in ("type", "id", "summary", "encrypted_content")
+                    if name in item
+                },
+            )
 
     def _other_done(self, kind: str, item: Mapping[str, Any]) -> None:
         self._keep(kind or "item", item)
@@ -190,8 +217,14 @@ class ResponsesDecoder(Decoder):
         self._finish(status)
         if status in ("failed", "cancelled"):
             self.run_over = True
-            error = response.get("error") or {"message": f"the response was {status}", "code": status}
-            self._fail(self._error_of({"error": error}) or Unavailable(f"the response was {status}", code=status))
+            error = response.get("error") or {
+                "message": f"the response was {status}",
+                "code": status,
+            }
+            self._fail(
+                self._error_of({"error": error})
+                or Unavailable(f"the response was {status}", code=status)
+            )
             return
         self._rest_of(self._parts(response.get("output")))
         if status == "incomplete":
@@ -222,7 +255,10 @@ class ResponsesDecoder(Decoder):
     def _usage_of(self, usage: Any) -> None:
         if not (usage := loose(usage)):
             return
-        given, written = loose(usage.get("input_tokens_details")), loose(usage.get("output_tokens_details"))
+        given, written = (
+            loose(usage.get("input_tokens_details")),
+            loose(usage.get("output_tokens_details")),
+        )
         self._count(
             usage.get("input_tokens"),
             usage.get("output_tokens"),
@@ -235,7 +271,9 @@ class ResponsesDecoder(Decoder):
 def _key(item: Mapping[str, Any]) -> Any:
     # Some gateways change an item's id in the middle of a stream, so its place in the output comes first.
     index = item.get("output_index")
-    return place(item.get("item_id") or loose(item.get("item")).get("id") if index is None else index)
+    return place(
+        item.get("item_id") or loose(item.get("item")).get("id") if index is None else index
+    )
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -261,7 +299,9 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
         body |= {"background": True, "store": True}
     else:
         body |= (
-            {"store": False, "include": ["reasoning.encrypted_content"]} if quirks.get("encrypted_reasoning", True) else {"store": False}
+            {"store": False, "include": ["reasoning.encrypted_content"]}
+            if quirks.get("encrypted_reasoning", True)
+            else {"store": False}
         )
     _add_tools(body, request)
     _add_options(body, request)
@@ -290,15 +330,31 @@ def _resumed(run_id: str, cursor: int | None) -> ResponsesDecoder:
 
 def _items(message: HistoryMessage) -> list[dict[str, Any]]:
     if message.role == "tool":
-        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
+        return [
+            {
+                "type": "function_call_output",
+                "call_id": message.tool_call_id,
+                "output": message.text,
+            }
+        ]
     items: list[dict[str, Any]] = []
     if message.parts or not message.kept:
-        items += [{"role": message.role, "content": _content(message)}] if message.text.strip() or message.parts else []
+        items += (
+            [{"role": message.role, "content": _content(message)}]
+            if message.text.strip() or message.parts
+            else []
+        )
     else:
         for piece in interleaved(message, API):
             items += _said(message.role, piece) if isinstance(piece, str) else _kept(piece, message)
     items += [
-        {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments_text(call)} for call in message.tool_calls
+        {
+            "type": "function_call",
+            "call_id": call.id,
+            "name": call.name,
+            "arguments": arguments_text(call),
+        }
+        for call in message.tool_calls
     ]
     return items
 
@@ -309,7 +365,11 @@ def _said(role: str, text: str) -> list[dict[str, Any]]:
 
 def _kept(item: KeptDelta, message: HistoryMessage) -> list[dict[str, Any]]:
     """An item as it came. One that still waits for an answer is refused by the API, and so are thoughts that nothing follows."""
-    if item.kind in _ASKING and item.value.get("execution") != "server" and not _is_answered(item, message):
+    if (
+        item.kind in _ASKING
+        and item.value.get("execution") != "server"
+        and not _is_answered(item, message)
+    ):
         return []
     if item.kind == REASONING and not (message.text.strip() or message.tool_calls):
         return []
@@ -318,7 +378,10 @@ def _kept(item: KeptDelta, message: HistoryMessage) -> list[dict[str, Any]]:
 
 def _is_answered(item: KeptDelta, message: HistoryMessage) -> bool:
     others = (kept.item for kept in message.kept)
-    return any(other.kind.endswith("_output") and other.value.get("call_id") == item.value.get("call_id") for other in others)
+    return any(
+        other.kind.endswith("_output") and other.value.get("call_id") == item.value.get("call_id")
+        for other in others
+    )
 
 
 def _content(message: HistoryMessage) -> str | list[dict[str, Any]]:
@@ -332,7 +395,11 @@ def _part(part: Attachment) -> dict[str, Any]:
     if part.media_type.startswith("image/"):
         return {"type": "input_image", "image_url": part.url or data_url(part)}
     if part.media_type == "application/pdf":
-        where = {"file_url": part.url} if part.data is None else {"filename": part.name or "document.pdf", "file_data": data_url(part)}
+        where = (
+            {"file_url": part.url}
+            if part.data is None
+            else {"filename": part.name or "document.pdf", "file_data": data_url(part)}
+        )
         return {"type": "input_file", **where}
     if part.media_type.startswith("text/") and part.data is not None:
         return {"type": "input_text", "text": part.data.decode("utf-8", "replace")}
@@ -343,19 +410,36 @@ def _add_tools(body: dict[str, Any], request: Request) -> None:
     if not request.tools:
         return
     body["tools"] = [
-        {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters, "strict": False}
+        {
+            "type": "function",
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters,
+            "strict": False,
+        }
         for tool in request.tools
     ]
     choice = tool_choice(request)
     if choice:
-        body["tool_choice"] = choice if choice in ("auto", "none", "required") else {"type": "function", "name": choice}
+        body["tool_choice"] = (
+            choice
+            if choice in ("auto", "none", "required")
+            else {"type": "function", "name": choice}
+        )
 
 
 def _add_options(body: dict[str, Any], request: Request) -> None:
     if request.schema == {}:
         body["text"] = {"format": {"type": "json_object"}}
     elif request.schema is not None:
-        body["text"] = {"format": {"type": "json_schema", "name": "answer", "schema": request.schema, "strict": True}}
+        body["text"] = {
+            "format": {
+                "type": "json_schema",
+                "name": "answer",
+                "schema": request.schema,
+                "strict": True,
+            }
+        }
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:

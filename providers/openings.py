@@ -78,7 +78,12 @@ def _within_word(text: str, at: int) -> bool:
 
 
 def _is_of_word(character: str) -> bool:
-    return character.isalnum() or character == "_" or category(character) == "So" or _is_mark(character)
+    return (
+        character.isalnum()
+        or character == "_"
+        or category(character) == "So"
+        or _is_mark(character)
+    )
 
 
 def _is_mark(character: str) -> bool:
@@ -118,7 +123,9 @@ def _words(part: str) -> float:
     for signs, word in _SIGNS:
         part, count = signs.subn(" ", part)
         found += count / word
-    shape = "".join(_shape(bare) for word in part.split() if (bare := "".join(filter(_is_of_word, word))))
+    shape = "".join(
+        _shape(bare) for word in part.split() if (bare := "".join(filter(_is_of_word, word)))
+    )
     return found + len(_NAME.sub("C", shape))
 
 

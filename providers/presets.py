@@ -11,9 +11,20 @@ _COMPLETION_TOKENS = {"max_tokens_field": "max_completion_tokens"}
 PRESETS = (
     # The hosted makers of models.
     Preset(
-        "openai", "openai.chat", "https://api.openai.com/v1", "OPENAI_API_KEY", stall_seconds=_REASONING_STALL, quirks=_COMPLETION_TOKENS
+        "openai",
+        "openai.chat",
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        stall_seconds=_REASONING_STALL,
+        quirks=_COMPLETION_TOKENS,
     ),
-    Preset("openai_responses", "openai.responses", "https://api.openai.com/v1", "OPENAI_API_KEY", stall_seconds=_REASONING_STALL),
+    Preset(
+        "openai_responses",
+        "openai.responses",
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        stall_seconds=_REASONING_STALL,
+    ),
     Preset(
         "azure_openai",
         "openai.chat",
@@ -52,7 +63,11 @@ PRESETS = (
         "https://api.deepseek.com/v1",
         "DEEPSEEK_API_KEY",
         continuation="prefix",
-        quirks={"prefix": "flag", "prefix_base_url": "https://api.deepseek.com/beta", "echo_reasoning": True},
+        quirks={
+            "prefix": "flag",
+            "prefix_base_url": "https://api.deepseek.com/beta",
+            "echo_reasoning": True,
+        },
     ),
     Preset(
         "mistral",
@@ -62,11 +77,35 @@ PRESETS = (
         continuation="prefix",
         quirks={"prefix": "flag", "echoes": True, "stream_options": False, "effort": "none"},
     ),
-    Preset("xai", "openai.chat", "https://api.x.ai/v1", "XAI_API_KEY", quirks={"output_excludes_reasoning": True}),
-    Preset("perplexity", "openai.chat", "https://api.perplexity.ai", "PERPLEXITY_API_KEY", quirks={"stream_options": False}),
+    Preset(
+        "xai",
+        "openai.chat",
+        "https://api.x.ai/v1",
+        "XAI_API_KEY",
+        quirks={"output_excludes_reasoning": True},
+    ),
+    Preset(
+        "perplexity",
+        "openai.chat",
+        "https://api.perplexity.ai",
+        "PERPLEXITY_API_KEY",
+        quirks={"stream_options": False},
+    ),
     # Hosts of others' models.
-    Preset("openrouter", "openai.chat", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", quirks={"effort": "object"}),
-    Preset("groq", "openai.chat", "https://api.groq.com/openai/v1", "GROQ_API_KEY", quirks=_COMPLETION_TOKENS),
+    Preset(
+        "openrouter",
+        "openai.chat",
+        "https://openrouter.ai/api/v1",
+        "OPENROUTER_API_KEY",
+        quirks={"effort": "object"},
+    ),
+    Preset(
+        "groq",
+        "openai.chat",
+        "https://api.groq.com/openai/v1",
+        "GROQ_API_KEY",
+        quirks=_COMPLETION_TOKENS,
+    ),
     Preset("together", "openai.chat", "https://api.together.xyz/v1", "TOGETHER_API_KEY"),
     Preset("huggingface", "openai.chat", "https://router.huggingface.co/v1", "HF_TOKEN"),
     # Servers that a person runs.
@@ -77,9 +116,23 @@ PRESETS = (
         local=True,
         stall_seconds=_LOCAL_STALL,
     ),
-    Preset("ollama_compatible", "openai.chat", "http://127.0.0.1:11434/v1", local=True, stall_seconds=_LOCAL_STALL),
-    Preset("lmstudio", "openai.chat", "http://127.0.0.1:1234/v1", local=True, stall_seconds=_LOCAL_STALL),
-    Preset("localai", "openai.chat", "http://127.0.0.1:8080/v1", local=True, stall_seconds=_LOCAL_STALL),
+    Preset(
+        "ollama_compatible",
+        "openai.chat",
+        "http://127.0.0.1:11434/v1",
+        local=True,
+        stall_seconds=_LOCAL_STALL,
+    ),
+    Preset(
+        "lmstudio",
+        "openai.chat",
+        "http://127.0.0.1:1234/v1",
+        local=True,
+        stall_seconds=_LOCAL_STALL,
+    ),
+    Preset(
+        "localai", "openai.chat", "http://127.0.0.1:8080/v1", local=True, stall_seconds=_LOCAL_STALL
+    ),
     Preset(
         "llamacpp",
         "openai.chat",

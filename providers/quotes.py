@@ -23,16 +23,25 @@ _ESCAPED = re.compile(
 """However often it was escaped. A text with backslashes of its own loses them on both sides alike."""
 
 
-def without_quotes(text: str, sources: Collection[str], *, shortest: int = SHORTEST, mark: str = ELLIPSIS) -> str:
+def without_quotes(
+    text: str, sources: Collection[str], *, shortest: int = SHORTEST, mark: str = ELLIPSIS
+) -> str:
     """`mark` stands for each run of `shortest` characters or more that also stands in one of `sources`."""
     if sum(map(len, sources)) > MAX_SOURCE_CHARS:
         return mark
     signs = list(_signs(text))
     plain = "".join(sign for sign, _, _ in signs)
     wanted = {plain[at : at + shortest] for at in range(len(plain) - shortest + 1)}
-    found = {run for source in sources for run in _runs(_plain(source), shortest) if run in wanted} if wanted else set()
+    found = (
+        {run for source in sources for run in _runs(_plain(source), shortest) if run in wanted}
+        if wanted
+        else set()
+    )
     kept, reached = "", 0
-    for first, last in _joined([at for at in range(len(plain) - shortest + 1) if plain[at : at + shortest] in found], shortest):
+    for first, last in _joined(
+        [at for at in range(len(plain) - shortest + 1) if plain[at : at + shortest] in found],
+        shortest,
+    ):
         kept += text[reached : signs[first][1]] + mark
         reached = signs[last][2]
     return kept + text[reached:]
@@ -57,7 +66,9 @@ def _meant(match: re.Match[str]) -> str:
     if match["space"]:
         return " "
     if match["high"]:
-        return chr(0x10000 + ((int(match["high"], 16) - 0xD800) << 10) + int(match["low"], 16) - 0xDC00)
+        return chr(
+            0x10000 + ((int(match["high"], 16) - 0xD800) << 10) + int(match["low"], 16) - 0xDC00
+        )
     return chr(int(match["code"], 16)) if match["code"] else ""
 
 

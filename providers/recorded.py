@@ -19,7 +19,9 @@ from tokenwire.providers.classify import classify
 from tokenwire.providers.decoding import Decoder, merge_usage
 
 
-def decode(make: Callable[[], Decoder], status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+def decode(
+    make: Callable[[], Decoder], status: int, headers: Mapping[str, str], body: bytes
+) -> dict[str, Any]:
     """The answer or the error in a body. `headers` have lower-case names. Never raises for what the body holds."""
     if status >= 300:
         return _RecordedReport().result(False, classify(status, headers, body))
@@ -31,7 +33,9 @@ def decode(make: Callable[[], Decoder], status: int, headers: Mapping[str, str],
     report.finish_raw = decoder.finish_raw
     report.finish_reason = decoder.finish_reason or ("unknown" if decoder.done else None)
     if decoder.ended_in_error:
-        return report.result(True, None)  # the recording is whole; its `finish_reason` says what became of it
+        return report.result(
+            True, None
+        )  # the recording is whole; its `finish_reason` says what became of it
     return report.result(decoder.done, decoder.failure)
 
 
@@ -42,7 +46,9 @@ def _read(decoder: Decoder, report: "_RecordedReport", body: bytes) -> None:
         report.add(delta)
 
 
-def _following(make: Callable[[], Decoder], decoder: Decoder, report: "_RecordedReport") -> Decoder | None:
+def _following(
+    make: Callable[[], Decoder], decoder: Decoder, report: "_RecordedReport"
+) -> Decoder | None:
     """Recordings may hold the answers of several turns; what comes after the end of one, if it is another."""
     following = make()
     deltas = following.resume(decoder.unread)
@@ -100,7 +106,9 @@ class _RecordedReport:
             "items": self._items,
             "finish_reason": self.finish_reason,
             "finish_raw": self.finish_raw,
-            "usage": None if usage is None else {name: getattr(usage, name) for name in UsageDelta.__slots__},
+            "usage": None
+            if usage is None
+            else {name: getattr(usage, name) for name in UsageDelta.__slots__},
             "complete": complete,
             "error": None if error is None else error_object(error),
         }

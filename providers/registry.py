@@ -63,11 +63,16 @@ def http_provider(spec: ModelSpec, client: HttpClient) -> HttpProvider:
     preset = preset_of(spec)
     dialect = DIALECTS.get(preset.api)
     if dialect is None:
-        raise InvalidRequest(f"{spec.name}: no dialect is called {preset.api!r}", code="unknown_api")
+        raise InvalidRequest(
+            f"{spec.name}: no dialect is called {preset.api!r}", code="unknown_api"
+        )
     if not (spec.base_url or preset.base_url):
         raise InvalidRequest(f"{spec.name}: base_url is missing", code="no_base_url")
     if "@" in urlsplit(spec.base_url or "").netloc:
-        raise InvalidRequest(f"{spec.name}: base_url holds a user name or a password; use api_key or headers", code="bad_base_url")
+        raise InvalidRequest(
+            f"{spec.name}: base_url holds a user name or a password; use api_key or headers",
+            code="bad_base_url",
+        )
     return HttpProvider(spec, preset, dialect, client)
 
 
@@ -75,5 +80,7 @@ def preset_of(spec: ModelSpec) -> Preset:
     """The preset of an entry, in the dialect that the entry wants. Raises InvalidRequest."""
     preset = _presets.get(spec.provider)
     if preset is None:
-        raise InvalidRequest(f"{spec.name}: no provider is called {spec.provider!r}", code="unknown_provider")
+        raise InvalidRequest(
+            f"{spec.name}: no provider is called {spec.provider!r}", code="unknown_provider"
+        )
     return replace(preset, api=spec.api) if spec.api else preset

@@ -32,7 +32,14 @@ _INSIDE = "\u200d\ufe0e\ufe0f"
 class Seam:
     """Feed it the pieces of the new text; it gives what is to be appended to the held one."""
 
-    def __init__(self, rung: Literal["prefix", "turn"], held: str, *, stripped: bool = False, echoes: bool = False) -> None:
+    def __init__(
+        self,
+        rung: Literal["prefix", "turn"],
+        held: str,
+        *,
+        stripped: bool = False,
+        echoes: bool = False,
+    ) -> None:
         """`stripped`: the held text was sent without its trailing white space. `echoes`: the server repeats every prefix."""
         self._rung = rung
         self._least = 1 if echoes else _ECHO
@@ -84,7 +91,12 @@ class Seam:
         text = self._waiting()
         if self._rung == "turn" and len(text) < _REACH and text.strip() in self._held[-_REACH:]:
             return True
-        return self._stripped and bool(self._space) and len(text) < len(self._space) + _SURE and not text.strip()
+        return (
+            self._stripped
+            and bool(self._space)
+            and len(text) < len(self._space) + _SURE
+            and not text.strip()
+        )
 
     def _repeats(self, piece: str) -> bool:
         """Whether this piece goes on with the echo. Only the piece is looked at: the whole would be compared again with each of them."""
@@ -94,7 +106,11 @@ class Seam:
         if self._start[at : self._echoed] == piece:
             return True
         within = piece[: max(0, self._start_chars - at)]
-        return self._echoed >= self._start_chars and self._start[at : at + len(within)] == within and not piece[len(within) :].strip()
+        return (
+            self._echoed >= self._start_chars
+            and self._start[at : at + len(within)] == within
+            and not piece[len(within) :].strip()
+        )
 
     def _is_echo(self, *, finished: bool) -> bool:
         """Whether what ends in the midst of the held text was a repetition of it."""
@@ -112,7 +128,14 @@ class Seam:
         return after_prefix(self._held, text, stripped=self._stripped, least=self._least)
 
 
-def stitch(rung: Literal["prefix", "turn"], held: str, text: str, *, stripped: bool = False, echoes: bool = False) -> str:
+def stitch(
+    rung: Literal["prefix", "turn"],
+    held: str,
+    text: str,
+    *,
+    stripped: bool = False,
+    echoes: bool = False,
+) -> str:
     """`held` continued by the whole new `text`, repetitions dropped; only `text` where the model began anew."""
     seam = Seam(rung, held, stripped=stripped, echoes=echoes)
     new = seam.push(text) + seam.end()
@@ -153,7 +176,9 @@ def _overlap(held: str, text: str) -> int:
     if text.startswith(held):
         return len(held)
     for length in range(min(len(held), len(text), _REACH), 0, -1):
-        if held.endswith(text[:length]) and (length >= _SURE or _is_of_tokens(held[-length - 1 : -length], text[:length])):
+        if held.endswith(text[:length]) and (
+            length >= _SURE or _is_of_tokens(held[-length - 1 : -length], text[:length])
+        ):
             return length
     return 0
 

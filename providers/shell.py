@@ -35,9 +35,21 @@ def list_models(catalogue: Catalogue | None) -> int:
     load_plugins()
     if catalogue is not None:
         default, models = catalogue.default, catalogue.models
-        _table("Models", [(name, spec.provider, spec.model + ("  (default)" if name == default else "")) for name, spec in models.items()])
-        _table("Models whose key is missing", [(name, variable, "") for name, variable in catalogue.missing.items()])
-    rows = [(preset.name, preset.api, preset.base_url or "(base_url is yours)") for preset in presets().values()]
+        _table(
+            "Models",
+            [
+                (name, spec.provider, spec.model + ("  (default)" if name == default else ""))
+                for name, spec in models.items()
+            ],
+        )
+        _table(
+            "Models whose key is missing",
+            [(name, variable, "") for name, variable in catalogue.missing.items()],
+        )
+    rows = [
+        (preset.name, preset.api, preset.base_url or "(base_url is yours)")
+        for preset in presets().values()
+    ]
     _table("Presets", rows)
     _table("Dialects", [(api, "", "") for api in dialects()])
     return 0
@@ -54,7 +66,9 @@ async def stream(options: argparse.Namespace, catalogue: Catalogue | None) -> in
         return await _print_answer(spec, client, options)
     except ProviderError as error:
         waiting = f", retry after {error.retry_after_s:g} s" if error.retry_after_s else ""
-        sys.stderr.write(f"\n{type(error).__name__} ({error.code or 'no code'}{waiting}): {error.message}\n")
+        sys.stderr.write(
+            f"\n{type(error).__name__} ({error.code or 'no code'}{waiting}): {error.message}\n"
+        )
         return 1
     finally:
         await client.aclose()
@@ -62,7 +76,9 @@ async def stream(options: argparse.Namespace, catalogue: Catalogue | None) -> in
 
 async def _print_answer(spec: ModelSpec, client: HttpClient, options: argparse.Namespace) -> int:
     system = [HistoryMessage("system", options.system)] if options.system else []
-    request = Request([*system, HistoryMessage("user", options.prompt)], max_tokens=options.max_tokens)
+    request = Request(
+        [*system, HistoryMessage("user", options.prompt)], max_tokens=options.max_tokens
+    )
     async with open_provider(spec, client).stream(request) as answer:
         async for deltas in answer:
             for delta in deltas:
@@ -95,7 +111,11 @@ def _chosen(name: str | None, catalogue: Catalogue | None) -> ModelSpec | None:
     name = name or catalogue.default
     if name not in catalogue.models:
         variable = catalogue.missing.get(name)
-        why = f"needs {variable}, which is not set" if variable else f"is not one of {', '.join(catalogue.models)}"
+        why = (
+            f"needs {variable}, which is not set"
+            if variable
+            else f"is not one of {', '.join(catalogue.models)}"
+        )
         sys.stderr.write(f"{name} {why}\n")
         return None
     return catalogue.models[name]
@@ -104,7 +124,9 @@ def _chosen(name: str | None, catalogue: Catalogue | None) -> ModelSpec | None:
 def _given(options: argparse.Namespace) -> ModelSpec | None:
     preset = presets().get(options.provider)
     if preset is None:
-        sys.stderr.write(f"no provider is called {options.provider}; there are {', '.join(presets())}\n")
+        sys.stderr.write(
+            f"no provider is called {options.provider}; there are {', '.join(presets())}\n"
+        )
         return None
     key = options.api_key or (os.environ.get(preset.key_variable) if preset.key_variable else None)
     name = options.model or "default"
@@ -114,5 +136,7 @@ def _given(options: argparse.Namespace) -> ModelSpec | None:
 def _table(title: str, rows: list[tuple[str, str, str]]) -> None:
     if rows:
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        lines = [f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows]
+        lines = [
+            f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip() for row in rows
+        ]
         sys.stdout.write("\n".join((title, *lines)) + "\n\n")

@@ -56,7 +56,9 @@ _LADDER: tuple[Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
 class HttpProvider:
     """A model behind an HTTP API; implements `base.Provider`."""
 
-    def __init__(self, spec: ModelSpec, preset: Preset, dialect: Dialect, client: HttpClient) -> None:
+    def __init__(
+        self, spec: ModelSpec, preset: Preset, dialect: Dialect, client: HttpClient
+    ) -> None:
         self.spec = spec
         self._preset = preset
         self.dialect = dialect
@@ -71,7 +73,14 @@ class HttpProvider:
         self._check(request)
         call = self.dialect.build(request, self.spec, self._preset)
         decoder = (call.decoder or self.dialect.decoder)()
-        stream = HttpStream(self.open(call), decoder, self.stall_seconds, self._seam(request), self._without_secrets, call.begins_run)
+        stream = HttpStream(
+            self.open(call),
+            decoder,
+            self.stall_seconds,
+            self._seam(request),
+            self._without_secrets,
+            call.begins_run,
+        )
         try:
             yield stream
         finally:
@@ -82,8 +91,14 @@ class HttpProvider:
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncIterator[Reply]:
         """Send a call of the dialect. Raises what an answer of 400 and above means."""
-        url = (self.spec.base_url or call.base_url or self._preset.base_url or "").rstrip("/") + call.path
-        body = None if call.body is None else json.dumps(call.body, ensure_ascii=False).encode("utf-8", "replace")
+        url = (self.spec.base_url or call.base_url or self._preset.base_url or "").rstrip(
+            "/"
+        ) + call.path
+        body = (
+            None
+            if call.body is None
+            else json.dumps(call.body, ensure_ascii=False).encode("utf-8", "replace")
+        )
         headers = {**self._headers(), **call.headers}
         async with self._client.send(call.method, url, headers, body) as reply:
             if reply.status >= 300:
@@ -99,7 +114,11 @@ class HttpProvider:
         return error
 
     def _headers(self) -> dict[str, str]:
-        headers = {"content-type": "application/json", "accept": "text/event-stream, application/json", "user-agent": "tokenwire"}
+        headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream, application/json",
+            "user-agent": "tokenwire",
+        }
         headers |= auth_headers(self._preset, self.spec.api_key)
         return {**headers, **self._preset.headers, **self.spec.headers}
 
@@ -109,16 +128,23 @@ class HttpProvider:
         if going_on is None:
             return
         if _LADDER.index(going_on.rung) < _LADDER.index(self.continuation):
-            raise InvalidRequest(f"{self.spec.name} cannot go on by {going_on.rung}", code="unsupported_continuation")
+            raise InvalidRequest(
+                f"{self.spec.name} cannot go on by {going_on.rung}", code="unsupported_continuation"
+            )
         if going_on.rung != "attach" and request.schema is not None:
-            raise InvalidRequest("an answer that must be JSON cannot be pieced together", code="unsupported_continuation")
+            raise InvalidRequest(
+                "an answer that must be JSON cannot be pieced together",
+                code="unsupported_continuation",
+            )
 
     def _seam(self, request: Request) -> Seam | None:
         going_on = request.continuation
         if going_on is None or going_on.rung == "attach":
             return None
         echoes = bool({**self._preset.quirks, **self.spec.options}.get("echoes"))
-        return Seam(going_on.rung, going_on.text, stripped=self.dialect.strips_prefix, echoes=echoes)
+        return Seam(
+            going_on.rung, going_on.text, stripped=self.dialect.strips_prefix, echoes=echoes
+        )
 
     async def end(self, run_id: str) -> None:
         """See `base.Provider`."""
@@ -144,7 +170,11 @@ class HttpProvider:
 def _possible(request: Request, dialect: Dialect) -> Request:
     """Without the name of a run there is nothing to attach to, and not every dialect takes a prefix: then the model is asked to go on."""
     going_on = request.continuation
-    if going_on is None or (bool(going_on.run_id) if going_on.rung == "attach" else dialect.takes_prefix or going_on.rung != "prefix"):
+    if going_on is None or (
+        bool(going_on.run_id)
+        if going_on.rung == "attach"
+        else dialect.takes_prefix or going_on.rung != "prefix"
+    ):
         return request
     return replace(request, continuation=replace(going_on, rung="turn"))
 
@@ -162,7 +192,9 @@ def _refusal(call: Call, reply: Reply, body: bytes) -> ProviderError:
     if (call.attaches or call.ends_run) and is_page(body) and not isinstance(error, RateLimited):
         return Unavailable(error.message, code=_PAGE, status=error.status)
     if call.attaches and reply.status in (400, 404) and not error.retryable:
-        return Unavailable(f"the run is not there any more: {error.message}", code=RUN_GONE, status=error.status)
+        return Unavailable(
+            f"the run is not there any more: {error.message}", code=RUN_GONE, status=error.status
+        )
     return error
 
 
@@ -207,7 +239,9 @@ class HttpStream:
     @property
     def naming(self) -> bool:
         """See `base.DeltaStream`."""
-        return self._begins_run and self._asked and self._decoder.run_id is None and not self.run_over
+        return (
+            self._begins_run and self._asked and self._decoder.run_id is None and not self.run_over
+        )
 
     @property
     def run_over(self) -> bool:
@@ -252,7 +286,11 @@ class HttpStream:
         except Exception as error:  # noqa: BLE001 - logged, and told in the project's own terms
             # Whatever a stranger's bytes make our code raise is the end of this answer, in the project's own terms.
             _log.exception("an answer could not be read")
-            self._decoder.cut(Unavailable(f"the answer cannot be read ({type(error).__name__})", code="unreadable"))
+            self._decoder.cut(
+                Unavailable(
+                    f"the answer cannot be read ({type(error).__name__})", code="unreadable"
+                )
+            )
         finally:
             self._watch.stop()
         if self._decoder.failure:
@@ -359,7 +397,9 @@ class StallWatch:
         loop = asyncio.get_running_loop()
         since = self._since
         if since is None or loop.time() - since < self.seconds:
-            self._timer = loop.call_at((loop.time() if since is None else since) + self.seconds, self._check)
+            self._timer = loop.call_at(
+                (loop.time() if since is None else since) + self.seconds, self._check
+            )
             return
         self._timer = None
         if self._task is not None:

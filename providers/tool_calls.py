@@ -104,7 +104,11 @@ class ToolCalls:
             call.started = True
             call.index, self._begun = self._begun, self._begun + 1
             made_up = call.id is None
-            self._give(ToolCallStart(call.index, call.id or f"call_{uuid.uuid4().hex[:24]}", name, made_up=made_up))
+            self._give(
+                ToolCallStart(
+                    call.index, call.id or f"call_{uuid.uuid4().hex[:24]}", name, made_up=made_up
+                )
+            )
         for piece in call.pieces:
             self._give(ToolCallArguments(call.index, piece))
             self._waiting -= len(piece)
@@ -139,7 +143,9 @@ class ToolCalls:
         call.ended = True
         self._give_on(call, "")
         if not call.argued:
-            self._give(ToolCallArguments(call.index, "{}"))  # a call without arguments is a call with none
+            self._give(
+                ToolCallArguments(call.index, "{}")
+            )  # a call without arguments is a call with none
         self._give(ToolCallEnd(call.index, call.echo))
 
     def _find(self, key: int | str | None, id: str | None, name: str | None) -> "_ToolCall | None":  # noqa: A002

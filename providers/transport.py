@@ -62,7 +62,11 @@ class OverHttpx(Transport):
     """httpx's own connections."""
 
     def open(self, tls: ssl.SSLContext, limit: int, *, once: bool) -> httpx.AsyncBaseTransport:
-        limits = httpx.Limits(max_connections=limit, max_keepalive_connections=0 if once else None, keepalive_expiry=KEEPALIVE_SECONDS)
+        limits = httpx.Limits(
+            max_connections=limit,
+            max_keepalive_connections=0 if once else None,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+        )
         return httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)
 
     @contextmanager
@@ -100,7 +104,9 @@ class OverAiohttp(Transport):
         return self._transport(client=partial(self._session, tls, limit, once=once))
 
     def _session(self, tls: ssl.SSLContext, limit: int, *, once: bool) -> Any:
-        keep: dict[str, Any] = {"force_close": True} if once else {"keepalive_timeout": KEEPALIVE_SECONDS}
+        keep: dict[str, Any] = (
+            {"force_close": True} if once else {"keepalive_timeout": KEEPALIVE_SECONDS}
+        )
         # Cookies of one answer have no business in the next; some gateways send long headers.
         return self._aiohttp.ClientSession(
             connector=self._aiohttp.TCPConnector(limit=limit, ssl=tls, **keep),
@@ -137,13 +143,22 @@ class OverAiohttp(Transport):
             self._sending.reset(before)
 
     def unsent(self, error: BaseException) -> bool:
-        return isinstance(error.__cause__, self._aiohttp.ClientConnectorError | self._aiohttp.ConnectionTimeoutError)
+        return isinstance(
+            error.__cause__,
+            self._aiohttp.ClientConnectorError | self._aiohttp.ConnectionTimeoutError,
+        )
 
     def closed(self, error: BaseException) -> bool:
-        errors = (self._aiohttp.ServerDisconnectedError, self._aiohttp.ClientOSError, self._aiohttp.ClientConnectionResetError)
+        errors = (
+            self._aiohttp.ServerDisconnectedError,
+            self._aiohttp.ClientOSError,
+            self._aiohttp.ClientConnectionResetError,
+        )
         return isinstance(error.__cause__, errors)
 
     def timed_out(self, error: BaseException) -> bool:
         # The transport calls a refused connection a timeout, too; what aiohttp raised tells them apart.
         cause = error.__cause__
-        return isinstance(error, httpx.TimeoutException) and (cause is None or isinstance(cause, TimeoutError))
+        return isinstance(error, httpx.TimeoutException) and (
+            cause is None or isinstance(cause, TimeoutError)
+        )

@@ -18,7 +18,9 @@ class Addresses:
     def client(self, peer: str | None, forwarded: str) -> str | None:
         """Who calls: the peer, or where that is a proxy, the last one in `X-Forwarded-For` that is none."""
         said = [part.strip() for part in forwarded.split(",")]
-        return next((host for host in (peer, *reversed(said)) if host and not self._trusts(host)), peer)
+        return next(
+            (host for host in (peer, *reversed(said)) if host and not self._trusts(host)), peer
+        )
 
     def name(self, host: str | None) -> str | None:
         """The name to count `host` under; None for a proxy, and for what is no address (a Unix socket)."""

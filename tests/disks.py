@@ -21,7 +21,12 @@ class Disk:
         self.path = Path(tempfile.mkdtemp(prefix="tokenwire-disk-"))
         self.path.chmod(0o755)
         options = f"size={megabytes}m,mode=755"
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.path], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode != 0:
             self.path.rmdir()
             raise OSError(done.stderr.strip())

@@ -62,7 +62,9 @@ class Parser:
         self.last_event_id = self._id
         data, kind = self._data, self._type
         self._data = self._type = ""
-        return Event(kind or "message", data.removesuffix("\n"), self.last_event_id) if data else None
+        return (
+            Event(kind or "message", data.removesuffix("\n"), self.last_event_id) if data else None
+        )
 
 
 class Failed(Exception):
@@ -76,7 +78,9 @@ class Failed(Exception):
 class EventSource:
     """9.2.3: connects, comes back by itself with Last-Event-ID, gives up on anything but 200 and text/event-stream."""
 
-    def __init__(self, client: httpx.AsyncClient, address: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, address: str, headers: dict[str, str] | None = None
+    ) -> None:
         self._client, self.address, self._headers = client, address, headers or {}
         self.last_event_id = ""
         self.connections = 0
@@ -103,8 +107,12 @@ class EventSource:
         headers = self._headers | {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self.last_event_id:
             headers["Last-Event-ID"] = self.last_event_id
-        async with self._client.stream("GET", self.address, headers=headers, timeout=PATIENCE_SECONDS) as answer:
-            if answer.status_code != 200 or not answer.headers["content-type"].startswith("text/event-stream"):
+        async with self._client.stream(
+            "GET", self.address, headers=headers, timeout=PATIENCE_SECONDS
+        ) as answer:
+            if answer.status_code != 200 or not answer.headers["content-type"].startswith(
+                "text/event-stream"
+            ):
                 raise Failed(answer.status_code)
             self.headers = answer.headers
             parser = Parser(self.last_event_id)

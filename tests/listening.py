@@ -64,14 +64,18 @@ class Listener:
         with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
             reader = asyncio.StreamReader()
             protocol = asyncio.StreamReaderProtocol(reader)
-            transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, accepted, ssl=self._tls)
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: protocol, accepted, ssl=self._tls
+            )
             writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
             async with closing(writer):
                 await self._handler(reader, writer)
 
 
 @contextlib.asynccontextmanager
-async def listening(handler: Handler, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[Listener]:
+async def listening(
+    handler: Handler, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Listener]:
     """A server of this context. Raises what a handler raised."""
     listener = Listener(handler, port, tls)
     try:

@@ -14,7 +14,11 @@ from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
 
 _columns: Any = Message.__table__.columns  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
-LONG = {one.name: "TEXT" if isinstance(one.type, Text) else "JSON" for one in _columns if isinstance(one.type, Text | JSON | Shaped)}
+LONG = {
+    one.name: "TEXT" if isinstance(one.type, Text) else "JSON"
+    for one in _columns
+    if isinstance(one.type, Text | JSON | Shaped)
+}
 """Column of a message that may be long -> its type: PostgreSQL keeps such a value in blocks of its own, which it may lose."""
 
 
@@ -22,7 +26,9 @@ async def poison(store: Store, message_id: str, failure: str) -> None:
     """Let the database fail so (a statement of a trigger's body) whenever this row is changed."""
     assert "'" not in message_id
     create = (
-        [f"CREATE TRIGGER poison BEFORE UPDATE ON messages WHEN NEW.id = '{message_id}' BEGIN {failure}; END"]
+        [
+            f"CREATE TRIGGER poison BEFORE UPDATE ON messages WHEN NEW.id = '{message_id}' BEGIN {failure}; END"
+        ]
         if store.is_sqlite
         else [
             f"CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {failure}; RETURN NEW; END $$",
@@ -37,10 +43,15 @@ async def poison(store: Store, message_id: str, failure: str) -> None:
 async def unreadable(store: Store, message_id: str) -> None:
     """Make the text of a row of SQLite bytes that are no UTF-8."""
     async with store.writing() as session:
-        await session.execute(sql("UPDATE messages SET content = CAST(x'fffe' AS TEXT) WHERE id = :id"), {"id": message_id})
+        await session.execute(
+            sql("UPDATE messages SET content = CAST(x'fffe' AS TEXT) WHERE id = :id"),
+            {"id": message_id},
+        )
 
 
-async def lose(store: Store, server: Postgres, values: Mapping[str, str], *, block: bool = True) -> None:
+async def lose(
+    store: Store, server: Postgres, values: Mapping[str, str], *, block: bool = True
+) -> None:
     """Let PostgreSQL lose a long value of each of these rows (message id -> column). The server is restarted.
 
     `block` false: the blocks are there, and hold nothing any more.
@@ -52,7 +63,9 @@ async def lose(store: Store, server: Postgres, values: Mapping[str, str], *, blo
             change = f"UPDATE messages SET {column} = CAST(:value AS {LONG[column]}) WHERE id = :id"
             await session.execute(sql(change), {"value": value, "id": message_id})
     async with store.reading() as session:
-        where = "SELECT pg_relation_filepath(reltoastrelid) FROM pg_class WHERE relname = 'messages'"
+        where = (
+            "SELECT pg_relation_filepath(reltoastrelid) FROM pg_class WHERE relname = 'messages'"
+        )
         path = server.folder / "data" / (await session.execute(sql(where))).scalar_one()
     server.stop()
     size = path.stat().st_size

@@ -36,7 +36,9 @@ class Valkey:
     with either. `folder`: where its files are (default: a temporary one).
     """
 
-    def __init__(self, fsync: Literal["always", "everysec"] = "always", folder: Path | None = None) -> None:
+    def __init__(
+        self, fsync: Literal["always", "everysec"] = "always", folder: Path | None = None
+    ) -> None:
         self._server = need_server()
         self._fsync = fsync
         self._directory = folder or Path(tempfile.mkdtemp(prefix="tokenwire-valkey-"))
@@ -53,7 +55,9 @@ class Valkey:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the server on port {self.port} does not answer; it says: {self._last_words()}")
+                raise TimeoutError(
+                    f"the server on port {self.port} does not answer; it says: {self._last_words()}"
+                )
             if self._process is None or self._process.poll() is not None:
                 self._launch()
             time.sleep(0.02)
@@ -62,7 +66,9 @@ class Valkey:
         said = self._directory / _SAID
         options = [*arguments(self.port, self._directory), "--appendfsync", self._fsync]
         with said.open("ab") as output:
-            self._process = subprocess.Popen([self._server, *options], stdout=output, stderr=output, preexec_fn=dying_with_us())
+            self._process = subprocess.Popen(
+                [self._server, *options], stdout=output, stderr=output, preexec_fn=dying_with_us()
+            )
 
     def _answers(self) -> bool:
         if self._process is None:

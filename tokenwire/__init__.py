@@ -10,4 +10,6 @@ __version__ = "0.1.0"
 
 if not Path(__file__).with_name("config").is_dir():
     # git writes links as small text files where links are switched off, as on Windows by default.
-    raise ImportError("this checkout has no links: clone it with `git clone -c core.symlinks=true`, or install the package")
+    raise ImportError(
+        "this checkout has no links: clone it with `git clone -c core.symlinks=true`, or install the package"
+    )

@@ -13,4 +13,15 @@ from tokenwire.web.aisdk import (
     frames,
 )
 
-__all__ = ["DONE", "HEADERS", "Chunk", "Misuse", "Profile", "Writer", "abody", "body", "comment", "frames"]
+__all__ = [
+    "DONE",
+    "HEADERS",
+    "Chunk",
+    "Misuse",
+    "Profile",
+    "Writer",
+    "abody",
+    "body",
+    "comment",
+    "frames",
+]

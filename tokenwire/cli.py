@@ -14,7 +14,10 @@ from tokenwire import __version__
 EXIT_UNAVAILABLE = 69
 
 PROCESSES = {
-    "run": ("start everything here: web, workers, broadcaster and, without REDIS_URL, an embedded Valkey", "tokenwire.launcher.__main__"),
+    "run": (
+        "start everything here: web, workers, broadcaster and, without REDIS_URL, an embedded Valkey",
+        "tokenwire.launcher.__main__",
+    ),
     "web": ("serve the HTTP API and the chat page", "tokenwire.web.__main__"),
     "worker": ("make answers", "tokenwire.worker.__main__"),
     "broadcaster": ("send events to readers over WebSocket", "tokenwire.broadcaster.__main__"),
@@ -33,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int | None = options.start(options)
     except _Missing as missing:
-        sys.stderr.write(f"tokenwire: `tokenwire {options.command}` needs {missing}: pip install 'tokenwire[server]'\n")
+        sys.stderr.write(
+            f"tokenwire: `tokenwire {options.command}` needs {missing}: pip install 'tokenwire[server]'\n"
+        )
         return EXIT_UNAVAILABLE
     return code or 0
 
@@ -47,9 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, (does, module) in PROCESSES.items():
-        commands.add_parser(name, help=does, description=f"{does.capitalize()}.").set_defaults(start=_starter(module))
+        commands.add_parser(name, help=does, description=f"{does.capitalize()}.").set_defaults(
+            start=_starter(module)
+        )
     models = commands.add_parser("models", help="check the model catalogue and list what it offers")
-    models.add_argument("--models-file", metavar="PATH", help="another catalogue than the one that MODELS_FILE names")
+    models.add_argument(
+        "--models-file",
+        metavar="PATH",
+        help="another catalogue than the one that MODELS_FILE names",
+    )
     models.set_defaults(start=_models)
     return parser
 

@@ -94,16 +94,22 @@ def _quieten(server: logging.Logger) -> None:
 
 async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
     store = _open_store(found)
-    log = RedisLog(found.redis, Limits(found.log_max_events, found.log_max_bytes, found.log_max_seconds))
+    log = RedisLog(
+        found.redis, Limits(found.log_max_events, found.log_max_bytes, found.log_max_seconds)
+    )
     jobs, rates = Jobs(found.redis), RedisRates(found.redis)
     try:
         app = _app(found, store, log, RedisFeed(found.redis), jobs, models, rates)
         if not app.state.services.hosts.has_name:
-            log_line.warning("only localhost can post: set ALLOWED_HOSTS to the names of this site, or BROADCASTER_URL")
+            log_line.warning(
+                "only localhost can post: set ALLOWED_HOSTS to the names of this site, or BROADCASTER_URL"
+            )
         config = configured(app, found, app.state.gate, timeout_graceful_shutdown=STOP_SECONDS)
         server = _Server(config, app)
         app.state.background.when_ended(server.stop)
-        with metrics.served(found.metrics_host, found.metrics_port, app.state.services.metrics.registry):
+        with metrics.served(
+            found.metrics_host, found.metrics_port, app.state.services.metrics.registry
+        ):
             async with startup.asking(needs(store, log)):
                 await server.serve(_shared_port(found))
         if app.state.background.ended is not None:
@@ -118,14 +124,24 @@ def _shared_port(found: settings.Settings) -> list[socket.socket] | None:
         return None
     family = socket.AF_INET6 if ":" in found.host else socket.AF_INET
     try:
-        return [socket.create_server((found.host, found.port), family=family, backlog=BACKLOG, reuse_port=True)]
+        return [
+            socket.create_server(
+                (found.host, found.port), family=family, backlog=BACKLOG, reuse_port=True
+            )
+        ]
     except OSError as error:
         log_line.error("cannot serve", error=str(error))  # noqa: TRY400 -- the reason says it all
         raise SystemExit(EXIT_PORT_TAKEN) from None
 
 
 def _app(
-    found: settings.Settings, store: Store, log: RedisLog, feed: Feed, jobs: Jobs, models: catalogue.Catalogue, rates: RedisRates
+    found: settings.Settings,
+    store: Store,
+    log: RedisLog,
+    feed: Feed,
+    jobs: Jobs,
+    models: catalogue.Catalogue,
+    rates: RedisRates,
 ) -> FastAPI:
     try:
         return create_app(found, store, log, feed, jobs, models, rates)
@@ -135,7 +151,9 @@ def _app(
 
 def _open_store(found: settings.Settings) -> Store:
     try:
-        return Store.open(found.database_url, Quotas.of(found), timeout_seconds=found.database_timeout_seconds)
+        return Store.open(
+            found.database_url, Quotas.of(found), timeout_seconds=found.database_timeout_seconds
+        )
     except ValueError as error:
         _stop(error)
 

@@ -68,14 +68,18 @@ Step = Held | Heard | Quiet | Final | Over
 Steps = AsyncGenerator[Step]
 
 
-async def watch(services: WebServices, message_id: str, permission: Permission, *, from_start: bool = False) -> Steps:
+async def watch(
+    services: WebServices, message_id: str, permission: Permission, *, from_start: bool = False
+) -> Steps:
     """The steps of an answer that may be read. `from_start`: all its events rather than the row, if the log holds all of them.
 
     To be closed by the caller (`contextlib.aclosing`).
     """
     while True:
         try:
-            async with contextlib.aclosing(_steps(services, message_id, permission, from_start=from_start)) as steps:
+            async with contextlib.aclosing(
+                _steps(services, message_id, permission, from_start=from_start)
+            ) as steps:
                 async for step in steps:
                     yield step
                     if isinstance(step, Final | Over):
@@ -91,7 +95,9 @@ async def watch(services: WebServices, message_id: str, permission: Permission, 
         from_start = False
 
 
-async def _steps(services: WebServices, message_id: str, permission: Permission, *, from_start: bool) -> Steps:
+async def _steps(
+    services: WebServices, message_id: str, permission: Permission, *, from_start: bool
+) -> Steps:
     """Steps until the end, or until the row must be read again. Raises Unavailable, StoreUnavailable, NotFound, Gone."""
     begun = await _begin(services, message_id, from_start=from_start)
     if begun.position is None and not closing.unfinished(begun.row):
@@ -101,7 +107,9 @@ async def _steps(services: WebServices, message_id: str, permission: Permission,
         yield Held(begun.row)
     if begun.position is None:
         raise LogUnavailable("the position is not known")
-    async with contextlib.aclosing(_follow(services, begun, begun.position, permission)) as following:
+    async with contextlib.aclosing(
+        _follow(services, begun, begun.position, permission)
+    ) as following:
         async for step in following:
             yield step
 
@@ -147,7 +155,9 @@ def _took_turns(row: Message) -> bool:
     return row.attempt > 1 or bool(row.reasoning)
 
 
-async def _follow(services: WebServices, begun: _Begun, position: Cursor, permission: Permission) -> Steps:
+async def _follow(
+    services: WebServices, begun: _Begun, position: Cursor, permission: Permission
+) -> Steps:
     row = begun.row
     async with services.followers.follow(row.conversation_id, position, permission) as reader:
         async for part in reader:

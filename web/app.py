@@ -48,7 +48,13 @@ _DESCRIPTION = "A reply is a job: it is accepted at once, written by a worker, a
 
 
 def create_app(
-    settings: Settings, store: Store, log: Log, news: Feed, jobs: Jobs, catalogue: Catalogue, counting: Counting | None = None
+    settings: Settings,
+    store: Store,
+    log: Log,
+    news: Feed,
+    jobs: Jobs,
+    catalogue: Catalogue,
+    counting: Counting | None = None,
 ) -> FastAPI:
     """The app over these services. All but `news` (the log's pub/sub side) stay the caller's to close.
 
@@ -69,14 +75,21 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.background, app.state.services = background, services
-    app.state.gate = Gate(settings, services.identify, Rates(counting, services.metrics.counted_alone.inc), services.metrics)
+    app.state.gate = Gate(
+        settings,
+        services.identify,
+        Rates(counting, services.metrics.counted_alone.inc),
+        services.metrics,
+    )
     _add_routes(app, public=public)
     _add_layers(app, services, app.state.gate)
     app.openapi = _documented(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     return app
 
 
-def _services(settings: Settings, store: Store, log: Log, hub: Hub, jobs: Jobs, catalogue: Catalogue) -> WebServices:
+def _services(
+    settings: Settings, store: Store, log: Log, hub: Hub, jobs: Jobs, catalogue: Catalogue
+) -> WebServices:
     if settings.token_key is None:
         raise ValueError("TOKEN_KEY is missing")
     pace = HeartbeatPace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
@@ -142,7 +155,9 @@ def _lifespan(
         services.feeds.start()
         background.start("offers", services.offers.watch)
         background.start("packing", packing.run)
-        background.start("housekeeping", lambda: keep_house(services.store, services.tombstone_seconds))
+        background.start(
+            "housekeeping", lambda: keep_house(services.store, services.tombstone_seconds)
+        )
         yield
         await background.aclose()
         await services.cancels.aclose()
@@ -159,11 +174,15 @@ def _documented(app: FastAPI) -> Callable[[], dict[str, Any]]:
     def openapi() -> dict[str, Any]:
         document = generate()
         schemas = document["components"]["schemas"]
-        schemas["Problem"] = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas["Problem"] = problems.Problem.model_json_schema(
+            ref_template="#/components/schemas/{model}"
+        )
         schemas |= schemas["Problem"].pop("$defs", {})
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
-        for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        for operation in (
+            operation for path in document["paths"].values() for operation in path.values()
+        ):
             # Where a route's own list has no 422, FastAPI supposes one: those routes answer 404 instead.
             if operation["responses"].get("422", {}).get("description") == "Validation Error":
                 del operation["responses"]["422"]

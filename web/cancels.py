@@ -19,7 +19,10 @@ log_line = structlog.get_logger(__name__)
 
 MARGIN_SECONDS = 0.05
 """Asked again too early, a worker would still be waited for."""
-PAUSES_SECONDS = (ports.UNHEARD_SECONDS + MARGIN_SECONDS, ports.HEARD_SECONDS - ports.UNHEARD_SECONDS)
+PAUSES_SECONDS = (
+    ports.UNHEARD_SECONDS + MARGIN_SECONDS,
+    ports.HEARD_SECONDS - ports.UNHEARD_SECONDS,
+)
 _sleep = asyncio.sleep
 MAX_FOLLOWED = 1000
 """Cancels that are followed up at a time; the sweeper follows up all."""
@@ -36,7 +39,9 @@ class Cancels:
         """Stop an answer, whatever its worker does. Raises StoreUnavailable; without Redis the cancel is recorded all the same."""
         left = await closing.cancel(self._store, self._log, self._jobs, message_id, by)
         if left and message_id not in self._followed and len(self._followed) < MAX_FOLLOWED:
-            following = self._followed[message_id] = asyncio.create_task(self._follow(message_id, by))
+            following = self._followed[message_id] = asyncio.create_task(
+                self._follow(message_id, by)
+            )
             following.add_done_callback(lambda _task: self._followed.pop(message_id, None))
 
     async def aclose(self) -> None:

@@ -21,5 +21,9 @@ def require_question_fits(settings: Settings, question: Question) -> None:
     for number, said in enumerate(question.said):
         require_fit(settings, said.content, f"message {number}")
     require_fit(settings, question.instructions or "", "instructions")
-    beside: Mapping[str, Any] = {"asked": question.asked, "options": question.options, "schema": question.response_schema}
+    beside: Mapping[str, Any] = {
+        "asked": question.asked,
+        "options": question.options,
+        "schema": question.response_schema,
+    }
     require_fit(settings, json.dumps(beside), "what stands beside the messages")

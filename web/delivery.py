@@ -46,7 +46,9 @@ async def want(services: WebServices, rows: Iterable[Message]) -> None:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await services.log.want(conversation_id, WANTED_SECONDS)
         except (ports.LogUnavailable, TimeoutError) as error:
-            log_line.warning("not noted as wanted", conversation_id=conversation_id, error=repr(error))
+            log_line.warning(
+                "not noted as wanted", conversation_id=conversation_id, error=repr(error)
+            )
 
 
 def reached(page: ports.Page | None, row: Message) -> int:
@@ -65,7 +67,10 @@ async def deliver(services: WebServices, posted: Posted) -> None:
         await _note(services.cancels.cancel(message_id, "superseded"), message_id)
     enqueued = assistant.enqueued_at is None and await _enqueue(services, assistant)
     if all(announced):
-        await _note(services.store.mark_posted(user.id, assistant.id, assistant.rev, enqueued=enqueued), assistant.id)
+        await _note(
+            services.store.mark_posted(user.id, assistant.id, assistant.rev, enqueued=enqueued),
+            assistant.id,
+        )
     elif enqueued:
         await _note(services.store.mark_enqueued(assistant.id), assistant.id)
 
@@ -76,7 +81,9 @@ async def announce_title(services: WebServices, conversation: Conversation) -> N
         return
     event = Title(conversation.title, conversation.rev)
     if await _announce(services, conversation.id, conversation.id, conversation.rev, event):
-        await _note(services.store.mark_title_announced(conversation.id, conversation.rev), conversation.id)
+        await _note(
+            services.store.mark_title_announced(conversation.id, conversation.rev), conversation.id
+        )
 
 
 async def tell_lists(services: WebServices, conversation_id: str) -> None:
@@ -85,11 +92,17 @@ async def tell_lists(services: WebServices, conversation_id: str) -> None:
 
 
 async def _announce_row(services: WebServices, row: Message) -> bool:
-    return row.announced_rev >= row.rev or await _announce(services, row.conversation_id, row.id, row.rev, MessageEvent(message_view(row)))
+    return row.announced_rev >= row.rev or await _announce(
+        services, row.conversation_id, row.id, row.rev, MessageEvent(message_view(row))
+    )
 
 
-async def _announce(services: WebServices, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> bool:
-    return await _try(services, "announce", row_id, services.log.announce(conversation_id, row_id, rev, event))
+async def _announce(
+    services: WebServices, conversation_id: str, row_id: str, rev: int, event: AnyEvent
+) -> bool:
+    return await _try(
+        services, "announce", row_id, services.log.announce(conversation_id, row_id, rev, event)
+    )
 
 
 async def _enqueue(services: WebServices, row: Message) -> bool:

@@ -159,7 +159,9 @@ class Readers:
 class HttpReader:
     """One reading of one conversation: an asynchronous iterator of parts, the last one `Ended`."""
 
-    def __init__(self, tail: Tail, cursor: LogCursor, permission: Permission, pages: asyncio.Semaphore) -> None:
+    def __init__(
+        self, tail: Tail, cursor: LogCursor, permission: Permission, pages: asyncio.Semaphore
+    ) -> None:
         self._tail, self._cursor, self._permission, self._pages = tail, cursor, permission, pages
         self._news = asyncio.Event()
         self._over: Reason | None = None
@@ -278,7 +280,11 @@ class HttpReader:
         except Gone:
             self._cursor.end = "deleted"
         except LogUnavailable as error:
-            log_line.warning("a reader waits for the log", conversation_id=self._tail.conversation_id, error=str(error))
+            log_line.warning(
+                "a reader waits for the log",
+                conversation_id=self._tail.conversation_id,
+                error=str(error),
+            )
             self._loop.call_later(OUTAGE_PAUSE_SECONDS, self.wake)
             return None
         else:
@@ -344,7 +350,11 @@ class _Room:
     def _wake(self) -> None:
         for reader in self.readers:
             reader.wake()
-        if self._tail.running and not self._armed_running and (self._looking is None or self._looking.done()):
+        if (
+            self._tail.running
+            and not self._armed_running
+            and (self._looking is None or self._looking.done())
+        ):
             self._timer.cancel()
             self._arm()
 
@@ -352,7 +362,9 @@ class _Room:
         self._armed_running = self._tail.running
         if self._closed:
             return
-        delay = heartbeat_delay(self._armed_running, self._pace.running_seconds, self._pace.idle_seconds)
+        delay = heartbeat_delay(
+            self._armed_running, self._pace.running_seconds, self._pace.idle_seconds
+        )
         self._timer = asyncio.get_running_loop().call_later(delay, self._beat)
 
     def _beat(self) -> None:

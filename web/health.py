@@ -29,7 +29,12 @@ async def readyz(services: With) -> shapes.Alive:
     return shapes.Alive(status="ok")
 
 
-@internals.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}, summary="Prometheus metrics")
+@internals.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+    summary="Prometheus metrics",
+)
 async def metrics(services: With) -> Response:
     """Counts of this process since it started."""
     return Response(services.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

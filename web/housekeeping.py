@@ -29,7 +29,11 @@ async def keep_house(store: Store, tombstone_seconds: float) -> None:
 
 async def clean(store: Store, tombstone_seconds: float) -> None:
     """Delete what has expired. A kind that fails is logged, and tried again the next time."""
-    for forget in (store.forget_keys, store.forget_unlisted, lambda: store.forget_deleted(int(tombstone_seconds * 1000))):
+    for forget in (
+        store.forget_keys,
+        store.forget_unlisted,
+        lambda: store.forget_deleted(int(tombstone_seconds * 1000)),
+    ):
         try:
             await forget()
         except StoreError as error:

@@ -55,7 +55,9 @@ async def look(server: LocalServer) -> Found:
     tls = parts.scheme == "https"
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            reader, writer = await asyncio.open_connection(parts.hostname, parts.port or (443 if tls else 80), ssl=tls or None)
+            reader, writer = await asyncio.open_connection(
+                parts.hostname, parts.port or (443 if tls else 80), ssl=tls or None
+            )
     except OSError:  # refused, unknown host, too slow
         return Found.NOBODY
     try:
@@ -74,9 +76,13 @@ async def look(server: LocalServer) -> Found:
 
 def _question(address: SplitResult) -> bytes:
     path = address.path.rstrip("/")
-    path = path if path.endswith("/v1") else f"{path}/v1"  # where Ollama has it, too, whose own API is elsewhere
+    path = (
+        path if path.endswith("/v1") else f"{path}/v1"
+    )  # where Ollama has it, too, whose own API is elsewhere
     host = address.netloc.rpartition("@")[2]
-    return f"GET {path}/models HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n".encode()
+    return (
+        f"GET {path}/models HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n".encode()
+    )
 
 
 async def _all_of(reader: asyncio.StreamReader) -> bytes:

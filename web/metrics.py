@@ -13,18 +13,39 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(REGISTRY)
-        self.requests = Counter("tokenwire_http_requests", "Requests answered", ["method", "route", "status"], registry=self.registry)
+        self.requests = Counter(
+            "tokenwire_http_requests",
+            "Requests answered",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
         self.seconds = Histogram(
-            "tokenwire_http_request_seconds", "From request to end of answer", ["route"], buckets=_SECONDS, registry=self.registry
+            "tokenwire_http_request_seconds",
+            "From request to end of answer",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self.posts = Counter("tokenwire_posts", "User messages accepted", registry=self.registry)
-        self.streams = Gauge("tokenwire_http_streams", "Streamed answers that are open now", registry=self.registry)
-        self.refused = Counter("tokenwire_refused", "Requests refused before they were read", ["code"], registry=self.registry)
+        self.streams = Gauge(
+            "tokenwire_http_streams", "Streamed answers that are open now", registry=self.registry
+        )
+        self.refused = Counter(
+            "tokenwire_refused",
+            "Requests refused before they were read",
+            ["code"],
+            registry=self.registry,
+        )
         self.counted_alone = Counter(
-            "tokenwire_rates_counted_alone", "Posts counted by this process alone, since Redis was away", registry=self.registry
+            "tokenwire_rates_counted_alone",
+            "Posts counted by this process alone, since Redis was away",
+            registry=self.registry,
         )
         self.undelivered = Counter(
-            "tokenwire_posts_undelivered", "Posts whose announcement or job Redis did not take at once", ["step"], registry=self.registry
+            "tokenwire_posts_undelivered",
+            "Posts whose announcement or job Redis did not take at once",
+            ["step"],
+            registry=self.registry,
         )
 
     def text(self) -> bytes:

@@ -48,9 +48,18 @@ class Offers:
         listed = ", ".join(offered) or "none at the moment"
         if wanted in self._catalogue.local_servers:
             headers = {"Retry-After": str(math.ceil(INTERVAL_SECONDS))}
-            raise ApiProblem("model_unavailable", f"The server of this model does not answer. Offered: {listed}.", headers, offered=offered)
+            raise ApiProblem(
+                "model_unavailable",
+                f"The server of this model does not answer. Offered: {listed}.",
+                headers,
+                offered=offered,
+            )
         variable = self._catalogue.missing.get(wanted)
-        reason = f"This model needs {variable}, which is not set here" if variable else "There is no such model here"
+        reason = (
+            f"This model needs {variable}, which is not set here"
+            if variable
+            else "There is no such model here"
+        )
         raise ApiProblem("unknown_model", f"{reason}. Offered: {listed}.", offered=offered)
 
     async def look_around(self) -> None:
@@ -69,7 +78,11 @@ class Offers:
     async def probe(self) -> None:
         """Try the local servers once."""
         found = await asyncio.gather(*(local_servers.look(server) for server in self._local))
-        self._there = {server for server, what in zip(self._local, found, strict=True) if self._counts(server, what)}
+        self._there = {
+            server
+            for server, what in zip(self._local, found, strict=True)
+            if self._counts(server, what)
+        }
 
     def _counts(self, server: LocalServer, found: Found) -> bool:
         """Whether it is there. Somebody who was there is missed a few times before: the server starts anew, or this process stood still."""

@@ -78,7 +78,13 @@ MAX_LISTED = 20
 """Invalid values that are told of."""
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _FILES = ("GET", "HEAD")
-_GENERIC = {400: "bad_request", 401: "unauthenticated", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_GENERIC = {
+    400: "bad_request",
+    401: "unauthenticated",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+}
 
 
 class FieldProblem(BaseModel):
@@ -98,26 +104,41 @@ class Problem(BaseModel):
     status: int
     code: str = Field(examples=list(CODES))
     detail: str
-    errors: list[FieldProblem] | None = Field(default=None, description="With code `invalid`: each invalid value")
-    offered: list[str] | None = Field(
-        default=None, description="With codes `unknown_model` and `model_unavailable`: the models that can be used"
+    errors: list[FieldProblem] | None = Field(
+        default=None, description="With code `invalid`: each invalid value"
     )
-    checks: dict[str, str] | None = Field(default=None, description="With code `not_ready`: each service and what is wrong with it")
+    offered: list[str] | None = Field(
+        default=None,
+        description="With codes `unknown_model` and `model_unavailable`: the models that can be used",
+    )
+    checks: dict[str, str] | None = Field(
+        default=None, description="With code `not_ready`: each service and what is wrong with it"
+    )
 
 
 class ApiProblem(HTTPException):
     """A refusal with its code; extra members of the document as keywords."""
 
-    def __init__(self, code: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+    def __init__(
+        self, code: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any
+    ) -> None:
         super().__init__(CODES[code], detail, headers)
         self.code = code
         self.members = members
 
 
-def response(code: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> JSONResponse:
+def response(
+    code: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any
+) -> JSONResponse:
     """The problem document of a code."""
     status = CODES[code]
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail} | members
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    } | members
     headers = dict(headers or {})
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
@@ -153,14 +174,24 @@ async def _http(request: Request, error: HTTPException) -> JSONResponse:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         error.headers = {"Allow": ", ".join(methods(request.scope, request.app.routes))}
     code = _GENERIC.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
-    details = {"not_found": "There is nothing at this address.", "method_not_allowed": "This address does not take this method."}
+    details = {
+        "not_found": "There is nothing at this address.",
+        "method_not_allowed": "This address does not take this method.",
+    }
     return response(code, details.get(code, "The request cannot be understood."), error.headers)
 
 
 def methods(scope: Scope, routes: Sequence[BaseRoute]) -> list[str]:
     """What the address takes: each route knows its own methods alone, and the first that matches would answer for all."""
-    whole = {**scope, "root_path": scope.get("app_root_path", "")}  # a mounted app has taken its part of the path away
-    return [method for method in _METHODS if any(_takes(route, {**whole, "method": method}) for route in routes)]
+    whole = {
+        **scope,
+        "root_path": scope.get("app_root_path", ""),
+    }  # a mounted app has taken its part of the path away
+    return [
+        method
+        for method in _METHODS
+        if any(_takes(route, {**whole, "method": method}) for route in routes)
+    ]
 
 
 def _takes(route: BaseRoute, scope: Scope) -> bool:
@@ -173,7 +204,10 @@ async def _invalid(_request: Request, error: RequestValidationError) -> JSONResp
     if any(item["type"] == "json_invalid" for item in found):
         return response("malformed_json", "The body is not JSON.")
     # The offending input is not repeated: it can be long, secret, or text that no JSON can hold.
-    listed = [{"field": ".".join(str(part) for part in item["loc"]), "message": str(item["msg"])} for item in found[:MAX_LISTED]]
+    listed = [
+        {"field": ".".join(str(part) for part in item["loc"]), "message": str(item["msg"])}
+        for item in found[:MAX_LISTED]
+    ]
     first = listed[0]
     return response("invalid", f"{first['field']}: {first['message']}", errors=listed)
 
@@ -183,11 +217,17 @@ async def _not_found(_request: Request, _error: Exception) -> JSONResponse:
 
 
 async def _not_author(_request: Request, _error: Exception) -> JSONResponse:
-    return response("not_author", "Another person's message would be changed or left out: only its author, or the owner, may do that.")
+    return response(
+        "not_author",
+        "Another person's message would be changed or left out: only its author, or the owner, may do that.",
+    )
 
 
 async def _too_many_participants(_request: Request, _error: Exception) -> JSONResponse:
-    return response("too_many_participants", "As many people as may take part in this conversation, or are invited to it.")
+    return response(
+        "too_many_participants",
+        "As many people as may take part in this conversation, or are invited to it.",
+    )
 
 
 async def _generation_running(_request: Request, _error: Exception) -> JSONResponse:
@@ -205,7 +245,12 @@ async def _bad_cursor(_request: Request, _error: Exception) -> JSONResponse:
 
 async def _unstorable(request: Request, error: Exception) -> JSONResponse:
     # The net under everything that should have refused or mended it before.
-    log_line.error("the database refused a value that nobody had refused", method=request.method, path=request.url.path, error=str(error))
+    log_line.error(
+        "the database refused a value that nobody had refused",
+        method=request.method,
+        path=request.url.path,
+        error=str(error),
+    )
     return response("invalid", "The request holds a value that cannot be stored.", errors=[])
 
 
@@ -214,11 +259,26 @@ async def _conflict(_request: Request, _error: Exception) -> JSONResponse:
 
 
 QUOTAS: Mapping[type[errors.QuotaReached], tuple[str, str]] = {
-    errors.TooManyQueued: ("too_many_queued", "As many posts wait in this conversation as may: post when some are answered."),
-    errors.TooManyUnfinished: ("too_many_unfinished", "You have as many unfinished answers as you may: ask when some have ended."),
-    errors.StorageFull: ("storage_full", "You have stored as much as you may: delete conversations that you no longer need."),
-    errors.TooManyInvitations: ("too_many_invitations", "As many invitations of yours, or for that user, wait for an answer as may."),
-    errors.HistoryTooLong: ("history_too_long", "More was said before than an answer may have before it: begin anew."),
+    errors.TooManyQueued: (
+        "too_many_queued",
+        "As many posts wait in this conversation as may: post when some are answered.",
+    ),
+    errors.TooManyUnfinished: (
+        "too_many_unfinished",
+        "You have as many unfinished answers as you may: ask when some have ended.",
+    ),
+    errors.StorageFull: (
+        "storage_full",
+        "You have stored as much as you may: delete conversations that you no longer need.",
+    ),
+    errors.TooManyInvitations: (
+        "too_many_invitations",
+        "As many invitations of yours, or for that user, wait for an answer as may.",
+    ),
+    errors.HistoryTooLong: (
+        "history_too_long",
+        "More was said before than an answer may have before it: begin anew.",
+    ),
 }
 """What to say of each: code, sentence."""
 UNFINISHED_RETRY_SECONDS = 5
@@ -227,7 +287,11 @@ UNFINISHED_RETRY_SECONDS = 5
 def quota_problem(error: errors.QuotaReached) -> ApiProblem:
     """The refusal that says which limit was reached."""
     code, detail = QUOTAS[type(error)]
-    headers = {"Retry-After": str(UNFINISHED_RETRY_SECONDS)} if CODES[code] == HTTPStatus.TOO_MANY_REQUESTS else None
+    headers = (
+        {"Retry-After": str(UNFINISHED_RETRY_SECONDS)}
+        if CODES[code] == HTTPStatus.TOO_MANY_REQUESTS
+        else None
+    )
     return ApiProblem(code, detail, headers)
 
 
@@ -236,7 +300,12 @@ async def _quota_reached(request: Request, error: errors.QuotaReached) -> JSONRe
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
-    log_line.warning("the database is away", method=request.method, path=request.url.path, error=repr(error.__cause__ or error))
+    log_line.warning(
+        "the database is away",
+        method=request.method,
+        path=request.url.path,
+        error=repr(error.__cause__ or error),
+    )
     return response("unavailable", "The database does not answer at the moment.")
 
 
@@ -244,12 +313,19 @@ DAMAGED = "The database cannot read or write a part of what this is about. Tryin
 
 
 async def _damaged(request: Request, error: Exception) -> JSONResponse:
-    log_line.error("the database fails at a row", method=request.method, path=request.url.path, error=str(error))
+    log_line.error(
+        "the database fails at a row",
+        method=request.method,
+        path=request.url.path,
+        error=str(error),
+    )
     return response("damaged", DAMAGED)
 
 
 async def _log_unavailable(request: Request, error: Exception) -> JSONResponse:
-    log_line.warning("the log is away", method=request.method, path=request.url.path, error=repr(error))
+    log_line.warning(
+        "the log is away", method=request.method, path=request.url.path, error=repr(error)
+    )
     return response("unavailable", "The event log does not answer at the moment.")
 
 
@@ -259,4 +335,7 @@ def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     for code in codes:
         by_status.setdefault(CODES[code], []).append(code)
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": ", ".join(found), "content": content} for status, found in by_status.items()}
+    return {
+        status: {"description": ", ".join(found), "content": content}
+        for status, found in by_status.items()
+    }

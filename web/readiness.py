@@ -62,7 +62,9 @@ class _Part:
             found = await _wrong(self._need())
         except (StoreError, ports.LogError):
             return "does not answer"
-        except Exception:  # such as a right that is missing: whatever it is, this process cannot serve
+        except (
+            Exception
+        ):  # such as a right that is missing: whatever it is, this process cannot serve
             log_line.exception("readiness cannot be found out")
             return "cannot be checked"
         if found is None:

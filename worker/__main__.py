@@ -12,7 +12,15 @@ def main() -> int:
     threads = load(needs=["redis_url", "database_url"]).worker_threads
     # One process: its event loop carries all answers, and more of it are more of these commands.
     # One that dies while it boots is noticed after a second, not after Dramatiq's 30.
-    arguments = ["tokenwire.worker.main", "--processes", "1", "--threads", str(threads), "--worker-fork-timeout", "1000"]
+    arguments = [
+        "tokenwire.worker.main",
+        "--processes",
+        "1",
+        "--threads",
+        str(threads),
+        "--worker-fork-timeout",
+        "1000",
+    ]
     parser = cli.make_argument_parser()
     return int(cli.main(parser.parse_args(arguments)) or 0)
 

@@ -86,7 +86,9 @@ def _noticing(pool: redis.ConnectionPool, on_loss: Callable[[], None]) -> type[r
                     raise
                 self.disconnect()
                 pool.disconnect(inuse_connections=False)
-                raise redis.ConnectionError(f"Redis cannot serve: {error.status_code or ''} {error}") from error
+                raise redis.ConnectionError(
+                    f"Redis cannot serve: {error.status_code or ''} {error}"
+                ) from error
 
     return Noticing
 
@@ -126,7 +128,9 @@ class WakingBroker(RedisBroker):
 
     def delivered(self, queue_name: str) -> set[str]:
         """Ids of the jobs that Redis has given to this process from that queue, and that it has not answered for."""
-        jobs: set[Any] = self.client.smembers(f"{NAMESPACE}:__acks__.{self.broker_id}.{queue_name}")  # bytes: nothing is decoded here
+        jobs: set[Any] = self.client.smembers(
+            f"{NAMESPACE}:__acks__.{self.broker_id}.{queue_name}"
+        )  # bytes: nothing is decoded here
         return {job.decode() for job in jobs}
 
     @property
@@ -164,19 +168,33 @@ class WakingBroker(RedisBroker):
         if not message_ids:
             return {}
         scores = self.client.zmscore(WAITING, list(message_ids))
-        return {name: int(score) for name, score in zip(message_ids, scores, strict=True) if score is not None}
+        return {
+            name: int(score)
+            for name, score in zip(message_ids, scores, strict=True)
+            if score is not None
+        }
 
     def held(self, message_ids: Sequence[str]) -> set[str]:
         """Of these messages, those whose newest job the queue itself still has: for the rare doubt. Asks for the jobs by their ids."""
         if not message_ids:
             return set()
-        known = {name: job for name, job in zip(message_ids, self.client.hmget(JOBS, list(message_ids)), strict=True) if job is not None}
+        known = {
+            name: job
+            for name, job in zip(
+                message_ids, self.client.hmget(JOBS, list(message_ids)), strict=True
+            )
+            if job is not None
+        }
         with self.client.pipeline(transaction=False) as pipeline:
             for job in known.values():
                 for queue in (QUEUE, dq_name(QUEUE)):
                     pipeline.hexists(f"{NAMESPACE}:{queue}.msgs", job)
             found = pipeline.execute()
-        return {name for name, there in zip(known, zip(found[::2], found[1::2], strict=True), strict=True) if any(there)}
+        return {
+            name
+            for name, there in zip(known, zip(found[::2], found[1::2], strict=True), strict=True)
+            if any(there)
+        }
 
     def lead(self, name: str, milliseconds: int) -> bool:
         """Become, or stay, the one active sweeper for so long."""
@@ -241,7 +259,11 @@ class WakingConsumer(_RedisConsumer):
             self._put_back_lost()
             # A fetch of nothing is still a heartbeat; without it, other workers would take over what runs here.
             # A few at a time: when many jobs come at once, the other processes get theirs too.
-            self.message_cache = self.broker.do_fetch(self.queue_name, min(room, FETCH_AT_MOST)) if room > 0 else self._heartbeat()
+            self.message_cache = (
+                self.broker.do_fetch(self.queue_name, min(room, FETCH_AT_MOST))
+                if room > 0
+                else self._heartbeat()
+            )
         except (redis.ConnectionError, redis.TimeoutError) as error:
             # Raised, Dramatiq would begin anew after three seconds and forget what it has prefetched.
             log_line.warning("queue out of reach", queue=self.queue_name, error=repr(error))
@@ -253,7 +275,11 @@ class WakingConsumer(_RedisConsumer):
             return
         lost = self.broker.delivered(self.queue_name) - self.holding
         if lost:
-            log_line.warning("jobs whose delivery was lost are queued again", queue=self.queue_name, jobs=len(lost))
+            log_line.warning(
+                "jobs whose delivery was lost are queued again",
+                queue=self.queue_name,
+                jobs=len(lost),
+            )
             self.broker.do_requeue(self.queue_name, *lost)
         self._losses = losses
 
@@ -279,7 +305,9 @@ class WakingConsumer(_RedisConsumer):
         try:
             call(argument)
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise ConnectionClosed(error) from None  # Dramatiq repeats it then, or leaves it to the other workers when it ends
+            raise ConnectionClosed(
+                error
+            ) from None  # Dramatiq repeats it then, or leaves it to the other workers when it ends
         self.holding.difference_update(message.options["redis_message_id"] for message in messages)
 
 

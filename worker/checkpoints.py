@@ -65,7 +65,11 @@ class Checkpointer:
 
     def grown(self, attempt: Checkpointed) -> None:
         """An append was acknowledged; enough new text asks for a checkpoint before its time."""
-        if attempt.uncheckpointed >= self._chars and attempt not in self._apart and attempt not in self._locked:
+        if (
+            attempt.uncheckpointed >= self._chars
+            and attempt not in self._apart
+            and attempt not in self._locked
+        ):
             self._early.set()
 
     async def run(self, running: Callable[[], Iterable[Checkpointed]]) -> None:
@@ -74,7 +78,9 @@ class Checkpointer:
             started = asyncio.get_running_loop().time()
             await self._wait()
             await self.save(running())
-            await asyncio.sleep(max(0.0, MIN_PAUSE_SECONDS - (asyncio.get_running_loop().time() - started)))
+            await asyncio.sleep(
+                max(0.0, MIN_PAUSE_SECONDS - (asyncio.get_running_loop().time() - started))
+            )
 
     async def _wait(self) -> None:
         try:
@@ -118,7 +124,9 @@ class Checkpointer:
     def _refused(self, attempt: Checkpointed, error: Exception) -> None:
         self._apart[attempt] = _clock() + REFUSED_PAUSE_SECONDS
         CHECKPOINTS_REFUSED.inc()
-        log_line.error("an answer cannot be checkpointed", message_id=attempt.message_id, error=repr(error))
+        log_line.error(
+            "an answer cannot be checkpointed", message_id=attempt.message_id, error=repr(error)
+        )
 
 
 def _clock() -> float:

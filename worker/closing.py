@@ -38,19 +38,43 @@ def terminal_event(ending: Ending) -> events.Terminal:
     length, crc32 = utf16_length(ending.content), checksum(ending.content)
     if ending.status == "complete":
         reason = cast("events.FinishReason", ending.finish_reason or "unknown")
-        return events.Complete(ending.message_id, ending.attempt, reason, usage, length, crc32, list(ending.seams or ()))
+        return events.Complete(
+            ending.message_id,
+            ending.attempt,
+            reason,
+            usage,
+            length,
+            crc32,
+            list(ending.seams or ()),
+        )
     if ending.status == "cancelled":
-        return events.Cancelled(ending.message_id, ending.attempt, ending.cancel_by or "unknown", usage, length, crc32)
+        return events.Cancelled(
+            ending.message_id, ending.attempt, ending.cancel_by or "unknown", usage, length, crc32
+        )
     error = ending.error or cast("dict[str, Any]", INTERNAL_ERROR)
-    return events.Error(ending.message_id, ending.attempt, error["code"], error["error"], error["retryable"], usage, length, crc32)
+    return events.Error(
+        ending.message_id,
+        ending.attempt,
+        error["code"],
+        error["error"],
+        error["retryable"],
+        usage,
+        length,
+        crc32,
+    )
 
 
-async def announce(store: Store, log: ports.Log, claim: ports.Claim, index: int, ending: Ending) -> None:
+async def announce(
+    store: Store, log: ports.Log, claim: ports.Claim, index: int, ending: Ending
+) -> None:
     """Append the terminal event of a committed ending. A log that forked or began again is first given what it lacks of the text.
 
     Whoever follows that log may hold less, and must hold at the terminal event what it attests.
     """
-    known = Known(Held(ending.content, ending.reasoning, tuple(ending.tool_calls or ()), ending.seq), ending.epoch)
+    known = Known(
+        Held(ending.content, ending.reasoning, tuple(ending.tool_calls or ()), ending.seq),
+        ending.epoch,
+    )
     there = claim.epoch == ending.epoch
     try:
         while True:
@@ -64,7 +88,9 @@ async def announce(store: Store, log: ports.Log, claim: ports.Claim, index: int,
             except ports.Lost:
                 there = False
     except ports.Fenced:
-        log_line.info("terminal event left to whoever claimed it since", message_id=claim.message_id)
+        log_line.info(
+            "terminal event left to whoever claimed it since", message_id=claim.message_id
+        )
         return
     except (ports.Sealed, ports.Gone):
         log_line.info("terminal event not needed", message_id=claim.message_id)
@@ -104,9 +130,13 @@ async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: 
         log_line.info("cancel left to the running worker", message_id=message_id)
         return True
     except (ports.Sealed, ports.Gone) as refusal:
-        log_line.info("cancel came after the end", message_id=message_id, reason=type(refusal).__name__)
+        log_line.info(
+            "cancel came after the end", message_id=message_id, reason=type(refusal).__name__
+        )
     except (ports.LogError, JobsUnavailable) as error:
-        log_line.warning("cancel is recorded, Redis was not told", message_id=message_id, error=repr(error))
+        log_line.warning(
+            "cancel is recorded, Redis was not told", message_id=message_id, error=repr(error)
+        )
     return False
 
 
@@ -117,7 +147,14 @@ async def end_cancelled(store: Store, log: ports.Log, row: Message, by: str) -> 
 
 async def end_failed(store: Store, log: ports.Log, row: Message, error: dict[str, object]) -> None:
     """End as failed a generation that cannot be gone on with, as viewers hold it. Its claim must have been released."""
-    await _end(store, log, row, lambda mine, claim, held: replace(cancelled(mine, claim, held, None), status="error", error=error))
+    await _end(
+        store,
+        log,
+        row,
+        lambda mine, claim, held: replace(
+            cancelled(mine, claim, held, None), status="error", error=error
+        ),
+    )
 
 
 _Make = Callable[[Message, ports.Claim, Held], Ending]
@@ -129,7 +166,9 @@ async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
     The sweeper announces it, if that is ever possible.
     """
     try:
-        claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True)
+        claim = await log.claim(
+            row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True
+        )
     except ports.LogError:
         raise
     except Exception:
@@ -144,13 +183,20 @@ async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
             await _announce_of(store, log, claim)
         elif (recovered := await _recovered(log, mine, claim)) is not None:
             claim, held = recovered
-            await commit(store, log, claim, replace(make(mine, claim, held), usage=await _usage(store, mine, held)))
+            await commit(
+                store,
+                log,
+                claim,
+                replace(make(mine, claim, held), usage=await _usage(store, mine, held)),
+            )
         else:
             await _end_in_rows(store, mine, make(mine, claim, held_in(mine)))
             await give_back(log, claim)
 
 
-async def _recovered(log: ports.Log, row: Message, claim: ports.Claim) -> tuple[ports.Claim, Held] | None:
+async def _recovered(
+    log: ports.Log, row: Message, claim: ports.Claim
+) -> tuple[ports.Claim, Held] | None:
     """As `recover_anyway`; None: not even that is possible."""
     how = recover_anyway if row.deaths <= DEADLY else restate
     try:
@@ -171,7 +217,10 @@ async def released_on_failure(log: ports.Log, claim: ports.Claim) -> AsyncIterat
     """What fails gives its claim back: whoever tries next need not wait for the lease."""
     try:
         yield
-    except (Exception, asyncio.CancelledError):  # not GeneratorExit: a coroutine that nobody runs any more cannot wait for anything
+    except (
+        Exception,
+        asyncio.CancelledError,
+    ):  # not GeneratorExit: a coroutine that nobody runs any more cannot wait for anything
         await give_back(log, claim)
         raise
 
@@ -181,7 +230,9 @@ async def give_back(log: ports.Log, claim: ports.Claim) -> None:
     try:
         await log.release(claim)
     except Exception as error:  # noqa: BLE001 -- whoever gives back has something else to tell
-        log_line.warning("a claim could not be given back", message_id=claim.message_id, error=repr(error))
+        log_line.warning(
+            "a claim could not be given back", message_id=claim.message_id, error=repr(error)
+        )
 
 
 async def commit(store: Store, log: ports.Log, claim: ports.Claim, ending: Ending) -> None:
@@ -198,7 +249,9 @@ async def _store(store: Store, ending: Ending) -> Ending | None:
     except StoreUnavailable:
         raise
     except Exception:  # Unstorable, or whatever else a value did to the statement: its text is left
-        log_line.exception("only the text of an answer could be stored", message_id=ending.message_id)
+        log_line.exception(
+            "only the text of an answer could be stored", message_id=ending.message_id
+        )
         ending = bare(ending)
         return ending if await store.finish(ending) else None
 
@@ -206,7 +259,9 @@ async def _store(store: Store, ending: Ending) -> Ending | None:
 async def announce_end(store: Store, log: ports.Log, row: Message) -> bool:
     """Supply the terminal event of an ended answer; whether the log lacked it. Raises Busy while whoever ended it may still be at it."""
     try:
-        claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True)
+        claim = await log.claim(
+            row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True
+        )
     except (ports.Sealed, ports.Gone):
         await store.terminal_announced(row.id, row.attempt)
         return False
@@ -232,7 +287,11 @@ def bare(ending: Ending) -> Ending:
 def lesser(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     """The checkpoint, and what is left to save where the database refuses it: first all but the provider's run, then the text alone."""
     yield checkpoint
-    yield (runless := replace(checkpoint, run_id=None, run_cursor=None, run_text=None, run_reasoning=None))
+    yield (
+        runless := replace(
+            checkpoint, run_id=None, run_cursor=None, run_text=None, run_reasoning=None
+        )
+    )
     yield replace(runless, tool_calls=None, kept=None, reported=None)
 
 
@@ -256,9 +315,18 @@ async def _cost(store: Store, row: Message, chars: int) -> dict[str, Any] | None
         return _wire(reported.total())
     conversation = await store.conversation_of(row.id)
     before = await store.history(row.conversation_id, row.ordinal)
-    asked = len((conversation and conversation.instructions) or "") + json_chars(row.response_schema)
-    asked += sum(len(earlier.content) + json_chars(earlier.kept if earlier.model == row.model else None) for earlier in before)
-    return _wire(reported.with_estimate(tokens(asked), chars - row.started_with if reported.before else chars))
+    asked = len((conversation and conversation.instructions) or "") + json_chars(
+        row.response_schema
+    )
+    asked += sum(
+        len(earlier.content) + json_chars(earlier.kept if earlier.model == row.model else None)
+        for earlier in before
+    )
+    return _wire(
+        reported.with_estimate(
+            tokens(asked), chars - row.started_with if reported.before else chars
+        )
+    )
 
 
 def _wire(usage: events.Usage | None) -> dict[str, Any] | None:
@@ -319,7 +387,9 @@ async def start_next(store: Store, jobs: Jobs, conversation_id: str) -> None:
         await jobs.generate(following)
 
 
-async def delete_conversation(store: Store, log: ports.Log, conversation_id: str, tombstone_seconds: float) -> None:
+async def delete_conversation(
+    store: Store, log: ports.Log, conversation_id: str, tombstone_seconds: float
+) -> None:
     """Delete rows, then the log. A running worker learns it from its next append (Gone) or checkpoint, and stops.
 
     What Redis was not told stands in SQL, and is made good by the sweeper.
@@ -329,7 +399,11 @@ async def delete_conversation(store: Store, log: ports.Log, conversation_id: str
         await log.delete(conversation_id, tombstone_seconds)
         await store.log_deleted(conversation_id)
     except (ports.LogError, StoreUnavailable) as error:
-        log_line.warning("conversation deleted, its log is left to the sweeper", conversation_id=conversation_id, error=repr(error))
+        log_line.warning(
+            "conversation deleted, its log is left to the sweeper",
+            conversation_id=conversation_id,
+            error=repr(error),
+        )
 
 
 def unfinished(row: Message) -> bool:

@@ -11,7 +11,9 @@ from tokenwire.worker.resume.kept import restored
 _OPTIONS = frozenset({"temperature", "max_tokens", "reasoning_effort", "stop"})
 
 
-def messages(rows: Iterable[Row], instructions: str | None, model: str | None = None) -> list[HistoryMessage]:
+def messages(
+    rows: Iterable[Row], instructions: str | None, model: str | None = None
+) -> list[HistoryMessage]:
     """In order, without what is empty: a failed or withdrawn answer must not poison the calls that come after it.
 
     What an answer of `model` held beside its text goes back to that model; no other one would understand it.
@@ -22,7 +24,11 @@ def messages(rows: Iterable[Row], instructions: str | None, model: str | None = 
 
 def resuming(request: Request, text: str, kept: Iterable[Mapping[str, Any]]) -> Request:
     """The request that resumes a turn that its provider has paused: the turn goes back whole, as the last message."""
-    return replace(request, messages=[*request.messages, HistoryMessage("assistant", text, kept=restored(kept))], continuation=None)
+    return replace(
+        request,
+        messages=[*request.messages, HistoryMessage("assistant", text, kept=restored(kept))],
+        continuation=None,
+    )
 
 
 def options(row: Row) -> dict[str, Any]:
@@ -43,4 +49,8 @@ def _message(row: Row, model: str | None) -> HistoryMessage | None:
 
 def _answered_calls(row: Row) -> tuple[ToolUse, ...]:
     """Calls without a result are left out: providers refuse a history in which a call was never answered."""
-    return tuple(ToolUse(call["id"], call["name"], call["arguments"]) for call in row.tool_calls or () if "result" in call)
+    return tuple(
+        ToolUse(call["id"], call["name"], call["arguments"])
+        for call in row.tool_calls or ()
+        if "result" in call
+    )

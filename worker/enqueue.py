@@ -38,7 +38,9 @@ class Jobs:
         await self._ask(self._enqueue, TITLE, message_id, None)
 
     def _enqueue(self, actor: str, message_id: str, delay_ms: int | None) -> None:
-        message: Message[None] = Message(queue_name=QUEUE, actor_name=actor, args=(message_id,), kwargs={}, options={})
+        message: Message[None] = Message(
+            queue_name=QUEUE, actor_name=actor, args=(message_id,), kwargs={}, options={}
+        )
         self._broker.enqueue(message, delay=delay_ms)
 
     async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:

@@ -9,7 +9,9 @@ Item = TypeVar("Item")
 
 
 async def by_halves(
-    items: Sequence[Item], work: Callable[[Sequence[Item]], Awaitable[None]], refused: Callable[[Item, Exception], None]
+    items: Sequence[Item],
+    work: Callable[[Sequence[Item]], Awaitable[None]],
+    refused: Callable[[Item, Exception], None],
 ) -> None:
     """Do `work` with all items; where it fails, with one half after the other, until the item that it fails at stands alone: `refused`.
 

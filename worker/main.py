@@ -21,6 +21,8 @@ _settings = settings.load(needs=["redis_url", "database_url"])
 _catalogue = catalogue.load_from(_settings)
 logs.setup_for(_settings, _catalogue.secrets)
 _runtime = Runtime(_settings, _catalogue, _hook())
-broker = make_broker(_settings.redis, threads=_settings.worker_threads, middleware=[RuntimeMiddleware(_runtime)])
+broker = make_broker(
+    _settings.redis, threads=_settings.worker_threads, middleware=[RuntimeMiddleware(_runtime)]
+)
 actors.register(broker, _runtime)
 dramatiq.set_broker(broker)

@@ -24,4 +24,7 @@ class _Checked(Protocol):
 def needs(store: Store, log: ports.Log) -> dict[str, Need]:
     """Each service, by the name that the log and `/readyz` give it."""
     checked = cast("_Checked", log)
-    return {"database": Need(store.check, store.check_write), "redis": Need(checked.check, checked.check_write)}
+    return {
+        "database": Need(store.check, store.check_write),
+        "redis": Need(checked.check, checked.check_write),
+    }

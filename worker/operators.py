@@ -18,7 +18,12 @@ log_line = structlog.get_logger(__name__)
 
 def log_only(error: BaseException, facts: Mapping[str, object]) -> None:
     """One line; the traceback too where the error is no provider's."""
-    log_line.error("a person must look at this", error=logs.name(error), exc_info=error if facts.get("bug") else None, **facts)
+    log_line.error(
+        "a person must look at this",
+        error=logs.name(error),
+        exc_info=error if facts.get("bug") else None,
+        **facts,
+    )
 
 
 def open_hook(sentry_dsn: str | None) -> Hook:

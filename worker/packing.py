@@ -52,4 +52,6 @@ class Packing:
             count = await self._log.pack(conversation_id)
             log_line.debug("log packed", conversation_id=conversation_id, events=count)
         except ports.LogError as error:
-            log_line.info("log left as it is", conversation_id=conversation_id, reason=type(error).__name__)
+            log_line.info(
+                "log left as it is", conversation_id=conversation_id, reason=type(error).__name__
+            )

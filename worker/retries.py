@@ -126,19 +126,30 @@ def decide(
     if free and not stuck:
         return RetryLater(code_of(error), 0, tries)
     if silent_s is not None:
-        return RetryLater(code_of(error), int(_attach_pause_s(error, silent_s, longest_wait_s, jitter()) * 1000), tries)
+        return RetryLater(
+            code_of(error),
+            int(_attach_pause_s(error, silent_s, longest_wait_s, jitter()) * 1000),
+            tries,
+        )
     used = max(1, tries + 1 - added // PROGRESS_CHARS)
     delay_s = _delay_s(error, used, longest_wait_s, jitter())
     if error.retryable and not stuck and used < MAX_TRIES:
         return RetryLater(code_of(error), int(delay_s * 1000), used)
-    return Discard(code_of(error), _SENTENCES[_known(error)], retryable=error.retryable, tell_operators=_needs_a_person(error))
+    return Discard(
+        code_of(error),
+        _SENTENCES[_known(error)],
+        retryable=error.retryable,
+        tell_operators=_needs_a_person(error),
+    )
 
 
 def unheard(error: BaseException) -> bool:
     """Whether it says nothing of what was asked for: a connection broke or fell silent, or the provider has no time to answer."""
     if isinstance(error, RateLimited):
         return True
-    return isinstance(error, Unavailable | Interrupted) and (error.code in NOT_HEARD or (error.status or 0) >= 500)
+    return isinstance(error, Unavailable | Interrupted) and (
+        error.code in NOT_HEARD or (error.status or 0) >= 500
+    )
 
 
 def deaths_in_a_row(counted: int, added: int) -> int:
@@ -154,11 +165,18 @@ def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: flo
     return max(min(error.retry_after_s or 0.0, longest_wait_s), own) + own * 0.25 * jitter
 
 
-def _attach_pause_s(error: ProviderError, silent_s: float, longest_wait_s: float, jitter: float) -> float:
+def _attach_pause_s(
+    error: ProviderError, silent_s: float, longest_wait_s: float, jitter: float
+) -> float:
     """An eighth of the silence so far: a connection that broke is back soon, a provider that is away is not asked all the time."""
-    own = min(max(0.0 if error.code == STALE_CONNECTION else 0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S)
+    own = min(
+        max(0.0 if error.code == STALE_CONNECTION else 0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S
+    )
     return max(min(error.retry_after_s or 0.0, longest_wait_s), own) + own * 0.25 * jitter
 
 
 def _needs_a_person(error: ProviderError) -> bool:
-    return isinstance(error, (QuotaExhausted, AuthenticationFailed, PermissionDenied, ModelNotFound, BudgetExhausted))
+    return isinstance(
+        error,
+        (QuotaExhausted, AuthenticationFailed, PermissionDenied, ModelNotFound, BudgetExhausted),
+    )

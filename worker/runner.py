@@ -152,7 +152,9 @@ class Runner:
             await closing.cancel(store, log, self._services.jobs, message_id, row.cancel_by)
             return
         if not self._probation.admits(message_id, row.deaths):
-            log_line.info("job not needed", message_id=message_id, reason="another suspect has its turn")
+            log_line.info(
+                "job not needed", message_id=message_id, reason="another suspect has its turn"
+            )
             return  # nothing is held meanwhile; the sweeper brings the job again
         try:
             await self._claim_and_run(row)
@@ -162,15 +164,21 @@ class Runner:
     async def _claim_and_run(self, row: Row) -> None:
         store, log, message_id = self._services.store, self._services.log, row.id
         try:
-            claim = await log.claim(row.conversation_id, message_id, row.attempt, self._services.lease_seconds)
+            claim = await log.claim(
+                row.conversation_id, message_id, row.attempt, self._services.lease_seconds
+            )
         except ports.LogError:
             raise
         except Exception as error:
             await self._count(row, await store.count_start(message_id), error)
             raise
-        async with closing.released_on_failure(log, claim):  # or the next try of this very job would find it taken
+        async with closing.released_on_failure(
+            log, claim
+        ):  # or the next try of this very job would find it taken
             model = row.model or self._models.catalogue.default
-            mine = await store.begin_attempt(message_id, claim.attempt, model, survived=message_id in self._waiting)
+            mine = await store.begin_attempt(
+                message_id, claim.attempt, model, survived=message_id in self._waiting
+            )
             if mine is None:
                 await log.release(claim)
                 return
@@ -204,20 +212,26 @@ class Runner:
         store = self._services.store
         if await store.count_start(message_id) <= MAX_TRIES:
             return
-        self._services.tell_operators(error, {"message_id": message_id, "code": "internal_error", "bug": True})
+        self._services.tell_operators(
+            error, {"message_id": message_id, "code": "internal_error", "bug": True}
+        )
         conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
         if conversation_id is not None:
             await closing.start_next(store, self._services.jobs, conversation_id)
 
     def _tell_operators(self, row: Row, error: Exception) -> None:
-        self._services.tell_operators(error, {"message_id": row.id, "model": row.model, "code": "internal_error", "bug": True})
+        self._services.tell_operators(
+            error, {"message_id": row.id, "model": row.model, "code": "internal_error", "bug": True}
+        )
 
     async def _not_yet(self, row: Row) -> bool:
         """Draining, not due, or behind another answer of the conversation: someone brings the job again."""
         if self._draining:
             await self._services.jobs.generate(row.id)
             return True
-        if row.due_at is not None and (left_ms := wait_ms(row.due_at, await self._services.store.now_ms())):
+        if row.due_at is not None and (
+            left_ms := wait_ms(row.due_at, await self._services.store.now_ms())
+        ):
             await self._services.jobs.generate(row.id, left_ms)
             return True
         return await self._services.store.blocked_by(row.id) is not None
@@ -228,25 +242,41 @@ class Runner:
         saved = Held(row.content, row.reasoning)
         run = attachment(_saved_run(row), saved, held)
         paused = is_paused(still_kept(row.kept, saved, held), held)
-        chosen = plan(best, held, must_be_json=row.response_schema is not None, attachable=run is not None, paused=paused)
+        chosen = plan(
+            best,
+            held,
+            must_be_json=row.response_schema is not None,
+            attachable=run is not None,
+            paused=paused,
+        )
         if chosen.rung != "attach":
             run = None
         if claim.attempt > 1:
             await self._account(row, claim, held, chosen, crashed=crashed)
-        terms = AttemptTerms(best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds)
-        attempt = Attempt(self._services, row, claim, self._generation(row, claim, held, chosen, run), terms)
+        terms = AttemptTerms(
+            best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds
+        )
+        attempt = Attempt(
+            self._services, row, claim, self._generation(row, claim, held, chosen, run), terms
+        )
         self._running[row.id] = attempt
         if self._handing_over:
             attempt.stop(HandedOver())
         suspect = self._probation.holds(row.id)
-        proving = [asyncio.create_task(keep("probation", lambda: self._prove(attempt, row)))] if suspect else []
+        proving = (
+            [asyncio.create_task(keep("probation", lambda: self._prove(attempt, row)))]
+            if suspect
+            else []
+        )
         try:
             await self._run(attempt, row, spec, chosen, _going_on(chosen, held, run))
         finally:
             for task in proving:
                 task.cancel()
             await asyncio.gather(*proving, return_exceptions=True)
-            if self._running.get(row.id) is attempt:  # a later attempt of the same answer may have begun here
+            if (
+                self._running.get(row.id) is attempt
+            ):  # a later attempt of the same answer may have begun here
                 del self._running[row.id]
 
     async def _prove(self, attempt: Attempt, row: Row) -> None:
@@ -256,34 +286,69 @@ class Runner:
             await asyncio.sleep(PROBATION_LOOK_SECONDS)
             lived = clock() - began
             if probation.outlived(lived):
-                await outlast(row.id, lambda: self._services.store.note_attempt(row.id, attempt.generation.attempt, 0, row.started_with))
+                await outlast(
+                    row.id,
+                    lambda: self._services.store.note_attempt(
+                        row.id, attempt.generation.attempt, 0, row.started_with
+                    ),
+                )
             if probation.over(attempt.generation.added, lived):
                 self._probation.leave(row.id)
 
-    def _generation(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None) -> Draft:
+    def _generation(
+        self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None
+    ) -> Draft:
         """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
-        seams, saved, limit, reported = list(row.seams or ()), row.kept or (), self._models.max_kept_bytes, Reported.of(row.reported)
+        seams, saved, limit, reported = (
+            list(row.seams or ()),
+            row.kept or (),
+            self._models.max_kept_bytes,
+            Reported.of(row.reported),
+        )
         if chosen.keeps:
             entries = still_kept(saved, Held(row.content, row.reasoning), held)
             if held.text and attached is None and chosen.rung != "resume":
                 seams.append(utf16_length(held.text))
             kept = KeptItems(saved, entries, said_again=attached is not None, max_bytes=limit)
             reported = reported if attached else reported.next_request()
-            return Draft(row.id, claim.attempt, held, seams, attached, kept, reported, self._models.max_answer_bytes)
+            return Draft(
+                row.id,
+                claim.attempt,
+                held,
+                seams,
+                attached,
+                kept,
+                reported,
+                self._models.max_answer_bytes,
+            )
         kept = KeptItems(saved, max_bytes=limit)
         longest = self._models.max_answer_bytes
-        generation = Draft(row.id, claim.attempt, held, kept=kept, reported=reported.next_request(), max_bytes=longest)
+        generation = Draft(
+            row.id,
+            claim.attempt,
+            held,
+            kept=kept,
+            reported=reported.next_request(),
+            max_bytes=longest,
+        )
         if chosen.rung != "fresh":
             generation.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
         return generation
 
-    async def _account(self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool) -> None:
+    async def _account(
+        self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool
+    ) -> None:
         """Forget deaths after which an attempt got on, and note what this one begins with. Text that is dropped now was no progress."""
         size = len(held.text) + len(held.reasoning)
         kept = size if chosen.keeps else 0
         row.deaths, row.started_with = deaths_in_a_row(row.deaths, kept - row.started_with), kept
         if crashed:
-            facts = {"message_id": row.id, "attempt": claim.attempt, "characters": len(held.text), "deaths": row.deaths}
+            facts = {
+                "message_id": row.id,
+                "attempt": claim.attempt,
+                "characters": len(held.text),
+                "deaths": row.deaths,
+            }
             log_line.warning("taken over from a worker that died", **facts)
         await self._services.store.note_attempt(row.id, claim.attempt, row.deaths, row.started_with)
 
@@ -292,7 +357,14 @@ class Runner:
         if (attempt := self._running.get(message_id)) is not None:
             attempt.look()
 
-    async def _run(self, attempt: Attempt, row: Row, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None) -> None:
+    async def _run(
+        self,
+        attempt: Attempt,
+        row: Row,
+        spec: ModelSpec | None,
+        chosen: Plan,
+        going_on: Continuation | None,
+    ) -> None:
         try:
             provider, request = await self._prepared(row, spec, chosen, going_on)
         except StoreUnavailable:
@@ -303,7 +375,9 @@ class Runner:
             await attempt.run(provider, request, row.model or "")
             await self._name_conversation(attempt, row)
 
-    async def _prepared(self, row: Row, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None) -> tuple[Provider, Request]:
+    async def _prepared(
+        self, row: Row, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None
+    ) -> tuple[Provider, Request]:
         """Whom to ask what. Raises ProviderError where nobody is to be asked, and WorkersDied where nobody may be any more."""
         if spec is None:
             raise ModelNotFound(f"{row.model} is not in the catalogue")
@@ -326,17 +400,27 @@ class Runner:
     async def _request(self, row: Row, going_on: Continuation | None) -> Request:
         conversation = await self._services.store.conversation_of(row.id)
         rows = await self._history(row)
-        messages = context.messages(rows, conversation.instructions if conversation else None, row.model)
+        messages = context.messages(
+            rows, conversation.instructions if conversation else None, row.model
+        )
         if not messages:
             raise InvalidRequest("nothing to answer")
-        return Request(messages, schema=row.response_schema, continuation=going_on, tries=row.attempt - 1, **context.options(row))
+        return Request(
+            messages,
+            schema=row.response_schema,
+            continuation=going_on,
+            tries=row.attempt - 1,
+            **context.options(row),
+        )
 
     async def _history(self, row: Row) -> list[Row]:
         """What was said before. Raises ProviderError where no model is to be sent that: it is too long, or not all there any more."""
         try:
             return await self._services.store.history(row.conversation_id, row.ordinal)
         except HistoryTooLong as error:
-            raise ContextLengthExceeded("there is more text before this answer than MAX_HISTORY_BYTES allows") from error
+            raise ContextLengthExceeded(
+                "there is more text before this answer than MAX_HISTORY_BYTES allows"
+            ) from error
         except NotFound as error:
             raise InvalidRequest("a message before this answer was deleted") from error
 

@@ -48,7 +48,9 @@ log_line = structlog.get_logger(__name__)
 INTERRUPT_CHECK_SECONDS = 5.0
 """How often a blocked worker thread looks for Dramatiq's interrupts; at 0.1 s, hundreds of threads would cost a core."""
 CONTROL_PAUSE_SECONDS = 1.0
-RUNNING = Gauge("tokenwire_answers_running", "Answers that this worker writes now", registry=metrics.REGISTRY)
+RUNNING = Gauge(
+    "tokenwire_answers_running", "Answers that this worker writes now", registry=metrics.REGISTRY
+)
 
 
 class Runtime:
@@ -65,14 +67,22 @@ class Runtime:
     async def open(self, broker: WakingBroker) -> None:
         """Connect; called on the event loop before the first job. What it raises leaves `close` to be called."""
         settings, opened = self._settings, self._opened
-        self._store = Store.open(settings.database_url, Quotas.of(settings), timeout_seconds=settings.database_timeout_seconds)
+        self._store = Store.open(
+            settings.database_url,
+            Quotas.of(settings),
+            timeout_seconds=settings.database_timeout_seconds,
+        )
         opened.push_async_callback(self._store.aclose)
-        limits = ports.Limits(settings.log_max_events, settings.log_max_bytes, settings.log_max_seconds)
+        limits = ports.Limits(
+            settings.log_max_events, settings.log_max_bytes, settings.log_max_seconds
+        )
         self._log = RedisLog(settings.redis, limits, settings.coalesce_ms)
         opened.push_async_callback(self._log.aclose)
         self._client = HttpClient()
         opened.push_async_callback(self._client.aclose)
-        checkpointer = Checkpointer(self._store, settings.checkpoint_seconds, settings.checkpoint_chars)
+        checkpointer = Checkpointer(
+            self._store, settings.checkpoint_seconds, settings.checkpoint_chars
+        )
         jobs = Jobs(settings.redis, broker)
         self._models = models = Models(
             self._catalogue,
@@ -172,7 +182,9 @@ class RuntimeMiddleware(AsyncIO):
         try:
             self._open(broker)
         except Exception as error:  # noqa: BLE001 -- whatever it is: this process can run no job
-            log_line.critical("the worker cannot start, the process stops", reason=startup.reason(error))
+            log_line.critical(
+                "the worker cannot start, the process stops", reason=startup.reason(error)
+            )
             with contextlib.suppress(Exception):
                 self._close(broker, worker)
             raise SystemExit(EXIT_NOT_OPENED) from None
@@ -181,7 +193,9 @@ class RuntimeMiddleware(AsyncIO):
         if not isinstance(broker, WakingBroker):
             raise TypeError("the runtime needs worker.broker.make_broker")
         thread = EventLoopThread(self.logger, INTERRUPT_CHECK_SECONDS)
-        thread.daemon = True  # a loop that nobody could stop must not hold up the end of the process
+        thread.daemon = (
+            True  # a loop that nobody could stop must not hold up the end of the process
+        )
         thread.loop.close()
         thread.loop = uvloop.new_event_loop()
         set_event_loop_thread(thread)
@@ -191,7 +205,9 @@ class RuntimeMiddleware(AsyncIO):
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
         """Dramatiq looks once a second whether it was told to stop: draining begins with the signal, before that."""
-        if threading.current_thread() is not threading.main_thread():  # a test's worker: signals are not for it
+        if (
+            threading.current_thread() is not threading.main_thread()
+        ):  # a test's worker: signals are not for it
             return
         noted, thread = signal.getsignal(signal.SIGTERM), get_event_loop_thread()
 

@@ -53,7 +53,9 @@ async def name_conversation(services: WorkerServices, models: Models, message_id
     if named is None:
         return
     try:
-        await services.log.announce(conversation.id, conversation.id, named.rev, events.Title(title, named.rev))
+        await services.log.announce(
+            conversation.id, conversation.id, named.rev, events.Title(title, named.rev)
+        )
     except ports.LogError as error:  # deleted meanwhile, or Redis is away: the title is stored, and the sweeper announces what is not
         log_line.info("title not announced", conversation_id=conversation.id, error=repr(error))
         return
@@ -77,7 +79,10 @@ async def _title(models: Models, question: Row, answer: Row) -> str:
 async def _asked(models: Models, spec: ModelSpec, question: str, answer: str) -> str:
     prompt = _ASK.format(question=question[:EXCERPT_CHARS], answer=answer[:EXCERPT_CHARS])
     response = await complete(
-        models.open(spec), Request([HistoryMessage("user", prompt)], max_tokens=64), tries=2, max_chars=LONGEST_ANSWER_CHARS
+        models.open(spec),
+        Request([HistoryMessage("user", prompt)], max_tokens=64),
+        tries=2,
+        max_chars=LONGEST_ANSWER_CHARS,
     )
     return response.text
 

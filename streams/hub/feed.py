@@ -91,7 +91,9 @@ class RedisFeed:
     def __init__(self, url: str) -> None:
         self._address: dict[str, Any] = dict(parse_url(url))
         self._wanted: set[str] = set()
-        self._awaited: dict[str, int] = {}  # confirmations on their way, by channel: an older one must not pass for a newer
+        self._awaited: dict[
+            str, int
+        ] = {}  # confirmations on their way, by channel: an older one must not pass for a newer
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._connection: _FeedConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -160,7 +162,11 @@ class RedisFeed:
             if loop.time() - began > LONGEST_PAUSE_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             # The first failure is news, the tries that follow are not.
-            logger.log(logging.WARNING if pause == FIRST_PAUSE_SECONDS else logging.DEBUG, "pub/sub connection lost: %s", reason)
+            logger.log(
+                logging.WARNING if pause == FIRST_PAUSE_SECONDS else logging.DEBUG,
+                "pub/sub connection lost: %s",
+                reason,
+            )
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads load, guards nothing
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 

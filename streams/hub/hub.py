@@ -25,7 +25,13 @@ GRACE_SECONDS = 2.0
 """A tail outlives its last viewer this long, so that one who reconnects finds it."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-_AT_REST = (b'"type":"message"', b'"type":"title"', b'"type":"complete"', b'"type":"error"', b'"type":"cancelled"')
+_AT_REST = (
+    b'"type":"message"',
+    b'"type":"title"',
+    b'"type":"complete"',
+    b'"type":"error"',
+    b'"type":"cancelled"',
+)
 _CHANGES = keys.CHANGES.encode()
 _HEAD_BYTES = 48
 """The type of an event stands within its first bytes, right after the seq."""
@@ -215,9 +221,13 @@ class Tail:
         if not self._access_is_known:
             await self._read_access()
         epoch, top = self.epoch, self.top
-        page = await self._log.read(self.conversation_id, epoch or None, top, RING_EVENTS if epoch else 0, RING_BYTES)
+        page = await self._log.read(
+            self.conversation_id, epoch or None, top, RING_EVENTS if epoch else 0, RING_BYTES
+        )
         self.running = page.running
-        if epoch and page.epoch != epoch and self.top <= page.forks.get(epoch, -1):  # it forked behind everything that is known here
+        if (
+            epoch and page.epoch != epoch and self.top <= page.forks.get(epoch, -1)
+        ):  # it forked behind everything that is known here
             self._turn(page.epoch, page.forks)
         elif page.epoch != epoch:  # it began again, or forked before what is known here
             self._start_over(page, page.forks)
@@ -333,7 +343,9 @@ class Hub:
         held = self._held.get(conversation_id)
         if held is None:
             tail = Tail(conversation_id, self._log)
-            held = self._held[conversation_id] = _Held(tail, asyncio.create_task(self._prepare(tail)))
+            held = self._held[conversation_id] = _Held(
+                tail, asyncio.create_task(self._prepare(tail))
+            )
             self._by_channel[keys.channel(conversation_id).encode()] = tail
         held.users += 1
         if held.closing is not None:

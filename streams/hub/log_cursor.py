@@ -56,7 +56,11 @@ def carried(position: Cursor, source: LogTail) -> bool:
 
 def held_by(position: Cursor, source: LogTail) -> bool:
     """Whether `source` alone can tell that the position is good, so that the log need not be asked."""
-    return carried(position, source) and position.seq <= source.top and source.since(position.seq) is not None
+    return (
+        carried(position, source)
+        and position.seq <= source.top
+        and source.since(position.seq) is not None
+    )
 
 
 def follows(entries: Sequence[Sendable], after: int) -> bool:

@@ -117,7 +117,9 @@ class MemoryRates:
         """See Counting."""
         now = self._clock()
         if name not in self._hits and len(self._hits) >= MAX_NAMES:
-            self._hits = {name: hits for name, hits in self._hits.items() if hits[-1] > now - WINDOW_SECONDS}
+            self._hits = {
+                name: hits for name, hits in self._hits.items() if hits[-1] > now - WINDOW_SECONDS
+            }
         hits = self._hits.setdefault(name, deque())
         while hits and hits[0] <= now - WINDOW_SECONDS:
             hits.popleft()
@@ -141,7 +143,12 @@ class MemoryRates:
 class Rates:
     """Asks `shared`, and counts alone while that is away. `alone` is called each time."""
 
-    def __init__(self, shared: Counting | None, alone: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        shared: Counting | None,
+        alone: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._shared, self._alone, self._clock = shared, alone, clock
         self._memory = MemoryRates(clock)
         self._asked_again_at = -math.inf
@@ -207,7 +214,9 @@ class InBulk:
     def _share(self, name: str, minute: int) -> _Share:
         share = self._shares.get(name)
         if share is None or share.minute != minute:
-            if share is None and len(self._shares) >= MAX_NAMES:  # whoever is forgotten takes another share
+            if (
+                share is None and len(self._shares) >= MAX_NAMES
+            ):  # whoever is forgotten takes another share
                 self._shares.clear()
             share = self._shares[name] = _Share(minute)
         return share

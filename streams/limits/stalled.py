@@ -14,7 +14,9 @@ class Stalled:
 
     __slots__ = ("_cut", "_left", "_loop", "_seconds", "_timer", "_transport")
 
-    def __init__(self, transport: asyncio.WriteTransport, seconds: float, cut: Callable[[], None]) -> None:
+    def __init__(
+        self, transport: asyncio.WriteTransport, seconds: float, cut: Callable[[], None]
+    ) -> None:
         self._transport, self._seconds, self._cut = transport, seconds, cut
         self._loop = asyncio.get_running_loop()
         self._left = 0

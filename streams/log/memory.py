@@ -41,7 +41,9 @@ from tokenwire.streams.log.ports import (
 class MemoryLog:
     """`streams.log.ports.Log` in this process. `clock` gives seconds."""
 
-    def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limits = limits or Limits()
         self._clock = clock
         self._states: dict[str, LogState] = {}
@@ -83,7 +85,14 @@ class MemoryLog:
 
     # --- the log ---
 
-    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False) -> Claim:
+    async def claim(
+        self,
+        conversation_id: str,
+        message_id: str,
+        sql_attempt: int,
+        lease_seconds: float,
+        disobeyed: bool = False,
+    ) -> Claim:
         """See streams.log.ports.Log."""
         state = self._settle(conversation_id)
         generation = state.generations.get(message_id) or LoggedAnswer()
@@ -103,7 +112,9 @@ class MemoryLog:
         state.forget()
         return Claim(conversation_id, message_id, state.epoch, generation.attempt)
 
-    async def append(self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> Appended:
+    async def append(
+        self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]
+    ) -> Appended:
         """See streams.log.ports.Log."""
         terminal = check_batch(events)
         await self._up.wait()
@@ -119,7 +130,10 @@ class MemoryLog:
             generation.tell()
             raise CancelPending(generation.cancel_by)
         appended = self._write(claim.conversation_id, state, events)
-        generation.last_batch, generation.next_index = (appended.first_seq, appended.last_seq), index + 1
+        generation.last_batch, generation.next_index = (
+            (appended.first_seq, appended.last_seq),
+            index + 1,
+        )
         if terminal:
             generation.sealed, generation.lease_until = True, 0.0
             del state.floors[claim.message_id]
@@ -127,7 +141,9 @@ class MemoryLog:
             for hook in self._end_hooks:
                 hook(claim.conversation_id)
         else:
-            state.floors[claim.message_id] = max(state.floors[claim.message_id], min(covered, state.top))
+            state.floors[claim.message_id] = max(
+                state.floors[claim.message_id], min(covered, state.top)
+            )
         state.trim(self._limits, self._clock())
         return appended
 
@@ -141,7 +157,9 @@ class MemoryLog:
         generation = state.generations.get(claim.message_id) or LoggedAnswer()
         if claim.attempt < generation.attempt:
             raise Fenced
-        known = generation.epoch == state.epoch or (generation.epoch == claim.epoch and state.shared(claim.epoch) is not None)
+        known = generation.epoch == state.epoch or (
+            generation.epoch == claim.epoch and state.shared(claim.epoch) is not None
+        )
         mine = claim.attempt == generation.attempt and known
         if not mine or index not in (generation.next_index, generation.next_index - 1):
             raise Sealed if generation.sealed else Lost
@@ -151,7 +169,9 @@ class MemoryLog:
         self._touch(state)
         return replace(claim, epoch=state.epoch)
 
-    async def adopt(self, claim: Claim, seen: Cursor, events: Sequence[AnyEvent], lease_seconds: float) -> tuple[Claim, Appended]:
+    async def adopt(
+        self, claim: Claim, seen: Cursor, events: Sequence[AnyEvent], lease_seconds: float
+    ) -> tuple[Claim, Appended]:
         """See streams.log.ports.Log."""
         state = self._settle(claim.conversation_id)
         generation = state.generations.get(claim.message_id) or LoggedAnswer()
@@ -171,7 +191,9 @@ class MemoryLog:
         state.trim(self._limits, self._clock())
         return replace(claim, epoch=state.epoch), appended
 
-    async def announce(self, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> Cursor:
+    async def announce(
+        self, conversation_id: str, row_id: str, rev: int, event: AnyEvent
+    ) -> Cursor:
         """See streams.log.ports.Log."""
         state = self._settle(conversation_id)
         if row_id not in state.announced or state.announced[row_id].rev < rev:
@@ -211,7 +233,10 @@ class MemoryLog:
     async def watched(self, conversation_id: str) -> bool:
         """See streams.log.ports.Log."""
         self._check_up()
-        return self.subscribers[keys.channel(conversation_id)] > 0 or self._wanted.get(conversation_id, 0.0) > self._clock()
+        return (
+            self.subscribers[keys.channel(conversation_id)] > 0
+            or self._wanted.get(conversation_id, 0.0) > self._clock()
+        )
 
     async def want(self, conversation_id: str, seconds: float) -> None:
         """See streams.log.ports.Log."""
@@ -227,7 +252,11 @@ class MemoryLog:
         if generation.sealed:
             return False
         if generation.cancel_by is None:
-            generation.cancel_by, generation.waited_until, generation.told = by, self._clock() + UNHEARD_SECONDS, False
+            generation.cancel_by, generation.waited_until, generation.told = (
+                by,
+                self._clock() + UNHEARD_SECONDS,
+                False,
+            )
         self._touch(state)
         self._publish(keys.CONTROL, f"cancel {message_id}".encode())
         return True
@@ -261,9 +290,20 @@ class MemoryLog:
         """See streams.log.ports.Log."""
         self._check_up()
         now = self._clock()
-        return frozenset(user for (name, user), until in self._revoked.items() if name == conversation_id and until > now)
+        return frozenset(
+            user
+            for (name, user), until in self._revoked.items()
+            if name == conversation_id and until > now
+        )
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+    async def read(
+        self,
+        conversation_id: str,
+        epoch: str | None,
+        after: int,
+        limit: int,
+        max_bytes: int = PAGE_BYTES,
+    ) -> Page:
         """See streams.log.ports.Log."""
         state = self._settle(conversation_id)
         oldest = state.oldest
@@ -271,9 +311,18 @@ class MemoryLog:
         reaches = state.top if epoch is None else state.shared(epoch)
         if reaches is not None and after <= reaches and oldest - 1 <= after < state.top:
             start = after + 1 - oldest
-            entries = [state.kept[i].entry for i in range(start, min(start + limit, len(state.kept)))]
+            entries = [
+                state.kept[i].entry for i in range(start, min(start + limit, len(state.kept)))
+            ]
             entries = list(portion(entries, max_bytes))
-        return Page(state.epoch, oldest, state.top, min(state.floors.values(), default=None), entries, dict(state.forks))
+        return Page(
+            state.epoch,
+            oldest,
+            state.top,
+            min(state.floors.values(), default=None),
+            entries,
+            dict(state.forks),
+        )
 
     async def pack(self, conversation_id: str) -> int:
         """See streams.log.ports.Log. Nothing is packed, but it counts as if it were."""
@@ -327,7 +376,9 @@ class MemoryLog:
             raise Gone
         state = self._states.get(conversation_id)
         if state is None or state.expires_at <= now:
-            state = self._states[conversation_id] = LogState(epoch_name(), self._run, now + self._limits.max_seconds)
+            state = self._states[conversation_id] = LogState(
+                epoch_name(), self._run, now + self._limits.max_seconds
+            )
         elif state.run != self._run:
             state.fork(self._run)
         return state
@@ -342,7 +393,9 @@ class MemoryLog:
             data = stamp(state.top, encode(event))
             state.kept.append(PackedBlock(Entry(state.top, data), self._clock()))
             state.size += len(data)
-            self._publish(keys.channel(conversation_id), b"%b:%d:%b" % (state.epoch.encode(), state.top, data))
+            self._publish(
+                keys.channel(conversation_id), b"%b:%d:%b" % (state.epoch.encode(), state.top, data)
+            )
         self._touch(state)
         return Appended(state.epoch, first, state.top)
 
@@ -372,7 +425,11 @@ class MemoryFeed:
         self._arrived: list[tuple[bytes, bytes]] = []
         self._stop: Callable[[], None] | None = None
 
-    async def start(self, deliver: Callable[[list[tuple[bytes, bytes]]], None], subscribed: Callable[[bytes], None]) -> None:
+    async def start(
+        self,
+        deliver: Callable[[list[tuple[bytes, bytes]]], None],
+        subscribed: Callable[[bytes], None],
+    ) -> None:
         """See streams.log.ports.Feed."""
         self._deliver, self._subscribed = deliver, subscribed
         self._stop = self._log.listen(self._publish)

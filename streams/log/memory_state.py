@@ -105,7 +105,10 @@ class LogState:
         return self.oldest + sum(block.events for block in self.blocks)
 
     def fork(self, run: int) -> None:
-        forks = [(self.epoch, self.top), *((epoch, min(seq, self.top)) for epoch, seq in self.forks.items())]
+        forks = [
+            (self.epoch, self.top),
+            *((epoch, min(seq, self.top)) for epoch, seq in self.forks.items()),
+        ]
         self.epoch, self.run, self.forks = epoch_name(), run, dict(forks[:MAX_FORKS])
 
     def shared(self, epoch: str | None) -> int | None:
@@ -138,10 +141,18 @@ class LogState:
         """Cut it to its window in steps, packed blocks first and whole, never above the lowest floor."""
         if not self._over(limits, now, SLACK):
             return
-        while self.blocks and (len(self.kept) - self.blocks[0].events >= limits.max_events or self._too_much(limits, now, 1)):
+        while self.blocks and (
+            len(self.kept) - self.blocks[0].events >= limits.max_events
+            or self._too_much(limits, now, 1)
+        ):
             self._drop_block()
         highest = min(self.floors.values(), default=self.top)
-        while not self.blocks and self.kept and self.kept[0].entry.seq <= highest and self._over(limits, now, 1):
+        while (
+            not self.blocks
+            and self.kept
+            and self.kept[0].entry.seq <= highest
+            and self._over(limits, now, 1)
+        ):
             self.size -= len(self.kept.popleft().entry.data)
 
     def _drop_block(self) -> None:

@@ -7,7 +7,18 @@ in the first word of its error and has written nothing. Whoever meets such an er
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ResponseError
 
-PASSING = ("LOADING", "READONLY", "OOM", "MISCONF", "BUSY", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE")
+PASSING = (
+    "LOADING",
+    "READONLY",
+    "OOM",
+    "MISCONF",
+    "BUSY",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "UNKILLABLE",
+)
 """Error words of a server that is there but cannot serve for the moment; nothing was written."""
 
 

@@ -42,7 +42,9 @@ def unpack(first: int, last: int, block: bytes) -> list[Entry]:
         raise DamagedBlock(last, error) from error
     start = 4 + 4 * count
     if count == 0 or count != last - first + 1 or len(data) != start + sum(lengths):
-        raise DamagedBlock(last, f"{count} events in {len(data)} bytes, {last - first + 1} expected")
+        raise DamagedBlock(
+            last, f"{count} events in {len(data)} bytes, {last - first + 1} expected"
+        )
     entries: list[Entry] = []
     for seq, length in enumerate(lengths, first):
         entries.append(Entry(seq, data[start : start + length]))

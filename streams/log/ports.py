@@ -146,7 +146,14 @@ class Page:
 class Log(Protocol):
     """One ordered log per conversation. Every method is atomic, and refuses without writing. All raise Unavailable."""
 
-    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False) -> Claim:
+    async def claim(
+        self,
+        conversation_id: str,
+        message_id: str,
+        sql_attempt: int,
+        lease_seconds: float,
+        disobeyed: bool = False,
+    ) -> Claim:
         """Take the generation: attempt = max(known here, sql_attempt) + 1, batch index 0, lease and floor set. Gone, Sealed, Busy.
 
         `disobeyed`: take it to end it, although a lease stands, if its holder has not obeyed a cancel in time: UNHEARD_SECONDS after the
@@ -155,7 +162,9 @@ class Log(Protocol):
         """
         ...
 
-    async def append(self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> Appended:
+    async def append(
+        self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]
+    ) -> Appended:
         """Append a batch. `index` counts this attempt's batches from 0; the batch before must have been acknowledged.
 
         A repeat of the last index returns its result (older results are not kept: Lost). `covered`: the seq that SQL's committed
@@ -174,7 +183,9 @@ class Log(Protocol):
         """
         ...
 
-    async def adopt(self, claim: Claim, seen: Cursor, events: Sequence[AnyEvent], lease_seconds: float) -> tuple[Claim, Appended]:
+    async def adopt(
+        self, claim: Claim, seen: Cursor, events: Sequence[AnyEvent], lease_seconds: float
+    ) -> tuple[Claim, Appended]:
         """After Lost, if SQL confirms the attempt: record it in the current epoch and append `events`, in one step.
 
         `seen` is the end of the log as it was read: the events bring its viewers to what the attempt holds (there may be none). The next
@@ -182,7 +193,9 @@ class Log(Protocol):
         """
         ...
 
-    async def announce(self, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> Cursor:
+    async def announce(
+        self, conversation_id: str, row_id: str, rev: int, event: AnyEvent
+    ) -> Cursor:
         """Append `message` or `title`, once per row and rev; a repeat returns the current top. Gone."""
         ...
 
@@ -234,7 +247,14 @@ class Log(Protocol):
         """Those who may not follow the conversation, whatever token they hold."""
         ...
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+    async def read(
+        self,
+        conversation_id: str,
+        epoch: str | None,
+        after: int,
+        limit: int,
+        max_bytes: int = PAGE_BYTES,
+    ) -> Page:
         """At most `limit` events after seq `after` of `epoch` (None: the current one), with the state of the log. Gone.
 
         No more than fit into `max_bytes`, but for one that is larger by itself.
@@ -280,7 +300,11 @@ class Feed(Protocol):
     After a lost connection it comes back by itself and subscribes to everything again.
     """
 
-    async def start(self, deliver: Callable[[list[tuple[bytes, bytes]]], None], subscribed: Callable[[bytes], None]) -> None:
+    async def start(
+        self,
+        deliver: Callable[[list[tuple[bytes, bytes]]], None],
+        subscribed: Callable[[bytes], None],
+    ) -> None:
         """Begin. `deliver` is called with (channel, payload) pairs in order of arrival, all that one read brought at a time.
 
         `subscribed` is called whenever a channel was confirmed again after a break: what was published in between was missed.

@@ -49,12 +49,20 @@ LONGEST_PAUSE_SECONDS = 1.0
 READY_MS = 60_000
 """What readiness wrote is gone after this."""
 
-_REFUSALS: dict[bytes, type[Refused]] = {b"GONE": Gone, b"LOST": Lost, b"FENCED": Fenced, b"SEALED": Sealed, b"BUSY": Busy}
+_REFUSALS: dict[bytes, type[Refused]] = {
+    b"GONE": Gone,
+    b"LOST": Lost,
+    b"FENCED": Fenced,
+    b"SEALED": Sealed,
+    b"BUSY": Busy,
+}
 
 
 def _script(name: str) -> Script:
     here = files("tokenwire.streams.log") / "lua"
-    return Script((here / "prelude.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8"))
+    return Script(
+        (here / "prelude.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8")
+    )
 
 
 _CLAIM, _APPEND, _ANNOUNCE = _script("claim"), _script("append"), _script("announce")
@@ -77,12 +85,23 @@ class RedisLog:
         limits = limits or Limits()
         self._window = (limits.max_seconds * 1000, limits.max_events, limits.max_bytes)
 
-    async def claim(self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False) -> Claim:
+    async def claim(
+        self,
+        conversation_id: str,
+        message_id: str,
+        sql_attempt: int,
+        lease_seconds: float,
+        disobeyed: bool = False,
+    ) -> Claim:
         """See streams.log.ports.Log."""
-        reply = await self._run(_CLAIM, conversation_id, message_id, sql_attempt, _ms(lease_seconds), int(disobeyed))
+        reply = await self._run(
+            _CLAIM, conversation_id, message_id, sql_attempt, _ms(lease_seconds), int(disobeyed)
+        )
         return Claim(conversation_id, message_id, reply[1].decode(), reply[2])
 
-    async def append(self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> Appended:
+    async def append(
+        self, claim: Claim, index: int, covered: int, events: Sequence[AnyEvent]
+    ) -> Appended:
         """See streams.log.ports.Log. Raises ValueError for an empty batch and for a terminal event that has company."""
         terminal = check_batch(events)
         batch = [encode(event) for event in events]
@@ -121,21 +140,39 @@ class RedisLog:
         reply = await self._run(_REJOIN, claim.conversation_id, *arguments)
         return replace(claim, epoch=reply[1].decode())
 
-    async def adopt(self, claim: Claim, seen: Cursor, events: Sequence[AnyEvent], lease_seconds: float) -> tuple[Claim, Appended]:
+    async def adopt(
+        self, claim: Claim, seen: Cursor, events: Sequence[AnyEvent], lease_seconds: float
+    ) -> tuple[Claim, Appended]:
         """See streams.log.ports.Log."""
         batch = [encode(event) for event in events]
-        arguments: tuple[Argument, ...] = (claim.message_id, claim.attempt, _ms(lease_seconds), seen.epoch, seen.seq, *batch)
+        arguments: tuple[Argument, ...] = (
+            claim.message_id,
+            claim.attempt,
+            _ms(lease_seconds),
+            seen.epoch,
+            seen.seq,
+            *batch,
+        )
         appended = _appended(await self._run(_ADOPT, claim.conversation_id, *arguments))
         return replace(claim, epoch=appended.epoch), appended
 
-    async def announce(self, conversation_id: str, row_id: str, rev: int, event: AnyEvent) -> Cursor:
+    async def announce(
+        self, conversation_id: str, row_id: str, rev: int, event: AnyEvent
+    ) -> Cursor:
         """See streams.log.ports.Log."""
         reply = await self._run(_ANNOUNCE, conversation_id, row_id, rev, encode(event))
         return Cursor(reply[1].decode(), reply[2])
 
     async def renew(self, claim: Claim, lease_seconds: float) -> str | None:
         """See streams.log.ports.Log."""
-        reply = await self._run(_RENEW, claim.conversation_id, claim.message_id, claim.epoch, claim.attempt, _ms(lease_seconds))
+        reply = await self._run(
+            _RENEW,
+            claim.conversation_id,
+            claim.message_id,
+            claim.epoch,
+            claim.attempt,
+            _ms(lease_seconds),
+        )
         return reply[1].decode() or None
 
     async def release(self, claim: Claim) -> None:
@@ -149,7 +186,9 @@ class RedisLog:
 
     async def watched(self, conversation_id: str) -> bool:
         """See streams.log.ports.Log."""
-        _channel, count = await self._wire.execute("PUBSUB", "NUMSUB", keys.channel(conversation_id))
+        _channel, count = await self._wire.execute(
+            "PUBSUB", "NUMSUB", keys.channel(conversation_id)
+        )
         return bool(count) or bool(await self._wire.execute("EXISTS", keys.wanted(conversation_id)))
 
     async def want(self, conversation_id: str, seconds: float) -> None:
@@ -188,9 +227,20 @@ class RedisLog:
         """See streams.log.ports.Log."""
         held: list[bytes] = await self._wire.execute("HGETALL", keys.revoked(conversation_id))
         now = _ms(time.time())
-        return frozenset(user.decode() for user, until in zip(held[::2], held[1::2], strict=True) if int(until) > now)
+        return frozenset(
+            user.decode()
+            for user, until in zip(held[::2], held[1::2], strict=True)
+            if int(until) > now
+        )
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+    async def read(
+        self,
+        conversation_id: str,
+        epoch: str | None,
+        after: int,
+        limit: int,
+        max_bytes: int = PAGE_BYTES,
+    ) -> Page:
         """See streams.log.ports.Log."""
         while True:
             reply = await self._run(_READ, conversation_id, epoch or "", after, limit, max_bytes)
@@ -201,35 +251,49 @@ class RedisLog:
                 continue
             floor = int(reply[4]) if reply[4] else None
             entries = list(portion(found[:limit], max_bytes))
-            return Page(reply[1].decode(), reply[2], reply[3], floor, entries, _forks(reply[5].decode()))
+            return Page(
+                reply[1].decode(), reply[2], reply[3], floor, entries, _forks(reply[5].decode())
+            )
 
     async def _drop_packed(self, conversation_id: str, epoch: bytes, damage: DamagedBlock) -> None:
         """Whoever needs what was packed reads the rows, which hold all of it. Somebody else may have seen to it already."""
         with contextlib.suppress(Lost):
             await self._run(_DROP_PACKED, conversation_id, epoch, damage.last)
             BLOCKS_DAMAGED.inc()
-            logger.error("the packed part of the log of %s was dropped: %s", conversation_id, damage)
+            logger.error(
+                "the packed part of the log of %s was dropped: %s", conversation_id, damage
+            )
 
     async def pack(self, conversation_id: str) -> int:
         """See streams.log.ports.Log."""
         count = 0
         while True:
-            _, epoch, first, *events = await self._run(_PACKABLE, conversation_id, BLOCK_EVENTS, BLOCK_BYTES)
+            _, epoch, first, *events = await self._run(
+                _PACKABLE, conversation_id, BLOCK_EVENTS, BLOCK_BYTES
+            )
             if not events:
                 return count
             size, block = sum(map(len, events)), pack(events)
-            await self._run(_PACK, conversation_id, epoch, first, first + len(events) - 1, size, block)
+            await self._run(
+                _PACK, conversation_id, epoch, first, first + len(events) - 1, size, block
+            )
             count += len(events)
 
     async def new_server(self) -> str | None:
         """See streams.log.ports.Log. The same words by which the scripts know a server (`prelude.lua`)."""
         try:
-            told = [await self._wire.execute("INFO", section) for section in ("server", "replication")]
+            told = [
+                await self._wire.execute("INFO", section) for section in ("server", "replication")
+            ]
         except ResponseError:  # a server that does not tell
             return None
         found = re.findall(rb"^(?:run_id|master_replid):(\w+)", b"\n".join(told), re.MULTILINE)
         identity = b":".join(found)
-        return None if not identity or await self._wire.execute("GET", keys.SERVER) == identity else identity.decode()
+        return (
+            None
+            if not identity or await self._wire.execute("GET", keys.SERVER) == identity
+            else identity.decode()
+        )
 
     async def note_server(self, identity: str) -> None:
         """See streams.log.ports.Log."""
@@ -251,7 +315,9 @@ class RedisLog:
         except ResponseError:  # a stand-in that does not tell
             return None
         policy = memory.partition(b"maxmemory_policy:")[2].split(None, 1)[0].decode()
-        return None if policy == "noeviction" else f"maxmemory-policy is {policy}, must be noeviction"
+        return (
+            None if policy == "noeviction" else f"maxmemory-policy is {policy}, must be noeviction"
+        )
 
     async def check_write(self) -> str | None:
         """For readiness: what keeps the server from taking a write, or None. It may answer every question and refuse all writes.
@@ -272,7 +338,9 @@ class RedisLog:
 
     async def _run(self, script: Script, conversation_id: str, *arguments: Argument) -> list[Any]:
         candidate = secrets.token_hex(4)
-        reply: list[Any] = await self._wire.run(script, (*keys.keys(conversation_id), candidate, *self._window, *arguments))
+        reply: list[Any] = await self._wire.run(
+            script, (*keys.keys(conversation_id), candidate, *self._window, *arguments)
+        )
         if reply[0] != b"OK":
             _refuse(reply)
         return reply

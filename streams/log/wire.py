@@ -44,10 +44,14 @@ class _Command:
 
     __slots__ = ("_arguments", "_packed", "_script", "future")
 
-    def __init__(self, script: Script | None, arguments: Sequence[Argument], future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, script: Script | None, arguments: Sequence[Argument], future: asyncio.Future[Any]
+    ) -> None:
         self._script = script
         self._arguments = arguments
-        self._packed = _pack(arguments if script is None else (b"EVALSHA", script.sha, KEY_COUNT, *arguments))
+        self._packed = _pack(
+            arguments if script is None else (b"EVALSHA", script.sha, KEY_COUNT, *arguments)
+        )
         self.future = future
 
     def packed(self, known: set[bytes]) -> bytes:
@@ -69,7 +73,13 @@ class Wire:
 
     def __init__(self, url: str, interval_seconds: float = 0.0) -> None:
         # One connection by construction; the pool only knows how to make it from the URL (TLS, user, password, database).
-        pool = ConnectionPool.from_url(url, protocol=2, socket_timeout=None, socket_connect_timeout=CONNECT_SECONDS, driver_info=None)
+        pool = ConnectionPool.from_url(
+            url,
+            protocol=2,
+            socket_timeout=None,
+            socket_connect_timeout=CONNECT_SECONDS,
+            driver_info=None,
+        )
         self._connection: AbstractConnection = pool.make_connection()
         self._interval = interval_seconds
         self._known: set[bytes] = set()
@@ -132,12 +142,16 @@ class Wire:
     async def _write(self, data: bytes) -> None:
         try:
             await self._connection.send_packed_command(data, check_health=False)
-        except RuntimeError as error:  # uvloop's word for a connection that was closed since it was looked at
+        except (
+            RuntimeError
+        ) as error:  # uvloop's word for a connection that was closed since it was looked at
             raise ConnectionAbortedError(str(error)) from error
 
     async def _connect(self) -> None:
         connection = self._connection
-        if connection.is_connected and await connection.can_read():  # nothing is due between pipelines: the server has hung up
+        if (
+            connection.is_connected and await connection.can_read()
+        ):  # nothing is due between pipelines: the server has hung up
             await connection.disconnect(nowait=True)
         if not connection.is_connected:
             self._known.clear()
@@ -197,7 +211,9 @@ def _settle_error(call: _Command, error: ResponseError) -> bool:
 def _fail(calls: Iterable[_Command], cause: Exception) -> None:
     for call in calls:
         if not call.future.done():
-            what = f"cannot serve: {error_word(cause)}" if cannot_serve(cause) else "does not answer"
+            what = (
+                f"cannot serve: {error_word(cause)}" if cannot_serve(cause) else "does not answer"
+            )
             unavailable = LogUnavailable(f"Redis {what}: {cause or type(cause).__name__}")
             unavailable.__cause__ = cause
             call.future.set_exception(unavailable)

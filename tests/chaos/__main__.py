@@ -21,17 +21,33 @@ SETTLE_SECONDS = 90.0
 async def run(options: argparse.Namespace, folder: Path) -> Report:
     """The whole run."""
     seconds = options.minutes_at_most * 60
-    async with running(folder, options.database, options.workers, options.rate, seconds + SETTLE_SECONDS) as site:
-        seconds_each = (60, 70) if options.rolling else (5, 12)  # every viewer of a rolling restart sees all of it
+    async with running(
+        folder, options.database, options.workers, options.rate, seconds + SETTLE_SECONDS
+    ) as site:
+        seconds_each = (
+            (60, 70) if options.rolling else (5, 12)
+        )  # every viewer of a rolling restart sees all of it
         pieces = (options.rate * seconds_each[0], options.rate * seconds_each[1])
-        load = site.load(options.seed, options.viewers, pieces, 0.0 if options.rolling else 0.1, only_continuing=options.rolling)
+        load = site.load(
+            options.seed,
+            options.viewers,
+            pieces,
+            0.0 if options.rolling else 0.1,
+            only_continuing=options.rolling,
+        )
         if options.rolling:
-            load.manners = ("steady", "events")  # silences of their own would hide those of the restart
+            load.manners = (
+                "steady",
+                "events",
+            )  # silences of their own would hide those of the restart
         faults = Faults(site.cluster, load, random.Random(options.seed))
         await _play(options, load, faults, time.monotonic() + seconds)
         await site.look(load)
     continues = {name: model.continues for name, model in site.catalogue.items()}
-    besides = [*(f"provider: {wrong}" for wrong in site.provider.wrong), *(f"fault {failed}" for failed in faults.failed)]
+    besides = [
+        *(f"provider: {wrong}" for wrong in site.provider.wrong),
+        *(f"fault {failed}" for failed in faults.failed),
+    ]
     report = Report(load.streams, faults.notes, continues, besides, load.handovers())
     (folder / "story.log").write_text("\n".join(report.story()))
     return report
@@ -44,7 +60,9 @@ async def _play(options: argparse.Namespace, load: Load, faults: Faults, deadlin
         if options.rolling:
             await faults.roll(options.workers)
         else:
-            await faults.run(_possible(_kinds(options), faults), options.kills, options.spacing, deadline)
+            await faults.run(
+                _possible(_kinds(options), faults), options.kills, options.spacing, deadline
+            )
         load.stopping = True
         await asyncio.wait({streaming}, timeout=SETTLE_SECONDS)
         if streaming.done():
@@ -72,17 +90,27 @@ def _kinds(options: argparse.Namespace) -> list[str]:
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="how many faults")
-    parser.add_argument("--seed", type=int, default=1, help="decides texts, order of faults and times between them")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="decides texts, order of faults and times between them"
+    )
     parser.add_argument("--minutes-at-most", type=float, default=15)
     parser.add_argument("--only", default="", help="kinds of faults, separated by commas")
-    parser.add_argument("--rolling", action="store_true", help="instead: SIGTERM to every process in turn, as a deploy does")
+    parser.add_argument(
+        "--rolling",
+        action="store_true",
+        help="instead: SIGTERM to every process in turn, as a deploy does",
+    )
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="postgresql")
     parser.add_argument("--streams", type=int, default=24, help="at a time")
     parser.add_argument("--viewers", type=int, default=4, help="of each stream")
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--rate", type=int, default=50, help="pieces of text a second, in each stream")
+    parser.add_argument(
+        "--rate", type=int, default=50, help="pieces of text a second, in each stream"
+    )
     parser.add_argument("--spacing", type=float, default=2.0, help="mean seconds between faults")
-    parser.add_argument("--folder", type=Path, help="where databases and logs are left (default: a temporary one)")
+    parser.add_argument(
+        "--folder", type=Path, help="where databases and logs are left (default: a temporary one)"
+    )
     return parser
 
 

@@ -33,17 +33,34 @@ class Account:
         """As text. `following`: the task of each stream."""
         found = await asyncio.to_thread(self._rows)
         redis = await asyncio.to_thread(self._redis)
-        return "\n".join([*self._machine(), *self._streams(load, following, found), *redis, *self._requests(), *self._lines()])
+        return "\n".join(
+            [
+                *self._machine(),
+                *self._streams(load, following, found),
+                *redis,
+                *self._requests(),
+                *self._lines(),
+            ]
+        )
 
     def _at(self, moment: float | None) -> str:
-        return "-" if moment is None else f"{self._clock + timedelta(seconds=moment - self._began):%H:%M:%S.%f}"[:-3]
+        return (
+            "-"
+            if moment is None
+            else f"{self._clock + timedelta(seconds=moment - self._began):%H:%M:%S.%f}"[:-3]
+        )
 
     def _machine(self) -> Iterator[str]:
         load = " ".join(f"{average:.1f}" for average in os.getloadavg())
         yield f"the test began at {self._at(self._began)} UTC and ended at {self._at(time.monotonic())}; load average {load}"
         yield f"workers: {self._site.cluster.workers()}; Redis' port: {self._site.cluster.redis_proxy.faults}"
 
-    def _streams(self, load: Load, following: "Sequence[asyncio.Task[None]]", found: dict[str, dict[str, Any]]) -> Iterator[str]:
+    def _streams(
+        self,
+        load: Load,
+        following: "Sequence[asyncio.Task[None]]",
+        found: dict[str, dict[str, Any]],
+    ) -> Iterator[str]:
         for stream, task in zip(load.streams, following, strict=True):
             yield f"text {stream.script.number} ({stream.model}), message {stream.message_id or 'not posted'}: {_state(task)}"
             yield f"  row: {_short(found.get(stream.message_id, found.get('')))}"
@@ -98,8 +115,15 @@ def _state(task: "asyncio.Task[None]") -> str:
         return "still followed"
     if task.cancelled():
         return "given up"
-    return "followed to its end" if task.exception() is None else f"following it failed: {task.exception()!r}"
+    return (
+        "followed to its end"
+        if task.exception() is None
+        else f"following it failed: {task.exception()!r}"
+    )
 
 
 def _short(row: dict[str, Any] | None) -> dict[str, Any] | None:
-    return row and {name: f"{len(value)} characters" if name == "content" else value for name, value in row.items()}
+    return row and {
+        name: f"{len(value)} characters" if name == "content" else value
+        for name, value in row.items()
+    }

@@ -18,14 +18,32 @@ def models(base: str) -> dict[str, Model]:
     """By name. `base`: where the provider answers. Weight 0: for tests that ask for it by name."""
     openai = {"provider": "openai_compatible", "api_key": "none"}
     told = {"options": {"prefix": "continue_final_message"}}
-    anthropic, gemini, ollama = ({"provider": name, "api_key": "none"} for name in ("anthropic", "gemini", "ollama"))
+    anthropic, gemini, ollama = (
+        {"provider": name, "api_key": "none"} for name in ("anthropic", "gemini", "ollama")
+    )
     return {
-        "prefix": Model({**openai, "base_url": f"{base}/prefix/v1", "continuation": "prefix", **told}, 6, continues=True),
-        "turn": Model({**openai, "base_url": f"{base}/turn/v1", "continuation": "turn"}, 2, continues=True),
-        "over": Model({**openai, "base_url": f"{base}/over/v1", "continuation": "restart"}, 3, continues=False),
-        "anthropic": Model({**anthropic, "base_url": f"{base}/prefix/v1", "continuation": "prefix"}, 1, continues=True),
-        "ollama": Model({**ollama, "base_url": f"{base}/prefix", "continuation": "prefix"}, 1, continues=True),
-        "gemini": Model({**gemini, "base_url": f"{base}/turn/v1", "continuation": "turn"}, 1, continues=True),
+        "prefix": Model(
+            {**openai, "base_url": f"{base}/prefix/v1", "continuation": "prefix", **told},
+            6,
+            continues=True,
+        ),
+        "turn": Model(
+            {**openai, "base_url": f"{base}/turn/v1", "continuation": "turn"}, 2, continues=True
+        ),
+        "over": Model(
+            {**openai, "base_url": f"{base}/over/v1", "continuation": "restart"}, 3, continues=False
+        ),
+        "anthropic": Model(
+            {**anthropic, "base_url": f"{base}/prefix/v1", "continuation": "prefix"},
+            1,
+            continues=True,
+        ),
+        "ollama": Model(
+            {**ollama, "base_url": f"{base}/prefix", "continuation": "prefix"}, 1, continues=True
+        ),
+        "gemini": Model(
+            {**gemini, "base_url": f"{base}/turn/v1", "continuation": "turn"}, 1, continues=True
+        ),
         "down": Model({**openai, "base_url": f"{base}/down/v1"}, 0, continues=True),
         "mute": Model({**openai, "base_url": f"{base}/mute/v1"}, 0, continues=True),
     }

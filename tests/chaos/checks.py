@@ -16,7 +16,9 @@ def difference(expected: str, got: str) -> tuple[int, int]:
     if expected == got:
         return 0, 0
     lost = repeated = 0
-    for kind, first, end, start, stop in difflib.SequenceMatcher(None, expected, got, autojunk=False).get_opcodes():
+    for kind, first, end, start, stop in difflib.SequenceMatcher(
+        None, expected, got, autojunk=False
+    ).get_opcodes():
         if kind != "equal":
             lost, repeated = lost + end - first, repeated + stop - start
     return lost, repeated
@@ -60,7 +62,10 @@ def _apply(folded: Folded, event: dict[str, Any]) -> None:
         folded.text = head(folded.text, event["keep"])
     elif event["type"] in TERMINAL:
         folded.terminals.append(event["seq"])
-        if folded.begins and (event["length"], event["crc32"]) != (units(folded.text), zlib.crc32(folded.text.encode())):
+        if folded.begins and (event["length"], event["crc32"]) != (
+            units(folded.text),
+            zlib.crc32(folded.text.encode()),
+        ):
             folded.faults.append("the terminal event's checksum is not that of the log's text")
 
 
@@ -72,7 +77,10 @@ def parse(packed: Range, entries: Range) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     for name, fields in packed:
         last = int(name.partition(b"-")[0])
-        events += [json.loads(entry.data) for entry in unpack(last - int(fields[b"n"]) + 1, last, fields[b"z"])]
+        events += [
+            json.loads(entry.data)
+            for entry in unpack(last - int(fields[b"n"]) + 1, last, fields[b"z"])
+        ]
     return events + [json.loads(fields[b"e"]) for _, fields in entries]
 
 

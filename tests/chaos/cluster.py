@@ -27,7 +27,11 @@ DISK_MEGABYTES = {"redis": 1024, "database": 1024}
 """Room for an hour: a disk is full when a fault fills it, not by itself."""
 START_SECONDS = 180.0
 """What a start may take on a machine that does much else."""
-_READY = {"web": "listening", "broadcaster": "listening", "worker": "Worker process is ready for action"}
+_READY = {
+    "web": "listening",
+    "broadcaster": "listening",
+    "worker": "Worker process is ready for action",
+}
 """What each says when it takes work."""
 
 
@@ -86,10 +90,21 @@ class Extra:
 class Cluster:
     """Start it, hurt it, stop it."""
 
-    def __init__(self, folder: Path, database: str, workers: int, models: Mapping[str, object], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database: str,
+        workers: int,
+        models: Mapping[str, object],
+        environ: Mapping[str, str],
+    ) -> None:
         self.folder = folder
         self._database, self._workers, self._models, self._more = database, workers, models, environ
-        self.disks = {name: disk for name, megabytes in DISK_MEGABYTES.items() if (disk := _disk(megabytes)) is not None}
+        self.disks = {
+            name: disk
+            for name, megabytes in DISK_MEGABYTES.items()
+            if (disk := _disk(megabytes)) is not None
+        }
         """Of `redis` and of `database`, where this machine lets us mount them."""
         self.valkey = Valkey("everysec", self._place("redis"))
         self.postgres: databases.Postgres | None = None
@@ -102,7 +117,11 @@ class Cluster:
         await self.redis_proxy.start()
         # Titles come from the demo model, so that every request to the scripted provider is for an answer.
         entries = {**self._models, "titles": {"provider": "demo"}}
-        catalogue = {"default": next(iter(self._models)), "title_model": "titles", "models": entries}
+        catalogue = {
+            "default": next(iter(self._models)),
+            "title_model": "titles",
+            "models": entries,
+        }
         (self.folder / "models.yml").write_text(yaml.safe_dump(catalogue))
         stack = Stack(self.folder, self._environ())
         ports = {"PORT": free_port(), "BROADCASTER_PORT": free_port()}
@@ -114,7 +133,10 @@ class Cluster:
         self.stack = stack
         stack.start()
         await asyncio.to_thread(stack.wait_until_ready, START_SECONDS)
-        self._extras = [Extra(module, self.folder, {**stack._environ, **_as(module, ports)}) for module in ("web", "broadcaster")]
+        self._extras = [
+            Extra(module, self.folder, {**stack._environ, **_as(module, ports)})
+            for module in ("web", "broadcaster")
+        ]
         for extra in self._extras:
             extra.start()
         await asyncio.to_thread(stack.eventually, lambda: len(self.workers()) == self._workers, 30)
@@ -228,7 +250,9 @@ def _disk(megabytes: int) -> Disk | None:
 
 def _as(module: str, ports: Mapping[str, int]) -> dict[str, str]:
     # Each extra listens where its twin does not; a web process needs to know no other port.
-    return {name: str(port) for name, port in ports.items() if (name == "PORT") == (module == "web")}
+    return {
+        name: str(port) for name, port in ports.items() if (name == "PORT") == (module == "web")
+    }
 
 
 def _parent(pid: int) -> int | None:
@@ -239,7 +263,9 @@ def _parent(pid: int) -> int | None:
 
 def _children(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
     return []
 
 
@@ -252,4 +278,8 @@ def ports_of(pid: int, server_port: int) -> set[int]:
                 inodes.add(str(entry.readlink()).removeprefix("socket:[").removesuffix("]"))
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     # Columns: local address, remote address (hexadecimal, with port), and in the tenth the inode.
-    return {int(line[1].rpartition(":")[2], 16) for line in lines if line[9] in inodes and line[2].endswith(f":{server_port:04X}")}
+    return {
+        int(line[1].rpartition(":")[2], 16)
+        for line in lines
+        if line[9] in inodes and line[2].endswith(f":{server_port:04X}")
+    }

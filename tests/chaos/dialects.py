@@ -36,24 +36,57 @@ def _plain(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
 
 
 def _text(content: str | Sequence[Mapping[str, Any]] | None) -> str:
-    return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in content or ())
+    return (
+        content
+        if isinstance(content, str)
+        else "".join(str(part.get("text", "")) for part in content or ())
+    )
 
 
 def _gemini_turns(body: Mapping[str, Any]) -> list[Turn]:
-    return [Turn({"model": "assistant"}.get(item["role"], item["role"]), _text(item["parts"])) for item in body["contents"]]
+    return [
+        Turn({"model": "assistant"}.get(item["role"], item["role"]), _text(item["parts"]))
+        for item in body["contents"]
+    ]
 
 
-def _openai(delta: Mapping[str, Any], reason: str | None = None, usage: Mapping[str, int] | None = None) -> bytes:
+def _openai(
+    delta: Mapping[str, Any], reason: str | None = None, usage: Mapping[str, int] | None = None
+) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": reason}
-    return _sse({"id": "c1", "object": "chat.completion.chunk", "model": "scripted", "choices": [choice], "usage": usage})
+    return _sse(
+        {
+            "id": "c1",
+            "object": "chat.completion.chunk",
+            "model": "scripted",
+            "choices": [choice],
+            "usage": usage,
+        }
+    )
 
 
 def _ollama(text: str, **more: Any) -> bytes:
-    return (json.dumps({"model": "scripted", "message": {"role": "assistant", "content": text}, "done": False, **more}) + "\n").encode()
+    return (
+        json.dumps(
+            {
+                "model": "scripted",
+                "message": {"role": "assistant", "content": text},
+                "done": False,
+                **more,
+            }
+        )
+        + "\n"
+    ).encode()
 
 
 def _gemini(parts: list[dict[str, str]], **more: Any) -> bytes:
-    return _sse({"candidates": [{"content": {"role": "model", "parts": parts}, **more}], "modelVersion": "scripted", "responseId": "g1"})
+    return _sse(
+        {
+            "candidates": [{"content": {"role": "model", "parts": parts}, **more}],
+            "modelVersion": "scripted",
+            "responseId": "g1",
+        }
+    )
 
 
 def _anthropic(kind: str, **more: Any) -> bytes:
@@ -65,21 +98,37 @@ OPENAI = Dialect(
     lambda body: _plain(body["messages"]),
     lambda: _openai({"role": "assistant", "content": ""}),
     lambda text: _openai({"content": text}),
-    lambda count: _openai({}, "stop", {"prompt_tokens": 9, "completion_tokens": count, "total_tokens": 9 + count}) + b"data: [DONE]\n\n",
+    lambda count: (
+        _openai(
+            {}, "stop", {"prompt_tokens": 9, "completion_tokens": count, "total_tokens": 9 + count}
+        )
+        + b"data: [DONE]\n\n"
+    ),
 )
 ANTHROPIC = Dialect(
     "text/event-stream",
     lambda body: _plain(body["messages"]),
     lambda: (
         _anthropic(
-            "message_start", message={"id": "m1", "role": "assistant", "model": "scripted", "content": [], "usage": {"input_tokens": 9}}
+            "message_start",
+            message={
+                "id": "m1",
+                "role": "assistant",
+                "model": "scripted",
+                "content": [],
+                "usage": {"input_tokens": 9},
+            },
         )
         + _anthropic("content_block_start", index=0, content_block={"type": "text", "text": ""})
     ),
-    lambda text: _anthropic("content_block_delta", index=0, delta={"type": "text_delta", "text": text}),
+    lambda text: _anthropic(
+        "content_block_delta", index=0, delta={"type": "text_delta", "text": text}
+    ),
     lambda count: (
         _anthropic("content_block_stop", index=0)
-        + _anthropic("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": count})
+        + _anthropic(
+            "message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": count}
+        )
         + _anthropic("message_stop")
     ),
 )

@@ -114,7 +114,9 @@ class Faults:
 
     async def _freeze(self) -> None:
         """SIGSTOP to a worker, and people cancel what it streams while it stands still."""
-        pids = [pid for pid in await asyncio.to_thread(self.cluster.workers) if self._running_in(pid)]
+        pids = [
+            pid for pid in await asyncio.to_thread(self.cluster.workers) if self._running_in(pid)
+        ]
         if not pids:
             return
         pid = self.dice.choice(pids)
@@ -123,7 +125,11 @@ class Faults:
             try:
                 running = self._running_in(pid)
                 # A stream whose post has not been answered yet has no id to cancel it by.
-                hit = [stream for stream in self.load.streams if stream.script.number in running and stream.message_id]
+                hit = [
+                    stream
+                    for stream in self.load.streams
+                    if stream.script.number in running and stream.message_id
+                ]
                 await asyncio.gather(*(self.load.cancel_frozen(stream) for stream in hit[:2]))
                 await asyncio.sleep(self.dice.uniform(4, 8))
             finally:
@@ -135,7 +141,11 @@ class Faults:
             return
         pid = self.dice.choice(pids)
         number = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP, "term": signal.SIGTERM}[verb]
-        hurt = await asyncio.to_thread(self._running_in, pid) if (verb, what) == ("kill", "worker") else []
+        hurt = (
+            await asyncio.to_thread(self._running_in, pid)
+            if (verb, what) == ("kill", "worker")
+            else []
+        )
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
             died = time.monotonic()
@@ -194,7 +204,11 @@ class Faults:
 
     async def _refuse_writes(self, why: str) -> None:
         valkey = self.cluster.valkey
-        begin, end = (valkey.fill, valkey.empty) if why == "oom" else (valkey.break_saving, valkey.mend_saving)
+        begin, end = (
+            (valkey.fill, valkey.empty)
+            if why == "oom"
+            else (valkey.break_saving, valkey.mend_saving)
+        )
         await asyncio.to_thread(begin)
         try:
             await asyncio.sleep(self.dice.uniform(2, 6))
@@ -210,7 +224,12 @@ class Faults:
         finally:
             await asyncio.to_thread(disk.empty)
         server = self.cluster.postgres
-        if what == "database" and server is not None and server.process is not None and server.process.poll() is not None:
+        if (
+            what == "database"
+            and server is not None
+            and server.process is not None
+            and server.process.poll() is not None
+        ):
             await asyncio.to_thread(server.start)
 
     def _flush(self) -> None:

@@ -50,7 +50,11 @@ class Stream:
 
     def cancelled_within(self) -> float | None:
         """Seconds from the cancel until a viewer that does not drop off saw the end; None where nobody did, or it had ended before."""
-        ends = [watcher.ended_at for watcher in self.watchers if watcher.manner in ("steady", "events") and watcher.ended == "cancelled"]
+        ends = [
+            watcher.ended_at
+            for watcher in self.watchers
+            if watcher.manner in ("steady", "events") and watcher.ended == "cancelled"
+        ]
         if self.cancel_called is None or not ends or min(ends) < self.cancel_called:
             return None
         return min(ends) - self.cancel_called
@@ -58,7 +62,11 @@ class Stream:
     def takeovers(self) -> list[tuple[float, float]]:
         """When its worker died, and seconds until its next chunk, or its end. Where it died twice, the last death counts."""
         chunks = [watcher.first_chunks for watcher in self.watchers]
-        attempts = {attempt: min(c[attempt] for c in chunks if attempt in c) for c in chunks for attempt in c}
+        attempts = {
+            attempt: min(c[attempt] for c in chunks if attempt in c)
+            for c in chunks
+            for attempt in c
+        }
         begun, ends = attempts.values(), [watcher.ended_at for watcher in self.watchers]
         found: list[tuple[float, float]] = []
         for index, died in enumerate(self.killed):
@@ -100,7 +108,9 @@ class Load:
             stream = self.plan(len(self.streams))
             try:
                 await self.one(stream)
-            except AssertionError as refused:  # one request that was refused ends neither the run nor its report
+            except (
+                AssertionError
+            ) as refused:  # one request that was refused ends neither the run nor its report
                 stream.refused = str(refused)
 
     def plan(self, number: int) -> Stream:
@@ -116,7 +126,11 @@ class Load:
     async def cancel_frozen(self, stream: Stream) -> None:
         """Somebody cancels what a worker streams that stands still."""
         if stream.cancel_called is None and not any(watcher.ended for watcher in stream.watchers):
-            stream.cancel_called, stream.frozen, repeated = time.monotonic(), True, self.api.repeated
+            stream.cancel_called, stream.frozen, repeated = (
+                time.monotonic(),
+                True,
+                self.api.repeated,
+            )
             await self.api.call("POST", f"/api/messages/{stream.message_id}/cancel")
             stream.cancel_calls = 1 + self.api.repeated - repeated
 
@@ -131,7 +145,8 @@ class Load:
         stream.message_id = posted["assistant_message"]["id"]
         stream.watchers = [self._watcher(stream, index) for index in range(self.viewers)]
         tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(watcher.watch(3.0 if watcher.manner == "late" else 0)) for watcher in stream.watchers
+            asyncio.create_task(watcher.watch(3.0 if watcher.manner == "late" else 0))
+            for watcher in stream.watchers
         ]
         if stream.cancel_after is not None:
             tasks.append(asyncio.create_task(self._cancel(stream)))
@@ -148,8 +163,18 @@ class Load:
         for stream in self.streams:
             mine = [asked for asked in self.provider.asked if asked.number == stream.script.number]
             for before, after in itertools.pairwise(mine):
-                chunks = [at for watcher in stream.watchers for at in watcher.first_chunks.values() if at > after.began]
-                if before.ended is not None and before.ended <= after.began and not before.whole and chunks:
+                chunks = [
+                    at
+                    for watcher in stream.watchers
+                    for at in watcher.first_chunks.values()
+                    if at > after.began
+                ]
+                if (
+                    before.ended is not None
+                    and before.ended <= after.began
+                    and not before.whole
+                    and chunks
+                ):
                     found.append(min(chunks) - before.ended)
         return found
 
@@ -157,13 +182,22 @@ class Load:
         manner = self.manners[index % len(self.manners)]
         drop = 0.8 if manner == "dropping" else None
         kind = EventStreamWatcher if manner == "events" else Watcher
-        return kind(self.api.base, stream.conversation_id, stream.message_id, drop_seconds=drop, api=self.api, manner=manner)
+        return kind(
+            self.api.base,
+            stream.conversation_id,
+            stream.message_id,
+            drop_seconds=drop,
+            api=self.api,
+            manner=manner,
+        )
 
     async def _cancel(self, stream: Stream) -> None:
         await asyncio.sleep(stream.cancel_after or 0)
         if stream.cancel_called is not None or any(watcher.ended for watcher in stream.watchers):
             return
-        before = [asked for asked in self.provider.running() if asked.number == stream.script.number]
+        before = [
+            asked for asked in self.provider.running() if asked.number == stream.script.number
+        ]
         stream.cancel_called = time.monotonic()
         repeated = self.api.repeated
         await self.api.call("POST", f"/api/messages/{stream.message_id}/cancel")
@@ -173,16 +207,22 @@ class Load:
                 break
             await asyncio.sleep(0.02)
         if before and all(asked.ended and asked.ended > stream.cancel_called for asked in before):
-            stream.closed_at_cancel = max(asked.ended or 0 for asked in before) - stream.cancel_called
+            stream.closed_at_cancel = (
+                max(asked.ended or 0 for asked in before) - stream.cancel_called
+            )
 
     async def read_log(self, stream: Stream) -> None:
         """What Valkey holds of it, read past all of Tokenwire. Where Valkey is away, what was read before stands."""
-        connection: Any = redis.asyncio.Redis.from_url(self.valkey_url, protocol=2, socket_timeout=3)
+        connection: Any = redis.asyncio.Redis.from_url(
+            self.valkey_url, protocol=2, socket_timeout=3
+        )
         async with connection as client:
             base = f"tw:{{{stream.conversation_id}}}"
             with contextlib.suppress(RedisError, OSError):
                 async with client.pipeline(transaction=True) as look:
-                    look.xrange(f"{base}:packed").xrange(f"{base}:log").hget(f"{base}:state", "epoch")
+                    look.xrange(f"{base}:packed").xrange(f"{base}:log").hget(
+                        f"{base}:state", "epoch"
+                    )
                     packed, entries, epoch = await look.execute()
                 if (packed or entries) and epoch:
                     stream.epoch = epoch.decode()
@@ -193,8 +233,16 @@ class Load:
 def judge(stream: Stream, continues: bool) -> tuple[int, int, list[str]]:
     """Characters lost, characters repeated, and everything else that is wrong with a stream that has been followed to its end."""
     wrong = [stream.refused] if stream.refused else []
-    wrong += [f"viewer ({watcher.manner}): {watcher.fault}" for watcher in stream.watchers if watcher.fault]
-    wrong += [f"viewer ({watcher.manner}) never saw the end" for watcher in stream.watchers if watcher.ended is None and not watcher.fault]
+    wrong += [
+        f"viewer ({watcher.manner}): {watcher.fault}"
+        for watcher in stream.watchers
+        if watcher.fault
+    ]
+    wrong += [
+        f"viewer ({watcher.manner}) never saw the end"
+        for watcher in stream.watchers
+        if watcher.ended is None and not watcher.fault
+    ]
     row = stream.row
     if not row:
         return 0, 0, [*wrong, "no row"]
@@ -249,4 +297,10 @@ def terminals(stream: Stream) -> set[str]:
 def resets(stream: Stream) -> int:
     """The most that any viewer has seen, or the log as it was when the last of them left."""
     same = stream.log is not None and stream.redis_faults_at_log == stream.redis_faults_at_end
-    return max((*(watcher.resets for watcher in stream.watchers), stream.log.resets if same and stream.log else 0), default=0)
+    return max(
+        (
+            *(watcher.resets for watcher in stream.watchers),
+            stream.log.resets if same and stream.log else 0,
+        ),
+        default=0,
+    )

@@ -75,7 +75,10 @@ class ScriptedProvider:
             how, turns = request.match_info["how"], dialect.turns(body)
             script, prefix = self._understood(how, turns)
             if script is None:
-                return web.json_response({"error": {"message": "nothing that I know", "type": "invalid_request_error"}}, status=400)
+                return web.json_response(
+                    {"error": {"message": "nothing that I know", "type": "invalid_request_error"}},
+                    status=400,
+                )
             if how == "down":
                 return web.json_response({"error": {"message": "overloaded"}}, status=503)
             peer = request.transport.get_extra_info("peername") if request.transport else ("", 0)
@@ -92,13 +95,22 @@ class ScriptedProvider:
 
     def _understood(self, how: str, turns: Sequence[Turn]) -> tuple[Script | None, str]:
         """Which text is wanted, and how much of it is said to be there."""
-        last = max((index for index, turn in enumerate(turns) if turn.role == "user" and asked_for(turn.text)), default=None)
+        last = max(
+            (
+                index
+                for index, turn in enumerate(turns)
+                if turn.role == "user" and asked_for(turn.text)
+            ),
+            default=None,
+        )
         if last is None:
             self.wrong.append(f"no question in {turns[-1:]}")
             return None, ""
         script, after = asked_for(turns[last].text), turns[last + 1 :]
         if after and how == "over":
-            self.wrong.append(f"text {script.number if script else '?'}: asked to continue where that is not possible")
+            self.wrong.append(
+                f"text {script.number if script else '?'}: asked to continue where that is not possible"
+            )
         return script, after[0].text if after else ""
 
     def _left(self, how: str, script: Script, prefix: str) -> list[str]:
@@ -107,11 +119,15 @@ class ScriptedProvider:
         try:
             left = script.after(prefix)
         except ValueError:
-            self.wrong.append(f"text {script.number}: {len(prefix)} characters that are not its beginning: ...{prefix[-40:]!r}")
+            self.wrong.append(
+                f"text {script.number}: {len(prefix)} characters that are not its beginning: ...{prefix[-40:]!r}"
+            )
             return list(script.pieces)
         return [prefix[-OVERLAP_CHARS:], *left] if how == "turn" and prefix else left
 
-    async def _answer(self, request: web.Request, dialect: Dialect, pieces: Sequence[str], asked: Asked) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, dialect: Dialect, pieces: Sequence[str], asked: Asked
+    ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": dialect.content_type})
         # The connection is not used again: its end is this answer's end.
         response.force_close()
@@ -124,7 +140,9 @@ class ScriptedProvider:
             await response.write_eof()
         return response
 
-    async def _paced(self, response: web.StreamResponse, dialect: Dialect, pieces: Sequence[str]) -> None:
+    async def _paced(
+        self, response: web.StreamResponse, dialect: Dialect, pieces: Sequence[str]
+    ) -> None:
         began = time.monotonic()
         for index, piece in enumerate(pieces):
             early = began + index / self.pieces_per_second - time.monotonic()

@@ -25,7 +25,9 @@ FROM messages WHERE role = 'assistant'
 def rows(database_url: str) -> dict[str, dict[str, Any]]:
     """All answers as SQL holds them, by id, asked past all of Tokenwire."""
     connection: Any = (
-        sqlite3.connect(database_url.removeprefix("sqlite:///")) if database_url.startswith("sqlite") else psycopg.connect(database_url)
+        sqlite3.connect(database_url.removeprefix("sqlite:///"))
+        if database_url.startswith("sqlite")
+        else psycopg.connect(database_url)
     )
     with contextlib.closing(connection):
         cursor = connection.execute(_QUERY)
@@ -54,7 +56,10 @@ class Report:
             self.lost, self.repeated = self.lost + lost, self.repeated + repeated
             if lost or repeated:
                 wrong.append(f"{lost} characters lost, {repeated} repeated")
-            self.failures += [f"text {stream.script.number} ({stream.model}, {stream.message_id}): {fault}" for fault in wrong]
+            self.failures += [
+                f"text {stream.script.number} ({stream.model}, {stream.message_id}): {fault}"
+                for fault in wrong
+            ]
         self.failures += self.besides
 
     @property
@@ -70,34 +75,64 @@ class Report:
         takeovers = [takeover for stream in streams for takeover in stream.takeovers()]
         counts = Counter(len(terminals(stream)) for stream in streams)
         facts = {
-            "faults": f"{len(self.faults)}: " + ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())),
-            "streams": f"{len(streams)}: " + ", ".join(f"{status} {count}" for status, count in sorted(ended.items())),
-            "by model": ", ".join(f"{model} {count}" for model, count in sorted(Counter(stream.model for stream in streams).items())),
+            "faults": f"{len(self.faults)}: "
+            + ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())),
+            "streams": f"{len(streams)}: "
+            + ", ".join(f"{status} {count}" for status, count in sorted(ended.items())),
+            "by model": ", ".join(
+                f"{model} {count}"
+                for model, count in sorted(Counter(stream.model for stream in streams).items())
+            ),
             "attempts": str(sum(stream.row.get("attempt", 0) for stream in streams)),
             "viewers": f"{len(watchers)}, {sum(watcher.connections for watcher in watchers)} connections",
             "characters": f"{sum(len(watcher.text) for watcher in watchers)} in viewers, {in_rows} in rows",
             "lost": str(self.lost),
             "repeated": str(self.repeated),
-            "resets": ", ".join(f"{model} {count}" for model, count in self._resets().items()) or "0",
+            "resets": ", ".join(f"{model} {count}" for model, count in self._resets().items())
+            or "0",
             "resyncs": str(sum(watcher.resyncs for watcher in watchers)),
             "takeover": percentiles([seconds for _, seconds in takeovers]),
-            "  nothing else": percentiles([seconds for died, seconds in takeovers if self._alone(died)]),
+            "  nothing else": percentiles(
+                [seconds for died, seconds in takeovers if self._alone(died)]
+            ),
             "next attempt": percentiles(self.handovers),
-            "longest silence": percentiles([watcher.silence for watcher in watchers if watcher.heard_at]),
-            "cancel": percentiles([s.closed_at_cancel for s in streams if s.closed_at_cancel is not None and s.cancel_calls == 1]),
+            "longest silence": percentiles(
+                [watcher.silence for watcher in watchers if watcher.heard_at]
+            ),
+            "cancel": percentiles(
+                [
+                    s.closed_at_cancel
+                    for s in streams
+                    if s.closed_at_cancel is not None and s.cancel_calls == 1
+                ]
+            ),
             "  end is seen": percentiles(self._cancels(frozen=False)),
             "  frozen worker": percentiles(self._cancels(frozen=True)),
-            "terminal events": ", ".join(f"{count} streams with {events}" for events, count in sorted(counts.items())),
+            "terminal events": ", ".join(
+                f"{count} streams with {events}" for events, count in sorted(counts.items())
+            ),
         }
-        return [f"{name:16} {value}" for name, value in facts.items()] + [f"FAILED {failure}" for failure in self.failures]
+        return [f"{name:16} {value}" for name, value in facts.items()] + [
+            f"FAILED {failure}" for failure in self.failures
+        ]
 
     def _cancels(self, *, frozen: bool) -> list[float]:
-        seen = [stream.cancelled_within() for stream in self.streams if stream.frozen == frozen and stream.cancel_calls == 1]
+        seen = [
+            stream.cancelled_within()
+            for stream in self.streams
+            if stream.frozen == frozen and stream.cancel_calls == 1
+        ]
         return [seconds for seconds in seen if seconds is not None]
 
     def _alone(self, died: float) -> bool:
         """No other fault was near: neither its successor nor the servers that it needs were hurt meanwhile."""
-        return sum(died - CLEAR_BEFORE_SECONDS < at < died + CLEAR_AFTER_SECONDS for at, _ in self.faults) == 1
+        return (
+            sum(
+                died - CLEAR_BEFORE_SECONDS < at < died + CLEAR_AFTER_SECONDS
+                for at, _ in self.faults
+            )
+            == 1
+        )
 
     def _resets(self) -> dict[str, int]:
         found: Counter[str] = Counter()
@@ -111,10 +146,24 @@ class Report:
         for stream in self.streams:
             name = f"text {stream.script.number} {stream.message_id}"
             told += [(died, f"    {name} loses its worker") for died in stream.killed]
-            told += [(died + seconds, f"    {name} goes on after {seconds:.2f} s") for died, seconds in stream.takeovers()]
+            told += [
+                (died + seconds, f"    {name} goes on after {seconds:.2f} s")
+                for died, seconds in stream.takeovers()
+            ]
         offset = time.time() - time.monotonic()
-        return [f"{datetime.fromtimestamp(at + offset, UTC):%H:%M:%S.%f} {what}" for at, what in sorted(told)]
+        return [
+            f"{datetime.fromtimestamp(at + offset, UTC):%H:%M:%S.%f} {what}"
+            for at, what in sorted(told)
+        ]
 
     def as_json(self) -> str:
         """For machines."""
-        return json.dumps({"lost": self.lost, "repeated": self.repeated, "failures": self.failures, "faults": len(self.faults)}, indent=1)
+        return json.dumps(
+            {
+                "lost": self.lost,
+                "repeated": self.repeated,
+                "failures": self.failures,
+                "faults": len(self.faults),
+            },
+            indent=1,
+        )

@@ -29,10 +29,31 @@ class Site:
     api: Api
     catalogue: dict[str, Model]
 
-    def load(self, seed: int, viewers: int, pieces: tuple[int, int], cancel_share: float = 0.1, *, only_continuing: bool = False) -> Load:
+    def load(
+        self,
+        seed: int,
+        viewers: int,
+        pieces: tuple[int, int],
+        cancel_share: float = 0.1,
+        *,
+        only_continuing: bool = False,
+    ) -> Load:
         """Streams that are not begun yet."""
-        weights = {name: model.weight for name, model in self.catalogue.items() if model.continues or not only_continuing}
-        return Load(self.api, self.provider, self.cluster.valkey.url, weights, seed, viewers, pieces, cancel_share)
+        weights = {
+            name: model.weight
+            for name, model in self.catalogue.items()
+            if model.continues or not only_continuing
+        }
+        return Load(
+            self.api,
+            self.provider,
+            self.cluster.valkey.url,
+            weights,
+            seed,
+            viewers,
+            pieces,
+            cancel_share,
+        )
 
     async def look(self, load: Load) -> None:
         """Read row and log of every stream, when all is quiet and every end is announced.
@@ -45,7 +66,10 @@ class Site:
         patience = time.monotonic() + ANNOUNCED_SECONDS
         while True:
             found = await asyncio.to_thread(rows, self.cluster.database_url)
-            if all(found[name]["terminal_announced"] for name in posted & found.keys()) or time.monotonic() > patience:
+            if (
+                all(found[name]["terminal_announced"] for name in posted & found.keys())
+                or time.monotonic() > patience
+            ):
                 break
             await asyncio.sleep(0.2)
         for stream in load.streams:
@@ -54,12 +78,16 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, database: str, workers: int, rate: float, seconds: float, **environ: str) -> AsyncIterator[Site]:
+async def running(
+    folder: Path, database: str, workers: int, rate: float, seconds: float, **environ: str
+) -> AsyncIterator[Site]:
     """Started, and stopped at the end. `rate`: pieces of text a second in each stream; after `seconds` the API is no longer asked."""
     provider = ScriptedProvider(rate)
     await provider.start()
     catalogue = models(provider.base)
-    cluster = Cluster(folder, database, workers, {name: model.entry for name, model in catalogue.items()}, environ)
+    cluster = Cluster(
+        folder, database, workers, {name: model.entry for name, model in catalogue.items()}, environ
+    )
     try:
         await cluster.start()
         async with Api(cluster.url, time.monotonic() + seconds) as api:

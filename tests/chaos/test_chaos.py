@@ -18,6 +18,11 @@ def _options(line: str) -> argparse.Namespace:
 async def test_a_few_faults_of_every_process(tmp_path: Path) -> None:
     """Workers, broadcasters and the web die under a dozen streams: nothing lost, nothing repeated, one end each."""
     line = "--kills 6 --seed 7 --database sqlite --streams 6 --viewers 2 --workers 3 --minutes-at-most 0.5 --rate 40 --spacing 1.5"
-    report = await run(_options(f"{line} --only kill-worker,kill-broadcaster,kill-web,pause-worker,term-worker,cut-viewers"), tmp_path)
+    report = await run(
+        _options(
+            f"{line} --only kill-worker,kill-broadcaster,kill-web,pause-worker,term-worker,cut-viewers"
+        ),
+        tmp_path,
+    )
     assert report.good, "\n".join(report.lines())
     assert report.streams

@@ -19,11 +19,22 @@ from tests.chaos.script import script
         pytest.param(5.0, True, [], id="answered to its end"),
     ],
 )
-def test_the_next_attempt_is_measured_where_one_was_handed_over(ended: float | None, whole: bool, found: list[float]) -> None:
+def test_the_next_attempt_is_measured_where_one_was_handed_over(
+    ended: float | None, whole: bool, found: list[float]
+) -> None:
     """From the end of the request that was cut to the first chunk of the attempt that began after it."""
     nothing: Any = None
     watcher: Any = SimpleNamespace(first_chunks={1: 2.0, 2: 6.5})
     asked = [Asked(1, 0, 0, began=1.0, ended=ended, whole=whole), Asked(1, 0, 0, began=6.0)]
     provider: Any = SimpleNamespace(asked=asked)
-    load = Load(nothing, provider, "", {}, 1, 1, (1, 1), streams=[Stream(script(1, 10), "prefix", watchers=[watcher])])
+    load = Load(
+        nothing,
+        provider,
+        "",
+        {},
+        1,
+        1,
+        (1, 1),
+        streams=[Stream(script(1, 10), "prefix", watchers=[watcher])],
+    )
     assert load.handovers() == found

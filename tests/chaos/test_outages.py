@@ -52,7 +52,9 @@ class Streams:
         self.following: list[asyncio.Task[None]] = []
         """Of each stream: ends when all its viewers have."""
 
-    def begin(self, model: str = "prefix", pieces: int = 250, *, cancel_after: float | None = None) -> tuple[Stream, "asyncio.Task[None]"]:
+    def begin(
+        self, model: str = "prefix", pieces: int = 250, *, cancel_after: float | None = None
+    ) -> tuple[Stream, "asyncio.Task[None]"]:
         """Post, and follow to the end in the background."""
         number = self.load.seed * 100_000 + len(self.load.streams)
         stream = Stream(script(number, pieces), model, cancel_after=cancel_after)
@@ -66,11 +68,18 @@ class Streams:
 
     async def said(self, stream: Stream, characters: int = 200) -> None:
         """Wait until somebody has seen so much."""
-        await self._soon(lambda: any(len(watcher.text) >= characters for watcher in stream.watchers))
+        await self._soon(
+            lambda: any(len(watcher.text) >= characters for watcher in stream.watchers)
+        )
 
     async def asked(self, stream: Stream, times: int = 1) -> None:
         """Wait until the provider was asked so often."""
-        await self._soon(lambda: sum(asked.number == stream.script.number for asked in self.site.provider.asked) >= times)
+        await self._soon(
+            lambda: (
+                sum(asked.number == stream.script.number for asked in self.site.provider.asked)
+                >= times
+            )
+        )
 
     async def _soon(self, condition: Callable[[], bool]) -> None:
         """Raises TimeoutError, and what ended a stream before its time."""
@@ -105,7 +114,9 @@ async def streams(site: Site, request: pytest.FixtureRequest) -> AsyncIterator[S
 
 def the_worker_of(site: Site, stream: Stream) -> int:
     """The process that asks the provider for this text now."""
-    ports = {asked.peer_port for asked in site.provider.running() if asked.number == stream.script.number}
+    ports = {
+        asked.peer_port for asked in site.provider.running() if asked.number == stream.script.number
+    }
     return next(pid for pid in site.cluster.workers() if ports & ports_of(pid, site.provider.port))
 
 
@@ -180,9 +191,19 @@ def _hold_lock(path: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "outage", [refuse, lock, *(pytest.param(outage, marks=pytest.mark.long) for outage in (blackhole, freeze, refuse_for_long))]
+    "outage",
+    [
+        refuse,
+        lock,
+        *(
+            pytest.param(outage, marks=pytest.mark.long)
+            for outage in (blackhole, freeze, refuse_for_long)
+        ),
+    ],
 )
-async def test_a_service_is_away_while_answers_stream(site: Site, streams: Streams, outage: Callable[[Site], Awaitable[None]]) -> None:
+async def test_a_service_is_away_while_answers_stream(
+    site: Site, streams: Streams, outage: Callable[[Site], Awaitable[None]]
+) -> None:
     """Redis unreachable, silent or frozen for longer than a lease, the database locked: the same answers, by the same attempt or another,
     nothing lost, nothing repeated, nothing withdrawn."""
     begun = [streams.begin(), streams.begin("turn", 150)]
@@ -256,7 +277,9 @@ async def test_the_queue_is_lost(site: Site, streams: Streams) -> None:
 
 
 @pytest.mark.parametrize("model", ["prefix", "down", pytest.param("mute", marks=pytest.mark.long)])
-async def test_cancelled_while_it_streams_or_waits(site: Site, streams: Streams, model: str) -> None:
+async def test_cancelled_while_it_streams_or_waits(
+    site: Site, streams: Streams, model: str
+) -> None:
     """In mid-stream, waiting for its next try, waiting for a silent provider: it ends as cancelled, soon, with the text that was seen."""
     stream, task = streams.begin(model, 400, cancel_after=1.2)
     began = time.monotonic()
@@ -297,8 +320,13 @@ async def test_an_end_whose_event_was_swallowed(site: Site, streams: Streams) ->
     stream, task = streams.begin("mute", 50)
     await streams.asked(stream)
     os.kill(the_worker_of(site, stream), signal.SIGKILL)
-    with sqlite3.connect(site.cluster.database_url.removeprefix("sqlite:///"), timeout=10) as connection:
-        connection.execute("UPDATE messages SET status = 'complete', finish_reason = 'stop' WHERE id = ?", (stream.message_id,))
+    with sqlite3.connect(
+        site.cluster.database_url.removeprefix("sqlite:///"), timeout=10
+    ) as connection:
+        connection.execute(
+            "UPDATE messages SET status = 'complete', finish_reason = 'stop' WHERE id = ?",
+            (stream.message_id,),
+        )
     connection.close()
     began = time.monotonic()
     await task
@@ -322,4 +350,9 @@ async def test_three_deaths_without_progress(site: Site, streams: Streams) -> No
         site.provider.pieces_per_second = RATE
     await task
     assert await streams.judged() == []
-    assert [stream.row[name] for name in ("status", "attempt", "tries", "deaths")] == ["complete", 4, 0, 3]
+    assert [stream.row[name] for name in ("status", "attempt", "tries", "deaths")] == [
+        "complete",
+        4,
+        0,
+        3,
+    ]

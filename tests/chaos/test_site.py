@@ -11,12 +11,17 @@ from tests.chaos.script import script
 from tests.chaos.site import Site
 
 
-async def test_an_end_that_is_announced_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_end_that_is_announced_again_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """After a start of Redis each recent end counts as not announced for some seconds. What was never posted has no row to wait for."""
     looks = iter([False, False, True])
     monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(module, "rows", lambda _url: {"m": {"terminal_announced": next(looks)}})
-    stream, refused = Stream(script(1, 10), "prefix", message_id="m"), Stream(script(2, 10), "prefix")
+    stream, refused = (
+        Stream(script(1, 10), "prefix", message_id="m"),
+        Stream(script(2, 10), "prefix"),
+    )
     read: list[Stream] = []
 
     async def read_log(stream: Stream) -> None:

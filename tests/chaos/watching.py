@@ -38,7 +38,8 @@ class Api:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=aiohttp.ClientTimeout(ANSWER_SECONDS)
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(ANSWER_SECONDS),
         )
         return self
 
@@ -49,9 +50,13 @@ class Api:
     def session(self) -> aiohttp.ClientSession:
         return self._session
 
-    async def once(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+    async def once(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any]:
         """Status and JSON. Raises aiohttp.ClientError or TimeoutError."""
-        async with self._session.request(method, self.base + path, json=body, headers=headers) as answer:
+        async with self._session.request(
+            method, self.base + path, json=body, headers=headers
+        ) as answer:
             return answer.status, await answer.json(content_type=None)
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
@@ -59,7 +64,12 @@ class Api:
         while True:
             try:
                 status, answer = await self.once(method, path, body, **headers)
-            except (aiohttp.ClientError, TimeoutError, ConnectionError, json.JSONDecodeError) as error:
+            except (
+                aiohttp.ClientError,
+                TimeoutError,
+                ConnectionError,
+                json.JSONDecodeError,
+            ) as error:
                 said = f"{method} {path}: {error!r}"
             else:
                 if status < 300:
@@ -109,21 +119,41 @@ class Watcher(Viewer):
             if answer["position"] is not None or row["status"] in TERMINAL:
                 break
             await asyncio.sleep(0.3)
-        self.text, self.reasoning, self.row_seq, self.position = row["content"], row["reasoning"], row["seq"], answer["position"]
+        self.text, self.reasoning, self.row_seq, self.position = (
+            row["content"],
+            row["reasoning"],
+            row["seq"],
+            answer["position"],
+        )
         if row["status"] in TERMINAL:
             self.ended, self.ended_at = row["status"], time.monotonic()
 
     async def _connect(self) -> None:
-        subscription = await self.api.call("POST", f"/api/conversations/{self.conversation_id}/subscription")
+        subscription = await self.api.call(
+            "POST", f"/api/conversations/{self.conversation_id}/subscription"
+        )
         self.connections += 1
-        until = None if self.drop_seconds is None else time.monotonic() + self.drop_seconds * (0.5 + random.random())
+        until = (
+            None
+            if self.drop_seconds is None
+            else time.monotonic() + self.drop_seconds * (0.5 + random.random())
+        )
         async with self._socket(subscription["url"]) as channel:
-            await channel.send(json.dumps({"type": "subscribe", "token": subscription["token"], "after": self.position}))
+            await channel.send(
+                json.dumps(
+                    {"type": "subscribe", "token": subscription["token"], "after": self.position}
+                )
+            )
             await self._follow(channel, until)
 
     @contextlib.asynccontextmanager
     async def _socket(self, url: str) -> AsyncIterator[websockets.ClientConnection]:
-        options: dict[str, Any] = {"compression": None, "open_timeout": ANSWER_SECONDS, "close_timeout": 0.2, "ping_interval": None}
+        options: dict[str, Any] = {
+            "compression": None,
+            "open_timeout": ANSWER_SECONDS,
+            "close_timeout": 0.2,
+            "ping_interval": None,
+        }
         if self.manner == "slow":
             options |= {"max_queue": (2, 1), "sock": await _narrow_socket(url)}
         async with websockets.connect(url, **options) as channel:
@@ -144,7 +174,10 @@ class Watcher(Viewer):
                 await self._snapshot()
                 return
             elif frame["type"] == "heartbeat":
-                if self.position is not None and self.position != f"{frame['epoch']}:{frame['seq']}":
+                if (
+                    self.position is not None
+                    and self.position != f"{frame['epoch']}:{frame['seq']}"
+                ):
                     return  # as told: reconnect with the position
             elif frame["type"] != "live":
                 self._event(epoch, frame)
@@ -176,7 +209,9 @@ class EventStreamWatcher(Watcher):
         self.connections += 1
         headers = {"Last-Event-ID": self.position} if self.position else {}
         url = f"{self.api.base}/api/conversations/{self.conversation_id}/events"
-        timeout = aiohttp.ClientTimeout(None, sock_connect=ANSWER_SECONDS, sock_read=SILENCE_SECONDS)
+        timeout = aiohttp.ClientTimeout(
+            None, sock_connect=ANSWER_SECONDS, sock_read=SILENCE_SECONDS
+        )
         try:
             async with self.api.session.get(url, headers=headers, timeout=timeout) as answer:
                 if answer.status != 200:
@@ -216,7 +251,10 @@ async def _narrow_socket(url: str) -> socket.socket:
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     narrow.setblocking(False)
     try:
-        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(narrow, (parts.hostname, parts.port)), ANSWER_SECONDS)
+        await asyncio.wait_for(
+            asyncio.get_running_loop().sock_connect(narrow, (parts.hostname, parts.port)),
+            ANSWER_SECONDS,
+        )
     except BaseException:
         narrow.close()
         raise

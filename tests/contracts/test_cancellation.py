@@ -42,7 +42,9 @@ async def cancelled_after(seconds: float, store: Store, last: Message) -> bool:
 async def test_a_cancelled_task_ends_as_cancelled(store: Store, last: Message) -> None:
     """At whichever moment of a statement, alone or beside others; no cursor and no connection is left to the garbage collector."""
     ends = [await cancelled_after(moment * 0.0007, store, last) for moment in range(MOMENTS)]
-    ends += await asyncio.gather(*(cancelled_after(moment * 0.001, store, last) for moment in range(MOMENTS)))
+    ends += await asyncio.gather(
+        *(cancelled_after(moment * 0.001, store, last) for moment in range(MOMENTS))
+    )
     assert all(ends)
     gc.collect()  # a warning about something that was left open is an error of this test
     assert len(await store.history(last.conversation_id, last.ordinal)) > 0

@@ -13,7 +13,9 @@ from tokenwire.models.store import Store
 ADA, BOB = "ada", "bob"
 
 
-async def post(store: Store, conversation_id: str, content: str = "hi", **changes: object) -> Posted:
+async def post(
+    store: Store, conversation_id: str, content: str = "hi", **changes: object
+) -> Posted:
     return await store.post(Post(conversation_id, ADA, content, "demo", **changes))  # type: ignore[arg-type]
 
 
@@ -68,8 +70,13 @@ async def test_an_edited_message_takes_the_place_of_what_followed(store: Store) 
     edited = await post(store, chat.id, "another", client_id="m1", edits=True)
     assert edited.superseded == [first.assistant_message.id, second.assistant_message.id]
     assert edited.user_message.parent_id is None
-    assert await shown(store, chat.id) == [("user", edited.user_message.id), ("assistant", edited.assistant_message.id)]
-    assert [row.id for row in await store.history(chat.id, edited.assistant_message.ordinal)] == [edited.user_message.id]
+    assert await shown(store, chat.id) == [
+        ("user", edited.user_message.id),
+        ("assistant", edited.assistant_message.id),
+    ]
+    assert [row.id for row in await store.history(chat.id, edited.assistant_message.ordinal)] == [
+        edited.user_message.id
+    ]
     old = await store.message(second.user_message.id)
     assert old is not None
     assert old.superseded_by == edited.user_message.id
@@ -86,15 +93,31 @@ async def test_an_answer_made_again(store: Store) -> None:
     first, second = await post(store, chat.id, "one"), await post(store, chat.id, "two")
     with pytest.raises(AnswerRunning):
         await store.regenerate(Again(chat.id, ADA, first.assistant_message.id, "demo"))
-    made = await store.regenerate(Again(chat.id, ADA, first.assistant_message.id, "second", stop_running=True))
+    made = await store.regenerate(
+        Again(chat.id, ADA, first.assistant_message.id, "second", stop_running=True)
+    )
     assert made.superseded == [first.assistant_message.id, second.assistant_message.id]
-    assert (made.assistant_message.parent_id, made.assistant_message.model) == (first.user_message.id, "second")
-    assert await shown(store, chat.id) == [("user", first.user_message.id), ("assistant", made.assistant_message.id)]
-    assert [row.cancel_by for row in await store.unfinished(chat.id)] == ["superseded", "superseded", None]
+    assert (made.assistant_message.parent_id, made.assistant_message.model) == (
+        first.user_message.id,
+        "second",
+    )
+    assert await shown(store, chat.id) == [
+        ("user", first.user_message.id),
+        ("assistant", made.assistant_message.id),
+    ]
+    assert [row.cancel_by for row in await store.unfinished(chat.id)] == [
+        "superseded",
+        "superseded",
+        None,
+    ]
     later = await post(store, chat.id, "three")
     assert later.user_message.parent_id == made.assistant_message.id
     history = await store.history(chat.id, later.assistant_message.ordinal)
-    assert [row.id for row in history] == [first.user_message.id, made.assistant_message.id, later.user_message.id]
+    assert [row.id for row in history] == [
+        first.user_message.id,
+        made.assistant_message.id,
+        later.user_message.id,
+    ]
 
 
 async def test_by_the_users_message_or_by_a_superseded_answer(store: Store) -> None:
@@ -105,7 +128,10 @@ async def test_by_the_users_message_or_by_a_superseded_answer(store: Store) -> N
     one = await store.regenerate(Again(chat.id, ADA, question, "demo", stop_running=True))
     two = await store.regenerate(Again(chat.id, ADA, answer, "demo", stop_running=True))
     assert two.superseded == [one.assistant_message.id]
-    assert await shown(store, chat.id) == [("user", question), ("assistant", two.assistant_message.id)]
+    assert await shown(store, chat.id) == [
+        ("user", question),
+        ("assistant", two.assistant_message.id),
+    ]
 
 
 async def test_what_cannot_be_made_again(store: Store) -> None:
@@ -130,10 +156,15 @@ async def test_a_repeated_request_makes_one_answer(store: Store) -> None:
     posted = await post(store, chat.id)
     again = Again(chat.id, ADA, posted.user_message.id, "demo", True, Idempotency("k", "r", ""))
     one, two = await store.regenerate(again), await store.regenerate(again)
-    assert (two.user_message.id, two.assistant_message.id) == (posted.user_message.id, one.assistant_message.id)
+    assert (two.user_message.id, two.assistant_message.id) == (
+        posted.user_message.id,
+        one.assistant_message.id,
+    )
 
 
-async def test_single_answers_are_listed_nowhere_and_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_single_answers_are_listed_nowhere_and_forgotten(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a day; nothing else is."""
     listed = await store.create_conversation(ADA)
     single = await store.create_unlisted(ADA, "say it in one word")
@@ -147,7 +178,9 @@ async def test_single_answers_are_listed_nowhere_and_forgotten(store: Store, mon
         await store.conversation(single.id, ADA)
     assert (await store.conversation(listed.id, ADA)).id == listed.id
     async with store.reading() as session:  # the sweeper deletes its log, as that of any other
-        assert list(await session.scalars(sql("SELECT id FROM deleted_conversations WHERE NOT log_deleted"))) == [single.id]
+        assert list(
+            await session.scalars(sql("SELECT id FROM deleted_conversations WHERE NOT log_deleted"))
+        ) == [single.id]
 
 
 async def test_the_last_question_is_one_that_still_stands(store: Store) -> None:
@@ -155,6 +188,8 @@ async def test_the_last_question_is_one_that_still_stands(store: Store) -> None:
     chat = await store.open_chat(ADA, "c")
     first = await post(store, chat.id)
     await post(store, chat.id, "second")
-    await store.regenerate(Again(chat.id, ADA, first.assistant_message.id, "demo", stop_running=True))
+    await store.regenerate(
+        Again(chat.id, ADA, first.assistant_message.id, "demo", stop_running=True)
+    )
     assert (found := await store.last_question(chat.id)) is not None
     assert found.id == first.user_message.id

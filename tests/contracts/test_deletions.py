@@ -24,7 +24,9 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def single(store: Store, messages: int, *, old: bool = True) -> str:
     """The id of a conversation of a single answer with so many messages before it."""
-    posted = await store.ask(Question(ME, [PastTurn("user", f"said {number}") for number in range(messages)], "demo"))
+    posted = await store.ask(
+        Question(ME, [PastTurn("user", f"said {number}") for number in range(messages)], "demo")
+    )
     name = posted.assistant_message.conversation_id
     if old:
         async with store.writing() as session:
@@ -56,7 +58,11 @@ async def test_a_long_conversation_goes_page_by_page(store: Store) -> None:
     counts = largest_deletion(store)
     assert await store.delete_conversation(name)
     assert counts == [PAGE] * 3
-    assert (await left(store), await left(store, "messages"), await store.stored_bytes(ME)) == (0, 0, 0)
+    assert (await left(store), await left(store, "messages"), await store.stored_bytes(ME)) == (
+        0,
+        0,
+        0,
+    )
     assert not await store.delete_conversation(name)
 
 
@@ -94,7 +100,10 @@ async def test_a_locked_conversation_keeps_no_other_one(postgres_url: str) -> No
     try:
         names = [await single(store, 1) for _ in range(5)]
         with psycopg.connect(postgres_url) as other:
-            other.execute(prefixed("SELECT id FROM messages WHERE conversation_id = %s FOR UPDATE"), (names[0],))
+            other.execute(
+                prefixed("SELECT id FROM messages WHERE conversation_id = %s FOR UPDATE"),
+                (names[0],),
+            )
             await store.forget_unlisted()
             assert await left(store) == 1
         await store.forget_unlisted()
@@ -110,8 +119,13 @@ async def test_other_rows_go_in_pages(store: Store) -> None:
         for number in range(2 * PAGE + 1):
             for age, kind in ((KEY_LIFE_MS + 60_000, "old"), (0, "new")):
                 values = {"key": f"{kind}{number}", "at": now - age}
-                await session.execute(sql("INSERT INTO idempotency_keys VALUES ('me', 'r', :key, 'h', '{}', :at)"), values)
-                await session.execute(sql("INSERT INTO deleted_conversations VALUES (:key, :at, true)"), values)
+                await session.execute(
+                    sql("INSERT INTO idempotency_keys VALUES ('me', 'r', :key, 'h', '{}', :at)"),
+                    values,
+                )
+                await session.execute(
+                    sql("INSERT INTO deleted_conversations VALUES (:key, :at, true)"), values
+                )
     await store.forget_keys()
     await store.forget_deleted(KEY_LIFE_MS)
     for table in ("idempotency_keys", "deleted_conversations"):

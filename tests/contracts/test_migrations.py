@@ -25,7 +25,9 @@ def test_metadata_and_migrations_agree(database_url: str) -> None:
     assert migrate(database_url)
     engine = engine_of(database_url)
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": VERSION.name})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "version_table": VERSION.name}
+        )
         assert compare_metadata(context, Table.metadata) == []
     engine.dispose()
 
@@ -36,9 +38,17 @@ def test_deletion_cascades_as_declared(database_url: str) -> None:
     engine = engine_of(database_url)
     found = inspect(engine)
     for table in ("messages", "participants"):
-        assert [key["options"].get("ondelete") for key in found.get_foreign_keys(named(table))] == ["CASCADE"]
-    partial = next(index for index in found.get_indexes(named("messages")) if index["name"] == named("ix_messages_unfinished"))
-    options = {name.partition("_")[2]: str(value) for name, value in partial["dialect_options"].items()}
+        assert [key["options"].get("ondelete") for key in found.get_foreign_keys(named(table))] == [
+            "CASCADE"
+        ]
+    partial = next(
+        index
+        for index in found.get_indexes(named("messages"))
+        if index["name"] == named("ix_messages_unfinished")
+    )
+    options = {
+        name.partition("_")[2]: str(value) for name, value in partial["dialect_options"].items()
+    }
     assert "waiting" in options["where"]
     engine.dispose()
 
@@ -59,5 +69,7 @@ def test_starts_at_once_do_not_race(database_url: str) -> None:
 def test_head_is_the_newest_script() -> None:
     """The constant that processes compare with is the end of the one line of revisions."""
     config = Config()
-    config.set_main_option("script_location", str(Path(tokenwire.models.migrations.__file__).parent))
+    config.set_main_option(
+        "script_location", str(Path(tokenwire.models.migrations.__file__).parent)
+    )
     assert ScriptDirectory.from_config(config).get_heads() == [tokenwire.models.migrations.HEAD]

@@ -45,9 +45,15 @@ WRITES: dict[str, Write] = {
     "checkpoint": _checkpoint,
     "hand_back": lambda store, message_id, attempt: store.hand_back(saved(message_id, attempt), 0),
     "finish": lambda store, message_id, attempt: store.finish(ending(message_id, attempt)),
-    "schedule_retry": lambda store, message_id, attempt: store.schedule_retry(message_id, attempt, 1000, 2, 0),
-    "begin_attempt": lambda store, message_id, attempt: store.begin_attempt(message_id, attempt, "other"),
-    "note_attempt": lambda store, message_id, attempt: store.note_attempt(message_id, attempt, 3, 7),
+    "schedule_retry": lambda store, message_id, attempt: store.schedule_retry(
+        message_id, attempt, 1000, 2, 0
+    ),
+    "begin_attempt": lambda store, message_id, attempt: store.begin_attempt(
+        message_id, attempt, "other"
+    ),
+    "note_attempt": lambda store, message_id, attempt: store.note_attempt(
+        message_id, attempt, 3, 7
+    ),
 }
 
 

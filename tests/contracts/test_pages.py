@@ -26,7 +26,9 @@ async def test_pages_of_conversations_cover_all_of_them_once_newest_first(store:
     assert order == sorted(order, reverse=True)
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "1", "1.", ".a", "1.a;drop", "99999999999999999.a", "-1.a", "1.\x00"])
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "1", "1.", ".a", "1.a;drop", "99999999999999999.a", "-1.a", "1.\x00"]
+)
 async def test_a_cursor_that_no_page_gave_out_is_refused(store: Store, cursor: str) -> None:
     """It neither reaches SQL nor gives an empty page."""
     with pytest.raises(BadCursor):
@@ -81,15 +83,23 @@ async def test_a_page_of_long_input_is_short(store: Store, monkeypatch: pytest.M
     """The same for rows that are named."""
     monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
     made = await store.create_conversation(ME)
-    ids = [(await store.post(Post(made.id, ME, "x" * size, "demo"))).user_message.id for size in (100, 100, 100, 300)]
+    ids = [
+        (await store.post(Post(made.id, ME, "x" * size, "demo"))).user_message.id
+        for size in (100, 100, 100, 300)
+    ]
     assert [row.id for row in await store.rows(ids)] == ids[:2]
     assert [row.id for row in await store.rows(["gone", ids[3], ids[0]])] == [ids[3]]
 
 
-async def test_a_page_of_long_instructions_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_of_long_instructions_is_short(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same for lists of conversations."""
     monkeypatch.setattr(conversations, "PAGE_BYTES", 250)
-    made = [(await store.create_conversation(ME, instructions="x" * size)).id for size in (100, 300, 0, 100, 100, 100)]
+    made = [
+        (await store.create_conversation(ME, instructions="x" * size)).id
+        for size in (100, 300, 0, 100, 100, 100)
+    ]
     seen: list[list[str]] = []
     before = None
     while not seen or before is not None:

@@ -68,20 +68,28 @@ async def said(store: Store, conversation_id: str, text: str = "hi", user: str =
 async def ended(store: Store, answer: Message, text: str = "", reasoning: str = "") -> Message:
     """The answer, ended as a worker would."""
     await store.begin_attempt(answer.id, answer.attempt + 1, "demo")
-    assert await store.finish(Ending(answer.id, answer.attempt + 1, "complete", text, reasoning, None, "e", 0, "stop"))
+    assert await store.finish(
+        Ending(answer.id, answer.attempt + 1, "complete", text, reasoning, None, "e", 0, "stop")
+    )
     found = await store.message(answer.id)
     assert found is not None
     return found
 
 
 async def asked(store: Store, text: str, follows: Message | None = None, **more: object) -> Message:
-    return (await store.ask(Question(ME, [PastTurn("user", text)], "demo", follows=follows, **more))).assistant_message  # type: ignore[arg-type]
+    return (
+        await store.ask(Question(ME, [PastTurn("user", text)], "demo", follows=follows, **more))
+    ).assistant_message  # type: ignore[arg-type]
 
 
 async def total_text(store: Store) -> tuple[int, int]:
     """Rows of messages, and bytes of text in them, of everybody."""
     async with store.reading() as session:
-        row = (await session.execute(select(func.count(), func.coalesce(func.sum(func.length(col(Message.content))), 0)))).one()
+        row = (
+            await session.execute(
+                select(func.count(), func.coalesce(func.sum(func.length(col(Message.content))), 0))
+            )
+        ).one()
     return row[0], row[1]
 
 
@@ -118,9 +126,14 @@ async def test_posts_at_the_same_moment_are_counted_too(opened: Open) -> None:
     """Neither limit is passed by being quick."""
     store = opened(queued_per_conversation=3, unfinished_per_user=5)
     first, second = [(await store.create_conversation(ME)).id for _ in range(2)]
-    done = await asyncio.gather(*(said(store, name) for name in [first, second] * 8), return_exceptions=True)
+    done = await asyncio.gather(
+        *(said(store, name) for name in [first, second] * 8), return_exceptions=True
+    )
     assert len([posted for posted in done if isinstance(posted, Posted)]) == 5
-    assert {type(error) for error in done if isinstance(error, Exception)} <= {TooManyQueued, TooManyUnfinished}
+    assert {type(error) for error in done if isinstance(error, Exception)} <= {
+        TooManyQueued,
+        TooManyUnfinished,
+    }
 
 
 async def test_a_user_has_so_many_answers_unfinished(opened: Open) -> None:
@@ -160,13 +173,19 @@ async def test_who_asks_is_counted_not_who_owns(opened: Open) -> None:
 async def test_what_an_answer_is_charged_is_given_back(opened: Open) -> None:
     """Its calls of tools and what is kept beside them, too: no more and no less, whatever else the user has stored."""
     store = opened()
-    await ended(store, (await said(store, (await store.create_conversation(ME)).id)).assistant_message, "stays")
+    await ended(
+        store,
+        (await said(store, (await store.create_conversation(ME)).id)).assistant_message,
+        "stays",
+    )
     before = await store.stored_bytes(ME)
     answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
     await store.begin_attempt(answer.id, 1, "demo")
     call = {"id": "c", "name": "f", "arguments": {"x": "y" * 500}, "status": "pending"}
     kept = [{"at": 0, "dialect": "a", "kind": "k", "value": {"x": "y" * 500}}]
-    assert await store.finish(Ending(answer.id, 1, "complete", "text", "", [call], "e", 0, "tool_calls", kept=kept))
+    assert await store.finish(
+        Ending(answer.id, 1, "complete", "text", "", [call], "e", 0, "tool_calls", kept=kept)
+    )
     assert await store.stored_bytes(ME) > before + 1000
     assert await store.delete_conversation(answer.conversation_id)
     assert await store.stored_bytes(ME) == before
@@ -237,7 +256,9 @@ async def test_instructions_may_always_become_shorter(opened: Open) -> None:
     await store.change_conversation(conversation.id, ME, {"instructions": "x" * 2 * ROW_BYTES})
     assert await store.stored_bytes(ME) == 3 * ROW_BYTES
     with pytest.raises(StorageFull):
-        await store.change_conversation(conversation.id, ME, {"instructions": "x" * (2 * ROW_BYTES + 1)})
+        await store.change_conversation(
+            conversation.id, ME, {"instructions": "x" * (2 * ROW_BYTES + 1)}
+        )
 
 
 async def busy(store: Store) -> None:
@@ -246,9 +267,13 @@ async def busy(store: Store) -> None:
     await store.add_participant(conversation.id, OTHER)
     first = (await said(store, conversation.id, "one é")).assistant_message
     await ended(store, first, "answer", "thoughts")
-    await store.begin_attempt((await said(store, conversation.id, "two")).assistant_message.id, 1, "demo")
+    await store.begin_attempt(
+        (await said(store, conversation.id, "two")).assistant_message.id, 1, "demo"
+    )
     await said(store, conversation.id, "three", OTHER)
-    await ended(store, await asked(store, "four", instructions="short", asked={"metadata": {"a": "b"}}), "4")
+    await ended(
+        store, await asked(store, "four", instructions="short", asked={"metadata": {"a": "b"}}), "4"
+    )
 
 
 async def test_what_is_counted_is_what_is_stored(opened: Open) -> None:
@@ -270,11 +295,17 @@ async def test_a_sum_that_is_wrong_is_put_right(opened: Open) -> None:
         await session.execute(sql("UPDATE storage SET bytes = bytes + 1000 WHERE user_id = 'me'"))
         await session.execute(sql("DELETE FROM storage WHERE user_id = 'other'"))
         await session.execute(sql("INSERT INTO storage (user_id, bytes) VALUES ('nobody', 7)"))
-    wrong = [Drift(ME, right[ME] + 1000, right[ME]), Drift("nobody", 7, 0), Drift(OTHER, 0, right[OTHER])]
+    wrong = [
+        Drift(ME, right[ME] + 1000, right[ME]),
+        Drift("nobody", 7, 0),
+        Drift(OTHER, 0, right[OTHER]),
+    ]
     assert await recount(store, amend=False) == wrong
     assert await store.stored_bytes(OTHER) == 0
     assert await recount(store) == wrong
-    assert {user: await store.stored_bytes(user) for user in (ME, OTHER, "nobody")} == right | {"nobody": 0}
+    assert {user: await store.stored_bytes(user) for user in (ME, OTHER, "nobody")} == right | {
+        "nobody": 0
+    }
     assert await recount(store) == []
 
 
@@ -291,11 +322,17 @@ async def test_what_is_posted_during_a_recount_is_counted_once(opened: Open) -> 
     assert await recount(store) == []
 
 
-def test_the_command(opened_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    opened_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It says whose sum was wrong, and puts it right unless it is only to look."""
     monkeypatch.setenv("DATABASE_URL", opened_url)
     monkeypatch.setenv("MODE", "development")
-    for arguments, said in ((["--look"], "1 sums are wrong"), ([], "1 sums were put right"), ([], "0 sums were put right")):
+    for arguments, said in (
+        (["--look"], "1 sums are wrong"),
+        ([], "1 sums were put right"),
+        ([], "0 sums were put right"),
+    ):
         assert main(arguments) == 0
         assert capsys.readouterr().out.splitlines()[-1] == said
 
@@ -339,8 +376,16 @@ async def test_a_chain_is_what_it_was(opened: Open) -> None:
     following = await asked(store, "three", second)
     await store.regenerate(Again(conversation.id, ME, first.id, "demo"))
     await said(store, conversation.id, "four")
-    assert [row.content for row in await store.history(following.conversation_id, following.ordinal)] == ["one", "1", "two", "2", "three"]
-    assert [row.content for row in await store.rows(await store.input_ids(following, ME))] == ["one", "1", "two", "2", "three"]
+    assert [
+        row.content for row in await store.history(following.conversation_id, following.ordinal)
+    ] == ["one", "1", "two", "2", "three"]
+    assert [row.content for row in await store.rows(await store.input_ids(following, ME))] == [
+        "one",
+        "1",
+        "two",
+        "2",
+        "three",
+    ]
 
 
 async def test_a_chain_that_was_deleted_is_not_followed(opened: Open) -> None:
@@ -354,7 +399,11 @@ async def test_a_chain_that_was_deleted_is_not_followed(opened: Open) -> None:
         await asked(store, "four", second)
     with pytest.raises(NotFound):
         await store.history(waiting.conversation_id, waiting.ordinal)
-    assert [row.content for row in await store.rows(await store.input_ids(waiting, ME))] == ["two", "2", "three"]
+    assert [row.content for row in await store.rows(await store.input_ids(waiting, ME))] == [
+        "two",
+        "2",
+        "three",
+    ]
 
 
 async def test_an_end_that_was_deleted_is_not_followed(opened: Open) -> None:
@@ -376,7 +425,14 @@ async def test_a_history_has_a_limit(opened: Open) -> None:
     second = await ended(store, await asked(store, "y" * 3000, first), "2")
     with pytest.raises(HistoryTooLong):
         await asked(store, "z" * 1500, second)
-    assert len(await store.history((third := await asked(store, "z", second)).conversation_id, third.ordinal)) == 5
+    assert (
+        len(
+            await store.history(
+                (third := await asked(store, "z", second)).conversation_id, third.ordinal
+            )
+        )
+        == 5
+    )
     conversation = await store.create_conversation(ME)
     for _ in range(3):
         last = (await said(store, conversation.id, "x" * 4000)).assistant_message
@@ -400,7 +456,9 @@ async def test_what_is_too_long_by_itself_is_not_followed(opened: Open) -> None:
     long = await ended(store, await asked(store, "one"), "a" * 12_000)
     with pytest.raises(HistoryTooLong):
         await asked(store, "more", long)
-    following = await asked(opened(), "more", long)  # as a conversation from before the limit was lowered
+    following = await asked(
+        opened(), "more", long
+    )  # as a conversation from before the limit was lowered
     with pytest.raises(HistoryTooLong):
         await store.history(following.conversation_id, following.ordinal)
     with pytest.raises(HistoryTooLong):
@@ -426,7 +484,12 @@ async def test_a_chain_lives_as_long_as_what_follows_it(opened: Open) -> None:
     lone = await asked(store, "lone")
     await _age(store, first, second, lone)
     await store.forget_unlisted()
-    assert [await store.message(row.id) is not None for row in (first, second, third, lone)] == [True, True, True, False]
+    assert [await store.message(row.id) is not None for row in (first, second, third, lone)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     await _age(store, third)
     await store.forget_unlisted()
     assert [await store.message(row.id) for row in (first, second, third)] == [None, None, None]

@@ -52,7 +52,11 @@ async def test_processes_count_together(valkey_url: str) -> None:
     """Several web processes share one count."""
     first, second = (RedisRates(valkey_url, PATIENCE_SECONDS) for _ in range(2))
     try:
-        assert [(await which.hit("x", 2)).allowed for which in (first, second, first)] == [True, True, False]
+        assert [(await which.hit("x", 2)).allowed for which in (first, second, first)] == [
+            True,
+            True,
+            False,
+        ]
     finally:
         await first.aclose()
         await second.aclose()
@@ -208,7 +212,13 @@ async def test_sums_are_kept_for_so_many_names(monkeypatch: pytest.MonkeyPatch) 
     """A name that is known goes on adding up; a new one that finds no place begins the table anew."""
     monkeypatch.setattr(module, "MAX_NAMES", 2)
     rates = MemoryRates(lambda: 0.0)
-    assert [await rates.add(name, 1) for name in ("ada", "bob", "ada", "bob", "ada")] == [1, 1, 2, 2, 3]
+    assert [await rates.add(name, 1) for name in ("ada", "bob", "ada", "bob", "ada")] == [
+        1,
+        1,
+        2,
+        2,
+        3,
+    ]
     assert [await rates.add(name, 1) for name in ("eve", "ada")] == [1, 1]
 
 

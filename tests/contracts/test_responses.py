@@ -12,7 +12,11 @@ from tokenwire.models.store import Store
 
 ME = "me"
 QUESTION = Question(
-    ME, [PastTurn("system", "s"), PastTurn("user", "u")], "demo", options={"temperature": 0.5}, asked={"metadata": {"a": "b"}}
+    ME,
+    [PastTurn("system", "s"), PastTurn("user", "u")],
+    "demo",
+    options={"temperature": 0.5},
+    asked={"metadata": {"a": "b"}},
 )
 
 
@@ -29,7 +33,11 @@ async def test_a_question_is_a_conversation_of_its_own(store: Store) -> None:
     assert all(row.announced_rev == row.rev for row in [*rows, answer])
     stored = await store.message(answer.id)
     assert stored is not None
-    assert (stored.status, stored.options, stored.asked) == ("queued", {"temperature": 0.5}, {"metadata": {"a": "b"}})
+    assert (stored.status, stored.options, stored.asked) == (
+        "queued",
+        {"temperature": 0.5},
+        {"metadata": {"a": "b"}},
+    )
     conversation = await store.conversation(answer.conversation_id, ME)
     assert (conversation.listed, conversation.title) == (False, "u")
     assert await store.conversations(ME, 10) == ([], None)
@@ -49,8 +57,12 @@ async def test_an_answer_that_is_followed_brings_its_conversation(store: Store) 
     first = (await store.ask(QUESTION)).assistant_message
     await store.begin_attempt(first.id, 1, "demo")
     assert await store.finish(Ending(first.id, 1, "complete", "a", "", None, None, 0, "stop"))
-    following = (await store.ask(Question(ME, [PastTurn("user", "v")], "demo", follows=first))).assistant_message
-    assert [(row.role, row.content) for row in await store.rows(await store.input_ids(following, ME))] == [
+    following = (
+        await store.ask(Question(ME, [PastTurn("user", "v")], "demo", follows=first))
+    ).assistant_message
+    assert [
+        (row.role, row.content) for row in await store.rows(await store.input_ids(following, ME))
+    ] == [
         ("system", "s"),
         ("user", "u"),
         ("assistant", "a"),

@@ -61,7 +61,9 @@ async def remove(store: Store, log: MemoryLog, name: str) -> None:
     await revocations.tell(store, log, name, YOU, TTL)
 
 
-async def test_who_is_removed_again_while_their_return_is_told_stays_removed(store: Store, log: Between) -> None:
+async def test_who_is_removed_again_while_their_return_is_told_stays_removed(
+    store: Store, log: Between
+) -> None:
     """The last that the log hears would have been the return: their tokens would have been good again."""
     name = await invited(store)
     log.first["restore"] = lambda: remove(store, log, name)
@@ -69,7 +71,9 @@ async def test_who_is_removed_again_while_their_return_is_told_stays_removed(sto
     assert await log.revoked(name) == {YOU}
 
 
-async def test_who_returns_while_their_removal_is_told_is_let_in(store: Store, log: Between) -> None:
+async def test_who_returns_while_their_removal_is_told_is_let_in(
+    store: Store, log: Between
+) -> None:
     """The other way round."""
     name = await invited(store)
     await accept(store, log, name)
@@ -98,7 +102,9 @@ async def test_to_and_fro(store: Store, log: Between) -> None:
     assert await log.revoked(name) == {YOU}
 
 
-async def test_a_process_that_ends_between_two_steps_leaves_it_to_the_sweeper(store: Store, log: Between) -> None:
+async def test_a_process_that_ends_between_two_steps_leaves_it_to_the_sweeper(
+    store: Store, log: Between
+) -> None:
     """The return has overwritten a removal that was told, and its process dies before it has told the removal again."""
     name = await invited(store)
 
@@ -126,6 +132,9 @@ async def _ends() -> None:
 async def test_nobody_takes_a_place_that_another_has_taken(store: Store) -> None:
     """Many invitations at once: as many as there are places, on both databases."""
     name = (await store.create_conversation(ME)).id
-    invited = await asyncio.gather(*(store.invite(name, ME, f"user{number}", 5, 100) for number in range(12)), return_exceptions=True)
+    invited = await asyncio.gather(
+        *(store.invite(name, ME, f"user{number}", 5, 100) for number in range(12)),
+        return_exceptions=True,
+    )
     assert [type(one) for one in invited if one is not None] == [TooManyParticipants] * 8
     assert len(await store.invited(name)) == 4

@@ -23,8 +23,26 @@ async def answer(store: Store) -> str:
     return posted.assistant_message.id
 
 
-def at(message_id: str, attempt: int, run_id: str | None, content: str = "", seq: int = 5, saves: int = 0) -> Checkpoint:
-    return Checkpoint(message_id, attempt, content, "", None, "e1", seq, run_id, 0 if run_id else None, saves=saves)
+def at(
+    message_id: str,
+    attempt: int,
+    run_id: str | None,
+    content: str = "",
+    seq: int = 5,
+    saves: int = 0,
+) -> Checkpoint:
+    return Checkpoint(
+        message_id,
+        attempt,
+        content,
+        "",
+        None,
+        "e1",
+        seq,
+        run_id,
+        0 if run_id else None,
+        saves=saves,
+    )
 
 
 def ending(message_id: str, attempt: int, status: str = "cancelled") -> Ending:
@@ -41,12 +59,20 @@ async def test_the_name_of_a_run_is_saved_with_the_text_that_it_goes_on_from(sto
     assert await store.begin_run("run", "m", at(message_id, 1, "run", "held"))
     row = await store.message(message_id)
     assert row is not None
-    assert (row.run_id, row.run_cursor, row.content, row.seq, row.epoch) == ("run", 0, "held", 5, "e1")
+    assert (row.run_id, row.run_cursor, row.content, row.seq, row.epoch) == (
+        "run",
+        0,
+        "held",
+        5,
+        "e1",
+    )
     assert await to_end(store) == []
 
 
 @pytest.mark.parametrize("status", ["cancelled", "error", "complete"])
-async def test_the_run_of_an_answer_that_has_ended_is_to_be_ended(store: Store, status: str) -> None:
+async def test_the_run_of_an_answer_that_has_ended_is_to_be_ended(
+    store: Store, status: str
+) -> None:
     """Unless somebody proved that it has ended."""
     message_id = await answer(store)
     await store.begin_run("run", "m", at(message_id, 1, "run"))
@@ -121,11 +147,18 @@ async def test_a_checkpoint_that_comes_late_forgets_no_run(store: Store, late: b
         await earlier()
     row = await store.message(message_id)
     assert row is not None
-    assert (row.run_id, row.content, row.seq, row.kept) == ("run", "twelve", 12, None if late else OLD)
+    assert (row.run_id, row.content, row.seq, row.kept) == (
+        "run",
+        "twelve",
+        12,
+        None if late else OLD,
+    )
 
 
 @pytest.mark.parametrize("saved_since", [True, False])
-async def test_the_name_of_a_run_that_comes_late_keeps_newer_text(store: Store, saved_since: bool) -> None:
+async def test_the_name_of_a_run_that_comes_late_keeps_newer_text(
+    store: Store, saved_since: bool
+) -> None:
     """A checkpoint that was taken after it names the run as well. Whoever saves the name still owns the answer."""
     message_id = await answer(store)
     newer = at(message_id, 1, "run", "twelve", 12, saves=2)
@@ -160,7 +193,9 @@ async def test_a_clock_that_was_set_back_delays_no_end(store: Store) -> None:
     assert await store.finish(ending(message_id, 1))
     for ahead, due in ((3_600_000, True), (LONGEST_WAIT_MS - 60_000, False), (-1, True)):
         async with store.writing() as session:
-            await session.execute(sql("UPDATE provider_runs SET due_at = :at"), {"at": await store.now_ms() + ahead})
+            await session.execute(
+                sql("UPDATE provider_runs SET due_at = :at"), {"at": await store.now_ms() + ahead}
+            )
         assert await to_end(store) == ([(message_id, "run")] if due else [])
 
 
@@ -223,7 +258,9 @@ async def test_a_run_that_is_given_up_stays_to_be_looked_at(store: Store) -> Non
     assert await store.try_to_end(run, None)
     assert await to_end(store) == []
     async with store.reading() as session:
-        assert list(await session.scalars(sql("SELECT run_id FROM provider_runs WHERE due_at IS NULL"))) == ["run"]
+        assert list(
+            await session.scalars(sql("SELECT run_id FROM provider_runs WHERE due_at IS NULL"))
+        ) == ["run"]
 
 
 async def test_runs_are_found_without_reading_the_messages(store: Store) -> None:
@@ -237,11 +274,21 @@ async def test_runs_are_found_without_reading_the_messages(store: Store) -> None
         assert row is not None
         shared = f"'{row.conversation_id}', %d, 'assistant', '', '', 'complete', 0, 1, 0, 0, 1, 1, true, 0, 0"
         values = ", ".join(f"('x{number}', {shared % (number + 10)})" for number in range(3_000))
-        await session.execute(sql(f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) VALUES {values}"))
+        await session.execute(
+            sql(
+                f"INSERT INTO messages ({columns}, terminal_announced, created_at, updated_at) VALUES {values}"
+            )
+        )
         await session.execute(sql("ANALYZE"))
-    query = outstanding(100, LONGEST_WAIT_MS).compile(store._engine.sync_engine, compile_kwargs={"literal_binds": True})
+    query = outstanding(100, LONGEST_WAIT_MS).compile(
+        store._engine.sync_engine, compile_kwargs={"literal_binds": True}
+    )
     async with store.reading() as session:
-        told = await session.execute(sql(f"{'EXPLAIN QUERY PLAN' if store.is_sqlite else 'EXPLAIN'} {query}"))
+        told = await session.execute(
+            sql(f"{'EXPLAIN QUERY PLAN' if store.is_sqlite else 'EXPLAIN'} {query}")
+        )
     plan = [str(line) for line in told]
     assert plan
-    assert not [line for line in plan if "messages" in line and ("Seq Scan" in line or "SCAN" in line)], plan
+    assert not [
+        line for line in plan if "messages" in line and ("Seq Scan" in line or "SCAN" in line)
+    ], plan

@@ -25,7 +25,12 @@ async def conversation(store: Store) -> Conversation:
     return await store.create_conversation(ME)
 
 
-def post_to(conversation: Conversation, content: str = "hi", policy: Policy = "queue", key: Idempotency | None = None) -> Post:
+def post_to(
+    conversation: Conversation,
+    content: str = "hi",
+    policy: Policy = "queue",
+    key: Idempotency | None = None,
+) -> Post:
     return Post(conversation.id, ME, content, "demo", policy, key)
 
 
@@ -38,7 +43,9 @@ def checkpoint(message_id: str, attempt: int, content: str, seq: int = 5) -> Che
 
 
 def ending(message_id: str, attempt: int, content: str = "done") -> Ending:
-    return Ending(message_id, attempt, "complete", content, "", None, "e1", 9, "stop", usage=USAGE, seams=[3])
+    return Ending(
+        message_id, attempt, "complete", content, "", None, "e1", 9, "stop", usage=USAGE, seams=[3]
+    )
 
 
 async def started(store: Store, posted: Posted, attempt: int = 1) -> str:
@@ -54,7 +61,12 @@ async def test_a_new_conversation_is_found_by_its_owner_alone(store: Store) -> N
     """To anybody else it does not exist."""
     made = await store.create_conversation(ME, title="T", model="demo", instructions="Be brief")
     found = await store.conversation(made.id, ME)
-    assert (found.title, found.model, found.instructions, found.user_id) == ("T", "demo", "Be brief", ME)
+    assert (found.title, found.model, found.instructions, found.user_id) == (
+        "T",
+        "demo",
+        "Be brief",
+        ME,
+    )
     assert await store.participants(made.id) == [ME]
     with pytest.raises(NotFound):
         await store.conversation(made.id, YOU)
@@ -64,9 +76,13 @@ async def test_a_new_conversation_is_found_by_its_owner_alone(store: Store) -> N
         await store.change_conversation(made.id, YOU, {"title": "mine"})
 
 
-async def test_a_changed_title_raises_rev_and_other_changes_do_not(store: Store, conversation: Conversation) -> None:
+async def test_a_changed_title_raises_rev_and_other_changes_do_not(
+    store: Store, conversation: Conversation
+) -> None:
     """`rev` counts what is announced: the title."""
-    renamed = await store.change_conversation(conversation.id, ME, {"title": "New", "instructions": None})
+    renamed = await store.change_conversation(
+        conversation.id, ME, {"title": "New", "instructions": None}
+    )
     assert (renamed.title, renamed.rev, renamed.announced_rev) == ("New", 2, 1)
     changed = await store.change_conversation(conversation.id, ME, {"model": "demo"})
     assert (changed.title, changed.model, changed.rev) == ("New", "demo", 2)
@@ -75,7 +91,9 @@ async def test_a_changed_title_raises_rev_and_other_changes_do_not(store: Store,
     assert (await store.conversation(conversation.id, ME)).announced_rev == 2
 
 
-async def test_an_automatic_title_never_replaces_one_that_a_person_gave(store: Store, conversation: Conversation) -> None:
+async def test_an_automatic_title_never_replaces_one_that_a_person_gave(
+    store: Store, conversation: Conversation
+) -> None:
     """`name_conversation` acts once, and only on an untitled conversation."""
     named = await store.name_conversation(conversation.id, "Automatic")
     assert named is not None
@@ -83,7 +101,9 @@ async def test_an_automatic_title_never_replaces_one_that_a_person_gave(store: S
     assert await store.name_conversation(conversation.id, "Again") is None
 
 
-async def test_a_deleted_conversation_takes_its_rows_along(store: Store, conversation: Conversation) -> None:
+async def test_a_deleted_conversation_takes_its_rows_along(
+    store: Store, conversation: Conversation
+) -> None:
     """Messages and participants go with it; deleting twice says so."""
     posted = await store.post(post_to(conversation))
     assert await store.delete_conversation(conversation.id)
@@ -96,7 +116,9 @@ async def test_a_deleted_conversation_takes_its_rows_along(store: Store, convers
         await store.add_participant(conversation.id, YOU)
 
 
-async def test_a_participant_sees_what_the_owner_sees(store: Store, conversation: Conversation) -> None:
+async def test_a_participant_sees_what_the_owner_sees(
+    store: Store, conversation: Conversation
+) -> None:
     """Adding is idempotent; the conversation shows up in the other's list, and its messages are theirs to read."""
     posted = await store.post(post_to(conversation))
     with pytest.raises(NotFound):
@@ -113,7 +135,10 @@ async def test_a_participant_sees_what_the_owner_sees(store: Store, conversation
 
 async def test_a_post_writes_both_rows(store: Store, conversation: Conversation) -> None:
     """The user's row is final, the placeholder is queued, neither is announced or enqueued yet."""
-    first, second = await store.post(post_to(conversation, "one")), await store.post(post_to(conversation, "two"))
+    first, second = (
+        await store.post(post_to(conversation, "one")),
+        await store.post(post_to(conversation, "two")),
+    )
     rows = (await store.snapshot(conversation.id, ME, 10)).messages
     assert [(row.ordinal, row.role, row.content, row.status) for row in rows] == [
         (1, "user", "one", "complete"),
@@ -121,12 +146,19 @@ async def test_a_post_writes_both_rows(store: Store, conversation: Conversation)
         (3, "user", "two", "complete"),
         (4, "assistant", "", "queued"),
     ]
-    assert [row.parent_id for row in rows] == [None, first.user_message.id, first.assistant_message.id, second.user_message.id]
+    assert [row.parent_id for row in rows] == [
+        None,
+        first.user_message.id,
+        first.assistant_message.id,
+        second.user_message.id,
+    ]
     assert {(row.announced_rev, row.enqueued_at, row.rev) for row in rows} == {(0, None, 1)}
     assert first.assistant_message.model == "demo"
 
 
-async def test_posts_at_once_get_different_ordinals(store: Store, conversation: Conversation) -> None:
+async def test_posts_at_once_get_different_ordinals(
+    store: Store, conversation: Conversation
+) -> None:
     """Twenty concurrent posts take forty consecutive ordinals, each pair together."""
     posted = await asyncio.gather(*(store.post(post_to(conversation, str(n))) for n in range(20)))
     rows = (await store.snapshot(conversation.id, ME, 200)).messages
@@ -141,7 +173,9 @@ async def test_a_repeated_key_gives_the_same_rows(store: Store, conversation: Co
     assert len((await store.snapshot(conversation.id, ME, 10)).messages) == 2
 
 
-async def test_a_key_with_another_body_is_refused_and_other_routes_are_free(store: Store, conversation: Conversation) -> None:
+async def test_a_key_with_another_body_is_refused_and_other_routes_are_free(
+    store: Store, conversation: Conversation
+) -> None:
     """A key belongs to one user and route."""
     await store.post(post_to(conversation, key=key()))
     with pytest.raises(KeyReused):
@@ -150,17 +184,23 @@ async def test_a_key_with_another_body_is_refused_and_other_routes_are_free(stor
     assert len((await store.snapshot(conversation.id, ME, 10)).messages) == 4
 
 
-async def test_a_post_that_fails_leaves_its_key_unused(store: Store, conversation: Conversation) -> None:
+async def test_a_post_that_fails_leaves_its_key_unused(
+    store: Store, conversation: Conversation
+) -> None:
     """The key is part of the transaction."""
     with pytest.raises(NotFound):
         await store.post(Post(conversation.id, YOU, "hi", "demo", idempotency=key()))
     await store.add_participant(conversation.id, YOU)
-    assert (await store.post(Post(conversation.id, YOU, "hi", "demo", idempotency=key("b")))).user_message.user_id == YOU
+    assert (
+        await store.post(Post(conversation.id, YOU, "hi", "demo", idempotency=key("b")))
+    ).user_message.user_id == YOU
 
 
 async def test_a_repeated_key_makes_one_conversation(store: Store) -> None:
     """Creation knows idempotency too."""
-    made = await asyncio.gather(*(store.create_conversation(ME, idempotency=key()) for _ in range(4)))
+    made = await asyncio.gather(
+        *(store.create_conversation(ME, idempotency=key()) for _ in range(4))
+    )
     assert len({row.id for row in made}) == 1
     with pytest.raises(KeyReused):
         await store.create_conversation(ME, idempotency=key("b"))
@@ -185,13 +225,21 @@ async def test_a_key_can_be_given_again_when_it_has_expired(store: Store) -> Non
     """Whether housekeeping has come by or not, and with another body."""
     first = await store.create_conversation(ME, idempotency=key())
     async with store.writing() as session:
-        await session.execute(sql("UPDATE idempotency_keys SET created_at = created_at - :life"), {"life": KEY_LIFE_MS + 1})
+        await session.execute(
+            sql("UPDATE idempotency_keys SET created_at = created_at - :life"),
+            {"life": KEY_LIFE_MS + 1},
+        )
     assert (await store.create_conversation(ME, idempotency=key("b"))).id != first.id
 
 
-async def test_reject_refuses_while_an_answer_is_unfinished(store: Store, conversation: Conversation) -> None:
+async def test_reject_refuses_while_an_answer_is_unfinished(
+    store: Store, conversation: Conversation
+) -> None:
     """And accepts again once it has ended; of two posts at once one is refused."""
-    outcomes = await asyncio.gather(*(store.post(post_to(conversation, policy="reject")) for _ in range(2)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(store.post(post_to(conversation, policy="reject")) for _ in range(2)),
+        return_exceptions=True,
+    )
     refused = [outcome for outcome in outcomes if isinstance(outcome, AnswerRunning)]
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Posted)]
     assert (len(refused), len(accepted)) == (1, 1)
@@ -200,17 +248,24 @@ async def test_reject_refuses_while_an_answer_is_unfinished(store: Store, conver
     await store.post(post_to(conversation, policy="reject"))
 
 
-async def test_cancel_previous_flags_every_unfinished_answer(store: Store, conversation: Conversation) -> None:
+async def test_cancel_previous_flags_every_unfinished_answer(
+    store: Store, conversation: Conversation
+) -> None:
     """They are named in the result, and carry who wants them stopped; the new one does not."""
     first, second = await store.post(post_to(conversation)), await store.post(post_to(conversation))
     third = await store.post(post_to(conversation, policy="cancel_previous"))
     assert third.superseded == [first.assistant_message.id, second.assistant_message.id]
     rows = {row.id: row for row in (await store.snapshot(conversation.id, ME, 10)).messages}
-    assert [rows[message_id].cancel_by for message_id in third.superseded] == ["superseded", "superseded"]
+    assert [rows[message_id].cancel_by for message_id in third.superseded] == [
+        "superseded",
+        "superseded",
+    ]
     assert rows[third.assistant_message.id].cancel_by is None
 
 
-async def test_what_follows_a_post_is_noted_at_once(store: Store, conversation: Conversation) -> None:
+async def test_what_follows_a_post_is_noted_at_once(
+    store: Store, conversation: Conversation
+) -> None:
     """`mark_posted` notes the announcement of both rows, and the job where there is one."""
     posted = await store.post(post_to(conversation))
     user, assistant = posted.user_message.id, posted.assistant_message.id
@@ -223,7 +278,9 @@ async def test_what_follows_a_post_is_noted_at_once(store: Store, conversation: 
     assert rows[1].enqueued_at is not None
 
 
-async def test_any_unicode_text_comes_back_as_it_was(store: Store, conversation: Conversation) -> None:
+async def test_any_unicode_text_comes_back_as_it_was(
+    store: Store, conversation: Conversation
+) -> None:
     """Emoji, right-to-left text and line ends survive."""
     content = "naïve 👩‍👩‍👧 שלום\r\n\t\x01 \U0010ffff"
     await store.post(post_to(conversation, content))
@@ -233,7 +290,9 @@ async def test_any_unicode_text_comes_back_as_it_was(store: Store, conversation:
 # --- generations -----------------------------------------------------------------------------------------------------
 
 
-async def test_an_attempt_is_taken_once_and_only_upwards(store: Store, conversation: Conversation) -> None:
+async def test_an_attempt_is_taken_once_and_only_upwards(
+    store: Store, conversation: Conversation
+) -> None:
     """The fencing token never falls or repeats; the row says who answers."""
     posted = await store.post(post_to(conversation))
     message_id = posted.assistant_message.id
@@ -247,30 +306,47 @@ async def test_an_attempt_is_taken_once_and_only_upwards(store: Store, conversat
     assert sum(row is not None for row in taken) == 1
 
 
-async def test_a_checkpoint_saves_the_current_attempts_and_no_other(store: Store, conversation: Conversation) -> None:
+async def test_a_checkpoint_saves_the_current_attempts_and_no_other(
+    store: Store, conversation: Conversation
+) -> None:
     """One statement for many answers: stale attempts and ended answers stay as they are."""
     posts = [await store.post(post_to(conversation)) for _ in range(3)]
     running, stale, ended = [await started(store, posted) for posted in posts]
     await store.begin_attempt(stale, 2, "demo")
     await store.finish(ending(ended, 1))
-    await store.checkpoint([checkpoint(message_id, 1, "partial", 7) for message_id in (ended, running, stale)])
+    await store.checkpoint(
+        [checkpoint(message_id, 1, "partial", 7) for message_id in (ended, running, stale)]
+    )
     rows = {row.id: row for row in (await store.snapshot(conversation.id, ME, 10)).messages}
-    assert (rows[running].content, rows[running].reasoning, rows[running].epoch, rows[running].seq) == ("partial", "because", "e1", 7)
+    assert (
+        rows[running].content,
+        rows[running].reasoning,
+        rows[running].epoch,
+        rows[running].seq,
+    ) == ("partial", "because", "e1", 7)
     assert rows[running].tool_calls == CALLS
     assert (rows[stale].content, rows[stale].seq) == ("", 0)
     assert (rows[ended].content, rows[ended].seq) == ("done", 9)
     await store.checkpoint([])
 
 
-async def test_a_checkpoint_writes_what_is_kept_only_where_it_changed(store: Store, conversation: Conversation) -> None:
+async def test_a_checkpoint_writes_what_is_kept_only_where_it_changed(
+    store: Store, conversation: Conversation
+) -> None:
     """None leaves it as it is; an empty list clears it; a stale attempt changes nothing."""
     posts = [await store.post(post_to(conversation)) for _ in range(2)]
     held, bare = [await started(store, posted) for posted in posts]
     entries = [{"at": 0, "dialect": "d", "kind": "k", "value": {}}]
 
     async def saved(attempt: int, kept: list[dict[str, Any]] | None) -> list[Any]:
-        await store.checkpoint([replace(checkpoint(held, attempt, "x"), kept=kept), checkpoint(bare, 1, "y")])
-        return [row.kept for row in (await store.message(held), await store.message(bare)) if row is not None]
+        await store.checkpoint(
+            [replace(checkpoint(held, attempt, "x"), kept=kept), checkpoint(bare, 1, "y")]
+        )
+        return [
+            row.kept
+            for row in (await store.message(held), await store.message(bare))
+            if row is not None
+        ]
 
     assert await saved(1, entries) == [entries, None]
     assert await saved(1, None) == [entries, None]
@@ -290,7 +366,13 @@ async def test_an_answer_ends_once(store: Store, conversation: Conversation) -> 
     assert await store.request_cancel(message_id, ME) is None
     row = await store.message(message_id)
     assert row is not None
-    assert (row.content, row.status, row.finish_reason, row.usage, row.seams) == ("done", "complete", "stop", USAGE, [3])
+    assert (row.content, row.status, row.finish_reason, row.usage, row.seams) == (
+        "done",
+        "complete",
+        "stop",
+        USAGE,
+        [3],
+    )
     assert not row.terminal_announced
     await store.terminal_announced(message_id, 2)
     row = await store.message(message_id)
@@ -307,7 +389,12 @@ async def test_of_two_endings_at_once_one_counts(store: Store, conversation: Con
     assert won == [False, True]
     row = await store.message(message_id)
     assert row is not None
-    assert (row.status, row.content, row.cancel_by, row.finish_reason) == ("cancelled", "part", YOU, None)
+    assert (row.status, row.content, row.cancel_by, row.finish_reason) == (
+        "cancelled",
+        "part",
+        YOU,
+        None,
+    )
 
 
 class CutOnce(Store):
@@ -343,7 +430,9 @@ async def test_a_commit_of_unknown_outcome_is_looked_up(
     assert row.status == "complete"
 
 
-async def test_a_retry_is_due_by_the_database_clock(store: Store, conversation: Conversation) -> None:
+async def test_a_retry_is_due_by_the_database_clock(
+    store: Store, conversation: Conversation
+) -> None:
     """Only the current attempt may schedule one; taking the next attempt clears it."""
     message_id = await started(store, await store.post(post_to(conversation)))
     before = await store.now_ms()
@@ -359,7 +448,9 @@ async def test_a_retry_is_due_by_the_database_clock(store: Store, conversation: 
     assert (again.due_at, again.status, again.tries) == (None, "streaming", 2)
 
 
-async def test_what_an_attempt_began_with_is_known_to_later_ones(store: Store, conversation: Conversation) -> None:
+async def test_what_an_attempt_began_with_is_known_to_later_ones(
+    store: Store, conversation: Conversation
+) -> None:
     """Deaths and tries are counted apart; neither count is changed by what the next attempts begin or end with."""
     message_id = await started(store, await store.post(post_to(conversation)))
     await store.note_attempt(message_id, 1, 3, 70)
@@ -373,7 +464,9 @@ async def test_what_an_attempt_began_with_is_known_to_later_ones(store: Store, c
     assert (row.deaths, row.started_with, row.tries) == (0, 500, 2)
 
 
-async def test_answers_of_a_conversation_wait_for_each_other(store: Store, conversation: Conversation) -> None:
+async def test_answers_of_a_conversation_wait_for_each_other(
+    store: Store, conversation: Conversation
+) -> None:
     """The first unfinished one blocks those behind it; when it ends, the next is named."""
     first, second = [(await store.post(post_to(conversation))).assistant_message for _ in range(2)]
     assert await store.blocked_by(first.id) is None
@@ -391,7 +484,11 @@ async def test_history_is_what_stands_before(store: Store, conversation: Convers
     """In order, and nothing of the answer itself."""
     posts = [await store.post(post_to(conversation, str(n))) for n in range(2)]
     answer = posts[1].assistant_message
-    assert [row.ordinal for row in await store.history(conversation.id, answer.ordinal)] == [1, 2, 3]
+    assert [row.ordinal for row in await store.history(conversation.id, answer.ordinal)] == [
+        1,
+        2,
+        3,
+    ]
     found = await store.conversation_of(answer.id)
     assert found is not None
     assert found.id == conversation.id
@@ -422,24 +519,38 @@ async def test_marks_only_go_forward(store: Store, conversation: Conversation) -
     assert row.enqueued_at is not None
 
 
-async def test_checkpoints_and_posts_of_many_tasks_do_not_disturb_each_other(store: Store, conversation: Conversation) -> None:
+async def test_checkpoints_and_posts_of_many_tasks_do_not_disturb_each_other(
+    store: Store, conversation: Conversation
+) -> None:
     """Writers of one process queue up instead of failing; shared rows are locked in one order."""
     ids = [await started(store, await store.post(post_to(conversation))) for _ in range(6)]
-    batches = [[checkpoint(message_id, 1, str(n), n) for message_id in (ids if n % 2 else ids[::-1])] for n in range(10)]
-    await asyncio.gather(*(store.checkpoint(batch) for batch in batches), *(store.post(post_to(conversation)) for _ in range(10)))
+    batches = [
+        [checkpoint(message_id, 1, str(n), n) for message_id in (ids if n % 2 else ids[::-1])]
+        for n in range(10)
+    ]
+    await asyncio.gather(
+        *(store.checkpoint(batch) for batch in batches),
+        *(store.post(post_to(conversation)) for _ in range(10)),
+    )
     rows = {row.id: row for row in (await store.snapshot(conversation.id, ME, 200)).messages}
     assert len(rows) == 32
     assert {rows[message_id].content for message_id in ids} <= {str(n) for n in range(10)}
 
 
-async def test_two_stores_write_to_one_database(store: Store, database_url: str, conversation: Conversation) -> None:
+async def test_two_stores_write_to_one_database(
+    store: Store, database_url: str, conversation: Conversation
+) -> None:
     """As web and worker do: each waits for the other's lock."""
     other = Store.open(database_url)
     try:
-        await asyncio.gather(*((store if n % 2 else other).post(post_to(conversation, str(n))) for n in range(20)))
+        await asyncio.gather(
+            *((store if n % 2 else other).post(post_to(conversation, str(n))) for n in range(20))
+        )
     finally:
         await other.aclose()
-    assert [row.ordinal for row in (await store.snapshot(conversation.id, ME, 200)).messages] == list(range(1, 41))
+    assert [
+        row.ordinal for row in (await store.snapshot(conversation.id, ME, 200)).messages
+    ] == list(range(1, 41))
 
 
 async def test_the_revision_is_known(store: Store) -> None:

@@ -20,7 +20,14 @@ from tokenwire.models.sweeps import KINDS, Due, Outstanding, Place
 
 S = 30_000
 """A second of the sweeper, long enough for a busy machine."""
-DUE = Due(claimed=2 * S, waiting=2 * S, overdue=S, silent=int(1.5 * S), unannounced=S, longest_wait=900 * 1000)
+DUE = Due(
+    claimed=2 * S,
+    waiting=2 * S,
+    overdue=S,
+    silent=int(1.5 * S),
+    unannounced=S,
+    longest_wait=900 * 1000,
+)
 HOUR_MS = 3_600_000
 Query = Callable[[str, int], Awaitable[Any]]
 
@@ -39,14 +46,29 @@ async def change(store: Store, message_id: str, **values: Any) -> None:
     if not values:
         return
     now = await store.now_ms()
-    times = {"updated": "updated_at", "ended": "ended_at", "enqueued": "enqueued_at", "due": "due_at"}
-    columns = {times.get(name, name): now - value if name in times else value for name, value in values.items()}
+    times = {
+        "updated": "updated_at",
+        "ended": "ended_at",
+        "enqueued": "enqueued_at",
+        "due": "due_at",
+    }
+    columns = {
+        times.get(name, name): now - value if name in times else value
+        for name, value in values.items()
+    }
     assigned = ", ".join(f"{name} = :{name}" for name in columns)
     async with store.writing() as session:
-        await session.execute(sql(f"UPDATE messages SET {assigned} WHERE id = :id"), columns | {"id": message_id})
+        await session.execute(
+            sql(f"UPDATE messages SET {assigned} WHERE id = :id"), columns | {"id": message_id}
+        )
 
 
-ASKED = {"rows": "unannounced_rows", "titles": "unannounced_titles", "logs": "undeleted_logs", "revocations": "untold_revocations"}
+ASKED = {
+    "rows": "unannounced_rows",
+    "titles": "unannounced_titles",
+    "logs": "undeleted_logs",
+    "revocations": "untold_revocations",
+}
 
 
 async def found(store: Store) -> set[str]:
@@ -87,14 +109,20 @@ CASES: list[tuple[dict[str, Any], str | None]] = [
     ({"status": "complete", "updated": S // 2}, None),
     ({"status": "complete", "cancel_by": "me", "terminal_announced": True}, None),
     ({"status": "complete", "terminal_announced": True, "announced_rev": 0}, "rows"),
-    ({"status": "complete", "terminal_announced": True, "announced_rev": 0, "updated": S // 2}, None),
+    (
+        {"status": "complete", "terminal_announced": True, "announced_rev": 0, "updated": S // 2},
+        None,
+    ),
     # The clock was set back by an hour since:
     ({"updated": -HOUR_MS}, "heads"),
     ({"enqueued": -HOUR_MS}, "heads"),
     ({"status": "retrying", "due": -HOUR_MS}, "begun"),
     ({"status": "streaming", "updated": -HOUR_MS}, "begun"),
     ({"status": "complete", "updated": -HOUR_MS}, "ended"),
-    ({"status": "complete", "terminal_announced": True, "announced_rev": 0, "updated": -HOUR_MS}, "rows"),
+    (
+        {"status": "complete", "terminal_announced": True, "announced_rev": 0, "updated": -HOUR_MS},
+        "rows",
+    ),
 ]
 
 
@@ -127,14 +155,18 @@ async def test_a_deleted_conversation_is_remembered_until_its_log_is_deleted(sto
     assert not await store.delete_conversation(conversation.id)
     assert await found(store) == set()
     async with store.writing() as session:
-        await session.execute(sql("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+        await session.execute(
+            sql("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000")
+        )
     await store.forget_deleted(0)
     assert await store.undeleted_logs(DUE, "", 10) == [conversation.id]
     await store.log_deleted(conversation.id)
     assert await found(store) == set()
     await store.forget_deleted(0)
     async with store.reading() as session:
-        assert (await session.execute(sql("SELECT count(*) FROM deleted_conversations"))).scalar_one() == 0
+        assert (
+            await session.execute(sql("SELECT count(*) FROM deleted_conversations"))
+        ).scalar_one() == 0
     with pytest.raises(NotFound):
         await store.conversation(conversation.id, "me")
 
@@ -142,7 +174,10 @@ async def test_a_deleted_conversation_is_remembered_until_its_log_is_deleted(sto
 async def test_what_changed_lately_is_announced_again(store: Store) -> None:
     """After a log may have lost its end: ends, rows, titles, deletions and removals. Nothing that is older, and no end of what goes on."""
     old, slow, running = [await posted(store) for _ in range(3)]
-    for message_id in (old, slow):  # one ended an hour ago, the other was made an hour ago and has just ended
+    for message_id in (
+        old,
+        slow,
+    ):  # one ended an hour ago, the other was made an hour ago and has just ended
         assert await store.begin_attempt(message_id, 1, "m")
         assert await store.finish(Ending(message_id, 1, "complete", "", "", None, None, 0, "stop"))
         await store.terminal_announced(message_id, 1)
@@ -161,10 +196,17 @@ async def test_what_changed_lately_is_announced_again(store: Store) -> None:
         await removed(store, titled[0], user)
         assert await store.note_revocation(titled[0], user, told=True)
     async with store.writing() as session:
-        await session.execute(sql("UPDATE revocations SET revoked_at = revoked_at - :hour WHERE user_id = :id"), _ago(HOUR_MS, "they"))
-        await session.execute(sql("UPDATE conversations SET updated_at = updated_at - :hour WHERE id = :id"), _ago(HOUR_MS, titled[0]))
         await session.execute(
-            sql("UPDATE deleted_conversations SET deleted_at = deleted_at - :hour WHERE id = :id"), _ago(HOUR_MS, deleted[0])
+            sql("UPDATE revocations SET revoked_at = revoked_at - :hour WHERE user_id = :id"),
+            _ago(HOUR_MS, "they"),
+        )
+        await session.execute(
+            sql("UPDATE conversations SET updated_at = updated_at - :hour WHERE id = :id"),
+            _ago(HOUR_MS, titled[0]),
+        )
+        await session.execute(
+            sql("UPDATE deleted_conversations SET deleted_at = deleted_at - :hour WHERE id = :id"),
+            _ago(HOUR_MS, deleted[0]),
         )
     assert await announce_again(store, HOUR_MS // 2) > 3
     now = Due(**dict.fromkeys(DUE.__slots__, 0))
@@ -182,7 +224,9 @@ async def made_an_hour_ago(store: Store, message_id: str) -> str:
     digits = f"{milliseconds:012x}"
     name = f"{digits[:8]}-{digits[8:]}{message_id[13:]}"
     async with store.writing() as session:
-        await session.execute(sql("UPDATE messages SET id = :new WHERE id = :old"), {"new": name, "old": message_id})
+        await session.execute(
+            sql("UPDATE messages SET id = :new WHERE id = :old"), {"new": name, "old": message_id}
+        )
     return name
 
 
@@ -190,7 +234,9 @@ async def test_a_title_that_comes_late_changes_its_conversation(store: Store) ->
     """A model gives it when the answer has ended, long after the post perhaps: then it changed, as far as a lost log is concerned."""
     name = (await store.create_conversation("me")).id
     async with store.writing() as session:
-        await session.execute(sql("UPDATE conversations SET updated_at = updated_at - :hour"), {"hour": HOUR_MS})
+        await session.execute(
+            sql("UPDATE conversations SET updated_at = updated_at - :hour"), {"hour": HOUR_MS}
+        )
     since = await store.now_ms() - HOUR_MS // 2
     row = await store.name_conversation(name, "t")
     assert row is not None
@@ -209,7 +255,10 @@ async def test_a_locked_row_is_left_out_of_what_is_announced_again(postgres_url:
                 assert await store.announce_again("rows", ids) == [ids[1]]
                 await store.mark_enqueued(*ids)
         assert await store.announce_again("rows", [ids[1], "gone"]) == []
-        assert {row.id for row in await store.unannounced_rows(Due(**dict.fromkeys(DUE.__slots__, 0)), "", 10)} == set(ids)
+        assert {
+            row.id
+            for row in await store.unannounced_rows(Due(**dict.fromkeys(DUE.__slots__, 0)), "", 10)
+        } == set(ids)
     finally:
         await store.aclose()
 
@@ -244,7 +293,10 @@ async def test_who_takes_part_no_more_is_remembered_until_the_log_says_so(store:
     await store.remove_participant(name, "nobody")
     assert await found(store) == set()  # whoever has removed them tells the log
     now = Due(**dict.fromkeys(DUE.__slots__, 0))
-    assert sorted(row.user_id for row in await store.untold_revocations(now, "", 10)) == ["they", "you"]
+    assert sorted(row.user_id for row in await store.untold_revocations(now, "", 10)) == [
+        "they",
+        "you",
+    ]
     await store.invite(name, "me", "they", 9, 9)
     await store.accept_invitation(name, "they")
     assert not await store.note_revocation(name, "they", told=True)
@@ -272,7 +324,11 @@ async def test_what_waits_behind_another_answer_is_no_head(store: Store) -> None
     await change(store, ids[1][1][0], status="streaming")
     await change(store, ids[2][1][0], status="complete")
     rows = await store.heads(DUE, "", 10)
-    expected = [(ids[0][0], ids[0][1][0], True), (ids[1][0], ids[1][1][0], False), (ids[2][0], ids[2][1][1], True)]
+    expected = [
+        (ids[0][0], ids[0][1][0], True),
+        (ids[1][0], ids[1][1][0], False),
+        (ids[2][0], ids[2][1][1], True),
+    ]
     assert [(row.key, row.message_id, row.due) for row in rows] == sorted(expected)
 
 
@@ -281,8 +337,14 @@ async def test_pages_cover_everything_once(store: Store, name: str) -> None:
     """Whatever their length."""
     wanted = [await posted(store) for _ in range(7)]
     for message_id in wanted:
-        await change(store, message_id, **{"to_cancel": {"cancel_by": "me"}, "heads": {}, "ended": {"status": "error"}}[name])
-    query: Query = store.to_cancel if name == "to_cancel" else lambda *place: getattr(store, name)(DUE, *place)
+        await change(
+            store,
+            message_id,
+            **{"to_cancel": {"cancel_by": "me"}, "heads": {}, "ended": {"status": "error"}}[name],
+        )
+    query: Query = (
+        store.to_cancel if name == "to_cancel" else lambda *place: getattr(store, name)(DUE, *place)
+    )
     seen: list[Outstanding] = []
     while page := await query(seen[-1].key if seen else "", 3):
         seen += page
@@ -301,8 +363,16 @@ QUERIES = {
     "unannounced_titles": sweeps.unannounced_titles(DUE, "", 200),
     "undeleted_logs": sweeps.undeleted_logs(DUE, "", 200),
     "untold_revocations": sweeps.untold_revocations(DUE, "", 200),
-    **{f"lately {kind}": sweeps.changed_lately(kind, 1_800_000_000_000, None, 500) for kind in KINDS},
-    **{f"lately {kind}, next": sweeps.changed_lately(kind, 0, Place(1_800_000_000_000, "0198"), 500) for kind in KINDS},
+    **{
+        f"lately {kind}": sweeps.changed_lately(kind, 1_800_000_000_000, None, 500)
+        for kind in KINDS
+    },
+    **{
+        f"lately {kind}, next": sweeps.changed_lately(
+            kind, 0, Place(1_800_000_000_000, "0198"), 500
+        )
+        for kind in KINDS
+    },
 }
 LATELY_INDEXES = {
     "ends": "ix_messages_ended",
@@ -319,10 +389,17 @@ INDEXES: dict[str, list[str]] = {
     "unannounced_titles": ["ix_conversations_unannounced_rev"],
     "undeleted_logs": ["ix_deleted_conversations_log"],
     "untold_revocations": ["ix_revocations_untold"],
-    **{f"lately {kind}": [LATELY_INDEXES[kind]] if kind in LATELY_INDEXES else [] for kind in KINDS},
-    **{f"lately {kind}, next": [LATELY_INDEXES[kind]] if kind in LATELY_INDEXES else [] for kind in KINDS},
+    **{
+        f"lately {kind}": [LATELY_INDEXES[kind]] if kind in LATELY_INDEXES else [] for kind in KINDS
+    },
+    **{
+        f"lately {kind}, next": [LATELY_INDEXES[kind]] if kind in LATELY_INDEXES else []
+        for kind in KINDS
+    },
 }
-INDEXES["outstanding"] = [INDEXES[name][0] for name in ("to_cancel", "begun", "heads", "ended", "unannounced_rows")]  # of messages
+INDEXES["outstanding"] = [
+    INDEXES[name][0] for name in ("to_cancel", "begun", "heads", "ended", "unannounced_rows")
+]  # of messages
 FINISHED = 10_000
 
 
@@ -334,7 +411,13 @@ async def fill(store: Store, conversations: int, rows_each: int, status: str) ->
         now = await store.now_ms() - HOUR_MS
         name = names.format(f"{status[0]}c")
         insert = "INSERT INTO conversations (id, listed, user_id, rev, announced_rev, created_at, updated_at) "
-        await session.execute(sql(insert + counted.format(conversations) + f"SELECT {name}, true, 'me', 1, 1, {now}, {now} FROM n"))
+        await session.execute(
+            sql(
+                insert
+                + counted.format(conversations)
+                + f"SELECT {name}, true, 'me', 1, 1, {now}, {now} FROM n"
+            )
+        )
         columns = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries, started_with, rev, announced_rev"
         owner = f"'{status[0]}c' || (10000001 + (i - 1) / {rows_each})"
         values = f"{names.format(status[0] + 'm')}, {owner}, i, 'assistant', 'text', '', '{status}', 1, 1, 0, 0, 1, 1"
@@ -373,16 +456,22 @@ async def test_no_query_reads_a_table(store: Store, analysed: bool) -> None:
             line
             for line in steps.splitlines()
             if line.startswith("SCAN")
-            and not any(word in line for word in ("INDEX", "walk", "CONSTANT", "provider_runs"))  # runs that ended have no row
+            and not any(
+                word in line for word in ("INDEX", "walk", "CONSTANT", "provider_runs")
+            )  # runs that ended have no row
         ]
         assert scans == [], f"{name}:\n{steps}"
 
 
-async def test_very_many_rows_are_announced_again_in_short_transactions(database_url: str, store: Store) -> None:
+async def test_very_many_rows_are_announced_again_in_short_transactions(
+    database_url: str, store: Store
+) -> None:
     """A store whose transactions may take a second gets through all that an outage of a quarter of an hour may have lost."""
     await fill(store, 100, FINISHED // 100, "complete")
     async with store.writing() as session:
-        await session.execute(sql("UPDATE messages SET ended_at = updated_at + :hour"), {"hour": HOUR_MS})
+        await session.execute(
+            sql("UPDATE messages SET ended_at = updated_at + :hour"), {"hour": HOUR_MS}
+        )
     hasty, pages = Store.open(database_url, timeout_seconds=1.0), 0
     try:
         for kind in KINDS:
@@ -394,7 +483,9 @@ async def test_very_many_rows_are_announced_again_in_short_transactions(database
         await hasty.aclose()
     assert pages == 2 * FINISHED / 500
     async with store.reading() as session:
-        query = sql("SELECT count(*) FROM messages WHERE announced_rev = 0 AND NOT terminal_announced")
+        query = sql(
+            "SELECT count(*) FROM messages WHERE announced_rev = 0 AND NOT terminal_announced"
+        )
         assert (await session.execute(query)).scalar_one() == FINISHED
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Locator, Page, async_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -46,8 +48,20 @@ async def open_page(browser: Browser, url: str, **options: Any) -> AsyncIterator
     page = await context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" and not _expected(said.text) else None)
-    page.on("request", lambda asked: None if "//127.0.0.1:" in asked.url else complaints.append(f"asked for {asked.url}"))
+    page.on(
+        "console",
+        lambda said: (
+            complaints.append(said.text)
+            if said.type == "error" and not _expected(said.text)
+            else None
+        ),
+    )
+    page.on(
+        "request",
+        lambda asked: (
+            None if "//127.0.0.1:" in asked.url else complaints.append(f"asked for {asked.url}")
+        ),
+    )
     await page.goto(url)
     try:
         yield page

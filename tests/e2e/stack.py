@@ -19,7 +19,12 @@ from tokenwire.config.parent import dying_with_us
 from tokenwire.config.settings import ROOT
 
 _MARK = "TOKENWIRE_TEST_STACK"
-_KINDS = {"web": "-m tokenwire.web", "broadcaster": "-m tokenwire.broadcaster", "worker": "-m tokenwire.worker", "redis": "valkey-server"}
+_KINDS = {
+    "web": "-m tokenwire.web",
+    "broadcaster": "-m tokenwire.broadcaster",
+    "worker": "-m tokenwire.worker",
+    "redis": "valkey-server",
+}
 
 LAUNCHER = (sys.executable, "-m", "tokenwire.launcher")
 
@@ -34,7 +39,11 @@ class Stack:
         self.process: subprocess.Popen[str] | None = None
         self._mark = uuid.uuid4().hex
         self._environ = {
-            **{name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "CI")},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "CI")
+            },
             "PYTHONPATH": str(ROOT),
             "PORT": str(self.port),
             "BROADCASTER_PORT": str(self.broadcaster_port),
@@ -75,7 +84,10 @@ class Stack:
     def wait_until_ready(self, seconds: float = 60) -> None:
         """Until the launcher has said where it runs. Raises AssertionError with all that it printed."""
         wanted = f"Tokenwire is running: {self.url}"
-        assert self.eventually(lambda: any(wanted in line for line in self.lines) or self.process.poll() is not None, seconds), self.shown
+        assert self.eventually(
+            lambda: any(wanted in line for line in self.lines) or self.process.poll() is not None,
+            seconds,
+        ), self.shown
         assert any(wanted in line for line in self.lines), self.shown
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -87,7 +99,9 @@ class Stack:
     def ended(self, seconds: float = 20) -> int:
         """The exit code of a run that ends by itself; nothing may be left of it."""
         code = self.process.wait(seconds)
-        assert self.eventually(lambda: not self.processes(), 10), f"left behind: {self.processes()}\n{self.shown}"
+        assert self.eventually(lambda: not self.processes(), 10), (
+            f"left behind: {self.processes()}\n{self.shown}"
+        )
         self._reader.join(5)
         return code
 
@@ -97,7 +111,9 @@ class Stack:
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if self._is_ours(entry) and _runs(entry):
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    found[int(entry.name)] = (
+                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    )
         return found
 
     def _is_ours(self, entry: Path) -> bool:
@@ -116,7 +132,9 @@ class Stack:
 
     def post(self, path: str, body: object) -> Any:
         """The JSON that the web process answers."""
-        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 

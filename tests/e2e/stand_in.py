@@ -110,30 +110,55 @@ class StandIn:
         return web.json_response({"user_id": "local"})
 
     async def _models(self, _request: web.Request) -> web.Response:
-        return web.json_response({"default": "demo", "models": [{"name": "demo"}, {"name": "gpt-4o-mini"}]})
+        return web.json_response(
+            {"default": "demo", "models": [{"name": "demo"}, {"name": "gpt-4o-mini"}]}
+        )
 
     async def _list(self, request: web.Request) -> web.Response:
         before = int(request.query.get("before", 2**63))
-        rows = sorted((thread.row for thread in self.threads.values()), key=lambda row: -row["updated_at"])
+        rows = sorted(
+            (thread.row for thread in self.threads.values()), key=lambda row: -row["updated_at"]
+        )
         rows = [row for row in rows if row["updated_at"] < before]
         shown = rows[: self.listed]
-        return web.json_response({"conversations": shown, "next": str(shown[-1]["updated_at"]) if len(rows) > len(shown) else None})
+        return web.json_response(
+            {
+                "conversations": shown,
+                "next": str(shown[-1]["updated_at"]) if len(rows) > len(shown) else None,
+            }
+        )
 
     async def _create(self, request: web.Request) -> web.Response:
         body = await request.json()
-        return web.json_response(self.add(body.get("title"), body.get("model", "demo")).row, status=201)
+        return web.json_response(
+            self.add(body.get("title"), body.get("model", "demo")).row, status=201
+        )
 
     def add(self, title: str | None = None, model: str = "demo") -> Thread:
         now = int(time.time() * 1000) + len(self.threads)
-        row = {"id": f"c{len(self.threads) + 1}", "title": title, "model": model, "rev": 1, "created_at": now, "updated_at": now}
+        row = {
+            "id": f"c{len(self.threads) + 1}",
+            "title": title,
+            "model": model,
+            "rev": 1,
+            "created_at": now,
+            "updated_at": now,
+        }
         self.threads[row["id"]] = Thread(row)
         return self.threads[row["id"]]
 
     def _thread(self, request: web.Request) -> Thread:
         thread = self.threads.get(request.match_info["id"])
         if thread is None:
-            problem = {"code": "not_found", "title": "Not found", "detail": "There is no such conversation.", "status": 404}
-            raise web.HTTPNotFound(text=json.dumps(problem), content_type="application/problem+json")
+            problem = {
+                "code": "not_found",
+                "title": "Not found",
+                "detail": "There is no such conversation.",
+                "status": 404,
+            }
+            raise web.HTTPNotFound(
+                text=json.dumps(problem), content_type="application/problem+json"
+            )
         return thread
 
     async def _read(self, request: web.Request) -> web.Response:
@@ -142,13 +167,22 @@ class StandIn:
         rows = [row for row in thread.messages if row["ordinal"] < before]
         shown = rows[-self.page :]
         following = shown[0]["ordinal"] if len(rows) > len(shown) else None
-        return web.json_response({"conversation": thread.row, "messages": shown, "next": following, "position": f"e1:{len(thread.events)}"})
+        return web.json_response(
+            {
+                "conversation": thread.row,
+                "messages": shown,
+                "next": following,
+                "position": f"e1:{len(thread.events)}",
+            }
+        )
 
     async def _change(self, request: web.Request) -> web.Response:
         thread = self._thread(request)
         thread.row.update(await request.json())
         thread.row["rev"] += 1
-        self.append(thread, {"type": "title", "title": thread.row["title"], "rev": thread.row["rev"]})
+        self.append(
+            thread, {"type": "title", "title": thread.row["title"], "rev": thread.row["rev"]}
+        )
         return web.json_response(thread.row)
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -160,34 +194,56 @@ class StandIn:
 
     async def _subscription(self, request: web.Request) -> web.Response:
         thread = self._thread(request)
-        return web.json_response({"url": f"{self.url.replace('http', 'ws')}/ws/{thread.row['id']}", "token": "t", "expires_in": 600})
+        return web.json_response(
+            {
+                "url": f"{self.url.replace('http', 'ws')}/ws/{thread.row['id']}",
+                "token": "t",
+                "expires_in": 600,
+            }
+        )
 
     async def _post(self, request: web.Request) -> web.Response:
-        thread, body, key = self._thread(request), await request.json(), request.headers["Idempotency-Key"]
+        thread, body, key = (
+            self._thread(request),
+            await request.json(),
+            request.headers["Idempotency-Key"],
+        )
         if key not in self.posts:
             self.posts[key] = self._accept(thread, body["content"])
         if self.lose_post_answers > 0:
             self.lose_post_answers -= 1
-            raise web.HTTPServiceUnavailable(text=json.dumps({"code": "unavailable", "detail": "Please try again."}))
+            raise web.HTTPServiceUnavailable(
+                text=json.dumps({"code": "unavailable", "detail": "Please try again."})
+            )
         return web.json_response(self.posts[key], status=202)
 
     def _accept(self, thread: Thread, content: str) -> Json:
         user = self.message(thread, "user", content, "complete", user_id="local")
         answer = self.message(thread, "assistant", "", "queued")
-        accepted = {"user_message": dict(user), "assistant_message": dict(answer), "position": f"e1:{len(thread.events) - 2}"}
-        task = asyncio.ensure_future(self._answer(thread, answer, self.answers.get(content, self.default)))
+        accepted = {
+            "user_message": dict(user),
+            "assistant_message": dict(answer),
+            "position": f"e1:{len(thread.events) - 2}",
+        }
+        task = asyncio.ensure_future(
+            self._answer(thread, answer, self.answers.get(content, self.default))
+        )
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return accepted
 
     async def _regenerate(self, request: web.Request) -> web.Response:
         thread = self.threads[request.match_info["id"].split("-")[0]]
-        at = next(n for n, row in enumerate(thread.messages) if row["id"] == request.match_info["id"])
+        at = next(
+            n for n, row in enumerate(thread.messages) if row["id"] == request.match_info["id"]
+        )
         user = thread.messages[at - 1]
         self.made += len(thread.messages) - at
         del thread.messages[at:]
         answer = self.message(thread, "assistant", "", "queued", parent_id=user["id"])
-        task = asyncio.ensure_future(self._answer(thread, answer, self.answers.get(user["content"], self.default)))
+        task = asyncio.ensure_future(
+            self._answer(thread, answer, self.answers.get(user["content"], self.default))
+        )
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return web.json_response({"user_message": user, "assistant_message": answer}, status=202)
@@ -197,10 +253,19 @@ class StandIn:
             raise web.HTTPServiceUnavailable
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        rows = sorted((thread.row for thread in self.threads.values()), key=lambda row: -row["updated_at"])
+        rows = sorted(
+            (thread.row for thread in self.threads.values()), key=lambda row: -row["updated_at"]
+        )
         self.readers.add(response)
         try:
-            await response.write(_block({"type": "snapshot", "conversations": [{**row, "running": False} for row in rows]}))
+            await response.write(
+                _block(
+                    {
+                        "type": "snapshot",
+                        "conversations": [{**row, "running": False} for row in rows],
+                    }
+                )
+            )
             await asyncio.Event().wait()
         finally:
             self.readers.discard(response)
@@ -213,21 +278,49 @@ class StandIn:
                 await reader.write(_block(event))
 
     def message(
-        self, thread: Thread, role: str, content: str, status: str, user_id: str | None = None, parent_id: str | None = None
+        self,
+        thread: Thread,
+        role: str,
+        content: str,
+        status: str,
+        user_id: str | None = None,
+        parent_id: str | None = None,
     ) -> Json:
         """A new row, told of in the log. Without a parent it follows the one before."""
         number = len(thread.messages) + self.made + 1
         follows = thread.messages[-1]["id"] if thread.messages else None
-        row: Json = {"id": f"{thread.row['id']}-m{number}", "conversation_id": thread.row["id"], "parent_id": parent_id or follows}
-        row |= {"ordinal": number, "role": role, "content": content, "reasoning": "", "status": status, "seq": 0}
-        row |= {"attempt": 0, "rev": 1, "model": thread.row["model"], "user_id": user_id, "tool_calls": None, "error": None, "usage": None}
+        row: Json = {
+            "id": f"{thread.row['id']}-m{number}",
+            "conversation_id": thread.row["id"],
+            "parent_id": parent_id or follows,
+        }
+        row |= {
+            "ordinal": number,
+            "role": role,
+            "content": content,
+            "reasoning": "",
+            "status": status,
+            "seq": 0,
+        }
+        row |= {
+            "attempt": 0,
+            "rev": 1,
+            "model": thread.row["model"],
+            "user_id": user_id,
+            "tool_calls": None,
+            "error": None,
+            "usage": None,
+        }
         thread.messages.append(row)
         self.append(thread, {"type": "message", "message": dict(row)})
         return row
 
     async def _answer(self, thread: Thread, row: Json, script: str | list[Json]) -> None:
         await asyncio.sleep(self.pause_s * 5)
-        events = [{"type": "start", "model": "demo"}, *([{"content": script}] if isinstance(script, str) else script)]
+        events = [
+            {"type": "start", "model": "demo"},
+            *([{"content": script}] if isinstance(script, str) else script),
+        ]
         ended = False
         for event in events:
             for piece in _pieces(event):
@@ -237,10 +330,18 @@ class StandIn:
                 ended = ended or piece.get("type") in ("error", "complete")
                 await asyncio.sleep(piece.get("delay_ms", 0) / 1000 or self.pause_s)
         if not ended:
-            self.end(thread, row, "complete", finish_reason="stop", usage={"output_tokens": 42, "estimated": True})
+            self.end(
+                thread,
+                row,
+                "complete",
+                finish_reason="stop",
+                usage={"output_tokens": 42, "estimated": True},
+            )
         if self.title_after:
             thread.row.update(title=self.title_after, rev=thread.row["rev"] + 1)
-            self.append(thread, {"type": "title", "title": self.title_after, "rev": thread.row["rev"]})
+            self.append(
+                thread, {"type": "title", "title": self.title_after, "rev": thread.row["rev"]}
+            )
 
     def _advance(self, thread: Thread, row: Json, event: Json) -> None:
         kind = event.get("type", "chunk")
@@ -249,10 +350,18 @@ class StandIn:
             event = {"type": kind, "offset": utf16(row[target]), "content": event["content"]}
             row.update({target: row[target] + event["content"], "status": "streaming"})
         if kind in ("error", "complete"):
-            self.end(thread, row, kind, **{name: value for name, value in event.items() if name != "type"})
+            self.end(
+                thread,
+                row,
+                kind,
+                **{name: value for name, value in event.items() if name != "type"},
+            )
             return
         if kind == "reset":
-            row.update(content=row["content"][: event["keep"]], reasoning=row["reasoning"][: event["keep_reasoning"]])
+            row.update(
+                content=row["content"][: event["keep"]],
+                reasoning=row["reasoning"][: event["keep_reasoning"]],
+            )
         row["status"] = "retrying" if kind == "retry" else "streaming"
         row["seq"] = self.append(thread, {"message_id": row["id"], "attempt": 1, **event})
 
@@ -263,7 +372,17 @@ class StandIn:
             row["error"] = {name: fields.get(name) for name in ("code", "error", "retryable")}
         text = row["content"]
         proof = {"length": utf16(text), "crc32": zlib.crc32(text.encode())}
-        self.append(thread, {"type": status, "message_id": row["id"], "attempt": 1, "usage": None, **fields, **proof})
+        self.append(
+            thread,
+            {
+                "type": status,
+                "message_id": row["id"],
+                "attempt": 1,
+                "usage": None,
+                **fields,
+                **proof,
+            },
+        )
 
     async def _cancel(self, request: web.Request) -> web.Response:
         thread = self._thread(request)
@@ -304,7 +423,9 @@ class StandIn:
 
     async def _send(self, thread: Thread, socket: web.WebSocketResponse, cursor: int) -> None:
         top = len(thread.events)
-        await socket.send_json({"type": "subscribed", "epoch": "e1", "seq": top, "heartbeat_seconds": 30, "version": 1})
+        await socket.send_json(
+            {"type": "subscribed", "epoch": "e1", "seq": top, "heartbeat_seconds": 30, "version": 1}
+        )
         live = False
         while not socket.closed:
             woken = thread.wake

@@ -19,23 +19,31 @@ END_SECONDS = 1.0
 def posted(client: httpx.Client) -> tuple[str, str]:
     """An answer that runs and has text: the ids of its conversation and of itself."""
     conversation = client.post("/api/conversations").json()["id"]
-    answer = client.post(f"/api/conversations/{conversation}/messages", json={"content": "!slow"}).json()
+    answer = client.post(
+        f"/api/conversations/{conversation}/messages", json={"content": "!slow"}
+    ).json()
     return conversation, answer["assistant_message"]["id"]
 
 
 def row(client: httpx.Client, conversation: str) -> dict[str, object]:
     """The answer as it is stored."""
-    found: dict[str, object] = client.get(f"/api/conversations/{conversation}").json()["messages"][-1]
+    found: dict[str, object] = client.get(f"/api/conversations/{conversation}").json()["messages"][
+        -1
+    ]
     return found
 
 
-def ended_after(client: httpx.Client, conversation: str, message: str, stack: Stack) -> tuple[float, str]:
+def ended_after(
+    client: httpx.Client, conversation: str, message: str, stack: Stack
+) -> tuple[float, str]:
     """Follow the answer, freeze its worker after some text, cancel: seconds until the terminal event was seen, and the text seen."""
     text, asked = "", 0.0
     with client.stream("GET", f"/api/conversations/{conversation}/events", timeout=30) as events:
         for line in events.iter_lines():
             if '"type":"chunk"' in line and not asked:
-                text += httpx.Response(200, content=line.removeprefix("data:").encode()).json()["content"]
+                text += httpx.Response(200, content=line.removeprefix("data:").encode()).json()[
+                    "content"
+                ]
                 if len(text) > 20:
                     for pid in stack.pids("worker"):
                         os.kill(pid, signal.SIGSTOP)
@@ -48,7 +56,10 @@ def ended_after(client: httpx.Client, conversation: str, message: str, stack: St
 
 def test_a_cancel_while_the_worker_is_frozen(tmp_path: Path) -> None:
     """The viewer sees the end within a second; what the worker does when it wakes up changes neither row nor log."""
-    with running_stack(tmp_path, LEASE_SECONDS="30") as stack, httpx.Client(base_url=stack.url) as client:
+    with (
+        running_stack(tmp_path, LEASE_SECONDS="30") as stack,
+        httpx.Client(base_url=stack.url) as client,
+    ):
         conversation, message = posted(client)
         try:
             seconds, text = ended_after(client, conversation, message, stack)
@@ -58,7 +69,11 @@ def test_a_cancel_while_the_worker_is_frozen(tmp_path: Path) -> None:
                 os.kill(pid, signal.SIGCONT)
         assert seconds < 3 * END_SECONDS
         assert (ended["status"], str(ended["content"]).startswith(text)) == ("cancelled", True)
-        again = client.post(f"/api/conversations/{conversation}/messages", json={"content": "!short"})
+        again = client.post(
+            f"/api/conversations/{conversation}/messages", json={"content": "!short"}
+        )
         assert again.status_code == 202
-        assert stack.eventually(lambda: row(client, conversation)["status"] == "complete", 30), stack.shown
+        assert stack.eventually(lambda: row(client, conversation)["status"] == "complete", 30), (
+            stack.shown
+        )
         assert client.get(f"/api/conversations/{conversation}").json()["messages"][1] == ended

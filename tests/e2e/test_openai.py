@@ -36,7 +36,12 @@ CATALOGUE = {
     "default": "demo",
     "models": {
         "demo": {"provider": "demo", "options": {"tokens_per_second": 250}},
-        "house": {"provider": "openai_compatible", "base_url": f"http://127.0.0.1:{PROVIDER_PORT}/v1", "api_key": "k", "model": "own-name"},
+        "house": {
+            "provider": "openai_compatible",
+            "base_url": f"http://127.0.0.1:{PROVIDER_PORT}/v1",
+            "api_key": "k",
+            "model": "own-name",
+        },
     },
 }
 
@@ -71,11 +76,16 @@ class Answering(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))  # type: ignore[attr-defined]
         deltas = [({"content": '{"a"'}, None), ({"content": ": 1}"}, None), ({}, "length")]
-        chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]} for delta, reason in deltas]
+        chunks = [
+            {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+            for delta, reason in deltas
+        ]
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
-        self.wfile.write("".join(f"data: {line}\n\n" for line in [*map(json.dumps, chunks), "[DONE]"]).encode())
+        self.wfile.write(
+            "".join(f"data: {line}\n\n" for line in [*map(json.dumps, chunks), "[DONE]"]).encode()
+        )
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the name that the base gives it
         """Say nothing."""
@@ -91,7 +101,9 @@ def provider() -> Iterator[Provider]:
 
 @contextlib.asynccontextmanager
 async def client_of(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+    async with AsyncOpenAI(
+        base_url=f"{stack.url}/v1", api_key="none", max_retries=0, timeout=60
+    ) as client:
         yield client
 
 
@@ -105,7 +117,16 @@ def newest() -> Path:
 
 
 def _fetch(folder: Path) -> None:
-    asked = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), f"openai=={NEWEST}"]
+    asked = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--target",
+        str(folder),
+        f"openai=={NEWEST}",
+    ]
     run = subprocess.run(asked, capture_output=True, text=True, timeout=300, check=False)
     if not (folder / "openai").is_dir():
         pytest.skip(f"the newest openai package cannot be fetched: {run.stderr}")
@@ -114,7 +135,14 @@ def _fetch(folder: Path) -> None:
 def script(stack: Stack, path: str) -> str:
     """What the script printed, run with `path` before all other packages."""
     asked = [sys.executable, str(SCRIPT), f"{stack.url}/v1"]
-    run = subprocess.run(asked, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=110, check=False)
+    run = subprocess.run(
+        asked,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
 
@@ -154,15 +182,33 @@ async def test_what_is_asked_reaches_the_provider(stack: Stack, provider: Provid
         {"role": "user", "content": "Three"},
     ]
     async with client_of(stack) as client, asyncio.timeout(60):
-        chat = await client.chat.completions.create(model="house", messages=messages, temperature=0.5, max_tokens=7)
-        response = await client.responses.create(
-            model="house", instructions="Be kind.", input=messages[1:], temperature=0.5, max_output_tokens=7
+        chat = await client.chat.completions.create(
+            model="house", messages=messages, temperature=0.5, max_tokens=7
         )
-    assert (chat.choices[0].finish_reason, chat.choices[0].message.content) == ("length", '{"a": 1}')
-    assert (response.status, response.incomplete_details.reason, response.output_text) == ("incomplete", "max_output_tokens", '{"a": 1}')
+        response = await client.responses.create(
+            model="house",
+            instructions="Be kind.",
+            input=messages[1:],
+            temperature=0.5,
+            max_output_tokens=7,
+        )
+    assert (chat.choices[0].finish_reason, chat.choices[0].message.content) == (
+        "length",
+        '{"a": 1}',
+    )
+    assert (response.status, response.incomplete_details.reason, response.output_text) == (
+        "incomplete",
+        "max_output_tokens",
+        '{"a": 1}',
+    )
     first, second = provider.bodies
     assert first == second
-    assert (first["model"], first["messages"], first["temperature"], first["max_tokens"]) == ("own-name", messages, 0.5, 7)
+    assert (first["model"], first["messages"], first["temperature"], first["max_tokens"]) == (
+        "own-name",
+        messages,
+        0.5,
+        7,
+    )
 
 
 async def test_an_answer_in_a_form(stack: Stack, provider: Provider) -> None:
@@ -173,10 +219,14 @@ async def test_an_answer_in_a_form(stack: Stack, provider: Provider) -> None:
 
     async with client_of(stack) as client, asyncio.timeout(60):
         with contextlib.suppress(LengthFinishReasonError):  # the stand-in always runs out of tokens
-            await client.chat.completions.parse(model="house", messages=[{"role": "user", "content": "go"}], response_format=Form)
+            await client.chat.completions.parse(
+                model="house", messages=[{"role": "user", "content": "go"}], response_format=Form
+            )
         response = await client.responses.parse(model="house", input="go", text_format=Form)
     assert response.output_parsed == Form(a=1)
-    schemas = [body["response_format"]["json_schema"]["schema"]["required"] for body in provider.bodies]
+    schemas = [
+        body["response_format"]["json_schema"]["schema"]["required"] for body in provider.bodies
+    ]
     assert schemas == [["a"], ["a"]]
 
 
@@ -187,7 +237,9 @@ async def collect(stream: Any) -> list[Event]:
 async def resumed(client: AsyncOpenAI, response_id: str, events: list[Event], most: int) -> None:
     """Read on behind the last event, at most so many; a connection that breaks is a cut like others."""
     with contextlib.suppress(Exception):
-        stream = await client.responses.retrieve(response_id, stream=True, starting_after=events[-1]["sequence_number"] if events else -1)
+        stream = await client.responses.retrieve(
+            response_id, stream=True, starting_after=events[-1]["sequence_number"] if events else -1
+        )
         try:
             async for event in stream:
                 events.append(event.to_dict())
@@ -211,7 +263,9 @@ async def agree(stack: Stack, content: str, disturb: Callable[[], None]) -> None
             await asyncio.sleep(0.05)
         assert [event["sequence_number"] for event in events] == list(range(len(events)))
         assert events == await collect(await client.responses.retrieve(response.id, stream=True))
-        text = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+        text = "".join(
+            event["delta"] for event in events if event["type"] == "response.output_text.delta"
+        )
         assert text == (await client.responses.retrieve(response.id)).output_text
         assert len(text) > 2000
 
@@ -250,7 +304,9 @@ async def test_leaving_does_not_stop_an_answer_unless_asked(stack: Stack) -> Non
             "cancel": {"extra_headers": {"X-Tokenwire-On-Disconnect": "cancel"}},
             "forget": {"store": False},
         }.items():
-            stream = await client.responses.create(model="demo", input="Tell me", stream=True, **more)  # type: ignore[call-overload]
+            stream = await client.responses.create(
+                model="demo", input="Tell me", stream=True, **more
+            )  # type: ignore[call-overload]
             async for event in stream:
                 if event.type == "response.output_text.delta":
                     break
@@ -279,7 +335,9 @@ async def test_a_response_that_is_deleted_while_it_is_read(stack: Stack) -> None
     """An error ends the stream, under the number that was reached."""
     async with client_of(stack) as client, asyncio.timeout(60):
         events: list[Event] = []
-        async for event in await client.responses.create(model="demo", input="!slow Tell me", stream=True):
+        async for event in await client.responses.create(
+            model="demo", input="!slow Tell me", stream=True
+        ):
             events.append(event.to_dict())
             if len(events) == 8:
                 await client.responses.delete(events[0]["response"]["id"])
@@ -302,7 +360,12 @@ async def status_of(client: AsyncOpenAI, response_id: str) -> str:
 async def test_answers_of_conversations_are_responses_too(stack: Stack) -> None:
     """Any answer that the caller may see can be read; what was asked for here stands in no list."""
     _, conversation = await acall(stack.url, "POST", "/api/conversations", {"title": "mine"})
-    _, posted = await acall(stack.url, "POST", f"/api/conversations/{conversation['id']}/messages", {"content": "!short hi"})
+    _, posted = await acall(
+        stack.url,
+        "POST",
+        f"/api/conversations/{conversation['id']}/messages",
+        {"content": "!short hi"},
+    )
     name = f"resp_{posted['assistant_message']['id']}"
     async with client_of(stack) as client:
         events = await collect(await client.responses.retrieve(name, stream=True))

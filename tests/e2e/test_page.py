@@ -30,7 +30,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-async def test_a_post_streams_and_ends_with_the_text_of_the_row(stack: Stack, browser: Browser) -> None:
+async def test_a_post_streams_and_ends_with_the_text_of_the_row(
+    stack: Stack, browser: Browser
+) -> None:
     """The answer is seen growing, and when it is complete it is what a page that was opened afterwards shows."""
     async with open_page(browser, stack.url) as page:
         await say(page, "Tell me.")
@@ -54,7 +56,8 @@ async def test_a_reload_in_mid_stream_goes_on(stack: Stack, browser: Browser) ->
         before = await text_of(page)
         await page.reload()
         await page.wait_for_function(
-            "(length) => document.querySelector('.answer .prose')?.innerText.length >= length", arg=len(before) - 20
+            "(length) => document.querySelector('.answer .prose')?.innerText.length >= length",
+            arg=len(before) - 20,
         )
         assert await page.locator(".post .bubble").inner_text() == "Tell me."
         assert (await answered(page)).endswith(LAST_WORDS)
@@ -116,12 +119,19 @@ async def _tab_to(page: Page, wanted: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_a_phone_never_scrolls_sideways(stack: Stack, browser: Browser, scheme: str) -> None:
     """At 375 px the welcome, an answer with code and a table, and the drawer fit; letters are large enough not to be zoomed."""
-    async with open_page(browser, stack.url, viewport=PHONE, is_mobile=True, has_touch=True, color_scheme=scheme) as page:
+    async with open_page(
+        browser, stack.url, viewport=PHONE, is_mobile=True, has_touch=True, color_scheme=scheme
+    ) as page:
         assert await _fits(page)
         await say(page, "!fast " + "averylongwordwithoutanyspace" * 8)
         await answered(page)
         assert await _fits(page)
-        assert await page.evaluate("parseFloat(getComputedStyle(document.querySelector('#prompt')).fontSize)") >= 16
+        assert (
+            await page.evaluate(
+                "parseFloat(getComputedStyle(document.querySelector('#prompt')).fontSize)"
+            )
+            >= 16
+        )
         drawer = page.locator("#sidebar")
         await expect(drawer).not_to_be_in_viewport()
         await page.click("#menu")
@@ -156,7 +166,10 @@ async def test_two_windows_show_the_same(stack: Stack, browser: Browser) -> None
             for page in (one, two):
                 await answered(page, number=2)
                 await expect(page.locator(".bubble")).to_have_text(["Tell me.", "!short and then?"])
-            assert await one.locator("#messages").inner_text() == await two.locator("#messages").inner_text()
+            assert (
+                await one.locator("#messages").inner_text()
+                == await two.locator("#messages").inner_text()
+            )
             await two.click("#rename")
             await two.fill("#rename-title", "<b>Ours</b> & theirs")
             await two.keyboard.press("Enter")
@@ -179,7 +192,9 @@ async def test_a_deleted_conversation_says_so_everywhere(stack: Stack, browser: 
 
 
 @pytest.mark.parametrize(("cue", "shown"), [("!auth", "credentials"), ("!context", "too long")])
-async def test_errors_are_shown_in_words(stack: Stack, browser: Browser, cue: str, shown: str) -> None:
+async def test_errors_are_shown_in_words(
+    stack: Stack, browser: Browser, cue: str, shown: str
+) -> None:
     """An answer that cannot be had ends with the sentence that the event carries."""
     async with open_page(browser, stack.url) as page:
         await say(page, cue)
@@ -231,14 +246,21 @@ async def test_titles_and_the_list_come_by_themselves(stack: Stack, browser: Bro
         _, made = await acall(stack.url, "POST", "/api/conversations", {})
         link = page.locator(f"#conversations a[href='#/c/{made['id']}']")
         await expect(link).to_have_text("New conversation")
-        _, _ = await acall(stack.url, "POST", f"/api/conversations/{made['id']}/messages", {"content": "A name\n\nand !slow words"})
+        _, _ = await acall(
+            stack.url,
+            "POST",
+            f"/api/conversations/{made['id']}/messages",
+            {"content": "A name\n\nand !slow words"},
+        )
         await expect(link).to_have_attribute("data-running", "")
         await link.click()
         await growing(page, 20)
         _, _ = await acall(stack.url, "POST", f"/api/conversations/{made['id']}/cancel")
         await answered(page, "cancelled")
         await expect(link).not_to_have_attribute("data-running", "")
-        _, _ = await acall(stack.url, "POST", f"/api/conversations/{made['id']}/messages", {"content": "!short"})
+        _, _ = await acall(
+            stack.url, "POST", f"/api/conversations/{made['id']}/messages", {"content": "!short"}
+        )
         await answered(page, number=2)
         title = None
         while title is None:  # the page shows the first words meanwhile, so that it does not tell
@@ -278,7 +300,9 @@ async def test_a_killed_process_costs_a_pause(stack: Stack, browser: Browser, ki
         assert await page.locator(".answer .prose").inner_html() == html
 
 
-async def test_the_list_is_live_again_after_the_web_process_was_killed(stack: Stack, browser: Browser) -> None:
+async def test_the_list_is_live_again_after_the_web_process_was_killed(
+    stack: Stack, browser: Browser
+) -> None:
     """What was made while the page could not hear of it is there, and what is made afterwards comes at once."""
     async with open_page(browser, stack.url) as page:
         await say(page, "Tell me.")
@@ -295,11 +319,18 @@ async def test_the_list_is_live_again_after_the_web_process_was_killed(stack: St
         await answered(page, number=2)
 
 
-async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, browser: Browser) -> None:
+async def test_two_people_in_one_conversation(
+    tmp_path: Path, valkey_url: str, browser: Browser
+) -> None:
     """In production, with logins: who is let in sees it appear, both see who wrote, outsiders see nothing, visitors sign in."""
     key = "a-key-of-the-host-application-0123456789"
     (tmp_path / "models.yml").write_text(_MODELS)
-    environ = {"MODE": "production", "REDIS_URL": valkey_url, "HOST_JWT_KEY": key, "TOKEN_KEY": "t" * 40}
+    environ = {
+        "MODE": "production",
+        "REDIS_URL": valkey_url,
+        "HOST_JWT_KEY": key,
+        "TOKEN_KEY": "t" * 40,
+    }
     environ["DATABASE_URL"] = f"sqlite:///{tmp_path}/tokenwire.db"
     with running_stack(tmp_path, MODELS_FILE=str(tmp_path / "models.yml"), **environ) as stack:
 
@@ -312,7 +343,10 @@ async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, b
             }
             return {"storage_state": {"cookies": [cookie], "origins": []}}
 
-        async with open_page(browser, stack.url, **login("ada")) as ada, open_page(browser, stack.url, **login("bob")) as bob:
+        async with (
+            open_page(browser, stack.url, **login("ada")) as ada,
+            open_page(browser, stack.url, **login("bob")) as bob,
+        ):
             await expect(bob.locator("#none")).to_be_visible()
             await say(ada, "!short Hello from Ada")
             await answered(ada)
@@ -321,7 +355,10 @@ async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, b
                 """(id) => fetch(`/api/conversations/${id}/participants`, {method: "POST", body: JSON.stringify({user_id: "bob"})})""",
                 ada.url.rpartition("/")[2],
             )
-            await bob.evaluate("(id) => fetch(`/api/invitations/${id}/accept`, {method: 'POST'})", ada.url.rpartition("/")[2])
+            await bob.evaluate(
+                "(id) => fetch(`/api/invitations/${id}/accept`, {method: 'POST'})",
+                ada.url.rpartition("/")[2],
+            )
             await bob.locator("#conversations a").click()
             await answered(bob)
             await say(bob, "!short Hello from Bob")
@@ -339,22 +376,29 @@ async def test_two_people_in_one_conversation(tmp_path: Path, valkey_url: str, b
 async def _visitors_are_asked_to_sign_in(browser: Browser, site: str, conversation: str) -> None:
     """In a visitor's words: nothing of tokens and headers."""
     async with open_page(browser, conversation) as page:
-        await expect(page.locator("#notice-text")).to_have_text("Please sign in to read this conversation.")
+        await expect(page.locator("#notice-text")).to_have_text(
+            "Please sign in to read this conversation."
+        )
         await expect(page.locator(".bubble")).to_have_count(0)
         await page.goto(site)
-        await expect(page.locator("#notice-text")).to_have_text("Please sign in to start a conversation.")
+        await expect(page.locator("#notice-text")).to_have_text(
+            "Please sign in to start a conversation."
+        )
         await say(page, "!short Hello from nobody")
         await expect(page.locator("#notice-text")).to_have_text("Not sent. You are not signed in.")
         for word in ("Bearer", "JWT", "cookie", "token"):
             assert word not in await page.inner_text("body")
 
 
-async def test_a_message_that_is_too_long_is_explained_and_comes_back(stack: Stack, browser: Browser) -> None:
+async def test_a_message_that_is_too_long_is_explained_and_comes_back(
+    stack: Stack, browser: Browser
+) -> None:
     """A message of 300 kB is refused by the server, in words, and stands in the composer again: nothing that was written is lost."""
     long = "All work and no play. " * 14_000
     async with open_page(browser, stack.url) as page:
         await page.evaluate(
-            "text => { const box = document.querySelector('#prompt'); box.value = text; box.dispatchEvent(new Event('input')) }", long
+            "text => { const box = document.querySelector('#prompt'); box.value = text; box.dispatchEvent(new Event('input')) }",
+            long,
         )
         await page.press("#prompt", "Enter")
         await expect(page.locator("#notice-text")).to_contain_text("Not sent.")

@@ -12,13 +12,30 @@ from tokenwire.providers.demo import STORY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-CALL: Json = {"type": "tool_call", "tool_call_id": "t1", "name": "tides", "arguments": {}, "status": "running", "delay_ms": 100}
+CALL: Json = {
+    "type": "tool_call",
+    "tool_call_id": "t1",
+    "name": "tides",
+    "arguments": {},
+    "status": "running",
+    "delay_ms": 100,
+}
 RESET: Json = {"type": "reset", "keep": 0, "keep_reasoning": 0, "delay_ms": 100}
-RESULT: Json = {"type": "tool_result", "tool_call_id": "t1", "name": "tides", "result": "high", "status": "ok"}
+RESULT: Json = {
+    "type": "tool_result",
+    "tool_call_id": "t1",
+    "name": "tides",
+    "result": "high",
+    "status": "ok",
+}
 
 
 async def _away(route: Route) -> None:
-    await route.fulfill(status=503, headers={"Retry-After": "30"}, json={"code": "unavailable", "detail": "Not now."})
+    await route.fulfill(
+        status=503,
+        headers={"Retry-After": "30"},
+        json={"code": "unavailable", "detail": "Not now."},
+    )
 
 
 async def _listen(page: Page) -> None:
@@ -32,7 +49,9 @@ async def _listen(page: Page) -> None:
     )
 
 
-async def test_an_answer_is_made_again_as_often_as_it_is_asked_for(server: StandIn, browser: Browser) -> None:
+async def test_an_answer_is_made_again_as_often_as_it_is_asked_for(
+    server: StandIn, browser: Browser
+) -> None:
     """Each time in the place of the one before."""
     server.default = "First."
     async with open_page(browser, server.url) as page:
@@ -46,7 +65,9 @@ async def test_an_answer_is_made_again_as_often_as_it_is_asked_for(server: Stand
             await answered(page)
 
 
-async def test_a_stop_that_did_not_arrive_can_be_asked_for_again(server: StandIn, browser: Browser) -> None:
+async def test_a_stop_that_did_not_arrive_can_be_asked_for_again(
+    server: StandIn, browser: Browser
+) -> None:
     """The button is itself again, and the next click stops the answer."""
     server.default = STORY
     server.pause_s = 0.05
@@ -72,7 +93,9 @@ async def test_a_stop_that_did_not_arrive_can_be_asked_for_again(server: StandIn
         await answered(page, "cancelled")
 
 
-async def test_a_draft_goes_with_the_conversation_that_is_being_made(server: StandIn, browser: Browser) -> None:
+async def test_a_draft_goes_with_the_conversation_that_is_being_made(
+    server: StandIn, browser: Browser
+) -> None:
     """What is typed meanwhile belongs to it, and stands in no other new one."""
     async with open_page(browser, server.url) as page:
         made = asyncio.Event()
@@ -94,7 +117,9 @@ async def test_a_draft_goes_with_the_conversation_that_is_being_made(server: Sta
         await expect(page.locator("#prompt")).to_have_value("a draft")
 
 
-async def test_each_loss_of_the_connection_is_said_and_each_return(server: StandIn, browser: Browser) -> None:
+async def test_each_loss_of_the_connection_is_said_and_each_return(
+    server: StandIn, browser: Browser
+) -> None:
     """Once it is long enough to be noticed, also where shorter waits came before it."""
     async with open_page(browser, server.url) as page:
         await say(page, "go")
@@ -104,7 +129,9 @@ async def test_each_loss_of_the_connection_is_said_and_each_return(server: Stand
         for looked_at in (False, True):
             await page.route("**/subscription", _away)
             await server.cut(4401)  # a new token is asked for soon, and refused for long
-            await expect(state).to_contain_text(re.compile("in (2.|30) s"), timeout=20_000)  # as long as the server wants it
+            await expect(state).to_contain_text(
+                re.compile("in (2.|30) s"), timeout=20_000
+            )  # as long as the server wants it
             await page.unroute("**/subscription")
             if looked_at:
                 await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -117,7 +144,9 @@ async def test_each_loss_of_the_connection_is_said_and_each_return(server: Stand
         ]
 
 
-async def test_a_tool_that_was_withdrawn_and_is_used_again_is_shown_again(server: StandIn, browser: Browser) -> None:
+async def test_a_tool_that_was_withdrawn_and_is_used_again_is_shown_again(
+    server: StandIn, browser: Browser
+) -> None:
     """Under the same id: a model that begins anew may give its calls the same names."""
     server.answers["go"] = [CALL, RESET, CALL, RESULT, {"content": "High."}]
     async with open_page(browser, server.url) as page:
@@ -127,14 +156,27 @@ async def test_a_tool_that_was_withdrawn_and_is_used_again_is_shown_again(server
         await expect(page.locator(".use")).to_have_attribute("data-status", "ok")
 
 
-async def test_an_answer_that_is_drawn_anew_at_its_end_is_all_there(server: StandIn, browser: Browser) -> None:
+async def test_an_answer_that_is_drawn_anew_at_its_end_is_all_there(
+    server: StandIn, browser: Browser
+) -> None:
     """Where a late definition has made links of earlier words."""
-    drawn = {"type": "source", "url": "https://s.example/", "title": "S", "delay_ms": 200}  # with all text that came before it
-    server.answers["go"] = [{"content": "See [r] first.\n\nThen more.\n\n"}, drawn, {"content": "[r]: https://e.example/x\n\nThe end."}]
+    drawn = {
+        "type": "source",
+        "url": "https://s.example/",
+        "title": "S",
+        "delay_ms": 200,
+    }  # with all text that came before it
+    server.answers["go"] = [
+        {"content": "See [r] first.\n\nThen more.\n\n"},
+        drawn,
+        {"content": "[r]: https://e.example/x\n\nThe end."},
+    ]
     async with open_page(browser, server.url) as page:
         await say(page, "go")
         await answered(page)
-        await expect(page.locator(".prose p")).to_have_text(["See r first.", "Then more.", "The end."])
+        await expect(page.locator(".prose p")).to_have_text(
+            ["See r first.", "Then more.", "The end."]
+        )
         await expect(page.locator(".prose a")).to_have_count(1)
 
 
@@ -145,14 +187,21 @@ async def test_older_conversations_are_listed_once(server: StandIn, browser: Bro
     async with open_page(browser, server.url) as page:
         links = page.locator("#conversations a")
         await expect(page.locator("#more")).to_be_visible()
-        await server.tell({"type": "snapshot", "conversations": [{**row, "running": False} for row in reversed(rows)]})
+        await server.tell(
+            {
+                "type": "snapshot",
+                "conversations": [{**row, "running": False} for row in reversed(rows)],
+            }
+        )
         await expect(links).to_have_count(5)
         await page.click("#more")
         await expect(page.locator("#more")).to_be_hidden()
         await expect(links).to_have_text([f"Number {number}" for number in reversed(range(5))])
 
 
-async def test_a_dialog_that_was_confirmed_once_can_be_cancelled_the_next_time(server: StandIn, browser: Browser) -> None:
+async def test_a_dialog_that_was_confirmed_once_can_be_cancelled_the_next_time(
+    server: StandIn, browser: Browser
+) -> None:
     """A cancelled dialog changes nothing and deletes nothing; a title begins as what the page shows."""
     async with open_page(browser, server.url) as page:
         await say(page, "one")
@@ -178,12 +227,16 @@ async def test_a_dialog_that_was_confirmed_once_can_be_cancelled_the_next_time(s
         await _listen(page)
         await say(page, "three")
         await answered(page, number=2)
-        assert await page.evaluate("window.said") == ["Answering", "Answer complete"], "one's own message is no news"
+        assert await page.evaluate("window.said") == ["Answering", "Answer complete"], (
+            "one's own message is no news"
+        )
         assert thread.row["title"] == "Ours"
         assert list(server.threads.values()) == [thread]
 
 
-async def test_enter_sends_once_and_leaves_nothing_behind(server: StandIn, browser: Browser) -> None:
+async def test_enter_sends_once_and_leaves_nothing_behind(
+    server: StandIn, browser: Browser
+) -> None:
     """The Enter that chooses a word of an input method sends nothing, whichever way the browser says so; an empty message is none."""
     async with open_page(browser, server.url) as page:
         await page.fill("#prompt", "日本")
@@ -207,8 +260,17 @@ async def test_enter_sends_once_and_leaves_nothing_behind(server: StandIn, brows
 
 async def test_what_an_answer_offers_is_what_it_holds(server: StandIn, browser: Browser) -> None:
     """Its words while it thinks, no copy of nothing, the text as it was written, and of a block of code the code alone."""
-    drawn: Json = {"type": "source", "url": "https://s.example/", "title": "S", "delay_ms": 600}  # with what came before it
-    server.answers["think"] = [{"type": "reasoning", "content": "Hm."}, drawn, {"content": "So **be** it:\n\n```\nlet x = 1\n```\n"}]
+    drawn: Json = {
+        "type": "source",
+        "url": "https://s.example/",
+        "title": "S",
+        "delay_ms": 600,
+    }  # with what came before it
+    server.answers["think"] = [
+        {"type": "reasoning", "content": "Hm."},
+        drawn,
+        {"content": "So **be** it:\n\n```\nlet x = 1\n```\n"},
+    ]
     server.answers["nothing"] = []
     async with open_page(browser, server.url) as page:
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -218,8 +280,15 @@ async def test_what_an_answer_offers_is_what_it_holds(server: StandIn, browser: 
         await answered(page)
         await expect(thinking).to_have_text("Reasoning")
         await expect(page.locator(".meta")).to_have_text("demo · about 42 tokens")
-        for button, copied in (("Copy", "So **be** it:\n\n```\nlet x = 1\n```\n"), (".copy-code", "let x = 1")):
-            place = page.locator(button) if button.startswith(".") else page.locator(".foot").get_by_role("button", name=button)
+        for button, copied in (
+            ("Copy", "So **be** it:\n\n```\nlet x = 1\n```\n"),
+            (".copy-code", "let x = 1"),
+        ):
+            place = (
+                page.locator(button)
+                if button.startswith(".")
+                else page.locator(".foot").get_by_role("button", name=button)
+            )
             await place.click()
             await expect(page.locator("#announce")).to_have_text("Copied")
             assert await page.evaluate("navigator.clipboard.readText()") == copied
@@ -232,7 +301,9 @@ async def test_what_an_answer_offers_is_what_it_holds(server: StandIn, browser: 
         await expect(empty.get_by_role("button", name="Copy")).to_be_hidden()
 
 
-async def test_a_post_that_is_given_up_comes_back_to_be_changed(server: StandIn, browser: Browser) -> None:
+async def test_a_post_that_is_given_up_comes_back_to_be_changed(
+    server: StandIn, browser: Browser
+) -> None:
     """Discarded, it leaves the list and stands in the composer, which has the focus; another draft is not written over."""
     async with open_page(browser, server.url) as page:
         await say(page, "one")
@@ -248,20 +319,26 @@ async def test_a_post_that_is_given_up_comes_back_to_be_changed(server: StandIn,
             await expect(page.locator("#prompt")).to_be_focused()
 
 
-async def test_a_page_that_may_not_follow_any_longer_can_ask_again(server: StandIn, browser: Browser) -> None:
+async def test_a_page_that_may_not_follow_any_longer_can_ask_again(
+    server: StandIn, browser: Browser
+) -> None:
     """It says so; somebody who was let in again need not load the page."""
     async with open_page(browser, server.url) as page:
         await say(page, "one")
         await answered(page)
         await server.cut(4403)
-        await expect(page.locator("#notice-text")).to_have_text("This page may not follow the conversation any longer.")
+        await expect(page.locator("#notice-text")).to_have_text(
+            "This page may not follow the conversation any longer."
+        )
         await page.click("#notice-again")
         await expect(page.locator("#notice")).to_be_hidden()
         await expect(page.locator("#link > span")).to_have_text("Live")
         await answered(page)
 
 
-async def test_the_model_that_was_chosen_last_is_the_next_ones_too(server: StandIn, browser: Browser) -> None:
+async def test_the_model_that_was_chosen_last_is_the_next_ones_too(
+    server: StandIn, browser: Browser
+) -> None:
     """Each conversation shows its own; a choice that the server refuses is taken back."""
     async with open_page(browser, server.url) as page:
         model = page.locator("#model")

@@ -33,7 +33,9 @@ async def test_hostile_text_stays_text(server: StandIn, browser: Browser) -> Non
     attack = '<img src=x onerror="window.pwned=1">'
     server.default = HOSTILE
     server.title_after = attack
-    server.answers["fail"] = [{"type": "error", "code": attack, "error": attack, "retryable": False}]
+    server.answers["fail"] = [
+        {"type": "error", "code": attack, "error": attack, "retryable": False}
+    ]
     async with open_page(browser, server.url) as page:
         await say(page, HOSTILE)
         await answered(page)
@@ -48,7 +50,9 @@ async def test_hostile_text_stays_text(server: StandIn, browser: Browser) -> Non
             assert await link.get_attribute("rel") == "noopener noreferrer"
         assert await page.evaluate("window.pwned") is None
         assert (
-            await page.locator("main :is(img, script, iframe, style, form:not(#composer), [onerror], [onload], [style*=display])").count()
+            await page.locator(
+                "main :is(img, script, iframe, style, form:not(#composer), [onerror], [onload], [style*=display])"
+            ).count()
             == 0
         )
         assert await page.locator(".bubble").first.text_content() == HOSTILE
@@ -56,10 +60,18 @@ async def test_hostile_text_stays_text(server: StandIn, browser: Browser) -> Non
 
 @pytest.mark.parametrize(
     "faults",
-    [Faults(reorder=0.2), Faults(repeat=0.3), Faults(drop=0.03), Faults(cut=0.03), Faults(0.1, 0.1, 0.01, 0.02)],
+    [
+        Faults(reorder=0.2),
+        Faults(repeat=0.3),
+        Faults(drop=0.03),
+        Faults(cut=0.03),
+        Faults(0.1, 0.1, 0.01, 0.02),
+    ],
     ids=["reordered", "repeated", "dropped", "cut", "everything"],
 )
-async def test_a_bad_network_changes_nothing_in_the_end(server: StandIn, browser: Browser, faults: Faults) -> None:
+async def test_a_bad_network_changes_nothing_in_the_end(
+    server: StandIn, browser: Browser, faults: Faults
+) -> None:
     """Whatever happens to frames on the way, the answer on screen ends as one that was read in peace."""
     server.default = STORY[:1200]
     server.faults = faults
@@ -89,7 +101,9 @@ async def test_a_cut_is_shown_and_the_text_goes_on(server: StandIn, browser: Bro
         await answered(page)
 
 
-async def test_a_post_whose_answer_was_lost_is_posted_once(server: StandIn, browser: Browser) -> None:
+async def test_a_post_whose_answer_was_lost_is_posted_once(
+    server: StandIn, browser: Browser
+) -> None:
     """Trying again repeats the same post: one message, one answer."""
     server.lose_post_answers = 1
     server.default = "Once."
@@ -120,17 +134,28 @@ async def test_a_post_while_offline_waits_and_is_sent(server: StandIn, browser: 
         await expect(page.locator(".bubble")).to_have_text(["first", "second"])
 
 
-async def test_waiting_for_another_try_is_said_with_its_delay(server: StandIn, browser: Browser) -> None:
+async def test_waiting_for_another_try_is_said_with_its_delay(
+    server: StandIn, browser: Browser
+) -> None:
     """A retry counts down, and an error after text keeps the text and says what happened."""
     retry = {"type": "retry", "code": "rate_limited", "delay_ms": 3000, "try": 1, "max_tries": 3}
-    error = {"type": "error", "code": "interrupted", "error": "The answer was interrupted.", "retryable": True}
+    error = {
+        "type": "error",
+        "code": "interrupted",
+        "error": "The answer was interrupted.",
+        "retryable": True,
+    }
     server.answers["fail"] = [retry, {"content": "Half an answer"}, error]
     async with open_page(browser, server.url) as page:
         await say(page, "fail")
-        await expect(page.locator(".answer .state")).to_contain_text("The model is busy. Trying again in 3 s (2 of 3)")
+        await expect(page.locator(".answer .state")).to_contain_text(
+            "The model is busy. Trying again in 3 s (2 of 3)"
+        )
         await expect(page.locator(".answer .state")).to_contain_text("Trying again in 2 s")
         assert await answered(page, "error") == "Half an answer"
-        await expect(page.locator(".answer .state > span")).to_have_text("The answer was interrupted.")
+        await expect(page.locator(".answer .state > span")).to_have_text(
+            "The answer was interrupted."
+        )
 
 
 async def test_a_reader_who_scrolled_up_is_left_alone(server: StandIn, browser: Browser) -> None:
@@ -149,7 +174,9 @@ async def test_a_reader_who_scrolled_up_is_left_alone(server: StandIn, browser: 
         await page.click("#latest")
         await expect(page.locator("#latest")).to_be_hidden()
         await answered(page)
-        await page.wait_for_function("() => (s => s.scrollHeight - s.scrollTop - s.clientHeight < 3)(document.querySelector('#scroll'))")
+        await page.wait_for_function(
+            "() => (s => s.scrollHeight - s.scrollTop - s.clientHeight < 3)(document.querySelector('#scroll'))"
+        )
 
 
 async def _scroll_top(page: Page) -> float:
@@ -183,10 +210,14 @@ async def test_endings_are_announced_and_tokens_are_not(server: StandIn, browser
         await say(page, "go")
         await answered(page)
         assert await page.evaluate("window.said") == ["Answering", "Answer complete"]
-        assert await page.locator("[aria-live]:not(#announce), [role=log], [role=alert]").count() == 0
+        assert (
+            await page.locator("[aria-live]:not(#announce), [role=log], [role=alert]").count() == 0
+        )
 
 
-async def test_changing_conversations_in_mid_stream_mixes_nothing(server: StandIn, browser: Browser) -> None:
+async def test_changing_conversations_in_mid_stream_mixes_nothing(
+    server: StandIn, browser: Browser
+) -> None:
     """An answer that goes on elsewhere does not appear here, drafts stay where they were written, and back there it is all there."""
     server.answers["one"] = STORY
     server.default = "Two."
@@ -211,7 +242,9 @@ async def test_earlier_messages_are_read_on_demand(server: StandIn, browser: Bro
     server.page = 10
     thread = server.add("Long")
     for number in range(1, 26):
-        server.message(thread, "user", f"message {number} " + "and so on " * 30, "complete", user_id="local")
+        server.message(
+            thread, "user", f"message {number} " + "and so on " * 30, "complete", user_id="local"
+        )
     async with open_page(browser, f"{server.url}/#/c/{thread.row['id']}") as page:
         await expect(page.locator(".bubble")).to_have_count(10)
         first = page.locator(".bubble", has_text="message 16 ")

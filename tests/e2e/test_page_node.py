@@ -13,7 +13,9 @@ from tests.js.packages import HERE, need_node, need_packages
 _MODELS = "default: demo\nmodels: {demo: {provider: demo, options: {tokens_per_second: 150}}}\n"
 
 
-async def test_a_program_in_node_follows_an_answer_across_a_killed_broadcaster(tmp_path: Path) -> None:
+async def test_a_program_in_node_follows_an_answer_across_a_killed_broadcaster(
+    tmp_path: Path,
+) -> None:
     """Each event once, and at the end the text of the row, proven by its checksum."""
     need_packages()
     (tmp_path / "models.yml").write_text(_MODELS)
@@ -23,7 +25,11 @@ async def test_a_program_in_node_follows_an_answer_across_a_killed_broadcaster(t
 
 async def _follow(stack: Stack) -> None:
     process = await asyncio.create_subprocess_exec(
-        need_node(), str(HERE / "follow.mjs"), stack.url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        need_node(),
+        str(HERE / "follow.mjs"),
+        stack.url,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     first = await process.stdout.readline()

@@ -15,11 +15,35 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ARGUMENTS = {"port": "Brest", "day": "<b>today</b>"}
 TOOLS: list[Json] = [
-    {"type": "tool_call", "tool_call_id": "t1", "name": "tides", "arguments": ARGUMENTS, "status": "running"},
+    {
+        "type": "tool_call",
+        "tool_call_id": "t1",
+        "name": "tides",
+        "arguments": ARGUMENTS,
+        "status": "running",
+    },
     {"type": "retry", "code": "unavailable", "delay_ms": 1500, "try": 1, "max_tries": 3},
-    {"type": "tool_result", "tool_call_id": "t1", "name": "tides", "result": {"high": ["05:12"]}, "status": "ok"},
-    {"type": "tool_call", "tool_call_id": "t2", "name": "storms", "arguments": {}, "status": "running"},
-    {"type": "tool_result", "tool_call_id": "t2", "name": "storms", "result": "no such <i>port</i>", "status": "error"},
+    {
+        "type": "tool_result",
+        "tool_call_id": "t1",
+        "name": "tides",
+        "result": {"high": ["05:12"]},
+        "status": "ok",
+    },
+    {
+        "type": "tool_call",
+        "tool_call_id": "t2",
+        "name": "storms",
+        "arguments": {},
+        "status": "running",
+    },
+    {
+        "type": "tool_result",
+        "tool_call_id": "t2",
+        "name": "storms",
+        "result": "no such <i>port</i>",
+        "status": "error",
+    },
     {"content": "High water is at 05:12."},
 ]
 SOURCES: list[Json] = [
@@ -27,11 +51,18 @@ SOURCES: list[Json] = [
     {"type": "source", "url": "https://tides.example/brest?a=1", "title": "Tides <b>of</b> Brest"},
     {"type": "source", "url": "javascript:window.pwned=1", "title": "a trap"},
     {"type": "source", "url": "https://coast.example/x", "title": None},
-    {"type": "file", "url": "https://files.example/map.pdf", "title": "A map", "media_type": "application/pdf"},
+    {
+        "type": "file",
+        "url": "https://files.example/map.pdf",
+        "title": "A map",
+        "media_type": "application/pdf",
+    },
 ]
 
 
-async def test_tools_are_told_of_while_they_run_and_folded(server: StandIn, browser: Browser) -> None:
+async def test_tools_are_told_of_while_they_run_and_folded(
+    server: StandIn, browser: Browser
+) -> None:
     """Name and state are there to be seen, what went in and came out unfolds, as text; what is unfolded stays so while more comes."""
     server.answers["go"] = TOOLS
     async with open_page(browser, server.url) as page:
@@ -52,7 +83,9 @@ async def test_tools_are_told_of_while_they_run_and_folded(server: StandIn, brow
         assert await answered(page) == "High water is at 05:12."
 
 
-async def test_sources_are_listed_and_lead_where_links_may_lead(server: StandIn, browser: Browser) -> None:
+async def test_sources_are_listed_and_lead_where_links_may_lead(
+    server: StandIn, browser: Browser
+) -> None:
     """In their order, with where they are; one with another scheme than http is words alone."""
     server.answers["go"] = SOURCES
     async with open_page(browser, server.url) as page:
@@ -60,14 +93,21 @@ async def test_sources_are_listed_and_lead_where_links_may_lead(server: StandIn,
         await answered(page)
         rows = page.locator(".sources li")
         await expect(rows).to_have_text(
-            ["Tides <b>of</b> Brest tides.example", "a trap", "coast.example", "A map files.example · application/pdf"]
+            [
+                "Tides <b>of</b> Brest tides.example",
+                "a trap",
+                "coast.example",
+                "A map files.example · application/pdf",
+            ]
         )
         assert await rows.nth(1).locator("a").count() == 0
         assert await rows.first.locator("a").get_attribute("rel") == "noopener noreferrer"
         assert await page.evaluate("window.pwned") is None
 
 
-async def test_only_the_last_answer_can_be_made_again_and_the_old_one_gives_way(server: StandIn, browser: Browser) -> None:
+async def test_only_the_last_answer_can_be_made_again_and_the_old_one_gives_way(
+    server: StandIn, browser: Browser
+) -> None:
     """In every window, and for good."""
     server.default = "First."
     async with open_page(browser, server.url) as one:
@@ -91,7 +131,14 @@ async def test_only_the_last_answer_can_be_made_again_and_the_old_one_gives_way(
 
 async def test_an_answer_that_failed_offers_another_try(server: StandIn, browser: Browser) -> None:
     """In the place where it says what went wrong."""
-    server.answers["go"] = [{"type": "error", "code": "unavailable", "error": "The model cannot be reached.", "retryable": True}]
+    server.answers["go"] = [
+        {
+            "type": "error",
+            "code": "unavailable",
+            "error": "The model cannot be reached.",
+            "retryable": True,
+        }
+    ]
     async with open_page(browser, server.url) as page:
         await say(page, "go")
         await answered(page, "error")
@@ -108,16 +155,38 @@ async def test_the_list_is_live(server: StandIn, browser: Browser) -> None:
     async with open_page(browser, server.url) as page:
         links = page.locator("#conversations a")
         await expect(links).to_have_text(["First"])
-        row = {**first.row, "id": "new", "title": None, "rev": 1, "updated_at": first.row["updated_at"] + 1000, "running": False}
+        row = {
+            **first.row,
+            "id": "new",
+            "title": None,
+            "rev": 1,
+            "updated_at": first.row["updated_at"] + 1000,
+            "running": False,
+        }
         await server.tell({"type": "created", "conversation": row})
         await expect(links).to_have_text(["New conversation", "First"])
-        await server.tell({"type": "titled", "conversation_id": "new", "title": "Made <i>elsewhere</i>", "rev": 2})
+        await server.tell(
+            {"type": "titled", "conversation_id": "new", "title": "Made <i>elsewhere</i>", "rev": 2}
+        )
         await expect(links).to_have_text(["Made <i>elsewhere</i>", "First"])
-        await server.tell({"type": "running", "conversation_id": "c1", "message_id": "x", "updated_at": row["updated_at"] + 1000})
+        await server.tell(
+            {
+                "type": "running",
+                "conversation_id": "c1",
+                "message_id": "x",
+                "updated_at": row["updated_at"] + 1000,
+            }
+        )
         await expect(links).to_have_text(["First", "Made <i>elsewhere</i>"])
         await expect(links.first).to_have_attribute("data-running", "")
         await expect(links.first).to_have_accessible_description("is being answered")
-        ended = {"type": "ended", "conversation_id": "c1", "message_id": "x", "status": "complete", "updated_at": row["updated_at"] + 2000}
+        ended = {
+            "type": "ended",
+            "conversation_id": "c1",
+            "message_id": "x",
+            "status": "complete",
+            "updated_at": row["updated_at"] + 2000,
+        }
         await server.tell(ended)
         await expect(links.first).not_to_have_attribute("data-running", "")
         await server.tell({"type": "deleted", "conversation_id": "new"})
@@ -148,13 +217,18 @@ async def test_what_could_not_be_read_is_offered_again(server: StandIn, browser:
         await expect(page.locator("#model option")).to_have_count(2)
 
 
-async def test_a_long_wait_is_counted_down_and_can_be_cut_short(server: StandIn, browser: Browser) -> None:
+async def test_a_long_wait_is_counted_down_and_can_be_cut_short(
+    server: StandIn, browser: Browser
+) -> None:
     """While the server is away the page says when it asks again; the button asks now."""
     server.default = "Hello."
     async with open_page(browser, server.url) as page:
         await say(page, "go")
         await answered(page)
-        await page.route("**/subscription", lambda route: route.fulfill(status=503, headers={"Retry-After": "30"}))
+        await page.route(
+            "**/subscription",
+            lambda route: route.fulfill(status=503, headers={"Retry-After": "30"}),
+        )
         await server.cut(4401)
         await expect(page.locator("#link > span")).to_contain_text("Reconnecting in 2")
         await page.unroute("**/subscription")
@@ -163,7 +237,9 @@ async def test_a_long_wait_is_counted_down_and_can_be_cut_short(server: StandIn,
         await expect(page.locator("#link button")).to_be_hidden()
 
 
-async def test_colours_follow_the_system_until_they_are_chosen(server: StandIn, browser: Browser) -> None:
+async def test_colours_follow_the_system_until_they_are_chosen(
+    server: StandIn, browser: Browser
+) -> None:
     """The choice is kept, and is there before anything is drawn."""
     async with open_page(browser, server.url, color_scheme="dark") as page:
         dark = await _background(page)
@@ -200,24 +276,32 @@ WATCH = """() => {
 }"""
 
 
-async def test_a_long_conversation_is_added_to_and_not_drawn_again(server: StandIn, browser: Browser) -> None:
+async def test_a_long_conversation_is_added_to_and_not_drawn_again(
+    server: StandIn, browser: Browser
+) -> None:
     """In 200 kB of messages an answer touches its own nodes alone, and those by adding: next to nothing is taken away or moves."""
     thread = server.add("Long")
     for number in range(38):
         server.message(thread, "user", f"question {number}", "complete", user_id="local")
         server.message(thread, "assistant", STORY * 2, "complete")
     assert sum(len(row["content"]) for row in thread.messages) > 200_000
-    server.default = STORY + "\n" + "\n".join(f"{n}. an item with **weight** and `code`" for n in range(60))
+    server.default = (
+        STORY + "\n" + "\n".join(f"{n}. an item with **weight** and `code`" for n in range(60))
+    )
     async with open_page(browser, f"{server.url}/#/c/{thread.row['id']}") as page:
         await answered(page, number=38)
-        await page.wait_for_function("() => document.querySelector('.answer .prose').textContent.length > 1000")
+        await page.wait_for_function(
+            "() => document.querySelector('.answer .prose').textContent.length > 1000"
+        )
         await say(page, "go")
         await growing(page, 30)
         await page.evaluate(WATCH)
         text = await answered(page, number=39)
         assert "have a pleasant day" in text
         seen = await page.evaluate("seen")
-        assert seen["elsewhere"] <= 2, seen  # `tasks`, how long the browser was busy without a break (ms), are not judged but shown
+        assert seen["elsewhere"] <= 2, (
+            seen
+        )  # `tasks`, how long the browser was busy without a break (ms), are not judged but shown
         assert seen["added"] > 250, seen
         assert seen["removed"] < seen["added"] / 5, seen
         assert seen["shift"] < 0.1, seen
@@ -232,7 +316,10 @@ async def test_a_selection_in_growing_text_stays(server: StandIn, browser: Brows
         await growing(page, 200)
         await page.evaluate("getSelection().selectAllChildren(document.querySelector('.prose li'))")
         await answered(page)
-        assert await page.evaluate("getSelection().toString().trim()") == "item number 0 with some words"
+        assert (
+            await page.evaluate("getSelection().toString().trim()")
+            == "item number 0 with some words"
+        )
 
 
 AXE = """async () => {
@@ -243,12 +330,28 @@ AXE = """async () => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
-async def test_axe_finds_nothing(server: StandIn, browser: Browser, viewport: Any, scheme: Any) -> None:
+async def test_axe_finds_nothing(
+    server: StandIn, browser: Browser, viewport: Any, scheme: Any
+) -> None:
     """On the empty page, with every kind of message, with dialogs and the drawer, in both palettes and at both widths."""
     source = need_packages() / "axe-core" / "axe.min.js"
     server.answers["go"] = [{"type": "reasoning", "content": "Hm. " * 10}, *TOOLS, *SOURCES]
-    server.answers["fail"] = [{"type": "error", "code": "unavailable", "error": "It cannot be reached.", "retryable": True}]
-    async with open_page(browser, server.url, viewport=viewport, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True) as page:
+    server.answers["fail"] = [
+        {
+            "type": "error",
+            "code": "unavailable",
+            "error": "It cannot be reached.",
+            "retryable": True,
+        }
+    ]
+    async with open_page(
+        browser,
+        server.url,
+        viewport=viewport,
+        color_scheme=scheme,
+        reduced_motion="reduce",
+        bypass_csp=True,
+    ) as page:
         await page.add_script_tag(path=source)
         assert await page.evaluate(AXE) == []
         await say(page, "go")
@@ -271,7 +374,9 @@ async def test_axe_finds_nothing(server: StandIn, browser: Browser, viewport: An
             assert await page.evaluate(AXE) == []
 
 
-async def test_a_half_written_answer_is_not_lost_by_going_away(server: StandIn, browser: Browser) -> None:
+async def test_a_half_written_answer_is_not_lost_by_going_away(
+    server: StandIn, browser: Browser
+) -> None:
     """A page that was hidden gives its feed up and takes it again, and shows the whole text."""
     server.default = STORY[:1500]
     async with open_page(browser, server.url) as page:

@@ -19,7 +19,9 @@ PROXY_PORT = free_port()
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Its clients reach the broadcaster through a proxy."""
-    with running_stack(tmp_path_factory.mktemp("stack"), BROADCASTER_URL=f"ws://127.0.0.1:{PROXY_PORT}") as running:
+    with running_stack(
+        tmp_path_factory.mktemp("stack"), BROADCASTER_URL=f"ws://127.0.0.1:{PROXY_PORT}"
+    ) as running:
         yield running
 
 
@@ -37,7 +39,9 @@ async def client(stack: Stack, proxy: FaultProxy) -> AsyncIterator[Tokenwire]:
         yield made
 
 
-async def watched(client: Tokenwire, conversation_id: str, message_id: str, delay_seconds: float = 0) -> tuple[Message, int]:
+async def watched(
+    client: Tokenwire, conversation_id: str, message_id: str, delay_seconds: float = 0
+) -> tuple[Message, int]:
     """The message when it has ended, and how often text that was shown became other text without a reset."""
     await asyncio.sleep(delay_seconds)
     shown, broken = "", 0
@@ -63,7 +67,9 @@ async def happening(what: asyncio.Future[None]) -> AsyncIterator[None]:
         await asyncio.gather(what, return_exceptions=True)
 
 
-async def agree(client: Tokenwire, content: str, disturbance: "asyncio.Future[None]") -> list[Message]:
+async def agree(
+    client: Tokenwire, content: str, disturbance: "asyncio.Future[None]"
+) -> list[Message]:
     """Two clients, one of them late, while something happens: both hold what the row holds."""
     conversation = await client.create()
     posted = await conversation.post(content)
@@ -134,7 +140,9 @@ async def test_a_post_is_safe_to_repeat(client: Tokenwire) -> None:
     first = await conversation.post("!short hi", idempotency_key="k")
     again = await conversation.post("!short hi", idempotency_key="k")
     assert first.assistant_message.id == again.assistant_message.id
-    assert [listed["id"] for listed in (await client.conversations(limit=1))["conversations"]] == [conversation.id]
+    assert [listed["id"] for listed in (await client.conversations(limit=1))["conversations"]] == [
+        conversation.id
+    ]
 
 
 async def test_deleted_while_followed(client: Tokenwire) -> None:

@@ -27,11 +27,21 @@ WHOLE = "This body is cut at arbitrary bytes — even inside 日本語 and 😀.
 def sample() -> Recording:
     """A body of our own, for where no recordings are at hand."""
     lines = [
-        json.dumps({"choices": [{"index": 0, "delta": {"content": word}}]}, ensure_ascii=False) for word in re.findall(r"\S+\s*", WHOLE)
+        json.dumps({"choices": [{"index": 0, "delta": {"content": word}}]}, ensure_ascii=False)
+        for word in re.findall(r"\S+\s*", WHOLE)
     ]
     end = json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     body = "".join(f"data: {line}\n\n" for line in [*lines, end, "[DONE]"]).encode()
-    return Recording("sample.sse", "sample", "openai.chat", 200, {}, {"text": WHOLE, "finish_reason": "stop"}, body, ("text",))
+    return Recording(
+        "sample.sse",
+        "sample",
+        "openai.chat",
+        200,
+        {},
+        {"text": WHOLE, "finish_reason": "stop"},
+        body,
+        ("text",),
+    )
 
 
 def first_choice(body: bytes) -> str:
@@ -40,7 +50,11 @@ def first_choice(body: bytes) -> str:
     for line in body.decode().splitlines():
         if line.startswith("data: {"):
             choices = json.loads(line.removeprefix("data: ")).get("choices") or []
-            text += "".join(choice.get("delta", {}).get("content") or "" for choice in choices if choice.get("index") == 0)
+            text += "".join(
+                choice.get("delta", {}).get("content") or ""
+                for choice in choices
+                if choice.get("index") == 0
+            )
     return text
 
 
@@ -63,7 +77,9 @@ async def replay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     kind = recording.headers.get("content-type", "text/event-stream")
     writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n".encode())
     sent = 0
-    with contextlib.suppress(ConnectionError):  # a reader that has its proof of completion may go before the last byte
+    with contextlib.suppress(
+        ConnectionError
+    ):  # a reader that has its proof of completion may go before the last byte
         while sent < len(recording.body):
             size = chance.randint(1, max(2, min(LONGEST_PIECE, len(recording.body) // 150)))
             writer.write(recording.body[sent : sent + size])
@@ -76,15 +92,30 @@ async def replay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """A catalogue with one model a recording, and the port of their server. `none`: an unfinished answer keeps exactly what came."""
     port, file = free_port(), tmp_path_factory.mktemp("catalogue") / "models.yml"
-    entry = {"provider": "openai_compatible", "base_url": f"http://127.0.0.1:{port}/v1", "api_key": "none", "continuation": "none"}
-    file.write_text(yaml.safe_dump({"models": {f"r{number}": {**entry, "model": str(number)} for number in range(len(BODIES))}}))
+    entry = {
+        "provider": "openai_compatible",
+        "base_url": f"http://127.0.0.1:{port}/v1",
+        "api_key": "none",
+        "continuation": "none",
+    }
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "models": {
+                    f"r{number}": {**entry, "model": str(number)} for number in range(len(BODIES))
+                }
+            }
+        )
+    )
     return file, port
 
 
 @pytest.fixture(scope="module")
 def stack(catalogue: tuple[Path, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A Tokenwire whose models are the recordings."""
-    with running_stack(tmp_path_factory.mktemp("stack"), MODELS_FILE=str(catalogue[0]), WORKERS="2") as running:
+    with running_stack(
+        tmp_path_factory.mktemp("stack"), MODELS_FILE=str(catalogue[0]), WORKERS="2"
+    ) as running:
         yield running
 
 
@@ -92,7 +123,11 @@ async def watch(stack: Stack, model: str, content: str) -> tuple[list[Viewer], d
     """Post, follow with three viewers (steady, late, reconnecting every 200 ms), read the row."""
     posted = await post(stack.url, content, model)
     ids = posted["user_message"]["conversation_id"], posted["assistant_message"]["id"]
-    viewers = [Viewer(stack.url, *ids), Viewer(stack.url, *ids), Viewer(stack.url, *ids, drop_seconds=0.2)]
+    viewers = [
+        Viewer(stack.url, *ids),
+        Viewer(stack.url, *ids),
+        Viewer(stack.url, *ids, drop_seconds=0.2),
+    ]
     await asyncio.gather(viewers[0].watch(), viewers[1].watch(delay=0.7), viewers[2].watch())
     _, snapshot = await acall(stack.url, "GET", f"/api/conversations/{ids[0]}")
     return viewers, snapshot["messages"][-1]
@@ -105,26 +140,44 @@ async def one_recording(stack: Stack, number: int, gate: asyncio.Semaphore) -> l
         viewers, row = await watch(stack, f"r{number}", "go")
     expected = expected_of(recording)
     wrong = [f"{recording.name}: row {row['content']!r}"] if row["content"] != expected else []
-    wrong += [f"{recording.name}: viewer {place} {viewer.text!r}" for place, viewer in enumerate(viewers) if viewer.text != expected]
+    wrong += [
+        f"{recording.name}: viewer {place} {viewer.text!r}"
+        for place, viewer in enumerate(viewers)
+        if viewer.text != expected
+    ]
     if recording.expected.get("finish_reason") and row["status"] not in ("complete", "error"):
         wrong.append(f"{recording.name}: {row['status']}")
     return wrong
 
 
-async def test_recorded_bodies_reach_every_viewer_and_the_row_exactly(stack: Stack, catalogue: tuple[Path, int]) -> None:
+async def test_recorded_bodies_reach_every_viewer_and_the_row_exactly(
+    stack: Stack, catalogue: tuple[Path, int]
+) -> None:
     """Cut at arbitrary bytes: three viewers and the row hold exactly the expected text of every recording."""
     gate = asyncio.Semaphore(12)
     async with listening(replay, catalogue[1]):
-        found = await asyncio.gather(*(one_recording(stack, number, gate) for number in range(len(BODIES))))
+        found = await asyncio.gather(
+            *(one_recording(stack, number, gate) for number in range(len(BODIES)))
+        )
     assert [line for wrong in found for line in wrong] == []
 
 
 async def test_a_real_model_of_a_real_server(llamacpp_url: str, tmp_path: Path) -> None:
     """llama.cpp with SmolLM2: the answer that three viewers assembled is the row, and it is complete."""
     file = tmp_path / "models.yml"
-    file.write_text(yaml.safe_dump({"models": {"smollm": {"provider": "llamacpp", "model": "default", "base_url": llamacpp_url}}}))
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "models": {
+                    "smollm": {"provider": "llamacpp", "model": "default", "base_url": llamacpp_url}
+                }
+            }
+        )
+    )
     with running_stack(tmp_path, MODELS_FILE=str(file)) as stack:
-        viewers, row = await watch(stack, "smollm", "Tell me in three sentences why the sky is blue.")
+        viewers, row = await watch(
+            stack, "smollm", "Tell me in three sentences why the sky is blue."
+        )
     assert row["status"] == "complete", row
     assert row["finish_reason"] in ("stop", "length")
     assert row["usage"]["output_tokens"] > 10

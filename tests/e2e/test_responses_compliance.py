@@ -11,7 +11,9 @@ from llm_comply.tests import get_tests
 
 from tests.e2e.stack import Stack, running_stack
 
-pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver")  # the suite's own way to read its schemas
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:jsonschema.RefResolver"
+)  # the suite's own way to read its schemas
 SPECIFICATION = str(files("llm_comply") / "specs" / "openresponses.json")
 NOT_HERE = {
     "tool-calling": "tools are refused by name",
@@ -38,5 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def test_a_response_has_all_that_the_specification_asks_for(stack: Stack, name: str) -> None:
     """Every key, every event, in order."""
     config = ComplianceConfig(base_url=f"{stack.url}/v1", api_key="none", model="demo", timeout=60)
-    result = runner.TestRunner(config, [CASES[name]], SpecLoader(SPECIFICATION)).run_one(CASES[name])
+    result = runner.TestRunner(config, [CASES[name]], SpecLoader(SPECIFICATION)).run_one(
+        CASES[name]
+    )
     assert result.errors == []

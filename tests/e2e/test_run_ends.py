@@ -16,7 +16,14 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 def _make_run() -> list[str]:
     """`make run` in another directory, with this Python's virtual environment taken as installed."""
-    return ["make", "--file", str(ROOT / "Makefile"), f"VENV={sys.prefix}", f"--old-file={sys.prefix}/run.stamp", "run"]
+    return [
+        "make",
+        "--file",
+        str(ROOT / "Makefile"),
+        f"VENV={sys.prefix}",
+        f"--old-file={sys.prefix}/run.stamp",
+        "run",
+    ]
 
 
 def test_it_stops_with_nothing_left_and_starts_again_with_the_same_data(idle_stack: Stack) -> None:
@@ -26,7 +33,9 @@ def test_it_stops_with_nothing_left_and_starts_again_with_the_same_data(idle_sta
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         idle_stack.start(_make_run())
         idle_stack.wait_until_ready()
-        assert all(idle_stack.answers(f"/api/conversations/{each}") for each in conversations), idle_stack.shown
+        assert all(idle_stack.answers(f"/api/conversations/{each}") for each in conversations), (
+            idle_stack.shown
+        )
         conversations.append(idle_stack.post("/api/conversations", {})["id"])
         keys.add((idle_stack.folder / "var" / "token.key").read_text())
         idle_stack.stop(number)
@@ -39,7 +48,9 @@ def test_nothing_outlives_a_killed_parent(idle_stack: Stack, who: str) -> None:
     """SIGKILL of `make`, or of the launcher, which can then clean up nothing: all processes end."""
     idle_stack.start(_make_run())
     idle_stack.wait_until_ready()
-    launcher = next(pid for pid, command in idle_stack.processes().items() if "-m tokenwire.launcher" in command)
+    launcher = next(
+        pid for pid, command in idle_stack.processes().items() if "-m tokenwire.launcher" in command
+    )
     os.kill(idle_stack.process.pid if who == "make" else launcher, signal.SIGKILL)
     idle_stack.ended()
 
@@ -47,7 +58,9 @@ def test_nothing_outlives_a_killed_parent(idle_stack: Stack, who: str) -> None:
 def test_it_can_be_stopped_before_it_is_ready(idle_stack: Stack) -> None:
     """A signal in the middle of the start ends what has been started."""
     idle_stack.start()
-    assert idle_stack.eventually(lambda: idle_stack.lines or (idle_stack.folder / "var" / "valkey").exists())
+    assert idle_stack.eventually(
+        lambda: idle_stack.lines or (idle_stack.folder / "var" / "valkey").exists()
+    )
     idle_stack.stop()
 
 
@@ -61,7 +74,9 @@ def test_it_can_be_stopped_before_it_is_ready(idle_stack: Stack) -> None:
         ({"MODE": "production"}, "REDIS_URL is missing"),
     ],
 )
-def test_a_wrong_setting_stops_the_start(tmp_path: Path, environ: dict[str, str], line: str) -> None:
+def test_a_wrong_setting_stops_the_start(
+    tmp_path: Path, environ: dict[str, str], line: str
+) -> None:
     """One line that names it, exit code 78, and no value that may be a secret."""
     stack = Stack(tmp_path, environ)
     stack.start()

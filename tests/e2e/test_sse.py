@@ -65,13 +65,17 @@ class Answer:
 async def posted(client: httpx.AsyncClient, content: str = "Tell me.") -> dict[str, Any]:
     """A new conversation with one post: the answer of the post."""
     conversation = (await client.post("/api/conversations")).json()["id"]
-    answer: dict[str, Any] = (await client.post(f"/api/conversations/{conversation}/messages", json={"content": content})).json()
+    answer: dict[str, Any] = (
+        await client.post(f"/api/conversations/{conversation}/messages", json={"content": content})
+    ).json()
     return answer
 
 
 async def stored(client: httpx.AsyncClient, post: dict[str, Any]) -> str:
     """The text of the answer in the database."""
-    row = (await client.get(f"/api/conversations/{post['assistant_message']['conversation_id']}")).json()["messages"][-1]
+    row = (
+        await client.get(f"/api/conversations/{post['assistant_message']['conversation_id']}")
+    ).json()["messages"][-1]
     assert row["status"] == "complete"
     return str(row["content"])
 
@@ -86,7 +90,9 @@ async def test_curl_reads_it(stack: Stack) -> None:
         pytest.skip("no curl on this machine")
     async with httpx.AsyncClient(base_url=stack.url) as client, asyncio.timeout(PATIENCE_SECONDS):
         post = await posted(client)
-        curl = await asyncio.create_subprocess_exec(CURL, "-sN", stack.url + events_of(post), stdout=asyncio.subprocess.PIPE)
+        curl = await asyncio.create_subprocess_exec(
+            CURL, "-sN", stack.url + events_of(post), stdout=asyncio.subprocess.PIPE
+        )
         assert curl.stdout is not None
         parser, answer = Parser(), Answer(post["position"])
         reads = 0
@@ -132,12 +138,18 @@ _FOLLOW = """(address) => new Promise((resolve, reject) => {
 })"""
 
 
-async def test_a_bare_eventsource_in_chromium_is_cut_three_times(stack: Stack, browser: Browser) -> None:
+async def test_a_bare_eventsource_in_chromium_is_cut_three_times(
+    stack: Stack, browser: Browser
+) -> None:
     """It comes back by itself each time, and has every event once and in order, up to the stored text."""
     proxy = FaultProxy("127.0.0.1", stack.port)
     await proxy.start()
     url = f"http://127.0.0.1:{proxy.port}"
-    async with httpx.AsyncClient(base_url=stack.url) as client, open_page(browser, url) as page, asyncio.timeout(PATIENCE_SECONDS):
+    async with (
+        httpx.AsyncClient(base_url=stack.url) as client,
+        open_page(browser, url) as page,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
         post = await posted(client)
         following = asyncio.create_task(page.evaluate(_FOLLOW, events_of(post)))
         for heard in (15, 30, 45):
@@ -174,7 +186,10 @@ async def test_a_sidebar_is_live(stack: Stack, browser: Browser) -> None:
         window.told = [];
         new EventSource("/api/feed").onmessage = (message) => window.told.push(JSON.parse(message.data));
     }"""
-    async with httpx.AsyncClient(base_url=stack.url) as client, open_page(browser, stack.url) as page:
+    async with (
+        httpx.AsyncClient(base_url=stack.url) as client,
+        open_page(browser, stack.url) as page,
+    ):
         await page.evaluate(follow)
         await page.wait_for_function("() => window.told.length === 1")
         post = await posted(client)
@@ -183,7 +198,11 @@ async def test_a_sidebar_is_live(stack: Stack, browser: Browser) -> None:
         await client.delete(f"/api/conversations/{conversation}")
         await page.wait_for_function("() => window.told.some((event) => event.type === 'deleted')")
         told = json.loads(await page.evaluate("() => JSON.stringify(window.told)"))
-    mine = [event for event in told if conversation in (event.get("conversation_id"), event.get("conversation", {}).get("id"))]
+    mine = [
+        event
+        for event in told
+        if conversation in (event.get("conversation_id"), event.get("conversation", {}).get("id"))
+    ]
     kinds = [event["type"] for event in mine if event["type"] != "titled"]
     assert kinds in (["created", "running", "ended", "deleted"], ["created", "ended", "deleted"])
     assert next(event for event in mine if event["type"] == "ended")["status"] == "complete"

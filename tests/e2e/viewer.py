@@ -18,7 +18,9 @@ TERMINAL = ("complete", "error", "cancelled")
 def call(base: str, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
     """One API call: status and JSON."""
     data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(base + path, data, {"content-type": "application/json", **headers}, method=method)
+    request = urllib.request.Request(
+        base + path, data, {"content-type": "application/json", **headers}, method=method
+    )
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, json.loads(answer.read() or b"null")
@@ -26,15 +28,21 @@ def call(base: str, method: str, path: str, body: Any = None, **headers: str) ->
         return error.code, json.loads(error.read() or b"null")
 
 
-async def acall(base: str, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+async def acall(
+    base: str, method: str, path: str, body: Any = None, **headers: str
+) -> tuple[int, Any]:
     """The same without blocking the loop."""
     return await asyncio.to_thread(call, base, method, path, body, **headers)
 
 
 async def post(base: str, content: str, model: str | None = None) -> dict[str, Any]:
     """A new conversation with one post; the answer of the post."""
-    _, conversation = await acall(base, "POST", "/api/conversations", {"model": model} if model else {})
-    status, posted = await acall(base, "POST", f"/api/conversations/{conversation['id']}/messages", {"content": content})
+    _, conversation = await acall(
+        base, "POST", "/api/conversations", {"model": model} if model else {}
+    )
+    status, posted = await acall(
+        base, "POST", f"/api/conversations/{conversation['id']}/messages", {"content": content}
+    )
     if status != 202:
         raise AssertionError(posted)
     return dict(posted)
@@ -89,17 +97,28 @@ class Viewer:
         status, answer = await acall(self.base, "GET", f"/api/conversations/{self.conversation_id}")
         assert status == 200, answer
         row = next(row for row in answer["messages"] if row["id"] == self.message_id)
-        self.text, self.reasoning, self.row_seq, self.position = row["content"], row["reasoning"], row["seq"], answer["position"]
+        self.text, self.reasoning, self.row_seq, self.position = (
+            row["content"],
+            row["reasoning"],
+            row["seq"],
+            answer["position"],
+        )
         if row["status"] in TERMINAL:
             self.ended = row["status"]
 
     async def _connect(self) -> None:
-        status, subscription = await acall(self.base, "POST", f"/api/conversations/{self.conversation_id}/subscription")
+        status, subscription = await acall(
+            self.base, "POST", f"/api/conversations/{self.conversation_id}/subscription"
+        )
         assert status == 200, subscription
         self.connections += 1
         until = None if self.drop_seconds is None else time.monotonic() + self.drop_seconds
         async with websockets.connect(subscription["url"], compression=None) as socket:
-            await socket.send(json.dumps({"type": "subscribe", "token": subscription["token"], "after": self.position}))
+            await socket.send(
+                json.dumps(
+                    {"type": "subscribe", "token": subscription["token"], "after": self.position}
+                )
+            )
             epoch = ""
             while self.ended is None:
                 left = None if until is None else max(0.0, until - time.monotonic())
@@ -134,9 +153,15 @@ class Viewer:
             self.reasoning = self._put(self.reasoning, event)
         elif event["type"] == "reset":
             self.resets += 1
-            self.text, self.reasoning = head(self.text, event["keep"]), head(self.reasoning, event["keep_reasoning"])
+            self.text, self.reasoning = (
+                head(self.text, event["keep"]),
+                head(self.reasoning, event["keep_reasoning"]),
+            )
         elif event["type"] in TERMINAL:
-            assert (event["length"], event["crc32"]) == (units(self.text), zlib.crc32(self.text.encode())), event
+            assert (event["length"], event["crc32"]) == (
+                units(self.text),
+                zlib.crc32(self.text.encode()),
+            ), event
             self.ended, self.terminal = event["type"], event
 
     @staticmethod

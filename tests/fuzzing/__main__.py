@@ -13,7 +13,9 @@ MAX_BODY_BYTES = 12_000
 STATUSES = (200, 200, 200, 200, 200, 200, 400, 401, 403, 404, 413, 422, 429, 500, 503, 529)
 
 
-def run(recordings: list[Recording], seed: int, count: int, most_reports: int = 20) -> tuple[int, int, list[str]]:
+def run(
+    recordings: list[Recording], seed: int, count: int, most_reports: int = 20
+) -> tuple[int, int, list[str]]:
     """How many mutations were made, how many of them were whole answers, and what did not hold; each can be made again by its number."""
     reports: list[str] = []
     whole = 0
@@ -41,7 +43,9 @@ def describe(recordings: list[Recording], seed: int, number: int) -> str:
     return f"{recording.name} {'+'.join(names)}"
 
 
-def _made(recordings: list[Recording], seed: int, number: int) -> tuple[Random, Recording, bytes, list[str]]:
+def _made(
+    recordings: list[Recording], seed: int, number: int
+) -> tuple[Random, Recording, bytes, list[str]]:
     chance = Random(f"{seed}/{number}")
     recording = chance.choice(recordings)
     body, names = damaged(chance, recording.body)
@@ -55,7 +59,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--own", action="store_true", help="only the project's own recordings")
     options = parser.parse_args()
-    recordings = [recording for recording in (own() if options.own else known()) if len(recording.body) <= MAX_BODY_BYTES]
+    recordings = [
+        recording
+        for recording in (own() if options.own else known())
+        if len(recording.body) <= MAX_BODY_BYTES
+    ]
     began = time.monotonic()
     made, whole, reports = run(recordings, options.seed, options.n)
     for report in reports:

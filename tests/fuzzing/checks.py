@@ -28,7 +28,19 @@ _KEEPS = {
     500: "Unavailable ContextLengthExceeded RateLimited",
     529: "RateLimited QuotaExhausted",
 }
-_SAID = frozenset({"content", "text", "thinking", "reasoning_content", "reasoning", "refusal", "partial_json", "tool_plan", "stringValue"})
+_SAID = frozenset(
+    {
+        "content",
+        "text",
+        "thinking",
+        "reasoning_content",
+        "reasoning",
+        "refusal",
+        "partial_json",
+        "tool_plan",
+        "stringValue",
+    }
+)
 _LONGEST_WAIT_S = 24 * 3600
 _PLAIN = re.compile(r"[\ud800-\udfff\ufffd\x00\s]")
 
@@ -37,7 +49,9 @@ class Broken(AssertionError):
     """A body for which one of the five does not hold."""
 
 
-def check(api: str, status: int, headers: dict[str, str], body: bytes, cuts: Sequence[bytes]) -> bool:
+def check(
+    api: str, status: int, headers: dict[str, str], body: bytes, cuts: Sequence[bytes]
+) -> bool:
     """Whether the body is a whole answer. Raises Broken."""
     if status >= 300:
         check_error(status, headers, body)
@@ -106,7 +120,11 @@ def _check_types(delta: Delta) -> None:
 
 def _check_nothing_lost(api: str, body: bytes, answer: Answer, decoder: Decoder) -> None:
     held = [answer.text, answer.reasoning, answer.refusal]
-    held += [text for call in answer.tool_calls or [] for text in (call["arguments"], *_strings(_loaded(call["arguments"])))]
+    held += [
+        text
+        for call in answer.tool_calls or []
+        for text in (call["arguments"], *_strings(_loaded(call["arguments"])))
+    ]
     for item in answer.items or []:
         held += [*_strings(item.value), json.dumps(item.value, ensure_ascii=False)]
     haystack = _plain("\n".join(held))
@@ -121,7 +139,9 @@ def _said_in(api: str, body: bytes) -> Iterator[str]:
     for event, value in _events(body):
         if api == "openai.responses":
             kind = value.get("type")
-            if kind in ("response.output_text.delta", "response.refusal.delta") and isinstance(value.get("delta"), str):
+            if kind in ("response.output_text.delta", "response.refusal.delta") and isinstance(
+                value.get("delta"), str
+            ):
                 yield value["delta"]
         elif api in ("openai.chat", "openai.completions", "gemini.generateContent"):
             yield from _texts([value.get(name) for name in ("choices", "candidates", "unheard_of")])
@@ -167,7 +187,13 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
 def _is_end(api: str, kind: Any, value: dict[str, Any]) -> bool:
     if api.startswith("ollama"):
         return bool(value.get("done"))
-    return kind in ("message_stop", "message-end", "response.completed", "response.incomplete", "message")
+    return kind in (
+        "message_stop",
+        "message-end",
+        "response.completed",
+        "response.incomplete",
+        "message",
+    )
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -82,7 +82,13 @@ def lose(chance: Random, body: bytes) -> bytes:
 def put_in(chance: Random, body: bytes) -> bytes:
     """Something that does not belong there."""
     at = chance.randrange(len(body) + 1)
-    return body[:at] + chance.choice((b"\n", b"\r\n\r\n", b"\x00", b"\xff", b'"', b"}", b"{", b"data: ", *HOSTILE[:12])) + body[at:]
+    return (
+        body[:at]
+        + chance.choice(
+            (b"\n", b"\r\n\r\n", b"\x00", b"\xff", b'"', b"}", b"{", b"data: ", *HOSTILE[:12])
+        )
+        + body[at:]
+    )
 
 
 def _frames(body: bytes) -> list[bytes]:
@@ -90,7 +96,11 @@ def _frames(body: bytes) -> list[bytes]:
     ends = [match.end() for match in _FRAME.finditer(body)]
     if len(ends) < 2:
         return body.splitlines(keepends=True)
-    return [body[start:end] for start, end in zip([0, *ends], [*ends, len(body)], strict=True) if start < end]
+    return [
+        body[start:end]
+        for start, end in zip([0, *ends], [*ends, len(body)], strict=True)
+        if start < end
+    ]
 
 
 def swap(chance: Random, body: bytes) -> bytes:
@@ -149,7 +159,16 @@ def rename(chance: Random, body: bytes) -> bytes:
 def append(chance: Random, body: bytes) -> bytes:
     """Something follows the end."""
     error = json.dumps({"error": {"code": 503, "message": "gone"}}).encode()
-    return body + chance.choice((error, b"\n" + error + b"\n", b"data: " + error + b"\n\n", b"<html>502</html>", b"data: [DONE]\n\n", body))
+    return body + chance.choice(
+        (
+            error,
+            b"\n" + error + b"\n",
+            b"data: " + error + b"\n\n",
+            b"<html>502</html>",
+            b"data: [DONE]\n\n",
+            body,
+        )
+    )
 
 
 def many(chance: Random, body: bytes) -> bytes:
@@ -180,7 +199,22 @@ def swell(chance: Random, body: bytes) -> bytes:
 
 
 MUTATIONS: tuple[Mutation, ...] = (
-    *(cut, flip, flip, lose, put_in, swap, double, drop, join, replace, replace, replace, rename, append),
+    *(
+        cut,
+        flip,
+        flip,
+        lose,
+        put_in,
+        swap,
+        double,
+        drop,
+        join,
+        replace,
+        replace,
+        replace,
+        rename,
+        append,
+    ),
     *(many, swell),
 )
 

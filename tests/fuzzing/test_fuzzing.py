@@ -29,7 +29,9 @@ def test_damaged_recordings(seed: int) -> None:
 def test_work_grows_as_the_body_does(seed: int) -> None:
     """Whichever frame comes many times: twice as many are twice the lines of code that run."""
     for recording in Random(seed).sample(RECORDINGS, 25):
-        few, many = (_lines(recording, repeated(Random(seed), recording.body, times)) for times in (100, 200))
+        few, many = (
+            _lines(recording, repeated(Random(seed), recording.body, times)) for times in (100, 200)
+        )
         assert many < 2.3 * few + 500, f"{recording.name}: {few} lines, {many} for twice as many"
 
 
@@ -68,7 +70,9 @@ def _lines(recording: Recording, body: bytes) -> int:
         ("_safely", lambda self, work: work() or self._take(), "raised"),
     ],
 )
-def test_the_checks_notice(monkeypatch: pytest.MonkeyPatch, method: str, broken: object, word: str) -> None:
+def test_the_checks_notice(
+    monkeypatch: pytest.MonkeyPatch, method: str, broken: object, word: str
+) -> None:
     """Decoders that drop what they should keep, or let an exception out, are found out."""
     monkeypatch.setattr(Decoder, method, broken)
     _, _, reports = run(RECORDINGS, 1, 3000, most_reports=1)

@@ -18,7 +18,9 @@ SURROGATE = b"\\ud800"
 
 def filled(unit: bytes, length: int, begin: bytes, end: bytes, most: int = MOST_VALUES) -> bytes:
     """`unit` again and again, with commas between, in about `length` bytes, and no more values than may be."""
-    count = min((length - len(begin) - len(end)) // (len(unit) + 1), most // (1 + census.take(unit).values))
+    count = min(
+        (length - len(begin) - len(end)) // (len(unit) + 1), most // (1 + census.take(unit).values)
+    )
     return begin + b",".join([unit] * count) + end
 
 
@@ -29,7 +31,11 @@ def text(unit: bytes, length: int, begin: bytes, end: bytes) -> bytes:
 
 def names(length: int, begin: bytes, end: bytes) -> bytes:
     """Very many members."""
-    return begin + b",".join(b'"%d":0' % number for number in range(min(length // 12, MOST_VALUES))) + end
+    return (
+        begin
+        + b",".join(b'"%d":0' % number for number in range(min(length // 12, MOST_VALUES)))
+        + end
+    )
 
 
 def shapes(begin: bytes, end: bytes, unit: bytes, length: int) -> dict[str, bytes]:
@@ -50,7 +56,9 @@ def shapes(begin: bytes, end: bytes, unit: bytes, length: int) -> dict[str, byte
         "members of the body": names(length, begin + b"0,", end),
         "what is meant": filled(unit, length, begin + b"[", b"]" + end),
         "what is meant, once broken": filled(unit, length, begin + b"[" + broken, b"]" + end),
-        "what is meant, and long": filled(unit.replace(b"hi", b"x" * 1000), length, begin + b"[", b"]" + end),
+        "what is meant, and long": filled(
+            unit.replace(b"hi", b"x" * 1000), length, begin + b"[", b"]" + end
+        ),
         "brackets": begin + b"[" * (length - 100),
         "quotes": begin + b'"' * (length - 100),
     }
@@ -59,9 +67,27 @@ def shapes(begin: bytes, end: bytes, unit: bytes, length: int) -> dict[str, byte
 SAID = b'{"role":"user","content":"hi"}'
 UI_MESSAGE = b'{"id":"m","role":"user","parts":[{"type":"text","text":"hi"}]}'
 DIALECTS: dict[str, tuple[str, bytes, bytes, bytes, int]] = {
-    "responses": ("/v1/responses", b'{"model":"demo","background":true,"input":', b"}", SAID, 8 * MIB),
-    "chat completions": ("/v1/chat/completions", b'{"model":"demo","messages":', b"}", SAID, 8 * MIB),
-    "metadata": ("/v1/responses", b'{"model":"demo","input":"hi","background":true,"metadata":', b"}", SAID, 8 * MIB),
+    "responses": (
+        "/v1/responses",
+        b'{"model":"demo","background":true,"input":',
+        b"}",
+        SAID,
+        8 * MIB,
+    ),
+    "chat completions": (
+        "/v1/chat/completions",
+        b'{"model":"demo","messages":',
+        b"}",
+        SAID,
+        8 * MIB,
+    ),
+    "metadata": (
+        "/v1/responses",
+        b'{"model":"demo","input":"hi","background":true,"metadata":',
+        b"}",
+        SAID,
+        8 * MIB,
+    ),
     "AI SDK": ("/api/chat", b'{"id":"c","messages":', b"}", UI_MESSAGE, 8 * MIB),
     "posts": ("/api/conversations", b'{"title":', b"}", SAID, 800 * 1024),
     "useObject": ("/api/object", b"", b"", SAID, 800 * 1024),

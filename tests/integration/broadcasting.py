@@ -49,7 +49,11 @@ class Stage:
         self.log, self.feed = log, feed
         self.hub = Hub(log, feed)
         self.viewers = SocketReaders(self.hub, KEY, pace or Pace(5.0, 25.0), per_user)
-        self.server = Server(self.viewers, _always_ready, Caps(max_connections, per_address, Addresses(proxies), **caps))
+        self.server = Server(
+            self.viewers,
+            _always_ready,
+            Caps(max_connections, per_address, Addresses(proxies), **caps),
+        )
         self.port = 0
 
     async def start(self) -> None:
@@ -67,21 +71,44 @@ class Stage:
     def socket(self, conversation: str, **options: Any) -> connect:
         """An open socket that has not subscribed."""
         # With a bound on its queue this client stops reading when the queue is full, and then cannot see the end of its own closing.
-        options = {"max_queue": None, "compression": None, "max_size": None, "proxy": None} | options
+        options = {
+            "max_queue": None,
+            "compression": None,
+            "max_size": None,
+            "proxy": None,
+        } | options
         return connect(self.url(conversation), **options)
 
     @contextlib.asynccontextmanager
     async def viewer(
-        self, conversation: str, after: str | None = None, *, left: float = 600, user: str = "u", **options: Any
+        self,
+        conversation: str,
+        after: str | None = None,
+        *,
+        left: float = 600,
+        user: str = "u",
+        **options: Any,
     ) -> AsyncIterator["Watching"]:
         async with self.socket(conversation, **options) as socket:
-            await socket.send(json.dumps({"type": "subscribe", "token": token(conversation, left, user), "after": after}))
+            await socket.send(
+                json.dumps(
+                    {"type": "subscribe", "token": token(conversation, left, user), "after": after}
+                )
+            )
             yield Watching(socket)
 
 
 def token(conversation: str, left: float = 600, user: str = "u") -> str:
     """A token that ends a viewer in `left` seconds: the leeway is taken off."""
-    return jwt.encode({"sub": user, "conv": conversation, "exp": time.time() + left - LEEWAY_SECONDS, "aud": AUDIENCE}, KEY)
+    return jwt.encode(
+        {
+            "sub": user,
+            "conv": conversation,
+            "exp": time.time() + left - LEEWAY_SECONDS,
+            "aud": AUDIENCE,
+        },
+        KEY,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -93,16 +120,22 @@ async def running(stage: Stage) -> AsyncIterator[Stage]:
         await stage.stop()
 
 
-def memory_stage(limits: Limits | None = None, **options: Any) -> contextlib.AbstractAsyncContextManager[Stage]:
+def memory_stage(
+    limits: Limits | None = None, **options: Any
+) -> contextlib.AbstractAsyncContextManager[Stage]:
     log = MemoryLog(limits)
     return running(Stage(log, MemoryFeed(log), **options))
 
 
-def redis_stage(url: str, limits: Limits | None = None, **options: Any) -> contextlib.AbstractAsyncContextManager[Stage]:
+def redis_stage(
+    url: str, limits: Limits | None = None, **options: Any
+) -> contextlib.AbstractAsyncContextManager[Stage]:
     return running(Stage(RedisLog(url, limits), RedisFeed(url), **options))
 
 
-def stage_of(request: pytest.FixtureRequest, limits: Limits | None = None, **options: Any) -> contextlib.AbstractAsyncContextManager[Stage]:
+def stage_of(
+    request: pytest.FixtureRequest, limits: Limits | None = None, **options: Any
+) -> contextlib.AbstractAsyncContextManager[Stage]:
     """For a fixture with the parameters `memory` and `valkey`."""
     if request.param == "memory":
         return memory_stage(limits, **options)
@@ -133,7 +166,15 @@ class Writer:
 
     async def end(self) -> None:
         await self._append(
-            Complete(self._message, self.claim.attempt, "stop", None, utf16_length(self.text), checksum(self.text), []),
+            Complete(
+                self._message,
+                self.claim.attempt,
+                "stop",
+                None,
+                utf16_length(self.text),
+                checksum(self.text),
+                [],
+            ),
         )
 
     @property
@@ -193,7 +234,9 @@ class Watching:
 
     def _take(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
-        if kind == "subscribed":  # again, and under another name: the server was changed, the position is good in its log too
+        if (
+            kind == "subscribed"
+        ):  # again, and under another name: the server was changed, the position is good in its log too
             assert self.epoch != frame["epoch"]
             self.epoch, self.promised, self.live = frame["epoch"], frame["seq"], False
         elif kind in {"live", "heartbeat"}:

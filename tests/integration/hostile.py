@@ -31,13 +31,25 @@ def answer(message_id: str, chance: random.Random, pieces: int = 60) -> tuple[li
     for _ in range(pieces):
         if chance.random() < 0.04:
             text = text if chance.random() < 0.5 else ""
-            events.append({"type": "retry", **about, "code": "rate_limited", "delay_ms": 10, "try": 1, "max_tries": 3})
+            events.append(
+                {
+                    "type": "retry",
+                    **about,
+                    "code": "rate_limited",
+                    "delay_ms": 10,
+                    "try": 1,
+                    "max_tries": 3,
+                }
+            )
             events.append({"type": "reset", **about, "keep": units(text), "keep_reasoning": 0})
         piece = chance.choice(WORDS)
         events.append({"type": "chunk", **about, "offset": units(text), "content": piece})
         text += piece
     proof = {"length": units(text), "crc32": zlib.crc32(text.encode())}
-    return [*events, {"type": "complete", **about, "finish_reason": "stop", "usage": None, "seams": [], **proof}], text
+    return [
+        *events,
+        {"type": "complete", **about, "finish_reason": "stop", "usage": None, "seams": [], **proof},
+    ], text
 
 
 @dataclass
@@ -82,7 +94,15 @@ class Hostile:
             yield self
 
     def row(self, **fields: Any) -> Event:
-        row = {"ordinal": len(self.rows) + 1, "role": "assistant", "content": "", "reasoning": "", "status": "queued", "seq": 0, "rev": 1}
+        row = {
+            "ordinal": len(self.rows) + 1,
+            "role": "assistant",
+            "content": "",
+            "reasoning": "",
+            "status": "queued",
+            "seq": 0,
+            "rev": 1,
+        }
         self.rows.append(row | {"parent_id": None, "model": None} | fields)
         return self.rows[-1]
 
@@ -114,16 +134,32 @@ class Hostile:
     def _answer(self, request: httpx.Request) -> httpx.Response:
         if self.away:
             self.away -= 1
-            return httpx.Response(503, headers={"retry-after": "0"}, json={"code": "unavailable", "detail": "away"})
+            return httpx.Response(
+                503, headers={"retry-after": "0"}, json={"code": "unavailable", "detail": "away"}
+            )
         if request.method == "GET":
             self.loads += 1
             position = (
-                f"{self.epoch}:{len(self.events)}" if not any(row["status"] == "streaming" for row in self.rows) else f"{self.epoch}:0"
+                f"{self.epoch}:{len(self.events)}"
+                if not any(row["status"] == "streaming" for row in self.rows)
+                else f"{self.epoch}:0"
             )
-            body = {"conversation": {"id": "c1", "rev": 1}, "messages": self.rows, "next": None, "position": position}
+            body = {
+                "conversation": {"id": "c1", "rev": 1},
+                "messages": self.rows,
+                "next": None,
+                "position": position,
+            }
             return httpx.Response(200, json=json.loads(json.dumps(body)))
         self.grants += 1
-        return httpx.Response(200, json={"url": f"ws://127.0.0.1:{self.port}/", "token": f"t{self.token}", "expires_in": self.expires_in})
+        return httpx.Response(
+            200,
+            json={
+                "url": f"ws://127.0.0.1:{self.port}/",
+                "token": f"t{self.token}",
+                "expires_in": self.expires_in,
+            },
+        )
 
     async def _connected(self, connection: ServerConnection) -> None:
         self.connections += 1
@@ -152,7 +188,15 @@ class Socket:
             return
         epoch, _, seq = first["after"].partition(":")
         top = len(server.events)
-        await self._send({"type": "subscribed", "epoch": server.epoch, "seq": top, "heartbeat_seconds": 1, "version": 1})
+        await self._send(
+            {
+                "type": "subscribed",
+                "epoch": server.epoch,
+                "seq": top,
+                "heartbeat_seconds": 1,
+                "version": 1,
+            }
+        )
         if epoch != server.epoch or int(seq) > top:
             await self.end(4410, {"type": "resync", "reason": "epoch"})
             return
@@ -198,7 +242,9 @@ class Socket:
         """Everything so far was sent: so what is late must be sent before. What is dropped was sent, too."""
         while self._late:
             await asyncio.sleep(0.005)
-        await self._send({"type": kind, "epoch": self._server.epoch, "seq": len(self._server.events)})
+        await self._send(
+            {"type": kind, "epoch": self._server.epoch, "seq": len(self._server.events)}
+        )
 
     async def _later(self, event: Event, reorder: float) -> None:
         try:
@@ -219,5 +265,9 @@ class Socket:
 
 def _quietly(task: "asyncio.Task[None]") -> None:
     """A connection that is closed is no failure of whoever wanted to send."""
-    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ConnectionClosed):
+    if (
+        not task.cancelled()
+        and (error := task.exception()) is not None
+        and not isinstance(error, ConnectionClosed)
+    ):
         raise error

@@ -41,7 +41,13 @@ class Instead:
     begins: bool = True
 
     def response(self) -> web.Response:
-        kind = "text/html" if self.body.startswith("<") else "application/json" if self.body.startswith("{") else "text/plain"
+        kind = (
+            "text/html"
+            if self.body.startswith("<")
+            else "application/json"
+            if self.body.startswith("{")
+            else "text/plain"
+        )
         return web.Response(status=self.status, text=self.body, content_type=kind)
 
 
@@ -92,9 +98,21 @@ class PaidProvider:
 
     def spec(self) -> ModelSpec:
         """The catalogue entry of a model of this provider."""
-        kind, options = ("openai_responses", {"background": True}) if self.dialect == "responses" else ("llamacpp", {"resume": True})
+        kind, options = (
+            ("openai_responses", {"background": True})
+            if self.dialect == "responses"
+            else ("llamacpp", {"resume": True})
+        )
         url = f"http://127.0.0.1:{self.port}/v1"
-        return ModelSpec(name="m", provider=kind, model="m", base_url=url, api_key="k", continuation="attach", options=options)
+        return ModelSpec(
+            name="m",
+            provider=kind,
+            model="m",
+            base_url=url,
+            api_key="k",
+            continuation="attach",
+            options=options,
+        )
 
     def cut(self) -> None:
         """Break every connection; the runs go on."""
@@ -134,7 +152,11 @@ class PaidProvider:
         run = self.runs.get(request.match_info.get("name") or request.query.get("conv_id", ""))
         if run is None:
             return web.json_response({"error": {"message": "no such run"}}, status=404)
-        after = int(request.query["starting_after"]) + 1 if "starting_after" in request.query else int(request.query.get("from", 0))
+        after = (
+            int(request.query["starting_after"]) + 1
+            if "starting_after" in request.query
+            else int(request.query.get("from", 0))
+        )
         return await self._relay(request, run, after)
 
     async def end(self, request: web.Request) -> web.Response:
@@ -151,7 +173,13 @@ class PaidProvider:
     async def _speak(self, run: Run) -> None:
         await self.named.wait()
         if self.dialect == "responses":
-            run.say(_event(0, "response.created", response={"id": run.name, "background": True, "status": "queued"}))
+            run.say(
+                _event(
+                    0,
+                    "response.created",
+                    response={"id": run.name, "background": True, "status": "queued"},
+                )
+            )
         for number, piece in enumerate(self.pieces, 1):
             await self.go.wait()
             if run.ended:
@@ -159,7 +187,12 @@ class PaidProvider:
             if self.broken and number == 2:
                 run.say(b"data: {]\n\n")
             run.say(
-                _event(number - 1 + self.first, "response.output_text.delta", output_index=0, delta=piece)
+                _event(
+                    number - 1 + self.first,
+                    "response.output_text.delta",
+                    output_index=0,
+                    delta=piece,
+                )
                 if self.dialect == "responses"
                 else _chunk(piece)
             )
@@ -167,9 +200,18 @@ class PaidProvider:
                 self.go.clear()
             await asyncio.sleep(0.02)
         run.ended = run.ended or "whole"
-        done = {"id": run.name, "background": True, "status": "completed", "usage": {"input_tokens": 5, "output_tokens": 3}}
+        done = {
+            "id": run.name,
+            "background": True,
+            "status": "completed",
+            "usage": {"input_tokens": 5, "output_tokens": 3},
+        }
         number = len(self.pieces) + self.first
-        run.say(_event(number, "response.completed", response=done) if self.dialect == "responses" else _CHAT_END)
+        run.say(
+            _event(number, "response.completed", response=done)
+            if self.dialect == "responses"
+            else _CHAT_END
+        )
 
     async def _relay(self, request: web.Request, run: Run, after: int) -> web.StreamResponse:
         """`after`: events of a response, bytes of a stream of llama.cpp."""
@@ -201,7 +243,9 @@ class PaidProvider:
         app.router.add_post("/v1/chat/completions", self.begin)
         app.router.add_get("/v1/stream", self.follow)
         app.router.add_delete("/v1/stream", self.end)
-        self._runner = runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        self._runner = runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1
+        )
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.port = runner.addresses[0][1]
@@ -214,12 +258,19 @@ class PaidProvider:
 
 
 def _event(number: int, kind: str, **fields: Any) -> bytes:
-    return b"data: %b\n\n" % json.dumps({"type": kind, "sequence_number": number, **fields}).encode()
+    return (
+        b"data: %b\n\n" % json.dumps({"type": kind, "sequence_number": number, **fields}).encode()
+    )
 
 
 def _chunk(text: str, reason: str | None = None) -> bytes:
     delta = {"content": text} if text else {}
-    return b"data: %b\n\n" % json.dumps({"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}).encode()
+    return (
+        b"data: %b\n\n"
+        % json.dumps(
+            {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+        ).encode()
+    )
 
 
 _CHAT_END = _chunk("", "stop") + b"data: [DONE]\n\n"

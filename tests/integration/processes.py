@@ -18,7 +18,17 @@ BROADCASTER = ("-m", "tokenwire.broadcaster")
 
 def worker(module: str = "tokenwire.worker.main") -> tuple[str, ...]:
     """Dramatiq's command line. `module`: what it loads."""
-    return ("-m", "dramatiq", module, "--processes", "1", "--threads", "2", "--worker-fork-timeout", "1000")
+    return (
+        "-m",
+        "dramatiq",
+        module,
+        "--processes",
+        "1",
+        "--threads",
+        "2",
+        "--worker-fork-timeout",
+        "1000",
+    )
 
 
 class Process:
@@ -45,11 +55,21 @@ class Process:
 @contextmanager
 def running(folder: Path, program: Sequence[str], **environment: str) -> Iterator[Process]:
     """Python with these arguments, at home in `folder`; killed at the end of the block."""
-    given = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "MODE": "development", "TOKEN_KEY": "k" * 32}
+    given = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
+        "MODE": "development",
+        "TOKEN_KEY": "k" * 32,
+    }
     log = folder / "process.log"
     with log.open("wb") as output:
         popen = subprocess.Popen(
-            [sys.executable, *program], cwd=folder, env=given | environment, stdout=output, stderr=output, preexec_fn=dying_with_us()
+            [sys.executable, *program],
+            cwd=folder,
+            env=given | environment,
+            stdout=output,
+            stderr=output,
+            preexec_fn=dying_with_us(),
         )
     try:
         yield Process(popen, log)

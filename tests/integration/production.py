@@ -11,7 +11,12 @@ import jwt
 from tests.integration.serving import Web, serving
 
 KEY = "the-host-application-signs-with-this"
-PRODUCTION = {"mode": "production", "redis_url": "redis://127.0.0.1:1", "host_jwt_key": KEY, "forwarded_allow_ips": "127.0.0.1"}
+PRODUCTION = {
+    "mode": "production",
+    "redis_url": "redis://127.0.0.1:1",
+    "host_jwt_key": KEY,
+    "forwarded_allow_ips": "127.0.0.1",
+}
 MIB = 1024 * 1024
 
 

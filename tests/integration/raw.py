@@ -28,7 +28,11 @@ class Raw:
     async def answer(self) -> tuple[str, bytes]:
         """Head and body of the next answer, which has a Content-Length."""
         head = await self.head()
-        length = next(int(line.split(":")[1]) for line in head.lower().split("\r\n") if line.startswith("content-length:"))
+        length = next(
+            int(line.split(":")[1])
+            for line in head.lower().split("\r\n")
+            if line.startswith("content-length:")
+        )
         async with asyncio.timeout(20):
             return head, await self.reader.readexactly(length)
 
@@ -53,7 +57,9 @@ async def raw(port: int) -> AsyncIterator[Raw]:
         yield Raw(reader, writer)
 
 
-def request(method: str, path: str, *headers: str, body: bytes = b"", length: int | None = None) -> bytes:
+def request(
+    method: str, path: str, *headers: str, body: bytes = b"", length: int | None = None
+) -> bytes:
     """A request; `length`: what is announced, where that is not what is sent."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
     if body or length is not None:
@@ -65,13 +71,21 @@ def handshake(path: str, *headers: str) -> bytes:
     """Of a WebSocket."""
     key = base64.b64encode(os.urandom(16)).decode()
     return request(
-        "GET", path, "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", *headers
+        "GET",
+        path,
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
+        *headers,
     )
 
 
 def fragment(data: bytes, *, first: bool, last: bool = False) -> bytes:
     """A piece of a text message, masked with zeros."""
-    head = bytes([(0x80 if last else 0) | (1 if first else 0), 0x80 | 127]) + len(data).to_bytes(8, "big")
+    head = bytes([(0x80 if last else 0) | (1 if first else 0), 0x80 | 127]) + len(data).to_bytes(
+        8, "big"
+    )
     return head + bytes(4) + data
 
 

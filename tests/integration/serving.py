@@ -45,19 +45,37 @@ class Web:
     """A running web process' worth of app, over `log`."""
 
     def __init__(
-        self, store: Store, log: Log, feed: Feed, jobs: object | None = None, counting: Counting | None = None, **settings: object
+        self,
+        store: Store,
+        log: Log,
+        feed: Feed,
+        jobs: object | None = None,
+        counting: Counting | None = None,
+        **settings: object,
     ) -> None:
         # One local user plays many.
-        free = {"max_open_per_user": 0, "posts_per_minute_per_user": 0, "reads_per_minute_per_user": 0}
-        values = {"mode": "development", "token_key": KEY, "database_url": "sqlite:///unused.db"} | free | settings
+        free = {
+            "max_open_per_user": 0,
+            "posts_per_minute_per_user": 0,
+            "reads_per_minute_per_user": 0,
+        }
+        values = (
+            {"mode": "development", "token_key": KEY, "database_url": "sqlite:///unused.db"}
+            | free
+            | settings
+        )
         self.settings = Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]  # pydantic checks them
         self.store, self.log, self.feed = store, log, feed
         catalogue = parse({"default": "demo", "models": {"demo": {"provider": "demo"}}}, {})
-        self.app: FastAPI = create_app(self.settings, store, log, feed, jobs or NoJobs(), catalogue, counting)  # type: ignore[arg-type]
+        self.app: FastAPI = create_app(
+            self.settings, store, log, feed, jobs or NoJobs(), catalogue, counting
+        )  # type: ignore[arg-type]
         self.port = 0
 
     async def start(self) -> None:
-        config = configured(self.app, self.settings, self.app.state.gate, port=0, timeout_graceful_shutdown=1)
+        config = configured(
+            self.app, self.settings, self.app.state.gate, port=0, timeout_graceful_shutdown=1
+        )
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server = _Uvicorn(config)
         self._running = asyncio.create_task(self._server.serve())
@@ -95,7 +113,10 @@ class Web:
 
     def unsent(self) -> list[int]:
         """Bytes that each connection holds for its client in this process."""
-        return [connection.transport.get_write_buffer_size() for connection in self._server.server_state.connections]
+        return [
+            connection.transport.get_write_buffer_size()
+            for connection in self._server.server_state.connections
+        ]
 
     async def conversation(self) -> str:
         """A new conversation of the local user."""
@@ -110,7 +131,11 @@ class Web:
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path, log: Log | None = None, feed: Feed | None = None, counting: Counting | None = None, **settings: object
+    folder: Path,
+    log: Log | None = None,
+    feed: Feed | None = None,
+    counting: Counting | None = None,
+    **settings: object,
 ) -> AsyncIterator[Web]:
     """The app over a new SQLite database, on the log given or one in memory."""
     url = f"sqlite:///{folder}/web.db"

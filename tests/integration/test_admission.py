@@ -24,7 +24,10 @@ from tokenwire.web.http import connections
 # --- who is calling comes first ---
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions", "/api/chat", "/api/conversations", "/api/object"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/responses", "/v1/chat/completions", "/api/chat", "/api/conversations", "/api/object"],
+)
 async def test_an_unknown_caller_is_refused_before_the_body(tmp_path: Path, path: str) -> None:
     """401 in the words of the dialect, while 16 MiB are only announced; nothing of it is read or parsed."""
     async with public(tmp_path) as web, raw(web.port) as client:
@@ -32,7 +35,10 @@ async def test_an_unknown_caller_is_refused_before_the_body(tmp_path: Path, path
         head, body = await client.answer()
         assert " 401 " in head
         refusal = json.loads(body)
-        assert (refusal["error"]["code"] if path.startswith("/v1") else refusal["code"]) in ("invalid_api_key", "unauthenticated")
+        assert (refusal["error"]["code"] if path.startswith("/v1") else refusal["code"]) in (
+            "invalid_api_key",
+            "unauthenticated",
+        )
         assert web.app.state.gate.memory.held == 0
 
 
@@ -43,7 +49,9 @@ async def test_no_100_continue_for_an_unknown_caller(tmp_path: Path) -> None:
         assert " 401 " in await client.head()
 
 
-async def test_a_refused_body_leaves_the_connection_in_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_body_leaves_the_connection_in_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is left of it is dropped, and the next request is answered; what that one brings is not counted with it."""
     monkeypatch.setattr(connections, "LINGER_BYTES", 100_000)
     asked = b'{"title":"T"}' + b" " * 60_000
@@ -58,7 +66,9 @@ async def test_a_refused_body_leaves_the_connection_in_step(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("proxies", ["127.0.0.1", "192.0.2.1"])
-async def test_a_proxys_connection_waits_as_long_as_proxies_want(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxies: str) -> None:
+async def test_a_proxys_connection_waits_as_long_as_proxies_want(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxies: str
+) -> None:
     """It is given a time of its own; anybody else's has the five seconds of uvicorn."""
     monkeypatch.setattr(connections, "PROXY_IDLE_SECONDS", 1)
     async with public(tmp_path, forwarded_allow_ips=proxies) as web, raw(web.port) as client:
@@ -67,7 +77,9 @@ async def test_a_proxys_connection_waits_as_long_as_proxies_want(tmp_path: Path,
         assert await client.closed_within(3.0) == (proxies == "127.0.0.1")
 
 
-async def test_a_refused_body_is_not_swallowed_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_body_is_not_swallowed_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither many bytes of it, nor a few now and then."""
     monkeypatch.setattr(connections, "LINGER_SECONDS", 0.3)
     async with public(tmp_path) as web:
@@ -102,13 +114,21 @@ async def test_a_subscription_token_opens_events_and_nothing_else(tmp_path: Path
     async with public(tmp_path) as web:
         web.client.headers.update(login("ada"))
         conversation = (await web.client.post("/api/conversations")).json()["id"]
-        token = (await web.client.post(f"/api/conversations/{conversation}/subscription")).json()["token"]
+        token = (await web.client.post(f"/api/conversations/{conversation}/subscription")).json()[
+            "token"
+        ]
         bearer = {"Authorization": f"Bearer {token}"}
-        async with web.client.stream("GET", f"/api/conversations/{conversation}/events", headers=bearer) as stream:
+        async with web.client.stream(
+            "GET", f"/api/conversations/{conversation}/events", headers=bearer
+        ) as stream:
             assert stream.status_code == 200
-        assert (await web.client.get(f"/api/conversations/{conversation}", headers=bearer)).status_code == 401
+        assert (
+            await web.client.get(f"/api/conversations/{conversation}", headers=bearer)
+        ).status_code == 401
         async with raw(web.port) as client:  # nor does anything wait for a body of theirs
-            await client.send(request("POST", "/v1/responses", f"Authorization: Bearer {token}", length=MIB))
+            await client.send(
+                request("POST", "/v1/responses", f"Authorization: Bearer {token}", length=MIB)
+            )
             assert " 401 " in await client.head()
 
 
@@ -118,10 +138,19 @@ async def test_a_subscription_token_opens_events_and_nothing_else(tmp_path: Path
 async def test_one_user_does_not_shut_others_out(tmp_path: Path) -> None:
     """Feeds above the limit are refused (429, in every dialect); another user gets one; a place that is left can be taken again."""
     async with public(tmp_path, max_open_per_user=5) as web, contextlib.AsyncExitStack() as stack:
-        opened = [await stack.enter_async_context(web.client.stream("GET", "/api/feed", headers=login("ada"))) for _ in range(5)]
+        opened = [
+            await stack.enter_async_context(
+                web.client.stream("GET", "/api/feed", headers=login("ada"))
+            )
+            for _ in range(5)
+        ]
         assert {stream.status_code for stream in opened} == {200}
         refused = await web.client.get("/api/feed", headers=login("ada"))
-        assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (429, "too_many_open", "5")
+        assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (
+            429,
+            "too_many_open",
+            "5",
+        )
         refused = await web.client.get("/v1/models", headers=login("ada"))
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_open")
         async with web.client.stream("GET", "/api/feed", headers=login("bob")) as other:
@@ -133,11 +162,17 @@ async def test_one_user_does_not_shut_others_out(tmp_path: Path) -> None:
 
 async def test_one_address_does_not_either(tmp_path: Path) -> None:
     """Whatever names it uses; the address is what a trusted proxy says, and the proxy itself is none."""
-    async with public(tmp_path, max_open_per_address=3) as web, contextlib.AsyncExitStack() as stack:
+    async with (
+        public(tmp_path, max_open_per_address=3) as web,
+        contextlib.AsyncExitStack() as stack,
+    ):
         for number in range(3):
             headers = login(f"user{number}") | {"X-Forwarded-For": "203.0.113.7"}
             await stack.enter_async_context(web.client.stream("GET", "/api/feed", headers=headers))
-        mine, other = ({"X-Forwarded-For": address} | login("late") for address in ("203.0.113.7", "203.0.113.8"))
+        mine, other = (
+            {"X-Forwarded-For": address} | login("late")
+            for address in ("203.0.113.7", "203.0.113.8")
+        )
         assert (await web.client.get("/api/me", headers=mine)).json()["code"] == "too_many_open"
         for headers in (other, login("late")):
             assert (await web.client.get("/api/me", headers=headers)).status_code == 200
@@ -145,10 +180,15 @@ async def test_one_address_does_not_either(tmp_path: Path) -> None:
 
 async def test_an_untrusted_client_names_no_address(tmp_path: Path) -> None:
     """X-Forwarded-For of somebody who is no proxy of ours changes nothing: their own connections are counted."""
-    async with public(tmp_path, max_open_per_address=3, forwarded_allow_ips="192.0.2.1") as web, contextlib.AsyncExitStack() as stack:
+    async with (
+        public(tmp_path, max_open_per_address=3, forwarded_allow_ips="192.0.2.1") as web,
+        contextlib.AsyncExitStack() as stack,
+    ):
         clients = [await stack.enter_async_context(raw(web.port)) for _ in range(4)]
         assert await clients[3].closed_within(5)
-        await clients[0].send(request("GET", "/api/me", line("ada"), "X-Forwarded-For: 203.0.113.9"))
+        await clients[0].send(
+            request("GET", "/api/me", line("ada"), "X-Forwarded-For: 203.0.113.9")
+        )
         assert " 200 " in (await clients[0].answer())[0]
 
 
@@ -176,7 +216,9 @@ async def test_posts_a_minute(tmp_path: Path) -> None:
         refused = await web.client.post("/api/conversations", headers=login("ada"))
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_posts")
         assert (await web.client.get("/api/me", headers=login("ada"))).status_code == 200
-        assert (await web.client.post("/api/conversations", headers=login("bob"))).status_code == 201
+        assert (
+            await web.client.post("/api/conversations", headers=login("bob"))
+        ).status_code == 201
 
 
 async def test_posts_a_minute_of_an_address(tmp_path: Path) -> None:
@@ -184,7 +226,9 @@ async def test_posts_a_minute_of_an_address(tmp_path: Path) -> None:
     async with public(tmp_path, posts_per_minute_per_address=2) as web:
         answers = [
             await web.client.post(
-                "/api/conversations", headers=login(f"user{number}") | {"X-Forwarded-For": "2001:db8:1:2::" + str(number)}
+                "/api/conversations",
+                headers=login(f"user{number}")
+                | {"X-Forwarded-For": "2001:db8:1:2::" + str(number)},
             )
             for number in range(1, 4)
         ]
@@ -196,20 +240,39 @@ async def test_what_is_refused_of_one_user_costs_their_neighbours_nothing(tmp_pa
     """At one address a user who posts on and on is refused; the address has its own count of what was let through."""
     behind = {"X-Forwarded-For": "203.0.113.7"}
     async with public(tmp_path, posts_per_minute_per_user=2, posts_per_minute_per_address=4) as web:
-        mine = [await web.client.post("/api/conversations", headers=login("ada") | behind) for _ in range(20)]
+        mine = [
+            await web.client.post("/api/conversations", headers=login("ada") | behind)
+            for _ in range(20)
+        ]
         assert [answer.status_code for answer in mine] == [201] * 2 + [429] * 18
-        theirs = [await web.client.post("/api/conversations", headers=login(user) | behind) for user in ("bob", "eve", "joe")]
+        theirs = [
+            await web.client.post("/api/conversations", headers=login(user) | behind)
+            for user in ("bob", "eve", "joe")
+        ]
         assert [answer.status_code for answer in theirs] == [201, 201, 429]
 
 
 async def test_no_path_gets_round_the_count(tmp_path: Path) -> None:
     """A route may match a path with a line break at its end. Changes of a conversation are counted, too: they write a text."""
     async with public(tmp_path, posts_per_minute_per_user=2) as web:
-        for path in ("/api/conversations%0A", "/v1/responses%0a", "/api/conversations%0D%0A", "/api/%7Fconversations"):
+        for path in (
+            "/api/conversations%0A",
+            "/v1/responses%0a",
+            "/api/conversations%0D%0A",
+            "/api/%7Fconversations",
+        ):
             refused = await web.client.post(path, headers=login("ada"), json={})
-            assert (refused.status_code, (refused.json().get("error") or refused.json())["code"]) == (404, "not_found")
+            assert (
+                refused.status_code,
+                (refused.json().get("error") or refused.json())["code"],
+            ) == (404, "not_found")
         name = (await web.client.post("/api/conversations", headers=login("ada"))).json()["id"]
-        answers = [await web.client.patch(f"/api/conversations/{name}", headers=login("ada"), json={"title": "x"}) for _ in range(2)]
+        answers = [
+            await web.client.patch(
+                f"/api/conversations/{name}", headers=login("ada"), json={"title": "x"}
+            )
+            for _ in range(2)
+        ]
         assert [answer.status_code for answer in answers] == [200, 429]
 
 
@@ -223,7 +286,9 @@ async def test_reads_a_minute(tmp_path: Path, minute: None) -> None:
         assert first.headers["ratelimit"].startswith('"user-reads";r=3;t=')
         await web.client.head("/api/me", headers=login("ada"))
         await web.client.get("/v1/responses/resp_none", headers=login("ada"))
-        async with web.client.stream("GET", f"/api/conversations/{name}/events", headers=login("ada")) as stream:
+        async with web.client.stream(
+            "GET", f"/api/conversations/{name}/events", headers=login("ada")
+        ) as stream:
             assert stream.status_code == 200
         refused = await web.client.get(f"/api/conversations/{name}", headers=login("ada"))
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_reads")
@@ -232,8 +297,12 @@ async def test_reads_a_minute(tmp_path: Path, minute: None) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_reads")
         for path in ("/", "/static/app.js", "/healthz", "/readyz"):
             assert (await web.client.get(path, headers=login("ada"))).status_code == 200
-        assert (await web.client.post("/api/conversations", headers=login("ada"))).status_code == 201
-        assert (await web.client.post(f"/api/conversations/{name}/cancel", headers=login("ada"))).status_code == 202
+        assert (
+            await web.client.post("/api/conversations", headers=login("ada"))
+        ).status_code == 201
+        assert (
+            await web.client.post(f"/api/conversations/{name}/cancel", headers=login("ada"))
+        ).status_code == 202
         assert (await web.client.get("/api/me", headers=login("bob"))).status_code == 200
 
 
@@ -241,26 +310,46 @@ async def test_changes_a_minute(tmp_path: Path, minute: None) -> None:
     """What is neither a post nor a read: as many as reads, counted apart, so that who has read too much can still cancel."""
     async with public(tmp_path, reads_per_minute_per_user=2) as web:
         name = (await web.client.post("/api/conversations", headers=login("ada"))).json()["id"]
-        reads = [(await web.client.get("/api/me", headers=login("ada"))).status_code for _ in range(3)]
+        reads = [
+            (await web.client.get("/api/me", headers=login("ada"))).status_code for _ in range(3)
+        ]
         assert reads == [200, 200, 429]
         first = await web.client.post(f"/api/conversations/{name}/cancel", headers=login("ada"))
-        assert (first.status_code, first.headers["ratelimit-policy"]) == (202, '"user-changes";q=2;w=60')
-        assert (await web.client.post(f"/api/conversations/{name}/subscription", headers=login("ada"))).status_code == 200
+        assert (first.status_code, first.headers["ratelimit-policy"]) == (
+            202,
+            '"user-changes";q=2;w=60',
+        )
+        assert (
+            await web.client.post(f"/api/conversations/{name}/subscription", headers=login("ada"))
+        ).status_code == 200
         refused = await web.client.delete(f"/api/conversations/{name}", headers=login("ada"))
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_changes")
         refused = await web.client.post("/v1/responses/resp_none/cancel", headers=login("ada"))
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_changes")
-        assert (await web.client.post("/api/conversations", headers=login("ada"))).status_code == 201
+        assert (
+            await web.client.post("/api/conversations", headers=login("ada"))
+        ).status_code == 201
 
 
 async def test_every_route_is_counted(tmp_path: Path) -> None:
     """Whatever it is called by, once there is an API behind it."""
-    async with public(tmp_path, reads_per_minute_per_user=1000, posts_per_minute_per_user=1000) as web:
+    async with public(
+        tmp_path, reads_per_minute_per_user=1000, posts_per_minute_per_user=1000
+    ) as web:
         described = web.app.openapi()["paths"]
-        routes = [(method.upper(), path) for path, found in described.items() for method in found if path.startswith(("/api/", "/v1/"))]
+        routes = [
+            (method.upper(), path)
+            for path, found in described.items()
+            for method in found
+            if path.startswith(("/api/", "/v1/"))
+        ]
         assert len(routes) > 30
         for method, path in routes:
-            scope = {"type": "http", "method": method, "path": path.replace("{", "").replace("}", "")}
+            scope = {
+                "type": "http",
+                "method": method,
+                "path": path.replace("{", "").replace("}", ""),
+            }
             headers = await web.app.state.gate.count(scope, Caller("ada", None))
             assert headers["RateLimit-Policy"].startswith('"user'), scope
 
@@ -269,9 +358,15 @@ async def test_reads_a_minute_of_an_address(tmp_path: Path, minute: None) -> Non
     """Of all its users together; what is refused of one of them costs the others nothing."""
     behind = {"X-Forwarded-For": "203.0.113.7"}
     async with public(tmp_path, reads_per_minute_per_user=2, reads_per_minute_per_address=4) as web:
-        mine = [(await web.client.get("/api/me", headers=login("ada") | behind)).status_code for _ in range(9)]
+        mine = [
+            (await web.client.get("/api/me", headers=login("ada") | behind)).status_code
+            for _ in range(9)
+        ]
         assert mine == [200] * 2 + [429] * 7
-        others = [(await web.client.get("/api/me", headers=login(user) | behind)).status_code for user in ("bob", "bob", "eve")]
+        others = [
+            (await web.client.get("/api/me", headers=login(user) | behind)).status_code
+            for user in ("bob", "bob", "eve")
+        ]
         assert others == [200, 200, 429]
         assert (await web.client.get("/api/me", headers=login("eve"))).status_code == 200
 
@@ -281,7 +376,10 @@ async def test_reads_go_on_while_redis_is_away(tmp_path: Path, minute: None) -> 
     rates = RedisRates("redis://127.0.0.1:1")
     try:
         async with public(tmp_path, counting=rates, reads_per_minute_per_user=3) as web:
-            statuses = [(await web.client.get("/api/me", headers=login("ada"))).status_code for _ in range(4)]
+            statuses = [
+                (await web.client.get("/api/me", headers=login("ada"))).status_code
+                for _ in range(4)
+            ]
             assert statuses == [200] * 3 + [429]
     finally:
         await rates.aclose()
@@ -292,8 +390,13 @@ async def test_reads_go_on_while_redis_is_away(tmp_path: Path, minute: None) -> 
 
 async def test_slow_clients_are_cut(tmp_path: Path) -> None:
     """Silence, a head that drips, line ends between requests, a body that drips: each is over soon."""
-    async with serving(tmp_path, head_seconds=0.5, body_seconds=0.5) as web, contextlib.AsyncExitStack() as stack:
-        silent, head, between, body = [await stack.enter_async_context(raw(web.port)) for _ in range(4)]
+    async with (
+        serving(tmp_path, head_seconds=0.5, body_seconds=0.5) as web,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        silent, head, between, body = [
+            await stack.enter_async_context(raw(web.port)) for _ in range(4)
+        ]
         await between.send(request("GET", "/healthz"))
         await between.answer()
         await body.send(request("POST", "/api/conversations", length=1000) + b"{")
@@ -327,7 +430,10 @@ async def test_slow_clients_are_cut(tmp_path: Path) -> None:
 
 async def test_who_is_quick_enough_is_not_cut(tmp_path: Path) -> None:
     """A body that goes on coming takes longer than its grace, a stream longer than any of them."""
-    async with serving(tmp_path, head_seconds=1.0, body_seconds=0.3) as web, web.client.stream("GET", "/api/feed") as feed:
+    async with (
+        serving(tmp_path, head_seconds=1.0, body_seconds=0.3) as web,
+        web.client.stream("GET", "/api/feed") as feed,
+    ):
         lines = feed.aiter_lines()
         await anext(lines)
         await asyncio.sleep(1.2)
@@ -348,11 +454,19 @@ async def test_bodies_share_a_memory(tmp_path: Path) -> None:
     """One user gets a quarter of it; what is read is given back."""
     async with public(tmp_path, max_bodies_bytes=4 * MIB) as web:
         async with raw(web.port) as client:
-            await client.send(request("POST", "/v1/responses", line("ada"), length=8 * MIB) + b"x" * (MIB // 2))
+            await client.send(
+                request("POST", "/v1/responses", line("ada"), length=8 * MIB) + b"x" * (MIB // 2)
+            )
             await until(lambda: web.app.state.gate.memory.held == MIB // 2)
-            refused = await web.client.post("/v1/responses", content=b"x" * (MIB - 1000), headers=login("ada"))
+            refused = await web.client.post(
+                "/v1/responses", content=b"x" * (MIB - 1000), headers=login("ada")
+            )
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "over_capacity")
-            assert (await web.client.post("/v1/responses", content=b"x" * (MIB - 1000), headers=login("bob"))).status_code == 400
+            assert (
+                await web.client.post(
+                    "/v1/responses", content=b"x" * (MIB - 1000), headers=login("bob")
+                )
+            ).status_code == 400
         await until(lambda: web.app.state.gate.memory.held == 0)
 
 
@@ -375,7 +489,11 @@ async def test_answers_that_nobody_reads_share_a_memory(tmp_path: Path) -> None:
                 await until(lambda: memory.held > 700_000)
                 for _ in range(3):
                     refused = await web.client.get(mine, headers=login("ada"))
-                    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "over_capacity", "5")
+                    assert (
+                        refused.status_code,
+                        refused.json()["code"],
+                        refused.headers["retry-after"],
+                    ) == (503, "over_capacity", "5")
                 assert (await web.client.get("/api/me", headers=login("ada"))).status_code == 200
                 assert len((await web.client.get(others, headers=login("bob"))).content) > 700_000
                 if read:
@@ -392,7 +510,9 @@ async def test_the_answer_of_a_cancel_is_held_like_one_that_is_read(tmp_path: Pa
     """It is the whole response, and a cancel may be asked for again."""
     async with public(tmp_path, max_bodies_bytes=4 * MIB) as web:
         body = {"model": "demo", "input": "x", "background": True}
-        made = (await web.client.post("/v1/responses", headers=login("ada"), json=body)).json()["id"]
+        made = (await web.client.post("/v1/responses", headers=login("ada"), json=body)).json()[
+            "id"
+        ]
         await finish(web.store, web.log, made, "x" * 700_000)  # type: ignore[arg-type]  # the log is one in memory
         cancel = f"/v1/responses/{made}/cancel"
         small_buffers(web.listening)
@@ -415,25 +535,42 @@ async def test_an_answer_beyond_the_share_can_be_read(tmp_path: Path) -> None:
 
 async def test_a_share_of_the_memory_is_for_small_bodies(tmp_path: Path) -> None:
     """However many large ones have begun, announced or not: a title can be changed."""
-    async with public(tmp_path, max_bodies_bytes=4 * MIB) as web, contextlib.AsyncExitStack() as stack:
+    async with (
+        public(tmp_path, max_bodies_bytes=4 * MIB) as web,
+        contextlib.AsyncExitStack() as stack,
+    ):
         piece = b"x" * (MIB // 2)
         for number in range(6):
             one = await stack.enter_async_context(raw(web.port))
             if number % 2:
-                await one.send(request("POST", "/v1/responses", line(f"u{number}"), length=8 * MIB) + piece)
+                await one.send(
+                    request("POST", "/v1/responses", line(f"u{number}"), length=8 * MIB) + piece
+                )
             else:
                 chunk = f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
-                await one.send(request("POST", "/v1/responses", line(f"u{number}"), "Transfer-Encoding: chunked") + chunk)
+                await one.send(
+                    request(
+                        "POST", "/v1/responses", line(f"u{number}"), "Transfer-Encoding: chunked"
+                    )
+                    + chunk
+                )
         await until(lambda: web.app.state.gate.memory.held == 3 * MIB)
-        refused = await web.client.post("/v1/responses", content=b" " * 70_000, headers=login("ada"))
+        refused = await web.client.post(
+            "/v1/responses", content=b" " * 70_000, headers=login("ada")
+        )
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "over_capacity")
-        assert (await web.client.post("/api/conversations", json={"title": "x"}, headers=login("ada"))).status_code == 201
+        assert (
+            await web.client.post("/api/conversations", json={"title": "x"}, headers=login("ada"))
+        ).status_code == 201
 
 
 async def test_a_body_goes_on_coming(tmp_path: Path) -> None:
     """A pause ends it, and so does its time, however much of it has come."""
     large = b" " * (2 * MIB)
-    async with serving(tmp_path, body_gap_seconds=0.5, max_body_seconds=1.5) as web, contextlib.AsyncExitStack() as stack:
+    async with (
+        serving(tmp_path, body_gap_seconds=0.5, max_body_seconds=1.5) as web,
+        contextlib.AsyncExitStack() as stack,
+    ):
         pausing, slow = [await stack.enter_async_context(raw(web.port)) for _ in range(2)]
         for client in (pausing, slow):
             await client.send(request("POST", "/v1/responses", length=8 * MIB) + large)
@@ -455,10 +592,18 @@ async def test_a_body_goes_on_coming(tmp_path: Path) -> None:
 
 async def test_refusals_can_be_read_by_pages_of_allowed_sites(tmp_path: Path) -> None:
     """CORS is outside of admission, and exposes what says when to come back."""
-    async with public(tmp_path, cors_origins="https://app.example.com", posts_per_minute_per_user=1) as web:
+    async with public(
+        tmp_path, cors_origins="https://app.example.com", posts_per_minute_per_user=1
+    ) as web:
         headers = login("ada") | {"Origin": "https://app.example.com"}
-        answers: list[httpx.Response] = [await web.client.post("/api/conversations", headers=headers) for _ in range(2)]
-        answers.append(await web.client.post("/api/conversations", headers={"Origin": "https://app.example.com"}))
+        answers: list[httpx.Response] = [
+            await web.client.post("/api/conversations", headers=headers) for _ in range(2)
+        ]
+        answers.append(
+            await web.client.post(
+                "/api/conversations", headers={"Origin": "https://app.example.com"}
+            )
+        )
         assert [answer.status_code for answer in answers] == [201, 429, 401]
         for answer in answers:
             assert answer.headers["access-control-allow-origin"] == "https://app.example.com"

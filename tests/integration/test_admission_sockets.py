@@ -33,7 +33,11 @@ async def test_a_socket_with_a_login_takes_long_messages(tmp_path: Path) -> None
         url = f"ws://127.0.0.1:{web.port}/api/chat/ws"
         long = {"type": "resume", "requestId": "2", "id": "none", "body": {"x": "y" * 300_000}}
         async with connect(url) as framed, connect(url, additional_headers=login("ada")) as shaken:
-            await framed.send(json.dumps({"type": "resume", "requestId": "1", "id": "none", "headers": login("ada")}))
+            await framed.send(
+                json.dumps(
+                    {"type": "resume", "requestId": "1", "id": "none", "headers": login("ada")}
+                )
+            )
             assert json.loads(await framed.recv())["type"] == "no-active"
             await asyncio.sleep(3.2)
             for socket in (framed, shaken):
@@ -48,7 +52,10 @@ async def test_a_socket_with_a_login_takes_long_messages(tmp_path: Path) -> None
 
 async def test_unfinished_messages_share_the_memory(tmp_path: Path) -> None:
     """Of a user who has logged in: a quarter, in all sockets together."""
-    async with public(tmp_path, max_bodies_bytes=4 * MIB) as web, contextlib.AsyncExitStack() as stack:
+    async with (
+        public(tmp_path, max_bodies_bytes=4 * MIB) as web,
+        contextlib.AsyncExitStack() as stack,
+    ):
         first, second = [await stack.enter_async_context(raw(web.port)) for _ in range(2)]
         for client in (first, second):
             await client.send(handshake("/api/chat/ws", line("ada")))
@@ -60,7 +67,9 @@ async def test_unfinished_messages_share_the_memory(tmp_path: Path) -> None:
         assert web.app.state.gate.memory.held <= MIB
 
 
-@pytest.mark.parametrize("frame", [fragment(b"", first=False), ping()], ids=["empty-fragments", "pings"])
+@pytest.mark.parametrize(
+    "frame", [fragment(b"", first=False), ping()], ids=["empty-fragments", "pings"]
+)
 async def test_frames_that_hold_nothing_are_counted(tmp_path: Path, frame: bytes) -> None:
     """They cost as much as others, and no limit on bytes ends them."""
     async with public(tmp_path) as web, raw(web.port) as client:
@@ -76,11 +85,23 @@ async def test_posts_on_a_socket_are_counted(tmp_path: Path) -> None:
     """As everywhere."""
     async with (
         public(tmp_path, posts_per_minute_per_user=1) as web,
-        connect(f"ws://127.0.0.1:{web.port}/api/chat/ws", additional_headers=login("ada")) as socket,
+        connect(
+            f"ws://127.0.0.1:{web.port}/api/chat/ws", additional_headers=login("ada")
+        ) as socket,
     ):
         for number, expected in enumerate(["start", "error"]):
-            message = {"id": f"m{number}", "role": "user", "parts": [{"type": "text", "text": "hi"}]}
-            frame = {"type": "send", "requestId": str(number), "id": "c", "messages": [message], "headers": login("ada")}
+            message = {
+                "id": f"m{number}",
+                "role": "user",
+                "parts": [{"type": "text", "text": "hi"}],
+            }
+            frame = {
+                "type": "send",
+                "requestId": str(number),
+                "id": "c",
+                "messages": [message],
+                "headers": login("ada"),
+            }
             await socket.send(json.dumps(frame))
             async with asyncio.timeout(20):
                 while (heard := json.loads(await socket.recv()))["requestId"] != str(number):
@@ -93,5 +114,7 @@ async def test_a_foreign_page_gets_no_socket(tmp_path: Path) -> None:
     """The session cookie alone does not open one for another site."""
     async with public(tmp_path) as web, raw(web.port) as client:
         token = login("ada")["Authorization"].removeprefix("Bearer ")
-        await client.send(handshake("/api/chat/ws", f"Cookie: session={token}", "Origin: https://evil.example"))
+        await client.send(
+            handshake("/api/chat/ws", f"Cookie: session={token}", "Origin: https://evil.example")
+        )
         assert " 403 " in await client.head()

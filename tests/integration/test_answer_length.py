@@ -42,11 +42,18 @@ async def row(sqlite_store: Store) -> Row:
 
 
 def over(services: WorkerServices, provider: base.Provider) -> Runner:
-    catalogue = Catalogue(default="m", title_model="m", models={"m": ModelSpec(name="m", provider="scripted", model="m")}, missing={})
+    catalogue = Catalogue(
+        default="m",
+        title_model="m",
+        models={"m": ModelSpec(name="m", provider="scripted", model="m")},
+        missing={},
+    )
     return Runner(services, Models(catalogue, lambda _spec: provider, max_answer_bytes=LIMIT))
 
 
-async def test_an_answer_without_end_ends(sqlite_store: Store, row: Row, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_answer_without_end_ends(
+    sqlite_store: Store, row: Row, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With what viewers hold, complete, and billed by an estimate: nobody was told."""
     script, log = Looping([]), MemoryLog()
     await over(services_over(sqlite_store, log, NoJobs()), script).generate(row.id)

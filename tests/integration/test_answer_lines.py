@@ -27,16 +27,32 @@ class Rig:
 async def rig(sqlite_store: Store) -> Rig:
     conversation = await sqlite_store.create_conversation("me")
     posted = await sqlite_store.post(Post(conversation.id, "me", QUESTION, "m"))
-    return Rig(services_over(sqlite_store, MemoryLog(), NoJobs()), posted.assistant_message.id, conversation.id)
+    return Rig(
+        services_over(sqlite_store, MemoryLog(), NoJobs()),
+        posted.assistant_message.id,
+        conversation.id,
+    )
 
 
 async def test_an_answer_that_ends(rig: Rig) -> None:
     """With how it ended and how long it is, and not what it says; it is counted, too."""
     before = ANSWERS_ENDED.labels("complete")._value.get()
     with capture_logs() as lines:
-        await runner_over(rig.services, Script([[base.TextDelta("a secret"), *DONE]])).generate(rig.message_id)
+        await runner_over(rig.services, Script([[base.TextDelta("a secret"), *DONE]])).generate(
+            rig.message_id
+        )
     [line] = [line for line in lines if line["event"] in ABOUT_ANSWERS]
-    assert line | {"event": "answer ended", "message_id": rig.message_id, "status": "complete", "attempt": 1, "characters": 8} == line
+    assert (
+        line
+        | {
+            "event": "answer ended",
+            "message_id": rig.message_id,
+            "status": "complete",
+            "attempt": 1,
+            "characters": 8,
+        }
+        == line
+    )
     assert "secret" not in str(lines)
     assert ANSWERS_ENDED.labels("complete")._value.get() == before + 1
 
@@ -44,7 +60,9 @@ async def test_an_answer_that_ends(rig: Rig) -> None:
 async def test_an_answer_that_fails(rig: Rig) -> None:
     """With its code."""
     with capture_logs() as lines:
-        await runner_over(rig.services, Script([base.AuthenticationFailed("no key")])).generate(rig.message_id)
+        await runner_over(rig.services, Script([base.AuthenticationFailed("no key")])).generate(
+            rig.message_id
+        )
     [line] = [line for line in lines if line["event"] in ABOUT_ANSWERS]
     assert (line["status"], bool(line["code"])) == ("error", True)
 
@@ -52,13 +70,21 @@ async def test_an_answer_that_fails(rig: Rig) -> None:
 @pytest.mark.parametrize("error", [base.AuthenticationFailed, base.Unavailable, base.Interrupted])
 async def test_what_a_provider_quotes(rig: Rig, error: type[base.ProviderError]) -> None:
     """Neither the question nor the answer is logged with its error; what else it says is, and the viewer's sentence is not touched."""
-    quoting = error(f'no, not "{QUESTION}" + "it will hurt for long", thank you', code="no_no", status=500)
+    quoting = error(
+        f'no, not "{QUESTION}" + "it will hurt for long", thank you', code="no_no", status=500
+    )
     with capture_logs() as lines:
-        await runner_over(rig.services, Script([[base.TextDelta("It will hurt for long.")], quoting])).generate(rig.message_id)
+        await runner_over(
+            rig.services, Script([[base.TextDelta("It will hurt for long.")], quoting])
+        ).generate(rig.message_id)
     assert "doctor" not in str(lines)
     assert "hurt" not in str(lines)
     [line] = [line for line in lines if line["event"] == "attempt failed"]
-    assert (line["error"], line["provider_code"], line["status"]) == ('no, not "…" + "…", thank you', "no_no", 500)
+    assert (line["error"], line["provider_code"], line["status"]) == (
+        'no, not "…" + "…", thank you',
+        "no_no",
+        500,
+    )
 
 
 async def test_an_answer_that_is_handed_over(rig: Rig) -> None:
@@ -82,6 +108,8 @@ async def test_an_answer_of_a_dead_worker(rig: Rig) -> None:
     assert await store.begin_attempt(rig.message_id, claim.attempt, "m")
     await log.release(claim)
     with capture_logs() as lines:
-        await runner_over(rig.services, Script([[base.TextDelta("anew"), *DONE]])).generate(rig.message_id)
+        await runner_over(rig.services, Script([[base.TextDelta("anew"), *DONE]])).generate(
+            rig.message_id
+        )
     found = [line["event"] for line in lines if line["event"] in ABOUT_ANSWERS]
     assert found == ["taken over from a worker that died", "answer ended"]

@@ -50,7 +50,11 @@ async def heard(steps: Steps, count: int) -> list[AnyEvent]:
 
 def texts(events: list[AnyEvent]) -> list[str]:
     """What chunks say; of a reset, that it was one."""
-    return ["(reset)" if isinstance(event, Reset) else event.content for event in events if isinstance(event, Chunk | Reset)]
+    return [
+        "(reset)" if isinstance(event, Reset) else event.content
+        for event in events
+        if isinstance(event, Chunk | Reset)
+    ]
 
 
 @pytest.mark.parametrize("from_start", [True, False])
@@ -72,7 +76,9 @@ async def test_the_row_or_every_event(tmp_path: Path, from_start: bool) -> None:
             assert isinstance(await next_step(steps), Final)
 
 
-async def test_nothing_is_said_twice_behind_a_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_said_twice_behind_a_fork(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server of the log restarts: who had read from the start has the row now, and hears only what is new."""
     monkeypatch.setattr(answers, "RESYNC_SECONDS", 0.0)
     log = MemoryLog()

@@ -47,7 +47,17 @@ class Refuses:
 tokenwire.worker.runtime.RedisFeed = Refuses
 import tokenwire.worker.main
 """
-BOOT = [sys.executable, "-m", "dramatiq", "--processes", "1", "--threads", "2", "--worker-fork-timeout", "1000"]
+BOOT = [
+    sys.executable,
+    "-m",
+    "dramatiq",
+    "--processes",
+    "1",
+    "--threads",
+    "2",
+    "--worker-fork-timeout",
+    "1000",
+]
 
 
 def run(tmp_path: Path, command: list[str], redis_url: str, **more: str) -> tuple[int, str]:
@@ -63,7 +73,15 @@ def run(tmp_path: Path, command: list[str], redis_url: str, **more: str) -> tupl
         "DATABASE_URL": database,
         "REDIS_URL": redis_url,
     } | more
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -87,8 +105,18 @@ def test_a_worker_stops_when_a_task_ends(tmp_path: Path, valkey_url: str) -> Non
 @pytest.mark.parametrize(
     ("module", "settings", "reason"),
     [
-        pytest.param("import tokenwire.worker.main", {"SSL_CERT_FILE": "/nonexistent.pem"}, "No such file", id="nothing to trust"),
-        pytest.param(HALF_OPENED.replace("SECRET", SECRET), {"TOKEN_KEY": SECRET}, "no feed", id="half opened"),
+        pytest.param(
+            "import tokenwire.worker.main",
+            {"SSL_CERT_FILE": "/nonexistent.pem"},
+            "No such file",
+            id="nothing to trust",
+        ),
+        pytest.param(
+            HALF_OPENED.replace("SECRET", SECRET),
+            {"TOKEN_KEY": SECRET},
+            "no feed",
+            id="half opened",
+        ),
     ],
 )
 async def test_a_worker_that_cannot_open_takes_no_job(

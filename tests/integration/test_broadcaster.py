@@ -33,7 +33,13 @@ async def test_from_a_position_then_live(stage: Stage) -> None:
     async with stage.viewer("c", f"{writer.epoch}:1") as viewer:
         await viewer.until("live")
         assert kinds(viewer) == ["subscribed", "chunk", "chunk", "chunk", "live"]
-        assert viewer.frames[0] == {"type": "subscribed", "epoch": writer.epoch, "seq": 4, "heartbeat_seconds": 1, "version": 1}
+        assert viewer.frames[0] == {
+            "type": "subscribed",
+            "epoch": writer.epoch,
+            "seq": 4,
+            "heartbeat_seconds": 1,
+            "version": 1,
+        }
         await writer.say("!")
         await writer.end()
         last = await viewer.until("complete")
@@ -47,7 +53,9 @@ async def test_relayed_byte_for_byte(stage: Stage) -> None:
     await writer.say("é\n\"'\u2028", "x")
     held = [entry.data.decode() for entry in (await stage.log.read("c", None, 0, 10)).entries]
     async with stage.socket("c") as socket:
-        await socket.send(json.dumps({"type": "subscribe", "token": token("c"), "after": f"{writer.epoch}:0"}))
+        await socket.send(
+            json.dumps({"type": "subscribe", "token": token("c"), "after": f"{writer.epoch}:0"})
+        )
         got = [await socket.recv() for _ in range(5)]
     assert got[1:4] == held
 
@@ -108,7 +116,9 @@ async def test_a_position_that_cannot_be_served(stage: Stage, reason: str) -> No
             await writer.say(*["x"] * 10)
         await writer.end()  # the floor is gone: the log is trimmed to its window
         await (await Writer(stage.log, "c", "n").begin()).say("y")
-    after = {"epoch": "zzzz:1", "ahead": f"{writer.epoch}:9999", "trimmed": f"{writer.epoch}:1"}[reason]
+    after = {"epoch": "zzzz:1", "ahead": f"{writer.epoch}:9999", "trimmed": f"{writer.epoch}:1"}[
+        reason
+    ]
     async with stage.viewer("c", after) as viewer:
         assert await viewer.close_code() == 4410
         assert viewer.frames == [{"type": "resync", "reason": reason}]

@@ -38,7 +38,9 @@ class Process:
         self.url = f"ws://127.0.0.1:{self.port}/conversations/c"
 
     async def start(self) -> "Process":
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
+        keep = {
+            name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ
+        }
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -94,7 +96,9 @@ async def test_it_serves_and_goes_away_in_time(process: Process, valkey_url: str
     writer = await Writer(log, "c").begin()
     await writer.say("one ", "two")
     async with connect(process.url, compression=None, proxy=None) as socket:
-        await socket.send(json.dumps({"type": "subscribe", "token": token("c"), "after": f"{writer.epoch}:0"}))
+        await socket.send(
+            json.dumps({"type": "subscribe", "token": token("c"), "after": f"{writer.epoch}:0"})
+        )
         viewer = Watching(socket)
         await viewer.until("live")
         await writer.say(" three")
@@ -166,7 +170,12 @@ async def test_redis_gone_and_back(valkey: Valkey) -> None:
     ("environment", "said"),
     [
         ({"TOKEN_KEY": "short"}, "TOKEN_KEY"),
-        ({"TOKEN_KEY": "-----BEGIN PUBLIC KEY-----\nnonsense, nonsense, nonsense\n-----END PUBLIC KEY-----"}, "TOKEN_KEY"),
+        (
+            {
+                "TOKEN_KEY": "-----BEGIN PUBLIC KEY-----\nnonsense, nonsense, nonsense\n-----END PUBLIC KEY-----"
+            },
+            "TOKEN_KEY",
+        ),
         ({"TOKEN_KEY": "", "MODE": "development"}, "TOKEN_KEY"),
         ({"REDIS_URL": ""}, "REDIS_URL"),
         ({"BROADCASTER_PORT": "70000"}, "BROADCASTER_PORT"),

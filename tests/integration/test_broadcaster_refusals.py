@@ -96,7 +96,9 @@ async def reserved_opcode(socket: ClientConnection) -> None:
         pytest.param(text('{"type":"subscribe"}'), 4401, id="no-token"),
         pytest.param(text(subscribe(token="x.y.z")), 4401, id="bad-token"),
         pytest.param(text(subscribe(token=token("c", left=-1))), 4401, id="expired-token"),
-        pytest.param(text(subscribe(token=token("other"))), 4403, id="token-for-another-conversation"),
+        pytest.param(
+            text(subscribe(token=token("other"))), 4403, id="token-for-another-conversation"
+        ),
         pytest.param(bad_refresh, 4403, id="refresh-for-another-conversation"),
     ],
 )
@@ -106,11 +108,16 @@ async def test_each_fault_has_its_code(stage: Stage, say: Say, code: int) -> Non
         async with stage.socket("c") as socket:
             with contextlib.suppress(ConnectionClosed):
                 await say(socket)
-            assert await closed_with(socket) == (code, {4400: "malformed", 4401: "unauthorized", 4403: "forbidden"}[code])
+            assert await closed_with(socket) == (
+                code,
+                {4400: "malformed", 4401: "unauthorized", 4403: "forbidden"}[code],
+            )
         async with asyncio.timeout(10):
             while not lines:
                 await asyncio.sleep(0.01)
-    assert [(line["event"], line["code"], line["conversation_id"]) for line in lines] == [("closed", code, "c")]
+    assert [(line["event"], line["code"], line["conversation_id"]) for line in lines] == [
+        ("closed", code, "c")
+    ]
     assert lines[0]["reason"]
 
 
@@ -131,7 +138,15 @@ async def test_a_token_in_the_query_string_is_refused(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/conversations", "/conversations/", "/conversations/a/b", "/conversations/%20", f"/conversations/{'x' * 65}"]
+    "path",
+    [
+        "/",
+        "/conversations",
+        "/conversations/",
+        "/conversations/a/b",
+        "/conversations/%20",
+        f"/conversations/{'x' * 65}",
+    ],
 )
 async def test_other_paths_are_404(stage: Stage, path: str) -> None:
     """Before the handshake, in plain HTTP."""
@@ -192,7 +207,9 @@ async def test_redis_away_in_mid_replay(stage: Stage) -> None:
         await watching.until_seq(writer.seq)
         read = stage.log.read
 
-        async def fail_pages(conversation: str, epoch: str | None, after: int, limit: int, max_bytes: int):  # type: ignore[no-untyped-def]
+        async def fail_pages(
+            conversation: str, epoch: str | None, after: int, limit: int, max_bytes: int
+        ):  # type: ignore[no-untyped-def]
             page = await read(conversation, epoch, after, limit, max_bytes)
             if limit == viewers.PAGE_EVENTS:
                 stage.log.go_down()  # type: ignore[attr-defined]
@@ -254,8 +271,13 @@ async def test_one_user_has_so_many_viewers() -> None:
 async def test_one_address_has_so_many_connections() -> None:
     """By what a trusted proxy says; others are let in, and so is a proxy that names nobody."""
     log = MemoryLog()
-    async with running(Stage(log, MemoryFeed(log), per_address=2, proxies="127.0.0.1")) as stage, contextlib.AsyncExitStack() as stack:
-        mine, other = ({"X-Forwarded-For": f"spoofed, {address}"} for address in ("203.0.113.7", "203.0.113.8"))
+    async with (
+        running(Stage(log, MemoryFeed(log), per_address=2, proxies="127.0.0.1")) as stage,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        mine, other = (
+            {"X-Forwarded-For": f"spoofed, {address}"} for address in ("203.0.113.7", "203.0.113.8")
+        )
         for _ in range(2):
             await stack.enter_async_context(stage.socket("c", additional_headers=mine))
         async with stage.socket("c", additional_headers=mine) as refused:

@@ -31,7 +31,11 @@ async def test_open_sockets_end_on_every_process(stages: tuple[Stage, Stage]) ->
     """4403 within moments; whoever else follows the conversation goes on."""
     one, other = stages
     writer = await Writer(one.log, "c").begin()
-    async with one.viewer("c", user="ada") as ada, one.viewer("c", user="bob") as bob, other.viewer("c", user="bob") as tab:
+    async with (
+        one.viewer("c", user="ada") as ada,
+        one.viewer("c", user="bob") as bob,
+        other.viewer("c", user="bob") as tab,
+    ):
         for viewer in (ada, bob, tab):
             await viewer.until("live")
         begun = time.monotonic()
@@ -43,7 +47,9 @@ async def test_open_sockets_end_on_every_process(stages: tuple[Stage, Stage]) ->
         assert ada.text == "Between us"
 
 
-async def test_an_older_token_opens_nothing_until_they_take_part_again(stages: tuple[Stage, Stage]) -> None:
+async def test_an_older_token_opens_nothing_until_they_take_part_again(
+    stages: tuple[Stage, Stage],
+) -> None:
     """Also on a process that knows the conversation already, and on one that does not."""
     one, other = stages
     await Writer(one.log, "c").begin()

@@ -68,14 +68,19 @@ async def test_a_reader_that_pauses_gets_all_of_it_merged(stage: Stage) -> None:
         for number in range(3000):  # past the ring, past the buffers
             await writer.say(f"{number} 👋 {'x' * 80} ")
         await until(lambda: served.session.slow)
-        assert served._connection.transport.get_write_buffer_size() <= WRITE_LIMIT_BYTES + BATCH_BYTES
+        assert (
+            served._connection.transport.get_write_buffer_size() <= WRITE_LIMIT_BYTES + BATCH_BYTES
+        )
         assert served.session.seq < writer.seq
         await viewer.until_seq(writer.seq)
         merged = [frame for frame in viewer.frames if "from_seq" in frame]
         assert viewer.text == writer.text
         assert merged
         assert len(viewer.frames) < 2000
-        assert max(len(json.dumps(frame, ensure_ascii=False).encode()) for frame in merged) <= 64 * 1024 + 200
+        assert (
+            max(len(json.dumps(frame, ensure_ascii=False).encode()) for frame in merged)
+            <= 64 * 1024 + 200
+        )
         await until(lambda: not served.session.behind)
         await writer.say("tail")
         assert "from_seq" not in await viewer.until("chunk")
@@ -111,7 +116,9 @@ async def test_a_long_replay_to_a_slow_reader(stage: Stage) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(("pieces", "size"), [(6000, 4), (600, 1000)])
-async def test_a_slow_reader_costs_redis_little_more_than_it_is_given(valkey: Valkey, packed: bool, pieces: int, size: int) -> None:
+async def test_a_slow_reader_costs_redis_little_more_than_it_is_given(
+    valkey: Valkey, packed: bool, pieces: int, size: int
+) -> None:
     """What a full socket does not take is read again: pages, and packed blocks, are no larger than that. Text that does not compress."""
     async with redis_stage(valkey.url, Limits(max_bytes=64 * 1024 * 1024)) as stage:
         small_buffers(stage)
@@ -137,7 +144,9 @@ async def test_a_slow_reader_costs_redis_little_more_than_it_is_given(valkey: Va
 
 async def test_trimmed_while_it_stood_still() -> None:
     """What it would need next is gone: resync, not a hole."""
-    async with memory_stage(Limits(max_events=100, max_bytes=64 * 1024 * 1024, max_seconds=3600)) as stage:
+    async with memory_stage(
+        Limits(max_events=100, max_bytes=64 * 1024 * 1024, max_seconds=3600)
+    ) as stage:
         small_buffers(stage)
         writer = await Writer(stage.log, "c").begin()
         async with stage.viewer("c", **await slow_socket(stage)) as viewer:
@@ -184,7 +193,9 @@ async def test_what_the_feed_lost_is_found_by_a_heartbeat() -> None:
             assert viewer.text == writer.text
 
 
-async def test_a_viewer_who_needs_a_damaged_part_of_the_log_reads_the_rows_instead(valkey: Valkey) -> None:
+async def test_a_viewer_who_needs_a_damaged_part_of_the_log_reads_the_rows_instead(
+    valkey: Valkey,
+) -> None:
     """It is told to resync, and nobody else notices."""
     async with redis_stage(valkey.url) as stage:
         writer = await Writer(stage.log, "c").begin()

@@ -67,7 +67,9 @@ def next_job(consumer: WakingConsumer) -> MessageProxy:
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_a_server_that_cannot_write_is_an_outage_to_a_consumer(valkey: Valkey, broker: WakingBroker, outage: Outage) -> None:
+def test_a_server_that_cannot_write_is_an_outage_to_a_consumer(
+    valkey: Valkey, broker: WakingBroker, outage: Outage
+) -> None:
     """It waits, keeps what it has fetched, and goes on; Dramatiq would begin anew after 3 s and forget what it holds."""
     begin, end, _word = outage
     broker.enqueue(job("first"))
@@ -120,7 +122,9 @@ def test_a_due_job_outlives_an_outage(valkey: Valkey, broker: WakingBroker) -> N
     assert next_job(consumer_of(broker)).args == ("due",)
 
 
-def test_a_drain_does_not_wait_for_the_end_of_an_outage(valkey: Valkey, broker: WakingBroker) -> None:
+def test_a_drain_does_not_wait_for_the_end_of_an_outage(
+    valkey: Valkey, broker: WakingBroker
+) -> None:
     """The job is not lost: other workers take it when this one is gone."""
     failed = threading.Event()
 
@@ -158,7 +162,9 @@ async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: Fau
         first = await asyncio.to_thread(next_job, consumer)
         await asyncio.to_thread(replica.promote)
         await asyncio.to_thread(valkey.follow, replica)
-        assert await asyncio.to_thread(next, consumer) is None  # the demoted server refuses the heartbeat
+        assert (
+            await asyncio.to_thread(next, consumer) is None
+        )  # the demoted server refuses the heartbeat
         proxy.lead_to(replica.port)
         await asyncio.to_thread(broker.enqueue, job("second"))
         assert (await asyncio.to_thread(next_job, consumer)).args == ("second",)
@@ -171,7 +177,9 @@ async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: Fau
 
 
 @pytest.mark.parametrize("queue", [QUEUE, dq_name(QUEUE)])
-async def test_a_delivery_that_is_lost_is_made_again(valkey: Valkey, proxy: FaultProxy, queue: str) -> None:
+async def test_a_delivery_that_is_lost_is_made_again(
+    valkey: Valkey, proxy: FaultProxy, queue: str
+) -> None:
     """Redis has handed the job out, and the reply never came: no other worker would be given it while this one lives."""
     broker = make_broker(f"redis://127.0.0.1:{proxy.port}/0", threads=4)
     try:
@@ -185,7 +193,10 @@ async def test_a_delivery_that_is_lost_is_made_again(valkey: Valkey, proxy: Faul
             await asyncio.sleep(0.002)
         proxy.faults.cut_after_bytes = None
         message = await fetching or await asyncio.to_thread(next_job, consumer)
-        assert (running.args, message.args) == (("a",), ("b",))  # the one that runs is given to nobody again
+        assert (running.args, message.args) == (
+            ("a",),
+            ("b",),
+        )  # the one that runs is given to nobody again
         assert await asyncio.to_thread(_delivered, valkey, broker, queue) == delivered
         for done in (running, message):
             await asyncio.to_thread(consumer.ack, done)
@@ -217,7 +228,9 @@ def test_nothing_is_noted_of_a_job_that_has_begun(broker: WakingBroker) -> None:
     assert (broker.client.zcard(WAITING), broker.client.hlen(JOBS)) == (0, 0)
 
 
-def test_a_leadership_that_ends_too_late_is_taken_over(valkey: Valkey, broker: WakingBroker) -> None:
+def test_a_leadership_that_ends_too_late_is_taken_over(
+    valkey: Valkey, broker: WakingBroker
+) -> None:
     """The clock was set back by an hour while a process led that has died: nobody would sweep for that hour."""
     assert broker.lead("alive", 1_500)
     assert not broker.lead("other", 1_500)

@@ -29,7 +29,14 @@ from tokenwire.worker import closing
 from tokenwire.worker.retries import MAX_TRIES
 
 API = "anthropic.messages"
-KEPT = [{"at": 2, "dialect": API, "kind": "server_tool_use", "value": {"type": "server_tool_use", "id": "s"}}]
+KEPT = [
+    {
+        "at": 2,
+        "dialect": API,
+        "kind": "server_tool_use",
+        "value": {"type": "server_tool_use", "id": "s"},
+    }
+]
 CALLS = [{"id": "c", "name": "f", "arguments": {}, "status": "pending"}]
 
 
@@ -71,7 +78,9 @@ class Rig:
     told: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.store, self.log, self.jobs = (Watched(inner, self.calls) for inner in (self.real, self.memory, NoJobs()))
+        self.store, self.log, self.jobs = (
+            Watched(inner, self.calls) for inner in (self.real, self.memory, NoJobs())
+        )
 
     def break_call(self, name: str, times: int = 10**6) -> None:
         for part in (self.store, self.log, self.jobs):
@@ -82,21 +91,29 @@ class Rig:
         claim = await self.memory.claim(self.row.conversation_id, self.row.id, 0, 0.0)
         assert await self.real.begin_attempt(self.row.id, claim.attempt, "m")
         chunk = events.Chunk(self.row.id, claim.attempt, 0, "Held ")
-        done = await self.memory.append(claim, 0, 0, [events.Start(self.row.id, claim.attempt, "m"), chunk])
-        saved = Checkpoint(self.row.id, claim.attempt, "Held ", "", None, claim.epoch, done.last_seq, kept=KEPT)
+        done = await self.memory.append(
+            claim, 0, 0, [events.Start(self.row.id, claim.attempt, "m"), chunk]
+        )
+        saved = Checkpoint(
+            self.row.id, claim.attempt, "Held ", "", None, claim.epoch, done.last_seq, kept=KEPT
+        )
         await self.real.checkpoint([saved])
 
     async def generate(self, *steps: Step, hand_over: bool = False, rung: str = "prefix") -> None:
         """One delivery of the job. Nobody waits for a lease afterwards."""
         services = services_over(self.store, self.log, self.jobs)  # type: ignore[arg-type]
-        object.__setattr__(services, "tell_operators", lambda _error, facts: self.told.append(facts))
+        object.__setattr__(
+            services, "tell_operators", lambda _error, facts: self.told.append(facts)
+        )
         waits = asyncio.Event()
 
         async def wait() -> None:
             waits.set()
             await asyncio.Event().wait()
 
-        runner = runner_over(services, Script([*steps, *([wait] if hand_over else [])]), continuation=rung)
+        runner = runner_over(
+            services, Script([*steps, *([wait] if hand_over else [])]), continuation=rung
+        )
         job = asyncio.create_task(runner.generate(self.row.id))
         if hand_over:
             reached = asyncio.create_task(waits.wait())
@@ -123,7 +140,9 @@ class Rig:
                 continue
             assert self.log.broken == "release", "the next try would find the answer taken"
             await asyncio.sleep(0.25)  # as long as the lease
-        raise AssertionError(f"it goes on and on: {row.status}, {row.starts} starts, {row.tries} tries")
+        raise AssertionError(
+            f"it goes on and on: {row.status}, {row.starts} starts, {row.tries} tries"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +172,29 @@ SCENES: dict[str, tuple[Sequence[Step], dict[str, Any]]] = {
     "handed over": ([[base.TextDelta("m")]], {"hand_over": True}),
 }
 CALLED = {
-    *("message", "blocked_by", "claim", "begin_attempt", "read", "note_attempt", "conversation_of", "history", "note_bill", "append"),
-    *("finish", "terminal_announced", "next_queued", "title", "checkpoint", "schedule_retry", "release", "generate", "hand_back"),
+    *(
+        "message",
+        "blocked_by",
+        "claim",
+        "begin_attempt",
+        "read",
+        "note_attempt",
+        "conversation_of",
+        "history",
+        "note_bill",
+        "append",
+    ),
+    *(
+        "finish",
+        "terminal_announced",
+        "next_queued",
+        "title",
+        "checkpoint",
+        "schedule_retry",
+        "release",
+        "generate",
+        "hand_back",
+    ),
 }
 ESSENTIAL = {"message", "begin_attempt", "finish", "blocked_by"}
 """Without these no end can be stored, or nothing is begun. A row that cannot be read: test_damaged_rows."""
@@ -232,12 +272,18 @@ DECISIONS = [
 
 @pytest.mark.parametrize("name", DECISIONS)
 @pytest.mark.parametrize("ends", ["by itself", "cancelled"])
-async def test_a_decision_that_fails(rig: Rig, name: str, ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_decision_that_fails(
+    rig: Rig, name: str, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pure code meets values that it does not expect, too."""
     monkeypatch.setattr(f"tokenwire.worker.runner.{name}", _raises)
     if ends == "by itself":
         row = await rig.until_ended(*SCENES["whole"][0])
-        assert (row.status, (row.error or {})["code"], row.content) == ("error", "internal_error", "Held ")
+        assert (row.status, (row.error or {})["code"], row.content) == (
+            "error",
+            "internal_error",
+            "Held ",
+        )
         last = (await events_of(rig.memory, row))[-1]
         assert isinstance(last, events.Error)
     else:
@@ -256,7 +302,9 @@ async def test_a_decision_that_fails(rig: Rig, name: str, ends: str, monkeypatch
         "attempt.draft.Draft.take",
     ],
 )
-async def test_an_attempt_that_fails_at_its_end(rig: Rig, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_attempt_that_fails_at_its_end(
+    rig: Rig, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What carries a verdict out is only code."""
     monkeypatch.setattr(f"tokenwire.worker.{name}", _raises)
     row = await rig.until_ended([base.TextDelta("more")], base.Interrupted("cut"))
@@ -290,7 +338,9 @@ async def test_a_value_of_another_shape_in_a_row(rig: Rig, column: str, ends: st
             assert (row.status, row.content) == ("cancelled", "Held "), value
         else:
             async with rig.real.writing() as session:
-                await session.execute(text("UPDATE messages SET status = 'error' WHERE id = :id"), {"id": rig.row.id})
+                await session.execute(
+                    text("UPDATE messages SET status = 'error' WHERE id = :id"), {"id": rig.row.id}
+                )
             await closing.announce_end(rig.store, rig.log, await rig.reread())  # type: ignore[arg-type]
             last = (await events_of(rig.memory, rig.row))[-1]
             assert isinstance(last, events.Error), value

@@ -33,7 +33,9 @@ def resumes(number: int = 1, **more: object) -> str:
 
 
 def socket_of(web: Web, **headers: str) -> connect:
-    return connect(f"ws://127.0.0.1:{web.port}/api/chat/ws", additional_headers=headers, compression=None)
+    return connect(
+        f"ws://127.0.0.1:{web.port}/api/chat/ws", additional_headers=headers, compression=None
+    )
 
 
 async def closed_with(client: ClientConnection, seconds: float = 20) -> int | None:
@@ -48,7 +50,9 @@ FIRST: dict[str, Callable[[], str | bytes | list[str]]] = {
     "an abort": lambda: ABORT,
     "an abort that would have to be mended": lambda: BOMB,
     "a request without a login": lambda: resumes(),
-    "a login beside what is no request": lambda: json.dumps({"type": "login", "headers": login("ada")}),
+    "a login beside what is no request": lambda: json.dumps(
+        {"type": "login", "headers": login("ada")}
+    ),
     "half a character": lambda: logs_in("ada").replace("Bearer", "\\ud800"),
     "bytes": lambda: logs_in("ada").encode(),
     "a login in pieces": lambda: [logs_in("ada")[:20], logs_in("ada")[20:]],
@@ -60,7 +64,9 @@ FIRST: dict[str, Callable[[], str | bytes | list[str]]] = {
 
 
 @pytest.mark.parametrize("kind", FIRST)
-async def test_before_a_login_nothing_else_is_taken(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_before_a_login_nothing_else_is_taken(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The socket closes, and nothing was mended for it."""
     monkeypatch.setattr(chat_requests, "decode", lambda *_: pytest.fail("mended"))
     async with public(tmp_path) as web, socket_of(web) as client:
@@ -84,8 +90,14 @@ async def test_a_login_opens_the_socket_at_once(tmp_path: Path) -> None:
         await client.send(fragment(logs_in("ada").encode(), first=True, last=True) + long)
         async with asyncio.timeout(20):
             for number in (b"0", b"1"):
-                assert b'"no-active","requestId":"%s"' % number in await client.reader.readuntil(b"}")
-        await client.send(fragment(resumes(2, headers={"authorization": "Bearer x"}).encode(), first=True, last=True))
+                assert b'"no-active","requestId":"%s"' % number in await client.reader.readuntil(
+                    b"}"
+                )
+        await client.send(
+            fragment(
+                resumes(2, headers={"authorization": "Bearer x"}).encode(), first=True, last=True
+            )
+        )
         async with asyncio.timeout(20):
             assert b'"error","requestId":"2"' in await client.reader.readuntil(b"}")
         assert web.app.state.gate._users.taken("ada") == 1
@@ -109,7 +121,9 @@ async def test_messages_a_minute(tmp_path: Path) -> None:
         assert await closed_with(client) == 1008
 
 
-async def test_a_flood_is_not_parsed_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_is_not_parsed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is refused in the midst of what was read at once."""
     from tokenwire.web.http.sockets import Incoming
 
@@ -131,7 +145,9 @@ async def test_a_flood_is_not_parsed_to_its_end(tmp_path: Path, monkeypatch: pyt
     assert seen <= 121
 
 
-async def test_what_must_be_mended_is_mended_in_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_must_be_mended_is_mended_in_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However short it is: mending costs a hundred times as much as parsing."""
     threads: list[str] = []
     decode = chat_requests.decode
@@ -146,7 +162,9 @@ async def test_what_must_be_mended_is_mended_in_the_thread(tmp_path: Path, monke
         async with asyncio.timeout(20):
             assert json.loads(await client.recv())["type"] == "error"
         message = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "hi X"}]}
-        sent = json.dumps({"type": "send", "requestId": "2", "id": "c", "messages": [message]}).replace("X", "\\ud800")
+        sent = json.dumps(
+            {"type": "send", "requestId": "2", "id": "c", "messages": [message]}
+        ).replace("X", "\\ud800")
         await client.send(sent)
         async with asyncio.timeout(20):
             assert json.loads(await client.recv())["type"] == "start"
@@ -195,7 +213,9 @@ async def test_who_is_silent_makes_room(tmp_path: Path, monkeypatch: pytest.Monk
         assert web.app.state.gate.newcomers.count == 0
 
 
-async def test_who_has_logged_in_makes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_has_logged_in_makes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A place is left by a login."""
     monkeypatch.setattr(admission, "ANONYMOUS_SOCKETS", 1)
     async with public(tmp_path) as web, socket_of(web) as client:
@@ -208,7 +228,11 @@ async def test_who_has_logged_in_makes_no_room(tmp_path: Path, monkeypatch: pyte
 
 async def test_a_message_must_go_on_coming(tmp_path: Path) -> None:
     """A piece of it that waits for the rest is memory."""
-    async with public(tmp_path, body_gap_seconds=0.5) as web, raw(web.port) as client, socket_of(web, **login("ada")) as idle:
+    async with (
+        public(tmp_path, body_gap_seconds=0.5) as web,
+        raw(web.port) as client,
+        socket_of(web, **login("ada")) as idle,
+    ):
         await client.send(handshake("/api/chat/ws", line("ada")))
         assert " 101 " in await client.head()
         await client.send(fragment(b"x" * 100_000, first=True))
@@ -217,7 +241,9 @@ async def test_a_message_must_go_on_coming(tmp_path: Path) -> None:
         assert json.loads(await idle.recv())["type"] == "no-active"
 
 
-async def test_a_message_counts_until_it_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_counts_until_it_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also while it waits for the thread."""
     go_on = threading.Event()
     parse = chat_requests.parse_frame
@@ -237,7 +263,9 @@ async def test_a_message_counts_until_it_is_understood(tmp_path: Path, monkeypat
         await eventually(lambda: web.app.state.gate.memory.held == 0)
 
 
-async def test_requests_that_are_over_leave_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_that_are_over_leave_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A socket that stays open for days asks as often as it likes, also under an id that it has used before."""
     monkeypatch.setattr(chat_socket, "MAX_REQUESTS", 2)
     async with public(tmp_path) as web, socket_of(web) as client, asyncio.timeout(20):

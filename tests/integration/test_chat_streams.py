@@ -88,11 +88,23 @@ class Worker:
         self.text += text
 
     async def save(self) -> None:
-        mine = Checkpoint(self.row.id, self.claim.attempt, self.text, "", None, self.claim.epoch, self.seq)
+        mine = Checkpoint(
+            self.row.id, self.claim.attempt, self.text, "", None, self.claim.epoch, self.seq
+        )
         await self.web.store.checkpoint([mine])
 
     async def finish(self) -> None:
-        ending = Ending(self.row.id, self.claim.attempt, "complete", self.text, "", None, self.claim.epoch, self.seq, "stop")
+        ending = Ending(
+            self.row.id,
+            self.claim.attempt,
+            "complete",
+            self.text,
+            "",
+            None,
+            self.claim.epoch,
+            self.seq,
+            "stop",
+        )
         assert await self.web.store.finish(ending)
         await closing.announce(self.web.store, self.web.log, self.claim, self.index, ending)
 
@@ -121,15 +133,21 @@ def body(chat: str, text: str = "hi", **changes: Any) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def posted(web: Web, sent: dict[str, Any], profile: str = "v5") -> AsyncIterator[Stream]:
-    async with web.client.stream("POST", "/api/chat", json=sent, params={"profile": profile}) as response:
+    async with web.client.stream(
+        "POST", "/api/chat", json=sent, params={"profile": profile}
+    ) as response:
         assert response.status_code == 200, await response.aread()
         yield Stream(response)
 
 
 @contextlib.asynccontextmanager
-async def resumed(web: Web, chat: str, after: str | None = None, profile: str = "v5") -> AsyncIterator[Stream]:
+async def resumed(
+    web: Web, chat: str, after: str | None = None, profile: str = "v5"
+) -> AsyncIterator[Stream]:
     headers = {} if after is None else {"Last-Event-ID": after}
-    async with web.client.stream("GET", f"/api/chat/{chat}/stream", headers=headers, params={"profile": profile}) as response:
+    async with web.client.stream(
+        "GET", f"/api/chat/{chat}/stream", headers=headers, params={"profile": profile}
+    ) as response:
         assert response.status_code == 200, await response.aread()
         yield Stream(response)
 
@@ -155,7 +173,12 @@ async def test_a_post_is_answered_and_a_tail_goes_on_anywhere(web: Web) -> None:
     assert stream.done
     places.append(stream.id)
     async with resumed(web, "c", after=places[0]) as late:
-        assert [chunk["type"] for chunk in await late.rest()] == ["text-delta", "text-end", "finish-step", "finish"]
+        assert [chunk["type"] for chunk in await late.rest()] == [
+            "text-delta",
+            "text-end",
+            "finish-step",
+            "finish",
+        ]
     async with resumed(web, "c", after=places[1]) as over:
         assert (await over.rest(), over.done) == ([], True)
     assert (await web.client.get("/api/chat/c/stream")).status_code == 204
@@ -168,14 +191,21 @@ async def test_stale_positions(tmp_path: Path) -> None:
         worker = await working(web, "c")
         await worker.say("a")
         early = f"{worker.claim.epoch}:{worker.seq}"
-        for place in ("zzzz:1", f"{worker.claim.epoch}:9999", f"{worker.claim.epoch}:0", f"{worker.claim.epoch}:1"):
+        for place in (
+            "zzzz:1",
+            f"{worker.claim.epoch}:9999",
+            f"{worker.claim.epoch}:0",
+            f"{worker.claim.epoch}:1",
+        ):
             answer = await web.client.get("/api/chat/c/stream", headers={"Last-Event-ID": place})
             assert (answer.status_code, answer.json()["code"]) == (409, "position_lost"), place
         for number in range(500):
             await worker.say("b", saved=number > 250)
         page = await web.log.read(worker.claim.conversation_id, None, 0, 0)
         assert page.oldest > int(early.partition(":")[2])
-        assert (await web.client.get("/api/chat/c/stream", headers={"Last-Event-ID": early})).status_code == 409
+        assert (
+            await web.client.get("/api/chat/c/stream", headers={"Last-Event-ID": early})
+        ).status_code == 409
         async with resumed(web, "c") as whole:
             await worker.finish()
             assert Client().read(await whole.rest()).text() == worker.text
@@ -190,7 +220,9 @@ async def test_a_new_epoch_in_mid_stream(web: Web) -> None:
         await stream.until("text-delta")
         assert isinstance(web.log, MemoryLog)
         web.log.restart(lose_data=True)
-        worker.claim, held = await restore(web.log, worker.claim, Known(Held(worker.text), worker.claim.epoch), 60.0)
+        worker.claim, held = await restore(
+            web.log, worker.claim, Known(Held(worker.text), worker.claim.epoch), 60.0
+        )
         worker.index, worker.seq = 0, held.seq
         await worker.say(" world")
         await worker.finish()
@@ -199,8 +231,12 @@ async def test_a_new_epoch_in_mid_stream(web: Web) -> None:
     assert stream.done
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), LogUnavailable("away")], ids=["database", "Redis"])
-async def test_an_outage_while_an_answer_is_read_again_is_waited_for(web: Web, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("away"), LogUnavailable("away")], ids=["database", "Redis"]
+)
+async def test_an_outage_while_an_answer_is_read_again_is_waited_for(
+    web: Web, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     """A failover of Redis makes streams read their rows: whoever is away then is asked now and then, and the stream goes on."""
     monkeypatch.setattr(chat_stream, "OUTAGE_PAUSE_SECONDS", 0.05)
     failures, message = [error] * 3, web.store.message
@@ -219,7 +255,9 @@ async def test_an_outage_while_an_answer_is_read_again_is_waited_for(web: Web, m
         assert isinstance(web.log, MemoryLog)
         monkeypatch.setattr(web.store, "message", failing)
         web.log.restart(lose_data=True)
-        worker.claim, held = await restore(web.log, worker.claim, Known(Held(worker.text), worker.claim.epoch), 60.0)
+        worker.claim, held = await restore(
+            web.log, worker.claim, Known(Held(worker.text), worker.claim.epoch), 60.0
+        )
         worker.index, worker.seq = 0, held.seq
         await worker.say(" world")
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -252,7 +290,10 @@ async def test_a_deleted_conversation_is_told(web: Web) -> None:
         await worker.say("Hel")
         await stream.until("text-delta")
         await web.client.delete(f"/api/conversations/{worker.row.conversation_id}")
-        assert (await stream.rest())[-1] == {"type": "error", "errorText": "The conversation was deleted."}
+        assert (await stream.rest())[-1] == {
+            "type": "error",
+            "errorText": "The conversation was deleted.",
+        }
 
 
 async def test_a_server_that_stops_breaks_the_connection(web: Web) -> None:
@@ -278,7 +319,9 @@ async def test_hostile_tool_inputs(web: Web, profile: str) -> None:
         await worker.log(events.ToolResult(worker.row.id, 1, "call", "look", [hostile], "ok"))
         chunks = await stream.until("tool-output-available")
         assert '"__proto__"' not in json.dumps(chunks)
-        assert {chunk["type"]: chunk.get("input") for chunk in chunks}["tool-input-available"]["___proto__"] == {"x": 1}
+        assert {chunk["type"]: chunk.get("input") for chunk in chunks}["tool-input-available"][
+            "___proto__"
+        ] == {"x": 1}
         await worker.finish()
         await stream.rest()
 
@@ -286,7 +329,10 @@ async def test_hostile_tool_inputs(web: Web, profile: str) -> None:
 async def test_a_long_history(web: Web) -> None:
     """10,000 messages: the last one counts, the others are what the store says, and bodies that are too long are refused."""
     parts = [{"type": "strange", "text": "x" * 300}]
-    old = [{"id": f"m{number}", "role": "user" if number % 2 else "assistant", "parts": parts} for number in range(10_000)]
+    old = [
+        {"id": f"m{number}", "role": "user" if number % 2 else "assistant", "parts": parts}
+        for number in range(10_000)
+    ]
     sent = body("c")
     sent["messages"] = old + sent["messages"]
     async with posted(web, sent) as stream:

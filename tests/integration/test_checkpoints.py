@@ -75,10 +75,15 @@ POISON: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("values", POISON, ids=["nan", "infinity", "number", "surrogate"])
-async def test_a_row_that_cannot_be_saved_harms_itself_alone(store: Store, values: dict[str, Any]) -> None:
+async def test_a_row_that_cannot_be_saved_harms_itself_alone(
+    store: Store, values: dict[str, Any]
+) -> None:
     """The same on both databases: everybody else is saved in the same round, floors rise; it is counted."""
     healthy = [Running(await started(store)) for _ in range(6)]
-    sick = Running(await started(store), **{name: value for name, value in values.items() if name != "reasoning_poison"})
+    sick = Running(
+        await started(store),
+        **{name: value for name, value in values.items() if name != "reasoning_poison"},
+    )
     sick.text = values.get("reasoning_poison", "text")
     before = refused()
     await Checkpointer(store, 1.0, 500).save([*healthy[:3], sick, *healthy[3:]])
@@ -88,13 +93,18 @@ async def test_a_row_that_cannot_be_saved_harms_itself_alone(store: Store, value
 
 
 POISONED_ROWS = [
-    *[pytest.param("postgresql", f"RAISE EXCEPTION 'x' USING ERRCODE = '{code}'", id=code) for code in ("XX001", "XX002", "54000")],
+    *[
+        pytest.param("postgresql", f"RAISE EXCEPTION 'x' USING ERRCODE = '{code}'", id=code)
+        for code in ("XX001", "XX002", "54000")
+    ],
     pytest.param("sqlite", "SELECT json('x')", id="sqlite"),
 ]
 
 
 @pytest.mark.parametrize(("database_url", "failure"), POISONED_ROWS, indirect=["database_url"])
-async def test_a_row_at_which_the_database_fails_harms_itself_alone(store: Store, failure: str) -> None:
+async def test_a_row_at_which_the_database_fails_harms_itself_alone(
+    store: Store, failure: str
+) -> None:
     """A damaged row or index, a limit of one row: drivers tell of them by the same classes of errors as of an outage."""
     healthy = [Running(await started(store)) for _ in range(6)]
     sick, before = Running(await started(store)), refused()
@@ -122,7 +132,9 @@ async def test_a_run_name_that_is_too_long_for_postgresql(store: Store) -> None:
     assert (await content(store, healthy.message_id), healthy.covered) == ("text", 7)
 
 
-async def test_what_was_refused_is_tried_again_apart_and_seldom(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_refused_is_tried_again_apart_and_seldom(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each round would otherwise pay for looking for it; once it can be saved it is."""
     now = 0.0
     monkeypatch.setattr(checkpoints, "_clock", lambda: now)
@@ -151,7 +163,9 @@ async def test_one_refused_answer_does_not_keep_the_checkpointer_busy(store: Sto
     assert not checkpointer._early.is_set()
 
 
-async def test_growth_brings_a_checkpoint_forward_and_no_more_often_than_may_be(store: Store) -> None:
+async def test_growth_brings_a_checkpoint_forward_and_no_more_often_than_may_be(
+    store: Store,
+) -> None:
     """Long before its time, and again and again while text comes; with a pause between two, for everybody else's statements."""
     fast = Running(await started(store))
     checkpointer = Checkpointer(store, 3600.0, 500)
@@ -165,7 +179,9 @@ async def test_growth_brings_a_checkpoint_forward_and_no_more_often_than_may_be(
             while not fast.covered:  # a task that is cancelled in the midst of a commit may hang
                 await asyncio.sleep(0.001)
             saved += 1
-            assert not checkpointer._early.is_set()  # what was asked for is done: the next one has its time again
+            assert (
+                not checkpointer._early.is_set()
+            )  # what was asked for is done: the next one has its time again
     running.cancel()
     assert clock() - began >= 4 * checkpoints.MIN_PAUSE_SECONDS
 
@@ -193,19 +209,31 @@ async def test_a_locked_row_harms_itself_alone(postgres_url: str) -> None:
                 attempt.covered = 0
             for round_number in range(3):
                 for attempt in others:
-                    attempt.text, attempt.uncheckpointed, attempt.covered = f"text {round_number}", 1, 0
+                    attempt.text, attempt.uncheckpointed, attempt.covered = (
+                        f"text {round_number}",
+                        1,
+                        0,
+                    )
                 await _within(LOCK_SECONDS, lambda: all(attempt.covered == 7 for attempt in others))
-                assert [await content(store, attempt.message_id) for attempt in others] == [f"text {round_number}"] * 6
+                assert [await content(store, attempt.message_id) for attempt in others] == [
+                    f"text {round_number}"
+                ] * 6
             locked.uncheckpointed = 10_000
-            await _within(LOCK_SECONDS, lambda: locked in checkpointer._locked)  # between two rounds, not in the midst of one
+            await _within(
+                LOCK_SECONDS, lambda: locked in checkpointer._locked
+            )  # between two rounds, not in the midst of one
             checkpointer.grown(locked)
-            assert not checkpointer._early.is_set()  # its size asks for no checkpoint before the time
+            assert (
+                not checkpointer._early.is_set()
+            )  # its size asks for no checkpoint before the time
             assert locked.covered == 0
         await _within(LOCK_SECONDS, lambda: locked.covered == 7)
         assert (await content(store, locked.message_id), refused() - before) == ("text", 0)
         locked.uncheckpointed = 10_000
         checkpointer.grown(locked)
-        assert checkpointer._early.is_set()  # it is free again, and its size counts as that of any other
+        assert (
+            checkpointer._early.is_set()
+        )  # it is free again, and its size counts as that of any other
     finally:
         saving.cancel()
         await asyncio.gather(saving, return_exceptions=True)
@@ -228,7 +256,9 @@ async def test_what_is_saved_for_good_waits_for_its_row(postgres_url: str) -> No
             other.execute("SELECT id FROM messages WHERE id = %s FOR UPDATE", (attempt.message_id,))
             with pytest.raises(GivenUp):
                 await store.checkpoint([attempt.checkpoint()])
-            assert await store.checkpoint([attempt.checkpoint()], wait=False) == {attempt.message_id}
+            assert await store.checkpoint([attempt.checkpoint()], wait=False) == {
+                attempt.message_id
+            }
         assert await store.checkpoint([attempt.checkpoint()]) == frozenset()
         assert await content(store, attempt.message_id) == "text"
     finally:

@@ -24,7 +24,10 @@ STORY = " ".join(f"{number} little birds sat on wire {number * 7 % 31}." for num
 
 
 def chunk(content: str) -> bytes:
-    return b"data: %b\n\n" % json.dumps({"id": "c", "choices": [{"index": 0, "delta": {"content": content}}]}).encode()
+    return (
+        b"data: %b\n\n"
+        % json.dumps({"id": "c", "choices": [{"index": 0, "delta": {"content": content}}]}).encode()
+    )
 
 
 class Rig:
@@ -39,7 +42,9 @@ class Rig:
         """Attempts, one after the other, until the answer has ended."""
         spec = ModelSpec(name="m", provider="openai_compatible", model="m", base_url=url, **entry)
         catalogue = Catalogue(default="m", title_model="m", models={"m": spec}, missing={})
-        models = Models(catalogue, lambda spec: open_provider(spec, self.client), bounds=bounds or Budget())
+        models = Models(
+            catalogue, lambda spec: open_provider(spec, self.client), bounds=bounds or Budget()
+        )
         for _ in range(100):
             await Runner(self.services, models).generate(self.row.id)
             row = await self.store.message(self.row.id)
@@ -72,7 +77,10 @@ class Words:
         self.said += self.chars
         await exchange.send(chunk(text))
         if self.usage is not None:
-            await exchange.send(b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":3}}\n\n' % self.usage)
+            await exchange.send(
+                b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":3}}\n\n'
+                % self.usage
+            )
         await exchange.end()
 
 
@@ -80,7 +88,11 @@ async def test_a_few_words_are_no_progress(rig: Rig) -> None:
     """Six words and a closed connection, again and again: three requests, and what had arrived is kept."""
     async with serving(Words(30)) as server:
         row = await rig.run(server.url, continuation="prefix")
-    assert (len(server.calls), row.status, row.error and row.error["code"]) == (3, "error", "interrupted")
+    assert (len(server.calls), row.status, row.error and row.error["code"]) == (
+        3,
+        "error",
+        "interrupted",
+    )
     assert row.content == STORY[:90]
 
 
@@ -88,13 +100,19 @@ async def test_requests_of_an_answer_are_bounded(rig: Rig) -> None:
     """Whatever progress each of them makes; the code says so."""
     async with serving(Words(200)) as server:
         row = await rig.run(server.url, Budget(requests=5), continuation="prefix")
-    assert (len(server.calls), row.status, row.error and row.error["code"]) == (5, "error", "budget_exhausted")
+    assert (len(server.calls), row.status, row.error and row.error["code"]) == (
+        5,
+        "error",
+        "budget_exhausted",
+    )
     assert len(row.content) == 1000
     assert text_of(await events_of(rig.log, rig.row)) == row.content
 
 
 @pytest.mark.parametrize(("usage", "calls"), [(1000, 3), (None, 7)])
-async def test_input_tokens_of_an_answer_are_bounded(rig: Rig, usage: int | None, calls: int) -> None:
+async def test_input_tokens_of_an_answer_are_bounded(
+    rig: Rig, usage: int | None, calls: int
+) -> None:
     """By what the provider bills; else by an estimate of what it was sent, the text to go on from included."""
     async with serving(Words(200, usage)) as server:
         row = await rig.run(server.url, Budget(input_tokens=2_500), continuation="prefix")

@@ -38,15 +38,29 @@ class Damaged:
     """A queued answer that cannot be read, and another one behind it."""
 
     def __init__(self, store: Store, sick: str, behind: str) -> None:
-        self.store, self.log, self.jobs, self.sick, self.behind = store, MemoryLog(), NoJobs(), sick, behind
+        self.store, self.log, self.jobs, self.sick, self.behind = (
+            store,
+            MemoryLog(),
+            NoJobs(),
+            sick,
+            behind,
+        )
         self.told: list[dict[str, Any]] = []
         self.services: WorkerServices = services_over(store, self.log, self.jobs)
-        object.__setattr__(self.services, "tell_operators", lambda _error, facts: self.told.append(facts))
+        object.__setattr__(
+            self.services, "tell_operators", lambda _error, facts: self.told.append(facts)
+        )
         self.runner: Runner = runner_over(self.services, Script([DONE]))
 
     async def status(self) -> str:
         async with self.store.reading() as session:
-            return str((await session.execute(text("SELECT status FROM messages WHERE id = :id"), {"id": self.sick})).scalar_one())
+            return str(
+                (
+                    await session.execute(
+                        text("SELECT status FROM messages WHERE id = :id"), {"id": self.sick}
+                    )
+                ).scalar_one()
+            )
 
     async def age(self, message_id: str, **values: object) -> None:
         """Let the row be a minute old, with other columns as given."""
@@ -58,7 +72,10 @@ class Damaged:
 
 async def queued(store: Store) -> Damaged:
     conversation = await store.create_conversation("me", title="t")
-    first, second = [(await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message.id for _ in range(2)]
+    first, second = [
+        (await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message.id
+        for _ in range(2)
+    ]
     return Damaged(store, first, second)
 
 
@@ -84,7 +101,9 @@ async def jobs_end_it(damaged: Damaged) -> None:
     with pytest.raises(StatementFailed) as failure:
         await damaged.store.message(damaged.sick)
     told = failure.value
-    assert (told.__cause__, told.__suppress_context__) == (None, True), "what the driver says may quote the row"
+    assert (told.__cause__, told.__suppress_context__) == (None, True), (
+        "what the driver says may quote the row"
+    )
     for number in range(MAX_TRIES + 1):
         assert (await damaged.status(), damaged.told) == ("queued", []), number
         with pytest.raises(StatementFailed):
@@ -109,13 +128,20 @@ async def test_the_same_in_postgresql(in_postgresql: Damaged) -> None:
 
 
 @pytest.fixture
-async def lost(own_postgres: Postgres, request: pytest.FixtureRequest) -> AsyncIterator[dict[str, Damaged]]:
+async def lost(
+    own_postgres: Postgres, request: pytest.FixtureRequest
+) -> AsyncIterator[dict[str, Damaged]]:
     """An answer for each long column of a row, which PostgreSQL has lost: the blocks themselves, or what they held."""
     url = own_postgres.database("postgres")
     migrate(url)
     store = Store.open(url)
     found = {column: await queued(store) for column in LONG}
-    await lose(store, own_postgres, {one.sick: column for column, one in found.items()}, block=request.param)
+    await lose(
+        store,
+        own_postgres,
+        {one.sick: column for column, one in found.items()},
+        block=request.param,
+    )
     yield found
     await store.aclose()
 
@@ -129,14 +155,31 @@ async def conversation(damaged: Damaged) -> str:
 @pytest.mark.parametrize("lost", [False], indirect=True, ids=["values"])
 async def test_whatever_is_lost_of_it(lost: dict[str, Damaged]) -> None:
     """Which value it is makes no difference: the answer ends, operators are told once, and its owner can delete the conversation."""
-    assert {"content", "reasoning", "kept", "tool_calls", "options", "usage", "seams", "error", "asked", "attachments"} < lost.keys()
+    assert {
+        "content",
+        "reasoning",
+        "kept",
+        "tool_calls",
+        "options",
+        "usage",
+        "seams",
+        "error",
+        "asked",
+        "attachments",
+    } < lost.keys()
     for column, damaged in lost.items():
         with capture_logs() as lines:
             await jobs_end_it(damaged)
             assert await damaged.store.delete_conversation(await conversation(damaged)), column
-        assert not [line for line in lines if line["log_level"] == "error" and "recount" not in line["event"]], column
+        assert not [
+            line
+            for line in lines
+            if line["log_level"] == "error" and "recount" not in line["event"]
+        ], column
         assert await damaged.store.message(damaged.behind) is None
-    assert [drift.stored for drift in await recount(damaged.store)] == [0], "what could not be counted was not given back"
+    assert [drift.stored for drift in await recount(damaged.store)] == [0], (
+        "what could not be counted was not given back"
+    )
     assert await recount(damaged.store) == []
 
 
@@ -153,7 +196,9 @@ async def test_whatever_block_is_lost(lost: dict[str, Damaged]) -> None:
             await damaged.store.delete_conversation(await conversation(damaged))
 
 
-async def test_operators_hear_of_a_row_that_cannot_end(damaged: Damaged, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_operators_hear_of_a_row_that_cannot_end(
+    damaged: Damaged, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are told before its end is written, whatever that meets."""
 
     async def end_unread(*_arguments: object) -> str:
@@ -190,11 +235,15 @@ async def test_its_announcement_holds_up_no_other(damaged: Damaged) -> None:
     await sweeper._announce_rows()
     assert not sweeper.holds_back
     said = await events_of(damaged.log, row)
-    assert damaged.behind in [event.message["id"] for event in said if isinstance(event, events.MessageEvent)], kinds(said)
+    assert damaged.behind in [
+        event.message["id"] for event in said if isinstance(event, events.MessageEvent)
+    ], kinds(said)
     assert TASK_FAILURES.labels("sweep")._value.get() == before + 1
 
 
-async def test_a_row_that_cannot_be_written_is_enqueued_seldom_and_apart(sqlite_store: Store) -> None:
+async def test_a_row_that_cannot_be_written_is_enqueued_seldom_and_apart(
+    sqlite_store: Store,
+) -> None:
     """What is noted of the others is noted; a job of it, which fails at once, is not sent twice a second."""
     answers = [await queued(sqlite_store) for _ in range(3)]
     ids = [answer.sick for answer in answers]
@@ -212,7 +261,9 @@ async def test_a_row_that_cannot_be_written_is_enqueued_seldom_and_apart(sqlite_
     assert [name for name, _ in damaged.jobs.sent[3:]] == [damaged.sick]
 
 
-async def test_one_job_of_an_answer_waits_for_an_outage(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_job_of_an_answer_waits_for_an_outage(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each that waits has a thread: a hundred of them would leave none to the other answers. The one that waits does the work."""
     monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     found = await queued(sqlite_store)

@@ -37,7 +37,9 @@ class Thinker(Script):
     @asynccontextmanager
     async def stream(self, request: base.Request) -> AsyncIterator[Script]:
         deadly = DEADLY in str(request.messages)
-        async with Script([self._kill] if deadly else [self._think, *self.said]).stream(request) as stream:
+        async with Script([self._kill] if deadly else [self._think, *self.said]).stream(
+            request
+        ) as stream:
             yield stream
 
     async def _kill(self) -> None:
@@ -59,7 +61,11 @@ class World:
         self.store, self.log, self.provider = store, MemoryLog(), Thinker()
         self.services = services_over(store, self.log, NoJobs())
         self.told: list[object] = []
-        object.__setattr__(self.services, "tell_operators", lambda _error, facts: self.told.append(facts["message_id"]))
+        object.__setattr__(
+            self.services,
+            "tell_operators",
+            lambda _error, facts: self.told.append(facts["message_id"]),
+        )
         self.jobs: dict[str, asyncio.Task[None]] = {}
         self.random = random.Random(6)
         self.runner: Runner = runner_over(self.services, self.provider)
@@ -90,7 +96,10 @@ class World:
     async def settled(self) -> None:
         """Every job is over, or thinks; or the process is to be killed."""
         async with asyncio.timeout(60):
-            while not self.provider.killed.is_set() and sum(not job.done() for job in self.jobs.values()) > self.provider.thinking:
+            while (
+                not self.provider.killed.is_set()
+                and sum(not job.done() for job in self.jobs.values()) > self.provider.thinking
+            ):
                 await asyncio.sleep(0.005)
 
     async def kill(self) -> None:
@@ -152,7 +161,12 @@ async def test_one_deadly_answer_ends_alone(world: World, clock: Clock) -> None:
             await until(lambda on=on: on is None or not world.runner._probation.holds(on))  # type: ignore[misc]  # mypy knows no default in a lambda
     ended = await world.row(deadly)
     assert ended.error is not None
-    assert (killed, ended.status, ended.error["code"], world.told) == (MAX_DEATHS, "error", "internal_error", [deadly])
+    assert (killed, ended.status, ended.error["code"], world.told) == (
+        MAX_DEATHS,
+        "error",
+        "internal_error",
+        [deadly],
+    )
     while world.provider.thinking < SILENT:
         world.bring(silent)
         await world.settled()
@@ -182,7 +196,9 @@ async def test_a_suspect_that_waits_holds_nothing(world: World) -> None:
     assert (row.status, row.attempt, row.deaths) == ("queued", 0, SUSPECT_DEATHS)
     assert not await world.log.leased(row.conversation_id, second)
     assert world.runner._jobs == 1
-    assert not await module.closing.cancel(world.store, world.log, world.services.jobs, second, "me")
+    assert not await module.closing.cancel(
+        world.store, world.log, world.services.jobs, second, "me"
+    )
     assert (await world.row(second)).status == "cancelled"
 
 
@@ -204,7 +220,13 @@ async def test_its_turn_comes_when_the_other_one_got_on(world: World, clock: Clo
     async def hold() -> None:
         await more.wait()
 
-    world.provider.said = [[base.TextDelta("x" * (PROGRESS_CHARS - 1))], hold, [base.TextDelta("x")], hold, DONE]
+    world.provider.said = [
+        [base.TextDelta("x" * (PROGRESS_CHARS - 1))],
+        hold,
+        [base.TextDelta("x")],
+        hold,
+        DONE,
+    ]
     await world.kill()
     world.bring([first])
     await until(lambda: world.provider.thinking == 1)

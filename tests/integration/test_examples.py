@@ -15,7 +15,12 @@ from examples import django_app, fastapi_app, flask_app
 from tests.unit.web.aisdk.client import Client
 from tokenwire.web.aisdk import HEADERS
 
-QUESTION = {"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "How is the weather?"}]}]}
+QUESTION = {
+    "id": "c",
+    "messages": [
+        {"id": "m", "role": "user", "parts": [{"type": "text", "text": "How is the weather?"}]}
+    ],
+}
 
 
 class _Quiet(WSGIRequestHandler):
@@ -36,7 +41,9 @@ def wsgi(app: Any) -> Iterator[str]:
 
 @contextmanager
 def asgi(app: Any) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none")
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -55,11 +62,16 @@ def test_an_example_streams_an_answer(serve: Any, app: Any) -> None:
     """With its headers, one chunk after the other, until [DONE]."""
     with serve(app) as url, httpx.stream("POST", f"{url}/api/chat", json=QUESTION) as response:
         lines = list(response.iter_lines())
-    assert {name: response.headers[name].partition(";")[0] for name in HEADERS if name != "Cache-Control"} == {
-        name: value for name, value in HEADERS.items() if name != "Cache-Control"
-    }
+    assert {
+        name: response.headers[name].partition(";")[0]
+        for name in HEADERS
+        if name != "Cache-Control"
+    } == {name: value for name, value in HEADERS.items() if name != "Cache-Control"}
     assert lines[-2:] == ["data: [DONE]", ""]
     assert ": looking out of the window" in lines
     client = Client().read(json.loads(line[6:]) for line in lines if line.startswith("data: {"))
-    assert (client.text(), client.text("reasoning")) == ("It is 21 °C.", "Somebody asks about the weather.")
+    assert (client.text(), client.text("reasoning")) == (
+        "It is 21 °C.",
+        "Somebody asks about the weather.",
+    )
     assert client.tools() == {"call-1": "output-available"}

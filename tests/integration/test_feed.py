@@ -45,11 +45,19 @@ class Sidebar:
             case "deleted":
                 del self.shown[event["conversation_id"]]
             case "titled":
-                self.shown[event["conversation_id"]] |= {name: event[name] for name in ("title", "rev")}
+                self.shown[event["conversation_id"]] |= {
+                    name: event[name] for name in ("title", "rev")
+                }
             case "running":
-                self.shown[event["conversation_id"]] |= {"running": True, "message_id": event["message_id"]}
+                self.shown[event["conversation_id"]] |= {
+                    "running": True,
+                    "message_id": event["message_id"],
+                }
             case "ended":
-                self.shown[event["conversation_id"]] |= {"running": False, "status": event["status"]}
+                self.shown[event["conversation_id"]] |= {
+                    "running": False,
+                    "status": event["status"],
+                }
 
 
 @pytest.fixture(params=["memory", "valkey"])
@@ -69,7 +77,9 @@ async def test_a_sidebar_follows_the_life_of_a_conversation(web: Web) -> None:
 
     new = (await web.client.post("/api/conversations", json={"title": "First"})).json()["id"]
     assert (await sidebar.next())["conversation"]["title"] == "First"
-    answer = (await web.client.post(f"/api/conversations/{new}/messages", json={"content": "hi"})).json()["assistant_message"]["id"]
+    answer = (
+        await web.client.post(f"/api/conversations/{new}/messages", json={"content": "hi"})
+    ).json()["assistant_message"]["id"]
     assert (await sidebar.next()) | {"updated_at": ""} == {
         "type": "running",
         "conversation_id": new,
@@ -80,7 +90,12 @@ async def test_a_sidebar_follows_the_life_of_a_conversation(web: Web) -> None:
     assert (await sidebar.next())["title"] == "Second"
     await end(web, new, answer)
     ended = await sidebar.next()
-    assert (ended["type"], ended["conversation_id"], ended["message_id"], ended["status"]) == ("ended", new, answer, "complete")
+    assert (ended["type"], ended["conversation_id"], ended["message_id"], ended["status"]) == (
+        "ended",
+        new,
+        answer,
+        "complete",
+    )
     await web.client.delete(f"/api/conversations/{new}")
     assert await sidebar.next() == {"type": "deleted", "conversation_id": new}
     assert set(sidebar.shown) == {old}
@@ -91,5 +106,7 @@ async def end(web: Web, conversation: str, answer: str) -> None:
     writer = await Writer(web.log, conversation, answer).begin()
     await web.store.begin_attempt(answer, 1, "demo")
     await writer.say("hello")
-    assert await web.store.finish(Ending(answer, 1, "complete", "hello", "", None, writer.epoch, writer.seq, "stop"))
+    assert await web.store.finish(
+        Ending(answer, 1, "complete", "hello", "", None, writer.epoch, writer.seq, "stop")
+    )
     await writer.end()

@@ -26,29 +26,46 @@ def engine(database_url: str) -> Iterator[Engine]:
 def made_by_a_former_version(connection: Connection, revision: str) -> None:
     """The tables as they were at that revision; only the name of the version table was another one."""
     config = Config()
-    config.set_main_option("script_location", str(Path(tokenwire.models.migrations.__file__).parent))
+    config.set_main_option(
+        "script_location", str(Path(tokenwire.models.migrations.__file__).parent)
+    )
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
     connection.execute(text("DROP TABLE tokenwire_version"))
     pkey = "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)"
-    connection.execute(text(f"CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, {pkey})"))
-    connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
+    connection.execute(
+        text(f"CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, {pkey})")
+    )
+    connection.execute(
+        text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision}
+    )
 
 
 def versions(engine: Engine) -> dict[str, list[str]]:
     """What the version tables that there are hold."""
     with engine.connect() as connection:
-        there = [name for name in ("alembic_version", "tokenwire_version") if inspect(connection).has_table(name)]
-        return {name: list(connection.scalars(text(f"SELECT version_num FROM {name}"))) for name in there}
+        there = [
+            name
+            for name in ("alembic_version", "tokenwire_version")
+            if inspect(connection).has_table(name)
+        ]
+        return {
+            name: list(connection.scalars(text(f"SELECT version_num FROM {name}")))
+            for name in there
+        }
 
 
 @pytest.mark.parametrize("revision", ["0001", "0010", HEAD])
-async def test_it_is_adopted_with_its_rows(database_url: str, engine: Engine, revision: str) -> None:
+async def test_it_is_adopted_with_its_rows(
+    database_url: str, engine: Engine, revision: str
+) -> None:
     """It goes on from its own revision. The old table stays as it is: processes of the version before read it."""
     with engine.begin() as connection:
         made_by_a_former_version(connection, revision)
         columns = "id, user_id, rev, announced_rev, created_at, updated_at"
-        connection.execute(text(f"INSERT INTO conversations ({columns}) VALUES ('c', 'me', 1, 1, 0, 0)"))
+        connection.execute(
+            text(f"INSERT INTO conversations ({columns}) VALUES ('c', 'me', 1, 1, 0, 0)")
+        )
         connection.execute(text("INSERT INTO participants VALUES ('c', 'me')"))
     assert migrate.migrate(database_url)
     assert versions(engine) == {"alembic_version": [revision], "tokenwire_version": [HEAD]}
@@ -62,20 +79,28 @@ async def test_it_is_adopted_with_its_rows(database_url: str, engine: Engine, re
 
 
 @pytest.mark.parametrize("found", [[], ["0001", "0002"], ["9999"], ["ab12cd34ef56"]])
-def test_a_revision_that_is_not_ours_is_not_believed(database_url: str, engine: Engine, found: list[str]) -> None:
+def test_a_revision_that_is_not_ours_is_not_believed(
+    database_url: str, engine: Engine, found: list[str]
+) -> None:
     """Even beside tables like ours: nothing is changed."""
     with engine.begin() as connection:
         made_by_a_former_version(connection, HEAD)
         connection.execute(text("DELETE FROM alembic_version"))
         for revision in found:
-            connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
+            connection.execute(
+                text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision}
+            )
     with pytest.raises(MigrationRefused, match="TABLE_PREFIX"):
         migrate.migrate(database_url)
-    assert {name: sorted(rows) for name, rows in versions(engine).items()} == {"alembic_version": found}
+    assert {name: sorted(rows) for name, rows in versions(engine).items()} == {
+        "alembic_version": found
+    }
 
 
 @pytest.mark.parametrize("table", sorted(migrate._OURS))
-def test_tables_that_are_not_ours_are_not_believed(database_url: str, engine: Engine, table: str) -> None:
+def test_tables_that_are_not_ours_are_not_believed(
+    database_url: str, engine: Engine, table: str
+) -> None:
     """A revision of the same number says nothing, unless every table has our columns."""
     column = min(migrate._OURS[table] - {"id"})
     with engine.begin() as connection:

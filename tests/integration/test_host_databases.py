@@ -30,11 +30,20 @@ def run(module: str, *arguments: str, prefix: str = "tw_", **environ: str) -> st
     return done.stdout
 
 
-def attempt(module: str, *arguments: str, prefix: str = "tw_", **environ: str) -> "subprocess.CompletedProcess[str]":
+def attempt(
+    module: str, *arguments: str, prefix: str = "tw_", **environ: str
+) -> "subprocess.CompletedProcess[str]":
     """The same, whatever comes of it."""
     environment = {"TABLE_PREFIX": prefix, "MODE": "development", "ENV_FILE": os.devnull, **environ}
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=800, check=False)
+    return subprocess.run(
+        command,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
 
 
 def tables(url: str) -> set[str]:
@@ -72,8 +81,14 @@ def test_beside_alembic(shared_url: str, first: str) -> None:
     assert run(OURS, shared_url, "migrate") == f"tw_ {ANSWERED}\n"
     engine = engine_of(shared_url)
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0001"
-        assert connection.execute(text("SELECT version_num FROM tw_tokenwire_version")).scalar_one() == HEAD
+        assert (
+            connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+            == "0001"
+        )
+        assert (
+            connection.execute(text("SELECT version_num FROM tw_tokenwire_version")).scalar_one()
+            == HEAD
+        )
     engine.dispose()
 
 
@@ -133,12 +148,23 @@ def test_the_longest_prefix_leaves_room_for_every_name(tmp_path: Path) -> None:
 
 
 def contracts(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return attempt("pytest", "-q", "-p", "no:cacheprovider", "--ignore=tests/contracts/log", "tests/contracts", *arguments)
+    return attempt(
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--ignore=tests/contracts/log",
+        "tests/contracts",
+        *arguments,
+    )
 
 
 def test_query_plans_hold_with_a_prefix() -> None:
     """Each query goes along its index, on both databases."""
-    done = contracts("-k", "no_query_reads_a_table or reading_the_messages or metadata_and_migrations or cascades")
+    done = contracts(
+        "-k",
+        "no_query_reads_a_table or reading_the_messages or metadata_and_migrations or cascades",
+    )
     assert done.returncode == 0, done.stdout
     assert "10 passed" in done.stdout
 

@@ -38,7 +38,9 @@ class Crowd:
     async def begin(self) -> None:
         for _ in range(HEALTHY + 1):
             conversation = await self.store.create_conversation("me", title="t")
-            self.ids.append((await self.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message.id)
+            self.ids.append(
+                (await self.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message.id
+            )
         self.running = [asyncio.create_task(self.runner.generate(name)) for name in self.ids]
         while len(self.attempts) < HEALTHY + 1:
             await asyncio.sleep(0.01)
@@ -89,9 +91,13 @@ async def crowd(store: Store) -> AsyncIterator[Crowd]:
 
 
 @pytest.mark.timeout(300)
-async def test_one_poisoned_answer_beside_a_hundred(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_poisoned_answer_beside_a_hundred(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each round saves all hundred; the poisoned one is looked for once, and costs later rounds nothing; all of them end."""
-    poisoned = next(attempt for attempt in crowd.attempts if attempt.message_id == crowd.ids[HEALTHY // 3])
+    poisoned = next(
+        attempt for attempt in crowd.attempts if attempt.message_id == crowd.ids[HEALTHY // 3]
+    )
     take, statements, save = poisoned.checkpoint, 0, crowd.store.checkpoint
 
     async def counted(items: Sequence[Checkpoint], **options: Any) -> Any:
@@ -115,4 +121,6 @@ async def test_one_poisoned_answer_beside_a_hundred(crowd: Crowd, monkeypatch: p
     crowd.rounds[ROUNDS].set()
     await asyncio.gather(*crowd.running)
     rows = [await crowd.store.message(name) for name in crowd.ids]
-    assert {(row.status, row.content) for row in rows if row is not None} == {("complete", _text(ROUNDS - 1))}
+    assert {(row.status, row.content) for row in rows if row is not None} == {
+        ("complete", _text(ROUNDS - 1))
+    }

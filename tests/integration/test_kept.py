@@ -49,7 +49,9 @@ class Rig:
         assert row is not None
         return row
 
-    async def begin(self, *steps: Step, rung: str, run_id: str | None = None) -> tuple[Runner, "asyncio.Task[None]"]:
+    async def begin(
+        self, *steps: Step, rung: str, run_id: str | None = None
+    ) -> tuple[Runner, "asyncio.Task[None]"]:
         """An answer that has said so much and waits."""
         begun = asyncio.Event()
 
@@ -57,7 +59,9 @@ class Rig:
             begun.set()
             await asyncio.Event().wait()
 
-        runner = runner_over(self.services, Script([*steps, wait], run_id=run_id), continuation=rung)
+        runner = runner_over(
+            self.services, Script([*steps, wait], run_id=run_id), continuation=rung
+        )
         running = asyncio.create_task(runner.generate(self.row.id))
         await begun.wait()
         return runner, running
@@ -73,7 +77,10 @@ class Rig:
 @pytest.fixture
 async def rig(sqlite_store: Store) -> Rig:
     conversation = await sqlite_store.create_conversation("me")
-    return Rig(sqlite_store, (await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message)
+    return Rig(
+        sqlite_store,
+        (await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message,
+    )
 
 
 async def test_items_are_checkpointed_when_they_change(rig: Rig) -> None:
@@ -93,14 +100,20 @@ async def test_whoever_goes_on_has_the_items_of_the_first(rig: Rig) -> None:
     """A tool of the provider's and its result are stored together, though one attempt saw the one and another the other."""
     handed = await rig.hand_over([base.TextDelta("Look: "), item(USE)], rung="prefix")
     assert (handed.status, values(handed)) == ("queued", [(6, "server_tool_use")])
-    await runner_over(rig.services, Script([[item(RESULT), base.TextDelta("there."), DONE]]), continuation="prefix").generate(rig.row.id)
+    await runner_over(
+        rig.services,
+        Script([[item(RESULT), base.TextDelta("there."), DONE]]),
+        continuation="prefix",
+    ).generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.content) == ("complete", "Look: there.")
     assert values(row) == [(6, "server_tool_use"), (6, "web_search_tool_result")]
 
 
 @pytest.mark.parametrize("way", ["retry", "hand-over"])
-async def test_items_outlast_a_database_that_is_away_for_a_moment(rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+async def test_items_outlast_a_database_that_is_away_for_a_moment(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     """The last save of an attempt is tried again with all that the first try held."""
     away = iter([True, True])
 
@@ -128,7 +141,9 @@ async def test_items_outlast_a_database_that_is_away_for_a_moment(rig: Rig, monk
     assert values(row) == [(6, "server_tool_use")]
 
 
-async def test_items_are_due_until_they_are_saved(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_items_are_due_until_they_are_saved(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A checkpoint that is under way does not hide them from another one: it may fail."""
     runner, running = await rig.begin([item(USE)], rung="prefix")
     (attempt,) = runner.running()
@@ -178,15 +193,27 @@ async def test_a_cancel_without_a_worker_keeps_the_items(rig: Rig) -> None:
 
 async def test_what_was_too_much_stays_too_much(rig: Rig) -> None:
     """Whoever goes on keeps nothing either: a result without its tool would be refused."""
-    await rig.hand_over([base.TextDelta("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})], rung="prefix")
+    await rig.hand_over(
+        [base.TextDelta("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})],
+        rung="prefix",
+    )
     await rig.hand_over([item(RESULT)], rung="prefix")
-    await runner_over(rig.services, Script([[base.TextDelta("there."), item(RESULT), DONE]]), continuation="prefix").generate(rig.row.id)
+    await runner_over(
+        rig.services,
+        Script([[base.TextDelta("there."), item(RESULT), DONE]]),
+        continuation="prefix",
+    ).generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.content, row.kept) == ("complete", "Look: there.", None)
 
 
 async def test_what_was_too_much_is_forgotten_with_its_answer(rig: Rig) -> None:
     """One that starts over keeps what is new."""
-    await rig.hand_over([base.TextDelta("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})], rung="restart")
-    await runner_over(rig.services, Script([[item(USE), base.TextDelta("Anew."), DONE]]), continuation="restart").generate(rig.row.id)
+    await rig.hand_over(
+        [base.TextDelta("Look: "), item(USE | {"input": {"image": "x" * MAX_KEPT_BYTES}})],
+        rung="restart",
+    )
+    await runner_over(
+        rig.services, Script([[item(USE), base.TextDelta("Anew."), DONE]]), continuation="restart"
+    ).generate(rig.row.id)
     assert values(await rig.reread()) == [(0, "server_tool_use")]

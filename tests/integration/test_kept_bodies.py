@@ -17,11 +17,23 @@ JUNK = {"foo": MARK * 5_000, "bar": [[] for _ in range(20_000)]}
 
 UI = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "hi"}]}
 KINDS = {
-    "responses": ("/v1/responses", {"model": "demo", "input": [{"type": "reasoning", **JUNK}, {"role": "user", "content": "hi"}], **JUNK}),
-    "chat completions": ("/v1/chat/completions", {"model": "demo", "messages": [{"role": "user", "content": "hi", **JUNK}], **JUNK}),
+    "responses": (
+        "/v1/responses",
+        {
+            "model": "demo",
+            "input": [{"type": "reasoning", **JUNK}, {"role": "user", "content": "hi"}],
+            **JUNK,
+        },
+    ),
+    "chat completions": (
+        "/v1/chat/completions",
+        {"model": "demo", "messages": [{"role": "user", "content": "hi", **JUNK}], **JUNK},
+    ),
     "AI SDK": ("/api/chat", {"id": "c", "messages": [{**UI, "id": "old", **JUNK}, UI], **JUNK}),
 }
-WAYS = [(kind, stream) for kind in ("responses", "chat completions") for stream in (True, False)] + [("AI SDK", True)]
+WAYS = [
+    (kind, stream) for kind in ("responses", "chat completions") for stream in (True, False)
+] + [("AI SDK", True)]
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +49,9 @@ def large(value: object) -> bool:
     """A text of ours, however it is encoded, or a list of ours."""
     if isinstance(value, bytes | bytearray | memoryview):
         return len(value) > 50_000 and MARK.encode() in bytes(value)
-    return (isinstance(value, str) and len(value) > 50_000 and MARK in value) or (isinstance(value, list) and len(value) == 20_000)
+    return (isinstance(value, str) and len(value) > 50_000 and MARK in value) or (
+        isinstance(value, list) and len(value) == 20_000
+    )
 
 
 def alive() -> list[str]:
@@ -47,7 +61,8 @@ def alive() -> list[str]:
     return [
         f"{type(holder)} {list(holder)[:5] if isinstance(holder, dict) else getattr(holder, '__qualname__', '')}"
         for holder in gc.get_objects()
-        if id(holder) not in ours and any(large(value) and id(value) not in ours for value in gc.get_referents(holder))
+        if id(holder) not in ours
+        and any(large(value) and id(value) not in ours for value in gc.get_referents(holder))
     ]
 
 
@@ -56,7 +71,13 @@ async def say(client: Raw, path: str, body: dict[str, object]) -> None:
 
 
 async def frame(client: Raw) -> None:
-    said = {"type": "send", "requestId": "1", "id": "c", "body": JUNK, "messages": [{**UI, "id": "old", **JUNK}, UI]}
+    said = {
+        "type": "send",
+        "requestId": "1",
+        "id": "c",
+        "body": JUNK,
+        "messages": [{**UI, "id": "old", **JUNK}, UI],
+    }
     await client.send(fragment(json.dumps(said).encode(), first=True, last=True))
 
 

@@ -53,9 +53,15 @@ class Nginx:
         self._folder, self.port = folder, port
         site = re.search(r"```nginx\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
         assert site is not None
-        text = site[1].replace("127.0.0.1:8000", f"127.0.0.1:{web}").replace("127.0.0.1:8001", f"127.0.0.1:{broadcaster}")
+        text = (
+            site[1]
+            .replace("127.0.0.1:8000", f"127.0.0.1:{web}")
+            .replace("127.0.0.1:8001", f"127.0.0.1:{broadcaster}")
+        )
         text = re.sub(r"listen 80;", f"listen 127.0.0.1:{port};", text)
-        (folder / "nginx.conf").write_text(_AROUND.format(user="user root;" if os.geteuid() == 0 else "", folder=folder, site=text))
+        (folder / "nginx.conf").write_text(
+            _AROUND.format(user="user root;" if os.geteuid() == 0 else "", folder=folder, site=text)
+        )
 
     async def start(self) -> None:
         if NGINX is None:
@@ -67,9 +73,19 @@ class Nginx:
                 await asyncio.sleep(0.05)
 
     def _run(self, program: str) -> None:
-        command = [program, "-p", str(self._folder), "-c", str(self._folder / "nginx.conf"), "-e", str(self._folder / "error.log")]
+        command = [
+            program,
+            "-p",
+            str(self._folder),
+            "-c",
+            str(self._folder / "nginx.conf"),
+            "-e",
+            str(self._folder / "error.log"),
+        ]
         # SIGTERM: it ends its workers, which would outlive it.
-        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=dying_with_us(signal.SIGTERM))
+        self._process = subprocess.Popen(
+            command, stderr=subprocess.DEVNULL, preexec_fn=dying_with_us(signal.SIGTERM)
+        )
 
     def stop(self) -> None:
         """At once: whoever is connected is cut off."""
@@ -79,7 +95,9 @@ class Nginx:
     async def _answers(self) -> bool:
         try:
             async with httpx.AsyncClient() as client:
-                return (await client.get(f"http://127.0.0.1:{self.port}/healthz")).status_code == 200
+                return (
+                    await client.get(f"http://127.0.0.1:{self.port}/healthz")
+                ).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -109,7 +127,9 @@ async def _behind(folder: Path) -> AsyncIterator[Behind]:
         nginx = Nginx(folder, web.port, stage.port, port)
         await nginx.start()
         try:
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS
+            ) as client:
                 yield Behind(web, nginx, client)
         finally:
             nginx.stop()
@@ -119,7 +139,9 @@ async def _behind(folder: Path) -> AsyncIterator[Behind]:
 async def test_every_event_passes_at_once(behind: Behind) -> None:
     """The next one is written only when the last one has arrived: nothing on the way waits for more."""
     conversation, writer = await behind.web.writing()
-    source = EventSource(behind.client, f"/api/conversations/{conversation}/events?after={writer.epoch}:1")
+    source = EventSource(
+        behind.client, f"/api/conversations/{conversation}/events?after={writer.epoch}:1"
+    )
     events = aiter(source)
     async with asyncio.timeout(PATIENCE_SECONDS):
         for number in range(20):
@@ -144,7 +166,9 @@ async def test_a_websocket_passes_with_its_close_code(behind: Behind) -> None:
     given = (await behind.client.post(f"/api/conversations/{conversation}/subscription")).json()
     assert given["url"].startswith(f"ws://127.0.0.1:{behind.nginx.port}/stream/")
     async with connect(given["url"], proxy=None) as socket:
-        await socket.send(json.dumps({"type": "subscribe", "token": given["token"], "after": f"{writer.epoch}:0"}))
+        await socket.send(
+            json.dumps({"type": "subscribe", "token": given["token"], "after": f"{writer.epoch}:0"})
+        )
         watching = Watching(socket)
         await watching.until("live")
         await writer.say("hello")
@@ -158,7 +182,10 @@ async def test_a_websocket_passes_with_its_close_code(behind: Behind) -> None:
 
 async def test_the_socket_of_the_ai_sdk_passes(behind: Behind) -> None:
     """`WebSocketChatTransport` behind the proxy."""
-    async with connect(f"ws://127.0.0.1:{behind.nginx.port}/api/chat/ws", proxy=None) as socket, asyncio.timeout(PATIENCE_SECONDS):
+    async with (
+        connect(f"ws://127.0.0.1:{behind.nginx.port}/api/chat/ws", proxy=None) as socket,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
         await socket.send(json.dumps({"type": "resume", "requestId": "1", "id": "none"}))
         assert json.loads(await socket.recv())["type"] == "no-active"
 
@@ -166,7 +193,9 @@ async def test_the_socket_of_the_ai_sdk_passes(behind: Behind) -> None:
 async def test_a_proxy_that_restarts_costs_nothing(behind: Behind) -> None:
     """It cuts everybody off; an EventSource comes back by itself and has each event once."""
     conversation, writer = await behind.web.writing()
-    source = EventSource(behind.client, f"/api/conversations/{conversation}/events?after={writer.epoch}:0")
+    source = EventSource(
+        behind.client, f"/api/conversations/{conversation}/events?after={writer.epoch}:0"
+    )
     seqs: list[int] = []
 
     async def listen() -> None:
@@ -199,5 +228,7 @@ async def test_a_body_as_long_as_the_api_takes_passes(behind: Behind) -> None:
     """AI SDK and OpenAI clients send their whole history: the API answers, never nginx with a page of its own."""
     longest = Settings.model_fields["max_chat_body_bytes"].default
     message = {"role": "user", "content": "x" * (longest - 4096)}
-    answer = await behind.client.post("/v1/chat/completions", json={"model": "none", "messages": [message]})
+    answer = await behind.client.post(
+        "/v1/chat/completions", json={"model": "none", "messages": [message]}
+    )
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")

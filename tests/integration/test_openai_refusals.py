@@ -13,17 +13,33 @@ from tests.integration.serving import Web
 
 
 @contextlib.asynccontextmanager
-async def client(web: Web, user: str | None = "ada", **headers: str) -> AsyncIterator[openai.AsyncOpenAI]:
+async def client(
+    web: Web, user: str | None = "ada", **headers: str
+) -> AsyncIterator[openai.AsyncOpenAI]:
     key = "wrong" if user is None else login(user)["Authorization"].removeprefix("Bearer ")
-    async with openai.AsyncOpenAI(base_url=f"{web.url}/v1", api_key=key, max_retries=0, timeout=20, default_headers=headers) as made:
+    async with openai.AsyncOpenAI(
+        base_url=f"{web.url}/v1", api_key=key, max_retries=0, timeout=20, default_headers=headers
+    ) as made:
         yield made
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str, type[openai.APIStatusError], str]] = {
     "no login": ({}, {"user": None}, "hi", openai.AuthenticationError, "invalid_api_key"),
-    "an unknown host": ({"allowed_hosts": "chat.example"}, {"Host": "evil.example"}, "hi", openai.APIStatusError, "unknown_host"),
+    "an unknown host": (
+        {"allowed_hosts": "chat.example"},
+        {"Host": "evil.example"},
+        "hi",
+        openai.APIStatusError,
+        "unknown_host",
+    ),
     "a long head": ({}, {"X-Long": "x" * 40_000}, "hi", openai.BadRequestError, "bad_request"),
-    "a long body": ({"max_chat_body_bytes": 64 * 1024}, {}, "x" * 100_000, openai.APIStatusError, "body_too_large"),
+    "a long body": (
+        {"max_chat_body_bytes": 64 * 1024},
+        {},
+        "x" * 100_000,
+        openai.APIStatusError,
+        "body_too_large",
+    ),
     "no place": ({"max_open_per_user": 1}, {}, "hi", openai.RateLimitError, "too_many_open"),
 }
 
@@ -34,7 +50,9 @@ async def test_the_client_raises_what_is_meant(tmp_path: Path, why: str) -> None
     settings, caller, text, kind, code = REFUSED[why]
     async with public(tmp_path, **settings) as web, contextlib.AsyncExitStack() as stack:
         if "max_open_per_user" in settings:
-            await stack.enter_async_context(web.client.stream("GET", "/api/feed", headers=login("ada")))
+            await stack.enter_async_context(
+                web.client.stream("GET", "/api/feed", headers=login("ada"))
+            )
         made = await stack.enter_async_context(client(web, **caller))
         with pytest.raises(kind) as raised:
             await made.responses.create(model="demo", input=text)

@@ -28,7 +28,14 @@ async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[W
     """The app over each kind of log."""
     url = request.getfixturevalue("valkey_url") if request.param == "valkey" else None
     log, feed = (RedisLog(url), RedisFeed(url)) if url else (None, None)
-    async with serving(tmp_path, log, feed, heartbeat_idle_seconds=0.1, heartbeat_running_seconds=0.1, max_streams=3) as running:
+    async with serving(
+        tmp_path,
+        log,
+        feed,
+        heartbeat_idle_seconds=0.1,
+        heartbeat_running_seconds=0.1,
+        max_streams=3,
+    ) as running:
         yield running
 
 
@@ -55,13 +62,21 @@ class Pen:
 
     async def save(self) -> None:
         claim = self._claim
-        await self._web.store.checkpoint([Checkpoint(claim.message_id, claim.attempt, self.text, "", None, claim.epoch, self._seq)])
+        await self._web.store.checkpoint(
+            [
+                Checkpoint(
+                    claim.message_id, claim.attempt, self.text, "", None, claim.epoch, self._seq
+                )
+            ]
+        )
 
     async def rejoin(self) -> None:
         self._claim = await self._web.log.rejoin(self._claim, self._index, 30)
 
     async def say(self, piece: str) -> None:
-        await self.append(Chunk(self._claim.message_id, self._claim.attempt, utf16_length(self.text), piece))
+        await self.append(
+            Chunk(self._claim.message_id, self._claim.attempt, utf16_length(self.text), piece)
+        )
         self.text += piece
 
     async def withdraw(self) -> None:
@@ -69,7 +84,17 @@ class Pen:
         self.text = ""
 
     async def end(self) -> None:
-        ending = Ending(self._claim.message_id, self._claim.attempt, "complete", self.text, "", None, self._claim.epoch, 0, "stop")
+        ending = Ending(
+            self._claim.message_id,
+            self._claim.attempt,
+            "complete",
+            self.text,
+            "",
+            None,
+            self._claim.epoch,
+            0,
+            "stop",
+        )
         await self._web.store.finish(ending)
         await closing.announce(self._web.store, self._web.log, self._claim, self._index, ending)
 
@@ -98,12 +123,16 @@ class Source:
 
 
 async def replay(web: Web, response_id: str, after: int = -1) -> list[dict[str, Any]]:
-    async with web.client.stream("GET", f"{R}/{response_id}?stream=true&starting_after={after}") as answer:
+    async with web.client.stream(
+        "GET", f"{R}/{response_id}?stream=true&starting_after={after}"
+    ) as answer:
         return await Source(answer).until("")
 
 
 def told(events: list[dict[str, Any]]) -> str:
-    return "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+    return "".join(
+        event["delta"] for event in events if event["type"] == "response.output_text.delta"
+    )
 
 
 async def test_readers_of_all_kinds_see_the_same(web: Web) -> None:
@@ -140,9 +169,13 @@ async def test_words_that_are_taken_back(web: Web) -> None:
         await source.until("response.output_item.done")
         await pen.end()
         events = await source.until("")
-    done = [event["item"]["status"] for event in events if event["type"] == "response.output_item.done"]
+    done = [
+        event["item"]["status"] for event in events if event["type"] == "response.output_item.done"
+    ]
     assert done == ["incomplete", "completed"]
-    assert [item["content"][0]["text"] for item in events[-1]["response"]["output"]] == ["It is 42, no: 43"]
+    assert [item["content"][0]["text"] for item in events[-1]["response"]["output"]] == [
+        "It is 42, no: 43"
+    ]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
 
 
@@ -167,7 +200,11 @@ async def test_a_full_server_asks_nothing(web: Web) -> None:
     async with contextlib.AsyncExitStack() as open_streams:
         for _ in range(3):
             await open_streams.enter_async_context(web.client.stream("POST", R, json=streaming))
-        for path, more in ((R, {}), (R, {"stream": True}), ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]})):
+        for path, more in (
+            (R, {}),
+            (R, {"stream": True}),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+        ):
             refused = await web.client.post(path, json=body | more)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "over_capacity")
             assert "retry-after" in refused.headers
@@ -181,7 +218,11 @@ async def test_an_answer_behind_others_of_its_conversation(web: Web) -> None:
     conversation = await web.conversation()
     names = []
     for text in ("one", "two"):
-        posted = (await web.client.post(f"/api/conversations/{conversation}/messages", json={"content": text})).json()
+        posted = (
+            await web.client.post(
+                f"/api/conversations/{conversation}/messages", json={"content": text}
+            )
+        ).json()
         names.append(f"resp_{posted['assistant_message']['id']}")
     pens = [await Pen.take(web, name) for name in names]
     for pen, word in itertools.product(pens, ("first ", "second ")):

@@ -45,11 +45,17 @@ class Rig:
     def __init__(self, store: Store, row: Row, provider: PaidProvider, client: HttpClient) -> None:
         self.store, self.row, self.provider = store, row, provider
         self.log, self.jobs, self.told = MemoryLog(), NoJobs(), list[object]()
-        catalogue = Catalogue(default="m", title_model="m", models={"m": provider.spec()}, missing={})
+        catalogue = Catalogue(
+            default="m", title_model="m", models={"m": provider.spec()}, missing={}
+        )
         self.models = Models(catalogue, lambda spec: open_provider(spec, client))
-        self.endings = Endings(store, self.models.provider, lambda _error, facts: self.told.append(facts["code"]))
+        self.endings = Endings(
+            store, self.models.provider, lambda _error, facts: self.told.append(facts["code"])
+        )
         checkpointer = Checkpointer(store, 1.0, 500)
-        self.services = WorkerServices(store, self.log, self.jobs, checkpointer, LEASE_SECONDS, self.endings, Packing(self.log))  # type: ignore[arg-type]
+        self.services = WorkerServices(
+            store, self.log, self.jobs, checkpointer, LEASE_SECONDS, self.endings, Packing(self.log)
+        )  # type: ignore[arg-type]
         self.sweeper = Sweeper(self.services)
 
     def worker(self) -> "asyncio.Task[None]":
@@ -210,7 +216,10 @@ async def test_connections_that_are_cut_while_the_model_thinks(rig: Rig, cuts: i
     row = await rig.reread()
     assert (row.status, row.content, len(rig.provider.runs)) == ("complete", rig.provider.text, 1)
     first, *others = [asked.split()[0] for asked in rig.provider.asked]
-    assert (first, set(others)) == ("POST", {"GET"})  # the client may send a GET that was cut once more by itself: it costs nothing
+    assert (first, set(others)) == (
+        "POST",
+        {"GET"},
+    )  # the client may send a GET that was cut once more by itself: it costs nothing
     assert len(others) >= cuts
 
 
@@ -262,12 +271,20 @@ async def test_a_run_that_was_silent_and_gets_on(rig: Rig, act: str) -> None:
         await runner.drain(0)
     await worker
     row = await rig.reread()
-    assert (row.status, row.tries, row.run_silent_since) == ("retrying" if act == "cut" else "queued", 0, None)
+    assert (row.status, row.tries, row.run_silent_since) == (
+        "retrying" if act == "cut" else "queued",
+        0,
+        None,
+    )
     assert row.run_id is not None
 
 
-@pytest.mark.parametrize(("attempts", "status"), [(MAX_ATTEMPTS + 1, "complete"), (MAX_ATTACHES, "error")])
-async def test_attempts_that_cost_nothing_are_bounded_too(rig: Rig, attempts: int, status: str) -> None:
+@pytest.mark.parametrize(
+    ("attempts", "status"), [(MAX_ATTEMPTS + 1, "complete"), (MAX_ATTACHES, "error")]
+)
+async def test_attempts_that_cost_nothing_are_bounded_too(
+    rig: Rig, attempts: int, status: str
+) -> None:
     """Far beyond those that are billed."""
     await cut_while_thinking(rig)
     await rig.change(f"attempt = {attempts}")
@@ -504,21 +521,29 @@ async def test_a_worker_that_lost_its_answer_before_its_run_had_a_name(rig: Rig)
     assert (rig.provider.running, await rig.runs_known()) == ([], 0)
 
 
-async def test_a_worker_that_was_frozen_before_its_request(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_was_frozen_before_its_request(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others ended its answer meanwhile, and the run that it had named: the one that it begins when it wakes up is ended too."""
     begin = rig.store.begin_run
 
     async def frozen(*arguments: Any) -> bool:
         mine = await begin(*arguments)
         assert await rig.store.begin_attempt(rig.row.id, 2, "m")
-        assert await rig.store.finish(Ending(rig.row.id, 2, "cancelled", "", "", None, None, 0, cancel_by="me"))
+        assert await rig.store.finish(
+            Ending(rig.row.id, 2, "cancelled", "", "", None, None, 0, cancel_by="me")
+        )
         await rig.sweep()
         assert await rig.runs_known() == 0
         return mine
 
     monkeypatch.setattr(rig.store, "begin_run", frozen)
     worker = rig.worker()
-    await rig.until(lambda: bool(rig.provider.runs) and any(asked.startswith("END") for asked in rig.provider.asked))
+    await rig.until(
+        lambda: (
+            bool(rig.provider.runs) and any(asked.startswith("END") for asked in rig.provider.asked)
+        )
+    )
     await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
     await worker
     await rig.sweep()
@@ -555,7 +580,9 @@ async def test_a_run_that_cannot_be_ended_is_given_up_and_told(rig: Rig) -> None
     for _ in range(MAX_TRIES + 2):
         await rig.sweep()
         async with rig.store.writing() as session:
-            await session.execute(text("UPDATE provider_runs SET due_at = 0 WHERE due_at IS NOT NULL"))
+            await session.execute(
+                text("UPDATE provider_runs SET due_at = 0 WHERE due_at IS NOT NULL")
+            )
     assert sum(asked.startswith("END") for asked in rig.provider.asked) == MAX_TRIES
     assert (rig.told, await rig.runs_known()) == (["run_not_ended"], 1)
     assert RUNS_ENDED.labels("given_up")._value.get() == before + 1
@@ -582,7 +609,11 @@ async def test_a_run_that_is_gone_costs_no_try(rig: Rig) -> None:
     rig.provider.go.set()
     await rig.worker()
     row = await rig.reread()
-    assert (row.status, row.tries, row.deaths) == ("retrying", 0, 1)  # the death of the first; the run that is gone is no try
+    assert (row.status, row.tries, row.deaths) == (
+        "retrying",
+        0,
+        1,
+    )  # the death of the first; the run that is gone is no try
     assert rig.jobs.sent[-1] == (row.id, 0)
     await rig.worker()
     assert (await rig.reread()).content == rig.provider.text

@@ -27,7 +27,11 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 
 async def asked(store: Store, body: CompletionsBody | ResponseBody) -> base.Request:
     """The request that a provider gets for a post."""
-    question = body.question(USER, "m", None) if isinstance(body, ResponseBody) else body.question(USER, "m")
+    question = (
+        body.question(USER, "m", None)
+        if isinstance(body, ResponseBody)
+        else body.question(USER, "m")
+    )
     posted = await store.ask(question)
     provider = Script([[base.TextDelta("{}"), base.Finish("stop")]])
     runner = runner_over(services_over(store, MemoryLog(), NoJobs()), provider)
@@ -42,7 +46,10 @@ def sent(api: str, request: base.Request) -> dict[str, Any]:
 
 
 def chat(**fields: Any) -> CompletionsBody:
-    return CompletionsBody(messages=[{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}], **fields)
+    return CompletionsBody(
+        messages=[{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
+        **fields,
+    )
 
 
 def response(**fields: Any) -> ResponseBody:
@@ -58,7 +65,13 @@ WHERE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("body", [chat(response_format={"type": "json_object"}), response(text={"format": {"type": "json_object"}})])
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(response_format={"type": "json_object"}),
+        response(text={"format": {"type": "json_object"}}),
+    ],
+)
 async def test_any_json(sqlite_store: Store, body: CompletionsBody | ResponseBody) -> None:
     """`json_object` is a wish of its own: not a schema, and not nothing."""
     request = await asked(sqlite_store, body)
@@ -73,7 +86,9 @@ async def test_any_json(sqlite_store: Store, body: CompletionsBody | ResponseBod
 @pytest.mark.parametrize(
     "body",
     [
-        chat(response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}),
+        chat(
+            response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}
+        ),
         response(text={"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}}),
     ],
 )
@@ -85,11 +100,25 @@ async def test_json_of_a_schema(sqlite_store: Store, body: CompletionsBody | Res
         assert '"city"' in json.dumps(sent(api, request)), api
 
 
-@pytest.mark.parametrize("body", [chat(), chat(response_format={"type": "text"}), response(), response(text={"format": {"type": "text"}})])
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(),
+        chat(response_format={"type": "text"}),
+        response(),
+        response(text={"format": {"type": "text"}}),
+    ],
+)
 async def test_plain_text(sqlite_store: Store, body: CompletionsBody | ResponseBody) -> None:
     """Nothing is asked for that nobody wished."""
     request = await asked(sqlite_store, body)
-    assert (request.schema, request.temperature, request.max_tokens, request.reasoning_effort, list(request.stop)) == (None,) * 4 + ([],)
+    assert (
+        request.schema,
+        request.temperature,
+        request.max_tokens,
+        request.reasoning_effort,
+        list(request.stop),
+    ) == (None,) * 4 + ([],)
     for api in DIALECTS:
         assert "json" not in json.dumps(sent(api, request)).lower(), api
 
@@ -110,11 +139,16 @@ async def test_plain_text(sqlite_store: Store, body: CompletionsBody | ResponseB
         (response(reasoning={"effort": "medium"}), "reasoning_effort", "medium"),
     ],
 )
-async def test_each_parameter_arrives(sqlite_store: Store, body: CompletionsBody | ResponseBody, field: str, value: Any) -> None:
+async def test_each_parameter_arrives(
+    sqlite_store: Store, body: CompletionsBody | ResponseBody, field: str, value: Any
+) -> None:
     """In the request, and from there in the body of each dialect that has a place for it."""
     request = await asked(sqlite_store, body)
     assert getattr(request, field) == value
-    nowhere = {"stop": ("openai.responses",), "reasoning_effort": ("cohere.chat", "ollama.chat")}.get(field, ())
+    nowhere = {
+        "stop": ("openai.responses",),
+        "reasoning_effort": ("cohere.chat", "ollama.chat"),
+    }.get(field, ())
     plain = await asked(sqlite_store, chat())
     for api in DIALECTS:
         if api not in nowhere:
@@ -125,7 +159,10 @@ async def test_instructions_and_history_arrive(sqlite_store: Store) -> None:
     """System messages and `instructions` come first, in every dialect."""
     for body in (chat(), response(instructions="be brief")):
         request = await asked(sqlite_store, body)
-        assert [(message.role, message.text) for message in request.messages] == [("system", "be brief"), ("user", "hi")]
+        assert [(message.role, message.text) for message in request.messages] == [
+            ("system", "be brief"),
+            ("user", "hi"),
+        ]
         for api in DIALECTS:
             assert "be brief" in json.dumps(sent(api, request)), api
 
@@ -136,7 +173,9 @@ async def test_what_an_answer_held_is_stored_and_goes_back(sqlite_store: Store) 
     result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
     items = [base.KeptDelta("anthropic.messages", value["type"], value) for value in (use, result)]  # type: ignore[arg-type]
     posted = await sqlite_store.ask(chat().question(USER, "m"))
-    provider = Script([[base.TextDelta("Look: "), *items, base.TextDelta("there."), base.Finish("stop")]])
+    provider = Script(
+        [[base.TextDelta("Look: "), *items, base.TextDelta("there."), base.Finish("stop")]]
+    )
     runner = runner_over(services_over(sqlite_store, MemoryLog(), NoJobs()), provider)
     await runner.generate(posted.assistant_message.id)
     row = await sqlite_store.message(posted.assistant_message.id)
@@ -145,4 +184,9 @@ async def test_what_an_answer_held_is_stored_and_goes_back(sqlite_store: Store) 
     again = await sqlite_store.ask(ResponseBody(input="and now?").question(USER, "m", row))
     await runner.generate(again.assistant_message.id)
     content = sent("anthropic.messages", provider.asked[1])["messages"][1]["content"]
-    assert [block["type"] for block in content] == ["text", "server_tool_use", "web_search_tool_result", "text"]
+    assert [block["type"] for block in content] == [
+        "text",
+        "server_tool_use",
+        "web_search_tool_result",
+        "text",
+    ]

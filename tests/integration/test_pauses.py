@@ -21,8 +21,17 @@ from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.attempt.costs import Budget
 from tokenwire.worker.runner import Models, Runner
 
-SEARCH = {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {"query": "oslo"}}
-RESULT = {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": [{"type": "web_search_result", "encrypted_content": "x=="}]}
+SEARCH = {
+    "type": "server_tool_use",
+    "id": "srv_1",
+    "name": "web_search",
+    "input": {"query": "oslo"},
+}
+RESULT = {
+    "type": "web_search_tool_result",
+    "tool_use_id": "srv_1",
+    "content": [{"type": "web_search_result", "encrypted_content": "x=="}],
+}
 THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "sig"}
 
 
@@ -32,10 +41,21 @@ def words(said: str) -> dict[str, Any]:
 
 def turn(blocks: Sequence[dict[str, Any]], reason: str) -> bytes:
     """A stream of so many blocks: 10 tokens in, 5 out."""
-    sent: list[dict[str, Any]] = [{"type": "message_start", "message": {"id": "m", "model": "x", "usage": {"input_tokens": 10}}}]
+    sent: list[dict[str, Any]] = [
+        {
+            "type": "message_start",
+            "message": {"id": "m", "model": "x", "usage": {"input_tokens": 10}},
+        }
+    ]
     for index, block in enumerate(blocks):
-        sent += [{"type": "content_block_start", "index": index, "content_block": block}, {"type": "content_block_stop", "index": index}]
-    sent += [{"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 5}}, {"type": "message_stop"}]
+        sent += [
+            {"type": "content_block_start", "index": index, "content_block": block},
+            {"type": "content_block_stop", "index": index},
+        ]
+    sent += [
+        {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 5}},
+        {"type": "message_stop"},
+    ]
     return b"".join(b"data: %b\n\n" % json.dumps(item).encode() for item in sent)
 
 
@@ -47,13 +67,29 @@ class Rig:
     """One answer of a model that speaks Anthropic's dialect."""
 
     def __init__(self, store: Store, row: Row, client: HttpClient) -> None:
-        self.store, self.row, self.client, self.log, self.jobs = store, row, client, MemoryLog(), NoJobs()
+        self.store, self.row, self.client, self.log, self.jobs = (
+            store,
+            row,
+            client,
+            MemoryLog(),
+            NoJobs(),
+        )
         self.services = services_over(store, self.log, self.jobs)
 
     def runner(self, server: Server, **limits: Any) -> Runner:
-        spec = ModelSpec(name="m", provider="anthropic", model="x", base_url=server.url, api_key="k", continuation="turn")
+        spec = ModelSpec(
+            name="m",
+            provider="anthropic",
+            model="x",
+            base_url=server.url,
+            api_key="k",
+            continuation="turn",
+        )
         catalogue = Catalogue(default="m", title_model="m", models={"m": spec}, missing={})
-        return Runner(self.services, Models(catalogue, lambda spec: open_provider(spec, self.client), **limits))
+        return Runner(
+            self.services,
+            Models(catalogue, lambda spec: open_provider(spec, self.client), **limits),
+        )
 
     async def run(self, server: Server, **limits: Any) -> Row:
         """One attempt, due at once."""
@@ -69,7 +105,11 @@ class Rig:
 async def rig(sqlite_store: Store) -> AsyncIterator[Rig]:
     client = HttpClient()
     conversation = await sqlite_store.create_conversation("me", title="t")
-    yield Rig(sqlite_store, (await sqlite_store.post(Post(conversation.id, "me", "And Oslo?", "m"))).assistant_message, client)
+    yield Rig(
+        sqlite_store,
+        (await sqlite_store.post(Post(conversation.id, "me", "And Oslo?", "m"))).assistant_message,
+        client,
+    )
     await client.aclose()
 
 
@@ -98,9 +138,17 @@ async def test_a_paused_turn_goes_on_in_the_same_message(rig: Rig) -> None:
     async with serving(playing(PAUSED, WHOLE)) as server:
         row = await rig.run(server)
     assert len(server.calls) == 2
-    assert (row.status, row.finish_reason, row.content, row.seams) == ("complete", "stop", "I will look. It rains.", [])
+    assert (row.status, row.finish_reason, row.content, row.seams) == (
+        "complete",
+        "stop",
+        "I will look. It rains.",
+        [],
+    )
     asked, resumed = sent(server, 0), sent(server, 1)
-    assert resumed == [*asked, {"role": "assistant", "content": [THOUGHT, words("I will look. "), SEARCH]}]
+    assert resumed == [
+        *asked,
+        {"role": "assistant", "content": [THOUGHT, words("I will look. "), SEARCH]},
+    ]
     log = await events_of(rig.log, rig.row)
     assert set(kinds(log)) == {"Start", "Reasoning", "Chunk", "Complete"}
     assert text_of(log) == row.content
@@ -159,7 +207,11 @@ async def test_a_deploy_between_pause_and_resumption(rig: Rig) -> None:
     again = turn([RESULT, words("One more. "), {**SEARCH, "id": "srv_2"}], "pause_turn")
     async with serving(playing(again, WHOLE)) as server:
         row = await rig.run(server)
-    assert (row.status, row.content, row.attempt) == ("complete", "I will look. One more. It rains.", 2)
+    assert (row.status, row.content, row.attempt) == (
+        "complete",
+        "I will look. One more. It rains.",
+        2,
+    )
     assert [len(sent(server, number)) for number in (0, 1)] == [2, 2]
     assert sent(server, 0)[1]["content"] == [THOUGHT, words("I will look. "), SEARCH]
 
@@ -168,7 +220,12 @@ async def test_a_turn_of_which_too_much_would_have_to_be_kept(rig: Rig) -> None:
     """A part of it would be refused: the answer ends as paused."""
     async with serving(playing(PAUSED)) as server:
         row = await rig.run(server, max_kept_bytes=10)
-    assert (row.status, row.finish_reason, row.kept, len(server.calls)) == ("complete", "paused", None, 1)
+    assert (row.status, row.finish_reason, row.kept, len(server.calls)) == (
+        "complete",
+        "paused",
+        None,
+        1,
+    )
 
 
 async def test_a_resumed_answer_that_is_cut_goes_on_by_its_rung(rig: Rig) -> None:
@@ -179,6 +236,10 @@ async def test_a_resumed_answer_that_is_cut_goes_on_by_its_rung(rig: Rig) -> Non
         row = await rig.run(server)
         assert row.status == "retrying"
         row = await rig.run(server)
-    assert (row.status, row.content, row.seams) == ("complete", "I will look. It rains.", [len("I will look. It ra")])
+    assert (row.status, row.content, row.seams) == (
+        "complete",
+        "I will look. It rains.",
+        [len("I will look. It ra")],
+    )
     assert [message["role"] for message in sent(server, 2)] == ["user", "assistant", "user"]
     assert isinstance((await events_of(rig.log, rig.row))[-1], events.Complete)

@@ -52,7 +52,11 @@ async def test_leaving_closes_the_connection() -> None:
     """Also between two changes, and with what was followed still held: the server has a place for somebody else at once."""
     server = Hostile(random.Random(1), Faults())
     server.row(id="m1", status="streaming")
-    async with server.running(), Tokenwire("http://hostile", transport=server.transport) as client, asyncio.timeout(PATIENCE_SECONDS):
+    async with (
+        server.running(),
+        Tokenwire("http://hostile", transport=server.transport) as client,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
         async with client.conversation("c1").follow() as stream:
             await until_live(stream)
             assert len(server.sockets) == 1
@@ -70,7 +74,10 @@ async def test_the_position_is_that_of_the_rows_as_soon_as_they_are_read() -> No
     async with followed(server) as stream:
         assert stream.position is None
         await anext(stream)
-        assert ([message.content for message in stream.messages], stream.position) == (["Hello"], "e1:3")
+        assert ([message.content for message in stream.messages], stream.position) == (
+            ["Hello"],
+            "e1:3",
+        )
         await until_live(stream)
         row["content"] = "Hello you"
         await server.lose_log([{"type": "title", "title": "T", "rev": 0}])
@@ -134,7 +141,9 @@ async def test_a_new_epoch_is_read_again() -> None:
         assert message is not None
         shown = message.content
         row["content"] = shown[:4]
-        await server.lose_log([{"type": "reset", "message_id": "m1", "attempt": 1, "keep": 0, "keep_reasoning": 0}])
+        await server.lose_log(
+            [{"type": "reset", "message_id": "m1", "attempt": 1, "keep": 0, "keep_reasoning": 0}]
+        )
         for event in events[1:]:
             server.append(event)
         ended = await stream.until_ended("m1")
@@ -177,7 +186,15 @@ async def test_tokens_that_are_refused_now_and_then_are_no_error() -> None:
             await until_live(stream)
             server.token += 1
             server.faults.cut = 1.0
-            server.append({"type": "chunk", "message_id": "m1", "attempt": 1, "offset": number, "content": "x"})
+            server.append(
+                {
+                    "type": "chunk",
+                    "message_id": "m1",
+                    "attempt": 1,
+                    "offset": number,
+                    "content": "x",
+                }
+            )
             while stream.state.name == "live":
                 await anext(stream)
     assert server.grants == following.REFUSED_TOKENS + 1
@@ -265,7 +282,9 @@ async def test_merged_chunks_stand_for_several() -> None:
     server = Hostile(random.Random(1), Faults())
     server.row(id="m1", status="streaming")
     events, text = answer("m1", random.Random(11), pieces=10)
-    start, *chunks, end = [event for event in events if event["type"] in ("start", "chunk", "complete")]
+    start, *chunks, end = [
+        event for event in events if event["type"] in ("start", "chunk", "complete")
+    ]
     assert units(text) == end["length"]
     merged = chunks[0] | {"content": text, "from_seq": 2, "seq": 11}
     async with followed(server) as stream:
@@ -281,7 +300,9 @@ async def test_merged_chunks_stand_for_several() -> None:
 async def test_refusals_are_told_with_their_code() -> None:
     """And what may be repeated is, a few times."""
     server = Hostile(random.Random(1), Faults(), away=2)
-    async with Tokenwire("http://hostile", transport=server.transport, jitter=lambda: 0.0) as client:
+    async with Tokenwire(
+        "http://hostile", transport=server.transport, jitter=lambda: 0.0
+    ) as client:
         await client.conversation("c1").read()
         server.away = 9
         with pytest.raises(RequestFailed) as refused:
@@ -289,7 +310,9 @@ async def test_refusals_are_told_with_their_code() -> None:
         assert (refused.value.status, refused.value.code, server.away) == (503, "unavailable", 8)
 
 
-async def test_a_server_says_how_long_it_is_not_to_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_says_how_long_it_is_not_to_be_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A wait that it names counts, where one's own would be shorter."""
     waits: list[float] = []
 
@@ -298,10 +321,16 @@ async def test_a_server_says_how_long_it_is_not_to_be_asked(monkeypatch: pytest.
 
     def answer(_request: httpx.Request) -> httpx.Response:
         problem = {"code": "too_many_posts", "detail": "later"}
-        return httpx.Response(200, json={}) if waits else httpx.Response(429, headers={"retry-after": "7"}, json=problem)
+        return (
+            httpx.Response(200, json={})
+            if waits
+            else httpx.Response(429, headers={"retry-after": "7"}, json=problem)
+        )
 
     monkeypatch.setattr(api, "asyncio", SimpleNamespace(sleep=wait))
-    async with Tokenwire("http://busy", transport=httpx.MockTransport(answer), jitter=lambda: 1.0) as client:
+    async with Tokenwire(
+        "http://busy", transport=httpx.MockTransport(answer), jitter=lambda: 1.0
+    ) as client:
         await client.models()
     assert waits == [7.0]
 
@@ -309,7 +338,12 @@ async def test_a_server_says_how_long_it_is_not_to_be_asked(monkeypatch: pytest.
 async def test_a_failed_answer_is_an_error_for_who_asked() -> None:
     """With what there is of it."""
     server = Hostile(random.Random(1), Faults())
-    server.row(id="m1", status="error", error={"code": "unavailable", "error": "Not there.", "retryable": True}, content="Hel")
+    server.row(
+        id="m1",
+        status="error",
+        error={"code": "unavailable", "error": "Not there.", "retryable": True},
+        content="Hel",
+    )
     async with followed(server) as stream:
         message = await stream.until_ended("m1")
     assert str(AnswerFailed(message)) == "Not there."

@@ -72,7 +72,9 @@ class Served:
         address = f"sqlite:///{self._folder}/web.db"
         migrate(address)
         store, log = Store.open(address), MemoryLog()
-        self.web = Web(store, log, MemoryFeed(log), Answering(store, log), max_chat_body_bytes=256 * 1024)
+        self.web = Web(
+            store, log, MemoryFeed(log), Answering(store, log), max_chat_body_bytes=256 * 1024
+        )
         await self.web.start()
         self._ready.set()
         await self._stop.wait()

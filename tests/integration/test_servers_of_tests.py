@@ -46,17 +46,30 @@ AFTER = "time.sleep(600)\n"
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 @pytest.mark.parametrize(
-    "program", [pytest.param(POSTGRES, id="postgres"), pytest.param(VALKEY, id="valkey"), pytest.param(NGINX_ALONE, id="nginx")]
+    "program",
+    [
+        pytest.param(POSTGRES, id="postgres"),
+        pytest.param(VALKEY, id="valkey"),
+        pytest.param(NGINX_ALONE, id="nginx"),
+    ],
 )
-def test_a_server_ends_with_tests_that_are_killed(program: str, request: pytest.FixtureRequest) -> None:
+def test_a_server_ends_with_tests_that_are_killed(
+    program: str, request: pytest.FixtureRequest
+) -> None:
     """SIGKILL of the process that started it: soon nobody runs in its folder, and nobody listens at its port."""
     if program == NGINX_ALONE and NGINX is None:
         pytest.skip("no nginx on this machine")
     if program == POSTGRES:
-        request.getfixturevalue("postgres_server")  # where it cannot be had, the test is skipped there
+        request.getfixturevalue(
+            "postgres_server"
+        )  # where it cannot be had, the test is skipped there
     folder = Path(tempfile.mkdtemp())  # where PostgreSQL's account may go, unlike pytest's own
     try:
-        tests = subprocess.Popen([sys.executable, "-c", BEFORE + program + AFTER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE)
+        tests = subprocess.Popen(
+            [sys.executable, "-c", BEFORE + program + AFTER, str(folder)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+        )
         try:
             assert tests.stdout is not None
             port = int(tests.stdout.readline())

@@ -23,14 +23,18 @@ async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[W
     """The app over each kind of log."""
     url = request.getfixturevalue("valkey_url") if request.param == "valkey" else None
     log, feed = (RedisLog(url), RedisFeed(url)) if url else (None, None)
-    async with serving(tmp_path, log, feed, heartbeat_idle_seconds=0.2, heartbeat_running_seconds=0.2) as running:
+    async with serving(
+        tmp_path, log, feed, heartbeat_idle_seconds=0.2, heartbeat_running_seconds=0.2
+    ) as running:
         yield running
 
 
 async def test_three_cuts_cost_nothing(web: Web) -> None:
     """A bare EventSource that is cut three times ends with exactly the text, each event once and in order."""
     conversation, writer = await web.writing()
-    source = EventSource(web.client, f"/api/conversations/{conversation}/events?after={writer.epoch}:0")
+    source = EventSource(
+        web.client, f"/api/conversations/{conversation}/events?after={writer.epoch}:0"
+    )
 
     async def write() -> None:
         for number in range(60):
@@ -58,7 +62,10 @@ async def test_the_answer_passes_proxies(web: Web) -> None:
     conversation = await web.conversation()
     async with web.client.stream("GET", f"/api/conversations/{conversation}/events") as answer:
         assert answer.status_code == 200
-        assert {name: answer.headers[name] for name in ("content-type", "cache-control", "x-accel-buffering")} == {
+        assert {
+            name: answer.headers[name]
+            for name in ("content-type", "cache-control", "x-accel-buffering")
+        } == {
             "content-type": "text/event-stream; charset=utf-8",
             "cache-control": "no-store",
             "x-accel-buffering": "no",
@@ -93,10 +100,15 @@ async def test_the_last_event_id_wins(web: Web) -> None:
 
 
 @pytest.mark.parametrize(("position", "reason"), [("other:1", "epoch"), ("{epoch}:99", "ahead")])
-async def test_a_position_that_cannot_be_served_is_answered_in_the_stream(web: Web, position: str, reason: str) -> None:
+async def test_a_position_that_cannot_be_served_is_answered_in_the_stream(
+    web: Web, position: str, reason: str
+) -> None:
     """`resync` is the first event, has no id, and only comments follow it."""
     conversation, writer = await web.writing()
-    source = EventSource(web.client, f"/api/conversations/{conversation}/events?after={position.format(epoch=writer.epoch)}")
+    source = EventSource(
+        web.client,
+        f"/api/conversations/{conversation}/events?after={position.format(epoch=writer.epoch)}",
+    )
     events = aiter(source)
     first = await anext(events)
     assert (first.json, first.last_event_id) == ({"type": "resync", "reason": reason}, "")
@@ -129,7 +141,9 @@ async def test_a_deleted_conversation_says_so_and_is_not_there_any_more(web: Web
 async def test_one_message_of_a_conversation(web: Web) -> None:
     """Its row and its generation; seqs have holes; what others do moves the cursor at the next heartbeat."""
     conversation = await web.conversation()
-    posted = (await web.client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})).json()
+    posted = (
+        await web.client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})
+    ).json()
     answer, position = posted["assistant_message"]["id"], posted["position"]
     writer = await Writer(web.log, conversation, answer).begin()
     await writer.say("a")
@@ -141,7 +155,13 @@ async def test_one_message_of_a_conversation(web: Web) -> None:
     source = EventSource(web.client, f"/api/messages/{answer}/events?after={position}")
     events = aiter(source)
     heard = [(await anext(events)).json for _ in range(5)]
-    assert [(event["type"], event["seq"]) for event in heard] == [("message", 2), ("start", 3), ("chunk", 4), ("chunk", 7), ("complete", 8)]
+    assert [(event["type"], event["seq"]) for event in heard] == [
+        ("message", 2),
+        ("start", 3),
+        ("chunk", 4),
+        ("chunk", 7),
+        ("complete", 8),
+    ]
     waiting = asyncio.create_task(anext(events))
     await until(lambda: source.last_event_id == f"{writer.epoch}:9")
     waiting.cancel()

@@ -31,7 +31,9 @@ async def web(tmp_path: Path) -> AsyncIterator[Web]:
 async def guarded(tmp_path: Path) -> AsyncIterator[Web]:
     """In production mode."""
     production = {"mode": "production", "host_jwt_key": HOST_KEY, "redis_url": "redis://unused"}
-    async with serving(tmp_path, heartbeat_idle_seconds=0.1, heartbeat_running_seconds=0.1, **production) as running:
+    async with serving(
+        tmp_path, heartbeat_idle_seconds=0.1, heartbeat_running_seconds=0.1, **production
+    ) as running:
         yield running
 
 
@@ -40,7 +42,9 @@ def login(user: str, left: float = 600) -> str:
 
 
 def token(conversation: str, user: str = "ada", left: float = 600, key: str = KEY) -> str:
-    return jwt.encode({"sub": user, "conv": conversation, "exp": time.time() + left, "aud": AUDIENCE}, key)
+    return jwt.encode(
+        {"sub": user, "conv": conversation, "exp": time.time() + left, "aud": AUDIENCE}, key
+    )
 
 
 def bearer(value: str) -> dict[str, str]:
@@ -58,14 +62,23 @@ async def opened(web: Web, address: str, **headers: str) -> int:
         return answer.status_code
 
 
-@pytest.mark.parametrize("position", ["5", "e:", "e:-1", "e 5", "../..", "e:５", "x" * 5000, "%00", "e:99999999999999999999"])
+@pytest.mark.parametrize(
+    "position",
+    ["5", "e:", "e:-1", "e 5", "../..", "e:５", "x" * 5000, "%00", "e:99999999999999999999"],
+)
 async def test_what_is_no_position_is_refused_before_the_stream(web: Web, position: str) -> None:
     """Wherever it stands; a good one beside it does not help if the wrong one counts."""
     address = f"/api/conversations/{await web.conversation()}/events"
-    assert problem(await web.client.get(f"{address}?after={position}")) == (400, "malformed_position")
+    assert problem(await web.client.get(f"{address}?after={position}")) == (
+        400,
+        "malformed_position",
+    )
     if position.isascii() and len(position) < 1000:
         headers = {"Last-Event-ID": position}
-        assert problem(await web.client.get(f"{address}?after=e:1", headers=headers)) == (400, "malformed_position")
+        assert problem(await web.client.get(f"{address}?after=e:1", headers=headers)) == (
+            400,
+            "malformed_position",
+        )
 
 
 async def test_what_is_not_there_is_not_there(web: Web) -> None:
@@ -79,7 +92,10 @@ async def test_a_token_in_the_address_is_refused(web: Web) -> None:
     """Also a good one: addresses end up in logs."""
     conversation = await web.conversation()
     address = f"/api/conversations/{conversation}/events"
-    assert problem(await web.client.get(f"{address}?token={token(conversation, 'local')}")) == (400, "bad_request")
+    assert problem(await web.client.get(f"{address}?token={token(conversation, 'local')}")) == (
+        400,
+        "bad_request",
+    )
 
 
 async def test_methods(web: Web) -> None:
@@ -87,7 +103,11 @@ async def test_methods(web: Web) -> None:
     conversation = await web.conversation()
     for address in (f"/api/conversations/{conversation}/events", "/api/feed"):
         head = await web.client.head(address)
-        assert (head.status_code, head.headers["content-type"], head.content) == (200, "text/event-stream; charset=utf-8", b"")
+        assert (head.status_code, head.headers["content-type"], head.content) == (
+            200,
+            "text/event-stream; charset=utf-8",
+            b"",
+        )
         for method in ("OPTIONS", "POST", "DELETE"):
             refused = await web.client.request(method, address)
             assert problem(refused) == (405, "method_not_allowed")
@@ -138,39 +158,73 @@ async def test_strangers_are_kept_out(guarded: Web) -> None:
     address = f"/api/conversations/{made.json()['id']}/events"
     assert problem(await guarded.client.get(address)) == (401, "unauthenticated")
     assert problem(await guarded.client.get("/api/feed")) == (401, "unauthenticated")
-    assert problem(await guarded.client.get(address, headers=bearer(login("eve")))) == (404, "not_found")
+    assert problem(await guarded.client.get(address, headers=bearer(login("eve")))) == (
+        404,
+        "not_found",
+    )
     assert await opened(guarded, address, **bearer(login("ada"))) == 200
 
 
 async def test_a_bare_eventsource_sends_its_cookie(guarded: Web) -> None:
     """Which is enough."""
     made = await guarded.client.post("/api/conversations", headers=bearer(login("ada")))
-    assert await opened(guarded, f"/api/conversations/{made.json()['id']}/events", Cookie=f"session={login('ada')}") == 200
+    assert (
+        await opened(
+            guarded,
+            f"/api/conversations/{made.json()['id']}/events",
+            Cookie=f"session={login('ada')}",
+        )
+        == 200
+    )
     assert await opened(guarded, "/api/feed", Cookie=f"session={login('ada')}") == 200
 
 
 async def test_a_subscription_token_opens_its_conversation_alone(guarded: Web) -> None:
     """And its messages; not the feed, no other conversation; a forged or expired one nothing."""
     ada = bearer(login("ada"))
-    one, two = [(await guarded.client.post("/api/conversations", headers=ada)).json()["id"] for _ in range(2)]
-    posted = await guarded.client.post(f"/api/conversations/{one}/messages", json={"content": "hi"}, headers=ada)
+    one, two = [
+        (await guarded.client.post("/api/conversations", headers=ada)).json()["id"]
+        for _ in range(2)
+    ]
+    posted = await guarded.client.post(
+        f"/api/conversations/{one}/messages", json={"content": "hi"}, headers=ada
+    )
     messages = f"/api/messages/{posted.json()['assistant_message']['id']}/events"
     given = posted.json()["subscription"]["token"]
     address = f"/api/conversations/{one}/events"
-    assert [await opened(guarded, where, **bearer(given)) for where in (address, messages)] == [200, 200]
-    assert problem(await guarded.client.get(f"/api/conversations/{two}/events", headers=bearer(given))) == (404, "not_found")
-    assert problem(await guarded.client.get(messages, headers=bearer(token(two)))) == (404, "not_found")
-    assert problem(await guarded.client.get(address, headers=bearer(token(one, user="eve")))) == (404, "not_found")
-    assert problem(await guarded.client.get("/api/feed", headers=bearer(given))) == (401, "unauthenticated")
+    assert [await opened(guarded, where, **bearer(given)) for where in (address, messages)] == [
+        200,
+        200,
+    ]
+    assert problem(
+        await guarded.client.get(f"/api/conversations/{two}/events", headers=bearer(given))
+    ) == (404, "not_found")
+    assert problem(await guarded.client.get(messages, headers=bearer(token(two)))) == (
+        404,
+        "not_found",
+    )
+    assert problem(await guarded.client.get(address, headers=bearer(token(one, user="eve")))) == (
+        404,
+        "not_found",
+    )
+    assert problem(await guarded.client.get("/api/feed", headers=bearer(given))) == (
+        401,
+        "unauthenticated",
+    )
     for bad in (token(one, left=-31), token(one, key="another-key-0123456789abcdef01234")):
-        assert problem(await guarded.client.get(address, headers=bearer(bad))) == (401, "unauthenticated")
+        assert problem(await guarded.client.get(address, headers=bearer(bad))) == (
+            401,
+            "unauthenticated",
+        )
 
 
 async def test_a_bad_subscription_token_is_no_anonymous_caller(web: Web) -> None:
     """Not even where nobody needs a login."""
     conversation = await web.conversation()
     bad = token(conversation, "local", left=-31)
-    assert problem(await web.client.get(f"/api/conversations/{conversation}/events", headers=bearer(bad))) == (401, "unauthenticated")
+    assert problem(
+        await web.client.get(f"/api/conversations/{conversation}/events", headers=bearer(bad))
+    ) == (401, "unauthenticated")
 
 
 # --- ends ---
@@ -180,22 +234,31 @@ async def test_a_token_that_runs_out_ends_the_stream(guarded: Web) -> None:
     """Its leeway included, and the client that comes back is told why."""
     made = await guarded.client.post("/api/conversations", headers=bearer(login("ada")))
     headers = bearer(token(made.json()["id"], left=1.5 - LEEWAY_SECONDS))
-    async with guarded.client.stream("GET", f"/api/conversations/{made.json()['id']}/events", headers=headers) as answer:
+    async with guarded.client.stream(
+        "GET", f"/api/conversations/{made.json()['id']}/events", headers=headers
+    ) as answer:
         assert answer.status_code == 200
         text = b"".join([data async for data in answer.aiter_raw()])
     assert text.endswith(b": expired\n\n")
-    again = await guarded.client.get(f"/api/conversations/{made.json()['id']}/events", headers=headers)
+    again = await guarded.client.get(
+        f"/api/conversations/{made.json()['id']}/events", headers=headers
+    )
     assert problem(again) == (401, "unauthenticated")
 
 
-async def test_a_login_that_runs_out_ends_its_streams(guarded: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_login_that_runs_out_ends_its_streams(
+    guarded: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Noticed at a heartbeat, for conversations and feeds."""
     monkeypatch.setattr(following, "RECHECK_SECONDS", 0.0)
     monkeypatch.setattr(feed, "RECHECK_SECONDS", 0.0)
     made = await guarded.client.post("/api/conversations", headers=bearer(login("ada")))
     session = bearer(login("ada", left=1.5 - LEEWAY_SECONDS))
     for address in (f"/api/conversations/{made.json()['id']}/events", "/api/feed"):
-        async with asyncio.timeout(PATIENCE_SECONDS), guarded.client.stream("GET", address, headers=session) as answer:
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            guarded.client.stream("GET", address, headers=session) as answer,
+        ):
             assert answer.status_code == 200
             text = b"".join([data async for data in answer.aiter_raw()])
         assert text.endswith(b": expired\n\n")
@@ -209,7 +272,9 @@ async def test_the_end_of_the_server_ends_all_streams(tmp_path: Path) -> None:
         address = f"/api/conversations/{conversation}/events"
         texts = [bytearray() for _ in range(3)]
         places = (address, f"{address}?after=other:1", "/api/feed")
-        ended = asyncio.gather(*[_read_to_the_end(web, where, text) for where, text in zip(places, texts, strict=True)])
+        ended = asyncio.gather(
+            *[_read_to_the_end(web, where, text) for where, text in zip(places, texts, strict=True)]
+        )
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not (b": live" in texts[0] and b"resync" in texts[1] and b"snapshot" in texts[2]):
                 await asyncio.sleep(0.01)
@@ -238,17 +303,29 @@ async def test_what_a_removed_participant_has_open_ends(guarded: Web) -> None:
     texts = [bytearray() for _ in range(4)]
 
     async def read(where: str, headers: dict[str, str], text: bytearray) -> None:
-        async with guarded.client.stream("GET", where, headers=headers, timeout=PATIENCE_SECONDS) as answer:
+        async with guarded.client.stream(
+            "GET", where, headers=headers, timeout=PATIENCE_SECONDS
+        ) as answer:
             async for data in answer.aiter_raw():
                 text += data
 
-    places = [(f"{address}/events", bob), (f"{address}/events", bearer(granted)), (f"{address}/events", ada), ("/api/feed", bob)]
-    reading = [asyncio.create_task(read(where, who, text)) for (where, who), text in zip(places, texts, strict=True)]
+    places = [
+        (f"{address}/events", bob),
+        (f"{address}/events", bearer(granted)),
+        (f"{address}/events", ada),
+        ("/api/feed", bob),
+    ]
+    reading = [
+        asyncio.create_task(read(where, who, text))
+        for (where, who), text in zip(places, texts, strict=True)
+    ]
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not (all(b": live" in text for text in texts[:3]) and b"snapshot" in texts[3]):
             await asyncio.sleep(0.01)
         begun = time.monotonic()
-        assert (await guarded.client.delete(f"{address}/participants/bob", headers=ada)).status_code == 204
+        assert (
+            await guarded.client.delete(f"{address}/participants/bob", headers=ada)
+        ).status_code == 204
         await asyncio.gather(*reading[:2])
         while b'"type":"deleted"' not in texts[3]:
             await asyncio.sleep(0.01)

@@ -55,7 +55,9 @@ async def speak(worker: Worker, done: Callable[[], bool]) -> None:
 
 
 def resume_frame(chat: str) -> bytes:
-    return fragment(json.dumps({"type": "resume", "requestId": "1", "id": chat}).encode(), first=True, last=True)
+    return fragment(
+        json.dumps({"type": "resume", "requestId": "1", "id": chat}).encode(), first=True, last=True
+    )
 
 
 OPENED: dict[str, Callable[[str, str], tuple[bytes, ...]]] = {
@@ -91,7 +93,9 @@ async def test_web_cuts_who_does_not_read_an_answer(tmp_path: Path) -> None:
     async with serving(tmp_path, stalled_seconds=SECONDS) as web:
         small_buffers(web.listening)
         chat = await web.conversation()
-        await web.client.post(f"/api/conversations/{chat}/messages", json={"content": "x" * 200_000})
+        await web.client.post(
+            f"/api/conversations/{chat}/messages", json={"content": "x" * 200_000}
+        )
         async with deaf(web.port, request("GET", f"/api/conversations/{chat}")):
             await eventually(lambda: max(web.unsent()) > 0)
             await eventually(lambda: max(web.unsent()) == 0)
@@ -119,8 +123,15 @@ async def test_the_broadcaster_cuts_who_reads_nothing() -> None:
         small_buffers(stage.server._listener.sockets)
         writer = await Writer(stage.log, "c").begin()
         subscribe = json.dumps({"type": "subscribe", "token": token("c")}).encode()
-        async with deaf(stage.port, handshake("/conversations/c"), fragment(subscribe, first=True, last=True)):
-            await eventually(lambda: len(stage.viewers.all) == 1 and next(iter(stage.viewers.all)).session.phase.name == "LIVE")
+        async with deaf(
+            stage.port, handshake("/conversations/c"), fragment(subscribe, first=True, last=True)
+        ):
+            await eventually(
+                lambda: (
+                    len(stage.viewers.all) == 1
+                    and next(iter(stage.viewers.all)).session.phase.name == "LIVE"
+                )
+            )
             async with asyncio.timeout(20):
                 while stage.viewers.all:
                     await writer.say("x" * 2000)
@@ -135,8 +146,15 @@ async def test_the_broadcaster_forgets_that_a_reader_was_behind() -> None:
         small_buffers(stage.server._listener.sockets)
         writer = await Writer(stage.log, "c").begin()
         subscribe = json.dumps({"type": "subscribe", "token": token("c")}).encode()
-        async with deaf(stage.port, handshake("/conversations/c"), fragment(subscribe, first=True, last=True)) as slow:
-            await eventually(lambda: len(stage.viewers.all) == 1 and next(iter(stage.viewers.all)).session.phase.name == "LIVE")
+        async with deaf(
+            stage.port, handshake("/conversations/c"), fragment(subscribe, first=True, last=True)
+        ) as slow:
+            await eventually(
+                lambda: (
+                    len(stage.viewers.all) == 1
+                    and next(iter(stage.viewers.all)).session.phase.name == "LIVE"
+                )
+            )
             [connection] = stage.server._connections
             async with asyncio.timeout(20):
                 while connection._stalled._timer is None:

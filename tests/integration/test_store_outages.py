@@ -24,19 +24,29 @@ from tokenwire.models.store import Store
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
-async def test_a_restart_of_the_server_is_survived(own_postgres: Postgres, how: signal.Signals) -> None:
+async def test_a_restart_of_the_server_is_survived(
+    own_postgres: Postgres, how: signal.Signals
+) -> None:
     """While it is away calls are refused as StoreUnavailable; afterwards they work, without a stale connection showing."""
     migrate(own_postgres.url)
     store = Store.open(own_postgres.url)
     try:
         conversation = await store.create_conversation("me")
-        await asyncio.gather(*(store.post(Post(conversation.id, "me", str(n), "demo")) for n in range(6)))
+        await asyncio.gather(
+            *(store.post(Post(conversation.id, "me", str(n), "demo")) for n in range(6))
+        )
         own_postgres.stop(how)
-        for call in (store.snapshot(conversation.id, "me", 10), store.post(Post(conversation.id, "me", "lost", "demo")), store.now_ms()):
+        for call in (
+            store.snapshot(conversation.id, "me", 10),
+            store.post(Post(conversation.id, "me", "lost", "demo")),
+            store.now_ms(),
+        ):
             with pytest.raises(StoreUnavailable):
                 await call
         own_postgres.start()
-        await asyncio.gather(*(store.post(Post(conversation.id, "me", str(n), "demo")) for n in range(6)))
+        await asyncio.gather(
+            *(store.post(Post(conversation.id, "me", str(n), "demo")) for n in range(6))
+        )
         rows = (await store.snapshot(conversation.id, "me", 200)).messages
         assert [row.ordinal for row in rows] == list(range(1, 25))
         assert "lost" not in {row.content for row in rows}
@@ -52,7 +62,9 @@ async def timed(call: Coroutine[Any, Any, object]) -> float:
     return time.monotonic() - began
 
 
-async def test_a_frozen_server_is_given_up_in_time(own_postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_frozen_server_is_given_up_in_time(
+    own_postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
     """Idle connections, queries under way and new connections alike; afterwards everything works."""
     migrate(own_postgres.url)
     store = Store.open(own_postgres.url, timeout_seconds=1.0)
@@ -62,12 +74,16 @@ async def test_a_frozen_server_is_given_up_in_time(own_postgres: Postgres, caplo
         await asyncio.sleep(0.3)
         own_postgres.freeze()
         posts = (store.post(Post(conversation.id, "me", str(n), "demo")) for n in range(20))
-        took = await asyncio.gather(timed(sleeping_ends(sleeping)), timed(store.now_ms()), *(timed(post) for post in posts))
+        took = await asyncio.gather(
+            timed(sleeping_ends(sleeping)), timed(store.now_ms()), *(timed(post) for post in posts)
+        )
         assert max(took) < 1.0 + 2 * CANCEL_SECONDS + 1.0  # the last for a machine that is busy
         own_postgres.thaw()
         assert await store.now_ms() > 0
         await store.check_write()
-        assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+        assert [
+            record.getMessage() for record in caplog.records if record.levelname == "ERROR"
+        ] == []
     finally:
         await store.aclose()
 
@@ -105,7 +121,9 @@ async def test_a_cancelled_query_ends_on_the_server(own_postgres: Postgres) -> N
 
 def _sleeping(server: Postgres) -> int:
     with psycopg.connect(server.url) as connection:
-        row = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'").fetchone()
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+        ).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -126,9 +144,15 @@ def postgres_on_disk(postgres_server: Postgres, disk: Disk) -> Iterator[Postgres
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_a_full_disk_is_not_ready(request: pytest.FixtureRequest, disk: Disk, kind: str) -> None:
+async def test_a_full_disk_is_not_ready(
+    request: pytest.FixtureRequest, disk: Disk, kind: str
+) -> None:
     """Reads are answered, posts are not: a proof of a write finds it. When there is room again, it is ready again."""
-    url = f"sqlite:///{disk.path}/store.db" if kind == "sqlite" else request.getfixturevalue("postgres_on_disk").url
+    url = (
+        f"sqlite:///{disk.path}/store.db"
+        if kind == "sqlite"
+        else request.getfixturevalue("postgres_on_disk").url
+    )
     migrate(url)
     store = Store.open(url)
     try:
@@ -182,7 +206,9 @@ async def test_a_server_out_of_connections_is_unavailable(own_postgres: Postgres
         await second.aclose()
 
 
-async def test_who_finds_no_free_connection_is_told_in_time(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_finds_no_free_connection_is_told_in_time(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As if the database were away: what takes all of this process's connections may take long, and is no bug of who waits."""
     monkeypatch.setattr(database, "CONNECT_SECONDS", 0.2)
     crowded = Database(postgres_url)

@@ -43,7 +43,9 @@ async def test_web_refuses(web: Web, name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 async def test_the_broadcaster_refuses(stage: Stage, name: str) -> None:
     """It reads no bodies at all."""
-    said = await asyncio.to_thread(answer, stage.port, REFUSED[name].replace(b" / ", b" /healthz ") + GET + b"\r\n")
+    said = await asyncio.to_thread(
+        answer, stage.port, REFUSED[name].replace(b" / ", b" /healthz ") + GET + b"\r\n"
+    )
     assert is_refused(said), said[:200]
     assert b"HTTP/1.1 200" not in said
 
@@ -66,29 +68,42 @@ async def test_what_is_in_order_is_served(web: Web, stage: Stage, request_: byte
 
 async def test_a_whole_address_is_served_where_it_names_the_host(web: Web) -> None:
     """RFC 9112: a server takes it, as from a proxy."""
-    assert b" 200 " in await asyncio.to_thread(first_line, web.port, b"GET http://localhost/healthz HTTP/1.1\r\nHost: LOCALHOST\r\n\r\n")
+    assert b" 200 " in await asyncio.to_thread(
+        first_line, web.port, b"GET http://localhost/healthz HTTP/1.1\r\nHost: LOCALHOST\r\n\r\n"
+    )
 
 
 async def test_how_much_is_taken_is_set(tmp_path: Path) -> None:
     """Number and length of headers, by the same settings for both servers."""
     limits = {"max_headers": 30, "max_head_bytes": 8 * 1024}
     requests = {
-        b" 200 ": GET + b"".join(b"x-%d: 1\r\n" % number for number in range(20)) + b"X: " + b"a" * 7000 + b"\r\n\r\n",
+        b" 200 ": GET
+        + b"".join(b"x-%d: 1\r\n" % number for number in range(20))
+        + b"X: "
+        + b"a" * 7000
+        + b"\r\n\r\n",
         b" 4": GET + b"".join(b"x-%d: 1\r\n" % number for number in range(35)) + b"\r\n",
         b" 43": GET + (b"X: " + b"a" * 7000 + b"\r\n") * 2 + b"\r\n",
     }
-    async with serving(tmp_path, **limits) as web, memory_stage(headers=30, head_bytes=8 * 1024) as stage:
+    async with (
+        serving(tmp_path, **limits) as web,
+        memory_stage(headers=30, head_bytes=8 * 1024) as stage,
+    ):
         for expected, request in requests.items():
             said = await asyncio.to_thread(first_line, stage.port, request)
             assert expected in said
-            assert (b" 200 " in await asyncio.to_thread(first_line, web.port, request)) == (b" 200 " in said)
+            assert (b" 200 " in await asyncio.to_thread(first_line, web.port, request)) == (
+                b" 200 " in said
+            )
 
 
 async def test_short_chunks_and_trailers_are_read(web: Web) -> None:
     """A body of one byte a chunk, however long, and a trailer, which is no header."""
     body = b'{"title":"' + b"x" * 100 + b'"}'
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
-    request = CHUNKED.replace(b" / ", b" /api/conversations ") + chunks + b"0\r\nX-Trailer: 1\r\n\r\n"
+    request = (
+        CHUNKED.replace(b" / ", b" /api/conversations ") + chunks + b"0\r\nX-Trailer: 1\r\n\r\n"
+    )
     assert b" 201 " in await asyncio.to_thread(first_line, web.port, request)
     spaces = b"".join(b"1\r\n \r\n" for _ in range(60_000))
     request = CHUNKED.replace(b" / ", b" /api/conversations ") + spaces + b"2\r\n{}\r\n0\r\n\r\n"
@@ -128,7 +143,9 @@ async def test_a_second_request_that_is_none_does_not_speak_into_an_answer(web: 
     def ask() -> bytes:
         with socket.create_connection(("127.0.0.1", web.port)) as connection:
             connection.settimeout(10)
-            connection.sendall(f"GET /api/conversations/{conversation}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            connection.sendall(
+                f"GET /api/conversations/{conversation}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            )
             said = connection.recv(65536)
             connection.sendall(b"GET / HTTP/1.1\n\n" + MANY)
             try:

@@ -74,12 +74,17 @@ class Rig:
 @pytest.fixture
 async def rig(sqlite_store: Store) -> Rig:
     conversation = await sqlite_store.create_conversation("me", title="t")
-    return Rig(sqlite_store, (await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message)
+    return Rig(
+        sqlite_store,
+        (await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message,
+    )
 
 
 async def test_requests_that_were_retried_count(rig: Rig) -> None:
     """Each was billed its input again."""
-    row = await rig.run([base.TextDelta("One "), base.UsageDelta(10, 2, cached_tokens=4)], base.Interrupted("cut"))
+    row = await rig.run(
+        [base.TextDelta("One "), base.UsageDelta(10, 2, cached_tokens=4)], base.Interrupted("cut")
+    )
     assert row.status == "retrying"
     await rig.run([base.TextDelta("two."), base.UsageDelta(12, 3)], [DONE])
     assert await rig.told() == events.Usage(22, 5, 4)
@@ -94,7 +99,9 @@ async def test_a_request_that_reported_nothing_adds_nothing(rig: Rig) -> None:
 
 async def test_an_answer_that_starts_over_was_paid_twice(rig: Rig) -> None:
     """What is withdrawn from viewers was billed."""
-    await rig.run([base.TextDelta("One "), base.UsageDelta(10, 2)], base.Interrupted("cut"), rung="restart")
+    await rig.run(
+        [base.TextDelta("One "), base.UsageDelta(10, 2)], base.Interrupted("cut"), rung="restart"
+    )
     await rig.run([base.TextDelta("Anew."), base.UsageDelta(9, 3)], [DONE], rung="restart")
     assert (await rig.reread()).content == "Anew."
     assert await rig.told() == events.Usage(19, 5)
@@ -120,7 +127,11 @@ async def test_a_deploy_counts_both(rig: Rig) -> None:
 
 async def test_a_run_that_is_attached_to_was_paid_once(rig: Rig) -> None:
     """It may say the same numbers to each who attaches."""
-    steps: list[Step] = [[base.TextDelta("One "), base.UsageDelta(10, 1)], [base.TextDelta("two."), base.UsageDelta(10, 5)], [DONE]]
+    steps: list[Step] = [
+        [base.TextDelta("One "), base.UsageDelta(10, 1)],
+        [base.TextDelta("two."), base.UsageDelta(10, 5)],
+        [DONE],
+    ]
     runner, running = await rig.begin(steps[0], rung="attach", run_id="run-1")
     await runner.drain(0)
     await running

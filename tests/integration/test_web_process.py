@@ -74,10 +74,18 @@ class Web:
 
 
 @contextmanager
-def running(tmp_path: Path, program: Sequence[str] = ("-m", "tokenwire.web"), **environment: str) -> Iterator[Web]:
+def running(
+    tmp_path: Path, program: Sequence[str] = ("-m", "tokenwire.web"), **environment: str
+) -> Iterator[Web]:
     """A web process with these settings; ended with the block."""
     port = free_port()
-    given = {"MODE": "development", "TOKEN_KEY": "k" * 32, "PORT": str(port), "BROADCASTER_PORT": str(free_port()), "PYTHONPATH": str(ROOT)}
+    given = {
+        "MODE": "development",
+        "TOKEN_KEY": "k" * 32,
+        "PORT": str(port),
+        "BROADCASTER_PORT": str(free_port()),
+        "PYTHONPATH": str(ROOT),
+    }
     output = tmp_path / "web.log"
     with output.open("wb") as log:
         process = subprocess.Popen(
@@ -110,12 +118,16 @@ def test_a_post_goes_through(tmp_path: Path, database_url: str, valkey_url: str)
         epoch = first["position"].partition(":")[0]
         assert (first["position"], second["position"]) == (f"{epoch}:0", f"{epoch}:2")
         assert web.client.get(address).json()["position"] == f"{epoch}:4"
-        assert web.client.post(f"{address}/cancel").json()["cancelled"] == [given["assistant_message"]["id"] for given in (first, second)]
+        assert web.client.post(f"{address}/cancel").json()["cancelled"] == [
+            given["assistant_message"]["id"] for given in (first, second)
+        ]
         assert "<!doctype html>" in web.client.get("/").text
         assert web.stop() == 0
 
 
-def test_it_is_not_ready_before_the_migration(tmp_path: Path, database_url: str, valkey_url: str) -> None:
+def test_it_is_not_ready_before_the_migration(
+    tmp_path: Path, database_url: str, valkey_url: str
+) -> None:
     """It starts, says so, and is ready once the tables are there."""
     (tmp_path / "new").mkdir()
     with running(tmp_path, DATABASE_URL=database_url, REDIS_URL=valkey_url) as web:
@@ -143,7 +155,9 @@ def test_posts_are_taken_while_redis_is_away(tmp_path: Path, valkey: Valkey) -> 
         assert web.client.get(address).json()["position"] is not None
 
 
-def test_a_frozen_database_is_waited_for_no_longer_than_is_set(tmp_path: Path, own_postgres: Postgres, valkey_url: str) -> None:
+def test_a_frozen_database_is_waited_for_no_longer_than_is_set(
+    tmp_path: Path, own_postgres: Postgres, valkey_url: str
+) -> None:
     """SIGSTOP to all of PostgreSQL: `/readyz` answers within 2 s, everybody else within DATABASE_TIMEOUT_SECONDS, also when many call at
     once; afterwards all is well."""
     migrate(own_postgres.url)
@@ -160,14 +174,21 @@ def test_a_frozen_database_is_waited_for_no_longer_than_is_set(tmp_path: Path, o
         own_postgres.freeze()
         try:
             time.sleep(FRESH_SECONDS)  # for so long it is known to have been ready
-            calls = [("GET", address), ("POST", "/api/conversations"), ("GET", "/api/conversations"), ("POST", "/v1/responses")] * 8
+            calls = [
+                ("GET", address),
+                ("POST", "/api/conversations"),
+                ("GET", "/api/conversations"),
+                ("POST", "/v1/responses"),
+            ] * 8
             asked = [pool.submit(web.timed, method, path) for method, path in calls]
             probes = [web.timed("GET", "/readyz") for _ in range(3)]
             assert [(status, took < 2.0) for status, took in probes] == [(503, True)] * 3
             assert web.client.get("/readyz").json()["checks"]["database"] == "does not answer"
             answers = [call.result() for call in asked]
             assert {status for status, _ in answers} == {503}
-            assert max(took for _, took in answers) < 3.0 + 2 * CANCEL_SECONDS + 1.0  # the last for a machine that is busy
+            assert (
+                max(took for _, took in answers) < 3.0 + 2 * CANCEL_SECONDS + 1.0
+            )  # the last for a machine that is busy
         finally:
             own_postgres.thaw()
         web.wait_until(lambda: web.client.get("/readyz").status_code == 200)
@@ -178,7 +199,9 @@ def test_the_loop_waits_shortly_for_pythons_lock(tmp_path: Path) -> None:
     """While a thread reads long bodies, it gets it back within 0.5 ms instead of 5: a request needs it back some twenty times."""
     url = f"sqlite:///{tmp_path}/web.db"
     migrate(url)
-    with running(tmp_path, ("-c", SAYS_ITS_INTERVAL), DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:1/0") as web:
+    with running(
+        tmp_path, ("-c", SAYS_ITS_INTERVAL), DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:1/0"
+    ) as web:
         web.wait_until(lambda: "switches after 0.0005\n" in web.output.read_text())
 
 
@@ -190,8 +213,12 @@ def test_it_stops_although_connections_are_open(tmp_path: Path, how: signal.Sign
     with running(tmp_path, DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:1/0") as web:
         web.wait_until(web.answers)
         with socket.create_connection(("127.0.0.1", web.port), timeout=20) as half:
-            half.sendall(b"POST /api/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-            assert web.answers()  # its connection stays open, and the server has seen the other one by now
+            half.sendall(
+                b"POST /api/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+            )
+            assert (
+                web.answers()
+            )  # its connection stays open, and the server has seen the other one by now
             assert web.stop(how) == 0
             assert half.recv(1000).startswith(b"HTTP/1.1 503")
         assert "Traceback" not in web.output.read_text()
@@ -209,7 +236,9 @@ def test_it_stops_although_connections_are_open(tmp_path: Path, how: signal.Sign
         ("PORT", "eighty", "PORT"),
     ],
 )
-def test_a_wrong_setting_stops_the_start(tmp_path: Path, setting: str, value: str, names: str) -> None:
+def test_a_wrong_setting_stops_the_start(
+    tmp_path: Path, setting: str, value: str, names: str
+) -> None:
     """With one line that names it."""
     with running(tmp_path, **{setting: value}) as web:
         assert web.process.wait(START_SECONDS) == 78
@@ -220,7 +249,12 @@ def test_a_wrong_setting_stops_the_start(tmp_path: Path, setting: str, value: st
 
 def test_production_needs_the_hosts_key(tmp_path: Path) -> None:
     """Without it nobody could prove who they are."""
-    with running(tmp_path, MODE="production", REDIS_URL="redis://127.0.0.1:1/0", DATABASE_URL=f"sqlite:///{tmp_path}/web.db") as web:
+    with running(
+        tmp_path,
+        MODE="production",
+        REDIS_URL="redis://127.0.0.1:1/0",
+        DATABASE_URL=f"sqlite:///{tmp_path}/web.db",
+    ) as web:
         assert web.process.wait(START_SECONDS) == 78
         assert "HOST_JWT_KEY" in web.output.read_text()
 

@@ -45,7 +45,9 @@ def writing(folder: Path, program: str, redis_url: str) -> Iterator[Process]:
     (folder / "patient.py").write_text(program)
     url = f"sqlite:///{folder}/rows.db"
     migrate(url)
-    with running(folder, worker("patient"), DATABASE_URL=url, REDIS_URL=redis_url, DRAIN_SECONDS="0") as process:
+    with running(
+        folder, worker("patient"), DATABASE_URL=url, REDIS_URL=redis_url, DRAIN_SECONDS="0"
+    ) as process:
         process.says("ready for action")
         asyncio.run(_is_writing(url, redis_url))
         yield process

@@ -102,7 +102,9 @@ class Script:
 def services_over(store: Store, log: MemoryLog, jobs: NoJobs) -> WorkerServices:
     """What an attempt works with."""
     endings = Endings(store, lambda _model: Script([]))
-    return WorkerServices(store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS, endings, Packing(log))  # type: ignore[arg-type]
+    return WorkerServices(
+        store, log, jobs, Checkpointer(store, 1.0, 500), LEASE_SECONDS, endings, Packing(log)
+    )  # type: ignore[arg-type]
 
 
 def runner_over(services: WorkerServices, provider: base.Provider, **spec: Any) -> Runner:
@@ -115,7 +117,11 @@ def runner_over(services: WorkerServices, provider: base.Provider, **spec: Any) 
 async def events_of(log: MemoryLog, row: Row) -> list[events.AnyEvent]:
     """Everything in the log of the row's conversation."""
     page = await log.read(row.conversation_id, None, 0, 1000)
-    return [event for _, event in map(events.decode, (entry.data for entry in page.entries)) if event is not None]
+    return [
+        event
+        for _, event in map(events.decode, (entry.data for entry in page.entries))
+        if event is not None
+    ]
 
 
 def kinds(log: Sequence[events.AnyEvent]) -> list[str]:

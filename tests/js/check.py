@@ -14,8 +14,21 @@ from tokenwire.config.settings import ROOT
 
 LAID_OUT = ("web/page/static/*.{js,ts}", "tests/{js,e2e}/**/*.{js,mjs,jsx}")
 LINTED = ("web/page/static", "tests/js", "tests/e2e")
-PRETTIER = ("prettier/bin/prettier.cjs", "--config", str(HERE / "prettier.config.mjs"), "--log-level", "warn")
-ESLINT = ("eslint/bin/eslint.js", "--config", str(HERE / "eslint.config.mjs"), "--no-error-on-unmatched-pattern", "--max-warnings", "0")
+PRETTIER = (
+    "prettier/bin/prettier.cjs",
+    "--config",
+    str(HERE / "prettier.config.mjs"),
+    "--log-level",
+    "warn",
+)
+ESLINT = (
+    "eslint/bin/eslint.js",
+    "--config",
+    str(HERE / "eslint.config.mjs"),
+    "--no-error-on-unmatched-pattern",
+    "--max-warnings",
+    "0",
+)
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -35,7 +48,9 @@ def main(arguments: Sequence[str] = ()) -> int:
 def run(script: str, *arguments: str, standard_input: str | None = None) -> int:
     """Run a script of the installed packages in Node; its exit code. Raises ToolMissing, InstallFailed."""
     command = [tool("node"), str(installed() / script), *arguments]
-    return subprocess.run(command, cwd=ROOT, input=standard_input, text=True, check=False).returncode
+    return subprocess.run(
+        command, cwd=ROOT, input=standard_input, text=True, check=False
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -13,14 +13,24 @@ from tests.js.packages import need_node, need_packages
     ("place", "source", "rule"),
     [
         ("web/page/static/x.js", "export const f = () => nowhere;", "no-undef"),
-        ("web/page/static/x.js", "export const f = () => process.env;", "no-undef"),  # the page has no `process`; tests have
+        (
+            "web/page/static/x.js",
+            "export const f = () => process.env;",
+            "no-undef",
+        ),  # the page has no `process`; tests have
         ("tests/js/x.mjs", "export const f = () => process.env;", None),
         ("web/page/static/x.js", "import { crc32 } from './tokenwire.js';", "no-unused-vars"),
-        ("web/page/static/x.js", "export const f = (list) => list.map((one) => { one.x = 1; });", "array-callback-return"),
+        (
+            "web/page/static/x.js",
+            "export const f = (list) => list.map((one) => { one.x = 1; });",
+            "array-callback-return",
+        ),
         ("web/page/static/x.js", "export const f = (list) => list.map((one) => one.x);", None),
     ],
 )
-def test_mistakes_are_found(place: str, source: str, rule: str | None, capfd: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_found(
+    place: str, source: str, rule: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
     """In the page by its own globals, in tests by Node's."""
     need_node()
     need_packages()
@@ -30,9 +40,16 @@ def test_mistakes_are_found(place: str, source: str, rule: str | None, capfd: py
 
 
 @pytest.mark.parametrize(
-    ("source", "code"), [("export const f = (x) => x;\n", 0), ("export const f = x => x\n", 1), (f"f({'x + ' * 25}x);\n", 1)]
+    ("source", "code"),
+    [
+        ("export const f = (x) => x;\n", 0),
+        ("export const f = x => x\n", 1),
+        (f"f({'x + ' * 25}x);\n", 1),
+    ],
 )
-def test_another_format_is_found(source: str, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_another_format_is_found(
+    source: str, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Prettier's own, with lines of 100 columns."""
     need_node()
     need_packages()
@@ -42,7 +59,9 @@ def test_another_format_is_found(source: str, code: int, tmp_path: Path, capfd: 
 
 
 @pytest.mark.parametrize(("environment", "code"), [("", 0), ("true", 1)])
-def test_without_node_it_says_so(environment: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_node_it_says_so(
+    environment: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """On a laptop it passes; in CI, where everything is installed, it fails."""
     monkeypatch.setenv("CI", environment)
     monkeypatch.setattr(packages.shutil, "which", lambda _name: None)

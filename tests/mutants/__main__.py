@@ -37,11 +37,20 @@ class Outcome:
 def main() -> int:
     """Choose, run, report."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("names", nargs="*", help="areas, or single mutants as area/name; all if none is given")
-    parser.add_argument("--jobs", type=int, default=2, help="copies of the project that are used side by side")
+    parser.add_argument(
+        "names", nargs="*", help="areas, or single mutants as area/name; all if none is given"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="copies of the project that are used side by side"
+    )
     parser.add_argument("--list", action="store_true", help="only say what there is")
     wanted = parser.parse_args()
-    chosen = [(area, mutant) for area in areas().values() for mutant in area.mutants if _chosen(area, mutant, wanted.names)]
+    chosen = [
+        (area, mutant)
+        for area in areas().values()
+        for mutant in area.mutants
+        if _chosen(area, mutant, wanted.names)
+    ]
     if wanted.names and not chosen:
         parser.error("no such area or mutant")
     if wanted.list:
@@ -70,7 +79,11 @@ class Bench:
         try:
             checks = sorted({area.checks_of(mutant) for area, mutant in chosen})
             alone = list(pool.map(self._alone, checks))
-            sound = {check for check, outcome in zip(checks, alone, strict=True) if outcome.verdict == "sound"}
+            sound = {
+                check
+                for check, outcome in zip(checks, alone, strict=True)
+                if outcome.verdict == "sound"
+            }
             ready = [(area, mutant) for area, mutant in chosen if area.checks_of(mutant) in sound]
             return alone + list(pool.map(self._with, ready))
         finally:
@@ -93,11 +106,15 @@ class Bench:
         finally:
             self._trees.put(tree)
         with self._speaking:
-            _say(f"{outcome.verdict:9}{outcome.seconds:6.1f} s  {outcome.name}  {outcome.by}".rstrip())
+            _say(
+                f"{outcome.verdict:9}{outcome.seconds:6.1f} s  {outcome.name}  {outcome.by}".rstrip()
+            )
         return outcome
 
 
-def _verdict(tree: Tree, checks: tuple[str, ...], mutant: Mutant | None, began: float) -> tuple[Verdict, float, str]:
+def _verdict(
+    tree: Tree, checks: tuple[str, ...], mutant: Mutant | None, began: float
+) -> tuple[Verdict, float, str]:
     try:
         code, output = tree.check(checks, mutant)
     except Stale as reason:
@@ -108,13 +125,23 @@ def _verdict(tree: Tree, checks: tuple[str, ...], mutant: Mutant | None, began: 
     if code == 0:
         return "survived", taken, ""
     noticed = _FAILED_TEST.search(output)
-    return "caught", taken, noticed[1] if noticed else f"hung for {CHECK_SECONDS:g} s" if code is None else output.strip()[-200:]
+    return (
+        "caught",
+        taken,
+        noticed[1]
+        if noticed
+        else f"hung for {CHECK_SECONDS:g} s"
+        if code is None
+        else output.strip()[-200:],
+    )
 
 
 def _report(outcomes: Sequence[Outcome]) -> int:
     counts = Counter(outcome.verdict for outcome in outcomes)
     told = counts["caught"] + counts["survived"] + counts["stale"]
-    _say(f"{told} mutants: {counts['caught']} caught, {counts['survived']} survived, {counts['stale']} stale")
+    _say(
+        f"{told} mutants: {counts['caught']} caught, {counts['survived']} survived, {counts['stale']} stale"
+    )
     bad = [outcome for outcome in outcomes if outcome.verdict in ("survived", "stale", "unsound")]
     for outcome in bad:
         _say(f"  {outcome.verdict}: {outcome.name}")

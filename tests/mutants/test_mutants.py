@@ -10,7 +10,11 @@ from tests.mutants.mutant import Area, Mutant, Stale
 from tests.mutants.tree import Tree
 from tokenwire.config.settings import ROOT
 
-EVERY = [pytest.param(area, mutant, id=f"{area.name}/{mutant.name}") for area in areas().values() for mutant in area.mutants]
+EVERY = [
+    pytest.param(area, mutant, id=f"{area.name}/{mutant.name}")
+    for area in areas().values()
+    for mutant in area.mutants
+]
 
 
 @pytest.mark.parametrize(("area", "mutant"), EVERY)
@@ -36,7 +40,9 @@ def tree(tmp_path: Path) -> Tree:
     project = tmp_path / "project"
     project.mkdir()
     (project / "thing.py").write_text("def double(n):\n    return n * 2\n")
-    (project / "test_thing.py").write_text("from thing import double\n\n\ndef test_double():\n    assert double(3) == 6\n")
+    (project / "test_thing.py").write_text(
+        "from thing import double\n\n\ndef test_double():\n    assert double(3) == 6\n"
+    )
     return Tree(project)
 
 

@@ -14,8 +14,16 @@ from tokenwire.config.settings import ROOT
 
 CHECK_SECONDS = 300.0
 """A check that takes longer is no check of an area."""
-_LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "var", "node_modules", "__pycache__", ".*_cache", "*.egg-info")
-_SHARED = (".venv", "var/servers", "tests/js/node_modules", "tests/js/aisdk/node_modules", "tests/js/openai/node_modules")
+_LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", "var", "node_modules", "__pycache__", ".*_cache", "*.egg-info"
+)
+_SHARED = (
+    ".venv",
+    "var/servers",
+    "tests/js/node_modules",
+    "tests/js/aisdk/node_modules",
+    "tests/js/openai/node_modules",
+)
 """What is installed once and only read."""
 
 
@@ -36,7 +44,9 @@ class Tree:
         """Delete it."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def check(self, checks: tuple[str, ...], mutant: Mutant | None = None) -> tuple[int | None, str]:
+    def check(
+        self, checks: tuple[str, ...], mutant: Mutant | None = None
+    ) -> tuple[int | None, str]:
         """Run pytest on `checks`, with the mutant planted if there is one: exit code (None: it hung) and output. Raises Stale."""
         if mutant is None:
             return self._run(checks)
@@ -56,11 +66,24 @@ class Tree:
         os.utime(file, (changed, changed))
 
     def _run(self, checks: tuple[str, ...]) -> tuple[int | None, str]:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *checks]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "--no-header",
+            "-p",
+            "no:cacheprovider",
+            *checks,
+        ]
         process = subprocess.Popen(
             command,
             cwd=self.path,
-            env={**os.environ, "CI": "1"},  # what is missing here fails the check instead of letting every mutant survive
+            env={
+                **os.environ,
+                "CI": "1",
+            },  # what is missing here fails the check instead of letting every mutant survive
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -28,7 +28,9 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def start(fixtures: Sequence[dict[str, Any]], *options: str, port: int | None = None) -> Iterator[str]:
+def start(
+    fixtures: Sequence[dict[str, Any]], *options: str, port: int | None = None
+) -> Iterator[str]:
     """Run it with fixtures and its own command-line options (`--latency 20`, `--chaos-disconnect 1`, ...).
 
     Yields `http://127.0.0.1:<port>`: OpenAI under /v1, Anthropic under /v1/messages, Gemini under /v1beta, Ollama under /api.

@@ -102,8 +102,13 @@ class FaultProxy:
             faults = self.faults
             if faults.blackhole:
                 continue
-            await asyncio.sleep(faults.latency_seconds + (len(data) / faults.bytes_per_second if faults.bytes_per_second else 0))
-            allowed = len(data) if faults.cut_after_bytes is None else faults.cut_after_bytes - passed
+            await asyncio.sleep(
+                faults.latency_seconds
+                + (len(data) / faults.bytes_per_second if faults.bytes_per_second else 0)
+            )
+            allowed = (
+                len(data) if faults.cut_after_bytes is None else faults.cut_after_bytes - passed
+            )
             writer.write(data[: max(allowed, 0)])
             await writer.drain()
             passed += len(data)

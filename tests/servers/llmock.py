@@ -18,12 +18,22 @@ def install() -> None:
     """Fetch it once (84 MB). Raises NotInstalled."""
     if not _PROGRAM.exists():
         run(sys.executable, "-m", "venv", _HOME)
-        run(_HOME / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", _PACKAGE)
+        run(
+            _HOME / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            _PACKAGE,
+        )
 
 
 @contextlib.contextmanager
 def start(*options: str, port: int | None = None) -> Iterator[str]:
     """Run it with its own options (`--error-rate 429=1`, `--stream-fault truncate=1`, ...); yields `http://127.0.0.1:<port>`."""
     port = port or free_port()
-    with serving([_PROGRAM, "serve", "--port", str(port), *options], f"http://127.0.0.1:{port}/health"):
+    with serving(
+        [_PROGRAM, "serve", "--port", str(port), *options], f"http://127.0.0.1:{port}/health"
+    ):
         yield f"http://127.0.0.1:{port}"

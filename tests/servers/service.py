@@ -42,7 +42,14 @@ def free_ports(count: int) -> int:
 def run(*argv: str | Path, cwd: Path | None = None) -> None:
     """Run a step of an installation. Raises NotInstalled with its last words."""
     try:
-        subprocess.run([str(word) for word in argv], cwd=cwd, check=True, capture_output=True, text=True, timeout=300)
+        subprocess.run(
+            [str(word) for word in argv],
+            cwd=cwd,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
     except (OSError, subprocess.SubprocessError) as error:
         words = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         raise NotInstalled(f"{argv[0]}: {words[-1] if words else error}") from error
@@ -58,12 +65,20 @@ def or_skip(install: Callable[[], object]) -> None:
 
 
 @contextlib.contextmanager
-def serving(argv: Sequence[str | Path], health_url: str, *, cwd: Path | None = None, seconds: float = 30) -> Iterator[None]:
+def serving(
+    argv: Sequence[str | Path], health_url: str, *, cwd: Path | None = None, seconds: float = 30
+) -> Iterator[None]:
     """Run a server until the block ends. Its output is in var/servers/<port>.log. Raises RuntimeError if it does not get healthy."""
     CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / f"{health_url.split(':')[2].split('/')[0]}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([str(word) for word in argv], cwd=cwd, stdout=output, stderr=output, preexec_fn=dying_with_us())
+        process = subprocess.Popen(
+            [str(word) for word in argv],
+            cwd=cwd,
+            stdout=output,
+            stderr=output,
+            preexec_fn=dying_with_us(),
+        )
     try:
         _wait_until_healthy(process, health_url, seconds, log)
         yield
@@ -76,11 +91,15 @@ def serving(argv: Sequence[str | Path], health_url: str, *, cwd: Path | None = N
             process.wait()
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, seconds: float, log: Path) -> None:
+def _wait_until_healthy(
+    process: subprocess.Popen[bytes], url: str, seconds: float, log: Path
+) -> None:
     deadline = time.monotonic() + seconds
     while not _is_healthy(url):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.args!r} is not healthy: {log.read_text(errors='replace')[-2000:]}")
+            raise RuntimeError(
+                f"{process.args!r} is not healthy: {log.read_text(errors='replace')[-2000:]}"
+            )
         time.sleep(0.05)
 
 

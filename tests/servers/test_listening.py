@@ -17,7 +17,9 @@ ROUNDS = 60
 def leftovers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the garbage collector finds open, warnings being errors."""
     found: list[str] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda found_open: found.append(repr(found_open.exc_value)))
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda found_open: found.append(repr(found_open.exc_value))
+    )
     return found
 
 
@@ -38,7 +40,9 @@ def calling(port: int, *said: bytes) -> socket.socket:
     return client
 
 
-@pytest.mark.parametrize("said", [(), (b"hello\n",), (b"much\n",)], ids=["silent", "talking", "not reading"])
+@pytest.mark.parametrize(
+    "said", [(), (b"hello\n",), (b"much\n",)], ids=["silent", "talking", "not reading"]
+)
 @pytest.mark.parametrize("encrypted", [False, True])
 @pytest.mark.parametrize("steps", range(7))
 async def test_whoever_connects_at_the_very_end_leaves_nothing_behind(
@@ -47,7 +51,9 @@ async def test_whoever_connects_at_the_very_end_leaves_nothing_behind(
     """Accepted or not yet, in the midst of a handshake, served: after so many steps of the event loop the context ends."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if encrypted else None
     before, complaints = asyncio.all_tasks(), list[str]()
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(str(context)))
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _loop, context: complaints.append(str(context))
+    )
     for _ in range(ROUNDS):
         async with listening(answer, tls=tls) as server:
             clients = [calling(server.port, *said) for _ in range(3)]

@@ -10,13 +10,29 @@ from tests.servers import aimock, llmock
 
 def _text(body: str) -> str:
     """The content of an OpenAI chat stream."""
-    chunks = [json.loads(line.removeprefix("data: ")) for line in body.splitlines() if line.startswith("data: {")]
-    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+    chunks = [
+        json.loads(line.removeprefix("data: "))
+        for line in body.splitlines()
+        if line.startswith("data: {")
+    ]
+    return "".join(
+        choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]
+    )
 
 
 def _ask(base_url: str, content: str) -> str:
-    question = {"model": "gpt-4o-mini", "stream": True, "max_tokens": 16, "messages": [{"role": "user", "content": content}]}
-    answer = httpx.post(f"{base_url}/chat/completions", json=question, headers={"Authorization": "Bearer test"}, timeout=60)
+    question = {
+        "model": "gpt-4o-mini",
+        "stream": True,
+        "max_tokens": 16,
+        "messages": [{"role": "user", "content": content}],
+    }
+    answer = httpx.post(
+        f"{base_url}/chat/completions",
+        json=question,
+        headers={"Authorization": "Bearer test"},
+        timeout=60,
+    )
     assert answer.status_code == 200, answer.text
     assert answer.text.rstrip().endswith("data: [DONE]")
     return _text(answer.text)
@@ -30,7 +46,9 @@ def test_llamacpp_streams_a_real_answer(llamacpp_url: str) -> None:
 @pytest.mark.usefixtures("aimock_installed")
 def test_aimock_says_what_it_was_told() -> None:
     """The answer is the fixture's."""
-    with aimock.start([{"match": {"userMessage": "hello"}, "response": {"content": "Hi there, friend."}}]) as url:
+    with aimock.start(
+        [{"match": {"userMessage": "hello"}, "response": {"content": "Hi there, friend."}}]
+    ) as url:
         assert _ask(f"{url}/v1", "hello") == "Hi there, friend."
 
 

@@ -33,7 +33,9 @@ def main() -> int:
         if wanted.n == 1:
             _say(f"seed {outcome.seed}: trace {outcome.digest}, {outcome.turns} turns")
     told = ", ".join(f"{count} {name}" for name, count in sorted(facts.items()))
-    _say(f"{wanted.n} schedules, {seconds:.0f} virtual seconds in {time.perf_counter() - began:.1f} s: {told}; {len(failed)} failed")
+    _say(
+        f"{wanted.n} schedules, {seconds:.0f} virtual seconds in {time.perf_counter() - began:.1f} s: {told}; {len(failed)} failed"
+    )
     if failed:
         _say(f"failing seeds: {failed[:50]}")
     return 1 if failed else 0
@@ -59,7 +61,12 @@ def _one(seed: int, tail: int) -> Outcome:
 
 def report(outcome: Outcome) -> str:
     """A failed schedule for a reader: what was wrong, what led there, how to see it again."""
-    lines = [f"--- seed {outcome.seed} failed, trace {outcome.digest}", *outcome.tail, "", *(f"  {c}" for c in outcome.complaints[:10])]
+    lines = [
+        f"--- seed {outcome.seed} failed, trace {outcome.digest}",
+        *outcome.tail,
+        "",
+        *(f"  {c}" for c in outcome.complaints[:10]),
+    ]
     return "\n".join([*lines, f"replay: make simulate SEED={outcome.seed} N=1", ""])
 
 

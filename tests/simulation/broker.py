@@ -85,7 +85,11 @@ class Broker:
     def _deliver(self, job: int) -> None:
         if job not in self._jobs:
             return
-        takers = [c for c in self.consumers if c.node.alive and not c.node.paused and not c.draining and self._reaches(c)]
+        takers = [
+            c
+            for c in self.consumers
+            if c.node.alive and not c.node.paused and not c.draining and self._reaches(c)
+        ]
         if not takers or not self._service.up or self._service.paused:
             self._later(LOOK_SECONDS, job)
             return
@@ -116,7 +120,10 @@ class Jobs:
 
     async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
         """See worker.enqueue.Jobs."""
-        await self._ask(f"enqueue({message_id}, {delay_ms})", lambda: self._broker.generate(message_id, delay_ms))
+        await self._ask(
+            f"enqueue({message_id}, {delay_ms})",
+            lambda: self._broker.generate(message_id, delay_ms),
+        )
 
     async def title(self, message_id: str) -> None:
         """See worker.enqueue.Jobs. Titles are made by a job of their own, which no schedule has."""
@@ -124,7 +131,9 @@ class Jobs:
 
     async def waiting(self, message_ids: Sequence[str]) -> dict[str, int]:
         """See worker.enqueue.Jobs."""
-        answer: dict[str, int] = await self._ask("waiting", lambda: self._broker.waiting(message_ids))
+        answer: dict[str, int] = await self._ask(
+            "waiting", lambda: self._broker.waiting(message_ids)
+        )
         return answer
 
     async def held(self, message_ids: Sequence[str]) -> set[str]:

@@ -56,7 +56,11 @@ class Observer:
         self._tops[channel] = (epoch, seq)
         state = self._site.server.state(channel)
         # A server may have lost even that there was an epoch: then it goes on from where the newest one that it knows had ended.
-        if seq != (before + 1 if where == epoch else state.forks.get(where, max(state.forks.values(), default=0)) + 1):
+        if seq != (
+            before + 1
+            if where == epoch
+            else state.forks.get(where, max(state.forks.values(), default=0)) + 1
+        ):
             self._site.complain(f"log of {channel}: {epoch}:{seq} after {where}:{before}")
         if where != epoch:
             self._begin_epoch(epoch, state, seq)
@@ -80,13 +84,24 @@ class Observer:
 
     def _check_owner(self, epoch: str, message_id: str, event: Any) -> None:
         writer = self._site.server.writer
-        attempt = writer.attempt if writer is not None else event.attempt  # an adoption writes events of its own attempt
+        attempt = (
+            writer.attempt if writer is not None else event.attempt
+        )  # an adoption writes events of its own attempt
         claims = self._site.server.claims
-        newest = max([number for (name, number), where in claims.items() if name == message_id and where == epoch], default=0)
+        newest = max(
+            [
+                number
+                for (name, number), where in claims.items()
+                if name == message_id and where == epoch
+            ],
+            default=0,
+        )
         newest = max(newest, self.owners.get((epoch, message_id), 0))
         self.owners[epoch, message_id] = max(newest, attempt)
         if attempt < newest:
-            self._site.complain(f"attempt {attempt} of {message_id} wrote {type(event).__name__} although {newest} had begun")
+            self._site.complain(
+                f"attempt {attempt} of {message_id} wrote {type(event).__name__} although {newest} had begun"
+            )
 
     def _check_offset(self, epoch: str, message_id: str, event: Any) -> None:
         """Each piece begins where the one before it ends: viewers would hide a repetition, and a hole only shows to some."""
@@ -101,18 +116,28 @@ class Observer:
             self._ends_at[epoch, message_id, "Chunk"] = event.keep
             self._ends_at[epoch, message_id, "Reasoning"] = event.keep_reasoning
         elif isinstance(event, events.Chunk | events.Reasoning):
-            self._ends_at[epoch, message_id, type(event).__name__] = event.offset + utf16_length(event.content)
+            self._ends_at[epoch, message_id, type(event).__name__] = event.offset + utf16_length(
+                event.content
+            )
 
     def _check_event(self, epoch: str, message_id: str, event: events.AnyEvent) -> None:
         script = self._answers.get(message_id)
         adopted = self._site.server.writer is None
         if isinstance(event, events.Reset) and not adopted:
             self.restarted.add(message_id)
-        if isinstance(event, events.Reset) and not adopted and script and script.rung in KEEPING and not script.reasoning:
+        if (
+            isinstance(event, events.Reset)
+            and not adopted
+            and script
+            and script.rung in KEEPING
+            and not script.reasoning
+        ):
             self._site.complain(f"reset of {message_id}, whose model can continue")
         earlier = self.ends.get(message_id, [])
         if any(where == epoch for where, _, _ in earlier) or (
-            earlier and isinstance(event, events.Terminal) and earlier[-1][1] == self._site.server.lives
+            earlier
+            and isinstance(event, events.Terminal)
+            and earlier[-1][1] == self._site.server.lives
         ):
             self._site.complain(f"{type(event).__name__} of {message_id} after its end: {earlier}")
         if isinstance(event, events.Terminal):
@@ -149,7 +174,9 @@ def unsettled(site: Site, clients: Iterable[Client]) -> str | None:
     return None
 
 
-def at_rest(site: Site, clients: Iterable[Client], observer: Observer, scripts: dict[str, Script]) -> None:
+def at_rest(
+    site: Site, clients: Iterable[Client], observer: Observer, scripts: dict[str, Script]
+) -> None:
     """Complain of every difference between what viewers hold, what was announced, what SQL holds and what was answered."""
     for row in site.database.answers():
         script = scripts.get(row.id)
@@ -167,15 +194,27 @@ def at_rest(site: Site, clients: Iterable[Client], observer: Observer, scripts: 
         site.complain(f"a generation was finished twice: {finished}")
 
 
-def in_time(site: Site, observer: Observer, alone: str | None, killed: list[tuple[float, str, int]]) -> None:
+def in_time(
+    site: Site, observer: Observer, alone: str | None, killed: list[tuple[float, str, int]]
+) -> None:
     """Where nothing else went wrong, complain of answers that stood still for too long."""
     if alone == "kill_worker":
         for at, message_id, attempt in killed:
-            _check_gap(site, observer, message_id, attempt, at, TAKEOVER_SECONDS, "its worker was killed")
+            _check_gap(
+                site, observer, message_id, attempt, at, TAKEOVER_SECONDS, "its worker was killed"
+            )
     if alone == "deploy_worker":
         for write in site.database.history:
             if write.kind == "hand back":
-                _check_gap(site, observer, write.message_id, write.attempt, write.at, HAND_OVER_SECONDS, "it was handed over")
+                _check_gap(
+                    site,
+                    observer,
+                    write.message_id,
+                    write.attempt,
+                    write.at,
+                    HAND_OVER_SECONDS,
+                    "it was handed over",
+                )
 
 
 def undisturbed(site: Site, clients: Iterable[Client], plan: Plan, restarted: set[str]) -> None:
@@ -183,14 +222,32 @@ def undisturbed(site: Site, clients: Iterable[Client], plan: Plan, restarted: se
 
     `restarted`: answers that began anew because their model cannot continue. Who was away then finds other words in the row.
     """
-    if not plan.faults or any(name != "restart_redis" for _, name in plan.faults) or plan.redis != Weather() or plan.feed_trouble:
+    if (
+        not plan.faults
+        or any(name != "restart_redis" for _, name in plan.faults)
+        or plan.redis != Weather()
+        or plan.feed_trouble
+    ):
         return
     for client in clients:
-        if any(reason != "trimmed" for reason in client.reasons) or set(client.withdrawn) - restarted:
-            site.complain(f"{client.name} was told to resync ({client.reasons}), or lost text, although nothing was lost")
+        if (
+            any(reason != "trimmed" for reason in client.reasons)
+            or set(client.withdrawn) - restarted
+        ):
+            site.complain(
+                f"{client.name} was told to resync ({client.reasons}), or lost text, although nothing was lost"
+            )
 
 
-def _check_gap(site: Site, observer: Observer, message_id: str, attempt: int, at: float, longest: float, why: str) -> None:
+def _check_gap(
+    site: Site,
+    observer: Observer,
+    message_id: str,
+    attempt: int,
+    at: float,
+    longest: float,
+    why: str,
+) -> None:
     row = site.database.messages.get(message_id)
     if row is None or row.attempt == attempt:  # deleted, or ended in the same moment
         return
@@ -214,11 +271,17 @@ def _check_writers(site: Site) -> None:
 def _check_content(complain: Callable[[str], None], row: Row, script: Script) -> None:
     wholes = script.endings()
     if row.status == "complete" and row.content not in wholes:
-        complain(f"{row.id} ({script.rung}) is complete with {row.content!r}, answered were {wholes!r}")
+        complain(
+            f"{row.id} ({script.rung}) is complete with {row.content!r}, answered were {wholes!r}"
+        )
     if not any(whole.startswith(row.content) for whole in [*wholes, ""]):
-        complain(f"{row.id} ({script.rung}) holds {row.content!r}, which is no beginning of {wholes!r}")
+        complain(
+            f"{row.id} ({script.rung}) holds {row.content!r}, which is no beginning of {wholes!r}"
+        )
     if not script.reasoning.startswith(row.reasoning):
-        complain(f"{row.id} holds the reasoning {row.reasoning!r}, thought was {script.reasoning!r}")
+        complain(
+            f"{row.id} holds the reasoning {row.reasoning!r}, thought was {script.reasoning!r}"
+        )
 
 
 def _check_ends(complain: Callable[[str], None], row: Row, observer: Observer) -> None:
@@ -227,8 +290,14 @@ def _check_ends(complain: Callable[[str], None], row: Row, observer: Observer) -
         complain(f"{row.id} is {row.status}, and no terminal event was ever appended")
     for _, _, event in ends:
         kind = type(event).__name__.lower()
-        if (kind, event.length, event.crc32) != (row.status, utf16_length(row.content), checksum(row.content)):
-            complain(f"the row of {row.id} is {row.status} with {row.content!r}, its end was {event}")
+        if (kind, event.length, event.crc32) != (
+            row.status,
+            utf16_length(row.content),
+            checksum(row.content),
+        ):
+            complain(
+                f"the row of {row.id} is {row.status} with {row.content!r}, its end was {event}"
+            )
 
 
 def _check_view(complain: Callable[[str], None], client: Client, row: Row) -> None:
@@ -240,4 +309,6 @@ def _check_view(complain: Callable[[str], None], client: Client, row: Row) -> No
             f"{client.name} shows {view.shown!r} ({view.text!r}, {view.status}) for {row.id}, SQL holds {row.content!r} ({row.status})"
         )
     elif view.reasoning != row.reasoning:
-        complain(f"{client.name} holds the reasoning {view.reasoning!r} of {row.id}, SQL {row.reasoning!r}")
+        complain(
+            f"{client.name} holds the reasoning {view.reasoning!r} of {row.id}, SQL {row.reasoning!r}"
+        )

@@ -67,7 +67,13 @@ class Client:
     """One viewer of one conversation. `dropping`: seconds after which it loses its connection, again and again (0: never)."""
 
     def __init__(
-        self, name: str, conversation_id: str, door: Door, rng: random.Random, complain: Callable[[str], None], dropping: float
+        self,
+        name: str,
+        conversation_id: str,
+        door: Door,
+        rng: random.Random,
+        complain: Callable[[str], None],
+        dropping: float,
     ) -> None:
         self.name, self.conversation_id = name, conversation_id
         self._door, self._rng, self._complain, self.dropping = door, rng, complain, dropping
@@ -112,7 +118,16 @@ class Client:
         known, self.views = self.views, {}
         for row in rows:
             old = known.get(row["id"])
-            view = View(row["id"], row["ordinal"], row["role"], row["content"], row["reasoning"], row["status"], row["seq"], row["rev"])
+            view = View(
+                row["id"],
+                row["ordinal"],
+                row["role"],
+                row["content"],
+                row["reasoning"],
+                row["status"],
+                row["seq"],
+                row["rev"],
+            )
             if epoch is None:
                 view.seq = 0
             if old is not None:
@@ -127,12 +142,16 @@ class Client:
         if not new.text.startswith(old.shown) and not old.shown.startswith(new.text):
             self._note_withdrawal(old, f"{old.shown!r} became {new.text!r}")
         if old.status in FINAL and (new.status != old.status or new.text != old.text):
-            self._complain(f"{self.name}: {new.id} had ended as {old.status} with {old.text!r}, is {new.status} with {new.text!r}")
+            self._complain(
+                f"{self.name}: {new.id} had ended as {old.status} with {old.text!r}, is {new.status} with {new.text!r}"
+            )
 
     def _note_withdrawal(self, view: View, how: str) -> None:
         self.withdrawn.append(view.id)
         if not self._epoch_lost and view.id not in self._reset:
-            self._complain(f"{self.name}: {view.id} shrank although no epoch was lost and nothing was reset: {how}")
+            self._complain(
+                f"{self.name}: {view.id} shrank although no epoch was lost and nothing was reset: {how}"
+            )
 
     # --- events ---
 
@@ -162,7 +181,9 @@ class Client:
 
     async def _listen(self, link: Link) -> int:
         silence = 10.0
-        until = asyncio.get_running_loop().time() + (self._rng.uniform(0.2, 1.8) * self.dropping if self.dropping else 1e9)
+        until = asyncio.get_running_loop().time() + (
+            self._rng.uniform(0.2, 1.8) * self.dropping if self.dropping else 1e9
+        )
         while True:
             left = until - asyncio.get_running_loop().time()
             if left <= 0:
@@ -194,7 +215,9 @@ class Client:
             self._check_seq(frame, "heartbeat")
         elif kind == "resync":
             self.reasons.append(frame["reason"])
-            self._epoch_lost = self._epoch_lost or frame["reason"] == "trimmed"  # a reset may be among what was missed
+            self._epoch_lost = (
+                self._epoch_lost or frame["reason"] == "trimmed"
+            )  # a reset may be among what was missed
             return 4410
         elif kind != "refreshed":
             return self._take_event(frame)
@@ -204,13 +227,17 @@ class Client:
         """The position has another name; what rows say of later events does not hold."""
         for view in self.views.values():
             view.seq = min(view.seq, self.seq)
-            view.ends = [(epoch if where == self.epoch else where, kind) for where, kind in view.ends]
+            view.ends = [
+                (epoch if where == self.epoch else where, kind) for where, kind in view.ends
+            ]
         self.epoch = epoch
         self.forks += 1
 
     def _check_seq(self, frame: dict[str, Any], kind: str) -> None:
         if (frame["epoch"], frame["seq"]) != (self.epoch, self.seq):
-            self._complain(f"{self.name}: {kind} {frame['epoch']}:{frame['seq']}, holds {self.epoch}:{self.seq}")
+            self._complain(
+                f"{self.name}: {kind} {frame['epoch']}:{frame['seq']}, holds {self.epoch}:{self.seq}"
+            )
 
     def _become_live(self) -> None:
         self.live = True
@@ -241,7 +268,13 @@ class Client:
         if view is None:
             text = row["content"] if row["role"] != "assistant" or row["status"] in FINAL else ""
             view = self.views[row["id"]] = View(
-                row["id"], row["ordinal"], row["role"], text, status=row["status"], rev=row["rev"], shown=text
+                row["id"],
+                row["ordinal"],
+                row["role"],
+                text,
+                status=row["status"],
+                rev=row["rev"],
+                shown=text,
             )
             view.seq = row["seq"]
         elif row["rev"] > view.rev:
@@ -251,7 +284,9 @@ class Client:
         kind = event["type"]
         if view.status in FINAL and kind not in FINAL:  # a log that lost it tells it again
             if any(where == self.epoch for where, _ in view.ends):
-                self._complain(f"{self.name}: {view.id} had ended as {view.status}, then came {event}")
+                self._complain(
+                    f"{self.name}: {view.id} had ended as {view.status}, then came {event}"
+                )
             return None
         if kind == "chunk":
             return self._put(view, event, "text")
@@ -270,11 +305,15 @@ class Client:
         held, offset, content = getattr(view, what), event["offset"], event["content"]
         length = units(held)
         if offset > length:
-            self._complain(f"{self.name}: a hole: {view.id} holds {length} units of {what}, {event}")
+            self._complain(
+                f"{self.name}: a hole: {view.id} holds {length} units of {what}, {event}"
+            )
             return 4410
         tail = first_units(content, length - offset) if offset < length else ""
         if tail and not held.encode("utf-16-le")[2 * offset :].startswith(tail.encode("utf-16-le")):
-            self._complain(f"{self.name}: {view.id} holds {held!r}, and {event} says something else")
+            self._complain(
+                f"{self.name}: {view.id} holds {held!r}, and {event} says something else"
+            )
         setattr(view, what, held + content[len(tail) :])
         self._show(view)
         return None
@@ -289,7 +328,9 @@ class Client:
         view.ends.append((self.epoch, event["type"]))
         view.status = event["type"]
         if (units(view.text), zlib.crc32(view.text.encode())) != (event["length"], event["crc32"]):
-            self._complain(f"{self.name}: {view.id} ended with another checksum: holds {view.text!r}, {event}")
+            self._complain(
+                f"{self.name}: {view.id} ended with another checksum: holds {view.text!r}, {event}"
+            )
             return 4410
         return None
 

@@ -19,7 +19,10 @@ from tokenwire.models.tables import UNFINISHED
 
 FIRST_MS = 1_800_000_000_000
 _DEFAULTS = {
-    table: {name: None if field.is_required() else field.get_default() for name, field in table.model_fields.items()}
+    table: {
+        name: None if field.is_required() else field.get_default()
+        for name, field in table.model_fields.items()
+    }
     for table in (tables.Message, tables.Conversation)
 }
 
@@ -99,7 +102,14 @@ class Database:
         mine = self.messages.get(message_id)
         if mine is None:
             return None
-        return next((row.id for row in self._of(mine.conversation_id) if row.ordinal < mine.ordinal and _unfinished(row)), None)
+        return next(
+            (
+                row.id
+                for row in self._of(mine.conversation_id)
+                if row.ordinal < mine.ordinal and _unfinished(row)
+            ),
+            None,
+        )
 
     def next_queued(self, conversation_id: str) -> str | None:
         first = next((row for row in self._of(conversation_id) if _unfinished(row)), None)
@@ -108,13 +118,22 @@ class Database:
     def unfinished(self, conversation_id: str) -> list[Any]:
         return [_copy(row) for row in self._of(conversation_id) if _unfinished(row)]
 
-    def begin_attempt(self, message_id: str, attempt: int, model: str, *, survived: bool = False) -> Any:
+    def begin_attempt(
+        self, message_id: str, attempt: int, model: str, *, survived: bool = False
+    ) -> Any:
         row = self.messages.get(message_id)
         if row is None or row.attempt >= attempt or not _unfinished(row):
             return None
         self._set(row, deaths=row.deaths + (row.status == "streaming" and not survived))
         self._set(
-            row, attempt=attempt, status="streaming", model=model, due_at=None, starts=row.starts + 1, saves=0, updated_at=self.now_ms()
+            row,
+            attempt=attempt,
+            status="streaming",
+            model=model,
+            due_at=None,
+            starts=row.starts + 1,
+            saves=0,
+            updated_at=self.now_ms(),
         )
         self._note(row, attempt, "begin")
         return _copy(row)
@@ -130,7 +149,9 @@ class Database:
         row = self._mine(item.message_id, item.attempt)
         if row is None:
             return False
-        self._set(row, status="queued", billed_input=billed_input, starts=0, enqueued_at=self.now_ms())
+        self._set(
+            row, status="queued", billed_input=billed_input, starts=0, enqueued_at=self.now_ms()
+        )
         self._save(row, item, "hand back")
         return True
 
@@ -139,7 +160,9 @@ class Database:
         if row is None:
             return False
         first = row.cancel_by
-        self._set(row, **_values(ending), due_at=None, updated_at=self.now_ms(), ended_at=self.now_ms())
+        self._set(
+            row, **_values(ending), due_at=None, updated_at=self.now_ms(), ended_at=self.now_ms()
+        )
         self._set(row, cancel_by=first or ending.cancel_by)
         self._note(row, ending.attempt, "finish")
         return True
@@ -160,13 +183,28 @@ class Database:
             self._set(row, billed_input=billed_input, requests=requests)
 
     def schedule_retry(
-        self, message_id: str, attempt: int, delay_ms: int, tries: int, billed_input: int, *, run_is_silent: bool = False
+        self,
+        message_id: str,
+        attempt: int,
+        delay_ms: int,
+        tries: int,
+        billed_input: int,
+        *,
+        run_is_silent: bool = False,
     ) -> bool:
         row = self._mine(message_id, attempt)
         if row is None:
             return False
         now = self.now_ms()
-        self._set(row, status="retrying", due_at=now + delay_ms, tries=tries, billed_input=billed_input, starts=0, updated_at=now)
+        self._set(
+            row,
+            status="retrying",
+            due_at=now + delay_ms,
+            tries=tries,
+            billed_input=billed_input,
+            starts=0,
+            updated_at=now,
+        )
         self._set(row, run_silent_since=(row.run_silent_since or now) if run_is_silent else None)
         return True
 
@@ -227,47 +265,97 @@ class Database:
         known = self.runs.get((run.message_id, run.run_id))
         if known is None or known.tries != run.tries or known.due_at is None:
             return False
-        known.tries, known.due_at = run.tries + 1, None if again_ms is None else self.now_ms() + again_ms
+        known.tries, known.due_at = (
+            run.tries + 1,
+            None if again_ms is None else self.now_ms() + again_ms,
+        )
         return True
 
     def _wanted(self, key: tuple[str, str], run: "ProviderRun") -> bool:
         row = self.messages.get(key[0])
         if row is None or not _unfinished(row):
             return False
-        return bool(row.run_id == key[1] or (row.attempt == run.attempt and row.status == "streaming"))
+        return bool(
+            row.run_id == key[1] or (row.attempt == run.attempt and row.status == "streaming")
+        )
 
     # --- the store's methods: sweeper ---
 
     def outstanding(self, due: Due, longest_pause: int) -> set[str]:
-        asked = ("begun", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "untold_revocations")
+        asked = (
+            "begun",
+            "ended",
+            "unannounced_rows",
+            "unannounced_titles",
+            "undeleted_logs",
+            "untold_revocations",
+        )
         found = {name: getattr(self, name)(due, "", 1) for name in asked}
-        found |= {"to_cancel": self.to_cancel("", 1), "runs_to_end": self.runs_to_end(1, longest_pause)}
-        found["heads"] = [row for row in self.answers() if _unfinished(row) and self._waits_long(row, due)]
+        found |= {
+            "to_cancel": self.to_cancel("", 1),
+            "runs_to_end": self.runs_to_end(1, longest_pause),
+        }
+        found["heads"] = [
+            row for row in self.answers() if _unfinished(row) and self._waits_long(row, due)
+        ]
         return {name for name, rows in found.items() if rows}
 
     def to_cancel(self, after: str, limit: int) -> list[Outstanding]:
-        return _page([_answer(row) for row in self.answers() if _unfinished(row) and row.cancel_by is not None], after, limit)
+        return _page(
+            [
+                _answer(row)
+                for row in self.answers()
+                if _unfinished(row) and row.cancel_by is not None
+            ],
+            after,
+            limit,
+        )
 
     def begun(self, due: Due, after: str, limit: int) -> list[Outstanding]:
-        rows = [row for row in self.answers() if row.cancel_by is None and not self._recent(row.enqueued_at, due.claimed)]
-        silent = [row for row in rows if row.status == "streaming" and not self._recent(row.updated_at, due.silent)]
+        rows = [
+            row
+            for row in self.answers()
+            if row.cancel_by is None and not self._recent(row.enqueued_at, due.claimed)
+        ]
+        silent = [
+            row
+            for row in rows
+            if row.status == "streaming" and not self._recent(row.updated_at, due.silent)
+        ]
         overdue = [row for row in rows if row.status == "retrying" and not self._waits(row, due)]
         return _page([_answer(row) for row in [*silent, *overdue]], after, limit)
 
     def heads(self, due: Due, after: str, limit: int) -> list[Outstanding]:
         heads = {row.conversation_id: row for row in reversed(self.answers()) if _unfinished(row)}
-        return _page([replace(_answer(row), key=name, due=self._waits_long(row, due)) for name, row in heads.items()], after, limit)
+        return _page(
+            [
+                replace(_answer(row), key=name, due=self._waits_long(row, due))
+                for name, row in heads.items()
+            ],
+            after,
+            limit,
+        )
 
-    def changed_lately(self, kind: Kind, since_ms: int, after: Place | None, limit: int) -> list[Place]:
+    def changed_lately(
+        self, kind: Kind, since_ms: int, after: Place | None, limit: int
+    ) -> list[Place]:
         places = {
-            "ends": [Place(row.ended_at, row.id) for row in self.messages.values() if row.ended_at is not None],
+            "ends": [
+                Place(row.ended_at, row.id)
+                for row in self.messages.values()
+                if row.ended_at is not None
+            ],
             "rows": [Place(0, row.id) for row in self.messages.values()],
-            "titles": [Place(row.updated_at, row.id) for row in self.conversations.values() if row.rev > 1],
+            "titles": [
+                Place(row.updated_at, row.id) for row in self.conversations.values() if row.rev > 1
+            ],
             "deletions": [Place(at, name) for name, at in self.deleted.items()],
             "revocations": [],
         }[kind]
         since = since_ms if kind != "rows" else -1
-        return sorted(place for place in places if place.at > since and (after is None or place > after))[:limit]
+        return sorted(
+            place for place in places if place.at > since and (after is None or place > after)
+        )[:limit]
 
     def announce_again(self, kind: Kind, ids: Sequence[str]) -> list[str]:
         for name in ids:
@@ -282,18 +370,32 @@ class Database:
         return []
 
     def ended(self, due: Due, after: str, limit: int) -> list[Outstanding]:
-        rows = [row for row in self.answers() if not _unfinished(row) and not row.terminal_announced]
-        return _page([_answer(row) for row in rows if not self._recent(row.updated_at, due.unannounced)], after, limit)
+        rows = [
+            row for row in self.answers() if not _unfinished(row) and not row.terminal_announced
+        ]
+        return _page(
+            [_answer(row) for row in rows if not self._recent(row.updated_at, due.unannounced)],
+            after,
+            limit,
+        )
 
     def unannounced_rows(self, due: Due, after: str, limit: int) -> list[Any]:
         page = _page(self._unannounced(self.messages, due), after, limit)
         return [Unannounced(row.id, row.conversation_id, row.ordinal) for row in page]
 
     def unannounced_titles(self, due: Due, after: str, limit: int) -> list[Any]:
-        return _page([row for row in self._unannounced(self.conversations, due) if row.title is not None], after, limit)
+        return _page(
+            [row for row in self._unannounced(self.conversations, due) if row.title is not None],
+            after,
+            limit,
+        )
 
     def undeleted_logs(self, due: Due, after: str, limit: int) -> list[str]:
-        return sorted(name for name, at in self.undeleted.items() if name > after and not self._recent(at, due.unannounced))[:limit]
+        return sorted(
+            name
+            for name, at in self.undeleted.items()
+            if name > after and not self._recent(at, due.unannounced)
+        )[:limit]
 
     def untold_revocations(self, due: Due, after: str, limit: int) -> list[Any]:
         return []  # one user, who stays
@@ -312,12 +414,16 @@ class Database:
         return row.due_at is not None and self.now_ms() - row.due_at < due.overdue
 
     def _waits_long(self, row: Row, due: Due) -> bool:
-        recent = self._recent(row.updated_at, due.waiting) or self._recent(row.enqueued_at, due.claimed)
+        recent = self._recent(row.updated_at, due.waiting) or self._recent(
+            row.enqueued_at, due.claimed
+        )
         return row.status == "queued" and row.cancel_by is None and not recent
 
     # --- the store's methods: web ---
 
-    def create_conversation(self, user_id: str, *, model: str | None = None, instructions: str | None = None) -> Any:
+    def create_conversation(
+        self, user_id: str, *, model: str | None = None, instructions: str | None = None
+    ) -> Any:
         now = self.now_ms()
         row = Row(
             tables.Conversation,
@@ -337,7 +443,9 @@ class Database:
             raise NotFound("conversation")
         return _copy(row)
 
-    def snapshot(self, conversation_id: str, user_id: str, limit: int, before: int | None = None) -> Snapshot:
+    def snapshot(
+        self, conversation_id: str, user_id: str, limit: int, before: int | None = None
+    ) -> Snapshot:
         conversation = self.conversation(conversation_id, user_id)
         rows = [row for row in self._of(conversation_id) if before is None or row.ordinal < before]
         page = [_copy(row) for row in rows[-limit:]]
@@ -364,11 +472,17 @@ class Database:
         now = self.now_ms()
         conversation.updated_at = now
         rows = self._of(post.conversation_id)
-        superseded = [row for row in rows if _unfinished(row)] if post.policy == "cancel_previous" else []
+        superseded = (
+            [row for row in rows if _unfinished(row)] if post.policy == "cancel_previous" else []
+        )
         for row in superseded:
             self._set(row, cancel_by=row.cancel_by or "superseded")
         last = rows[-1] if rows else None
-        common: dict[str, Any] = {"conversation_id": post.conversation_id, "created_at": now, "updated_at": now}
+        common: dict[str, Any] = {
+            "conversation_id": post.conversation_id,
+            "created_at": now,
+            "updated_at": now,
+        }
         user = Row(
             tables.Message,
             id=f"m{next(self._ids)}",
@@ -394,7 +508,9 @@ class Database:
         self.messages[user.id], self.messages[assistant.id] = user, assistant
         return Posted(_copy(user), _copy(assistant), [row.id for row in superseded])
 
-    def mark_posted(self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool) -> None:
+    def mark_posted(
+        self, user_message_id: str, assistant_message_id: str, rev: int, *, enqueued: bool
+    ) -> None:
         self.mark_announced(user_message_id, rev)
         self.mark_announced(assistant_message_id, rev)
         if enqueued:
@@ -428,7 +544,11 @@ class Database:
 
 
 def _values(item: Checkpoint | Ending) -> dict[str, Any]:
-    return {field.name: getattr(item, field.name) for field in fields(item) if field.name not in ("message_id", "attempt")}
+    return {
+        field.name: getattr(item, field.name)
+        for field in fields(item)
+        if field.name not in ("message_id", "attempt")
+    }
 
 
 def _answer(row: Row) -> Outstanding:
@@ -436,7 +556,9 @@ def _answer(row: Row) -> Outstanding:
 
 
 def _page(rows: list[Any], after: str, limit: int) -> list[Any]:
-    by_key = sorted(((getattr(row, "key", None) or row.id, row) for row in rows), key=lambda item: item[0])
+    by_key = sorted(
+        ((getattr(row, "key", None) or row.id, row) for row in rows), key=lambda item: item[0]
+    )
     return [row for key, row in by_key if key > after][:limit]
 
 

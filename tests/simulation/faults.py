@@ -35,8 +35,15 @@ class Plan:
     @property
     def alone(self) -> str | None:
         """The name of the only thing that goes wrong, "" if nothing does; None where more does."""
-        quiet = self.redis == Weather() and self.sql == Weather(slowest=0.01) and not self.feed_trouble and not self.job_trouble
-        return None if not quiet or len(self.faults) > 1 else "".join(name for _, name in self.faults)
+        quiet = (
+            self.redis == Weather()
+            and self.sql == Weather(slowest=0.01)
+            and not self.feed_trouble
+            and not self.job_trouble
+        )
+        return (
+            None if not quiet or len(self.faults) > 1 else "".join(name for _, name in self.faults)
+        )
 
 
 class Town(Protocol):
@@ -63,16 +70,27 @@ def plan(rng: random.Random) -> Plan:
     """From clear skies to several storms at a time."""
     made = Plan()
     if rng.random() < 0.35:
-        made.redis = Weather(*_shares(rng), slowest=rng.choice((0.002, 0.01, 0.05)), spike=rng.choice((0.0, 0.02)))
+        made.redis = Weather(
+            *_shares(rng), slowest=rng.choice((0.002, 0.01, 0.05)), spike=rng.choice((0.0, 0.02))
+        )
     if rng.random() < 0.35:
-        made.sql = Weather(*_shares(rng), slowest=rng.choice((0.01, 0.05, 0.2)), spike=rng.choice((0.0, 0.02)))
+        made.sql = Weather(
+            *_shares(rng), slowest=rng.choice((0.01, 0.05, 0.2)), spike=rng.choice((0.0, 0.02))
+        )
     made.feed_trouble = rng.choice((0.0, 0.0, 0.05, 0.3))
     made.job_trouble = rng.choice((0.0, 0.0, 0.0, 0.2))
-    if rng.random() < 0.1:  # a zombie, undisturbed: paused beyond its lease in the midst of an answer
+    if (
+        rng.random() < 0.1
+    ):  # a zombie, undisturbed: paused beyond its lease in the midst of an answer
         return Plan(faults=[(rng.uniform(0.2, 2.0), "pause_worker_for_long")])
     if rng.random() < 0.06:  # several forks in a row
         times = [rng.uniform(0.2, 4.0) for _ in range(rng.choice((1, 2, 3, 5)))]
-        return Plan(faults=[(at, rng.choice(("lose_the_end", "lose_the_end", "restart_redis"))) for at in sorted(times)])
+        return Plan(
+            faults=[
+                (at, rng.choice(("lose_the_end", "lose_the_end", "restart_redis")))
+                for at in sorted(times)
+            ]
+        )
     if rng.random() < 0.1:  # answers of Redis get lost, and nothing else
         return Plan(redis=Weather(unanswered=0.2), hasty=rng.random() < 0.5)
     count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6))
@@ -82,7 +100,11 @@ def plan(rng: random.Random) -> Plan:
 
 
 def _shares(rng: random.Random) -> tuple[float, float, float]:
-    return rng.choice((0.0, 0.02, 0.1)), rng.choice((0.0, 0.02, 0.1, 0.25)), rng.choice((0.0, 0.0, 0.02, 0.1))
+    return (
+        rng.choice((0.0, 0.02, 0.1)),
+        rng.choice((0.0, 0.02, 0.1, 0.25)),
+        rng.choice((0.0, 0.0, 0.02, 0.1)),
+    )
 
 
 async def _worker(town: Town) -> WorkerProcess:
@@ -227,7 +249,11 @@ async def restart_redis(town: Town) -> None:
 
 async def lose_the_end(town: Town) -> None:
     """A crash that took the last writes with it, some or many; what is left is whole."""
-    count = town.plan.lost.pop(0) if town.plan.lost else town.rng.choice((1, 2, 3, town.rng.randint(0, 60)))
+    count = (
+        town.plan.lost.pop(0)
+        if town.plan.lost
+        else town.rng.choice((1, 2, 3, town.rng.randint(0, 60)))
+    )
     jobs = town.site.broker.save()
 
     def lose() -> None:
@@ -260,7 +286,9 @@ async def fail_over(town: Town) -> None:
 
 
 async def _restart(town: Town, change: Callable[[], None]) -> None:
-    feeds = [process.feed for process in (*town.workers, *town.broadcasters) if process.feed.connected]
+    feeds = [
+        process.feed for process in (*town.workers, *town.broadcasters) if process.feed.connected
+    ]
     town.site.redis.up = False
     for feed in feeds:
         feed.cut()

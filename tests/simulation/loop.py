@@ -97,7 +97,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def unseen(self) -> list[BaseException]:
         """What tasks of living processes failed with that nobody has asked about."""
-        failed = [task for task, node in self._kept if node.alive and task.done() and task._log_traceback]  # type: ignore[attr-defined]
+        failed = [
+            task for task, node in self._kept if node.alive and task.done() and task._log_traceback
+        ]  # type: ignore[attr-defined]
         return [error for task in failed if (error := task.exception()) is not None]
 
     def runnable(self, node: Node) -> None:
@@ -106,10 +108,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # --- what BaseEventLoop asks for ---
 
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, context: Context | None = None) -> "asyncio.Task[Any]":
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, context: Context | None = None
+    ) -> "asyncio.Task[Any]":
         # Kept until the end: collected earlier, the coroutines of a killed process would run their `finally` blocks.
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context)
-        self._kept.append((task, context.get(_owner, self.world) if context is not None else _owner.get(self.world)))
+        self._kept.append(
+            (
+                task,
+                context.get(_owner, self.world) if context is not None else _owner.get(self.world),
+            )
+        )
         return task
 
     def _call_soon(self, callback: Any, args: Any, context: Context | None) -> asyncio.Handle:
@@ -158,7 +167,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise RuntimeError("nothing will ever happen again")
 
     def _fire(self) -> None:
-        while self._scheduled and (self._scheduled[0]._cancelled or self._scheduled[0].when() <= self._now):  # type: ignore[attr-defined]
+        while self._scheduled and (
+            self._scheduled[0]._cancelled or self._scheduled[0].when() <= self._now
+        ):  # type: ignore[attr-defined]
             handle = self._drop()
             if not handle._cancelled:  # type: ignore[attr-defined]
                 self._queue(handle)

@@ -81,20 +81,36 @@ class Net:
         """Whether nothing passes."""
         return (node.name, service.name) in self._cut
 
-    async def call(self, node: Node, service: Service, what: str, act: Callable[[], Any], *, writes: bool = False) -> Any:
+    async def call(
+        self,
+        node: Node,
+        service: Service,
+        what: str,
+        act: Callable[[], Any],
+        *,
+        writes: bool = False,
+    ) -> Any:
         """Have `service` do `act`; gives its result or raises what it raised. Raises NoAnswer."""
         future: asyncio.Future[Any] = self._loop.create_future()
         fate = self._fate(service)
         if self.is_cut(node, service) or fate in (Fate.LOST, Fate.LATE):
-            self._later(self._patience(node, service), self._fail, future, node, f"{what}: no answer")
+            self._later(
+                self._patience(node, service), self._fail, future, node, f"{what}: no answer"
+            )
         if not self.is_cut(node, service) and fate is not Fate.LOST:
-            self._later_in_order(node, service, fate, writes, self._arrive, node, service, what, act, future, fate)
+            self._later_in_order(
+                node, service, fate, writes, self._arrive, node, service, what, act, future, fate
+            )
         return await future
 
     def _fate(self, service: Service) -> Fate:
         weather = service.weather
         chance = self._rng.random()
-        for fate, share in ((Fate.LOST, weather.lost), (Fate.UNANSWERED, weather.unanswered), (Fate.LATE, weather.late)):
+        for fate, share in (
+            (Fate.LOST, weather.lost),
+            (Fate.UNANSWERED, weather.unanswered),
+            (Fate.LATE, weather.late),
+        ):
             if chance < share:
                 return fate
             chance -= share
@@ -110,7 +126,15 @@ class Net:
             return self._rng.uniform(0.0, 0.5)
         return self._rng.uniform(0.0001, weather.slowest)
 
-    def _later_in_order(self, node: Node, service: Service, fate: Fate, writes: bool, callback: Callable[..., None], *args: Any) -> None:
+    def _later_in_order(
+        self,
+        node: Node,
+        service: Service,
+        fate: Fate,
+        writes: bool,
+        callback: Callable[..., None],
+        *args: Any,
+    ) -> None:
         at = self._loop.time() + self._delay(service)
         if fate is Fate.LATE:
             at += 0.3 + self._rng.expovariate(1.0)
@@ -125,7 +149,15 @@ class Net:
     def _later(self, seconds: float, callback: Callable[..., None], *args: Any) -> None:
         self._loop.call_later(seconds, callback, *args, context=self._loop.world.context)
 
-    def _arrive(self, node: Node, service: Service, what: str, act: Callable[[], Any], future: Any, fate: Fate) -> None:
+    def _arrive(
+        self,
+        node: Node,
+        service: Service,
+        what: str,
+        act: Callable[[], Any],
+        future: Any,
+        fate: Fate,
+    ) -> None:
         if service.paused:
             service.held.append(lambda: self._arrive(node, service, what, act, future, fate))
             self._later(GIVE_UP_SECONDS, self._fail, future, node, f"{what}: timed out")
@@ -138,9 +170,13 @@ class Net:
         except Exception as raised:  # noqa: BLE001 - whatever the service answers travels back
             result, error = None, raised
         outcome = type(error).__name__ if error is not None else "ok"
-        self._trace.add(node.name, f"{what} -> {outcome}{'' if fate is Fate.FINE else ' ' + fate.name}")
+        self._trace.add(
+            node.name, f"{what} -> {outcome}{'' if fate is Fate.FINE else ' ' + fate.name}"
+        )
         if fate is Fate.UNANSWERED or self.is_cut(node, service):
-            self._later(self._patience(node, service), self._fail, future, node, f"{what}: answer lost")
+            self._later(
+                self._patience(node, service), self._fail, future, node, f"{what}: answer lost"
+            )
         elif fate is Fate.FINE:
             self._later(self._delay(service), _settle, future, result, error)
 

@@ -79,7 +79,9 @@ class WorkerProcess:
         checkpointer = Checkpointer(store, 1.0, 40)
         endings = Endings(store, self._open_named, _nobody)
         packing = Packing(log)
-        services = WorkerServices(store, log, jobs, checkpointer, LEASE_SECONDS, endings, packing, _nobody)
+        services = WorkerServices(
+            store, log, jobs, checkpointer, LEASE_SECONDS, endings, packing, _nobody
+        )
         specs = {rung: ModelSpec(rung, "demo", rung, continuation=rung) for rung in RUNGS}
         models = Models(Catalogue("prefix", "prefix", specs, {}), self._open)
         self._runner = Runner(services, models)
@@ -98,7 +100,9 @@ class WorkerProcess:
     @property
     def attempts(self) -> list[tuple[str, int]]:
         """(message id, attempt) of what it runs."""
-        return [(attempt.message_id, attempt.generation.attempt) for attempt in self._runner.running()]
+        return [
+            (attempt.message_id, attempt.generation.attempt) for attempt in self._runner.running()
+        ]
 
     def _open(self, spec: ModelSpec) -> Provider:
         return Provider(spec.continuation, self._site.scripts, self._site.complain)
@@ -159,9 +163,13 @@ class WebProcess:
         metrics = SimpleNamespace(undelivered=SimpleNamespace(labels=lambda _step: counter))
         cancels = Cancels(store, log, jobs)
         settings = SimpleNamespace(cancel_without_viewers_seconds=0.0)
-        self.services: Any = SimpleNamespace(store=store, log=log, jobs=jobs, metrics=metrics, cancels=cancels, settings=settings)
+        self.services: Any = SimpleNamespace(
+            store=store, log=log, jobs=jobs, metrics=metrics, cancels=cancels, settings=settings
+        )
 
-    async def ask(self, client: Node, what: str, handler: Callable[["WebProcess"], Awaitable[Any]]) -> Any:
+    async def ask(
+        self, client: Node, what: str, handler: Callable[["WebProcess"], Awaitable[Any]]
+    ) -> Any:
         """A request of `client`. Raises ConnectionError where no answer comes, or a 503."""
         loop, trace = self._site.loop, self._site.trace
         answer: asyncio.Future[Any] = loop.create_future()
@@ -177,9 +185,19 @@ class WebProcess:
                 self._site.complain(f"{what}: {error!r}")
                 result = ConnectionError("500")
             trace.add(self.node.name, f"{what} for {client.name} -> {type(result).__name__}")
-            loop.call_later(self._site.rng.uniform(0.0005, 0.01), _answer, answer, result, context=loop.world.context)
+            loop.call_later(
+                self._site.rng.uniform(0.0005, 0.01),
+                _answer,
+                answer,
+                result,
+                context=loop.world.context,
+            )
 
-        loop.call_later(self._site.rng.uniform(0.0005, 0.01), lambda: self.node.spawn(handle()), context=self.node.context)
+        loop.call_later(
+            self._site.rng.uniform(0.0005, 0.01),
+            lambda: self.node.spawn(handle()),
+            context=self.node.context,
+        )
         try:
             async with asyncio.timeout(HTTP_SECONDS):
                 result = await answer
@@ -197,8 +215,13 @@ class WebProcess:
     async def post(self, conversation_id: str, content: str, policy: Policy) -> str:
         """POST .../messages; gives the id of the answer."""
         services = self.services
-        _, conversation = await asyncio.gather(delivery.look(services, conversation_id), services.store.conversation(conversation_id, USER))
-        posted = await services.store.post(Post(conversation_id, USER, content, conversation.model, policy))
+        _, conversation = await asyncio.gather(
+            delivery.look(services, conversation_id),
+            services.store.conversation(conversation_id, USER),
+        )
+        posted = await services.store.post(
+            Post(conversation_id, USER, content, conversation.model, policy)
+        )
         await delivery.deliver(services, posted)
         return posted.assistant_message.id  # type: ignore[no-any-return]
 
@@ -208,7 +231,9 @@ class WebProcess:
 
     async def delete(self, conversation_id: str) -> None:
         """DELETE /api/conversations/{id}."""
-        await closing.delete_conversation(self.services.store, self.services.log, conversation_id, TOMBSTONE_SECONDS)
+        await closing.delete_conversation(
+            self.services.store, self.services.log, conversation_id, TOMBSTONE_SECONDS
+        )
 
 
 class BroadcasterProcess:
@@ -252,7 +277,9 @@ class BroadcasterProcess:
 class Socket:
     """Both ends of a WebSocket: `broadcaster.connection.Connection` to the server, a `client.Link` to the client."""
 
-    def __init__(self, site: Site, server: BroadcasterProcess, conversation_id: str, client: Node) -> None:
+    def __init__(
+        self, site: Site, server: BroadcasterProcess, conversation_id: str, client: Node
+    ) -> None:
         self.conversation_id = conversation_id
         self.listener: Any = None
         self.transport = self
@@ -264,7 +291,9 @@ class Socket:
         self._inbox: list[tuple[int, Any]] = []
         self._there = asyncio.Event()
         self._at = 0.0
-        self.viewer: SocketReader = server.node.context.copy().run(SocketReader, server.viewers, self)  # type: ignore[arg-type]
+        self.viewer: SocketReader = server.node.context.copy().run(
+            SocketReader, server.viewers, self
+        )  # type: ignore[arg-type]
 
     # --- the server's end ---
 
@@ -317,7 +346,9 @@ class Socket:
         else:
             size, data = what
             frames = parse_frames(data)
-            self._inbox += [(0, frame) for frame in frames[:-1]] + [(size, frame) for frame in frames[-1:]]
+            self._inbox += [(0, frame) for frame in frames[:-1]] + [
+                (size, frame) for frame in frames[-1:]
+            ]
         self._there.set()
 
     # --- the client's end ---
@@ -333,7 +364,9 @@ class Socket:
             if self.is_open:
                 self._server.node.spawn(self.viewer.receive(text))
 
-        loop.call_later(self._site.rng.uniform(0.0002, 0.01), arrive, context=self._server.node.context)
+        loop.call_later(
+            self._site.rng.uniform(0.0002, 0.01), arrive, context=self._server.node.context
+        )
 
     async def receive(self) -> Any:
         """The next frame, or the close code."""
@@ -357,7 +390,11 @@ class Socket:
             return self.close_with(args[0])
         if self.is_open:
             loop = self._site.loop
-            loop.call_later(self._site.rng.uniform(0.0002, 0.01), self._hung_up, context=self._server.node.context)
+            loop.call_later(
+                self._site.rng.uniform(0.0002, 0.01),
+                self._hung_up,
+                context=self._server.node.context,
+            )
         return None
 
     def _hung_up(self) -> None:

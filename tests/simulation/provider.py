@@ -48,7 +48,11 @@ class Script:
         self.name, self.rung, self.rng, self.mood = name, rung, rng, mood
         self.raw = "".join(rng.choice(_WORDS) for _ in range(rng.randint(1, 24)))
         self.text = self.raw.replace("\x00", "\ufffd")
-        self.reasoning = "".join(rng.choice(("hm ", "so ", "\U0001f914")) for _ in range(rng.randint(1, 6))) if rng.random() < 0.2 else ""
+        self.reasoning = (
+            "".join(rng.choice(("hm ", "so ", "\U0001f914")) for _ in range(rng.randint(1, 6)))
+            if rng.random() < 0.2
+            else ""
+        )
         self.calls = 0
         self.failures = 0
         self.runs: dict[str, list[list[base.Delta]]] = {}
@@ -72,7 +76,9 @@ class Provider:
 
     stall_seconds = 3.0
 
-    def __init__(self, rung: base.Rung, scripts: dict[str, Script], complain: Callable[[str], None]) -> None:
+    def __init__(
+        self, rung: base.Rung, scripts: dict[str, Script], complain: Callable[[str], None]
+    ) -> None:
         self.continuation = rung
         self._scripts = scripts
         self._complain = complain
@@ -97,13 +103,17 @@ class Provider:
 class _Stream:
     stitching = naming = False
 
-    def __init__(self, script: Script, going_on: base.Continuation | None, complain: Callable[[str], None]) -> None:
+    def __init__(
+        self, script: Script, going_on: base.Continuation | None, complain: Callable[[str], None]
+    ) -> None:
         self._script = script
         script.calls += 1
         text = script.beginning(script.calls)
         if going_on is not None:
             if not text.startswith(going_on.text):
-                complain(f"{script.name}: asked to go on from {going_on.text!r}, which is no beginning of {text!r}")
+                complain(
+                    f"{script.name}: asked to go on from {going_on.text!r}, which is no beginning of {text!r}"
+                )
             text = text[len(going_on.text) :]
         self._outcome = _outcome(script)
         self.run_over = self._asked = False
@@ -151,7 +161,11 @@ class _Stream:
         self._left -= 1
         self.cursor = None if self.cursor is None else self.cursor + 1
         script = self._script
-        slow = script.rng.uniform(0.5, 2.5) if script.rng.random() < 0.02 else script.rng.uniform(0.0, script.mood.slowest)
+        slow = (
+            script.rng.uniform(0.5, 2.5)
+            if script.rng.random() < 0.02
+            else script.rng.uniform(0.0, script.mood.slowest)
+        )
         await asyncio.sleep(slow)
         batch = self._batches.pop(0)
         if self.run_id is not None and not self._batches:
@@ -214,5 +228,9 @@ def _outcome(script: Script) -> Any:
         "end",
     ]
     if rng.random() < 0.1:
-        errors = [base.AuthenticationFailed("401"), base.ContentFiltered("no"), ZeroDivisionError("a bug in an adapter")]
+        errors = [
+            base.AuthenticationFailed("401"),
+            base.ContentFiltered("no"),
+            ZeroDivisionError("a bug in an adapter"),
+        ]
     return rng.choice(errors)

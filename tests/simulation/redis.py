@@ -49,13 +49,19 @@ class Server(MemoryLog):
 
     def save(self) -> Memory:
         """What a replica or a file on disk holds now."""
-        return copy.deepcopy({"states": self._states, "tombstones": self._tombstones, "time": self._time})
+        return copy.deepcopy(
+            {"states": self._states, "tombstones": self._tombstones, "time": self._time}
+        )
 
     def fail_over(self, saved: Memory) -> None:
         """Be another server, which knows what `save` gave and nothing later."""
         self._run += 1
         self.lives += 1
-        self._states, self._tombstones, self._time = saved["states"], saved["tombstones"], saved["time"]
+        self._states, self._tombstones, self._time = (
+            saved["states"],
+            saved["tombstones"],
+            saved["time"],
+        )
 
     def lose_the_end(self, count: int) -> None:
         """Be another server, which knows all but the last `count` writes."""
@@ -75,7 +81,10 @@ class Server(MemoryLog):
     def note(self, conversation_id: str) -> None:
         """A write begins."""
         if self.journal is not None:
-            before = copy.deepcopy(self._states.get(conversation_id)), self._tombstones.get(conversation_id)
+            before = (
+                copy.deepcopy(self._states.get(conversation_id)),
+                self._tombstones.get(conversation_id),
+            )
             self.journal.append((conversation_id, *before))
 
     async def delete(self, conversation_id: str, tombstone_seconds: float) -> None:
@@ -83,22 +92,42 @@ class Server(MemoryLog):
         self.note(conversation_id)
         await super().delete(conversation_id, tombstone_seconds)
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = ports.PAGE_BYTES) -> ports.Page:
+    async def read(
+        self,
+        conversation_id: str,
+        epoch: str | None,
+        after: int,
+        limit: int,
+        max_bytes: int = ports.PAGE_BYTES,
+    ) -> ports.Page:
         """See streams.log.ports.Log. It writes nothing but an epoch, which is none of the writes that are counted."""
         page = await super().read(conversation_id, epoch, after, limit, max_bytes)
-        if self.journal and self.journal[-1][0] == conversation_id and self.journal[-1][1] is not None:
+        if (
+            self.journal
+            and self.journal[-1][0] == conversation_id
+            and self.journal[-1][1] is not None
+        ):
             self.journal.pop()
         return page
 
     async def claim(
-        self, conversation_id: str, message_id: str, sql_attempt: int, lease_seconds: float, disobeyed: bool = False
+        self,
+        conversation_id: str,
+        message_id: str,
+        sql_attempt: int,
+        lease_seconds: float,
+        disobeyed: bool = False,
     ) -> ports.Claim:
         """See streams.log.ports.Log."""
-        claim = await super().claim(conversation_id, message_id, sql_attempt, lease_seconds, disobeyed)
+        claim = await super().claim(
+            conversation_id, message_id, sql_attempt, lease_seconds, disobeyed
+        )
         self.claims[message_id, claim.attempt] = claim.epoch
         return claim
 
-    async def append(self, claim: ports.Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> ports.Appended:
+    async def append(
+        self, claim: ports.Claim, index: int, covered: int, events: Sequence[AnyEvent]
+    ) -> ports.Appended:
         """See streams.log.ports.Log."""
         self.writer = claim
         try:
@@ -127,7 +156,12 @@ class Log(real.RedisLog):
     async def _ask(self, name: str, *args: Any) -> Any:
         method = getattr(self._server, name)
         try:
-            return await self._net.call(self._node, self._service, f"log {name}{_told(args)}", lambda: at_once(method(*args)))
+            return await self._net.call(
+                self._node,
+                self._service,
+                f"log {name}{_told(args)}",
+                lambda: at_once(method(*args)),
+            )
         except NoAnswer as error:
             raise ports.LogUnavailable(str(error)) from error
 
@@ -180,8 +214,16 @@ for _name in (
 class Feed:
     """`streams.log.ports.Feed` of one process. `trouble`: the share of deliveries that are lost, doubled or overtaken."""
 
-    def __init__(self, loop: VirtualLoop, rng: random.Random, node: Node, server: Server, service: Service) -> None:
-        self._loop, self._rng, self._node, self._server, self._service = loop, rng, node, server, service
+    def __init__(
+        self, loop: VirtualLoop, rng: random.Random, node: Node, server: Server, service: Service
+    ) -> None:
+        self._loop, self._rng, self._node, self._server, self._service = (
+            loop,
+            rng,
+            node,
+            server,
+            service,
+        )
         self._channels: dict[bytes, None] = {}
         self._unheard = self._stop = None
         self.connected = True
@@ -189,7 +231,11 @@ class Feed:
         self._at = 0.0
         node.on_death.append(self._forget)
 
-    async def start(self, deliver: Callable[[list[tuple[bytes, bytes]]], None], subscribed: Callable[[bytes], None]) -> None:
+    async def start(
+        self,
+        deliver: Callable[[list[tuple[bytes, bytes]]], None],
+        subscribed: Callable[[bytes], None],
+    ) -> None:
         """See streams.log.ports.Feed."""
         self._deliver, self._subscribed = deliver, subscribed
         self._stop = self._server.listen(self._published)

@@ -27,7 +27,13 @@ def no_fence() -> Iterator[None]:
             raise ports.Lost
         return found
 
-    async def append(self: memory.MemoryLog, claim: ports.Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> ports.Appended:
+    async def append(
+        self: memory.MemoryLog,
+        claim: ports.Claim,
+        index: int,
+        covered: int,
+        events: Sequence[AnyEvent],
+    ) -> ports.Appended:
         state = self._settle(claim.conversation_id)
         found = owned(state, claim)
         if claim.attempt < found.attempt and not found.sealed:
@@ -55,7 +61,13 @@ def no_fence_in_sql() -> Iterator[None]:
 def no_idempotency() -> Iterator[None]:
     """A batch that is sent again, because its answer was lost, is appended again."""
 
-    async def append(self: memory.MemoryLog, claim: ports.Claim, index: int, covered: int, events: Sequence[AnyEvent]) -> ports.Appended:
+    async def append(
+        self: memory.MemoryLog,
+        claim: ports.Claim,
+        index: int,
+        covered: int,
+        events: Sequence[AnyEvent],
+    ) -> ports.Appended:
         state = self._settle(claim.conversation_id)
         found = memory._owned(state, claim)
         if index == found.next_index - 1 and not check_batch(events):
@@ -72,7 +84,11 @@ def no_hand_over_to_live() -> Iterator[None]:
     """The hub believes its feed: what was published while it read, or while the connection was broken, is not asked for."""
 
     def take(self: Tail, payload: bytes) -> None:
-        if payload != b"gone" and int(payload.split(b":", 2)[1]) > self.top + 1 and payload.split(b":", 1)[0].decode() == self.epoch:
+        if (
+            payload != b"gone"
+            and int(payload.split(b":", 2)[1]) > self.top + 1
+            and payload.split(b":", 1)[0].decode() == self.epoch
+        ):
             self.top = int(payload.split(b":", 2)[1]) - 1
             self._ring.clear()
             self._ring_bytes = 0

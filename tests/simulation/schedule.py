@@ -88,7 +88,9 @@ def run(
         asyncio.set_event_loop(None)
         if was_collecting:
             gc.enable()
-    return Outcome(seed, trace.digest(), loop.time(), loop.turns, town.complaints, trace.tail(tail), town.facts)
+    return Outcome(
+        seed, trace.digest(), loop.time(), loop.turns, town.complaints, trace.tail(tail), town.facts
+    )
 
 
 @contextmanager
@@ -99,18 +101,31 @@ def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
         (
             tokenwire.streams.log.memory_state,
             "secrets",
-            SimpleNamespace(token_hex=lambda count: f"{names.getrandbits(8 * count):0{2 * count}x}"),
+            SimpleNamespace(
+                token_hex=lambda count: f"{names.getrandbits(8 * count):0{2 * count}x}"
+            ),
         ),
         (tokenwire.broadcaster.readers, "time", SimpleNamespace(time=loop.time)),
         (tokenwire.broadcaster.readers, "set", Ordered),
-        (tokenwire.worker.sweeper.sweeper, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}"))),
+        (
+            tokenwire.worker.sweeper.sweeper,
+            "uuid",
+            SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"s{names.getrandbits(32):x}")),
+        ),
     ]
     before = [getattr(module, name, None) for module, name, _ in replaced]
     for module, name, stand_in in replaced:
         setattr(module, name, stand_in)
-    state, configured = random.getstate(), structlog.get_config() if structlog.is_configured() else None
+    state, configured = (
+        random.getstate(),
+        structlog.get_config() if structlog.is_configured() else None,
+    )
     random.seed(seed)
-    structlog.configure(processors=[town.log_line], wrapper_class=structlog.BoundLogger, cache_logger_on_first_use=False)
+    structlog.configure(
+        processors=[town.log_line],
+        wrapper_class=structlog.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
     handler = _Errors(town.complain)
     logging.getLogger().addHandler(handler)
     try:
@@ -146,7 +161,9 @@ class _Errors(logging.Handler):
         self._complain = complain
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._complain(f"{record.name} logged: {record.getMessage()} {record.exc_info[1] if record.exc_info else ''}")
+        self._complain(
+            f"{record.name} logged: {record.getMessage()} {record.exc_info[1] if record.exc_info else ''}"
+        )
 
 
 class _Town:
@@ -267,7 +284,11 @@ class _Town:
     def _calm(self) -> None:
         """From here on nothing goes wrong any more."""
         site = self.site
-        site.redis.weather, site.sql.weather, site.broker.trouble = Weather(), Weather(slowest=0.01), 0.0
+        site.redis.weather, site.sql.weather, site.broker.trouble = (
+            Weather(),
+            Weather(slowest=0.01),
+            0.0,
+        )
         for process in (*self.workers, *self.broadcasters):
             process.feed.trouble = 0.0
         for client in self.clients:
@@ -282,7 +303,11 @@ class _Town:
 
     async def _rest(self) -> None:
         until = self.loop.time() + REST_SECONDS
-        while (why := checks.unsettled(self.site, self.clients)) and self.loop.time() < until and not self.complaints:
+        while (
+            (why := checks.unsettled(self.site, self.clients))
+            and self.loop.time() < until
+            and not self.complaints
+        ):
             await asyncio.sleep(0.5)
         if why and not self.complaints:
             self.complain(f"no rest: {why}")
@@ -323,9 +348,15 @@ class _Town:
     async def _converse(self) -> None:
         """Somebody begins a conversation, asks, cancels, perhaps deletes it; others watch."""
         rng, rung = self.rng, self.rng.choice(provider.RUNGS)
-        conversation = self.site.database.create_conversation(processes.USER, model=rung, instructions=rng.choice((None, "Be brief")))
+        conversation = self.site.database.create_conversation(
+            processes.USER, model=rung, instructions=rng.choice((None, "Be brief"))
+        )
         for _ in range(rng.choice((1, 2, 3))):
-            self._add_client(conversation.id, rng.choice((0.0, 0.0, rng.uniform(0.0, 8.0))), rng.choice((0.0, 0.0, 1.0)))
+            self._add_client(
+                conversation.id,
+                rng.choice((0.0, 0.0, rng.uniform(0.0, 8.0))),
+                rng.choice((0.0, 0.0, 1.0)),
+            )
         person = Node(self.loop, self._name("person"))
         for _ in range(rng.choice((1, 1, 2, 3))):
             await asyncio.sleep(rng.choice((0.0, rng.uniform(0.0, 2.0))))
@@ -336,19 +367,32 @@ class _Town:
 
     async def _ask(self, person: Node, conversation_id: str, rung: Rung) -> None:
         name = f"q{len(self.site.scripts) + 1}"
-        script = provider.Script(name, rung, random.Random(self.rng.getrandbits(64)), self.site.mood)
+        script = provider.Script(
+            name, rung, random.Random(self.rng.getrandbits(64)), self.site.mood
+        )
         self.site.scripts[name] = script
         policy: Policy = self.rng.choice(("queue", "queue", "queue", "cancel_previous"))
         await self._try(person, f"post {name}", lambda web: web.post(conversation_id, name, policy))
         for row in list(self.site.database.messages.values()):
             if row.content == name:
-                answer = next(r.id for r in self.site.database.messages.values() if r.parent_id == row.id)
+                answer = next(
+                    r.id for r in self.site.database.messages.values() if r.parent_id == row.id
+                )
                 self.asked[answer] = script
                 self.observer.asked(answer, script)
                 if self.rng.random() < self.impatience:
-                    person.spawn(self._cancel(person, answer, script, self.rng.uniform(0.0, self.rng.choice((1.0, 4.0)))))
+                    person.spawn(
+                        self._cancel(
+                            person,
+                            answer,
+                            script,
+                            self.rng.uniform(0.0, self.rng.choice((1.0, 4.0))),
+                        )
+                    )
 
-    async def _cancel(self, person: Node, message_id: str, script: provider.Script, seconds: float) -> None:
+    async def _cancel(
+        self, person: Node, message_id: str, script: provider.Script, seconds: float
+    ) -> None:
         await self._moment(message_id, script, seconds)
         if script.open and self.plan.alone == "":
             person.spawn(self._check_closed(script, script.calls))
@@ -372,7 +416,9 @@ class _Town:
     async def _check_closed(self, script: provider.Script, call: int) -> None:
         await asyncio.sleep(CANCEL_SECONDS)
         if script.open and script.calls == call:
-            self.complain(f"{script.name}: the provider's connection is open {CANCEL_SECONDS} s after a cancel")
+            self.complain(
+                f"{script.name}: the provider's connection is open {CANCEL_SECONDS} s after a cancel"
+            )
 
     async def _try(self, person: Node, what: str, request: Callable[[WebProcess], Any]) -> None:
         try:
@@ -382,7 +428,14 @@ class _Town:
 
     def _add_client(self, conversation_id: str, after: float, dropping: float) -> None:
         node = Node(self.loop, self._name("client"))
-        client = Client(node.name, conversation_id, _Door(self, node), random.Random(self.rng.getrandbits(64)), self.complain, dropping)
+        client = Client(
+            node.name,
+            conversation_id,
+            _Door(self, node),
+            random.Random(self.rng.getrandbits(64)),
+            self.complain,
+            dropping,
+        )
         self.clients.append(client)
         node.spawn(client.run(after))
         if self.rng.random() < 0.2:

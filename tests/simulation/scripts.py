@@ -35,7 +35,20 @@ local function ask(how)
 end
 local redis = setmetatable({call = ask(server.call), pcall = ask(server.pcall)}, {__index = server})
 """
-METHODS = ("claim", "append", "rejoin", "adopt", "announce", "renew", "release", "leased", "request_cancel", "delete", "read", "pack")
+METHODS = (
+    "claim",
+    "append",
+    "rejoin",
+    "adopt",
+    "announce",
+    "renew",
+    "release",
+    "leased",
+    "request_cancel",
+    "delete",
+    "read",
+    "pack",
+)
 
 
 class Scripts(real.RedisLog):
@@ -70,7 +83,10 @@ class Scripts(real.RedisLog):
 
     def be(self, run: int) -> None:
         """Another life of the server."""
-        self.client.set("virtual:info", f"# Server\r\nrun_id:{run:040x}\r\n# Replication\r\nmaster_replid:{run:040x}\r\n")
+        self.client.set(
+            "virtual:info",
+            f"# Server\r\nrun_id:{run:040x}\r\n# Replication\r\nmaster_replid:{run:040x}\r\n",
+        )
 
     def begin(self, run: int) -> None:
         """With nothing."""
@@ -79,7 +95,9 @@ class Scripts(real.RedisLog):
 
     def save(self, names: Sequence[str] | None = None) -> dict[bytes, bytes]:
         """These keys, or all keys of logs, as a replica holds them."""
-        wanted: list[Any] = self.client.keys("tw:*") if names is None else [name.encode() for name in names]
+        wanted: list[Any] = (
+            self.client.keys("tw:*") if names is None else [name.encode() for name in names]
+        )
         dumped = ((key, self.client.dump(key)) for key in wanted)
         return {key: value for key, value in dumped if value is not None}
 
@@ -129,14 +147,21 @@ class Compared(Server):
         lost = list(self.journal or ())[::-1][:count]
         super().lose_the_end(count)
         for entry in lost:
-            self._scripts.put_back(*next(saved for of, saved in reversed(self._before) if of is entry))
+            self._scripts.put_back(
+                *next(saved for of, saved in reversed(self._before) if of is entry)
+            )
         self._scripts.be(self._run)
 
     def note(self, conversation_id: str) -> None:
         """See Server.note."""
         super().note(conversation_id)
         if self.journal is not None:
-            self._before.append((self.journal[-1], (conversation_id, self._scripts.save(keys.keys(conversation_id)))))
+            self._before.append(
+                (
+                    self.journal[-1],
+                    (conversation_id, self._scripts.save(keys.keys(conversation_id))),
+                )
+            )
 
     def close(self) -> None:
         """End the connection."""
@@ -149,15 +174,26 @@ class Compared(Server):
     async def both(self, name: str, *args: Any) -> Any:
         """The answer of the memory log, which the scripts must have given too."""
         conversation_id = getattr(args[0], "conversation_id", args[0])
-        exact = [Fraction(round(arg * 1000), 1000) if isinstance(arg, float) else arg for arg in args]
+        exact = [
+            Fraction(round(arg * 1000), 1000) if isinstance(arg, float) else arg for arg in args
+        ]
         self._heard = []
         here = await _outcome(getattr(Server, name)(self, *exact))
         state = self._states.get(conversation_id)
-        self._scripts.ms, self._scripts.epoch = int(self._clock() * 1000), state.epoch if state else "none"
+        self._scripts.ms, self._scripts.epoch = (
+            int(self._clock() * 1000),
+            state.epoch if state else "none",
+        )
         there = await _outcome(getattr(self._scripts, name)(*args))
         self.calls += 1
-        if repr(here) != repr(there) or self._heard != self._scripts.published:  # errors are equal if they read alike
-            told = (f"call {self.calls}, {name}{args}", f"memory: {here} {self._heard}", f"scripts: {there} {self._scripts.published}")
+        if (
+            repr(here) != repr(there) or self._heard != self._scripts.published
+        ):  # errors are equal if they read alike
+            told = (
+                f"call {self.calls}, {name}{args}",
+                f"memory: {here} {self._heard}",
+                f"scripts: {there} {self._scripts.published}",
+            )
             self.differences.append("\n  ".join(told))
         if here.refusal is not None:
             raise here.refusal

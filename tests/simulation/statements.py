@@ -21,17 +21,70 @@ from tokenwire.models.store import Store
 MS_OF_A_DAY, UNIX_EPOCH_JULIAN = 86_400_000, 2_440_587.5
 _REAL_NAMES = {target: name for name, target in REMOTE.items()}
 _UNORDERED = frozenset(
-    {"to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "untold_revocations"}
+    {
+        "to_cancel",
+        "begun",
+        "heads",
+        "ended",
+        "unannounced_rows",
+        "unannounced_titles",
+        "undeleted_logs",
+        "untold_revocations",
+    }
 )
 """The simulation's ids have another order than those of the store, so that lists ordered by them compare as sets."""
 COLUMNS = {
     "m": (
-        *("id", "conversation_id", "ordinal", "role", "content", "reasoning", "tool_calls", "status", "epoch", "seq", "attempt", "rev"),
-        *("announced_rev", "terminal_announced", "tries", "deaths", "started_with", "due_at", "enqueued_at", "created_at", "updated_at"),
-        *("cancel_by", "finish_reason", "error", "usage", "seams", "model", "user_id", "parent_id", "run_id", "run_cursor"),
+        *(
+            "id",
+            "conversation_id",
+            "ordinal",
+            "role",
+            "content",
+            "reasoning",
+            "tool_calls",
+            "status",
+            "epoch",
+            "seq",
+            "attempt",
+            "rev",
+        ),
+        *(
+            "announced_rev",
+            "terminal_announced",
+            "tries",
+            "deaths",
+            "started_with",
+            "due_at",
+            "enqueued_at",
+            "created_at",
+            "updated_at",
+        ),
+        *(
+            "cancel_by",
+            "finish_reason",
+            "error",
+            "usage",
+            "seams",
+            "model",
+            "user_id",
+            "parent_id",
+            "run_id",
+            "run_cursor",
+        ),
         "run_silent_since",
     ),
-    "c": ("id", "user_id", "title", "model", "instructions", "rev", "announced_rev", "created_at", "updated_at"),
+    "c": (
+        "id",
+        "user_id",
+        "title",
+        "model",
+        "instructions",
+        "rev",
+        "announced_rev",
+        "created_at",
+        "updated_at",
+    ),
 }
 """What is compared of a row, by the first letter of its id: what the simulation keeps."""
 
@@ -90,7 +143,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value) if not _holds_rows(value) else {name: getattr(value, name) for name in value.__dataclass_fields__})
+        return plain(
+            asdict(value)
+            if not _holds_rows(value)
+            else {name: getattr(value, name) for name in value.__dataclass_fields__}
+        )
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if hasattr(value, "__dict__") and hasattr(value, "id"):
@@ -100,14 +157,21 @@ def plain(value: Any) -> Any:
 
 def _holds_rows(value: Any) -> bool:
     fields = [getattr(value, name) for name in value.__dataclass_fields__]
-    return any(hasattr(field, "id") or (isinstance(field, list) and field and hasattr(field[0], "id")) for field in fields)
+    return any(
+        hasattr(field, "id") or (isinstance(field, list) and field and hasattr(field[0], "id"))
+        for field in fields
+    )
 
 
 async def differences(url: str, calls: Iterable[Call]) -> list[str]:
     """Ask it all of a store on the empty, migrated SQLite database at `url`; where the answers differ."""
     store = Store.open(url)
     clock, ids = SimpleNamespace(ms=0), deque[str]()
-    event.listen(store._engine.sync_engine, "connect", lambda connection, _record: _set_clock(connection, clock))
+    event.listen(
+        store._engine.sync_engine,
+        "connect",
+        lambda connection, _record: _set_clock(connection, clock),
+    )
     real_uuid, found = conversations.uuid7, list[str]()
     conversations.uuid7 = ids.popleft  # type: ignore[assignment]
     try:
@@ -116,7 +180,9 @@ async def differences(url: str, calls: Iterable[Call]) -> list[str]:
             ids.extend(_made(call))
             answer = await _answer(store, call)
             if _comparable(call.name, answer) != _comparable(call.name, call.outcome):
-                found.append(f"call {number}, {call.name}{call.args}\n  simulated: {call.outcome}\n  SQL:       {answer}")
+                found.append(
+                    f"call {number}, {call.name}{call.args}\n  simulated: {call.outcome}\n  SQL:       {answer}"
+                )
             ids.clear()
     finally:
         conversations.uuid7 = real_uuid
@@ -125,7 +191,9 @@ async def differences(url: str, calls: Iterable[Call]) -> list[str]:
 
 
 def _set_clock(connection: Any, clock: SimpleNamespace) -> None:
-    connection.create_function("julianday", 1, lambda _when: clock.ms / MS_OF_A_DAY + UNIX_EPOCH_JULIAN)
+    connection.create_function(
+        "julianday", 1, lambda _when: clock.ms / MS_OF_A_DAY + UNIX_EPOCH_JULIAN
+    )
 
 
 def _made(call: Call) -> list[str]:
@@ -134,7 +202,11 @@ def _made(call: Call) -> list[str]:
         return ["unused"] * 2
     if call.name == "create_conversation":
         return [call.outcome["id"]]
-    return [call.outcome[row]["id"] for row in ("user_message", "assistant_message")] if call.name == "post" else []
+    return (
+        [call.outcome[row]["id"] for row in ("user_message", "assistant_message")]
+        if call.name == "post"
+        else []
+    )
 
 
 async def _answer(store: Store, call: Call) -> Any:

@@ -11,20 +11,63 @@ from tokenwire.models.errors import StoreUnavailable
 REMOTE = {
     name: name
     for name in (
-        *("now_ms", "message", "conversation_of", "blocked_by", "next_queued", "unfinished", "begin_attempt", "checkpoint", "hand_back"),
-        *("terminal_announced", "note_attempt", "schedule_retry", "mark_enqueued", "mark_announced", "request_cancel"),
+        *(
+            "now_ms",
+            "message",
+            "conversation_of",
+            "blocked_by",
+            "next_queued",
+            "unfinished",
+            "begin_attempt",
+            "checkpoint",
+            "hand_back",
+        ),
+        *(
+            "terminal_announced",
+            "note_attempt",
+            "schedule_retry",
+            "mark_enqueued",
+            "mark_announced",
+            "request_cancel",
+        ),
         *("note_bill", "begin_run", "note_run", "run_ended", "runs_to_end", "try_to_end"),
-        *("to_cancel", "begun", "heads", "ended", "unannounced_rows", "unannounced_titles", "undeleted_logs", "log_deleted", "count_start"),
+        *(
+            "to_cancel",
+            "begun",
+            "heads",
+            "ended",
+            "unannounced_rows",
+            "unannounced_titles",
+            "undeleted_logs",
+            "log_deleted",
+            "count_start",
+        ),
         *("untold_revocations", "outstanding"),
         *("changed_lately", "announce_again"),
-        *("create_conversation", "conversation", "snapshot", "visible_message", "delete_conversation", "post", "mark_posted"),
+        *(
+            "create_conversation",
+            "conversation",
+            "snapshot",
+            "visible_message",
+            "delete_conversation",
+            "post",
+            "mark_posted",
+        ),
     )
 } | {"history": "history_of", "_finish": "finish_now"}
 
 
 _READS = frozenset(
     (
-        *("now_ms", "message", "conversation_of", "history", "blocked_by", "next_queued", "unfinished"),
+        *(
+            "now_ms",
+            "message",
+            "conversation_of",
+            "history",
+            "blocked_by",
+            "next_queued",
+            "unfinished",
+        ),
         *(
             "runs_to_end",
             "outstanding",
@@ -63,7 +106,13 @@ def _remote(name: str, target: str) -> Any:
         act = getattr(self._database, target)
         what = f"sql {name}{_told(args)}"
         try:
-            return await self._net.call(self._node, self._service, what, lambda: act(*args, **kwargs), writes=name not in _READS)
+            return await self._net.call(
+                self._node,
+                self._service,
+                what,
+                lambda: act(*args, **kwargs),
+                writes=name not in _READS,
+            )
         except NoAnswer as error:
             raise StoreUnavailable(str(error)) from error
 
@@ -75,7 +124,9 @@ def _told(args: tuple[Any, ...]) -> str:
     told = []
     for item in args[0] if args and isinstance(args[0], list) else args:
         if isinstance(item, Checkpoint | Ending):
-            told.append(f"{item.message_id}#{item.attempt} {getattr(item, 'status', '')} {len(item.content)} to {item.epoch}:{item.seq}")
+            told.append(
+                f"{item.message_id}#{item.attempt} {getattr(item, 'status', '')} {len(item.content)} to {item.epoch}:{item.seq}"
+            )
             if getattr(item, "run_id", None):
                 told[-1] += f" of {item.run_id}:{item.run_cursor}"
         else:

@@ -32,7 +32,9 @@ from tests.simulation.store import Store
 class Direct:
     """A network without distance."""
 
-    async def call(self, node: Node, service: Service, what: str, act: Callable[[], Any], *, writes: bool) -> Any:
+    async def call(
+        self, node: Node, service: Service, what: str, act: Callable[[], Any], *, writes: bool
+    ) -> Any:
         return act()
 
 

@@ -117,8 +117,12 @@ def test_callbacks_of_one_process_keep_their_order(loop: VirtualLoop) -> None:
     assert mixed != sorted(mixed)
 
 
-@pytest.mark.parametrize(("weather", "done"), [(Weather(lost=1), 0), (Weather(unanswered=1), 1), (Weather(late=1), 1)])
-def test_a_call_that_is_not_answered_may_have_been_carried_out(loop: VirtualLoop, weather: Weather, done: int) -> None:
+@pytest.mark.parametrize(
+    ("weather", "done"), [(Weather(lost=1), 0), (Weather(unanswered=1), 1), (Weather(late=1), 1)]
+)
+def test_a_call_that_is_not_answered_may_have_been_carried_out(
+    loop: VirtualLoop, weather: Weather, done: int
+) -> None:
     """Lost, unanswered and late look alike to the caller."""
     service = Service("s", ordered=True)
     service.weather = weather

@@ -19,7 +19,9 @@ def test_the_scripts_answer_as_the_memory_log_does(first: int, valkey_url: str) 
     for seed in range(first, first + AT_A_TIME):
         made: list[Compared] = []
 
-        def compared(clock: Callable[[], float], limits: ports.Limits, made: list[Compared] = made) -> Compared:
+        def compared(
+            clock: Callable[[], float], limits: ports.Limits, made: list[Compared] = made
+        ) -> Compared:
             made.append(Compared(valkey_url, clock, limits))
             return made[0]
 

@@ -28,7 +28,11 @@ def test_nothing_is_lost_or_repeated(first: int) -> None:
 def test_a_lost_end_of_any_length(count: int) -> None:
     """The last `count` writes are lost, once and again soon after: whoever had seen them reads again, and nobody else."""
     for seed in (1, 2):
-        again = [(0.9 + seed * 0.4, "lose_the_end"), (2.4 + seed * 0.3, "lose_the_end"), (2.6 + seed * 0.3, "lose_the_end")]
+        again = [
+            (0.9 + seed * 0.4, "lose_the_end"),
+            (2.4 + seed * 0.3, "lose_the_end"),
+            (2.6 + seed * 0.3, "lose_the_end"),
+        ]
         outcome = run(seed + 10 * count, plan=Plan(faults=again, lost=[count, count // 2, 1]))
         assert not outcome.complaints, report(outcome)
 
@@ -39,7 +43,12 @@ def test_a_seed_replays_exactly() -> None:
     assert [run(seed).digest for seed in range(1, 9)] == here
     code = "from tests.simulation.schedule import run\nprint(*(run(seed).digest for seed in range(1, 9)))"
     there = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "4711"}, check=True, capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "4711"},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert there.stdout.split() == here
 

@@ -31,15 +31,33 @@ def test_allowed():
 """
 
 
-@pytest.mark.parametrize(("ci", "failed"), [("1", {"test_in_a_fixture", "test_in_the_test"}), ("", set())])
+@pytest.mark.parametrize(
+    ("ci", "failed"), [("1", {"test_in_a_fixture", "test_in_the_test"}), ("", set())]
+)
 def test_a_skip_in_ci_is_a_failure(tmp_path: Path, ci: str, failed: set[str]) -> None:
     """In whatever phase it happens; with its reason."""
     (tmp_path / "conftest.py").write_text("from tests.ci import pytest_runtest_makereport\n")
     (tmp_path / "test_it.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        str(tmp_path),
+    ]
     environ = {**os.environ, "CI": ci, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
-    found = {line.partition(" - ")[0].rpartition("::")[2] for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))}
+    run = subprocess.run(
+        command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    found = {
+        line.partition(" - ")[0].rpartition("::")[2]
+        for line in run.stdout.splitlines()
+        if line.startswith(("FAILED", "ERROR"))
+    }
     assert found == failed, run.stdout
     if failed:
         assert "skipped, which CI does not allow: Skipped: no server" in run.stdout

@@ -44,7 +44,9 @@ def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{__version__}\n"
 
 
-def test_models_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Those of the catalogue that MODELS_FILE names, in the environment or in .env, or of the one that is given."""
     mine, other = tmp_path / "mine.yml", tmp_path / "other.yml"
     mine.write_text("models:\n  house: {provider: demo}\n")
@@ -68,7 +70,9 @@ def test_a_wrong_catalogue_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.startswith(f"{wrong}: house: modle: is not a known key")
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_package_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With the extra that brings it, in one line."""
 
     def refused(name: str) -> None:
@@ -76,7 +80,10 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, cap
 
     monkeypatch.setattr(cli.importlib, "import_module", refused)
     assert cli.main(["web"]) == cli.EXIT_UNAVAILABLE
-    assert capsys.readouterr().err == "tokenwire: `tokenwire web` needs fastapi.routing: pip install 'tokenwire[server]'\n"
+    assert (
+        capsys.readouterr().err
+        == "tokenwire: `tokenwire web` needs fastapi.routing: pip install 'tokenwire[server]'\n"
+    )
 
 
 def test_a_mistake_of_ours_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,4 +105,9 @@ def test_the_worker_is_dramatiqs_command(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(worker.cli, "main", called.append)
     assert worker.main() == 0
     [given] = map(vars, called)
-    assert (given["broker"], given["processes"], given["threads"], given["worker_fork_timeout"]) == ("tokenwire.worker.main", 1, 7, 1000)
+    assert (
+        given["broker"],
+        given["processes"],
+        given["threads"],
+        given["worker_fork_timeout"],
+    ) == ("tokenwire.worker.main", 1, 7, 1000)

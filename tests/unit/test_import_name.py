@@ -11,44 +11,95 @@ import pytest
 from tokenwire.config.settings import ROOT
 
 PACKAGE = ROOT / "tokenwire"
-FOLDERS = ("broadcaster", "client", "config", "launcher", "models", "protocol", "providers", "streams", "web", "worker")
-_WRITTEN = [path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] in (*FOLDERS, "tests", "benchmarks", "examples")]
+FOLDERS = (
+    "broadcaster",
+    "client",
+    "config",
+    "launcher",
+    "models",
+    "protocol",
+    "providers",
+    "streams",
+    "web",
+    "worker",
+)
+_WRITTEN = [
+    path
+    for path in ROOT.rglob("*.py")
+    if path.relative_to(ROOT).parts[0] in (*FOLDERS, "tests", "benchmarks", "examples")
+]
 
 
 def test_links_lead_to_the_folders_beside() -> None:
     """Relative ones, so that a checkout may be moved and copied, and exactly one for each folder of the program."""
-    assert {path.name: path.readlink() for path in PACKAGE.iterdir() if path.is_symlink()} == {name: Path("..", name) for name in FOLDERS}
+    assert {path.name: path.readlink() for path in PACKAGE.iterdir() if path.is_symlink()} == {
+        name: Path("..", name) for name in FOLDERS
+    }
     assert all((PACKAGE / name / "__init__.py").is_file() for name in FOLDERS)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_cannot_be_imported_by_its_bare_name(name: str) -> None:
     """A checkout that stands on the path invites it, and a second copy of every class would follow."""
-    run = subprocess.run([sys.executable, "-c", f"import {name}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", f"import {name}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.stderr.rstrip().endswith(f"ImportError: import tokenwire.{name}, not {name}")
 
 
 def test_nothing_imports_a_bare_name() -> None:
     """Not in the program, not in tests, benchmarks or examples."""
     assert len(_WRITTEN) > 400
-    assert [(str(path), name) for path in _WRITTEN for name in _imported(path) if name.partition(".")[0] in FOLDERS] == []
+    assert [
+        (str(path), name)
+        for path in _WRITTEN
+        for name in _imported(path)
+        if name.partition(".")[0] in FOLDERS
+    ] == []
 
 
 def _imported(path: Path) -> list[str]:
     nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
     plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    return plain + [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return plain + [
+        node.module
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    ]
 
 
 def test_a_wheel_holds_every_package_and_its_data() -> None:
     """setuptools takes folders with an `__init__.py` only, and of other files those that are named."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert declared["packages"]["find"] == {"include": ["tokenwire", "tokenwire.*"], "namespaces": False}
-    files = [path.relative_to(ROOT) for name in FOLDERS for path in (ROOT / name).rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert [file for file in files if file.suffix == ".py" and not (ROOT / file).with_name("__init__.py").exists()] == []
+    assert declared["packages"]["find"] == {
+        "include": ["tokenwire", "tokenwire.*"],
+        "namespaces": False,
+    }
+    files = [
+        path.relative_to(ROOT)
+        for name in FOLDERS
+        for path in (ROOT / name).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    ]
+    assert [
+        file
+        for file in files
+        if file.suffix == ".py" and not (ROOT / file).with_name("__init__.py").exists()
+    ] == []
     data = declared["package-data"]
-    taken = {file for package, patterns in data.items() for pattern in patterns for file in _matching(package, pattern)}
-    assert [str(file) for file in files if file.suffix not in (".py", ".md") and file not in taken] == []
+    taken = {
+        file
+        for package, patterns in data.items()
+        for pattern in patterns
+        for file in _matching(package, pattern)
+    }
+    assert [
+        str(file) for file in files if file.suffix not in (".py", ".md") and file not in taken
+    ] == []
 
 
 def _matching(package: str, pattern: str) -> list[Path]:

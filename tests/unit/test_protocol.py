@@ -15,7 +15,9 @@ _WITH = re.compile(r"\(with [^)]*\)")
 def rows(heading: str) -> list[list[str]]:
     """The cells of the first table whose head begins with this cell, after that heading."""
     table = PAGE.split(heading, 1)[1].split("\n\n|", 1)[1].split("\n\n", 1)[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
+    ]
 
 
 def names(cell: str) -> list[str]:
@@ -24,7 +26,11 @@ def names(cell: str) -> list[str]:
 
 def test_refusals() -> None:
     """Each code with its status, and none that is never sent."""
-    listed = {name: int(status) for status, codes, _ in rows("### Refusals") for name in names(_WITH.sub("", codes))}
+    listed = {
+        name: int(status)
+        for status, codes, _ in rows("### Refusals")
+        for name in names(_WITH.sub("", codes))
+    }
     assert listed == CODES
 
 
@@ -37,4 +43,6 @@ def test_codes_of_failed_answers() -> None:
 def test_close_codes() -> None:
     """Every one that the broadcaster may send."""
     table = PAGE.split("| close code |", 1)[1].split("\n\n", 1)[0]
-    assert {int(code) for code in re.findall(r"\b[14]\d{3}\b(?=[, \d]*\|)", table)} == set(CloseCode)
+    assert {int(code) for code in re.findall(r"\b[14]\d{3}\b(?=[, \d]*\|)", table)} == set(
+        CloseCode
+    )

@@ -37,7 +37,9 @@ def open_identity(settings: Settings) -> Identify:
     if settings.host_jwt_key is None:
         raise ValueError("HOST_JWT_KEY is missing (MODE is production)")
     if settings.host_jwt_audience == AUDIENCE:
-        raise ValueError(f"HOST_JWT_AUDIENCE: {AUDIENCE!r} is the audience of subscription tokens, which are no logins")
+        raise ValueError(
+            f"HOST_JWT_AUDIENCE: {AUDIENCE!r} is the audience of subscription tokens, which are no logins"
+        )
     expected = Expected(settings.host_jwt_issuer, settings.host_jwt_audience)
     return _Host(settings.host_jwt_key.get_secret_value(), expected, settings.origins)
 
@@ -131,7 +133,9 @@ def _algorithm_of(public: object) -> str:
         return _CURVES[public.curve.name]
     if isinstance(public, Ed25519PublicKey):
         return "EdDSA"
-    raise ValueError("HOST_JWT_KEY must be an RSA, elliptic curve (P-256, P-384, P-521) or Ed25519 key")
+    raise ValueError(
+        "HOST_JWT_KEY must be an RSA, elliptic curve (P-256, P-384, P-521) or Ed25519 key"
+    )
 
 
 def _unauthenticated(detail: str) -> ApiProblem:

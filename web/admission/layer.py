@@ -71,8 +71,15 @@ class Caller:
 class Gate:
     """What is counted in this process, and who is let in."""
 
-    def __init__(self, settings: Settings, identify: Identify, rates: Rates, metrics: Metrics) -> None:
-        self._settings, self._identify, self._rates, self.metrics = settings, identify, rates, metrics
+    def __init__(
+        self, settings: Settings, identify: Identify, rates: Rates, metrics: Metrics
+    ) -> None:
+        self._settings, self._identify, self._rates, self.metrics = (
+            settings,
+            identify,
+            rates,
+            metrics,
+        )
         self._token_key = settings.token_key.get_secret_value() if settings.token_key else ""
         self.addresses = Addresses(settings.forwarded_allow_ips)
         self.memory = Memory(settings.max_bodies_bytes)
@@ -90,7 +97,11 @@ class Gate:
             return Caller(None, address)
         request = Request(scope)
         granted = self._granted(request)
-        return Caller(self._identify(request), address) if granted is None else Caller(granted, address, login=False)
+        return (
+            Caller(self._identify(request), address)
+            if granted is None
+            else Caller(granted, address, login=False)
+        )
 
     def caller_of_socket(self, scope: Scope) -> Caller:
         """Who opens this socket: nobody, if the handshake carries no login. Raises ApiProblem (403: another site's page)."""
@@ -105,7 +116,13 @@ class Gate:
 
     def body(self, scope: Scope, receive: Receive, user: str | None) -> Body:
         """What the request brings, with its limits."""
-        return Body(receive, scope, self._longest_body(scope["path"]), MinimumRate.of(self._settings), BufferedBody(self.memory, user))
+        return Body(
+            receive,
+            scope,
+            self._longest_body(scope["path"]),
+            MinimumRate.of(self._settings),
+            BufferedBody(self.memory, user),
+        )
 
     @contextlib.contextmanager
     def place(self, caller: Caller) -> Iterator[None]:
@@ -124,23 +141,40 @@ class Gate:
             return await self.count_post(caller)
         if not scope["path"].startswith(_GUARDED):
             return {}
-        return await self._count_in_bulk(caller, "reads" if scope["method"] in ("GET", "HEAD") else "changes")
+        return await self._count_in_bulk(
+            caller, "reads" if scope["method"] in ("GET", "HEAD") else "changes"
+        )
 
     async def count_post(self, caller: Caller) -> dict[str, str]:
         """Count a post. Raises ApiProblem (429)."""
-        limits = _limits(caller, self._settings.posts_per_minute_per_user, self._settings.posts_per_minute_per_address)
+        limits = _limits(
+            caller,
+            self._settings.posts_per_minute_per_user,
+            self._settings.posts_per_minute_per_address,
+        )
         verdicts: dict[str, Verdict] = {}
         for kind, (name, limit) in limits.items():
             verdicts[kind] = await self._rates.hit(f"{kind}:{name}", limit)
-            if not verdicts[kind].allowed:  # what is refused of one user takes nothing from their neighbours at the same address
+            if not verdicts[
+                kind
+            ].allowed:  # what is refused of one user takes nothing from their neighbours at the same address
                 break
         return _judged("too_many_posts", "posted", limits, verdicts)
 
     async def _count_in_bulk(self, caller: Caller, what: str) -> dict[str, str]:
         # There are many of them, so mostly without asking Redis. Who has read too much can still cancel: changes are counted apart.
-        limits = _limits(caller, self._settings.reads_per_minute_per_user, self._settings.reads_per_minute_per_address, f"-{what}")
-        verdicts = await self._in_bulk.hit({f"{kind}:{name}": limit for kind, (name, limit) in limits.items()})
-        return _judged(f"too_many_{what}", _DID[what], limits, dict(zip(limits, verdicts, strict=False)))
+        limits = _limits(
+            caller,
+            self._settings.reads_per_minute_per_user,
+            self._settings.reads_per_minute_per_address,
+            f"-{what}",
+        )
+        verdicts = await self._in_bulk.hit(
+            {f"{kind}:{name}": limit for kind, (name, limit) in limits.items()}
+        )
+        return _judged(
+            f"too_many_{what}", _DID[what], limits, dict(zip(limits, verdicts, strict=False))
+        )
 
     def _granted(self, request: Request) -> str | None:
         """The user of a subscription token, where such a token lets somebody in."""
@@ -151,7 +185,11 @@ class Gate:
         try:
             return tokens.verify(self._token_key, token.strip(), time.time()).user_id
         except tokens.BadToken as error:
-            raise ApiProblem("unauthenticated", "The subscription token is not valid.", {"WWW-Authenticate": "Bearer"}) from error
+            raise ApiProblem(
+                "unauthenticated",
+                "The subscription token is not valid.",
+                {"WWW-Authenticate": "Bearer"},
+            ) from error
 
     def _address(self, scope: Scope) -> str | None:
         client = scope.get("client")
@@ -200,15 +238,24 @@ class Admission:
                     MutableHeaders(scope=message).update(headers)
                 await send(message)
 
-            await self._app(scope, body, Outgoing(scope, body, admitted, unread, repeatable=not is_post(scope)))
+            await self._app(
+                scope, body, Outgoing(scope, body, admitted, unread, repeatable=not is_post(scope))
+            )
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.ExitStack() as places:
             try:
-                seat = Seat(self._gate, self._gate.caller_of_socket(scope), places, scope.get("state", {}).get("socket"))
+                seat = Seat(
+                    self._gate,
+                    self._gate.caller_of_socket(scope),
+                    places,
+                    scope.get("state", {}).get("socket"),
+                )
             except ApiProblem as problem:
                 self._gate.metrics.refused.labels(problem.code).inc()
-                await WebSocket(scope, receive, send).send_denial_response(refusal(scope["path"], problem))
+                await WebSocket(scope, receive, send).send_denial_response(
+                    refusal(scope["path"], problem)
+                )
                 return
             scope.setdefault("state", {})["seat"] = seat
             await self._app(scope, receive, send)
@@ -227,7 +274,9 @@ class Socket(Protocol):
 class Seat:
     """One WebSocket: its place, and who has logged in on it. `user` None: nobody has."""
 
-    def __init__(self, gate: Gate, caller: Caller, places: contextlib.ExitStack, socket: Socket | None = None) -> None:
+    def __init__(
+        self, gate: Gate, caller: Caller, places: contextlib.ExitStack, socket: Socket | None = None
+    ) -> None:
         """`places` are left when the socket closes. `socket` None: without a connection of ours, in tests. Raises ApiProblem (429)."""
         self._gate, self._address, self._places, self._socket = gate, caller.address, places, socket
         self.user: str | None = None
@@ -266,25 +315,35 @@ def is_post(scope: Scope) -> bool:
     return _POSTS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 
 
-def _limits(caller: Caller, of_user: int, of_address: int, what: str = "") -> dict[str, tuple[str, int]]:
+def _limits(
+    caller: Caller, of_user: int, of_address: int, what: str = ""
+) -> dict[str, tuple[str, int]]:
     """Kind -> whose limit counts, and how high it is. Some are off (0), and who calls from where may not be known."""
     given = {f"user{what}": (caller.user, of_user), f"address{what}": (caller.address, of_address)}
-    return {kind: (name, limit) for kind, (name, limit) in given.items() if name is not None and limit}
+    return {
+        kind: (name, limit) for kind, (name, limit) in given.items() if name is not None and limit
+    }
 
 
-def _judged(code: str, did: str, limits: Mapping[str, tuple[str, int]], verdicts: Mapping[str, Verdict]) -> dict[str, str]:
+def _judged(
+    code: str, did: str, limits: Mapping[str, tuple[str, int]], verdicts: Mapping[str, Verdict]
+) -> dict[str, str]:
     """The headers of a request that was counted. Raises ApiProblem (429) with them, if it is one too many."""
     headers = _rate_headers({kind: limits[kind][1] for kind in verdicts}, verdicts)
     for verdict in verdicts.values():
         if not verdict.allowed:
             retry = {"Retry-After": str(_seconds(verdict.reset_seconds))}
-            raise ApiProblem(code, f"You have {did} as often as you may within a minute.", headers | retry)
+            raise ApiProblem(
+                code, f"You have {did} as often as you may within a minute.", headers | retry
+            )
     return headers
 
 
 def _too_many_open() -> ApiProblem:
     return ApiProblem(
-        "too_many_open", "You have as many requests, streams and sockets open as you may.", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        "too_many_open",
+        "You have as many requests, streams and sockets open as you may.",
+        {"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
 
 
@@ -293,7 +352,10 @@ def _rate_headers(limits: Mapping[str, int], verdicts: Mapping[str, Verdict]) ->
     if not limits:
         return {}
     policy = ", ".join(f'"{kind}";q={limit};w={WINDOW_SECONDS}' for kind, limit in limits.items())
-    state = ", ".join(f'"{kind}";r={verdict.remaining};t={_seconds(verdict.reset_seconds)}' for kind, verdict in verdicts.items())
+    state = ", ".join(
+        f'"{kind}";r={verdict.remaining};t={_seconds(verdict.reset_seconds)}'
+        for kind, verdict in verdicts.items()
+    )
     return {"RateLimit-Policy": policy, "RateLimit": state}
 
 

@@ -19,4 +19,15 @@ from tokenwire.web.aisdk.values import Chunk, Misuse, Profile
 from tokenwire.web.aisdk.wire import DONE, HEADERS, abody, body, comment, frames
 from tokenwire.web.aisdk.writer import Writer
 
-__all__ = ["DONE", "HEADERS", "Chunk", "Misuse", "Profile", "Writer", "abody", "body", "comment", "frames"]
+__all__ = [
+    "DONE",
+    "HEADERS",
+    "Chunk",
+    "Misuse",
+    "Profile",
+    "Writer",
+    "abody",
+    "body",
+    "comment",
+    "frames",
+]

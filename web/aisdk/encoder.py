@@ -53,7 +53,9 @@ class Held:
     ended: bool = False
 
 
-def held_as_of(message_id: str, entries: Iterable[tuple[int, events.AnyEvent | None]]) -> Held | None:
+def held_as_of(
+    message_id: str, entries: Iterable[tuple[int, events.AnyEvent | None]]
+) -> Held | None:
     """The state after these events, of which the last one is the position; None if they do not reach back far enough to tell."""
     opened: Part | None = None
     text_end = reasoning_end = None
@@ -67,10 +69,20 @@ def held_as_of(message_id: str, entries: Iterable[tuple[int, events.AnyEvent | N
             case events.Reasoning(offset=offset, content=content):
                 opened, reasoning_end = "reasoning", offset + utf16_length(content)
             case events.Reset(keep=keep, keep_reasoning=keep_reasoning):
-                opened, text_end, reasoning_end = "text" if keep else "reasoning" if keep_reasoning else None, keep, keep_reasoning
+                opened, text_end, reasoning_end = (
+                    "text" if keep else "reasoning" if keep_reasoning else None,
+                    keep,
+                    keep_reasoning,
+                )
             case events.ToolCall() | events.Start(attempt=1):
                 opened = None
-            case events.Start() | events.ToolResult() | events.Source() | events.File() | events.Retry():
+            case (
+                events.Start()
+                | events.ToolResult()
+                | events.Source()
+                | events.File()
+                | events.Retry()
+            ):
                 continue
             case _:
                 opened, ended = None, ended or events.is_terminal(event)
@@ -153,7 +165,10 @@ class AISDKEncoder:
         # Which calls of the row the viewer has seen is not known: telling of one again changes nothing.
         answer._calls = {call["tool_call_id"]: dict(call) for call in row["tool_calls"]}
         answer._unsure = set(answer._calls)
-        answer._text, answer._reasoning = _Shown(row["content"], held.text_end), _Shown(row["reasoning"], held.reasoning_end)
+        answer._text, answer._reasoning = (
+            _Shown(row["content"], held.text_end),
+            _Shown(row["reasoning"], held.reasoning_end),
+        )
         return answer
 
     @property
@@ -163,22 +178,37 @@ class AISDKEncoder:
 
     def begin(self, opened: Part | None = "text") -> list[Chunk]:
         """`start`, the parts that the row holds, and how it ended if it has. `opened`: the part that the log has open at the row's seq."""
-        told = {name: value for name, value in metadata(self._row).items() if name not in ("usage", "error")}
-        return self._write.start(self._row["id"], told) + self._write.start_step() + self._fill(self._row, opened)
+        told = {
+            name: value
+            for name, value in metadata(self._row).items()
+            if name not in ("usage", "error")
+        }
+        return (
+            self._write.start(self._row["id"], told)
+            + self._write.start_step()
+            + self._fill(self._row, opened)
+        )
 
     def restate(self, row: Row, opened: Part | None = "text") -> list[Chunk]:
         """What changes for the viewer now that `row` counts. A row that is only behind what is shown changes nothing."""
         pairs = ((row["content"], self._text), (row["reasoning"], self._reasoning))
         if all(shown.exact and new.startswith(shown.whole) for new, shown in pairs):
             return self._fill(row, opened)
-        if row["status"] in UNFINISHED and all(shown.exact and shown.whole.startswith(new) for new, shown in pairs):
+        if row["status"] in UNFINISHED and all(
+            shown.exact and shown.whole.startswith(new) for new, shown in pairs
+        ):
             self._seq = row["seq"]
             return []
         return self._withdraw(0, 0, row["tool_calls"]) + self._fill(row, opened)
 
     def take(self, seq: int, event: events.AnyEvent | None) -> list[Chunk]:
         """The chunks of an event; none for what concerns another message or is known. Raises Hole."""
-        if self.ended or seq <= self._seq or event is None or getattr(event, "message_id", None) != self._row["id"]:
+        if (
+            self.ended
+            or seq <= self._seq
+            or event is None
+            or getattr(event, "message_id", None) != self._row["id"]
+        ):
             return []
         chunks = self._chunks(event)
         self._seq = seq
@@ -212,16 +242,26 @@ class AISDKEncoder:
 
     def _call(self, call: Mapping[str, Any]) -> list[Chunk]:
         """A stored call, as far as it is not shown yet."""
-        shown = {} if call["tool_call_id"] in self._unsure else self._calls.get(call["tool_call_id"], {})
+        shown = (
+            {}
+            if call["tool_call_id"] in self._unsure
+            else self._calls.get(call["tool_call_id"], {})
+        )
         self._unsure.discard(call["tool_call_id"])
-        chunks = [] if shown else self._input(call["tool_call_id"], call["name"], call.get("arguments"))
+        chunks = (
+            [] if shown else self._input(call["tool_call_id"], call["name"], call.get("arguments"))
+        )
         self._calls[call["tool_call_id"]] = dict(call)
         if "result" in call and "result" not in shown:
-            return chunks + self._output(call["tool_call_id"], call.get("status", "ok"), call["result"])
+            return chunks + self._output(
+                call["tool_call_id"], call.get("status", "ok"), call["result"]
+            )
         if call.get("status") == "denied" and shown.get("status") != "denied":
             return chunks + self._write.tool_output_denied(call["tool_call_id"])
         if call.get("status") == "waiting" and shown.get("status") != "waiting":
-            return chunks + self._write.tool_approval_request(call["tool_call_id"], call["tool_call_id"])
+            return chunks + self._write.tool_approval_request(
+                call["tool_call_id"], call["tool_call_id"]
+            )
         return chunks
 
     def _end_of(self, row: Row) -> list[Chunk]:
@@ -252,8 +292,17 @@ class AISDKEncoder:
     def _rare(self, event: events.AnyEvent) -> list[Chunk]:
         match event:
             case events.ToolCall():
-                call = {"tool_call_id": event.tool_call_id, "name": event.name, "arguments": event.arguments, "status": event.status}
-                known = {} if event.tool_call_id in self._unsure else self._calls.get(event.tool_call_id, {})
+                call = {
+                    "tool_call_id": event.tool_call_id,
+                    "name": event.name,
+                    "arguments": event.arguments,
+                    "status": event.status,
+                }
+                known = (
+                    {}
+                    if event.tool_call_id in self._unsure
+                    else self._calls.get(event.tool_call_id, {})
+                )
                 return self._call(known | call)
             case events.ToolResult():
                 return self._result(event)
@@ -262,7 +311,12 @@ class AISDKEncoder:
             case events.File(url=url, media_type=media_type):
                 return self._write.file(url, media_type or "application/octet-stream")
             case events.Retry():
-                told = {"code": event.code, "delayMs": event.delay_ms, "try": event.try_, "maxTries": event.max_tries}
+                told = {
+                    "code": event.code,
+                    "delayMs": event.delay_ms,
+                    "try": event.try_,
+                    "maxTries": event.max_tries,
+                }
                 return self._write.data("retry", told, transient=True)
             case _:
                 return []
@@ -271,10 +325,14 @@ class AISDKEncoder:
         if (attempt, model) == (self._attempt, self._model):
             return []
         self._attempt, self._model = attempt, model
-        return self._write.message_metadata({"attempt": attempt, "model": model, "status": "streaming"})
+        return self._write.message_metadata(
+            {"attempt": attempt, "model": model, "status": "streaming"}
+        )
 
     def _result(self, event: events.ToolResult) -> list[Chunk]:
-        shown = self._calls.get(event.tool_call_id, {"tool_call_id": event.tool_call_id, "name": event.name})
+        shown = self._calls.get(
+            event.tool_call_id, {"tool_call_id": event.tool_call_id, "name": event.name}
+        )
         if "result" in shown and event.tool_call_id not in self._unsure:
             return []
         self._unsure.discard(event.tool_call_id)
@@ -283,7 +341,9 @@ class AISDKEncoder:
 
     def _input(self, call_id: str, name: str, arguments: Any) -> list[Chunk]:
         if isinstance(arguments, str):  # no object: a client must not execute it
-            return self._write.close() + self._write.tool_input_error(call_id, name, arguments, NO_OBJECT)
+            return self._write.close() + self._write.tool_input_error(
+                call_id, name, arguments, NO_OBJECT
+            )
         return self._write.close() + self._write.tool_input_available(call_id, name, arguments)
 
     def _output(self, call_id: str, status: str, result: Any) -> list[Chunk]:
@@ -294,11 +354,17 @@ class AISDKEncoder:
         return self._write.tool_output_available(call_id, result)
 
     def _reset(self, keep: int, keep_reasoning: int) -> list[Chunk]:
-        if (self._text.end, self._reasoning.end, self._calls) == (keep, keep_reasoning, {}) == (0, 0, {}):
+        if (
+            (self._text.end, self._reasoning.end, self._calls)
+            == (keep, keep_reasoning, {})
+            == (0, 0, {})
+        ):
             return []
         return self._withdraw(keep, keep_reasoning, self._calls.values())
 
-    def _withdraw(self, keep: int, keep_reasoning: int, calls: Iterable[Mapping[str, Any]]) -> list[Chunk]:
+    def _withdraw(
+        self, keep: int, keep_reasoning: int, calls: Iterable[Mapping[str, Any]]
+    ) -> list[Chunk]:
         """Cut what is shown, and write again what stays: the calls that have a result, reasoning, text."""
         self._text.keep(keep)
         self._reasoning.keep(keep_reasoning)
@@ -307,7 +373,11 @@ class AISDKEncoder:
         chunks += self._write.reset_step({"keep": keep, "keepReasoning": keep_reasoning})
         for call in kept:
             chunks += self._call(call)
-        return chunks + self._write.reasoning(self._reasoning.whole) + self._write.text(self._text.whole)
+        return (
+            chunks
+            + self._write.reasoning(self._reasoning.whole)
+            + self._write.text(self._text.whole)
+        )
 
     def _given_up(self, kept: set[str]) -> list[Chunk]:
         """Parts of tools cannot be taken back before v7: those of calls that are withdrawn end as failed, the others stay."""
@@ -315,14 +385,23 @@ class AISDKEncoder:
             self._calls = {}
             return []
         chunks: list[Chunk] = []
-        for call_id in [call_id for call_id, call in self._calls.items() if call_id not in kept and "result" not in call]:
+        for call_id in [
+            call_id
+            for call_id, call in self._calls.items()
+            if call_id not in kept and "result" not in call
+        ]:
             del self._calls[call_id]
-            if call_id not in self._unsure:  # of a call that the viewer has not seen nothing can be said
+            if (
+                call_id not in self._unsure
+            ):  # of a call that the viewer has not seen nothing can be said
                 chunks += self._write.tool_output_error(call_id, "The call was withdrawn.")
         return chunks
 
     def _terminal(self, event: events.Terminal) -> list[Chunk]:
-        if self._text.exact and (self._text.end, checksum(self._text.whole)) != (event.length, event.crc32):
+        if self._text.exact and (self._text.end, checksum(self._text.whole)) != (
+            event.length,
+            event.crc32,
+        ):
             raise Hole("the text is not the one that is stored")
         told: dict[str, Any] = {"attempt": event.attempt, "status": _STATUS[type(event)]}
         if event.usage is not None:

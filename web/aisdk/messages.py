@@ -22,7 +22,12 @@ def ui_message(row: Row, message_id: str, profile: Profile = "v5") -> dict[str, 
         parts = [*_files(row), *parts]
     if not parts:
         return None
-    return {"id": message_id, "role": row["role"] if row["role"] != "tool" else "assistant", "metadata": metadata(row), "parts": parts}
+    return {
+        "id": message_id,
+        "role": row["role"] if row["role"] != "tool" else "assistant",
+        "metadata": metadata(row),
+        "parts": parts,
+    }
 
 
 def assistant_parts(row: Row, profile: Profile) -> list[dict[str, Any]]:
@@ -38,7 +43,10 @@ def assistant_parts(row: Row, profile: Profile) -> list[dict[str, Any]]:
 
 def metadata(row: Row) -> dict[str, Any]:
     """`conversationId`, `createdAt`; of an answer also `model`, `attempt`, `status`, `usage`, and `error` where it has one."""
-    told: dict[str, Any] = {"conversationId": row["conversation_id"], "createdAt": row["created_at"]}
+    told: dict[str, Any] = {
+        "conversationId": row["conversation_id"],
+        "createdAt": row["created_at"],
+    }
     if row["role"] == "assistant":
         told |= {"model": row["model"], "attempt": row["attempt"], "status": row["status"]}
         if row["usage"] is not None:
@@ -64,13 +72,22 @@ def _files(row: Row) -> list[dict[str, Any]]:
 
 
 def _tool_part(call: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
-    part = {"type": f"tool-{call['name']}", "toolCallId": call["tool_call_id"], "input": clean(call.get("arguments"))}
+    part = {
+        "type": f"tool-{call['name']}",
+        "toolCallId": call["tool_call_id"],
+        "input": clean(call.get("arguments")),
+    }
     status = call.get("status")
     if isinstance(call.get("arguments"), str):
         return part | {"state": "output-error", "errorText": NO_OBJECT}
     if status == "denied":
         return part | (
-            _DENIED_V5 if profile == "v5" else {"state": "output-denied", "approval": {"id": call["tool_call_id"], "approved": False}}
+            _DENIED_V5
+            if profile == "v5"
+            else {
+                "state": "output-denied",
+                "approval": {"id": call["tool_call_id"], "approved": False},
+            }
         )
     if "result" not in call:
         return part | {"state": "input-available"}

@@ -23,7 +23,9 @@ async def accept(services: WebServices, user: str, asked: ChatRequest) -> Messag
     return await _regenerate(services, user, asked, model)
 
 
-async def _submit(services: WebServices, user: str, asked: ChatRequest, model: str | None) -> Message:
+async def _submit(
+    services: WebServices, user: str, asked: ChatRequest, model: str | None
+) -> Message:
     text = asked.text or ""
     require_fit(services.settings, text)
     conversation = await services.store.open_chat(user, asked.chat_id)
@@ -51,7 +53,9 @@ async def _is_edit(services: WebServices, conversation: Conversation, asked: Cha
     return found is not None and found.content != asked.text
 
 
-async def _regenerate(services: WebServices, user: str, asked: ChatRequest, model: str | None) -> Message:
+async def _regenerate(
+    services: WebServices, user: str, asked: ChatRequest, model: str | None
+) -> Message:
     conversation = await services.store.find_chat(user, asked.chat_id)
     if conversation is None:
         raise NotFound("conversation")
@@ -61,9 +65,13 @@ async def _regenerate(services: WebServices, user: str, asked: ChatRequest, mode
         return joined
     wanted = model or services.offers.require(conversation.model)
     try:
-        posted = await services.store.regenerate(Again(conversation.id, user, target.id, wanted, stop_running=True))
+        posted = await services.store.regenerate(
+            Again(conversation.id, user, target.id, wanted, stop_running=True)
+        )
     except Conflict as error:
-        raise invalid("body.messageId", "the message is no longer part of the conversation") from error
+        raise invalid(
+            "body.messageId", "the message is no longer part of the conversation"
+        ) from error
     await delivery.deliver(services, posted)
     return posted.assistant_message
 
@@ -71,7 +79,9 @@ async def _regenerate(services: WebServices, user: str, asked: ChatRequest, mode
 async def _target(services: WebServices, conversation: Conversation, asked: ChatRequest) -> Message:
     """What is to be answered again: the row that is named, else the last message that the client shows, else the last one."""
     for name in (asked.message_id, asked.user_message_id):
-        found = await services.store.named_message(conversation.id, name) if name is not None else None
+        found = (
+            await services.store.named_message(conversation.id, name) if name is not None else None
+        )
         if found is not None:
             return found
     question = await services.store.last_question(conversation.id)
@@ -96,7 +106,9 @@ def live(row: Message) -> bool:
 
 async def running(services: WebServices, conversation_id: str) -> Message | None:
     """The answer of the conversation that is being written now, or waits first in line."""
-    return next((row for row in await services.store.unfinished(conversation_id) if live(row)), None)
+    return next(
+        (row for row in await services.store.unfinished(conversation_id) if live(row)), None
+    )
 
 
 async def stop(services: WebServices, user: str, conversation_id: str) -> list[str]:

@@ -117,7 +117,14 @@ def parse_login(text: str) -> str:
 
 def login_in(headers: Mapping[str, Any]) -> str | None:
     """The header that says who asks, if it is there."""
-    return next((value for name, value in headers.items() if name.lower() == "authorization" and isinstance(value, str)), None)
+    return next(
+        (
+            value
+            for name, value in headers.items()
+            if name.lower() == "authorization" and isinstance(value, str)
+        ),
+        None,
+    )
 
 
 def parse_frame(text: str, bounds: InputLimits, *, mend: bool = True) -> Frame:
@@ -134,7 +141,9 @@ def asked_in(frame: Frame, bounds: InputLimits) -> ChatRequest:
     model = frame.body.get("model")
     if model is not None and not isinstance(model, str):
         raise invalid("frame.body.model", "the name of a model")
-    return _asked(_Body(frame.id, frame.trigger, frame.message_id, frame.messages, _NO_MESSAGE, model), bounds)
+    return _asked(
+        _Body(frame.id, frame.trigger, frame.message_id, frame.messages, _NO_MESSAGE, model), bounds
+    )
 
 
 def _asked(found: _Body, bounds: InputLimits) -> ChatRequest:
@@ -143,14 +152,27 @@ def _asked(found: _Body, bounds: InputLimits) -> ChatRequest:
         name(found.message_id, "body.messageId")
     last = _last_message(found)
     text = None if last is None or last.role != "user" else text_of(_parts(last, bounds))
-    asked = ChatRequest(found.id, found.trigger, found.message_id, found.model, last.id or None if last else None, text)
+    asked = ChatRequest(
+        found.id,
+        found.trigger,
+        found.message_id,
+        found.model,
+        last.id or None if last else None,
+        text,
+    )
     if asked.trigger == "submit-message":
         _fit_to_post(last, text)
     return asked
 
 
 def _last_message(found: _Body) -> _Message | None:
-    raw = found.message if bytes(found.message) != b"null" else found.messages[-1] if found.messages else None
+    raw = (
+        found.message
+        if bytes(found.message) != b"null"
+        else found.messages[-1]
+        if found.messages
+        else None
+    )
     if raw is None:
         if found.messages is None:
             raise invalid("body.messages", "a list of UI messages, or `message`, is needed")
@@ -163,7 +185,9 @@ def _last_message(found: _Body) -> _Message | None:
 
 def _parts(message: _Message, bounds: InputLimits) -> list[dict[str, Any]]:
     if sum(map(len, message.parts)) > bounds.message_bytes:
-        raise ApiProblem("content_too_large", f"The message is longer than {bounds.message_bytes} bytes.")
+        raise ApiProblem(
+            "content_too_large", f"The message is longer than {bounds.message_bytes} bytes."
+        )
     return [_decode(_part, bytes(part), "body.messages.parts") for part in message.parts]
 
 
@@ -171,7 +195,9 @@ def _fit_to_post(last: _Message | None, text: str | None) -> None:
     if last is None:
         raise invalid("body.messages", "there is no message")
     if last.role != "user":
-        raise invalid("body.messages", "the last message is not a user's (results of tools are not taken)")
+        raise invalid(
+            "body.messages", "the last message is not a user's (results of tools are not taken)"
+        )
     if text is None or not text.strip():
         raise invalid("body.messages", "the message holds no text")
 
@@ -210,7 +236,9 @@ def parse_input(body: bytes, bounds: InputLimits) -> str:
 def name(value: str, field: str) -> str:
     """An id that a client has given: any text of 1 to 255 characters. Raises ApiProblem (422)."""
     if not is_id(value):
-        raise invalid(field, f"an id has 1 to {MAX_ID} characters, without U+0000, U+FFFD and lone surrogates")
+        raise invalid(
+            field, f"an id has 1 to {MAX_ID} characters, without U+0000, U+FFFD and lone surrogates"
+        )
     return value
 
 
@@ -238,4 +266,6 @@ def _checked(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
 
 def invalid(field: str, message: str) -> ApiProblem:
     """422 about one value."""
-    return ApiProblem("invalid", f"{field}: {message}", errors=[{"field": field, "message": message}])
+    return ApiProblem(
+        "invalid", f"{field}: {message}", errors=[{"field": field, "message": message}]
+    )

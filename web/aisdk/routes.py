@@ -35,22 +35,42 @@ HEADERS = {
     "X-Vercel-AI-UI-Message-Stream": "v1",
 }
 STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "A UI message stream of the AI SDK", "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}}}
+    200: {
+        "description": "A UI message stream of the AI SDK",
+        "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}},
+    }
 }
 T = TypeVar("T")
-_BODY = ("malformed_json", "body_too_large", "content_too_large", "invalid", "foreign_origin", "not_found", "over_capacity")
+_BODY = (
+    "malformed_json",
+    "body_too_large",
+    "content_too_large",
+    "invalid",
+    "foreign_origin",
+    "not_found",
+    "over_capacity",
+)
 _QUOTAS = ("too_many_queued", "too_many_unfinished", "storage_full")
 
-router = APIRouter(prefix="/api", responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable"))
+router = APIRouter(
+    prefix="/api",
+    responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable"),
+)
 
 
-def _chat_id(chat_id: Annotated[str, Path(description="The client's name of the chat, or the id of a conversation")]) -> str:
+def _chat_id(
+    chat_id: Annotated[
+        str, Path(description="The client's name of the chat, or the id of a conversation")
+    ],
+) -> str:
     return chat_requests.name(chat_id, "path.chat_id")
 
 
 def _profile(
     services: With,
-    profile: Annotated[str | None, Query(description="Major version of `ai`: v5 (the default), v6 or v7")] = None,
+    profile: Annotated[
+        str | None, Query(description="Major version of `ai`: v5 (the default), v6 or v7")
+    ] = None,
     x_ai_sdk_profile: Annotated[str | None, Header(description="The same")] = None,
 ) -> aisdk.Profile:
     return profile_of(services, profile or x_ai_sdk_profile)
@@ -68,7 +88,9 @@ Profile = Annotated[aisdk.Profile, Depends(_profile)]
 ChatId = Annotated[str, Depends(_chat_id)]
 
 
-async def read(request: Request, services: WebServices, parse: Callable[[bytes, InputLimits], T]) -> T:
+async def read(
+    request: Request, services: WebServices, parse: Callable[[bytes, InputLimits], T]
+) -> T:
     """What `parse` understands of the body. Raises ApiProblem (400, 408, 413, 422)."""
     body = await read_body(request)
     return await aside(len(body), lambda: parse(body, InputLimits.of(services.settings)))
@@ -94,7 +116,14 @@ async def chat(request: Request, services: With, user: Caller, profile: Profile)
     responses={
         **STREAM,
         204: {"description": "Nothing is being written"},
-        **documented("bad_request", "malformed_position", "not_found", "position_lost", "invalid", "over_capacity"),
+        **documented(
+            "bad_request",
+            "malformed_position",
+            "not_found",
+            "position_lost",
+            "invalid",
+            "over_capacity",
+        ),
     },
     summary="useChat: resume",
 )
@@ -103,7 +132,10 @@ async def resume(
     services: With,
     chat_id: ChatId,
     profile: Profile,
-    after: Annotated[str | None, Query(description="Only what follows this position, which the `id:` of a chunk was")] = None,
+    after: Annotated[
+        str | None,
+        Query(description="Only what follows this position, which the `id:` of a chunk was"),
+    ] = None,
     last_event_id: Annotated[str | None, Header(description="The same; it wins")] = None,
 ) -> Response:
     """The running answer from its beginning; with a position what follows it, also when the answer has just ended."""
@@ -116,7 +148,11 @@ async def resume(
         message_id = await message_at(services, conversation.id, place)
         return await stream(request, services, conversation.id, message_id, profile, place)
     row = await chat_posts.running(services, conversation.id) if conversation is not None else None
-    return Response(status_code=204) if row is None else await stream(request, services, row.conversation_id, row.id, profile)
+    return (
+        Response(status_code=204)
+        if row is None
+        else await stream(request, services, row.conversation_id, row.id, profile)
+    )
 
 
 @router.post(
@@ -127,10 +163,16 @@ async def resume(
 async def stop(services: With, user: Caller, chat_id: ChatId) -> shapes.CancelResult:
     """Durable; what was written is kept. Nothing happens where nothing is being written."""
     conversation = await services.store.find_chat(user, chat_id)
-    return shapes.CancelResult(cancelled=await chat_posts.stop(services, user, conversation.id) if conversation else [])
+    return shapes.CancelResult(
+        cancelled=await chat_posts.stop(services, user, conversation.id) if conversation else []
+    )
 
 
-@router.get("/chat/{chat_id:path}/messages", responses=documented("invalid"), summary="useChat: messages to begin with")
+@router.get(
+    "/chat/{chat_id:path}/messages",
+    responses=documented("invalid"),
+    summary="useChat: messages to begin with",
+)
 async def messages(
     services: With,
     user: Caller,
@@ -150,11 +192,18 @@ async def messages(
         for row in found.messages
         if not (row.role == "assistant" and row.status in UNFINISHED)
     ]
-    return shapes.ChatMessages(messages=[message for message in shown if message is not None], next=found.next)
+    return shapes.ChatMessages(
+        messages=[message for message in shown if message is not None], next=found.next
+    )
 
 
 async def stream(
-    request: Request, services: WebServices, conversation_id: str, message_id: str, profile: aisdk.Profile, after: Cursor | None = None
+    request: Request,
+    services: WebServices,
+    conversation_id: str,
+    message_id: str,
+    profile: aisdk.Profile,
+    after: Cursor | None = None,
 ) -> Response:
     """The answer as a UI message stream."""
 

@@ -102,7 +102,9 @@ class _Socket:
 
     async def _understood(self, text: str) -> Frame:
         try:
-            return await aside(len(text), lambda: chat_requests.parse_frame(text, self._bounds, mend=False))
+            return await aside(
+                len(text), lambda: chat_requests.parse_frame(text, self._bounds, mend=False)
+            )
         except chat_requests.Unclean:
             return await in_thread(lambda: chat_requests.parse_frame(text, self._bounds))
 
@@ -112,7 +114,11 @@ class _Socket:
             if task is not None:
                 task.cancel()
         elif task is not None or len(self._tasks) >= MAX_REQUESTS:
-            await self._send("error", frame.request_id, errorText="Too many requests on one socket, or the same one twice.")
+            await self._send(
+                "error",
+                frame.request_id,
+                errorText="Too many requests on one socket, or the same one twice.",
+            )
         else:
             task = self._tasks[frame.request_id] = asyncio.create_task(self._answer(frame))
             request_id = frame.request_id
@@ -126,21 +132,29 @@ class _Socket:
         except ApiProblem as problem:
             await self._send("error", request_id, errorText=problem.detail)
         except NotAuthor:
-            await self._send("error", request_id, errorText="Another person's message is not yours to change.")
+            await self._send(
+                "error", request_id, errorText="Another person's message is not yours to change."
+            )
         except (NotFound, ports.Gone):
-            await self._send("error", request_id, errorText="There is no such thing, or it is not yours.")
+            await self._send(
+                "error", request_id, errorText="There is no such thing, or it is not yours."
+            )
         except QuotaReached as error:
             await self._send("error", request_id, errorText=quota_problem(error).detail)
         except (StoreError, ports.LogError) as error:
             log_line.warning("a request of a chat failed", error=repr(error))
-            await self._send("error", request_id, errorText="The server cannot do this at the moment.")
+            await self._send(
+                "error", request_id, errorText="The server cannot do this at the moment."
+            )
         except Cut:
             await self._websocket.close(RESTART, "the server restarts")
         except (WebSocketDisconnect, RuntimeError):
             return
         except Exception as error:
             log_line.exception("a request of a chat failed", exc_info=error)
-            await self._send("error", request_id, errorText="The server failed. It is not your request's fault.")
+            await self._send(
+                "error", request_id, errorText="The server failed. It is not your request's fault."
+            )
 
     async def _open(self, frame: Frame) -> "_Asked":
         request = _as_request(self._websocket, chat_requests.login_in(frame.headers) or self._login)
@@ -175,12 +189,22 @@ class _Socket:
         if frame.type == "send":
             asked = await in_thread(lambda: chat_requests.asked_in(frame, self._bounds))
             return await chat_posts.accept(self._services, user, asked)
-        conversation = await self._services.store.find_chat(user, chat_requests.name(frame.id, "frame.id"))
-        return await chat_posts.running(self._services, conversation.id) if conversation is not None else None
+        conversation = await self._services.store.find_chat(
+            user, chat_requests.name(frame.id, "frame.id")
+        )
+        return (
+            await chat_posts.running(self._services, conversation.id)
+            if conversation is not None
+            else None
+        )
 
     async def _send(self, kind: str, request_id: str, **fields: Any) -> None:
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # gone meanwhile: the reading side notices
-            await self._websocket.send_text(dumps({"type": kind, "requestId": request_id, **fields}).decode())
+        with contextlib.suppress(
+            WebSocketDisconnect, RuntimeError
+        ):  # gone meanwhile: the reading side notices
+            await self._websocket.send_text(
+                dumps({"type": kind, "requestId": request_id, **fields}).decode()
+            )
 
 
 def _as_request(websocket: WebSocket, login: str | None) -> Request:

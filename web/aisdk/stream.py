@@ -106,10 +106,14 @@ class _Begun:
 
 
 async def _say(services: WebServices, viewer: Viewer) -> AsyncGenerator[Sequence[Said]]:
-    begun = await (_tail(services, viewer, viewer.after) if viewer.after else _replay(services, viewer, None))
+    begun = await (
+        _tail(services, viewer, viewer.after) if viewer.after else _replay(services, viewer, None)
+    )
     answer = begun.answer
     while not answer.ended:
-        async with services.followers.follow(viewer.conversation_id, begun.position, viewer.permission) as reader:
+        async with services.followers.follow(
+            viewer.conversation_id, begun.position, viewer.permission
+        ) as reader:
             yield begun.said
             if answer.ended:
                 return
@@ -119,9 +123,15 @@ async def _say(services: WebServices, viewer: Viewer) -> AsyncGenerator[Sequence
                         if reader.position.epoch != begun.position.epoch:
                             break  # it forked: what was said counts in the log as it was
                         try:
-                            said = _told(answer, reader.position.epoch, merge(entries) if late else entries)
+                            said = _told(
+                                answer, reader.position.epoch, merge(entries) if late else entries
+                            )
                         except Hole as hole:
-                            log_line.warning("an answer is read again", message_id=viewer.message_id, reason=str(hole))
+                            log_line.warning(
+                                "an answer is read again",
+                                message_id=viewer.message_id,
+                                reason=str(hole),
+                            )
                             break
                         if said:
                             yield said
@@ -163,7 +173,11 @@ async def _replay(services: WebServices, viewer: Viewer, answer: AISDKEncoder | 
     page = await _look(services, viewer, None, 0)
     row = await _row(services, viewer)
     view = message_view(row, _exactly(page, row))
-    held = await _held(services, viewer, page, view["seq"]) if view["seq"] and row.content + row.reasoning else None
+    held = (
+        await _held(services, viewer, page, view["seq"])
+        if view["seq"] and row.content + row.reasoning
+        else None
+    )
     opened = held.open if held else None
     if answer is None:
         answer = AISDKEncoder(view, viewer.profile)
@@ -181,14 +195,20 @@ async def _again(services: WebServices, viewer: Viewer, answer: AISDKEncoder) ->
         except (NotFound, Gone):
             return _Begun(answer, [Said(answer.fail(DELETED))], Cursor("gone", 0))
         except (LogUnavailable, StoreUnavailable) as error:
-            log_line.warning("an answer waits for a service", message_id=viewer.message_id, error=repr(error))
+            log_line.warning(
+                "an answer waits for a service", message_id=viewer.message_id, error=repr(error)
+            )
             await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
 
 
 async def _tail(services: WebServices, viewer: Viewer, after: Cursor) -> _Begun:
     page = await _look(services, viewer, after.epoch, after.seq - 1, limit=1)
     shared = page.shared(after.epoch)
-    held = await _held(services, viewer, page, after.seq) if shared is not None and after.seq <= shared else None
+    held = (
+        await _held(services, viewer, page, after.seq)
+        if shared is not None and after.seq <= shared
+        else None
+    )
     if held is None:
         raise unservable()
     after = Cursor(page.epoch, after.seq)
@@ -199,11 +219,18 @@ async def _tail(services: WebServices, viewer: Viewer, after: Cursor) -> _Begun:
     return _Begun(AISDKEncoder.after(view, held, viewer.profile), [], after)
 
 
-async def _caught_up(services: WebServices, viewer: Viewer, page: Page, view: dict[str, Any], after: Cursor) -> _Begun:
+async def _caught_up(
+    services: WebServices, viewer: Viewer, page: Page, view: dict[str, Any], after: Cursor
+) -> _Begun:
     """A full replay up to the position, of which nothing is told."""
     held = await _held(services, viewer, page, view["seq"])
     missed = await _look(services, viewer, page.epoch, view["seq"], limit=after.seq - view["seq"])
-    if held is None or missed.epoch != page.epoch or not missed.entries or missed.entries[-1].seq != after.seq:
+    if (
+        held is None
+        or missed.epoch != page.epoch
+        or not missed.entries
+        or missed.entries[-1].seq != after.seq
+    ):
         raise unservable()
     answer = AISDKEncoder(view, viewer.profile)
     answer.begin(held.open)
@@ -216,7 +243,10 @@ async def _caught_up(services: WebServices, viewer: Viewer, page: Page, view: di
 
 def unservable() -> ApiProblem:
     """The answer to a position that nothing can be told from."""
-    return ApiProblem("position_lost", "Nothing can be told from this position on: read the whole answer, without a position.")
+    return ApiProblem(
+        "position_lost",
+        "Nothing can be told from this position on: read the whole answer, without a position.",
+    )
 
 
 async def message_at(services: WebServices, conversation_id: str, position: Cursor) -> str:
@@ -245,9 +275,13 @@ async def _held(services: WebServices, viewer: Viewer, page: Page, seq: int) -> 
     return None
 
 
-async def _look(services: WebServices, viewer: Viewer, epoch: str | None, after: int, limit: int = 0) -> Page:
+async def _look(
+    services: WebServices, viewer: Viewer, epoch: str | None, after: int, limit: int = 0
+) -> Page:
     async with _patience():
-        return await services.log.read(viewer.conversation_id, epoch, max(after, 0), limit, LOOK_BYTES)
+        return await services.log.read(
+            viewer.conversation_id, epoch, max(after, 0), limit, LOOK_BYTES
+        )
 
 
 @contextlib.asynccontextmanager

@@ -42,7 +42,9 @@ def _clean_object(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
     for key, item in value.items():
         name = key if isinstance(key, str) else _key(key)
         inside = clean(item, depth + 1)
-        if name == "__proto__" or (name == "constructor" and isinstance(inside, dict) and "prototype" in inside):
+        if name == "__proto__" or (
+            name == "constructor" and isinstance(inside, dict) and "prototype" in inside
+        ):
             name = "_" + name
             while name in value:
                 name = "_" + name
@@ -60,7 +62,9 @@ def _key(key: Any) -> str:
 def dumps(value: Any) -> bytes:
     """UTF-8 JSON. A lone surrogate is written as an escape: JavaScript joins the halves of a pair that came in two deltas."""
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(
+            value, allow_nan=False, ensure_ascii=False, separators=(",", ":")
+        ).encode()
     except UnicodeEncodeError:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 

@@ -46,7 +46,9 @@ def comment(text: str = "") -> bytes:
     return b"".join(b": " + line.encode() + b"\n" for line in text.splitlines() or [""]) + b"\n"
 
 
-def body(items: Iterable[Item], on_error: Callable[[Exception], str] | None = None) -> Iterator[bytes]:
+def body(
+    items: Iterable[Item], on_error: Callable[[Exception], str] | None = None
+) -> Iterator[bytes]:
     """The body of a response, made while it is read; its end is `[DONE]`.
 
     `on_error`: what to tell the user about an exception that `items` raises, as an `error` chunk; without it the exception goes on
@@ -63,7 +65,9 @@ def body(items: Iterable[Item], on_error: Callable[[Exception], str] | None = No
     yield DONE
 
 
-async def abody(items: AsyncIterable[Item], on_error: Callable[[Exception], str] | None = None) -> AsyncIterator[bytes]:
+async def abody(
+    items: AsyncIterable[Item], on_error: Callable[[Exception], str] | None = None
+) -> AsyncIterator[bytes]:
     """`body` over an asynchronous source."""
     try:
         async for item in items:

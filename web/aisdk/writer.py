@@ -68,7 +68,9 @@ class Writer:
 
     # --- the message and its steps ---
 
-    def start(self, message_id: str | None = None, metadata: Mapping[str, Any] | None = None) -> list[Chunk]:
+    def start(
+        self, message_id: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> list[Chunk]:
         """The message begins. Give `message_id`: without it the client makes one up, and cannot match a replay."""
         if self._started or self.ended:
             raise Misuse("the message has started already")
@@ -110,7 +112,9 @@ class Writer:
         """Metadata of the message, merged deeply into what the client has."""
         return self._plain("message-metadata", messageMetadata=mapping("metadata", metadata) or {})
 
-    def finish(self, reason: str | None = None, metadata: Mapping[str, Any] | None = None) -> list[Chunk]:
+    def finish(
+        self, reason: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> list[Chunk]:
         """The message is whole. A `reason` that the profile does not know becomes `other`."""
         known = None if reason is None else self._reason(string("reason", reason))
         chunk = make("finish", finishReason=known, messageMetadata=mapping("metadata", metadata))
@@ -136,33 +140,47 @@ class Writer:
         """A piece of reasoning; what has to be opened or closed for it is."""
         return self._running("reasoning", delta)
 
-    def text_start(self, part_id: str = "text", provider_metadata: Metadata | None = None) -> list[Chunk]:
+    def text_start(
+        self, part_id: str = "text", provider_metadata: Metadata | None = None
+    ) -> list[Chunk]:
         """Open a text part; several may be open."""
         return self._part_start("text", part_id, provider_metadata)
 
-    def text_delta(self, delta: str, part_id: str = "text", provider_metadata: Metadata | None = None) -> list[Chunk]:
+    def text_delta(
+        self, delta: str, part_id: str = "text", provider_metadata: Metadata | None = None
+    ) -> list[Chunk]:
         """A piece of an open text part."""
         return self._part_delta("text", part_id, delta, provider_metadata)
 
-    def text_end(self, part_id: str = "text", provider_metadata: Metadata | None = None) -> list[Chunk]:
+    def text_end(
+        self, part_id: str = "text", provider_metadata: Metadata | None = None
+    ) -> list[Chunk]:
         """Close a text part; its id may be used again."""
         return self._part_end("text", part_id, provider_metadata)
 
-    def reasoning_start(self, part_id: str = "reasoning", provider_metadata: Metadata | None = None) -> list[Chunk]:
+    def reasoning_start(
+        self, part_id: str = "reasoning", provider_metadata: Metadata | None = None
+    ) -> list[Chunk]:
         """Open a reasoning part."""
         return self._part_start("reasoning", part_id, provider_metadata)
 
-    def reasoning_delta(self, delta: str, part_id: str = "reasoning", provider_metadata: Metadata | None = None) -> list[Chunk]:
+    def reasoning_delta(
+        self, delta: str, part_id: str = "reasoning", provider_metadata: Metadata | None = None
+    ) -> list[Chunk]:
         """A piece of an open reasoning part."""
         return self._part_delta("reasoning", part_id, delta, provider_metadata)
 
-    def reasoning_end(self, part_id: str = "reasoning", provider_metadata: Metadata | None = None) -> list[Chunk]:
+    def reasoning_end(
+        self, part_id: str = "reasoning", provider_metadata: Metadata | None = None
+    ) -> list[Chunk]:
         """Close a reasoning part."""
         return self._part_end("reasoning", part_id, provider_metadata)
 
     def close(self) -> list[Chunk]:
         """Close all open text and reasoning."""
-        chunks: list[Chunk] = [{"type": f"{kind}-end", "id": part_id} for part_id, kind in self._open.items()]
+        chunks: list[Chunk] = [
+            {"type": f"{kind}-end", "id": part_id} for part_id, kind in self._open.items()
+        ]
         self._open.clear()
         return chunks
 
@@ -180,7 +198,12 @@ class Writer:
         provider_metadata: Metadata | None = None,
     ) -> list[Chunk]:
         """A tool call begins and its input follows in pieces. `dynamic`: the front end does not know the tool's types."""
-        extras = self._call(provider_executed, title, tool_metadata, provider_metadata if self.profile != "v5" else None)
+        extras = self._call(
+            provider_executed,
+            title,
+            tool_metadata,
+            provider_metadata if self.profile != "v5" else None,
+        )
         chunks = self._input("tool-input-start", call_id, name, dynamic, extras)
         self._tools[call_id].open = True
         return chunks
@@ -189,7 +212,9 @@ class Writer:
         """A piece of the JSON text of the input."""
         if not self._tool(call_id).open:
             raise Misuse(f"no input of tool call {call_id!r} is open")
-        return self._plain("tool-input-delta", toolCallId=call_id, inputTextDelta=string("delta", delta))
+        return self._plain(
+            "tool-input-delta", toolCallId=call_id, inputTextDelta=string("delta", delta)
+        )
 
     def tool_input_available(
         self,
@@ -205,7 +230,9 @@ class Writer:
     ) -> list[Chunk]:
         """The whole input of a tool call, whether its pieces were sent before or not."""
         extras = self._call(provider_executed, title, tool_metadata, provider_metadata)
-        return self._input("tool-input-available", call_id, name, dynamic, extras, input=clean(input))
+        return self._input(
+            "tool-input-available", call_id, name, dynamic, extras, input=clean(input)
+        )
 
     def tool_input_error(
         self,
@@ -221,12 +248,19 @@ class Writer:
         """The input of a tool call is not usable: it ends here."""
         extras = self._call(provider_executed, None, None, provider_metadata)
         told = string("text", text)
-        chunks = self._input("tool-input-error", call_id, name, dynamic, extras, input=clean(input), errorText=told)
+        chunks = self._input(
+            "tool-input-error", call_id, name, dynamic, extras, input=clean(input), errorText=told
+        )
         self._tools[call_id].done = True
         return chunks
 
     def tool_output_available(
-        self, call_id: str, output: Any, *, preliminary: bool = False, provider_executed: bool = False
+        self,
+        call_id: str,
+        output: Any,
+        *,
+        preliminary: bool = False,
+        provider_executed: bool = False,
     ) -> list[Chunk]:
         """What the tool gave. `preliminary`: more of it follows, each replaces the one before."""
         tool = self._unanswered(call_id)
@@ -240,7 +274,9 @@ class Writer:
         chunk["output"] = clean(output)
         return self._output(tool, chunk, done=not preliminary)
 
-    def tool_output_error(self, call_id: str, text: str, *, provider_executed: bool = False) -> list[Chunk]:
+    def tool_output_error(
+        self, call_id: str, text: str, *, provider_executed: bool = False
+    ) -> list[Chunk]:
         """The tool failed."""
         tool = self._unanswered(call_id)
         chunk = make(
@@ -256,36 +292,84 @@ class Writer:
         """The user did not allow the call. v5: an error of the tool."""
         if self.profile == "v5":
             return self.tool_output_error(call_id, "The tool call was not allowed.")
-        return self._output(self._unanswered(call_id), make("tool-output-denied", toolCallId=call_id))
+        return self._output(
+            self._unanswered(call_id), make("tool-output-denied", toolCallId=call_id)
+        )
 
     def tool_approval_request(
-        self, call_id: str, approval_id: str, *, reason: str | None = None, automatic: bool = False, signature: str | None = None
+        self,
+        call_id: str,
+        approval_id: str,
+        *,
+        reason: str | None = None,
+        automatic: bool = False,
+        signature: str | None = None,
     ) -> list[Chunk]:
         """The call waits for the user. v5: a `data-approval` part with this id, which the front end shows by itself."""
         self._unanswered(call_id)
         string("approval_id", approval_id)
         if self.profile == "v5":
-            return self.data("approval", present(approvalId=approval_id, toolCallId=call_id, reason=reason), part_id=approval_id)
-        extras = {"reason": reason, "isAutomatic": automatic or None} if self.profile == "v7" else {}
-        return self._plain("tool-approval-request", approvalId=approval_id, toolCallId=call_id, signature=signature, **extras)
+            return self.data(
+                "approval",
+                present(approvalId=approval_id, toolCallId=call_id, reason=reason),
+                part_id=approval_id,
+            )
+        extras = (
+            {"reason": reason, "isAutomatic": automatic or None} if self.profile == "v7" else {}
+        )
+        return self._plain(
+            "tool-approval-request",
+            approvalId=approval_id,
+            toolCallId=call_id,
+            signature=signature,
+            **extras,
+        )
 
-    def tool_approval_response(self, approval_id: str, approved: bool, *, reason: str | None = None) -> list[Chunk]:
+    def tool_approval_response(
+        self, approval_id: str, approved: bool, *, reason: str | None = None
+    ) -> list[Chunk]:
         """What the user decided. v5 and v6: the `data-approval` part of this id, changed."""
         string("approval_id", approval_id)
         if self.profile == "v7":
-            return self._plain("tool-approval-response", approvalId=approval_id, approved=bool(approved), reason=reason)
-        return self.data("approval", present(approvalId=approval_id, approved=bool(approved), reason=reason), part_id=approval_id)
+            return self._plain(
+                "tool-approval-response",
+                approvalId=approval_id,
+                approved=bool(approved),
+                reason=reason,
+            )
+        return self.data(
+            "approval",
+            present(approvalId=approval_id, approved=bool(approved), reason=reason),
+            part_id=approval_id,
+        )
 
     # --- everything else ---
 
-    def source_url(self, source_id: str, url: str, title: str | None = None, provider_metadata: Metadata | None = None) -> list[Chunk]:
+    def source_url(
+        self,
+        source_id: str,
+        url: str,
+        title: str | None = None,
+        provider_metadata: Metadata | None = None,
+    ) -> list[Chunk]:
         """A web page that the answer cites."""
         string("source_id", source_id)
         metadata = provided(provider_metadata)
-        return self._plain("source-url", sourceId=source_id, url=string("url", url), title=title, providerMetadata=metadata)
+        return self._plain(
+            "source-url",
+            sourceId=source_id,
+            url=string("url", url),
+            title=title,
+            providerMetadata=metadata,
+        )
 
     def source_document(
-        self, source_id: str, media_type: str, title: str, filename: str | None = None, provider_metadata: Metadata | None = None
+        self,
+        source_id: str,
+        media_type: str,
+        title: str,
+        filename: str | None = None,
+        provider_metadata: Metadata | None = None,
     ) -> list[Chunk]:
         """A document that the answer cites."""
         return self._plain(
@@ -297,18 +381,29 @@ class Writer:
             providerMetadata=provided(provider_metadata),
         )
 
-    def file(self, url: str, media_type: str, provider_metadata: Metadata | None = None) -> list[Chunk]:
+    def file(
+        self, url: str, media_type: str, provider_metadata: Metadata | None = None
+    ) -> list[Chunk]:
         """A file that the answer made; `url` may be a data URL."""
         metadata = provided(provider_metadata)
-        return self._plain("file", url=string("url", url), mediaType=string("media_type", media_type), providerMetadata=metadata)
+        return self._plain(
+            "file",
+            url=string("url", url),
+            mediaType=string("media_type", media_type),
+            providerMetadata=metadata,
+        )
 
     def reasoning_file(self, url: str, media_type: str) -> list[Chunk]:
         """A file that belongs to the reasoning. v5 and v6: a file."""
         if self.profile != "v7":
             return self.file(url, media_type)
-        return self._plain("reasoning-file", url=string("url", url), mediaType=string("media_type", media_type))
+        return self._plain(
+            "reasoning-file", url=string("url", url), mediaType=string("media_type", media_type)
+        )
 
-    def data(self, name: str, data: Any, *, part_id: str | None = None, transient: bool = False) -> list[Chunk]:
+    def data(
+        self, name: str, data: Any, *, part_id: str | None = None, transient: bool = False
+    ) -> list[Chunk]:
         """A `data-<name>` part of the application's own. The same name and id again replaces it; `transient`: only for `onData`."""
         if not string("name", name):
             raise Misuse("a data part needs a name")
@@ -367,9 +462,16 @@ class Writer:
         self._open[part_id] = kind
         return chunks
 
-    def _part_delta(self, kind: Part, part_id: str, delta: str, metadata: Metadata | None) -> list[Chunk]:
+    def _part_delta(
+        self, kind: Part, part_id: str, delta: str, metadata: Metadata | None
+    ) -> list[Chunk]:
         self._need_open(kind, part_id)
-        return self._plain(f"{kind}-delta", id=part_id, delta=string("delta", delta), providerMetadata=provided(metadata))
+        return self._plain(
+            f"{kind}-delta",
+            id=part_id,
+            delta=string("delta", delta),
+            providerMetadata=provided(metadata),
+        )
 
     def _part_end(self, kind: Part, part_id: str, metadata: Metadata | None) -> list[Chunk]:
         self._need_open(kind, part_id)
@@ -382,7 +484,11 @@ class Writer:
             raise Misuse(f"no {kind} part {part_id!r} is open")
 
     def _call(
-        self, executed: bool, title: str | None, tool_metadata: Mapping[str, Any] | None, metadata: Metadata | None
+        self,
+        executed: bool,
+        title: str | None,
+        tool_metadata: Mapping[str, Any] | None,
+        metadata: Metadata | None,
     ) -> dict[str, Any]:
         newer = self.profile != "v5"
         return {
@@ -392,8 +498,22 @@ class Writer:
             "providerMetadata": provided(metadata),
         }
 
-    def _input(self, kind: str, call_id: str, name: str, dynamic: bool, extras: dict[str, Any], **fields: Any) -> list[Chunk]:
-        chunks = self._plain(kind, toolCallId=string("call_id", call_id), toolName=string("name", name), dynamic=dynamic or None, **extras)
+    def _input(
+        self,
+        kind: str,
+        call_id: str,
+        name: str,
+        dynamic: bool,
+        extras: dict[str, Any],
+        **fields: Any,
+    ) -> list[Chunk]:
+        chunks = self._plain(
+            kind,
+            toolCallId=string("call_id", call_id),
+            toolName=string("name", name),
+            dynamic=dynamic or None,
+            **extras,
+        )
         chunks[-1].update(fields)  # an input that is null stays
         self._tools[call_id] = _Tool(name, dynamic)
         return chunks

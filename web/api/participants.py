@@ -16,7 +16,9 @@ from tokenwire.web.services import Caller, ConversationId, JsonRoute, WebService
 from tokenwire.worker.sweeper import revocations
 
 router = APIRouter(
-    prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable")
+    prefix="/api",
+    route_class=JsonRoute,
+    responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable"),
 )
 
 
@@ -27,8 +29,14 @@ async def require_owner(services: WebServices, conversation_id: str, user: str) 
         raise ApiProblem("not_owner", "Only the owner of the conversation may do this.")
 
 
-@router.get("/conversations/{conversation_id}/participants", responses=documented("not_found"), summary="Who takes part")
-async def list_participants(services: With, user: Caller, conversation_id: ConversationId) -> shapes.ParticipantsView:
+@router.get(
+    "/conversations/{conversation_id}/participants",
+    responses=documented("not_found"),
+    summary="Who takes part",
+)
+async def list_participants(
+    services: With, user: Caller, conversation_id: ConversationId
+) -> shapes.ParticipantsView:
     """Everybody who takes part sees it."""
     await services.store.conversation(conversation_id, user)
     return await _listed(services, conversation_id)
@@ -36,14 +44,25 @@ async def list_participants(services: With, user: Caller, conversation_id: Conve
 
 @router.post(
     "/conversations/{conversation_id}/participants",
-    responses=documented(*BODY, "not_found", "not_owner", "too_many_participants", "too_many_invitations", "too_many_posts"),
+    responses=documented(
+        *BODY,
+        "not_found",
+        "not_owner",
+        "too_many_participants",
+        "too_many_invitations",
+        "too_many_posts",
+    ),
     summary="Invite a user",
 )
-async def invite(services: With, user: Caller, conversation_id: ConversationId, body: shapes.NewParticipant) -> shapes.ParticipantsView:
+async def invite(
+    services: With, user: Caller, conversation_id: ConversationId, body: shapes.NewParticipant
+) -> shapes.ParticipantsView:
     """They take part once they have accepted. Only the owner invites; repeating it changes nothing."""
     await require_owner(services, conversation_id, user)
     settings = services.settings
-    await services.store.invite(conversation_id, user, body.user_id, settings.max_participants, settings.max_invitations)
+    await services.store.invite(
+        conversation_id, user, body.user_id, settings.max_participants, settings.max_invitations
+    )
     return await _listed(services, conversation_id)
 
 
@@ -54,7 +73,9 @@ async def invite(services: With, user: Caller, conversation_id: ConversationId, 
     responses=documented("not_found", "not_owner", "conflict", "foreign_origin"),
     summary="Leave, or remove a user",
 )
-async def remove(services: With, user: Caller, conversation_id: ConversationId, user_id: Annotated[str, Path()]) -> None:
+async def remove(
+    services: With, user: Caller, conversation_id: ConversationId, user_id: Annotated[str, Path()]
+) -> None:
     """Everybody may leave but the owner, who may remove everybody else; an invitation is withdrawn. What they have open ends at once,
     or as soon as Redis answers again.
     """
@@ -62,10 +83,14 @@ async def remove(services: With, user: Caller, conversation_id: ConversationId, 
     if user not in (user_id, conversation.user_id):
         raise ApiProblem("not_owner", "Only the owner of the conversation may remove others.")
     if user_id == conversation.user_id:
-        raise ApiProblem("conflict", "The owner takes part for as long as the conversation exists: delete it.")
+        raise ApiProblem(
+            "conflict", "The owner takes part for as long as the conversation exists: delete it."
+        )
     if is_id(user_id):
         await services.store.remove_participant(conversation_id, user_id)
-        await revocations.tell_or_leave(services.store, services.log, conversation_id, user_id, services.tombstone_seconds)
+        await revocations.tell_or_leave(
+            services.store, services.log, conversation_id, user_id, services.tombstone_seconds
+        )
         await delivery.tell_lists(services, conversation_id)
 
 
@@ -76,7 +101,10 @@ async def invitations(services: With, user: Caller) -> shapes.Invitations:
     return shapes.Invitations(
         invitations=[
             shapes.InvitationView(
-                conversation_id=item.conversation_id, title=item.title, invited_by=item.invited_by, created_at=timestamp(item.created_at)
+                conversation_id=item.conversation_id,
+                title=item.title,
+                invited_by=item.invited_by,
+                created_at=timestamp(item.created_at),
             )
             for item in found
         ]
@@ -84,13 +112,19 @@ async def invitations(services: With, user: Caller) -> shapes.Invitations:
 
 
 @router.post(
-    "/invitations/{conversation_id}/accept", responses=documented("not_found", "foreign_origin"), summary="Accept: take part from now on"
+    "/invitations/{conversation_id}/accept",
+    responses=documented("not_found", "foreign_origin"),
+    summary="Accept: take part from now on",
 )
-async def accept(services: With, user: Caller, conversation_id: ConversationId) -> shapes.ConversationView:
+async def accept(
+    services: With, user: Caller, conversation_id: ConversationId
+) -> shapes.ConversationView:
     """Repeating it changes nothing. Without Redis it is refused: tokens of a part that ended before would stay revoked."""
     await services.log.read(conversation_id, None, 0, 0)
     row = await services.store.accept_invitation(conversation_id, user)
-    await revocations.take_back(services.store, services.log, conversation_id, user, services.tombstone_seconds)
+    await revocations.take_back(
+        services.store, services.log, conversation_id, user, services.tombstone_seconds
+    )
     await delivery.tell_lists(services, conversation_id)
     return shapes.ConversationView(**conversation_view(row))
 
@@ -110,5 +144,6 @@ async def decline(services: With, user: Caller, conversation_id: ConversationId)
 
 async def _listed(services: WebServices, conversation_id: str) -> shapes.ParticipantsView:
     return shapes.ParticipantsView(
-        participants=await services.store.participants(conversation_id), invited=await services.store.invited(conversation_id)
+        participants=await services.store.participants(conversation_id),
+        invited=await services.store.invited(conversation_id),
     )

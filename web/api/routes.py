@@ -36,7 +36,9 @@ from tokenwire.web.services import (
 from tokenwire.worker import closing
 
 router = APIRouter(
-    prefix="/api", route_class=JsonRoute, responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable")
+    prefix="/api",
+    route_class=JsonRoute,
+    responses=documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable"),
 )
 
 Limit = Annotated[int, Query(ge=1, le=shapes.MAX_PAGE)]
@@ -63,7 +65,10 @@ async def models(services: With, _user: Caller) -> shapes.OfferedModels:
     summary="Begin",
 )
 async def create_conversation(
-    services: With, user: Caller, body: shapes.NewConversation | None = None, idempotency_key: IdempotencyKey = None
+    services: With,
+    user: Caller,
+    body: shapes.NewConversation | None = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> shapes.ConversationView:
     """The caller owns it and is its only participant."""
     wanted = body or shapes.NewConversation()
@@ -82,14 +87,23 @@ async def create_conversation(
 
 @router.get("/conversations", responses=documented("invalid"), summary="The caller's conversations")
 async def list_conversations(
-    services: With, user: Caller, limit: Limit = 50, before: Annotated[str | None, Query(max_length=64)] = None
+    services: With,
+    user: Caller,
+    limit: Limit = 50,
+    before: Annotated[str | None, Query(max_length=64)] = None,
 ) -> shapes.ConversationPage:
     """Last changed first; `before` is the `next` of the page before."""
     rows, following = await services.store.conversations(user, limit, before)
-    return shapes.ConversationPage.model_validate({"conversations": [conversation_view(row) for row in rows], "next": following})
+    return shapes.ConversationPage.model_validate(
+        {"conversations": [conversation_view(row) for row in rows], "next": following}
+    )
 
 
-@router.get("/conversations/{conversation_id}", responses=documented("not_found", "invalid"), summary="Snapshot")
+@router.get(
+    "/conversations/{conversation_id}",
+    responses=documented("not_found", "invalid"),
+    summary="Snapshot",
+)
 async def get_conversation(
     services: With,
     user: Caller,
@@ -98,7 +112,9 @@ async def get_conversation(
     before: Annotated[int | None, Query(ge=1, le=shapes.MAX_ORDINAL)] = None,
 ) -> shapes.ConversationSnapshot:
     """The newest messages in order, and the position from which a subscription misses nothing (null while the log is away)."""
-    await services.store.conversation(conversation_id, user)  # a look at a log begins one: not for ids that callers make up
+    await services.store.conversation(
+        conversation_id, user
+    )  # a look at a log begins one: not for ids that callers make up
     # The log first: rows that are read later hold at least what lies before its position.
     page = await delivery.look(services, conversation_id)
     found = await services.store.snapshot(conversation_id, user, limit, before)
@@ -128,7 +144,9 @@ async def change_conversation(
     if changes.get("model") is not None:
         services.offers.require(changes["model"])
     if not changes:
-        return shapes.ConversationView(**conversation_view(await services.store.conversation(conversation_id, user)))
+        return shapes.ConversationView(
+            **conversation_view(await services.store.conversation(conversation_id, user))
+        )
     row = await services.store.change_conversation(conversation_id, user, changes)
     if "title" in changes:
         await delivery.announce_title(services, row)
@@ -142,16 +160,28 @@ async def change_conversation(
     responses=documented("not_found", "not_owner", "foreign_origin"),
     summary="Delete",
 )
-async def delete_conversation(services: With, user: Caller, conversation_id: ConversationId) -> None:
+async def delete_conversation(
+    services: With, user: Caller, conversation_id: ConversationId
+) -> None:
     """Rows and log are gone for good, a running answer stops, viewers are told. Only its owner may."""
     await require_owner(services, conversation_id, user)
-    await closing.delete_conversation(services.store, services.log, conversation_id, services.tombstone_seconds)
+    await closing.delete_conversation(
+        services.store, services.log, conversation_id, services.tombstone_seconds
+    )
 
 
 @router.post(
     "/conversations/{conversation_id}/messages",
     status_code=202,
-    responses=documented(*BODY, *_QUOTAS, "not_found", "generation_running", "content_too_large", *MODEL, "key_reused"),
+    responses=documented(
+        *BODY,
+        *_QUOTAS,
+        "not_found",
+        "generation_running",
+        "content_too_large",
+        *MODEL,
+        "key_reused",
+    ),
     summary="Post",
 )
 async def post_message(
@@ -166,7 +196,9 @@ async def post_message(
     require_fit(services.settings, body.content)
     conversation = await services.store.conversation(conversation_id, user)
     page = await delivery.look(services, conversation_id)
-    subscription = _subscription(services, request, conversation_id, user)  # first: it may refuse the request, which stores nothing then
+    subscription = _subscription(
+        services, request, conversation_id, user
+    )  # first: it may refuse the request, which stores nothing then
     post = Post(
         conversation_id,
         user,
@@ -184,31 +216,53 @@ async def post_message(
 @router.post(
     "/messages/{message_id}/regenerate",
     status_code=202,
-    responses=documented(*_QUOTAS, "not_found", "foreign_origin", "not_author", "generation_running", "conflict", *MODEL, "key_reused"),
+    responses=documented(
+        *_QUOTAS,
+        "not_found",
+        "foreign_origin",
+        "not_author",
+        "generation_running",
+        "conflict",
+        *MODEL,
+        "key_reused",
+    ),
     summary="Make an answer again",
 )
 async def regenerate(
-    request: Request, services: With, user: Caller, message_id: MessageId, idempotency_key: IdempotencyKey = None
+    request: Request,
+    services: With,
+    user: Caller,
+    message_id: MessageId,
+    idempotency_key: IdempotencyKey = None,
 ) -> shapes.PostedMessage:
     """A new answer to the same message (`message_id`: the answer, or the user's message); the old one and all after it are left out."""
     row = await services.store.visible_message(message_id, user)
     page, conversation = await asyncio.gather(
-        delivery.look(services, row.conversation_id), services.store.conversation(row.conversation_id, user)
+        delivery.look(services, row.conversation_id),
+        services.store.conversation(row.conversation_id, user),
     )
     model = services.offers.require(conversation.model)
     subscription = _subscription(services, request, conversation.id, user)
     route = f"POST /api/messages/{message_id}/regenerate"
     key = None if idempotency_key is None else Idempotency(idempotency_key, route, "")
-    posted = await services.store.regenerate(Again(conversation.id, user, row.id, model, idempotency=key))
+    posted = await services.store.regenerate(
+        Again(conversation.id, user, row.id, model, idempotency=key)
+    )
     await delivery.deliver(services, posted)
     return _posted(posted, page, subscription)
 
 
-def _posted(posted: Posted, page: Page | None, subscription: shapes.Subscription) -> shapes.PostedMessage:
+def _posted(
+    posted: Posted, page: Page | None, subscription: shapes.Subscription
+) -> shapes.PostedMessage:
     return shapes.PostedMessage.model_validate(
         {
-            "user_message": message_view(posted.user_message, delivery.reached(page, posted.user_message)),
-            "assistant_message": message_view(posted.assistant_message, delivery.reached(page, posted.assistant_message)),
+            "user_message": message_view(
+                posted.user_message, delivery.reached(page, posted.user_message)
+            ),
+            "assistant_message": message_view(
+                posted.assistant_message, delivery.reached(page, posted.assistant_message)
+            ),
             "position": str(page.position) if page else None,
             "subscription": subscription,
         }
@@ -220,7 +274,9 @@ def _posted(posted: Posted, page: Page | None, subscription: shapes.Subscription
     responses=documented("not_found", "foreign_origin"),
     summary="A token to follow",
 )
-async def subscribe(request: Request, services: With, user: Caller, conversation_id: ConversationId) -> shapes.Subscription:
+async def subscribe(
+    request: Request, services: With, user: Caller, conversation_id: ConversationId
+) -> shapes.Subscription:
     """Good for one conversation and a short time; ask again for a new one."""
     await services.store.conversation(conversation_id, user)
     return _subscription(services, request, conversation_id, user)
@@ -232,16 +288,23 @@ async def subscribe(request: Request, services: With, user: Caller, conversation
     responses=documented("not_found", "foreign_origin"),
     summary="Stop every answer of the conversation",
 )
-async def cancel_conversation(services: With, user: Caller, conversation_id: ConversationId) -> shapes.CancelResult:
+async def cancel_conversation(
+    services: With, user: Caller, conversation_id: ConversationId
+) -> shapes.CancelResult:
     """Durable; what has ended stays as it is. Text that was written is kept."""
     await services.store.conversation(conversation_id, user)
     return shapes.CancelResult(cancelled=await chat_posts.stop(services, user, conversation_id))
 
 
 @router.post(
-    "/messages/{message_id}/cancel", status_code=202, responses=documented("not_found", "foreign_origin"), summary="Stop an answer"
+    "/messages/{message_id}/cancel",
+    status_code=202,
+    responses=documented("not_found", "foreign_origin"),
+    summary="Stop an answer",
 )
-async def cancel_message(services: With, user: Caller, message_id: MessageId) -> shapes.CancelResult:
+async def cancel_message(
+    services: With, user: Caller, message_id: MessageId
+) -> shapes.CancelResult:
     """Durable, also before the job has started; no effect once the answer has ended. Text that was written is kept."""
     row = await services.store.visible_message(message_id, user)
     if not closing.unfinished(row):
@@ -258,8 +321,14 @@ def _idempotency(key: str | None, route: str, body: BaseModel) -> Idempotency | 
     return Idempotency(key, route, hashlib.sha256(canonical.encode()).hexdigest())
 
 
-def _subscription(services: WebServices, request: Request, conversation_id: str, user: str) -> shapes.Subscription:
+def _subscription(
+    services: WebServices, request: Request, conversation_id: str, user: str
+) -> shapes.Subscription:
     ttl = services.settings.token_ttl_seconds
     token = tokens.mint(services.token_key, conversation_id, user, ttl, time.time())
-    broadcaster = services.hosts.broadcaster(request.scope["scheme"], request.headers.get("host", ""))
-    return shapes.Subscription(url=f"{broadcaster}/conversations/{conversation_id}", token=token, expires_in=ttl)
+    broadcaster = services.hosts.broadcaster(
+        request.scope["scheme"], request.headers.get("host", "")
+    )
+    return shapes.Subscription(
+        url=f"{broadcaster}/conversations/{conversation_id}", token=token, expires_in=ttl
+    )

@@ -51,7 +51,9 @@ class NewConversation(_Request):
 class ConversationChange(_Request):
     """What is absent stays. `model` null: the default one; `instructions` null: none."""
 
-    title: Title = Field(default_factory=str)  # never used: a default that OpenAPI showed would be one that is not valid
+    title: Title = Field(
+        default_factory=str
+    )  # never used: a default that OpenAPI showed would be one that is not valid
     model: ModelName | None = None
     instructions: Instructions | None = None
 

@@ -38,8 +38,13 @@ _RESPONSES = RESPONSES | documented(
 
 router = APIRouter(prefix="/api")
 
-After = Annotated[str | None, Query(description="Position to go on after, such as `k3f9:57`; without any: from now on")]
-LastEventId = Annotated[str | None, Header(description="The same, as an EventSource sends it; it wins")]
+After = Annotated[
+    str | None,
+    Query(description="Position to go on after, such as `k3f9:57`; without any: from now on"),
+]
+LastEventId = Annotated[
+    str | None, Header(description="The same, as an EventSource sends it; it wins")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,18 @@ class Reading:
 
 
 @router.head("/conversations/{conversation_id}/events", include_in_schema=False)
-@router.get("/conversations/{conversation_id}/events", response_class=Response, responses=_RESPONSES, summary="Events of a conversation")
+@router.get(
+    "/conversations/{conversation_id}/events",
+    response_class=Response,
+    responses=_RESPONSES,
+    summary="Events of a conversation",
+)
 async def conversation_events(
-    request: Request, services: With, conversation_id: ConversationId, after: After = None, last_event_id: LastEventId = None
+    request: Request,
+    services: With,
+    conversation_id: ConversationId,
+    after: After = None,
+    last_event_id: LastEventId = None,
 ) -> Response:
     """Server-sent events, resumable by `Last-Event-ID`. A position that cannot be served is answered by a `resync` event."""
     place = position(request, last_event_id, after)
@@ -68,9 +82,18 @@ async def conversation_events(
 
 
 @router.head("/messages/{message_id}/events", include_in_schema=False)
-@router.get("/messages/{message_id}/events", response_class=Response, responses=_RESPONSES, summary="Events of one message")
+@router.get(
+    "/messages/{message_id}/events",
+    response_class=Response,
+    responses=_RESPONSES,
+    summary="Events of one message",
+)
 async def message_events(
-    request: Request, services: With, message_id: MessageId, after: After = None, last_event_id: LastEventId = None
+    request: Request,
+    services: With,
+    message_id: MessageId,
+    after: After = None,
+    last_event_id: LastEventId = None,
 ) -> Response:
     """The events of a conversation that concern one message; their `seq` has holes."""
     place = position(request, last_event_id, after)
@@ -85,14 +108,18 @@ async def message_events(
 def position(request: Request, last_event_id: str | None, after: str | None) -> Cursor | None:
     """Where the client wants to go on (None: from now on). Raises ApiProblem (400)."""
     if "token" in request.query_params:
-        raise ApiProblem("bad_request", "A token does not belong into an address: addresses end up in logs.")
+        raise ApiProblem(
+            "bad_request", "A token does not belong into an address: addresses end up in logs."
+        )
     try:
         return sse.cursor(last_event_id, after)
     except ValueError as error:
         raise ApiProblem("malformed_position", "A position looks like k3f9:57.") from error
 
 
-async def admit(request: Request, services: WebServices, find: Callable[[str], Awaitable[str]]) -> tuple[str, Permission]:
+async def admit(
+    request: Request, services: WebServices, find: Callable[[str], Awaitable[str]]
+) -> tuple[str, Permission]:
     """The id of the conversation to be read, and how long that may go on.
 
     `find(user)` gives the conversation of what was asked for, or raises NotFound. Raises ApiProblem (401, 404), NotFound.
@@ -126,7 +153,11 @@ def _grant(request: Request, services: WebServices) -> tokens.Grant | None:
     try:
         return tokens.verify(services.token_key, token.strip(), time.time())
     except tokens.BadToken as error:
-        raise ApiProblem("unauthenticated", "The subscription token is not valid.", {"WWW-Authenticate": "Bearer"}) from error
+        raise ApiProblem(
+            "unauthenticated",
+            "The subscription token is not valid.",
+            {"WWW-Authenticate": "Bearer"},
+        ) from error
 
 
 def _answer(request: Request, services: WebServices, reading: Reading) -> Response:
@@ -135,16 +166,22 @@ def _answer(request: Request, services: WebServices, reading: Reading) -> Respon
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-        async with services.followers.follow(reading.conversation_id, reading.after, reading.permission) as reader:
+        async with services.followers.follow(
+            reading.conversation_id, reading.after, reading.permission
+        ) as reader:
             yield _tell(services, reading, reader)
 
     return EventStream(services.places, opened)
 
 
-async def _tell(services: WebServices, reading: Reading, reader: HttpReader) -> AsyncIterator[bytes]:
+async def _tell(
+    services: WebServices, reading: Reading, reader: HttpReader
+) -> AsyncIterator[bytes]:
     encoder = sse.EventEncoder(reading.message_id, _block)
     # Who named no place is told where it begins: a cut before the first event must not lose that one.
-    yield encoder.opening(retry_ms(), reader.position if reading.after is None and reader.ended is None else None)
+    yield encoder.opening(
+        retry_ms(), reader.position if reading.after is None and reader.ended is None else None
+    )
     async for part in reader:
         match part:
             case Entries(entries, late):

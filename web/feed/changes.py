@@ -34,12 +34,16 @@ def snapshot(now: Iterable[Summary]) -> dict[str, Any]:
     return {"type": "snapshot", "conversations": [asdict(summary) for summary in now]}
 
 
-def changes(told: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]) -> list[dict[str, Any]]:
+def changes(
+    told: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]
+) -> list[dict[str, Any]]:
     """What has happened since, in an order in which a list can apply it: first what is gone, then the oldest change.
 
     Conversations of `told` that are in neither of the two are too old for the list; nothing is said of them.
     """
-    events: list[dict[str, Any]] = [{"type": "deleted", "conversation_id": name} for name in told if name in gone]
+    events: list[dict[str, Any]] = [
+        {"type": "deleted", "conversation_id": name} for name in told if name in gone
+    ]
     for summary in reversed(list(now)):
         before = told.get(summary.id)
         if before is None:
@@ -51,16 +55,27 @@ def changes(told: Mapping[str, Summary], now: Iterable[Summary], gone: Collectio
 
 def after(told: Mapping[str, Summary], now: Iterable[Summary], gone: Collection[str]) -> Told:
     """What a reader knows who was told the changes."""
-    return {name: summary for name, summary in told.items() if name not in gone} | {summary.id: summary for summary in now}
+    return {name: summary for name, summary in told.items() if name not in gone} | {
+        summary.id: summary for summary in now
+    }
 
 
 def _changes(before: Summary, now: Summary) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     if (now.title, now.rev) != (before.title, before.rev):
-        events.append({"type": "titled", "conversation_id": now.id, "title": now.title, "rev": now.rev})
+        events.append(
+            {"type": "titled", "conversation_id": now.id, "title": now.title, "rev": now.rev}
+        )
     another = now.message_id != before.message_id
     if now.running and (another or not before.running):
-        events.append({"type": "running", "conversation_id": now.id, "message_id": now.message_id, "updated_at": now.updated_at})
+        events.append(
+            {
+                "type": "running",
+                "conversation_id": now.id,
+                "message_id": now.message_id,
+                "updated_at": now.updated_at,
+            }
+        )
     if not now.running and (another or before.running):
         events.append(
             {

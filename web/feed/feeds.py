@@ -71,7 +71,9 @@ class Feeds:
         """A reader of the user's feed. Raises StoreUnavailable."""
         room = self._rooms.get(user_id)
         if room is None:
-            room = self._rooms[user_id] = FeedRoom(self._store, user_id, self._pace, self._looks, self._shown)
+            room = self._rooms[user_id] = FeedRoom(
+                self._store, user_id, self._pace, self._looks, self._shown
+            )
         reader = FeedReader(room, self._pace.idle_seconds)
         room.readers.add(reader)
         if self._stopping:
@@ -119,7 +121,9 @@ class Feeds:
             except StoreUnavailable as error:  # the next look every now and then finds it
                 log_line.warning("whose conversations have changed is not known", error=repr(error))
                 continue
-            concerned = self._shown.rooms(ids) | {room for user in users if (room := self._rooms.get(user)) is not None}
+            concerned = self._shown.rooms(ids) | {
+                room for user in users if (room := self._rooms.get(user)) is not None
+            }
             for room in concerned:
                 room.look()
             for room in self._shown.looking - concerned:
@@ -151,7 +155,14 @@ class _Shown:
 class FeedRoom:
     """One user's feed. `now`: the newest conversations; `gone`: those shown once that exist no more for this user."""
 
-    def __init__(self, store: Store, user_id: str, pace: HeartbeatPace, looks: asyncio.Semaphore, shown: _Shown) -> None:
+    def __init__(
+        self,
+        store: Store,
+        user_id: str,
+        pace: HeartbeatPace,
+        looks: asyncio.Semaphore,
+        shown: _Shown,
+    ) -> None:
         self.user_id = user_id
         self.now: list[Summary] = []
         self.gone: set[str] = set()
@@ -212,11 +223,18 @@ class FeedRoom:
     async def _look(self) -> None:
         now = [_summary(overview) for overview in await self._store.overviews(self.user_id, LISTED)]
         listed = {summary.id for summary in now}
-        missing = [name for name in (*self._older, *(summary.id for summary in self.now)) if name not in listed]
+        missing = [
+            name
+            for name in (*self._older, *(summary.id for summary in self.now))
+            if name not in listed
+        ]
         visible = await self._store.visible_among(self.user_id, missing) if missing else set()
         self._older = [name for name in missing if name in visible][-REMEMBERED:]
         # Readers that lag by more than this miss a deletion, and nothing else.
-        self.gone = ({name for name in missing if name not in visible} | (self.gone if len(self.gone) < REMEMBERED else set())) - listed
+        self.gone = (
+            {name for name in missing if name not in visible}
+            | (self.gone if len(self.gone) < REMEMBERED else set())
+        ) - listed
         self.now = now
         self._show(frozenset((*self._older, *listed)))
         for reader in self.readers:

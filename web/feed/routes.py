@@ -16,11 +16,18 @@ from tokenwire.web.services import Caller, WebServices, With
 
 router = APIRouter(prefix="/api")
 
-_RESPONSES = RESPONSES | documented("unauthenticated", "unknown_host", "internal", "damaged", "unavailable", "over_capacity")
+_RESPONSES = RESPONSES | documented(
+    "unauthenticated", "unknown_host", "internal", "damaged", "unavailable", "over_capacity"
+)
 
 
 @router.head("/feed", include_in_schema=False)
-@router.get("/feed", response_class=Response, responses=_RESPONSES, summary="The caller's conversations, live")
+@router.get(
+    "/feed",
+    response_class=Response,
+    responses=_RESPONSES,
+    summary="The caller's conversations, live",
+)
 async def feed(request: Request, services: With, user: Caller) -> Response:
     """How the newest conversations are now, then what is created, titled, running, ended or deleted."""
     if request.method == "HEAD":
@@ -34,7 +41,9 @@ async def feed(request: Request, services: With, user: Caller) -> Response:
     return EventStream(services.places, opened)
 
 
-async def _tell(request: Request, services: WebServices, reader: FeedReader) -> AsyncIterator[bytes]:
+async def _tell(
+    request: Request, services: WebServices, reader: FeedReader
+) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     checked = loop.time()
     yield sse.opening(retry_ms())
@@ -44,7 +53,9 @@ async def _tell(request: Request, services: WebServices, reader: FeedReader) -> 
             if not _still_known(request, services):
                 yield sse.comment("expired")
                 return
-        yield b"".join(sse.notice(msgspec.json.encode(event)) for event in events) or sse.comment("heartbeat")
+        yield b"".join(sse.notice(msgspec.json.encode(event)) for event in events) or sse.comment(
+            "heartbeat"
+        )
 
 
 def _still_known(request: Request, services: WebServices) -> bool:

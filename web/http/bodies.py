@@ -29,9 +29,13 @@ def decode(body: bytes, most: int | None = None) -> Any:
     found = surveyed(body, most)
     try:
         if found.plain:
-            with contextlib.suppress(msgspec.DecodeError):  # half a character, perhaps: the other way can mend it
+            with contextlib.suppress(
+                msgspec.DecodeError
+            ):  # half a character, perhaps: the other way can mend it
                 return msgspec.json.decode(body)
-        return storable_json(json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite), MAX_REPLACED)
+        return storable_json(
+            json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite), MAX_REPLACED
+        )
     except TooBroken as error:
         detail = f"The body holds more than {MAX_REPLACED} characters that are none: U+0000, or halves of a surrogate pair."
         raise ApiProblem("malformed_json", detail) from error

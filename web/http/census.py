@@ -40,7 +40,9 @@ def take(text: bytes, most: int | None = None) -> Census:
         counting.go_on(text[start : start + SLICE_BYTES])
         if most is not None and counting.values > most:
             raise TooMany(most)
-        counting.plain = counting.plain and _is_plain(text[max(0, start - len(_LONG_NUMBER)) : start + SLICE_BYTES])
+        counting.plain = counting.plain and _is_plain(
+            text[max(0, start - len(_LONG_NUMBER)) : start + SLICE_BYTES]
+        )
     return Census(counting.values, counting.deepest, counting.plain)
 
 
@@ -55,9 +57,16 @@ class _Counting:
     def go_on(self, piece: bytes) -> None:
         piece = self._rest + piece
         backslashes = len(piece) - len(piece.rstrip(b"\\"))
-        self._rest = piece[len(piece) - backslashes % 2 :]  # half an escape: the other half comes next
+        self._rest = piece[
+            len(piece) - backslashes % 2 :
+        ]  # half an escape: the other half comes next
         # Without escaped characters, what stands between two quotes is a string.
-        parts = piece[: len(piece) - backslashes % 2].replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        parts = (
+            piece[: len(piece) - backslashes % 2]
+            .replace(b"\\\\", b"")
+            .replace(b'\\"', b"")
+            .split(b'"')
+        )
         structure = b"".join(parts[self._in_string :: 2]).translate(None, _NO_STRUCTURE)
         self._in_string ^= len(parts) % 2 == 0
         brackets = structure.translate(None, b",")

@@ -138,7 +138,14 @@ class HttpConnection(StrictProtocol):
 def configured(app: FastAPI, settings: Settings, gate: Gate, **changes: Any) -> uvicorn.Config:
     """How the app is served: by these connections, and with the client's address from trusted proxies."""
     open_ = Occupancy(settings.max_open_per_address or None)
-    terms = ConnectionTerms(settings.head_seconds, settings.stalled_seconds, MinimumRate.of(settings), gate.addresses, gate.memory, open_)
+    terms = ConnectionTerms(
+        settings.head_seconds,
+        settings.stalled_seconds,
+        MinimumRate.of(settings),
+        gate.addresses,
+        gate.memory,
+        open_,
+    )
     head = HeadLimits(settings.max_head_bytes, settings.max_headers)
     options: dict[str, Any] = {
         "host": settings.host,
@@ -147,7 +154,9 @@ def configured(app: FastAPI, settings: Settings, gate: Gate, **changes: Any) -> 
         "access_log": False,
         "server_header": False,
         "http": type("Connection", (HttpConnection,), {"terms": terms, "head": head}),
-        "ws": type("SocketConnection", (SocketConnection,), {"terms": terms}),  # chat sockets of AI SDK clients
+        "ws": type(
+            "SocketConnection", (SocketConnection,), {"terms": terms}
+        ),  # chat sockets of AI SDK clients
         "ws_max_size": settings.max_chat_body_bytes,
         "ws_per_message_deflate": False,  # what is held is what came: 16 KB on the wire could be 16 MB here
         "forwarded_allow_ips": settings.forwarded_allow_ips,

@@ -27,7 +27,9 @@ class Hosts:
     @property
     def has_name(self) -> bool:
         """Whether browsers elsewhere can be told where the broadcaster is."""
-        return self._settings.mode == "development" or bool(self._named or self._settings.broadcaster_url)
+        return self._settings.mode == "development" or bool(
+            self._named or self._settings.broadcaster_url
+        )
 
     def answers_to(self, header: str) -> bool:
         """Whether a request with this `Host` is answered."""
@@ -36,7 +38,9 @@ class Hosts:
     def known(self, header: str) -> bool:
         """Whether the name is this server's own."""
         name = _name(header)
-        return name is not None and (name in self._named or name == self._settings.host or _is_local(name))
+        return name is not None and (
+            name in self._named or name == self._settings.host or _is_local(name)
+        )
 
     def broadcaster(self, scheme: str, header: str) -> str:
         """BROADCASTER_URL, else the host that the request named at the broadcaster's port. Raises ApiProblem (400, 421)."""
@@ -47,7 +51,10 @@ class Hosts:
         if name is None:
             raise ApiProblem("bad_request", "The Host header is not a host.")
         if not self.known(header):
-            raise ApiProblem("unknown_host", "Where the broadcaster is has to be set: BROADCASTER_URL, or ALLOWED_HOSTS.")
+            raise ApiProblem(
+                "unknown_host",
+                "Where the broadcaster is has to be set: BROADCASTER_URL, or ALLOWED_HOSTS.",
+            )
         secure = "wss" if scheme == "https" else "ws"
         return f"{secure}://{f'[{name}]' if ':' in name else name}:{settings.broadcaster_port}"
 
@@ -57,7 +64,11 @@ class Hosts:
             address = urlsplit(self.broadcaster(scheme, header))
         except ApiProblem:
             return None
-        return f"{address.scheme}:" if "[" in address.netloc else f"{address.scheme}://{address.netloc}"
+        return (
+            f"{address.scheme}:"
+            if "[" in address.netloc
+            else f"{address.scheme}://{address.netloc}"
+        )
 
 
 def _name(header: str) -> str | None:
@@ -67,7 +78,9 @@ def _name(header: str) -> str | None:
 
 
 def _is_local(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):  # browsers never ask a name server for these
+    if name == "localhost" or name.endswith(
+        ".localhost"
+    ):  # browsers never ask a name server for these
         return True
     try:
         return ip_address(name).is_loopback

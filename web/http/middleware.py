@@ -81,11 +81,17 @@ class Surroundings:
             # The server stops and this request has had its time. What it has done so far is not known to the caller.
             if status:
                 raise
-            await refusal(scope["path"], ApiProblem("unavailable", "The server is restarting."))(scope, receive, answer)
-        except Exception as error:  # the last net: whatever it is, it is logged in full and told without detail
+            await refusal(scope["path"], ApiProblem("unavailable", "The server is restarting."))(
+                scope, receive, answer
+            )
+        except (
+            Exception
+        ) as error:  # the last net: whatever it is, it is logged in full and told without detail
             if status:
                 raise
-            log_line.exception("request failed", method=scope["method"], path=scope["path"], exc_info=error)
+            log_line.exception(
+                "request failed", method=scope["method"], path=scope["path"], exc_info=error
+            )
             problem = ApiProblem("internal", "The server failed. It is not your request's fault.")
             await refusal(scope["path"], problem)(scope, receive, answer)
         finally:
@@ -95,8 +101,13 @@ class Surroundings:
         headers = MutableHeaders(scope=message)
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
-        broadcaster = self._hosts.broadcaster_origin(scope["scheme"], Headers(scope=scope).get("host", ""))
-        headers.setdefault("Content-Security-Policy", " ".join(filter(None, (_CONTENT_SECURITY_POLICY, broadcaster))))
+        broadcaster = self._hosts.broadcaster_origin(
+            scope["scheme"], Headers(scope=scope).get("host", "")
+        )
+        headers.setdefault(
+            "Content-Security-Policy",
+            " ".join(filter(None, (_CONTENT_SECURITY_POLICY, broadcaster))),
+        )
         if not scope["path"].startswith("/static/"):
             headers.setdefault("Cache-Control", "no-store")
 
@@ -121,10 +132,20 @@ class KnownHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] == "lifespan" or scope["path"] in PROBES or self._hosts.answers_to(Headers(scope=scope).get("host", "")):
+        if (
+            scope["type"] == "lifespan"
+            or scope["path"] in PROBES
+            or self._hosts.answers_to(Headers(scope=scope).get("host", ""))
+        ):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": _POLICY, "reason": HTTPStatus.MISDIRECTED_REQUEST.phrase})
+            await send(
+                {
+                    "type": "websocket.close",
+                    "code": _POLICY,
+                    "reason": HTTPStatus.MISDIRECTED_REQUEST.phrase,
+                }
+            )
         else:
             await refusal(scope["path"], ApiProblem("unknown_host", _DETAIL))(scope, receive, send)
 

@@ -32,7 +32,9 @@ class Memory:
         self._users, self._all = Occupancy(self.share), Occupancy(limit)
         self._large = Occupancy(limit - self.share)
 
-    def take(self, user: str | None, amount: int, *, large: bool = False, address: str | None = None) -> None:
+    def take(
+        self, user: str | None, amount: int, *, large: bool = False, address: str | None = None
+    ) -> None:
         """`large`: of a body that is. None: not known, not counted. Raises Full, and takes nothing."""
         with contextlib.ExitStack() as undo:
             for occupancy, name in self._counted(user, address, large=large):
@@ -40,7 +42,9 @@ class Memory:
                 undo.callback(occupancy.release, name, amount)
             undo.pop_all()
 
-    def release(self, user: str | None, amount: int, *, large: bool = False, address: str | None = None) -> None:
+    def release(
+        self, user: str | None, amount: int, *, large: bool = False, address: str | None = None
+    ) -> None:
         """Give back what was taken like this."""
         for occupancy, name in self._counted(user, address, large=large):
             occupancy.release(name, amount)
@@ -50,7 +54,9 @@ class Memory:
         """Bytes, of everybody."""
         return self._all.taken(_ALL)
 
-    def _counted(self, user: str | None, address: str | None, *, large: bool) -> Iterator[tuple[Occupancy, str | None]]:
+    def _counted(
+        self, user: str | None, address: str | None, *, large: bool
+    ) -> Iterator[tuple[Occupancy, str | None]]:
         yield self._users, user
         yield self._addresses, address
         yield self._all, _ALL
@@ -99,15 +105,26 @@ class MinimumRate:
 
     def left(self, seconds: float, read: int) -> float:
         """How long the next piece may be waited for, `seconds` after the first and with so many bytes read."""
-        return max(0.0, min(self.gap, min(self.grace + read / SLOWEST_BYTES_PER_SECOND, self.most) - seconds))
+        return max(
+            0.0,
+            min(self.gap, min(self.grace + read / SLOWEST_BYTES_PER_SECOND, self.most) - seconds),
+        )
 
 
 class Body:
     """`receive` of one request. It refuses a body as soon as it is too long or too slow, whatever was announced."""
 
-    def __init__(self, receive: Receive, scope: Scope, limit: int, pace: MinimumRate, held: BufferedBody) -> None:
+    def __init__(
+        self, receive: Receive, scope: Scope, limit: int, pace: MinimumRate, held: BufferedBody
+    ) -> None:
         """`limit`: bytes."""
-        self._receive, self._announced, self._limit, self._pace, self._held = receive, _announced_length(scope), limit, pace, held
+        self._receive, self._announced, self._limit, self._pace, self._held = (
+            receive,
+            _announced_length(scope),
+            limit,
+            pace,
+            held,
+        )
         self._read = 0
         self._complete = False
         self._began: float | None = None
@@ -145,7 +162,9 @@ class Body:
         try:
             self._held.be(self._read, self._announced)
         except Full as error:
-            raise ApiProblem("over_capacity", "This server has as many bodies to read as it can.") from error
+            raise ApiProblem(
+                "over_capacity", "This server has as many bodies to read as it can."
+            ) from error
 
 
 @contextlib.contextmanager

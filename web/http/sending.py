@@ -19,8 +19,16 @@ class Outgoing:
     they wait for their clients piece by piece, their number is limited, and they are not held here.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, held: BufferedBody, *, repeatable: bool) -> None:
-        self._scope, self._receive, self._send, self._held, self._repeatable = scope, receive, send, held, repeatable
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, held: BufferedBody, *, repeatable: bool
+    ) -> None:
+        self._scope, self._receive, self._send, self._held, self._repeatable = (
+            scope,
+            receive,
+            send,
+            held,
+            repeatable,
+        )
         self._large = self._refused = False
 
     async def __call__(self, message: Message) -> None:
@@ -29,7 +37,11 @@ class Outgoing:
             await self._begin(message)
         elif self._refused:
             pass  # of the answer that the refusal has taken the place of
-        elif self._large and message["type"] == "http.response.body" and not message.get("more_body", False):
+        elif (
+            self._large
+            and message["type"] == "http.response.body"
+            and not message.get("more_body", False)
+        ):
             # The server waits for the client before it sends a piece, and never after the last: so the last is an empty one.
             await self._send({**message, "more_body": True})
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -45,7 +57,11 @@ class Outgoing:
         except Full:
             self._refused = self._repeatable
         if self._refused:
-            problem = ApiProblem("over_capacity", "As many answers wait to be read as can.", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+            problem = ApiProblem(
+                "over_capacity",
+                "As many answers wait to be read as can.",
+                {"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
             await refusal(self._scope["path"], problem)(self._scope, self._receive, self._send)
         else:
             await self._send(message)

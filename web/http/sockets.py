@@ -43,7 +43,10 @@ class Incoming(ServerProtocol):
         super().__init__(max_size=LOGIN_FRAME_BYTES, **options)
         self._longest = longest
         self._clock, now = clock, clock()
-        self._messages, self._controls = PerMinute(MESSAGES_PER_MINUTE, now), PerMinute(CONTROLS_PER_MINUTE, now)
+        self._messages, self._controls = (
+            PerMinute(MESSAGES_PER_MINUTE, now),
+            PerMinute(CONTROLS_PER_MINUTE, now),
+        )
         self._continuations = PerMinute(MAX_FRAGMENTS, now)
         self._judged_first = False
         self._refusal: str | None = None
@@ -226,7 +229,9 @@ class SocketConnection(WebSocketsSansIOProtocol):
             return
         now = self.loop.time()
         self._began = now if self._began is None else self._began
-        self._arm(self.terms.pace.left(now - self._began, unfinished), "the message comes too slowly")
+        self._arm(
+            self.terms.pace.left(now - self._began, unfinished), "the message comes too slowly"
+        )
 
     def _arm(self, seconds: float, reason: str) -> None:
         self._timer = self.loop.call_later(seconds, self.refuse, POLICY, reason)

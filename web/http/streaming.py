@@ -20,7 +20,10 @@ from tokenwire.web.problems import ApiProblem
 
 RETRY_AFTER_SECONDS = 5
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Events, without end", "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}}}
+    200: {
+        "description": "Events, without end",
+        "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}},
+    }
 }
 """For a route's `responses`."""
 
@@ -49,7 +52,9 @@ class Places:
         """Hold one place. Raises ApiProblem (503) when all are taken."""
         if self.taken >= self._limit:
             raise ApiProblem(
-                "over_capacity", "This server streams to as many clients as it can.", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+                "over_capacity",
+                "This server streams to as many clients as it can.",
+                {"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
         self.taken += 1
         try:
@@ -61,7 +66,9 @@ class Places:
 class EventStream(Response):
     """A streamed answer, `text/event-stream` unless `headers` say otherwise. `open_body` is entered before the first byte is sent."""
 
-    def __init__(self, places: Places, open_body: Open, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, places: Places, open_body: Open, headers: Mapping[str, str] | None = None
+    ) -> None:
         self.status_code = 200
         self.background: BackgroundTask | None = None
         self.init_headers(sse.HEADERS | dict(headers or {}))
@@ -70,7 +77,10 @@ class EventStream(Response):
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """No Content-Length: the end is not known."""
-        self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        self.raw_headers = [
+            (name.lower().encode(), value.encode("latin-1"))
+            for name, value in (headers or {}).items()
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See starlette.responses.Response."""
@@ -92,7 +102,9 @@ class EventStream(Response):
 
     async def _stream(self, body: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
         """Send all there is, or leave off when the client does."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
         sending = asyncio.create_task(_send_all(body, send))
         leaving = asyncio.create_task(_departure(receive))
         try:
@@ -104,7 +116,9 @@ class EventStream(Response):
             sending.cancel()
             leaving.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
-            if isinstance(body, AsyncGenerator):  # left in mid-sentence, when the client left while it was being sent to
+            if isinstance(
+                body, AsyncGenerator
+            ):  # left in mid-sentence, when the client left while it was being sent to
                 await body.aclose()
 
 

@@ -46,17 +46,26 @@ class StrictProtocol(HttpToolsProtocol):
         self._received += len(data)
         super().data_received(data)
         # The parser holds what it has not read to its end: that must not grow either.
-        if self._received - self._body > self.head.size + OVERHEAD_PER_BODY_BYTE * self._body and not self.transport.is_closing():
+        if (
+            self._received - self._body > self.head.size + OVERHEAD_PER_BODY_BYTE * self._body
+            and not self.transport.is_closing()
+        ):
             self.send_400_response("The headers are too long.")
 
     def send_400_response(self, msg: str) -> None:
         """Refuse in the words of the dialect, and close; an answer that has begun is cut instead: the refusal would become part of it."""
-        begun = self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started
+        begun = (
+            self.cycle is not None
+            and not self.cycle.response_complete
+            and self.cycle.response_started
+        )
         if not begun:
             path = self.url.partition(b"?")[0].decode("latin-1")
             answer = refusal(path, ApiProblem("bad_request", msg, {"Connection": "close"}))
             headers = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
-            self.transport.write(STATUS_LINE[answer.status_code] + headers + b"\r\n" + bytes(answer.body))
+            self.transport.write(
+                STATUS_LINE[answer.status_code] + headers + b"\r\n" + bytes(answer.body)
+            )
         self.transport.close()
 
     def on_message_begin(self) -> None:
@@ -103,9 +112,15 @@ def _check(version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> None
     if version not in ("1.0", "1.1"):
         raise httptools.HttpParserError("another version of HTTP")
     hosts = [value for name, value in headers if name == b"host"]
-    if len(hosts) > 1 or (not hosts and version == "1.1") or not all(_HOST.fullmatch(host) for host in hosts):
+    if (
+        len(hosts) > 1
+        or (not hosts and version == "1.1")
+        or not all(_HOST.fullmatch(host) for host in hosts)
+    ):
         raise httptools.HttpParserError("not one Host header")
-    if b"://" in url.partition(b"?")[0] and url.split(b"/", 3)[2].lower() not in [host.lower() for host in hosts]:
+    if b"://" in url.partition(b"?")[0] and url.split(b"/", 3)[2].lower() not in [
+        host.lower() for host in hosts
+    ]:
         raise httptools.HttpParserError("the address and the Host header name two hosts")
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     if codings and (version == "1.0" or [coding.lower() for coding in codings] != [b"chunked"]):

@@ -32,7 +32,9 @@ class ConnectionTerms:
         """Cut the connection once its client takes nothing of what waits for it."""
 
         def cut() -> None:
-            log_line.info("a client that does not read is cut", unsent=transport.get_write_buffer_size())
+            log_line.info(
+                "a client that does not read is cut", unsent=transport.get_write_buffer_size()
+            )
             transport.abort()
 
         return Stalled(transport, self.stalled_seconds, cut)

@@ -108,7 +108,16 @@ class ResponseEncoder:
 
     def failure(self, code: str, message: str) -> bytes:
         """The stream ends here, though the answer may go on. This is no event of the Response, so it takes no number of its own."""
-        return _block("error", {"type": "error", "code": code, "message": message, "param": None, "sequence_number": self.last})
+        return _block(
+            "error",
+            {
+                "type": "error",
+                "code": code,
+                "message": message,
+                "param": None,
+                "sequence_number": self.last,
+            },
+        )
 
     def _begin(self) -> None:
         if not self._begun:
@@ -122,21 +131,40 @@ class ResponseEncoder:
             self._message.index = self._reasoning.index
 
     def _final_items(self, answer: Answer, status: ItemStatus) -> list[dict[str, Any]]:
-        reasoning = [objects.reasoning_item(self._reasoning.item_id, answer.reasoning, status)] if answer.reasoning else []
-        return [*reasoning, *([objects.message_item(self._message.item_id, answer.text, status)] if answer.text else [])]
+        reasoning = (
+            [objects.reasoning_item(self._reasoning.item_id, answer.reasoning, status)]
+            if answer.reasoning
+            else []
+        )
+        return [
+            *reasoning,
+            *(
+                [objects.message_item(self._message.item_id, answer.text, status)]
+                if answer.text
+                else []
+            ),
+        ]
 
     def _call(self, index: int, item: dict[str, Any]) -> None:
         place, emit = {"item_id": item["id"], "output_index": index}, self._writer.emit
-        emit("response.output_item.added", {"output_index": index, "item": item | {"arguments": "", "status": "in_progress"}})
+        emit(
+            "response.output_item.added",
+            {"output_index": index, "item": item | {"arguments": "", "status": "in_progress"}},
+        )
         emit("response.function_call_arguments.delta", place | {"delta": item["arguments"]})
-        emit("response.function_call_arguments.done", place | {"name": item["name"], "arguments": item["arguments"]})
+        emit(
+            "response.function_call_arguments.done",
+            place | {"name": item["name"], "arguments": item["arguments"]},
+        )
         emit("response.output_item.done", {"output_index": index, "item": item})
 
     def _blank(self, status: str) -> Answer:
         answer = self._answer
         return Answer(answer.id, answer.model, answer.created_at, status, asked=answer.asked)
 
-    def _lifecycle(self, kind: str, answer: Answer, output: Sequence[Mapping[str, Any]] = ()) -> None:
+    def _lifecycle(
+        self, kind: str, answer: Answer, output: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self._writer.emit(kind, {"response": objects.response(answer, output)})
 
 
@@ -207,9 +235,15 @@ class _Items:
         if rest := self._text.take_rest():
             self._delta(rest)
         text, place = self._text.out, self._place()
-        self._emit(f"{self._events}.done", place | {"text": text} | ({"logprobs": []} if self._is_text else {}))
+        self._emit(
+            f"{self._events}.done",
+            place | {"text": text} | ({"logprobs": []} if self._is_text else {}),
+        )
         self._emit("response.content_part.done", place | {"part": self._part(text)})
-        self._emit("response.output_item.done", {"output_index": self.index, "item": self._item(self.item_id, text, status)})
+        self._emit(
+            "response.output_item.done",
+            {"output_index": self.index, "item": self._item(self.item_id, text, status)},
+        )
         self._open = False
         self.index += 1
 
@@ -230,11 +264,17 @@ class _Items:
     def _begin(self) -> None:
         self._open = True
         self._count += 1
-        self._emit("response.output_item.added", {"output_index": self.index, "item": self._item(self.item_id, None, "in_progress")})
+        self._emit(
+            "response.output_item.added",
+            {"output_index": self.index, "item": self._item(self.item_id, None, "in_progress")},
+        )
         self._emit("response.content_part.added", self._place() | {"part": self._part("")})
 
     def _delta(self, piece: str) -> None:
-        self._emit(f"{self._events}.delta", self._place() | {"delta": piece} | ({"logprobs": []} if self._is_text else {}))
+        self._emit(
+            f"{self._events}.delta",
+            self._place() | {"delta": piece} | ({"logprobs": []} if self._is_text else {}),
+        )
 
     def _place(self) -> dict[str, Any]:
         return {"item_id": self.item_id, "output_index": self.index, "content_index": 0}
@@ -242,7 +282,9 @@ class _Items:
 
 def _terminal(answer: Answer) -> str:
     # There is no event for `cancelled` in this dialect: it is an incomplete Response of that status.
-    return {"completed": "response.completed", "failed": "response.failed"}.get(objects.response_status(answer), "response.incomplete")
+    return {"completed": "response.completed", "failed": "response.failed"}.get(
+        objects.response_status(answer), "response.incomplete"
+    )
 
 
 def _block(kind: str, data: Mapping[str, Any]) -> bytes:
@@ -290,11 +332,15 @@ class ChatEncoder:
             yield self.failure(*objects.failure(answer))
             return
         if answer.tool_calls:
-            calls = [{"index": index, **call} for index, call in enumerate(objects.chat_calls(answer))]
+            calls = [
+                {"index": index, **call} for index, call in enumerate(objects.chat_calls(answer))
+            ]
             yield self._chunk({"tool_calls": calls})
         yield self._chunk({}, objects.chat_reason(answer))
         if self._include_usage:
-            yield _data(objects.completion_chunk(answer, []) | {"usage": objects.chat_usage(answer.usage)})
+            yield _data(
+                objects.completion_chunk(answer, []) | {"usage": objects.chat_usage(answer.usage)}
+            )
         yield b"data: [DONE]\n\n"
 
     def failure(self, code: str, message: str) -> bytes:
@@ -308,7 +354,10 @@ class ChatEncoder:
 
     def _chunk(self, delta: Mapping[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return _data(objects.completion_chunk(self._answer, [choice]) | ({"usage": None} if self._include_usage else {}))
+        return _data(
+            objects.completion_chunk(self._answer, [choice])
+            | ({"usage": None} if self._include_usage else {})
+        )
 
 
 def _data(body: Mapping[str, Any]) -> bytes:

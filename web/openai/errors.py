@@ -51,7 +51,9 @@ class ErrorBody(BaseModel):
 BODY = (400, 403, 404, 413, 422)
 """What a call with a body can be refused with."""
 _JSON: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
-OBJECT: dict[int | str, dict[str, Any]] = {200: {"description": "An object of OpenAI's API", "content": _JSON}}
+OBJECT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "An object of OpenAI's API", "content": _JSON}
+}
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "An object of OpenAI's API, or with `stream` its events",
@@ -63,14 +65,23 @@ ANSWER: dict[int | str, dict[str, Any]] = {
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of a route."""
-    return {status: {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in statuses}
+    return {
+        status: {"model": ErrorBody, "description": HTTPStatus(status).phrase}
+        for status in statuses
+    }
 
 
 class OpenAIProblem(Exception):
     """A refusal with OpenAI's words for it."""
 
     def __init__(
-        self, status: int, code: str, message: str, param: str | None = None, kind: str = INVALID, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        kind: str = INVALID,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.headers = status, dict(headers or {})
@@ -144,24 +155,38 @@ def _refusal(path: str, error: Exception) -> OpenAIProblem:
         case errors.NotFound() | ports.Gone():
             return OpenAIProblem(404, "not_found", "There is no such response, or it is not yours.")
         case errors.KeyReused():
-            return OpenAIProblem(422, "key_reused", "This Idempotency-Key was used with another body.")
+            return OpenAIProblem(
+                422, "key_reused", "This Idempotency-Key was used with another body."
+            )
         case errors.QuotaReached():
             return _of_problem(quota_problem(error))
         case errors.Unstorable():
-            log_line.error("the database refused a value that nobody had refused", path=path, error=str(error))
-            return OpenAIProblem(400, "invalid_value", "The request holds a value that cannot be stored.")
+            log_line.error(
+                "the database refused a value that nobody had refused", path=path, error=str(error)
+            )
+            return OpenAIProblem(
+                400, "invalid_value", "The request holds a value that cannot be stored."
+            )
         case errors.Conflict():
-            return OpenAIProblem(409, "conflict", "The request contradicts what is stored.", headers=_NO_RETRY)
+            return OpenAIProblem(
+                409, "conflict", "The request contradicts what is stored.", headers=_NO_RETRY
+            )
         case errors.StatementFailed():
             log_line.error("the database fails at a row", path=path, error=str(error))
             return OpenAIProblem(500, "damaged", DAMAGED, kind="server_error", headers=_NO_RETRY)
         case errors.StoreUnavailable() | ports.LogUnavailable():
             log_line.warning("a service is away", path=path, error=repr(error.__cause__ or error))
-            return OpenAIProblem(503, "unavailable", "The server cannot answer at the moment.", kind="server_error")
+            return OpenAIProblem(
+                503, "unavailable", "The server cannot answer at the moment.", kind="server_error"
+            )
         case HTTPException():
-            return OpenAIProblem(error.status_code, "bad_request", str(error.detail), headers=error.headers)
+            return OpenAIProblem(
+                error.status_code, "bad_request", str(error.detail), headers=error.headers
+            )
     log_line.error("request failed", path=path, exc_info=error)
-    return OpenAIProblem(500, "internal", "The server failed. It is not your request's fault.", kind="server_error")
+    return OpenAIProblem(
+        500, "internal", "The server failed. It is not your request's fault.", kind="server_error"
+    )
 
 
 def _of_problem(problem: ApiProblem) -> OpenAIProblem:
@@ -183,4 +208,6 @@ def _invalid(error: RequestValidationError) -> OpenAIProblem:
         return OpenAIProblem(400, "malformed_json", "The body is not JSON.")
     place = ".".join(str(part) for part in first["loc"][1:])
     message = str(first["msg"]).removeprefix("Value error, ")
-    return OpenAIProblem(400, "invalid_value", f"{place}: {message}" if place else message, place or None)
+    return OpenAIProblem(
+        400, "invalid_value", f"{place}: {message}" if place else message, place or None
+    )

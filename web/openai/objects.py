@@ -86,9 +86,18 @@ class Answer:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-def error_body(code: str, message: str, kind: str | None = None, param: str | None = None) -> dict[str, Any]:
+def error_body(
+    code: str, message: str, kind: str | None = None, param: str | None = None
+) -> dict[str, Any]:
     """`{"error": ...}` as OpenAI says what went wrong."""
-    return {"error": {"message": message, "type": kind or failure_status(code)[1], "param": param, "code": code}}
+    return {
+        "error": {
+            "message": message,
+            "type": kind or failure_status(code)[1],
+            "param": param,
+            "code": code,
+        }
+    }
 
 
 def failure_status(code: str) -> tuple[int, str]:
@@ -118,7 +127,10 @@ def response_status(answer: Answer) -> str:
 
 def response(answer: Answer, output: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """The Response; `output` in place of the items that the answer as such has."""
-    asked, incomplete = answer.asked, _INCOMPLETE.get(answer.finish_reason or "") if answer.status == "complete" else None
+    asked, incomplete = (
+        answer.asked,
+        _INCOMPLETE.get(answer.finish_reason or "") if answer.status == "complete" else None,
+    )
     return {
         "id": RESPONSE_PREFIX + answer.id,
         "object": "response",
@@ -151,13 +163,18 @@ def response(answer: Answer, output: Sequence[Mapping[str, Any]] | None = None) 
 def response_error(error: Mapping[str, Any] | None) -> dict[str, Any]:
     """Why a response failed, in OpenAI's closed list of codes; the sentence is ours."""
     held = error or {}
-    return {"code": _RESPONSE_CODES.get(held.get("code", ""), "server_error"), "message": held.get("error", "The answer failed.")}
+    return {
+        "code": _RESPONSE_CODES.get(held.get("code", ""), "server_error"),
+        "message": held.get("error", "The answer failed."),
+    }
 
 
 def output_items(answer: Answer) -> list[dict[str, Any]]:
     """Reasoning, message, calls: those of them that there are."""
     status = item_status(answer)
-    items = [reasoning_item(f"rs_{answer.id}", answer.reasoning, status)] if answer.reasoning else []
+    items = (
+        [reasoning_item(f"rs_{answer.id}", answer.reasoning, status)] if answer.reasoning else []
+    )
     if answer.text:
         items.append(message_item(MESSAGE_PREFIX + answer.id, answer.text, status))
     return items + call_items(answer, status)
@@ -172,7 +189,13 @@ def item_status(answer: Answer) -> ItemStatus:
 
 def reasoning_item(item_id: str, text: str | None, status: ItemStatus) -> dict[str, Any]:
     """Visible reasoning; None: an item that has just begun."""
-    return {"id": item_id, "type": "reasoning", "summary": [], "content": [] if text is None else [reasoning_part(text)], "status": status}
+    return {
+        "id": item_id,
+        "type": "reasoning",
+        "summary": [],
+        "content": [] if text is None else [reasoning_part(text)],
+        "status": status,
+    }
 
 
 def reasoning_part(text: str) -> dict[str, Any]:
@@ -183,7 +206,13 @@ def reasoning_part(text: str) -> dict[str, Any]:
 def message_item(item_id: str, text: str | None, status: ItemStatus) -> dict[str, Any]:
     """The answer's text; None: an item that has just begun."""
     content = [] if text is None else [text_part(text)]
-    return {"id": item_id, "type": "message", "role": "assistant", "status": status, "content": content}
+    return {
+        "id": item_id,
+        "type": "message",
+        "role": "assistant",
+        "status": status,
+        "content": content,
+    }
 
 
 def text_part(text: str) -> dict[str, Any]:
@@ -193,11 +222,21 @@ def text_part(text: str) -> dict[str, Any]:
 
 def call_items(answer: Answer, status: ItemStatus) -> list[dict[str, Any]]:
     """What the model wants called."""
-    return [_call_item(f"fc_{answer.id}_{number}", call, status) for number, call in enumerate(answer.tool_calls)]
+    return [
+        _call_item(f"fc_{answer.id}_{number}", call, status)
+        for number, call in enumerate(answer.tool_calls)
+    ]
 
 
 def _call_item(item_id: str, call: Mapping[str, Any], status: ItemStatus) -> dict[str, Any]:
-    return {"id": item_id, "type": "function_call", "call_id": call["id"], "name": call["name"], "arguments": _text(call), "status": status}
+    return {
+        "id": item_id,
+        "type": "function_call",
+        "call_id": call["id"],
+        "name": call["name"],
+        "arguments": _text(call),
+        "status": status,
+    }
 
 
 def _text(call: Mapping[str, Any]) -> str:
@@ -211,7 +250,10 @@ def response_usage(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
     taken, given = usage["input_tokens"], usage["output_tokens"]
     return {
         "input_tokens": taken,
-        "input_tokens_details": {"cached_tokens": usage.get("cached_tokens") or 0, "cache_write_tokens": 0},
+        "input_tokens_details": {
+            "cached_tokens": usage.get("cached_tokens") or 0,
+            "cache_write_tokens": 0,
+        },
         "output_tokens": given,
         "output_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens") or 0},
         "total_tokens": taken + given,
@@ -223,13 +265,26 @@ def response_usage(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def completion(answer: Answer) -> dict[str, Any]:
     """The ChatCompletion of an answer that is complete."""
-    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": answer.text or None,
+        "refusal": None,
+        "annotations": [],
+    }
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
     if answer.tool_calls:
         message["tool_calls"] = chat_calls(answer)
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": chat_reason(answer)}
-    return _chat_head(answer, "chat.completion") | {"choices": [choice], "usage": chat_usage(answer.usage)}
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": chat_reason(answer),
+    }
+    return _chat_head(answer, "chat.completion") | {
+        "choices": [choice],
+        "usage": chat_usage(answer.usage),
+    }
 
 
 def completion_chunk(answer: Answer, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -238,13 +293,23 @@ def completion_chunk(answer: Answer, choices: Sequence[Mapping[str, Any]]) -> di
 
 
 def _chat_head(answer: Answer, kind: str) -> dict[str, Any]:
-    return {"id": CHAT_PREFIX + answer.id, "object": kind, "created": answer.created_at, "model": answer.model}
+    return {
+        "id": CHAT_PREFIX + answer.id,
+        "object": kind,
+        "created": answer.created_at,
+        "model": answer.model,
+    }
 
 
 def chat_calls(answer: Answer) -> list[dict[str, Any]]:
     """What the model wants called, as a chat completion says it."""
     return [
-        {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": _text(call)}} for call in answer.tool_calls
+        {
+            "id": call["id"],
+            "type": "function",
+            "function": {"name": call["name"], "arguments": _text(call)},
+        }
+        for call in answer.tool_calls
     ]
 
 

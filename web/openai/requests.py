@@ -20,7 +20,17 @@ MAX_MESSAGES = 10_000
 MAX_TOKENS = 2**31 - 1
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Types of content parts that are text, and the member that holds it."""
-_REFUSED = ("audio", "conversation", "functions", "function_call", "prediction", "prompt", "tools", "web_search_options", "logprobs")
+_REFUSED = (
+    "audio",
+    "conversation",
+    "functions",
+    "function_call",
+    "prediction",
+    "prompt",
+    "tools",
+    "web_search_options",
+    "logprobs",
+)
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
     "developer": "system",
@@ -139,7 +149,9 @@ class ResponseBody(AskBody):
     def question(self, user_id: str, model: str, follows: Message | None = None) -> Question:
         """What is asked. Raises Refusal (400)."""
         if self.background and self.store is False:
-            raise OpenAIProblem(400, "invalid_value", "A background response has to be stored.", "background")
+            raise OpenAIProblem(
+                400, "invalid_value", "A background response has to be stored.", "background"
+            )
         effort = self.reasoning.effort if self.reasoning else None
         wanted = self.text.format if self.text else None
         asked = {
@@ -155,7 +167,12 @@ class ResponseBody(AskBody):
         }
         return Question(
             user_id=user_id,
-            said=_said("input", [PastTurn("user", self.input)] if isinstance(self.input, str) else _items(self.input)),
+            said=_said(
+                "input",
+                [PastTurn("user", self.input)]
+                if isinstance(self.input, str)
+                else _items(self.input),
+            ),
             model=model,
             instructions=self.instructions or None,
             follows=follows,
@@ -191,7 +208,11 @@ class CompletionsBody(AskBody):
     @property
     def wanted(self) -> Wanted:
         """See AskBody."""
-        return Wanted(bool(self.stream), bool(self.background), bool(self.stream_options and self.stream_options.include_usage))
+        return Wanted(
+            bool(self.stream),
+            bool(self.background),
+            bool(self.stream_options and self.stream_options.include_usage),
+        )
 
     def question(self, user_id: str, model: str, _follows: Message | None = None) -> Question:
         """What is asked. Raises Refusal (400)."""
@@ -204,7 +225,14 @@ class CompletionsBody(AskBody):
             said=_said("messages", _messages(self.messages)),
             model=model,
             options=_options(self.temperature, limit, self.reasoning_effort, stop),
-            asked=_given({"store": self.store, "metadata": self.metadata, "max_output_tokens": limit, "temperature": self.temperature}),
+            asked=_given(
+                {
+                    "store": self.store,
+                    "metadata": self.metadata,
+                    "max_output_tokens": limit,
+                    "temperature": self.temperature,
+                }
+            ),
             response_schema=_schema("response_format", self.response_format),
         )
 
@@ -213,9 +241,21 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _options(temperature: float | None, max_tokens: int | None, effort: Effort | None, stop: Sequence[str] | None) -> dict[str, Any]:
+def _options(
+    temperature: float | None,
+    max_tokens: int | None,
+    effort: Effort | None,
+    stop: Sequence[str] | None,
+) -> dict[str, Any]:
     known = {"none": None, "xhigh": "high", "max": "high"}.get(effort or "", effort)
-    return _given({"temperature": temperature, "max_tokens": max_tokens, "reasoning_effort": known, "stop": stop or None})
+    return _given(
+        {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "reasoning_effort": known,
+            "stop": stop or None,
+        }
+    )
 
 
 def _schema(param: str, wanted: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -228,7 +268,12 @@ def _schema(param: str, wanted: dict[str, Any] | None) -> dict[str, Any] | None:
     holder = wanted.get("json_schema", wanted)
     schema = holder.get("schema") if isinstance(holder, dict) else None
     if kind != "json_schema" or not isinstance(schema, dict):
-        raise OpenAIProblem(400, "invalid_value", f"{param} must be text, json_object, or json_schema with a schema.", param)
+        raise OpenAIProblem(
+            400,
+            "invalid_value",
+            f"{param} must be text, json_object, or json_schema with a schema.",
+            param,
+        )
     return schema
 
 
@@ -241,7 +286,9 @@ def _said(param: str, messages: Iterable[PastTurn]) -> list[PastTurn]:
 
 def _items(items: Sequence[dict[str, Any]]) -> Iterable[PastTurn]:
     if len(items) > MAX_MESSAGES:
-        raise OpenAIProblem(400, "invalid_value", f"There are more than {MAX_MESSAGES} items.", "input")
+        raise OpenAIProblem(
+            400, "invalid_value", f"There are more than {MAX_MESSAGES} items.", "input"
+        )
     for number, item in enumerate(items):
         place = f"input[{number}]"
         kind = item.get("type", "message")
@@ -267,14 +314,24 @@ def _message(message: dict[str, Any], place: str) -> PastTurn:
     if content is None or isinstance(content, str):
         return PastTurn(role, content or "")
     if not isinstance(content, list):
-        raise OpenAIProblem(400, "invalid_value", f"{place}: content is text or a list of parts.", f"{place}.content")
-    return PastTurn(role, "".join(_part(part, f"{place}.content[{index}]") for index, part in enumerate(content)))
+        raise OpenAIProblem(
+            400,
+            "invalid_value",
+            f"{place}: content is text or a list of parts.",
+            f"{place}.content",
+        )
+    return PastTurn(
+        role,
+        "".join(_part(part, f"{place}.content[{index}]") for index, part in enumerate(content)),
+    )
 
 
 def _part(part: Any, place: str) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(kind, str) and kind not in _TEXTS:
-        raise unsupported(place, f"Content of type {kind[:80]!r} is not supported here: only text is.")
+        raise unsupported(
+            place, f"Content of type {kind[:80]!r} is not supported here: only text is."
+        )
     text = part.get(_TEXTS[kind]) if isinstance(kind, str) else None
     if not isinstance(text, str):
         raise OpenAIProblem(400, "invalid_value", f"{place}: no text.", place)

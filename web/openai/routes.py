@@ -57,7 +57,11 @@ from tokenwire.web.services import (
 from tokenwire.worker import closing
 
 router = APIRouter(
-    prefix="/v1", route_class=OpenAIRoute, responses=documented(401, 421, 500, 503), default_response_class=Response, tags=["OpenAI's API"]
+    prefix="/v1",
+    route_class=OpenAIRoute,
+    responses=documented(401, 421, 500, 503),
+    default_response_class=Response,
+    tags=["OpenAI's API"],
 )
 
 T = TypeVar("T")
@@ -70,7 +74,9 @@ _GONE = {
     "removed": "You take no part in this conversation any more.",
 }
 
-OnDisconnect = Annotated[str | None, Header(alias="X-Tokenwire-On-Disconnect", pattern="^(cancel|continue)$")]
+OnDisconnect = Annotated[
+    str | None, Header(alias="X-Tokenwire-On-Disconnect", pattern="^(cancel|continue)$")
+]
 """`cancel`: the answer is stopped when its client leaves before the end. Without it the answer goes on."""
 
 
@@ -87,7 +93,12 @@ class Encoder(Protocol):
 # --- responses --------------------------------------------------------------------------------------------------------
 
 
-@router.post("/responses", responses=ANSWER | documented(*BODY, 404, 409, 429, 502), openapi_extra=json_body(ResponseBody), summary="Ask")
+@router.post(
+    "/responses",
+    responses=ANSWER | documented(*BODY, 404, 409, 429, 502),
+    openapi_extra=json_body(ResponseBody),
+    summary="Ask",
+)
 async def create_response(
     request: Request,
     services: With,
@@ -108,7 +119,9 @@ async def create_response(
     return JSONResponse(objects.response(ended))
 
 
-@router.get("/responses/{response_id}", responses=ANSWER | documented(400, 404), summary="Read, or resume")
+@router.get(
+    "/responses/{response_id}", responses=ANSWER | documented(400, 404), summary="Read, or resume"
+)
 async def get_response(
     request: Request,
     services: With,
@@ -120,12 +133,18 @@ async def get_response(
     """A response as it is now; with `stream` its events after a sequence number, and then those that happen."""
     row = await _readable(services, user, response_id)
     if stream:
-        return _Asking(request, services, user, row).stream(lambda: encoding.ResponseEncoder(answer_of(row), starting_after))
+        return _Asking(request, services, user, row).stream(
+            lambda: encoding.ResponseEncoder(answer_of(row), starting_after)
+        )
     await delivery.want(services, [row])
     return JSONResponse(objects.response(answer_of(row)))
 
 
-@router.get("/responses/{response_id}/input_items", responses=OBJECT | documented(400, 404), summary="What it answers")
+@router.get(
+    "/responses/{response_id}/input_items",
+    responses=OBJECT | documented(400, 404),
+    summary="What it answers",
+)
 async def list_input_items(
     services: With,
     user: Caller,
@@ -145,11 +164,16 @@ async def list_input_items(
     rows = await services.store.rows(ids[start : start + limit])
     page = [_input_item(row) for row in rows]
     end = ids.index(rows[-1].id) + 1 if rows else len(ids)
-    ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
+    ends = {
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+    }
     return JSONResponse({"object": "list", "data": page, "has_more": end < len(ids)} | ends)
 
 
-@router.post("/responses/{response_id}/cancel", responses=OBJECT | documented(403, 404), summary="Stop")
+@router.post(
+    "/responses/{response_id}/cancel", responses=OBJECT | documented(403, 404), summary="Stop"
+)
 async def cancel_response(services: With, user: Caller, response_id: str) -> Response:
     """Stop it, also before it has begun; what has ended stays as it is."""
     row = await _readable(services, user, response_id)
@@ -162,13 +186,19 @@ async def cancel_response(services: With, user: Caller, response_id: str) -> Res
     return JSONResponse(objects.response(answer_of(row)))
 
 
-@router.delete("/responses/{response_id}", responses=OBJECT | documented(400, 403, 404), summary="Forget")
+@router.delete(
+    "/responses/{response_id}", responses=OBJECT | documented(400, 403, 404), summary="Forget"
+)
 async def delete_response(services: With, user: Caller, response_id: str) -> Response:
     """Forget it, with all that was said before. Only what was asked for here can be deleted here."""
     row = await _readable(services, user, response_id)
     conversation = await services.store.conversation(row.conversation_id, user)
     if conversation.listed or conversation.user_id != user:
-        raise OpenAIProblem(400, "not_deletable", "This answer belongs to a conversation: that can be deleted, under /api.")
+        raise OpenAIProblem(
+            400,
+            "not_deletable",
+            "This answer belongs to a conversation: that can be deleted, under /api.",
+        )
     await _forget(services, row)
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
@@ -177,7 +207,10 @@ async def delete_response(services: With, user: Caller, response_id: str) -> Res
 
 
 @router.post(
-    "/chat/completions", responses=ANSWER | documented(*BODY, 404, 409, 429, 502), openapi_extra=json_body(CompletionsBody), summary="Ask"
+    "/chat/completions",
+    responses=ANSWER | documented(*BODY, 404, 409, 429, 502),
+    openapi_extra=json_body(CompletionsBody),
+    summary="Ask",
 )
 async def create_completion(
     request: Request,
@@ -190,7 +223,9 @@ async def create_completion(
     row, wanted = await _ask(request, services, user, CompletionsBody, idempotency_key)
     asking = _Asking(request, services, user, row, cancels=on_disconnect == "cancel")
     if wanted.stream:
-        return asking.stream(lambda: encoding.ChatEncoder(answer_of(row), include_usage=wanted.include_usage))
+        return asking.stream(
+            lambda: encoding.ChatEncoder(answer_of(row), include_usage=wanted.include_usage)
+        )
     ended = answer_of(await asking.wait())
     if ended.status != "complete":
         raise failed(ended)
@@ -203,7 +238,9 @@ async def create_completion(
 @router.get("/models", responses=OBJECT, summary="The models that can be used now")
 async def list_models(services: With, _user: Caller) -> Response:
     """The models that can be used now."""
-    return JSONResponse({"object": "list", "data": [_model(name) for name in services.offers.names()]})
+    return JSONResponse(
+        {"object": "list", "data": [_model(name) for name in services.offers.names()]}
+    )
 
 
 @router.get("/models/{name:path}", responses=OBJECT | documented(404), summary="A model")
@@ -212,12 +249,21 @@ async def get_model(services: With, _user: Caller, name: str) -> Response:
     return JSONResponse(_model(services.offers.require(name)))
 
 
-@router.api_route("/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"], include_in_schema=False)
+@router.api_route(
+    "/{rest:path}",
+    methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"],
+    include_in_schema=False,
+)
 async def nothing(request: Request, _user: Caller, rest: str) -> Response:
     """What OpenAI's API has and this one has not."""
     own = [route for route in router.routes if route is not router.routes[-1]]
     if taken := problems.methods(request.scope, own):
-        raise OpenAIProblem(405, "method_not_allowed", "This address does not take this method.", headers={"Allow": ", ".join(taken)})
+        raise OpenAIProblem(
+            405,
+            "method_not_allowed",
+            "This address does not take this method.",
+            headers={"Allow": ", ".join(taken)},
+        )
     raise OpenAIProblem(404, "unknown_url", f"There is nothing at /v1/{rest} here.")
 
 
@@ -248,8 +294,17 @@ def answer_of(row: Message) -> Answer:
 
 def _input_item(row: Message) -> dict[str, Any]:
     kind = "output_text" if row.role == "assistant" else "input_text"
-    content: list[dict[str, Any]] = [{"type": kind, "text": row.content} | ({"annotations": []} if row.role == "assistant" else {})]
-    return {"id": objects.MESSAGE_PREFIX + row.id, "type": "message", "role": row.role, "status": "completed", "content": content}
+    content: list[dict[str, Any]] = [
+        {"type": kind, "text": row.content}
+        | ({"annotations": []} if row.role == "assistant" else {})
+    ]
+    return {
+        "id": objects.MESSAGE_PREFIX + row.id,
+        "type": "message",
+        "role": row.role,
+        "status": "completed",
+        "content": content,
+    }
 
 
 async def _readable(services: WebServices, user: str, response_id: str) -> Message:
@@ -260,42 +315,67 @@ async def _readable(services: WebServices, user: str, response_id: str) -> Messa
                 row = await services.store.visible_message(response_id.removeprefix(prefix), user)
                 if row.role == "assistant" and not _passing(row):
                     return row
-    raise OpenAIProblem(404, "not_found", f"There is no response {response_id!r}, or it is not yours.", "response_id")
+    raise OpenAIProblem(
+        404,
+        "not_found",
+        f"There is no response {response_id!r}, or it is not yours.",
+        "response_id",
+    )
 
 
-async def _followed(services: WebServices, user: str, previous_response_id: str | None) -> Message | None:
+async def _followed(
+    services: WebServices, user: str, previous_response_id: str | None
+) -> Message | None:
     if previous_response_id is None:
         return None
     try:
         row = await _readable(services, user, previous_response_id)
     except OpenAIProblem as error:
-        raise OpenAIProblem(400, "previous_response_not_found", str(error), "previous_response_id") from error
+        raise OpenAIProblem(
+            400, "previous_response_not_found", str(error), "previous_response_id"
+        ) from error
     if closing.unfinished(row):
-        raise OpenAIProblem(400, "previous_response_unfinished", "The response before has not ended yet.", "previous_response_id")
+        raise OpenAIProblem(
+            400,
+            "previous_response_unfinished",
+            "The response before has not ended yet.",
+            "previous_response_id",
+        )
     return row
 
 
-async def _ask(request: Request, services: WebServices, user: str, model: type[AskBody], key: str | None) -> tuple[Message, Wanted]:
+async def _ask(
+    request: Request, services: WebServices, user: str, model: type[AskBody], key: str | None
+) -> tuple[Message, Wanted]:
     """The answer that was asked for. The body ends with this call: nothing else may keep it for as long as the answer takes."""
     body = await _read(request, services, model)
     offered = services.offers.require(body.model)
     follows = await _followed(services, user, body.follows)
-    question = await aside(ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows))
+    question = await aside(
+        ROW_BYTES * body.length, lambda: _question(services, body, user, offered, follows)
+    )
     if not body.background:
-        with services.places.take():  # refused before anything is asked: a client that is refused asks again
+        with (
+            services.places.take()
+        ):  # refused before anything is asked: a client that is refused asks again
             pass
     idempotency = None
     if key is not None:
         asked = body.model_dump(mode="json", include=set(type(body).model_fields))
         canonical = msgspec.json.encode(asked, order="sorted")
-        idempotency = Idempotency(key, f"POST {request.url.path}", hashlib.sha256(canonical).hexdigest())
+        idempotency = Idempotency(
+            key, f"POST {request.url.path}", hashlib.sha256(canonical).hexdigest()
+        )
     try:
         posted = await services.store.ask(question, idempotency)
     except NotFound as error:
         if question.follows is None:  # what a repeated key had made is gone
             raise
         raise OpenAIProblem(
-            400, "previous_response_not_found", "A response that this one follows was deleted.", "previous_response_id"
+            400,
+            "previous_response_not_found",
+            "A response that this one follows was deleted.",
+            "previous_response_id",
         ) from error
     services.metrics.posts.inc()
     await delivery.deliver(services, posted)
@@ -307,7 +387,9 @@ async def _read(request: Request, services: WebServices, model: type[AskBody]) -
     return await aside(len(body), lambda: understood(model, decoded(body, most)))
 
 
-def _question(services: WebServices, body: AskBody, user: str, model: str, follows: Message | None) -> Question:
+def _question(
+    services: WebServices, body: AskBody, user: str, model: str, follows: Message | None
+) -> Question:
     question = body.question(user, model, follows)
     require_question_fits(services.settings, question)
     return question
@@ -319,7 +401,9 @@ def _passing(row: Message) -> bool:
 
 
 async def _forget(services: WebServices, row: Message) -> None:
-    await closing.delete_conversation(services.store, services.log, row.conversation_id, services.tombstone_seconds)
+    await closing.delete_conversation(
+        services.store, services.log, row.conversation_id, services.tombstone_seconds
+    )
 
 
 async def _last(services: WebServices, row: Message, permission: Permission) -> Message:
@@ -336,17 +420,31 @@ async def _last(services: WebServices, row: Message, permission: Permission) -> 
 def _over(step: Over) -> OpenAIProblem:
     if step.reason == "stopped":
         return OpenAIProblem(
-            503, "restarting", "The server is restarting; the answer goes on.", kind="server_error", headers={"x-should-retry": "false"}
+            503,
+            "restarting",
+            "The server is restarting; the answer goes on.",
+            kind="server_error",
+            headers={"x-should-retry": "false"},
         )
     return OpenAIProblem(
-        404 if step.reason in ("deleted", "removed") else 401, step.reason, _GONE.get(step.reason, "The answer cannot be read any longer.")
+        404 if step.reason in ("deleted", "removed") else 401,
+        step.reason,
+        _GONE.get(step.reason, "The answer cannot be read any longer."),
     )
 
 
 class _Asking:
     """A client that waits for an answer. `cancels`: the answer is of no use without this client."""
 
-    def __init__(self, request: Request, services: WebServices, user: str, row: Message, *, cancels: bool = False) -> None:
+    def __init__(
+        self,
+        request: Request,
+        services: WebServices,
+        user: str,
+        row: Message,
+        *,
+        cancels: bool = False,
+    ) -> None:
         # Without its body: this lives as long as the answer takes.
         self._request = Request(request.scope, request.receive)
         self._services, self._user, self._row = services, user, row
@@ -359,7 +457,9 @@ class _Asking:
 
         @contextlib.asynccontextmanager
         async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-            async with contextlib.aclosing(watch(self._services, self._row.id, self._permission, from_start=True)) as steps:
+            async with contextlib.aclosing(
+                watch(self._services, self._row.id, self._permission, from_start=True)
+            ) as steps:
                 try:
                     yield self._tell(make(), steps)
                 finally:
@@ -383,7 +483,9 @@ class _Asking:
             if isinstance(step, Over):
                 if step.reason == "stopped":
                     raise Cut  # a broken connection is resumed, an orderly end is taken for the end of the answer
-                yield encoder.failure(step.reason, _GONE.get(step.reason, "The answer cannot be read any longer."))
+                yield encoder.failure(
+                    step.reason, _GONE.get(step.reason, "The answer cannot be read any longer.")
+                )
                 return
             try:
                 for portion in _told(encoder, step):
@@ -391,7 +493,9 @@ class _Asking:
             except Hole as error:
                 raise Cut from error
             except Withdrawn:
-                yield encoder.failure("answer_restarted", "The answer began again: read it as a response.")
+                yield encoder.failure(
+                    "answer_restarted", "The answer began again: read it as a response."
+                )
                 return
             self._ended = isinstance(step, Final)
 
@@ -439,7 +543,9 @@ def _told(encoder: Encoder, step: Step) -> Iterator[bytes]:
             yield from encoder.hold(row.reasoning, row.content)
         case Heard(heard):
             # One write for all that came together, unless it is long.
-            yield from _joined(itertools.chain.from_iterable(encoder.apply(event) for event in heard))
+            yield from _joined(
+                itertools.chain.from_iterable(encoder.apply(event) for event in heard)
+            )
         case Final(row):
             yield from encoder.ending(answer_of(row))
         case Quiet() | Over():

@@ -23,7 +23,11 @@ class Budget:
 
     def forbid(self, number: int, billed: int, cost: int) -> bool:
         """Whether request `number` (from 1) is too many, `billed` tokens having been paid and `cost` coming up. 0: it is free."""
-        return cost > 0 and number > 1 and (number > self.requests or billed + cost > self.input_tokens)
+        return (
+            cost > 0
+            and number > 1
+            and (number > self.requests or billed + cost > self.input_tokens)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,17 @@ class Bill:
 
 def _chars(request: Request) -> int:
     """Of all that is sent: text, and as JSON what earlier answers held beside it, tools and their calls, the schema of the answer."""
-    tools = sum(len(tool.name) + len(tool.description) + json_chars(tool.parameters) for tool in request.tools)
+    tools = sum(
+        len(tool.name) + len(tool.description) + json_chars(tool.parameters)
+        for tool in request.tools
+    )
     return sum(map(_chars_of, request.messages)) + tools + json_chars(request.schema)
 
 
 def _chars_of(message: HistoryMessage) -> int:
     kept = sum(json_chars(kept.item.value) for kept in message.kept)
-    return len(message.text) + kept + sum(len(call.name) + json_chars(call.arguments) for call in message.tool_calls)
+    return (
+        len(message.text)
+        + kept
+        + sum(len(call.name) + json_chars(call.arguments) for call in message.tool_calls)
+    )

@@ -91,7 +91,9 @@ class Draft:
         """Characters that this attempt has added to what viewers hold."""
         self.saves = 0
         """Checkpoints that were taken."""
-        self._known_text, self._known_reasoning = (attached.known_text, attached.known_reasoning) if attached else (0, 0)
+        self._known_text, self._known_reasoning = (
+            (attached.known_text, attached.known_reasoning) if attached else (0, 0)
+        )
         self._taken_text, self._taken_reasoning = len(held.text), len(held.reasoning)
         self.full = False
         """The answer is as long as it may be."""
@@ -141,20 +143,36 @@ class Draft:
     def _take_text(self, text: str) -> None:
         clean = self._text_cleaner.push(text)
         if self._known_text:
-            clean, self._known_text = clean[self._known_text :], max(0, self._known_text - len(clean))
+            clean, self._known_text = (
+                clean[self._known_text :],
+                max(0, self._known_text - len(clean)),
+            )
         self._push(clean, reasoning=False)
 
     def _take_reasoning(self, text: str) -> None:
         clean = self._reasoning_cleaner.push(text)
         if self._known_reasoning:
-            clean, self._known_reasoning = clean[self._known_reasoning :], max(0, self._known_reasoning - len(clean))
+            clean, self._known_reasoning = (
+                clean[self._known_reasoning :],
+                max(0, self._known_reasoning - len(clean)),
+            )
         self._push(clean, reasoning=True)
 
     def reached(self, run_id: str, cursor: int | None) -> None:
         """The provider's run can be attached to, after what was taken so far. Half a character or a tool call is no place to go on from."""
-        if not fits(run_id, MAX_RUN_ID_CHARS) or self._text_cleaner.holds or self._reasoning_cleaner.holds or self._calls:
+        if (
+            not fits(run_id, MAX_RUN_ID_CHARS)
+            or self._text_cleaner.holds
+            or self._reasoning_cleaner.holds
+            or self._calls
+        ):
             return
-        self._reached = Run(run_id, cursor, self._taken_text - self._known_text, self._taken_reasoning - self._known_reasoning)
+        self._reached = Run(
+            run_id,
+            cursor,
+            self._taken_text - self._known_text,
+            self._taken_reasoning - self._known_reasoning,
+        )
         if self.idle:
             self._run = self._reached
 
@@ -185,7 +203,11 @@ class Draft:
                 self._kept.clear()
                 self.add(events.Reset(self.message_id, self.attempt, keep=0, keep_reasoning=0))
             case deltas.SourceDelta(url=url, title=title, media_type=media_type):
-                texts = (storable(url), title and storable(title), media_type and storable(media_type))
+                texts = (
+                    storable(url),
+                    title and storable(title),
+                    media_type and storable(media_type),
+                )
                 self.add(events.Source(self.message_id, self.attempt, *texts))
                 self._spend(SOURCE_COST + sum(_bytes(text or "") for text in texts))
 
@@ -223,7 +245,11 @@ class Draft:
         last = self._pending[-1] if self._pending else None
         for start in range(0, len(text), PIECE_CHARS):
             piece = text[start : start + PIECE_CHARS]
-            if isinstance(last, _Waiting) and last.reasoning == reasoning and last.size + len(piece) <= PIECE_CHARS:
+            if (
+                isinstance(last, _Waiting)
+                and last.reasoning == reasoning
+                and last.size + len(piece) <= PIECE_CHARS
+            ):
                 last.parts.append(piece)
                 last.size += len(piece)
             else:
@@ -238,7 +264,9 @@ class Draft:
         if not whole or _bytes_of(arguments) > events.MAX_EVENT_TEXT_BYTES:
             arguments = next(pieces(storable(text), events.MAX_EVENT_TEXT_BYTES), "")
         status: events.ToolStatus = "error" if isinstance(arguments, str) else "pending"
-        self.add(events.ToolCall(self.message_id, self.attempt, call.id, call.name, arguments, status))
+        self.add(
+            events.ToolCall(self.message_id, self.attempt, call.id, call.name, arguments, status)
+        )
 
     def pause(self) -> bool:
         """Whether the provider has paused its turn, and all of it is there to be sent back: that is noted with what is kept."""
@@ -280,7 +308,9 @@ class Draft:
                     continue
                 content = "".join(item.parts)
                 if item.reasoning:
-                    self._out.append(events.Reasoning(self.message_id, self.attempt, reasoning_end, content))
+                    self._out.append(
+                        events.Reasoning(self.message_id, self.attempt, reasoning_end, content)
+                    )
                     reasoning_end += utf16_length(content)
                 else:
                     self._out.append(events.Chunk(self.message_id, self.attempt, text_end, content))
@@ -320,7 +350,10 @@ class Draft:
         """Only now: until the log holds the reset, viewers hold the text."""
         held = self.held()
         self.added = 0
-        self._text, self._reasoning = [cut(held.text, reset.keep)], [cut(held.reasoning, reset.keep_reasoning)]
+        self._text, self._reasoning = (
+            [cut(held.text, reset.keep)],
+            [cut(held.reasoning, reset.keep_reasoning)],
+        )
         self._text_end, self._reasoning_end = reset.keep, reset.keep_reasoning
         self._tool_calls = [call for call in self._tool_calls if "result" in call]
         self._uncheckpointed += 1
@@ -354,12 +387,20 @@ class Draft:
     @property
     def _kept_is_due(self) -> bool:
         """What is kept has changed, and does not belong to an answer that viewers have yet to be told of (`reset`)."""
-        return self._kept.changed and not any(isinstance(event, events.Reset) for event in (*self._pending, *self._out))
+        return self._kept.changed and not any(
+            isinstance(event, events.Reset) for event in (*self._pending, *self._out)
+        )
 
     def held(self) -> Held:
         """Everything acknowledged so far: what a checkpoint or the final row holds."""
         self._text, self._reasoning = ["".join(self._text)], ["".join(self._reasoning)]
-        return Held(self._text[0], self._reasoning[0], tuple(self._tool_calls), self.seq, tuple(self._sources))
+        return Held(
+            self._text[0],
+            self._reasoning[0],
+            tuple(self._tool_calls),
+            self.seq,
+            tuple(self._sources),
+        )
 
     def checkpoint(self) -> Held:
         """`held()`, and the count of unsaved characters starts again."""
@@ -410,7 +451,11 @@ def _weight(event: events.AnyEvent) -> int:
     """Characters of an event that is no text."""
     if isinstance(event, events.ToolCall):
         return CALL_COST + _bytes_of(event.arguments)
-    return SOURCE_COST + len(event.url) + len(event.title or "") if isinstance(event, events.Source) else 0
+    return (
+        SOURCE_COST + len(event.url) + len(event.title or "")
+        if isinstance(event, events.Source)
+        else 0
+    )
 
 
 def _arguments(text: str) -> dict[str, Any] | str:

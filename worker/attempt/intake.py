@@ -94,7 +94,9 @@ class Intake:
         if self._task is not None:
             await self._until(self._task)
 
-    async def _until(self, task: "asyncio.Task[Finished | Failed]", *others: "asyncio.Task[Any]") -> None:
+    async def _until(
+        self, task: "asyncio.Task[Finished | Failed]", *others: "asyncio.Task[Any]"
+    ) -> None:
         """Until one of them is done. Whoever is cancelled here leaves the stream first."""
         try:
             await asyncio.wait((task, *others), return_when=asyncio.FIRST_COMPLETED)
@@ -115,7 +117,9 @@ class Intake:
                     self._run.over = stream.run_over
         except ProviderError as error:
             return Failed(error)
-        except Exception as error:  # a bug in an adapter must end as an error event, not as a hanging answer
+        except (
+            Exception
+        ) as error:  # a bug in an adapter must end as an error event, not as a hanging answer
             log_line.exception("provider adapter failed", message_id=self._generation.message_id)
             return Failed(error)
         if self._generation.finish is None:
@@ -133,7 +137,10 @@ class Intake:
             self._run.reached(stream)
             self._writer.wake()
             if self._generation.full:
-                log_line.warning("answer ended: it is as long as it may be", message_id=self._generation.message_id)
+                log_line.warning(
+                    "answer ended: it is as long as it may be",
+                    message_id=self._generation.message_id,
+                )
                 return
             await self._room()
 

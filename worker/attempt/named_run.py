@@ -14,7 +14,9 @@ from tokenwire.worker.outages import outlast
 class NamedRun:
     """None of its methods does anything for a run without a name. `over`: the provider has said that it ended."""
 
-    def __init__(self, store: Store, message_id: str, model: str, attempt: int, generation: Draft) -> None:
+    def __init__(
+        self, store: Store, message_id: str, model: str, attempt: int, generation: Draft
+    ) -> None:
         self.over = False
         self._store, self._message_id, self._model = store, message_id, model
         self._attempt, self._generation = attempt, generation
@@ -37,7 +39,9 @@ class NamedRun:
     async def begin(self, saved: Checkpoint) -> bool:
         """Save the name, with the text that the run goes on from. False: the answer is somebody else's, or over."""
         name = self._name or ""
-        return await outlast(self._message_id, lambda: self._store.begin_run(name, self._model, saved))
+        return await outlast(
+            self._message_id, lambda: self._store.begin_run(name, self._model, saved)
+        )
 
     def reached(self, stream: DeltaStream) -> None:
         """What has come was taken: whoever attaches goes on after it."""
@@ -56,4 +60,7 @@ class NamedRun:
         if self.over:
             await outlast(self._message_id, lambda: self._store.run_ended(self._message_id, name))
         else:
-            await outlast(self._message_id, lambda: self._store.note_run(name, self._model, self._message_id, self._attempt))
+            await outlast(
+                self._message_id,
+                lambda: self._store.note_run(name, self._model, self._message_id, self._attempt),
+            )

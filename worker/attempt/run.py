@@ -67,12 +67,21 @@ STALL_GRACE_SECONDS = 1.0
 class Attempt:
     """A claimed attempt, from `start` to its verdict."""
 
-    def __init__(self, services: WorkerServices, row: Row, claim: ports.Claim, generation: Draft, terms: AttemptTerms) -> None:
+    def __init__(
+        self,
+        services: WorkerServices,
+        row: Row,
+        claim: ports.Claim,
+        generation: Draft,
+        terms: AttemptTerms,
+    ) -> None:
         self.generation = generation
         self._services = services
         self._row = row
         self._terms = terms
-        self._writer = LogWriter(services, row, claim, generation, self.stop, lambda: services.checkpointer.grown(self))
+        self._writer = LogWriter(
+            services, row, claim, generation, self.stop, lambda: services.checkpointer.grown(self)
+        )
         self._verdict: Verdict | None = None
         self._request: Request | None = None
         self._reader: Intake | None = None
@@ -140,7 +149,11 @@ class Attempt:
 
         After a cancel nothing can be appended: a hand-over that was asked for before it would end with less than the whole answer.
         """
-        if self._verdict is None or isinstance(verdict, Disowned) or (isinstance(verdict, CancelAsked) and not self._disowned):
+        if (
+            self._verdict is None
+            or isinstance(verdict, Disowned)
+            or (isinstance(verdict, CancelAsked) and not self._disowned)
+        ):
             self._verdict = verdict
         if self._reader is not None:
             self._reader.leave()
@@ -153,7 +166,9 @@ class Attempt:
         first = self._resuming(request) if self._paused else request
         self._bill = bill = Bill.of(first, self._earlier_requests, self._row.billed_input)
         if self._terms.bounds.forbid(bill.number, bill.before, bill.cost):
-            await self.give_up(BudgetExhausted(f"request {bill.number}, {bill.before} input tokens billed"))
+            await self.give_up(
+                BudgetExhausted(f"request {bill.number}, {bill.before} input tokens billed")
+            )
             return
         self.generation.add(events.Start(self._row.id, self.generation.attempt, model))
         await self._live(self._answer(provider, request, first))
@@ -170,7 +185,9 @@ class Attempt:
 
     async def _live(self, life: Coroutine[None, None, Verdict]) -> None:
         self._writer.wake()
-        self._keeper = asyncio.create_task(keep("keeper", self._keep, longest_pause_seconds=self._services.lease_seconds / 4))
+        self._keeper = asyncio.create_task(
+            keep("keeper", self._keep, longest_pause_seconds=self._services.lease_seconds / 4)
+        )
         helpers = [asyncio.create_task(self._writer.run()), self._keeper]
         try:
             await self._carry_out(await life)
@@ -178,7 +195,9 @@ class Attempt:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-        if self._reader is not None:  # viewers have the end: what is left is to hear what to end at the provider
+        if (
+            self._reader is not None
+        ):  # viewers have the end: what is left is to hear what to end at the provider
             await self._reader.closed()
             await self._run.leave()
 
@@ -205,7 +224,9 @@ class Attempt:
         return context.resuming(request, self.generation.held().text, self.generation.kept() or ())
 
     async def _stream(self, provider: Provider, request: Request) -> Verdict:
-        self._reader = Intake(self.generation, self._writer, self._run, self._note_bill, self._save_run)
+        self._reader = Intake(
+            self.generation, self._writer, self._run, self._note_bill, self._save_run
+        )
         if self._verdict is not None:
             self._reader.leave()
         ended = await self._reader.read(provider, request)
@@ -222,7 +243,11 @@ class Attempt:
         """Of a first request nothing is noted: that an attempt was begun says enough."""
         bill, attempt = self._bill, self.generation.attempt
         if bill.number > 1 and bill.cost:
-            await self._outlast(lambda: self._services.store.note_bill(self._row.id, attempt, bill.begun, bill.number))
+            await self._outlast(
+                lambda: self._services.store.note_bill(
+                    self._row.id, attempt, bill.begun, bill.number
+                )
+            )
 
     async def _save_run(self) -> None:
         await self._writer.settle()
@@ -256,7 +281,9 @@ class Attempt:
                 self.stop(CancelAsked(by))
 
     async def _check_viewers(self) -> None:
-        if not self._terms.alone_seconds or await self._services.log.watched(self._row.conversation_id):
+        if not self._terms.alone_seconds or await self._services.log.watched(
+            self._row.conversation_id
+        ):
             self._watched = clock()
         elif clock() - self._watched > self._terms.alone_seconds:
             self.stop(CancelAsked("no_viewers"))
@@ -287,7 +314,11 @@ class Attempt:
             case HandedOver():
                 await self._hand_over()
             case Disowned():
-                log_line.info("attempt ended: not the owner any more", message_id=self._row.id, attempt=self.generation.attempt)
+                log_line.info(
+                    "attempt ended: not the owner any more",
+                    message_id=self._row.id,
+                    attempt=self.generation.attempt,
+                )
 
     @property
     def _disowned(self) -> bool:
@@ -301,11 +332,17 @@ class Attempt:
             await self._finish(self._ended("cancelled", cancel_by=by))
 
     def _ended(
-        self, status: Literal["complete", "error", "cancelled"], *, error: dict[str, object] | None = None, cancel_by: str | None = None
+        self,
+        status: Literal["complete", "error", "cancelled"],
+        *,
+        error: dict[str, object] | None = None,
+        cancel_by: str | None = None,
     ) -> Ending:
         self._ending = True
         if (kept := self.generation.kept()) is None:
-            log_line.warning("what the answer held beside its text is more than is kept", message_id=self._row.id)
+            log_line.warning(
+                "what the answer held beside its text is more than is kept", message_id=self._row.id
+            )
         held = self.generation.held()
         return Ending(
             message_id=self._row.id,
@@ -318,7 +355,9 @@ class Attempt:
             seq=held.seq,
             finish_reason=self.generation.finish_reason() if status == "complete" else None,
             error=error,
-            usage=msgspec.to_builtins(self._usage(stopped=status != "complete" or self.generation.full)),
+            usage=msgspec.to_builtins(
+                self._usage(stopped=status != "complete" or self.generation.full)
+            ),
             seams=list(self.generation.seams),
             cancel_by=cancel_by,
             kept=kept or None,
@@ -329,7 +368,9 @@ class Attempt:
         if not (stopped and generation.emitted):
             return generation.reported.total()
         told = bool(generation.reported.before)  # of the text before this attempt, too
-        return generation.reported.with_estimate(self._bill.asked, generation.added if told else len(held.text) + len(held.reasoning))
+        return generation.reported.with_estimate(
+            self._bill.asked, generation.added if told else len(held.text) + len(held.reasoning)
+        )
 
     async def _finish(self, ending: Ending) -> None:
         """Commit, then the terminal event. While either side is away, wait: the text is safe in the log and in memory."""
@@ -341,10 +382,16 @@ class Attempt:
         if committed:
             self._completed = ending.status == "complete"
             await self._outlast(lambda: self._announce(ending))
-        await self._outlast(lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id))
+        await self._outlast(
+            lambda: closing.start_next(
+                self._services.store, self._services.jobs, self._row.conversation_id
+            )
+        )
 
     async def _announce(self, ending: Ending) -> None:
-        await closing.announce(self._services.store, self._services.log, self._writer.claim, self._writer.index, ending)
+        await closing.announce(
+            self._services.store, self._services.log, self._writer.claim, self._writer.index, ending
+        )
 
     def _reduced(self, ending: Ending, error: Exception) -> Ending:
         """What can be stored of an ending that the database refuses: an answer that has lost a part is not called complete."""
@@ -355,7 +402,9 @@ class Attempt:
 
     def _tell_operators(self, error: BaseException, code: str) -> None:
         bug = not isinstance(error, ProviderError)
-        self._services.tell_operators(error, {"message_id": self._row.id, "model": self._row.model, "code": code, "bug": bug})
+        self._services.tell_operators(
+            error, {"message_id": self._row.id, "model": self._row.model, "code": code, "bug": bug}
+        )
 
     async def _fail(self, error: BaseException) -> None:
         verdict = self._decided(error)
@@ -375,7 +424,11 @@ class Attempt:
             return
         if verdict.tell_operators:
             self._tell_operators(error, verdict.code)
-        shown: dict[str, object] = {"code": verdict.code, "error": verdict.sentence, "retryable": verdict.retryable}
+        shown: dict[str, object] = {
+            "code": verdict.code,
+            "error": verdict.sentence,
+            "retryable": verdict.retryable,
+        }
         await self._finish(self._ended("error", error=shown))
         if not isinstance(error, ProviderError):
             raise error  # a bug of ours: the job becomes a dead letter, with its traceback
@@ -391,16 +444,36 @@ class Attempt:
         generation, best = self.generation, self._terms.best
         gone = getattr(error, "code", None) == RUN_GONE
         silent_s = self._silent_seconds if self._can_attach and unheard(error) else None
-        if gone or self._run.over or self._attached_in_vain(error, silent_s) or self._never_begun(error):
+        if (
+            gone
+            or self._run.over
+            or self._attached_in_vain(error, silent_s)
+            or self._never_begun(error)
+        ):
             generation.forget_run()
         if generation.run is None:
             silent_s = None
         stuck = plan(best, generation.held(), paused=self._paused).rung == "none"
-        added, longest = generation.added if best in KEEPING else 0, self._terms.longest_wait_seconds
-        free = gone and self._row.run_silent_since is None  # else a connection to it broke, and it had never begun: that was a try
-        verdict = decide(error, self._row.tries, added=added, stuck=stuck, free=free, silent_s=silent_s, longest_wait_s=longest)
+        added, longest = (
+            generation.added if best in KEEPING else 0,
+            self._terms.longest_wait_seconds,
+        )
+        free = (
+            gone and self._row.run_silent_since is None
+        )  # else a connection to it broke, and it had never begun: that was a try
+        verdict = decide(
+            error,
+            self._row.tries,
+            added=added,
+            stuck=stuck,
+            free=free,
+            silent_s=silent_s,
+            longest_wait_s=longest,
+        )
         cost = 0 if best == "attach" and generation.run is not None else self._bill.asked
-        if isinstance(verdict, RetryLater) and self._terms.bounds.forbid(self._bill.number + 1, self._billed, cost):
+        if isinstance(verdict, RetryLater) and self._terms.bounds.forbid(
+            self._bill.number + 1, self._billed, cost
+        ):
             return decide(BudgetExhausted("no further request"), self._row.tries)
         return verdict
 
@@ -408,7 +481,10 @@ class Attempt:
     def _can_attach(self) -> bool:
         generation, held = self.generation, self.generation.held()
         attachable = generation.run is not None and not held.tool_calls
-        return plan(self._terms.best, held, attachable=attachable, paused=self._paused).rung == "attach"
+        return (
+            plan(self._terms.best, held, attachable=attachable, paused=self._paused).rung
+            == "attach"
+        )
 
     @property
     def _silent_seconds(self) -> float:
@@ -420,19 +496,27 @@ class Attempt:
     def _attached_in_vain(self, error: BaseException, silent_s: float | None) -> bool:
         """`silent_s`: only the connection failed, and the run goes on. What the run itself says may be worth nothing, every time."""
         if silent_s is not None:
-            heard = self.generation.run is not None and bool(self.generation.run.cursor)  # 0: nothing behind its beginning
+            heard = self.generation.run is not None and bool(
+                self.generation.run.cursor
+            )  # 0: nothing behind its beginning
             away = getattr(error, "status", None) is not None
-            return silent_s > (LONGEST_SEARCH_SECONDS if away and not heard else LONGEST_SILENCE_SECONDS)
+            return silent_s > (
+                LONGEST_SEARCH_SECONDS if away and not heard else LONGEST_SILENCE_SECONDS
+            )
         return self._bill.cost == 0 and self._row.tries > 0 and not self.generation.emitted
 
     def _never_begun(self, error: BaseException) -> bool:
         """A run whose name is our own choice has it before it is asked for. It may go on unless the error proves that it does not."""
-        return self._bill.cost > 0 and not self.generation.answered and getattr(error, "no_run", False)
+        return (
+            self._bill.cost > 0 and not self.generation.answered and getattr(error, "no_run", False)
+        )
 
     @property
     def _billed(self) -> int:
         """Input tokens of the answer, as far as is known."""
-        return self._bill.settled(self.generation.reported.now.get("input_tokens"), answered=self.generation.answered)
+        return self._bill.settled(
+            self.generation.reported.now.get("input_tokens"), answered=self.generation.answered
+        )
 
     @property
     def _earlier_requests(self) -> int:
@@ -447,10 +531,21 @@ class Attempt:
         attempt, billed = self.generation.attempt, self._billed
         silent = self.generation.run is not None and not self.generation.emitted
         if not await self._outlast(
-            lambda: store.schedule_retry(self._row.id, attempt, retry.delay_ms, retry.tries, billed, run_is_silent=silent)
+            lambda: store.schedule_retry(
+                self._row.id, attempt, retry.delay_ms, retry.tries, billed, run_is_silent=silent
+            )
         ):
             return
-        self.generation.add(events.Retry(self._row.id, self.generation.attempt, retry.code, retry.delay_ms, retry.tries, MAX_TRIES))
+        self.generation.add(
+            events.Retry(
+                self._row.id,
+                self.generation.attempt,
+                retry.code,
+                retry.delay_ms,
+                retry.tries,
+                MAX_TRIES,
+            )
+        )
         await self._writer.settle()
         await self._release()
         if isinstance(self._verdict, CancelAsked):
@@ -460,7 +555,9 @@ class Attempt:
 
     async def _hand_over(self) -> None:
         self._ending = True
-        if not await self._save_what_can_be(lambda held: self._services.store.hand_back(held, self._billed)):
+        if not await self._save_what_can_be(
+            lambda held: self._services.store.hand_back(held, self._billed)
+        ):
             return
         await self._release()
         await self._outlast(lambda: self._services.jobs.generate(self._row.id))

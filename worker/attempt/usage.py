@@ -42,7 +42,11 @@ class Reported:
 
     def stored(self) -> dict[str, Any] | None:
         """For the row; None: nothing was reported."""
-        return {"before": dict(self.before), "now": dict(self.now)} if self.before or self.now else None
+        return (
+            {"before": dict(self.before), "now": dict(self.now)}
+            if self.before or self.now
+            else None
+        )
 
     def told(self, usage: Told) -> "Reported":
         """The request under way says so: each number takes the place of what it said before."""
@@ -63,7 +67,10 @@ class Reported:
         """
         if _usage(self.now) is not None:
             return self.total()
-        return _usage(_sum(self.before, {"input_tokens": asked, "output_tokens": tokens(chars)}), estimated=True)
+        return _usage(
+            _sum(self.before, {"input_tokens": asked, "output_tokens": tokens(chars)}),
+            estimated=True,
+        )
 
 
 def _sum(first: Told, second: Told) -> dict[str, int]:
@@ -74,4 +81,10 @@ def _usage(told: Told, *, estimated: bool = False) -> events.Usage | None:
     if not ("input_tokens" in told or "output_tokens" in told):
         return None
     cached, reasoning = told.get("cached_tokens"), told.get("reasoning_tokens")
-    return events.Usage(told.get("input_tokens", 0), told.get("output_tokens", 0), cached, reasoning, estimated=estimated)
+    return events.Usage(
+        told.get("input_tokens", 0),
+        told.get("output_tokens", 0),
+        cached,
+        reasoning,
+        estimated=estimated,
+    )

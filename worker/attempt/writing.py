@@ -111,7 +111,9 @@ class LogWriter:
             if self._lost:
                 await self._adopt()
                 return
-            done = await self._services.log.append(self.claim, self.index, self._covered, self._generation.batch())
+            done = await self._services.log.append(
+                self.claim, self.index, self._covered, self._generation.batch()
+            )
         except ports.Lost:
             self._lost = True
         except ports.CancelPending as request:
@@ -138,7 +140,9 @@ class LogWriter:
             self.disown()
             return
         try:
-            self.claim = await self._services.log.rejoin(self.claim, self.index, self._services.lease_seconds)
+            self.claim = await self._services.log.rejoin(
+                self.claim, self.index, self._services.lease_seconds
+            )
         except ports.Lost:
             await self._restore()
         self._lost = False
@@ -146,6 +150,8 @@ class LogWriter:
     async def _restore(self) -> None:
         """Some of what was acknowledged is gone. The batch that was out came after it, and is sent again, unchanged."""
         known = Known(self._generation.held(), self.claim.epoch)
-        self.claim, held = await restore(self._services.log, self.claim, known, self._services.lease_seconds)
+        self.claim, held = await restore(
+            self._services.log, self.claim, known, self._services.lease_seconds
+        )
         self.index, self._covered = 0, 0
         self._generation.adopted(held.seq)

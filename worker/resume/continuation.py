@@ -67,7 +67,13 @@ class Plan:
 
 def fold(held: Held, message_id: str, entries: Iterable[Entry]) -> Held:
     """Apply the log's entries after `held.seq` to a checkpoint. Raises ValueError if they do not fit (a hole)."""
-    text, reasoning, tool_calls, seq, sources = held.text, held.reasoning, list(held.tool_calls), held.seq, list(held.sources)
+    text, reasoning, tool_calls, seq, sources = (
+        held.text,
+        held.reasoning,
+        list(held.tool_calls),
+        held.seq,
+        list(held.sources),
+    )
     for entry in entries:
         _, event = events.decode(entry.data)
         if getattr(event, "message_id", None) != message_id:
@@ -81,7 +87,10 @@ def fold(held: Held, message_id: str, entries: Iterable[Entry]) -> Held:
             text, reasoning = cut(text, event.keep), cut(reasoning, event.keep_reasoning)
             tool_calls = [call for call in tool_calls if "result" in call]
         elif isinstance(event, events.ToolCall):
-            tool_calls = [*(call for call in tool_calls if call["id"] != event.tool_call_id), stored_call(event)]
+            tool_calls = [
+                *(call for call in tool_calls if call["id"] != event.tool_call_id),
+                stored_call(event),
+            ]
         elif isinstance(event, events.Source):
             sources.append(event)
     return Held(text, reasoning, tuple(tool_calls), seq, tuple(sources))
@@ -102,7 +111,9 @@ def _mine(message_id: str, entries: Iterable[Entry]) -> Iterator[events.AnyEvent
             yield event
 
 
-def difference(survived: Held | None, target: Held, message_id: str, attempt: int) -> list[events.AnyEvent]:
+def difference(
+    survived: Held | None, target: Held, message_id: str, attempt: int
+) -> list[events.AnyEvent]:
     """The events that turn what viewers hold (None: not known) into `target`: the rest, or a `reset` and everything."""
     told: list[events.AnyEvent] = []
     cited = {source.url for source in survived.sources} if survived else set()
@@ -114,7 +125,11 @@ def difference(survived: Held | None, target: Held, message_id: str, attempt: in
     known = {call["id"] for call in survived.tool_calls}
     for call in target.tool_calls:
         if call["id"] not in known:
-            told.append(events.ToolCall(message_id, attempt, call["id"], call["name"], call["arguments"], call["status"]))
+            told.append(
+                events.ToolCall(
+                    message_id, attempt, call["id"], call["name"], call["arguments"], call["status"]
+                )
+            )
     return told + [source for source in target.sources if source.url not in cited]
 
 
@@ -128,7 +143,13 @@ def begins(held: Held, longer: Held) -> bool:
     )
 
 
-def _rest(kind: type[events.Chunk | events.Reasoning], held: str, whole: str, message_id: str, attempt: int) -> Iterator[events.AnyEvent]:
+def _rest(
+    kind: type[events.Chunk | events.Reasoning],
+    held: str,
+    whole: str,
+    message_id: str,
+    attempt: int,
+) -> Iterator[events.AnyEvent]:
     offset = utf16_length(held)
     for piece in pieces(whole[len(held) :], events.MAX_EVENT_TEXT_BYTES):
         yield kind(message_id, attempt, offset, piece)
@@ -137,7 +158,12 @@ def _rest(kind: type[events.Chunk | events.Reasoning], held: str, whole: str, me
 
 def stored_call(event: events.ToolCall) -> dict[str, Any]:
     """A tool call as the row keeps it."""
-    return {"id": event.tool_call_id, "name": event.name, "arguments": event.arguments, "status": event.status}
+    return {
+        "id": event.tool_call_id,
+        "name": event.name,
+        "arguments": event.arguments,
+        "status": event.status,
+    }
 
 
 def attachment(run: Run | None, saved: Held, held: Held) -> Attachment | None:
@@ -145,14 +171,20 @@ def attachment(run: Run | None, saved: Held, held: Held) -> Attachment | None:
 
     Checkpoint and log may reach further than the place in the run; what they hold beyond is said again by it, and must be passed over.
     """
-    if run is None or held.tool_calls or not (held.text.startswith(saved.text) and held.reasoning.startswith(saved.reasoning)):
+    if (
+        run is None
+        or held.tool_calls
+        or not (held.text.startswith(saved.text) and held.reasoning.startswith(saved.reasoning))
+    ):
         return None
     if run.text > len(saved.text) or run.reasoning > len(saved.reasoning):
         return None
     return Attachment(run, len(held.text) - run.text, len(held.reasoning) - run.reasoning)
 
 
-def still_kept(entries: Sequence[dict[str, Any]] | None, saved: Held, held: Held) -> list[dict[str, Any]]:
+def still_kept(
+    entries: Sequence[dict[str, Any]] | None, saved: Held, held: Held
+) -> list[dict[str, Any]]:
     """Those of a row's `kept` entries that belong to what viewers hold. `saved`: the row's text; where it was withdrawn since, none do."""
     if not (held.text.startswith(saved.text) and held.reasoning.startswith(saved.reasoning)):
         return []
@@ -162,10 +194,22 @@ def still_kept(entries: Sequence[dict[str, Any]] | None, saved: Held, held: Held
 def is_paused(entries: Sequence[dict[str, Any]], held: Held) -> bool:
     """Whether what viewers hold ends where the provider has paused its turn. `entries`: what is kept of the answer."""
     last = entries[-1] if entries and not held.tool_calls else None
-    return last is not None and not last["dialect"] and last["kind"] == PAUSED and last["at"] == len(held.text)
+    return (
+        last is not None
+        and not last["dialect"]
+        and last["kind"] == PAUSED
+        and last["at"] == len(held.text)
+    )
 
 
-def plan(best: Rung, held: Held, *, attachable: bool = False, must_be_json: bool = False, paused: bool = False) -> Plan:
+def plan(
+    best: Rung,
+    held: Held,
+    *,
+    attachable: bool = False,
+    must_be_json: bool = False,
+    paused: bool = False,
+) -> Plan:
     """The rung for a model whose best one is `best`. Rungs that stitch are refused for tool calls and for text that must be JSON.
 
     A model that could be attached to, without a run to attach to, is asked to go on in an extra turn.

@@ -129,4 +129,7 @@ def _json(entry: Mapping[str, Any]) -> str:
 
 def restored(entries: Iterable[Mapping[str, Any]]) -> tuple[Kept, ...]:
     """The entries of a row as parts of a message."""
-    return tuple(Kept(entry["at"], KeptDelta(entry["dialect"], entry["kind"], entry["value"])) for entry in entries)
+    return tuple(
+        Kept(entry["at"], KeptDelta(entry["dialect"], entry["kind"], entry["value"]))
+        for entry in entries
+    )

@@ -32,7 +32,9 @@ def held_in(row: Message) -> Held:
     return Held(row.content, row.reasoning, tuple(row.tool_calls or ()), row.seq)
 
 
-async def recover(log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float) -> tuple[ports.Claim, Held]:
+async def recover(
+    log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
+) -> tuple[ports.Claim, Held]:
     """What the holder of `claim` goes on from, and the claim to go on with (batch index 0): what viewers hold, or the row where it is more.
 
     Raises like `Log.read` and `Log.adopt`.
@@ -48,7 +50,9 @@ async def recover(log: ports.Log, row: Message, claim: ports.Claim, lease_second
             log_line.info("the log changed while it was read", message_id=row.id)
 
 
-async def recover_anyway(log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float) -> tuple[ports.Claim, Held]:
+async def recover_anyway(
+    log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
+) -> tuple[ports.Claim, Held]:
     """For an end that must come: the same, but where the log and the row do not fit together, the row's text is told to viewers instead.
 
     Raises like `Log.read` and `Log.adopt`, and nothing else.
@@ -62,14 +66,18 @@ async def recover_anyway(log: ports.Log, row: Message, claim: ports.Claim, lease
     return await restate(log, row, claim, lease_seconds)
 
 
-async def restate(log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float) -> tuple[ports.Claim, Held]:
+async def restate(
+    log: ports.Log, row: Message, claim: ports.Claim, lease_seconds: float
+) -> tuple[ports.Claim, Held]:
     """Tell viewers the row's text anew, whatever the log holds: none of that is read. Raises like `Log.read` and `Log.adopt`."""
     held = replace(held_in(row), seq=0)
     page = await log.read(row.conversation_id, None, 0, 0)
     return await _adopt(log, claim, _Found(page.epoch, page.top, None, held), held, lease_seconds)
 
 
-async def restore(log: ports.Log, claim: ports.Claim, known: Known, lease_seconds: float) -> tuple[ports.Claim, Held]:
+async def restore(
+    log: ports.Log, claim: ports.Claim, known: Known, lease_seconds: float
+) -> tuple[ports.Claim, Held]:
     """Bring the log to exactly `known`, whatever it holds: for who knows it all. Batches begin at index 0. Raises like `Log.adopt`."""
     while True:
         try:
@@ -89,11 +97,18 @@ class _Found:
     newest: Held
 
 
-async def _adopt(log: ports.Log, claim: ports.Claim, found: _Found, target: Held, lease_seconds: float) -> tuple[ports.Claim, Held]:
+async def _adopt(
+    log: ports.Log, claim: ports.Claim, found: _Found, target: Held, lease_seconds: float
+) -> tuple[ports.Claim, Held]:
     events = difference(found.survived, target, claim.message_id, claim.attempt)
     adopted, done = await log.adopt(claim, Cursor(found.epoch, found.seq), events, lease_seconds)
     if claim.epoch != adopted.epoch:
-        log_line.warning("went on in a new epoch", message_id=claim.message_id, epoch=adopted.epoch, appended=len(events))
+        log_line.warning(
+            "went on in a new epoch",
+            message_id=claim.message_id,
+            epoch=adopted.epoch,
+            appended=len(events),
+        )
     return adopted, replace(target, seq=done.last_seq)
 
 
@@ -109,16 +124,22 @@ async def _look(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
     parted = known.epoch in page.forks
     end, after = await _entries(log, claim, page, shared)
     newest = fold(replace(known.held, seq=shared), claim.message_id, after)
-    if known.epoch in (None, page.epoch) or (parted and (shared == known.held.seq or newest.seq > shared)):
+    if known.epoch in (None, page.epoch) or (
+        parted and (shared == known.held.seq or newest.seq > shared)
+    ):
         return _Found(page.epoch, end, newest, newest)
     _, all_there_is = await _entries(log, claim, page, page.oldest - 1)
     survived = folded_whole(claim.message_id, all_there_is, from_first=page.oldest == 1)
     if survived is None or (survived.seq == 0 and not parted):
         return _Found(page.epoch, end, None, newest)
-    return _Found(page.epoch, end, survived, survived if begins(known.held, survived) else known.held)
+    return _Found(
+        page.epoch, end, survived, survived if begins(known.held, survived) else known.held
+    )
 
 
-async def _entries(log: ports.Log, claim: ports.Claim, seen: ports.Page, after: int) -> tuple[int, list[Entry]]:
+async def _entries(
+    log: ports.Log, claim: ports.Claim, seen: ports.Page, after: int
+) -> tuple[int, list[Entry]]:
     """All entries after a seq, and the seq that they end at.
 
     Where the log was trimmed beyond it, from its oldest event: what a running generation appended after its checkpoint is never trimmed.

@@ -29,7 +29,9 @@ AT_A_TIME = 16
 class Endings:
     """One per worker process. `open_model` gives the provider of a catalogue entry, and raises ProviderError where it cannot be used."""
 
-    def __init__(self, store: Store, open_model: Callable[[str], Provider], tell_operators: Hook = log_only) -> None:
+    def __init__(
+        self, store: Store, open_model: Callable[[str], Provider], tell_operators: Hook = log_only
+    ) -> None:
         self._store = store
         self._open_model = open_model
         self._tell_operators = tell_operators
@@ -60,12 +62,18 @@ class Endings:
 
     def _done(self, key: tuple[str, str], task: "asyncio.Task[None]") -> None:
         del self._under_way[key]
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StoreUnavailable):
+        if (
+            not task.cancelled()
+            and (error := task.exception()) is not None
+            and not isinstance(error, StoreUnavailable)
+        ):
             failed("endings", error)
 
     async def _end(self, run: RunToEnd) -> None:
         last = run.tries + 1 >= MAX_TRIES
-        if not await self._store.try_to_end(run, None if last else int(pause_seconds(run.tries) * 1000)):
+        if not await self._store.try_to_end(
+            run, None if last else int(pause_seconds(run.tries) * 1000)
+        ):
             return
         try:
             await self._open_model(run.model).end(run.run_id)
@@ -74,16 +82,31 @@ class Endings:
         else:
             await self._store.run_ended(run.message_id, run.run_id)
             RUNS_ENDED.labels("ended").inc()
-            log_line.info("run ended at its provider", message_id=run.message_id, model=run.model, tries=run.tries + 1)
+            log_line.info(
+                "run ended at its provider",
+                message_id=run.message_id,
+                model=run.model,
+                tries=run.tries + 1,
+            )
 
     def _not_ended(self, run: RunToEnd, error: Exception, *, last: bool) -> None:
         bug = not isinstance(error, ProviderError)
         log_line.warning(
-            "run not ended at its provider", message_id=run.message_id, model=run.model, tries=run.tries + 1, error=repr(error)
+            "run not ended at its provider",
+            message_id=run.message_id,
+            model=run.model,
+            tries=run.tries + 1,
+            error=repr(error),
         )
         RUNS_ENDED.labels("given_up" if last else "failed").inc()
         if last:
-            facts = {"message_id": run.message_id, "model": run.model, "run_id": run.run_id, "code": "run_not_ended", "bug": bug}
+            facts = {
+                "message_id": run.message_id,
+                "model": run.model,
+                "run_id": run.run_id,
+                "code": "run_not_ended",
+                "bug": bug,
+            }
             self._tell_operators(error, facts)
 
 

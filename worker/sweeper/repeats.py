@@ -53,13 +53,19 @@ class Repeats:
                 self._noted = now
             return
         if server != self._server:
-            log_line.info("Redis was started, or is another server: what changed lately is announced again")
+            log_line.info(
+                "Redis was started, or is another server: what changed lately is announced again"
+            )
             await self._announce_again(go_on)
             self._server, self._since, self._left = server, now, None
         elif self._left is None and now - self._since > LATE_SECONDS:
             self._left = await self._announce_again(go_on)
         if self._left is not None:
-            self._left = [(kind, name) for kind, name in self._left if await self._store.announce_again(kind, [name])]
+            self._left = [
+                (kind, name)
+                for kind, name in self._left
+                if await self._store.announce_again(kind, [name])
+            ]
             if not self._left:
                 await self._log.note_server(server)
 
@@ -69,9 +75,16 @@ class Repeats:
         for kind in KINDS:
             page = await self._store.changed_lately(kind, since, None, PAGE)
             while page:
-                left += [(kind, name) for name in await self._store.announce_again(kind, [place.id for place in page])]
+                left += [
+                    (kind, name)
+                    for name in await self._store.announce_again(kind, [place.id for place in page])
+                ]
                 await go_on()
-                page = await self._store.changed_lately(kind, since, page[-1], PAGE) if len(page) == PAGE else []
+                page = (
+                    await self._store.changed_lately(kind, since, page[-1], PAGE)
+                    if len(page) == PAGE
+                    else []
+                )
         return left
 
     async def _lost_since(self) -> int:

@@ -14,7 +14,9 @@ from tokenwire.streams.log import ports
 log_line = structlog.get_logger(__name__)
 
 
-async def tell(store: Store, log: ports.Log, conversation_id: str, user_id: str, seconds: float) -> None:
+async def tell(
+    store: Store, log: ports.Log, conversation_id: str, user_id: str, seconds: float
+) -> None:
     """Revoke the user's tokens, which are good for `seconds` at most. Raises ports.LogError, StoreUnavailable.
 
     Taken back if they take part again meanwhile: that was told before this, and would be undone by it.
@@ -24,7 +26,9 @@ async def tell(store: Store, log: ports.Log, conversation_id: str, user_id: str,
         await take_back(store, log, conversation_id, user_id, seconds)
 
 
-async def take_back(store: Store, log: ports.Log, conversation_id: str, user_id: str, seconds: float) -> None:
+async def take_back(
+    store: Store, log: ports.Log, conversation_id: str, user_id: str, seconds: float
+) -> None:
     """The user takes part again: their tokens are good. Raises ports.LogError, StoreUnavailable.
 
     Told again if they were removed again meanwhile, for the same reason.
@@ -34,9 +38,15 @@ async def take_back(store: Store, log: ports.Log, conversation_id: str, user_id:
         await tell(store, log, conversation_id, user_id, seconds)
 
 
-async def tell_or_leave(store: Store, log: ports.Log, conversation_id: str, user_id: str, seconds: float) -> None:
+async def tell_or_leave(
+    store: Store, log: ports.Log, conversation_id: str, user_id: str, seconds: float
+) -> None:
     """The same; what cannot be told now is left to the sweeper."""
     try:
         await tell(store, log, conversation_id, user_id, seconds)
     except (ports.LogError, StoreUnavailable) as error:
-        log_line.warning("removal is recorded, Redis was not told", conversation_id=conversation_id, error=repr(error))
+        log_line.warning(
+            "removal is recorded, Redis was not told",
+            conversation_id=conversation_id,
+            error=repr(error),
+        )

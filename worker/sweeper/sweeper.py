@@ -116,7 +116,10 @@ class Sweeper:
         try:
             found = await self._services.store.outstanding(DUE, LONGEST_PAUSE_MS)
         except GivenUp as error:
-            log_line.warning("what is outstanding cannot be told, each step looks for itself", error=repr(error.__cause__))
+            log_line.warning(
+                "what is outstanding cannot be told, each step looks for itself",
+                error=repr(error.__cause__),
+            )
             return list(self._steps)
         except _OUTAGES:
             raise
@@ -171,7 +174,9 @@ class Sweeper:
             return False
         try:
             return await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS)
-        except JobsUnavailable:  # one connection that broke is no outage: only a second failure says that Redis was away
+        except (
+            JobsUnavailable
+        ):  # one connection that broke is no outage: only a second failure says that Redis was away
             return await self._services.jobs.lead(self._name, LEADERSHIP_SECONDS)
 
     @property
@@ -199,11 +204,15 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """One round to its end. Raises the first outage that a step has met, once all steps were made; Deposed."""
-        for error in await asyncio.gather(*[self._begin(name, self._steps[name]) for name in await self._due()]):
+        for error in await asyncio.gather(
+            *[self._begin(name, self._steps[name]) for name in await self._due()]
+        ):
             if error is not None:
                 raise error
 
-    async def _pages(self, query: Callable[[str, int], Awaitable[Sequence[T]]], key: Callable[[T], str]) -> AsyncIterator[Sequence[T]]:
+    async def _pages(
+        self, query: Callable[[str, int], Awaitable[Sequence[T]]], key: Callable[[T], str]
+    ) -> AsyncIterator[Sequence[T]]:
         """Everything that is due, a page at a time; between pages the leadership is renewed."""
         after = ""
         while True:
@@ -231,9 +240,17 @@ class Sweeper:
     async def _cancel_one(self, row: Outstanding) -> None:
         services = self._services
         try:
-            await closing.cancel(services.store, services.log, services.jobs, row.message_id, row.cancel_by or "unknown")
+            await closing.cancel(
+                services.store,
+                services.log,
+                services.jobs,
+                row.message_id,
+                row.cancel_by or "unknown",
+            )
         except StatementFailed:
-            await self._enqueue([row])  # the job counts how often the row fails, and ends the answer at last
+            await self._enqueue(
+                [row]
+            )  # the job counts how often the row fails, and ends the answer at last
             raise
 
     async def _take_over(self) -> None:
@@ -246,7 +263,9 @@ class Sweeper:
 
     async def _leased(self, row: Outstanding) -> bool:
         try:
-            return row.status == "streaming" and await self._services.log.leased(row.conversation_id, row.message_id)
+            return row.status == "streaming" and await self._services.log.leased(
+                row.conversation_id, row.message_id
+            )
         except ports.Gone:
             return True
 
@@ -260,16 +279,27 @@ class Sweeper:
         since = await jobs.waiting([row.message_id for row in rows])
         now = jobs.now_ms()
         verdicts = {row.message_id: judge(since.get(row.message_id), now) for row in rows}
-        held = await jobs.held([name for name, verdict in verdicts.items() if verdict is Job.DOUBTFUL])
-        return [row for row in rows if verdicts[row.message_id] is not Job.WAITS and row.message_id not in held]
+        held = await jobs.held(
+            [name for name, verdict in verdicts.items() if verdict is Job.DOUBTFUL]
+        )
+        return [
+            row
+            for row in rows
+            if verdicts[row.message_id] is not Job.WAITS and row.message_id not in held
+        ]
 
     async def _enqueue(self, rows: Sequence[Outstanding]) -> None:
         sent: list[str] = []
         self._apart = {name: until for name, until in self._apart.items() if _clock() < until}
         try:
-            await _all(asyncio.Semaphore(SIDE_BY_SIDE), (self._send(row, sent) for row in rows if row.message_id not in self._apart))
+            await _all(
+                asyncio.Semaphore(SIDE_BY_SIDE),
+                (self._send(row, sent) for row in rows if row.message_id not in self._apart),
+            )
         finally:
-            await by_halves(sent, lambda ids: self._services.store.mark_enqueued(*ids), self._leave_alone)
+            await by_halves(
+                sent, lambda ids: self._services.store.mark_enqueued(*ids), self._leave_alone
+            )
 
     def _leave_alone(self, message_id: str, error: Exception) -> None:
         """For a while: the database fails at its row, so its job has failed, too."""
@@ -300,8 +330,13 @@ class Sweeper:
         await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
 
     async def _announce_rows(self) -> None:
-        async for page in self._pages(lambda *place: self._services.store.unannounced_rows(DUE, *place), _id):
-            rows = itertools.groupby(sorted(page, key=lambda row: (row.conversation_id, row.ordinal)), lambda row: row.conversation_id)
+        async for page in self._pages(
+            lambda *place: self._services.store.unannounced_rows(DUE, *place), _id
+        ):
+            rows = itertools.groupby(
+                sorted(page, key=lambda row: (row.conversation_id, row.ordinal)),
+                lambda row: row.conversation_id,
+            )
             await _all(self._bulk, [self._announce_in_order(list(group)) for _, group in rows])
 
     async def _announce_in_order(self, rows: Sequence[Unannounced]) -> None:
@@ -316,25 +351,34 @@ class Sweeper:
         try:
             page = await log.read(row.conversation_id, None, 0, 0)
             await log.announce(
-                row.conversation_id, row.id, row.rev, events.MessageEvent(message_view(row, page.reached(row.epoch, row.seq)))
+                row.conversation_id,
+                row.id,
+                row.rev,
+                events.MessageEvent(message_view(row, page.reached(row.epoch, row.seq))),
             )
         except ports.Gone:
             log_line.info("nothing to announce in a deleted conversation", message_id=row.id)
         await self._services.store.mark_announced(row.id, row.rev)
 
     async def _announce_titles(self) -> None:
-        async for page in self._pages(lambda *place: self._services.store.unannounced_titles(DUE, *place), _id):
+        async for page in self._pages(
+            lambda *place: self._services.store.unannounced_titles(DUE, *place), _id
+        ):
             await _all(self._bulk, (self._announce_title(row) for row in page))
 
     async def _announce_title(self, row: Conversation) -> None:
         try:
-            await self._services.log.announce(row.id, row.id, row.rev, events.Title(row.title or "", row.rev))
+            await self._services.log.announce(
+                row.id, row.id, row.rev, events.Title(row.title or "", row.rev)
+            )
         except ports.Gone:
             log_line.info("nothing to announce in a deleted conversation", conversation_id=row.id)
         await self._services.store.mark_title_announced(row.id, row.rev)
 
     async def _delete_logs(self) -> None:
-        async for page in self._pages(lambda *place: self._services.store.undeleted_logs(DUE, *place), str):
+        async for page in self._pages(
+            lambda *place: self._services.store.undeleted_logs(DUE, *place), str
+        ):
             await _all(self._bulk, (self._delete_log(name) for name in page))
 
     async def _delete_log(self, conversation_id: str) -> None:
@@ -342,12 +386,20 @@ class Sweeper:
         await self._services.store.log_deleted(conversation_id)
 
     async def _revoke(self) -> None:
-        async for page in self._pages(lambda *place: self._services.store.untold_revocations(DUE, *place), _id):
+        async for page in self._pages(
+            lambda *place: self._services.store.untold_revocations(DUE, *place), _id
+        ):
             await _all(self._bulk, (self._revoke_one(row) for row in page))
 
     async def _revoke_one(self, row: Revocation) -> None:
         services = self._services
-        await revocations.tell(services.store, services.log, row.conversation_id, row.user_id, services.tombstone_seconds)
+        await revocations.tell(
+            services.store,
+            services.log,
+            row.conversation_id,
+            row.user_id,
+            services.tombstone_seconds,
+        )
 
 
 async def _all(places: asyncio.Semaphore, work: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -369,7 +421,9 @@ async def _guarded(piece: Awaitable[None]) -> Exception | None:
     except Deposed:
         raise
     except GivenUp as error:
-        log_line.warning("left to the next round: the database gave it up", error=repr(error.__cause__))
+        log_line.warning(
+            "left to the next round: the database gave it up", error=repr(error.__cause__)
+        )
     except _OUTAGES as error:
         return error
     except Exception as error:  # noqa: BLE001 -- see above

@@ -23,7 +23,14 @@ from tokenwire.models.sweeps import AHEAD_MS, Due
 LOST_JOB_MS = 60_000
 LONGEST_WAIT_MS = 15 * 60_000
 """No retry is given a later time, whatever MAX_RETRY_AFTER_SECONDS says and is added to it by chance."""
-DUE = Due(claimed=2_000, waiting=2_000, overdue=1_000, silent=1_500, unannounced=1_000, longest_wait=LONGEST_WAIT_MS)
+DUE = Due(
+    claimed=2_000,
+    waiting=2_000,
+    overdue=1_000,
+    silent=1_500,
+    unannounced=1_000,
+    longest_wait=LONGEST_WAIT_MS,
+)
 """`silent`: a running generation checkpoints every second while text comes; only where nothing was saved is the lease asked for."""
 
 

@@ -9,7 +9,9 @@ revision = "0001"
 down_revision = None
 
 _UNFINISHED = sa.text("status IN ('queued', 'streaming', 'retrying', 'waiting')")
-_UNANNOUNCED_END = sa.text("role = 'assistant' AND NOT terminal_announced AND NOT status IN ('queued', 'streaming', 'retrying', 'waiting')")
+_UNANNOUNCED_END = sa.text(
+    "role = 'assistant' AND NOT terminal_announced AND NOT status IN ('queued', 'streaming', 'retrying', 'waiting')"
+)
 _UNANNOUNCED_REV = sa.text("announced_rev < rev")
 
 
@@ -35,7 +37,12 @@ def _create_conversations() -> None:
     )
     op.create_table(
         named("participants"),
-        sa.Column("conversation_id", sa.String(36), sa.ForeignKey(named("conversations.id"), ondelete="CASCADE"), primary_key=True),
+        sa.Column(
+            "conversation_id",
+            sa.String(36),
+            sa.ForeignKey(named("conversations.id"), ondelete="CASCADE"),
+            primary_key=True,
+        ),
         sa.Column("user_id", sa.String(255), primary_key=True),
     )
     op.create_index(named("ix_participants_user_id"), named("participants"), ["user_id"])
@@ -45,7 +52,12 @@ def _create_messages() -> None:
     op.create_table(
         named("messages"),
         sa.Column("id", sa.String(36), primary_key=True),
-        sa.Column("conversation_id", sa.String(36), sa.ForeignKey(named("conversations.id"), ondelete="CASCADE"), nullable=False),
+        sa.Column(
+            "conversation_id",
+            sa.String(36),
+            sa.ForeignKey(named("conversations.id"), ondelete="CASCADE"),
+            nullable=False,
+        ),
         sa.Column("ordinal", sa.Integer(), nullable=False),
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
@@ -86,7 +98,11 @@ def _create_messages() -> None:
     )
     for name, condition in (("end", _UNANNOUNCED_END), ("rev", _UNANNOUNCED_REV)):
         op.create_index(
-            named(f"ix_messages_unannounced_{name}"), named("messages"), ["id"], sqlite_where=condition, postgresql_where=condition
+            named(f"ix_messages_unannounced_{name}"),
+            named("messages"),
+            ["id"],
+            sqlite_where=condition,
+            postgresql_where=condition,
         )
 
 
@@ -100,4 +116,6 @@ def _create_idempotency_keys() -> None:
         sa.Column("made", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
     )
-    op.create_index(named("ix_idempotency_keys_created_at"), named("idempotency_keys"), ["created_at"])
+    op.create_index(
+        named("ix_idempotency_keys_created_at"), named("idempotency_keys"), ["created_at"]
+    )

@@ -11,5 +11,7 @@ down_revision = "0002"
 
 def upgrade() -> None:
     """Add the columns."""
-    op.add_column(named("messages"), sa.Column("options", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column(
+        named("messages"), sa.Column("options", sa.JSON(none_as_null=True), nullable=True)
+    )
     op.add_column(named("messages"), sa.Column("asked", sa.JSON(none_as_null=True), nullable=True))

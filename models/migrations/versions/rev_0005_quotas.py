@@ -18,14 +18,31 @@ def upgrade() -> None:
     op.add_column(named("messages"), sa.Column("charged_to", sa.String(255), nullable=True))
     _partial_index("ix_conversations_follows", "conversations", "follows", "follows IS NOT NULL")
     _partial_index("ix_conversations_unlisted", "conversations", "updated_at", "NOT listed")
-    _partial_index("ix_messages_unfinished_of", "messages", "charged_to", "status IN ('queued', 'streaming', 'retrying', 'waiting')")
-    op.create_table(
-        named("storage"), sa.Column("user_id", sa.String(255), primary_key=True), sa.Column("bytes", sa.BigInteger(), nullable=False)
+    _partial_index(
+        "ix_messages_unfinished_of",
+        "messages",
+        "charged_to",
+        "status IN ('queued', 'streaming', 'retrying', 'waiting')",
     )
-    size = "length(CAST(instructions AS BLOB))" if op.get_bind().dialect.name == "sqlite" else "octet_length(instructions)"
+    op.create_table(
+        named("storage"),
+        sa.Column("user_id", sa.String(255), primary_key=True),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+    )
+    size = (
+        "length(CAST(instructions AS BLOB))"
+        if op.get_bind().dialect.name == "sqlite"
+        else "octet_length(instructions)"
+    )
     sums = f"SELECT user_id, sum(512 + coalesce({size}, 0)) FROM {named('conversations')} GROUP BY user_id"  # noqa: S608
     op.execute(f"INSERT INTO {named('storage')} {sums}")
 
 
 def _partial_index(name: str, table: str, column: str, condition: str) -> None:
-    op.create_index(named(name), named(table), [column], sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
+    op.create_index(
+        named(name),
+        named(table),
+        [column],
+        sqlite_where=sa.text(condition),
+        postgresql_where=sa.text(condition),
+    )

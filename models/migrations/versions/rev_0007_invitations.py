@@ -13,7 +13,12 @@ def upgrade() -> None:
     """Create the table."""
     op.create_table(
         named("invitations"),
-        sa.Column("conversation_id", sa.String(36), sa.ForeignKey(named("conversations.id"), ondelete="CASCADE"), primary_key=True),
+        sa.Column(
+            "conversation_id",
+            sa.String(36),
+            sa.ForeignKey(named("conversations.id"), ondelete="CASCADE"),
+            primary_key=True,
+        ),
         sa.Column("user_id", sa.String(255), primary_key=True),
         sa.Column("invited_by", sa.String(255), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),

@@ -11,7 +11,9 @@ down_revision = "0008"
 
 def upgrade() -> None:
     """Add the column, the table and the indexes."""
-    op.add_column(named("messages"), sa.Column("starts", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column(
+        named("messages"), sa.Column("starts", sa.Integer(), nullable=False, server_default="0")
+    )
     op.create_table(
         named("deleted_conversations"),
         sa.Column("id", sa.String(36), primary_key=True),
@@ -26,4 +28,10 @@ def upgrade() -> None:
 
 
 def _partial_index(name: str, table: str, condition: str) -> None:
-    op.create_index(named(name), named(table), ["id"], sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
+    op.create_index(
+        named(name),
+        named(table),
+        ["id"],
+        sqlite_where=sa.text(condition),
+        postgresql_where=sa.text(condition),
+    )

@@ -11,5 +11,9 @@ down_revision = "0010"
 
 def upgrade() -> None:
     """Add the columns."""
-    op.add_column(named("messages"), sa.Column("requests", sa.Integer(), nullable=False, server_default="0"))
-    op.add_column(named("messages"), sa.Column("reported", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column(
+        named("messages"), sa.Column("requests", sa.Integer(), nullable=False, server_default="0")
+    )
+    op.add_column(
+        named("messages"), sa.Column("reported", sa.JSON(none_as_null=True), nullable=True)
+    )

@@ -12,7 +12,9 @@ down_revision = "0012"
 def upgrade() -> None:
     """Add the columns and the indexes."""
     op.add_column(named("messages"), sa.Column("ended_at", sa.BigInteger(), nullable=True))
-    op.add_column(named("messages"), sa.Column("saves", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column(
+        named("messages"), sa.Column("saves", sa.Integer(), nullable=False, server_default="0")
+    )
     _index("ix_messages_ended", "messages", "ended_at", "ended_at IS NOT NULL")
     _index("ix_conversations_renamed", "conversations", "updated_at", "rev > 1")
     _index("ix_deleted_conversations_deleted_at", "deleted_conversations", "deleted_at")
@@ -21,4 +23,6 @@ def upgrade() -> None:
 
 def _index(name: str, table: str, when: str, condition: str | None = None) -> None:
     where = None if condition is None else sa.text(condition)
-    op.create_index(named(name), named(table), [when, "id"], sqlite_where=where, postgresql_where=where)
+    op.create_index(
+        named(name), named(table), [when, "id"], sqlite_where=where, postgresql_where=where
+    )

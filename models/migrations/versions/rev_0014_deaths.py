@@ -11,4 +11,6 @@ down_revision = "0013"
 
 def upgrade() -> None:
     """Add the column."""
-    op.add_column(named("messages"), sa.Column("deaths", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column(
+        named("messages"), sa.Column("deaths", sa.Integer(), nullable=False, server_default="0")
+    )

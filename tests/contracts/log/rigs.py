@@ -31,7 +31,9 @@ class Rig(Protocol):
     async def set_clock_back(self, seconds: float) -> None: ...
     async def restart(self) -> None: ...
     async def lose(self) -> None: ...
-    async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]: ...
+    async def published(
+        self, channel: str, act: Callable[[], Awaitable[object]]
+    ) -> list[bytes]: ...
     def feed(self) -> Feed: ...
     async def aclose(self) -> None: ...
 
@@ -62,7 +64,9 @@ class MemoryRig:
     async def published(self, channel: str, act: Callable[[], Awaitable[object]]) -> list[bytes]:
         assert self.only is not None
         heard: list[bytes] = []
-        stop = self.only.listen(lambda where, payload: heard.append(payload) if where == channel else None)
+        stop = self.only.listen(
+            lambda where, payload: heard.append(payload) if where == channel else None
+        )
         with suppress(Refused):
             await act()
         stop()
@@ -157,11 +161,15 @@ def numbers(page: Page) -> list[int]:
     return [entry.seq for entry in page.entries]
 
 
-async def answered(log: Log, count: int, message_id: str = "m", conversation_id: str = "c") -> list[bytes]:
+async def answered(
+    log: Log, count: int, message_id: str = "m", conversation_id: str = "c"
+) -> list[bytes]:
     """An answer of so many chunks has ended; gives the whole log as it is before anything of this answer is packed."""
     claim = await log.claim(conversation_id, message_id, 0, LEASE)
     for index, start in enumerate(range(0, count, 100)):
-        events = [chunk(offset, "Hé😀", message_id) for offset in range(start, min(start + 100, count))]
+        events = [
+            chunk(offset, "Hé😀", message_id) for offset in range(start, min(start + 100, count))
+        ]
         await log.append(claim, index, 0, events)
     await log.append(claim, -(-count // 100), 0, [complete(count, message_id)])
     return await whole_log(log, conversation_id)

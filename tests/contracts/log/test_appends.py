@@ -23,8 +23,22 @@ async def test_seq_has_no_holes_and_stands_in_the_data(rig: Rig) -> None:
     page = await log.read("c", claim.epoch, 0, 10)
     assert [json.loads(entry.data) for entry in page.entries] == [
         {"seq": 1, "type": "start", "message_id": "m", "attempt": 1, "model": "demo"},
-        {"seq": 2, "type": "chunk", "message_id": "m", "attempt": 1, "offset": 0, "content": "Hé😀"},
-        {"seq": 3, "type": "chunk", "message_id": "m", "attempt": 1, "offset": 4, "content": 'a"\\b'},
+        {
+            "seq": 2,
+            "type": "chunk",
+            "message_id": "m",
+            "attempt": 1,
+            "offset": 0,
+            "content": "Hé😀",
+        },
+        {
+            "seq": 3,
+            "type": "chunk",
+            "message_id": "m",
+            "attempt": 1,
+            "offset": 4,
+            "content": 'a"\\b',
+        },
     ]
     assert numbers(page) == [1, 2, 3]
 
@@ -131,14 +145,18 @@ async def test_what_is_appended_is_published(rig: Rig) -> None:
 
     heard = await rig.published(keys.channel("c"), act)
     page = await log.read("c", None, 0, 10)
-    assert heard == [b"%b:%d:%b" % (claim.epoch.encode(), entry.seq, entry.data) for entry in page.entries]
+    assert heard == [
+        b"%b:%d:%b" % (claim.epoch.encode(), entry.seq, entry.data) for entry in page.entries
+    ]
     assert len(heard) == 2
 
 
 async def test_deletion_and_cancel_are_published(rig: Rig) -> None:
     """Viewers hear `gone`, workers hear `cancel <message id>`."""
     log = rig.log()
-    assert await rig.published(keys.CONTROL, lambda: log.request_cancel("c", "m", "u")) == [b"cancel m"]
+    assert await rig.published(keys.CONTROL, lambda: log.request_cancel("c", "m", "u")) == [
+        b"cancel m"
+    ]
     assert await rig.published(keys.channel("c"), lambda: log.delete("c", 9)) == [b"gone"]
 
 

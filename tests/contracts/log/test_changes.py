@@ -16,7 +16,9 @@ async def test_what_changes_a_list_is_told(rig: Rig) -> None:
     assert await rig.published(keys.CHANGES, lambda: log.announce("c", "c", 2, name)) == [b"c"]
     assert await rig.published(keys.CHANGES, lambda: log.announce("c", "c", 2, name)) == []
     assert await rig.published(keys.CHANGES, lambda: log.append(claim, 0, 0, [chunk(0)])) == []
-    assert await rig.published(keys.CHANGES, lambda: log.append(claim, 1, 0, [complete(1)])) == [b"c"]
+    assert await rig.published(keys.CHANGES, lambda: log.append(claim, 1, 0, [complete(1)])) == [
+        b"c"
+    ]
     assert await rig.published(keys.CHANGES, lambda: log.append(claim, 1, 0, [complete(1)])) == []
     assert await rig.published(keys.CHANGES, lambda: log.touch("c")) == [b"c"]
     assert await rig.published(keys.CHANGES, lambda: log.delete("c", 9)) == [b"c"]

@@ -31,7 +31,11 @@ async def test_a_log_that_is_lost_begins_again(rig: Rig) -> None:
     page = await log.read("c", claim.epoch, 2, 10)
     assert page.epoch != claim.epoch
     assert (page.oldest, page.top, page.floor, page.entries, page.forks) == (1, 0, None, [], {})
-    for call in (log.append(claim, 1, 0, [chunk(2)]), log.renew(claim, LEASE), log.rejoin(claim, 1, LEASE)):
+    for call in (
+        log.append(claim, 1, 0, [chunk(2)]),
+        log.renew(claim, LEASE),
+        log.rejoin(claim, 1, LEASE),
+    ):
         with pytest.raises(Lost):
             await call
 
@@ -52,7 +56,9 @@ async def test_a_restart_forks(rig: Rig) -> None:
     assert numbers(await log.read("c", claim.epoch, 2, 10)) == [3]
     await log.announce("c", "r", 1, Title("t", 1))
     assert numbers(await log.read("c", claim.epoch, 3, 10)) == [4]
-    assert numbers(await log.read("c", claim.epoch, 4, 10)) == []  # it is not the 4 that the old name had, or would have had
+    assert (
+        numbers(await log.read("c", claim.epoch, 4, 10)) == []
+    )  # it is not the 4 that the old name had, or would have had
     await log.announce("c", "r", 2, Title("t", 2))
     assert numbers(await log.read("c", claim.epoch, 4, 10)) == []
 
@@ -130,7 +136,11 @@ async def test_every_claim_of_an_older_epoch_is_lost(rig: Rig, how: str) -> None
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0)])
     await getattr(rig, how)()
-    for call in (log.append(claim, 1, 0, [chunk(1)]), log.append(claim, 0, 0, [chunk(0)]), log.renew(claim, LEASE)):
+    for call in (
+        log.append(claim, 1, 0, [chunk(1)]),
+        log.append(claim, 0, 0, [chunk(0)]),
+        log.renew(claim, LEASE),
+    ):
         with pytest.raises(Lost):
             await call
 
@@ -220,7 +230,9 @@ async def test_a_worker_adopts_its_generation_in_the_new_epoch(rig: Rig, how: st
     await log.append(claim, 0, 0, [chunk(0, "Hel")])
     await getattr(rig, how)()
     page = await log.read("c", None, 0, 0)
-    adopted, appended = await log.adopt(claim, Cursor(page.epoch, page.top), [chunk(3, "lo"), chunk(5, "!")], LEASE)
+    adopted, appended = await log.adopt(
+        claim, Cursor(page.epoch, page.top), [chunk(3, "lo"), chunk(5, "!")], LEASE
+    )
     assert (adopted.attempt, adopted.epoch) == (1, page.epoch)
     assert (appended.first_seq, appended.last_seq) == (page.top + 1, page.top + 2)
     assert numbers(await log.read("c", adopted.epoch, page.top, 10)) == [page.top + 1, page.top + 2]

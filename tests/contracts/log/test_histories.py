@@ -90,7 +90,9 @@ class History:
 
     async def claim(self, who: tuple[int, str], sql_attempt: int) -> Claim:
         claim = await self.log.claim(self.conversation, who[1], sql_attempt, self.lease)
-        self.claims.append((who[1], claim.attempt, (await self.log.read(self.conversation, None, 0, 0)).top))
+        self.claims.append(
+            (who[1], claim.attempt, (await self.log.read(self.conversation, None, 0, 0)).top)
+        )
         self.workers[who] = Worker(claim)
         return claim
 
@@ -99,14 +101,18 @@ class History:
 
     async def finish(self, who: tuple[int, str], _: int) -> Appended | None:
         worker = self.workers.get(who)
-        return await self.send(who, [Complete(who[1], worker.claim.attempt if worker else 0, "stop", None, 0, 0, [])])
+        return await self.send(
+            who, [Complete(who[1], worker.claim.attempt if worker else 0, "stop", None, 0, 0, [])]
+        )
 
     async def send(self, who: tuple[int, str], events: list[AnyEvent]) -> Appended | None:
         worker = self.workers.get(who)
         if worker is None:
             return None
         worker.last = (worker.next_index, events)
-        appended = await self.log.append(worker.claim, worker.next_index, worker.acknowledged, events)
+        appended = await self.log.append(
+            worker.claim, worker.next_index, worker.acknowledged, events
+        )
         worker.next_index += 1
         worker.acknowledged = appended.last_seq
         return appended
@@ -122,7 +128,9 @@ class History:
 
     async def skip(self, who: tuple[int, str], _: int) -> Appended | None:
         worker = self.workers.get(who)
-        return worker and await self.log.append(worker.claim, worker.next_index + 1, 0, [self.chunk(who)])
+        return worker and await self.log.append(
+            worker.claim, worker.next_index + 1, 0, [self.chunk(who)]
+        )
 
     async def release(self, who: tuple[int, str], _: int) -> None:
         if who in self.workers:
@@ -136,7 +144,9 @@ class History:
         if worker is None:
             return None
         page = await self.log.read(self.conversation, None, 0, 0)
-        seen = Cursor(page.epoch, page.top - (length % 4 == 3))  # now and then, something older was seen
+        seen = Cursor(
+            page.epoch, page.top - (length % 4 == 3)
+        )  # now and then, something older was seen
         told: list[AnyEvent] = [self.chunk(who) for _ in range(length % 3)]
         claim, appended = await self.log.adopt(worker.claim, seen, told, LEASE)
         self.workers[who] = Worker(claim)
@@ -184,17 +194,29 @@ def test_invariants_of_any_history(operations: list[tuple[str, tuple[int, str], 
     """No hole, no batch twice, no event of an attempt after a newer claim, nothing after the one terminal event."""
     log = MemoryLog(Limits(), lambda: 0.0)
     published: list[bytes] = []
-    log.listen(lambda channel, payload: published.append(payload) if channel == keys.channel("c") else None)
-    history = History(log, "c", lease=0)  # every claim is a takeover: only the fence keeps workers apart
+    log.listen(
+        lambda channel, payload: published.append(payload) if channel == keys.channel("c") else None
+    )
+    history = History(
+        log, "c", lease=0
+    )  # every claim is a takeover: only the fence keeps workers apart
     finish_at_once(history.run(operations))
     seqs = [int(payload.split(b":", 2)[1]) for payload in published]
     assert seqs == list(range(1, len(seqs) + 1))
     events = [json.loads(payload.split(b":", 2)[2]) for payload in published]
     assert [event["seq"] for event in events] == seqs
-    texts = [event["content"] for event in events if event["type"] == "chunk" and event["content"].startswith("#")]
+    texts = [
+        event["content"]
+        for event in events
+        if event["type"] == "chunk" and event["content"].startswith("#")
+    ]
     assert len(texts) == len(set(texts))
     for message, attempt, top in history.claims:
-        late = [event for event in events[top:] if event.get("message_id") == message and event["attempt"] < attempt]
+        late = [
+            event
+            for event in events[top:]
+            if event.get("message_id") == message and event["attempt"] < attempt
+        ]
         assert late == []
     for message in MESSAGES:
         mine = [event for event in events if event.get("message_id") == message]
@@ -202,15 +224,22 @@ def test_invariants_of_any_history(operations: list[tuple[str, tuple[int, str], 
         assert ends in ([], [len(mine) - 1])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(operation, min_size=10, max_size=60))
-def test_memory_and_valkey_tell_the_same_story(valkey_url: str, operations: list[tuple[str, tuple[int, str], int]]) -> None:
+def test_memory_and_valkey_tell_the_same_story(
+    valkey_url: str, operations: list[tuple[str, tuple[int, str], int]]
+) -> None:
     """Every answer of every call, refusals and trimmed pages included, is the same."""
 
     async def both() -> tuple[list[object], list[object]]:
         real = RedisLog(valkey_url, LIMITS)
         try:
-            histories = History(real, uuid.uuid4().hex), History(MemoryLog(LIMITS, lambda: 0.0), "c")
+            histories = (
+                History(real, uuid.uuid4().hex),
+                History(MemoryLog(LIMITS, lambda: 0.0), "c"),
+            )
             for history in histories:
                 await history.run(operations)
         finally:

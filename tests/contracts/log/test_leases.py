@@ -66,7 +66,9 @@ async def test_a_cancel_stops_everything_but_the_terminal_event(rig: Rig) -> Non
         await log.append(claim, 1, 0, [chunk(1)])
     assert caught.value.by == "ann (1)\n"
     assert await log.renew(claim, LEASE) == "ann (1)\n"
-    assert (await log.append(claim, 0, 0, [chunk(0)])).last_seq == 1  # a repeat is recognised before anything is refused
+    assert (
+        await log.append(claim, 0, 0, [chunk(0)])
+    ).last_seq == 1  # a repeat is recognised before anything is refused
     assert (await log.append(claim, 1, 0, [complete(1)])).last_seq == 2
 
 
@@ -107,7 +109,9 @@ async def test_a_worker_that_does_not_hear_of_a_cancel_is_not_waited_for(rig: Ri
 
 
 @pytest.mark.parametrize("hears", ["append", "renew"])
-async def test_a_worker_that_was_told_of_a_cancel_has_time_to_end_the_answer(rig: Rig, hears: str) -> None:
+async def test_a_worker_that_was_told_of_a_cancel_has_time_to_end_the_answer(
+    rig: Rig, hears: str
+) -> None:
     """Being told again gives it no more; nor does it live on by renewing its lease."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
@@ -153,7 +157,9 @@ async def test_two_who_end_a_cancelled_answer_do_not_fence_each_other(rig: Rig) 
     assert (await log.claim("c", "m", 2, LEASE, True)).attempt == 3
 
 
-async def test_a_worker_that_takes_a_cancelled_answer_over_late_has_time_to_end_it(rig: Rig) -> None:
+async def test_a_worker_that_takes_a_cancelled_answer_over_late_has_time_to_end_it(
+    rig: Rig,
+) -> None:
     """Nobody has ended it in time: it is as good as anybody."""
     log = rig.log()
     await log.request_cancel("c", "m", "ann")

@@ -184,7 +184,10 @@ async def test_packing_frees_memory_and_lives_no_longer_than_the_log(rig: Rig) -
         names = keys.keys("c")
         await log.pack("c")
         assert (client.xlen(names[0]), client.xlen(names[4])) == (0, 6)
-        assert sum(len(fields[b"z"]) for _, fields in client.xrange(names[4])) < sum(map(len, before)) / 8
+        assert (
+            sum(len(fields[b"z"]) for _, fields in client.xrange(names[4]))
+            < sum(map(len, before)) / 8
+        )
         lives = [client.pttl(names[place]) for place in (0, 1, 4)]
         assert max(lives) - min(lives) < 100
 
@@ -267,9 +270,13 @@ def harm(rig: RedisRig, damage: Callable[[Blocks], None]) -> None:
             client.xadd(packed, fields, id=entry_id)
 
 
-@pytest.mark.parametrize("damage", [_flipped, _cut, _another, _miscounted, _not_a_number, _missing, _last_missing])
+@pytest.mark.parametrize(
+    "damage", [_flipped, _cut, _another, _miscounted, _not_a_number, _missing, _last_missing]
+)
 @pytest.mark.parametrize("rig", REDIS, indirect=True)
-async def test_a_damaged_block_is_a_resync(rig: Rig, damage: Callable[[Blocks], None], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_damaged_block_is_a_resync(
+    rig: Rig, damage: Callable[[Blocks], None], caplog: pytest.LogCaptureFixture
+) -> None:
     """Rows hold its text: readers begin behind what is packed, operators are told once, and the log goes on as ever."""
     log = rig.log()
     before = await answered(log, 700)
@@ -284,7 +291,11 @@ async def test_a_damaged_block_is_a_resync(rig: Rig, damage: Callable[[Blocks], 
         assert verdict(Cursor(old.epoch, 300), page) == "trimmed"
     assert await whole_log(log) == after[701:]
     assert BLOCKS_DAMAGED._value.get() == counted + 1
-    assert [record.levelname for record in caplog.records if record.name == "tokenwire.streams.log.redis"] == ["ERROR"]
+    assert [
+        record.levelname
+        for record in caplog.records
+        if record.name == "tokenwire.streams.log.redis"
+    ] == ["ERROR"]
     assert await log.pack("c") == 4
     assert await whole_log(log) == after[701:]
     assert before == after[:701]
@@ -306,7 +317,9 @@ async def test_damage_that_several_meet_at_once_is_told_once(rig: Rig) -> None:
 
 @pytest.mark.parametrize("damage", [_not_a_number, _last_missing])
 @pytest.mark.parametrize("rig", REDIS, indirect=True)
-async def test_a_damaged_block_keeps_no_log_from_being_trimmed(rig: Rig, damage: Callable[[Blocks], None]) -> None:
+async def test_a_damaged_block_keeps_no_log_from_being_trimmed(
+    rig: Rig, damage: Callable[[Blocks], None]
+) -> None:
     """A worker that appends meets it before any reader does: its answer is not harmed."""
     log = rig.log(Limits(max_events=800))
     await answered(log, 700)

@@ -38,7 +38,9 @@ async def test_what_is_long_over_is_forgotten(rig: Rig) -> None:
     sealed = await log.claim("c", "sealed", 0, LEASE)
     await log.append(sealed, 0, 0, [complete(0, "sealed")])
     for start in range(0, 600, 100):
-        await asyncio.gather(*(log.announce("c", f"r{n}", 1, Title("t", 1)) for n in range(start, start + 100)))
+        await asyncio.gather(
+            *(log.announce("c", f"r{n}", 1, Title("t", 1)) for n in range(start, start + 100))
+        )
     assert (await log.claim("c", "sealed", 3, LEASE)).attempt == 4
     await log.append(running, 0, 0, [chunk(0, message_id="running")])
     top = (await log.read("c", None, 0, 0)).top

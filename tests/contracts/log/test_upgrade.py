@@ -43,7 +43,14 @@ class Before:
     def begin_epoch(self, epoch: str = EPOCH, *, run: str | None = None) -> None:
         """A log begins, or begins again: all that this version knows of is deleted or written anew."""
         self.client.delete(self.stream, self.floors)
-        fields = {"epoch": epoch, "run": self.run if run is None else run, "top": 0, "oldest": 1, "bytes": 0, "since": _now()}
+        fields = {
+            "epoch": epoch,
+            "run": self.run if run is None else run,
+            "top": 0,
+            "oldest": 1,
+            "bytes": 0,
+            "since": _now(),
+        }
         self.client.hset(self.state, mapping=fields)
 
     @property
@@ -60,11 +67,21 @@ class Before:
             top = self.number("top") + 1
             written.append(stamp(top, encode(event)))
             self.client.xadd(self.stream, {"e": written[-1], "t": now}, id=f"{top}-0")
-            self.client.hset(self.state, mapping={"top": top, "bytes": self.number("bytes") + len(written[-1])})
+            self.client.hset(
+                self.state, mapping={"top": top, "bytes": self.number("bytes") + len(written[-1])}
+            )
         return written
 
     def generation(
-        self, index: int, first: int, last: int, *, lease: float = LEASE, sealed: bool = False, floor: int = 0, by: str = ""
+        self,
+        index: int,
+        first: int,
+        last: int,
+        *,
+        lease: float = LEASE,
+        sealed: bool = False,
+        floor: int = 0,
+        by: str = "",
     ) -> None:
         """What is recorded of m's first attempt, and its floor."""
         until = _now() + int(lease * 1000) if lease else 0
@@ -83,7 +100,9 @@ class Before:
         """Everything that scripts of the version before rely on."""
         assert self.text("run") == self.run
         entries = self.client.xrange(self.stream)
-        assert [name for name, _ in entries] == [b"%d-0" % seq for seq in range(self.number("oldest"), self.number("top") + 1)]
+        assert [name for name, _ in entries] == [
+            b"%d-0" % seq for seq in range(self.number("oldest"), self.number("top") + 1)
+        ]
         assert self.number("bytes") == sum(len(fields[b"e"]) for _, fields in entries)
         assert not entries or self.number("since") == int(entries[0][1][b"t"])
         for name, value in self.client.hgetall(self.state).items():
@@ -131,7 +150,9 @@ def begun(before: Before, **record: object) -> list[bytes]:
 # --- today's scripts on keys of the version before ---
 
 
-async def test_an_answer_that_was_begun_before_is_read_written_and_ended(rig: RedisRig, before: Before) -> None:
+async def test_an_answer_that_was_begun_before_is_read_written_and_ended(
+    rig: RedisRig, before: Before
+) -> None:
     """By the attempt itself, as if nothing had happened: a batch that is sent again lands once, a position stays good."""
     log = rig.log()
     written = begun(before, floor=1)
@@ -148,7 +169,9 @@ async def test_an_answer_that_was_begun_before_is_read_written_and_ended(rig: Re
     before.can_go_on()
 
 
-async def test_the_answer_of_a_worker_that_died_is_taken_over(rig: RedisRig, before: Before) -> None:
+async def test_the_answer_of_a_worker_that_died_is_taken_over(
+    rig: RedisRig, before: Before
+) -> None:
     """Once its lease has ended, and with its floor: SQL holds no more than that."""
     log = rig.log()
     begun(before, floor=1)
@@ -193,7 +216,9 @@ async def test_a_cancel_that_was_asked_for_before(rig: RedisRig, before: Before)
     before.can_go_on()
 
 
-async def test_a_row_that_was_announced_before_is_not_announced_again(rig: RedisRig, before: Before) -> None:
+async def test_a_row_that_was_announced_before_is_not_announced_again(
+    rig: RedisRig, before: Before
+) -> None:
     """Unless it has changed since."""
     log = rig.log()
     before.begin_epoch()
@@ -204,7 +229,9 @@ async def test_a_row_that_was_announced_before_is_not_announced_again(rig: Redis
     before.can_go_on()
 
 
-async def test_a_server_that_was_started_again_since_keeps_what_it_has(rig: RedisRig, before: Before) -> None:
+async def test_a_server_that_was_started_again_since_keeps_what_it_has(
+    rig: RedisRig, before: Before
+) -> None:
     """Positions of before stay good, the attempt goes on, and what it writes is no news to the version before."""
     log = rig.log()
     before.begin_epoch(run="another")
@@ -222,7 +249,9 @@ async def test_a_server_that_was_started_again_since_keeps_what_it_has(rig: Redi
 # --- the version before on today's keys ---
 
 
-async def test_whatever_is_done_today_the_version_before_can_go_on(rig: RedisRig, before: Before) -> None:
+async def test_whatever_is_done_today_the_version_before_can_go_on(
+    rig: RedisRig, before: Before
+) -> None:
     """Its scripts find all that they rely on after every call, packed and forked logs included."""
     log = rig.log(Limits(max_events=20))
     for number in range(4):
@@ -237,7 +266,9 @@ async def test_whatever_is_done_today_the_version_before_can_go_on(rig: RedisRig
         claim = await log.rejoin(claim, 1, LEASE)
         before.can_go_on()
         page = await log.read("c", None, 0, 0)
-        claim, _ = await log.adopt(claim, Cursor(page.epoch, page.top), [Reset(name, 1, 0, 0)], LEASE)
+        claim, _ = await log.adopt(
+            claim, Cursor(page.epoch, page.top), [Reset(name, 1, 0, 0)], LEASE
+        )
         before.can_go_on()
         await log.request_cancel("c", name, "me")
         before.can_go_on()
@@ -247,7 +278,9 @@ async def test_whatever_is_done_today_the_version_before_can_go_on(rig: RedisRig
         before.can_go_on()
 
 
-async def test_the_version_before_begins_a_log_again_that_was_packed_and_forked(rig: RedisRig, before: Before) -> None:
+async def test_the_version_before_begins_a_log_again_that_was_packed_and_forked(
+    rig: RedisRig, before: Before
+) -> None:
     """It does so when it is the first to meet a server that started again: everybody is told, and an answer that runs is said again."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
@@ -260,13 +293,23 @@ async def test_the_version_before_begins_a_log_again_that_was_packed_and_forked(
     old = await log.read("c", None, 0, 0)
     before.begin_epoch()
     page = await log.read("c", None, 0, 9)
-    assert (page.oldest, page.top, page.entries, page.forks.keys() & {old.epoch, *old.forks}) == (1, 0, [], set())
-    assert [verdict(Cursor(epoch, 0), page) for epoch in (old.epoch, *old.forks)] == ["epoch", "epoch"]
+    assert (page.oldest, page.top, page.entries, page.forks.keys() & {old.epoch, *old.forks}) == (
+        1,
+        0,
+        [],
+        set(),
+    )
+    assert [verdict(Cursor(epoch, 0), page) for epoch in (old.epoch, *old.forks)] == [
+        "epoch",
+        "epoch",
+    ]
     with pytest.raises(Lost):
         await log.append(other, 0, 0, [chunk(0, message_id="n")])
     with pytest.raises(Lost):
         await log.rejoin(other, 0, LEASE)
-    adopted, _ = await log.adopt(other, Cursor(page.epoch, 0), [Reset("n", 1, 0, 0), chunk(0, message_id="n")], LEASE)
+    adopted, _ = await log.adopt(
+        other, Cursor(page.epoch, 0), [Reset("n", 1, 0, 0), chunk(0, message_id="n")], LEASE
+    )
     await log.append(adopted, 0, 0, [complete(1, "n")])
     with pytest.raises(Sealed):
         await log.claim("c", "m", 1, LEASE)
@@ -275,7 +318,9 @@ async def test_the_version_before_begins_a_log_again_that_was_packed_and_forked(
     before.can_go_on()
 
 
-async def test_the_version_before_adopts_an_attempt_behind_a_fork(rig: RedisRig, before: Before) -> None:
+async def test_the_version_before_adopts_an_attempt_behind_a_fork(
+    rig: RedisRig, before: Before
+) -> None:
     """It starts over, in the log that forked; what it has recorded then is good for a worker and a reader of today."""
     log = rig.log()
     begun(before)
@@ -290,7 +335,9 @@ async def test_the_version_before_adopts_an_attempt_behind_a_fork(rig: RedisRig,
     before.can_go_on()
 
 
-async def test_the_version_before_deletes_a_conversation_that_was_packed(rig: RedisRig, before: Before) -> None:
+async def test_the_version_before_deletes_a_conversation_that_was_packed(
+    rig: RedisRig, before: Before
+) -> None:
     """It leaves the blocks, which it does not know; nobody ever reads them as part of another log."""
     log = rig.log()
     begun(before, sealed=True, lease=0)

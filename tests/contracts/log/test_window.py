@@ -62,7 +62,9 @@ async def test_the_window_counts_events_and_is_cut_in_steps(rig: Rig) -> None:
         page = await log.read("c", None, 0, 0)
         held = page.top - page.oldest + 1
         assert min(page.top, 32) <= held <= 34
-        assert numbers(await log.read("c", None, page.oldest - 1, 1000)) == list(range(page.oldest, page.top + 1))
+        assert numbers(await log.read("c", None, page.oldest - 1, 1000)) == list(
+            range(page.oldest, page.top + 1)
+        )
 
 
 async def test_the_window_counts_bytes(rig: Rig) -> None:

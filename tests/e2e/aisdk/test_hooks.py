@@ -19,7 +19,8 @@ from tests.e2e.stack import Stack, running_stack
 
 pytestmark = pytest.mark.timeout(300)
 DOCUMENT = (
-    '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><div id="root"></div><script type="module" src="page.js"></script>'
+    '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><div id="root"></div>'
+    '<script type="module" src="page.js"></script>'
 )
 
 
@@ -40,9 +41,13 @@ def site(node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "--format=esm",
         "--jsx=automatic",
     ]
-    bundled = subprocess.run([*command, f"--outfile={folder / 'page.js'}"], capture_output=True, text=True, check=False)
+    bundled = subprocess.run(
+        [*command, f"--outfile={folder / 'page.js'}"], capture_output=True, text=True, check=False
+    )
     assert bundled.returncode == 0, bundled.stderr
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -54,7 +59,9 @@ def stack_for_site(site: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A stack that lets the pages of that origin call it."""
     folder = tmp_path_factory.mktemp("stack")
     (folder / "models.yml").write_text(MODELS)
-    with running_stack(folder, MODELS_FILE=str(folder / "models.yml"), CORS_ORIGINS=site) as running:
+    with running_stack(
+        folder, MODELS_FILE=str(folder / "models.yml"), CORS_ORIGINS=site
+    ) as running:
         yield running
 
 
@@ -69,7 +76,9 @@ def address(site: str, stack: Stack, chat: str, **more: str) -> str:
 
 
 def stored(stack: Stack, chat: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{stack.url}/api/chat/{urllib.parse.quote(chat, safe='')}/messages") as answer:
+    with urllib.request.urlopen(
+        f"{stack.url}/api/chat/{urllib.parse.quote(chat, safe='')}/messages"
+    ) as answer:
         return list(json.load(answer)["messages"])
 
 
@@ -80,7 +89,8 @@ async def say(page: Page, text: str) -> None:
 
 async def growing(page: Page, length: int = 80) -> None:
     await page.wait_for_function(
-        "(length) => (document.querySelector('.assistant:last-of-type')?.innerText.length ?? 0) > length", arg=length
+        "(length) => (document.querySelector('.assistant:last-of-type')?.innerText.length ?? 0) > length",
+        arg=length,
     )
 
 
@@ -94,11 +104,16 @@ async def settled(page: Page, count: int) -> list[str]:
 
 
 def texts(messages: list[dict[str, Any]]) -> list[str]:
-    return ["".join(part["text"] for part in message["parts"] if part["type"] == "text") for message in messages]
+    return [
+        "".join(part["text"] for part in message["parts"] if part["type"] == "text")
+        for message in messages
+    ]
 
 
 @pytest.mark.parametrize("wire", [{}, {"socket": "1"}], ids=["sse", "websocket"])
-async def test_a_chat_reloaded_in_mid_stream(site: str, stack_for_site: Stack, browser: Any, wire: dict[str, str]) -> None:
+async def test_a_chat_reloaded_in_mid_stream(
+    site: str, stack_for_site: Stack, browser: Any, wire: dict[str, str]
+) -> None:
     """The answer goes on after the reload, in a second tab too, and all show what is stored; then a second turn."""
     chat = f"page/{'socket' if wire else 'sse'}.1"
     async with open_page(browser, address(site, stack_for_site, chat, **wire)) as page:
@@ -141,6 +156,11 @@ async def test_single_answers(site: str, stack_for_site: Stack, browser: Any) ->
         await settled(page, 0)
         await page.click("#complete")
         for place in ("#completion", "#text"):
-            await page.wait_for_function("(place) => document.querySelector(place)?.innerText.endsWith('not a mind.')", arg=place)
-        await page.wait_for_function("() => document.querySelector('#object')?.innerText.includes('three')")
+            await page.wait_for_function(
+                "(place) => document.querySelector(place)?.innerText.endsWith('not a mind.')",
+                arg=place,
+            )
+        await page.wait_for_function(
+            "() => document.querySelector('#object')?.innerText.includes('three')"
+        )
         assert json.loads(await page.inner_text("#object"))["recipe"]["name"] == "Lasagne"

@@ -15,7 +15,9 @@ async def rig(sqlite_store: Store) -> Rig:
     log, jobs = MemoryLog(), NoJobs()
     conversation = await sqlite_store.create_conversation("me")
     posted = await sqlite_store.post(Post(conversation.id, "me", "hi", "m"))
-    return Rig(sqlite_store, log, jobs, services_over(sqlite_store, log, jobs), posted.assistant_message)
+    return Rig(
+        sqlite_store, log, jobs, services_over(sqlite_store, log, jobs), posted.assistant_message
+    )
 
 
 @pytest.fixture

@@ -35,11 +35,19 @@ class Rig:
         mine = await self.store.begin_attempt(row.id, claim.attempt, "m")
         assert mine is not None
         self.claim: Claim = claim
-        return Attempt(self.services, mine, claim, Draft(row.id, claim.attempt, held or Held()), AttemptTerms(best))
+        return Attempt(
+            self.services,
+            mine,
+            claim,
+            Draft(row.id, claim.attempt, held or Held()),
+            AttemptTerms(best),
+        )
 
     async def run(self, *steps: Step, **options: Any) -> Script:
         script = Script(steps)
-        await (await self.attempt(**options)).run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
+        await (await self.attempt(**options)).run(
+            script, base.Request([base.HistoryMessage("user", "hi")]), "m"
+        )
         return script
 
     async def reread(self) -> Row:

@@ -27,7 +27,12 @@ async def test_a_whole_answer(rig: Rig) -> None:
     script = await rig.run([base.TextDelta("Hé")], [base.TextDelta("llo 😀")], DONE)
     log, row = await rig.events(), await rig.reread()
     assert kinds(log)[0] == "Start"
-    assert (row.status, row.content, row.finish_reason, row.terminal_announced) == ("complete", "Héllo 😀", "stop", True)
+    assert (row.status, row.content, row.finish_reason, row.terminal_announced) == (
+        "complete",
+        "Héllo 😀",
+        "stop",
+        True,
+    )
     assert text_of(log) == row.content
     end = log[-1]
     assert isinstance(end, events.Complete)
@@ -114,21 +119,38 @@ async def test_values_that_only_one_database_takes(database_url: str) -> None:
     conversation = await store.create_conversation("me")
     posted = await store.post(Post(conversation.id, "me", "hi", "m"))
     rig = Rig(store, log, NoJobs(), services_over(store, log, NoJobs()), posted.assistant_message)
-    call = [base.ToolCallStart(0, "c\0", "f\ud83d"), base.ToolCallArguments(0, '{"x": NaN, "y": [1e999]}'), base.ToolCallEnd(0)]
-    script = Script([[base.TextDelta("So.")], call, [base.SourceDelta("http://x\0")], DONE], run_id="r" * 300)
+    call = [
+        base.ToolCallStart(0, "c\0", "f\ud83d"),
+        base.ToolCallArguments(0, '{"x": NaN, "y": [1e999]}'),
+        base.ToolCallEnd(0),
+    ]
+    script = Script(
+        [[base.TextDelta("So.")], call, [base.SourceDelta("http://x\0")], DONE], run_id="r" * 300
+    )
     await (await rig.attempt()).run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
     row = await rig.reread()
     await store.aclose()
     [seen] = [event for event in await rig.events() if isinstance(event, events.ToolCall)]
     assert (row.status, row.content, row.run_id) == ("complete", "So.", None)
     # NaN is no JSON: such a call cannot be executed, and stays the text that the model wrote.
-    assert row.tool_calls == [{"id": "c\ufffd", "name": "f\ufffd", "arguments": '{"x": NaN, "y": [1e999]}', "status": "error"}]
+    assert row.tool_calls == [
+        {
+            "id": "c\ufffd",
+            "name": "f\ufffd",
+            "arguments": '{"x": NaN, "y": [1e999]}',
+            "status": "error",
+        }
+    ]
     assert seen.arguments == row.tool_calls[0]["arguments"]
 
 
-@pytest.mark.parametrize("error", [Unstorable("22P02"), StatementFailed("54000")], ids=["a value", "a limit of the row"])
+@pytest.mark.parametrize(
+    "error", [Unstorable("22P02"), StatementFailed("54000")], ids=["a value", "a limit of the row"]
+)
 @pytest.mark.parametrize("asked_to_stop", [False, True])
-async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool, error: StoreError) -> None:
+async def test_an_end_that_the_database_refuses(
+    rig: Rig, asked_to_stop: bool, error: StoreError
+) -> None:
     """The text that people saw is kept, without what cannot be held. A whole answer is then not called complete, and operators are told."""
     told: list[BaseException] = []
     rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
@@ -153,7 +175,11 @@ async def test_an_end_that_the_database_refuses(rig: Rig, asked_to_stop: bool, e
     if asked_to_stop:
         assert (row.status, isinstance(last, events.Cancelled)) == ("cancelled", True)
     else:
-        assert (row.status, (row.error or {})["code"], isinstance(last, events.Error)) == ("error", "internal_error", True)
+        assert (row.status, (row.error or {})["code"], isinstance(last, events.Error)) == (
+            "error",
+            "internal_error",
+            True,
+        )
         assert told == [error]
 
 
@@ -167,29 +193,45 @@ async def left_by(way: str, rig: Rig, attempt: Attempt) -> Row:
         attempt.stop(HandedOver())
         await asyncio.Event().wait()
 
-    await attempt.run(Script([[base.TextDelta("So far.")], leave]), base.Request([base.HistoryMessage("user", "hi")]), "m")
+    await attempt.run(
+        Script([[base.TextDelta("So far.")], leave]),
+        base.Request([base.HistoryMessage("user", "hi")]),
+        "m",
+    )
     return await rig.reread()
 
 
 @pytest.mark.parametrize("refused", ["the run", "what is beside the text"])
 @pytest.mark.parametrize("way", ["retry", "hand-over"])
-async def test_a_last_save_that_the_database_refuses(rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str, refused: str) -> None:
+async def test_a_last_save_that_the_database_refuses(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str, refused: str
+) -> None:
     """What can be held is saved, the answer goes on by another attempt all the same, and operators are told."""
     told: list[BaseException] = []
     rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
     attempt = await rig.attempt()
     take = attempt.checkpoint
-    poison = {"run_id": "run", "run_cursor": 2**70} if refused == "the run" else {"reported": {"a": object()}, "run_id": "run"}
+    poison = (
+        {"run_id": "run", "run_cursor": 2**70}
+        if refused == "the run"
+        else {"reported": {"a": object()}, "run_id": "run"}
+    )
     monkeypatch.setattr(attempt, "checkpoint", lambda: replace(take(), **poison))  # type: ignore[arg-type]
 
     row = await left_by(way, rig, attempt)
-    assert (row.status, row.content, row.run_id) == ("retrying" if way == "retry" else "queued", "So far.", None)
+    assert (row.status, row.content, row.run_id) == (
+        "retrying" if way == "retry" else "queued",
+        "So far.",
+        None,
+    )
     assert [type(error) for error in told] == [Unstorable] * (1 if refused == "the run" else 2)
     assert [message_id for message_id, _ in rig.jobs.sent] == [row.id]
 
 
 @pytest.mark.parametrize("way", ["retry", "hand-over"])
-async def test_a_last_save_that_meets_a_limit_of_its_row(rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+async def test_a_last_save_that_meets_a_limit_of_its_row(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     """A row that is too large for PostgreSQL, say: it is saved without what may go, like a value that cannot be held."""
     told: list[BaseException] = []
     rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))

@@ -28,7 +28,9 @@ async def test_a_cancel_while_streaming(rig: Rig) -> None:
         await rig.said()
         await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
 
-    script = await rig.run([base.TextDelta("seen")], ask, [base.TextDelta(" unseen")], asyncio.Event().wait)  # type: ignore[arg-type]
+    script = await rig.run(
+        [base.TextDelta("seen")], ask, [base.TextDelta(" unseen")], asyncio.Event().wait
+    )  # type: ignore[arg-type]
     log, row = await rig.events(), await rig.reread()
     assert (row.status, row.content) == ("cancelled", "seen")
     end = log[-1]
@@ -59,7 +61,9 @@ async def test_a_cancel_while_the_answer_to_an_append_is_lost(rig: Rig) -> None:
             asyncio.get_running_loop().call_soon(told.set)
         return by
 
-    async def append_unheard(claim: Claim, index: int, covered: int, batch: Sequence[events.AnyEvent]) -> Any:
+    async def append_unheard(
+        claim: Claim, index: int, covered: int, batch: Sequence[events.AnyEvent]
+    ) -> Any:
         done = await append(claim, index, covered, batch)
         if not lost.is_set() and "Chunk" in kinds(list(batch)):
             lost.set()
@@ -80,14 +84,20 @@ async def test_a_cancel_outranks_a_deploy(rig: Rig) -> None:
     """Asked to hand over, then refused by a cancel: a truncated answer is not complete."""
     append, attempt = rig.log.append, await rig.attempt()
 
-    async def deploy_and_cancel(claim: Claim, index: int, covered: int, batch: Sequence[events.AnyEvent]) -> Any:
+    async def deploy_and_cancel(
+        claim: Claim, index: int, covered: int, batch: Sequence[events.AnyEvent]
+    ) -> Any:
         if index == 1:
             attempt.stop(HandedOver())
             await rig.log.request_cancel(rig.row.conversation_id, rig.row.id, "me")
         return await append(claim, index, covered, batch)
 
     rig.log.append = deploy_and_cancel  # type: ignore[method-assign]
-    await attempt.run(Script([[base.TextDelta("whole answer"), *DONE]]), base.Request([base.HistoryMessage("user", "hi")]), "m")
+    await attempt.run(
+        Script([[base.TextDelta("whole answer"), *DONE]]),
+        base.Request([base.HistoryMessage("user", "hi")]),
+        "m",
+    )
     assert (await rig.reread()).status == "cancelled"
 
 
@@ -98,7 +108,9 @@ async def test_deleted_under_way(rig: Rig) -> None:
         await rig.store.delete_conversation(rig.row.conversation_id)
         await rig.log.delete(rig.row.conversation_id, 60)
 
-    script = await rig.run([base.TextDelta("a")], delete, [base.TextDelta("b")], [base.TextDelta("c"), *DONE])
+    script = await rig.run(
+        [base.TextDelta("a")], delete, [base.TextDelta("b")], [base.TextDelta("c"), *DONE]
+    )
     assert script.closed
     assert await rig.store.message(rig.row.id) is None
 
@@ -113,7 +125,11 @@ async def test_handed_over_on_a_deploy(rig: Rig) -> None:
         attempt.stop(HandedOver())
         await asyncio.Event().wait()
 
-    await attempt.run(Script([[base.TextDelta("so far")], deploy]), base.Request([base.HistoryMessage("user", "hi")]), "m")
+    await attempt.run(
+        Script([[base.TextDelta("so far")], deploy]),
+        base.Request([base.HistoryMessage("user", "hi")]),
+        "m",
+    )
     row = await rig.reread()
     assert (row.content, row.tries) == ("so far", 0)
     assert rig.jobs.sent == [(rig.row.id, None)]
@@ -143,10 +159,19 @@ async def test_a_released_lease_stays_released(rig: Rig, end: HandedOver | Faile
 async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
     """With the setting on, it is stopped in the name of `no_viewers`; a viewer keeps it going."""
     rig.log.subscribers[keys.channel(rig.row.conversation_id)] += 1
-    row, claim = await rig.reread(), await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, LEASE_SECONDS)
+    row, claim = (
+        await rig.reread(),
+        await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, LEASE_SECONDS),
+    )
     mine = await rig.store.begin_attempt(row.id, claim.attempt, "m")
     assert mine is not None
-    attempt = Attempt(rig.services, mine, claim, Draft(row.id, 1, Held()), AttemptTerms("restart", alone_seconds=60))
+    attempt = Attempt(
+        rig.services,
+        mine,
+        claim,
+        Draft(row.id, 1, Held()),
+        AttemptTerms("restart", alone_seconds=60),
+    )
     watched, looks = rig.log.watched, 0
     watched_until = asyncio.Event()
 
@@ -198,7 +223,11 @@ async def test_a_look_is_taken_once(rig: Rig) -> None:
 
     rig.log.renew = count  # type: ignore[method-assign]
     async with asyncio.timeout(30):
-        await attempt.run(Script([[base.TextDelta("a")], look, DONE]), base.Request([base.HistoryMessage("user", "hi")]), "m")
+        await attempt.run(
+            Script([[base.TextDelta("a")], look, DONE]),
+            base.Request([base.HistoryMessage("user", "hi")]),
+            "m",
+        )
     assert (await rig.reread()).status == "complete"
 
 
@@ -231,7 +260,11 @@ async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
         return await append(claim, index, covered, batch)
 
     rig.log.append = deploy  # type: ignore[method-assign]
-    await attempt.run(Script([[base.TextDelta("all"), *DONE]]), base.Request([base.HistoryMessage("user", "hi")]), "m")
+    await attempt.run(
+        Script([[base.TextDelta("all"), *DONE]]),
+        base.Request([base.HistoryMessage("user", "hi")]),
+        "m",
+    )
     row = await rig.reread()
     assert (row.status, row.content) == ("complete", "all")
 
@@ -258,7 +291,11 @@ async def test_others_have_their_turn_while_much_is_taken(rig: Rig, stops: bool)
     task = asyncio.create_task(others())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Draft, "take", taken)
-        await attempt.run(Script([[base.TextDelta("x")] * 5000, DONE]), base.Request([base.HistoryMessage("user", "hi")]), "m")
+        await attempt.run(
+            Script([[base.TextDelta("x")] * 5000, DONE]),
+            base.Request([base.HistoryMessage("user", "hi")]),
+            "m",
+        )
     task.cancel()
     row = await rig.reread()
     if stops:

@@ -25,10 +25,14 @@ async def test_a_newer_attempt_fences_the_older_off(rig: Rig) -> None:
     taking_over: list[asyncio.Task[None]] = []
 
     async def lose() -> None:
-        taking_over.append(asyncio.create_task(take_over()))  # which goes on when this attempt finds out in the midst of it
+        taking_over.append(
+            asyncio.create_task(take_over())
+        )  # which goes on when this attempt finds out in the midst of it
         await asyncio.shield(taking_over[0])
 
-    script = await rig.run([base.TextDelta("a")], lose, [base.TextDelta("zombie")], [base.TextDelta("!"), *DONE])
+    script = await rig.run(
+        [base.TextDelta("a")], lose, [base.TextDelta("zombie")], [base.TextDelta("!"), *DONE]
+    )
     await taking_over[0]
     row = await rig.reread()
     assert (row.status, row.attempt) == ("streaming", 2)
@@ -43,7 +47,12 @@ async def test_redis_restarted_empty_under_way(rig: Rig) -> None:
         await rig.said()
         rig.log.restart(lose_data=True)
 
-    await rig.run([base.SourceDelta("https://x"), base.TextDelta("before ")], lose, [base.TextDelta("after")], DONE)
+    await rig.run(
+        [base.SourceDelta("https://x"), base.TextDelta("before ")],
+        lose,
+        [base.TextDelta("after")],
+        DONE,
+    )
     log, row = await rig.events(), await rig.reread()
     assert (row.status, row.content) == ("complete", "before after")
     assert kinds(log)[0] == "Reset"
@@ -96,8 +105,12 @@ async def test_a_provider_does_not_run_far_ahead_of_the_log(rig: Rig) -> None:
     rig.log.append = closed  # type: ignore[method-assign]
     size, pieces = MAX_UNACKNOWLEDGED_CHARS // 4, 20
     attempt = await rig.attempt()
-    script = Script([step for _ in range(pieces) for step in ([base.TextDelta("x" * size)], count)] + [DONE])
-    running = asyncio.create_task(attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m"))
+    script = Script(
+        [step for _ in range(pieces) for step in ([base.TextDelta("x" * size)], count)] + [DONE]
+    )
+    running = asyncio.create_task(
+        attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
+    )
     while attempt.generation.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
         await asyncio.sleep(0)
     for _ in range(200):  # long enough for all the rest
@@ -182,6 +195,10 @@ async def test_a_retry_does_not_wait_for_a_log_that_cannot_be_written(rig: Rig) 
 
     rig.log.append = broken  # type: ignore[method-assign]
     async with asyncio.timeout(10):
-        await attempt.run(Script([base.RateLimited("later", code="429")]), base.Request([base.HistoryMessage("user", "hi")]), "m")
+        await attempt.run(
+            Script([base.RateLimited("later", code="429")]),
+            base.Request([base.HistoryMessage("user", "hi")]),
+            "m",
+        )
     row = await rig.reread()
     assert row.status == "retrying"

@@ -13,8 +13,14 @@ def main(url: str) -> None:
     migrate(url)
     found = inspect(create_engine(driver_url(url, asynchronous=False)))
     for table in found.get_table_names():
-        keys = [*found.get_indexes(table), *found.get_unique_constraints(table), *found.get_foreign_keys(table)]
-        sys.stdout.write("\n".join([table, *(key["name"] for key in keys if key["name"] is not None), ""]))
+        keys = [
+            *found.get_indexes(table),
+            *found.get_unique_constraints(table),
+            *found.get_foreign_keys(table),
+        ]
+        sys.stdout.write(
+            "\n".join([table, *(key["name"] for key in keys if key["name"] is not None), ""])
+        )
 
 
 if __name__ == "__main__":

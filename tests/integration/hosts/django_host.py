@@ -25,7 +25,11 @@ def databases(url: str) -> dict[str, object]:
 def main(url: str, *commands: str) -> None:
     """Make the tables, write a note; then print all notes."""
     apps = ["django.contrib.contenttypes", "django.contrib.auth", "tests.integration.hosts.board"]
-    settings.configure(DATABASES={"default": databases(url)}, INSTALLED_APPS=apps, DEFAULT_AUTO_FIELD="django.db.models.BigAutoField")
+    settings.configure(
+        DATABASES={"default": databases(url)},
+        INSTALLED_APPS=apps,
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+    )
     django.setup()
     from django.contrib.auth.models import User
 
@@ -36,7 +40,9 @@ def main(url: str, *commands: str) -> None:
         call_command("makemigrations", check=True, dry_run=True, verbosity=0)
     if "write" in commands:
         author, _ = User.objects.get_or_create(username="ada")
-        Message.objects.create(thread=Conversation.objects.create(name="board"), author=author, body="a note")
+        Message.objects.create(
+            thread=Conversation.objects.create(name="board"), author=author, body="a note"
+        )
     notes = [(note.author.username, note.thread.name, note.body) for note in Message.objects.all()]
     sys.stdout.write(f"{notes}\n")
 

@@ -72,11 +72,25 @@ class Run:
 
     def __init__(self, worker: str = FORKS, migrate: str = "", redis: str = REDIS) -> None:
         port, broadcaster_port, redis_port = free_port(), free_port(), free_port()
-        settings = Settings(mode="development", port=port, broadcaster_port=broadcaster_port, redis_port=redis_port, drain_seconds=0)
-        stand_ins = [_python("web", SERVER, port), _python("broadcaster", SERVER, broadcaster_port), _python("redis", redis, redis_port)]
+        settings = Settings(
+            mode="development",
+            port=port,
+            broadcaster_port=broadcaster_port,
+            redis_port=redis_port,
+            drain_seconds=0,
+        )
+        stand_ins = [
+            _python("web", SERVER, port),
+            _python("broadcaster", SERVER, broadcaster_port),
+            _python("redis", redis, redis_port),
+        ]
         self.console = Recorder()
         self.launch = Launch(
-            settings, lambda _: dict(os.environ), _python("migrate", migrate), [*stand_ins, _python("worker", worker)], self.console
+            settings,
+            lambda _: dict(os.environ),
+            _python("migrate", migrate),
+            [*stand_ins, _python("worker", worker)],
+            self.console,
         )
         self.ready = f"tokenwire: Tokenwire is running: http://127.0.0.1:{port}"
 
@@ -87,13 +101,21 @@ class Run:
         assert await probes.until(seen, 20), f"{line!r} x {times} not in {self.console.lines}"
 
     def workers(self) -> list[int]:
-        return [int(line.split()[-1]) for line in self.console.lines if line.startswith("worker: worker")]
+        return [
+            int(line.split()[-1])
+            for line in self.console.lines
+            if line.startswith("worker: worker")
+        ]
 
 
 def _alive(group: int) -> list[str]:
     """The processes of a group that run; one that is dead and not yet collected (Z) does not."""
-    rows = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [row for row in rows if int(row.split()[0]) == group and not row.split()[1].startswith("Z")]
+    rows = subprocess.run(
+        ["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [
+        row for row in rows if int(row.split()[0]) == group and not row.split()[1].startswith("Z")
+    ]
 
 
 def _group_is_empty(group: int) -> Callable[[], Awaitable[bool]]:
@@ -123,7 +145,9 @@ async def test_processes_stop_in_the_order_in_which_they_need_each_other() -> No
     run = Run()
     for child in run.launch._children:
         name, _, code, *arguments = child.command.argv
-        child.command = Command(child.command.kind, child.command.name, (name, "-c", SAYS_SO + code, *arguments))
+        child.command = Command(
+            child.command.kind, child.command.name, (name, "-c", SAYS_SO + code, *arguments)
+        )
     running = asyncio.create_task(run.launch.run())
     await run.sees(run.ready)
     await run.sees("worker: worker")
@@ -147,7 +171,11 @@ async def test_it_stops_when_make_is_gone(monkeypatch: pytest.MonkeyPatch) -> No
     """`make` that is killed tells nobody: its child finds itself with another parent."""
     run, parent = Run(), os.getppid()
     monkeypatch.setenv("MAKELEVEL", "1")
-    monkeypatch.setattr(launch, "os", SimpleNamespace(environ=os.environ, EX_CONFIG=os.EX_CONFIG, getppid=lambda: parent))
+    monkeypatch.setattr(
+        launch,
+        "os",
+        SimpleNamespace(environ=os.environ, EX_CONFIG=os.EX_CONFIG, getppid=lambda: parent),
+    )
     running = asyncio.create_task(run.launch.run())
     await run.sees("worker: worker")
     parent = 1
@@ -164,7 +192,9 @@ async def test_a_worker_has_its_time_to_drain() -> None:
 
 async def test_a_line_that_is_too_long_is_not_the_last_one() -> None:
     """It is said that there was one, and what follows is shown."""
-    run = Run(worker="import time; print('x' * (2 << 20)); print('after', flush=True); time.sleep(600)")
+    run = Run(
+        worker="import time; print('x' * (2 << 20)); print('after', flush=True); time.sleep(600)"
+    )
     running = asyncio.create_task(run.launch.run())
     await run.sees("worker: (a line too long to show)")
     await run.sees("worker: after")
@@ -180,7 +210,9 @@ async def test_a_killed_process_is_started_again() -> None:
     os.kill(first, signal.SIGKILL)
     await run.sees("worker: worker", times=2)
     assert await probes.until(_group_is_empty(first), 2)
-    assert [line for line in run.console.lines if "ended" in line] == ["tokenwire: worker ended (Killed); starting it again"]
+    assert [line for line in run.console.lines if "ended" in line] == [
+        "tokenwire: worker ended (Killed); starting it again"
+    ]
     await _stopped(running)
 
 
@@ -198,7 +230,9 @@ async def test_a_command_that_cannot_run_is_said() -> None:
     run = Run()
     run.launch._of("worker")[0].command = Command("worker", "worker", ("no-such-program",))
     running = asyncio.create_task(run.launch.run())
-    await run.sees("tokenwire: worker ended (no-such-program: No such file or directory); starting it again in 0.2 s")
+    await run.sees(
+        "tokenwire: worker ended (no-such-program: No such file or directory); starting it again in 0.2 s"
+    )
     await run.sees(run.ready)
     await _stopped(running)
 
@@ -215,7 +249,9 @@ async def test_a_failed_migration_ends_the_start() -> None:
 async def test_a_process_with_a_wrong_setting_ends_the_start() -> None:
     """It has said which; it is not started again and again."""
     run = Run()
-    run.launch._of("web")[0].command = _python("web", "import sys; print('wrong setting: X'); sys.exit(78)")
+    run.launch._of("web")[0].command = _python(
+        "web", "import sys; print('wrong setting: X'); sys.exit(78)"
+    )
     assert await asyncio.wait_for(run.launch.run(), 20) == os.EX_CONFIG
     assert run.console.lines.count("web: wrong setting: X") == 1
     await run.sees("tokenwire: web cannot start: see above")
@@ -242,11 +278,15 @@ async def test_a_redis_that_does_not_answer_ends_the_start(monkeypatch: pytest.M
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 async def test_everything_dies_with_the_launcher() -> None:
     """SIGKILL of the launcher, the one end that it cannot clean up after, still ends what it started."""
-    launcher = await asyncio.create_subprocess_exec(sys.executable, "-c", LAUNCHER, cwd=ROOT, preexec_fn=dying_with_us())
+    launcher = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LAUNCHER, cwd=ROOT, preexec_fn=dying_with_us()
+    )
     children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
 
     async def has_child() -> bool:
-        return "sleep" in [Path(f"/proc/{pid}/comm").read_text().strip() for pid in children.read_text().split()]
+        return "sleep" in [
+            Path(f"/proc/{pid}/comm").read_text().strip() for pid in children.read_text().split()
+        ]
 
     assert await probes.until(has_child, 10)
     child = int(children.read_text().split()[0])

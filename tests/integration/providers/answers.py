@@ -24,7 +24,9 @@ def chunk(text: str) -> bytes:
 
 
 def spec(url: str, **fields: object) -> ModelSpec:
-    return ModelSpec(**{"name": "m", "provider": "openai_compatible", "model": "m", "base_url": url, **fields})  # type: ignore[arg-type]
+    return ModelSpec(
+        **{"name": "m", "provider": "openai_compatible", "model": "m", "base_url": url, **fields}
+    )  # type: ignore[arg-type]
 
 
 async def broken_off(provider: Provider) -> tuple[str, tuple[str | None, int | None]]:
@@ -40,7 +42,9 @@ async def broken_off(provider: Provider) -> tuple[str, tuple[str | None, int | N
     raise AssertionError("the answer was not interrupted")
 
 
-async def read(client: HttpClient, entry: ModelSpec, request: Request = HELLO) -> tuple[str, list[Delta], ProviderError | None]:
+async def read(
+    client: HttpClient, entry: ModelSpec, request: Request = HELLO
+) -> tuple[str, list[Delta], ProviderError | None]:
     """The text, the deltas and the error of an answer."""
     deltas: list[Delta] = []
     error = None

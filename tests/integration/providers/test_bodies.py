@@ -35,7 +35,9 @@ async def test_an_http_error_is_classified(client: HttpClient) -> None:
     """Status, body and headers of an error answer make its class and its hint."""
 
     async def script(exchange: Exchange) -> None:
-        await exchange.whole(b'{"error":{"message":"slow down"}}', 429, "application/json", retry_after="7")
+        await exchange.whole(
+            b'{"error":{"message":"slow down"}}', 429, "application/json", retry_after="7"
+        )
 
     async with serving(script) as server:
         _, _, raised = await read(client, spec(server.url))
@@ -92,7 +94,9 @@ def bomb(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("status", [200, 500])
-async def test_a_body_that_swells_is_given_up(client: HttpClient, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_swells_is_given_up(
+    client: HttpClient, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A read of 64 KiB may be 64 MB: no step makes more than its share of them, also of the body of an error."""
     sizes: list[int] = []
     chunks = Reply.chunks
@@ -123,7 +127,11 @@ async def test_a_body_that_repeats_itself_is_read(client: HttpClient) -> None:
 
     async def script(exchange: Exchange) -> None:
         await exchange.head(content_encoding="gzip")
-        await exchange.send(gzip.compress(b"".join(chunk(words[at : at + 1000]) for at in range(0, len(words), 1000)) + END))
+        await exchange.send(
+            gzip.compress(
+                b"".join(chunk(words[at : at + 1000]) for at in range(0, len(words), 1000)) + END
+            )
+        )
         await exchange.end()
 
     async with serving(script) as server:
@@ -200,7 +208,9 @@ async def test_a_key_that_a_provider_echoes_is_not_told(client: HttpClient) -> N
 
     async def script(exchange: Exchange) -> None:
         said = f"you sent {exchange.call.headers['authorization']} and {exchange.call.headers['x-team']}"
-        body = json.dumps({"error": {"message": said, "code": exchange.call.headers["x-team"]}}).encode()
+        body = json.dumps(
+            {"error": {"message": said, "code": exchange.call.headers["x-team"]}}
+        ).encode()
         if len(server.calls) == 1:
             await exchange.whole(body, 401, "application/json")
         else:
@@ -208,14 +218,18 @@ async def test_a_key_that_a_provider_echoes_is_not_told(client: HttpClient) -> N
 
     async with serving(script) as server:
         for _ in range(2):
-            _, _, error = await read(client, spec(server.url, api_key="plain words", headers={"x-team": "blue whale"}))
+            _, _, error = await read(
+                client, spec(server.url, api_key="plain words", headers={"x-team": "blue whale"})
+            )
             assert error is not None
             assert "you sent" in error.message
             for secret in ("plain words", "blue whale"):
                 assert secret not in f"{error} {error!r} {error.message} {error.code}"
 
 
-async def test_whatever_is_raised_while_reading_is_a_failure_of_the_answer(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whatever_is_raised_while_reading_is_a_failure_of_the_answer(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also what no decoder foresees: the consumer gets the project's own error."""
 
     def broken(_self: ChatDecoder, _data: bytes) -> list[Delta]:

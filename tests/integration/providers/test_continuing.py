@@ -34,12 +34,17 @@ async def test_text_that_is_held_back_is_no_place_to_attach_to(client: HttpClien
         request = Request(HELLO.messages, continuation=Continuation("turn", "The quick brown fox"))
         async with open_provider(spec(server.url), client).stream(request) as stream:
             assert stream.stitching
-            seen = [(stream.stitching, "".join(d.text for d in batch if isinstance(d, TextDelta))) async for batch in stream]
+            seen = [
+                (stream.stitching, "".join(d.text for d in batch if isinstance(d, TextDelta)))
+                async for batch in stream
+            ]
     assert all(not text for stitching, text in seen if stitching)
     assert not seen[-1][0]
 
 
-async def test_what_was_held_back_when_the_connection_broke_is_given_after_all(client: HttpClient) -> None:
+async def test_what_was_held_back_when_the_connection_broke_is_given_after_all(
+    client: HttpClient,
+) -> None:
     """Words that could still have become a repetition: they are part of what has come, and was paid for."""
 
     async def script(exchange: Exchange) -> None:
@@ -56,16 +61,27 @@ async def test_what_was_held_back_when_the_connection_broke_is_given_after_all(c
 
 
 @pytest.mark.parametrize(("rung", "run"), [("attach", None), ("prefix", None)])
-async def test_what_cannot_be_attached_to_or_prefixed_is_asked_to_go_on(client: HttpClient, rung: str, run: str | None) -> None:
+async def test_what_cannot_be_attached_to_or_prefixed_is_asked_to_go_on(
+    client: HttpClient, rung: str, run: str | None
+) -> None:
     """The next rung that there is, and the overlap is still dropped."""
 
     async def script(exchange: Exchange) -> None:
         assert b"Go on exactly after" in exchange.call.body
-        delta = json.dumps({"type": "response.output_text.delta", "output_index": 0, "delta": "brown fox jumps"}).encode()
-        await exchange.whole(b'data: %b\n\ndata: {"type":"response.completed","response":{"id":"r"}}\n\n' % delta)
+        delta = json.dumps(
+            {"type": "response.output_text.delta", "output_index": 0, "delta": "brown fox jumps"}
+        ).encode()
+        await exchange.whole(
+            b'data: %b\n\ndata: {"type":"response.completed","response":{"id":"r"}}\n\n' % delta
+        )
 
     async with serving(script) as server:
-        entry = spec(server.url, provider="openai_responses", continuation="attach", options={"background": True})
+        entry = spec(
+            server.url,
+            provider="openai_responses",
+            continuation="attach",
+            options={"background": True},
+        )
         going_on = Continuation(rung, "The quick brown fox", run)  # type: ignore[arg-type]
         text, _, raised = await read(client, entry, Request(HELLO.messages, continuation=going_on))
     assert (text, raised) == (" jumps", None)
@@ -79,7 +95,9 @@ async def test_what_cannot_be_attached_to_or_prefixed_is_asked_to_go_on(client: 
         ("openai_compatible", "turn", "brown fox jumps", "The quick brown fox jumps"),
     ],
 )
-async def test_a_continued_answer_fits_its_beginning(client: HttpClient, provider: str, rung: str, answer: str, grown: str) -> None:
+async def test_a_continued_answer_fits_its_beginning(
+    client: HttpClient, provider: str, rung: str, answer: str, grown: str
+) -> None:
     """What the provider repeats is dropped, however it is cut."""
     held = "The quick brown"
 
@@ -104,7 +122,9 @@ async def test_a_model_that_begins_anew_in_other_words(client: HttpClient) -> No
         await exchange.whole(chunk(same) + chunk("And then") + chunk(" night.") + END)
 
     async with serving(script) as server:
-        request = Request(HELLO.messages, continuation=Continuation("turn", same + "The end of all bir"))
+        request = Request(
+            HELLO.messages, continuation=Continuation("turn", same + "The end of all bir")
+        )
         text, deltas, raised = await read(client, spec(server.url), request)
     assert (text, raised) == (same + "And then night.", None)
     shown = [delta for delta in deltas if isinstance(delta, TextDelta | Restart)]
@@ -112,8 +132,12 @@ async def test_a_model_that_begins_anew_in_other_words(client: HttpClient) -> No
     assert shown.count(Restart()) == 1
 
 
-@pytest.mark.parametrize("more", ["", "Each of them is described below, and each of them is ripe in summer. " * 8])
-async def test_a_model_that_begins_anew_with_the_same_few_words(client: HttpClient, more: str) -> None:
+@pytest.mark.parametrize(
+    "more", ["", "Each of them is described below, and each of them is ripe in summer. " * 8]
+)
+async def test_a_model_that_begins_anew_with_the_same_few_words(
+    client: HttpClient, more: str
+) -> None:
     """They are enough, behind a line and behind a page; the rest is not waited for."""
     anew = "Sure! Here are some red fruits: apple, cherry, strawberry."
 
@@ -126,9 +150,16 @@ async def test_a_model_that_begins_anew_with_the_same_few_words(client: HttpClie
 
     async with serving(script) as server:
         held = f"Sure! Here is a list of fruits that are red. {more}There are apple, cherry, straw"
-        text, deltas, raised = await read(client, spec(server.url), Request(HELLO.messages, continuation=Continuation("turn", held)))
+        text, deltas, raised = await read(
+            client,
+            spec(server.url),
+            Request(HELLO.messages, continuation=Continuation("turn", held)),
+        )
     assert (text, raised) == (anew, None)
-    assert [delta for delta in deltas if isinstance(delta, TextDelta | Restart)][:2] == [Restart(), TextDelta("Sure! Here a")]
+    assert [delta for delta in deltas if isinstance(delta, TextDelta | Restart)][:2] == [
+        Restart(),
+        TextDelta("Sure! Here a"),
+    ]
 
 
 async def test_a_rung_that_the_model_does_not_have(client: HttpClient) -> None:

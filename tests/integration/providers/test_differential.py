@@ -20,12 +20,22 @@ SEVERAL_ANSWERS = {
 SDK_MISSES_USAGE = {"openai-chat__openllmetry__test-chat-streaming-legacy__0-00b25e.sse"}
 """Groq's older place for it is `x_groq.usage`."""
 pytestmark = pytest.mark.may_skip("recordings of real providers are no part of the project")
-RECORDINGS = [r for r in load("openai.chat", "openai.responses", "anthropic.messages", success=True) if r.name not in SEVERAL_ANSWERS]
+RECORDINGS = [
+    r
+    for r in load("openai.chat", "openai.responses", "anthropic.messages", success=True)
+    if r.name not in SEVERAL_ANSWERS
+]
 
 
 def of(api: str, *, broken: bool = False) -> Any:
-    recordings = [r for r in RECORDINGS if r.api == api and ("midstream_error" in r.kind and r.provider != "llamacpp") == broken]
-    return pytest.mark.parametrize("recording", recordings, ids=[recording.name for recording in recordings])
+    recordings = [
+        r
+        for r in RECORDINGS
+        if r.api == api and ("midstream_error" in r.kind and r.provider != "llamacpp") == broken
+    ]
+    return pytest.mark.parametrize(
+        "recording", recordings, ids=[recording.name for recording in recordings]
+    )
 
 
 def ours(recording: Recording) -> dict[str, Any]:
@@ -54,7 +64,9 @@ def chat_client(url: str) -> openai.AsyncOpenAI:
 async def sdk_chat(recording: Recording) -> dict[str, Any]:
     text, reasoning, calls, finish, usage = "", "", {}, None, None
     async with playing(recording) as server, chat_client(server.url) as client:
-        async for chunk in await client.chat.completions.create(model="m", messages=[], stream=True):
+        async for chunk in await client.chat.completions.create(
+            model="m", messages=[], stream=True
+        ):
             if chunk.usage:
                 usage = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
             for choice in chunk.choices or []:
@@ -68,7 +80,10 @@ async def sdk_chat(recording: Recording) -> dict[str, Any]:
                 reasoning += extra.get("reasoning_content") or extra.get("reasoning") or ""
                 for call in choice.delta.tool_calls or []:
                     name, arguments = calls.get(call.index, ("", ""))
-                    calls[call.index] = (call.function.name or name, arguments + (call.function.arguments or ""))
+                    calls[call.index] = (
+                        call.function.name or name,
+                        arguments + (call.function.arguments or ""),
+                    )
     found = [(name, arguments or "{}") for name, arguments in calls.values()]
     return {"text": text, "reasoning": reasoning, "calls": found, "finish": finish, "usage": usage}
 
@@ -93,7 +108,9 @@ async def test_responses(recording: Recording) -> None:
     assert final is not None
     mine = ours(recording)
     assert mine["text"] == final.output_text
-    assert mine["calls"] == [(item.name, item.arguments) for item in final.output if item.type == "function_call"]
+    assert mine["calls"] == [
+        (item.name, item.arguments) for item in final.output if item.type == "function_call"
+    ]
     assert mine["finish"] == final.status
     assert mine["usage"] == (final.usage and (final.usage.input_tokens, final.usage.output_tokens))
 
@@ -119,10 +136,14 @@ async def test_messages(recording: Recording) -> None:
         message = await stream.get_final_message()
     mine = ours(recording)
     assert mine["text"] == "".join(block.text for block in message.content if block.type == "text")
-    assert mine["reasoning"] == "".join(block.thinking for block in message.content if block.type == "thinking")
+    assert mine["reasoning"] == "".join(
+        block.thinking for block in message.content if block.type == "thinking"
+    )
     assert mine["finish"] == message.stop_reason
     assert mine["usage"] == (message.usage.input_tokens, message.usage.output_tokens)
     tools = [block for block in message.content if block.type == "tool_use"]
     assert [name for name, _ in mine["calls"]] == [tool.name for tool in tools]
     if message.stop_reason == "tool_use":  # the SDK guesses the rest of arguments that were cut off
-        assert [json.loads(arguments) for _, arguments in mine["calls"]] == [tool.input for tool in tools]
+        assert [json.loads(arguments) for _, arguments in mine["calls"]] == [
+            tool.input for tool in tools
+        ]

@@ -33,10 +33,15 @@ TEXT = "Hi there, friend. 🦉 This is more than one chunk of text."
 FIXTURES = [
     {"match": {"inputText": "one"}, "response": {"embedding": [0.1, 0.2]}},
     {"match": {"userMessage": "hello"}, "response": {"content": TEXT}},
-    {"match": {"userMessage": "weather"}, "response": {"toolCalls": [{"name": "get_weather", "arguments": '{"city":"Oslo"}'}]}},
+    {
+        "match": {"userMessage": "weather"},
+        "response": {"toolCalls": [{"name": "get_weather", "arguments": '{"city":"Oslo"}'}]},
+    },
     {"match": {"userMessage": "cut"}, "response": {"content": TEXT}, "truncateAfterChunks": 3},
 ]
-WEATHER = Tool("get_weather", "the weather", {"type": "object", "properties": {"city": {"type": "string"}}})
+WEATHER = Tool(
+    "get_weather", "the weather", {"type": "object", "properties": {"city": {"type": "string"}}}
+)
 
 
 def specs(url: str) -> list[ModelSpec]:
@@ -55,10 +60,16 @@ def llmock_specs(url: str) -> list[ModelSpec]:
     return [
         ModelSpec("m", "openai", "gpt-4o-mini", base_url=f"{url}/v1", api_key="k"),
         ModelSpec("m", "openai_responses", "gpt-4o-mini", base_url=f"{url}/v1", api_key="k"),
-        ModelSpec("m", "anthropic", "claude-sonnet-4-5", base_url=f"{url}/anthropic/v1", api_key="k"),
+        ModelSpec(
+            "m", "anthropic", "claude-sonnet-4-5", base_url=f"{url}/anthropic/v1", api_key="k"
+        ),
         ModelSpec("m", "gemini", "gemini-2.5-flash", base_url=f"{url}/gemini/v1beta", api_key="k"),
-        ModelSpec("m", "groq", "llama-3.3-70b-versatile", base_url=f"{url}/groq/openai/v1", api_key="k"),
-        ModelSpec("m", "mistral", "mistral-small-latest", base_url=f"{url}/mistral/v1", api_key="k"),
+        ModelSpec(
+            "m", "groq", "llama-3.3-70b-versatile", base_url=f"{url}/groq/openai/v1", api_key="k"
+        ),
+        ModelSpec(
+            "m", "mistral", "mistral-small-latest", base_url=f"{url}/mistral/v1", api_key="k"
+        ),
     ]
 
 
@@ -70,7 +81,11 @@ async def client() -> AsyncIterator[HttpClient]:
 
 
 def ask(words: str, tools: tuple[Tool, ...] = ()) -> Request:
-    return Request([HistoryMessage("system", "Be brief."), HistoryMessage("user", words)], tools=tools, max_tokens=64)
+    return Request(
+        [HistoryMessage("system", "Be brief."), HistoryMessage("user", words)],
+        tools=tools,
+        max_tokens=64,
+    )
 
 
 @pytest.mark.usefixtures("aimock_installed")
@@ -84,8 +99,15 @@ async def test_every_dialect_of_aimock(client: HttpClient) -> None:
             assert deltas[-1].reason == "stop"
             _, deltas, error = await read(client, spec, ask("weather", (WEATHER,)))
             assert error is None
-            assert [delta.name for delta in deltas if isinstance(delta, ToolCallStart)] == ["get_weather"]
-            assert re.sub(r"\s", "", "".join(d.json for d in deltas if isinstance(d, ToolCallArguments))) == '{"city":"Oslo"}'
+            assert [delta.name for delta in deltas if isinstance(delta, ToolCallStart)] == [
+                "get_weather"
+            ]
+            assert (
+                re.sub(
+                    r"\s", "", "".join(d.json for d in deltas if isinstance(d, ToolCallArguments))
+                )
+                == '{"city":"Oslo"}'
+            )
             assert isinstance(deltas[-1], Finish)
             assert deltas[-1].reason == "tool_calls"
 
@@ -110,7 +132,9 @@ async def test_aimock_cuts_in_mid_stream(client: HttpClient) -> None:
         ("--chaos-malformed", (Unavailable,)),
     ],
 )
-async def test_aimock_in_chaos(client: HttpClient, fault: str, errors: tuple[type[ProviderError], ...]) -> None:
+async def test_aimock_in_chaos(
+    client: HttpClient, fault: str, errors: tuple[type[ProviderError], ...]
+) -> None:
     """Each fault has its class in each dialect, and none looks like an answer."""
     with aimock.start(FIXTURES, fault, "1") as url:
         for spec in specs(url):
@@ -128,7 +152,9 @@ async def test_every_dialect_of_llmock(client: HttpClient) -> None:
             assert "tell me" in text, (spec.provider, error)
             assert isinstance(deltas[-1], Finish)
             # Mistral sends usage unasked, llmock's Mistral does not.
-            assert spec.provider == "mistral" or any(isinstance(delta, UsageDelta) and delta.output_tokens for delta in deltas)
+            assert spec.provider == "mistral" or any(
+                isinstance(delta, UsageDelta) and delta.output_tokens for delta in deltas
+            )
 
 
 @pytest.mark.usefixtures("llmock_installed")
@@ -155,12 +181,18 @@ async def test_llmock_with_faults(client: HttpClient, fault: tuple[str, ...], er
 
 
 def llama(url: str, **fields: object) -> ModelSpec:
-    return ModelSpec(**{"name": "m", "provider": "llamacpp", "model": "default", "base_url": url, **fields})  # type: ignore[arg-type]
+    return ModelSpec(
+        **{"name": "m", "provider": "llamacpp", "model": "default", "base_url": url, **fields}
+    )  # type: ignore[arg-type]
 
 
 async def test_llamacpp_answers(client: HttpClient, llamacpp_url: str) -> None:
     """A real model: text, usage and a proper end, in OpenAI's two dialects and Anthropic's."""
-    for spec in (llama(llamacpp_url), llama(llamacpp_url, api="openai.responses"), llama(llamacpp_url, api="anthropic.messages")):
+    for spec in (
+        llama(llamacpp_url),
+        llama(llamacpp_url, api="openai.responses"),
+        llama(llamacpp_url, api="anthropic.messages"),
+    ):
         text, deltas, error = await read(client, spec, ask("Say hello to the sea."))
         assert error is None
         assert text.strip()
@@ -169,7 +201,9 @@ async def test_llamacpp_answers(client: HttpClient, llamacpp_url: str) -> None:
         assert deltas[-1].reason in ("stop", "length")
 
 
-async def test_llamacpp_says_when_the_prompt_is_too_long(client: HttpClient, llamacpp_url: str) -> None:
+async def test_llamacpp_says_when_the_prompt_is_too_long(
+    client: HttpClient, llamacpp_url: str
+) -> None:
     """Its own code for it is understood."""
     _, _, error = await read(client, llama(llamacpp_url), ask("sea " * 20_000))
     assert type(error) is ContextLengthExceeded
@@ -179,7 +213,10 @@ async def test_llamacpp_goes_on_from_a_prefix(client: HttpClient, llamacpp_url: 
     """`continue_final_message`: the prefix is not said again."""
     held = "One, two, three, four,"
     request = Request(
-        [HistoryMessage("user", "Count to ten in words.")], continuation=Continuation("prefix", held), max_tokens=16, temperature=0.0
+        [HistoryMessage("user", "Count to ten in words.")],
+        continuation=Continuation("prefix", held),
+        max_tokens=16,
+        temperature=0.0,
     )
     text, _, error = await read(client, llama(llamacpp_url), request)
     assert error is None
@@ -188,10 +225,16 @@ async def test_llamacpp_goes_on_from_a_prefix(client: HttpClient, llamacpp_url: 
 
 
 @pytest.mark.may_skip("builds differ")
-async def test_a_run_of_llamacpp_is_attached_to_again(client: HttpClient, llamacpp_url: str) -> None:
+async def test_a_run_of_llamacpp_is_attached_to_again(
+    client: HttpClient, llamacpp_url: str
+) -> None:
     """Left in the middle and picked up by its bytes, the answer is what it would have been."""
     spec = llama(llamacpp_url, continuation="attach", options={"resume": True})
-    question = Request([HistoryMessage("user", "Tell a story about a lighthouse.")], max_tokens=200, temperature=0.0)
+    question = Request(
+        [HistoryMessage("user", "Tell a story about a lighthouse.")],
+        max_tokens=200,
+        temperature=0.0,
+    )
     whole, _, _ = await read(client, llama(llamacpp_url), question)
     text, run = "", (None, None)
     async with open_provider(spec, client).stream(question) as stream:
@@ -201,7 +244,9 @@ async def test_a_run_of_llamacpp_is_attached_to_again(client: HttpClient, llamac
             if len(text) > 40:
                 stream.keep()
                 break
-    rest, deltas, error = await read(client, spec, Request(question.messages, continuation=Continuation("attach", text, *run)))
+    rest, deltas, error = await read(
+        client, spec, Request(question.messages, continuation=Continuation("attach", text, *run))
+    )
     if error is not None and error.code == "run_gone":
         pytest.skip("this build of llama.cpp keeps no runs")
     assert error is None
@@ -220,7 +265,9 @@ async def test_leaving_llamacpp_frees_its_slot(client: HttpClient, llamacpp_url:
 
     await asyncio.gather(*(leave() for _ in range(4)))
     async with asyncio.timeout(20):
-        texts = await asyncio.gather(*(read(client, llama(llamacpp_url), ask("Hi.")) for _ in range(4)))
+        texts = await asyncio.gather(
+            *(read(client, llama(llamacpp_url), ask("Hi.")) for _ in range(4))
+        )
     assert all(error is None for _, _, error in texts)
 
 

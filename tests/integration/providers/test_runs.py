@@ -18,7 +18,10 @@ async def test_a_background_run_is_attached_to_again(client: HttpClient) -> None
     """After a break the run goes on by its id and the last sequence number; nothing is repeated, nothing lost."""
 
     def event(number: int, kind: str, **fields: object) -> bytes:
-        return b"data: %b\n\n" % json.dumps({"type": kind, "sequence_number": number, **fields}).encode()
+        return (
+            b"data: %b\n\n"
+            % json.dumps({"type": kind, "sequence_number": number, **fields}).encode()
+        )
 
     response = {"id": "resp_1", "background": True, "status": "completed", "output": []}
 
@@ -37,10 +40,17 @@ async def test_a_background_run_is_attached_to_again(client: HttpClient) -> None
         await exchange.end()
 
     async with serving(script) as server:
-        entry = spec(server.url, provider="openai_responses", continuation="attach", options={"background": True})
+        entry = spec(
+            server.url,
+            provider="openai_responses",
+            continuation="attach",
+            options={"background": True},
+        )
         text, run = await broken_off(open_provider(entry, client))
         assert run == ("resp_1", 1)
-        again, deltas, raised = await read(client, entry, Request(HELLO.messages, continuation=Continuation("attach", text, *run)))
+        again, deltas, raised = await read(
+            client, entry, Request(HELLO.messages, continuation=Continuation("attach", text, *run))
+        )
     assert (text + again, raised) == ("Hello", None)
     assert isinstance(deltas[-1], Finish)
     assert server.calls[1].path == "/responses/resp_1?stream=true&starting_after=1"
@@ -55,7 +65,9 @@ async def test_a_background_run_is_cancelled_by_leaving_it(client: HttpClient, k
             await exchange.whole(b"{}", content_type="application/json")
             return
         await exchange.head()
-        await exchange.send(b'data: {"type":"response.created","response":{"id":"r","background":true}}\n\n')
+        await exchange.send(
+            b'data: {"type":"response.created","response":{"id":"r","background":true}}\n\n'
+        )
         await exchange.left()
 
     async with serving(script) as server:
@@ -65,7 +77,10 @@ async def test_a_background_run_is_cancelled_by_leaving_it(client: HttpClient, k
                 break
             if kept:
                 stream.keep()
-    assert [call.path for call in server.calls] == ["/responses", *([] if kept else ["/responses/r/cancel"])]
+    assert [call.path for call in server.calls] == [
+        "/responses",
+        *([] if kept else ["/responses/r/cancel"]),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +104,13 @@ async def test_a_background_run_is_cancelled_by_leaving_it(client: HttpClient, k
     ],
 )
 async def test_a_run_is_ended_by_its_name(
-    client: HttpClient, provider: str, options: dict[str, object], call: tuple[str, str], status: int, body: bytes, ended: bool
+    client: HttpClient,
+    provider: str,
+    options: dict[str, object],
+    call: tuple[str, str],
+    status: int,
+    body: bytes,
+    ended: bool,
 ) -> None:
     """Whoever began it. One that is over, or not known any more, has ended; any other refusal says that it may still run."""
 
@@ -122,16 +143,26 @@ async def test_a_run_without_a_name_needs_no_end(client: HttpClient) -> None:
 @pytest.mark.parametrize(
     ("last", "over"),
     [
-        (b'data: {"type":"response.completed","response":{"id":"r","background":true,"status":"completed"}}\n\n', True),
-        (b'data: {"type":"response.failed","response":{"id":"r","background":true,"status":"failed"}}\n\n', True),
+        (
+            b'data: {"type":"response.completed","response":{"id":"r","background":true,"status":"completed"}}\n\n',
+            True,
+        ),
+        (
+            b'data: {"type":"response.failed","response":{"id":"r","background":true,"status":"failed"}}\n\n',
+            True,
+        ),
         (b"", False),
     ],
 )
-async def test_a_run_is_over_when_its_provider_says_so(client: HttpClient, last: bytes, over: bool) -> None:
+async def test_a_run_is_over_when_its_provider_says_so(
+    client: HttpClient, last: bytes, over: bool
+) -> None:
     """A connection that ends says nothing about the run."""
 
     async def script(exchange: Exchange) -> None:
-        await exchange.whole(b'data: {"type":"response.created","response":{"id":"r","background":true}}\n\n' + last)
+        await exchange.whole(
+            b'data: {"type":"response.created","response":{"id":"r","background":true}}\n\n' + last
+        )
 
     async with serving(script) as server:
         entry = spec(server.url, provider="openai_responses", options={"background": True})
@@ -149,7 +180,9 @@ async def test_llamacpp_runs_have_their_name_before_they_are_asked_for(client: H
         await exchange.whole(chunk("a") + END)
 
     async with serving(script) as server:
-        entry = spec(server.url, provider="llamacpp", continuation="attach", options={"resume": True})
+        entry = spec(
+            server.url, provider="llamacpp", continuation="attach", options={"resume": True}
+        )
         async with open_provider(entry, client).stream(HELLO) as stream:
             assert server.calls == []
             name = stream.run_id
@@ -165,8 +198,15 @@ async def test_a_run_that_is_gone(client: HttpClient) -> None:
         await exchange.whole(b'{"error":{"message":"not found"}}', 404, "application/json")
 
     async with serving(script) as server:
-        entry = spec(server.url, provider="openai_responses", continuation="attach", options={"background": True})
-        _, _, raised = await read(client, entry, Request(HELLO.messages, continuation=Continuation("attach", "", "r", 3)))
+        entry = spec(
+            server.url,
+            provider="openai_responses",
+            continuation="attach",
+            options={"background": True},
+        )
+        _, _, raised = await read(
+            client, entry, Request(HELLO.messages, continuation=Continuation("attach", "", "r", 3))
+        )
     assert type(raised) is Unavailable
     assert raised.code == "run_gone"
 
@@ -179,8 +219,15 @@ async def test_a_page_of_a_proxy_says_nothing_of_a_run(client: HttpClient, statu
         await exchange.whole(b"<html><body><h1>nginx</h1></body></html>", status, "text/html")
 
     async with serving(script) as server:
-        entry = spec(server.url, provider="openai_responses", continuation="attach", options={"background": True})
-        _, _, raised = await read(client, entry, Request(HELLO.messages, continuation=Continuation("attach", "", "r", 3)))
+        entry = spec(
+            server.url,
+            provider="openai_responses",
+            continuation="attach",
+            options={"background": True},
+        )
+        _, _, raised = await read(
+            client, entry, Request(HELLO.messages, continuation=Continuation("attach", "", "r", 3))
+        )
         with pytest.raises(Unavailable):
             await open_provider(entry, client).end("r")
     assert type(raised) is Unavailable
@@ -204,7 +251,11 @@ async def test_llamacpp_runs_are_attached_to_by_bytes(client: HttpClient) -> Non
         await exchange.end()
 
     async with serving(script) as server:
-        entry = spec(server.url, provider="llamacpp", continuation="attach", options={"resume": True})
+        entry = spec(
+            server.url, provider="llamacpp", continuation="attach", options={"resume": True}
+        )
         _, run = await broken_off(open_provider(entry, client))
-        text, _, raised = await read(client, entry, Request(HELLO.messages, continuation=Continuation("attach", "Hel", *run)))
+        text, _, raised = await read(
+            client, entry, Request(HELLO.messages, continuation=Continuation("attach", "Hel", *run))
+        )
     assert (text, raised) == ("lo", None)

@@ -25,7 +25,10 @@ async def test_each_read_is_a_batch(client: HttpClient) -> None:
         await exchange.send(chunk("c") + END)
         await exchange.end()
 
-    async with serving(script) as server, open_provider(spec(server.url), client).stream(HELLO) as stream:
+    async with (
+        serving(script) as server,
+        open_provider(spec(server.url), client).stream(HELLO) as stream,
+    ):
         batches = []
         async for batch in stream:
             batches.append([delta.text for delta in batch if isinstance(delta, TextDelta)])
@@ -36,7 +39,9 @@ async def test_each_read_is_a_batch(client: HttpClient) -> None:
 
 @pytest.mark.parametrize(("sent", "error"), [(b"", Unavailable), (chunk("a"), Interrupted)])
 @pytest.mark.parametrize("reset", [True, False])
-async def test_a_connection_that_breaks(client: HttpClient, sent: bytes, error: type[ProviderError], reset: bool) -> None:
+async def test_a_connection_that_breaks(
+    client: HttpClient, sent: bytes, error: type[ProviderError], reset: bool
+) -> None:
     """Before any text it is Unavailable, after it Interrupted, with the text delivered; a clean end without proof is no different."""
 
     async def script(exchange: Exchange) -> None:
@@ -57,7 +62,9 @@ async def test_a_connection_that_breaks_after_the_proof(client: HttpClient) -> N
 
     async def script(exchange: Exchange) -> None:
         await exchange.head()
-        await exchange.send(chunk("a") + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n')
+        await exchange.send(
+            chunk("a") + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+        )
         await asyncio.sleep(0.05)
         exchange.cut()
 
@@ -92,7 +99,10 @@ async def test_a_slow_consumer_is_no_stall(client: HttpClient) -> None:
         await exchange.send(chunk("b") + END)
         await exchange.end()
 
-    async with serving(paced) as server, open_provider(spec(server.url, stall_seconds=0.3), client).stream(HELLO) as stream:
+    async with (
+        serving(paced) as server,
+        open_provider(spec(server.url, stall_seconds=0.3), client).stream(HELLO) as stream,
+    ):
         count = 0
         async for _ in stream:
             count += 1
@@ -227,7 +237,9 @@ async def test_a_connection_that_never_stood(transport: Transport, hangs: bool, 
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    _, _, raised = await read(client, spec(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+    _, _, raised = await read(
+        client, spec(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    )
     over.set()
     server.close()
     await client.aclose()

@@ -27,9 +27,15 @@ class Exchange:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
-    async def head(self, status: int = 200, content_type: str = "text/event-stream", **headers: str) -> None:
+    async def head(
+        self, status: int = 200, content_type: str = "text/event-stream", **headers: str
+    ) -> None:
         """Begin a chunked answer."""
-        lines = [f"HTTP/1.1 {status} X", f"content-type: {content_type}", "transfer-encoding: chunked"]
+        lines = [
+            f"HTTP/1.1 {status} X",
+            f"content-type: {content_type}",
+            "transfer-encoding: chunked",
+        ]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         await self.writer.drain()
@@ -44,7 +50,13 @@ class Exchange:
         self.writer.write(b"0\r\n\r\n")
         await self.writer.drain()
 
-    async def whole(self, data: bytes, status: int = 200, content_type: str = "text/event-stream", **headers: str) -> None:
+    async def whole(
+        self,
+        data: bytes,
+        status: int = 200,
+        content_type: str = "text/event-stream",
+        **headers: str,
+    ) -> None:
         """A whole answer."""
         await self.head(status, content_type, **headers)
         await self.send(data)
@@ -101,4 +113,6 @@ async def _read_call(reader: asyncio.StreamReader) -> Call:
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     method, path, _ = head.split("\r\n", 1)[0].split(" ")
     headers = {name.lower(): value for name, value in re.findall(r"(?m)^([\w-]+): (.*?)\r?$", head)}
-    return Call(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
+    return Call(
+        method, path, headers, await reader.readexactly(int(headers.get("content-length", 0)))
+    )

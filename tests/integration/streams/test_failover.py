@@ -47,9 +47,16 @@ async def test_a_failover_is_noticed(valkey: Valkey, replica: Valkey, proxy: Fau
         await log.aclose()
 
 
-@pytest.mark.parametrize("count", [lambda rates: rates.hit("ada", 90), lambda rates: rates.add("ada", 1)], ids=["hit", "add"])
+@pytest.mark.parametrize(
+    "count",
+    [lambda rates: rates.hit("ada", 90), lambda rates: rates.add("ada", 1)],
+    ids=["hit", "add"],
+)
 async def test_rates_notice_a_failover(
-    valkey: Valkey, replica: Valkey, proxy: FaultProxy, count: Callable[[RedisRates], Awaitable[object]]
+    valkey: Valkey,
+    replica: Valkey,
+    proxy: FaultProxy,
+    count: Callable[[RedisRates], Awaitable[object]],
 ) -> None:
     """One refusal tells that the server was demoted: every connection that idles is closed with it, and none leads there again."""
     rates = RedisRates(f"redis://127.0.0.1:{proxy.port}/0", PATIENCE_SECONDS)
@@ -64,11 +71,16 @@ async def test_rates_notice_a_failover(
         await rates.aclose()
 
 
-async def test_who_listens_to_the_demoted_server_still_hears(valkey: Valkey, replica: Valkey, proxy: FaultProxy) -> None:
+async def test_who_listens_to_the_demoted_server_still_hears(
+    valkey: Valkey, replica: Valkey, proxy: FaultProxy
+) -> None:
     """A replica passes on what is published at its master, so a subscription outlives the failover."""
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     feed = RedisFeed(f"redis://127.0.0.1:{proxy.port}/0")
-    await feed.start(lambda messages: [heard.put_nowait(payload) for _, payload in messages] and None, lambda _channel: None)
+    await feed.start(
+        lambda messages: [heard.put_nowait(payload) for _, payload in messages] and None,
+        lambda _channel: None,
+    )
     log = RedisLog(f"redis://127.0.0.1:{replica.port}/0")
     try:
         await feed.subscribe(keys.CHANGES)
@@ -81,9 +93,12 @@ async def test_who_listens_to_the_demoted_server_still_hears(valkey: Valkey, rep
 
 
 @pytest.mark.parametrize(
-    ("begin", "end", "word"), [(Valkey.fill, Valkey.empty, "OOM"), (Valkey.break_saving, Valkey.mend_saving, "MISCONF")]
+    ("begin", "end", "word"),
+    [(Valkey.fill, Valkey.empty, "OOM"), (Valkey.break_saving, Valkey.mend_saving, "MISCONF")],
 )
-async def test_readiness_proves_a_write(valkey: Valkey, begin: object, end: object, word: str) -> None:
+async def test_readiness_proves_a_write(
+    valkey: Valkey, begin: object, end: object, word: str
+) -> None:
     """A server that answers reads and refuses every post is not ready; it is again when its trouble is over."""
     log = RedisLog(valkey.url)
     try:

@@ -49,7 +49,9 @@ async def text(log: RedisLog) -> str:
     return held
 
 
-async def test_a_restart_that_keeps_all_costs_nobody_anything(log: RedisLog, valkey: Valkey) -> None:
+async def test_a_restart_that_keeps_all_costs_nobody_anything(
+    log: RedisLog, valkey: Valkey
+) -> None:
     """A viewer's tail keeps its ring, positions stay good, the worker's next batch is the next event."""
     claim = await write(log, 5)
     feed = RedisFeed(valkey.url)
@@ -132,7 +134,9 @@ def promote(server: Valkey) -> None:
         client.execute_command("REPLICAOF", "NO", "ONE")
 
 
-async def test_a_failover_and_back_to_the_same_process_forks(replicas: tuple[Valkey, Valkey]) -> None:
+async def test_a_failover_and_back_to_the_same_process_forks(
+    replicas: tuple[Valkey, Valkey],
+) -> None:
     """It is the process that it was, with another's data: no event may be given a seq, in an epoch, that another event had."""
     one, two = replicas
     first, second = RedisLog(one.url), RedisLog(two.url)

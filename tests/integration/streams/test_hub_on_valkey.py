@@ -55,7 +55,9 @@ class Rig:
             self.index = 0
 
     async def write(self, count: int = 1) -> int:
-        appended = await self.writing.append(self.claim, self.index, 0, [Chunk("m", 1, 0, "x")] * count)
+        appended = await self.writing.append(
+            self.claim, self.index, 0, [Chunk("m", 1, 0, "x")] * count
+        )
         self.index += 1
         return appended.last_seq
 
@@ -114,7 +116,9 @@ async def test_a_killed_subscription_loses_nothing(rig: Rig, valkey: Valkey) -> 
     with valkey.client() as client:
         for _ in range(5):
             await rig.write(3)
-            killed = await asyncio.to_thread(client.execute_command, "CLIENT", "KILL", "TYPE", "pubsub")
+            killed = await asyncio.to_thread(
+                client.execute_command, "CLIENT", "KILL", "TYPE", "pubsub"
+            )
             assert killed == 1
             last = await rig.write(3)
             await until(lambda last=last: watcher.cursor == last and rig.feed.connected)  # type: ignore[misc]  # a bound default
@@ -124,7 +128,9 @@ async def test_a_killed_subscription_loses_nothing(rig: Rig, valkey: Valkey) -> 
 
 
 @pytest.mark.parametrize("lose_data", [False, True])
-async def test_a_restarted_server_is_a_new_epoch_for_viewers(rig: Rig, valkey: Valkey, lose_data: bool) -> None:
+async def test_a_restarted_server_is_a_new_epoch_for_viewers(
+    rig: Rig, valkey: Valkey, lose_data: bool
+) -> None:
     """Tails learn it by themselves and relay what the adopting worker writes."""
     await rig.write(3)
     tail = await rig.hub.open("c")
@@ -157,7 +163,9 @@ async def test_a_silent_server_is_left(valkey: Valkey, monkeypatch: pytest.Monke
         assert watcher.seen == [1, 2]
 
 
-async def test_channels_come_and_go_with_viewers(rig: Rig, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_channels_come_and_go_with_viewers(
+    rig: Rig, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Explicit subscriptions, one per watched conversation, all of them made again after a break."""
     monkeypatch.setattr(hub, "GRACE_SECONDS", 0)
     tails = await asyncio.gather(*(rig.hub.open(f"c{n}") for n in range(1200)))
@@ -215,7 +223,9 @@ async def test_opening_fails_while_the_server_is_away_and_works_when_it_is_back(
                 break
 
 
-async def test_a_wrong_password_is_no_connection(valkey: Valkey, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_password_is_no_connection(
+    valkey: Valkey, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The feed says so and tries again; with the right one it works, for a named user too."""
     monkeypatch.setattr(feed, "CONFIRM_SECONDS", 0.3)
     with valkey.client() as client:
@@ -242,7 +252,9 @@ async def test_rediss_urls(valkey: Valkey, tmp_path: Path) -> None:
     context = _certificate(tmp_path)
     port = free_port()
     async with _tls_proxy(port, valkey.port, context):
-        async with running(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path / 'cert.pem'}") as rig:
+        async with running(
+            f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path / 'cert.pem'}"
+        ) as rig:
             watcher = Watcher(await rig.hub.open("c"))
             last = await rig.write(2)
             await until(lambda: watcher.cursor == last)
@@ -264,12 +276,19 @@ def _certificate(folder: Path) -> ssl.SSLContext:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
         .sign(key, hashes.SHA256())
     )
     (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")

@@ -50,7 +50,12 @@ async def test_an_append_waits_for_a_server_that_is_away(log: RedisLog, valkey: 
     claim = await log.claim("c", "m", 0, LEASE)
     valkey.stop()
     appending = asyncio.create_task(log.append(claim, 0, 0, [chunk(0)]))
-    for call in (log.renew(claim, LEASE), log.read("c", None, 0, 1), log.claim("c", "m2", 0, LEASE), log.check()):
+    for call in (
+        log.renew(claim, LEASE),
+        log.read("c", None, 0, 1),
+        log.claim("c", "m2", 0, LEASE),
+        log.check(),
+    ):
         with pytest.raises(LogUnavailable):
             await call
     assert not appending.done()
@@ -61,7 +66,9 @@ async def test_an_append_waits_for_a_server_that_is_away(log: RedisLog, valkey: 
     assert (await log.append(again, 0, 0, [chunk(0)])).first_seq == 1
 
 
-async def test_cancelling_an_append_is_safe(log: RedisLog, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelling_an_append_is_safe(
+    log: RedisLog, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever gave the wait up repeats the same index, whether the batch landed or not."""
     monkeypatch.setattr(wire, "REPLY_SECONDS", 0.2)
     claim = await log.claim("c", "m", 0, LEASE)
@@ -106,9 +113,13 @@ async def test_many_calls_share_few_round_trips(log: RedisLog, valkey: Valkey) -
     """What is asked for while a pipeline is out leaves in the next one; every caller gets its own answer."""
     claims = await asyncio.gather(*(log.claim(f"c{n}", "m", n, LEASE) for n in range(1000)))
     assert [claim.attempt for claim in claims] == list(range(1, 1001))
-    appended = await asyncio.gather(*(log.append(claim, 0, 0, [chunk(0)] * (1 + n % 3)) for n, claim in enumerate(claims)))
+    appended = await asyncio.gather(
+        *(log.append(claim, 0, 0, [chunk(0)] * (1 + n % 3)) for n, claim in enumerate(claims))
+    )
     assert [result.last_seq for result in appended] == [1 + n % 3 for n in range(1000)]
-    refused = await asyncio.gather(*(log.claim(f"c{n}", "m", n, LEASE) for n in range(10)), return_exceptions=True)
+    refused = await asyncio.gather(
+        *(log.claim(f"c{n}", "m", n, LEASE) for n in range(10)), return_exceptions=True
+    )
     assert {type(refusal) for refusal in refused} == {Busy}
     with valkey.client() as client:
         assert client.info("clients")["connected_clients"] == 2
@@ -193,7 +204,9 @@ async def test_a_script_without_info_still_works(log: RedisLog, valkey: Valkey) 
     await plain.aclose()
 
 
-async def test_coalescing_spaces_pipelines_out(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_coalescing_spaces_pipelines_out(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first call leaves at once; what comes within the span after it leaves together."""
     log = RedisLog(valkey.url, coalesce_ms=200)
     sent: list[int] = []
@@ -217,12 +230,17 @@ async def test_coalescing_spaces_pipelines_out(valkey: Valkey, monkeypatch: pyte
 async def test_a_wrong_argument_is_its_callers_error_alone(log: RedisLog) -> None:
     """Others who call at the same time are served."""
     results = await asyncio.gather(
-        log.read("a", None, 0, 1), log.read("b", None, object(), 1), log.read("c", None, 0, 1), return_exceptions=True
+        log.read("a", None, 0, 1),
+        log.read("b", None, object(), 1),
+        log.read("c", None, 0, 1),
+        return_exceptions=True,
     )  # type: ignore[arg-type]  # what is tested
     assert [isinstance(result, Exception) for result in results] == [False, True, False]
 
 
-async def test_a_connection_that_closes_just_before_a_write(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_closes_just_before_a_write(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """uvloop calls that a RuntimeError. It is an outage like others: the caller hears Unavailable, no task dies of it, the next call
     connects again."""
     died: list[object] = []
@@ -231,7 +249,9 @@ async def test_a_connection_that_closes_just_before_a_write(valkey: Valkey, monk
     connection = over._connection
 
     async def closed(*_arguments: object, **_options: object) -> None:
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+        raise RuntimeError(
+            "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+        )
 
     try:
         assert await over.execute("PING") == b"PONG"

@@ -31,7 +31,9 @@ class Rig:
         """Let the row be a minute old, with other columns as given."""
         columns = "".join(f", {name} = :{name}" for name in values)
         async with self.store.writing() as session:
-            await session.execute(text(f"UPDATE messages SET updated_at = updated_at - {LONG_AGO}{columns}"), values)
+            await session.execute(
+                text(f"UPDATE messages SET updated_at = updated_at - {LONG_AGO}{columns}"), values
+            )
 
     async def reread(self) -> Row:
         row = await self.store.message(self.row.id)
@@ -49,7 +51,9 @@ class Rig:
         claim = await self.log.claim(row.conversation_id, row.id, row.attempt, 0.0)
         assert await self.store.begin_attempt(row.id, claim.attempt, "m")
         if appended:
-            await self.log.append(claim, 0, 0, [events.Chunk(row.id, claim.attempt, len(content), appended)])
+            await self.log.append(
+                claim, 0, 0, [events.Chunk(row.id, claim.attempt, len(content), appended)]
+            )
         await self.age()
 
 

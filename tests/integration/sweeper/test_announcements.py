@@ -47,7 +47,9 @@ async def test_what_is_announced_late_keeps_nobody_waiting(rig: Rig) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_rows_are_announced_in_order_within_a_conversation_and_side_by_side_beyond(rig: Rig) -> None:
+async def test_rows_are_announced_in_order_within_a_conversation_and_side_by_side_beyond(
+    rig: Rig,
+) -> None:
     """A reader gets the question before the answer; a conversation whose log is slow costs its time once."""
     names = [rig.row.conversation_id]
     for _ in range(3):
@@ -67,7 +69,9 @@ async def test_rows_are_announced_in_order_within_a_conversation_and_side_by_sid
     rig.log.announce = meet  # type: ignore[method-assign]
     async with asyncio.timeout(20):
         await rig.sweeper.sweep()
-    assert [[role for name, role in told if name == conversation] for conversation in names] == [["user", "assistant"]] * 4
+    assert [[role for name, role in told if name == conversation] for conversation in names] == [
+        ["user", "assistant"]
+    ] * 4
 
 
 async def test_a_deletion_whose_log_was_left_is_made_good(rig: Rig) -> None:
@@ -77,7 +81,9 @@ async def test_a_deletion_whose_log_was_left_is_made_good(rig: Rig) -> None:
     await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id, 900.0)
     rig.log.come_back()
     async with rig.store.writing() as session:
-        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+        await session.execute(
+            text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000")
+        )
     heard: list[bytes] = []
     rig.log.listen(lambda _channel, payload: heard.append(payload))
     await rig.sweeper.sweep()
@@ -116,7 +122,9 @@ async def test_a_deletion_that_a_new_server_has_not_heard_of_is_repeated(rig: Ri
     rig.log.restart(lose_data=True)
     await rig.log.read(rig.row.conversation_id, None, 0, 9)
     async with rig.store.writing() as session:
-        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+        await session.execute(
+            text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000")
+        )
     await rig.sweeper._look_for_another_server()
     await rig.sweeper.sweep()
     with pytest.raises(Gone):
@@ -127,7 +135,9 @@ async def test_a_deletion_that_went_well_leaves_the_sweeper_nothing(rig: Rig) ->
     """Rows and log went together."""
     await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id, 900.0)
     async with rig.store.writing() as session:
-        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+        await session.execute(
+            text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000")
+        )
     heard: list[bytes] = []
     rig.log.listen(lambda _channel, payload: heard.append(payload))
     await rig.sweeper.sweep()

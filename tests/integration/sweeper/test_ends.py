@@ -47,7 +47,9 @@ async def test_an_end_is_announced_to_a_log_that_never_heard_the_text(rig: Rig) 
     await rig.die("", "All")
     row = await rig.reread()
     epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
-    assert await rig.store.finish(Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop"))
+    assert await rig.store.finish(
+        Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop")
+    )
     rig.log.restart(lose_data=True)
     await rig.age()
     await rig.sweeper.sweep()
@@ -59,17 +61,24 @@ async def test_an_end_is_announced_to_a_log_that_never_heard_the_text(rig: Rig) 
 @pytest.mark.parametrize("how", ["announced", "cancelled"])
 async def test_what_waited_behind_a_dead_answer_is_started(rig: Rig, how: str) -> None:
     """Whoever supplies the end wakes the next in line, as the worker would have done."""
-    behind = (await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))).assistant_message
+    behind = (
+        await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))
+    ).assistant_message
     await rig.die("", "All")
     row = await rig.reread()
     if how == "announced":
         epoch = (await rig.log.read(row.conversation_id, None, 0, 0)).epoch
-        assert await rig.store.finish(Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop"))
+        assert await rig.store.finish(
+            Ending(row.id, row.attempt, "complete", "All", "", None, epoch, 1, "stop")
+        )
     else:
         await rig.store.request_cancel(row.id, "me")
     await rig.store.mark_enqueued(behind.id)  # too fresh for the sweeper to see to it by itself
     async with rig.store.writing() as session:
-        await session.execute(text("UPDATE messages SET updated_at = updated_at - 60000 WHERE id = :id"), {"id": row.id})
+        await session.execute(
+            text("UPDATE messages SET updated_at = updated_at - 60000 WHERE id = :id"),
+            {"id": row.id},
+        )
     await rig.sweeper.sweep()
     assert rig.jobs.sent == [(behind.id, None)]
 
@@ -85,7 +94,11 @@ async def test_a_cancel_of_a_dead_attempt(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", [{"response_schema": {"x": "y" * 400}}, {"kept": [{"at": 0, "dialect": "d", "kind": "k", "value": {"x": "y" * 400}}]}]
+    "sent",
+    [
+        {"response_schema": {"x": "y" * 400}},
+        {"kept": [{"at": 0, "dialect": "d", "kind": "k", "value": {"x": "y" * 400}}]},
+    ],
 )
 async def test_an_estimate_counts_all_that_was_sent(rig: Rig, sent: dict[str, Any]) -> None:
     """The schema of the answer, and what earlier rows held beside their text."""
@@ -127,7 +140,9 @@ async def lose_the_middle(rig: Rig) -> None:
     claim = await rig.log.claim(rig.row.conversation_id, rig.row.id, 0, 0.0)
     assert await rig.store.begin_attempt(rig.row.id, claim.attempt, "m")
     for index in range(20):
-        await rig.log.append(claim, index, index, [events.Chunk(rig.row.id, claim.attempt, index, "x")])
+        await rig.log.append(
+            claim, index, index, [events.Chunk(rig.row.id, claim.attempt, index, "x")]
+        )
     await rig.age(content="", seq=0, epoch=claim.epoch)
 
 
@@ -135,13 +150,19 @@ async def newest(rig: Rig) -> list[events.AnyEvent]:
     """What a log still holds that was trimmed."""
     page = await rig.log.read(rig.row.conversation_id, None, 0, 0)
     page = await rig.log.read(rig.row.conversation_id, None, page.oldest - 1, 100)
-    return [event for _, event in map(events.decode, (entry.data for entry in page.entries)) if event is not None]
+    return [
+        event
+        for _, event in map(events.decode, (entry.data for entry in page.entries))
+        if event is not None
+    ]
 
 
 async def attempt(rig: Rig) -> None:
     """One delivery of the job, as Dramatiq makes it: what escapes is a dead letter."""
     with contextlib.suppress(ValueError):
-        await runner_over(rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="prefix").generate(rig.row.id)
+        await runner_over(
+            rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="prefix"
+        ).generate(rig.row.id)
 
 
 async def test_an_answer_that_cannot_be_recovered_ends(rig: Rig) -> None:
@@ -168,7 +189,11 @@ async def test_an_answer_that_cannot_be_recovered_can_be_cancelled(rig: Rig) -> 
     await rig.store.request_cancel(rig.row.id, "me")
     await rig.sweeper.sweep()
     row, log = await rig.reread(), await newest(rig)
-    assert (row.status, row.cancel_by, kinds(log)[-2:]) == ("cancelled", "me", ["Reset", "Cancelled"])
+    assert (row.status, row.cancel_by, kinds(log)[-2:]) == (
+        "cancelled",
+        "me",
+        ["Reset", "Cancelled"],
+    )
 
 
 async def test_attempts_that_got_on_are_not_counted_against_an_answer(rig: Rig) -> None:
@@ -176,7 +201,9 @@ async def test_attempts_that_got_on_are_not_counted_against_an_answer(rig: Rig) 
     for _ in range(MAX_TRIES + 3):
         await rig.die("", "")
         await rig.age(tries=0)
-        runner = runner_over(rig.services, Script([base.Interrupted("cut")]), continuation="restart")
+        runner = runner_over(
+            rig.services, Script([base.Interrupted("cut")]), continuation="restart"
+        )
         await runner.generate(rig.row.id)
         await rig.age(tries=0, due_at=1)
     assert (await rig.reread()).starts <= 2

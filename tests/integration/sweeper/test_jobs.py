@@ -20,7 +20,9 @@ async def test_a_row_that_was_never_enqueued(rig: Rig) -> None:
     """Committed, and then the web process died: the job is sent, once."""
     await rig.age()
     await rig.sweeper.sweep()
-    await rig.age(enqueued_at=await rig.store.now_ms() + 3_000)  # just now, however long the next look takes
+    await rig.age(
+        enqueued_at=await rig.store.now_ms() + 3_000
+    )  # just now, however long the next look takes
     await rig.sweeper.sweep()
     assert rig.jobs.sent == [(rig.row.id, None)]
 
@@ -36,7 +38,9 @@ async def test_a_row_whose_job_waits_is_left_alone(rig: Rig) -> None:
 
 async def test_two_answers_of_a_conversation_do_not_run_at_once(rig: Rig) -> None:
     """A job that comes too early is dropped: the end of the answer before it brings another one."""
-    behind = (await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))).assistant_message
+    behind = (
+        await rig.store.post(Post(rig.row.conversation_id, "me", "and?", "m"))
+    ).assistant_message
     script = Script([[base.TextDelta("too early"), *DONE]])
     await runner_over(rig.services, script).generate(behind.id)
     row = await rig.store.message(behind.id)
@@ -96,7 +100,11 @@ async def test_five_thousand_rows(rig: Rig) -> None:
         return await waiting(message_ids)
 
     rig.jobs.waiting = counted_waiting  # type: ignore[method-assign]
-    rig.jobs.known = {"m1": rig.jobs.now_ms() - LOST_JOB_MS, "m2001": rig.jobs.now_ms(), "m2002": rig.jobs.now_ms() - LOST_JOB_MS}
+    rig.jobs.known = {
+        "m1": rig.jobs.now_ms() - LOST_JOB_MS,
+        "m2001": rig.jobs.now_ms(),
+        "m2002": rig.jobs.now_ms() - LOST_JOB_MS,
+    }
     rig.jobs.queue = {"m1"}
     await rig.sweeper.sweep()
     sent = {message_id for message_id, _ in rig.jobs.sent}
@@ -140,7 +148,9 @@ async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    runner = runner_over(rig.services, Script([[base.TextDelta("Half")], wait]), continuation="prefix")
+    runner = runner_over(
+        rig.services, Script([[base.TextDelta("Half")], wait]), continuation="prefix"
+    )
     await runner.generate("gone")  # that this one has ended says nothing of the next
     running = asyncio.create_task(runner.generate(rig.row.id))
     await begun.wait()
@@ -150,7 +160,9 @@ async def test_a_process_that_drains_hands_its_answers_back(rig: Rig) -> None:
     assert (row.status, row.content, row.tries) == ("queued", "Half", 0)
     await runner.generate(rig.row.id)
     assert rig.jobs.sent == [(rig.row.id, None), (rig.row.id, None)]
-    other = runner_over(rig.services, Script([[base.TextDelta(" and half."), *DONE]]), continuation="prefix")
+    other = runner_over(
+        rig.services, Script([[base.TextDelta(" and half."), *DONE]]), continuation="prefix"
+    )
     await other.generate(rig.row.id)
     assert (await rig.reread()).content == "Half and half."
 

@@ -22,8 +22,20 @@ from tokenwire.worker.enqueue import JobsUnavailable
 from tokenwire.worker.sweeper.sweeper import Deposed
 
 
-@pytest.mark.parametrize("step", ["_cancel", "_take_over", "_enqueue_heads", "_announce_ends", "_announce_rows", "_announce_titles"])
-async def test_no_step_of_a_sweep_keeps_another_from_being_made(rig: Rig, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "step",
+    [
+        "_cancel",
+        "_take_over",
+        "_enqueue_heads",
+        "_announce_ends",
+        "_announce_rows",
+        "_announce_titles",
+    ],
+)
+async def test_no_step_of_a_sweep_keeps_another_from_being_made(
+    rig: Rig, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever it fails with: rows are announced, jobs are sent, logs are deleted, the failure is counted."""
 
     async def broken() -> None:
@@ -39,7 +51,9 @@ async def test_no_step_of_a_sweep_keeps_another_from_being_made(rig: Rig, step: 
     await rig.store.delete_conversation(gone.id)
     await rig.age(announced_rev=0)
     async with rig.store.writing() as session:
-        await session.execute(text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000"))
+        await session.execute(
+            text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000")
+        )
     monkeypatch.setattr(rig.sweeper, step, broken)
     await rig.sweeper.sweep()
     assert TASK_FAILURES.labels("sweep")._value.get() == before + 1
@@ -67,7 +81,9 @@ async def test_an_idle_round_is_one_transaction(rig: Rig, monkeypatch: pytest.Mo
     assert transactions == 1
 
 
-async def test_where_what_is_outstanding_cannot_be_told_each_step_looks_for_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_what_is_outstanding_cannot_be_told_each_step_looks_for_itself(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bug in one query keeps no other one from being asked; it is counted."""
 
     async def broken(*_arguments: object) -> set[str]:
@@ -151,7 +167,9 @@ async def test_a_row_that_somebody_has_locked_stops_no_other(postgres_url: str) 
         answers = []
         for _ in range(3):
             conversation = await store.create_conversation("me")
-            answers.append((await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message)
+            answers.append(
+                (await store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message
+            )
             await store.request_cancel(answers[-1].id, "me")
         rig = Rig(store, answers[0])
         with psycopg.connect(postgres_url) as other:
@@ -191,7 +209,9 @@ async def test_an_outage_makes_the_sweeper_wait_one_lease(rig: Rig) -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_an_outage_that_another_step_meets_spares_those_whose_leases_are_asked_for(rig: Rig) -> None:
+async def test_an_outage_that_another_step_meets_spares_those_whose_leases_are_asked_for(
+    rig: Rig,
+) -> None:
     """What was asked before it says nothing: a lease may have run out only because Redis was away."""
     await rig.die("", "So far")
     leased = rig.log.leased

@@ -29,7 +29,12 @@ async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
     script = Script([[base.TextDelta(", so good."), *DONE]])
     await runner_over(rig.services, script, continuation="prefix").generate(rig.row.id)
     log, row = await events_of(rig.log, rig.row), await rig.reread()
-    assert (row.status, row.content, row.attempt, row.seams) == ("complete", "So far, so good.", 2, [6])
+    assert (row.status, row.content, row.attempt, row.seams) == (
+        "complete",
+        "So far, so good.",
+        2,
+        [6],
+    )
     assert text_of(log) == row.content
     assert "Reset" not in kinds(log)
     assert script.asked[0].continuation == base.Continuation("prefix", "So far")
@@ -38,7 +43,9 @@ async def test_a_dead_attempt_is_taken_over_and_goes_on(rig: Rig) -> None:
 async def test_a_model_that_cannot_go_on_starts_over_with_a_reset(rig: Rig) -> None:
     """Viewers are told what is withdrawn before anything is said again."""
     await rig.die("", "So far")
-    await runner_over(rig.services, Script([[base.TextDelta("Anew."), *DONE]]), continuation="restart").generate(rig.row.id)
+    await runner_over(
+        rig.services, Script([[base.TextDelta("Anew."), *DONE]]), continuation="restart"
+    ).generate(rig.row.id)
     log, row = await events_of(rig.log, rig.row), await rig.reread()
     assert kinds(log) == ["Chunk", "Reset", "Start", "Chunk", "Complete"]
     assert row.content == "Anew."
@@ -73,7 +80,9 @@ async def test_the_answers_of_a_dead_worker_are_taken_over_side_by_side(rig: Rig
     others = []
     for _ in range(2):
         conversation = await rig.store.create_conversation("me")
-        others.append((await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message.id)
+        others.append(
+            (await rig.store.post(Post(conversation.id, "me", "hi", "m"))).assistant_message.id
+        )
     await rig.age()
     with pytest.raises(JobsUnavailable):
         async with asyncio.timeout(10):
@@ -102,7 +111,9 @@ async def die_asking(rig: Rig, continuation: Rung = "prefix") -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    running = asyncio.create_task(runner_over(rig.services, Script([hang]), continuation=continuation).generate(rig.row.id))
+    running = asyncio.create_task(
+        runner_over(rig.services, Script([hang]), continuation=continuation).generate(rig.row.id)
+    )
     await begun.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -117,13 +128,22 @@ async def test_a_death_is_no_try(rig: Rig) -> None:
     row = await rig.reread()
     assert (row.status, row.tries, row.deaths) == ("retrying", 1, MAX_TRIES + 1)
     await rig.age(due_at=1)
-    await runner_over(rig.services, Script([[base.TextDelta("At last."), *DONE]])).generate(rig.row.id)
+    await runner_over(rig.services, Script([[base.TextDelta("At last."), *DONE]])).generate(
+        rig.row.id
+    )
     row = await rig.reread()
-    assert (row.status, row.content, row.tries, row.deaths) == ("complete", "At last.", 1, MAX_TRIES + 1)
+    assert (row.status, row.content, row.tries, row.deaths) == (
+        "complete",
+        "At last.",
+        1,
+        MAX_TRIES + 1,
+    )
 
 
 @pytest.mark.parametrize("continuation", ["prefix", "restart"])
-async def test_too_many_deaths_without_progress_end_in_an_error(rig: Rig, continuation: Rung) -> None:
+async def test_too_many_deaths_without_progress_end_in_an_error(
+    rig: Rig, continuation: Rung
+) -> None:
     """A message that kills its worker does not do so for ever: the last attempt asks nobody, and keeps what viewers hold."""
     told: list[Mapping[str, object]] = []
     rig.services = replace(rig.services, tell_operators=lambda _error, facts: told.append(facts))
@@ -134,7 +154,11 @@ async def test_too_many_deaths_without_progress_end_in_an_error(rig: Rig, contin
     with pytest.raises(WorkersDied):  # the job becomes a dead letter
         await runner_over(rig.services, script, continuation=continuation).generate(rig.row.id)
     row = await rig.reread()
-    assert (row.status, (row.error or {})["code"], row.content) == ("error", "internal_error", "So far.")
+    assert (row.status, (row.error or {})["code"], row.content) == (
+        "error",
+        "internal_error",
+        "So far.",
+    )
     assert (row.attempt, row.tries, row.deaths, script.asked) == (MAX_DEATHS + 1, 0, MAX_DEATHS, [])
     assert [facts["message_id"] for facts in told] == [row.id]
     assert kinds(await events_of(rig.log, rig.row))[-1] == "Error"
@@ -143,7 +167,9 @@ async def test_too_many_deaths_without_progress_end_in_an_error(rig: Rig, contin
 async def deliver_and_die(rig: Rig, began: asyncio.Event) -> bool:
     """One delivery of the job; whether its worker died where it set `began`."""
     began.clear()
-    runner = runner_over(rig.services, Script([[base.TextDelta("never asked"), *DONE]]), continuation="prefix")
+    runner = runner_over(
+        rig.services, Script([[base.TextDelta("never asked"), *DONE]]), continuation="prefix"
+    )
     job, waits = asyncio.create_task(runner.generate(rig.row.id)), asyncio.create_task(began.wait())
     await asyncio.wait((job, waits), return_when=asyncio.FIRST_COMPLETED, timeout=20)
     waits.cancel()
@@ -152,8 +178,12 @@ async def deliver_and_die(rig: Rig, began: asyncio.Event) -> bool:
     return began.is_set()
 
 
-@pytest.mark.parametrize("deadly", ["tokenwire.worker.runner.recover", "tokenwire.worker.resume.takeover._look"])
-async def test_deaths_before_an_attempt_begins_end_in_an_error(rig: Rig, monkeypatch: pytest.MonkeyPatch, deadly: str) -> None:
+@pytest.mark.parametrize(
+    "deadly", ["tokenwire.worker.runner.recover", "tokenwire.worker.resume.takeover._look"]
+)
+async def test_deaths_before_an_attempt_begins_end_in_an_error(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, deadly: str
+) -> None:
     """What a log holds may kill who reads it: a worker that goes on from it, or even one that ends the answer. The text that can be had is
     kept."""
     told: list[Mapping[str, object]] = []
@@ -172,7 +202,11 @@ async def test_deaths_before_an_attempt_begins_end_in_an_error(rig: Rig, monkeyp
         assert deaths <= MAX_DEATHS + 1
     row, ends_too = await rig.reread(), deadly != "tokenwire.worker.runner.recover"
     assert deaths == MAX_DEATHS + ends_too
-    assert (row.status, (row.error or {})["code"], row.content) == ("error", "internal_error", "" if ends_too else "So far.")
+    assert (row.status, (row.error or {})["code"], row.content) == (
+        "error",
+        "internal_error",
+        "" if ends_too else "So far.",
+    )
     assert [facts["message_id"] for facts in told] == [row.id] * (1 + ends_too)
     await rig.sweeper.sweep()
     assert kinds(await events_of(rig.log, rig.row))[-1] == "Error"
@@ -189,18 +223,26 @@ async def test_an_outage_is_no_death(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
         return await read(*arguments)
 
     rig.log.read = flaky  # type: ignore[method-assign]
-    await runner_over(rig.services, Script([[base.TextDelta("There."), *DONE]])).generate(rig.row.id)
+    await runner_over(rig.services, Script([[base.TextDelta("There."), *DONE]])).generate(
+        rig.row.id
+    )
     row = await rig.reread()
     assert (row.status, row.content, row.deaths) == ("complete", "There.", 0)
 
 
-@pytest.mark.parametrize(("added", "status", "deaths"), [(100, "complete", 0), (99, "error", MAX_DEATHS)])
-async def test_deaths_after_progress_are_free(rig: Rig, added: int, status: str, deaths: int) -> None:
+@pytest.mark.parametrize(
+    ("added", "status", "deaths"), [(100, "complete", 0), (99, "error", MAX_DEATHS)]
+)
+async def test_deaths_after_progress_are_free(
+    rig: Rig, added: int, status: str, deaths: int
+) -> None:
     """An attempt that got on begins the count anew; a few words are no progress."""
     await rig.age(deaths=MAX_DEATHS - 1)
     await rig.die("", "x" * added)
     with contextlib.suppress(WorkersDied):
-        await runner_over(rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="prefix").generate(rig.row.id)
+        await runner_over(
+            rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="prefix"
+        ).generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.deaths, row.tries) == (status, deaths, 0)
 
@@ -208,7 +250,9 @@ async def test_deaths_after_progress_are_free(rig: Rig, added: int, status: str,
 async def test_text_that_is_dropped_is_no_progress(rig: Rig) -> None:
     """A model that starts over has got nowhere when its worker dies, however much it had said."""
     await rig.die("", "x" * 1000)
-    await runner_over(rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="restart").generate(rig.row.id)
+    await runner_over(
+        rig.services, Script([[base.TextDelta("."), *DONE]]), continuation="restart"
+    ).generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.content, row.deaths) == ("complete", ".", 1)
 
@@ -220,14 +264,29 @@ async def test_an_answer_of_many_attempts_ends(rig: Rig) -> None:
     script = Script([[base.TextDelta("never asked"), *DONE]])
     await runner_over(rig.services, script, continuation="prefix").generate(rig.row.id)
     row = await rig.reread()
-    assert (row.status, (row.error or {})["code"], row.content, script.asked) == ("error", "budget_exhausted", "x" * 1000, [])
+    assert (row.status, (row.error or {})["code"], row.content, script.asked) == (
+        "error",
+        "budget_exhausted",
+        "x" * 1000,
+        [],
+    )
 
 
 async def test_a_provider_that_still_runs_is_attached_to(rig: Rig) -> None:
     """The run goes on after the saved cursor; what the log holds beyond the checkpoint is not said twice; no seam is left."""
-    script = Script([[base.TextDelta("One ")], [base.TextDelta("two ")], [base.TextDelta("three"), *DONE]], run_id="run-1")
-    await rig.die("", "One two")  # the log holds half of the second batch; the checkpoint below holds the first
-    await rig.age(content="One ", epoch=(await rig.log.read(rig.row.conversation_id, None, 0, 0)).epoch, run_id="run-1", run_cursor=1)
+    script = Script(
+        [[base.TextDelta("One ")], [base.TextDelta("two ")], [base.TextDelta("three"), *DONE]],
+        run_id="run-1",
+    )
+    await rig.die(
+        "", "One two"
+    )  # the log holds half of the second batch; the checkpoint below holds the first
+    await rig.age(
+        content="One ",
+        epoch=(await rig.log.read(rig.row.conversation_id, None, 0, 0)).epoch,
+        run_id="run-1",
+        run_cursor=1,
+    )
     async with rig.store.writing() as session:
         await session.execute(text("UPDATE messages SET seq = 0"))
     await runner_over(rig.services, script, continuation="attach").generate(rig.row.id)
@@ -241,7 +300,9 @@ async def test_a_run_that_is_gone_is_not_attached_to_twice(rig: Rig) -> None:
     """The next attempt asks the model to go on in a turn of its own."""
     await rig.die("", "One")
     await rig.age(run_id="run-1", run_cursor=0)
-    await runner_over(rig.services, Script([base.Unavailable("gone", code="run_gone")]), continuation="attach").generate(rig.row.id)
+    await runner_over(
+        rig.services, Script([base.Unavailable("gone", code="run_gone")]), continuation="attach"
+    ).generate(rig.row.id)
     row = await rig.reread()
     assert (row.status, row.run_id, row.content) == ("retrying", None, "One")
     await rig.age(due_at=1)

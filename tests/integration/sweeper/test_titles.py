@@ -24,7 +24,9 @@ async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
     models = Models(catalogue, lambda _spec: Script([[base.TextDelta('"Greeting."'), *DONE]]))
     await name_conversation(rig.services, models, rig.row.id)
     await name_conversation(rig.services, models, rig.row.id)
-    titles = [event for event in await events_of(rig.log, rig.row) if isinstance(event, events.Title)]
+    titles = [
+        event for event in await events_of(rig.log, rig.row) if isinstance(event, events.Title)
+    ]
     assert [title.title for title in titles] == ["Greeting"]
     conversation = await rig.store.conversation_of(rig.row.id)
     assert conversation is not None
@@ -33,7 +35,9 @@ async def test_a_conversation_is_named_after_its_first_answer(rig: Rig) -> None:
 
 async def test_a_title_while_redis_is_away(rig: Rig) -> None:
     """It is stored, the job does not fail, and the sweeper tells viewers."""
-    await runner_over(rig.services, Script([[base.TextDelta("Hello."), *DONE]])).generate(rig.row.id)
+    await runner_over(rig.services, Script([[base.TextDelta("Hello."), *DONE]])).generate(
+        rig.row.id
+    )
     rig.log.go_down()
     models = Models(Catalogue("demo", "demo", {}, {}), lambda _spec: Script([]))
     await name_conversation(rig.services, models, rig.row.id)
@@ -43,8 +47,12 @@ async def test_a_title_while_redis_is_away(rig: Rig) -> None:
     assert (conversation.title, conversation.announced_rev < conversation.rev) == ("hi", True)
 
 
-@pytest.mark.parametrize("step", [base.AuthenticationFailed("no"), asyncio.Event().wait], ids=["fails", "hangs"])
-async def test_a_title_model_that_fails_costs_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch, step: Any) -> None:
+@pytest.mark.parametrize(
+    "step", [base.AuthenticationFailed("no"), asyncio.Event().wait], ids=["fails", "hangs"]
+)
+async def test_a_title_model_that_fails_costs_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, step: Any
+) -> None:
     """Nor does one that says nothing. The first words serve."""
     monkeypatch.setattr(titles, "PATIENCE_SECONDS", 0.05)
     catalogue = Catalogue("m", "m", {"m": ModelSpec(name="m", provider="scripted", model="m")}, {})

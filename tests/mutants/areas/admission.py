@@ -32,15 +32,31 @@ AREA = Area(
     "admission",
     ("tests/integration/test_admission.py", "tests/integration/test_admission_sockets.py"),
     [
-        Mutant("any_path_is_public", "web/admission/layer.py", '_GUARDED = ("/api/", "/v1/")', '_GUARDED = ("/api/",)'),
+        Mutant(
+            "any_path_is_public",
+            "web/admission/layer.py",
+            '_GUARDED = ("/api/", "/v1/")',
+            '_GUARDED = ("/api/",)',
+        ),
         Mutant(
             "a_token_opens_everything",
             "web/admission/layer.py",
             '        reads_events = request.method in ("GET", "HEAD") and _EVENTS.fullmatch(request.url.path)\n',
             "        reads_events = True\n",
         ),
-        Mutant("a_token_is_a_login", "web/admission/layer.py", "Caller(granted, address, login=False)", "Caller(granted, address)", _GATE),
-        Mutant("users_have_no_limit", "web/admission/layer.py", "                stack.enter_context(self._users.held(caller.user))\n", ""),
+        Mutant(
+            "a_token_is_a_login",
+            "web/admission/layer.py",
+            "Caller(granted, address, login=False)",
+            "Caller(granted, address)",
+            _GATE,
+        ),
+        Mutant(
+            "users_have_no_limit",
+            "web/admission/layer.py",
+            "                stack.enter_context(self._users.held(caller.user))\n",
+            "",
+        ),
         Mutant(
             "addresses_have_no_limit",
             "web/admission/layer.py",
@@ -61,11 +77,33 @@ AREA = Area(
             "        if False:\n",
             _SOCKET,
         ),
-        Mutant("the_newest_makes_room", "web/admission/newcomers.py", "next(iter(self._all))", "next(reversed(self._all))", _SOCKET),
-        Mutant("who_makes_room_stays", "web/admission/newcomers.py", "        one.leave()\n", "", _SOCKET),
-        Mutant("who_has_logged_in_is_new_for_ever", "web/admission/layer.py", "        self._waiting.close()\n", "", _SOCKET),
         Mutant(
-            "a_request_is_a_login", "web/aisdk/socket.py", "            if self._seat.user is None:\n", "            if False:\n", _SOCKET
+            "the_newest_makes_room",
+            "web/admission/newcomers.py",
+            "next(iter(self._all))",
+            "next(reversed(self._all))",
+            _SOCKET,
+        ),
+        Mutant(
+            "who_makes_room_stays",
+            "web/admission/newcomers.py",
+            "        one.leave()\n",
+            "",
+            _SOCKET,
+        ),
+        Mutant(
+            "who_has_logged_in_is_new_for_ever",
+            "web/admission/layer.py",
+            "        self._waiting.close()\n",
+            "",
+            _SOCKET,
+        ),
+        Mutant(
+            "a_request_is_a_login",
+            "web/aisdk/socket.py",
+            "            if self._seat.user is None:\n",
+            "            if False:\n",
+            _SOCKET,
         ),
         Mutant(
             "who_shows_no_login_is_let_in",
@@ -74,8 +112,20 @@ AREA = Area(
             "    if False:\n        raise",
             _SOCKET,
         ),
-        Mutant("a_login_may_come_in_pieces", "web/http/sockets.py", "frame.opcode is not Opcode.TEXT or not frame.fin", "False", _SOCKET),
-        Mutant("any_number_of_messages", "web/http/sockets.py", "if not self._budget(frame).spend(self._clock()):", "if False:", _SOCKET),
+        Mutant(
+            "a_login_may_come_in_pieces",
+            "web/http/sockets.py",
+            "frame.opcode is not Opcode.TEXT or not frame.fin",
+            "False",
+            _SOCKET,
+        ),
+        Mutant(
+            "any_number_of_messages",
+            "web/http/sockets.py",
+            "if not self._budget(frame).spend(self._clock()):",
+            "if False:",
+            _SOCKET,
+        ),
         Mutant(
             "messages_are_compressed",
             "web/http/connections.py",
@@ -90,26 +140,69 @@ AREA = Area(
             "        if True:\n            self.transport.write(pong)",
             _SOCKET,
         ),
-        Mutant("a_message_may_stop_coming", "web/http/sockets.py", "            self._watch(unfinished)\n", "            pass\n", _SOCKET),
-        Mutant("what_is_being_understood_counts_no_more", "web/http/sockets.py", "+ self._read)", ")", _SOCKET),
-        Mutant("short_frames_are_mended_at_once", "web/aisdk/socket.py", ", mend=False)", ")", _SOCKET),
         Mutant(
-            "the_parser_keeps_a_frame", "web/http/sockets.py", '        event.data = b""  # the parser', "        pass  # the parser", _KEPT
+            "a_message_may_stop_coming",
+            "web/http/sockets.py",
+            "            self._watch(unfinished)\n",
+            "            pass\n",
+            _SOCKET,
         ),
-        Mutant("an_answer_keeps_its_frame", "web/aisdk/socket.py", "        del frame  #", "        pass  #", _KEPT),
+        Mutant(
+            "what_is_being_understood_counts_no_more",
+            "web/http/sockets.py",
+            "+ self._read)",
+            ")",
+            _SOCKET,
+        ),
+        Mutant(
+            "short_frames_are_mended_at_once", "web/aisdk/socket.py", ", mend=False)", ")", _SOCKET
+        ),
+        Mutant(
+            "the_parser_keeps_a_frame",
+            "web/http/sockets.py",
+            '        event.data = b""  # the parser',
+            "        pass  # the parser",
+            _KEPT,
+        ),
+        Mutant(
+            "an_answer_keeps_its_frame",
+            "web/aisdk/socket.py",
+            "        del frame  #",
+            "        pass  #",
+            _KEPT,
+        ),
         Mutant("a_body_may_pause", "web/http/receiving.py", "min(self.gap, min(", "min(1e9, min("),
         Mutant(
-            "a_body_may_take_for_ever", "web/http/receiving.py", "SLOWEST_BYTES_PER_SECOND, self.most)", "SLOWEST_BYTES_PER_SECOND, 1e9)"
+            "a_body_may_take_for_ever",
+            "web/http/receiving.py",
+            "SLOWEST_BYTES_PER_SECOND, self.most)",
+            "SLOWEST_BYTES_PER_SECOND, 1e9)",
         ),
-        Mutant("large_bodies_take_all_the_memory", "web/http/receiving.py", "Occupancy(limit - self.share)", "Occupancy(limit)"),
-        Mutant("a_large_body_counts_as_small", "web/http/receiving.py", "        if large:\n", "        if False:\n"),
+        Mutant(
+            "large_bodies_take_all_the_memory",
+            "web/http/receiving.py",
+            "Occupancy(limit - self.share)",
+            "Occupancy(limit)",
+        ),
+        Mutant(
+            "a_large_body_counts_as_small",
+            "web/http/receiving.py",
+            "        if large:\n",
+            "        if False:\n",
+        ),
         Mutant(
             "a_place_is_never_left",
             "streams/limits/occupancy.py",
             "        finally:\n            self.release(name)\n",
             "        finally:\n            pass\n",
         ),
-        Mutant("one_place_too_many", "streams/limits/occupancy.py", "+ amount > self._limit", "+ amount > self._limit + 1", _PLACES),
+        Mutant(
+            "one_place_too_many",
+            "streams/limits/occupancy.py",
+            "+ amount > self._limit",
+            "+ amount > self._limit + 1",
+            _PLACES,
+        ),
         Mutant(
             "what_is_refused_is_taken",
             "streams/limits/occupancy.py",
@@ -117,7 +210,13 @@ AREA = Area(
             "            self._taken[name] += amount\n            raise Full(name)\n",
             _PLACES,
         ),
-        Mutant("one_post_too_many", "streams/limits/rates.py", "allowed = len(hits) < limit", "allowed = len(hits) <= limit", _RATES),
+        Mutant(
+            "one_post_too_many",
+            "streams/limits/rates.py",
+            "allowed = len(hits) < limit",
+            "allowed = len(hits) <= limit",
+            _RATES,
+        ),
         Mutant(
             "what_is_refused_counts",
             "streams/limits/rates.py",
@@ -125,7 +224,13 @@ AREA = Area(
             "        hits.append(now)\n",
             _RATES,
         ),
-        Mutant("hits_are_never_forgotten", "streams/limits/rates.py", "            hits.popleft()\n", "            break\n", _RATES),
+        Mutant(
+            "hits_are_never_forgotten",
+            "streams/limits/rates.py",
+            "            hits.popleft()\n",
+            "            break\n",
+            _RATES,
+        ),
         Mutant(
             "redis_is_asked_again_at_once",
             "streams/limits/rates.py",
@@ -141,12 +246,27 @@ AREA = Area(
             _RATES,
         ),
         Mutant(
-            "too_many_posts_are_let_in", "web/admission/layer.py", "            if not verdicts[kind].allowed:", "            if False:"
+            "too_many_posts_are_let_in",
+            "web/admission/layer.py",
+            """not verdicts[
+                kind
+            ].allowed""",
+            "False",
         ),
         Mutant(
-            "the_address_is_not_counted", "web/admission/layer.py", "if not verdicts[kind].allowed:  #", "if verdicts[kind].allowed:  #"
+            "the_address_is_not_counted",
+            "web/admission/layer.py",
+            """            if not verdicts[
+""",
+            """            if verdicts[
+""",
         ),
-        Mutant("posts_are_not_counted", "web/admission/layer.py", "        if is_post(scope):\n", "        if False:\n"),
+        Mutant(
+            "posts_are_not_counted",
+            "web/admission/layer.py",
+            "        if is_post(scope):\n",
+            "        if False:\n",
+        ),
         Mutant(
             "reads_are_not_counted",
             "web/admission/layer.py",
@@ -183,13 +303,33 @@ AREA = Area(
             "        if not verdict.allowed:\n            retry",
             "        if False:\n            retry",
         ),
-        Mutant("each_read_asks_redis", "streams/limits/rates.py", "amount = max(1, limit // SHARES)", "amount = 1", _RATES),
-        Mutant("a_share_is_given_beyond_the_limit", "streams/limits/rates.py", "max(0, min(amount, left + amount))", "amount", _RATES),
         Mutant(
-            "a_share_outlives_its_minute", "streams/limits/rates.py", "share is None or share.minute != minute:", "share is None:", _RATES
+            "each_read_asks_redis",
+            "streams/limits/rates.py",
+            "amount = max(1, limit // SHARES)",
+            "amount = 1",
+            _RATES,
         ),
         Mutant(
-            "who_has_used_it_up_asks_again", "streams/limits/rates.py", "if not (share.left or share.used_up)", "if not share.left", _RATES
+            "a_share_is_given_beyond_the_limit",
+            "streams/limits/rates.py",
+            "max(0, min(amount, left + amount))",
+            "amount",
+            _RATES,
+        ),
+        Mutant(
+            "a_share_outlives_its_minute",
+            "streams/limits/rates.py",
+            "share is None or share.minute != minute:",
+            "share is None:",
+            _RATES,
+        ),
+        Mutant(
+            "who_has_used_it_up_asks_again",
+            "streams/limits/rates.py",
+            "if not (share.left or share.used_up)",
+            "if not share.left",
+            _RATES,
         ),
         Mutant(
             "a_refused_user_uses_up_the_address",
@@ -205,15 +345,43 @@ AREA = Area(
             "            for one in asked:\n                await one\n",
             _RATES,
         ),
-        Mutant("sums_are_never_forgotten", "streams/limits/rates.py", "        if until <= now:\n", "        if False:\n", _RATES),
-        Mutant("shares_add_up", "streams/limits/rates.py", "if share is None and len(self._shares) >= MAX_NAMES:", "if False:", _RATES),
         Mutant(
-            "of_ipv6_each_address_counts", "streams/addresses.py", "ipaddress.ip_network((address, 64), strict=False)", "address", _NAMES
+            "sums_are_never_forgotten",
+            "streams/limits/rates.py",
+            "        if until <= now:\n",
+            "        if False:\n",
+            _RATES,
         ),
         Mutant(
-            "a_proxy_is_a_client", "streams/addresses.py", "        if self._trusts(str(address)):\n            return None\n", "", _NAMES
+            "shares_add_up",
+            "streams/limits/rates.py",
+            """(
+                share is None and len(self._shares) >= MAX_NAMES
+            )""",
+            "False",
+            _RATES,
         ),
-        Mutant("the_first_of_a_chain_counts", "streams/addresses.py", "*reversed(said)", "*said", _NAMES),
+        Mutant(
+            "of_ipv6_each_address_counts",
+            "streams/addresses.py",
+            "ipaddress.ip_network((address, 64), strict=False)",
+            "address",
+            _NAMES,
+        ),
+        Mutant(
+            "a_proxy_is_a_client",
+            "streams/addresses.py",
+            "        if self._trusts(str(address)):\n            return None\n",
+            "",
+            _NAMES,
+        ),
+        Mutant(
+            "the_first_of_a_chain_counts",
+            "streams/addresses.py",
+            "*reversed(said)",
+            "*said",
+            _NAMES,
+        ),
         Mutant(
             "a_body_of_any_length",
             "web/http/receiving.py",
@@ -227,10 +395,30 @@ AREA = Area(
             "min(self.grace + read",
             "min(600 + read",
         ),
-        Mutant("a_long_body_gets_no_more_time", "web/http/receiving.py", " + read / SLOWEST_BYTES_PER_SECOND", ""),
-        Mutant("one_user_takes_all_the_memory", "web/http/receiving.py", "Occupancy(self.share)", "Occupancy(limit)"),
-        Mutant("what_was_read_is_held_for_ever", "web/http/receiving.py", "        self._held.release()\n", "        pass\n"),
-        Mutant("silence_is_waited_for", "web/http/connections.py", "            self._arm(self.terms.head_seconds)", "            pass"),
+        Mutant(
+            "a_long_body_gets_no_more_time",
+            "web/http/receiving.py",
+            " + read / SLOWEST_BYTES_PER_SECOND",
+            "",
+        ),
+        Mutant(
+            "one_user_takes_all_the_memory",
+            "web/http/receiving.py",
+            "Occupancy(self.share)",
+            "Occupancy(limit)",
+        ),
+        Mutant(
+            "what_was_read_is_held_for_ever",
+            "web/http/receiving.py",
+            "        self._held.release()\n",
+            "        pass\n",
+        ),
+        Mutant(
+            "silence_is_waited_for",
+            "web/http/connections.py",
+            "            self._arm(self.terms.head_seconds)",
+            "            pass",
+        ),
         Mutant(
             "a_refused_body_is_taken_to_its_end",
             "web/http/connections.py",
@@ -249,9 +437,26 @@ AREA = Area(
             '        self._arm(min(self.terms.head_seconds, LOGIN_SECONDS), "no login in time")\n',
             "",
         ),
-        Mutant("messages_before_a_login_are_long", "web/http/sockets.py", "max_size=LOGIN_FRAME_BYTES,", "max_size=longest,", _SOCKET),
-        Mutant("messages_after_a_login_are_short", "web/http/sockets.py", "        self.max_message_size = self._longest\n", ""),
-        Mutant("who_reads_nothing_stays", "streams/limits/stalled.py", "            self._cut()\n", "            pass\n", _STALLED),
+        Mutant(
+            "messages_before_a_login_are_long",
+            "web/http/sockets.py",
+            "max_size=LOGIN_FRAME_BYTES,",
+            "max_size=longest,",
+            _SOCKET,
+        ),
+        Mutant(
+            "messages_after_a_login_are_short",
+            "web/http/sockets.py",
+            "        self.max_message_size = self._longest\n",
+            "",
+        ),
+        Mutant(
+            "who_reads_nothing_stays",
+            "streams/limits/stalled.py",
+            "            self._cut()\n",
+            "            pass\n",
+            _STALLED,
+        ),
         Mutant(
             "who_reads_a_little_is_cut",
             "streams/limits/stalled.py",
@@ -266,7 +471,13 @@ AREA = Area(
             "        return Stalled(transport, 1e9, cut)",
             _STALLED,
         ),
-        Mutant("the_broadcaster_does_not_watch", "broadcaster/connection.py", "        self._stalled.paused()\n", "", _STALLED),
+        Mutant(
+            "the_broadcaster_does_not_watch",
+            "broadcaster/connection.py",
+            "        self._stalled.paused()\n",
+            "",
+            _STALLED,
+        ),
         Mutant(
             "any_number_of_values",
             "web/http/census.py",
@@ -274,16 +485,38 @@ AREA = Area(
             "        if False:\n",
             _CENSUS,
         ),
-        Mutant("an_escaped_quote_ends_a_string", "web/http/census.py", '.replace(b\'\\\\"\', b"")', "", _CENSUS),
+        Mutant(
+            "an_escaped_quote_ends_a_string",
+            "web/http/census.py",
+            '.replace(b\'\\\\"\', b"")',
+            "",
+            _CENSUS,
+        ),
         Mutant(
             "a_slice_ends_an_escape",
             "web/http/census.py",
-            "        self._rest = piece[len(piece) - backslashes % 2 :]",
-            '        self._rest = b""',
+            """piece[
+            len(piece) - backslashes % 2 :
+        ]""",
+            'b""',
             _CENSUS,
         ),
-        Mutant("everything_is_plain", "web/http/census.py", "    return _ZERO not in piece and", "    return", _CENSUS),
-        Mutant("broken_all_over_is_mended", "web/http/bodies.py", "parse_float=_finite), MAX_REPLACED)", "parse_float=_finite))", _CENSUS),
+        Mutant(
+            "everything_is_plain",
+            "web/http/census.py",
+            "    return _ZERO not in piece and",
+            "    return",
+            _CENSUS,
+        ),
+        Mutant(
+            "broken_all_over_is_mended",
+            "web/http/bodies.py",
+            """
+            json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite), MAX_REPLACED
+        """,
+            "json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite)",
+            _CENSUS,
+        ),
         Mutant(
             "damage_is_counted_text_by_text",
             "protocol/text.py",
@@ -296,10 +529,24 @@ AREA = Area(
             "web/__main__.py",
             "    sys.setswitchinterval(SWITCH_SECONDS)\n",
             "",
-            ("tests/integration/test_web_process.py::test_the_loop_waits_shortly_for_pythons_lock",),
+            (
+                "tests/integration/test_web_process.py::test_the_loop_waits_shortly_for_pythons_lock",
+            ),
         ),
-        Mutant("any_depth", "web/http/bodies.py", "    if found.depth > MAX_JSON_DEPTH:", "    if False:", _CENSUS),
-        Mutant("everything_is_done_at_once", "web/http/aside.py", "if size <= SMALL_BYTES else", "if True else", _LARGE),
+        Mutant(
+            "any_depth",
+            "web/http/bodies.py",
+            "    if found.depth > MAX_JSON_DEPTH:",
+            "    if False:",
+            _CENSUS,
+        ),
+        Mutant(
+            "everything_is_done_at_once",
+            "web/http/aside.py",
+            "if size <= SMALL_BYTES else",
+            "if True else",
+            _LARGE,
+        ),
         Mutant(
             "each_of_many_members_is_complained_of",
             "web/services.py",
@@ -314,16 +561,52 @@ AREA = Area(
             "admitted",
             _UNREAD,
         ),
-        Mutant("an_unread_answer_is_held_for_ever", "web/admission/layer.py", "            places.callback(unread.release)\n", "", _UNREAD),
         Mutant(
-            "an_answer_is_forgotten_when_written", "web/http/sending.py", "elif self._large and message", "elif False and message", _UNREAD
+            "an_unread_answer_is_held_for_ever",
+            "web/admission/layer.py",
+            "            places.callback(unread.release)\n",
+            "",
+            _UNREAD,
         ),
-        Mutant("what_was_done_is_not_told", "web/http/sending.py", "self._refused = self._repeatable", "self._refused = True", _UNREAD),
-        Mutant("an_answer_follows_its_refusal", "web/http/sending.py", "        elif self._refused:\n", "        elif False:\n", _UNREAD),
-        Mutant("the_largest_answer_cannot_be_read", "web/http/sending.py", "min(length, self._held.most)", "length", _UNREAD),
-        Mutant("small_answers_are_held", "web/http/sending.py", "length > SMALL_BYTES", "True", _UNREAD),
         Mutant(
-            "addresses_have_all_the_memory", "web/http/receiving.py", "Occupancy(limit // _SHARE_OF_ADDRESS)", "Occupancy(limit)", _UNREAD
+            "an_answer_is_forgotten_when_written",
+            "web/http/sending.py",
+            """            self._large
+""",
+            """            False
+""",
+            _UNREAD,
+        ),
+        Mutant(
+            "what_was_done_is_not_told",
+            "web/http/sending.py",
+            "self._refused = self._repeatable",
+            "self._refused = True",
+            _UNREAD,
+        ),
+        Mutant(
+            "an_answer_follows_its_refusal",
+            "web/http/sending.py",
+            "        elif self._refused:\n",
+            "        elif False:\n",
+            _UNREAD,
+        ),
+        Mutant(
+            "the_largest_answer_cannot_be_read",
+            "web/http/sending.py",
+            "min(length, self._held.most)",
+            "length",
+            _UNREAD,
+        ),
+        Mutant(
+            "small_answers_are_held", "web/http/sending.py", "length > SMALL_BYTES", "True", _UNREAD
+        ),
+        Mutant(
+            "addresses_have_all_the_memory",
+            "web/http/receiving.py",
+            "Occupancy(limit // _SHARE_OF_ADDRESS)",
+            "Occupancy(limit)",
+            _UNREAD,
         ),
         Mutant(
             "pages_are_measured_as_text",
@@ -332,7 +615,13 @@ AREA = Area(
             'return f"({compiler.process(element.clauses, **options)})',
             _PAGES,
         ),
-        Mutant("a_page_of_any_length", "models/conversations.py", "bisect_right(sums, PAGE_BYTES)", "len(sums)", _PAGES),
+        Mutant(
+            "a_page_of_any_length",
+            "models/conversations.py",
+            "bisect_right(sums, PAGE_BYTES)",
+            "len(sums)",
+            _PAGES,
+        ),
         Mutant(
             "a_page_of_nothing",
             "models/conversations.py",

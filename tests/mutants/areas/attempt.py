@@ -116,8 +116,12 @@ AREA = Area(
         Mutant(
             "a_hand_over_outranks_a_cancel",
             "worker/attempt/run.py",
-            "or (isinstance(verdict, CancelAsked) and not self._disowned):",
-            "or False:",
+            """(
+            self._verdict is None
+            or isinstance(verdict, Disowned)
+            or (isinstance(verdict, CancelAsked) and not self._disowned)
+        )""",
+            "self._verdict is None or isinstance(verdict, Disowned) or False",
         ),
         Mutant(
             "the_lease_is_renewed_after_its_release",
@@ -128,8 +132,10 @@ AREA = Area(
         Mutant(
             "a_run_that_cannot_be_held_keeps_an_answer_from_going_on",
             "worker/closing.py",
-            "    yield checkpoint\n    yield (runless := ",
-            "    yield checkpoint\n    (runless := ",
+            """    yield (
+""",
+            """    (
+""",
         ),
         Mutant(
             "what_cannot_be_held_keeps_an_answer_from_going_on",
@@ -171,8 +177,10 @@ AREA = Area(
         Mutant(
             "the_next_in_line_is_not_started",
             "worker/attempt/run.py",
-            "lambda: closing.start_next(self._services.store, self._services.jobs, self._row.conversation_id)",
-            "lambda: closing.start_next(self._services.store, self._services.jobs, 'nobody')",
+            """
+                self._services.store, self._services.jobs, self._row.conversation_id
+            """,
+            'self._services.store, self._services.jobs, "nobody"',
         ),
         Mutant(
             "a_seam_is_not_noted",
@@ -328,8 +336,11 @@ AREA = Area(
         Mutant(
             "what_an_attached_run_repeats_is_said_twice",
             "worker/attempt/draft.py",
-            "            clean, self._known_text = clean[self._known_text :], max(0, self._known_text - len(clean))\n",
-            "            pass\n",
+            """clean, self._known_text = (
+                clean[self._known_text :],
+                max(0, self._known_text - len(clean)),
+            )""",
+            "pass",
         ),
         Mutant(
             "a_batch_that_is_out_changes",
@@ -340,14 +351,20 @@ AREA = Area(
         Mutant(
             "a_piece_longer_than_an_event",
             "worker/attempt/draft.py",
-            "and last.size + len(piece) <= PIECE_CHARS:",
-            "and True:",
+            """(
+                isinstance(last, _Waiting)
+                and last.reasoning == reasoning
+                and last.size + len(piece) <= PIECE_CHARS
+            )""",
+            "isinstance(last, _Waiting) and last.reasoning == reasoning and True",
         ),
         Mutant(
             "who_ends_late_hides_the_next_attempt",
             "worker/runner.py",
-            "if self._running.get(row.id) is attempt:",
-            "if row.id in self._running:",
+            """(
+                self._running.get(row.id) is attempt
+            )""",
+            "row.id in self._running",
             ("tests/integration/sweeper/test_jobs.py",),
         ),
         Mutant(

@@ -4,7 +4,11 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "cancels",
-    ("tests/unit/web/test_cancels.py", "tests/contracts/log/test_leases.py", "tests/integration/sweeper"),
+    (
+        "tests/unit/web/test_cancels.py",
+        "tests/contracts/log/test_leases.py",
+        "tests/integration/sweeper",
+    ),
     [
         Mutant(
             "a_frozen_worker_is_waited_for",

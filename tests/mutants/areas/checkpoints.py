@@ -51,14 +51,22 @@ AREA = Area(
         Mutant(
             "a_poisoned_answer_brings_all_forward",
             "worker/checkpoints.py",
-            "if attempt.uncheckpointed >= self._chars and attempt not in self._apart and attempt not in self._locked:",
-            "if attempt.uncheckpointed >= self._chars:",
+            """(
+            attempt.uncheckpointed >= self._chars
+            and attempt not in self._apart
+            and attempt not in self._locked
+        )""",
+            "attempt.uncheckpointed >= self._chars",
         ),
         Mutant(
             "a_locked_answer_brings_all_forward",
             "worker/checkpoints.py",
-            " and attempt not in self._locked:",
-            ":",
+            """(
+            attempt.uncheckpointed >= self._chars
+            and attempt not in self._apart
+            and attempt not in self._locked
+        )""",
+            "attempt.uncheckpointed >= self._chars and attempt not in self._apart",
         ),
         Mutant(
             "a_locked_row_keeps_all_from_being_saved",
@@ -81,7 +89,10 @@ AREA = Area(
         Mutant(
             "checkpoints_without_a_pause",
             "worker/checkpoints.py",
-            "            await asyncio.sleep(max(0.0, MIN_PAUSE_SECONDS - (asyncio.get_running_loop().time() - started)))\n",
+            """            await asyncio.sleep(
+                max(0.0, MIN_PAUSE_SECONDS - (asyncio.get_running_loop().time() - started))
+            )
+""",
             "",
         ),
         Mutant(

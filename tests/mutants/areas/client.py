@@ -15,8 +15,10 @@ AREA = Area(
         Mutant(
             "a_server_s_wait_is_ignored",
             "client/api.py",
-            "await asyncio.sleep(max(error.retry_after, self._jitter() * 0.5 * 2 ** (TRIES - tries)))",
-            "await asyncio.sleep(self._jitter() * 0.5 * 2 ** (TRIES - tries))",
+            """
+                    max(error.retry_after, self._jitter() * 0.5 * 2 ** (TRIES - tries))
+                """,
+            "self._jitter() * 0.5 * 2 ** (TRIES - tries)",
         ),
         Mutant(
             "what_waits_of_a_lost_log_is_applied",
@@ -76,8 +78,10 @@ AREA = Area(
         Mutant(
             "a_source_is_told_of_twice",
             "client/transcript.py",
-            '    if all(held["url"] != event["url"] for held in message.sources):',
-            "    if True:",
+            """all(
+        held["url"] != event["url"] for held in message.sources
+    )""",
+            "True",
             ("tests/unit/client/test_transcript.py",),
         ),
         Mutant(

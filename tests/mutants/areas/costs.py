@@ -6,14 +6,56 @@ _FILE = "worker/attempt/costs.py"
 
 AREA = Area(
     "costs",
-    ("tests/unit/worker/attempt/test_costs.py", "tests/unit/worker/attempt/test_usage.py", "tests/integration/test_usage.py"),
+    (
+        "tests/unit/worker/attempt/test_costs.py",
+        "tests/unit/worker/attempt/test_usage.py",
+        "tests/integration/test_usage.py",
+    ),
     [
-        Mutant("the_first_request_is_refused", _FILE, "cost > 0 and number > 1 and", "cost > 0 and"),
-        Mutant("attaching_is_refused", _FILE, "return cost > 0 and number > 1", "return number > 1"),
-        Mutant("one_request_too_many", _FILE, "number > self.requests or", "number > self.requests + 1 or"),
-        Mutant("what_comes_up_is_not_counted", _FILE, "billed + cost > self.input_tokens", "billed > self.input_tokens"),
-        Mutant("attaching_is_billed", _FILE, "asked, before, 0 if attaches else asked)", "asked, before, asked)"),
-        Mutant("what_is_gone_on_from_is_free", _FILE, "0 if going_on is None or attaches else len(going_on.text)", "0"),
+        Mutant(
+            "the_first_request_is_refused",
+            _FILE,
+            """(
+            cost > 0
+            and number > 1
+            and (number > self.requests or billed + cost > self.input_tokens)
+        """,
+            "cost > 0 and (number > self.requests or billed + cost > self.input_tokens",
+        ),
+        Mutant(
+            "attaching_is_refused",
+            _FILE,
+            """(
+            cost > 0
+            and number > 1
+            and (number > self.requests or billed + cost > self.input_tokens)
+        """,
+            "number > 1 and (number > self.requests or billed + cost > self.input_tokens",
+        ),
+        Mutant(
+            "one_request_too_many",
+            _FILE,
+            "number > self.requests or",
+            "number > self.requests + 1 or",
+        ),
+        Mutant(
+            "what_comes_up_is_not_counted",
+            _FILE,
+            "billed + cost > self.input_tokens",
+            "billed > self.input_tokens",
+        ),
+        Mutant(
+            "attaching_is_billed",
+            _FILE,
+            "asked, before, 0 if attaches else asked)",
+            "asked, before, asked)",
+        ),
+        Mutant(
+            "what_is_gone_on_from_is_free",
+            _FILE,
+            "0 if going_on is None or attaches else len(going_on.text)",
+            "0",
+        ),
         Mutant(
             "what_answers_held_was_free_for_a_killed_worker",
             "worker/closing.py",
@@ -21,8 +63,18 @@ AREA = Area(
             "",
             ("tests/integration/sweeper/test_ends.py",),
         ),
-        Mutant("what_answers_held_is_free", _FILE, "kept = sum(json_chars(kept.item.value) for kept in message.kept)", "kept = 0"),
-        Mutant("calls_of_tools_are_free", _FILE, " + sum(len(call.name) + json_chars(call.arguments) for call in message.tool_calls)", ""),
+        Mutant(
+            "what_answers_held_is_free",
+            _FILE,
+            "kept = sum(json_chars(kept.item.value) for kept in message.kept)",
+            "kept = 0",
+        ),
+        Mutant(
+            "calls_of_tools_are_free",
+            _FILE,
+            " + sum(len(call.name) + json_chars(call.arguments) for call in message.tool_calls)",
+            "",
+        ),
         Mutant("tools_are_free", _FILE, "+ tools + json_chars", "+ json_chars"),
         Mutant("the_schema_is_free", _FILE, " + json_chars(request.schema)", ""),
         Mutant(
@@ -31,7 +83,12 @@ AREA = Area(
             "if not self.cost or not (answered or said is not None):",
             "if not self.cost:",
         ),
-        Mutant("what_the_provider_said_is_not_believed", _FILE, "(said if said is not None else self.cost)", "self.cost"),
+        Mutant(
+            "what_the_provider_said_is_not_believed",
+            _FILE,
+            "(said if said is not None else self.cost)",
+            "self.cost",
+        ),
         Mutant(
             "tokens_are_rounded_down",
             "worker/attempt/usage.py",
@@ -45,7 +102,9 @@ AREA = Area(
             "    if True:\n",
             ("tests/integration/sweeper",),
         ),
-        Mutant("a_killed_worker_s_request_was_free", _FILE, "else asked if earlier else 0", "else 0"),
+        Mutant(
+            "a_killed_worker_s_request_was_free", _FILE, "else asked if earlier else 0", "else 0"
+        ),
         Mutant("to_attach_is_a_request", _FILE, "earlier + (not attaches)", "earlier + 1"),
         Mutant(
             "the_last_request_alone_counts",
@@ -68,8 +127,15 @@ AREA = Area(
         Mutant(
             "what_was_withdrawn_is_not_billed",
             "worker/runner.py",
-            "kept=kept, reported=reported.next_request(), max",
-            "kept=kept, max",
+            """
+            row.id,
+            claim.attempt,
+            held,
+            kept=kept,
+            reported=reported.next_request(),
+            max_bytes=longest,
+        """,
+            "row.id, claim.attempt, held, kept=kept, max_bytes=longest",
         ),
         Mutant(
             "what_was_reported_is_not_checkpointed",

@@ -12,8 +12,12 @@ AREA = Area(
         Mutant(
             "a_damaged_row_is_an_outage",
             "models/failures.py",
-            "    return state.startswith(_OUTAGES) if state else isinstance",
-            "    return isinstance",
+            """(
+        state.startswith(_OUTAGES)
+        if state
+        else isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError)
+    """,
+            "isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError",
             (*_KINDS, "tests/integration/test_checkpoints.py"),
         ),
         Mutant(
@@ -24,8 +28,16 @@ AREA = Area(
             _KINDS,
         ),
         Mutant("a_full_disk_is_a_row_s", "models/failures.py", '"53", "57",', '"57",', _KINDS),
-        Mutant("a_database_that_is_read_only_is_a_bug", "models/failures.py", '"25006", ', "", _KINDS),
-        Mutant("a_lock_of_sqlite_is_a_row_s", "models/failures.py", "    return code & 0xFF in", "    return code in", _KINDS),
+        Mutant(
+            "a_database_that_is_read_only_is_a_bug", "models/failures.py", '"25006", ', "", _KINDS
+        ),
+        Mutant(
+            "a_lock_of_sqlite_is_a_row_s",
+            "models/failures.py",
+            "    return code & 0xFF in",
+            "    return code in",
+            _KINDS,
+        ),
         Mutant(
             "a_session_that_was_ended_is_a_row_s",
             "models/failures.py",
@@ -33,7 +45,13 @@ AREA = Area(
             "",
             _KINDS,
         ),
-        Mutant("a_server_that_ends_sessions_is_a_row_s", "models/failures.py", '{"FATAL", "PANIC"}', "set[str]()", _KINDS),
+        Mutant(
+            "a_server_that_ends_sessions_is_a_row_s",
+            "models/failures.py",
+            '{"FATAL", "PANIC"}',
+            "set[str]()",
+            _KINDS,
+        ),
         Mutant(
             "what_a_driver_quotes_is_told",
             "models/failures.py",
@@ -72,8 +90,16 @@ AREA = Area(
         Mutant(
             "what_has_ended_ends_again",
             "models/answers.py",
-            '_unfinished)\n            .values(status="error"',
-            ')\n            .values(status="error"',
+            """            update(Message)
+            .where(col(Message.id) == message_id, _unfinished)
+            .values(
+""",
+            """            update(Message)
+            .where(
+                col(Message.id) == message_id,
+            )
+            .values(
+""",
             _ROWS,
         ),
         Mutant(
@@ -93,12 +119,14 @@ AREA = Area(
         Mutant(
             "operators_hear_of_a_row_when_it_has_ended",
             "worker/runner.py",
-            """        self._services.tell_operators(error, {"message_id": message_id, "code": "internal_error", "bug": True})
-        conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
-""",
-            """        conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
-        self._services.tell_operators(error, {"message_id": message_id, "code": "internal_error", "bug": True})
-""",
+            """self._services.tell_operators(
+            error, {"message_id": message_id, "code": "internal_error", "bug": True}
+        )
+        conversation_id = await store.end_unread(message_id, INTERNAL_ERROR""",
+            """conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
+        self._services.tell_operators(
+            error, {"message_id": message_id, "code": "internal_error", "bug": True}
+        """,
             _ROWS,
         ),
         Mutant(
@@ -132,15 +160,19 @@ AREA = Area(
         Mutant(
             "one_text_that_cannot_be_read_hides_a_page",
             "models/sweeps.py",
-            "    return _page(Message, (Message.id, Message.conversation_id, Message.ordinal), UNANNOUNCED_REV_SQL",
-            "    return _page(Message, (Message.id, Message.conversation_id, Message.ordinal, Message.content), UNANNOUNCED_REV_SQL",
+            """        (Message.id, Message.conversation_id, Message.ordinal),
+""",
+            """        (Message.id, Message.conversation_id, Message.ordinal, Message.content),
+""",
             _ROWS,
         ),
         Mutant(
             "a_cancelled_answer_that_cannot_be_read_stays",
             "worker/sweeper/sweeper.py",
-            "            await self._enqueue([row])  # the job counts",
-            "            pass  # the job counts",
+            """await self._enqueue(
+                [row]
+            )""",
+            "pass",
             _ROWS,
         ),
         Mutant(

@@ -21,8 +21,8 @@ AREA = Area(
         Mutant(
             "chat_does_not_read_the_id_of_a_call",
             "providers/openai_chat.py",
-            'self._tools.piece(index, call.get("id"), function',
-            "self._tools.piece(index, None, function",
+            'call.get("id")',
+            "None",
         ),
         Mutant(
             "responses_does_not_read_the_id_of_a_call",
@@ -51,8 +51,10 @@ AREA = Area(
         Mutant(
             "a_call_without_arguments_has_none",
             "providers/tool_calls.py",
-            '            self._give(ToolCallArguments(call.index, "{}"))',
-            "            pass",
+            """self._give(
+                ToolCallArguments(call.index, "{}")
+            )""",
+            "pass",
         ),
         Mutant(
             "arguments_are_taken_twice",
@@ -63,8 +65,12 @@ AREA = Area(
         Mutant(
             "a_later_reason_replaces_a_stronger",
             "providers/decoding.py",
-            'if self.finish_reason in (None, "stop", "unknown"):',
-            "if True:",
+            """self.finish_reason in (
+            None,
+            "stop",
+            "unknown",
+        )""",
+            "True",
         ),
         Mutant(
             "usage_replaces_what_was_known",
@@ -96,15 +102,38 @@ AREA = Area(
             'where = f"{len(data)} bytes among',
             'where = f"{excerpt(data)} among',
         ),
-        Mutant("a_page_is_quoted_from_an_answer", "providers/decoding.py", "is_page(tail) and not begun", "is_page(tail)"),
-        Mutant("a_tail_is_quoted", "providers/decoding.py", "is_page(tail) and not begun", "not begun"),
-        Mutant("an_answer_counts_as_an_error", "providers/classify.py", 'name == "response" and isinstance', "False and isinstance"),
-        Mutant("a_broken_error_is_quoted", "providers/decoding.py", 'readable: {len(data)} bytes" if', 'readable: {excerpt(data)}" if'),
+        Mutant(
+            "a_page_is_quoted_from_an_answer",
+            "providers/decoding.py",
+            "is_page(tail) and not begun",
+            "is_page(tail)",
+        ),
+        Mutant(
+            "a_tail_is_quoted", "providers/decoding.py", "is_page(tail) and not begun", "not begun"
+        ),
+        Mutant(
+            "an_answer_counts_as_an_error",
+            "providers/classify.py",
+            'name == "response" and isinstance',
+            "False and isinstance",
+        ),
+        Mutant(
+            "a_broken_error_is_quoted",
+            "providers/decoding.py",
+            """len(data)} bytes"
+                    if data.strip()
+                   """,
+            'excerpt(data)}" if data.strip()',
+        ),
         Mutant(
             "a_quota_is_used_up_whenever_a_code_says_so",
             "providers/classify.py",
-            "by_status if further is QuotaExhausted and by_status is RateLimited and wait_s else ",
-            "",
+            """(
+        by_status
+        if further is QuotaExhausted and by_status is RateLimited and wait_s
+        else _refined(by_status, further) or by_status
+    )""",
+            "_refined(by_status, further) or by_status",
             ("tests/unit/providers/test_classify.py",),
         ),
         Mutant(
@@ -164,8 +193,14 @@ AREA = Area(
         Mutant(
             "a_wait_inside_a_stream_is_ignored",
             "providers/classify.py",
-            "status=detail.status, retry_after_s=retry_after({}, item), no_run=True)",
-            "status=detail.status, no_run=True)",
+            """
+        message,
+        code=detail.code,
+        status=detail.status,
+        retry_after_s=retry_after({}, item),
+        no_run=True,
+    """,
+            "message, code=detail.code, status=detail.status, no_run=True",
             ("tests/unit/providers/test_classify.py",),
         ),
         Mutant(
@@ -298,8 +333,14 @@ AREA = Area(
         Mutant(
             "the_failure_of_a_run_is_not_its_end",
             "providers/classify.py",
-            "retry_after_s=retry_after({}, item), no_run=True)",
-            "retry_after_s=retry_after({}, item))",
+            """
+        message,
+        code=detail.code,
+        status=detail.status,
+        retry_after_s=retry_after({}, item),
+        no_run=True,
+    """,
+            "message, code=detail.code, status=detail.status, retry_after_s=retry_after({}, item)",
             ("tests/unit/providers/test_classify.py",),
         ),
         Mutant(

@@ -38,8 +38,10 @@ AREA = Area(
         Mutant(
             "sse_forgets_the_row_of_a_message",
             "web/events/encoder.py",
-            "return about.message_id == message_id or (about.message is not None and about.message.id == message_id)",
-            "return about.message_id == message_id",
+            """ or (
+        about.message is not None and about.message.id == message_id
+    )""",
+            "",
         ),
         Mutant(
             "sse_does_not_merge_for_who_is_behind",
@@ -48,7 +50,10 @@ AREA = Area(
             "for entry in entries:",
         ),
         Mutant(
-            "sse_resync_has_an_id", "web/events/encoder.py", 'return b"data: %b\\n\\n" % data', 'return b"id: x:0\\ndata: %b\\n\\n" % data'
+            "sse_resync_has_an_id",
+            "web/events/encoder.py",
+            'return b"data: %b\\n\\n" % data',
+            'return b"id: x:0\\ndata: %b\\n\\n" % data',
         ),
         Mutant(
             "sse_a_block_is_not_ended",
@@ -155,14 +160,18 @@ AREA = Area(
         Mutant(
             "openai_a_failure_takes_a_number",
             "web/openai/encoder.py",
-            '"param": None, "sequence_number": self.last}',
-            '"param": None, "sequence_number": self.last + 1}',
+            """                "sequence_number": self.last,
+""",
+            """                "sequence_number": self.last + 1,
+""",
         ),
         Mutant(
             "openai_a_cancelled_answer_is_complete",
             "web/openai/encoder.py",
-            'get(objects.response_status(answer), "response.incomplete")',
-            'get(objects.response_status(answer), "response.completed")',
+            """        objects.response_status(answer), "response.incomplete"
+""",
+            """        objects.response_status(answer), "response.completed"
+""",
         ),
         Mutant(
             "chat_a_failed_answer_is_done",
@@ -176,12 +185,14 @@ AREA = Area(
             "        if self._include_usage:\n            yield",
             "        if False:\n            yield",
         ),
-        Mutant("chat_has_no_done", "web/openai/encoder.py", '        yield b"data: [DONE]\\n\\n"\n', ""),
+        Mutant(
+            "chat_has_no_done", "web/openai/encoder.py", '        yield b"data: [DONE]\\n\\n"\n', ""
+        ),
         Mutant(
             "chat_forgets_tool_calls",
             "web/openai/encoder.py",
-            "        if answer.tool_calls:\n            calls = [{",
-            "        if False:\n            calls = [{",
+            "answer.tool_calls",
+            "False",
         ),
         Mutant(
             "aisdk_open_parts_are_left_at_the_end_of_a_step",
@@ -216,14 +227,24 @@ AREA = Area(
         Mutant(
             "aisdk_what_the_row_holds_is_said_again",
             "web/aisdk/encoder.py",
-            "if self.ended or seq <= self._seq or event is None or",
-            "if self.ended or event is None or",
+            """(
+            self.ended
+            or seq <= self._seq
+            or event is None
+            or getattr(event, "message_id", None) != self._row["id"]
+        )""",
+            'self.ended or event is None or getattr(event, "message_id", None) != self._row["id"]',
         ),
         Mutant(
             "aisdk_other_messages_are_shown",
             "web/aisdk/encoder.py",
-            'or event is None or getattr(event, "message_id", None) != self._row["id"]:',
-            "or event is None:",
+            """(
+            self.ended
+            or seq <= self._seq
+            or event is None
+            or getattr(event, "message_id", None) != self._row["id"]
+        )""",
+            "self.ended or seq <= self._seq or event is None",
         ),
         Mutant(
             "aisdk_a_hole_is_shown_over",
@@ -240,8 +261,11 @@ AREA = Area(
         Mutant(
             "aisdk_the_checksum_is_not_looked_at",
             "web/aisdk/encoder.py",
-            "if self._text.exact and (self._text.end, checksum(self._text.whole)) != (event.length, event.crc32):",
-            "if self._text.exact and self._text.end != event.length:",
+            """(self._text.end, checksum(self._text.whole)) != (
+            event.length,
+            event.crc32,
+        )""",
+            "self._text.end != event.length",
         ),
         Mutant(
             "aisdk_withdrawn_calls_stay_open",
@@ -252,8 +276,12 @@ AREA = Area(
         Mutant(
             "aisdk_what_is_kept_is_not_written_again",
             "web/aisdk/encoder.py",
-            "return chunks + self._write.reasoning(self._reasoning.whole) + self._write.text(self._text.whole)",
-            "return chunks",
+            """(
+            chunks
+            + self._write.reasoning(self._reasoning.whole)
+            + self._write.text(self._text.whole)
+        )""",
+            "chunks",
         ),
         Mutant(
             "aisdk_a_result_is_told_twice",

@@ -36,7 +36,12 @@ AREA = Area(
             "whole(math.min(tonumber(seq), state.top))",
             "seq",
         ),
-        Mutant("forks_are_remembered_for_ever", "streams/log/lua/prelude.lua", "if #forks <= MAX_FORKS then", "if true then"),
+        Mutant(
+            "forks_are_remembered_for_ever",
+            "streams/log/lua/prelude.lua",
+            "if #forks <= MAX_FORKS then",
+            "if true then",
+        ),
         Mutant(
             "forks_of_a_log_that_began_again_are_believed",
             "streams/log/lua/prelude.lua",
@@ -50,9 +55,24 @@ AREA = Area(
             "  return state\n",
             ("tests/contracts/log/test_packing.py",),
         ),
-        Mutant("an_end_is_not_recognised_after_a_fork", "streams/log/lua/rejoin.lua", "{g.sealed and 'SEALED' or 'LOST'}", "{'LOST'}"),
-        Mutant("an_attempt_rejoins_without_a_lease", "streams/log/lua/rejoin.lua", "  g.lease = now + tonumber(ARGV[9])\n", ""),
-        Mutant("an_older_attempt_rejoins", "streams/log/lua/rejoin.lua", "if attempt < g.attempt then\n  return {'FENCED'}\nend\n", ""),
+        Mutant(
+            "an_end_is_not_recognised_after_a_fork",
+            "streams/log/lua/rejoin.lua",
+            "{g.sealed and 'SEALED' or 'LOST'}",
+            "{'LOST'}",
+        ),
+        Mutant(
+            "an_attempt_rejoins_without_a_lease",
+            "streams/log/lua/rejoin.lua",
+            "  g.lease = now + tonumber(ARGV[9])\n",
+            "",
+        ),
+        Mutant(
+            "an_older_attempt_rejoins",
+            "streams/log/lua/rejoin.lua",
+            "if attempt < g.attempt then\n  return {'FENCED'}\nend\n",
+            "",
+        ),
         Mutant(
             "an_attempt_rejoins_a_log_that_began_again",
             "streams/log/lua/rejoin.lua",
@@ -71,14 +91,24 @@ AREA = Area(
             "tonumber(call('ZSCORE', FLOORS, ARGV[5]) or state.top)",
             "state.top",
         ),
-        Mutant("a_sealed_answer_is_adopted", "streams/log/lua/adopt.lua", "if g.sealed then\n  return {'SEALED'}\nend\n", ""),
+        Mutant(
+            "a_sealed_answer_is_adopted",
+            "streams/log/lua/adopt.lua",
+            "if g.sealed then\n  return {'SEALED'}\nend\n",
+            "",
+        ),
         Mutant(
             "a_takeover_forgets_what_was_written",
             "streams/log/lua/claim.lua",
             "g.last = shared(state, g.epoch) and g.last or 0",
             "g.last = 0",
         ),
-        Mutant("the_memory_log_promises_more_than_is_left", "streams/log/memory_state.py", "min(seq, self.top)) for", "seq) for"),
+        Mutant(
+            "the_memory_log_promises_more_than_is_left",
+            "streams/log/memory_state.py",
+            "min(seq, self.top)) for",
+            "seq) for",
+        ),
         # Positions
         Mutant(
             "a_row_reaches_beyond_the_fork",
@@ -94,7 +124,13 @@ AREA = Area(
             'self.forks.get(epoch or "", 0)',
             ROWS,
         ),
-        Mutant("no_position_survives_a_fork", "streams/log/ports.py", 'else self.forks.get(epoch or "")\n', "else None\n", READERS),
+        Mutant(
+            "no_position_survives_a_fork",
+            "streams/log/ports.py",
+            'else self.forks.get(epoch or "")\n',
+            "else None\n",
+            READERS,
+        ),
         Mutant(
             "a_position_beyond_the_fork_is_good",
             "streams/hub/log_cursor.py",
@@ -131,7 +167,13 @@ AREA = Area(
             READERS,
         ),
         # Going on
-        Mutant("what_was_appended_behind_a_fork_is_not_believed", "worker/resume/takeover.py", " or newest.seq > shared)", ")", TAKEOVER),
+        Mutant(
+            "what_was_appended_behind_a_fork_is_not_believed",
+            "worker/resume/takeover.py",
+            " or newest.seq > shared)",
+            ")",
+            TAKEOVER,
+        ),
         Mutant(
             "a_log_that_survived_in_part_is_taken_for_whole",
             "worker/resume/takeover.py",
@@ -171,8 +213,12 @@ AREA = Area(
         Mutant(
             "what_was_locked_is_never_announced_again",
             "worker/sweeper/repeats.py",
-            " if await self._store.announce_again(kind, [name])]",
-            " if False]",
+            """
+                (kind, name)
+                for kind, name in self._left
+                if await self._store.announce_again(kind, [name])
+            """,
+            "(kind, name) for kind, name in self._left if False",
             ("tests/unit/worker/sweeper/test_repeats.py",),
         ),
         Mutant(

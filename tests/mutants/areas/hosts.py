@@ -9,15 +9,61 @@ AREA = Area(
     "hosts",
     (*_FORMER, *_BESIDE),
     [
-        Mutant("any_revision_is_ours", "models/migrate.py", "found[0] in KNOWN", "found[0] is not None", _FORMER),
-        Mutant("two_revisions_are_one", "models/migrate.py", "len(found) == 1 and", "len(found) > 0 and", _FORMER),
-        Mutant("tables_of_our_names_are_ours", "models/migrate.py", " and columns <= {each", " or columns <= {each", _FORMER),
-        Mutant("one_of_our_tables_is_enough", "models/migrate.py", "and all(_has(", "and any(_has(", _FORMER),
-        Mutant("taken_names_are_not_looked_for", "models/migrate.py", "    if taken:\n", "    if False:\n", _BESIDE),
-        Mutant("the_former_revision_is_forgotten", "models/migrate.py", "command.stamp(config, former)", "pass", _FORMER),
-        Mutant("a_host_drops_our_tables", "models/hosts.py", "return not ours or", "return True or", _BESIDE),
         Mutant(
-            "a_host_drops_our_version", "models/hosts.py", "{*Table.metadata.tables, str(VERSION.name)}", "Table.metadata.tables", _BESIDE
+            "any_revision_is_ours",
+            "models/migrate.py",
+            "found[0] in KNOWN",
+            "found[0] is not None",
+            _FORMER,
+        ),
+        Mutant(
+            "two_revisions_are_one",
+            "models/migrate.py",
+            "== 1",
+            "> 0",
+            _FORMER,
+        ),
+        Mutant(
+            "tables_of_our_names_are_ours",
+            "models/migrate.py",
+            " and columns <= {each",
+            " or columns <= {each",
+            _FORMER,
+        ),
+        Mutant(
+            "one_of_our_tables_is_enough",
+            "models/migrate.py",
+            "and all(_has(",
+            "and any(_has(",
+            _FORMER,
+        ),
+        Mutant(
+            "taken_names_are_not_looked_for",
+            "models/migrate.py",
+            "    if taken:\n",
+            "    if False:\n",
+            _BESIDE,
+        ),
+        Mutant(
+            "the_former_revision_is_forgotten",
+            "models/migrate.py",
+            "command.stamp(config, former)",
+            "pass",
+            _FORMER,
+        ),
+        Mutant(
+            "a_host_drops_our_tables",
+            "models/hosts.py",
+            "return not ours or",
+            "return True or",
+            _BESIDE,
+        ),
+        Mutant(
+            "a_host_drops_our_version",
+            "models/hosts.py",
+            "{*Table.metadata.tables, str(VERSION.name)}",
+            "Table.metadata.tables",
+            _BESIDE,
         ),
         Mutant(
             "classes_are_shared_with_the_host",
@@ -36,8 +82,10 @@ AREA = Area(
         Mutant(
             "an_index_has_a_bare_name",
             "models/migrations/versions/rev_0013_lately.py",
-            "op.create_index(named(name)",
-            "op.create_index(name",
+            """
+        named(name), named(table), [when, "id"], sqlite_where=where, postgresql_where=where
+    """,
+            'name, named(table), [when, "id"], sqlite_where=where, postgresql_where=where',
             _BESIDE,
         ),
         Mutant(

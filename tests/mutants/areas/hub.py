@@ -37,8 +37,8 @@ AREA = Area(
         Mutant(
             "a_tail_keeps_what_lies_beyond_a_fork",
             "streams/hub/hub.py",
-            "self.top <= page.forks.get(epoch, -1):",
-            "epoch in page.forks:",
+            "self.top <= page.forks.get(epoch, -1)",
+            "epoch in page.forks",
         ),
         Mutant(
             "a_cancelled_open_leaks_its_tail",
@@ -128,6 +128,17 @@ AREA = Area(
             "        self._ring.clear()\n        self._ring_bytes = 0\n",
             "        self._ring.clear()\n",
         ),
-        Mutant("a_cancel_tells_of_running", "streams/hub/hub.py", ', b\'"type":"cancelled"\')', ")"),
+        Mutant(
+            "a_cancel_tells_of_running",
+            "streams/hub/hub.py",
+            """
+    b'"type":"message"',
+    b'"type":"title"',
+    b'"type":"complete"',
+    b'"type":"error"',
+    b'"type":"cancelled"',
+""",
+            'b\'"type":"message"\', b\'"type":"title"\', b\'"type":"complete"\', b\'"type":"error"\'',
+        ),
     ],
 )

@@ -24,7 +24,12 @@ AREA = Area(
             "quick_ends = quick_ends + 1 if clock() - began < _STEADY_SECONDS else 0",
             "quick_ends = 0",
         ),
-        Mutant("pauses_grow_without_end", "launcher/child.py", "return min(_LONGEST_PAUSE_SECONDS, 0.1", "return max(0.2, 0.1"),
+        Mutant(
+            "pauses_grow_without_end",
+            "launcher/child.py",
+            "return min(_LONGEST_PAUSE_SECONDS, 0.1",
+            "return max(0.2, 0.1",
+        ),
         Mutant(
             "a_deaf_process_is_waited_for_without_end",
             "launcher/child.py",
@@ -88,8 +93,10 @@ AREA = Area(
         Mutant(
             "a_refusal_at_the_start_is_waited_for",
             "launcher/launch.py",
-            "if refused := [child.command.name for child in self._children if child.refused.is_set()]:",
-            "if refused := list[str]():",
+            """[
+                child.command.name for child in self._children if child.refused.is_set()
+            ]""",
+            "list[str]()",
         ),
         Mutant(
             "it_outlives_make",
@@ -112,10 +119,17 @@ AREA = Area(
         Mutant(
             "an_empty_value_counts",
             "launcher/environment.py",
-            "for name, value in source.items() if value}",
-            "for name, value in source.items() if value is not None}",
+            """        if value
+""",
+            """        if value is not None
+""",
         ),
-        Mutant("the_key_file_is_for_everybody", "launcher/environment.py", "os.O_EXCL, 0o600)", "os.O_EXCL, 0o644)"),
+        Mutant(
+            "the_key_file_is_for_everybody",
+            "launcher/environment.py",
+            "os.O_EXCL, 0o600)",
+            "os.O_EXCL, 0o644)",
+        ),
         Mutant(
             "another_key_at_each_start",
             "launcher/environment.py",

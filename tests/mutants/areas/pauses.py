@@ -12,7 +12,10 @@ AREA = Area(
     ),
     [
         Mutant(
-            "a_paused_turn_ends_its_answer", "worker/attempt/run.py", "isinstance(verdict, Finished) and self.generation.pause():", "False:"
+            "a_paused_turn_ends_its_answer",
+            "worker/attempt/run.py",
+            "isinstance(verdict, Finished) and self.generation.pause():",
+            "False:",
         ),
         Mutant(
             "resumptions_are_not_bounded",
@@ -38,7 +41,9 @@ AREA = Area(
             ' and last["at"] == len(held.text)\n',
             "\n",
         ),
-        Mutant("a_resumption_leaves_a_seam", "worker/runner.py", ' and chosen.rung != "resume":', ":"),
+        Mutant(
+            "a_resumption_leaves_a_seam", "worker/runner.py", ' and chosen.rung != "resume":', ":"
+        ),
         Mutant(
             "a_turn_is_sent_back_twice",
             "worker/attempt/run.py",

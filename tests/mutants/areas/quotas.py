@@ -18,14 +18,24 @@ AREA = Area(
             "select_from(found))).scalar_one() > limit:",
             "select_from(found))).scalar_one() >= limit:",
         ),
-        Mutant("no_limit_on_what_is_stored", "models/quotas.py", "        raise StorageFull(user_id)", "        return"),
+        Mutant(
+            "no_limit_on_what_is_stored",
+            "models/quotas.py",
+            "        raise StorageFull(user_id)",
+            "        return",
+        ),
         Mutant(
             "answers_are_stored_for_nothing",
             "models/quotas.py",
             "values(bytes=col(Storage.bytes) + size)",
             "values(bytes=col(Storage.bytes))",
         ),
-        Mutant("what_is_deleted_is_not_given_back", "models/quotas.py", "values(bytes=left)", "values(bytes=col(Storage.bytes))"),
+        Mutant(
+            "what_is_deleted_is_not_given_back",
+            "models/quotas.py",
+            "values(bytes=left)",
+            "values(bytes=col(Storage.bytes))",
+        ),
         Mutant(
             "more_is_given_back_than_was_taken",
             "models/quotas.py",
@@ -35,8 +45,10 @@ AREA = Area(
         Mutant(
             "an_answer_waits_for_a_sum_that_is_locked",
             "models/quotas.py",
-            '            await session.execute(text(f"SET LOCAL lock_timeout = {round(SETTLE_LOCK_SECONDS * 1000)}"))\n',
-            "            pass\n",
+            """await session.execute(
+                text(f"SET LOCAL lock_timeout = {round(SETTLE_LOCK_SECONDS * 1000)}")
+            )""",
+            "pass",
         ),
         Mutant(
             "a_locked_sum_keeps_an_answer_from_ending",
@@ -45,12 +57,19 @@ AREA = Area(
             "_uncounted_on(session, StatementFailed)",
         ),
         Mutant("rows_cost_nothing", "models/quotas.py", "ROW_BYTES = 512", "ROW_BYTES = 0"),
-        Mutant("what_was_cancelled_still_waits", "models/quotas.py", "        col(Message.cancel_by).is_(None),\n", ""),
+        Mutant(
+            "what_was_cancelled_still_waits",
+            "models/quotas.py",
+            "        col(Message.cancel_by).is_(None),\n",
+            "",
+        ),
         Mutant(
             "each_counts_for_everybody",
             "models/quotas.py",
-            "await _count(session, quotas.unfinished_per_user, TooManyUnfinished, col(Message.charged_to) == user_id)",
-            "await _count(session, quotas.unfinished_per_user, TooManyUnfinished)",
+            """
+        session, quotas.unfinished_per_user, TooManyUnfinished, col(Message.charged_to) == user_id
+    """,
+            "session, quotas.unfinished_per_user, TooManyUnfinished",
         ),
         Mutant(
             "shorter_instructions_are_refused",
@@ -76,8 +95,18 @@ AREA = Area(
             "        return Size(0, whole=False)",
             "        return Size(0, whole=True)",
         ),
-        Mutant("a_thread_with_a_hole_passes_for_whole", "models/threads.py", "whole=end.before is None)", "whole=True)"),
-        Mutant("a_thread_of_just_the_limit_ends_there", "models/threads.py", "walk.c.total <= limit", "walk.c.total < limit"),
+        Mutant(
+            "a_thread_with_a_hole_passes_for_whole",
+            "models/threads.py",
+            "whole=end.before is None)",
+            "whole=True)",
+        ),
+        Mutant(
+            "a_thread_of_just_the_limit_ends_there",
+            "models/threads.py",
+            "walk.c.total <= limit",
+            "walk.c.total < limit",
+        ),
         Mutant(
             "calls_of_an_answer_are_charged_by_nobody",
             "models/quotas.py",

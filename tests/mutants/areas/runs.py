@@ -4,7 +4,11 @@ from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
     "runs",
-    ("tests/unit/worker/sweeper/test_endings.py", "tests/contracts/test_runs.py", "tests/integration/test_paid_runs.py"),
+    (
+        "tests/unit/worker/sweeper/test_endings.py",
+        "tests/contracts/test_runs.py",
+        "tests/integration/test_paid_runs.py",
+    ),
     [
         Mutant(
             "a_cut_connection_to_a_run_is_a_try",
@@ -15,8 +19,10 @@ AREA = Area(
         Mutant(
             "a_run_may_be_silent_for_ever",
             "worker/attempt/run.py",
-            "            return silent_s > (LONGEST_SEARCH",
-            "            return False and silent_s > (LONGEST_SEARCH",
+            """            return silent_s > (
+""",
+            """            return False and silent_s > (
+""",
         ),
         Mutant(
             "a_run_that_never_was_is_looked_for_for_an_hour",
@@ -33,14 +39,22 @@ AREA = Area(
         Mutant(
             "the_silence_of_a_run_is_not_noted",
             "models/answers.py",
-            "func.coalesce(col(Message.run_silent_since), now_ms()) if run_is_silent else None",
-            "None",
+            """
+                run_silent_since=func.coalesce(col(Message.run_silent_since), now_ms())
+                if run_is_silent
+                else None
+            """,
+            "run_silent_since=None",
         ),
         Mutant(
             "the_silence_of_a_run_begins_with_each_attempt",
             "models/answers.py",
-            "func.coalesce(col(Message.run_silent_since), now_ms()) if run_is_silent else None",
-            "now_ms() if run_is_silent else None",
+            """
+                run_silent_since=func.coalesce(col(Message.run_silent_since), now_ms())
+                if run_is_silent
+                else None
+            """,
+            "run_silent_since=now_ms() if run_is_silent else None",
         ),
         Mutant(
             "the_silence_of_a_run_outlasts_its_words",
@@ -57,8 +71,10 @@ AREA = Area(
         Mutant(
             "a_run_that_never_began_is_waited_for",
             "worker/attempt/run.py",
-            'return self._bill.cost > 0 and not self.generation.answered and getattr(error, "no_run", False)',
-            "return False",
+            """(
+            self._bill.cost > 0 and not self.generation.answered and getattr(error, "no_run", False)
+        )""",
+            "False",
         ),
         Mutant(
             "a_run_that_nobody_has_answered_for_is_forgotten",
@@ -69,8 +85,10 @@ AREA = Area(
         Mutant(
             "requests_that_are_lost_on_their_way_are_no_tries",
             "worker/attempt/run.py",
-            "free = gone and self._row.run_silent_since is None",
-            "free = gone",
+            """(
+            gone and self._row.run_silent_since is None
+        )""",
+            "gone",
         ),
         Mutant(
             "a_stale_connection_is_waited_for",
@@ -94,8 +112,10 @@ AREA = Area(
         Mutant(
             "a_provider_that_is_away_is_asked_all_the_time",
             "worker/retries.py",
-            "own = min(max(0.0 if error.code == STALE_CONNECTION else 0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S)",
-            "own = 0.5",
+            """min(
+        max(0.0 if error.code == STALE_CONNECTION else 0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S
+    )""",
+            "0.5",
             ("tests/unit/worker/test_retries.py",),
         ),
         Mutant(
@@ -164,7 +184,12 @@ AREA = Area(
             "            if key not in self._under_way:\n",
             "            if True:\n",
         ),
-        Mutant("pauses_between_tries_do_not_grow", "worker/sweeper/endings.py", "2.0 * 2.0**tries", "2.0"),
+        Mutant(
+            "pauses_between_tries_do_not_grow",
+            "worker/sweeper/endings.py",
+            "2.0 * 2.0**tries",
+            "2.0",
+        ),
         Mutant(
             "the_run_of_a_running_answer_is_ended",
             "models/runs.py",
@@ -174,8 +199,10 @@ AREA = Area(
         Mutant(
             "the_run_of_an_ended_answer_is_wanted",
             "models/runs.py",
-            "is_unfinished(Message), wanted)",
-            "wanted)",
+            """
+        col(Message.id) == col(ProviderRun.message_id), is_unfinished(Message), wanted
+    """,
+            "col(Message.id) == col(ProviderRun.message_id), wanted",
         ),
         Mutant(
             "a_run_that_nobody_goes_on_from_is_wanted",
@@ -192,9 +219,13 @@ AREA = Area(
         Mutant(
             "a_run_that_was_begun_too_late_is_forgotten",
             "models/runs.py",
-            "            await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))\n",
-            "            if (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None:\n"
-            "                await session.execute(self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt))\n",
+            """await session.execute(
+                self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt)
+""",
+            """if (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None:
+                await session.execute(
+                    self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt)
+    """,
         ),
         Mutant(
             "the_name_of_a_run_is_saved_by_any_attempt",
@@ -253,8 +284,10 @@ AREA = Area(
         Mutant(
             "an_end_of_one_run_ends_all",
             "models/runs.py",
-            ".where(col(ProviderRun.message_id) == message_id, col(ProviderRun.run_id) == run_id))",
-            ".where(col(ProviderRun.message_id) == message_id))",
+            """
+                    col(ProviderRun.message_id) == message_id, col(ProviderRun.run_id) == run_id
+                """,
+            "col(ProviderRun.message_id) == message_id",
             ("tests/contracts/test_runs.py",),
         ),
         Mutant(

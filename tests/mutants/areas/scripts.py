@@ -30,8 +30,18 @@ AREA = Area(
             "if index == g.index - 1 then\n  return {'OK', state.epoch, g.first, g.last}\nend\nif index ~= g.index then",
             "if index ~= g.index and index ~= g.index - 1 then",
         ),
-        Mutant("an_end_does_not_seal", "streams/log/lua/append.lua", "  g.sealed, g.lease = true, 0\n", "  g.lease = 0\n"),
-        Mutant("an_end_leaves_its_floor", "streams/log/lua/append.lua", "  call('ZREM', FLOORS, ARGV[5])\n", ""),
+        Mutant(
+            "an_end_does_not_seal",
+            "streams/log/lua/append.lua",
+            "  g.sealed, g.lease = true, 0\n",
+            "  g.lease = 0\n",
+        ),
+        Mutant(
+            "an_end_leaves_its_floor",
+            "streams/log/lua/append.lua",
+            "  call('ZREM', FLOORS, ARGV[5])\n",
+            "",
+        ),
         Mutant(
             "a_floor_beyond_the_top",
             "streams/log/lua/append.lua",
@@ -50,9 +60,24 @@ AREA = Area(
             "or g.last > tonumber(ARGV[9]) then",
             "then",
         ),
-        Mutant("an_attempt_that_lost_a_batch_goes_on", "streams/log/lua/rejoin.lua", "if not mine or (index", "if not mine and (index"),
-        Mutant("a_fork_forgets_the_forks_before_it", "streams/log/lua/prelude.lua", "if #forks <= MAX_FORKS then", "if #forks <= 0 then"),
-        Mutant("a_position_beyond_its_fork_is_served", "streams/log/lua/read.lua", "reaches and after <= reaches and", "reaches and"),
+        Mutant(
+            "an_attempt_that_lost_a_batch_goes_on",
+            "streams/log/lua/rejoin.lua",
+            "if not mine or (index",
+            "if not mine and (index",
+        ),
+        Mutant(
+            "a_fork_forgets_the_forks_before_it",
+            "streams/log/lua/prelude.lua",
+            "if #forks <= MAX_FORKS then",
+            "if #forks <= 0 then",
+        ),
+        Mutant(
+            "a_position_beyond_its_fork_is_served",
+            "streams/log/lua/read.lua",
+            "reaches and after <= reaches and",
+            "reaches and",
+        ),
         Mutant(
             "a_page_is_as_long_as_it_likes",
             "streams/log/lua/read.lua",
@@ -84,7 +109,10 @@ AREA = Area(
             "            self.kept.popleft()\n",
         ),
         Mutant(
-            "a_rejoin_takes_no_lease", "streams/log/lua/rejoin.lua", "if not g.sealed then\n  g.lease = now + tonumber(ARGV[9])\nend\n", ""
+            "a_rejoin_takes_no_lease",
+            "streams/log/lua/rejoin.lua",
+            "if not g.sealed then\n  g.lease = now + tonumber(ARGV[9])\nend\n",
+            "",
         ),
         Mutant(
             "floors_of_a_lost_log_hold_the_next_one",

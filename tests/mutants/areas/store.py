@@ -2,25 +2,37 @@
 
 from tests.mutants.mutant import Area, Mutant
 
-_CHECKPOINT = (
-    '    _messages.c.attempt == bindparam("b_attempt"),\n    _messages.c.saves <= bindparam("b_saves"),\n    is_unfinished(_messages.c),\n'
-)
+_CHECKPOINT = """    _messages.c.attempt == bindparam("b_attempt"),
+    _messages.c.saves <= bindparam("b_saves"),
+    is_unfinished(_messages.c),
+"""
 
 AREA = Area(
     "store",
-    ("tests/contracts/test_ownership.py", "tests/contracts/test_store.py", "tests/contracts/test_pages.py", "tests/unit/models"),
+    (
+        "tests/contracts/test_ownership.py",
+        "tests/contracts/test_store.py",
+        "tests/contracts/test_pages.py",
+        "tests/unit/models",
+    ),
     [
         Mutant(
             "hand_back_by_any_attempt",
             "models/answers.py",
-            "col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, _unfinished",
+            """
+                col(Message.id) == checkpoint.message_id,
+                col(Message.attempt) == checkpoint.attempt,
+                _unfinished,
+            """,
             "col(Message.id) == checkpoint.message_id, _unfinished",
         ),
         Mutant(
             "hand_back_of_an_ended_answer",
             "models/answers.py",
-            "col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt, _unfinished",
-            "col(Message.id) == checkpoint.message_id, col(Message.attempt) == checkpoint.attempt",
+            """
+                col(Message.attempt) == checkpoint.attempt,
+                _unfinished,""",
+            " col(Message.attempt) == checkpoint.attempt",
         ),
         Mutant(
             "a_long_conversation_goes_in_one_transaction",
@@ -66,13 +78,21 @@ AREA = Area(
         Mutant(
             "an_answer_ends_twice",
             "models/answers.py",
-            "col(Message.id) == ending.message_id, col(Message.attempt) == ending.attempt, _unfinished",
+            """
+                col(Message.id) == ending.message_id,
+                col(Message.attempt) == ending.attempt,
+                _unfinished,
+            """,
             "col(Message.id) == ending.message_id, col(Message.attempt) == ending.attempt",
         ),
         Mutant(
             "any_attempt_ends_an_answer",
             "models/answers.py",
-            "col(Message.id) == ending.message_id, col(Message.attempt) == ending.attempt, _unfinished",
+            """
+                col(Message.id) == ending.message_id,
+                col(Message.attempt) == ending.attempt,
+                _unfinished,
+            """,
             "col(Message.id) == ending.message_id, _unfinished",
         ),
         Mutant(
@@ -91,7 +111,9 @@ AREA = Area(
             "checkpoints_of_any_attempt",
             "models/answers.py",
             _CHECKPOINT,
-            _CHECKPOINT.replace('attempt == bindparam("b_attempt")', 'attempt > 0, bindparam("b_attempt") > 0'),
+            _CHECKPOINT.replace(
+                'attempt == bindparam("b_attempt")', 'attempt > 0, bindparam("b_attempt") > 0'
+            ),
         ),
         Mutant(
             "checkpoints_of_what_has_ended",
@@ -126,8 +148,10 @@ AREA = Area(
         Mutant(
             "a_retry_of_an_ended_answer",
             "models/answers.py",
-            'col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)\n            .values(status="retrying"',
-            'col(Message.id) == message_id, col(Message.attempt) == attempt)\n            .values(status="retrying"',
+            """            .where(col(Message.id) == message_id, col(Message.attempt) == attempt, _unfinished)
+""",
+            """            .where(col(Message.id) == message_id, col(Message.attempt) == attempt)
+""",
         ),
         Mutant(
             "marks_go_backward",
@@ -144,23 +168,35 @@ AREA = Area(
         Mutant(
             "an_expired_key_still_counts",
             "models/conversations.py",
-            "    await session.execute(delete(IdempotencyKey).where(*mine, col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS))\n",
+            """await session.execute(
+        delete(IdempotencyKey).where(*mine, col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS)
+    )
+    """,
             "",
             ("tests/contracts/test_store.py",),
         ),
         Mutant(
             "a_superseded_question_is_the_last",
             "models/chats.py",
-            'col(Message.role) == "user", col(Message.superseded_by).is_(None)\n',
-            'col(Message.role) == "user"\n',
+            """
+            col(Message.role) == "user",
+            col(Message.superseded_by).is_(None),""",
+            ' col(Message.role) == "user"',
             ("tests/contracts/test_chats.py",),
         ),
         Mutant(
             "a_deletion_that_redis_was_not_told_is_forgotten",
             "models/deletions.py",
-            "old, col(DeletedConversation.log_deleted))",
-            "old)",
-            ("tests/contracts/test_deletions.py::test_a_deletion_that_redis_was_not_told_is_not_forgotten",),
+            """
+            DeletedConversation,
+            (DeletedConversation.id,),
+            old,
+            col(DeletedConversation.log_deleted),
+        """,
+            "DeletedConversation, (DeletedConversation.id,), old",
+            (
+                "tests/contracts/test_deletions.py::test_a_deletion_that_redis_was_not_told_is_not_forgotten",
+            ),
         ),
         Mutant(
             "locks_of_sqlite_are_waited_for_by_default",
@@ -172,15 +208,21 @@ AREA = Area(
         Mutant(
             "checkpoints_of_an_attempt_hide_the_next_one_s",
             "models/answers.py",
-            "starts=col(Message.starts) + 1, saves=0, updated_at",
-            "starts=col(Message.starts) + 1, updated_at",
+            """saves=0,
+                """,
+            "",
             ("tests/contracts/test_ownership.py",),
         ),
         Mutant(
             "starts_before_a_deploy_count_on",
             "models/answers.py",
-            "billed_input=billed_input, starts=0)\n            .values(enqueued_at",
-            "billed_input=billed_input)\n            .values(enqueued_at",
+            """
+                **checkpoint_values(checkpoint),
+                status="queued",
+                billed_input=billed_input,
+                starts=0,
+            """,
+            '**checkpoint_values(checkpoint), status="queued", billed_input=billed_input',
             ("tests/contracts/test_ownership.py",),
         ),
     ],

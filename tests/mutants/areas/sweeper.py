@@ -26,8 +26,11 @@ AREA = Area(
         Mutant(
             "a_fenced_announcement_counts_as_made",
             "worker/closing.py",
-            '        log_line.info("terminal event left to whoever claimed it since", message_id=claim.message_id)\n        return\n',
-            '        log_line.info("terminal event left to whoever claimed it since", message_id=claim.message_id)\n',
+            """        return
+    except (ports.Sealed, ports.Gone):
+""",
+            """    except (ports.Sealed, ports.Gone):
+""",
         ),
         Mutant(
             "an_end_that_was_announced_late_starts_nobody",
@@ -53,7 +56,12 @@ AREA = Area(
             "            await _announce_of(store, log, claim)\n        elif",
             "            await log.release(claim)\n        elif",
         ),
-        Mutant("a_removal_is_told_by_nobody", "worker/sweeper/sweeper.py", '            "untold_revocations": self._revoke,\n', ""),
+        Mutant(
+            "a_removal_is_told_by_nobody",
+            "worker/sweeper/sweeper.py",
+            '            "untold_revocations": self._revoke,\n',
+            "",
+        ),
         Mutant(
             "another_server_is_not_told_of_removals",
             "models/sweeps.py",
@@ -93,7 +101,12 @@ AREA = Area(
             '            failed("sweep", error)\n            return list(self._steps)\n',
             '            failed("sweep", error)\n            return []\n',
         ),
-        Mutant("nobody_asks_whether_an_answer_waits", "models/sweeps.py", '        "heads": waiting,\n', ""),
+        Mutant(
+            "nobody_asks_whether_an_answer_waits",
+            "models/sweeps.py",
+            '        "heads": waiting,\n',
+            "",
+        ),
         Mutant(
             "a_loss_reaches_back_a_quarter_of_an_hour_at_most",
             "worker/sweeper/repeats.py",
@@ -123,8 +136,16 @@ AREA = Area(
         Mutant(
             "a_frozen_worker_is_waited_for",
             "worker/closing.py",
-            "CLOSING_LEASE_SECONDS, True)\n    except ports.LogError:",
-            "CLOSING_LEASE_SECONDS)\n    except ports.LogError:",
+            """    try:
+        claim = await log.claim(
+            row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True
+        )
+    except ports.LogError:
+""",
+            """    try:
+        claim = await log.claim(row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS)
+    except ports.LogError:
+""",
         ),
         Mutant(
             "only_the_first_page_is_swept",
@@ -141,8 +162,14 @@ AREA = Area(
         Mutant(
             "a_locked_row_is_an_outage",
             "worker/sweeper/sweeper.py",
-            '    except GivenUp as error:\n        log_line.warning("left to',
-            '    except ZeroDivisionError as error:\n        log_line.warning("left to',
+            """        raise
+    except GivenUp as error:
+        log_line.warning(
+""",
+            """        raise
+    except ZeroDivisionError as error:
+        log_line.warning(
+""",
         ),
         Mutant(
             "a_round_waits_for_what_is_announced_late",
@@ -159,8 +186,10 @@ AREA = Area(
         Mutant(
             "one_slow_query_stops_every_step",
             "worker/sweeper/sweeper.py",
-            '        except GivenUp as error:\n            log_line.warning("what is',
-            '        except ZeroDivisionError as error:\n            log_line.warning("what is',
+            """        except GivenUp as error:
+""",
+            """        except ZeroDivisionError as error:
+""",
         ),
         Mutant(
             "an_outage_of_a_look_stops_judgement",
@@ -171,8 +200,10 @@ AREA = Area(
         Mutant(
             "only_the_first_page_is_announced_again",
             "worker/sweeper/repeats.py",
-            "if len(page) == PAGE else []",
-            "if False else []",
+            """
+                    if len(page) == PAGE
+                   """,
+            " if False",
         ),
         Mutant(
             "what_was_locked_is_not_announced_again",
@@ -189,8 +220,10 @@ AREA = Area(
         Mutant(
             "starts_are_not_counted",
             "models/answers.py",
-            "starts=col(Message.starts) + 1, saves=0",
-            "starts=col(Message.starts), saves=0",
+            """                starts=col(Message.starts) + 1,
+""",
+            """                starts=col(Message.starts),
+""",
         ),
         Mutant(
             "a_drain_looks_at_attempts_alone",
@@ -275,8 +308,13 @@ AREA = Area(
         Mutant(
             "what_was_sent_before_an_outage_is_not_noted",
             "worker/sweeper/sweeper.py",
-            "        finally:\n            await by_halves(sent",
-            "        finally:\n            pass\n        await by_halves(sent",
+            """await by_halves(
+                sent, lambda ids: self._services.store.mark_enqueued(*ids), self._leave_alone
+    """,
+            """pass
+        await by_halves(
+            sent, lambda ids: self._services.store.mark_enqueued(*ids), self._leave_alone
+""",
         ),
     ],
 )

@@ -152,8 +152,10 @@ AREA = Area(
         Mutant(
             "an_older_token_shortens_the_stay",
             "broadcaster/session.py",
-            "self._expires_at = max(self._expires_at, grant.expires_at)",
-            "self._expires_at = grant.expires_at",
+            """max(
+                self._expires_at, grant.expires_at
+            )""",
+            "grant.expires_at",
         ),
         Mutant(
             "a_token_for_another_conversation",

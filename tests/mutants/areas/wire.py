@@ -57,8 +57,10 @@ AREA = Area(
         Mutant(
             "a_hung_up_server_is_not_noticed_before_a_write",
             "streams/log/wire.py",
-            "if connection.is_connected and await connection.can_read():",
-            "if False:",
+            """(
+            connection.is_connected and await connection.can_read()
+        )""",
+            "False",
         ),
     ],
 )

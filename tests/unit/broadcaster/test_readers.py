@@ -74,7 +74,9 @@ class StillTail:
 
     def say(self, *contents: str) -> None:
         """Events that come together."""
-        self.log += [entry(self.top + number, content) for number, content in enumerate(contents, 1)]
+        self.log += [
+            entry(self.top + number, content) for number, content in enumerate(contents, 1)
+        ]
         self.wake()
 
 
@@ -146,7 +148,9 @@ class Rig:
         socket = Socket(room)
         return SocketReader(self.viewers, cast("ReaderConnection", socket)), socket
 
-    async def watch(self, after: int, room: int = 1 << 30, epoch: str = "e") -> tuple[SocketReader, Socket]:
+    async def watch(
+        self, after: int, room: int = 1 << 30, epoch: str = "e"
+    ) -> tuple[SocketReader, Socket]:
         """A viewer that subscribes at that position."""
         viewer, socket = self.connect(room)
         await viewer.receive(self.subscription(f"{epoch}:{after}"))
@@ -304,7 +308,9 @@ async def test_a_page_that_comes_when_the_socket_is_full_is_not_written() -> Non
 
 
 @pytest.mark.parametrize(("epoch", "after", "reason"), [("other", 1, "epoch"), ("e", 9, "ahead")])
-async def test_a_position_that_cannot_be_served_is_told_before_the_end(epoch: str, after: int, reason: str) -> None:
+async def test_a_position_that_cannot_be_served_is_told_before_the_end(
+    epoch: str, after: int, reason: str
+) -> None:
     """As a frame, then as a close code whose reason names nothing internal."""
     rig = Rig(StillTail(log_of(3)))
     _, socket = await rig.watch(after, epoch=epoch)
@@ -336,7 +342,9 @@ async def test_a_token_that_soon_ends_ends_the_watch_soon(timers: Timers, clock:
     assert socket.closed_as == CloseCode.UNAUTHORIZED
 
 
-async def test_a_refreshed_token_keeps_the_watch_to_its_own_end(timers: Timers, clock: Clock) -> None:
+async def test_a_refreshed_token_keeps_the_watch_to_its_own_end(
+    timers: Timers, clock: Clock
+) -> None:
     """When the first one ends nothing happens, and then it ends all the same."""
     rig = Rig(StillTail())
     viewer, socket = rig.connect()
@@ -445,7 +453,9 @@ async def test_a_viewer_that_meets_a_bug_harms_nobody_else(beats: bool, timers: 
     rig = Rig(StillTail(log_of(3)))
     sockets = [Broken() if number == 1 else Socket() for number in range(3)]
     for socket in sockets:
-        await SocketReader(rig.viewers, cast("ReaderConnection", socket)).receive(rig.subscription("e:3"))
+        await SocketReader(rig.viewers, cast("ReaderConnection", socket)).receive(
+            rig.subscription("e:3")
+        )
         await turn()
     if beats:
         (room,) = rig.viewers._rooms.values()

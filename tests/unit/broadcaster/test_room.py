@@ -55,7 +55,9 @@ class Timers:
                 self._timers.waiting.remove(self._entry)
 
 
-async def test_an_answer_that_begins_while_the_log_is_asked_makes_no_second_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_begins_while_the_log_is_asked_makes_no_second_heartbeat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One heartbeat is on its way at any time, at the pace of what runs; a closed room has none."""
     tail, timers = QuietTail(), Timers()
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
@@ -72,7 +74,9 @@ async def test_an_answer_that_begins_while_the_log_is_asked_makes_no_second_hear
     assert not timers.waiting
 
 
-async def test_an_answer_that_begins_brings_the_heartbeat_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_begins_brings_the_heartbeat_forward(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The one that was due belongs to a conversation in which nothing happens."""
     tail, timers = QuietTail(), Timers()
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)

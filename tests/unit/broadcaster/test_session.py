@@ -47,7 +47,11 @@ class Ring:
         return Page(self.epoch, self.oldest, self.top, None, [], self.forks)
 
     def since(self, after: int) -> Sequence[Entry] | None:
-        return [event(seq) for seq in range(after + 1, self.top + 1)] if after >= self.oldest - 1 else None
+        return (
+            [event(seq) for seq in range(after + 1, self.top + 1)]
+            if after >= self.oldest - 1
+            else None
+        )
 
 
 @dataclass
@@ -167,7 +171,10 @@ def test_a_refresh_extends_the_authorisation_in_place() -> None:
     assert session.ending is None
 
 
-@pytest.mark.parametrize(("bad", "expected"), [("garbage", CloseCode.UNAUTHORIZED), (token("other"), CloseCode.FORBIDDEN)])
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [("garbage", CloseCode.UNAUTHORIZED), (token("other"), CloseCode.FORBIDDEN)],
+)
 def test_a_bad_refresh_ends_it(bad: str, expected: CloseCode) -> None:
     """A refresh is judged like a subscribe."""
     session = opened()
@@ -216,12 +223,16 @@ def test_too_many_pings_a_minute() -> None:
         (Cursor("f", 99), ("e", 5, 9), "epoch"),
     ],
 )
-def test_which_positions_can_be_served(position: Cursor, log: tuple[str, int, int], expected: str | None) -> None:
+def test_which_positions_can_be_served(
+    position: Cursor, log: tuple[str, int, int], expected: str | None
+) -> None:
     """`verdict` over (epoch, oldest, top)."""
     assert verdict(position, Page(*log, None)) == expected
 
 
-@pytest.mark.parametrize(("after", "reason"), [("f:5", "epoch"), ("e:10", "ahead"), ("e:2", "trimmed")])
+@pytest.mark.parametrize(
+    ("after", "reason"), [("f:5", "epoch"), ("e:10", "ahead"), ("e:2", "trimmed")]
+)
 def test_resync_is_all_that_a_viewer_gets_whose_position_is_lost(after: str, reason: str) -> None:
     """No `subscribed`, no event: the resync frame, then 4410."""
     session = opened(after)
@@ -236,8 +247,19 @@ def test_from_a_position() -> None:
     ring = Ring(top=3)
     session, socket = following("e:1", ring)
     assert not session.advance(ring, socket.write)
-    assert [(f["type"], f["seq"]) for f in socket.frames] == [("subscribed", 3), ("chunk", 2), ("chunk", 3), ("live", 3)]
-    assert socket.frames[0] == {"type": "subscribed", "epoch": "e", "seq": 3, "heartbeat_seconds": 30, "version": 1}
+    assert [(f["type"], f["seq"]) for f in socket.frames] == [
+        ("subscribed", 3),
+        ("chunk", 2),
+        ("chunk", 3),
+        ("live", 3),
+    ]
+    assert socket.frames[0] == {
+        "type": "subscribed",
+        "epoch": "e",
+        "seq": 3,
+        "heartbeat_seconds": 30,
+        "version": 1,
+    }
     assert session.phase is Phase.LIVE
 
 
@@ -286,7 +308,13 @@ def test_live_waits_for_what_redis_has_and_this_process_has_not_heard() -> None:
     assert session.advance(ring, socket.write)
     session.fetched(Page("e", 1, 5, None, [event(4), event(5)]), socket.write)
     assert not session.advance(ring, socket.write)
-    assert [(f["type"], f["seq"]) for f in socket.frames[1:]] == [("chunk", 2), ("chunk", 3), ("chunk", 4), ("chunk", 5), ("live", 5)]
+    assert [(f["type"], f["seq"]) for f in socket.frames[1:]] == [
+        ("chunk", 2),
+        ("chunk", 3),
+        ("chunk", 4),
+        ("chunk", 5),
+        ("live", 5),
+    ]
     ring.top = 6
     session.advance(ring, socket.write)
     assert socket.frames[-1]["seq"] == 6
@@ -313,8 +341,13 @@ def test_a_page_that_does_not_follow_is_a_resync(page: Page, reason: str) -> Non
     assert len(socket.frames) == 1
 
 
-@pytest.mark.parametrize(("change", "expected"), [({"epoch": "f"}, CloseCode.RESYNC), ({"gone": True}, CloseCode.DELETED)])
-def test_a_new_epoch_and_a_deletion_end_a_live_viewer(change: dict[str, Any], expected: CloseCode) -> None:
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"epoch": "f"}, CloseCode.RESYNC), ({"gone": True}, CloseCode.DELETED)],
+)
+def test_a_new_epoch_and_a_deletion_end_a_live_viewer(
+    change: dict[str, Any], expected: CloseCode
+) -> None:
     """Nothing of what follows is sent."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
@@ -354,7 +387,10 @@ def test_a_fork_before_the_viewer_is_a_resync() -> None:
     assert code(session) is CloseCode.RESYNC
 
 
-@pytest.mark.parametrize(("after", "served"), [("e:4", True), ("e:5", False), ("d:2", True), ("d:3", False), ("c:1", False)])
+@pytest.mark.parametrize(
+    ("after", "served"),
+    [("e:4", True), ("e:5", False), ("d:2", True), ("d:3", False), ("c:1", False)],
+)
 def test_a_position_of_an_earlier_epoch_is_good_up_to_its_fork(after: str, served: bool) -> None:
     """Whether the log is asked or the ring knows."""
     ring = Ring(top=9, oldest=1, epoch="f", forks={"e": 4, "d": 2})
@@ -437,8 +473,12 @@ def stalled(session: SocketSession) -> None:
     session.stall()
 
 
-@pytest.mark.parametrize(("prepare", "top"), [(stalled, 3), (lambda _: None, 4)], ids=["stalled", "behind the log"])
-def test_no_heartbeat_before_everything_was_written(prepare: Callable[[SocketSession], None], top: int) -> None:
+@pytest.mark.parametrize(
+    ("prepare", "top"), [(stalled, 3), (lambda _: None, 4)], ids=["stalled", "behind the log"]
+)
+def test_no_heartbeat_before_everything_was_written(
+    prepare: Callable[[SocketSession], None], top: int
+) -> None:
     """Neither to a viewer that lags nor for a top that was not delivered here; what is missing is then read."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
@@ -468,7 +508,9 @@ def test_a_heartbeat_that_finds_another_epoch_is_a_resync() -> None:
 
 
 @pytest.mark.parametrize(("running", "idle", "expected"), [(5.0, 25.0, 5.0), (5.0, 2.0, 2.0)])
-def test_heartbeats_are_closer_while_a_generation_runs(running: float, idle: float, expected: float) -> None:
+def test_heartbeats_are_closer_while_a_generation_runs(
+    running: float, idle: float, expected: float
+) -> None:
     """Never further apart than when idle."""
     assert heartbeat_delay(True, running, idle) == expected
     assert heartbeat_delay(False, running, idle) == idle

@@ -53,7 +53,9 @@ class Log:
     def fork(self, lost: int) -> None:
         del self.entries[max(0, self.top - lost) :]
         self.oldest = min(self.oldest, self.top + 1)
-        self.forks = {epoch: min(seq, self.top) for epoch, seq in {**self.forks, self.epoch: self.top}.items()}
+        self.forks = {
+            epoch: min(seq, self.top) for epoch, seq in {**self.forks, self.epoch: self.top}.items()
+        }
         self.life += 1
 
     def look(self) -> Page:
@@ -80,7 +82,11 @@ class Tail:
 
     def turn(self) -> None:
         """Read the log from its top, and keep what is held if that is part of it."""
-        known = self.top if self.life and self.top <= self.log.forks.get(self.epoch, -1) else self.log.top
+        known = (
+            self.top
+            if self.life and self.top <= self.log.forks.get(self.epoch, -1)
+            else self.log.top
+        )
         self.known, self.epoch, self.forks = list(self.log.entries), self.log.epoch, self.log.forks
         self.ring = min(self.ring, known) if known == self.top else known
         self.top = known
@@ -168,7 +174,9 @@ class Interleavings(RuleBasedStateMachine):
         self.asked = False
         self.page: Page | None = None
         self.session = SocketSession("c", KEY, 30, NOW)
-        self.session.receive(json.dumps({"type": "subscribe", "token": TOKEN, "after": self.client.connect()}), NOW)
+        self.session.receive(
+            json.dumps({"type": "subscribe", "token": TOKEN, "after": self.client.connect()}), NOW
+        )
 
     def write(self, data: bytes) -> bool:
         self.wire += parse(data)
@@ -231,7 +239,9 @@ class Interleavings(RuleBasedStateMachine):
     @rule(heard=st.booleans())
     def open(self, heard: bool) -> None:
         if self.session.held_by(self.tail):
-            frame = self.session.begin(Page(self.tail.epoch, 0, self.tail.top, None, [], self.tail.forks), self.tail.life)
+            frame = self.session.begin(
+                Page(self.tail.epoch, 0, self.tail.top, None, [], self.tail.forks), self.tail.life
+            )
         else:  # Redis is asked; what it knows may or may not have been heard here by then
             if heard:
                 self.tail.hear(0)
@@ -284,7 +294,9 @@ class Interleavings(RuleBasedStateMachine):
     @rule(now=RARELY, reload=st.booleans())
     def drop_and_reconnect(self, now: bool, reload: bool) -> None:
         if now:
-            if reload:  # the page was loaded again: a snapshot can be ahead of what this process heard
+            if (
+                reload
+            ):  # the page was loaded again: a snapshot can be ahead of what this process heard
                 self.client.snapshot()
             self.connect()
 
@@ -324,7 +336,12 @@ class Interleavings(RuleBasedStateMachine):
             self.read(5)
             if self.session.ending:
                 self.closed()
-            if self.session.phase is Phase.LIVE and not self.session.behind and not self.wire and self.client.held == self.log.top:
+            if (
+                self.session.phase is Phase.LIVE
+                and not self.session.behind
+                and not self.wire
+                and self.client.held == self.log.top
+            ):
                 break
         assert self.client.live
         assert (self.client.epoch, self.client.held) == (self.log.epoch, self.log.top)

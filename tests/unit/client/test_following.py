@@ -19,7 +19,12 @@ async def test_a_grant_is_used_until_it_ends() -> None:
         return {"url": "ws://here", "token": f"t{asked}", "expires_in": 100}
 
     following = Following(grant, grant)
-    assert [(await following._renew(now)).token for now in (0.0, 69.0, 71.0, 100.0)] == ["t1", "t1", "t2", "t2"]
+    assert [(await following._renew(now)).token for now in (0.0, 69.0, 71.0, 100.0)] == [
+        "t1",
+        "t1",
+        "t2",
+        "t2",
+    ]
 
 
 async def test_a_hole_that_was_filled_is_forgotten() -> None:
@@ -29,7 +34,11 @@ async def test_a_hole_that_was_filled_is_forgotten() -> None:
         raise AssertionError
 
     order = Order(Cursor("e", 0))
-    link = _Link(None, _Grant("ws://here", "t", 1e9), _To(order, Transcript(), lambda _seq: None, lambda _state: None, renew))  # type: ignore[arg-type]
+    link = _Link(
+        None,
+        _Grant("ws://here", "t", 1e9),
+        _To(order, Transcript(), lambda _seq: None, lambda _state: None, renew),
+    )  # type: ignore[arg-type]
     for seq, waits in ((2, True), (1, False), (4, True), (3, False)):
         list(link._event({"type": "unknown", "seq": seq}))
         assert (link._hole is not None) == waits

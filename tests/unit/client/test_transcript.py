@@ -11,13 +11,38 @@ from tokenwire.client.transcript import LiveMessage, Order, Transcript, after_cl
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.text import checksum, utf16_length
 
-ROW = {"id": "m1", "ordinal": 2, "role": "assistant", "content": "", "status": "queued", "seq": 0, "rev": 1, "parent_id": "u1"}
-USER = {"id": "u1", "ordinal": 1, "role": "user", "content": "hi", "status": "complete", "seq": 0, "rev": 1, "parent_id": None}
+ROW = {
+    "id": "m1",
+    "ordinal": 2,
+    "role": "assistant",
+    "content": "",
+    "status": "queued",
+    "seq": 0,
+    "rev": 1,
+    "parent_id": "u1",
+}
+USER = {
+    "id": "u1",
+    "ordinal": 1,
+    "role": "user",
+    "content": "hi",
+    "status": "complete",
+    "seq": 0,
+    "rev": 1,
+    "parent_id": None,
+}
 
 
 def transcript(row: dict[str, Any] | None = None, **more: Any) -> Transcript:
     held = Transcript()
-    held.load({"conversation": {"id": "c1", "title": None, "rev": 1}, "messages": [USER, ROW | (row or {})], "next": None} | more)
+    held.load(
+        {
+            "conversation": {"id": "c1", "title": None, "rev": 1},
+            "messages": [USER, ROW | (row or {})],
+            "next": None,
+        }
+        | more
+    )
     return held
 
 
@@ -28,11 +53,21 @@ def m1(held: Transcript) -> LiveMessage:
 
 
 def chunk(seq: int, offset: Any, content: Any) -> dict[str, Any]:
-    return {"seq": seq, "type": "chunk", "message_id": "m1", "attempt": 1, "offset": offset, "content": content}
+    return {
+        "seq": seq,
+        "type": "chunk",
+        "message_id": "m1",
+        "attempt": 1,
+        "offset": offset,
+        "content": content,
+    }
 
 
 def ending(seq: int, content: str, kind: str = "complete") -> dict[str, Any]:
-    said = {"error": {"code": "internal_error", "error": "No.", "retryable": False}, "cancelled": {"by": "ada"}}.get(kind, {})
+    said = {
+        "error": {"code": "internal_error", "error": "No.", "retryable": False},
+        "cancelled": {"by": "ada"},
+    }.get(kind, {})
     length = {"length": utf16_length(content), "crc32": checksum(content)}
     return {"seq": seq, "type": kind, "message_id": "m1", "attempt": 1, **length, **said}
 
@@ -41,7 +76,9 @@ def ending(seq: int, content: str, kind: str = "complete") -> dict[str, Any]:
 
 
 @given(st.permutations(range(1, 30)), st.lists(st.integers(0, 28)))
-def test_events_leave_in_order_whatever_the_order_they_come_in(order_of_arrival: list[int], again: list[int]) -> None:
+def test_events_leave_in_order_whatever_the_order_they_come_in(
+    order_of_arrival: list[int], again: list[int]
+) -> None:
     """Each once, and nothing waits at the end."""
     order = Order(Cursor("e", 0))
     come = [{"seq": seq} for seq in order_of_arrival]
@@ -88,12 +125,18 @@ def test_what_waits_when_the_log_forks_is_dropped() -> None:
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
-@given(st.text(st.sampled_from("aé👍\n"), max_size=40), st.lists(st.integers(0, 40), max_size=8), st.integers(0, 40))
+@given(
+    st.text(st.sampled_from("aé👍\n"), max_size=40),
+    st.lists(st.integers(0, 40), max_size=8),
+    st.integers(0, 40),
+)
 def test_rows_and_events_give_the_text(text: str, cuts: list[int], checkpointed: int) -> None:
     """Whatever part of it the row held: chunks that overlap add what is missing, and the end proves it."""
     places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
     held = transcript({"content": text[:checkpointed], "status": "streaming"})
-    events = [chunk(0, utf16_length(text[:start]), text[start:end]) for start, end in pairwise(places)]
+    events = [
+        chunk(0, utf16_length(text[:start]), text[start:end]) for start, end in pairwise(places)
+    ]
     for seq, event in enumerate([*events, ending(0, text)], 1):
         assert held.apply(event | {"seq": seq})
     assert (m1(held).content, m1(held).proven, m1(held).status) == (text, True, "complete")
@@ -102,12 +145,16 @@ def test_rows_and_events_give_the_text(text: str, cuts: list[int], checkpointed:
 def test_events_that_the_row_holds_change_nothing() -> None:
     """Its `seq` says how far it reaches."""
     held = transcript({"content": "Hello", "status": "streaming", "seq": 5})
-    assert held.apply({"seq": 5, "type": "reset", "message_id": "m1", "keep": 0, "keep_reasoning": 0})
+    assert held.apply(
+        {"seq": 5, "type": "reset", "message_id": "m1", "keep": 0, "keep_reasoning": 0}
+    )
     assert held.apply(chunk(6, 5, " you"))
     assert m1(held).content == "Hello you"
 
 
-@pytest.mark.parametrize(("offset", "content"), [(1, "x"), (-1, "x"), ("0", "x"), (None, "x"), (0, None), (0, 5)])
+@pytest.mark.parametrize(
+    ("offset", "content"), [(1, "x"), (-1, "x"), ("0", "x"), (None, "x"), (0, None), (0, 5)]
+)
 def test_what_does_not_fit_is_a_hole(offset: Any, content: Any) -> None:
     """Text stays as it is, and the conversation must be read again."""
     held = transcript()
@@ -118,15 +165,35 @@ def test_what_does_not_fit_is_a_hole(offset: Any, content: Any) -> None:
 def test_a_reset_withdraws() -> None:
     """Text, and calls without a result; one that keeps more than there is shows a hole."""
     held = transcript()
-    call = {"type": "tool_call", "message_id": "m1", "name": "f", "arguments": {}, "status": "running"}
+    call = {
+        "type": "tool_call",
+        "message_id": "m1",
+        "name": "f",
+        "arguments": {},
+        "status": "running",
+    }
     held.apply(chunk(1, 0, "Hello"))
     held.apply({**call, "seq": 2, "tool_call_id": "t1"})
     held.apply({**call, "seq": 3, "tool_call_id": "t2"})
-    held.apply({"seq": 4, "type": "tool_result", "message_id": "m1", "tool_call_id": "t1", "name": "f", "result": None, "status": "ok"})
-    assert held.apply({"seq": 5, "type": "reset", "message_id": "m1", "keep": 2, "keep_reasoning": 0})
+    held.apply(
+        {
+            "seq": 4,
+            "type": "tool_result",
+            "message_id": "m1",
+            "tool_call_id": "t1",
+            "name": "f",
+            "result": None,
+            "status": "ok",
+        }
+    )
+    assert held.apply(
+        {"seq": 5, "type": "reset", "message_id": "m1", "keep": 2, "keep_reasoning": 0}
+    )
     assert m1(held).content == "He"
     assert [known["tool_call_id"] for known in m1(held).tool_calls] == ["t1"]
-    assert not held.apply({"seq": 6, "type": "reset", "message_id": "m1", "keep": 9, "keep_reasoning": 0})
+    assert not held.apply(
+        {"seq": 6, "type": "reset", "message_id": "m1", "keep": 9, "keep_reasoning": 0}
+    )
 
 
 def test_states_follow_one_another() -> None:
@@ -134,9 +201,21 @@ def test_states_follow_one_another() -> None:
     held = transcript()
     assert (m1(held).status, held.running) == ("queued", True)
     held.apply(
-        {"seq": 1, "type": "retry", "message_id": "m1", "attempt": 1, "code": "rate_limited", "delay_ms": 9, "try": 1, "max_tries": 3}
+        {
+            "seq": 1,
+            "type": "retry",
+            "message_id": "m1",
+            "attempt": 1,
+            "code": "rate_limited",
+            "delay_ms": 9,
+            "try": 1,
+            "max_tries": 3,
+        }
     )
-    assert (m1(held).status, m1(held).retry) == ("retrying", {"code": "rate_limited", "delay_ms": 9, "try": 1, "max_tries": 3})
+    assert (m1(held).status, m1(held).retry) == (
+        "retrying",
+        {"code": "rate_limited", "delay_ms": 9, "try": 1, "max_tries": 3},
+    )
     held.apply({"seq": 2, "type": "start", "message_id": "m1", "attempt": 2, "model": "demo"})
     assert (m1(held).status, m1(held).retry, m1(held).attempt) == ("streaming", None, 2)
     for kind in ("complete", "error", "cancelled"):
@@ -158,13 +237,22 @@ def test_an_end_that_comes_while_another_try_is_awaited_ends_the_wait() -> None:
 def test_a_source_that_is_told_of_again_after_a_resync_is_one_source() -> None:
     """Rows do not hold sources: those that were told of stay when the rows are read again, and the log may tell of them once more."""
     held = transcript({"status": "streaming"})
-    source = {"type": "source", "message_id": "m1", "attempt": 1, "url": "https://a.example/", "title": "A"}
+    source = {
+        "type": "source",
+        "message_id": "m1",
+        "attempt": 1,
+        "url": "https://a.example/",
+        "title": "A",
+    }
     held.apply({**source, "seq": 1})
     held.load({"conversation": {}, "messages": [ROW | {"status": "streaming"}]})
     assert [found["url"] for found in m1(held).sources] == ["https://a.example/"]
     held.apply({**source, "seq": 2})
     held.apply({**source, "seq": 3, "type": "file", "url": "https://b.example/"})
-    assert [found["url"] for found in m1(held).sources] == ["https://a.example/", "https://b.example/"]
+    assert [found["url"] for found in m1(held).sources] == [
+        "https://a.example/",
+        "https://b.example/",
+    ]
 
 
 def test_a_wrong_checksum_is_doubted_once() -> None:
@@ -221,7 +309,9 @@ def test_a_message_that_nobody_told_of() -> None:
     """Its beginning makes it; what is in the midst of it may be an old one's."""
     held = transcript()
     assert held.apply(chunk(1, 3, "x") | {"message_id": "old"})
-    assert held.apply({"seq": 2, "type": "start", "message_id": "new", "attempt": 1, "model": "demo"})
+    assert held.apply(
+        {"seq": 2, "type": "start", "message_id": "new", "attempt": 1, "model": "demo"}
+    )
     assert (held.get("old"), held.messages[-1].id) == (None, "new")
     held.admit(ROW | {"id": "new", "ordinal": 4, "parent_id": "elsewhere"})
     assert held.messages[-1].ordinal == 4

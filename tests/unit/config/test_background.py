@@ -23,7 +23,9 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def logged() -> Iterator[LogCapture]:
     """What is logged meanwhile."""
     capture = LogCapture()
-    structlog.configure(processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
+    structlog.configure(
+        processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG)
+    )
     background.log_line = structlog.get_logger("tests")
     yield capture
     structlog.reset_defaults()
@@ -86,7 +88,9 @@ async def test_a_cancelled_task_ends() -> None:
     assert runs == 1
 
 
-async def test_a_failure_is_logged_with_its_cause_and_not_a_thousand_times(logged: LogCapture) -> None:
+async def test_a_failure_is_logged_with_its_cause_and_not_a_thousand_times(
+    logged: LogCapture,
+) -> None:
     """The first at once; the next line of the same task comes later, and says how many went unlogged."""
     await keep("noisy", Work(*(ValueError("a hole") for _ in range(1000))))
     await keep("other", Work(ValueError("another")))

@@ -21,7 +21,11 @@ SHIPPED = ROOT / "config" / "models.yml"
 
 
 def with_model(**entry: Any) -> dict[str, Any]:
-    return {"models": {"m": {"provider": "openai_compatible", "base_url": "http://127.0.0.1:1/v1", **entry}}}
+    return {
+        "models": {
+            "m": {"provider": "openai_compatible", "base_url": "http://127.0.0.1:1/v1", **entry}
+        }
+    }
 
 
 def test_the_shipped_file_needs_nothing() -> None:
@@ -35,7 +39,10 @@ def test_the_shipped_file_needs_nothing() -> None:
 def test_a_key_brings_its_models() -> None:
     """And nothing else; the key itself is in the entry and not in its representation."""
     catalogue = load(SHIPPED, {"ANTHROPIC_API_KEY": "sk-secret"})
-    assert {name for name in catalogue.offered([]) if name.startswith("claude")} == {"claude-haiku", "claude-sonnet"}
+    assert {name for name in catalogue.offered([]) if name.startswith("claude")} == {
+        "claude-haiku",
+        "claude-sonnet",
+    }
     assert "gpt-4o-mini" not in catalogue.models
     assert catalogue.missing["gpt-4o-mini"] == "OPENAI_API_KEY"
     assert catalogue.models["claude-haiku"].api_key == "sk-secret"
@@ -53,9 +60,19 @@ def test_every_entry_can_be_used() -> None:
 def test_local_servers_are_offered_while_they_answer() -> None:
     """The catalogue says where to look; who looked says what answered."""
     catalogue = parse(
-        {"models": {"a": {"provider": "demo"}, "b": {"provider": "lmstudio"}, "c": {"provider": "vllm", "base_url": "https://gpu/v1"}}}, {}
+        {
+            "models": {
+                "a": {"provider": "demo"},
+                "b": {"provider": "lmstudio"},
+                "c": {"provider": "vllm", "base_url": "https://gpu/v1"},
+            }
+        },
+        {},
     )
-    usual, named = LocalServer("http://127.0.0.1:1234/v1", "lmstudio", usual=True), LocalServer("https://gpu/v1", "vllm", usual=False)
+    usual, named = (
+        LocalServer("http://127.0.0.1:1234/v1", "lmstudio", usual=True),
+        LocalServer("https://gpu/v1", "vllm", usual=False),
+    )
     assert catalogue.local_servers == {"b": usual, "c": named}
     assert catalogue.offered([]) == ["a"]
     assert catalogue.offered([named]) == ["a", "c"]
@@ -68,9 +85,19 @@ def test_a_compatible_server_is_always_offered() -> None:
 
 def test_variables_are_expanded_everywhere() -> None:
     """Keys, addresses, headers, names."""
-    entry = with_model(base_url="http://${HOST}/v1", api_key="${KEY}", headers={"x-team": "${TEAM}"}, model="${NAME}")
+    entry = with_model(
+        base_url="http://${HOST}/v1",
+        api_key="${KEY}",
+        headers={"x-team": "${TEAM}"},
+        model="${NAME}",
+    )
     spec = parse(entry, {"HOST": "gpu:9", "KEY": "k", "TEAM": "t", "NAME": "n"}).models["m"]
-    assert (spec.base_url, spec.api_key, spec.headers, spec.model) == ("http://gpu:9/v1", "k", {"x-team": "t"}, "n")
+    assert (spec.base_url, spec.api_key, spec.headers, spec.model) == (
+        "http://gpu:9/v1",
+        "k",
+        {"x-team": "t"},
+        "n",
+    )
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -81,8 +108,14 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 def test_defaults() -> None:
     """The model's name is its key, the first model is the default, titles come from the default."""
-    catalogue = parse({"models": {"first": {"provider": "demo"}, "second": {"provider": "demo"}}}, {})
-    assert (catalogue.default, catalogue.title_model, catalogue.models["first"].model) == ("first", "first", "first")
+    catalogue = parse(
+        {"models": {"first": {"provider": "demo"}, "second": {"provider": "demo"}}}, {}
+    )
+    assert (catalogue.default, catalogue.title_model, catalogue.models["first"].model) == (
+        "first",
+        "first",
+        "first",
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,19 +126,37 @@ def test_defaults() -> None:
         ({"models": []}, "models: must be a mapping"),
         ({"models": {}}, "no model can be used"),
         ({"modles": {}}, "modles: is not a known key"),
-        ({"models": {"m": {"provider": "openai"}}}, "no model can be used; set one of OPENAI_API_KEY"),
-        ({"default": "x", "models": {"m": {"provider": "demo"}}}, "default: no model is called 'x'"),
-        ({"default": "o", "models": {"m": {"provider": "demo"}, "o": {"provider": "openai"}}}, "default: o needs OPENAI_API_KEY"),
+        (
+            {"models": {"m": {"provider": "openai"}}},
+            "no model can be used; set one of OPENAI_API_KEY",
+        ),
+        (
+            {"default": "x", "models": {"m": {"provider": "demo"}}},
+            "default: no model is called 'x'",
+        ),
+        (
+            {"default": "o", "models": {"m": {"provider": "demo"}, "o": {"provider": "openai"}}},
+            "default: o needs OPENAI_API_KEY",
+        ),
         ({"models": {"m": {}}}, "m: provider: must be a text"),
         ({"models": {"m": {"provider": "opnai"}}}, "m: provider: none is called 'opnai'"),
         ({"models": {"m": {"provider": "openai_compatible"}}}, "m: base_url: is needed"),
-        (with_model(base_url="https://user:secret@gpu/v1"), "m: base_url: must hold no user name or password"),
-        (with_model(base_url="https://user@gpu/v1"), "m: base_url: must hold no user name or password"),
+        (
+            with_model(base_url="https://user:secret@gpu/v1"),
+            "m: base_url: must hold no user name or password",
+        ),
+        (
+            with_model(base_url="https://user@gpu/v1"),
+            "m: base_url: must hold no user name or password",
+        ),
         ({"models": {"m": "demo"}}, "m: must be a mapping"),
         (with_model(base_url="gpu:9"), "m: base_url: must be an address"),
         (with_model(base_url="http://gpu:99999"), "m: base_url: must be an address"),
         (with_model(colour="red"), "m: colour: is not a known key"),
-        (with_model(continuation="always"), "m: continuation: must be one of attach, prefix, turn, restart, none"),
+        (
+            with_model(continuation="always"),
+            "m: continuation: must be one of attach, prefix, turn, restart, none",
+        ),
         (with_model(stall_seconds=0), "m: stall_seconds: must be more than 0"),
         (with_model(stall_seconds="soon"), "m: stall_seconds: must be a number"),
         (with_model(context_tokens=1.5), "m: context_tokens: must be a whole number"),
@@ -168,7 +219,9 @@ def test_the_variables_of_a_file_are_known_without_their_values(tmp_path: Path) 
         "  c:\n"
     )
     found = variables_of(path)
-    assert {name: found[name] for name in ("HOUSE_URL", "HOUSE_KEY", "TEAM", "OLLAMA_MODEL", "DEEP")} == {
+    assert {
+        name: found[name] for name in ("HOUSE_URL", "HOUSE_KEY", "TEAM", "OLLAMA_MODEL", "DEEP")
+    } == {
         "HOUSE_URL": False,
         "HOUSE_KEY": True,
         "TEAM": True,
@@ -191,5 +244,10 @@ def test_a_variable_that_is_a_key_somewhere_is_a_key(tmp_path: Path) -> None:
 def test_what_logs_may_not_show() -> None:
     """Keys, and headers that stand for one."""
     headers = {"Authorization": "Bearer house", "X-Team": "green", "X-Api-Key": "deep"}
-    entry = {"provider": "openai_compatible", "base_url": "http://h/v1", "api_key": "sk-1", "headers": headers}
+    entry = {
+        "provider": "openai_compatible",
+        "base_url": "http://h/v1",
+        "api_key": "sk-1",
+        "headers": headers,
+    }
     assert parse({"models": {"a": entry}}, {}).secrets == ["sk-1", "Bearer house", "deep"]

@@ -30,8 +30,18 @@ def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("theirs").warning("lost %s", "it", extra={"port": 1})
     out, err = capsys.readouterr()
     ours, theirs = map(json.loads, err.splitlines())
-    assert (ours["event"], ours["code"], ours["level"], ours["logger"]) == ("closed", 4400, "info", "tokenwire.web.ours")
-    assert (theirs["event"], theirs["port"], theirs["level"], theirs["logger"]) == ("lost it", 1, "warning", "theirs")
+    assert (ours["event"], ours["code"], ours["level"], ours["logger"]) == (
+        "closed",
+        4400,
+        "info",
+        "tokenwire.web.ours",
+    )
+    assert (theirs["event"], theirs["port"], theirs["level"], theirs["logger"]) == (
+        "lost it",
+        1,
+        "warning",
+        "theirs",
+    )
     assert "timestamp" in ours
     assert out == ""
 
@@ -39,7 +49,9 @@ def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_message_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     """Without the copy for coloured terminals that uvicorn sends along."""
     logs.setup("info", "json")
-    logging.getLogger("theirs").warning("Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"})
+    logging.getLogger("theirs").warning(
+        "Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"}
+    )
     [line] = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "Started [7]"
     assert "color" not in line
@@ -69,7 +81,14 @@ def test_below_the_level_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> 
 def test_in_detail_only_we_speak(capsys: pytest.CaptureFixture[str]) -> None:
     """Libraries' details hold what people wrote: each query of aiosqlite, each frame of a WebSocket, each event of a provider."""
     logs.setup("debug", "text")
-    for name in ("aiosqlite", "websockets.server", "uvicorn.error", "sqlalchemy.engine.Engine", "anything.new", "dramatiq.worker"):
+    for name in (
+        "aiosqlite",
+        "websockets.server",
+        "uvicorn.error",
+        "sqlalchemy.engine.Engine",
+        "anything.new",
+        "dramatiq.worker",
+    ):
         logging.getLogger(name).debug("a secret thought")
     logging.getLogger("anything.new").info("a secret thought")
     logging.getLogger("dramatiq.worker").info("ready")
@@ -81,11 +100,15 @@ def test_in_detail_only_we_speak(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_secrets_that_the_process_knows_are_cut_out(capsys: pytest.CaptureFixture[str], form: logs.Form) -> None:
+def test_secrets_that_the_process_knows_are_cut_out(
+    capsys: pytest.CaptureFixture[str], form: logs.Form
+) -> None:
     """Whoever wrote the line, and wherever in it they stand: a field, a message, an exception, escaped or not."""
     key, odd = "sk-0123456789", 'pass"word\\ü'
     logs.setup("info", form, [key, odd, "ab"])
-    structlog.get_logger("tokenwire.web.ours").info("asked", key=key, nested={"a": [odd]}, about="ab")
+    structlog.get_logger("tokenwire.web.ours").info(
+        "asked", key=key, nested={"a": [odd]}, about="ab"
+    )
     error = ValueError(f"refused {key} and {odd}")
     logging.getLogger("theirs").error("no %s", key, exc_info=error)
     logging.getLogger("theirs").error("no %r", error)

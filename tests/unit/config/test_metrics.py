@@ -36,7 +36,10 @@ def test_nothing_listens_unless_asked() -> None:
 
 def test_a_port_that_is_taken_costs_the_metrics_alone() -> None:
     """The old process of a deploy may still have it."""
-    with socket.create_server(("127.0.0.1", 0)) as taken, structlog.testing.capture_logs() as logged:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        structlog.testing.capture_logs() as logged,
+    ):
         metrics.log_line = structlog.get_logger("tests")
         with metrics.served("127.0.0.1", taken.getsockname()[1]):
             pass
@@ -47,5 +50,8 @@ def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.Monkey
     """Each has a thread."""
     monkeypatch.setattr(metrics, "SILENCE_SECONDS", 0.2)
     port = free_port()
-    with metrics.served("127.0.0.1", port, CollectorRegistry()), socket.create_connection(("127.0.0.1", port), 10) as silent:
+    with (
+        metrics.served("127.0.0.1", port, CollectorRegistry()),
+        socket.create_connection(("127.0.0.1", port), 10) as silent,
+    ):
         assert silent.recv(1) == b""

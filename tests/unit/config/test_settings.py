@@ -42,15 +42,30 @@ def _set(environ: pytest.MonkeyPatch, values: dict[str, str]) -> None:
         ({**PRODUCTION, "CONCURRENT_POSTS": "drop"}, "CONCURRENT_POSTS: "),
         ({**PRODUCTION, "MODELS_FILE": "absent.yml"}, "MODELS_FILE: no such file: absent.yml"),
         ({**PRODUCTION, "REDIS_URL": "cache:6379"}, "REDIS_URL: must begin with redis://"),
-        ({**PRODUCTION, "DATABASE_URL": "mysql://host/name"}, "DATABASE_URL: must begin with sqlite:///"),
-        ({**PRODUCTION, "BROADCASTER_URL": "https://host"}, "BROADCASTER_URL: must begin with ws://"),
-        ({**PRODUCTION, "REDIS_URL": "redis://:s3cret@cache:port/0"}, "REDIS_URL: what stands for the port is none"),
-        ({**PRODUCTION, "DATABASE_URL": "postgresql://me:s3cret@host:70000/x"}, "DATABASE_URL: what stands for the port is none"),
+        (
+            {**PRODUCTION, "DATABASE_URL": "mysql://host/name"},
+            "DATABASE_URL: must begin with sqlite:///",
+        ),
+        (
+            {**PRODUCTION, "BROADCASTER_URL": "https://host"},
+            "BROADCASTER_URL: must begin with ws://",
+        ),
+        (
+            {**PRODUCTION, "REDIS_URL": "redis://:s3cret@cache:port/0"},
+            "REDIS_URL: what stands for the port is none",
+        ),
+        (
+            {**PRODUCTION, "DATABASE_URL": "postgresql://me:s3cret@host:70000/x"},
+            "DATABASE_URL: what stands for the port is none",
+        ),
         ({**PRODUCTION, "TOKEN_KEY": "short"}, "TOKEN_KEY: shorter than 32 bytes"),
     ],
 )
 def test_one_line_names_what_is_wrong(
-    environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], values: dict[str, str], line: str
+    environ: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    values: dict[str, str],
+    line: str,
 ) -> None:
     """The process ends with exit code 78 after exactly one line about the first wrong or missing variable."""
     _set(environ, values)
@@ -63,7 +78,9 @@ def test_one_line_names_what_is_wrong(
 
 
 @pytest.mark.parametrize("name", ["TOKEN_KEY", "DATABASE_URL", "REDIS_URL", "PORT"])
-def test_a_wrong_value_is_never_shown(environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_a_wrong_value_is_never_shown(
+    environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     """A value may hold a password; the line names the variable only."""
     _set(environ, {**PRODUCTION, name: "hunter2-secret"})
     with pytest.raises(SystemExit):
@@ -71,7 +88,9 @@ def test_a_wrong_value_is_never_shown(environ: pytest.MonkeyPatch, capsys: pytes
     assert "hunter2" not in capsys.readouterr().err
 
 
-def test_a_default_is_nothing_that_production_meant(environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_default_is_nothing_that_production_meant(
+    environ: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A web process over a database file that nobody had named was ready, and empty. Who needs no database asks for none."""
     _set(environ, PRODUCTION)
     assert load().mode == "production"
@@ -88,9 +107,14 @@ def test_secrets_are_hidden_when_settings_are_printed(environ: pytest.MonkeyPatc
     assert "another-secret-of-thirty-two-bytes!" not in shown
 
 
-def test_passwords_of_services_are_hidden_when_settings_are_printed(environ: pytest.MonkeyPatch) -> None:
+def test_passwords_of_services_are_hidden_when_settings_are_printed(
+    environ: pytest.MonkeyPatch,
+) -> None:
     """They stand inside of addresses."""
-    values = {"REDIS_URL": "redis://:hunter2@cache/0", "DATABASE_URL": "postgres://me:hunter3@db/name"}
+    values = {
+        "REDIS_URL": "redis://:hunter2@cache/0",
+        "DATABASE_URL": "postgres://me:hunter3@db/name",
+    }
     _set(environ, {**PRODUCTION, **values})
     settings = load()
     assert (settings.redis_url, settings.database_url) == tuple(values.values())
@@ -99,7 +123,14 @@ def test_passwords_of_services_are_hidden_when_settings_are_printed(environ: pyt
 
 def test_the_secrets_of_a_process_are_known(environ: pytest.MonkeyPatch) -> None:
     """Also those inside of addresses, as they stand there and as they are meant."""
-    _set(environ, {**PRODUCTION, "REDIS_URL": "redis://:p%40ss@cache/0", "DATABASE_URL": "postgres://me:hun:ter3@db/name"})
+    _set(
+        environ,
+        {
+            **PRODUCTION,
+            "REDIS_URL": "redis://:p%40ss@cache/0",
+            "DATABASE_URL": "postgres://me:hun:ter3@db/name",
+        },
+    )
     assert set(load().secrets) == {KEY, "p%40ss", "p@ss", "hun:ter3"}
 
 
@@ -141,7 +172,9 @@ def test_the_environment_wins_over_the_file(environ: pytest.MonkeyPatch, tmp_pat
     assert (settings.port, settings.workers, settings.token_key) == (8200, 3, SecretStr(KEY))
 
 
-@pytest.mark.parametrize("prefix", ["A_", "a-b", "1a", "sqlite_x", "pg_", "a" * 25, "a b", "ä", "a\n"])
+@pytest.mark.parametrize(
+    "prefix", ["A_", "a-b", "1a", "sqlite_x", "pg_", "a" * 25, "a b", "ä", "a\n"]
+)
 def test_a_prefix_of_tables_is_a_plain_name(environ: pytest.MonkeyPatch, prefix: str) -> None:
     """It stands in names without quotes, and leaves room for the rest of them."""
     environ.setenv("TABLE_PREFIX", prefix)
@@ -159,7 +192,9 @@ def test_the_prefix_of_tables_is_read_alone(environ: pytest.MonkeyPatch, tmp_pat
 
 def _documented() -> dict[str, str]:
     """Name and default of each line `# NAME=default` of .env.example."""
-    return dict(re.findall(r"^# ([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    return dict(
+        re.findall(r"^# ([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    )
 
 
 def test_every_setting_is_documented() -> None:
@@ -189,7 +224,9 @@ def test_documented_defaults_are_true() -> None:
         ("DATABASE_URL", "postgres:///x?host=/run/postgresql"),
     ],
 )
-def test_addresses_of_every_form_are_taken(environ: pytest.MonkeyPatch, name: str, url: str) -> None:
+def test_addresses_of_every_form_are_taken(
+    environ: pytest.MonkeyPatch, name: str, url: str
+) -> None:
     """A password is not taken for a port."""
     _set(environ, {**PRODUCTION, name: url})
     assert getattr(load(), name.lower()) == url

@@ -18,7 +18,9 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogCapture]:
     """What is logged meanwhile, without pauses."""
     monkeypatch.setattr(startup, "PAUSE_SECONDS", 0.0)
     capture = LogCapture()
-    structlog.configure(processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
+    structlog.configure(
+        processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG)
+    )
     monkeypatch.setattr(startup, "log_line", structlog.get_logger("tests"))
     yield capture
     structlog.reset_defaults()
@@ -61,8 +63,19 @@ async def test_what_works_is_not_talked_about(logged: LogCapture) -> None:
 
 async def test_each_reason_is_said_once_and_so_is_the_end(logged: LogCapture) -> None:
     """However often it is asked, whatever the check raises."""
-    service = Service("at revision None", "at revision None", ValueError("a bug"), ValueError("a bug"), "at revision None")
-    said = [("warning", "at revision None"), ("warning", "a bug"), ("warning", "at revision None"), ("info", None)]
+    service = Service(
+        "at revision None",
+        "at revision None",
+        ValueError("a bug"),
+        ValueError("a bug"),
+        "at revision None",
+    )
+    said = [
+        ("warning", "at revision None"),
+        ("warning", "a bug"),
+        ("warning", "at revision None"),
+        ("info", None),
+    ]
     assert await lines(logged, service) == said
 
 
@@ -86,6 +99,14 @@ def test_the_innermost_cause_is_said() -> None:
             outer.__cause__ = inner
         return errors[0]
 
-    assert reason(raised(RuntimeError("away"), OSError("several"), ValueError("FATAL:  no\n  such user"))) == "FATAL: no such user"
-    assert reason(raised(RuntimeError("away"), TimeoutError(), asyncio.CancelledError())) == "TimeoutError"
+    assert (
+        reason(
+            raised(RuntimeError("away"), OSError("several"), ValueError("FATAL:  no\n  such user"))
+        )
+        == "FATAL: no such user"
+    )
+    assert (
+        reason(raised(RuntimeError("away"), TimeoutError(), asyncio.CancelledError()))
+        == "TimeoutError"
+    )
     assert len(reason(ValueError("x" * 1000))) == 300

@@ -27,7 +27,9 @@ def test_a_process_that_cannot_live_is_tried_ever_more_slowly() -> None:
     assert pauses[-1] == 5
 
 
-async def test_a_stop_while_the_process_is_forked_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_while_the_process_is_forked_reaches_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """There was nobody to signal when it came: the process is told as soon as it is there, and not killed after its grace."""
     forking, go_on = asyncio.Event(), asyncio.Event()
     fork, ended = asyncio.create_subprocess_exec, list[str]()
@@ -50,7 +52,9 @@ async def test_a_stop_while_the_process_is_forked_reaches_it(monkeypatch: pytest
     assert (child._process.returncode, ended) == (-signal.SIGTERM, [])
 
 
-async def test_a_setting_that_was_put_right_is_not_held_against_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_setting_that_was_put_right_is_not_held_against_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It ends once for a wrong setting, then for another reason: it is started again as quickly as any."""
     child = Child(Command("worker", "worker", ("true",)), {}, Console())
     codes = [os.EX_CONFIG, 1]
@@ -65,7 +69,9 @@ async def test_a_setting_that_was_put_right_is_not_held_against_a_process(monkey
     assert not child.refused.is_set()
 
 
-async def test_quick_ends_count_while_they_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_quick_ends_count_while_they_follow_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A process that has lived for a while is started again at once, however often it ended quickly before."""
     child = Child(Command("worker", "worker", ("true",)), {}, Console())
     steady, counted = [False, False, True, False], list[int]()

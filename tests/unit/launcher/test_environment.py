@@ -14,8 +14,13 @@ from tokenwire.launcher.environment import combine, for_kind, kept_key
 
 def test_who_wins() -> None:
     """The environment wins over .env, .env over development's defaults; an empty value counts as none."""
-    combined = combine({"PORT": "1", "LOG_LEVEL": "", "MODE": ""}, {"PORT": "2", "LOG_LEVEL": "debug", "WORKERS": "3", "HOST": None})
-    assert {name: combined.get(name) for name in ("PORT", "LOG_LEVEL", "WORKERS", "MODE", "HOST")} == {
+    combined = combine(
+        {"PORT": "1", "LOG_LEVEL": "", "MODE": ""},
+        {"PORT": "2", "LOG_LEVEL": "debug", "WORKERS": "3", "HOST": None},
+    )
+    assert {
+        name: combined.get(name) for name in ("PORT", "LOG_LEVEL", "WORKERS", "MODE", "HOST")
+    } == {
         "PORT": "1",
         "LOG_LEVEL": "debug",
         "WORKERS": "3",
@@ -32,7 +37,10 @@ def test_a_short_drain_unless_asked() -> None:
 
 def test_commands_are_found_beside_this_python() -> None:
     """`python` and `dramatiq` of the Procfile are those of the virtual environment, whatever PATH says."""
-    assert combine({"PATH": "/usr/bin"}, {})["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}/usr/bin"
+    assert (
+        combine({"PATH": "/usr/bin"}, {})["PATH"]
+        == f"{Path(sys.executable).parent}{os.pathsep}/usr/bin"
+    )
 
 
 SECRETS = {
@@ -49,9 +57,25 @@ SECRETS = {
 }
 CATALOGUE = {"OPENAI_API_KEY": True, "OLLAMA_MODEL": False, "ABSENT": True}
 HAS = {
-    "web": {"DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD", "TOKEN_KEY", "HOST_JWT_KEY", "PGPASSWORD", "OPENAI_API_KEY"},
+    "web": {
+        "DATABASE_URL",
+        "REDIS_URL",
+        "REDIS_PASSWORD",
+        "TOKEN_KEY",
+        "HOST_JWT_KEY",
+        "PGPASSWORD",
+        "OPENAI_API_KEY",
+    },
     "broadcaster": {"REDIS_URL", "REDIS_PASSWORD", "TOKEN_KEY"},
-    "worker": {"DATABASE_URL", "REDIS_URL", "REDIS_PASSWORD", "SENTRY_DSN", "OPENAI_API_KEY", "PGPASSWORD", "HTTPS_PROXY"},
+    "worker": {
+        "DATABASE_URL",
+        "REDIS_URL",
+        "REDIS_PASSWORD",
+        "SENTRY_DSN",
+        "OPENAI_API_KEY",
+        "PGPASSWORD",
+        "HTTPS_PROXY",
+    },
     "redis": {"REDIS_PASSWORD"},
     "migrate": {"DATABASE_URL", "PGPASSWORD"},
 }
@@ -74,8 +98,18 @@ def test_web_knows_that_a_key_is_there_and_not_the_key() -> None:
 @pytest.mark.parametrize("kind", HAS)
 def test_every_process_has_what_is_no_secret(kind: str) -> None:
     """Settings, and what programs need from the system; nothing of `make`, which must not think itself inside of the one that runs."""
-    given = {"PORT": "1", "PATH": "/bin", "LC_ALL": "C", "PYTHONPATH": "/x", "MAKELEVEL": "1", "MAKEFLAGS": "x"}
-    assert for_kind(kind, given, {}).items() >= {"PORT": "1", "PATH": "/bin", "LC_ALL": "C", "PYTHONPATH": "/x"}.items()
+    given = {
+        "PORT": "1",
+        "PATH": "/bin",
+        "LC_ALL": "C",
+        "PYTHONPATH": "/x",
+        "MAKELEVEL": "1",
+        "MAKEFLAGS": "x",
+    }
+    assert (
+        for_kind(kind, given, {}).items()
+        >= {"PORT": "1", "PATH": "/bin", "LC_ALL": "C", "PYTHONPATH": "/x"}.items()
+    )
     assert not for_kind(kind, given, {}).keys() & {"MAKELEVEL", "MAKEFLAGS"}
 
 
@@ -87,7 +121,11 @@ def test_no_process_reads_the_file_itself(kind: str) -> None:
 
 def test_every_secret_setting_has_its_owners() -> None:
     """Whoever adds a setting that may hide a secret says whose it is."""
-    hidden = {name for name, field in Settings.model_fields.items() if not field.repr or "SecretStr" in str(field.annotation)}
+    hidden = {
+        name
+        for name, field in Settings.model_fields.items()
+        if not field.repr or "SecretStr" in str(field.annotation)
+    }
     assert hidden == set(environment._OWNERS)
 
 

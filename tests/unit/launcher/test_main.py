@@ -7,7 +7,17 @@ from tokenwire.launcher.procfile import commands
 
 def test_metrics_begin_at_the_port_that_was_named() -> None:
     """Each process of ours has the next one; the embedded server, which comes first, has none."""
-    processes = commands("\n".join((ROOT / name).read_text() for name in ("Procfile.dev", "Procfile")), {}, {"worker": 2})
+    processes = commands(
+        "\n".join((ROOT / name).read_text() for name in ("Procfile.dev", "Procfile")),
+        {},
+        {"worker": 2},
+    )
     environment_of = _environments(Settings(mode="development", metrics_port=9100), {}, processes)
     ports = {command.name: environment_of(command).get("METRICS_PORT") for command in processes}
-    assert ports == {"redis": None, "web": "9100", "broadcaster": "9101", "worker.1": "9102", "worker.2": "9103"}
+    assert ports == {
+        "redis": None,
+        "web": "9100",
+        "broadcaster": "9101",
+        "worker.1": "9102",
+        "worker.2": "9103",
+    }

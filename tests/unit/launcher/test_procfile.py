@@ -18,7 +18,11 @@ def test_each_line_is_a_process() -> None:
 def test_copies_are_numbered() -> None:
     """A kind that is asked for n times has the names kind.1 to kind.n, also when n is 1."""
     text = "web: a\nworker: b\n"
-    assert [command.name for command in commands(text, {}, {"worker": 2})] == ["web", "worker.1", "worker.2"]
+    assert [command.name for command in commands(text, {}, {"worker": 2})] == [
+        "web",
+        "worker.1",
+        "worker.2",
+    ]
     assert [command.name for command in commands(text, {}, {"worker": 1})] == ["web", "worker.1"]
 
 
@@ -36,10 +40,18 @@ def test_copies_are_numbered() -> None:
 )
 def test_variables_are_expanded_in_words(word: str, expanded: str) -> None:
     """As in a shell, and a value with a space stays one word."""
-    assert commands(f"web: run {word}", {"THREADS": "8", "SPACED": "a b"}, {})[0].argv == ("run", expanded)
+    assert commands(f"web: run {word}", {"THREADS": "8", "SPACED": "a b"}, {})[0].argv == (
+        "run",
+        expanded,
+    )
 
 
 def test_the_procfile_has_the_three_processes() -> None:
     """What production runs is web, broadcaster and worker; development adds redis."""
     text = (ROOT / "Procfile").read_text() + (ROOT / "Procfile.dev").read_text()
-    assert {command.kind for command in commands(text, {}, {})} == {"web", "broadcaster", "worker", "redis"}
+    assert {command.kind for command in commands(text, {}, {})} == {
+        "web",
+        "broadcaster",
+        "worker",
+        "redis",
+    }

@@ -24,7 +24,9 @@ from tokenwire.models.store import Store
         ("postgresql+asyncpg://a:b@c/d", True, "postgresql+psycopg"),
     ],
 )
-def test_an_address_gets_the_driver_that_is_used_here(given: str, asynchronous: bool, driver: str) -> None:
+def test_an_address_gets_the_driver_that_is_used_here(
+    given: str, asynchronous: bool, driver: str
+) -> None:
     """Whatever driver the operator's URL names."""
     assert driver_url(given, asynchronous=asynchronous).drivername == driver
 

@@ -12,13 +12,17 @@ from tokenwire.models.errors import Conflict, GivenUp, StatementFailed, StoreUna
 from tokenwire.models.failures import ours
 
 
-def postgresql(state: str | None, kind: type[psycopg.Error] = psycopg.OperationalError) -> Exception:
+def postgresql(
+    state: str | None, kind: type[psycopg.Error] = psycopg.OperationalError
+) -> Exception:
     """The library's error around the one that PostgreSQL's driver raises for this state."""
     error = psycopg.errors.lookup(state)("quoted: secret") if state else kind("quoted: secret")
     return wrapped(error, psycopg.Error)
 
 
-def sqlite(kind: type[sqlite3.Error], code: int | None = None, said: str = "quoted: secret") -> Exception:
+def sqlite(
+    kind: type[sqlite3.Error], code: int | None = None, said: str = "quoted: secret"
+) -> Exception:
     """The same for SQLite's."""
     error = kind(said)
     if code is not None:
@@ -33,13 +37,39 @@ def wrapped(error: Exception, base: Any) -> Exception:
 
 
 AWAY = [
-    *("08006", "08P01", "28P01", "53000", "53100", "53200", "53300", "57000", "57P01", "57P02", "57P03", "57P05", "58030", "25006"),
+    *(
+        "08006",
+        "08P01",
+        "28P01",
+        "53000",
+        "53100",
+        "53200",
+        "53300",
+        "57000",
+        "57P01",
+        "57P02",
+        "57P03",
+        "57P05",
+        "58030",
+        "25006",
+    ),
     *("25P03", "40003"),
 ]
 SICK = ["XX000", "XX001", "XX002", "54000", "54001", "54023", "58P01", "55000", "25P02", "F0000"]
 SQLITE_AWAY = [
-    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR),
-    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_BUSY_SNAPSHOT, sqlite3.SQLITE_IOERR_READ),
+    *(
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_IOERR,
+    ),
+    *(
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_BUSY_SNAPSHOT,
+        sqlite3.SQLITE_IOERR_READ,
+    ),
 ]
 
 
@@ -53,10 +83,15 @@ def test_what_a_server_that_cannot_serve_says_is_an_outage(state: str) -> None:
 def test_what_a_living_server_says_of_rows_is_no_outage(state: str) -> None:
     """Its message names the code, and quotes nothing."""
     told = ours(postgresql(state))
-    assert (type(told), str(told)) == (StatementFailed, f"the database failed at a statement ({state})")
+    assert (type(told), str(told)) == (
+        StatementFailed,
+        f"the database failed at a statement ({state})",
+    )
 
 
-@pytest.mark.parametrize("kind", [psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError])
+@pytest.mark.parametrize(
+    "kind", [psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError]
+)
 def test_without_a_word_of_the_server_it_is_an_outage(kind: type[psycopg.Error]) -> None:
     """The driver has lost it, or never reached it."""
     assert type(ours(postgresql(None, kind))) is StoreUnavailable
@@ -69,7 +104,10 @@ def test_an_error_that_cost_the_connection_is_an_outage() -> None:
         assert type(ours(error)) is StoreUnavailable
 
 
-@pytest.mark.parametrize(("severity", "kind"), [("ERROR", StatementFailed), ("FATAL", StoreUnavailable), ("PANIC", StoreUnavailable)])
+@pytest.mark.parametrize(
+    ("severity", "kind"),
+    [("ERROR", StatementFailed), ("FATAL", StoreUnavailable), ("PANIC", StoreUnavailable)],
+)
 def test_an_error_that_ends_the_session_is_an_outage(severity: str, kind: type[Exception]) -> None:
     """The server says so itself; the driver may notice only with the next statement."""
 
@@ -97,7 +135,11 @@ def test_locks_and_disks_are_outages_of_sqlite(code: int) -> None:
         sqlite(sqlite3.DatabaseError, sqlite3.SQLITE_CORRUPT, "database disk image is malformed"),
         sqlite(sqlite3.DatabaseError, sqlite3.SQLITE_CORRUPT_INDEX),
         sqlite(sqlite3.OperationalError, sqlite3.SQLITE_ERROR, "malformed JSON"),
-        sqlite(sqlite3.OperationalError, None, "Could not decode to UTF-8 column 'content' with text 'secret'"),
+        sqlite(
+            sqlite3.OperationalError,
+            None,
+            "Could not decode to UTF-8 column 'content' with text 'secret'",
+        ),
     ],
 )
 def test_damage_is_the_row_s(error: Exception) -> None:
@@ -109,7 +151,12 @@ def test_damage_is_the_row_s(error: Exception) -> None:
 
 def test_a_file_without_a_schema_is_waited_for() -> None:
     """It has yet to be migrated."""
-    assert type(ours(sqlite(sqlite3.OperationalError, sqlite3.SQLITE_ERROR, "no such table: messages"))) is StoreUnavailable
+    assert (
+        type(
+            ours(sqlite(sqlite3.OperationalError, sqlite3.SQLITE_ERROR, "no such table: messages"))
+        )
+        is StoreUnavailable
+    )
 
 
 def test_values_conflicts_and_bugs_keep_their_kinds() -> None:

@@ -34,14 +34,20 @@ def test_the_folder_is_made_and_a_second_run_says_so(
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(
-    url: str, code: int, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    url: str,
+    code: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """No stack trace reaches the operator; the exit code tells a wrong setting from an absent server."""
     assert run(monkeypatch, url) == code
     assert says in capsys.readouterr().err
 
 
-def test_a_database_from_the_future_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_from_the_future_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A revision that these scripts do not know is left alone."""
     url = f"sqlite:///{tmp_path}/future.db"
     assert run(monkeypatch, url) == 0
@@ -53,13 +59,17 @@ def test_a_database_from_the_future_is_refused(tmp_path: Path, monkeypatch: pyte
     assert "9999" in capsys.readouterr().err
 
 
-async def test_a_new_file_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_file_is_its_owners_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It holds what everybody wrote; also the files that SQLite puts beside it."""
     assert run(monkeypatch, f"sqlite:///{tmp_path}/new/private.db") == 0
     store = Store.open(f"sqlite:///{tmp_path}/new/private.db")
     try:
         await store.create_conversation("me")
-        rights = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
+        rights = {
+            path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()
+        }
     finally:
         await store.aclose()
     assert rights == {"private.db": 0o600, "private.db-wal": 0o600, "private.db-shm": 0o600}

@@ -20,7 +20,24 @@ WHOLE: dict[shapes.Shape, Any] = {
     shapes.json_object: {"a": 1},
     shapes.json_list: [1],
 }
-DAMAGE = [5, "x", True, [], {}, [5], [None], [[]], ["x"], [-1], [1.5], [True], {"x": 1}, {"before": 5}, {"input_tokens": "x"}, {"code": 5}]
+DAMAGE = [
+    5,
+    "x",
+    True,
+    [],
+    {},
+    [5],
+    [None],
+    [[]],
+    ["x"],
+    [-1],
+    [1.5],
+    [True],
+    {"x": 1},
+    {"before": 5},
+    {"input_tokens": "x"},
+    {"code": 5},
+]
 
 
 @pytest.mark.parametrize("shape", WHOLE)
@@ -44,9 +61,17 @@ def test_what_is_left_has_the_shape(shape: shapes.Shape, value: Any) -> None:
         (shapes.kept, [ENTRY, ENTRY | {"at": -1}], None),
         (shapes.kept, [ENTRY | {"value": 5}], None),
         (shapes.seams, [1, "x", -1, True], [1]),
-        (shapes.usage, USAGE | {"more": 1, "estimated": 5}, {"input_tokens": 1, "output_tokens": 2, "cached_tokens": 3}),
+        (
+            shapes.usage,
+            USAGE | {"more": 1, "estimated": 5},
+            {"input_tokens": 1, "output_tokens": 2, "cached_tokens": 3},
+        ),
         (shapes.usage, {"input_tokens": 1}, None),
-        (shapes.reported, {"now": {"input_tokens": True, "output_tokens": 1}}, {"before": {}, "now": {"output_tokens": 1}}),
+        (
+            shapes.reported,
+            {"now": {"input_tokens": True, "output_tokens": 1}},
+            {"before": {}, "now": {"output_tokens": 1}},
+        ),
         (shapes.error, ERROR | {"retryable": 5}, None),
     ],
 )

@@ -73,7 +73,9 @@ def test_lists_are_never_null() -> None:
 
 def test_a_conversation_view() -> None:
     """Its fields, with times as text."""
-    view = conversation_view(Conversation(id="c1", user_id="u", title=None, created_at=0, updated_at=1))
+    view = conversation_view(
+        Conversation(id="c1", user_id="u", title=None, created_at=0, updated_at=1)
+    )
     assert view == {
         "id": "c1",
         "user_id": "u",
@@ -90,4 +92,8 @@ def test_a_call_of_a_row_is_the_call_of_the_log() -> None:
     """Whoever reads the row and then the events of before (after a fork, say) holds it once."""
     event = ToolCall("m1", 1, "t1", "look", {"x": 1}, "pending")
     (call,) = message_view(row(tool_calls=[stored_call(event)]))["tool_calls"]
-    assert call == {name: value for name, value in msgspec.to_builtins(event).items() if name not in ("type", "message_id", "attempt")}
+    assert call == {
+        name: value
+        for name, value in msgspec.to_builtins(event).items()
+        if name not in ("type", "message_id", "attempt")
+    }

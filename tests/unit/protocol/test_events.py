@@ -32,10 +32,19 @@ from tokenwire.protocol.events import (
 
 USAGE = Usage(3, 5)
 EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
-    (MessageEvent({"id": "m", "content": "é", "error": None}), {"type": "message", "message": {"id": "m", "content": "é", "error": None}}),
+    (
+        MessageEvent({"id": "m", "content": "é", "error": None}),
+        {"type": "message", "message": {"id": "m", "content": "é", "error": None}},
+    ),
     (Start("m", 1, "demo"), {"type": "start", "message_id": "m", "attempt": 1, "model": "demo"}),
-    (Chunk("m", 1, 0, "Hel"), {"type": "chunk", "message_id": "m", "attempt": 1, "offset": 0, "content": "Hel"}),
-    (Reasoning("m", 1, 7, "Hm"), {"type": "reasoning", "message_id": "m", "attempt": 1, "offset": 7, "content": "Hm"}),
+    (
+        Chunk("m", 1, 0, "Hel"),
+        {"type": "chunk", "message_id": "m", "attempt": 1, "offset": 0, "content": "Hel"},
+    ),
+    (
+        Reasoning("m", 1, 7, "Hm"),
+        {"type": "reasoning", "message_id": "m", "attempt": 1, "offset": 7, "content": "Hm"},
+    ),
     (
         ToolCall("m", 1, "t", "add", {"a": 1}, "running"),
         {
@@ -50,18 +59,46 @@ EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
     ),
     (
         ToolResult("m", 1, "t", "add", None, "ok"),
-        {"type": "tool_result", "message_id": "m", "attempt": 1, "tool_call_id": "t", "name": "add", "result": None, "status": "ok"},
+        {
+            "type": "tool_result",
+            "message_id": "m",
+            "attempt": 1,
+            "tool_call_id": "t",
+            "name": "add",
+            "result": None,
+            "status": "ok",
+        },
     ),
-    (Source("m", 1, "https://a"), {"type": "source", "message_id": "m", "attempt": 1, "url": "https://a"}),
+    (
+        Source("m", 1, "https://a"),
+        {"type": "source", "message_id": "m", "attempt": 1, "url": "https://a"},
+    ),
     (
         File("m", 1, "https://a", None, "image/png"),
-        {"type": "file", "message_id": "m", "attempt": 1, "url": "https://a", "media_type": "image/png"},
+        {
+            "type": "file",
+            "message_id": "m",
+            "attempt": 1,
+            "url": "https://a",
+            "media_type": "image/png",
+        },
     ),
     (
         Retry("m", 1, "rate_limited", delay_ms=500, try_=1, max_tries=3),
-        {"type": "retry", "message_id": "m", "attempt": 1, "code": "rate_limited", "delay_ms": 500, "try": 1, "max_tries": 3},
+        {
+            "type": "retry",
+            "message_id": "m",
+            "attempt": 1,
+            "code": "rate_limited",
+            "delay_ms": 500,
+            "try": 1,
+            "max_tries": 3,
+        },
     ),
-    (Reset("m", 1, 0, 0), {"type": "reset", "message_id": "m", "attempt": 1, "keep": 0, "keep_reasoning": 0}),
+    (
+        Reset("m", 1, 0, 0),
+        {"type": "reset", "message_id": "m", "attempt": 1, "keep": 0, "keep_reasoning": 0},
+    ),
     (
         Complete("m", 1, "stop", USAGE, 3, 9, []),
         {
@@ -96,7 +133,13 @@ EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
             "message_id": "m",
             "attempt": 1,
             "by": "u",
-            "usage": {"input_tokens": 1, "output_tokens": 2, "cached_tokens": 3, "reasoning_tokens": 4, "estimated": True},
+            "usage": {
+                "input_tokens": 1,
+                "output_tokens": 2,
+                "cached_tokens": 3,
+                "reasoning_tokens": 4,
+                "estimated": True,
+            },
             "length": 0,
             "crc32": 0,
         },
@@ -105,7 +148,9 @@ EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
 ]
 
 
-@pytest.mark.parametrize(("event", "wire"), EVENTS, ids=lambda value: value["type"] if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    ("event", "wire"), EVENTS, ids=lambda value: value["type"] if isinstance(value, dict) else ""
+)
 def test_every_event_has_its_documented_shape(event: AnyEvent, wire: dict[str, object]) -> None:
     """All fields that the protocol names are there, `false`, 0 and empty lists included; a stamped one is read back as it was."""
     assert json.loads(encode(event)) == wire
@@ -124,11 +169,24 @@ def test_seq_comes_first() -> None:
 def test_unknown_types_and_fields_are_ignored() -> None:
     """A newer server does not break an older reader."""
     assert decode(b'{"seq":7,"type":"confetti","colour":"red"}') == (7, None)
-    assert decode(b'{"seq":7,"type":"title","title":"t","rev":1,"colour":"red"}') == (7, Title("t", 1))
+    assert decode(b'{"seq":7,"type":"title","title":"t","rev":1,"colour":"red"}') == (
+        7,
+        Title("t", 1),
+    )
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"[]", b"null", b'{"seq":1}', b'{"type":"title"}', b'{"seq":"x","type":"title"}', b'{"seq":1,"type":"chunk"}']
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"seq":1}',
+        b'{"type":"title"}',
+        b'{"seq":"x","type":"title"}',
+        b'{"seq":1,"type":"chunk"}',
+    ],
 )
 def test_what_is_no_event_is_a_value_error(data: bytes) -> None:
     """Anything but a stamped event."""
@@ -144,7 +202,11 @@ def test_any_text_survives(text: str, seq: int) -> None:
 
 def test_terminal_events_are_the_three() -> None:
     """Only `complete`, `error` and `cancelled` seal a generation."""
-    assert [wire["type"] for event, wire in EVENTS if is_terminal(event)] == ["complete", "error", "cancelled"]
+    assert [wire["type"] for event, wire in EVENTS if is_terminal(event)] == [
+        "complete",
+        "error",
+        "cancelled",
+    ]
 
 
 def test_a_batch_is_one_terminal_event_or_others() -> None:

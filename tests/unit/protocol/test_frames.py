@@ -35,7 +35,16 @@ def test_a_text_frame_is_what_the_library_would_send(length: int) -> None:
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [
-        (frames.subscribed("k3f9", 57, 30), {"type": "subscribed", "epoch": "k3f9", "seq": 57, "heartbeat_seconds": 30, "version": 1}),
+        (
+            frames.subscribed("k3f9", 57, 30),
+            {
+                "type": "subscribed",
+                "epoch": "k3f9",
+                "seq": 57,
+                "heartbeat_seconds": 30,
+                "version": 1,
+            },
+        ),
         (frames.live("k3f9", 57), {"type": "live", "epoch": "k3f9", "seq": 57}),
         (frames.heartbeat("k3f9", 61), {"type": "heartbeat", "epoch": "k3f9", "seq": 61}),
         (frames.resync("trimmed"), {"type": "resync", "reason": "trimmed"}),
@@ -92,7 +101,11 @@ def test_anything_else_is_malformed(frame: str | bytes) -> None:
     """Wrong types, broken JSON, unknown types, binary and oversized frames are one exception; its text repeats nothing of the frame."""
     with pytest.raises(Malformed) as caught:
         parse_client(frame)
-    assert str(caught.value) in {"binary frame", "frame over 8 KiB", "not a subscribe or refresh frame"}
+    assert str(caught.value) in {
+        "binary frame",
+        "frame over 8 KiB",
+        "not a subscribe or refresh frame",
+    }
 
 
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=50)))
@@ -121,7 +134,15 @@ def test_every_close_code_says_what_to_do() -> None:
 # Merging
 
 
-def chunk(seq: int, offset: int, content: str, *, message: str = "m", attempt: int = 1, kind: type[Chunk | Reasoning] = Chunk) -> Entry:
+def chunk(
+    seq: int,
+    offset: int,
+    content: str,
+    *,
+    message: str = "m",
+    attempt: int = 1,
+    kind: type[Chunk | Reasoning] = Chunk,
+) -> Entry:
     return Entry(seq, stamp(seq, encode(kind(message, attempt, offset, content))))
 
 
@@ -146,8 +167,14 @@ def test_neighbouring_chunks_become_one() -> None:
 
 def test_reasoning_is_merged_by_itself() -> None:
     """Chunk and reasoning never become one event."""
-    merged = list(merge([chunk(1, 0, "a", kind=Reasoning), chunk(2, 1, "b", kind=Reasoning), chunk(3, 2, "c")]))
-    assert [(e.seq, json.loads(e.data).get("from_seq"), json.loads(e.data)["type"]) for e in merged] == [
+    merged = list(
+        merge(
+            [chunk(1, 0, "a", kind=Reasoning), chunk(2, 1, "b", kind=Reasoning), chunk(3, 2, "c")]
+        )
+    )
+    assert [
+        (e.seq, json.loads(e.data).get("from_seq"), json.loads(e.data)["type"]) for e in merged
+    ] == [
         (2, 1, "reasoning"),
         (3, None, "chunk"),
     ]
@@ -168,7 +195,9 @@ def test_offsets_count_utf16_units() -> None:
         pytest.param(chunk(2, 2, "cd", message="n"), id="another message"),
         pytest.param(chunk(2, 2, "cd", attempt=2), id="another attempt"),
         pytest.param(chunk(2, 2, "cd", kind=Reasoning), id="another type"),
-        pytest.param(Entry(2, chunk(2, 2, "cd").data[:-1] + b',"lang":"de"}'), id="a field not known here"),
+        pytest.param(
+            Entry(2, chunk(2, 2, "cd").data[:-1] + b',"lang":"de"}'), id="a field not known here"
+        ),
         pytest.param(other(2), id="another event"),
     ],
 )
@@ -202,8 +231,17 @@ def test_an_event_that_is_long_already_passes() -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["m", "n"]), st.sampled_from([Chunk, Reasoning]), texts, st.booleans()), max_size=40))
-def test_merging_changes_nothing_that_a_client_can_tell(plan: list[tuple[str, type[Chunk | Reasoning], str, bool]]) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["m", "n"]), st.sampled_from([Chunk, Reasoning]), texts, st.booleans()
+        ),
+        max_size=40,
+    )
+)
+def test_merging_changes_nothing_that_a_client_can_tell(
+    plan: list[tuple[str, type[Chunk | Reasoning], str, bool]],
+) -> None:
     """Seqs stay covered without a hole and every text assembles to the same, whatever is mixed."""
     lengths: dict[tuple[str, str], int] = {}
     held: dict[tuple[str, str], str] = {}
@@ -211,7 +249,11 @@ def test_merging_changes_nothing_that_a_client_can_tell(plan: list[tuple[str, ty
     for message, kind, text, event in plan:
         seq = len(entries) + 1
         key = (message, kind.__name__.lower())
-        entries.append(other(seq) if event else chunk(seq, lengths.get(key, 0), text, message=message, kind=kind))
+        entries.append(
+            other(seq)
+            if event
+            else chunk(seq, lengths.get(key, 0), text, message=message, kind=kind)
+        )
         if not event:
             lengths[key] = lengths.get(key, 0) + utf16_length(text)
             held[key] = held.get(key, "") + text

@@ -20,7 +20,9 @@ def test_pieces_do_not_depend_on_how_the_text_came(text: str, cuts: list[int], s
     for start, end in itertools.pairwise(places):
         growing.put(utf16_length(text[:start]), text[start:end])
         out += growing.take(size, 99)
-    assert out == [text[start : start + size] for start in range(0, len(text) - len(text) % size, size)]
+    assert out == [
+        text[start : start + size] for start in range(0, len(text) - len(text) % size, size)
+    ]
     assert growing.take_rest() == text[len("".join(out)) :]
     assert growing.out == growing.whole == text
 
@@ -61,7 +63,9 @@ def test_a_reset_of_what_is_not_out_is_not_noticed() -> None:
     assert growing.take_rest() == ", all"
 
 
-@pytest.mark.parametrize("change", [lambda it: it.put(2, "y"), lambda it: it.become("Hey"), lambda it: it.finish("He")])
+@pytest.mark.parametrize(
+    "change", [lambda it: it.put(2, "y"), lambda it: it.become("Hey"), lambda it: it.finish("He")]
+)
 def test_other_words_than_those_that_are_out_are_told(change: object) -> None:
     """The text is taken over all the same, so that one can begin again with it."""
     growing = Growing("Hello")

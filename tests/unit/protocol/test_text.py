@@ -37,7 +37,9 @@ def test_cut_is_the_inverse_of_joining(left: str, right: str) -> None:
     assert cut(left + right, utf16_length(left)) == left
 
 
-@pytest.mark.parametrize(("text", "units"), [("abc", 4), ("é", 2), ("a😀b", 2), ("😀", 1), ("😀", 3)])
+@pytest.mark.parametrize(
+    ("text", "units"), [("abc", 4), ("é", 2), ("a😀b", 2), ("😀", 1), ("😀", 3)]
+)
 def test_cut_refuses_to_split_or_to_pass_the_end(text: str, units: int) -> None:
     """Half a pair, and what is not there, is an error."""
     with pytest.raises(ValueError):
@@ -80,7 +82,9 @@ def test_checksum_is_zlibs_of_utf8(text: str) -> None:
         (["\ude00\ud83d"], ["\ufffd", "\ufffd"]),
     ],
 )
-def test_cleaner_holds_half_pairs_and_replaces_what_stays_alone(given_pieces: list[str], logged: list[str]) -> None:
+def test_cleaner_holds_half_pairs_and_replaces_what_stays_alone(
+    given_pieces: list[str], logged: list[str]
+) -> None:
     """One result per piece, then what `flush` gives."""
     cleaner = Cleaner()
     assert [*map(cleaner.push, given_pieces), cleaner.flush()] == logged
@@ -123,7 +127,15 @@ def test_storable_text_is_fit_for_every_store(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "whether"), [("", True), ("a" * 255, True), ("a" * 256, False), ("😀" * 255, True), ("a\0", False), ("\ud83d", False)]
+    ("text", "whether"),
+    [
+        ("", True),
+        ("a" * 255, True),
+        ("a" * 256, False),
+        ("😀" * 255, True),
+        ("a\0", False),
+        ("\ud83d", False),
+    ],
 )
 def test_a_column_takes_what_fits(text: str, whether: bool) -> None:
     """Characters are counted, as PostgreSQL counts them."""

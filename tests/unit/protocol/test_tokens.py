@@ -32,7 +32,9 @@ NOW = 1_800_000_000.0
 def pem_pair(private: Any) -> tuple[str, str]:
     """PEM texts of both halves."""
     secret = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return secret, private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return secret, private.public_key().public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    ).decode()
 
 
 RSA = pem_pair(rsa.generate_private_key(65537, 2048))
@@ -54,7 +56,9 @@ def test_what_is_minted_is_what_is_granted() -> None:
 
 
 @pytest.mark.parametrize(("pair", "algorithm"), [(RSA, "RS256"), (EC, "ES256")])
-def test_pem_keys_sign_with_the_private_and_verify_with_either_half(pair: tuple[str, str], algorithm: str) -> None:
+def test_pem_keys_sign_with_the_private_and_verify_with_either_half(
+    pair: tuple[str, str], algorithm: str
+) -> None:
     """The side that verifies needs the public key only."""
     private, public = pair
     token = mint(private, "c", "u", 600, NOW)
@@ -89,7 +93,9 @@ def test_a_token_for_later_is_refused_until_then() -> None:
         pytest.param(lambda: "a.b.c", id="garbage"),
         pytest.param(lambda: f"{NESTED}.{NESTED}.x", id="nested-without-end"),
         pytest.param(lambda: f"{SECRET}.{NESTED}.x", id="nested-claims"),
-        pytest.param(lambda: mint("another secret of thirty-two bytes!", "c", "u", 600, NOW), id="other-key"),
+        pytest.param(
+            lambda: mint("another secret of thirty-two bytes!", "c", "u", 600, NOW), id="other-key"
+        ),
         pytest.param(lambda: forge(aud="elsewhere"), id="other-audience"),
         pytest.param(lambda: forge(aud=None), id="no-audience"),
         pytest.param(lambda: forge(sub=None), id="no-user"),
@@ -102,7 +108,12 @@ def test_a_token_for_later_is_refused_until_then() -> None:
         pytest.param(lambda: forge(exp=True), id="expiry-is-a-boolean"),
         pytest.param(lambda: mint(SECRET, "c", "u", 600, NOW)[:-3] + "AAA", id="broken-signature"),
         pytest.param(
-            lambda: jwt.encode({"sub": "u", "conv": "c", "exp": NOW + 9, "aud": "tokenwire"}, None, algorithm="none"), id="unsigned"
+            lambda: jwt.encode(
+                {"sub": "u", "conv": "c", "exp": NOW + 9, "aud": "tokenwire"},
+                None,
+                algorithm="none",
+            ),
+            id="unsigned",
         ),
     ],
 )
@@ -115,8 +126,13 @@ def test_whatever_is_wrong_is_a_bad_token(token: Callable[[], str | None]) -> No
 def test_the_key_decides_the_algorithm() -> None:
     """A token signed with the public key as if it were a shared secret is refused."""
     claims = {"sub": "u", "conv": "c", "exp": int(NOW) + 60, "aud": "tokenwire"}
-    header, body = (jwt.utils.base64url_encode(part).decode() for part in (b'{"alg":"HS256"}', jwt.api_jws.json.dumps(claims).encode()))
-    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(f"{header}.{body}".encode(), RSA[1].encode())
+    header, body = (
+        jwt.utils.base64url_encode(part).decode()
+        for part in (b'{"alg":"HS256"}', jwt.api_jws.json.dumps(claims).encode())
+    )
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(
+        f"{header}.{body}".encode(), RSA[1].encode()
+    )
     with pytest.raises(BadToken):
         verify(RSA[1], f"{header}.{body}.{jwt.utils.base64url_encode(signature).decode()}", NOW)
 
@@ -137,7 +153,12 @@ def test_a_short_rsa_key_is_refused() -> None:
 def test_rubbish_is_not_one_of_our_tokens() -> None:
     """It is asked before any signature is looked at."""
     header = jwt.encode({}, SECRET).partition(".")[0]
-    for claims in (NESTED, base64.urlsafe_b64encode(b"[]").decode(), base64.urlsafe_b64encode(b"\xff").decode(), ""):
+    for claims in (
+        NESTED,
+        base64.urlsafe_b64encode(b"[]").decode(),
+        base64.urlsafe_b64encode(b"\xff").decode(),
+        "",
+    ):
         assert not is_ours(f"{header}.{claims}.x")
 
 

@@ -45,7 +45,9 @@ class Recording:
 
 def own() -> list[Recording]:
     """The project's own recordings; `expected` holds fields of what `providers.recorded.decode` gives."""
-    return [_recording(OWN, entry) for entry in json.loads((OWN / "manifest.json").read_text("utf-8"))]
+    return [
+        _recording(OWN, entry) for entry in json.loads((OWN / "manifest.json").read_text("utf-8"))
+    ]
 
 
 def load(*apis: str, success: bool | None = None) -> list[Recording]:
@@ -54,7 +56,11 @@ def load(*apis: str, success: bool | None = None) -> list[Recording]:
     if not manifest.is_file():
         return []
     entries = json.loads(manifest.read_text("utf-8"))
-    wanted = [entry for entry in entries if entry["api"] in apis and success in (None, entry["status"] == 200)]
+    wanted = [
+        entry
+        for entry in entries
+        if entry["api"] in apis and success in (None, entry["status"] == 200)
+    ]
     return [_recording(FOLDER, entry) for entry in wanted]
 
 
@@ -116,7 +122,9 @@ def gather(deltas: list[Delta]) -> Answer:
                 answer.refusal += text
             case ToolCallStart(index, id, name, made_up):
                 assert index == len(answer.tool_calls)
-                answer.tool_calls.append({"id": None if made_up else id, "name": name, "arguments": ""})
+                answer.tool_calls.append(
+                    {"id": None if made_up else id, "name": name, "arguments": ""}
+                )
             case ToolCallArguments(index, json_text):
                 answer.tool_calls[index]["arguments"] += json_text
             case ToolCallEnd():

@@ -22,7 +22,12 @@ from tokenwire.providers.framing import RAW, JsonSplitter
 from tokenwire.providers.hints import retry_after
 from tokenwire.providers.json_path import PathValues
 
-CHAT, RESPONSES, ANTHROPIC, GEMINI = "openai.chat", "openai.responses", "anthropic.messages", "gemini.generateContent"
+CHAT, RESPONSES, ANTHROPIC, GEMINI = (
+    "openai.chat",
+    "openai.responses",
+    "anthropic.messages",
+    "gemini.generateContent",
+)
 Frames = Callable[[int], Iterator[Any]]
 PIECE = "x" * 20
 
@@ -40,7 +45,11 @@ def block(number: int, kind: str) -> dict[str, Any]:
 
 
 def partial(number: int, path: str = "$.a") -> dict[str, Any]:
-    call = {"name": "f", "willContinue": True, "partialArgs": [{"jsonPath": path, "stringValue": PIECE}]}
+    call = {
+        "name": "f",
+        "willContinue": True,
+        "partialArgs": [{"jsonPath": path, "stringValue": PIECE}],
+    }
     return {"candidates": [{"content": {"parts": [{"functionCall": call}]}}], "n": number}
 
 
@@ -110,10 +119,24 @@ def test_pieces_at_a_path_are_put_together_once() -> None:
     """Gemini's arguments; fields that came whole are gone on with."""
     values = PathValues()
     values.update({"a": "x"})
-    for path, value in (("$.a", "y"), ("a", "z"), ("$.b[0].c", "1"), ("$.b[0].c", "2"), ("$.n", 1), ("$.n", 2)):
+    for path, value in (
+        ("$.a", "y"),
+        ("a", "z"),
+        ("$.b[0].c", "1"),
+        ("$.b[0].c", "2"),
+        ("$.n", 1),
+        ("$.n", 2),
+    ):
         values.put(path, value)
     assert values.whole() == {"a": "xyz", "b": [{"c": "12"}], "n": 2}
-    for path, wrong in (("$.a", 1), ("$.b", "x"), ("$", 1), ("$.b[500]", 1), ("$" + ".a" * 100, 1), ("$.a.c", 1)):
+    for path, wrong in (
+        ("$.a", 1),
+        ("$.b", "x"),
+        ("$", 1),
+        ("$.b[500]", 1),
+        ("$" + ".a" * 100, 1),
+        ("$.a.c", 1),
+    ):
         with pytest.raises((ValueError, AttributeError)):
             values.put(path, wrong)
 
@@ -130,7 +153,16 @@ def test_objects_in_pieces_are_not_nested_for_ever() -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", ["audio", "a second choice", "fields that nobody knows", "an unknown block", "blocks", "items", "sources"]
+    "shape",
+    [
+        "audio",
+        "a second choice",
+        "fields that nobody knows",
+        "an unknown block",
+        "blocks",
+        "items",
+        "sources",
+    ],
 )
 def test_what_waits_for_the_end_is_bounded(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
     """The answer ends as a failure of its own code, and nothing more is read."""
@@ -147,7 +179,9 @@ def test_what_waits_of_an_event_counts_once(monkeypatch: pytest.MonkeyPatch) -> 
     """However many things it holds: a list of sources is no longer than the event that brought it."""
     monkeypatch.setattr(decoding, "MAX_HELD_BYTES", 5000)
     sources = {"choices": [], "citations": [f"https://e.org/{at}" for at in range(100)]}
-    deltas, decoder = read(CHAT, iter([sources, {"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}]))
+    deltas, decoder = read(
+        CHAT, iter([sources, {"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}])
+    )
     assert (decoder.failure, sum(isinstance(each, SourceDelta) for each in deltas)) == (None, 100)
     assert decoder._held_bytes == len(json.dumps(sources))
 
@@ -174,7 +208,9 @@ def test_arguments_that_were_given_on_wait_no_more(monkeypatch: pytest.MonkeyPat
     assert sum(isinstance(delta, ToolCallArguments) for delta in given) == 10
 
 
-@pytest.mark.parametrize("fields", [{"id": "c" * 2000}, {"id": "c", "function": {"name": "f" * 2000}}])
+@pytest.mark.parametrize(
+    "fields", [{"id": "c" * 2000}, {"id": "c", "function": {"name": "f" * 2000}}]
+)
 def test_names_of_calls_are_bounded(fields: dict[str, Any]) -> None:
     """A longer one is damage, not a name."""
     _, decoder = read(CHAT, iter([arguments(0, **fields)]))
@@ -217,7 +253,10 @@ TOO_MUCH: dict[str, tuple[str, bytes]] = {
     "members": (RESPONSES, event(b'{"x":{"a":[' + b"0," * 200_000 + b"0]}}")),
     "lists in a line": ("ollama.chat", b'{"x":[' + b"[]," * 200_000 + b"[]]}\n"),
     "braces without an end": ("ollama.chat", b'{"x":' * 300_000 + b"\n"),
-    "lists behind a long text": (GEMINI, event(b'{"x":"' + b"y" * 300_000 + b'","z":[' + b"[]," * 200_000 + b"[]]}")),
+    "lists behind a long text": (
+        GEMINI,
+        event(b'{"x":"' + b"y" * 300_000 + b'","z":[' + b"[]," * 200_000 + b"[]]}"),
+    ),
     "strings": (CHAT, event(b'{"x":[' + b'"",' * 200_000 + b'""]}')),
     "quotes behind commas": (CHAT, event(b'{"x":"' + b"," * 200_000 + b'"' * 500_000)),
     "endless numbers": (CHAT, event(b'{"x":[' + (b"9" * 4000 + b",") * 100 + b"9]}")),
@@ -226,14 +265,33 @@ TOO_MUCH: dict[str, tuple[str, bytes]] = {
     "unknown parts": (CHAT, encoded(delta(content=PARTS))),
     "parts of parts": (CHAT, encoded(delta(content=NESTED))),
     "choices": (CHAT, encoded({"choices": PARTS})),
-    "sources": (CHAT, encoded({"choices": [], "citations": [f"https://e.org/{at}" for at in range(6000)]})),
+    "sources": (
+        CHAT,
+        encoded({"choices": [], "citations": [f"https://e.org/{at}" for at in range(6000)]}),
+    ),
     "notes": (CHAT, encoded(delta(annotations=PARTS))),
-    "blocks": (ANTHROPIC, encoded({"type": "message", "id": "m", "content": PARTS, "stop_reason": "end_turn"})),
-    "items": (RESPONSES, encoded({"type": "response.completed", "response": {"id": "r", "output": PARTS}})),
+    "blocks": (
+        ANTHROPIC,
+        encoded({"type": "message", "id": "m", "content": PARTS, "stop_reason": "end_turn"}),
+    ),
+    "items": (
+        RESPONSES,
+        encoded({"type": "response.completed", "response": {"id": "r", "output": PARTS}}),
+    ),
     "candidates": (GEMINI, encoded({"candidates": PARTS})),
-    "parts of a candidate": (GEMINI, encoded({"candidates": [{"content": {"parts": [{"text": "x"}] * 6000}}]})),
-    "calls": ("ollama.chat", json.dumps({"message": {"tool_calls": [{"function": {"name": "f"}}] * 6000}}).encode() + b"\n"),
-    "content": ("cohere.chat", encoded({"type": "message-start", "delta": {"message": {"content": PARTS}}})),
+    "parts of a candidate": (
+        GEMINI,
+        encoded({"candidates": [{"content": {"parts": [{"text": "x"}] * 6000}}]}),
+    ),
+    "calls": (
+        "ollama.chat",
+        json.dumps({"message": {"tool_calls": [{"function": {"name": "f"}}] * 6000}}).encode()
+        + b"\n",
+    ),
+    "content": (
+        "cohere.chat",
+        encoded({"type": "message-start", "delta": {"message": {"content": PARTS}}}),
+    ),
 }
 
 
@@ -268,7 +326,10 @@ def test_one_event_may_hold_one_long_text(api: str, shape: str) -> None:
 
 def test_an_event_of_many_lines_is_read() -> None:
     """Some servers put no blank lines between their events."""
-    body = b'data: {"choices":[{"delta":{"content":"x"}}]}\n' * 5000 + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    body = (
+        b'data: {"choices":[{"delta":{"content":"x"}}]}\n' * 5000
+        + b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    )
     decoder = decoder_of(CHAT)()
     given = decoder.feed(body)
     assert (sum(isinstance(each, TextDelta) for each in given), decoder.failure) == (5000, None)
@@ -298,7 +359,11 @@ def test_a_string_is_skipped_in_one_step() -> None:
 
 def test_words_are_no_objects_at_a_glance() -> None:
     """A line that begins no object is not parsed to find that out."""
-    assert steps(lambda: decoding._json_object(b" x")) == steps(lambda: decoding._json_object(b"[1]")) == 2
+    assert (
+        steps(lambda: decoding._json_object(b" x"))
+        == steps(lambda: decoding._json_object(b"[1]"))
+        == 2
+    )
 
 
 def test_a_path_is_not_followed_for_ever() -> None:
@@ -315,7 +380,9 @@ def test_a_path_is_not_followed_for_ever() -> None:
 
 def test_the_word_for_the_end_is_bounded() -> None:
     """It is logged, and looked through for secrets."""
-    _, decoder = read(CHAT, iter([{"choices": [{"delta": {"content": "x"}, "finish_reason": "y" * 1000}]}]))
+    _, decoder = read(
+        CHAT, iter([{"choices": [{"delta": {"content": "x"}, "finish_reason": "y" * 1000}]}])
+    )
     assert decoder.finish_raw == "y" * decoding.MAX_REASON_CHARS
     _, decoder = read(GEMINI, iter([{"promptFeedback": {"blockReason": "y" * 1000}}]))
     assert decoder.finish_raw == "y" * decoding.MAX_REASON_CHARS

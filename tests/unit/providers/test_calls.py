@@ -88,15 +88,33 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 SIGNED = KeptDelta("anthropic.messages", REASONING, {"type": "thinking", "signature": "s"})
 WHOLE: list[Step] = [
     [RunStarted("id", "model"), ReasoningDelta("hm"), TextDelta("Hel"), SIGNED],
-    [TextDelta("lo"), RefusalDelta("no"), SourceDelta("https://x"), ToolCallStart(0, "c", "f"), ToolCallArguments(0, '{"a"')],
-    [ToolCallArguments(0, ":1}"), ToolCallEnd(0, {"sig": "s"}), UsageDelta(1, None), UsageDelta(None, 2), Finish("tool_calls", "x")],
+    [
+        TextDelta("lo"),
+        RefusalDelta("no"),
+        SourceDelta("https://x"),
+        ToolCallStart(0, "c", "f"),
+        ToolCallArguments(0, '{"a"'),
+    ],
+    [
+        ToolCallArguments(0, ":1}"),
+        ToolCallEnd(0, {"sig": "s"}),
+        UsageDelta(1, None),
+        UsageDelta(None, 2),
+        Finish("tool_calls", "x"),
+    ],
 ]
 
 
 async def test_one_object() -> None:
     """Everything that an answer holds, put together."""
     response = await calls.complete(Scripted(WHOLE), REQUEST)  # type: ignore[arg-type]
-    assert (response.id, response.model, response.text, response.reasoning, response.refusal) == ("id", "model", "Hello", "hm", "no")
+    assert (response.id, response.model, response.text, response.reasoning, response.refusal) == (
+        "id",
+        "model",
+        "Hello",
+        "hm",
+        "no",
+    )
     assert response.tool_calls == [ToolUse("c", "f", {"a": 1}, {"sig": "s"})]
     assert response.usage == UsageDelta(1, 2)
     assert response.finish == Finish("tool_calls", "x")
@@ -107,7 +125,10 @@ async def test_one_object() -> None:
 async def test_what_was_said_before_a_model_began_anew_counts_no_more() -> None:
     """Text, and what stood at places of it; what comes after it has places in the new text."""
     image = KeptDelta("openai.responses", "image_generation_call", {"id": "i"})
-    anew: list[Step] = [[TextDelta("Let me "), image, Restart()], [TextDelta("Yes."), SIGNED, Finish("stop")]]
+    anew: list[Step] = [
+        [TextDelta("Let me "), image, Restart()],
+        [TextDelta("Yes."), SIGNED, Finish("stop")],
+    ]
     response = await calls.complete(Scripted(anew), REQUEST)  # type: ignore[arg-type]
     assert (response.text, response.kept) == ("Yes.", [Kept(4, SIGNED)])
 
@@ -120,7 +141,9 @@ async def test_retried_until_it_works() -> None:
         def retry(self, error: ProviderError, delay_seconds: float, tries: int) -> None:
             heard.append((type(error), delay_seconds >= 30, tries))
 
-    provider = Scripted([RateLimited("slow", retry_after_s=30)], [[TextDelta("a")], Unavailable("gone")], WHOLE)
+    provider = Scripted(
+        [RateLimited("slow", retry_after_s=30)], [[TextDelta("a")], Unavailable("gone")], WHOLE
+    )
     response = await calls.complete(provider, REQUEST, hooks=[Listener()])  # type: ignore[arg-type]
     assert response.text == "Hello"
     assert heard == [(RateLimited, True, 1), (Unavailable, False, 2)]
@@ -140,7 +163,9 @@ async def test_the_callback_form_never_repeats_itself() -> None:
     """After the first visible piece a break is told, with what there was, and not retried."""
     heard: list[Delta] = []
     with pytest.raises(calls.Broken) as broken:
-        await calls.run(Scripted([[TextDelta("a")], Unavailable("gone")], WHOLE), REQUEST, heard.append)  # type: ignore[arg-type]
+        await calls.run(
+            Scripted([[TextDelta("a")], Unavailable("gone")], WHOLE), REQUEST, heard.append
+        )  # type: ignore[arg-type]
     assert broken.value.response.text == "a"
     assert heard == [TextDelta("a")]
 
@@ -200,7 +225,12 @@ PRICED = {"input_price": 1.0, "output_price": 10.0}
     ("provider", "usage", "options", "expected"),
     [
         ("openai", UsageDelta(1000, 100), {}, 1000 + 1000),
-        ("openai", UsageDelta(1000, 100, cached_tokens=400), {"cached_price": 0.5}, 600 + 200 + 1000),
+        (
+            "openai",
+            UsageDelta(1000, 100, cached_tokens=400),
+            {"cached_price": 0.5},
+            600 + 200 + 1000,
+        ),
         ("openai", UsageDelta(1000, 100, cached_tokens=400), {}, 1000 + 1000),
         ("openai", UsageDelta(1000, 100, reasoning_tokens=90), {}, 1000 + 1000),
         (
@@ -215,7 +245,9 @@ PRICED = {"input_price": 1.0, "output_price": 10.0}
         ("openai", UsageDelta(1000, None), {}, None),
     ],
 )
-def test_cost(provider: str, usage: UsageDelta, options: dict[str, Any], expected: float | None) -> None:
+def test_cost(
+    provider: str, usage: UsageDelta, options: dict[str, Any], expected: float | None
+) -> None:
     """Cached and thought tokens are billed as their provider counts them."""
     spec = ModelSpec("m", provider, "m", options=options, **PRICED)  # type: ignore[arg-type]
     found = cost(usage, spec, presets()[provider])
@@ -224,7 +256,10 @@ def test_cost(provider: str, usage: UsageDelta, options: dict[str, Any], expecte
 
 def test_no_price_no_cost() -> None:
     """It is never guessed."""
-    assert cost(UsageDelta(1, 1), ModelSpec("m", "openai", "m", input_price=1.0), presets()["openai"]) is None
+    assert (
+        cost(UsageDelta(1, 1), ModelSpec("m", "openai", "m", input_price=1.0), presets()["openai"])
+        is None
+    )
 
 
 async def test_an_answer_that_becomes_too_long_is_left() -> None:

@@ -16,7 +16,9 @@ def error(**fields: Any) -> bytes:
     return json.dumps({"error": fields}).encode()
 
 
-USED_UP = error(message="You exceeded your current quota.", type="insufficient_quota", code="insufficient_quota")
+USED_UP = error(
+    message="You exceeded your current quota.", type="insufficient_quota", code="insufficient_quota"
+)
 
 
 @pytest.mark.parametrize(
@@ -29,14 +31,25 @@ USED_UP = error(message="You exceeded your current quota.", type="insufficient_q
         (429, {"retry-after": "0"}, USED_UP, "QuotaExhausted"),
         (429, {"retry-after": "soon"}, USED_UP, "QuotaExhausted"),
         (429, {"x-ratelimit-reset-tokens": "20s"}, USED_UP, "QuotaExhausted"),
-        (200, {}, error(code="insufficient_quota", status=429, message="Please try again in 20s."), "RateLimited"),
+        (
+            200,
+            {},
+            error(code="insufficient_quota", status=429, message="Please try again in 20s."),
+            "RateLimited",
+        ),
         (402, {"retry-after": "20"}, USED_UP, "QuotaExhausted"),
         (400, {"retry-after": "20"}, USED_UP, "QuotaExhausted"),
     ],
 )
-def test_a_quota_that_is_used_up(status: int, headers: dict[str, str], body: bytes, name: str) -> None:
+def test_a_quota_that_is_used_up(
+    status: int, headers: dict[str, str], body: bytes, name: str
+) -> None:
     """A 429 is retried where the provider says when to come back, and where nothing says that its quota is used up."""
-    found = classify_stream_error(json.loads(body)) if status == 200 else classify(status, headers, body)
+    found = (
+        classify_stream_error(json.loads(body))
+        if status == 200
+        else classify(status, headers, body)
+    )
     assert type(found).__name__ == name
 
 
@@ -44,45 +57,121 @@ def test_a_quota_that_is_used_up(status: int, headers: dict[str, str], body: byt
     ("status", "body", "name"),
     [
         (429, error(message="Rate limit reached", code="rate_limit_exceeded"), "RateLimited"),
-        (429, error(message="You exceeded your current quota, check billing", code="insufficient_quota"), "QuotaExhausted"),
-        (429, error(code=429, status="RESOURCE_EXHAUSTED", message="You exceeded your current quota"), "RateLimited"),
-        (529, b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', "RateLimited"),
-        (503, b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}', "Unavailable"),
+        (
+            429,
+            error(
+                message="You exceeded your current quota, check billing", code="insufficient_quota"
+            ),
+            "QuotaExhausted",
+        ),
+        (
+            429,
+            error(code=429, status="RESOURCE_EXHAUSTED", message="You exceeded your current quota"),
+            "RateLimited",
+        ),
+        (
+            529,
+            b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}',
+            "RateLimited",
+        ),
+        (
+            503,
+            b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}',
+            "Unavailable",
+        ),
         (402, error(message="Insufficient credits", code=402), "QuotaExhausted"),
-        (400, b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}', "QuotaExhausted"),
+        (
+            400,
+            b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}',
+            "QuotaExhausted",
+        ),
         (401, error(message="no"), "AuthenticationFailed"),
         (401, b'{"detail":"Invalid API Key"}', "AuthenticationFailed"),
-        (400, error(code=400, status="INVALID_ARGUMENT", message="x", details=[{"reason": "API_KEY_INVALID"}]), "AuthenticationFailed"),
-        (400, b'{"code":"invalid-argument","error":"Incorrect API key provided: in***ey"}', "AuthenticationFailed"),
+        (
+            400,
+            error(
+                code=400,
+                status="INVALID_ARGUMENT",
+                message="x",
+                details=[{"reason": "API_KEY_INVALID"}],
+            ),
+            "AuthenticationFailed",
+        ),
+        (
+            400,
+            b'{"code":"invalid-argument","error":"Incorrect API key provided: in***ey"}',
+            "AuthenticationFailed",
+        ),
         (403, error(code=403, status="PERMISSION_DENIED", message="x"), "PermissionDenied"),
         (404, error(code="DeploymentNotFound", message="x"), "ModelNotFound"),
         (404, b'{"error":"model \'x\' not found"}', "ModelNotFound"),
-        (400, error(message="The requested model 'x' does not exist.", code="model_not_found"), "ModelNotFound"),
-        (404, error(message="Invalid URL (POST /v1/x)", type="invalid_request_error"), "InvalidRequest"),
+        (
+            400,
+            error(message="The requested model 'x' does not exist.", code="model_not_found"),
+            "ModelNotFound",
+        ),
+        (
+            404,
+            error(message="Invalid URL (POST /v1/x)", type="invalid_request_error"),
+            "InvalidRequest",
+        ),
         (400, error(message="bad", type="invalid_request_error"), "InvalidRequest"),
         (422, b'{"detail":[{"type":"missing","msg":"Field required"}]}', "InvalidRequest"),
         (400, error(message="x", code="context_length_exceeded"), "ContextLengthExceeded"),
         (413, b"", "ContextLengthExceeded"),
-        (400, error(code=400, type="exceed_context_size_error", message="x"), "ContextLengthExceeded"),
-        (500, error(code=500, message="Context size has been exceeded.", type="server_error"), "ContextLengthExceeded"),
+        (
+            400,
+            error(code=400, type="exceed_context_size_error", message="x"),
+            "ContextLengthExceeded",
+        ),
+        (
+            500,
+            error(code=500, message="Context size has been exceeded.", type="server_error"),
+            "ContextLengthExceeded",
+        ),
         (
             400,
             b'{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9 tokens > 8"}}',
             "ContextLengthExceeded",
         ),
-        (429, error(message="rate limit; the context length is 9", code="rate_limit_exceeded"), "RateLimited"),
-        (400, error(message="x", code="content_filter", innererror={"code": "ResponsibleAIPolicyViolation"}), "ContentFiltered"),
+        (
+            429,
+            error(message="rate limit; the context length is 9", code="rate_limit_exceeded"),
+            "RateLimited",
+        ),
+        (
+            400,
+            error(
+                message="x",
+                code="content_filter",
+                innererror={"code": "ResponsibleAIPolicyViolation"},
+            ),
+            "ContentFiltered",
+        ),
         (500, error(message="x"), "Unavailable"),
         (503, b"<html><title>503 Service Unavailable</title></html>", "Unavailable"),
         (504, error(status="DEADLINE_EXCEEDED", code=504), "Unavailable"),
         (408, b"", "Unavailable"),
         (418, b"[[[[[[", "InvalidRequest"),
-        (404, b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body><center>nginx</center></body></html>", "Unavailable"),
+        (
+            404,
+            b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body><center>nginx</center></body></html>",
+            "Unavailable",
+        ),
         (403, b"<html><head><title>403 Forbidden</title></head></html>", "PermissionDenied"),
-        (400, error(message="Invalid schema for function 'billing_report'", type="invalid_request_error"), "InvalidRequest"),
         (
             400,
-            error(message="'flagged' is not a boolean; see your quota, rate limit and api key", type="invalid_request_error"),
+            error(
+                message="Invalid schema for function 'billing_report'", type="invalid_request_error"
+            ),
+            "InvalidRequest",
+        ),
+        (
+            400,
+            error(
+                message="'flagged' is not a boolean; see your quota, rate limit and api key",
+                type="invalid_request_error",
+            ),
             "InvalidRequest",
         ),
         (400, error(message="Invalid value: 'Your credit balance is too low'"), "InvalidRequest"),
@@ -156,7 +245,11 @@ def test_a_body_is_looked_at_in_bounded_time() -> None:
 
 def test_the_providers_own_words_and_code_are_kept() -> None:
     """OpenRouter's message is in its metadata."""
-    body = error(code=429, message="Provider returned error", metadata={"raw": "free models are busy", "provider_name": "X"})
+    body = error(
+        code=429,
+        message="Provider returned error",
+        metadata={"raw": "free models are busy", "provider_name": "X"},
+    )
     found = classify(429, {}, body)
     assert "free models are busy" in found.message
     assert found.code == "429"
@@ -193,15 +286,34 @@ def test_durations(text: str, seconds: float | None) -> None:
         ({"x-ratelimit-reset-requests": "6m0s", "x-ratelimit-remaining-requests": "0"}, None, 360),
         ({"x-ratelimit-reset-requests": "6m0s", "x-ratelimit-remaining-requests": "5"}, None, None),
         ({"x-ratelimit-reset-tokens": "76ms"}, None, 0.076),
-        ({"anthropic-ratelimit-requests-reset": "2027-01-15T08:00:20Z", "anthropic-ratelimit-requests-remaining": "0"}, None, 20),
+        (
+            {
+                "anthropic-ratelimit-requests-reset": "2027-01-15T08:00:20Z",
+                "anthropic-ratelimit-requests-remaining": "0",
+            },
+            None,
+            20,
+        ),
         ({"x-ratelimit-reset": "1800000009000", "x-ratelimit-remaining": "0"}, None, 9),
-        ({"retry-after": "2", "x-ratelimit-reset-requests": "6m0s", "x-ratelimit-remaining-requests": "0"}, None, 2),
+        (
+            {
+                "retry-after": "2",
+                "x-ratelimit-reset-requests": "6m0s",
+                "x-ratelimit-remaining-requests": "0",
+            },
+            None,
+            2,
+        ),
         ({}, {"error": {"details": [{"@type": "RetryInfo", "retryDelay": "48s"}]}}, 48),
         ({}, [{"error": {"details": [{"retryDelay": "3.5s"}]}}], 3.5),
         ({}, {"error": {"message": "Please try again in 1m2.5s."}}, 62.5),
         ({}, {"error": {"message": "Please retry in 48.9s."}}, 48.9),
         ({}, {"error": "try again in 20s"}, 20),
-        ({"retry-after": "rubbish", "x-ratelimit-reset-tokens": "rubbish"}, {"error": {"details": "rubbish"}}, None),
+        (
+            {"retry-after": "rubbish", "x-ratelimit-reset-tokens": "rubbish"},
+            {"error": {"details": "rubbish"}},
+            None,
+        ),
         ({"retry-after": "9999999999"}, None, None),
         ({"retry-after": "9" * 400}, None, None),
         ({"retry-after": "9" * 50_000 + "x"}, None, None),
@@ -224,6 +336,8 @@ def test_how_long_to_wait(headers: dict[str, str], body: Any, seconds: float | N
 
 def test_an_error_inside_a_stream_says_how_long_to_wait_too() -> None:
     """It has no headers: what its body says is all there is."""
-    found = classify_stream_error({"error": {"code": 429, "message": "Rate limit reached. Please try again in 7.5s."}})
+    found = classify_stream_error(
+        {"error": {"code": 429, "message": "Rate limit reached. Please try again in 7.5s."}}
+    )
     assert found is not None
     assert (found.status, found.retry_after_s) == (429, 7.5)

@@ -31,7 +31,11 @@ def test_a_message_that_repeats_all_of_the_answer_beside_each_piece() -> None:
     """It adds nothing, and an empty one says nothing."""
     one, two = beside("One", {"content": "One"}), beside(" two", {"content": "One two"})
     end = json.dumps({"choices": [{"message": {"content": "One two"}, "finish_reason": "stop"}]})
-    for body in (sse(one, two, end), sse(one, beside(" two", None), end), sse(one, beside(" two", {"content": ""}), end)):
+    for body in (
+        sse(one, two, end),
+        sse(one, beside(" two", None), end),
+        sse(one, beside(" two", {"content": ""}), end),
+    ):
         found = read(CHAT, body)
         assert (found["text"], found["error"]) == ("One two", None)
 
@@ -40,13 +44,21 @@ def test_a_message_that_repeats_all_of_the_answer_beside_each_piece() -> None:
     ("pieces", "text"),
     [
         ([beside(" two", {"content": "One two"})], ""),
-        ([beside("One", {"content": "One"}), beside(" three", {"content": "One two three"})], "One"),
-        ([beside("One", {"content": "One"}), '{"choices":[{"message":{"content":"One two"}}]}'], "One"),
+        (
+            [beside("One", {"content": "One"}), beside(" three", {"content": "One two three"})],
+            "One",
+        ),
+        (
+            [beside("One", {"content": "One"}), '{"choices":[{"message":{"content":"One two"}}]}'],
+            "One",
+        ),
         ([HI, '{"choices":[{"message":{"content":"Hi there"}}]}'], "Hi"),
         ([HI, beside("", 5)], "Hi"),
     ],
 )
-def test_a_message_beside_a_piece_that_is_not_what_has_been_said_is_damage(pieces: list[str], text: str) -> None:
+def test_a_message_beside_a_piece_that_is_not_what_has_been_said_is_damage(
+    pieces: list[str], text: str
+) -> None:
     """A piece has been lost, or one of the two is broken: what follows is not given, and what is left is not called whole."""
     found = read(CHAT, sse(*pieces, STOP))
     assert (found["text"], found["complete"]) == (text, False)
@@ -60,41 +72,117 @@ def test_a_message_beside_a_piece_that_is_not_what_has_been_said_is_damage(piece
         (CHAT, sse('{"error":{"message":"boom","type":"server_error"}}', "[DONE]"), "Unavailable"),
         (CHAT, sse(HI, '{"error":{"message":"boom","type":"server_error"}}'), "Interrupted"),
         (CHAT, sse('{"error":"Internal error"}', "[DONE]"), "Unavailable"),
-        (CHAT, sse(HI, '{"error":{"code":502,"message":"x"},"choices":[{"delta":{},"finish_reason":"length"}]}', "[DONE]"), "Interrupted"),
-        (CHAT, sse(HI, '{"choices":[{"error":{"message":"x","code":502},"finish_reason":"error"}]}', "[DONE]"), "Interrupted"),
-        (CHAT, b'event: error\ndata: {"type":"error","code":"rate_limit_exceeded","message":"slow"}\n\n', "RateLimited"),
+        (
+            CHAT,
+            sse(
+                HI,
+                '{"error":{"code":502,"message":"x"},"choices":[{"delta":{},"finish_reason":"length"}]}',
+                "[DONE]",
+            ),
+            "Interrupted",
+        ),
+        (
+            CHAT,
+            sse(
+                HI,
+                '{"choices":[{"error":{"message":"x","code":502},"finish_reason":"error"}]}',
+                "[DONE]",
+            ),
+            "Interrupted",
+        ),
+        (
+            CHAT,
+            b'event: error\ndata: {"type":"error","code":"rate_limit_exceeded","message":"slow"}\n\n',
+            "RateLimited",
+        ),
         (CHAT, b"event: error\ndata: something broke\n\n", "Unavailable"),
-        (CHAT, b'error: {"code":500,"message":"Context size has been exceeded."}\n\n', "ContextLengthExceeded"),
+        (
+            CHAT,
+            b'error: {"code":500,"message":"Context size has been exceeded."}\n\n',
+            "ContextLengthExceeded",
+        ),
         (CHAT, sse(HI) + b'{"error":{"code":503,"message":"slow"}}', "Interrupted"),
         (CHAT, sse(HI, STOP) + b'{\n "error": {\n  "code": 503\n }\n}', "Interrupted"),
-        (CHAT, b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head></html>", "Unavailable"),
+        (
+            CHAT,
+            b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head></html>",
+            "Unavailable",
+        ),
         (CHAT, b'{"error":{"message":"no","code":"invalid_api_key"}}', "AuthenticationFailed"),
-        (CHAT, b'[{"error":{"message":"no","code":400,"details":[{"reason":"API_KEY_INVALID"}]}}]', "AuthenticationFailed"),
+        (
+            CHAT,
+            b'[{"error":{"message":"no","code":400,"details":[{"reason":"API_KEY_INVALID"}]}}]',
+            "AuthenticationFailed",
+        ),
         (CHAT, b'{"detail":"Unauthorized"}', "AuthenticationFailed"),
         (CHAT, sse('{"object":"error","message":"wrong","code":400}', "[DONE]"), "InvalidRequest"),
         (CHAT, sse("[DONE]"), "Unavailable"),
-        (CHAT, sse('{"choices":[{"delta":{"role":"assistant","content":""}}]}', "[DONE]"), "Unavailable"),
+        (
+            CHAT,
+            sse('{"choices":[{"delta":{"role":"assistant","content":""}}]}', "[DONE]"),
+            "Unavailable",
+        ),
         (CHAT, sse('{"choices":null}', "[DONE]"), "Unavailable"),
         (CHAT, b"", "Unavailable"),
         (CHAT, b": keep-alive\n\n", "Unavailable"),
         (CHAT, sse(HI), "Interrupted"),
-        (RESPONSES, sse('{"type":"error","code":"server_error","message":"x","param":null}'), "Unavailable"),
-        (RESPONSES, sse('{"type":"error","error":{"type":"insufficient_quota","message":"x"}}'), "QuotaExhausted"),
         (
             RESPONSES,
-            sse('{"type":"response.failed","response":{"id":"r","status":"failed","error":{"code":"rate_limit_exceeded"}}}'),
+            sse('{"type":"error","code":"server_error","message":"x","param":null}'),
+            "Unavailable",
+        ),
+        (
+            RESPONSES,
+            sse('{"type":"error","error":{"type":"insufficient_quota","message":"x"}}'),
+            "QuotaExhausted",
+        ),
+        (
+            RESPONSES,
+            sse(
+                '{"type":"response.failed","response":{"id":"r","status":"failed","error":{"code":"rate_limit_exceeded"}}}'
+            ),
             "RateLimited",
         ),
         (RESPONSES, b'{"code":"invalid-argument","error":"bad model"}', "InvalidRequest"),
-        (ANTHROPIC, sse('{"type":"error","error":{"details":null,"type":"overloaded_error","message":"Overloaded"}}'), "RateLimited"),
-        (ANTHROPIC, sse(*BEGUN, '{"type":"error","error":{"type":"api_error","message":"Internal"}}'), "Interrupted"),
-        (ANTHROPIC, sse(*BEGUN, '{"type":"message_start","message":{"id":"another"}}'), "Interrupted"),
+        (
+            ANTHROPIC,
+            sse(
+                '{"type":"error","error":{"details":null,"type":"overloaded_error","message":"Overloaded"}}'
+            ),
+            "RateLimited",
+        ),
+        (
+            ANTHROPIC,
+            sse(*BEGUN, '{"type":"error","error":{"type":"api_error","message":"Internal"}}'),
+            "Interrupted",
+        ),
+        (
+            ANTHROPIC,
+            sse(*BEGUN, '{"type":"message_start","message":{"id":"another"}}'),
+            "Interrupted",
+        ),
         (ANTHROPIC, sse(*BEGUN), "Interrupted"),
         (ANTHROPIC, sse('{"type":"message_stop"}'), "Unavailable"),
-        (GEMINI, sse('{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"x"}}'), "RateLimited"),
-        (GEMINI, b'[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\r\n,\r\n{"error":{"code":503,"message":"x"}}]', "Interrupted"),
-        (GEMINI, b'[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\r\n,\r\n{"candidates":[{"cont', "Interrupted"),
-        (OLLAMA, b'{"message":{"content":"a"},"done":false}\n{"error":"an error was encountered"}\n', "Interrupted"),
+        (
+            GEMINI,
+            sse('{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"x"}}'),
+            "RateLimited",
+        ),
+        (
+            GEMINI,
+            b'[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\r\n,\r\n{"error":{"code":503,"message":"x"}}]',
+            "Interrupted",
+        ),
+        (
+            GEMINI,
+            b'[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\r\n,\r\n{"candidates":[{"cont',
+            "Interrupted",
+        ),
+        (
+            OLLAMA,
+            b'{"message":{"content":"a"},"done":false}\n{"error":"an error was encountered"}\n',
+            "Interrupted",
+        ),
         (OLLAMA, b'{"message":{"content":"a"},"done":false}\n', "Interrupted"),
         (OLLAMA, b'{"done":true,"done_reason":"error"}\n', "Unavailable"),
     ],
@@ -122,12 +210,37 @@ def test_a_200_that_is_none(api: str, body: bytes, error: str) -> None:
             "Hi",
             "stop",
         ),
-        (CHAT, b'{"id":"x","choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}', "Hello", "stop"),
-        (CHAT, sse(HI, '{"choices":[{"delta":{},"message":{"content":"Hi"},"finish_reason":"stop"}]}'), "Hi", "stop"),
-        (CHAT, b'data: {"choices":[{"delta":{"content":"a\tb\xff"},"finish_reason":"stop"}]}\n\n', "a\tb\ufffd", "stop"),
+        (
+            CHAT,
+            b'{"id":"x","choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}',
+            "Hello",
+            "stop",
+        ),
+        (
+            CHAT,
+            sse(HI, '{"choices":[{"delta":{},"message":{"content":"Hi"},"finish_reason":"stop"}]}'),
+            "Hi",
+            "stop",
+        ),
+        (
+            CHAT,
+            b'data: {"choices":[{"delta":{"content":"a\tb\xff"},"finish_reason":"stop"}]}\n\n',
+            "a\tb\ufffd",
+            "stop",
+        ),
         (ANTHROPIC, sse(*BEGUN, BEGUN[0], '{"type":"message_stop"}'), "A", "unknown"),
-        (ANTHROPIC, sse(*BEGUN, '{"type":"message_delta","delta":{"stop_reason":"pause_turn"}}'), "A", "paused"),
-        (ANTHROPIC, b'{"id":"m","type":"message","content":[{"type":"text","text":"Hi"}],"stop_reason":"refusal"}', "Hi", "refusal"),
+        (
+            ANTHROPIC,
+            sse(*BEGUN, '{"type":"message_delta","delta":{"stop_reason":"pause_turn"}}'),
+            "A",
+            "paused",
+        ),
+        (
+            ANTHROPIC,
+            b'{"id":"m","type":"message","content":[{"type":"text","text":"Hi"}],"stop_reason":"refusal"}',
+            "Hi",
+            "refusal",
+        ),
         (
             RESPONSES,
             sse(
@@ -153,7 +266,11 @@ def test_what_is_whole(api: str, body: bytes, text: str, finish: str) -> None:
 def test_a_piece_that_cannot_be_read_is_a_piece_that_is_lost() -> None:
     """What follows it is not passed off as the whole; a piece that was cut off by the end is no such loss."""
     result = read(CHAT, sse(HI, '{"choices":[{"del', STOP, "[DONE]"))
-    assert (result["text"], result["complete"], result["error"]["code"]) == ("Hi", False, "unreadable")
+    assert (result["text"], result["complete"], result["error"]["code"]) == (
+        "Hi",
+        False,
+        "unreadable",
+    )
     assert read(CHAT, sse(HI, STOP) + b'data: {"usa')["complete"]
 
 
@@ -172,7 +289,12 @@ SAID = "the test of 3 May was positive"
         (CHAT, f'{{"response":"{SAID}","done":true}}'.encode()),
         (CHAT, f'event: error\ndata: {{"message":"{SAID}\n\n'.encode()),
         (OLLAMA, f'{{"message":{{"content":"{SAID}'.encode()),
-        (GEMINI, sse(f'{{"candidates":[{{"finishReason":"STOP","content":{{"parts":[{{"text":"{SAID}').strip()),
+        (
+            GEMINI,
+            sse(
+                f'{{"candidates":[{{"finishReason":"STOP","content":{{"parts":[{{"text":"{SAID}'
+            ).strip(),
+        ),
     ],
 )
 def test_an_error_never_quotes_the_answer(api: str, body: bytes) -> None:
@@ -190,7 +312,9 @@ def test_an_error_says_where_it_was_met() -> None:
     decoder.feed(first)
     decoder.feed(sse(STOP))
     assert decoder.failure is not None
-    assert f"{len(broken)} bytes among the first {len(first)} of the body" in decoder.failure.message
+    assert (
+        f"{len(broken)} bytes among the first {len(first)} of the body" in decoder.failure.message
+    )
 
 
 def test_a_page_instead_of_an_answer_is_quoted() -> None:
@@ -200,8 +324,14 @@ def test_a_page_instead_of_an_answer_is_quoted() -> None:
 
 
 def partial(*entries: str) -> bytes:
-    parts = (f'{{"functionCall":{{"name":"f","partialArgs":[{entry}],"willContinue":true}}}}' for entry in entries)
-    return sse(*(f'{{"candidates":[{{"content":{{"parts":[{part}]}}}}]}}' for part in parts), '{"candidates":[{"finishReason":"STOP"}]}')
+    parts = (
+        f'{{"functionCall":{{"name":"f","partialArgs":[{entry}],"willContinue":true}}}}'
+        for entry in entries
+    )
+    return sse(
+        *(f'{{"candidates":[{{"content":{{"parts":[{part}]}}}}]}}' for part in parts),
+        '{"candidates":[{"finishReason":"STOP"}]}',
+    )
 
 
 def whole(content: str) -> str:
@@ -240,12 +370,17 @@ def test_what_has_come_is_not_replaced(api: str, body: bytes) -> None:
 
 def test_what_is_empty_or_the_same_replaces_nothing() -> None:
     """The end of a text without a value; a whole answer that comes twice, as a gateway's retry sends it."""
-    assert read(GEMINI, partial(SAN, '{"jsonPath":"$.city"}'))["tool_calls"][0]["arguments"] == '{"city": "San "}'
+    assert (
+        read(GEMINI, partial(SAN, '{"jsonPath":"$.city"}'))["tool_calls"][0]["arguments"]
+        == '{"city": "San "}'
+    )
     twice = read(CHAT, f"{whole('All at once')}{whole('All at once')}".encode())
     assert (twice["complete"], twice["text"]) == (True, "All at once")
 
 
-@pytest.mark.parametrize(("new", "result"), [(None, "a"), ("", "a"), ("b", "ab"), ([], "a"), ({}, "a")])
+@pytest.mark.parametrize(
+    ("new", "result"), [(None, "a"), ("", "a"), ("b", "ab"), ([], "a"), ({}, "a")]
+)
 def test_what_is_empty_adds_nothing(new: object, result: str) -> None:
     """Some servers write an empty list for no text."""
     growing = Accumulator("a")
@@ -263,7 +398,9 @@ def test_a_piece_of_another_type_is_damage(new: object) -> None:
 def test_the_name_of_the_event_ends_an_answer() -> None:
     """Where the type within is lost, the name counts; what follows is no part of the answer."""
     decoder = decoder_of(ANTHROPIC)()
-    deltas = decoder.feed(sse(*BEGUN) + b'event: message_stop\ndata: {"tpe":"message_stop"}\n\n' + sse(BEGUN[1]))
+    deltas = decoder.feed(
+        sse(*BEGUN) + b'event: message_stop\ndata: {"tpe":"message_stop"}\n\n' + sse(BEGUN[1])
+    )
     assert decoder.done
     assert TextDelta("A") in deltas
     assert len(decoder.unread) == 1
@@ -273,12 +410,26 @@ def test_an_event_under_the_wrong_name_is_kept() -> None:
     """Without its type, and joined to the next event, a piece of text is called a citation."""
     piece = '{"index":0,"delta":{"message":{"content":{"text":" there"}}}}'
     end = '{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}'
-    result = read("cohere.chat", f"event: content-delta\ndata: {piece}\nevent: citation-start\ndata: {piece}\n\n".encode() + sse(end))
-    assert [item["value"] for item in result["items"]] == [{"message": [{"content": {"text": " there"}}]}]
+    result = read(
+        "cohere.chat",
+        f"event: content-delta\ndata: {piece}\nevent: citation-start\ndata: {piece}\n\n".encode()
+        + sse(end),
+    )
+    assert [item["value"] for item in result["items"]] == [
+        {"message": [{"content": {"text": " there"}}]}
+    ]
     assert result["finish_reason"] == "unknown"
 
 
-@pytest.mark.parametrize("body", [b"error:\n\n", b"error: \n\n", b"event: error\ndata:\n\n", sse('{"error":{"message":" ","code":500}}')])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"error:\n\n",
+        b"error: \n\n",
+        b"event: error\ndata:\n\n",
+        sse('{"error":{"message":" ","code":500}}'),
+    ],
+)
 def test_an_error_without_words_says_so(body: bytes) -> None:
     """A message is never empty."""
     assert read(CHAT, body)["error"]["message"] == NO_WORDS
@@ -310,7 +461,9 @@ def test_two_answers_in_one_stream() -> None:
     assert decoder.failure.code == "spliced"
 
 
-@pytest.mark.parametrize("pieces", [[b"data: " + b"x" * 200], [b"data: x\n" * 10, b"data: " + b"y" * 90]])
+@pytest.mark.parametrize(
+    "pieces", [[b"data: " + b"x" * 200], [b"data: x\n" * 10, b"data: " + b"y" * 90]]
+)
 def test_an_event_beyond_the_limit_is_a_failure(pieces: list[bytes]) -> None:
     """Also when only the end of the body shows it."""
     decoder = decoder_of(CHAT)()
@@ -335,14 +488,26 @@ def test_no_bytes_make_a_decoder_raise(api: str, pieces: list[bytes]) -> None:
 WORDS = """type choices delta message content index id name function arguments tool_calls candidates parts text functionCall usage item
 response output item_id finish_reason error code content_block partial_json usageMetadata done partialArgs jsonPath thinking"""
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "x", "stop", "text", "tool_use", "function_call", "thinking"]),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(WORDS.split()), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.sampled_from(["", "x", "stop", "text", "tool_use", "function_call", "thinking"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(WORDS.split()), inner, max_size=4)
+    ),
     max_leaves=25,
 )
 KINDS = """message_start content_block_start content_block_delta content_block_stop message_delta message_stop message response.created
 response.completed response.output_item.added response.output_item.done response.output_text.delta
 response.function_call_arguments.delta error"""
-ITEMS = st.lists(st.tuples(st.sampled_from(KINDS.split()), st.dictionaries(st.sampled_from(WORDS.split()), VALUES, max_size=6)), max_size=6)
+ITEMS = st.lists(
+    st.tuples(
+        st.sampled_from(KINDS.split()),
+        st.dictionaries(st.sampled_from(WORDS.split()), VALUES, max_size=6),
+    ),
+    max_size=6,
+)
 
 
 @given(st.sampled_from(sorted(DIALECTS)), ITEMS)

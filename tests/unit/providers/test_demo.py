@@ -30,19 +30,32 @@ def _forget() -> None:
 
 def provider(**options: Any) -> demo.DemoProvider:
     return demo.open_demo(
-        ModelSpec("demo", "demo", "demo", options={"tokens_per_second": 0, **options}, stall_seconds=0.01), presets()["demo"]
+        ModelSpec(
+            "demo", "demo", "demo", options={"tokens_per_second": 0, **options}, stall_seconds=0.01
+        ),
+        presets()["demo"],
     )
 
 
-async def ask(words: str, held: str | None = None, tries: int | None = None, **options: Any) -> tuple[str, list[Any], ProviderError | None]:
-    request = Request([HistoryMessage("user", words)], continuation=None if held is None else Continuation("prefix", held), tries=tries)
+async def ask(
+    words: str, held: str | None = None, tries: int | None = None, **options: Any
+) -> tuple[str, list[Any], ProviderError | None]:
+    request = Request(
+        [HistoryMessage("user", words)],
+        continuation=None if held is None else Continuation("prefix", held),
+        tries=tries,
+    )
     deltas: list[Any] = []
     try:
         async with provider(**options).stream(request) as stream:
             async for batch in stream:
                 deltas += batch
     except ProviderError as error:
-        return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)), deltas, error
+        return (
+            "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)),
+            deltas,
+            error,
+        )
     return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)), deltas, None
 
 
@@ -86,7 +99,12 @@ async def test_the_caller_may_count_the_tries() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cue", "name"), [("!auth", "AuthenticationFailed"), ("!context", "ContextLengthExceeded"), ("!empty", "Unavailable")]
+    ("cue", "name"),
+    [
+        ("!auth", "AuthenticationFailed"),
+        ("!context", "ContextLengthExceeded"),
+        ("!empty", "Unavailable"),
+    ],
 )
 async def test_what_cannot_be_mended(cue: str, name: str) -> None:
     """It fails each time."""
@@ -99,9 +117,14 @@ async def test_cues_change_the_answer() -> None:
     """Short, thoughtful, unwilling."""
     assert (await ask("!short"))[0] == demo.SHORT
     _, deltas, _ = await ask("!short !think")
-    assert "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta)) == demo.THINKING
+    assert (
+        "".join(delta.text for delta in deltas if isinstance(delta, ReasoningDelta))
+        == demo.THINKING
+    )
     _, deltas, _ = await ask("!refuse")
-    assert "".join(delta.text for delta in deltas if isinstance(delta, RefusalDelta)) == demo.REFUSAL
+    assert (
+        "".join(delta.text for delta in deltas if isinstance(delta, RefusalDelta)) == demo.REFUSAL
+    )
     assert deltas[-1].reason == "refusal"
 
 

@@ -35,7 +35,10 @@ def frames_of(pieces: list[bytes], limit: int = 1 << 20) -> list[Frame]:
         (b'error: {"code":500}\n\n', [(b"error", b'{"code":500}')]),
         (b'{"a":1}\n{"b":2}\n', [(RAW, b'{"a":1}'), (RAW, b'{"b":2}')]),
         (b'[{"a":1}\r\n,\r\n{"b":[{"c":2}]}]', [(RAW, b'{"a":1}'), (RAW, b'{"b":[{"c":2}]}')]),
-        (b'data: a\n\n{\n "error": {\n  "code": 1 } }\n', [(b"", b"a"), (RAW, b'{\n "error": {\n  "code": 1 } }')]),
+        (
+            b'data: a\n\n{\n "error": {\n  "code": 1 } }\n',
+            [(b"", b"a"), (RAW, b'{\n "error": {\n  "code": 1 } }')],
+        ),
         (b'{"a":"}\\"{"}\n', [(RAW, b'{"a":"}\\"{"}')]),
         (b'he said "hi\n{"a":1}\n', [(STRAY, b'he said "hi\n'), (RAW, b'{"a":1}')]),
         ("data: a\u0085b\u2028c\x0cd\n\n".encode(), [(b"", "a\u0085b\u2028c\x0cd".encode())]),
@@ -65,7 +68,10 @@ def test_what_is_no_frame_is_kept_for_the_report() -> None:
     assert b"502 Bad Gateway" in framer.tail
 
 
-@pytest.mark.parametrize("body", [b"data: " + b"x" * 2000, b"data: x\n" * 2000, b"data:\n" * 2000, b'{"a": "' + b"x\n" * 2000])
+@pytest.mark.parametrize(
+    "body",
+    [b"data: " + b"x" * 2000, b"data: x\n" * 2000, b"data:\n" * 2000, b'{"a": "' + b"x\n" * 2000],
+)
 def test_nothing_grows_without_bound(body: bytes) -> None:
     """A line, an event and an object have a limit."""
     with pytest.raises(FrameTooLarge):
@@ -89,12 +95,29 @@ def test_each_event_has_the_limit_for_itself() -> None:
 def test_a_large_event_in_small_pieces_takes_linear_time() -> None:
     """Five megabytes in pieces of 50 bytes arrive whole (quadratic joining would take minutes)."""
     body = b"data: " + b"x" * 5_000_000 + b"\n\n"
-    assert frames_of([body[i : i + 50] for i in range(0, len(body), 50)], limit=1 << 24) == [(b"", body[6:-2])]
+    assert frames_of([body[i : i + 50] for i in range(0, len(body), 50)], limit=1 << 24) == [
+        (b"", body[6:-2])
+    ]
 
 
 LINES = st.lists(
     st.one_of(
-        st.sampled_from([b"data: {}", b"event: x", b"", b"\r", b": c", b"{", b"}", b'"', b"\\", b"[", b"error: x", b"data:"]),
+        st.sampled_from(
+            [
+                b"data: {}",
+                b"event: x",
+                b"",
+                b"\r",
+                b": c",
+                b"{",
+                b"}",
+                b'"',
+                b"\\",
+                b"[",
+                b"error: x",
+                b"data:",
+            ]
+        ),
         st.binary(max_size=12),
     ),
     max_size=40,
@@ -130,15 +153,26 @@ def test_what_is_kept_is_bounded(body: bytes) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=5), JSON, max_size=4), max_size=5), st.integers(1, 9), st.sampled_from([None, 2]))
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), JSON, max_size=4), max_size=5),
+    st.integers(1, 9),
+    st.sampled_from([None, 2]),
+)
 def test_objects_survive_splitting(values: list[object], step: int, indent: int | None) -> None:
     """A JSON array of objects, however printed and cut, gives back its objects."""
     body = json.dumps(values, indent=indent, ensure_ascii=False).encode()
     splitter = JsonSplitter()
-    found = [data for i in range(0, len(body), step) for kind, data in splitter.feed(body[i : i + step]) if kind is RAW]
+    found = [
+        data
+        for i in range(0, len(body), step)
+        for kind, data in splitter.feed(body[i : i + step])
+        if kind is RAW
+    ]
     assert [json.loads(text) for text in found] == values

@@ -7,13 +7,22 @@ from hypothesis import strategies as st
 from tokenwire.providers.openings import begins_anew
 from tokenwire.providers.seams import Seam, stitch
 
-PAGE = "Some of them ripen early, others late, and a few of them keep all winter in a cool cellar. " * 6
+PAGE = (
+    "Some of them ripen early, others late, and a few of them keep all winter in a cool cellar. "
+    * 6
+)
 CODE = "```python\nimport os\nimport sys\n\ndef names():\n    return os.list"
 LIST = "You will need:\n- A cup of flour\n- A cup of sugar\n- An egg"
 
 ANEW = [
-    ("Sure! Here is a list of red fruits: apple, cherry, straw", "Sure! Here are some red fruits: apple, cherry, strawberry."),
-    ("Sure! Here is a list of red fruits. " + PAGE + "Then there is the straw", "Sure! Here are some red fruits: apple."),
+    (
+        "Sure! Here is a list of red fruits: apple, cherry, straw",
+        "Sure! Here are some red fruits: apple, cherry, strawberry.",
+    ),
+    (
+        "Sure! Here is a list of red fruits. " + PAGE + "Then there is the straw",
+        "Sure! Here are some red fruits: apple.",
+    ),
     (
         "The French Revolution was a period of change that began in 1789. " * 7 + "And in those",
         "The French Revolution was a time. It began",
@@ -22,7 +31,10 @@ ANEW = [
     ("Of course! I am here.", "Of course! I will look."),
     ("\n\nSure! Here is a list of red fruits: apple, straw", "Sure! Here are some red fruits."),
     ("Here is a list of red fruits: apple, straw", " Here is a table of red fruits."),
-    ("# Red fruits\n\nThere are many of them, like the straw", "# Red fruits\n\nThese are some: apple."),
+    (
+        "# Red fruits\n\nThere are many of them, like the straw",
+        "# Red fruits\n\nThese are some: apple.",
+    ),
     (CODE, "```python\nimport os\nfrom sys import path\n"),
     ("I can help you with that. First, open the", "I can help you to do so. Open the"),
     ("好的！以下是一些红色的水果：苹果、樱", "好的！以下几种水果是红色的：苹果。"),
@@ -48,9 +60,18 @@ GOES_ON = [
     (LIST + "\n", "- A cup of milk\n"),
     (LIST, "\n- A cup of milk"),
     ("- You can use a hammer", "- You can use a saw"),
-    ("Row, row, row your boat\nGently down the stream\nLife is but a dream\n\n", "Row, row, row your boat\nGently down the brook\n"),
-    ("Row, row, row your boat\nGently\nRow, row, row your boat\nQuietly and", "Row, row, row your boat\nLoudly\n"),
-    ("```python\nimport os\nimport sys\n```\nThe other file:\n", "```python\nimport os\nimport re\n```"),
+    (
+        "Row, row, row your boat\nGently down the stream\nLife is but a dream\n\n",
+        "Row, row, row your boat\nGently down the brook\n",
+    ),
+    (
+        "Row, row, row your boat\nGently\nRow, row, row your boat\nQuietly and",
+        "Row, row, row your boat\nLoudly\n",
+    ),
+    (
+        "```python\nimport os\nimport sys\n```\nThe other file:\n",
+        "```python\nimport os\nimport re\n```",
+    ),
     ("import os\nimport sys\n\ndef a():\n    return 1\n", "import os.path\n"),
     ("## Step 1: Open the box\nLift the lid.\n", "## Step 2: Look inside"),
     ("| fruit | colour |\n|---|---|\n| apple | red |\n", "| fruit | size |\n|---|---|\n"),
@@ -74,12 +95,18 @@ GOES_ON = [
 
 @pytest.mark.parametrize(("held", "new"), ANEW)
 @pytest.mark.parametrize("step", [1, 5, 10_000])
-def test_an_answer_that_begins_anew_takes_the_place_of_what_is_held(held: str, new: str, step: int) -> None:
+def test_an_answer_that_begins_anew_takes_the_place_of_what_is_held(
+    held: str, new: str, step: int
+) -> None:
     """Behind a line or a page, in any script, however it is cut."""
     seam = Seam("turn", held)
-    assert "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end() == new
+    assert (
+        "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end() == new
+    )
     assert seam.over
-    assert not stitch("prefix", held, new).startswith(new)  # who was given a prefix goes on behind it
+    assert not stitch("prefix", held, new).startswith(
+        new
+    )  # who was given a prefix goes on behind it
 
 
 @pytest.mark.parametrize(("held", "new"), GOES_ON)
@@ -100,7 +127,9 @@ def test_the_verdict_falls_with_the_character_that_differs() -> None:
     """Viewers see nothing while we wait."""
     held, new = ANEW[0]
     seam = Seam("turn", held)
-    assert [seam.push(character) for character in new[: len("Sure! Here ")]] == [""] * len("Sure! Here ")
+    assert [seam.push(character) for character in new[: len("Sure! Here ")]] == [""] * len(
+        "Sure! Here "
+    )
     assert (seam.push("a"), seam.over) == ("Sure! Here a", True)
 
 
@@ -112,7 +141,23 @@ def test_a_start_over_that_is_cut_within_its_opening_adds_nothing(finished: bool
     assert (seam.end(finished=finished), seam.over) == ("", False)
 
 
-WORD = st.sampled_from(["once", "there", "were", "nine", "small", "green", "birds", "upon", "long", "wires", "above", "our", "village"])
+WORD = st.sampled_from(
+    [
+        "once",
+        "there",
+        "were",
+        "nine",
+        "small",
+        "green",
+        "birds",
+        "upon",
+        "long",
+        "wires",
+        "above",
+        "our",
+        "village",
+    ]
+)
 SENTENCE = st.lists(WORD, min_size=3, max_size=12).map(lambda words: " ".join(words).capitalize())
 
 
@@ -123,12 +168,21 @@ def test_any_equal_opening_in_the_midst_of_a_sentence_is_a_start_over(
     """Whatever its length and that of what is held; nothing is doubled and nothing of the new answer is lost."""
     held, new = f"{opening} but {went}. {'. '.join(page)} and then", f"{opening} or {goes}."
     seam = Seam("turn", held)
-    assert "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end() == new
+    assert (
+        "".join(seam.push(new[i : i + step]) for i in range(0, len(new), step)) + seam.end() == new
+    )
     assert seam.over
 
 
-@given(SENTENCE, st.lists(SENTENCE, max_size=30), SENTENCE, st.sampled_from(["", "\n", " and", ", ", ".\n\n"]))
-def test_another_first_word_is_never_a_start_over(opening: str, page: list[str], goes: str, end: str) -> None:
+@given(
+    SENTENCE,
+    st.lists(SENTENCE, max_size=30),
+    SENTENCE,
+    st.sampled_from(["", "\n", " and", ", ", ".\n\n"]),
+)
+def test_another_first_word_is_never_a_start_over(
+    opening: str, page: list[str], goes: str, end: str
+) -> None:
     """However alike the rest is."""
     assume(goes.split()[0] != opening.split()[0])
     held = ". ".join([opening, *page]) + end
@@ -136,8 +190,14 @@ def test_another_first_word_is_never_a_start_over(opening: str, page: list[str],
     assert stitch("turn", held, goes).startswith(held)
 
 
-@given(st.lists(SENTENCE, min_size=2, max_size=8), SENTENCE, st.sampled_from(["- ", "* ", "• ", "| ", "> ", "1. ", ""]))
-def test_a_line_that_begins_like_earlier_lines_is_never_a_start_over(lines: list[str], goes: str, sign: str) -> None:
+@given(
+    st.lists(SENTENCE, min_size=2, max_size=8),
+    SENTENCE,
+    st.sampled_from(["- ", "* ", "• ", "| ", "> ", "1. ", ""]),
+)
+def test_a_line_that_begins_like_earlier_lines_is_never_a_start_over(
+    lines: list[str], goes: str, sign: str
+) -> None:
     """A list whose items begin alike goes on, whether it was cut behind an item or within it."""
     alike = f"{sign}You can also try "
     held = "\n".join(alike + line for line in lines)

@@ -41,7 +41,9 @@ def test_twelve_characters_are_a_quotation_and_eleven_are_none() -> None:
     assert without_quotes("<abcdefghijkl>", ["abcdefghijk", "bcdefghijkl"]) == "<abcdefghijkl>"
 
 
-@pytest.mark.parametrize("source", ["x" * MAX_SOURCE_CHARS, "\\" * MAX_SOURCE_CHARS, " \n" * (MAX_SOURCE_CHARS // 2)])
+@pytest.mark.parametrize(
+    "source", ["x" * MAX_SOURCE_CHARS, "\\" * MAX_SOURCE_CHARS, " \n" * (MAX_SOURCE_CHARS // 2)]
+)
 def test_a_long_source_is_looked_through_in_bounded_time(source: str) -> None:
     """Processor time, with much to spare: it takes a few hundredths of a second."""
     began = time.process_time()

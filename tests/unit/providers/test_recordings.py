@@ -31,7 +31,13 @@ SEVERAL = {
 OURS = own()
 ONE_ANSWER = [recording for recording in OURS if recording.status == 200]
 ONE_ANSWER += [recording for recording in ANSWERS if recording.name not in SEVERAL]
-BY_STATUS = {400: "InvalidRequest", 401: "AuthenticationFailed", 404: "ModelNotFound", 429: "RateLimited", 500: "Unavailable"}
+BY_STATUS = {
+    400: "InvalidRequest",
+    401: "AuthenticationFailed",
+    404: "ModelNotFound",
+    429: "RateLimited",
+    500: "Unavailable",
+}
 BY_WORDS = {
     "maximum context length": "ContextLengthExceeded",
     "Context size has been exceeded": "ContextLengthExceeded",
@@ -43,10 +49,20 @@ real_ones = pytest.mark.may_skip("recordings of real providers are no part of th
 
 
 def named(recordings: list[Recording]) -> Any:
-    return pytest.mark.parametrize("recording", recordings, ids=[recording.name for recording in recordings])
+    return pytest.mark.parametrize(
+        "recording", recordings, ids=[recording.name for recording in recordings]
+    )
 
 
-EMPTY: dict[str, Any] = {"text": "", "reasoning": "", "refusal": "", "tool_calls": [], "items": [], "finish_raw": None, "usage": None}
+EMPTY: dict[str, Any] = {
+    "text": "",
+    "reasoning": "",
+    "refusal": "",
+    "tool_calls": [],
+    "items": [],
+    "finish_raw": None,
+    "usage": None,
+}
 
 
 @named(OURS)
@@ -55,8 +71,12 @@ def test_our_own_recordings_are_read_exactly(recording: Recording) -> None:
     result = decode(decoder_of(recording.api), recording.status, recording.headers, recording.body)
     expected = {**EMPTY, **recording.expected}
     error = expected.get("error")
-    assert {name: result[name] for name in EMPTY if name != "usage"} == {name: expected[name] for name in EMPTY if name != "usage"}
-    assert {name: count for name, count in (result["usage"] or {}).items() if count is not None} == (expected["usage"] or {})
+    assert {name: result[name] for name in EMPTY if name != "usage"} == {
+        name: expected[name] for name in EMPTY if name != "usage"
+    }
+    assert {
+        name: count for name, count in (result["usage"] or {}).items() if count is not None
+    } == (expected["usage"] or {})
     assert (result["error"] and result["error"]["class"]) == error
     assert result["finish_reason"] == expected.get("finish_reason")
     assert result["complete"] == (error is None)
@@ -68,7 +88,9 @@ def test_each_dialect_has_recordings_of_ours() -> None:
     """Answers for every format that is read, errors for every one that is asked; and no file lies about unread."""
     assert {recording.api for recording in OURS if recording.status == 200} == {*DIALECTS, *RELATED}
     assert {recording.api for recording in OURS if recording.expected.get("error")} == {*DIALECTS}
-    files = {str(path.relative_to(OWN)) for path in OWN.rglob("*") if path.is_file()} - {"manifest.json"}
+    files = {str(path.relative_to(OWN)) for path in OWN.rglob("*") if path.is_file()} - {
+        "manifest.json"
+    }
     assert files == {recording.name for recording in OURS}
 
 
@@ -76,7 +98,9 @@ def test_each_dialect_has_recordings_of_ours() -> None:
 def test_recordings_of_real_providers_are_here() -> None:
     """They are no part of the project: where they are not, this test says how much less is tested."""
     if not (FOLDER / "manifest.json").is_file():
-        pytest.skip(f"no recordings of real providers at {FOLDER}: the decoders are tested on {len(OURS)} recordings of our own only")
+        pytest.skip(
+            f"no recordings of real providers at {FOLDER}: the decoders are tested on {len(OURS)} recordings of our own only"
+        )
     assert ANSWERS
     assert ERRORS
 
@@ -96,7 +120,9 @@ def test_an_answer_is_read_exactly(recording: Recording) -> None:
     assert_usage(result["usage"], expected["usage"])
     assert (result["error"] is None) == result["complete"]
     assert result["complete"] == (
-        "unterminated" not in recording.kind and not expected.get("errors") and expected["finish_reason"] is not None
+        "unterminated" not in recording.kind
+        and not expected.get("errors")
+        and expected["finish_reason"] is not None
     )
 
 
@@ -107,9 +133,19 @@ def assert_usage(ours: dict[str, Any] | None, theirs: dict[str, Any] | None) -> 
     assert ours is not None
     for mine, names in {
         "input_tokens": ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count"),
-        "output_tokens": ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count"),
+        "output_tokens": (
+            "completion_tokens",
+            "output_tokens",
+            "candidatesTokenCount",
+            "eval_count",
+        ),
     }.items():
-        assert ours[mine] == next(counts[name] for counts in (theirs, theirs.get("tokens", {})) for name in names if name in counts)
+        assert ours[mine] == next(
+            counts[name]
+            for counts in (theirs, theirs.get("tokens", {}))
+            for name in names
+            if name in counts
+        )
 
 
 @real_ones
@@ -118,7 +154,9 @@ def test_an_error_is_classified(recording: Recording) -> None:
     """The class follows the status and the code; the provider's own words are kept."""
     result = decode(decoder_of(recording.api), recording.status, recording.headers, recording.body)
     text = recording.body.decode()
-    expected = next((cls for words, cls in BY_WORDS.items() if words in text), BY_STATUS[recording.status])
+    expected = next(
+        (cls for words, cls in BY_WORDS.items() if words in text), BY_STATUS[recording.status]
+    )
     assert result["error"]["class"] == expected
     assert result["error"]["message"]
     assert not result["complete"]
@@ -128,7 +166,9 @@ def test_an_error_is_classified(recording: Recording) -> None:
 def test_rate_limit_hints_of_recordings() -> None:
     """Azure's zero milliseconds do not mean at once, and Google's RetryInfo is heard."""
     hints = {
-        r.provider: decode(decoder_of(r.api), r.status, r.headers, r.body)["error"]["retry_after_s"] for r in ERRORS if r.status == 429
+        r.provider: decode(decoder_of(r.api), r.status, r.headers, r.body)["error"]["retry_after_s"]
+        for r in ERRORS
+        if r.status == 429
     }
     if not hints:
         pytest.skip("no recordings here")
@@ -146,7 +186,9 @@ def variants(body: bytes) -> dict[str, list[bytes]]:
         "lf": [body.replace(b"\r\n", b"\n")],
         "crlf in single bytes": [crlf[i : i + 1] for i in range(len(crlf))],
         "comments": [re.sub(rb"(?m)^(data|event):", rb": a comment\n\1:", body)] if sse else [body],
-        "comment blocks": [re.sub(rb"(?m)^\r?\n", b"\n: keep-alive\n\nid: 7\n: x\n\n", body)] if sse else [body],
+        "comment blocks": [re.sub(rb"(?m)^\r?\n", b"\n: keep-alive\n\nid: 7\n: x\n\n", body)]
+        if sse
+        else [body],
         "no last blank line": [body.rstrip(b"\r\n")],
         "byte order mark": [b"\xef\xbb\xbf" + body],
     }
@@ -165,7 +207,13 @@ def test_cuts_and_line_ends_change_nothing(recording: Recording) -> None:
         assert type(decoder.failure) is type(reference.failure), name
 
 
-@named([recording for recording in ONE_ANSWER if not recording.name.endswith("stop-on-every-chunk.sse")])
+@named(
+    [
+        recording
+        for recording in ONE_ANSWER
+        if not recording.name.endswith("stop-on-every-chunk.sse")
+    ]
+)
 def test_a_cut_body_is_a_prefix_and_not_complete(recording: Recording) -> None:
     """After each event: what was given is the beginning of the whole; the end is complete only with proof, and then nothing lacks."""
     make = decoder_of(recording.api)
@@ -176,7 +224,11 @@ def test_a_cut_body_is_a_prefix_and_not_complete(recording: Recording) -> None:
         assert whole.text.startswith(part.text)
         assert whole.reasoning.startswith(part.reasoning)
         if decoder.done:
-            assert (part.text, part.reasoning, len(part.tool_calls or [])) == (whole.text, whole.reasoning, len(whole.tool_calls or []))
+            assert (part.text, part.reasoning, len(part.tool_calls or [])) == (
+                whole.text,
+                whole.reasoning,
+                len(whole.tool_calls or []),
+            )
             assert decoder.finish_raw == finish_raw(recording)
         else:
             assert decoder.failure is not None
@@ -184,7 +236,9 @@ def test_a_cut_body_is_a_prefix_and_not_complete(recording: Recording) -> None:
 
 def finish_raw(recording: Recording) -> str | None:
     ours = recording in OURS
-    reason: str | None = recording.expected.get("finish_raw") if ours else recording.expected["finish_reason"]
+    reason: str | None = (
+        recording.expected.get("finish_raw") if ours else recording.expected["finish_reason"]
+    )
     return reason
 
 
@@ -196,4 +250,6 @@ def prefixes(body: bytes) -> list[bytes]:
     """The body cut after events: all of the first and last ones, some in between, and in the middle of some lines."""
     ends = [match.end() for match in re.finditer(rb"\n\r?\n|\}\r?\n", body)][:-1]
     chosen = ends if len(ends) < 60 else ends[:15] + ends[15:-25:20] + ends[-25:]
-    return [body[:end] for end in chosen] + [body[: end + 23] for end in chosen[::5] if end + 23 < len(body)]
+    return [body[:end] for end in chosen] + [
+        body[: end + 23] for end in chosen[::5] if end + 23 < len(body)
+    ]

@@ -10,7 +10,10 @@ from tokenwire.providers.redaction import HIDDEN, redacted
 @pytest.mark.parametrize(
     ("text", "secret"),
     [
-        ("Incorrect API key provided: sk-proj-abcdefgh12345678. Find yours at ...", "abcdefgh12345678"),
+        (
+            "Incorrect API key provided: sk-proj-abcdefgh12345678. Find yours at ...",
+            "abcdefgh12345678",
+        ),
         ("Incorrect API key provided: my-own-key-without-a-look", "my-own-key"),
         ('{"headers":{"Authorization":"Bearer abc.def-123456"}}', "abc.def-123456"),
         ("authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
@@ -32,8 +35,14 @@ def test_credentials_are_hidden_by_name_and_look(text: str, secret: str) -> None
 
 def test_a_known_secret_is_hidden_whatever_it_looks_like() -> None:
     """As often as it stands there, and also the beginning of one at the place where the text was cut."""
-    assert redacted("not hunter2hunter, no: hunter2hunter!", ["hunter2hunter"]) == f"not {HIDDEN}, no: {HIDDEN}!"
-    assert redacted("you sent `correct horse battery`!", ["correct horse battery"]) == f"you sent `{HIDDEN}`!"
+    assert (
+        redacted("not hunter2hunter, no: hunter2hunter!", ["hunter2hunter"])
+        == f"not {HIDDEN}, no: {HIDDEN}!"
+    )
+    assert (
+        redacted("you sent `correct horse battery`!", ["correct horse battery"])
+        == f"you sent `{HIDDEN}`!"
+    )
     assert redacted("you sent correct horse ba", ["correct horse battery"]) == f"you sent {HIDDEN}"
     assert redacted("a short one: abc", ["abc"]) == "a short one: abc"
 

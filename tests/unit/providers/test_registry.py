@@ -61,10 +61,15 @@ async def test_anything_shaped_like_an_entry_will_do(client: HttpClient) -> None
         (ModelSpec("m", "nobody", "m"), "nobody"),
         (ModelSpec("m", "openai", "m", api="smoke.signals"), "smoke.signals"),
         (ModelSpec("m", "openai_compatible", "m"), "base_url"),
-        (ModelSpec("m", "openai", "x", base_url="https://user:secret-1@h/v1"), "base_url holds a user name"),
+        (
+            ModelSpec("m", "openai", "x", base_url="https://user:secret-1@h/v1"),
+            "base_url holds a user name",
+        ),
     ],
 )
-async def test_what_cannot_be_opened_is_named(client: HttpClient, spec: ModelSpec, words: str) -> None:
+async def test_what_cannot_be_opened_is_named(
+    client: HttpClient, spec: ModelSpec, words: str
+) -> None:
     """One line with the entry and the fault."""
     with pytest.raises(InvalidRequest, match=f"^m: .*{words}"):
         open_provider(spec, client)
@@ -95,7 +100,10 @@ async def test_a_new_provider_is_one_registration(client: HttpClient) -> None:
 
 def test_keys_travel_as_each_provider_wants() -> None:
     """Bearer, a header of its own, or none."""
-    found = {name: dict(auth_headers(presets()[name], "k")) for name in ("openai", "anthropic", "gemini", "azure_openai", "demo")}
+    found = {
+        name: dict(auth_headers(presets()[name], "k"))
+        for name in ("openai", "anthropic", "gemini", "azure_openai", "demo")
+    }
     assert found == {
         "openai": {"authorization": "Bearer k"},
         "anthropic": {"x-api-key": "k"},
@@ -133,10 +141,16 @@ def test_stream_prints_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
         (("--model", "demo", "!auth"), 1, "AuthenticationFailed"),
         (("--model", "nobody", "hi"), 2, "nobody is not one of"),
         (("--provider", "nobody", "hi"), 2, "no provider is called nobody"),
-        (("--provider", "openai_compatible", "--base-url", "http://127.0.0.1:9", "hi"), 1, "Unavailable (connect_error)"),
+        (
+            ("--provider", "openai_compatible", "--base-url", "http://127.0.0.1:9", "hi"),
+            1,
+            "Unavailable (connect_error)",
+        ),
     ],
 )
-def test_stream_says_what_went_wrong(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_stream_says_what_went_wrong(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
+) -> None:
     """One line, and an exit code."""
     found, _, err = run(capsys, "stream", *arguments)
     assert found == code
@@ -158,7 +172,23 @@ def test_decode(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     body.write_bytes(b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n')
     code, out, _ = run(capsys, "decode", "--api", "openai.chat", str(body))
     found = json.loads(out)
-    assert (code, found["text"], found["finish_reason"], found["complete"], found["error"]) == (0, "Hi", "stop", True, None)
-    code, out, _ = run(capsys, "decode", "--api", "openai.chat", "--status", "429", "--header", "Retry-After: 3", str(body))
+    assert (code, found["text"], found["finish_reason"], found["complete"], found["error"]) == (
+        0,
+        "Hi",
+        "stop",
+        True,
+        None,
+    )
+    code, out, _ = run(
+        capsys,
+        "decode",
+        "--api",
+        "openai.chat",
+        "--status",
+        "429",
+        "--header",
+        "Retry-After: 3",
+        str(body),
+    )
     assert json.loads(out)["error"]["retry_after_s"] == 3
     assert run(capsys, "decode", "--api", "openai.chat", str(tmp_path / "none"))[0] == 2

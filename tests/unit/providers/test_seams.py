@@ -76,9 +76,14 @@ STORY = " ".join(f"{number} little birds sat on wire {number * 7 % 31}." for num
 LENGTHS = (30, 399, 400, 401, 1000, 1999, 2000, 2001, 5000)
 
 
-@pytest.mark.parametrize(("rung", "length"), [("turn", 1), ("turn", 5), *(("turn", n) for n in LENGTHS), *(("prefix", n) for n in LENGTHS)])
+@pytest.mark.parametrize(
+    ("rung", "length"),
+    [("turn", 1), ("turn", 5), *(("turn", n) for n in LENGTHS), *(("prefix", n) for n in LENGTHS)],
+)
 @pytest.mark.parametrize("step", [1, 7, 10_000])
-def test_a_model_that_starts_over_does_not_double_the_answer(rung: Any, length: int, step: int) -> None:
+def test_a_model_that_starts_over_does_not_double_the_answer(
+    rung: Any, length: int, step: int
+) -> None:
     """At any length, whatever the pieces. (A prefix shorter than an echo is a beginning that may well come twice.)"""
     held, seam = STORY[:length], Seam(rung, STORY[:length])
     new = "".join(seam.push(STORY[i : i + step]) for i in range(0, len(STORY), step)) + seam.end()
@@ -88,7 +93,10 @@ def test_a_model_that_starts_over_does_not_double_the_answer(rung: Any, length: 
 def test_a_start_over_without_the_white_space_at_the_beginning() -> None:
     """A model that is asked again rarely begins with the same empty lines."""
     held, seam = "\n\n" + STORY[:3000], Seam("turn", "\n\n" + STORY[:3000])
-    assert (held + "".join(seam.push(character) for character in STORY) + seam.end(), seam.over) == ("\n\n" + STORY, False)
+    assert (
+        held + "".join(seam.push(character) for character in STORY) + seam.end(),
+        seam.over,
+    ) == ("\n\n" + STORY, False)
 
 
 @pytest.mark.parametrize("back", [9, 100, 399, 401, 1500])
@@ -135,11 +143,22 @@ def test_text_flows_at_once_when_it_is_no_echo() -> None:
     assert seam.settled
 
 
-WORDS = st.lists(st.sampled_from(["the", "cat", "a", "mat", " ", "\n", "é", "🦉", ".", "sat on"]), max_size=12).map(" ".join)
+WORDS = st.lists(
+    st.sampled_from(["the", "cat", "a", "mat", " ", "\n", "é", "🦉", ".", "sat on"]), max_size=12
+).map(" ".join)
 
 
-@given(st.sampled_from(["prefix", "turn"]), WORDS, WORDS, st.booleans(), st.booleans(), st.integers(1, 7))
-def test_cuts_do_not_matter_and_nothing_held_is_lost(rung: Any, held: str, new: str, stripped: bool, echoes: bool, step: int) -> None:
+@given(
+    st.sampled_from(["prefix", "turn"]),
+    WORDS,
+    WORDS,
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 7),
+)
+def test_cuts_do_not_matter_and_nothing_held_is_lost(
+    rung: Any, held: str, new: str, stripped: bool, echoes: bool, step: int
+) -> None:
     """However the new text arrives, the outcome is the same; the held text stays, or the new one is whole."""
     whole = stitch(rung, held, new, stripped=stripped, echoes=echoes)
     seam = Seam(rung, held, stripped=stripped, echoes=echoes)
@@ -158,7 +177,10 @@ def test_a_long_echo_in_small_pieces_is_compared_once(rung: Any) -> None:
         seam = Seam(rung, held)
         seam.push(held[:-40_000])
         began = time.process_time()
-        given = [seam.push(held[start : start + 20]) for start in range(len(held) - 40_000, len(held), 20)]
+        given = [
+            seam.push(held[start : start + 20])
+            for start in range(len(held) - 40_000, len(held), 20)
+        ]
         spent.append(time.process_time() - began)
         assert "".join(given) == ""
         assert "".join((seam.push(" and on"), seam.push(" x"), seam.end())) == " and on x"

@@ -10,18 +10,30 @@ from tokenwire.providers.tool_calls import ToolCalls
 
 def chat_calls(*deltas: str) -> bytes:
     return sse(
-        *(f'{{"choices":[{{"delta":{{"tool_calls":[{delta}]}}}}]}}' for delta in deltas), '{"choices":[{"finish_reason":"tool_calls"}]}'
+        *(f'{{"choices":[{{"delta":{{"tool_calls":[{delta}]}}}}]}}' for delta in deltas),
+        '{"choices":[{"finish_reason":"tool_calls"}]}',
     )
 
 
 @pytest.mark.parametrize(
     ("api", "body", "calls"),
     [
-        (CHAT, chat_calls('{"index":0,"id":"a","function":{"name":"f","arguments":""}}'), [("f", "{}")]),
-        (CHAT, chat_calls('{"index":0,"id":"a","function":{"name":"f","arguments":{"x":1}}}'), [("f", '{"x": 1}')]),
         (
             CHAT,
-            chat_calls('{"id":"a","function":{"name":"f","arguments":"{\\"x\\""}}', '{"function":{"arguments":":1}"}}'),
+            chat_calls('{"index":0,"id":"a","function":{"name":"f","arguments":""}}'),
+            [("f", "{}")],
+        ),
+        (
+            CHAT,
+            chat_calls('{"index":0,"id":"a","function":{"name":"f","arguments":{"x":1}}}'),
+            [("f", '{"x": 1}')],
+        ),
+        (
+            CHAT,
+            chat_calls(
+                '{"id":"a","function":{"name":"f","arguments":"{\\"x\\""}}',
+                '{"function":{"arguments":":1}"}}',
+            ),
             [("f", '{"x":1}')],
         ),
         (
@@ -43,7 +55,9 @@ def chat_calls(*deltas: str) -> bytes:
         ),
         (
             CHAT,
-            sse('{"choices":[{"delta":{"function_call":{"name":"f","arguments":"{}"}},"finish_reason":"function_call"}]}'),
+            sse(
+                '{"choices":[{"delta":{"function_call":{"name":"f","arguments":"{}"}},"finish_reason":"function_call"}]}'
+            ),
             [("f", "{}")],
         ),
         (
@@ -116,7 +130,12 @@ def test_pieces_of_calls_that_only_ids_tell_apart() -> None:
     calls.piece(None, "call_a", None, "1}")
     calls.piece(None, "call_b", None, "2}")
     calls.end_all()
-    arguments = {index: "".join(d.json for d in told if isinstance(d, ToolCallArguments) and d.index == index) for index in (0, 1)}
+    arguments = {
+        index: "".join(
+            d.json for d in told if isinstance(d, ToolCallArguments) and d.index == index
+        )
+        for index in (0, 1)
+    }
     assert [d.id for d in told if isinstance(d, ToolCallStart)] == ["call_a", "call_b"]
     assert arguments == {0: '{"x":1}', 1: '{"y":2}'}
 

@@ -43,7 +43,11 @@ class RecordedJobs:
 def settings(**changes: object) -> Settings:
     """Settings of a development server; nothing is read from the environment or a file."""
     values = {"mode": "development", "token_key": TOKEN_KEY, "database_url": "sqlite:///unused.db"}
-    values |= {"allowed_hosts": "chat.example, testserver", "posts_per_minute_per_user": 0, "reads_per_minute_per_user": 0} | changes
+    values |= {
+        "allowed_hosts": "chat.example, testserver",
+        "posts_per_minute_per_user": 0,
+        "reads_per_minute_per_user": 0,
+    } | changes
     return Settings(_env_file=None, **values)  # type: ignore[arg-type,call-arg]  # pydantic checks them
 
 
@@ -83,7 +87,9 @@ MakeApp = Callable[..., FastAPI]
 @pytest.fixture
 def make_app(store: Store, log: MemoryLog, jobs: RecordedJobs, catalogue: Catalogue) -> MakeApp:
     """An app with changed settings."""
-    return lambda **changes: create_app(settings(**changes), store, log, MemoryFeed(log), jobs, catalogue)  # type: ignore[arg-type]  # the recorder stands in
+    return lambda **changes: create_app(
+        settings(**changes), store, log, MemoryFeed(log), jobs, catalogue
+    )  # type: ignore[arg-type]  # the recorder stands in
 
 
 MakeClient = Callable[..., httpx.AsyncClient]
@@ -95,7 +101,9 @@ def make_client(make_app: MakeApp) -> MakeClient:
 
     def make(headers: dict[str, str] | None = None, **changes: object) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(make_app(**changes), raise_app_exceptions=True)
-        return httpx.AsyncClient(transport=transport, base_url="http://chat.example:8000", headers=headers)
+        return httpx.AsyncClient(
+            transport=transport, base_url="http://chat.example:8000", headers=headers
+        )
 
     return make
 

@@ -28,10 +28,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClien
     store = Store.open(url)
     jobs: Any = conftest.RecordedJobs()
     log = MemoryLog()
-    app = create_app(conftest.settings(max_content_bytes=1024), store, log, MemoryFeed(log), jobs, parse(conftest.CATALOGUE, {}))
+    app = create_app(
+        conftest.settings(max_content_bytes=1024),
+        store,
+        log,
+        MemoryFeed(log),
+        jobs,
+        parse(conftest.CATALOGUE, {}),
+    )
     with TestClient(app, raise_server_exceptions=True) as client:
         conversation_id = client.post(C, json={}).json()["id"]
-        message_id = client.post(f"{C}/{conversation_id}/messages", json={"content": "hi"}).json()["assistant_message"]["id"]
+        message_id = client.post(f"{C}/{conversation_id}/messages", json={"content": "hi"}).json()[
+            "assistant_message"
+        ]["id"]
         yield client, conversation_id, message_id
         assert client.portal is not None
         client.portal.call(store.aclose)
@@ -47,10 +56,21 @@ members = st.fixed_dictionaries(
     {},
     optional={
         name: any_json | any_text | st.sampled_from(["hi", "demo", "second", "x" * 2000])
-        for name in ("content", "title", "model", "instructions", "user_id", "attachments", "tools", "schema")
+        for name in (
+            "content",
+            "title",
+            "model",
+            "instructions",
+            "user_id",
+            "attachments",
+            "tools",
+            "schema",
+        )
     },
 )
-bodies = st.binary(max_size=60) | st.one_of(members, any_json).map(lambda value: json.dumps(value).encode())
+bodies = st.binary(max_size=60) | st.one_of(members, any_json).map(
+    lambda value: json.dumps(value).encode()
+)
 addresses = st.sampled_from(
     [
         C,
@@ -67,16 +87,36 @@ addresses = st.sampled_from(
     ]
 )
 identifiers = st.sampled_from(["real", "real", "real", "nobody", "%00", "%ff", "a%2fb", "x" * 300])
-header_text = st.text(st.characters(min_codepoint=1, max_codepoint=255, exclude_characters="\r\n"), max_size=20)
+header_text = st.text(
+    st.characters(min_codepoint=1, max_codepoint=255, exclude_characters="\r\n"), max_size=20
+)
 headers = st.dictionaries(
-    st.sampled_from(["Idempotency-Key", "Content-Type", "Authorization", "Cookie", "Host", "Origin"]), header_text, max_size=3
+    st.sampled_from(
+        ["Idempotency-Key", "Content-Type", "Authorization", "Cookie", "Host", "Origin"]
+    ),
+    header_text,
+    max_size=3,
 )
 query_text = any_text.map(lambda text: text.encode("utf-8", "replace").decode())
-queries = st.dictionaries(st.sampled_from(["limit", "before", "after"]), st.integers().map(str) | query_text, max_size=2)
+queries = st.dictionaries(
+    st.sampled_from(["limit", "before", "after"]), st.integers().map(str) | query_text, max_size=2
+)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(st.sampled_from(["GET", "POST", "PATCH", "PUT", "HEAD"]), addresses, identifiers, identifiers, headers, queries, bodies)
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    st.sampled_from(["GET", "POST", "PATCH", "PUT", "HEAD"]),
+    addresses,
+    identifiers,
+    identifiers,
+    headers,
+    queries,
+    bodies,
+)
 def test_no_request_makes_it_fail(
     served: tuple[TestClient, str, str],
     method: str,
@@ -90,7 +130,8 @@ def test_no_request_makes_it_fail(
     """An exception that escapes would fail the test; so would a 500, a code outside the registry, or a body that is not JSON."""
     client, conversation_id, message_id = served
     path = address.format(
-        conversation=conversation_id if conversation == "real" else conversation, message=message_id if message == "real" else message
+        conversation=conversation_id if conversation == "real" else conversation,
+        message=message_id if message == "real" else message,
     )
     encoded = {name: value.encode("latin-1") for name, value in headers.items()}
     answer = client.request(method, path, params=query, headers=encoded, content=body)

@@ -25,7 +25,10 @@ HUGE = "x" * (256 * 1024 + 1)
 
 def check(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     """The problem document, which is whole."""
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        status,
+        "application/problem+json",
+    ), answer.text
     document = dict(answer.json())
     assert (document["type"], document["status"], document["code"]) == ("about:blank", status, code)
     assert document["title"]
@@ -38,10 +41,26 @@ async def address(client: httpx.AsyncClient) -> str:
     return f"{C}/{(await begin(client))['id']}"
 
 
-@pytest.mark.parametrize("body", [b"{", b'{"content":', b"hello", b"\xff\xfe", b'{"a":1}}', b"[" * 100_000, b'{"content":"\xc3"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b'{"content":',
+        b"hello",
+        b"\xff\xfe",
+        b'{"a":1}}',
+        b"[" * 100_000,
+        b'{"content":"\xc3"}',
+    ],
+)
 async def test_malformed_json(client: httpx.AsyncClient, address: str, body: bytes) -> None:
     """400 on every route that takes a body."""
-    for method, path in (("POST", C), ("PATCH", address), ("POST", f"{address}/messages"), ("POST", f"{address}/participants")):
+    for method, path in (
+        ("POST", C),
+        ("PATCH", address),
+        ("POST", f"{address}/messages"),
+        ("POST", f"{address}/participants"),
+    ):
         answer = await client.request(method, path, content=body)
         assert answer.status_code == 400, answer.text
         check(answer, 400, answer.json()["code"])
@@ -99,21 +118,31 @@ async def test_an_invalid_message(client: httpx.AsyncClient, address: str, body:
         ("GET", "{address}?before=x", None),
     ],
 )
-async def test_invalid_values(client: httpx.AsyncClient, address: str, method: str, path: str, body: Any) -> None:
+async def test_invalid_values(
+    client: httpx.AsyncClient, address: str, method: str, path: str, body: Any
+) -> None:
     """422 with the list of what is wrong."""
-    answer = await client.request(method, path.format(address=address), **({} if method == "GET" else {"json": body}))
+    answer = await client.request(
+        method, path.format(address=address), **({} if method == "GET" else {"json": body})
+    )
     assert check(answer, 422, "invalid")["errors"]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "caf\xe9"])
 async def test_an_unusable_idempotency_key(client: httpx.AsyncClient, key: str) -> None:
     """422 that names the header."""
-    document = check(await client.post(C, json={}, headers={"Idempotency-Key": key.encode("latin-1")}), 422, "invalid")
+    document = check(
+        await client.post(C, json={}, headers={"Idempotency-Key": key.encode("latin-1")}),
+        422,
+        "invalid",
+    )
     assert document["errors"][0]["field"] == "header.idempotency-key"
 
 
 @pytest.mark.parametrize("name", ["nobody", "keyless", "x" * 255, "\ud800", "a\x00"])
-async def test_an_unknown_model_lists_those_offered(client: httpx.AsyncClient, address: str, name: str) -> None:
+async def test_an_unknown_model_lists_those_offered(
+    client: httpx.AsyncClient, address: str, name: str
+) -> None:
     """Also one whose key is not set: nobody who asks again will find it."""
     body = json.dumps({"model": name})
     for method, path in (("POST", C), ("PATCH", address)):
@@ -121,10 +150,15 @@ async def test_an_unknown_model_lists_those_offered(client: httpx.AsyncClient, a
         assert document["offered"] == ["demo", "second"]
 
 
-async def test_a_model_whose_server_is_away_can_be_asked_for_again(client: httpx.AsyncClient, address: str, store: Store) -> None:
+async def test_a_model_whose_server_is_away_can_be_asked_for_again(
+    client: httpx.AsyncClient, address: str, store: Store
+) -> None:
     """Wherever a model is named, or that of the conversation is meant: 503, with the time of the next look."""
     body = json.dumps({"model": "nearby"})
-    answers = [await client.request(method, path, content=body) for method, path in (("POST", C), ("PATCH", address))]
+    answers = [
+        await client.request(method, path, content=body)
+        for method, path in (("POST", C), ("PATCH", address))
+    ]
     await store.change_conversation(address.rpartition("/")[2], "local", {"model": "nearby"})
     answers.append(await client.post(f"{address}/messages", json={"content": "hi"}))
     answers.append(await client.post("/api/completion", json={"prompt": "hi", "model": "nearby"}))
@@ -133,17 +167,27 @@ async def test_a_model_whose_server_is_away_can_be_asked_for_again(client: httpx
         assert answer.headers["retry-after"] == "5"
 
 
-async def test_a_model_that_is_gone_refuses_posts(client: httpx.AsyncClient, address: str, store: Store) -> None:
+async def test_a_model_that_is_gone_refuses_posts(
+    client: httpx.AsyncClient, address: str, store: Store
+) -> None:
     """The conversation says which one; the answer lists those that can be chosen instead."""
     await store.change_conversation(address.rpartition("/")[2], "local", {"model": "keyless"})
-    document = check(await client.post(f"{address}/messages", json={"content": "hi"}), 422, "unknown_model")
+    document = check(
+        await client.post(f"{address}/messages", json={"content": "hi"}), 422, "unknown_model"
+    )
     assert document["offered"] == ["demo", "second"]
 
 
 async def test_content_that_is_too_long(client: httpx.AsyncClient, address: str) -> None:
     """The limit counts bytes of UTF-8: 413; the longest allowed passes, however JSON escapes it."""
-    check(await client.post(f"{address}/messages", json={"content": HUGE}), 413, "content_too_large")
-    check(await client.post(f"{address}/messages", json={"content": "é" * (128 * 1024 + 1)}), 413, "content_too_large")
+    check(
+        await client.post(f"{address}/messages", json={"content": HUGE}), 413, "content_too_large"
+    )
+    check(
+        await client.post(f"{address}/messages", json={"content": "é" * (128 * 1024 + 1)}),
+        413,
+        "content_too_large",
+    )
     allowed = json.dumps({"content": "\U0001f600" * (64 * 1024)}, ensure_ascii=True)
     assert (await client.post(f"{address}/messages", content=allowed)).status_code == 202
 
@@ -160,11 +204,26 @@ async def test_a_body_that_is_too_long_is_not_read(client: httpx.AsyncClient, ad
 
     check(await client.post(f"{address}/messages", content=endless()), 413, "body_too_large")
     assert given < 20
-    answer = await client.post(f"{address}/messages", content=b"{}", headers={"Content-Length": "9" * 12})
+    answer = await client.post(
+        f"{address}/messages", content=b"{}", headers={"Content-Length": "9" * 12}
+    )
     check(answer, 413, "body_too_large")
 
 
-@pytest.mark.parametrize("path", ["/nope", "/api", "/api/", f"{C}/", "/api/nope", "/docs", "/static/nope.js", "/static/../app.py", "/%00"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nope",
+        "/api",
+        "/api/",
+        f"{C}/",
+        "/api/nope",
+        "/docs",
+        "/static/nope.js",
+        "/static/../app.py",
+        "/%00",
+    ],
+)
 async def test_unknown_addresses(client: httpx.AsyncClient, path: str) -> None:
     """404, without redirects."""
     check(await client.get(path), 404, "not_found")
@@ -183,7 +242,9 @@ async def test_unknown_addresses(client: httpx.AsyncClient, path: str) -> None:
         ("DELETE", "/api/chat/x/stop", "POST"),
     ],
 )
-async def test_methods_that_are_not_taken(client: httpx.AsyncClient, method: str, path: str, allowed: str) -> None:
+async def test_methods_that_are_not_taken(
+    client: httpx.AsyncClient, method: str, path: str, allowed: str
+) -> None:
     """405, naming all that are, whichever route they belong to."""
     answer = await client.request(method, path)
     check(answer, 405, "method_not_allowed")
@@ -212,7 +273,9 @@ async def test_a_field_that_nobody_knows(client: httpx.AsyncClient, address: str
         ("POST", f"{address}/participants", {"user_id": "ada", "role": "owner"}),
     ):
         document = check(await client.request(method, path, json=body), 422, "invalid")
-        assert [error["field"] for error in document["errors"]] == [f"body.{next(name for name in body if name not in KNOWN)}"]
+        assert [error["field"] for error in document["errors"]] == [
+            f"body.{next(name for name in body if name not in KNOWN)}"
+        ]
 
 
 @pytest.mark.parametrize("host", ["[", "a b", "[::1", "\xff", ""])
@@ -222,9 +285,15 @@ async def test_a_host_that_is_none(client: httpx.AsyncClient, address: str, host
     check(answer, 421, "unknown_host")
 
 
-async def test_a_post_that_is_refused_for_its_host_stores_nothing(client: httpx.AsyncClient, address: str) -> None:
+async def test_a_post_that_is_refused_for_its_host_stores_nothing(
+    client: httpx.AsyncClient, address: str
+) -> None:
     """The answer could not name a broadcaster: whoever repeats the post with a better header does not post twice."""
-    check(await client.post(f"{address}/messages", json={"content": "hi"}, headers={"Host": "["}), 421, "unknown_host")
+    check(
+        await client.post(f"{address}/messages", json={"content": "hi"}, headers={"Host": "["}),
+        421,
+        "unknown_host",
+    )
     assert (await client.get(address)).json()["messages"] == []
 
 
@@ -261,20 +330,28 @@ async def test_with_a_damaged_row(make_client: MakeClient, store: Store) -> None
     """A code of its own, on the conversation and on the response: no bug, and no outage that ends some time."""
     async with make_client() as client:
         made = await begin(client)
-        answer = (await client.post(f"{C}/{made['id']}/messages", json={"content": "hi"})).json()["assistant_message"]["id"]
+        answer = (await client.post(f"{C}/{made['id']}/messages", json={"content": "hi"})).json()[
+            "assistant_message"
+        ]["id"]
         await unreadable(store, answer)
         with capture_logs() as lines:
             refused = await client.get(f"{C}/{made['id']}")
             response = await client.get(f"/v1/responses/resp_{answer}")
     assert "again does not help" in check(refused, 500, "damaged")["detail"]
-    assert (response.status_code, response.json()["error"]["code"], response.headers["x-should-retry"]) == (500, "damaged", "false")
+    assert (
+        response.status_code,
+        response.json()["error"]["code"],
+        response.headers["x-should-retry"],
+    ) == (500, "damaged", "false")
     assert [(line["log_level"], line["path"]) for line in lines] == [
         ("error", f"{C}/{made['id']}"),
         ("error", f"/v1/responses/resp_{answer}"),
     ]
 
 
-async def test_a_bug_is_not_told(make_client: MakeClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_is_not_told(
+    make_client: MakeClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """500 without detail; the whole of it is logged."""
 
     async def broken(*_arguments: object) -> None:
@@ -297,7 +374,9 @@ async def test_every_refusal_carries_a_registered_code(make_app: Any) -> None:
     """OpenAPI names only codes of the registry, with their status."""
     app: FastAPI = make_app()
     for path, operations in app.openapi()["paths"].items():
-        for operation in () if path.startswith("/v1") else operations.values():  # there: OpenAI's words
+        for operation in (
+            () if path.startswith("/v1") else operations.values()
+        ):  # there: OpenAI's words
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
                     for code in answer["description"].split(", "):
@@ -331,8 +410,15 @@ async def test_not_each_of_very_many_faults_is_told_of(client: httpx.AsyncClient
     many = {f"x{number}": 0 for number in range(5000)}
     assert check(await client.post("/api/conversations", json=many), 422, "invalid")["errors"] == []
     few = {f"x{number}": 0 for number in range(50)}
-    assert len(check(await client.post("/api/conversations", json=few), 422, "invalid")["errors"]) == 20
-    for body in ({"metadata": many, "input": "hi"}, {"input": [0] * 50_000}, {"input": "hi"} | many):
+    assert (
+        len(check(await client.post("/api/conversations", json=few), 422, "invalid")["errors"])
+        == 20
+    )
+    for body in (
+        {"metadata": many, "input": "hi"},
+        {"input": [0] * 50_000},
+        {"input": "hi"} | many,
+    ):
         answer = await client.post("/v1/responses", json=body)
         assert answer.status_code in (400, 422)
         assert len(answer.content) < 500

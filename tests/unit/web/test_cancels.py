@@ -100,7 +100,9 @@ async def test_a_worker_that_was_told_and_freezes_then(rig: Rig) -> None:
         await rig.log.append(claim, 1, 0, [events.Chunk(rig.row.id, claim.attempt, 4, "more")])
     await rig.followed()
     assert (await rig.reread()).status == "cancelled"
-    assert HEARD_SECONDS < sum(rig.clock.slept) < 0.8  # the rest of the second is for what ends the answer
+    assert (
+        HEARD_SECONDS < sum(rig.clock.slept) < 0.8
+    )  # the rest of the second is for what ends the answer
 
 
 async def test_an_answer_that_no_worker_has_needs_no_follow_up(rig: Rig) -> None:

@@ -38,7 +38,14 @@ class CountingLog(MemoryLog):
         super().__init__(limits)
         self.reads: Counter[str] = Counter()
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+    async def read(
+        self,
+        conversation_id: str,
+        epoch: str | None,
+        after: int,
+        limit: int,
+        max_bytes: int = PAGE_BYTES,
+    ) -> Page:
         self.reads[conversation_id] += 1
         await asyncio.sleep(0)
         return await super().read(conversation_id, epoch, after, limit, max_bytes)
@@ -115,8 +122,13 @@ async def test_without_a_position_from_now_on(rig: Rig) -> None:
         assert await until_live(reader) == []
 
 
-@pytest.mark.parametrize(("position", "reason"), [("{epoch}:1", "trimmed"), ("other:3", "epoch"), ("{epoch}:999", "ahead")])
-async def test_a_position_that_cannot_be_served_is_known_at_once(position: str, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("position", "reason"),
+    [("{epoch}:1", "trimmed"), ("other:3", "epoch"), ("{epoch}:999", "ahead")],
+)
+async def test_a_position_that_cannot_be_served_is_known_at_once(
+    position: str, reason: str
+) -> None:
     """Before the first part is asked for, and it is the first part."""
     rig = Rig(Limits(max_events=4))
     await rig.hub.start()
@@ -229,7 +241,9 @@ async def test_without_redis_nothing_is_opened(rig: Rig) -> None:
         assert reader.ended is None
 
 
-async def test_an_outage_in_mid_stream_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_in_mid_stream_is_waited_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beats without a position meanwhile; afterwards nothing is missing."""
     monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
@@ -245,7 +259,9 @@ async def test_an_outage_in_mid_stream_is_waited_for(rig: Rig, monkeypatch: pyte
         assert [entry.seq for entry in found.entries] == [2, 3]
 
 
-async def test_an_outage_while_pages_are_read_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_while_pages_are_read_is_waited_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A reader that the ring does not reach goes on where it was."""
     monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
@@ -283,7 +299,9 @@ async def test_who_met_an_outage_looks_again(rig: Rig, monkeypatch: pytest.Monke
 async def test_only_who_keeps_the_socket_waiting_is_late(rig: Rig) -> None:
     """Until it has caught up."""
     writer = await rig.writer()
-    await writer.say(*["x"] * 600)  # more than a page: the reader itself waits for the log between parts
+    await writer.say(
+        *["x"] * 600
+    )  # more than a page: the reader itself waits for the log between parts
     async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
         while isinstance(found := await part(reader), Entries):
             assert not found.late
@@ -360,11 +378,15 @@ async def until_ready() -> None:
 
 async def test_a_permission_ends_by_its_time(rig: Rig) -> None:
     """Without any event or heartbeat."""
-    async with rig.followers().follow("c", permission=Permission(until=time.time() + 0.05)) as reader:
+    async with rig.followers().follow(
+        "c", permission=Permission(until=time.time() + 0.05)
+    ) as reader:
         assert (await until_ended(reader)).reason == "expired"
 
 
-async def test_a_permission_ends_when_it_is_taken_away(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_permission_ends_when_it_is_taken_away(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Noticed at a heartbeat."""
     monkeypatch.setattr(following, "RECHECK_SECONDS", 0.0)
     answers = [True, True, False]
@@ -386,7 +408,9 @@ async def test_who_was_removed_is_asked_about_at_once(rig: Rig, may: bool) -> No
 
     writer = await rig.writer()
     await rig.log.revoke("c", "ada", 60)
-    async with rig.followers().follow("c", permission=Permission(user_id="ada", check=check)) as reader:
+    async with rig.followers().follow(
+        "c", permission=Permission(user_id="ada", check=check)
+    ) as reader:
         if may:
             assert await until_live(reader) == []
             await writer.say("a")
@@ -395,7 +419,9 @@ async def test_who_was_removed_is_asked_about_at_once(rig: Rig, may: bool) -> No
             assert (await until_ended(reader)).reason == "removed"
 
 
-async def test_nothing_is_left_when_the_last_reader_leaves(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_left_when_the_last_reader_leaves(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No room, no subscription."""
     monkeypatch.setattr("tokenwire.streams.hub.hub.GRACE_SECONDS", 0.0)
     followers = rig.followers(QUICK)
@@ -419,7 +445,9 @@ async def test_nobody_looks_at_a_conversation_without_readers(rig: Rig) -> None:
     assert rig.log.reads["c"] == before
 
 
-async def test_an_outage_is_told_once_for_each_look(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_is_told_once_for_each_look(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A reader that cannot read on waits for the next look at the log: it does not tell the same outage without end."""
     monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()

@@ -40,7 +40,11 @@ async def test_probes_may_ask_for_the_head_alone(client: httpx.AsyncClient, log:
 
 async def test_no_login_is_needed(make_client: MakeClient) -> None:
     """Probes have none; what tells of the inside is not on the port that everybody reaches (METRICS_PORT is for scrapers)."""
-    production = {"mode": "production", "redis_url": "redis://127.0.0.1:1", "host_jwt_key": "k" * 32}
+    production = {
+        "mode": "production",
+        "redis_url": "redis://127.0.0.1:1",
+        "host_jwt_key": "k" * 32,
+    }
     async with make_client(**production) as client:
         for path in ("/healthz", "/readyz", "/"):
             assert (await client.get(path)).status_code == 200
@@ -56,7 +60,9 @@ async def test_not_ready_without_redis(client: httpx.AsyncClient, log: MemoryLog
     assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_not_ready_with_a_redis_that_evicts(client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_not_ready_with_a_redis_that_evicts(
+    client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the log says about its server is passed on."""
 
     async def evicts() -> str:
@@ -72,9 +78,15 @@ async def test_not_ready_without_a_database_or_its_migrations(
     """An older revision is named with what brings it up to date."""
     monkeypatch.setattr(migrations, "HEAD", "9999")
     here = await store.revision()
-    assert f"at revision {here}, needs 9999" in check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"]
+    assert (
+        f"at revision {here}, needs 9999"
+        in check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"]
+    )
     store.__class__ = AwayStore
-    assert check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"] == "does not answer"
+    assert (
+        check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"]
+        == "does not answer"
+    )
     store.__class__ = Store
 
 
@@ -86,7 +98,9 @@ async def test_a_database_that_is_newer_is_served(client: httpx.AsyncClient, sto
     assert (await client.post("/api/conversations")).status_code == 201
 
 
-async def test_not_ready_without_writes(client: httpx.AsyncClient, store: Store, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_not_ready_without_writes(
+    client: httpx.AsyncClient, store: Store, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every read may still be answered: posts are not."""
 
     async def refuses() -> str:
@@ -117,7 +131,10 @@ async def test_a_check_that_hangs_is_answered_in_time_and_not_begun_again(
 
     monkeypatch.setattr(store, "check_write", hangs)
     for _ in range(3):
-        assert check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"] == "does not answer"
+        assert (
+            check(await client.get("/readyz"), 503, "not_ready")["checks"]["database"]
+            == "does not answer"
+        )
         while not begun:
             await asyncio.sleep(0)
     assert begun == 1
@@ -126,7 +143,9 @@ async def test_a_check_that_hangs_is_answered_in_time_and_not_begun_again(
     assert (await client.get("/readyz")).status_code == 200
 
 
-async def test_many_probes_cost_few_writes(client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_probes_cost_few_writes(
+    client: httpx.AsyncClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Anybody may ask: a service that was ready a moment ago is not written to again."""
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 60.0)
     written = 0
@@ -143,7 +162,9 @@ async def test_many_probes_cost_few_writes(client: httpx.AsyncClient, store: Sto
     assert written == 1
 
 
-async def test_what_was_not_ready_is_asked_again(client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_not_ready_is_asked_again(
+    client: httpx.AsyncClient, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only that a service was ready is remembered: the second probe in a row is no better than the first."""
 
     async def evicts() -> str:
@@ -174,11 +195,20 @@ async def test_who_left_before_an_answer_is_counted_as_such() -> None:
 
 async def test_requests_are_counted_by_route(client: httpx.AsyncClient) -> None:
     """By template, never by address: the number of series is bounded, whatever is asked for."""
-    for path in ("/api/conversations/a", "/api/conversations/b", "/nope/1", "/nope/2", "/static/a.js"):
+    for path in (
+        "/api/conversations/a",
+        "/api/conversations/b",
+        "/nope/1",
+        "/nope/2",
+        "/static/a.js",
+    ):
         await client.get(path)
     await client.request("BREW", "/healthz")
     text = (await client.get("/metrics")).text
-    assert 'tokenwire_http_requests_total{method="GET",route="/api/conversations/{conversation_id}",status="404"} 2.0' in text
+    assert (
+        'tokenwire_http_requests_total{method="GET",route="/api/conversations/{conversation_id}",status="404"} 2.0'
+        in text
+    )
     assert 'tokenwire_http_requests_total{method="GET",route="none",status="404"} 2.0' in text
     assert 'method="other"' in text
     assert "nope" not in text

@@ -35,7 +35,9 @@ class Enough(Exception):
     """The test has seen enough."""
 
 
-async def test_the_first_time_comes_soon_and_the_next_after_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_time_comes_soon_and_the_next_after_an_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A process that lives for less than an hour cleans, too."""
     store, slept = Store(), list[float]()
 

@@ -9,7 +9,9 @@ LLAMACPP = b'{"object":"list","data":[{"id":"m","object":"model","owned_by":"lla
 VLLM = b'{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"vllm","root":"m"}]}'
 LOCALAI = b'{"object":"list","data":[{"id":"m","object":"model"}]}'
 LMSTUDIO = b'{"data":[{"id":"m","object":"model","owned_by":"organization_owner"}],"object":"list"}'
-TOKENWIRE = b'{"object":"list","data":[{"id":"demo","object":"model","created":0,"owned_by":"tokenwire"}]}'
+TOKENWIRE = (
+    b'{"object":"list","data":[{"id":"demo","object":"model","created":0,"owned_by":"tokenwire"}]}'
+)
 SERVERS = {"llamacpp": LLAMACPP, "vllm": VLLM, "localai": LOCALAI, "lmstudio": LMSTUDIO}
 
 
@@ -27,7 +29,10 @@ def test_each_is_known_by_its_list_of_models(kind: str) -> None:
     assert is_meant(usual(kind), answer(SERVERS[kind]))
 
 
-@pytest.mark.parametrize(("kind", "other"), [("llamacpp", LOCALAI), ("localai", LLAMACPP), ("vllm", LLAMACPP), ("vllm", LOCALAI)])
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [("llamacpp", LOCALAI), ("localai", LLAMACPP), ("vllm", LLAMACPP), ("vllm", LOCALAI)],
+)
 def test_nobody_is_taken_for_another(kind: str, other: bytes) -> None:
     """On the usual port."""
     assert not is_meant(usual(kind), answer(other))
@@ -37,7 +42,9 @@ def test_nobody_is_taken_for_another(kind: str, other: bytes) -> None:
 def test_tokenwire_is_nobody_of_them(kind: str) -> None:
     """Wherever it is: in production it does not even say who it is."""
     assert not is_meant(usual(kind), answer(TOKENWIRE))
-    assert not is_meant(usual(kind), answer(b'{"error":{"code":"unauthenticated"}}', "401 Unauthorized"))
+    assert not is_meant(
+        usual(kind), answer(b'{"error":{"code":"unauthenticated"}}', "401 Unauthorized")
+    )
     assert not is_meant(LocalServer("http://gpu/v1", kind, usual=False), answer(TOKENWIRE))
 
 
@@ -49,7 +56,9 @@ def test_at_an_address_of_ones_own_whatever_answers_is_meant() -> None:
     assert not is_meant(named, b"SSH-2.0-OpenSSH\r\n")
 
 
-@pytest.mark.parametrize("received", [b"", b"garbage", answer(b""), answer(b"<html>"), answer(LOCALAI, "500 No")])
+@pytest.mark.parametrize(
+    "received", [b"", b"garbage", answer(b""), answer(b"<html>"), answer(LOCALAI, "500 No")]
+)
 def test_what_is_no_list_of_models_is_nobody(received: bytes) -> None:
     """A web server, half an answer, a failure."""
     assert not is_meant(usual("localai"), received)

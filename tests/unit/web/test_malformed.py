@@ -27,7 +27,9 @@ async def client(
     migrate(database_url)
     store = Store.open(database_url)
     app = create_app(settings(), store, log, MemoryFeed(log), jobs, catalogue)  # type: ignore[arg-type]  # the recorder stands in
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as made:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://localhost"
+    ) as made:
         yield made
     await store.aclose()
 
@@ -47,13 +49,19 @@ NOT_JSON: Bodies = [
     ("POST /api/conversations", DEEP),
     ("POST /api/conversations/{id}/messages", '{"content": "hi", "attachments": -Infinity}'),
     ("POST /v1/responses", '{"input": "hi", "background": true, "temperature": NaN}'),
-    ("POST /v1/responses", '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": {"minimum": NaN}}}}'),
+    (
+        "POST /v1/responses",
+        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": {"minimum": NaN}}}}',
+    ),
     (
         "POST /v1/responses",
         '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": {"minimum": 1e999}}}}',
     ),
     ("POST /v1/responses", '{"input": "hi", "background": true, "x": ' + DEEP + "}"),
-    ("POST /v1/chat/completions", '{"messages": [{"role": "user", "content": "hi"}], "temperature": Infinity}'),
+    (
+        "POST /v1/chat/completions",
+        '{"messages": [{"role": "user", "content": "hi"}], "temperature": Infinity}',
+    ),
     ("POST /api/chat", '{"id": "c", "messages": [], "x": NaN}'),
     ("POST /api/chat", '{"id": "c", "messages": ' + DEEP + "}"),
     ("POST /api/completion", '{"prompt": NaN}'),
@@ -71,62 +79,113 @@ async def test_what_is_not_json(client: httpx.AsyncClient, route: str, body: str
 
 
 OTHER_TYPES: Bodies = [
-    ("POST /v1/responses", '{"input": [{"role": "user", "content": [{"type": []}]}], "background": true}'),
-    ("POST /v1/responses", '{"input": [{"role": "user", "content": [{"type": {}, "text": "hi"}]}], "background": true}'),
-    ("POST /v1/responses", '{"input": [{"type": [], "role": "user", "content": "hi"}], "background": true}'),
+    (
+        "POST /v1/responses",
+        '{"input": [{"role": "user", "content": [{"type": []}]}], "background": true}',
+    ),
+    (
+        "POST /v1/responses",
+        '{"input": [{"role": "user", "content": [{"type": {}, "text": "hi"}]}], "background": true}',
+    ),
+    (
+        "POST /v1/responses",
+        '{"input": [{"type": [], "role": "user", "content": "hi"}], "background": true}',
+    ),
     ("POST /v1/responses", '{"input": [{"role": [], "content": "hi"}], "background": true}'),
     ("POST /v1/responses", '{"input": [5], "background": true}'),
     ("POST /v1/responses", '{"input": [{"role": "user", "content": [[]]}], "background": true}'),
     ("POST /v1/responses", '{"input": "hi", "background": true, "text": 5}'),
     ("POST /v1/responses", '{"input": "hi", "background": true, "text": {"format": 5}}'),
     ("POST /v1/responses", '{"input": "hi", "background": true, "text": {"format": {"type": []}}}'),
-    ("POST /v1/responses", '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": 5}}}'),
-    ("POST /v1/responses", '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "json_schema": 5}}}'),
-    ("POST /v1/responses", '{"input": "hi", "background": true, "max_output_tokens": 99999999999999999999999}'),
-    ("POST /v1/responses", '{"input": "hi", "background": true, "previous_response_id": "resp_\\u0000"}'),
-    ("POST /v1/responses", '{"input": "hi", "background": true, "previous_response_id": "\\ud800"}'),
+    (
+        "POST /v1/responses",
+        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": 5}}}',
+    ),
+    (
+        "POST /v1/responses",
+        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "json_schema": 5}}}',
+    ),
+    (
+        "POST /v1/responses",
+        '{"input": "hi", "background": true, "max_output_tokens": 99999999999999999999999}',
+    ),
+    (
+        "POST /v1/responses",
+        '{"input": "hi", "background": true, "previous_response_id": "resp_\\u0000"}',
+    ),
+    (
+        "POST /v1/responses",
+        '{"input": "hi", "background": true, "previous_response_id": "\\ud800"}',
+    ),
     ("POST /v1/responses", '{"input": "hi", "background": true, "model": "\\ud800"}'),
     (
         "POST /v1/chat/completions",
         '{"messages": [{"role": "user", "content": "hi"}], "response_format": {"type": "json_schema", "json_schema": 5}}',
     ),
-    ("POST /v1/chat/completions", '{"messages": [{"role": "user", "content": "hi"}], "response_format": {"type": {}}}'),
+    (
+        "POST /v1/chat/completions",
+        '{"messages": [{"role": "user", "content": "hi"}], "response_format": {"type": {}}}',
+    ),
     ("POST /v1/chat/completions", '{"messages": [{"role": "user", "content": [{"type": []}]}]}'),
-    ("POST /v1/chat/completions", '{"messages": [{"role": "user", "content": "hi"}], "n": [], "model": []}'),
+    (
+        "POST /v1/chat/completions",
+        '{"messages": [{"role": "user", "content": "hi"}], "n": [], "model": []}',
+    ),
     ("POST /api/chat", '{"id": "c\\u0000", "messages": []}'),
     ("POST /api/chat", '{"id": "\\ud800", "messages": []}'),
     ("POST /api/chat", '{"id": 5, "messages": []}'),
-    ("POST /api/chat", '{"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": []}]}]}'),
-    ("POST /api/chat", '{"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": {}}]}]}'),
-    ("POST /api/chat", '{"id": "c", "model": "\\ud800", "messages": [' + json.dumps(MESSAGE) + "]}"),
+    (
+        "POST /api/chat",
+        '{"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": []}]}]}',
+    ),
+    (
+        "POST /api/chat",
+        '{"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": {}}]}]}',
+    ),
+    (
+        "POST /api/chat",
+        '{"id": "c", "model": "\\ud800", "messages": [' + json.dumps(MESSAGE) + "]}",
+    ),
     ("POST /api/conversations/{id}/participants", '{"user_id": "\\u0000"}'),
     ("POST /api/conversations/{id}/participants", '{"user_id": "\\ud800"}'),
 ]
 
 
 @pytest.mark.parametrize(("route", "body"), OTHER_TYPES)
-async def test_other_types_and_ids_that_cannot_be_stored(client: httpx.AsyncClient, route: str, body: str) -> None:
+async def test_other_types_and_ids_that_cannot_be_stored(
+    client: httpx.AsyncClient, route: str, body: str
+) -> None:
     """A 4xx with a code."""
     check_refusal(await send(client, route, body))
 
 
 STORED: Bodies = [
     ("POST /api/conversations", '{"title": "a\\ud800b\\u0000", "instructions": "\\udfff"}'),
-    ("POST /v1/responses", '{"input": "a\\ud800", "background": true, "instructions": "\\u0000", "metadata": {"\\u0000": "\\ud800"}}'),
+    (
+        "POST /v1/responses",
+        '{"input": "a\\ud800", "background": true, "instructions": "\\u0000", "metadata": {"\\u0000": "\\ud800"}}',
+    ),
     (
         "POST /v1/responses",
         '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "name": "x", "schema": {"\\u0000": "\\ud800"}}}}',
     ),
-    ("POST /v1/responses", '{"input": "hi", "background": true, "seed": 9999999999999999999999999}'),
     (
         "POST /v1/responses",
-        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": {"maximum": 1' + "0" * 40 + "}}}}",
+        '{"input": "hi", "background": true, "seed": 9999999999999999999999999}',
+    ),
+    (
+        "POST /v1/responses",
+        '{"input": "hi", "background": true, "text": {"format": {"type": "json_schema", "schema": {"maximum": 1'
+        + "0" * 40
+        + "}}}}",
     ),
 ]
 
 
 @pytest.mark.parametrize(("route", "body"), STORED)
-async def test_text_that_no_store_takes_is_mended(client: httpx.AsyncClient, route: str, body: str) -> None:
+async def test_text_that_no_store_takes_is_mended(
+    client: httpx.AsyncClient, route: str, body: str
+) -> None:
     """Lone surrogates and U+0000 become U+FFFD wherever they stand, also in what is only kept (metadata, schemas)."""
     answer = await send(client, route, body)
     assert answer.status_code in (200, 201), answer.text

@@ -22,7 +22,10 @@ from tokenwire.web.problems import ApiProblem
 
 
 def nearby(port: int) -> Catalogue:
-    models = {"demo": {"provider": "demo"}, "nearby": {"provider": "llamacpp", "base_url": f"http://127.0.0.1:{port}/v1"}}
+    models = {
+        "demo": {"provider": "demo"},
+        "nearby": {"provider": "llamacpp", "base_url": f"http://127.0.0.1:{port}/v1"},
+    }
     return parse({"default": "demo", "models": models}, {})
 
 
@@ -134,7 +137,9 @@ async def test_a_process_starts_without_who_is_away(monkeypatch: pytest.MonkeyPa
     assert (offered.names(), looks) == (["demo"], 3)
 
 
-async def test_misses_count_only_while_they_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_misses_count_only_while_they_follow_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A server that is missed now and then, over days, is there all the time."""
     looks = [Found.MEANT, *[Found.NOBODY, Found.MEANT] * 5, Found.NOBODY, Found.NOBODY]
 
@@ -166,12 +171,18 @@ async def test_nothing_is_tried_where_nothing_is_local() -> None:
 
 async def test_the_page_can_list_them(client: httpx.AsyncClient) -> None:
     """The default first."""
-    assert (await client.get("/api/models")).json() == {"default": "demo", "models": [{"name": "demo"}, {"name": "second"}]}
+    assert (await client.get("/api/models")).json() == {
+        "default": "demo",
+        "models": [{"name": "demo"}, {"name": "second"}],
+    }
 
 
 def test_a_model_without_its_key_is_named_with_it() -> None:
     """Nobody has to guess why a model of the catalogue is not there."""
-    entries = {"default": "demo", "models": {"demo": {"provider": "demo"}, "far": {"provider": "openai", "model": "far"}}}
+    entries = {
+        "default": "demo",
+        "models": {"demo": {"provider": "demo"}, "far": {"provider": "openai", "model": "far"}},
+    }
     with pytest.raises(ApiProblem) as refused:
         offers.Offers(parse(entries, {})).require("far")
     assert (refused.value.code, refused.value.members) == ("unknown_model", {"offered": ["demo"]})

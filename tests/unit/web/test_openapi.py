@@ -41,8 +41,14 @@ def test_every_refusal_is_a_problem_document(document: dict[str, Any]) -> None:
     """Of that media type, on every operation of the API."""
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            refusals = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
-            media = "application/json" if path.startswith("/v1") else "application/problem+json"  # there: OpenAI's words
+            refusals = {
+                status: answer
+                for status, answer in operation["responses"].items()
+                if int(status) >= 400
+            }
+            media = (
+                "application/json" if path.startswith("/v1") else "application/problem+json"
+            )  # there: OpenAI's words
             assert all(list(answer["content"]) == [media] for answer in refusals.values())
             if path.startswith("/api"):
                 assert {"401", "500", "503"} <= set(refusals)
@@ -51,7 +57,9 @@ def test_every_refusal_is_a_problem_document(document: dict[str, Any]) -> None:
 def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
     """With their answers."""
     found = {
-        f"{method.upper()} {path}": next(status for status in operation["responses"] if status.startswith("2"))
+        f"{method.upper()} {path}": next(
+            status for status in operation["responses"] if status.startswith("2")
+        )
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     }
@@ -99,10 +107,16 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
 
 def test_a_default_is_a_value_that_is_taken(document: dict[str, Any]) -> None:
     """Tools that read the document refuse it otherwise."""
-    found = [(name, prop) for name, schema in document["components"]["schemas"].items() for prop in schema.get("properties", {}).values()]
+    found = [
+        (name, prop)
+        for name, schema in document["components"]["schemas"].items()
+        for prop in schema.get("properties", {}).values()
+    ]
     assert found
     for name, prop in found:
-        assert len(str(prop.get("default", "." * prop.get("minLength", 0)))) >= prop.get("minLength", 0), (name, prop)
+        assert len(str(prop.get("default", "." * prop.get("minLength", 0)))) >= prop.get(
+            "minLength", 0
+        ), (name, prop)
 
 
 def strictly(model: type[BaseModel]) -> Callable[[Any], object]:
@@ -120,12 +134,16 @@ async def test_answers_have_the_documented_shape(client: httpx.AsyncClient, log:
     made = (await client.post(C, json={"title": "T"})).json()
     strictly(shapes.ConversationView)(made)
     address = f"{C}/{made['id']}"
-    strictly(shapes.PostedMessage)((await client.post(f"{address}/messages", json={"content": "hi"})).json())
+    strictly(shapes.PostedMessage)(
+        (await client.post(f"{address}/messages", json={"content": "hi"})).json()
+    )
     strictly(shapes.ConversationSnapshot)((await client.get(address)).json())
     strictly(shapes.ConversationPage)((await client.get(C)).json())
     strictly(shapes.Subscription)((await client.post(f"{address}/subscription")).json())
     strictly(shapes.CancelResult)((await client.post(f"{address}/cancel")).json())
-    strictly(shapes.ParticipantsView)((await client.post(f"{address}/participants", json={"user_id": "ada"})).json())
+    strictly(shapes.ParticipantsView)(
+        (await client.post(f"{address}/participants", json={"user_id": "ada"})).json()
+    )
     strictly(shapes.Invitations)((await client.get("/api/invitations")).json())
     strictly(shapes.OfferedModels)((await client.get("/api/models")).json())
     strictly(Problem)((await client.get(f"{C}/nobody")).json())

@@ -13,21 +13,29 @@ from tokenwire.streams.log.memory import MemoryLog
 Read = Callable[[httpx.AsyncClient, str, str], Awaitable[httpx.Response]]
 
 
-async def polled(client: httpx.AsyncClient, response_id: str, _conversation_id: str) -> httpx.Response:
+async def polled(
+    client: httpx.AsyncClient, response_id: str, _conversation_id: str
+) -> httpx.Response:
     return await client.get(f"/v1/responses/{response_id}")
 
 
-async def snapshot(client: httpx.AsyncClient, _response_id: str, conversation_id: str) -> httpx.Response:
+async def snapshot(
+    client: httpx.AsyncClient, _response_id: str, conversation_id: str
+) -> httpx.Response:
     return await client.get(f"/api/conversations/{conversation_id}")
 
 
-async def chat(client: httpx.AsyncClient, _response_id: str, conversation_id: str) -> httpx.Response:
+async def chat(
+    client: httpx.AsyncClient, _response_id: str, conversation_id: str
+) -> httpx.Response:
     return await client.get(f"/api/chat/{conversation_id}/messages")
 
 
 async def asked(client: httpx.AsyncClient, store: Store) -> tuple[str, str]:
     """A background response, and its conversation."""
-    answer = await client.post("/v1/responses", json={"model": "demo", "input": "hi", "background": True})
+    answer = await client.post(
+        "/v1/responses", json={"model": "demo", "input": "hi", "background": True}
+    )
     response_id = str(answer.json()["id"])
     row = await store.message(response_id.removeprefix("resp_"))
     assert row is not None
@@ -36,7 +44,9 @@ async def asked(client: httpx.AsyncClient, store: Store) -> tuple[str, str]:
 
 @pytest.mark.parametrize("read", [polled, snapshot, chat])
 @pytest.mark.parametrize("seconds", [60, 0])
-async def test_who_reads_an_answer_wants_it(make_client: MakeClient, store: Store, log: MemoryLog, read: Read, seconds: int) -> None:
+async def test_who_reads_an_answer_wants_it(
+    make_client: MakeClient, store: Store, log: MemoryLog, read: Read, seconds: int
+) -> None:
     """As far as the setting asks for it: else nothing has to be remembered."""
     async with make_client(cancel_without_viewers_seconds=seconds) as client:
         ids = await asked(client, store)
@@ -45,7 +55,9 @@ async def test_who_reads_an_answer_wants_it(make_client: MakeClient, store: Stor
     assert await log.watched(ids[1]) is (seconds > 0)
 
 
-async def test_an_answer_that_has_ended_is_not_waited_for(make_client: MakeClient, store: Store, log: MemoryLog) -> None:
+async def test_an_answer_that_has_ended_is_not_waited_for(
+    make_client: MakeClient, store: Store, log: MemoryLog
+) -> None:
     """Nothing is written for it."""
     async with make_client(cancel_without_viewers_seconds=60) as client:
         ids = await asked(client, store)
@@ -54,7 +66,9 @@ async def test_an_answer_that_has_ended_is_not_waited_for(make_client: MakeClien
     assert not await log.watched(ids[1])
 
 
-async def test_reading_does_not_fail_with_redis(make_client: MakeClient, store: Store, log: MemoryLog) -> None:
+async def test_reading_does_not_fail_with_redis(
+    make_client: MakeClient, store: Store, log: MemoryLog
+) -> None:
     """It is answered all the same."""
     async with make_client(cancel_without_viewers_seconds=60) as client:
         ids = await asked(client, store)

@@ -10,7 +10,9 @@ from tokenwire.worker import broker
 from tokenwire.worker.broker import POLL_SECONDS, Waker
 
 
-def test_a_wake_up_channel_that_is_lost_is_sought_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wake_up_channel_that_is_lost_is_sought_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Each time everybody is woken once: what was enqueued meanwhile was not heard of."""
     tried, slept, heard = 0, list[float](), 0
 

@@ -18,12 +18,21 @@ REQUEST = Request(
     [
         HistoryMessage("system", "Be kind to everyone."),
         HistoryMessage(
-            "user", "What is the matter with me?", parts=[Attachment("image/png", url="https://x.example/me.png", name="my own face.png")]
+            "user",
+            "What is the matter with me?",
+            parts=[Attachment("image/png", url="https://x.example/me.png", name="my own face.png")],
         ),
         HistoryMessage(
-            "assistant", tool_calls=[ToolUse("1", "look", {"query": "all about matter"}), ToolUse("2", "look", "not even an object")]
+            "assistant",
+            tool_calls=[
+                ToolUse("1", "look", {"query": "all about matter"}),
+                ToolUse("2", "look", "not even an object"),
+            ],
         ),
-        HistoryMessage("assistant", kept=[Kept(0, KeptDelta("gemini", "thought", {"text": "a thought of the model"}))]),
+        HistoryMessage(
+            "assistant",
+            kept=[Kept(0, KeptDelta("gemini", "thought", {"text": "a thought of the model"}))],
+        ),
     ],
     continuation=Continuation("turn", "You are perfectly fine."),
 )
@@ -54,7 +63,10 @@ def test_what_an_error_says_of_itself_stays() -> None:
     """Cut to what is worth reading."""
     error = Unavailable("the model is overloaded" + "!" * 5000, code="overloaded")
     keep_back(error, said_in(REQUEST))
-    assert (error.message, error.code) == (("the model is overloaded" + "!" * 5000)[:MAX_CHARS], "overloaded")
+    assert (error.message, error.code) == (
+        ("the model is overloaded" + "!" * 5000)[:MAX_CHARS],
+        "overloaded",
+    )
 
 
 def test_other_exceptions_are_left_alone() -> None:

@@ -25,7 +25,9 @@ class Rows:
         self.refused.append(item)
 
 
-@pytest.mark.parametrize(("count", "bad"), [(1, []), (1, [0]), (5, [0]), (5, [4]), (8, [2, 3]), (3, [0, 1, 2])])
+@pytest.mark.parametrize(
+    ("count", "bad"), [(1, []), (1, [0]), (5, [0]), (5, [4]), (8, [2, 3]), (3, [0, 1, 2])]
+)
 async def test_whom_it_fails_at_is_refused_and_no_other(count: int, bad: list[int]) -> None:
     """In order, each once."""
     rows = Rows(bad)

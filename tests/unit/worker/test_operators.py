@@ -18,7 +18,10 @@ from tokenwire.worker.operators import open_hook
 def test_without_sentry_it_is_logged() -> None:
     """The facts that lead to the cause are in the line."""
     with structlog.testing.capture_logs() as lines:
-        open_hook(None)(AuthenticationFailed("bad key"), {"message_id": "m", "code": "authentication_failed", "bug": False})
+        open_hook(None)(
+            AuthenticationFailed("bad key"),
+            {"message_id": "m", "code": "authentication_failed", "bug": False},
+        )
     assert lines[0]["log_level"] == "error"
     assert lines[0]["message_id"] == "m"
 
@@ -68,4 +71,8 @@ def test_sentry_gets_the_error_and_the_facts_and_no_secret(monkeypatch: pytest.M
     assert "AuthenticationFailed" in event
     assert "m-1" in event
     assert "the provider knows no Bearer [redacted]" in event
-    assert [word for word in ("sk-secret-key", "what somebody wrote", "a line that is logged") if word in event] == []
+    assert [
+        word
+        for word in ("sk-secret-key", "what somebody wrote", "a line that is logged")
+        if word in event
+    ] == []

@@ -67,14 +67,26 @@ def test_a_longer_hint_wins() -> None:
 @pytest.mark.parametrize(("longest", "delay_ms"), [(LONGEST_WAIT_S, 120_000), (7.5, 7500)])
 def test_an_endless_hint_is_not_waited_for(longest: float, delay_ms: int) -> None:
     """Nobody sits before a page for an hour: the provider is asked again sooner."""
-    verdict = decide(base.RateLimited("x", retry_after_s=3600), 0, longest_wait_s=longest, jitter=no_jitter)
+    verdict = decide(
+        base.RateLimited("x", retry_after_s=3600), 0, longest_wait_s=longest, jitter=no_jitter
+    )
     assert isinstance(verdict, RetryLater)
     assert verdict.delay_ms == delay_ms
 
 
 @pytest.mark.parametrize(
     ("tries", "added", "left"),
-    [(0, 0, 1), (0, 99, 1), (0, 100, 1), (1, 99, 2), (1, 100, 1), (2, 100, 2), (2, 250, 1), (2, 100_000, 1), (2, 99, None)],
+    [
+        (0, 0, 1),
+        (0, 99, 1),
+        (0, 100, 1),
+        (1, 99, 2),
+        (1, 100, 1),
+        (2, 100, 2),
+        (2, 250, 1),
+        (2, 100_000, 1),
+        (2, 99, None),
+    ],
 )
 def test_an_attempt_gives_back_what_it_is_worth(tries: int, added: int, left: int | None) -> None:
     """Not everything for a few words: each request is billed the whole conversation."""
@@ -82,7 +94,9 @@ def test_an_attempt_gives_back_what_it_is_worth(tries: int, added: int, left: in
     assert (verdict.tries if isinstance(verdict, RetryLater) else None) == left
 
 
-@pytest.mark.parametrize(("deaths", "added", "left"), [(1, 0, 1), (5, 99, 5), (5, 100, 0), (0, 5_000, 0)])
+@pytest.mark.parametrize(
+    ("deaths", "added", "left"), [(1, 0, 1), (5, 99, 5), (5, 100, 0), (0, 5_000, 0)]
+)
 def test_deaths_in_a_row_are_counted(deaths: int, added: int, left: int) -> None:
     """Until an attempt gets on, whether it died then or not."""
     assert deaths_in_a_row(deaths, added) == left
@@ -92,21 +106,33 @@ def test_deaths_are_no_fault_of_a_provider() -> None:
     """After too many of them operators are told, and the reader that it is our side."""
     verdict = decide(WorkersDied("8 workers died"), 0)
     assert isinstance(verdict, Discard)
-    assert (verdict.code, verdict.retryable, verdict.tell_operators) == ("internal_error", False, True)
+    assert (verdict.code, verdict.retryable, verdict.tell_operators) == (
+        "internal_error",
+        False,
+        True,
+    )
 
 
 def test_a_way_that_cost_nothing_is_no_try() -> None:
     """A run that could not be attached to: the next rung follows at once."""
-    assert decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True) == RetryLater("unavailable", 0, 2)
-    assert isinstance(decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True, stuck=True), Discard)
+    assert decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True) == RetryLater(
+        "unavailable", 0, 2
+    )
+    assert isinstance(
+        decide(base.Unavailable("gone", code=base.RUN_GONE), 2, free=True, stuck=True), Discard
+    )
 
 
 @pytest.mark.parametrize(("silent_s", "pause_ms"), [(0, 500), (60, 7_500), (3_000, 30_000)])
 def test_a_connection_to_a_run_that_goes_on_is_no_try(silent_s: float, pause_ms: int) -> None:
     """It is attached to again, later the longer it has been silent."""
     error = base.Unavailable("cut", code="connection_lost")
-    assert decide(error, 2, silent_s=silent_s, jitter=no_jitter) == RetryLater("unavailable", pause_ms, 2)
-    waits = decide(base.RateLimited("busy", retry_after_s=500), 2, silent_s=silent_s, jitter=no_jitter)
+    assert decide(error, 2, silent_s=silent_s, jitter=no_jitter) == RetryLater(
+        "unavailable", pause_ms, 2
+    )
+    waits = decide(
+        base.RateLimited("busy", retry_after_s=500), 2, silent_s=silent_s, jitter=no_jitter
+    )
     assert waits == RetryLater("rate_limited", 120_000, 2)
 
 
@@ -141,7 +167,11 @@ def test_an_exhausted_budget_is_the_end_and_says_so() -> None:
     """With a code of its own; operators are told of what keeps costing."""
     verdict = decide(BudgetExhausted("20 requests"), 0)
     assert isinstance(verdict, Discard)
-    assert (verdict.code, verdict.retryable, verdict.tell_operators) == ("budget_exhausted", False, True)
+    assert (verdict.code, verdict.retryable, verdict.tell_operators) == (
+        "budget_exhausted",
+        False,
+        True,
+    )
 
 
 def test_a_bug_is_ours_and_says_nothing() -> None:
@@ -166,7 +196,10 @@ def test_a_providers_own_kind_of_error_counts_as_its_parent() -> None:
 
 def test_codes_are_the_class_names_in_snake_case() -> None:
     """Codes are stable: they follow the names of protocol section 7."""
-    assert [code_of(kind("x")) for kind in (base.RateLimited, base.ContextLengthExceeded, base.Unavailable)] == [
+    assert [
+        code_of(kind("x"))
+        for kind in (base.RateLimited, base.ContextLengthExceeded, base.Unavailable)
+    ] == [
         "rate_limited",
         "context_length_exceeded",
         "unavailable",

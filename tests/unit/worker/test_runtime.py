@@ -28,10 +28,15 @@ class Away:
         self.channels.append(channel)
 
 
-async def test_a_worker_that_starts_without_redis_hears_of_cancels_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_starts_without_redis_hears_of_cancels_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Or each of them would wait for the next renewal of a lease, for as long as the process lives."""
     monkeypatch.setattr(runtime, "CONTROL_PAUSE_SECONDS", 0.0)
-    made, feed = Runtime(cast("Settings", None), cast("Any", None), lambda _error, _facts: None), Away(3)
+    made, feed = (
+        Runtime(cast("Settings", None), cast("Any", None), lambda _error, _facts: None),
+        Away(3),
+    )
     made._feed = feed  # type: ignore[assignment]  # as `open` would
     await made._listen()
     assert (feed.failures, feed.channels) == (0, [keys.CONTROL])

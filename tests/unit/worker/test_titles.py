@@ -67,10 +67,16 @@ def test_a_name_is_looked_for_in_the_beginning(text: str, monkeypatch: pytest.Mo
 
 async def test_what_is_asked_for_a_title_is_not_logged() -> None:
     """Though the model's provider quotes it in its error."""
-    question, answer = Row(role="user", content="What did my doctor say?"), Row(role="assistant", content="It will hurt for long.")
+    question, answer = (
+        Row(role="user", content="What did my doctor say?"),
+        Row(role="assistant", content="It will hurt for long."),
+    )
     error = AuthenticationFailed(f"no: {question.content} and {answer.content}")
     spec = ModelSpec(name="m", provider="scripted", model="m")
-    models = Models(Catalogue(default="m", title_model="m", models={"m": spec}, missing={}), lambda _spec: Script([error]))
+    models = Models(
+        Catalogue(default="m", title_model="m", models={"m": spec}, missing={}),
+        lambda _spec: Script([error]),
+    )
     with capture_logs() as lines:
         assert await titles._title(models, question, answer) == "What did my doctor say?"
     assert [line["error"] for line in lines] == ["AuthenticationFailed('no: … and …')"]

@@ -38,7 +38,14 @@ class CountingLog(MemoryLog):
 
     reads = 0
 
-    async def read(self, conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+    async def read(
+        self,
+        conversation_id: str,
+        epoch: str | None,
+        after: int,
+        limit: int,
+        max_bytes: int = PAGE_BYTES,
+    ) -> Page:
         self.reads += 1
         await asyncio.sleep(0)  # as long as any network takes: others act meanwhile
         page = await super().read(conversation_id, epoch, after, limit, max_bytes)
@@ -61,14 +68,18 @@ class Rig:
         self.claim = await self.log.claim("c", "m", 0, LEASE)
 
     async def write(self, count: int = 1, content: str = "x") -> int:
-        appended = await self.log.append(self.claim, self.index, 10**9, [Chunk("m", 1, 0, content)] * count)
+        appended = await self.log.append(
+            self.claim, self.index, 10**9, [Chunk("m", 1, 0, content)] * count
+        )
         self.index += 1
         return appended.last_seq
 
     async def new_epoch(self) -> None:
         self.log.restart(lose_data=True)
         page = await self.log.read("c", None, 0, 0)
-        self.claim, _ = await self.log.adopt(self.claim, page.position, [Reset("m", 1, 0, 0)], LEASE)
+        self.claim, _ = await self.log.adopt(
+            self.claim, page.position, [Reset("m", 1, 0, 0)], LEASE
+        )
         self.index = 0
 
     async def fork(self) -> None:
@@ -91,7 +102,12 @@ class Viewer:
         if self.reading is not None:
             return
         if self.epoch != self.tail.epoch:
-            self.epoch, self.first, self.cursor, self.seen = self.tail.epoch, self.tail.top, self.tail.top, []
+            self.epoch, self.first, self.cursor, self.seen = (
+                self.tail.epoch,
+                self.tail.top,
+                self.tail.top,
+                [],
+            )
             return
         entries = self.tail.since(self.cursor)
         if entries is None:

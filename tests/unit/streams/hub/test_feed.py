@@ -69,7 +69,9 @@ class Server:
 
 def _reply(*words: str | int) -> bytes:
     parts = [f"*{len(words)}\r\n"]
-    parts += [f":{word}\r\n" if isinstance(word, int) else f"${len(word)}\r\n{word}\r\n" for word in words]
+    parts += [
+        f":{word}\r\n" if isinstance(word, int) else f"${len(word)}\r\n{word}\r\n" for word in words
+    ]
     return "".join(parts).encode()
 
 
@@ -100,7 +102,10 @@ async def rig() -> AsyncIterator[Rig]:
 async def test_who_subscribes_waits_for_the_confirmation(rig: Rig) -> None:
     """And whoever asks for the same channel meanwhile is served by the same one."""
     rig.server.answering = False
-    first, second = asyncio.create_task(rig.feed.subscribe("a")), asyncio.create_task(rig.feed.subscribe("a"))
+    first, second = (
+        asyncio.create_task(rig.feed.subscribe("a")),
+        asyncio.create_task(rig.feed.subscribe("a")),
+    )
     await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
     assert not first.done()
     rig.server.confirm("a", "a")
@@ -132,7 +137,10 @@ async def test_an_older_confirmation_does_not_pass_for_a_newer(rig: Rig) -> None
 async def test_one_of_two_who_gives_up_takes_nothing_from_the_other(rig: Rig) -> None:
     """The channel stays subscribed as long as somebody waits for it."""
     rig.server.answering = False
-    first, second = asyncio.create_task(rig.feed.subscribe("a")), asyncio.create_task(rig.feed.subscribe("a"))
+    first, second = (
+        asyncio.create_task(rig.feed.subscribe("a")),
+        asyncio.create_task(rig.feed.subscribe("a")),
+    )
     await until(lambda: len(rig.server.named("SUBSCRIBE")) == 2)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
@@ -142,7 +150,9 @@ async def test_one_of_two_who_gives_up_takes_nothing_from_the_other(rig: Rig) ->
     assert rig.server.named("UNSUBSCRIBE") == []
 
 
-async def test_a_confirmation_that_does_not_come_is_an_outage(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_confirmation_that_does_not_come_is_an_outage(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Told in time, and the channel is not wanted any more."""
     monkeypatch.setattr(module, "CONFIRM_SECONDS", 0.05)
     rig.server.answering = False
@@ -152,7 +162,9 @@ async def test_a_confirmation_that_does_not_come_is_an_outage(rig: Rig, monkeypa
     await until(lambda: rig.server.named("UNSUBSCRIBE") == [["a"]])
 
 
-async def test_a_new_connection_subscribes_to_everything_again_and_says_so(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_connection_subscribes_to_everything_again_and_says_so(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In commands of a bounded length; each channel is told of, since something may have been missed."""
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
     channels = [f"c{number:04}" for number in range(MAX_CHANNELS_PER_COMMAND + 100)]
@@ -161,11 +173,16 @@ async def test_a_new_connection_subscribes_to_everything_again_and_says_so(rig: 
     rig.server.commands.clear()
     rig.server.drop()
     await until(lambda: len(rig.again) == len(channels))
-    assert [len(command) for command in rig.server.named("SUBSCRIBE")] == [MAX_CHANNELS_PER_COMMAND, 100]
+    assert [len(command) for command in rig.server.named("SUBSCRIBE")] == [
+        MAX_CHANNELS_PER_COMMAND,
+        100,
+    ]
     assert sorted(name.decode() for name in rig.again) == channels
 
 
-async def test_what_an_old_connection_owed_is_not_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_an_old_connection_owed_is_not_waited_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A subscription whose confirmation was lost with the connection is confirmed by the first one of the new connection."""
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
     rig.server.answering = False
@@ -177,7 +194,9 @@ async def test_what_an_old_connection_owed_is_not_waited_for(rig: Rig, monkeypat
         await waiting
 
 
-async def test_a_server_that_says_nothing_is_left(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_says_nothing_is_left(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is asked now and then; one that answers is not."""
     monkeypatch.setattr(module, "PING_SECONDS", 0.05)
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)

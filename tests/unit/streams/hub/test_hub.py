@@ -59,7 +59,9 @@ async def test_a_deleted_conversation_is_told_and_stays_gone(rig: Rig) -> None:
     assert (await rig.hub.open("c")).gone
 
 
-async def test_the_last_release_ends_the_subscription_after_a_grace(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_last_release_ends_the_subscription_after_a_grace(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A viewer who comes back within it finds the same tail; later, nothing is left."""
     tail, same = await rig.hub.open("c"), await rig.hub.open("c")
     rig.hub.release(tail)
@@ -117,7 +119,9 @@ async def test_an_opening_that_everybody_gives_up_leaves_nothing(rig: Rig) -> No
     assert rig.feed._channels == set()
 
 
-async def test_what_happens_just_before_the_subscription_is_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_happens_just_before_the_subscription_is_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The log is read when the subscription stands: what was published before it is in the log, what comes after it is heard."""
     subscribe = rig.feed.subscribe
 
@@ -160,7 +164,9 @@ async def test_who_may_not_follow_is_known_even_if_the_word_was_lost(rig: Rig) -
     assert woken[-1] == {"bob"}
 
 
-async def test_an_outage_while_it_is_asked_who_may_follow(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_while_it_is_asked_who_may_follow(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is asked again until there is an answer."""
     tail = await rig.hub.open("c")
     monkeypatch.setattr(hub_module, "FIRST_PAUSE_SECONDS", 0.001)

@@ -27,7 +27,9 @@ def entries(first: int, last: int) -> list[Entry]:
     return [Entry(seq, b"%d" % seq) for seq in range(first, last + 1)]
 
 
-def page(after: int, last: int, *, top: int | None = None, oldest: int = 1, epoch: str = "e") -> Page:
+def page(
+    after: int, last: int, *, top: int | None = None, oldest: int = 1, epoch: str = "e"
+) -> Page:
     return Page(epoch, oldest, last if top is None else top, None, entries(after + 1, last))
 
 
@@ -39,7 +41,15 @@ def begun(after: int, top: int) -> LogCursor:
 
 @pytest.mark.parametrize(
     ("position", "expected"),
-    [("e:5", None), ("e:10", None), ("e:4", None), ("e:3", "trimmed"), ("e:11", "ahead"), ("f:5", "epoch"), ("f:99", "epoch")],
+    [
+        ("e:5", None),
+        ("e:10", None),
+        ("e:4", None),
+        ("e:3", "trimmed"),
+        ("e:11", "ahead"),
+        ("f:5", "epoch"),
+        ("f:99", "epoch"),
+    ],
 )
 def test_a_position_is_served_within_the_log_alone(position: str, expected: str | None) -> None:
     """The log holds 5 to 10: what follows 4 to 10 can be told."""
@@ -63,7 +73,11 @@ def test_a_portion_is_never_empty_and_fits_if_it_can(most: int, taken: int) -> N
 
 def test_heartbeats_are_quick_while_something_runs() -> None:
     """And never slower than at rest."""
-    assert [heartbeat_delay(True, 5, 25), heartbeat_delay(False, 5, 25), heartbeat_delay(True, 50, 25)] == [5, 25, 25]
+    assert [
+        heartbeat_delay(True, 5, 25),
+        heartbeat_delay(False, 5, 25),
+        heartbeat_delay(True, 50, 25),
+    ] == [5, 25, 25]
 
 
 def test_without_a_position_it_begins_at_the_top() -> None:
@@ -156,7 +170,12 @@ def test_a_log_that_shrank_without_a_word_is_no_reason_to_read_for_ever() -> Non
 def test_a_position_before_the_beginning_is_judged_by_the_log() -> None:
     """What the ring alone cannot vouch for is not taken for good."""
     tail = Tail(top=9, held=3)
-    assert [LogCursor(Cursor("e", seq)).held_by(tail) for seq in (5, 6, 9, 10)] == [False, True, True, False]
+    assert [LogCursor(Cursor("e", seq)).held_by(tail) for seq in (5, 6, 9, 10)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
     assert not LogCursor(Cursor("f", 7)).held_by(tail)
     cursor = LogCursor(Cursor("e", 3))
     cursor.begin(page(0, 0, top=9, oldest=5), 1)
@@ -185,7 +204,11 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(held=st.integers(0, 6))
     def hear(self, held: int) -> None:
-        self.tail.epoch, self.tail.top, self.tail.held = f"e{self.life}", self.top, min(held, self.top)
+        self.tail.epoch, self.tail.top, self.tail.held = (
+            f"e{self.life}",
+            self.top,
+            min(held, self.top),
+        )
         self.tail.life = self.life
 
     @rule(left=st.integers(1, 8))
@@ -210,7 +233,9 @@ class Interleavings(RuleBasedStateMachine):
         self.reading = False
         served = self.life == 0 and self.oldest - 1 <= self.given <= self.top
         listed = entries(self.given + 1, min(self.top, self.given + limit)) if served else []
-        self.take(list(self.cursor.fetched(Page(f"e{self.life}", self.oldest, self.top, None, listed))))
+        self.take(
+            list(self.cursor.fetched(Page(f"e{self.life}", self.oldest, self.top, None, listed)))
+        )
 
     @rule()
     def beat(self) -> None:
@@ -218,7 +243,9 @@ class Interleavings(RuleBasedStateMachine):
             assert (self.life, self.given) == (0, self.top)
 
     def take(self, found: list[Entry]) -> None:
-        assert [entry.seq for entry in found] == list(range(self.given + 1, self.given + 1 + len(found)))
+        assert [entry.seq for entry in found] == list(
+            range(self.given + 1, self.given + 1 + len(found))
+        )
         if found:
             self.given = found[-1].seq
             self.cursor.passed(self.given)

@@ -44,7 +44,11 @@ class Schedule:
         self.rig.feed.losing = 0
         tail = await self.rig.hub.open("c")
         page = await tail.refresh()
-        await until(lambda: all(viewer.reading is None and viewer.cursor == page.top for viewer in self.viewers))
+        await until(
+            lambda: all(
+                viewer.reading is None and viewer.cursor == page.top for viewer in self.viewers
+            )
+        )
         await turn()
         for viewer in self.viewers:
             assert viewer.epoch == page.epoch

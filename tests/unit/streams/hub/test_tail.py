@@ -68,7 +68,9 @@ async def test_since_says_what_it_does_not_hold(rig: Rig) -> None:
     assert [entry.seq for entry in tail.since(4) or []] == [5, 6]
     assert tail.since(3) is None
     assert tail.since(7) is None
-    assert [entry.seq for entry in (await tail.read(Cursor(tail.epoch, 3), 2, PAGE_BYTES)).entries] == [4, 5]
+    assert [
+        entry.seq for entry in (await tail.read(Cursor(tail.epoch, 3), 2, PAGE_BYTES)).entries
+    ] == [4, 5]
 
 
 async def test_a_gap_is_filled_from_the_log(rig: Rig) -> None:
@@ -133,12 +135,16 @@ async def test_a_new_epoch_is_told(rig: Rig) -> None:
     assert viewer.seen == [tail.top - 1, tail.top]
 
 
-async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The feed brings events while a read that holds them too is on its way back."""
     tail = await rig.hub.open("c")
     viewer = Viewer(tail)
 
-    async def slow_read(conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES) -> Page:
+    async def slow_read(
+        conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES
+    ) -> Page:
         await rig.write(2)
         await turn()
         assert tail.top == 2
@@ -260,7 +266,9 @@ async def test_a_log_that_forked_behind_a_tail_leaves_it_as_it_is(rig: Rig) -> N
     assert tail.forks[old] == 2
 
 
-async def test_a_tail_outlives_any_error_of_the_log(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tail_outlives_any_error_of_the_log(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever asked is told that it is away, and the next look is another one."""
     tail = await rig.hub.open("c")
     with monkeypatch.context() as broken:
@@ -275,7 +283,9 @@ async def test_a_tail_outlives_any_error_of_the_log(rig: Rig, monkeypatch: pytes
     assert (await tail.refresh()).top == 1
 
 
-async def test_a_log_that_is_away_is_read_when_it_is_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_that_is_away_is_read_when_it_is_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A tail that knows it misses something tries until it has it; a heartbeat meanwhile says Unavailable."""
     monkeypatch.setattr(hub_module, "FIRST_PAUSE_SECONDS", 0.0)
     tail = await rig.hub.open("c")

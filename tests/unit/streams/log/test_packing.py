@@ -20,11 +20,15 @@ def stamped(first: int, bodies: list[bytes]) -> list[bytes]:
 def test_a_block_gives_back_what_was_packed(bodies: list[bytes], first: int) -> None:
     """Whatever the bytes are, each with its seq."""
     events = stamped(first, bodies)
-    assert unpack(first, first + len(events) - 1, pack(events)) == [Entry(seq, data) for seq, data in enumerate(events, first)]
+    assert unpack(first, first + len(events) - 1, pack(events)) == [
+        Entry(seq, data) for seq, data in enumerate(events, first)
+    ]
 
 
 @given(bodies, st.integers(1, 2**52), st.data())
-def test_a_damaged_block_is_never_taken_for_a_whole_one(bodies: list[bytes], first: int, data: st.DataObject) -> None:
+def test_a_damaged_block_is_never_taken_for_a_whole_one(
+    bodies: list[bytes], first: int, data: st.DataObject
+) -> None:
     """Bytes that changed, that are missing or too many, and nothing at all: it says so, or gives what was packed."""
     events = stamped(first, bodies)
     block = bytearray(pack(events))
@@ -61,6 +65,25 @@ def test_a_block_of_other_events_is_damage() -> None:
 def test_chunks_of_an_answer_take_a_tenth() -> None:
     """What the memory per finished answer rests on."""
     message_id = "0198f7c2-6a51-7c3e-9b1d-3f5a8e2d4c6b"
-    words = ["Whoever", "falls", "behind", "is", "served", "from", "the", "log", "and", "never", "from", "a", "queue", "that", "grows"]
-    events = [stamp(seq, encode(Chunk(message_id, 1, 4 * seq, words[seq * seq % len(words)]))) for seq in range(1, 257)]
+    words = [
+        "Whoever",
+        "falls",
+        "behind",
+        "is",
+        "served",
+        "from",
+        "the",
+        "log",
+        "and",
+        "never",
+        "from",
+        "a",
+        "queue",
+        "that",
+        "grows",
+    ]
+    events = [
+        stamp(seq, encode(Chunk(message_id, 1, 4 * seq, words[seq * seq % len(words)])))
+        for seq in range(1, 257)
+    ]
     assert len(pack(events)) < sum(map(len, events)) / 10

@@ -8,7 +8,9 @@ from tokenwire.streams.log.ports import Page
 LOG = Page("new", 3, 9, None, [], {"old": 6, "older": 4})
 
 
-@pytest.mark.parametrize(("epoch", "shared"), [("new", 9), ("old", 6), ("older", 4), ("other", None), (None, None)])
+@pytest.mark.parametrize(
+    ("epoch", "shared"), [("new", 9), ("old", 6), ("older", 4), ("other", None), (None, None)]
+)
 def test_what_a_log_shares_with_an_epoch(epoch: str | None, shared: int | None) -> None:
     """All of itself, what lies before the fork of an earlier one, and nothing of what it never heard of."""
     assert LOG.shared(epoch) == shared
@@ -32,7 +34,10 @@ def test_how_far_a_row_reaches(epoch: str | None, seq: int, reached: int) -> Non
     assert LOG.reached(epoch, seq) == reached
 
 
-@pytest.mark.parametrize(("floor", "seq", "running"), [(None, 9, False), (5, 5, True), (0, 0, True), (9, 9, True), (12, 9, True)])
+@pytest.mark.parametrize(
+    ("floor", "seq", "running"),
+    [(None, 9, False), (5, 5, True), (0, 0, True), (9, 9, True), (12, 9, True)],
+)
 def test_where_a_reader_of_the_rows_begins(floor: int | None, seq: int, running: bool) -> None:
     """At the top, or where the checkpoint of a running answer ends."""
     page = Page("new", 1, 9, floor)

@@ -91,7 +91,13 @@ async def test_scripts_that_were_flushed_are_sent_again(rig: Rig) -> None:
     await asyncio.gather(rig.run("a"), rig.run("a", OTHER))
     rig.server.flush()
     rig.server.commands.clear()
-    calls = asyncio.gather(rig.run("b"), rig.execute("ECHO", "plain"), rig.run("c", OTHER), rig.run("d"), rig.execute("ECHO", "last"))
+    calls = asyncio.gather(
+        rig.run("b"),
+        rig.execute("ECHO", "plain"),
+        rig.run("c", OTHER),
+        rig.run("d"),
+        rig.execute("ECHO", "last"),
+    )
     assert await calls == [b"b", b"plain", b"c", b"d", b"last"]
     assert sorted(rig.server.ways) == ["EVAL"] * 2 + ["EVALSHA"] * 4
 
@@ -130,7 +136,9 @@ async def test_what_nobody_waits_for_is_not_sent(rig: Rig) -> None:
     rig.server.answering = False
     out = asyncio.create_task(rig.execute("ECHO", "out"))
     await until(lambda: len(rig.server.named("ECHO")) == 2)
-    cancelled, following = (asyncio.create_task(rig.execute("ECHO", word)) for word in ("cancelled", "next"))
+    cancelled, following = (
+        asyncio.create_task(rig.execute("ECHO", word)) for word in ("cancelled", "next")
+    )
     await asyncio.sleep(0)
     cancelled.cancel()
     rig.server.answering = True

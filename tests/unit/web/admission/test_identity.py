@@ -22,7 +22,9 @@ C = "/api/conversations"
 
 def token(key: Any = KEY, algorithm: str = "HS256", **claims: Any) -> str:
     given = {"sub": "ada", "exp": int(time.time()) + 600} | claims
-    return jwt.encode({name: value for name, value in given.items() if value is not None}, key, algorithm)
+    return jwt.encode(
+        {name: value for name, value in given.items() if value is not None}, key, algorithm
+    )
 
 
 def _part(value: Any) -> str:
@@ -52,12 +54,18 @@ async def test_development_has_one_local_user(client: httpx.AsyncClient) -> None
 async def test_a_bearer_token_or_the_session_cookie_names_the_user(make_client: MakeClient) -> None:
     """In production; both hold the same JWT."""
     async with make_client(**PRODUCTION) as client:
-        for headers in (bearer(token()), {"Authorization": f"bearer  {token()}"}, {"Cookie": f"a=b; session={token()}"}):
+        for headers in (
+            bearer(token()),
+            {"Authorization": f"bearer  {token()}"},
+            {"Cookie": f"a=b; session={token()}"},
+        ):
             answer = await client.post(C, json={}, headers=headers)
             assert (answer.status_code, answer.json()["user_id"]) == (201, "ada")
 
 
-async def test_callers_can_ask_who_they_are(client: httpx.AsyncClient, make_client: MakeClient) -> None:
+async def test_callers_can_ask_who_they_are(
+    client: httpx.AsyncClient, make_client: MakeClient
+) -> None:
     """The name under which their messages will stand."""
     assert (await client.get("/api/me")).json() == {"user_id": "local"}
     async with make_client(**PRODUCTION) as strict:
@@ -95,7 +103,9 @@ async def test_callers_can_ask_who_they_are(client: httpx.AsyncClient, make_clie
         {"Cookie": f"other={token()}"},
     ],
 )
-async def test_whoever_cannot_prove_who_they_are_gets_401(make_client: MakeClient, headers: dict[str, str]) -> None:
+async def test_whoever_cannot_prove_who_they_are_gets_401(
+    make_client: MakeClient, headers: dict[str, str]
+) -> None:
     """Among them: other keys, expired or early tokens, no algorithm, and a subscription token signed with the same key."""
     async with make_client(**PRODUCTION) as client:
         assert await status(client, headers) == 401
@@ -117,7 +127,9 @@ async def test_the_hosts_audience_is_its_own_affair(make_client: MakeClient) -> 
         ("EdDSA", ed25519.Ed25519PrivateKey.generate()),
     ],
 )
-async def test_a_public_key_takes_its_own_kind_of_signature(make_client: MakeClient, algorithm: str, private: Any) -> None:
+async def test_a_public_key_takes_its_own_kind_of_signature(
+    make_client: MakeClient, algorithm: str, private: Any
+) -> None:
     """A token that claims HS256, signed with the public key's text, is refused."""
     pem = public_pem(private)
     forged = jwt.api_jws.PyJWS().encode(b'{"sub":"ada"}', b"x" * 32, "HS256")
@@ -128,14 +140,26 @@ async def test_a_public_key_takes_its_own_kind_of_signature(make_client: MakeCli
 
 
 def public_pem(private: Any) -> str:
-    return str(private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode())
+    return str(
+        private.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
 
 
 async def test_issuer_and_audience_count_where_they_are_set(make_client: MakeClient) -> None:
     """Tokens of another issuer or for another service, signed with the same key, are no logins here."""
-    async with make_client(**PRODUCTION, host_jwt_issuer="shop", host_jwt_audience="chat") as client:
+    async with make_client(
+        **PRODUCTION, host_jwt_issuer="shop", host_jwt_audience="chat"
+    ) as client:
         assert await status(client, bearer(token(iss="shop", aud=["chat", "mail"]))) == 200
-        for claims in ({}, {"iss": "shop"}, {"aud": "chat"}, {"iss": "other", "aud": "chat"}, {"iss": "shop", "aud": "mail"}):
+        for claims in (
+            {},
+            {"iss": "shop"},
+            {"aud": "chat"},
+            {"iss": "other", "aud": "chat"},
+            {"iss": "shop", "aud": "mail"},
+        ):
             assert await status(client, bearer(token(**claims))) == 401
 
 
@@ -157,11 +181,15 @@ def test_weak_keys_are_refused(given: dict[str, str]) -> None:
         open_identity(settings(**(PRODUCTION | given)))
 
 
-@pytest.mark.parametrize("key", [None, "-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----"])
+@pytest.mark.parametrize(
+    "key", [None, "-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----"]
+)
 def test_production_without_a_usable_key_does_not_start(key: str | None) -> None:
     """The message names the variable."""
     with pytest.raises(ValueError, match="HOST_JWT_KEY"):
-        open_identity(settings(mode="production", redis_url="redis://127.0.0.1:1", host_jwt_key=key))
+        open_identity(
+            settings(mode="production", redis_url="redis://127.0.0.1:1", host_jwt_key=key)
+        )
 
 
 FOREIGN = [
@@ -179,8 +207,12 @@ OWN: list[dict[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("headers", "expected"), [(given, 403) for given in FOREIGN] + [(given, 201) for given in OWN])
-async def test_another_site_cannot_act_for_a_user(make_client: MakeClient, headers: dict[str, str], expected: int) -> None:
+@pytest.mark.parametrize(
+    ("headers", "expected"), [(given, 403) for given in FOREIGN] + [(given, 201) for given in OWN]
+)
+async def test_another_site_cannot_act_for_a_user(
+    make_client: MakeClient, headers: dict[str, str], expected: int
+) -> None:
     """With what a browser sends by itself (the cookie, or nothing in development) only the own page may change things."""
     async with make_client() as client:
         assert await status(client, headers, "POST") == expected

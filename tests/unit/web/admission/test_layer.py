@@ -39,7 +39,13 @@ def test_a_subscription_token_is_no_login(make_app: MakeApp) -> None:
     """It says whose places are taken, for events alone; no route takes it for a login."""
     gate = make_app(**PRODUCTION).state.gate
     assert gate.caller(scope(EVENTS, token())) == Caller("ada", "203.0.113.7", login=False)
-    assert gate.caller(scope(EVENTS, login()["Authorization"])) == Caller("ada", "203.0.113.7", login=True)
-    for path, method in ((EVENTS, "POST"), ("/api/conversations/c", "GET"), ("/v1/responses", "POST")):
+    assert gate.caller(scope(EVENTS, login()["Authorization"])) == Caller(
+        "ada", "203.0.113.7", login=True
+    )
+    for path, method in (
+        (EVENTS, "POST"),
+        ("/api/conversations/c", "GET"),
+        ("/v1/responses", "POST"),
+    ):
         with pytest.raises(ApiProblem):
             gate.caller(scope(path, token(), method))

@@ -25,7 +25,11 @@ class Client:
     def text(self, kind: str = "text") -> str:
         """What counts of the text or the reasoning: where a `data-reset` stands, what follows it."""
         resets = [index for index, part in enumerate(self.parts) if part["type"] == "data-reset"]
-        return "".join(part["text"] for part in self.parts[resets[-1] if resets else 0 :] if part["type"] == kind)
+        return "".join(
+            part["text"]
+            for part in self.parts[resets[-1] if resets else 0 :]
+            if part["type"] == kind
+        )
 
     def tools(self) -> dict[str, str]:
         """State of each call."""
@@ -58,7 +62,9 @@ class Client:
         self.metadata |= chunk.get("messageMetadata", {})
 
     def _tool(self, call_id: str, state: str, value: Any) -> None:
-        found = next((part for part in self.parts if part["type"] == "tool" and part["id"] == call_id), None)
+        found = next(
+            (part for part in self.parts if part["type"] == "tool" and part["id"] == call_id), None
+        )
         if found is None:
             found = {"type": "tool", "id": call_id, "input": value}
             self.parts.append(found)

@@ -48,7 +48,11 @@ class History:
         self.events: list[tuple[int, events.AnyEvent]] = []
         self._start()
         for _ in range(steps):
-            self._choose.choice([self._text] * 6 + [self._reason] * 3 + [self._call, self._answer, self._cite, self._fail, self._other])()
+            self._choose.choice(
+                [self._text] * 6
+                + [self._reason] * 3
+                + [self._call, self._answer, self._cite, self._fail, self._other]
+            )()
         self._end()
 
     def _add(self, event: events.AnyEvent, **changes: Any) -> None:
@@ -59,19 +63,33 @@ class History:
 
     def _start(self) -> None:
         self._attempt += 1
-        self._add(events.Start(ID, self._attempt, "demo"), attempt=self._attempt, status="streaming")
+        self._add(
+            events.Start(ID, self._attempt, "demo"), attempt=self._attempt, status="streaming"
+        )
 
     def _text(self) -> None:
         word, content = self._choose.choice(WORDS), self._row["content"]
-        self._add(events.Chunk(ID, self._attempt, utf16_length(content), word), content=content + word)
+        self._add(
+            events.Chunk(ID, self._attempt, utf16_length(content), word), content=content + word
+        )
 
     def _reason(self) -> None:
         word, reasoning = self._choose.choice(WORDS), self._row["reasoning"]
-        self._add(events.Reasoning(ID, self._attempt, utf16_length(reasoning), word), reasoning=reasoning + word)
+        self._add(
+            events.Reasoning(ID, self._attempt, utf16_length(reasoning), word),
+            reasoning=reasoning + word,
+        )
 
     def _call(self) -> None:
-        call = {"tool_call_id": f"call-{len(self.events)}", "name": "look", "arguments": {"__proto__": 1}, "status": "pending"}
-        event = events.ToolCall(ID, self._attempt, call["tool_call_id"], call["name"], call["arguments"], "pending")
+        call = {
+            "tool_call_id": f"call-{len(self.events)}",
+            "name": "look",
+            "arguments": {"__proto__": 1},
+            "status": "pending",
+        }
+        event = events.ToolCall(
+            ID, self._attempt, call["tool_call_id"], call["name"], call["arguments"], "pending"
+        )
         self._add(event, tool_calls=[*self._row["tool_calls"], call])
 
     def _answer(self) -> None:
@@ -79,7 +97,10 @@ class History:
         if pending:
             done = pending[0] | {"result": {"n": 1}, "status": "ok"}
             calls = [done if call is pending[0] else call for call in self._row["tool_calls"]]
-            self._add(events.ToolResult(ID, self._attempt, done["tool_call_id"], "look", {"n": 1}, "ok"), tool_calls=calls)
+            self._add(
+                events.ToolResult(ID, self._attempt, done["tool_call_id"], "look", {"n": 1}, "ok"),
+                tool_calls=calls,
+            )
 
     def _cite(self) -> None:
         self._add(events.Source(ID, self._attempt, "https://example.com/a", "A"))
@@ -93,7 +114,9 @@ class History:
             kept = [call for call in self._row["tool_calls"] if "result" in call]
             text, reasoning = self._beginning("content"), self._beginning("reasoning")
             reset = events.Reset(ID, self._attempt, utf16_length(text), utf16_length(reasoning))
-            self._add(reset, content=text, reasoning=reasoning, tool_calls=kept, attempt=self._attempt)
+            self._add(
+                reset, content=text, reasoning=reasoning, tool_calls=kept, attempt=self._attempt
+            )
 
     def _beginning(self, field: str) -> str:
         whole = self._row[field]
@@ -107,7 +130,9 @@ class History:
         text = self._row["content"]
         usage = events.Usage(1, 2)
         self._add(
-            events.Complete(ID, self._attempt, "stop", usage, utf16_length(text), checksum(text), []),
+            events.Complete(
+                ID, self._attempt, "stop", usage, utf16_length(text), checksum(text), []
+            ),
             status="complete",
             finish_reason="stop",
             usage={"input_tokens": 1, "output_tokens": 2, "estimated": False},

@@ -51,7 +51,10 @@ def assert_shows(client: Client, history: History, also: AbstractSet[str] = froz
     assert client.over is not None
     assert client.over["type"] == "finish"
     assert (client.text(), client.text("reasoning")) == (final["content"], final["reasoning"])
-    states = {call["tool_call_id"]: "output-available" if "result" in call else "input-available" for call in final["tool_calls"]}
+    states = {
+        call["tool_call_id"]: "output-available" if "result" in call else "input-available"
+        for call in final["tool_calls"]
+    }
     withdrawn = {name: state for name, state in client.tools().items() if name not in states}
     assert {name: state for name, state in client.tools().items() if name in states} == states
     assert set(withdrawn.values()) <= {"output-error"} | also
@@ -75,7 +78,9 @@ def test_joining_at_any_moment(seed: int, profile: Profile) -> None:
     history = History(seed)
     for seq in range(len(history.events) + 1):
         answer, chunks = replay(history, seq, profile)
-        assert_shows(Client().read(chunks + told(answer, history.events[max(0, seq - 3) :])), history)
+        assert_shows(
+            Client().read(chunks + told(answer, history.events[max(0, seq - 3) :])), history
+        )
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -94,7 +99,9 @@ def test_going_on_from_any_position(seed: int, profile: Profile) -> None:
                 after = going_on(history, stored, cut, profile)
                 again = copy.deepcopy(client)
                 assert {kind for kind, _ in again._open} == ({held.open} if held.open else set())
-                assert_shows(again.read(told(after, history.events[cut:])), history, {"input-available"})
+                assert_shows(
+                    again.read(told(after, history.events[cut:])), history, {"input-available"}
+                )
 
 
 def test_the_state_is_not_known_from_what_tells_nothing() -> None:
@@ -117,7 +124,9 @@ def test_a_hole_is_noticed_and_mended() -> None:
     client.read(answer.restate(row(content="Hello world", status="streaming", seq=9)))
     with pytest.raises(Hole):
         answer.take(10, events.Complete(ID, 1, "stop", None, 11, 1, []))
-    client.read(answer.restate(row(content="Hello world", status="complete", finish_reason="stop", seq=10)))
+    client.read(
+        answer.restate(row(content="Hello world", status="complete", finish_reason="stop", seq=10))
+    )
     assert (client.text(), [part["type"] for part in client.parts]) == ("Hello world", ["text"])
 
 
@@ -162,14 +171,26 @@ def test_ends_that_are_none() -> None:
     """A failure is told to people, a cancelled answer is aborted; nothing follows either, and rows say the same."""
     failed = AISDKEncoder(row())
     failed.begin()
-    chunks = failed.take(1, events.Error(ID, 1, "unavailable", "Try later.", retryable=True, usage=None, length=0, crc32=0))
+    chunks = failed.take(
+        1,
+        events.Error(
+            ID, 1, "unavailable", "Try later.", retryable=True, usage=None, length=0, crc32=0
+        ),
+    )
     assert [chunk["type"] for chunk in chunks] == ["message-metadata", "finish-step", "error"]
     assert chunks[0]["messageMetadata"]["error"] == {"code": "unavailable", "retryable": True}
     assert chunks[-1]["errorText"] == "Try later."
     assert failed.take(2, events.Chunk(ID, 1, 0, "late")) == []
     cancelled = AISDKEncoder(row(content="Hel", status="cancelled", seq=3), "v7").begin()
-    assert [chunk["type"] for chunk in cancelled[-4:]] == ["message-metadata", "text-end", "finish-step", "abort"]
-    stored = AISDKEncoder(row(status="error", error={"code": "x", "error": "No.", "retryable": False})).begin()
+    assert [chunk["type"] for chunk in cancelled[-4:]] == [
+        "message-metadata",
+        "text-end",
+        "finish-step",
+        "abort",
+    ]
+    stored = AISDKEncoder(
+        row(status="error", error={"code": "x", "error": "No.", "retryable": False})
+    ).begin()
     assert stored[-1] == {"type": "error", "errorText": "No."}
 
 
@@ -179,8 +200,14 @@ def test_tools_that_wait_or_are_refused() -> None:
     newer, older = AISDKEncoder(row(), "v7"), AISDKEncoder(row(), "v5")
     newer.begin()
     older.begin()
-    assert [chunk["type"] for chunk in newer.take(1, waiting)] == ["tool-input-available", "tool-approval-request"]
-    assert [chunk["type"] for chunk in older.take(1, waiting)] == ["tool-input-available", "data-approval"]
+    assert [chunk["type"] for chunk in newer.take(1, waiting)] == [
+        "tool-input-available",
+        "tool-approval-request",
+    ]
+    assert [chunk["type"] for chunk in older.take(1, waiting)] == [
+        "tool-input-available",
+        "data-approval",
+    ]
     denied = events.ToolResult(ID, 1, "c", "rm", None, "denied")
     assert newer.take(2, denied) == [{"type": "tool-output-denied", "toolCallId": "c"}]
     assert older.take(2, denied)[0]["type"] == "tool-output-error"

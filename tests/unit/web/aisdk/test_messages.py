@@ -7,8 +7,20 @@ from tokenwire.web.aisdk.messages import ui_message, usage
 def test_an_answer_with_everything() -> None:
     """Reasoning, calls, text; numbers in the SDK's spelling."""
     calls = [
-        {"tool_call_id": "1", "name": "look", "arguments": {"__proto__": 1}, "status": "ok", "result": {"n": 1}},
-        {"tool_call_id": "2", "name": "look", "arguments": {}, "status": "error", "result": {"error": "It broke."}},
+        {
+            "tool_call_id": "1",
+            "name": "look",
+            "arguments": {"__proto__": 1},
+            "status": "ok",
+            "result": {"n": 1},
+        },
+        {
+            "tool_call_id": "2",
+            "name": "look",
+            "arguments": {},
+            "status": "error",
+            "result": {"error": "It broke."},
+        },
         {"tool_call_id": "3", "name": "look", "arguments": {}, "status": "pending"},
         {"tool_call_id": "4", "name": "rm", "arguments": {}, "status": "denied"},
     ]
@@ -27,7 +39,11 @@ def test_an_answer_with_everything() -> None:
     ]
     assert found["parts"][2]["input"] == {"___proto__": 1}
     assert found["parts"][3]["errorText"] == "It broke."
-    assert found["metadata"]["usage"] == usage(counted) == {"inputTokens": 1, "outputTokens": 2, "estimated": False}
+    assert (
+        found["metadata"]["usage"]
+        == usage(counted)
+        == {"inputTokens": 1, "outputTokens": 2, "estimated": False}
+    )
     older = ui_message(stored, "m", "v5")
     assert older is not None
     assert older["parts"][5]["state"] == "output-error"
@@ -35,7 +51,10 @@ def test_an_answer_with_everything() -> None:
 
 def test_a_users_message() -> None:
     """Text, and files before it."""
-    attachments = [{"url": "https://example.com/a.png", "media_type": "image/png"}, {"name": "not yet stored"}]
+    attachments = [
+        {"url": "https://example.com/a.png", "media_type": "image/png"},
+        {"name": "not yet stored"},
+    ]
     found = ui_message(row(role="user", content="Hi", attachments=attachments), "its-own-id")
     assert found is not None
     assert (found["id"], found["role"]) == ("its-own-id", "user")

@@ -15,14 +15,20 @@ TEXT = [{"type": "text", "text": "hi"}]
 
 
 def body(**changes: Any) -> dict[str, Any]:
-    return {"id": "c", "trigger": "submit-message", "messages": [{"id": "m", "role": "user", "parts": TEXT}]} | changes
+    return {
+        "id": "c",
+        "trigger": "submit-message",
+        "messages": [{"id": "m", "role": "user", "parts": TEXT}],
+    } | changes
 
 
 def message(**changes: Any) -> dict[str, Any]:
     return body(messages=[{"id": "m", "role": "user", "parts": TEXT} | changes])
 
 
-async def refused(client: httpx.AsyncClient, sent: object, code: str, **headers: str) -> dict[str, Any]:
+async def refused(
+    client: httpx.AsyncClient, sent: object, code: str, **headers: str
+) -> dict[str, Any]:
     content = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
     answer = await client.post("/api/chat", content=content, headers=headers)
     assert answer.headers["content-type"] == "application/problem+json", answer.text
@@ -76,14 +82,29 @@ async def test_other_refusals(client: httpx.AsyncClient, make_client: MakeClient
     await refused(client, body(model="nearby"), "model_unavailable")
     await refused(client, body(), "foreign_origin", Origin="https://elsewhere.example")
     await refused(client, body(trigger="regenerate-message"), "not_found")
-    await refused(client, message(parts=[{"type": "text", "text": "x" * 2000}]), "invalid", **{"x-ai-sdk-profile": "v4"})
+    await refused(
+        client,
+        message(parts=[{"type": "text", "text": "x" * 2000}]),
+        "invalid",
+        **{"x-ai-sdk-profile": "v4"},
+    )
     async with make_client(max_content_bytes=1024, max_chat_body_bytes=64 * 1024) as small:
-        await refused(small, message(parts=[{"type": "text", "text": "x" * 2000}]), "content_too_large")
-        await refused(small, message(parts=[{"type": "text", "text": "x" * 70_000}]), "body_too_large")
+        await refused(
+            small, message(parts=[{"type": "text", "text": "x" * 2000}]), "content_too_large"
+        )
+        await refused(
+            small, message(parts=[{"type": "text", "text": "x" * 70_000}]), "body_too_large"
+        )
 
 
 @pytest.mark.parametrize(
-    "others", [{}, {"messages": None}, {"messages": []}, {"messages": [{"role": "user", "parts": [{"type": "file"}]}]}]
+    "others",
+    [
+        {},
+        {"messages": None},
+        {"messages": []},
+        {"messages": [{"role": "user", "parts": [{"type": "file"}]}]},
+    ],
 )
 def test_a_client_may_send_its_last_message_alone(others: dict[str, Any]) -> None:
     """As `prepareSendMessagesRequest` of the AI SDK's documentation does; it counts before a list. `null` is as good as nothing."""
@@ -99,16 +120,34 @@ async def test_chats_that_are_not_there(client: httpx.AsyncClient) -> None:
     assert (await client.get("/api/chat/nobody/stream")).status_code == 204
     assert (await client.post("/api/chat/nobody/stop")).json() == {"cancelled": []}
     assert (await client.get("/api/chat/nobody/messages")).json() == {"messages": [], "next": None}
-    assert (await client.get("/api/chat/nobody/stream?after=k3f9:7")).json()["code"] == "position_lost"
+    assert (await client.get("/api/chat/nobody/stream?after=k3f9:7")).json()[
+        "code"
+    ] == "position_lost"
     for wrong in ("x", "k3f9", "k3f9:-1", "k3f9:07"):
-        assert (await client.get("/api/chat/nobody/stream", headers={"Last-Event-ID": wrong})).json()["code"] == "malformed_position"
+        assert (
+            await client.get("/api/chat/nobody/stream", headers={"Last-Event-ID": wrong})
+        ).json()["code"] == "malformed_position"
 
 
 async def test_every_chat_id_has_an_address(client: httpx.AsyncClient, store: Store) -> None:
     """Slashes, dots, percent signs, and words of the routes themselves."""
-    for name in ("a/b", "a/stream", "messages", "../c", "a..b", "50%", "ü/日本 🦉", "a%2Fb", "stop/stop", "ws", "a?b#c"):
+    for name in (
+        "a/b",
+        "a/stream",
+        "messages",
+        "../c",
+        "a..b",
+        "50%",
+        "ü/日本 🦉",
+        "a%2Fb",
+        "stop/stop",
+        "ws",
+        "a?b#c",
+    ):
         made = await store.open_chat("local", name)
-        path = f"/api/chat/{httpx.QueryParams({'x': name})}".replace("x=", "", 1).replace("+", "%20")
+        path = f"/api/chat/{httpx.QueryParams({'x': name})}".replace("x=", "", 1).replace(
+            "+", "%20"
+        )
         assert (await client.get(f"{path}/messages")).status_code == 200, name
         assert (await client.post(f"{path}/stop")).json() == {"cancelled": []}
         assert (await store.open_chat("local", name)).id == made.id
@@ -130,23 +169,37 @@ async def test_origins_that_may_call(make_client: MakeClient) -> None:
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type,user-agent,last-event-id",
     }
-    async with make_client() as closed, make_client(cors_origins=f"{origin}, https://other.example.com") as open_:
-        assert "access-control-allow-origin" not in (await closed.options("/api/chat", headers=asked)).headers
+    async with (
+        make_client() as closed,
+        make_client(cors_origins=f"{origin}, https://other.example.com") as open_,
+    ):
+        assert (
+            "access-control-allow-origin"
+            not in (await closed.options("/api/chat", headers=asked)).headers
+        )
         answer = await open_.options("/api/chat", headers=asked)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == origin
         assert "user-agent" in answer.headers["access-control-allow-headers"]
-        called = await open_.post("/api/chat/c/stop", headers={"Origin": origin, "Sec-Fetch-Site": "cross-site"})
+        called = await open_.post(
+            "/api/chat/c/stop", headers={"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+        )
         assert called.status_code == 200
         assert called.headers["access-control-allow-origin"] == origin
         await refused(open_, body(), "foreign_origin", Origin="https://elsewhere.example")
-        assert (await open_.options("/api/chat", headers=asked | {"Origin": "https://elsewhere.example"})).status_code == 400
+        assert (
+            await open_.options(
+                "/api/chat", headers=asked | {"Origin": "https://elsewhere.example"}
+            )
+        ).status_code == 400
 
 
 async def test_regenerate(client: httpx.AsyncClient, store: Store, log: MemoryLog) -> None:
     """`POST /api/messages/{id}/regenerate`: 409 while the answer is being made, then a new answer in its place."""
     conversation = (await client.post("/api/conversations")).json()["id"]
-    posted = (await client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})).json()
+    posted = (
+        await client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})
+    ).json()
     answer_id = posted["assistant_message"]["id"]
     running = await client.post(f"/api/messages/{answer_id}/regenerate")
     assert (running.status_code, running.json()["code"]) == (409, "generation_running")
@@ -170,10 +223,14 @@ async def test_a_key_of_one_answer_is_not_that_of_another(client: httpx.AsyncCli
     made = []
     for _ in range(2):
         conversation = (await client.post("/api/conversations")).json()["id"]
-        posted = (await client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})).json()
+        posted = (
+            await client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})
+        ).json()
         answer_id = posted["assistant_message"]["id"]
         await client.post(f"/api/messages/{answer_id}/cancel")
-        again = await client.post(f"/api/messages/{answer_id}/regenerate", headers={"Idempotency-Key": "k"})
+        again = await client.post(
+            f"/api/messages/{answer_id}/regenerate", headers={"Idempotency-Key": "k"}
+        )
         assert again.json()["user_message"]["id"] == posted["user_message"]["id"]
         made.append(again.json()["assistant_message"]["id"])
     assert made[0] != made[1]
@@ -183,7 +240,9 @@ async def test_single_answers_refuse(client: httpx.AsyncClient) -> None:
     """What is no prompt, and schemas that are not known."""
     for wrong in ({}, {"prompt": 1}, {"prompt": " "}, []):
         assert (await client.post("/api/completion", json=wrong)).json()["code"] == "invalid"
-    assert (await client.post("/api/completion?protocol=morse", json={"prompt": "x"})).json()["code"] == "invalid"
+    assert (await client.post("/api/completion?protocol=morse", json={"prompt": "x"})).json()[
+        "code"
+    ] == "invalid"
     assert (await client.post("/api/object", content=b"{")).json()["code"] == "malformed_json"
     assert (await client.post("/api/object?schema=nobody", json=1)).json()["code"] == "invalid"
     assert (await client.post("/api/object", json=" ")).json()["code"] == "invalid"

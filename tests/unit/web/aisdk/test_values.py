@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from tokenwire.web.aisdk.values import MAX_DEPTH, Misuse, clean, dumps
 
-keys = st.sampled_from(["__proto__", "constructor", "prototype", "a", "___proto__"]) | st.text(max_size=3)
+keys = st.sampled_from(["__proto__", "constructor", "prototype", "a", "___proto__"]) | st.text(
+    max_size=3
+)
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
@@ -24,7 +26,11 @@ def refused(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     constructor = value.get("constructor")
-    return "__proto__" in value or (isinstance(constructor, dict) and "prototype" in constructor) or any(map(refused, value.values()))
+    return (
+        "__proto__" in value
+        or (isinstance(constructor, dict) and "prototype" in constructor)
+        or any(map(refused, value.values()))
+    )
 
 
 @given(anything)
@@ -47,7 +53,12 @@ def test_depth_and_strange_values() -> None:
     for _ in range(5000):
         deep = [deep]
     assert dumps(clean(deep)).count(b"[") == MAX_DEPTH
-    assert clean({1: (1, 2), None: 1, 1.5: 3, False: 0}) == {"1": [1, 2], "null": 1, "1.5": 3, "false": 0}
+    assert clean({1: (1, 2), None: 1, 1.5: 3, False: 0}) == {
+        "1": [1, 2],
+        "null": 1,
+        "1.5": 3,
+        "false": 0,
+    }
     for strange in (object(), b"bytes", {(): 1}, {1, 2}):
         with pytest.raises(Misuse):
             clean(strange)

@@ -27,7 +27,10 @@ def test_a_body_is_made_while_it_is_read() -> None:
     assert asked == ["begun"]
     rest = list(reading)
     assert rest[0] == b": still here\n\n"
-    assert rest[1].split(b"\n\n")[1] == b'id: k3f9:7\ndata: {"type":"text-delta","id":"text","delta":"a"}'
+    assert (
+        rest[1].split(b"\n\n")[1]
+        == b'id: k3f9:7\ndata: {"type":"text-delta","id":"text","delta":"a"}'
+    )
     assert rest[-1] == DONE == b"data: [DONE]\n\n"
     assert all(rest)
 
@@ -62,7 +65,10 @@ async def test_a_failure_breaks_the_stream_or_is_told() -> None:
         [piece async for piece in abody(failing_too())]
     told = b'data: {"type":"error","errorText":"It failed."}\n\n'
     assert list(body(failing(), lambda _: "It failed."))[-2:] == [told, DONE]
-    assert [piece async for piece in abody(failing_too(), lambda _: "It failed.")][-2:] == [told, DONE]
+    assert [piece async for piece in abody(failing_too(), lambda _: "It failed.")][-2:] == [
+        told,
+        DONE,
+    ]
 
 
 def test_ids_and_comments_stay_on_their_line() -> None:

@@ -14,7 +14,14 @@ def kinds(chunks: list[dict[str, object]]) -> list[object]:
 def test_text_and_reasoning_are_opened_and_closed() -> None:
     """By what is written next, by the end of a step, and by the end."""
     write = Writer()
-    chunks = write.start("m") + write.reasoning("a") + write.text("b") + write.start_step() + write.text("c") + write.finish("stop")
+    chunks = (
+        write.start("m")
+        + write.reasoning("a")
+        + write.text("b")
+        + write.start_step()
+        + write.text("c")
+        + write.finish("stop")
+    )
     assert kinds(chunks) == [
         "start",
         *("reasoning-start", "reasoning-delta", "reasoning-end", "text-start", "text-delta"),
@@ -37,7 +44,9 @@ def test_what_is_absent_is_left_out_and_what_is_null_stays() -> None:
     """Clients refuse null for an optional field; an input, an output and data may be null."""
     write = Writer()
     assert write.start() == [{"type": "start"}]
-    assert write.source_url("s", "https://example.com") == [{"type": "source-url", "sourceId": "s", "url": "https://example.com"}]
+    assert write.source_url("s", "https://example.com") == [
+        {"type": "source-url", "sourceId": "s", "url": "https://example.com"}
+    ]
     assert write.tool_input_available("1", "t", None)[0]["input"] is None
     assert write.tool_output_available("1", None)[0]["output"] is None
     assert write.data("x", None) == [{"type": "data-x", "data": None}]
@@ -82,19 +91,33 @@ def test_a_message_that_was_not_started_is() -> None:
 def test_misuse_is_told_and_changes_nothing(wrong: object) -> None:
     """And says what is wrong; the stream goes on."""
     write = Writer("v7")
-    written = write.start("m") + write.text("a") + write.tool_input_available("done", "t", {}) + write.tool_output_available("done", 1)
+    written = (
+        write.start("m")
+        + write.text("a")
+        + write.tool_input_available("done", "t", {})
+        + write.tool_output_available("done", 1)
+    )
     with pytest.raises(Misuse, match=r"\w+ \w+"):
         wrong(write)  # type: ignore[operator]
     Client().read(written + write.text("b") + write.finish())
 
 
-@pytest.mark.parametrize("end", [lambda write: write.finish(), lambda write: write.abort(), lambda write: write.error("x")])
+@pytest.mark.parametrize(
+    "end",
+    [lambda write: write.finish(), lambda write: write.abort(), lambda write: write.error("x")],
+)
 def test_nothing_follows_an_end(end: object) -> None:
     """Of any kind."""
     write = Writer()
     end(write)  # type: ignore[operator]
     assert write.close() == []
-    for late in (lambda: write.text("x"), write.start, write.start_step, write.finish, lambda: write.data("x", 1)):
+    for late in (
+        lambda: write.text("x"),
+        write.start,
+        write.start_step,
+        write.finish,
+        lambda: write.data("x", 1),
+    ):
         with pytest.raises(Misuse):
             late()
 
@@ -121,7 +144,10 @@ def fallbacks(profile: str) -> dict[str, object]:
         "abort": Writer(profile).abort("why")[-1],  # type: ignore[arg-type]
         "finish": write.finish("interrupted")[-1],
     }
-    return {name: (chunk["type"], chunk.get("reason"), chunk.get("finishReason")) for name, chunk in told.items()}
+    return {
+        name: (chunk["type"], chunk.get("reason"), chunk.get("finishReason"))
+        for name, chunk in told.items()
+    }
 
 
 def test_fallbacks() -> None:

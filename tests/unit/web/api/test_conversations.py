@@ -21,21 +21,33 @@ async def begin(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
 
 
 async def events(log: MemoryLog, conversation_id: str) -> list[str]:
-    return [entry.data.decode() for entry in (await log.read(conversation_id, None, 0, 100)).entries]
+    return [
+        entry.data.decode() for entry in (await log.read(conversation_id, None, 0, 100)).entries
+    ]
 
 
 async def test_begin_and_read(client: httpx.AsyncClient) -> None:
     """A new conversation has what it was given, no messages, and a position to subscribe from."""
     made = await begin(client, title=" Trip ", model="second", instructions="Be brief")
-    assert (made["title"], made["model"], made["instructions"], made["user_id"], made["rev"]) == ("Trip", "second", "Be brief", "local", 1)
+    assert (made["title"], made["model"], made["instructions"], made["user_id"], made["rev"]) == (
+        "Trip",
+        "second",
+        "Be brief",
+        "local",
+        1,
+    )
     found = (await client.get(f"/api/conversations/{made['id']}")).json()
     assert found["conversation"] == made
     assert (found["messages"], found["next"]) == ([], None)
     assert found["position"].endswith(":0")
 
 
-@pytest.mark.parametrize("send", [{}, {"json": {}}, {"content": b"null"}, {"json": {"title": None, "model": None}}])
-async def test_everything_about_a_new_conversation_is_optional(client: httpx.AsyncClient, send: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "send", [{}, {"json": {}}, {"content": b"null"}, {"json": {"title": None, "model": None}}]
+)
+async def test_everything_about_a_new_conversation_is_optional(
+    client: httpx.AsyncClient, send: dict[str, Any]
+) -> None:
     """Also the body itself."""
     made = await client.post("/api/conversations", **send)
     assert made.status_code == 201
@@ -44,7 +56,11 @@ async def test_everything_about_a_new_conversation_is_optional(client: httpx.Asy
 
 async def test_the_body_is_json_whatever_it_is_called(client: httpx.AsyncClient) -> None:
     """As `curl -d` sends it."""
-    made = await client.post("/api/conversations", content=b'{"title":"x"}', headers={"Content-Type": "application/x-www-form-urlencoded"})
+    made = await client.post(
+        "/api/conversations",
+        content=b'{"title":"x"}',
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
     assert made.json()["title"] == "x"
 
 
@@ -66,14 +82,26 @@ async def test_a_change_touches_what_it_names(client: httpx.AsyncClient, log: Me
     made = await begin(client, title="Old", model="second", instructions="Be brief")
     address = f"/api/conversations/{made['id']}"
     changed = (await client.patch(address, json={"title": "New"})).json()
-    assert (changed["title"], changed["model"], changed["instructions"], changed["rev"]) == ("New", "second", "Be brief", 2)
+    assert (changed["title"], changed["model"], changed["instructions"], changed["rev"]) == (
+        "New",
+        "second",
+        "Be brief",
+        2,
+    )
     changed = (await client.patch(address, json={"model": None, "instructions": None})).json()
-    assert (changed["title"], changed["model"], changed["instructions"], changed["rev"]) == ("New", None, None, 2)
+    assert (changed["title"], changed["model"], changed["instructions"], changed["rev"]) == (
+        "New",
+        None,
+        None,
+        2,
+    )
     assert (await client.patch(address, json={})).json() == changed
     assert await events(log, made["id"]) == ['{"seq":1,"type":"title","title":"New","rev":2}']
 
 
-async def test_a_title_changes_without_redis(client: httpx.AsyncClient, log: MemoryLog, store: Store) -> None:
+async def test_a_title_changes_without_redis(
+    client: httpx.AsyncClient, log: MemoryLog, store: Store
+) -> None:
     """The row says that viewers have yet to be told."""
     made = await begin(client, title="Old")
     log.go_down()
@@ -119,10 +147,14 @@ async def test_a_token_opens_one_conversation(client: httpx.AsyncClient) -> None
         ("CHAT.example:80", "ws://chat.example:8001"),
     ],
 )
-async def test_the_broadcaster_is_found_at_the_requests_host(client: httpx.AsyncClient, host: str, url: str) -> None:
+async def test_the_broadcaster_is_found_at_the_requests_host(
+    client: httpx.AsyncClient, host: str, url: str
+) -> None:
     """Whatever name the browser used for this server."""
     made = await begin(client)
-    given = await client.post(f"/api/conversations/{made['id']}/subscription", headers={"Host": host})
+    given = await client.post(
+        f"/api/conversations/{made['id']}/subscription", headers={"Host": host}
+    )
     assert given.json()["url"] == f"{url}/conversations/{made['id']}"
 
 
@@ -134,12 +166,17 @@ async def test_a_configured_broadcaster_is_named(make_client: MakeClient) -> Non
     assert given["url"] == f"wss://stream.example/conversations/{made['id']}"
 
 
-async def test_only_the_owner_lets_people_in_or_deletes(client: httpx.AsyncClient, store: Store) -> None:
+async def test_only_the_owner_lets_people_in_or_deletes(
+    client: httpx.AsyncClient, store: Store
+) -> None:
     """A participant knows that the conversation exists, so the answer is 403; to them it is open otherwise."""
     theirs = await store.create_conversation(OTHER)
     await store.add_participant(theirs.id, "local")
     address = f"/api/conversations/{theirs.id}"
-    for answer in (await client.delete(address), await client.post(f"{address}/participants", json={"user_id": "x"})):
+    for answer in (
+        await client.delete(address),
+        await client.post(f"{address}/participants", json={"user_id": "x"}),
+    ):
         assert (answer.status_code, answer.json()["code"]) == (403, "not_owner")
     assert (await client.get(address)).status_code == 200
     assert (await client.patch(address, json={"title": "Ours"})).status_code == 200
@@ -159,13 +196,23 @@ async def test_what_belongs_to_others_is_not_there(client: httpx.AsyncClient, st
             await client.post(f"{address}/cancel"),
             await client.post(f"{address}/participants", json={"user_id": "local"}),
         ]
-        assert {(answer.status_code, answer.json()["code"]) for answer in answers} <= {(404, "not_found"), (405, "method_not_allowed")}
+        assert {(answer.status_code, answer.json()["code"]) for answer in answers} <= {
+            (404, "not_found"),
+            (405, "method_not_allowed"),
+        }
     assert (await store.conversation(theirs.id, OTHER)).title is None
 
 
 async def test_creation_happens_once_per_key(client: httpx.AsyncClient) -> None:
     """The same key and body give the same conversation; another body is refused."""
-    answers = [await client.post("/api/conversations", json={"title": "A"}, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    answers = [
+        await client.post(
+            "/api/conversations", json={"title": "A"}, headers={"Idempotency-Key": "k"}
+        )
+        for _ in range(2)
+    ]
     assert answers[0].json() == answers[1].json()
-    other = await client.post("/api/conversations", json={"title": "B"}, headers={"Idempotency-Key": "k"})
+    other = await client.post(
+        "/api/conversations", json={"title": "B"}, headers={"Idempotency-Key": "k"}
+    )
     assert (other.status_code, other.json()["code"]) == (422, "key_reused")

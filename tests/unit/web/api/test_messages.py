@@ -28,7 +28,9 @@ async def address(client: httpx.AsyncClient) -> str:
     return f"/api/conversations/{(await begin(client))['id']}"
 
 
-async def post(client: httpx.AsyncClient, address: str, content: str = "hi", key: str | None = None) -> dict[str, Any]:
+async def post(
+    client: httpx.AsyncClient, address: str, content: str = "hi", key: str | None = None
+) -> dict[str, Any]:
     headers = {} if key is None else {"Idempotency-Key": key}
     answer = await client.post(f"{address}/messages", json={"content": content}, headers=headers)
     assert answer.status_code == 202, answer.text
@@ -47,7 +49,9 @@ async def start(store: Store, log: MemoryLog, message_id: str, text: str = "Hell
     claim = await log.claim(row.conversation_id, row.id, row.attempt, LEASE)
     assert await store.begin_attempt(row.id, claim.attempt, "demo") is not None
     appended = await log.append(claim, 0, 0, [Chunk(row.id, claim.attempt, 0, text)])
-    await store.checkpoint([Checkpoint(row.id, claim.attempt, text, "", None, claim.epoch, appended.last_seq)])
+    await store.checkpoint(
+        [Checkpoint(row.id, claim.attempt, text, "", None, claim.epoch, appended.last_seq)]
+    )
     return claim
 
 
@@ -57,16 +61,37 @@ async def test_a_post_is_stored_announced_and_enqueued(
     """Both rows are in the answer and, in order, in the log; the job is in the queue; SQL knows of both."""
     given = await post(client, address)
     user, assistant = given["user_message"], given["assistant_message"]
-    assert (user["role"], user["content"], user["status"], user["ordinal"]) == ("user", "hi", "complete", 1)
-    assert (assistant["role"], assistant["content"], assistant["status"], assistant["ordinal"]) == ("assistant", "", "queued", 2)
-    assert (assistant["model"], assistant["parent_id"], user["user_id"]) == ("demo", user["id"], "local")
-    assert [(event["type"], event["message"]) for event in await logged(log, address)] == [("message", user), ("message", assistant)]
+    assert (user["role"], user["content"], user["status"], user["ordinal"]) == (
+        "user",
+        "hi",
+        "complete",
+        1,
+    )
+    assert (assistant["role"], assistant["content"], assistant["status"], assistant["ordinal"]) == (
+        "assistant",
+        "",
+        "queued",
+        2,
+    )
+    assert (assistant["model"], assistant["parent_id"], user["user_id"]) == (
+        "demo",
+        user["id"],
+        "local",
+    )
+    assert [(event["type"], event["message"]) for event in await logged(log, address)] == [
+        ("message", user),
+        ("message", assistant),
+    ]
     assert jobs.enqueued == [assistant["id"]]
     rows = [await store.message(message["id"]) for message in (user, assistant)]
-    assert [(row.announced_rev, row.enqueued_at is not None) for row in rows if row is not None] == [(1, False), (1, True)]
+    assert [
+        (row.announced_rev, row.enqueued_at is not None) for row in rows if row is not None
+    ] == [(1, False), (1, True)]
 
 
-async def test_the_position_of_a_post_stands_before_its_rows(client: httpx.AsyncClient, address: str) -> None:
+async def test_the_position_of_a_post_stands_before_its_rows(
+    client: httpx.AsyncClient, address: str
+) -> None:
     """Whoever subscribes after it is told of both rows, and of nothing that was known before."""
     first, second = await post(client, address), await post(client, address)
     assert first["position"].endswith(":0")
@@ -74,7 +99,9 @@ async def test_the_position_of_a_post_stands_before_its_rows(client: httpx.Async
     assert first["subscription"]["url"].endswith(address.removeprefix("/api"))
 
 
-async def test_a_snapshot_reaches_what_sql_holds(client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog) -> None:
+async def test_a_snapshot_reaches_what_sql_holds(
+    client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog
+) -> None:
     """While an answer is written the position is its floor, and the row's seq counts in the same epoch."""
     message_id = (await post(client, address))["assistant_message"]["id"]
     claim = await start(store, log, message_id)
@@ -123,7 +150,11 @@ async def test_a_post_that_only_the_queue_refuses_is_announced(
 
 
 async def test_a_database_that_leaves_after_the_commit_does_not_undo_the_post(
-    client: httpx.AsyncClient, address: str, store: Store, jobs: RecordedJobs, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient,
+    address: str,
+    store: Store,
+    jobs: RecordedJobs,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The rows stand and the job is on its way: 202, although nobody noted it."""
 
@@ -135,28 +166,38 @@ async def test_a_database_that_leaves_after_the_commit_does_not_undo_the_post(
     assert jobs.enqueued == [given["assistant_message"]["id"]]
 
 
-async def test_a_repeated_key_posts_once(client: httpx.AsyncClient, address: str, log: MemoryLog, jobs: RecordedJobs) -> None:
+async def test_a_repeated_key_posts_once(
+    client: httpx.AsyncClient, address: str, log: MemoryLog, jobs: RecordedJobs
+) -> None:
     """The same ids come back, nothing is announced or enqueued again; spaces in the body make no other body."""
     first, second = await post(client, address, key="k"), await post(client, address, key="k")
     assert [first[name]["id"] for name in ("user_message", "assistant_message")] == [
         second[name]["id"] for name in ("user_message", "assistant_message")
     ]
-    spaced = await client.post(f"{address}/messages", content=b'{ "content" : "hi" }', headers={"Idempotency-Key": "k"})
+    spaced = await client.post(
+        f"{address}/messages", content=b'{ "content" : "hi" }', headers={"Idempotency-Key": "k"}
+    )
     assert spaced.json()["user_message"]["id"] == first["user_message"]["id"]
     assert len(await logged(log, address)) == 2
     assert len(jobs.enqueued) == 1
-    other = await client.post(f"{address}/messages", json={"content": "ho"}, headers={"Idempotency-Key": "k"})
+    other = await client.post(
+        f"{address}/messages", json={"content": "ho"}, headers={"Idempotency-Key": "k"}
+    )
     assert (other.status_code, other.json()["code"]) == (422, "key_reused")
 
 
-async def test_posts_at_once_are_queued_in_one_order(client: httpx.AsyncClient, address: str, log: MemoryLog, jobs: RecordedJobs) -> None:
+async def test_posts_at_once_are_queued_in_one_order(
+    client: httpx.AsyncClient, address: str, log: MemoryLog, jobs: RecordedJobs
+) -> None:
     """Every one is accepted; ordinals have no holes; each pair stays together; every job is enqueued."""
     given = await asyncio.gather(*(post(client, address, str(n)) for n in range(12)))
     rows = (await client.get(address)).json()["messages"]
     assert [row["ordinal"] for row in rows] == list(range(1, 25))
     assert [row["role"] for row in rows] == ["user", "assistant"] * 12
     assert sorted(jobs.enqueued) == sorted(pair["assistant_message"]["id"] for pair in given)
-    assert {event["message"]["id"] for event in await logged(log, address)} == {row["id"] for row in rows}
+    assert {event["message"]["id"] for event in await logged(log, address)} == {
+        row["id"] for row in rows
+    }
 
 
 async def test_policy_reject(make_client: MakeClient) -> None:
@@ -169,7 +210,9 @@ async def test_policy_reject(make_client: MakeClient) -> None:
         assert len((await client.get(address)).json()["messages"]) == 2
 
 
-async def test_policy_cancel_previous(make_client: MakeClient, store: Store, log: MemoryLog) -> None:
+async def test_policy_cancel_previous(
+    make_client: MakeClient, store: Store, log: MemoryLog
+) -> None:
     """An answer that no worker holds ends as cancelled at once; one that runs is asked to stop."""
     async with make_client(concurrent_posts="cancel_previous") as client:
         address = f"/api/conversations/{(await begin(client))['id']}"
@@ -181,10 +224,14 @@ async def test_policy_cancel_previous(make_client: MakeClient, store: Store, log
         claim = await start(store, log, running)
         await post(client, address)
     assert await log.renew(claim, LEASE) == "superseded"
-    assert [event["by"] for event in await logged(log, address) if event["type"] == "cancelled"] == ["superseded"]
+    assert [
+        event["by"] for event in await logged(log, address) if event["type"] == "cancelled"
+    ] == ["superseded"]
 
 
-async def test_cancel_before_the_job_starts(client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog) -> None:
+async def test_cancel_before_the_job_starts(
+    client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog
+) -> None:
     """It ends as cancelled, named after the caller, with one terminal event; a second cancel has no effect."""
     message_id = (await post(client, address))["assistant_message"]["id"]
     answer = await client.post(f"/api/messages/{message_id}/cancel")
@@ -194,10 +241,16 @@ async def test_cancel_before_the_job_starts(client: httpx.AsyncClient, address: 
     assert (row.status, row.cancel_by, row.terminal_announced) == ("cancelled", "local", True)
     again = await client.post(f"/api/messages/{message_id}/cancel")
     assert (again.status_code, again.json()) == (202, {"cancelled": []})
-    assert [event["type"] for event in await logged(log, address)] == ["message", "message", "cancelled"]
+    assert [event["type"] for event in await logged(log, address)] == [
+        "message",
+        "message",
+        "cancelled",
+    ]
 
 
-async def test_cancel_of_a_running_answer_is_a_request(client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog) -> None:
+async def test_cancel_of_a_running_answer_is_a_request(
+    client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog
+) -> None:
     """The worker is told through the log and through SQL, and ends it itself."""
     message_id = (await post(client, address))["assistant_message"]["id"]
     claim = await start(store, log, message_id)
@@ -208,7 +261,9 @@ async def test_cancel_of_a_running_answer_is_a_request(client: httpx.AsyncClient
     assert (row.status, row.cancel_by) == ("streaming", "local")
 
 
-async def test_cancel_without_redis_is_durable(client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog) -> None:
+async def test_cancel_without_redis_is_durable(
+    client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog
+) -> None:
     """202; the flag stands in SQL for whoever claims the answer next."""
     message_id = (await post(client, address))["assistant_message"]["id"]
     log.go_down()
@@ -259,24 +314,51 @@ async def test_pages_of_messages(client: httpx.AsyncClient, address: str) -> Non
     assert ([row["ordinal"] for row in older["messages"]], older["next"]) == ([1, 2, 3, 4], None)
 
 
-async def test_text_that_cannot_be_stored_is_replaced(client: httpx.AsyncClient, address: str) -> None:
+async def test_text_that_cannot_be_stored_is_replaced(
+    client: httpx.AsyncClient, address: str
+) -> None:
     """Lone surrogates and U+0000 become U+FFFD; pairs given as two escapes are one character."""
-    answer = await client.post(f"{address}/messages", content=rb'{"content":"a\u0000b\ud800c\ud83d\ude00"}')
+    answer = await client.post(
+        f"{address}/messages", content=rb'{"content":"a\u0000b\ud800c\ud83d\ude00"}'
+    )
     assert answer.json()["user_message"]["content"] == "a\ufffdb\ufffdc\U0001f600"
 
 
-async def test_an_ended_answer_shows_how_it_ended(client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog) -> None:
+async def test_an_ended_answer_shows_how_it_ended(
+    client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog
+) -> None:
     """Error, usage and finish reason are those of the row."""
     message_id = (await post(client, address))["assistant_message"]["id"]
     claim = await start(store, log, message_id)
     error = {"code": "rate_limited", "error": "Too many requests.", "retryable": True}
     usage = {"input_tokens": 3, "output_tokens": 1, "estimated": True}
-    assert await store.finish(Ending(message_id, claim.attempt, "error", "Hello", "", None, claim.epoch, 3, error=error, usage=usage))
+    assert await store.finish(
+        Ending(
+            message_id,
+            claim.attempt,
+            "error",
+            "Hello",
+            "",
+            None,
+            claim.epoch,
+            3,
+            error=error,
+            usage=usage,
+        )
+    )
     row = (await client.get(address)).json()["messages"][1]
-    assert (row["status"], row["error"], row["usage"], row["finish_reason"], row["content"]) == ("error", error, usage, None, "Hello")
+    assert (row["status"], row["error"], row["usage"], row["finish_reason"], row["content"]) == (
+        "error",
+        error,
+        usage,
+        None,
+        "Hello",
+    )
 
 
-async def test_more_posts_than_may_wait_are_refused(client: httpx.AsyncClient, store: Store, jobs: RecordedJobs) -> None:
+async def test_more_posts_than_may_wait_are_refused(
+    client: httpx.AsyncClient, store: Store, jobs: RecordedJobs
+) -> None:
     """409 with a code, nothing is stored or enqueued; a repeated post of one that is there is still answered."""
     store.quotas = Quotas(queued_per_conversation=20)
     conversation = (await client.post("/api/conversations")).json()["id"]

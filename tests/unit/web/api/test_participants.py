@@ -28,7 +28,9 @@ class People:
     def __getitem__(self, user: str) -> httpx.AsyncClient:
         login = jwt.encode({"sub": user, "exp": time.time() + 600}, KEY, "HS256")
         client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self._app), base_url="http://localhost", headers={"Authorization": f"Bearer {login}"}
+            transport=httpx.ASGITransport(self._app),
+            base_url="http://localhost",
+            headers={"Authorization": f"Bearer {login}"},
         )
         self._clients.append(client)
         return client
@@ -52,8 +54,12 @@ async def address(people: People) -> str:
 
 
 async def let_in(people: People, address: str, user: str) -> None:
-    assert (await people["ada"].post(f"{address}/participants", json={"user_id": user})).status_code == 200
-    assert (await people[user].post(f"/api/invitations/{address.rpartition('/')[2]}/accept")).status_code == 200
+    assert (
+        await people["ada"].post(f"{address}/participants", json={"user_id": user})
+    ).status_code == 200
+    assert (
+        await people[user].post(f"/api/invitations/{address.rpartition('/')[2]}/accept")
+    ).status_code == 200
 
 
 def told(answer: httpx.Response) -> tuple[int, str]:
@@ -69,11 +75,16 @@ async def test_nobody_takes_part_without_having_accepted(people: People, address
     assert told(await bob.get(address)) == (404, "not_found")
     assert (await bob.get(C)).json()["conversations"] == []
     invitation = (await bob.get("/api/invitations")).json()["invitations"]
-    assert [(item["conversation_id"], item["title"], item["invited_by"]) for item in invitation] == [(name, "Ours", "ada")]
+    assert [
+        (item["conversation_id"], item["title"], item["invited_by"]) for item in invitation
+    ] == [(name, "Ours", "ada")]
     assert told(await people["eve"].post(f"/api/invitations/{name}/accept")) == (404, "not_found")
     for _ in range(2):
         assert (await bob.post(f"/api/invitations/{name}/accept")).json()["id"] == name
-    assert (await bob.get(f"{address}/participants")).json() == {"participants": ["ada", "bob"], "invited": []}
+    assert (await bob.get(f"{address}/participants")).json() == {
+        "participants": ["ada", "bob"],
+        "invited": [],
+    }
     assert (await bob.get("/api/invitations")).json() == {"invitations": []}
     again = await people["ada"].post(f"{address}/participants", json={"user_id": "bob"})
     assert again.json() == {"participants": ["ada", "bob"], "invited": []}
@@ -82,14 +93,22 @@ async def test_nobody_takes_part_without_having_accepted(people: People, address
 async def test_an_invitation_is_declined_or_withdrawn(people: People, address: str) -> None:
     """Then it cannot be accepted any more."""
     name = address.rpartition("/")[2]
-    for end in (people["bob"].delete(f"/api/invitations/{name}"), people["ada"].delete(f"{address}/participants/bob")):
+    for end in (
+        people["bob"].delete(f"/api/invitations/{name}"),
+        people["ada"].delete(f"{address}/participants/bob"),
+    ):
         await people["ada"].post(f"{address}/participants", json={"user_id": "bob"})
         assert (await end).status_code == 204
-        assert told(await people["bob"].post(f"/api/invitations/{name}/accept")) == (404, "not_found")
+        assert told(await people["bob"].post(f"/api/invitations/{name}/accept")) == (
+            404,
+            "not_found",
+        )
     assert told(await people["bob"].delete(f"/api/invitations/{name}")) == (404, "not_found")
 
 
-async def test_everybody_but_the_owner_leaves_and_only_the_owner_removes(people: People, address: str) -> None:
+async def test_everybody_but_the_owner_leaves_and_only_the_owner_removes(
+    people: People, address: str
+) -> None:
     """Who has left finds nothing there; the owner stays for as long as the conversation does."""
     await let_in(people, address, "bob")
     await let_in(people, address, "cy")
@@ -110,7 +129,10 @@ async def test_user_ids_of_any_shape(people: People, address: str, name: str) ->
     """They are the host application's."""
     user = name.replace("%2F", "/")
     await people["ada"].post(f"{address}/participants", json={"user_id": user})
-    path = httpx.URL(f"{address}/participants/").raw_path + name.replace("/", "%2F").replace(" ", "%20").encode()
+    path = (
+        httpx.URL(f"{address}/participants/").raw_path
+        + name.replace("/", "%2F").replace(" ", "%20").encode()
+    )
     path = path.replace("ü".encode(), b"%C3%BC").replace(b"..", b"%2E%2E")
     url = httpx.URL("http://localhost").copy_with(raw_path=path)
     assert (await people["ada"].delete(url)).status_code == 204
@@ -120,12 +142,19 @@ async def test_user_ids_of_any_shape(people: People, address: str, name: str) ->
 async def test_there_is_a_limit(people: People, address: str) -> None:
     """Participants and invitations together: nobody is invited by the thousand."""
     for user in ("bob", "cy"):
-        assert (await people["ada"].post(f"{address}/participants", json={"user_id": user})).status_code == 200
-    assert told(await people["ada"].post(f"{address}/participants", json={"user_id": "dee"})) == (409, "too_many_participants")
+        assert (
+            await people["ada"].post(f"{address}/participants", json={"user_id": user})
+        ).status_code == 200
+    assert told(await people["ada"].post(f"{address}/participants", json={"user_id": "dee"})) == (
+        409,
+        "too_many_participants",
+    )
     assert (await people["ada"].get(f"{address}/participants")).json()["invited"] == ["bob", "cy"]
 
 
-async def test_who_was_removed_is_noted_for_as_long_as_a_token_lasts(people: People, address: str, log: MemoryLog) -> None:
+async def test_who_was_removed_is_noted_for_as_long_as_a_token_lasts(
+    people: People, address: str, log: MemoryLog
+) -> None:
     """Broadcasters know no rows: they read it in the log. Who is let in again is taken off."""
     name = address.rpartition("/")[2]
     await let_in(people, address, "bob")
@@ -135,7 +164,9 @@ async def test_who_was_removed_is_noted_for_as_long_as_a_token_lasts(people: Peo
     assert await log.revoked(name) == set()
 
 
-async def test_lists_are_told_of_who_takes_part(people: People, address: str, log: MemoryLog) -> None:
+async def test_lists_are_told_of_who_takes_part(
+    people: People, address: str, log: MemoryLog
+) -> None:
     """Whoever is let in, or has left, is shown another list at once; an invitation alone changes none."""
     name, heard = address.rpartition("/")[2], list[bytes]()
     log.listen(lambda channel, payload: heard.append(payload) if channel == keys.CHANGES else None)
@@ -147,7 +178,9 @@ async def test_lists_are_told_of_who_takes_part(people: People, address: str, lo
     assert heard == [name.encode()] * 2
 
 
-async def test_a_removal_that_redis_does_not_hear_of_stands_in_the_rows(people: People, address: str, log: MemoryLog, store: Store) -> None:
+async def test_a_removal_that_redis_does_not_hear_of_stands_in_the_rows(
+    people: People, address: str, log: MemoryLog, store: Store
+) -> None:
     """The sweeper makes it good, and so does the same call once more."""
     name = address.rpartition("/")[2]
     await let_in(people, address, "bob")
@@ -184,13 +217,17 @@ async def test_who_takes_part_again_while_their_removal_is_told_is_not_shut_out(
 
 def chat(address: str, text: str, message_id: str, edits: bool = False) -> dict[str, Any]:
     message = {"id": message_id, "role": "user", "parts": [{"type": "text", "text": text}]}
-    return {"id": address.rpartition("/")[2], "messages": [message]} | ({"messageId": message_id} if edits else {})
+    return {"id": address.rpartition("/")[2], "messages": [message]} | (
+        {"messageId": message_id} if edits else {}
+    )
 
 
 async def finish_all(store: Store, address: str) -> None:
     for row in await store.unfinished(address.rpartition("/")[2]):
         await store.begin_attempt(row.id, row.attempt + 1, "demo")
-        assert await store.finish(Ending(row.id, row.attempt + 1, "complete", "Yes.", "", None, "e", 0, "stop"))
+        assert await store.finish(
+            Ending(row.id, row.attempt + 1, "complete", "Yes.", "", None, "e", 0, "stop")
+        )
 
 
 async def say(people: People, store: Store, address: str, user: str, text: str) -> dict[str, str]:
@@ -201,39 +238,61 @@ async def say(people: People, store: Store, address: str, user: str, text: str) 
 
 
 async def texts(people: People, address: str) -> list[str]:
-    return [row["content"] for row in (await people["ada"].get(address)).json()["messages"] if row["role"] == "user"]
+    return [
+        row["content"]
+        for row in (await people["ada"].get(address)).json()["messages"]
+        if row["role"] == "user"
+    ]
 
 
 async def test_instructions_are_the_owners(people: People, address: str) -> None:
     """A participant changes the title, not what the model is told."""
     await let_in(people, address, "bob")
-    assert told(await people["bob"].patch(address, json={"instructions": "Be rude."})) == (403, "not_owner")
-    assert told(await people["bob"].patch(address, json={"title": "Mine", "instructions": None})) == (403, "not_owner")
+    assert told(await people["bob"].patch(address, json={"instructions": "Be rude."})) == (
+        403,
+        "not_owner",
+    )
+    assert told(
+        await people["bob"].patch(address, json={"title": "Mine", "instructions": None})
+    ) == (403, "not_owner")
     assert (await people["bob"].patch(address, json={"title": "Everybody's"})).status_code == 200
     row = (await people["ada"].get(address)).json()["conversation"]
     assert (row["title"], row["instructions"]) == ("Everybody's", "Be kind.")
 
 
-async def test_nobody_edits_what_somebody_else_said(people: People, address: str, store: Store) -> None:
+async def test_nobody_edits_what_somebody_else_said(
+    people: People, address: str, store: Store
+) -> None:
     """By `messageId` over /api/chat: neither a participant nor the owner puts words into another's mouth."""
     await let_in(people, address, "bob")
     adas = await say(people, store, address, "ada", "Ada's words")
-    answer = await people["bob"].post("/api/chat", json=chat(address, "Bob's words", adas["question"], edits=True))
+    answer = await people["bob"].post(
+        "/api/chat", json=chat(address, "Bob's words", adas["question"], edits=True)
+    )
     assert told(answer) == (403, "not_author")
     bobs = await say(people, store, address, "bob", "Bob's words")
-    answer = await people["ada"].post("/api/chat", json=chat(address, "Ada's words", bobs["question"], edits=True))
+    answer = await people["ada"].post(
+        "/api/chat", json=chat(address, "Ada's words", bobs["question"], edits=True)
+    )
     assert told(answer) == (403, "not_author")
     assert await texts(people, address) == ["Ada's words", "Bob's words"]
 
 
-async def test_only_the_owner_leaves_out_what_others_said_later(people: People, address: str, store: Store) -> None:
+async def test_only_the_owner_leaves_out_what_others_said_later(
+    people: People, address: str, store: Store
+) -> None:
     """Making an early answer again takes what follows out of the conversation."""
     await let_in(people, address, "bob")
     bobs = await say(people, store, address, "bob", "First")
     await say(people, store, address, "ada", "Second")
-    assert told(await people["bob"].post(f"/api/messages/{bobs['answer']}/regenerate")) == (403, "not_author")
+    assert told(await people["bob"].post(f"/api/messages/{bobs['answer']}/regenerate")) == (
+        403,
+        "not_author",
+    )
     assert await texts(people, address) == ["First", "Second"]
-    assert (await people["ada"].post(f"/api/messages/{bobs['answer']}/regenerate")).status_code == 202
+    assert (
+        await people["ada"].post(f"/api/messages/{bobs['answer']}/regenerate")
+    ).status_code == 202
     assert await texts(people, address) == ["First"]
 
 
@@ -245,17 +304,25 @@ async def test_invitations_that_wait_are_counted(make_app: MakeApp) -> None:
     async def invite(by: str, name: str, user: str) -> tuple[int, str]:
         return told(await people[by].post(f"{C}/{name}/participants", json={"user_id": user}))
 
-    assert [await invite("ada", name, "bob") for name in names] == [(200, ""), (200, ""), (409, "too_many_invitations")]
+    assert [await invite("ada", name, "bob") for name in names] == [
+        (200, ""),
+        (200, ""),
+        (409, "too_many_invitations"),
+    ]
     mine = (await people["cem"].post(C, json={})).json()["id"]
     assert await invite("cem", mine, "bob") == (409, "too_many_invitations")
     assert await invite("cem", mine, "dee") == (200, "")
     assert (await people["bob"].delete(f"/api/invitations/{names[0]}")).status_code == 204
     assert await invite("ada", names[2], "bob") == (200, "")
-    assert [(await invite("ada", names[0], "eve"))[1] for _ in range(3)] == ["too_many_invitations"] * 2 + ["too_many_posts"]
+    assert [(await invite("ada", names[0], "eve"))[1] for _ in range(3)] == [
+        "too_many_invitations"
+    ] * 2 + ["too_many_posts"]
     await people.aclose()
 
 
-async def test_an_invitation_is_not_accepted_while_redis_is_away(people: People, address: str, log: MemoryLog) -> None:
+async def test_an_invitation_is_not_accepted_while_redis_is_away(
+    people: People, address: str, log: MemoryLog
+) -> None:
     """Half of it would stand: a part of a conversation whose events stay closed. It can be accepted later."""
     name = address.rpartition("/")[2]
     await people["ada"].post(f"{address}/participants", json={"user_id": "bob"})
@@ -270,16 +337,28 @@ async def test_what_was_followed_closes_with_the_part(people: People, address: s
     posted = (await people["ada"].post(f"{address}/messages", json={"content": "a secret"})).json()
     answer = posted["assistant_message"]["id"]
     await people["ada"].post(f"/api/messages/{answer}/cancel")
-    follow = {"model": "demo", "input": "Go on", "previous_response_id": f"resp_{answer}", "background": True}
+    follow = {
+        "model": "demo",
+        "input": "Go on",
+        "previous_response_id": f"resp_{answer}",
+        "background": True,
+    }
     mine = (await people["bob"].post("/v1/responses", json=follow)).json()["id"]
     await people["bob"].post(f"/v1/responses/{mine}/cancel")
 
     async def items() -> list[str]:
-        listed = (await people["bob"].get(f"/v1/responses/{mine}/input_items?order=asc")).json()["data"]
+        listed = (await people["bob"].get(f"/v1/responses/{mine}/input_items?order=asc")).json()[
+            "data"
+        ]
         return [item["content"][0]["text"] for item in listed]
 
     assert await items() == ["a secret", "Go on"]
     assert (await people["ada"].delete(f"{address}/participants/bob")).status_code == 204
     assert await items() == ["Go on"]
-    refused = await people["bob"].post("/v1/responses", json=follow | {"previous_response_id": mine})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "previous_response_not_found")
+    refused = await people["bob"].post(
+        "/v1/responses", json=follow | {"previous_response_id": mine}
+    )
+    assert (refused.status_code, refused.json()["error"]["code"]) == (
+        400,
+        "previous_response_not_found",
+    )

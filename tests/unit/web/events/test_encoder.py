@@ -60,7 +60,10 @@ def test_what_is_no_event_of_the_log_leaves_the_cursor_alone() -> None:
     """resync, deleted, comments."""
     parser = Parser("e:9")
     heard = parser.push(sse.resync("trimmed") + sse.deleted() + sse.comment("heartbeat"))
-    assert [event.json for event in heard] == [{"type": "resync", "reason": "trimmed"}, {"type": "deleted"}]
+    assert [event.json for event in heard] == [
+        {"type": "resync", "reason": "trimmed"},
+        {"type": "deleted"},
+    ]
     assert (parser.last_event_id, parser.comments) == ("e:9", ["heartbeat"])
 
 
@@ -75,12 +78,16 @@ def test_what_is_no_event_of_the_log_leaves_the_cursor_alone() -> None:
         ("e:2", "nonsense", Cursor("e", 2)),
     ],
 )
-def test_the_last_event_id_wins(last_event_id: str | None, after: str | None, expected: Cursor | None) -> None:
+def test_the_last_event_id_wins(
+    last_event_id: str | None, after: str | None, expected: Cursor | None
+) -> None:
     """An empty one is none: an EventSource that has none sends none."""
     assert sse.cursor(last_event_id, after) == expected
 
 
-@pytest.mark.parametrize("text", ["5", "e:", ":5", "e:-1", "e:05", "e:5 ", "e:5\n", "e:" + "9" * 17, "ä:1", "e:１"])
+@pytest.mark.parametrize(
+    "text", ["5", "e:", ":5", "e:-1", "e:05", "e:5 ", "e:5\n", "e:" + "9" * 17, "ä:1", "e:１"]
+)
 def test_what_is_no_position_is_refused(text: str) -> None:
     """Wherever it stands."""
     with pytest.raises(ValueError):
@@ -100,7 +107,9 @@ def test_what_is_no_position_is_refused(text: str) -> None:
         (Complete("m", 1, "stop", None, 0, 0, []), True),
     ],
 )
-def test_what_concerns_a_message(event: Start | MessageEvent | Title | Complete, expected: bool) -> None:
+def test_what_concerns_a_message(
+    event: Start | MessageEvent | Title | Complete, expected: bool
+) -> None:
     """Its generation and its row; nothing else, however it looks."""
     assert sse.concerns(stamp(3, encode(event)), "m") is expected
 
@@ -109,7 +118,9 @@ def test_one_message_of_a_conversation() -> None:
     """The others are left out, seqs keep their numbers, and the heartbeat moves the cursor past what was left out."""
     encoder = sse.EventEncoder("m")
     parser = Parser()
-    heard = parser.push(encoder.events("e", [entry(1), entry(2, message="n"), entry(3), entry(4, message="n")]))
+    heard = parser.push(
+        encoder.events("e", [entry(1), entry(2, message="n"), entry(3), entry(4, message="n")])
+    )
     assert [event.json["seq"] for event in heard] == [1, 3]
     assert parser.push(encoder.heartbeat(Cursor("e", 4))) == []
     assert parser.last_event_id == "e:4"
@@ -133,7 +144,9 @@ def test_what_the_opening_told_is_not_told_again() -> None:
 
 def test_a_reader_that_fell_behind_gets_merged_chunks() -> None:
     """The id is the last one's, so that it resumes after all of them."""
-    text = sse.EventEncoder().events("e", [entry(1, "a"), entry(2, "b"), entry(3, "c")], merged=True)
+    text = sse.EventEncoder().events(
+        "e", [entry(1, "a"), entry(2, "b"), entry(3, "c")], merged=True
+    )
     (event,) = parsed(text)
     assert event.last_event_id == "e:3"
     assert (event.json["from_seq"], event.json["seq"], event.json["content"]) == (1, 3, "abc")
@@ -147,5 +160,8 @@ def test_a_block_can_be_kept_for_others() -> None:
         asked.append(json.loads(given.data)["seq"])  # type: ignore[attr-defined]  # an Entry
         return b"kept"
 
-    assert sse.EventEncoder("m", block).events("e", [entry(1), entry(2, message="n"), entry(3)]) == b"keptkept"
+    assert (
+        sse.EventEncoder("m", block).events("e", [entry(1), entry(2, message="n"), entry(3)])
+        == b"keptkept"
+    )
     assert asked == [1, 3]

@@ -63,7 +63,9 @@ summaries = st.builds(
     message_id=st.sampled_from([None, "m", "n"]),
     status=st.sampled_from([None, "queued", "complete"]),
 )
-states = st.lists(st.lists(summaries, max_size=4, unique_by=lambda summary: summary.id), min_size=1, max_size=5)
+states = st.lists(
+    st.lists(summaries, max_size=4, unique_by=lambda summary: summary.id), min_size=1, max_size=5
+)
 
 
 class List:

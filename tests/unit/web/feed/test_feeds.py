@@ -39,8 +39,18 @@ class Rows:
         self.looks += 1
         newest = list(reversed(self.owned[user_id]))[:limit]
         await self._answer()  # with rows that may be older than what was changed meanwhile
-        rows = [Conversation(id=name, user_id=user_id, created_at=0, updated_at=0) for name in newest]
-        return [Overview(row, "m", "streaming" if row.id in self.running else "complete", row.id in self.running) for row in rows]
+        rows = [
+            Conversation(id=name, user_id=user_id, created_at=0, updated_at=0) for name in newest
+        ]
+        return [
+            Overview(
+                row,
+                "m",
+                "streaming" if row.id in self.running else "complete",
+                row.id in self.running,
+            )
+            for row in rows
+        ]
 
     async def visible_among(self, user_id: str, conversation_ids: list[str]) -> set[str]:
         await self._answer()
@@ -97,12 +107,20 @@ async def until(fact: Callable[[], bool]) -> None:
 
 
 def kinds(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(event["type"], event.get("conversation_id") or event["conversation"]["id"]) for event in events]
+    return [
+        (event["type"], event.get("conversation_id") or event["conversation"]["id"])
+        for event in events
+    ]
 
 
 async def test_readers_of_one_user_share_their_looks(rig: Rig) -> None:
     """And another user's change costs them none."""
-    async with rig.feeds() as feeds, feeds.open("ada") as one, feeds.open("ada") as two, feeds.open("bob") as bob:
+    async with (
+        rig.feeds() as feeds,
+        feeds.open("ada") as one,
+        feeds.open("ada") as two,
+        feeds.open("bob") as bob,
+    ):
         for reader in (one, two, bob):
             assert (await told(reader))[0]["type"] == "snapshot"
         before = rig.rows.looks
@@ -112,7 +130,9 @@ async def test_readers_of_one_user_share_their_looks(rig: Rig) -> None:
         assert rig.rows.looks == before + 1
 
 
-async def test_a_change_costs_those_who_can_see_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_costs_those_who_can_see_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not each of many hundred feeds, whoever they are: nothing else of them is even asked."""
     users = [f"user{number}" for number in range(300)]
     rig.rows.owned |= {user: [f"{user}'s"] for user in users}
@@ -147,7 +167,9 @@ async def test_a_deletion_is_told_though_nobody_takes_part_any_more(rig: Rig) ->
         assert kinds(await told(reader)) == [("created", "new")]
         rig.rows.owned["ada"].remove("c3")
         await rig.log.delete("c3", 60)
-        assert kinds(await told(reader)) == [("deleted", "c3")]  # `old` is back on the list and was never told to be gone
+        assert kinds(await told(reader)) == [
+            ("deleted", "c3")
+        ]  # `old` is back on the list and was never told to be gone
         rig.rows.owned["ada"].remove("old")
         await rig.log.delete("old", 60)
         assert kinds(await told(reader)) == [("deleted", "old")]
@@ -284,7 +306,9 @@ async def test_a_doubt_costs_one_look(rig: Rig) -> None:
         assert looks == before + 2
 
 
-async def test_a_change_that_comes_during_a_look_brings_another_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_that_comes_during_a_look_brings_another_one(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was read then may be older than the change."""
     read, go_on, overviews = asyncio.Event(), asyncio.Event(), rig.rows.overviews
 
@@ -310,7 +334,12 @@ async def test_nothing_is_left_of_who_leaves_during_a_look(rig: Rig) -> None:
     async with rig.feeds() as feeds:
         async with feeds.open("ada") as reader:
             await told(reader)
-            async with feeds._looks, feeds._looks, feeds._looks, feeds._looks:  # the look has to wait
+            async with (
+                feeds._looks,
+                feeds._looks,
+                feeds._looks,
+                feeds._looks,
+            ):  # the look has to wait
                 reader._room.look()
                 await until(lambda: reader._room in feeds._shown.looking)
                 reader._room.close()

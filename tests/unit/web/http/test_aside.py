@@ -17,7 +17,10 @@ async def test_what_is_large_leaves_the_loop_free() -> None:
         assert free.wait(20)
         return threading.current_thread().name
 
-    tasks = [asyncio.create_task(aside(SMALL_BYTES + 1, lambda begun=begun: wait(begun))) for begun in (first, second)]  # type: ignore[misc]
+    tasks = [
+        asyncio.create_task(aside(SMALL_BYTES + 1, lambda begun=begun: wait(begun)))
+        for begun in (first, second)
+    ]  # type: ignore[misc]
     async with asyncio.timeout(20):
         while not first.is_set():
             await asyncio.sleep(0.001)

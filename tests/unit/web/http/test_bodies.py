@@ -12,8 +12,16 @@ from tokenwire.web.http.bodies import MAX_REPLACED, decode
 from tokenwire.web.problems import ApiProblem
 
 TEXTS = st.text(st.characters(), max_size=20) | st.text("\ud800\udc00\x00a1", max_size=8)
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=20)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=20
+)
 
 
 @given(VALUES)
@@ -42,7 +50,9 @@ def test_how_deep(inner: str) -> None:
 def test_how_much_is_mended(unit: str) -> None:
     """A thousand characters that are none become U+FFFD, in all texts and names together; one more is refused, as JSON that is none."""
     half = unit * (MAX_REPLACED // 2)
-    assert decode(f'{{"{half}": ["{half}"]}}'.encode()) == {"\ufffd" * (MAX_REPLACED // 2): ["\ufffd" * (MAX_REPLACED // 2)]}
+    assert decode(f'{{"{half}": ["{half}"]}}'.encode()) == {
+        "\ufffd" * (MAX_REPLACED // 2): ["\ufffd" * (MAX_REPLACED // 2)]
+    }
     with pytest.raises(ApiProblem, match="more than 1000") as raised:
         decode(f'{{"{half}": ["{half}", "{unit}"]}}'.encode())
     assert raised.value.code == "malformed_json"
@@ -50,7 +60,9 @@ def test_how_much_is_mended(unit: str) -> None:
 
 def test_characters_that_are_escaped_are_no_damage() -> None:
     """However many of them there are, beside something that has to be mended."""
-    assert decode(b'["' + b"\\ud83d\\ude00\\u00e9" * 10_000 + b'\\ud800"]') == ["😀é" * 10_000 + "\ufffd"]
+    assert decode(b'["' + b"\\ud83d\\ude00\\u00e9" * 10_000 + b'\\ud800"]') == [
+        "😀é" * 10_000 + "\ufffd"
+    ]
 
 
 def test_how_much() -> None:

@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 
 from tokenwire.web.http import census
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.just('\\"],[{')
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=30)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.just('\\"],[{')
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=30
+)
 
 
 def measured(value: Any) -> tuple[int, int]:
@@ -18,7 +27,9 @@ def measured(value: Any) -> tuple[int, int]:
     if not isinstance(value, dict | list):
         return 0, 0
     inner = [measured(item) for item in (value.values() if isinstance(value, dict) else value)]
-    return max(1, len(inner)) + sum(count for count, _ in inner), 1 + max((depth for _, depth in inner), default=0)
+    return max(1, len(inner)) + sum(count for count, _ in inner), 1 + max(
+        (depth for _, depth in inner), default=0
+    )
 
 
 @given(VALUES, st.booleans(), st.integers(1, 40))
@@ -41,7 +52,9 @@ def test_what_it_counts(value: Any, ascii_only: bool, size: int) -> None:
     ],
 )
 @pytest.mark.parametrize("before", range(20))
-def test_what_is_plain(monkeypatch: pytest.MonkeyPatch, text: str, plain: bool, before: int) -> None:
+def test_what_is_plain(
+    monkeypatch: pytest.MonkeyPatch, text: str, plain: bool, before: int
+) -> None:
     """Also across the border of two slices."""
     monkeypatch.setattr(census, "SLICE_BYTES", 20)
     assert census.take(b" " * before + text.encode()).plain is plain
@@ -54,7 +67,9 @@ def test_it_gives_up_soon() -> None:
     assert census.take(b"[" + b"0," * 999 + b"0]", 1000).values == 1000
 
 
-@pytest.mark.parametrize("text", [b"]" * 100, b'"' * 101, b"\\" * 101, b'\\"' * 101, b"{" * 101, b"\xff" * 101, b""])
+@pytest.mark.parametrize(
+    "text", [b"]" * 100, b'"' * 101, b"\\" * 101, b'\\"' * 101, b"{" * 101, b"\xff" * 101, b""]
+)
 def test_what_is_no_json_does_no_harm(text: bytes) -> None:
     """That is for the parser to find."""
     census.take(text)

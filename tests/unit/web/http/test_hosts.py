@@ -21,14 +21,29 @@ REBOUND = [
     "[",
     "",
 ]
-OWN = ["localhost", "localhost:8000", "LOCALHOST", "chat.localhost:8000", "127.0.0.1:8000", "127.5.5.5", "[::1]:8000"]
+OWN = [
+    "localhost",
+    "localhost:8000",
+    "LOCALHOST",
+    "chat.localhost:8000",
+    "127.0.0.1:8000",
+    "127.5.5.5",
+    "[::1]:8000",
+]
 
 
 @pytest.mark.parametrize("host", REBOUND)
 async def test_a_name_that_was_bound_anew_is_refused(make_client: MakeClient, host: str) -> None:
     """Development, where nobody logs in: another site's name that resolves to this machine opens nothing, whatever is asked."""
     async with make_client(allowed_hosts="") as client:
-        for method, path in (("GET", "/"), ("GET", C), ("POST", C), ("GET", "/v1/models"), ("GET", "/static/app.js"), ("GET", "/nope")):
+        for method, path in (
+            ("GET", "/"),
+            ("GET", C),
+            ("POST", C),
+            ("GET", "/v1/models"),
+            ("GET", "/static/app.js"),
+            ("GET", "/nope"),
+        ):
             answer = await client.request(method, path, headers={"Host": host})
             document = answer.json()["error"] if path.startswith("/v1/") else answer.json()
             assert (answer.status_code, document["code"]) == (421, "unknown_host")
@@ -87,7 +102,10 @@ async def test_the_page_may_connect_to_the_broadcaster_alone(
 def test_a_socket_of_another_name_is_refused(make_app: MakeApp) -> None:
     """Chat sockets are requests like others."""
     with TestClient(make_app(allowed_hosts="")) as client:
-        with pytest.raises(WebSocketDisconnect), client.websocket_connect("/api/chat/ws", headers={"host": "evil.example"}):
+        with (
+            pytest.raises(WebSocketDisconnect),
+            client.websocket_connect("/api/chat/ws", headers={"host": "evil.example"}),
+        ):
             pass
         with client.websocket_connect("/api/chat/ws", headers={"host": "localhost"}):
             pass
@@ -107,7 +125,11 @@ def test_the_address_that_it_listens_on_is_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "has"),
-    [({}, False), ({"allowed_hosts": "chat.example"}, True), ({"broadcaster_url": "wss://chat.example/stream"}, True)],
+    [
+        ({}, False),
+        ({"allowed_hosts": "chat.example"}, True),
+        ({"broadcaster_url": "wss://chat.example/stream"}, True),
+    ],
 )
 def test_a_site_without_a_name_is_noticed(changes: dict[str, str], has: bool) -> None:
     """In production every post from elsewhere would be refused: the process says so when it starts."""

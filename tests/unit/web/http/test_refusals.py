@@ -14,7 +14,9 @@ PATHS = ("/v1/models", "/api/me")
 
 
 def login(user: str = "ada") -> dict[str, str]:
-    return {"Authorization": f"Bearer {jwt.encode({'sub': user, 'exp': time.time() + 600}, KEY, 'HS256')}"}
+    return {
+        "Authorization": f"Bearer {jwt.encode({'sub': user, 'exp': time.time() + 600}, KEY, 'HS256')}"
+    }
 
 
 def document(answer: httpx.Response) -> dict[str, Any]:
@@ -50,7 +52,9 @@ async def test_under_an_unknown_name(make_client: MakeClient, path: str) -> None
 @pytest.mark.parametrize("path", ["/v1/responses", "/api/conversations"])
 async def test_too_often_and_too_long(make_client: MakeClient, path: str) -> None:
     """429 and 413."""
-    async with make_client(**PRODUCTION, headers=login(), posts_per_minute_per_user=1, max_chat_body_bytes=64 * 1024) as client:
+    async with make_client(
+        **PRODUCTION, headers=login(), posts_per_minute_per_user=1, max_chat_body_bytes=64 * 1024
+    ) as client:
         answer = await client.post(path, content=b" " * 2_000_000)
         assert (answer.status_code, document(answer)["code"]) == (413, "body_too_large")
         answer = await client.post(path, json={})
@@ -58,7 +62,9 @@ async def test_too_often_and_too_long(make_client: MakeClient, path: str) -> Non
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_what_nobody_thought_of(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+async def test_what_nobody_thought_of(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     """500, outside of the routes, too; nothing is told of it."""
 
     def fails(*_arguments: object) -> None:

@@ -35,12 +35,18 @@ class Sent:
             assert not self.status, "begun twice"
             self.status = message["status"]
         else:
-            self.pieces.append((len(message["body"]), message.get("more_body", False), self._memory.held))
+            self.pieces.append(
+                (len(message["body"]), message.get("more_body", False), self._memory.held)
+            )
 
 
 async def sent(method: str, response: Response, memory: Memory) -> Sent:
     found, held = Sent(memory), BufferedBody(memory, "ada")
-    await response(scope_of(method), nothing, Outgoing(scope_of(method), nothing, found, held, repeatable=method == "GET"))
+    await response(
+        scope_of(method),
+        nothing,
+        Outgoing(scope_of(method), nothing, found, held, repeatable=method == "GET"),
+    )
     held.release()
     return found
 
@@ -49,7 +55,11 @@ async def test_a_large_answer_is_held_until_its_end() -> None:
     """The end is a piece of its own: servers wait before a piece, and never after the last."""
     size = len(LONG)
     found = await sent("GET", Response(LONG), memory := Memory(MEMORY))
-    assert (found.status, found.pieces, memory.held) == (200, [(size, True, size), (0, False, size)], 0)
+    assert (found.status, found.pieces, memory.held) == (
+        200,
+        [(size, True, size), (0, False, size)],
+        0,
+    )
 
 
 async def test_a_small_answer_is_sent_as_it_is() -> None:
@@ -74,4 +84,8 @@ async def test_without_room_a_read_is_refused(method: str, status: int) -> None:
 async def test_streams_are_not_held() -> None:
     """They have no length."""
     found = await sent("GET", StreamingResponse(iter([LONG, LONG])), Memory(MEMORY))
-    assert [(size, held) for size, _, held in found.pieces] == [(len(LONG), 0), (len(LONG), 0), (0, 0)]
+    assert [(size, held) for size, _, held in found.pieces] == [
+        (len(LONG), 0),
+        (len(LONG), 0),
+        (0, 0),
+    ]

@@ -54,7 +54,9 @@ async def heard(request: bytes, answers: int = 1) -> tuple[bytes, list[dict[byte
         while (await receive()).get("more_body"):
             pass
         seen.append(dict(scope["headers"]))
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]}
+        )
         await send({"type": "http.response.body", "body": b""})
 
     config = Config(app, lifespan="off")
@@ -71,7 +73,12 @@ async def heard(request: bytes, answers: int = 1) -> tuple[bytes, list[dict[byte
 
 
 @pytest.mark.parametrize(
-    "request_", [GET + b"X: %s\r\n\r\n", b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n", CHUNKED + b"0\r\nX: %s\r\n\r\n"]
+    "request_",
+    [
+        GET + b"X: %s\r\n\r\n",
+        b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        CHUNKED + b"0\r\nX: %s\r\n\r\n",
+    ],
 )
 async def test_a_head_may_be_so_long_and_no_longer(request_: bytes) -> None:
     """Address, headers and trailers together."""
@@ -99,7 +106,11 @@ async def test_each_request_of_a_connection_has_headers_of_its_own() -> None:
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/models?x=1", "/api/conversations", "/", ""])
 async def test_a_refusal_speaks_the_dialect(path: str) -> None:
     """OpenAI's clients read `error`, all others a problem document; the connection is closed after it."""
-    request = b"GET %b HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n\r\n" % path.encode() if path else b"\0"
+    request = (
+        b"GET %b HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n\r\n" % path.encode()
+        if path
+        else b"\0"
+    )
     said, seen = await heard(request)
     head, _, body = said.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")

@@ -29,7 +29,9 @@ Parsed = dict[str, Any]
 
 
 def answer(text: str = "", reasoning: str = "", status: str = "complete", **more: Any) -> Answer:
-    known: dict[str, Any] = {"finish_reason": "stop", "usage": USAGE} if status == "complete" else {}
+    known: dict[str, Any] = (
+        {"finish_reason": "stop", "usage": USAGE} if status == "complete" else {}
+    )
     return Answer(ID, "demo", 1_790_000_000, status, text, reasoning, **(known | more))
 
 
@@ -48,7 +50,9 @@ def chunks(data: bytes) -> list[Parsed]:
     return [json.loads(line) for line in lines if line != "[DONE]"]
 
 
-def logged(kind: type[Chunk] | type[Reasoning], text: str, cuts: Sequence[int], attempt: int = 1) -> list[AnyEvent]:
+def logged(
+    kind: type[Chunk] | type[Reasoning], text: str, cuts: Sequence[int], attempt: int = 1
+) -> list[AnyEvent]:
     places = sorted({min(place, len(text)) for place in cuts} | {0, len(text)})
     pairs = itertools.pairwise(places)
     return [kind(ID, attempt, utf16_length(text[:start]), text[start:end]) for start, end in pairs]
@@ -77,7 +81,11 @@ def test_the_same_answer_gives_the_same_events_under_the_same_numbers(
 ) -> None:
     """However the log has cut it, and from the row alone; a reader who comes back gets exactly what is missing."""
     ended = answer(text, reasoning)
-    events = [Start(ID, 1, "demo"), *logged(Reasoning, reasoning, cuts), *logged(Chunk, text, other_cuts)]
+    events = [
+        Start(ID, 1, "demo"),
+        *logged(Reasoning, reasoning, cuts),
+        *logged(Chunk, text, other_cuts),
+    ]
     whole = from_log(ended, events)
     assert [event["sequence_number"] for event in whole] == list(range(len(whole)))
     assert whole == from_row(ended)
@@ -99,9 +107,15 @@ def test_a_row_and_the_events_after_it_give_the_same(text: str, cuts: list[int],
 @pytest.mark.parametrize("reasoning", ["", "hm"])
 def test_each_item_is_told_of_at_its_place_in_the_final_response(text: str, reasoning: str) -> None:
     """Whatever there is of reasoning, text and calls: clients put what comes at that place."""
-    ended = answer(text, reasoning, tool_calls=[CALL, CALL | {"id": "call_2"}], finish_reason="tool_calls")
+    ended = answer(
+        text, reasoning, tool_calls=[CALL, CALL | {"id": "call_2"}], finish_reason="tool_calls"
+    )
     events = from_row(ended)
-    added = [(event["output_index"], event["item"]["id"]) for event in events if event["type"] == "response.output_item.added"]
+    added = [
+        (event["output_index"], event["item"]["id"])
+        for event in events
+        if event["type"] == "response.output_item.added"
+    ]
     assert added == list(enumerate(item["id"] for item in events[-1]["response"]["output"]))
 
 
@@ -114,7 +128,14 @@ def test_each_item_is_told_of_at_its_place_in_the_final_response(text: str, reas
         (answer("Let me see", tool_calls=[CALL, CALL | {"id": "call_2"}]), "response.completed"),
         (answer("too lo", finish_reason="length"), "response.incomplete"),
         (answer("He", status="cancelled"), "response.incomplete"),
-        (answer("He", status="error", error={"code": "rate_limited", "error": "Later.", "retryable": True}), "response.failed"),
+        (
+            answer(
+                "He",
+                status="error",
+                error={"code": "rate_limited", "error": "Later.", "retryable": True},
+            ),
+            "response.failed",
+        ),
     ],
 )
 def test_the_sdk_knows_every_event(ended: Answer, last: str) -> None:
@@ -124,22 +145,35 @@ def test_the_sdk_knows_every_event(ended: Answer, last: str) -> None:
         OF_THE_SDK.validate_python(event)
     assert events[-1]["type"] == last
     final = Response.model_validate(events[-1]["response"])
-    deltas = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+    deltas = "".join(
+        event["delta"] for event in events if event["type"] == "response.output_text.delta"
+    )
     assert deltas == ended.text == final.output_text
     done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
     assert done == events[-1]["response"]["output"] == objects.response(ended)["output"]
-    assert [event["output_index"] for event in events if event["type"] == "response.output_item.added"] == list(range(len(done)))
+    assert [
+        event["output_index"] for event in events if event["type"] == "response.output_item.added"
+    ] == list(range(len(done)))
 
 
 def test_statuses_errors_and_usage_are_mapped() -> None:
     """In the words of OpenAI."""
-    failed = objects.response(answer(status="error", error={"code": "context_length_exceeded", "error": "Too long.", "retryable": False}))
+    failed = objects.response(
+        answer(
+            status="error",
+            error={"code": "context_length_exceeded", "error": "Too long.", "retryable": False},
+        )
+    )
     assert failed["status"] == "failed"
     assert failed["error"] == {"code": "invalid_prompt", "message": "Too long."}
-    assert objects.response(answer("x", finish_reason="length"))["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert objects.response(answer("x", finish_reason="length"))["incomplete_details"] == {
+        "reason": "max_output_tokens"
+    }
     assert objects.response(answer("x"))["usage"]["total_tokens"] == 10
     assert objects.response(answer(status="queued"))["status"] == "in_progress"
-    assert objects.response(answer(status="queued", asked={"background": True}))["status"] == "queued"
+    assert (
+        objects.response(answer(status="queued", asked={"background": True}))["status"] == "queued"
+    )
 
 
 def test_a_background_response_says_that_it_is_queued() -> None:
@@ -155,14 +189,19 @@ def test_text_that_is_said_again_is_not_seen_twice() -> None:
     """A new epoch restates what was there: `reset` and the same words."""
     text = "Hello there, you"
     restated = [Reset(ID, 1, 0, 0), *logged(Chunk, text, [7])]
-    assert from_log(answer(text), [*logged(Chunk, text[:11], [3]), *restated]) == from_row(answer(text))
+    assert from_log(answer(text), [*logged(Chunk, text[:11], [3]), *restated]) == from_row(
+        answer(text)
+    )
 
 
 def test_other_words_are_another_item() -> None:
     """The first item ends as incomplete, and the final Response has the new one alone."""
     first, second = "The answer is 41", "It is 42."
     retry = Retry(ID, 1, "interrupted", 10, 1, 3)
-    events = from_log(answer(second), [*logged(Chunk, first, []), retry, Reset(ID, 2, 0, 0), *logged(Chunk, second, [2], 2)])
+    events = from_log(
+        answer(second),
+        [*logged(Chunk, first, []), retry, Reset(ID, 2, 0, 0), *logged(Chunk, second, [2], 2)],
+    )
     for event in events:
         OF_THE_SDK.validate_python(event)
     items = [event["item"] for event in events if event["type"] == "response.output_item.done"]
@@ -177,9 +216,16 @@ def test_other_words_are_another_item() -> None:
 def test_reasoning_after_text_is_in_the_final_response_only() -> None:
     """Items do not interleave."""
     ended = answer("The text", "first, then")
-    log = [*logged(Reasoning, "first", []), *logged(Chunk, "The ", []), Reasoning(ID, 1, 5, ", then"), Chunk(ID, 1, 4, "text")]
+    log = [
+        *logged(Reasoning, "first", []),
+        *logged(Chunk, "The ", []),
+        Reasoning(ID, 1, 5, ", then"),
+        Chunk(ID, 1, 4, "text"),
+    ]
     events = from_log(ended, log)
-    streamed = "".join(event["delta"] for event in events if event["type"] == "response.reasoning_text.delta")
+    streamed = "".join(
+        event["delta"] for event in events if event["type"] == "response.reasoning_text.delta"
+    )
     assert streamed == "first"
     assert events[-1]["response"]["output"][0]["content"][0]["text"] == "first, then"
 
@@ -216,7 +262,9 @@ def test_chunks_make_the_completion() -> None:
     """Each is one of the SDK's; text, reasoning, calls, reason and usage arrive."""
     ended = answer("Hello 👋 there", "hm", tool_calls=[CALL])
     encoder = ChatEncoder(ended, include_usage=True)
-    data = encoder.opening() + applied(encoder, [*logged(Reasoning, "hm", []), *logged(Chunk, "Hello 👋", [3])])
+    data = encoder.opening() + applied(
+        encoder, [*logged(Reasoning, "hm", []), *logged(Chunk, "Hello 👋", [3])]
+    )
     data += b"".join(encoder.ending(ended))
     found = [ChatCompletionChunk.model_validate(chunk) for chunk in chunks(data)]
     deltas = [chunk.choices[0].delta for chunk in found if chunk.choices]
@@ -224,9 +272,16 @@ def test_chunks_make_the_completion() -> None:
     assert "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas) == "hm"
     assert deltas[-2].tool_calls is not None
     assert found[-1].usage is not None
-    assert (found[-2].choices[0].finish_reason, found[-1].choices, found[-1].usage.total_tokens) == ("stop", [], 10)
+    assert (
+        found[-2].choices[0].finish_reason,
+        found[-1].choices,
+        found[-1].usage.total_tokens,
+    ) == ("stop", [], 10)
     assert data.endswith(b"data: [DONE]\n\n")
-    assert ChatCompletion.model_validate(objects.completion(ended)).choices[0].message.content == "Hello 👋 there"
+    assert (
+        ChatCompletion.model_validate(objects.completion(ended)).choices[0].message.content
+        == "Hello 👋 there"
+    )
 
 
 def test_a_completion_cannot_take_words_back() -> None:
@@ -239,8 +294,17 @@ def test_a_completion_cannot_take_words_back() -> None:
 
 def test_a_failed_answer_ends_a_completion_with_an_error() -> None:
     """And without `[DONE]`: nothing may take it for whole."""
-    failed = answer("He", status="error", error={"code": "interrupted", "error": "It broke off.", "retryable": True})
+    failed = answer(
+        "He",
+        status="error",
+        error={"code": "interrupted", "error": "It broke off.", "retryable": True},
+    )
     encoder = ChatEncoder(failed)
     data = encoder.opening() + b"".join(encoder.ending(failed))
-    assert chunks(data)[-1]["error"] == {"message": "It broke off.", "type": "server_error", "param": None, "code": "interrupted"}
+    assert chunks(data)[-1]["error"] == {
+        "message": "It broke off.",
+        "type": "server_error",
+        "param": None,
+        "code": "interrupted",
+    }
     assert b"[DONE]" not in data

@@ -8,7 +8,9 @@ from llm_comply.schema import SpecLoader
 from tokenwire.web.openai.objects import Answer, response
 
 SPECIFICATION = str(files("llm_comply") / "specs" / "openresponses.json")
-pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver")  # the suite's own way to read its schemas
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:jsonschema.RefResolver"
+)  # the suite's own way to read its schemas
 USAGE = {"input_tokens": 3, "output_tokens": 5, "estimated": False}
 
 
@@ -17,9 +19,34 @@ USAGE = {"input_tokens": 3, "output_tokens": 5, "estimated": False}
     [
         Answer("m", "demo", 1, "queued", asked={"background": True}),
         Answer("m", "demo", 1, "streaming", "Ye"),
-        Answer("m", "demo", 1, "complete", "Yes.", "Hm.", finish_reason="stop", usage=USAGE, completed_at=2),
-        Answer("m", "demo", 1, "complete", "Ye", finish_reason="length", usage=USAGE, asked={"temperature": 0.5, "metadata": {"a": "b"}}),
-        Answer("m", "demo", 1, "error", error={"code": "unavailable", "error": "Away.", "retryable": True}),
+        Answer(
+            "m",
+            "demo",
+            1,
+            "complete",
+            "Yes.",
+            "Hm.",
+            finish_reason="stop",
+            usage=USAGE,
+            completed_at=2,
+        ),
+        Answer(
+            "m",
+            "demo",
+            1,
+            "complete",
+            "Ye",
+            finish_reason="length",
+            usage=USAGE,
+            asked={"temperature": 0.5, "metadata": {"a": "b"}},
+        ),
+        Answer(
+            "m",
+            "demo",
+            1,
+            "error",
+            error={"code": "unavailable", "error": "Away.", "retryable": True},
+        ),
         Answer("m", "demo", 1, "cancelled", "Ye"),
     ],
 )

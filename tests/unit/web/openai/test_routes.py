@@ -21,7 +21,9 @@ PRODUCTION = {"mode": "production", "redis_url": "redis://127.0.0.1:1", "host_jw
 
 
 def bearer(user: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {jwt.encode({'sub': user, 'exp': int(time.time()) + 600}, KEY, 'HS256')}"}
+    return {
+        "Authorization": f"Bearer {jwt.encode({'sub': user, 'exp': int(time.time()) + 600}, KEY, 'HS256')}"
+    }
 
 
 async def asked(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
@@ -30,53 +32,104 @@ async def asked(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-async def sent(store: Store, response: dict[str, Any]) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+async def sent(
+    store: Store, response: dict[str, Any]
+) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """What a worker would send the provider: messages and options."""
     row = await store.message(response["id"].removeprefix("resp_"))
     conversation = await store.conversation_of(row.id)
-    messages = context.messages(await store.history(row.conversation_id, row.ordinal), conversation.instructions)
+    messages = context.messages(
+        await store.history(row.conversation_id, row.ordinal), conversation.instructions
+    )
     return [(message.role, message.text) for message in messages], context.options(row)
 
 
-async def finish(store: Store, log: MemoryLog, response_id: str, text: str, status: str = "complete", **more: Any) -> None:
+async def finish(
+    store: Store, log: MemoryLog, response_id: str, text: str, status: str = "complete", **more: Any
+) -> None:
     """End the answer as a worker would."""
     row = await store.message(response_id.removeprefix("resp_"))
     claim = await log.claim(row.conversation_id, row.id, row.attempt, 5)
     await store.begin_attempt(row.id, claim.attempt, "demo")
-    ending = Ending(row.id, claim.attempt, status, text, "", None, claim.epoch, 0, "stop" if status == "complete" else None, **more)
+    ending = Ending(
+        row.id,
+        claim.attempt,
+        status,
+        text,
+        "",
+        None,
+        claim.epoch,
+        0,
+        "stop" if status == "complete" else None,
+        **more,
+    )
     assert await store.finish(ending)
     await closing.announce(store, log, claim, 0, ending)
 
 
-async def test_history_and_instructions_reach_the_provider(client: httpx.AsyncClient, store: Store, jobs: RecordedJobs) -> None:
+async def test_history_and_instructions_reach_the_provider(
+    client: httpx.AsyncClient, store: Store, jobs: RecordedJobs
+) -> None:
     """As rows, in order; what is empty and what a model has thought are left out."""
     history = [
         {"role": "developer", "content": "Rules."},
-        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "One"}, {"type": "input_text", "text": "!"}]},
+        {
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_text", "text": "One"}, {"type": "input_text", "text": "!"}],
+        },
         {"type": "reasoning", "id": "rs_1", "summary": []},
-        {"type": "message", "role": "assistant", "id": "msg_1", "content": [{"type": "output_text", "text": "Two", "annotations": []}]},
+        {
+            "type": "message",
+            "role": "assistant",
+            "id": "msg_1",
+            "content": [{"type": "output_text", "text": "Two", "annotations": []}],
+        },
         {"role": "user", "content": " "},
         {"role": "user", "content": "Three\x00"},
     ]
     response = await asked(
-        client, input=history, instructions="Be kind.", temperature=0.3, max_output_tokens=9, reasoning={"effort": "xhigh"}
+        client,
+        input=history,
+        instructions="Be kind.",
+        temperature=0.3,
+        max_output_tokens=9,
+        reasoning={"effort": "xhigh"},
     )
     messages, options = await sent(store, response)
-    assert messages == [("system", "Be kind."), ("system", "Rules."), ("user", "One!"), ("assistant", "Two"), ("user", "Three\ufffd")]
+    assert messages == [
+        ("system", "Be kind."),
+        ("system", "Rules."),
+        ("user", "One!"),
+        ("assistant", "Two"),
+        ("user", "Three\ufffd"),
+    ]
     assert options == {"temperature": 0.3, "max_tokens": 9, "reasoning_effort": "high"}
     assert jobs.enqueued == [response["id"].removeprefix("resp_")]
-    assert (response["status"], response["output"], response["max_output_tokens"]) == ("queued", [], 9)
+    assert (response["status"], response["output"], response["max_output_tokens"]) == (
+        "queued",
+        [],
+        9,
+    )
 
 
-async def test_the_response_before_comes_first(client: httpx.AsyncClient, store: Store, log: MemoryLog) -> None:
+async def test_the_response_before_comes_first(
+    client: httpx.AsyncClient, store: Store, log: MemoryLog
+) -> None:
     """With all before it; its instructions are not handed down; it can be followed by several."""
     first = await asked(client, input="One", instructions="Be kind.")
-    unfinished = await client.post(R, json={"model": "demo", "input": "x", "previous_response_id": first["id"]})
+    unfinished = await client.post(
+        R, json={"model": "demo", "input": "x", "previous_response_id": first["id"]}
+    )
     assert unfinished.json()["error"]["code"] == "previous_response_unfinished"
     await finish(store, log, first["id"], "Two")
     for text in ("Three", "Drei"):
         following = await asked(client, input=text, previous_response_id=first["id"])
-        assert (await sent(store, following))[0] == [("user", "One"), ("assistant", "Two"), ("user", text)]
+        assert (await sent(store, following))[0] == [
+            ("user", "One"),
+            ("assistant", "Two"),
+            ("user", text),
+        ]
 
 
 async def test_a_schema_is_handed_on(client: httpx.AsyncClient, store: Store) -> None:
@@ -93,7 +146,9 @@ async def test_a_schema_is_handed_on(client: httpx.AsyncClient, store: Store) ->
         assert response["text"]["format"] == wanted
 
 
-async def test_a_response_has_a_conversation_that_no_list_shows(client: httpx.AsyncClient, store: Store) -> None:
+async def test_a_response_has_a_conversation_that_no_list_shows(
+    client: httpx.AsyncClient, store: Store
+) -> None:
     """It can be opened by its id, like any other."""
     response = await asked(client)
     row = await store.message(response["id"].removeprefix("resp_"))
@@ -113,19 +168,42 @@ async def test_a_repeated_post_asks_once(client: httpx.AsyncClient, jobs: Record
 
 async def test_who_may_read(make_client: MakeClient, store: Store) -> None:
     """The identity is the API's: a bearer token; to others there is no such response, whatever they try."""
-    async with make_client(headers=bearer("ada"), **PRODUCTION) as ada, make_client(headers=bearer("bob"), **PRODUCTION) as bob:
+    async with (
+        make_client(headers=bearer("ada"), **PRODUCTION) as ada,
+        make_client(headers=bearer("bob"), **PRODUCTION) as bob,
+    ):
         response = await asked(ada)
         path = f"{R}/{response['id']}"
         assert (await ada.get(path)).status_code == 200
-        for method, place in (("GET", path), ("GET", f"{path}?stream=true"), ("POST", f"{path}/cancel"), ("DELETE", path)):
+        for method, place in (
+            ("GET", path),
+            ("GET", f"{path}?stream=true"),
+            ("POST", f"{path}/cancel"),
+            ("DELETE", path),
+        ):
             refused = await bob.request(method, place)
             assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
-        following = await bob.post(R, json={"model": "demo", "input": "x", "previous_response_id": response["id"]})
-        assert (following.status_code, following.json()["error"]["param"]) == (400, "previous_response_id")
+        following = await bob.post(
+            R, json={"model": "demo", "input": "x", "previous_response_id": response["id"]}
+        )
+        assert (following.status_code, following.json()["error"]["param"]) == (
+            400,
+            "previous_response_id",
+        )
     async with make_client(**PRODUCTION) as nobody:
-        for method, place in (("POST", R), ("POST", C), ("GET", "/v1/models"), ("GET", "/v1/anything")):
-            refused = await nobody.request(method, place, json={"model": "demo", "input": "x", "messages": [{"role": "user"}]})
-            assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+        for method, place in (
+            ("POST", R),
+            ("POST", C),
+            ("GET", "/v1/models"),
+            ("GET", "/v1/anything"),
+        ):
+            refused = await nobody.request(
+                method, place, json={"model": "demo", "input": "x", "messages": [{"role": "user"}]}
+            )
+            assert (refused.status_code, refused.json()["error"]["code"]) == (
+                401,
+                "invalid_api_key",
+            )
 
 
 TOOL = {"type": "function", "name": "f", "parameters": {}}
@@ -143,26 +221,98 @@ TOOL = {"type": "function", "name": "f", "parameters": {}}
         (R, {"input": [{"role": "system", "content": "only"}]}, 400, "invalid_value", "input"),
         (R, {"input": [{"role": "king", "content": "x"}]}, 400, "invalid_value", "input[0].role"),
         (R, {"input": [{"role": "user", "content": 5}]}, 400, "invalid_value", "input[0].content"),
-        (R, {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, 400, "unsupported_parameter", "input[0].content[0]"),
-        (R, {"input": [{"role": "user", "content": ["x"]}]}, 400, "invalid_value", "input[0].content[0]"),
-        (R, {"input": [{"type": "function_call_output", "call_id": "c", "output": ""}]}, 400, "unsupported_parameter", "input[0]"),
+        (
+            R,
+            {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
+            400,
+            "unsupported_parameter",
+            "input[0].content[0]",
+        ),
+        (
+            R,
+            {"input": [{"role": "user", "content": ["x"]}]},
+            400,
+            "invalid_value",
+            "input[0].content[0]",
+        ),
+        (
+            R,
+            {"input": [{"type": "function_call_output", "call_id": "c", "output": ""}]},
+            400,
+            "unsupported_parameter",
+            "input[0]",
+        ),
         (R, {"input": "x", "tools": [TOOL]}, 400, "unsupported_parameter", "tools"),
         (R, {"input": "x", "conversation": "conv_1"}, 400, "unsupported_parameter", "conversation"),
         (R, {"input": "x", "background": True, "store": False}, 400, "invalid_value", "background"),
         (R, {"input": "x", "temperature": 9}, 400, "invalid_value", "temperature"),
-        (R, {"input": "x", "previous_response_id": "resp_nope"}, 400, "previous_response_not_found", "previous_response_id"),
-        (R, {"input": "x", "text": {"format": {"type": "json_schema"}}}, 400, "invalid_value", "text.format"),
+        (
+            R,
+            {"input": "x", "previous_response_id": "resp_nope"},
+            400,
+            "previous_response_not_found",
+            "previous_response_id",
+        ),
+        (
+            R,
+            {"input": "x", "text": {"format": {"type": "json_schema"}}},
+            400,
+            "invalid_value",
+            "text.format",
+        ),
         (C, {"messages": []}, 400, "invalid_value", "messages"),
-        (C, {"model": "nope", "messages": [{"role": "user", "content": "x"}]}, 404, "model_not_found", "model"),
-        (C, {"model": "nearby", "messages": [{"role": "user", "content": "x"}]}, 503, "model_unavailable", "model"),
-        (C, {"messages": [{"role": "tool", "content": "x"}]}, 400, "unsupported_parameter", "messages[0]"),
-        (C, {"messages": [{"role": "assistant", "tool_calls": [{}]}]}, 400, "unsupported_parameter", "messages[0]"),
-        (C, {"messages": [{"role": "user", "content": "x"}], "n": 2}, 400, "unsupported_parameter", "n"),
-        (C, {"messages": [{"role": "user", "content": "x"}], "logprobs": True}, 400, "unsupported_parameter", "logprobs"),
+        (
+            C,
+            {"model": "nope", "messages": [{"role": "user", "content": "x"}]},
+            404,
+            "model_not_found",
+            "model",
+        ),
+        (
+            C,
+            {"model": "nearby", "messages": [{"role": "user", "content": "x"}]},
+            503,
+            "model_unavailable",
+            "model",
+        ),
+        (
+            C,
+            {"messages": [{"role": "tool", "content": "x"}]},
+            400,
+            "unsupported_parameter",
+            "messages[0]",
+        ),
+        (
+            C,
+            {"messages": [{"role": "assistant", "tool_calls": [{}]}]},
+            400,
+            "unsupported_parameter",
+            "messages[0]",
+        ),
+        (
+            C,
+            {"messages": [{"role": "user", "content": "x"}], "n": 2},
+            400,
+            "unsupported_parameter",
+            "n",
+        ),
+        (
+            C,
+            {"messages": [{"role": "user", "content": "x"}], "logprobs": True},
+            400,
+            "unsupported_parameter",
+            "logprobs",
+        ),
     ],
 )
 async def test_refusals(
-    client: httpx.AsyncClient, jobs: RecordedJobs, path: str, body: dict[str, Any], status: int, code: str, param: str | None
+    client: httpx.AsyncClient,
+    jobs: RecordedJobs,
+    path: str,
+    body: dict[str, Any],
+    status: int,
+    code: str,
+    param: str | None,
 ) -> None:
     """By OpenAI's status, code and parameter; nothing is asked of anybody."""
     refused = await client.post(path, json=body)
@@ -190,7 +340,9 @@ async def test_refusals(
         ("GET", "/v1/models/nearby", b"", 503, "model_unavailable"),
     ],
 )
-async def test_bad_input(client: httpx.AsyncClient, method: str, path: str, content: bytes, status: int, code: str | None) -> None:
+async def test_bad_input(
+    client: httpx.AsyncClient, method: str, path: str, content: bytes, status: int, code: str | None
+) -> None:
     """Answered in this dialect, whatever it is."""
     answer = await client.request(method, path, content=content)
     assert answer.status_code == status, answer.text
@@ -203,30 +355,48 @@ async def test_foreign_pages_may_not_ask(client: httpx.AsyncClient) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "foreign_origin")
 
 
-async def test_who_waits_gets_the_answer(client: httpx.AsyncClient, store: Store, log: MemoryLog, jobs: RecordedJobs) -> None:
+async def test_who_waits_gets_the_answer(
+    client: httpx.AsyncClient, store: Store, log: MemoryLog, jobs: RecordedJobs
+) -> None:
     """Or the reason why there is none, with the advice not to try again: that was done already."""
     for status, error, expected in (
         ("complete", None, (200, None, None)),
-        ("error", {"code": "rate_limited", "error": "Later.", "retryable": True}, (429, "rate_limited", "false")),
+        (
+            "error",
+            {"code": "rate_limited", "error": "Later.", "retryable": True},
+            (429, "rate_limited", "false"),
+        ),
         ("cancelled", None, (409, "cancelled", "false")),
     ):
-        waiting = asyncio.create_task(client.post(C, json={"messages": [{"role": "user", "content": "hi"}]}))
+        waiting = asyncio.create_task(
+            client.post(C, json={"messages": [{"role": "user", "content": "hi"}]})
+        )
         while not jobs.enqueued:
             await asyncio.sleep(0)
         await finish(store, log, jobs.enqueued.pop(), "Hello", status, error=error)
         answer = await waiting
         said = answer.json().get("error", {})
-        assert (answer.status_code, said.get("code"), answer.headers.get("x-should-retry")) == expected
+        assert (
+            answer.status_code,
+            said.get("code"),
+            answer.headers.get("x-should-retry"),
+        ) == expected
         if status == "complete":
             assert answer.json()["choices"][0]["message"]["content"] == "Hello"
 
 
-async def test_what_has_ended_is_read_without_redis(client: httpx.AsyncClient, store: Store, log: MemoryLog) -> None:
+async def test_what_has_ended_is_read_without_redis(
+    client: httpx.AsyncClient, store: Store, log: MemoryLog
+) -> None:
     """The row is enough, also for a stream that is gone on with."""
     response = await asked(client)
     await finish(store, log, response["id"], "Hello there")
-    await log.delete((await store.message(response["id"].removeprefix("resp_"))).conversation_id, 60)
-    assert (await client.get(f"{R}/{response['id']}")).json()["output"][0]["content"][0]["text"] == "Hello there"
+    await log.delete(
+        (await store.message(response["id"].removeprefix("resp_"))).conversation_id, 60
+    )
+    assert (await client.get(f"{R}/{response['id']}")).json()["output"][0]["content"][0][
+        "text"
+    ] == "Hello there"
     stream = await client.get(f"{R}/{response['id']}?stream=true&starting_after=5")
     assert stream.headers["content-type"].startswith("text/event-stream")
     events = [block.partition("\n")[0] for block in stream.text.split("\n\n")[:-1]]
@@ -234,10 +404,16 @@ async def test_what_has_ended_is_read_without_redis(client: httpx.AsyncClient, s
     assert events[-1] == "event: response.completed"
 
 
-async def test_delete_is_for_what_was_asked_for_here(client: httpx.AsyncClient, store: Store) -> None:
+async def test_delete_is_for_what_was_asked_for_here(
+    client: httpx.AsyncClient, store: Store
+) -> None:
     """An answer in a listed conversation is not deleted by itself."""
     conversation = (await client.post("/api/conversations", json={})).json()
-    posted = (await client.post(f"/api/conversations/{conversation['id']}/messages", json={"content": "hi"})).json()
+    posted = (
+        await client.post(
+            f"/api/conversations/{conversation['id']}/messages", json={"content": "hi"}
+        )
+    ).json()
     refused = await client.delete(f"{R}/resp_{posted['assistant_message']['id']}")
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "not_deletable")
     response = await asked(client)
@@ -251,15 +427,27 @@ async def test_pages_of_input_items(client: httpx.AsyncClient) -> None:
     response = await asked(client, input=items)
     path = f"{R}/{response['id']}/input_items"
     first = (await client.get(path, params={"limit": 2, "order": "asc"})).json()
-    rest = (await client.get(path, params={"limit": 9, "order": "asc", "after": first["last_id"]})).json()
-    assert [item["content"][0]["text"] for item in first["data"] + rest["data"]] == ["m0", "m1", "m2", "m3", "m4"]
+    rest = (
+        await client.get(path, params={"limit": 9, "order": "asc", "after": first["last_id"]})
+    ).json()
+    assert [item["content"][0]["text"] for item in first["data"] + rest["data"]] == [
+        "m0",
+        "m1",
+        "m2",
+        "m3",
+        "m4",
+    ]
     assert (first["has_more"], rest["has_more"]) == (True, False)
-    assert (await client.get(path, params={"limit": 5})).json()["has_more"] is False  # the page is full, and the last one
+    assert (await client.get(path, params={"limit": 5})).json()[
+        "has_more"
+    ] is False  # the page is full, and the last one
     assert (await client.get(path)).json()["data"][0]["content"][0]["text"] == "m4"
     assert (await client.get(path, params={"after": "nope"})).status_code == 400
 
 
-async def test_the_disk_is_not_filled_by_chains(make_client: MakeClient, store: Store, log: MemoryLog) -> None:
+async def test_the_disk_is_not_filled_by_chains(
+    make_client: MakeClient, store: Store, log: MemoryLog
+) -> None:
     """One content limit for every part of a request, and what is followed is not written again."""
     async with make_client(max_content_bytes=1024) as client:
         long = "x" * 1025
@@ -268,11 +456,21 @@ async def test_the_disk_is_not_filled_by_chains(make_client: MakeClient, store: 
             {"input": [{"role": "user", "content": "é" * 513}]},
             {"input": "x", "instructions": long},
             {"input": "x", "metadata": {"a": long}},
-            {"input": "x", "text": {"format": {"type": "json_schema", "name": "x", "schema": {"description": long}}}},
+            {
+                "input": "x",
+                "text": {
+                    "format": {"type": "json_schema", "name": "x", "schema": {"description": long}}
+                },
+            },
         ):
             refused = await client.post(R, json={"model": "demo", "background": True} | body)
-            assert (refused.status_code, refused.json()["error"]["code"]) == (413, "content_too_large")
-        refused = await client.post(C, json={"model": "demo", "messages": [{"role": "user", "content": long}]})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (
+                413,
+                "content_too_large",
+            )
+        refused = await client.post(
+            C, json={"model": "demo", "messages": [{"role": "user", "content": long}]}
+        )
         assert (refused.status_code, refused.json()["error"]["code"]) == (413, "content_too_large")
         response = await asked(client, input="x" * 1000)
         await finish(store, log, response["id"], "y")
@@ -283,15 +481,22 @@ async def test_the_disk_is_not_filled_by_chains(make_client: MakeClient, store: 
         assert await store.stored_bytes("local") - stored < 4 * 2048
 
 
-async def test_a_chain_with_a_deleted_part_is_refused(client: httpx.AsyncClient, store: Store, log: MemoryLog) -> None:
+async def test_a_chain_with_a_deleted_part_is_refused(
+    client: httpx.AsyncClient, store: Store, log: MemoryLog
+) -> None:
     """A shortened history is never taken for the whole one."""
     first = await asked(client, input="One")
     await finish(store, log, first["id"], "Two")
     second = await asked(client, input="Three", previous_response_id=first["id"])
     await finish(store, log, second["id"], "Four")
     assert (await client.delete(f"{R}/{first['id']}")).status_code == 200
-    refused = await client.post(R, json={"model": "demo", "input": "x", "previous_response_id": second["id"]})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "previous_response_not_found")
+    refused = await client.post(
+        R, json={"model": "demo", "input": "x", "previous_response_id": second["id"]}
+    )
+    assert (refused.status_code, refused.json()["error"]["code"]) == (
+        400,
+        "previous_response_not_found",
+    )
 
 
 async def test_quotas_speak_openais_words(make_client: MakeClient, store: Store) -> None:
@@ -300,7 +505,11 @@ async def test_quotas_speak_openais_words(make_client: MakeClient, store: Store)
     async with make_client() as client:
         await asked(client)
         refused = await client.post(R, json={"model": "demo", "input": "x"})
-        assert (refused.status_code, refused.json()["error"]["code"], refused.headers["retry-after"]) == (429, "too_many_unfinished", "5")
+        assert (
+            refused.status_code,
+            refused.json()["error"]["code"],
+            refused.headers["retry-after"],
+        ) == (429, "too_many_unfinished", "5")
         store.quotas = Quotas(stored_bytes_per_user=1)
         refused = await client.post(R, json={"model": "demo", "input": "x"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "storage_full")

@@ -17,7 +17,9 @@ async def test_the_page_and_its_files_are_revalidated(client: httpx.AsyncClient)
     for path in ("/", "/static/tokenwire.js"):
         answer = await client.get(path)
         assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache")
-    again = await client.get("/static/tokenwire.js", headers={"If-None-Match": answer.headers["etag"]})
+    again = await client.get(
+        "/static/tokenwire.js", headers={"If-None-Match": answer.headers["etag"]}
+    )
     assert again.status_code == 304
     assert (await client.head("/")).status_code == 200
 
@@ -49,8 +51,17 @@ async def test_a_request_that_is_cut_at_the_end_is_answered() -> None:
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "scheme": "http"}
-    task = asyncio.create_task(Surroundings(forever, Metrics(), Hosts(settings()))(scope, receive, send))
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "headers": [],
+        "query_string": b"",
+        "scheme": "http",
+    }
+    task = asyncio.create_task(
+        Surroundings(forever, Metrics(), Hosts(settings()))(scope, receive, send)
+    )
     await asyncio.sleep(0)
     task.cancel()
     await task
@@ -67,6 +78,13 @@ async def test_an_answer_that_has_begun_fails_openly() -> None:
     async def nothing(_message: Message | None = None) -> Message:
         return {"type": "http.disconnect"}
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "scheme": "http"}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "headers": [],
+        "query_string": b"",
+        "scheme": "http",
+    }
     with pytest.raises(RuntimeError, match="half"):
         await Surroundings(half, Metrics(), Hosts(settings()))(scope, nothing, nothing)  # type: ignore[arg-type]  # sends nowhere

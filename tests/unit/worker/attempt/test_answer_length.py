@@ -32,7 +32,9 @@ def test_text_is_cut_between_two_characters(piece: str, kept: int) -> None:
     generation = begun()
     generation.take([base.TextDelta(piece * 300)] * 5)
     assert generation.full
-    generation.take([base.TextDelta("more"), base.SourceDelta("https://e.org"), base.Finish("stop")])
+    generation.take(
+        [base.TextDelta("more"), base.SourceDelta("https://e.org"), base.Finish("stop")]
+    )
     generation.flush()
     told(generation)
     assert (generation.held().text, generation.finish_reason()) == (piece * kept, "length")
@@ -42,7 +44,9 @@ def test_text_is_cut_between_two_characters(piece: str, kept: int) -> None:
 def test_an_answer_of_exactly_the_limit_is_whole() -> None:
     """Its own end counts."""
     generation = begun()
-    generation.take([base.TextDelta("x" * 600), base.ReasoningDelta("y" * 400), base.Finish("stop")])
+    generation.take(
+        [base.TextDelta("x" * 600), base.ReasoningDelta("y" * 400), base.Finish("stop")]
+    )
     assert not generation.full
     assert generation.finish_reason() == "stop"
 
@@ -63,7 +67,13 @@ def test_what_viewers_hold_already_counts() -> None:
 def test_arguments_count_before_their_call_is_whole() -> None:
     """A call that was cut off is told with what there is of it, as one that nobody can execute."""
     generation = begun()
-    generation.take([base.TextDelta("Look: "), base.ToolCallStart(0, "c", "f"), *[base.ToolCallArguments(0, '{"a":1}' + " " * 100)] * 10])
+    generation.take(
+        [
+            base.TextDelta("Look: "),
+            base.ToolCallStart(0, "c", "f"),
+            *[base.ToolCallArguments(0, '{"a":1}' + " " * 100)] * 10,
+        ]
+    )
     generation.take([base.ToolCallEnd(0)])
     call = told(generation)[-1]
     assert isinstance(call, events.ToolCall)
@@ -116,14 +126,28 @@ def test_twice_as_much_is_twice_the_work(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [json.dumps({"text": "x" * 70_000}), '{"a":1}' + " " * 70_000, "x" * 70_000, '{"a":[' + ",".join(["9e15"] * 13_000) + "]}"],
+    [
+        json.dumps({"text": "x" * 70_000}),
+        '{"a":1}' + " " * 70_000,
+        "x" * 70_000,
+        '{"a":[' + ",".join(["9e15"] * 13_000) + "]}",
+    ],
 )
 def test_a_call_that_no_event_can_carry_is_refused_by_name(arguments: str) -> None:
     """Its beginning is told as text with `error`: an object that lacks its end could be executed by mistake. Pieces or not is the same."""
     calls = []
-    for pieces in ([arguments], [arguments[at : at + 1000] for at in range(0, len(arguments), 1000)]):
+    for pieces in (
+        [arguments],
+        [arguments[at : at + 1000] for at in range(0, len(arguments), 1000)],
+    ):
         generation = begun(limit=10**6)
-        generation.take([base.ToolCallStart(0, "c", "f"), *(base.ToolCallArguments(0, piece) for piece in pieces), base.ToolCallEnd(0)])
+        generation.take(
+            [
+                base.ToolCallStart(0, "c", "f"),
+                *(base.ToolCallArguments(0, piece) for piece in pieces),
+                base.ToolCallEnd(0),
+            ]
+        )
         (call,) = told(generation)
         assert isinstance(call, events.ToolCall)
         calls.append(call)

@@ -28,7 +28,9 @@ ASKED = Request([HistoryMessage("user", "x" * 400)])
         (2, 5_000, 0, False),
     ],
 )
-def test_both_bounds_hold_for_every_request_but_the_first(number: int, billed: int, cost: int, forbidden: bool) -> None:
+def test_both_bounds_hold_for_every_request_but_the_first(
+    number: int, billed: int, cost: int, forbidden: bool
+) -> None:
     """And not for what is free."""
     assert Budget(requests=3, input_tokens=1000).forbid(number, billed, cost) is forbidden
 
@@ -68,7 +70,9 @@ def test_to_attach_is_free() -> None:
     ("said", "answered", "settled"),
     [(70, True, 170), (None, True, 200), (None, False, 100), (70, False, 170)],
 )
-def test_the_end_of_a_request_corrects_the_estimate(said: int | None, answered: bool, settled: int) -> None:
+def test_the_end_of_a_request_corrects_the_estimate(
+    said: int | None, answered: bool, settled: int
+) -> None:
     """By what the provider said; nothing, where it had not answered at all (a 429, a 503)."""
     assert Bill(2, 100, 100, 100).settled(said, answered=answered) == settled
 

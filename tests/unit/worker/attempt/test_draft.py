@@ -49,7 +49,14 @@ def test_only_acknowledged_text_is_held() -> None:
 def test_text_and_reasoning_keep_their_order_and_own_offsets() -> None:
     """Each counts by itself; neither is joined across the other."""
     generation = Draft("m", 1, Held("ab", "x"))
-    generation.take([base.ReasoningDelta("y"), base.TextDelta("c"), base.ReasoningDelta("z"), base.TextDelta("d")])
+    generation.take(
+        [
+            base.ReasoningDelta("y"),
+            base.TextDelta("c"),
+            base.ReasoningDelta("z"),
+            base.TextDelta("d"),
+        ]
+    )
     batch = generation.batch()
     assert [type(event).__name__ for event in batch] == ["Reasoning", "Chunk", "Reasoning", "Chunk"]
     assert [event.offset for event in batch] == [1, 2, 2, 3]  # type: ignore[union-attr]
@@ -58,7 +65,15 @@ def test_text_and_reasoning_keep_their_order_and_own_offsets() -> None:
 def test_offsets_within_a_batch_are_code_units() -> None:
     """A character outside of the BMP is two, whether the batch before or this one brought it."""
     generation = Draft("m", 1, Held())
-    generation.take([base.TextDelta("😀"), base.ReasoningDelta("👍"), base.TextDelta("é"), base.ReasoningDelta("x"), base.TextDelta("!")])
+    generation.take(
+        [
+            base.TextDelta("😀"),
+            base.ReasoningDelta("👍"),
+            base.TextDelta("é"),
+            base.ReasoningDelta("x"),
+            base.TextDelta("!"),
+        ]
+    )
     assert [event.offset for event in generation.batch()] == [0, 0, 2, 2, 3]  # type: ignore[union-attr]
     generation.acknowledged(5)
     generation.take([base.TextDelta("?"), base.ReasoningDelta("y")])
@@ -81,16 +96,29 @@ def test_a_long_piece_is_cut_to_the_size_of_an_event() -> None:
     generation.take([base.TextDelta("😀" * (PIECE_CHARS + 5))])
     batch = generation.batch()
     assert len(batch) == 2
-    assert all(len(event.content.encode()) <= events.MAX_EVENT_TEXT_BYTES for event in batch if isinstance(event, events.Chunk))
+    assert all(
+        len(event.content.encode()) <= events.MAX_EVENT_TEXT_BYTES
+        for event in batch
+        if isinstance(event, events.Chunk)
+    )
 
 
 def test_a_tool_call_becomes_one_event_with_its_arguments() -> None:
     """Arguments arrive in pieces and leave as an object; no arguments are an empty object."""
     generation = Draft("m", 1, Held())
-    generation.take([base.ToolCallStart(0, "c1", "f"), base.ToolCallArguments(0, '{"a"'), base.ToolCallArguments(0, ":1}")])
+    generation.take(
+        [
+            base.ToolCallStart(0, "c1", "f"),
+            base.ToolCallArguments(0, '{"a"'),
+            base.ToolCallArguments(0, ":1}"),
+        ]
+    )
     generation.take([base.ToolCallEnd(0), base.ToolCallStart(1, "c2", "g"), base.ToolCallEnd(1)])
     calls = [event for event in generation.batch() if isinstance(event, events.ToolCall)]
-    assert [(call.tool_call_id, call.arguments, call.status) for call in calls] == [("c1", {"a": 1}, "pending"), ("c2", {}, "pending")]
+    assert [(call.tool_call_id, call.arguments, call.status) for call in calls] == [
+        ("c1", {"a": 1}, "pending"),
+        ("c2", {}, "pending"),
+    ]
     generation.acknowledged(2)
     assert [call["id"] for call in generation.held().tool_calls] == ["c1", "c2"]
 
@@ -98,7 +126,9 @@ def test_a_tool_call_becomes_one_event_with_its_arguments() -> None:
 def test_broken_arguments_are_kept_but_are_no_object_to_run() -> None:
     """A truncated call can be looked at, not executed."""
     generation = Draft("m", 1, Held())
-    generation.take([base.ToolCallStart(0, "c", "f"), base.ToolCallArguments(0, '{"rm'), base.ToolCallEnd(0)])
+    generation.take(
+        [base.ToolCallStart(0, "c", "f"), base.ToolCallArguments(0, '{"rm'), base.ToolCallEnd(0)]
+    )
     call = generation.batch()[0]
     assert isinstance(call, events.ToolCall)
     assert (call.arguments, call.status) == ('{"rm', "error")
@@ -107,7 +137,13 @@ def test_broken_arguments_are_kept_but_are_no_object_to_run() -> None:
 def _call(arguments: str, name: str = "f") -> events.ToolCall:
     """The event of one call with these arguments."""
     generation = Draft("m", 1, Held())
-    generation.take([base.ToolCallStart(0, "c\0", name), base.ToolCallArguments(0, arguments), base.ToolCallEnd(0)])
+    generation.take(
+        [
+            base.ToolCallStart(0, "c\0", name),
+            base.ToolCallArguments(0, arguments),
+            base.ToolCallEnd(0),
+        ]
+    )
     [call] = generation.batch()
     assert isinstance(call, events.ToolCall)
     return call
@@ -116,7 +152,10 @@ def _call(arguments: str, name: str = "f") -> events.ToolCall:
 @pytest.mark.parametrize(
     ("arguments", "kept"),
     [
-        ('{"x": NaN, "y": -Infinity}', '{"x": NaN, "y": -Infinity}'),  # no JSON, and no number either
+        (
+            '{"x": NaN, "y": -Infinity}',
+            '{"x": NaN, "y": -Infinity}',
+        ),  # no JSON, and no number either
         ('{"x": 1e999}', '{"x": 1e999}'),
         ('{"x": ' + "9" * 40 + "}", {"x": "9" * 40}),
         ('{"a\\u0000": "\\ud83d"}', {"a\ufffd": "\ufffd"}),
@@ -176,8 +215,18 @@ def test_what_was_never_appended_is_not_held_after_a_cancel() -> None:
     assert generation.held().text == "a"
 
 
-@given(st.lists(st.tuples(st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=5), st.booleans()), max_size=30))
-def test_whatever_the_pieces_events_rebuild_exactly_what_is_held(pieces: list[tuple[str, bool]]) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=5),
+            st.booleans(),
+        ),
+        max_size=30,
+    )
+)
+def test_whatever_the_pieces_events_rebuild_exactly_what_is_held(
+    pieces: list[tuple[str, bool]],
+) -> None:
     """Surrogate halves, NUL, any cutting into batches: offsets have no hole, and events put together equal the held text."""
     generation, seen, seq = Draft("m", 1, Held()), "", 0
 
@@ -199,7 +248,11 @@ def test_whatever_the_pieces_events_rebuild_exactly_what_is_held(pieces: list[tu
     append()
     assert generation.held().text == seen
     assert generation.pending_chars == 0
-    joined = "".join(text for text, _ in pieces).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    joined = (
+        "".join(text for text, _ in pieces)
+        .encode("utf-16-le", "surrogatepass")
+        .decode("utf-16-le", "replace")
+    )
     assert seen == joined.replace("\x00", "�")
 
 
@@ -351,7 +404,13 @@ def test_a_run_after_a_reset_counts_from_what_is_kept() -> None:
 def test_usage_is_merged_field_by_field() -> None:
     """Later numbers replace earlier ones where they are given."""
     generation = Draft("m", 1, Held())
-    generation.take([base.UsageDelta(input_tokens=5), base.UsageDelta(output_tokens=1), base.UsageDelta(output_tokens=9, cached_tokens=2)])
+    generation.take(
+        [
+            base.UsageDelta(input_tokens=5),
+            base.UsageDelta(output_tokens=1),
+            base.UsageDelta(output_tokens=9, cached_tokens=2),
+        ]
+    )
     assert generation.reported.total() == events.Usage(5, 9, 2)
 
 
@@ -360,8 +419,16 @@ def test_arguments_that_are_cut_off_are_not_parsed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tokenwire.worker.attempt.draft.parsed_arguments", pytest.fail)
     generation = Draft("m", 1, Held(), max_bytes=300_000)
     long, text = "[1," * 30_000, '{"a":'
-    generation.take([base.ToolCallStart(0, "a", "f"), base.ToolCallArguments(0, long), base.ToolCallEnd(0)])
-    generation.take([base.ToolCallStart(1, "b", "g"), base.ToolCallArguments(1, text), base.TextDelta("x" * 300_000)])
+    generation.take(
+        [base.ToolCallStart(0, "a", "f"), base.ToolCallArguments(0, long), base.ToolCallEnd(0)]
+    )
+    generation.take(
+        [
+            base.ToolCallStart(1, "b", "g"),
+            base.ToolCallArguments(1, text),
+            base.TextDelta("x" * 300_000),
+        ]
+    )
     assert generation.full
     calls = [event for event in generation.batch() if isinstance(event, events.ToolCall)]
     assert [(call.tool_call_id, call.status) for call in calls] == [("a", "error"), ("b", "error")]

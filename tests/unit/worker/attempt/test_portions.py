@@ -18,8 +18,12 @@ def test_nothing_is_lost_or_changed() -> None:
         ITEM,
     ]
     given = [delta for portion in portions(batch) for delta in portion]
-    assert [(kind, "".join(getattr(delta, "text", "-") for delta in found)) for kind, found in groupby(given, type)] == [
-        (kind, "".join(getattr(delta, "text", "-") for delta in found)) for kind, found in groupby(batch, type)
+    assert [
+        (kind, "".join(getattr(delta, "text", "-") for delta in found))
+        for kind, found in groupby(given, type)
+    ] == [
+        (kind, "".join(getattr(delta, "text", "-") for delta in found))
+        for kind, found in groupby(batch, type)
     ]
 
 
@@ -35,10 +39,16 @@ def test_a_portion_is_quickly_taken() -> None:
         sizes = [len(portion) for portion in portions(batch)]
         assert max(sizes) <= most
         assert len(sizes) > 1
-    assert all(len(delta.text) <= MAX_CHARS for portion in portions([TextDelta("x" * 10 * MAX_CHARS)]) for delta in portion)  # type: ignore[union-attr]
+    assert all(
+        len(delta.text) <= MAX_CHARS
+        for portion in portions([TextDelta("x" * 10 * MAX_CHARS)])
+        for delta in portion
+    )  # type: ignore[union-attr]
 
 
 def test_a_small_batch_is_one_portion() -> None:
     """So is nothing at all none."""
-    assert [list(portion) for portion in portions([TextDelta("a"), ITEM, ToolCallEnd(0)])] == [[TextDelta("a"), ITEM, ToolCallEnd(0)]]
+    assert [list(portion) for portion in portions([TextDelta("a"), ITEM, ToolCallEnd(0)])] == [
+        [TextDelta("a"), ITEM, ToolCallEnd(0)]
+    ]
     assert list(portions([])) == []

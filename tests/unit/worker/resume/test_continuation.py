@@ -52,7 +52,9 @@ def test_fold_obeys_reset() -> None:
     """What was withdrawn is no longer held; a tool call with a result stays."""
     done, open_ = {"id": "1", "result": 3}, {"id": "2"}
     start = Held("abc", "why", (done, open_), 4)
-    held = fold(start, "m", [entry(5, events.Reset("m", 2, keep=1, keep_reasoning=0)), chunk(6, 1, "X")])
+    held = fold(
+        start, "m", [entry(5, events.Reset("m", 2, keep=1, keep_reasoning=0)), chunk(6, 1, "X")]
+    )
     assert (held.text, held.reasoning, held.tool_calls) == ("aX", "", (done,))
 
 
@@ -86,8 +88,13 @@ def test_without_a_run_the_model_is_asked_in_a_turn() -> None:
     assert plan("attach", Held("abc")).rung == "turn"
 
 
-@pytest.mark.parametrize(("run", "text", "reasoning"), [(Run("r", 4, 2, 1), 2, 1), (Run("r", 4), 4, 2), (Run("r", 4, 1, 0), 3, 2)])
-def test_an_attachment_passes_over_what_lies_behind_the_place_in_the_run(run: Run, text: int, reasoning: int) -> None:
+@pytest.mark.parametrize(
+    ("run", "text", "reasoning"),
+    [(Run("r", 4, 2, 1), 2, 1), (Run("r", 4), 4, 2), (Run("r", 4, 1, 0), 3, 2)],
+)
+def test_an_attachment_passes_over_what_lies_behind_the_place_in_the_run(
+    run: Run, text: int, reasoning: int
+) -> None:
     """The run says again what came after its cursor, whether the checkpoint or only the log holds it."""
     assert attachment(run, Held("ab", "x"), Held("abcd", "xy")) == Attachment(run, text, reasoning)
 
@@ -113,9 +120,14 @@ def test_a_run_that_does_not_fit_is_not_attached_to(held: Held) -> None:
         (Held("abc"), [], False),
     ],
 )
-def test_an_answer_ends_where_its_turn_paused_or_it_does_not(held: Held, kinds: list[str], paused: bool) -> None:
+def test_an_answer_ends_where_its_turn_paused_or_it_does_not(
+    held: Held, kinds: list[str], paused: bool
+) -> None:
     """Text, an item or a tool call behind the pause: there is more than the turn that would be sent back."""
-    entries = [{"at": 3, "dialect": "" if kind == PAUSED else "a", "kind": kind, "value": {}} for kind in kinds]
+    entries = [
+        {"at": 3, "dialect": "" if kind == PAUSED else "a", "kind": kind, "value": {}}
+        for kind in kinds
+    ]
     assert is_paused(entries, held) is paused
 
 
@@ -125,7 +137,9 @@ def test_a_paused_turn_is_resumed_whatever_else_the_model_could_do() -> None:
     assert Plan("resume").keeps
 
 
-@pytest.mark.parametrize("held", [Held("abc", tool_calls=({"id": "1"},)), Held("", "only thoughts")])
+@pytest.mark.parametrize(
+    "held", [Held("abc", tool_calls=({"id": "1"},)), Held("", "only thoughts")]
+)
 def test_stitching_is_refused_where_it_cannot_be_exact(held: Held) -> None:
     """Tool calls, and reasoning without text, cannot be continued: start over."""
     assert plan("prefix", held).rung == "restart"
@@ -151,21 +165,34 @@ def told(survived: Held | None, target: Held) -> list[events.AnyEvent]:
 
 
 @given(texts, texts, texts, texts)
-def test_the_difference_makes_the_whole(text: str, more: str, reasoning: str, more_reasoning: str) -> None:
+def test_the_difference_makes_the_whole(
+    text: str, more: str, reasoning: str, more_reasoning: str
+) -> None:
     """Without a `reset` where what survived is a beginning; each piece where the one before it ends, and none too long for an event."""
     survived = Held(text, reasoning)
     target = Held(text + more * 9000, reasoning + more_reasoning, (CALL,))
     made = told(survived, target)
     assert not any(isinstance(event, events.Reset) for event in made)
-    assert all(len(getattr(event, "content", "").encode()) <= events.MAX_EVENT_TEXT_BYTES for event in made)
+    assert all(
+        len(getattr(event, "content", "").encode()) <= events.MAX_EVENT_TEXT_BYTES for event in made
+    )
     held = fold(survived, "m", [entry(seq, event) for seq, event in enumerate(made, 1)])
-    assert (held.text, held.reasoning, list(held.tool_calls)) == (target.text, target.reasoning, [CALL])
+    assert (held.text, held.reasoning, list(held.tool_calls)) == (
+        target.text,
+        target.reasoning,
+        [CALL],
+    )
 
 
-@pytest.mark.parametrize("survived", [None, Held("abX"), Held("abcd!"), Held("abc", "other"), Held("abc", "", (CALL,))])
+@pytest.mark.parametrize(
+    "survived", [None, Held("abX"), Held("abcd!"), Held("abc", "other"), Held("abc", "", (CALL,))]
+)
 def test_what_is_no_beginning_is_withdrawn(survived: Held | None) -> None:
     """Viewers hold something else, or nobody can say what."""
-    assert told(survived, Held("abcd")) == [events.Reset("m", 3, 0, 0), events.Chunk("m", 3, 0, "abcd")]
+    assert told(survived, Held("abcd")) == [
+        events.Reset("m", 3, 0, 0),
+        events.Chunk("m", 3, 0, "abcd"),
+    ]
 
 
 def test_nothing_is_said_to_viewers_who_hold_it_all() -> None:
@@ -189,7 +216,9 @@ def test_a_call_that_is_told_twice_is_one_call() -> None:
         (events.Reset("m", 2, 1, 0), False),
     ],
 )
-def test_entries_alone_tell_the_text_if_it_begins_in_them(first: events.AnyEvent, known: bool) -> None:
+def test_entries_alone_tell_the_text_if_it_begins_in_them(
+    first: events.AnyEvent, known: bool
+) -> None:
     """Or if nothing was before them."""
     there = [chunk(7, 0, "z", "other"), entry(8, first)]
     assert (folded_whole("m", there, from_first=False) is not None) is known

@@ -24,7 +24,17 @@ def item(kind: str, value: dict[str, Any]) -> base.KeptDelta:
 
 
 def row(**fields: Any) -> Row:
-    return Row(**{"id": "a", "conversation_id": "c", "ordinal": 2, "status": "complete", "created_at": 0, "updated_at": 0, **fields})
+    return Row(
+        **{
+            "id": "a",
+            "conversation_id": "c",
+            "ordinal": 2,
+            "status": "complete",
+            "created_at": 0,
+            "updated_at": 0,
+            **fields,
+        }
+    )
 
 
 def recorded(name: str) -> Recording:
@@ -83,7 +93,10 @@ def test_nothing_is_held_beyond_the_limit() -> None:
     for number in range(50):
         items.add(0, item("image", {"data": "x" * 100, "number": number}))
         assert sum(len(str(entry)) for entry in items._entries) <= 1000
-    assert (items.stored(), [entry["kind"] for entry in items.checkpointed()]) == (None, ["incomplete"])
+    assert (items.stored(), [entry["kind"] for entry in items.checkpointed()]) == (
+        None,
+        ["incomplete"],
+    )
     items.saved(items.checkpointed())
     items.add(0, item("image", {"data": object()}))
     assert not items.changed, "the row is told once"
@@ -102,7 +115,10 @@ def test_what_a_run_says_again_is_kept_once() -> None:
     assert anew.stored() == [entry, entry]
 
 
-@pytest.mark.parametrize(("held", "count"), [(Held("abcd", "r"), 2), (Held("abc", "rr"), 1), (Held("xabc", "r"), 0), (Held("ab", "r"), 0)])
+@pytest.mark.parametrize(
+    ("held", "count"),
+    [(Held("abcd", "r"), 2), (Held("abc", "rr"), 1), (Held("xabc", "r"), 0), (Held("ab", "r"), 0)],
+)
 def test_entries_belong_to_the_text_that_viewers_hold(held: Held, count: int) -> None:
     """What came after text that nobody holds does not count; where the row's text was withdrawn, nothing does."""
     entries = [{"at": at, "dialect": API, "kind": "k", "value": {}} for at in (3, 4)]
@@ -167,7 +183,9 @@ def test_values_are_made_storable() -> None:
     """What no database takes is mended as everywhere."""
     items = KeptItems()
     items.add(0, item("k\0", {"a": "\ud800", "b": float("inf")}))
-    assert items.stored() == [{"at": 0, "dialect": API, "kind": "k\ufffd", "value": {"a": "\ufffd", "b": "Infinity"}}]
+    assert items.stored() == [
+        {"at": 0, "dialect": API, "kind": "k\ufffd", "value": {"a": "\ufffd", "b": "Infinity"}}
+    ]
 
 
 def test_they_go_back_to_the_model_that_made_them() -> None:
@@ -185,8 +203,15 @@ def test_a_tool_round_of_the_provider_goes_back_as_it_came() -> None:
     """Text, use, result and text in their order; what was cited only stood beside them."""
     text, entries = taken("anthropic.messages/web-search.sse")
     answer = base.HistoryMessage("assistant", text, kept=restored(entries))
-    content = sent(base.HistoryMessage("user", "?"), answer, base.HistoryMessage("user", "and now?"))["messages"][1]["content"]
-    assert [block["type"] for block in content] == ["text", "server_tool_use", "web_search_tool_result", "text"]
+    content = sent(
+        base.HistoryMessage("user", "?"), answer, base.HistoryMessage("user", "and now?")
+    )["messages"][1]["content"]
+    assert [block["type"] for block in content] == [
+        "text",
+        "server_tool_use",
+        "web_search_tool_result",
+        "text",
+    ]
     assert content[0]["text"] == "I will search."
     assert content[1]["input"] == {"query": "oslo"}
 
@@ -196,7 +221,10 @@ def test_a_paused_turn_can_be_resumed() -> None:
     text, entries = taken("anthropic.messages/paused.sse")
     answer = base.HistoryMessage("assistant", text, kept=restored(entries))
     body = sent(base.HistoryMessage("user", "?"), answer)
-    assert [block["type"] for block in body["messages"][-1]["content"]] == ["text", "server_tool_use"]
+    assert [block["type"] for block in body["messages"][-1]["content"]] == [
+        "text",
+        "server_tool_use",
+    ]
     assert body["messages"][-1]["content"][1]["input"] == {"command": "sleep 600"}
     assert body["container"] == "container_1"
     later = sent(base.HistoryMessage("user", "?"), answer, base.HistoryMessage("user", "go on"))
@@ -207,13 +235,27 @@ def test_thoughts_go_back_with_their_signature() -> None:
     """Before the text that followed them."""
     text, entries = taken("anthropic.messages/thinking.sse")
     answer = base.HistoryMessage("assistant", text, kept=restored(entries))
-    content = sent(base.HistoryMessage("user", "?"), answer, base.HistoryMessage("user", "and?"))["messages"][1]["content"]
+    content = sent(base.HistoryMessage("user", "?"), answer, base.HistoryMessage("user", "and?"))[
+        "messages"
+    ][1]["content"]
     assert [block["type"] for block in content] == ["thinking", "redacted_thinking", "text"]
     assert content[0]["signature"] == "EqQB"
 
 
-@pytest.mark.parametrize("value", ["x" * 2000, ["x"] * 1000, {"y" * 2000: 1}, [[]] * 1000, {"a": [{"b": "x" * 2000}]}, ("x", "y" * 2000)])
-def test_what_is_far_too_long_is_not_even_written(monkeypatch: pytest.MonkeyPatch, value: object) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 2000,
+        ["x"] * 1000,
+        {"y" * 2000: 1},
+        [[]] * 1000,
+        {"a": [{"b": "x" * 2000}]},
+        ("x", "y" * 2000),
+    ],
+)
+def test_what_is_far_too_long_is_not_even_written(
+    monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
     """To find out by its JSON that there is too much of it would take as long as storing it."""
     monkeypatch.setattr("tokenwire.worker.resume.kept.storable_json", pytest.fail)
     kept = KeptItems(max_bytes=1000)

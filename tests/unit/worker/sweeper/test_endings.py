@@ -74,7 +74,11 @@ async def test_a_bug_in_an_adapter_is_a_try_that_failed() -> None:
     store = Listed()
     store.tries = MAX_TRIES - 2
     provider = cast("Provider", Faulty())
-    endings = Endings(cast("Store", store), lambda _model: provider, lambda error, facts: told.append((type(error), facts["bug"])))
+    endings = Endings(
+        cast("Store", store),
+        lambda _model: provider,
+        lambda error, facts: told.append((type(error), facts["bug"])),
+    )
     for expected in ([], [(RuntimeError, True)]):
         await endings.carry_out()
         await endings.settled()
@@ -82,7 +86,9 @@ async def test_a_bug_in_an_adapter_is_a_try_that_failed() -> None:
     assert not store.ended
 
 
-@pytest.mark.parametrize(("tries", "seconds"), [(0, 2.0), (1, 4.0), (2, 8.0), (7, 256.0), (8, LONGEST_PAUSE_SECONDS)])
+@pytest.mark.parametrize(
+    ("tries", "seconds"), [(0, 2.0), (1, 4.0), (2, 8.0), (7, 256.0), (8, LONGEST_PAUSE_SECONDS)]
+)
 def test_pauses_double_up_to_the_longest(tries: int, seconds: float) -> None:
     """Ten tries reach over a long outage of a provider."""
     assert pause_seconds(tries) == seconds

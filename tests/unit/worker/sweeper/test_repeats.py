@@ -24,7 +24,9 @@ class Store:
     async def now_ms(self) -> int:
         return NOW_MS
 
-    async def changed_lately(self, kind: Kind, since_ms: int, after: Place | None, limit: int) -> list[Place]:
+    async def changed_lately(
+        self, kind: Kind, since_ms: int, after: Place | None, limit: int
+    ) -> list[Place]:
         if kind != "rows":
             return []
         if after is None:
@@ -41,7 +43,9 @@ async def go_on() -> None:
     """Still the active sweeper."""
 
 
-async def test_another_server_is_noticed_once_and_seen_to_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_server_is_noticed_once_and_seen_to_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Until the second time another leader would begin anew; afterwards nothing is asked for."""
     log, store = MemoryLog(), Store()
     looks = Repeats(store, log)  # type: ignore[arg-type]  # all of a store that it uses
@@ -80,7 +84,9 @@ async def test_very_many_rows_go_in_pages(monkeypatch: pytest.MonkeyPatch) -> No
     assert renewed == 4
 
 
-async def test_a_row_that_is_locked_keeps_no_other_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_row_that_is_locked_keeps_no_other_one_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It is asked for again by itself, and the server is noted only when it was told, too."""
     monkeypatch.setattr(repeats, "LATE_SECONDS", -1.0)
     log, store = MemoryLog(), Store(3)
@@ -95,7 +101,10 @@ async def test_a_row_that_is_locked_keeps_no_other_one_waiting(monkeypatch: pyte
     assert await log.new_server() is None
 
 
-@pytest.mark.parametrize(("behind_ms", "since"), [(0, LATELY_MS), (3 * 3_600_000, 3 * 3_600_000 + LATELY_MS), (90 * 3_600_000, LONGEST_MS)])
+@pytest.mark.parametrize(
+    ("behind_ms", "since"),
+    [(0, LATELY_MS), (3 * 3_600_000, 3 * 3_600_000 + LATELY_MS), (90 * 3_600_000, LONGEST_MS)],
+)
 async def test_a_server_that_was_left_far_behind_lacks_more(behind_ms: int, since: int) -> None:
     """A replica that had lagged for hours, an old snapshot: what it knows of the time says since when it may lack announcements."""
     log, store = MemoryLog(), Store()
@@ -112,7 +121,9 @@ async def test_a_time_from_ahead_hides_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert store.begun == [NOW_MS - LATELY_MS]
 
 
-async def test_the_server_is_given_the_time_once_all_was_seen_to(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_server_is_given_the_time_once_all_was_seen_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Not before: another leader that begins anew must know how far back the loss reaches. Then once a minute."""
     log, store = MemoryLog(), Store()
     looks = Repeats(store, log)  # type: ignore[arg-type]

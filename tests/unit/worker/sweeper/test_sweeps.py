@@ -27,7 +27,15 @@ def test_what_is_known_of_a_job(since: int | None, job: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    ("due_at", "left"), [(None, 0), (NOW - 1, 0), (NOW, 0), (NOW + 1, 1), (NOW + LONGEST_WAIT_MS, LONGEST_WAIT_MS), (NOW + HOUR_MS, 0)]
+    ("due_at", "left"),
+    [
+        (None, 0),
+        (NOW - 1, 0),
+        (NOW, 0),
+        (NOW + 1, 1),
+        (NOW + LONGEST_WAIT_MS, LONGEST_WAIT_MS),
+        (NOW + HOUR_MS, 0),
+    ],
 )
 def test_how_long_an_answer_waits(due_at: int | None, left: int) -> None:
     """A time further ahead than any that is given out was given before the clock was set back."""
@@ -36,5 +44,9 @@ def test_how_long_an_answer_waits(due_at: int | None, left: int) -> None:
 
 def test_no_retry_waits_longer_than_the_sweeper_believes() -> None:
     """A quarter is added by chance to what a provider may ask for."""
-    longest = max(bound.le for bound in Settings.model_fields["max_retry_after_seconds"].metadata if hasattr(bound, "le"))
+    longest = max(
+        bound.le
+        for bound in Settings.model_fields["max_retry_after_seconds"].metadata
+        if hasattr(bound, "le")
+    )
     assert longest * 1.25 * 1000 < LONGEST_WAIT_MS

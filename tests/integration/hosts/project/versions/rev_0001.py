@@ -9,7 +9,11 @@ down_revision = None
 
 def upgrade() -> None:
     """Create the tables."""
-    op.create_table("conversations", sa.Column("id", sa.Integer(), primary_key=True), sa.Column("name", sa.String(), nullable=False))
+    op.create_table(
+        "conversations",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("name", sa.String(), nullable=False),
+    )
     op.create_table(
         "messages",
         sa.Column("id", sa.Integer(), primary_key=True),
