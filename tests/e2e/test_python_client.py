@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.stack import Stack, running_stack
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.service import free_port
-from tokenwire.client import AnswerFailed, Message, Stopped, Tokenwire
+from tokenwire.client import AnswerFailed, FollowingStopped, LiveMessage, Tokenwire
 
 PROXY_PORT = free_port()
 
@@ -41,7 +41,7 @@ async def client(stack: Stack, proxy: FaultProxy) -> AsyncIterator[Tokenwire]:
 
 async def watched(
     client: Tokenwire, conversation_id: str, message_id: str, delay_seconds: float = 0
-) -> tuple[Message, int]:
+) -> tuple[LiveMessage, int]:
     """The message when it has ended, and how often text that was shown became other text without a reset."""
     await asyncio.sleep(delay_seconds)
     shown, broken = "", 0
@@ -69,7 +69,7 @@ async def happening(what: asyncio.Future[None]) -> AsyncIterator[None]:
 
 async def agree(
     client: Tokenwire, content: str, disturbance: "asyncio.Future[None]"
-) -> list[Message]:
+) -> list[LiveMessage]:
     """Two clients, one of them late, while something happens: both hold what the row holds."""
     conversation = await client.create()
     posted = await conversation.post(content)
@@ -153,7 +153,7 @@ async def test_deleted_while_followed(client: Tokenwire) -> None:
         while stream.state.name != "live":
             await anext(stream)
         await conversation.delete()
-        with pytest.raises(Stopped) as stopped:
+        with pytest.raises(FollowingStopped) as stopped:
             async for _ in stream:
                 pass
     assert stopped.value.code == 4404

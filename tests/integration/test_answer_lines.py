@@ -9,7 +9,8 @@ from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker.attempt.run import HandedOver, Services
+from tokenwire.worker.attempt.verdicts import HandedOver
+from tokenwire.worker.services import WorkerServices
 
 QUESTION = "What did my doctor say of my knee?"
 DONE = [base.Finish("stop", "stop")]
@@ -19,7 +20,7 @@ ABOUT_ANSWERS = ("answer ended", "handed over", "taken over from a worker that d
 class Rig:
     """One queued answer."""
 
-    def __init__(self, services: Services, message_id: str, conversation_id: str) -> None:
+    def __init__(self, services: WorkerServices, message_id: str, conversation_id: str) -> None:
         self.services, self.message_id, self.conversation_id = services, message_id, conversation_id
 
 

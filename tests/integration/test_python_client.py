@@ -14,8 +14,8 @@ from tokenwire.client import (
     AnswerFailed,
     Change,
     Following,
+    FollowingStopped,
     RequestFailed,
-    Stopped,
     Tokenwire,
     api,
     following,
@@ -170,7 +170,7 @@ async def test_tokens_that_are_refused_again_and_again_are_an_error() -> None:
     server = Hostile(random.Random(1), Faults(), refuses=True)
     server.row(id="m1", status="streaming")
     async with followed(server) as stream, asyncio.timeout(60):
-        with pytest.raises(Stopped) as stopped:
+        with pytest.raises(FollowingStopped) as stopped:
             await stream.until_ended("m1")
     assert (stopped.value.code, server.grants) == (4401, following.REFUSED_TOKENS)
 
@@ -272,7 +272,7 @@ async def test_some_closes_are_for_good(code: int) -> None:
     async with followed(server) as stream:
         await until_live(stream)
         server.append({"type": "start", "message_id": "m1", "attempt": 1, "model": "demo"})
-        with pytest.raises(Stopped) as stopped:
+        with pytest.raises(FollowingStopped) as stopped:
             await stream.until_ended("m1")
     assert (stopped.value.code, server.connections) == (code, 1)
 
