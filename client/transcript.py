@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.states import ENDED
 from tokenwire.protocol.text import checksum, cut, utf16_length
 
-ENDED = frozenset({"complete", "error", "cancelled"})
 PENDING_MAX = 512
 """Events held back for a missing one."""
 _FOR_GOOD = frozenset({4400, 4403, 4404, 400, 401, 403, 404})

@@ -6,7 +6,7 @@ never changes again). When to write, and what follows from a refusal, is the wor
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.orm import aliased
@@ -15,8 +15,10 @@ from sqlmodel import col
 from tokenwire.models.database import Database, lock_free, now_ms
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.quotas import settle
-from tokenwire.models.tables import UNFINISHED, Conversation, Message, is_unfinished
+from tokenwire.models.rows import unfinished
+from tokenwire.models.tables import Conversation, Message, is_unfinished
 from tokenwire.models.threads import measure, rows_before, thread
+from tokenwire.protocol.states import Ended
 
 _unfinished = is_unfinished(Message)
 
@@ -50,7 +52,7 @@ class Ending:
 
     message_id: str
     attempt: int
-    status: Literal["complete", "error", "cancelled"]
+    status: Ended
     content: str
     reasoning: str
     tool_calls: list[dict[str, Any]] | None
@@ -271,7 +273,7 @@ class Answers(Database):
 
     async def _ended_by(self, ending: Ending) -> bool:
         row = await self.message(ending.message_id)
-        return row is not None and row.attempt == ending.attempt and row.status not in UNFINISHED
+        return row is not None and row.attempt == ending.attempt and not unfinished(row)
 
     async def terminal_announced(self, message_id: str, attempt: int) -> None:
         """The log holds the terminal event of this attempt."""

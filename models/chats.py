@@ -6,17 +6,16 @@ again is a new row after the same user's message; the old one, and what followed
 
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
 from tokenwire.models.conversations import (
-    Idempotency,
     Posted,
     add_conversation,
-    claim_key,
     lock,
+    named_row,
     newest_row,
     placeholder,
     supersede,
@@ -24,8 +23,10 @@ from tokenwire.models.conversations import (
 )
 from tokenwire.models.database import Database
 from tokenwire.models.errors import AnswerRunning, Conflict, NotFound
+from tokenwire.models.idempotency import Idempotency, claim_key, rows_of_key
 from tokenwire.models.quotas import admit, admit_conversation
-from tokenwire.models.tables import UNFINISHED, Conversation, Message
+from tokenwire.models.rows import unfinished
+from tokenwire.models.tables import Conversation, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +91,9 @@ class Chats(Database):
         return row
 
     async def named_message(self, conversation_id: str, name: str) -> Message | None:
-        """The row with this id, or with this id given by a client, in the conversation; the newest if there are two."""
-        query = select(Message).where(
-            col(Message.conversation_id) == conversation_id,
-            or_(col(Message.id) == name, col(Message.client_id) == name),
-        )
+        """The row that a client means by this name (`named_row`), superseded or not."""
         async with self.reading() as session:
-            return (
-                await session.scalars(query.order_by(col(Message.ordinal).desc()).limit(1))
-            ).first()
+            return (await session.scalars(named_row(conversation_id, name))).first()
 
     async def last_question(self, conversation_id: str) -> Message | None:
         """The newest message of a user."""
@@ -123,7 +118,8 @@ class Chats(Database):
             if again.idempotency is not None:
                 earlier = await claim_key(session, again.user_id, again.idempotency, made)
                 if earlier is not made:
-                    return await _made_before(session, again, earlier["assistant"])
+                    await visible(session, again.conversation_id, again.user_id)
+                    return Posted(*await rows_of_key(session, earlier))
             conversation = await lock(session, again.conversation_id, again.user_id)
             user = await _question(session, again)
             superseded = await _clear(session, again, user, made["assistant"], conversation)
@@ -155,15 +151,6 @@ async def _find(session: AsyncSession, user_id: str, chat_id: str) -> Conversati
         return None
 
 
-async def _made_before(session: AsyncSession, again: Again, message_id: str) -> Posted:
-    await visible(session, again.conversation_id, again.user_id)
-    row = await session.get(Message, message_id)
-    user = None if row is None else await session.get(Message, row.parent_id)
-    if row is None or user is None:
-        raise NotFound("message")
-    return Posted(user, row)
-
-
 async def _question(session: AsyncSession, again: Again) -> Message:
     """The user's message that is to be answered again."""
     row = await session.get(Message, again.message_id)
@@ -186,6 +173,6 @@ async def _clear(
         col(Message.superseded_by).is_(None),
     )
     rows = list(await session.scalars(after.order_by(col(Message.ordinal))))
-    if not again.stop_running and any(row.status in UNFINISHED for row in rows):
+    if not again.stop_running and any(unfinished(row) for row in rows):
         raise AnswerRunning(rows[0].id)
     return await supersede(session, rows[0], by, conversation, again.user_id) if rows else []

@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal
 
-from sqlalchemy import delete, exists, func, or_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Select, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 from sqlmodel import col
 from uuid_utils import uuid7
 
 from tokenwire.models.database import Database, now_ms
-from tokenwire.models.deletions import KEY_LIFE_MS
 from tokenwire.models.errors import AnswerRunning, BadCursor, KeyReused, NotAuthor, NotFound
+from tokenwire.models.idempotency import Idempotency, claim_key, rows_of_key
 from tokenwire.models.quotas import (
     admit,
     admit_conversation,
@@ -30,13 +29,12 @@ from tokenwire.models.quotas import (
     shown_bytes,
 )
 from tokenwire.models.tables import (
-    UNFINISHED,
     Conversation,
-    IdempotencyKey,
     Message,
     Participant,
     Storage,
 )
+from tokenwire.protocol.states import UNFINISHED
 
 PAGE_BYTES = 1024 * 1024
 """Text, as JSON, of one page of messages, or of conversations: a page of the longest would keep a process busy, and fill its memory."""
@@ -44,15 +42,6 @@ _CURSOR = re.compile(r"([0-9]{1,16})\.([0-9a-zA-Z-]{1,36})")
 
 Policy = Literal["queue", "reject", "cancel_previous"]
 """What a post does while an earlier answer of the conversation is being written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """What makes a repeated request the same one: its key, its route (method and path) and a hash of its body."""
-
-    key: str
-    route: str
-    body_hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +251,12 @@ class Conversations(Database):
             if post.idempotency is not None:
                 earlier = await claim_key(session, post.user_id, post.idempotency, made)
                 if earlier is not made:
-                    return await _posted_before(session, post, earlier)
+                    await visible(session, post.conversation_id, post.user_id)
+                    return Posted(*await rows_of_key(session, earlier))
             conversation = await lock(session, post.conversation_id, post.user_id)
-            replaced = await _same_name(session, post)
+            replaced = await _posted_under(session, post)
             if replaced is not None and not post.edits:
-                return await _posted_before(
-                    session, post, await _made_then(session, post, replaced)
-                )
+                return await _answered(session, post, replaced)
             if replaced is not None and replaced.user_id != post.user_id:
                 raise NotAuthor(replaced.id)
             superseded = (
@@ -384,68 +372,44 @@ async def add_conversation(
     return row
 
 
-async def claim_key(
-    session: AsyncSession, user_id: str, idempotency: Idempotency, made: dict[str, str]
-) -> dict[str, str]:
-    """`made` itself if the key is new (it is stored with it), else what was stored. A concurrent twin waits here for the first."""
-    mine = (
-        col(IdempotencyKey.user_id) == user_id,
-        col(IdempotencyKey.route) == idempotency.route,
-        col(IdempotencyKey.key) == idempotency.key,
+def named_row(conversation_id: str, name: str) -> Select[Message]:
+    """The query of the row with this id, else of the row to which a client has given it.
+
+    A row of the conversation as it is now goes before one that was superseded: a message that was
+    edited keeps its name, and only the new row is meant. The id goes before the client's name:
+    otherwise a client could hide a row behind a message that it names like it.
+    """
+    return (
+        select(Message)
+        .where(
+            col(Message.conversation_id) == conversation_id,
+            or_(col(Message.id) == name, col(Message.client_id) == name),
+        )
+        .order_by(col(Message.superseded_by).is_not(None), col(Message.id) != name)
+        .limit(1)
     )
-    await session.execute(
-        delete(IdempotencyKey).where(*mine, col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS)
-    )
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    row = insert(IdempotencyKey).values(
-        user_id=user_id,
-        route=idempotency.route,
-        key=idempotency.key,
-        body_hash=idempotency.body_hash,
-        made=made,
-        created_at=now_ms(),
-    )
-    new = await session.execute(row.on_conflict_do_nothing().returning(col(IdempotencyKey.key)))
-    if new.first() is not None:
-        return made
-    stored = (await session.scalars(select(IdempotencyKey).where(*mine))).one()
-    if stored.body_hash != idempotency.body_hash:
-        raise KeyReused(idempotency.key)
-    return stored.made
 
 
-async def _posted_before(session: AsyncSession, post: Post, made: dict[str, str]) -> Posted:
-    await visible(session, post.conversation_id, post.user_id)
-    user, assistant = (
-        await session.get(Message, made["user"]),
-        await session.get(Message, made["assistant"]),
-    )
-    if user is None or assistant is None:
-        raise NotFound("message")
-    return Posted(user, assistant)
-
-
-async def _same_name(session: AsyncSession, post: Post) -> Message | None:
-    """The message that has the client id of this post, or that as its own id."""
+async def _posted_under(session: AsyncSession, post: Post) -> Message | None:
+    """The row of the conversation as it is now that the post's client id names."""
     if post.client_id is None:
         return None
-    query = select(Message).where(
-        col(Message.conversation_id) == post.conversation_id,
-        or_(col(Message.client_id) == post.client_id, col(Message.id) == post.client_id),
-        col(Message.superseded_by).is_(None),
-    )
-    return (await session.scalars(query)).first()
+    query = named_row(post.conversation_id, post.client_id)
+    return (await session.scalars(query.where(col(Message.superseded_by).is_(None)))).first()
 
 
-async def _made_then(session: AsyncSession, post: Post, user: Message) -> dict[str, str]:
-    """The ids of a message and of the answer that counts."""
+async def _answered(session: AsyncSession, post: Post, user: Message) -> Posted:
+    """A post that was made before, and the answer to it that counts. NotFound, KeyReused."""
     if user.content != post.content:
         raise KeyReused(post.client_id or "")
-    answers = select(col(Message.id)).where(
+    answers = select(Message).where(
         col(Message.parent_id) == user.id, col(Message.role) == "assistant"
     )
     newest = answers.order_by(col(Message.ordinal).desc()).limit(1)
-    return {"user": user.id, "assistant": (await session.scalars(newest)).first() or ""}
+    answer = (await session.scalars(newest)).first()
+    if answer is None:
+        raise NotFound("message")
+    return Posted(user, answer)
 
 
 async def supersede(

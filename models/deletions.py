@@ -16,6 +16,7 @@ from sqlmodel import SQLModel, col
 
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import GivenUp, StoreError, StoreUnavailable
+from tokenwire.models.idempotency import KEY_LIFE_MS
 from tokenwire.models.quotas import give_back
 from tokenwire.models.tables import (
     UNLISTED_SQL,
@@ -27,8 +28,6 @@ from tokenwire.models.tables import (
 )
 
 log_line = structlog.get_logger(__name__)
-KEY_LIFE_MS = 24 * 3600 * 1000
-"""How long an Idempotency-Key is remembered."""
 UNLISTED_LIFE_MS = 24 * 3600 * 1000
 """How long a conversation of a single answer is kept."""
 ROWS_AT_A_TIME = 2_000

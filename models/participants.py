@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
 from tokenwire.models.conversations import visible
 from tokenwire.models.database import Database, now_ms
+from tokenwire.models.dialects import insert
 from tokenwire.models.errors import Conflict, NotFound, TooManyInvitations, TooManyParticipants
 from tokenwire.models.tables import Conversation, Invitation, Participant, Revocation
 
@@ -47,9 +48,6 @@ class Participants(Database):
 
         Who may invite is checked before. NotFound when the conversation is gone, TooManyParticipants, TooManyInvitations.
         """
-        row = self._insert(Invitation).values(
-            conversation_id=conversation_id, user_id=user_id, invited_by=by, created_at=now_ms()
-        )
         try:
             async with self.writing() as session:
                 # One after the other, or two would both take the last place.
@@ -60,6 +58,12 @@ class Participants(Database):
                 )
                 if await session.get(Participant, (conversation_id, user_id)) is not None:
                     return
+                row = insert(session, Invitation).values(
+                    conversation_id=conversation_id,
+                    user_id=user_id,
+                    invited_by=by,
+                    created_at=now_ms(),
+                )
                 await session.execute(row.on_conflict_do_nothing())
                 counts = [
                     (
@@ -117,7 +121,7 @@ class Participants(Database):
             ).first()
             if invited is not None:
                 await session.execute(_gone(Revocation, conversation_id, user_id))
-                row = self._insert(Participant).values(
+                row = insert(session, Participant).values(
                     conversation_id=conversation_id, user_id=user_id
                 )
                 await session.execute(row.on_conflict_do_nothing())
@@ -149,7 +153,7 @@ class Participants(Database):
                 )
             ).first()
             if part is not None:
-                await session.execute(self._revoked(conversation_id, user_id))
+                await session.execute(_revocation_upsert(session, conversation_id, user_id))
 
     async def note_revocation(self, conversation_id: str, user_id: str, *, told: bool) -> bool:
         """Note whether the log says that the user takes part no more. False: they do again, or the conversation is gone."""
@@ -163,27 +167,14 @@ class Participants(Database):
                 await session.scalars(change.execution_options(synchronize_session=False))
             ).first() is not None
 
-    def _revoked(self, conversation_id: str, user_id: str) -> Any:
-        row = self._insert(Revocation).values(
-            id=str(uuid7()),
-            conversation_id=conversation_id,
-            user_id=user_id,
-            revoked_at=now_ms(),
-            told=False,
-        )
-        again = {"revoked_at": row.excluded.revoked_at, "told": False}
-        return row.on_conflict_do_update(index_elements=["conversation_id", "user_id"], set_=again)
-
     async def add_participant(self, conversation_id: str, user_id: str) -> None:
         """Let a user take part who was asked elsewhere; no effect if they do. NotFound when the conversation is gone."""
-        row = (
-            self._insert(Participant)
-            .values(conversation_id=conversation_id, user_id=user_id)
-            .on_conflict_do_nothing()
-        )
         try:
             async with self.writing() as session:
-                await session.execute(row)
+                row = insert(session, Participant).values(
+                    conversation_id=conversation_id, user_id=user_id
+                )
+                await session.execute(row.on_conflict_do_nothing())
                 await session.execute(_gone(Revocation, conversation_id, user_id))
         except Conflict as error:
             raise NotFound("conversation") from error
@@ -199,8 +190,17 @@ class Participants(Database):
         async with self.reading() as session:
             return list(await session.scalars(query))
 
-    def _insert(self, table: type[Participant] | type[Invitation] | type[Revocation]) -> Any:
-        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+def _revocation_upsert(session: AsyncSession, conversation_id: str, user_id: str) -> Any:
+    row = insert(session, Revocation).values(
+        id=str(uuid7()),
+        conversation_id=conversation_id,
+        user_id=user_id,
+        revoked_at=now_ms(),
+        told=False,
+    )
+    again = {"revoked_at": row.excluded.revoked_at, "told": False}
+    return row.on_conflict_do_update(index_elements=["conversation_id", "user_id"], set_=again)
 
 
 def _gone(

@@ -30,13 +30,13 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import col
 
 from tokenwire.config.settings import Settings
+from tokenwire.models.dialects import insert
 from tokenwire.models.errors import (
     GivenUp,
     StatementFailed,
@@ -45,7 +45,8 @@ from tokenwire.models.errors import (
     TooManyUnfinished,
 )
 from tokenwire.models.failures import ours
-from tokenwire.models.tables import UNFINISHED, Conversation, Message, Storage, is_unfinished
+from tokenwire.models.tables import Conversation, Message, Storage, is_unfinished
+from tokenwire.protocol.states import UNFINISHED
 
 log_line = structlog.get_logger(__name__)
 ROW_BYTES = 512
@@ -301,8 +302,7 @@ async def amend(session: AsyncSession, drift: Drift) -> None:
 
 
 async def _charge(session: AsyncSession, quotas: Quotas, user_id: str, size: Select[Any]) -> None:
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    row = insert(Storage).values(user_id=user_id, bytes=size.scalar_subquery())
+    row = insert(session, Storage).values(user_id=user_id, bytes=size.scalar_subquery())
     kept = row.on_conflict_do_update(
         index_elements=["user_id"], set_={"bytes": col(Storage.bytes) + row.excluded.bytes}
     )

@@ -14,16 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from uuid_utils import uuid7
 
-from tokenwire.models.conversations import (
-    Idempotency,
-    Posted,
-    claim_key,
-    fitting,
-    placeholder,
-    visible,
-)
+from tokenwire.models.conversations import Posted, fitting, placeholder, visible
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.errors import HistoryTooLong, NotFound
+from tokenwire.models.idempotency import Idempotency, claim_key, rows_of_key
 from tokenwire.models.quotas import ROW_BYTES, admit, admit_conversation, shown_bytes
 from tokenwire.models.tables import Conversation, Message, Participant
 from tokenwire.models.threads import ids_before, measure, thread_ids
@@ -71,7 +65,8 @@ class Responses(Database):
             if idempotency is not None:
                 earlier = await claim_key(session, question.user_id, idempotency, made)
                 if earlier is not made:
-                    return await _asked_before(session, question, earlier)
+                    await visible(session, earlier["conversation"], question.user_id)
+                    return Posted(*await rows_of_key(session, earlier))
             now = (await session.execute(select(now_ms()))).scalar_one()
             await self._check_length(session, question)
             conversation = await _make_conversation(session, question, made["conversation"], now)
@@ -124,19 +119,6 @@ class Responses(Database):
             > limit
         ):
             raise HistoryTooLong(question.user_id)
-
-
-async def _asked_before(
-    session: AsyncSession, question: Question, made: Mapping[str, str]
-) -> Posted:
-    await visible(session, made["conversation"], question.user_id)
-    user, assistant = (
-        await session.get(Message, made["user"]),
-        await session.get(Message, made["assistant"]),
-    )
-    if user is None or assistant is None:
-        raise NotFound("message")
-    return Posted(user, assistant)
 
 
 async def _make_conversation(

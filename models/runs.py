@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import and_, delete, not_, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from tokenwire.models.answers import Checkpoint, checkpoint_values
 from tokenwire.models.database import Database, now_ms
+from tokenwire.models.dialects import insert
 from tokenwire.models.tables import Message, ProviderRun, is_unfinished
 
 
@@ -49,7 +50,7 @@ class Runs(Database):
         )
         async with self.writing() as session:
             await session.execute(
-                self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt)
+                _run_upsert(session, run_id, model, checkpoint.message_id, checkpoint.attempt)
             )
             await session.execute(change.execution_options(synchronize_session=False))
             return (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None
@@ -57,24 +58,7 @@ class Runs(Database):
     async def note_run(self, run_id: str, model: str, message_id: str, attempt: int) -> None:
         """Note a run that an attempt leaves behind. Its row may be gone: whoever ended it came before the request that began it."""
         async with self.writing() as session:
-            await session.execute(self._noted(run_id, model, message_id, attempt))
-
-    def _noted(self, run_id: str, model: str, message_id: str, attempt: int) -> Any:
-        insert = sqlite.insert if self.is_sqlite else postgresql.insert
-        row = insert(ProviderRun).values(
-            message_id=message_id,
-            run_id=run_id,
-            model=model,
-            attempt=attempt,
-            tries=0,
-            due_at=now_ms(),
-            created_at=now_ms(),
-        )
-        return row.on_conflict_do_update(
-            index_elements=["message_id", "run_id"],
-            set_={"attempt": row.excluded.attempt},
-            where=col(ProviderRun.attempt) < row.excluded.attempt,
-        )
+            await session.execute(_run_upsert(session, run_id, model, message_id, attempt))
 
     async def run_ended(self, message_id: str, run_id: str) -> None:
         """The run has ended: its provider said so."""
@@ -109,6 +93,25 @@ class Runs(Database):
         )
         async with self.writing() as session:
             return (await session.scalars(change)).first() is not None
+
+
+def _run_upsert(
+    session: AsyncSession, run_id: str, model: str, message_id: str, attempt: int
+) -> Any:
+    row = insert(session, ProviderRun).values(
+        message_id=message_id,
+        run_id=run_id,
+        model=model,
+        attempt=attempt,
+        tries=0,
+        due_at=now_ms(),
+        created_at=now_ms(),
+    )
+    return row.on_conflict_do_update(
+        index_elements=["message_id", "run_id"],
+        set_={"attempt": row.excluded.attempt},
+        where=col(ProviderRun.attempt) < row.excluded.attempt,
+    )
 
 
 def outstanding(limit: int, longest_wait_ms: int) -> Any:

@@ -18,9 +18,8 @@ from sqlmodel import Field, SQLModel, col
 
 from tokenwire.models import shapes
 from tokenwire.models.names import named
+from tokenwire.protocol.states import UNFINISHED
 
-UNFINISHED = ("queued", "streaming", "retrying", "waiting")
-"""States of an assistant message whose generation has not ended."""
 UNFINISHED_SQL = "status IN (" + ", ".join(f"'{state}'" for state in UNFINISHED) + ")"
 """The same as a literal condition: only with literals does a planner recognise the partial index `ix_messages_unfinished`."""
 UNANNOUNCED_END_SQL = "role = 'assistant' AND NOT terminal_announced AND NOT " + UNFINISHED_SQL

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
 from tokenwire.protocol import events
 from tokenwire.protocol.cursors import Cursor
@@ -22,7 +23,6 @@ from tokenwire.streams.log.ports import Gone, LogUnavailable
 from tokenwire.web import delivery
 from tokenwire.web.following import Beat, Ended, Entries, Live, Permission, Reason
 from tokenwire.web.services import WebServices
-from tokenwire.worker import closing
 
 log_line = structlog.get_logger(__name__)
 
@@ -100,7 +100,7 @@ async def _steps(
 ) -> Steps:
     """Steps until the end, or until the row must be read again. Raises Unavailable, StoreUnavailable, NotFound, Gone."""
     begun = await _begin(services, message_id, from_start=from_start)
-    if begun.position is None and not closing.unfinished(begun.row):
+    if begun.position is None and not unfinished(begun.row):
         yield Final(begun.row)
         return
     if not begun.whole:
@@ -130,7 +130,7 @@ class _Begun:
 
 async def _begin(services: WebServices, message_id: str, *, from_start: bool) -> _Begun:
     row = await _row(services, message_id)
-    if not closing.unfinished(row) and not (from_start and _took_turns(row)):
+    if not unfinished(row) and not (from_start and _took_turns(row)):
         return _Begun(row, None)
     # The log first: a row that is read later holds at least what lies before its position.
     page = await delivery.look(services, row.conversation_id)
@@ -140,7 +140,7 @@ async def _begin(services: WebServices, message_id: str, *, from_start: bool) ->
     reached = page.reached(row.epoch, row.seq)
     if from_start and page.oldest == 1 and reached == row.seq:
         return _Begun(row, Cursor(page.epoch, 0), whole=True)
-    return _Begun(row, page.position if closing.unfinished(row) else None, held=reached)
+    return _Begun(row, page.position if unfinished(row) else None, held=reached)
 
 
 async def _row(services: WebServices, message_id: str) -> Message:
@@ -179,7 +179,7 @@ async def _follow(
                     yield Quiet()
                     if isinstance(part, Live) or part.position is None:
                         now = await _row(services, row.id)
-                        if not closing.unfinished(now):
+                        if not unfinished(now):
                             yield Final(now)
                             return
 

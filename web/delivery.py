@@ -11,12 +11,12 @@ import structlog
 
 from tokenwire.models.conversations import Posted
 from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Conversation, Message
 from tokenwire.models.views import message_view
 from tokenwire.protocol.events import AnyEvent, MessageEvent, Title
 from tokenwire.streams.log import ports
 from tokenwire.web.services import WebServices
-from tokenwire.worker.closing import unfinished
 from tokenwire.worker.enqueue import JobsUnavailable
 
 log_line = structlog.get_logger(__name__)

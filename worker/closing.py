@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -16,9 +16,11 @@ import structlog
 from tokenwire.config.metrics import ANSWERS_ENDED
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.errors import HistoryTooLong, NotFound, StoreUnavailable
+from tokenwire.models.rows import unfinished
 from tokenwire.models.store import Store
-from tokenwire.models.tables import UNFINISHED, Message
+from tokenwire.models.tables import Message
 from tokenwire.protocol import events
+from tokenwire.protocol.states import Ended
 from tokenwire.protocol.text import checksum, utf16_length
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.usage import Reported, json_chars, tokens
@@ -365,7 +367,7 @@ def ending_of(row: Message) -> Ending:
     return Ending(
         message_id=row.id,
         attempt=row.attempt,
-        status=cast('Literal["complete", "error", "cancelled"]', row.status),
+        status=cast("Ended", row.status),
         content=row.content,
         reasoning=row.reasoning,
         tool_calls=row.tool_calls,
@@ -404,8 +406,3 @@ async def delete_conversation(
             conversation_id=conversation_id,
             error=repr(error),
         )
-
-
-def unfinished(row: Message) -> bool:
-    """Whether the row's generation has yet to end."""
-    return row.role == "assistant" and row.status in UNFINISHED

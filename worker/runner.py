@@ -12,6 +12,7 @@ import structlog
 from tokenwire.config.background import keep
 from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.errors import HistoryTooLong, NotFound, StatementFailed, StoreUnavailable
+from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
 from tokenwire.protocol.text import utf16_length
@@ -146,7 +147,7 @@ class Runner:
         except StatementFailed as error:
             await self._count_unreadable(message_id, error)
             raise
-        if row is None or not closing.unfinished(row) or await self._not_yet(row):
+        if row is None or not unfinished(row) or await self._not_yet(row):
             return
         if row.cancel_by is not None:
             await closing.cancel(store, log, self._services.jobs, message_id, row.cancel_by)
@@ -198,7 +199,7 @@ class Runner:
         if starts <= MAX_TRIES and not isinstance(error, WorkersDied):
             return
         now = await self._services.store.message(row.id)
-        if now is None or not closing.unfinished(now):
+        if now is None or not unfinished(now):
             return
         self._tell_operators(row, error)
         await closing.end_failed(self._services.store, self._services.log, now, INTERNAL_ERROR)

@@ -6,8 +6,9 @@ import pytest
 
 from tests.databases import sql
 from tokenwire.models.chats import Again
-from tokenwire.models.conversations import Idempotency, Post, Posted
+from tokenwire.models.conversations import Post, Posted
 from tokenwire.models.errors import AnswerRunning, Conflict, KeyReused, NotFound
+from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.store import Store
 
 ADA, BOB = "ada", "bob"
@@ -193,3 +194,39 @@ async def test_the_last_question_is_one_that_still_stands(store: Store) -> None:
     )
     assert (found := await store.last_question(chat.id)) is not None
     assert found.id == first.user_message.id
+
+
+async def test_a_name_that_is_another_rows_id_hides_no_row(store: Store) -> None:
+    """The id goes first, whichever row is newer: for a post that is repeated, too."""
+    chat = await store.open_chat(ADA, "c")
+    first, second = await post(store, chat.id, "one"), await post(store, chat.id, "two")
+    async with store.writing() as session:
+        name, other = first.user_message.id, second.user_message.id
+        change = sql("UPDATE messages SET client_id = :name WHERE id = :other")
+        await session.execute(change, {"name": name, "other": other})
+    named = await store.named_message(chat.id, name)
+    assert named is not None
+    assert named.id == name
+    again = await post(store, chat.id, "one", client_id=name)
+    assert again.assistant_message.id == first.assistant_message.id
+
+
+async def test_a_row_that_was_superseded_is_meant_only_where_no_other_is(store: Store) -> None:
+    """A client names what it edits by the row's id, also when it has been edited before: it means the new row. An answer that
+    was made again is found by its own id."""
+    chat = await store.open_chat(ADA, "c")
+    first = await post(store, chat.id, "one")
+    name = first.user_message.id
+    edited = await post(store, chat.id, "another", client_id=name, edits=True)
+    found = [
+        await store.named_message(chat.id, each) for each in (name, first.assistant_message.id)
+    ]
+    assert [row.id for row in found if row is not None] == [
+        edited.user_message.id,
+        first.assistant_message.id,
+    ]
+    again = await post(store, chat.id, "another", client_id=name)
+    assert again.user_message.id == edited.user_message.id
+    with pytest.raises(KeyReused):
+        await post(store, chat.id, "one", client_id=name)
+    assert await store.named_message((await store.open_chat(ADA, "d")).id, name) is None

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from tokenwire.models.answers import Ending
-from tokenwire.models.conversations import Idempotency
 from tokenwire.models.errors import KeyReused
+from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.responses import PastTurn, Question
 from tokenwire.models.store import Store
 

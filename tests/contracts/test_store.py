@@ -9,8 +9,9 @@ import pytest
 
 from tests.databases import sql
 from tokenwire.models.answers import Checkpoint, Ending
-from tokenwire.models.conversations import KEY_LIFE_MS, Idempotency, Policy, Post, Posted
+from tokenwire.models.conversations import Policy, Post, Posted
 from tokenwire.models.errors import AnswerRunning, KeyReused, NotFound, StoreUnavailable
+from tokenwire.models.idempotency import KEY_LIFE_MS, Idempotency
 from tokenwire.models.migrations import HEAD
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Conversation

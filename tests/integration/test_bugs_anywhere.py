@@ -20,9 +20,9 @@ from tokenwire.models.answers import Checkpoint
 from tokenwire.models.conversations import Post
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.models.tables import UNFINISHED
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
+from tokenwire.protocol.states import UNFINISHED
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import closing

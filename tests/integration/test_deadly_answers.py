@@ -11,8 +11,8 @@ from tests.integration.sweeper.rig import DONE
 from tests.integration.worker_rig import NoJobs, Script, Step, runner_over, services_over
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
-from tokenwire.models.tables import UNFINISHED
 from tokenwire.models.tables import Message as Row
+from tokenwire.protocol.states import UNFINISHED
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker import runner as module

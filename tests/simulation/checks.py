@@ -10,8 +10,8 @@ from tests.simulation.faults import Plan
 from tests.simulation.net import Weather
 from tests.simulation.processes import Site
 from tests.simulation.provider import Script
-from tokenwire.models.tables import UNFINISHED
 from tokenwire.protocol import events
+from tokenwire.protocol.states import UNFINISHED
 from tokenwire.protocol.text import checksum, utf16_length
 from tokenwire.streams.log import keys
 

@@ -15,7 +15,7 @@ from tokenwire.models.conversations import Post, Posted, Snapshot
 from tokenwire.models.errors import NotFound
 from tokenwire.models.runs import RunToEnd
 from tokenwire.models.sweeps import Due, Kind, Outstanding, Place, Unannounced
-from tokenwire.models.tables import UNFINISHED
+from tokenwire.protocol.states import UNFINISHED
 
 FIRST_MS = 1_800_000_000_000
 _DEFAULTS = {

@@ -19,15 +19,15 @@ One step carries the whole answer. An attempt that goes on from the text of the 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tokenwire.protocol import events
+from tokenwire.protocol.states import UNFINISHED, Ended
 from tokenwire.protocol.text import checksum, cut, utf16_length
 from tokenwire.web.aisdk.messages import NO_OBJECT, Row, error_text, metadata, usage
 from tokenwire.web.aisdk.values import Chunk, Profile
 from tokenwire.web.aisdk.writer import Part, Writer
 
-UNFINISHED = frozenset({"queued", "streaming", "retrying", "waiting"})
 _FINISH: Mapping[str, str] = {
     "stop": "stop",
     "length": "length",
@@ -417,7 +417,7 @@ class AISDKEncoder:
         return self._write.error(text or "The answer failed.")
 
 
-_STATUS: Mapping[type, Literal["complete", "error", "cancelled"]] = {
+_STATUS: Mapping[type, Ended] = {
     events.Complete: "complete",
     events.Error: "error",
     events.Cancelled: "cancelled",

@@ -7,9 +7,9 @@ with another text under the `messageId` of an old one is that one, edited: it an
 from tokenwire.models.chats import Again
 from tokenwire.models.conversations import Post
 from tokenwire.models.errors import Conflict, NotFound
+from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Conversation, Message
 from tokenwire.web import delivery
-from tokenwire.web.aisdk.encoder import UNFINISHED
 from tokenwire.web.aisdk.requests import ChatRequest, invalid
 from tokenwire.web.contents import require_fit
 from tokenwire.web.services import WebServices
@@ -101,7 +101,7 @@ async def _under_way(services: WebServices, target: Message) -> Message | None:
 
 def live(row: Message) -> bool:
     """An answer that is being made and that nobody has stopped."""
-    return row.role == "assistant" and row.status in UNFINISHED and row.cancel_by is None
+    return unfinished(row) and row.cancel_by is None
 
 
 async def running(services: WebServices, conversation_id: str) -> Message | None:

@@ -10,12 +10,12 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
+from tokenwire.models.rows import unfinished
 from tokenwire.models.views import message_view
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.web import aisdk, delivery
 from tokenwire.web.aisdk import posts as chat_posts
 from tokenwire.web.aisdk import requests as chat_requests
-from tokenwire.web.aisdk.encoder import UNFINISHED
 from tokenwire.web.aisdk.messages import ui_message
 from tokenwire.web.aisdk.requests import InputLimits, invalid
 from tokenwire.web.aisdk.stream import Viewer, encoded, message_at, unservable, viewing
@@ -190,7 +190,7 @@ async def messages(
     shown = [
         ui_message(message_view(row), row.client_id or row.id, profile)
         for row in found.messages
-        if not (row.role == "assistant" and row.status in UNFINISHED)
+        if not unfinished(row)
     ]
     return shapes.ChatMessages(
         messages=[message for message in shown if message is not None], next=found.next

@@ -5,16 +5,15 @@ Whoever is not a participant gets 404.
 """
 
 import asyncio
-import hashlib
-import json
 import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
 
 from tokenwire.models.chats import Again
-from tokenwire.models.conversations import Idempotency, Post, Posted
+from tokenwire.models.conversations import Post, Posted
+from tokenwire.models.idempotency import Idempotency
+from tokenwire.models.rows import unfinished
 from tokenwire.models.views import conversation_view, message_view
 from tokenwire.protocol import tokens
 from tokenwire.streams.log.ports import Page
@@ -79,7 +78,9 @@ async def create_conversation(
         title=wanted.title,
         model=wanted.model,
         instructions=wanted.instructions,
-        idempotency=_idempotency(idempotency_key, "POST /api/conversations", wanted),
+        idempotency=Idempotency.of(
+            idempotency_key, "POST /api/conversations", wanted.model_dump(mode="json")
+        ),
     )
     await delivery.tell_lists(services, row.id)
     return shapes.ConversationView(**conversation_view(row))
@@ -205,7 +206,11 @@ async def post_message(
         body.content,
         services.offers.require(conversation.model),
         services.settings.concurrent_posts,
-        _idempotency(idempotency_key, f"POST /api/conversations/{conversation_id}/messages", body),
+        Idempotency.of(
+            idempotency_key,
+            f"POST /api/conversations/{conversation_id}/messages",
+            body.model_dump(mode="json"),
+        ),
     )
     posted = await services.store.post(post)
     services.metrics.posts.inc()
@@ -244,7 +249,7 @@ async def regenerate(
     model = services.offers.require(conversation.model)
     subscription = _subscription(services, request, conversation.id, user)
     route = f"POST /api/messages/{message_id}/regenerate"
-    key = None if idempotency_key is None else Idempotency(idempotency_key, route, "")
+    key = Idempotency.of(idempotency_key, route, None)
     posted = await services.store.regenerate(
         Again(conversation.id, user, row.id, model, idempotency=key)
     )
@@ -307,18 +312,10 @@ async def cancel_message(
 ) -> shapes.CancelResult:
     """Durable, also before the job has started; no effect once the answer has ended. Text that was written is kept."""
     row = await services.store.visible_message(message_id, user)
-    if not closing.unfinished(row):
+    if not unfinished(row):
         return shapes.CancelResult(cancelled=[])
     await services.cancels.cancel(message_id, user)
     return shapes.CancelResult(cancelled=[message_id])
-
-
-def _idempotency(key: str | None, route: str, body: BaseModel) -> Idempotency | None:
-    if key is None:
-        return None
-    # The hash is of what was understood, not of the bytes: spaces and the order of members make no other body.
-    canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
-    return Idempotency(key, route, hashlib.sha256(canonical.encode()).hexdigest())
 
 
 def _subscription(

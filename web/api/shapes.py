@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from tokenwire.protocol.states import State
 from tokenwire.web.http.bodies import is_id
 
 MAX_PAGE = 200
@@ -124,7 +125,7 @@ class MessageView(BaseModel):
     role: Literal["user", "assistant", "system", "tool"]
     content: str
     reasoning: str
-    status: Literal["queued", "streaming", "retrying", "waiting", "complete", "error", "cancelled"]
+    status: State
     seq: int
     attempt: int
     rev: int

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tokenwire.protocol.states import ENDED
+
 RESPONSE_PREFIX = "resp_"
 CHAT_PREFIX = "chatcmpl-"
 MESSAGE_PREFIX = "msg_"
-ENDED = frozenset({"complete", "error", "cancelled"})
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _CHAT_REASONS = {"length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter"}
 _FAILURES: Mapping[str, tuple[int, str]] = {

@@ -7,19 +7,18 @@ answer; `openai_requests` understands bodies, `answers` watches, `web.openai.enc
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Annotated, Any, Protocol, TypeVar
 
-import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from tokenwire.models.conversations import Idempotency
 from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.idempotency import Idempotency
 from tokenwire.models.quotas import ROW_BYTES
 from tokenwire.models.responses import Question
+from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message
 from tokenwire.protocol.events import AnyEvent
 from tokenwire.protocol.growing import Hole, Withdrawn
@@ -177,7 +176,7 @@ async def list_input_items(
 async def cancel_response(services: With, user: Caller, response_id: str) -> Response:
     """Stop it, also before it has begun; what has ended stays as it is."""
     row = await _readable(services, user, response_id)
-    if closing.unfinished(row):
+    if unfinished(row):
         await services.cancels.cancel(row.id, user)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_SECONDS):
@@ -334,7 +333,7 @@ async def _followed(
         raise OpenAIProblem(
             400, "previous_response_not_found", str(error), "previous_response_id"
         ) from error
-    if closing.unfinished(row):
+    if unfinished(row):
         raise OpenAIProblem(
             400,
             "previous_response_unfinished",
@@ -360,12 +359,9 @@ async def _ask(
         ):  # refused before anything is asked: a client that is refused asks again
             pass
     idempotency = None
-    if key is not None:
+    if key is not None:  # a body may be long: it is not walked through for nothing
         asked = body.model_dump(mode="json", include=set(type(body).model_fields))
-        canonical = msgspec.json.encode(asked, order="sorted")
-        idempotency = Idempotency(
-            key, f"POST {request.url.path}", hashlib.sha256(canonical).hexdigest()
-        )
+        idempotency = Idempotency.of(key, f"POST {request.url.path}", asked)
     try:
         posted = await services.store.ask(question, idempotency)
     except NotFound as error:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -20,6 +20,7 @@ from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.errors import StatementFailed, Unstorable
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
+from tokenwire.protocol.states import Ended
 from tokenwire.providers.base import (
     RUN_GONE,
     Interrupted,
@@ -333,7 +334,7 @@ class Attempt:
 
     def _ended(
         self,
-        status: Literal["complete", "error", "cancelled"],
+        status: Ended,
         *,
         error: dict[str, object] | None = None,
         cancel_by: str | None = None,

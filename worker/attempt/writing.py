@@ -11,9 +11,9 @@ import structlog
 
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.errors import StoreUnavailable
+from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message as Row
 from tokenwire.streams.log import ports
-from tokenwire.worker import closing
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.verdicts import CancelAsked, Disowned, Failed, Verdict
 from tokenwire.worker.outages import OUTAGE_PAUSE_SECONDS
@@ -136,7 +136,7 @@ class LogWriter:
         except StoreUnavailable:
             await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
             return
-        if row is None or row.attempt != self.claim.attempt or not closing.unfinished(row):
+        if row is None or row.attempt != self.claim.attempt or not unfinished(row):
             self.disown()
             return
         try:
