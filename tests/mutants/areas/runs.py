@@ -220,11 +220,11 @@ AREA = Area(
             "a_run_that_was_begun_too_late_is_forgotten",
             "models/runs.py",
             """await session.execute(
-                self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt)
+                _run_upsert(session, run_id, model, checkpoint.message_id, checkpoint.attempt)
 """,
             """if (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None:
                 await session.execute(
-                    self._noted(run_id, model, checkpoint.message_id, checkpoint.attempt)
+                    _run_upsert(session, run_id, model, checkpoint.message_id, checkpoint.attempt)
     """,
         ),
         Mutant(
@@ -278,7 +278,7 @@ AREA = Area(
         Mutant(
             "an_older_attempt_takes_a_run_back",
             "models/runs.py",
-            "            where=col(ProviderRun.attempt) < row.excluded.attempt,\n",
+            "        where=col(ProviderRun.attempt) < row.excluded.attempt,\n",
             "",
         ),
         Mutant(

@@ -167,13 +167,45 @@ AREA = Area(
         ),
         Mutant(
             "an_expired_key_still_counts",
-            "models/conversations.py",
-            """await session.execute(
-        delete(IdempotencyKey).where(*mine, col(IdempotencyKey.created_at) < now_ms() - KEY_LIFE_MS)
-    )
-    """,
+            "models/idempotency.py",
+            "    await session.execute(delete(IdempotencyKey).where(*mine, expired))\n",
             "",
             ("tests/contracts/test_store.py",),
+        ),
+        Mutant(
+            "a_key_goes_for_any_body",
+            "models/idempotency.py",
+            "if stored.body_hash != idempotency.body_hash:",
+            "if False:",
+            ("tests/contracts/test_store.py",),
+        ),
+        Mutant(
+            "the_order_of_members_makes_another_body",
+            "models/idempotency.py",
+            ', order="sorted"',
+            "",
+            ("tests/unit/models/test_idempotency.py",),
+        ),
+        Mutant(
+            "a_clients_name_hides_a_row",
+            "models/conversations.py",
+            "col(Message.superseded_by).is_not(None), col(Message.id) != name",
+            "col(Message.superseded_by).is_not(None), col(Message.ordinal).desc()",
+            ("tests/contracts/test_chats.py",),
+        ),
+        Mutant(
+            "a_superseded_row_hides_the_new_one",
+            "models/conversations.py",
+            ".order_by(col(Message.superseded_by).is_not(None), ",
+            ".order_by(",
+            ("tests/contracts/test_chats.py",),
+        ),
+        Mutant(
+            "a_post_is_repeated_by_a_superseded_row",
+            "models/conversations.py",
+            "query.where(col(Message.superseded_by).is_(None))",
+            "query",
+            ("tests/contracts/test_chats.py",),
         ),
         Mutant(
             "a_superseded_question_is_the_last",
