@@ -230,3 +230,15 @@ async def test_a_row_that_was_superseded_is_meant_only_where_no_other_is(store: 
     with pytest.raises(KeyReused):
         await post(store, chat.id, "one", client_id=name)
     assert await store.named_message((await store.open_chat(ADA, "d")).id, name) is None
+
+
+async def test_a_message_that_was_taken_out_can_be_said_again(store: Store) -> None:
+    """Under its own id: the row that was superseded is no earlier post of the same message."""
+    chat = await store.open_chat(ADA, "c")
+    first, second = await post(store, chat.id, "one"), await post(store, chat.id, "two")
+    await store.regenerate(
+        Again(chat.id, ADA, first.assistant_message.id, "demo", stop_running=True)
+    )
+    again = await post(store, chat.id, "two", client_id=second.user_message.id)
+    assert again.user_message.id != second.user_message.id
+    assert again.user_message.superseded_by is None
