@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,38 +69,3 @@ def _imported(path: Path) -> list[str]:
         for node in nodes
         if isinstance(node, ast.ImportFrom) and node.module and not node.level
     ]
-
-
-def test_a_wheel_holds_every_package_and_its_data() -> None:
-    """setuptools takes folders with an `__init__.py` only, and of other files those that are named."""
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert declared["packages"]["find"] == {
-        "include": ["tokenwire", "tokenwire.*"],
-        "namespaces": False,
-    }
-    files = [
-        path.relative_to(ROOT)
-        for name in FOLDERS
-        for path in (ROOT / name).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
-    ]
-    assert [
-        file
-        for file in files
-        if file.suffix == ".py" and not (ROOT / file).with_name("__init__.py").exists()
-    ] == []
-    data = declared["package-data"]
-    taken = {
-        file
-        for package, patterns in data.items()
-        for pattern in patterns
-        for file in _matching(package, pattern)
-    }
-    assert [
-        str(file) for file in files if file.suffix not in (".py", ".md") and file not in taken
-    ] == []
-
-
-def _matching(package: str, pattern: str) -> list[Path]:
-    folder = ROOT.joinpath(*package.split(".")[1:])
-    return [path.relative_to(ROOT) for path in folder.glob(pattern)]
