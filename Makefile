@@ -22,11 +22,12 @@ run: $(VENV)/run.stamp ## start Tokenwire here: web, worker, broadcaster, and an
 llamacpp: $(VENV)/dev.stamp ## a real model on port 8080: llama.cpp with SmolLM2-135M, fetched once
 	@exec $(BIN)/python -m tests.servers.llamacpp
 
-check: $(VENV)/dev.stamp ## format, lint and types of Python and JavaScript (where there are Node and npm), who imports whom
+check: $(VENV)/dev.stamp ## format, lint and types of Python and JavaScript (where there are Node and npm), who imports whom, dead code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
 	$(BIN)/python -m tests.js.check
 
 format: $(VENV)/dev.stamp ## write the format, mend what ruff can mend

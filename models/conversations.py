@@ -32,7 +32,6 @@ from tokenwire.models.tables import (
     Conversation,
     Message,
     Participant,
-    Storage,
 )
 from tokenwire.protocol.states import UNFINISHED
 
@@ -295,12 +294,6 @@ class Conversations(Database):
                     .values(enqueued_at=now_ms())
                     .execution_options(synchronize_session=False)
                 )
-
-    async def stored_bytes(self, user_id: str) -> int:
-        """How much of their quota the user has taken."""
-        async with self.reading() as session:
-            row = await session.get(Storage, user_id)
-        return 0 if row is None else row.bytes
 
 
 def fitting(sizes: Sequence[int]) -> int:

@@ -167,18 +167,6 @@ class Participants(Database):
                 await session.scalars(change.execution_options(synchronize_session=False))
             ).first() is not None
 
-    async def add_participant(self, conversation_id: str, user_id: str) -> None:
-        """Let a user take part who was asked elsewhere; no effect if they do. NotFound when the conversation is gone."""
-        try:
-            async with self.writing() as session:
-                row = insert(session, Participant).values(
-                    conversation_id=conversation_id, user_id=user_id
-                )
-                await session.execute(row.on_conflict_do_nothing())
-                await session.execute(_gone(Revocation, conversation_id, user_id))
-        except Conflict as error:
-            raise NotFound("conversation") from error
-
     async def _users(
         self, table: type[Participant] | type[Invitation], conversation_id: str
     ) -> list[str]:

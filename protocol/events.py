@@ -10,8 +10,6 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
-from tokenwire.protocol.states import ENDED
-
 FinishReason = Literal[
     "stop", "length", "tool_calls", "content_filter", "refusal", "paused", "unknown"
 ]
@@ -177,7 +175,6 @@ AnyEvent = (
     | Title
 )
 Terminal = Complete | Error | Cancelled
-TERMINAL_TYPES = frozenset(ENDED)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyEvent)

@@ -128,20 +128,6 @@ class Seam:
         return after_prefix(self._held, text, stripped=self._stripped, least=self._least)
 
 
-def stitch(
-    rung: Literal["prefix", "turn"],
-    held: str,
-    text: str,
-    *,
-    stripped: bool = False,
-    echoes: bool = False,
-) -> str:
-    """`held` continued by the whole new `text`, repetitions dropped; only `text` where the model began anew."""
-    seam = Seam(rung, held, stripped=stripped, echoes=echoes)
-    new = seam.push(text) + seam.end()
-    return new if seam.over else held + new
-
-
 def after_prefix(held: str, text: str, *, stripped: bool, least: int) -> str:
     """The part of `text` that is new where the model was given `held` as the beginning of its answer."""
     bare = held.rstrip()

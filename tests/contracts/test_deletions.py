@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import event
 
 from tests.databases import prefixed, sql
+from tests.rows import stored_bytes
 from tokenwire.models import deletions
 from tokenwire.models.deletions import KEY_LIFE_MS, UNLISTED_LIFE_MS
 from tokenwire.models.migrate import migrate
@@ -58,7 +59,7 @@ async def test_a_long_conversation_goes_page_by_page(store: Store) -> None:
     counts = largest_deletion(store)
     assert await store.delete_conversation(name)
     assert counts == [PAGE] * 3
-    assert (await left(store), await left(store, "messages"), await store.stored_bytes(ME)) == (
+    assert (await left(store), await left(store, "messages"), await stored_bytes(store, ME)) == (
         0,
         0,
         0,
@@ -78,7 +79,7 @@ async def test_a_page_that_is_deleted_is_the_end_of_the_conversation(store: Stor
         assert list(await session.scalars(query, {"id": name})) == list(range(1, PAGE + 2))
     for one in (name, short):
         await store.delete_conversation(one)
-    assert await store.stored_bytes(ME) == 0
+    assert await stored_bytes(store, ME) == 0
 
 
 async def test_what_has_expired_goes_in_bounded_transactions(store: Store) -> None:

@@ -1,6 +1,7 @@
 """What lists are told is the same on SQLite and on a real PostgreSQL."""
 
 from tests.contracts.test_store import ME, YOU
+from tests.rows import take_part
 from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
 from tokenwire.models.overviews import Overview
@@ -31,7 +32,7 @@ async def test_a_list_is_of_ones_own_last_changed_first(store: Store) -> None:
     mine = [(await store.create_conversation(ME)).id for _ in range(3)]
     other = (await store.create_conversation(YOU)).id
     assert [row.conversation.id for row in await store.overviews(ME, 2)] == [mine[2], mine[1]]
-    await store.add_participant(other, ME)
+    await take_part(store, other, ME)
     await store.post(Post(other, YOU, "hi", "demo"))
     await store.post(Post(mine[0], ME, "hi", "demo"))
     assert [row.conversation.id for row in await store.overviews(ME, 2)] == [mine[0], other]

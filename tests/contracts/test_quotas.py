@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, event, func, select
 from sqlmodel import col
 
 from tests.databases import sql
+from tests.rows import stored_bytes, take_part
 from tokenwire.models.answers import Ending
 from tokenwire.models.chats import Again
 from tokenwire.models.conversations import Post, Posted
@@ -160,7 +161,7 @@ async def test_who_asks_is_counted_not_who_owns(opened: Open) -> None:
     """A participant uses up their own places."""
     store = opened(unfinished_per_user=1)
     conversation = await store.create_conversation(ME)
-    await store.add_participant(conversation.id, OTHER)
+    await take_part(store, conversation.id, OTHER)
     await said(store, conversation.id, user=OTHER)
     await said(store, conversation.id)
     with pytest.raises(TooManyUnfinished):
@@ -178,7 +179,7 @@ async def test_what_an_answer_is_charged_is_given_back(opened: Open) -> None:
         (await said(store, (await store.create_conversation(ME)).id)).assistant_message,
         "stays",
     )
-    before = await store.stored_bytes(ME)
+    before = await stored_bytes(store, ME)
     answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
     await store.begin_attempt(answer.id, 1, "demo")
     call = {"id": "c", "name": "f", "arguments": {"x": "y" * 500}, "status": "pending"}
@@ -186,9 +187,9 @@ async def test_what_an_answer_is_charged_is_given_back(opened: Open) -> None:
     assert await store.finish(
         Ending(answer.id, 1, "complete", "text", "", [call], "e", 0, "tool_calls", kept=kept)
     )
-    assert await store.stored_bytes(ME) > before + 1000
+    assert await stored_bytes(store, ME) > before + 1000
     assert await store.delete_conversation(answer.conversation_id)
-    assert await store.stored_bytes(ME) == before
+    assert await stored_bytes(store, ME) == before
 
 
 async def test_what_a_user_stores_is_bounded(opened: Open) -> None:
@@ -198,7 +199,7 @@ async def test_what_a_user_stores_is_bounded(opened: Open) -> None:
     posted = await said(store, conversation.id, "é" * ROW_BYTES)
     await ended(store, posted.assistant_message, "a" * ROW_BYTES, "b" * ROW_BYTES)
     rows = 3  # the conversation, two messages
-    assert await store.stored_bytes(ME) == (rows + 2 + 2) * ROW_BYTES
+    assert await stored_bytes(store, ME) == (rows + 2 + 2) * ROW_BYTES
     before = await total_text(store)
     with pytest.raises(StorageFull):
         await said(store, conversation.id, "x" * 12 * ROW_BYTES)
@@ -207,23 +208,23 @@ async def test_what_a_user_stores_is_bounded(opened: Open) -> None:
     with pytest.raises(StorageFull):
         await asked(store, "x", instructions="i" * 20 * ROW_BYTES)
     assert await total_text(store) == before
-    assert await store.stored_bytes(ME) == 7 * ROW_BYTES
+    assert await stored_bytes(store, ME) == 7 * ROW_BYTES
 
 
 async def test_what_is_deleted_makes_room(opened: Open) -> None:
     """Exactly what it took, whatever state its answers are in."""
     store = opened(stored_bytes_per_user=100 * ROW_BYTES)
     conversation = await store.create_conversation(ME, instructions="be kind")
-    await store.add_participant(conversation.id, OTHER)
+    await take_part(store, conversation.id, OTHER)
     first = (await said(store, conversation.id, "one")).assistant_message
     running = (await said(store, conversation.id, "two")).assistant_message
     await said(store, conversation.id, "three", OTHER)
     await ended(store, first, "answer", "thoughts")
     await store.begin_attempt(running.id, 1, "demo")
-    assert await store.stored_bytes(ME) > 5 * ROW_BYTES
-    assert await store.stored_bytes(OTHER) == 2 * ROW_BYTES + len("three")
+    assert await stored_bytes(store, ME) > 5 * ROW_BYTES
+    assert await stored_bytes(store, OTHER) == 2 * ROW_BYTES + len("three")
     await store.delete_conversation(conversation.id)
-    assert (await store.stored_bytes(ME), await store.stored_bytes(OTHER)) == (0, 0)
+    assert (await stored_bytes(store, ME), await stored_bytes(store, OTHER)) == (0, 0)
 
 
 async def test_no_more_is_given_back_than_was_counted(opened: Open) -> None:
@@ -234,7 +235,7 @@ async def test_no_more_is_given_back_than_was_counted(opened: Open) -> None:
     async with store.writing() as session:
         await session.execute(sql("UPDATE storage SET bytes = 1"))
     await store.delete_conversation(conversation.id)
-    assert await store.stored_bytes(ME) == 0
+    assert await stored_bytes(store, ME) == 0
 
 
 async def test_instructions_count_as_they_change(opened: Open) -> None:
@@ -242,11 +243,11 @@ async def test_instructions_count_as_they_change(opened: Open) -> None:
     store = opened(stored_bytes_per_user=4 * ROW_BYTES)
     conversation = await store.create_conversation(ME, instructions="x" * ROW_BYTES)
     await store.change_conversation(conversation.id, ME, {"instructions": "y" * 3 * ROW_BYTES})
-    assert await store.stored_bytes(ME) == 4 * ROW_BYTES
+    assert await stored_bytes(store, ME) == 4 * ROW_BYTES
     with pytest.raises(StorageFull):
         await store.change_conversation(conversation.id, ME, {"instructions": "z" * 4 * ROW_BYTES})
     await store.change_conversation(conversation.id, ME, {"instructions": None})
-    assert await store.stored_bytes(ME) == ROW_BYTES
+    assert await stored_bytes(store, ME) == ROW_BYTES
 
 
 async def test_instructions_may_always_become_shorter(opened: Open) -> None:
@@ -254,7 +255,7 @@ async def test_instructions_may_always_become_shorter(opened: Open) -> None:
     conversation = await opened().create_conversation(ME, instructions="x" * 3 * ROW_BYTES)
     store = opened(stored_bytes_per_user=2 * ROW_BYTES)
     await store.change_conversation(conversation.id, ME, {"instructions": "x" * 2 * ROW_BYTES})
-    assert await store.stored_bytes(ME) == 3 * ROW_BYTES
+    assert await stored_bytes(store, ME) == 3 * ROW_BYTES
     with pytest.raises(StorageFull):
         await store.change_conversation(
             conversation.id, ME, {"instructions": "x" * (2 * ROW_BYTES + 1)}
@@ -264,7 +265,7 @@ async def test_instructions_may_always_become_shorter(opened: Open) -> None:
 async def busy(store: Store) -> None:
     """Rows of every kind, of two users."""
     conversation = await store.create_conversation(ME, instructions="be kind")
-    await store.add_participant(conversation.id, OTHER)
+    await take_part(store, conversation.id, OTHER)
     first = (await said(store, conversation.id, "one é")).assistant_message
     await ended(store, first, "answer", "thoughts")
     await store.begin_attempt(
@@ -290,7 +291,7 @@ async def test_a_sum_that_is_wrong_is_put_right(opened: Open) -> None:
     """Too much, too little, missing, or of somebody who has nothing; `--look` changes nothing."""
     store = opened()
     await busy(store)
-    right = {user: await store.stored_bytes(user) for user in (ME, OTHER)}
+    right = {user: await stored_bytes(store, user) for user in (ME, OTHER)}
     async with store.writing() as session:
         await session.execute(sql("UPDATE storage SET bytes = bytes + 1000 WHERE user_id = 'me'"))
         await session.execute(sql("DELETE FROM storage WHERE user_id = 'other'"))
@@ -301,9 +302,9 @@ async def test_a_sum_that_is_wrong_is_put_right(opened: Open) -> None:
         Drift(OTHER, 0, right[OTHER]),
     ]
     assert await recount(store, amend=False) == wrong
-    assert await store.stored_bytes(OTHER) == 0
+    assert await stored_bytes(store, OTHER) == 0
     assert await recount(store) == wrong
-    assert {user: await store.stored_bytes(user) for user in (ME, OTHER, "nobody")} == right | {
+    assert {user: await stored_bytes(store, user) for user in (ME, OTHER, "nobody")} == right | {
         "nobody": 0
     }
     assert await recount(store) == []
@@ -342,7 +343,7 @@ async def test_an_answer_ends_though_its_sum_is_locked(postgres_url: str) -> Non
     migrate(postgres_url)
     store = Store.open(postgres_url)
     answer = (await said(store, (await store.create_conversation(ME)).id)).assistant_message
-    before = await store.stored_bytes(ME)
+    before = await stored_bytes(store, ME)
     async with store.writing() as operator:
         await operator.execute(sql("SELECT * FROM storage FOR UPDATE"))
         began = time.monotonic()
@@ -493,7 +494,7 @@ async def test_a_chain_lives_as_long_as_what_follows_it(opened: Open) -> None:
     await _age(store, third)
     await store.forget_unlisted()
     assert [await store.message(row.id) for row in (first, second, third)] == [None, None, None]
-    assert await store.stored_bytes(ME) == 0
+    assert await stored_bytes(store, ME) == 0
 
 
 async def _age(store: Store, *answers: Message) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.databases import sql
+from tests.rows import take_part
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Policy, Post, Posted
 from tokenwire.models.errors import AnswerRunning, KeyReused, NotFound, StoreUnavailable
@@ -114,7 +115,7 @@ async def test_a_deleted_conversation_takes_its_rows_along(
     with pytest.raises(NotFound):
         await store.post(post_to(conversation))
     with pytest.raises(NotFound):
-        await store.add_participant(conversation.id, YOU)
+        await take_part(store, conversation.id, YOU)
 
 
 async def test_a_participant_sees_what_the_owner_sees(
@@ -124,8 +125,8 @@ async def test_a_participant_sees_what_the_owner_sees(
     posted = await store.post(post_to(conversation))
     with pytest.raises(NotFound):
         await store.visible_message(posted.user_message.id, YOU)
-    await store.add_participant(conversation.id, YOU)
-    await store.add_participant(conversation.id, YOU)
+    await take_part(store, conversation.id, YOU)
+    await take_part(store, conversation.id, YOU)
     assert await store.participants(conversation.id) == [ME, YOU]
     assert [row.id for row in (await store.conversations(YOU, 10))[0]] == [conversation.id]
     assert (await store.visible_message(posted.user_message.id, YOU)).content == "hi"
@@ -191,7 +192,7 @@ async def test_a_post_that_fails_leaves_its_key_unused(
     """The key is part of the transaction."""
     with pytest.raises(NotFound):
         await store.post(Post(conversation.id, YOU, "hi", "demo", idempotency=key()))
-    await store.add_participant(conversation.id, YOU)
+    await take_part(store, conversation.id, YOU)
     assert (
         await store.post(Post(conversation.id, YOU, "hi", "demo", idempotency=key("b")))
     ).user_message.user_id == YOU

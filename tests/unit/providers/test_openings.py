@@ -4,8 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.unit.providers.stitching import stitch
 from tokenwire.providers.openings import begins_anew
-from tokenwire.providers.seams import Seam, stitch
+from tokenwire.providers.seams import Seam
 
 PAGE = (
     "Some of them ripen early, others late, and a few of them keep all winter in a cool cellar. "

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenwire.providers.seams import Seam, stitch
+from tests.unit.providers.stitching import stitch
+from tokenwire.providers.seams import Seam
 
 LONG = "The quick brown fox jumps over the lazy dog"
 

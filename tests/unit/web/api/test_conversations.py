@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.rows import take_part
 from tests.unit.web.conftest import TOKEN_KEY, MakeClient
 from tokenwire.models.store import Store
 from tokenwire.protocol import tokens
@@ -171,7 +172,7 @@ async def test_only_the_owner_lets_people_in_or_deletes(
 ) -> None:
     """A participant knows that the conversation exists, so the answer is 403; to them it is open otherwise."""
     theirs = await store.create_conversation(OTHER)
-    await store.add_participant(theirs.id, "local")
+    await take_part(store, theirs.id, "local")
     address = f"/api/conversations/{theirs.id}"
     for answer in (
         await client.delete(address),

@@ -8,6 +8,7 @@ import httpx
 import jwt
 import pytest
 
+from tests.rows import stored_bytes
 from tests.unit.web.conftest import MakeClient, RecordedJobs
 from tokenwire.models.answers import Ending
 from tokenwire.models.quotas import Quotas
@@ -474,11 +475,11 @@ async def test_the_disk_is_not_filled_by_chains(
         assert (refused.status_code, refused.json()["error"]["code"]) == (413, "content_too_large")
         response = await asked(client, input="x" * 1000)
         await finish(store, log, response["id"], "y")
-        stored = await store.stored_bytes("local")
+        stored = await stored_bytes(store, "local")
         for _ in range(4):
             response = await asked(client, input="more", previous_response_id=response["id"])
             await finish(store, log, response["id"], "y")
-        assert await store.stored_bytes("local") - stored < 4 * 2048
+        assert await stored_bytes(store, "local") - stored < 4 * 2048
 
 
 async def test_a_chain_with_a_deleted_part_is_refused(
