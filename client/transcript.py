@@ -356,9 +356,11 @@ def _joined(held: str, event: Event) -> str | None:
     offset, content, units = event.get("offset"), event.get("content"), utf16_length(held)
     if not isinstance(offset, int) or not isinstance(content, str) or not 0 <= offset <= units:
         return None
-    if offset < units:
-        content = content[len(cut(content, min(units - offset, utf16_length(content)))) :]
-    return held + content
+    try:
+        known = cut(content, min(units - offset, utf16_length(content)))
+    except ValueError:  # inside a character: what is held says something else
+        return None
+    return held + content[len(known) :]
 
 
 def _call(message: LiveMessage, event: Event) -> bool:

@@ -54,17 +54,42 @@ class Start(Event, frozen=True, tag="start"):
 
 
 class Chunk(Event, frozen=True, tag="chunk"):
+    """`part`: the text part that it belongs to; -1: its writer does not say so yet."""
+
     message_id: str
     attempt: int
     offset: int
     content: str
+    part: int = -1
 
 
 class Reasoning(Event, frozen=True, tag="reasoning"):
+    """The same for the reasoning."""
+
     message_id: str
     attempt: int
     offset: int
     content: str
+    part: int = -1
+
+
+class ToolInput(Event, frozen=True, tag="tool_input"):
+    """The same for the input of one call: the JSON as the model wrote it. Nobody writes it yet."""
+
+    message_id: str
+    attempt: int
+    offset: int
+    content: str
+    part: int
+
+
+class PartEvent(Event, frozen=True, tag="part"):
+    """Opens a part, or sets fields of a held one (null removes one). Nobody writes it yet."""
+
+    message_id: str
+    attempt: int
+    part: int
+    value: dict[str, Any]
 
 
 class ToolCall(Event, frozen=True, tag="tool_call"):
@@ -115,15 +140,21 @@ class Retry(Event, frozen=True, tag="retry"):
 
 
 class Reset(Event, frozen=True, tag="reset"):
-    """Text beyond `keep` and reasoning beyond `keep_reasoning` is withdrawn, with tool calls that have no result."""
+    """Text beyond `keep` and reasoning beyond `keep_reasoning` is withdrawn, with tool calls that have no result.
+
+    `keep_parts`: how many parts remain.
+    """
 
     message_id: str
     attempt: int
     keep: int
     keep_reasoning: int
+    keep_parts: int = 0
 
 
 class Complete(Event, frozen=True, tag="complete"):
+    """`parts`, `parts_crc32`: their number and checksum; None: its writer does not say so yet."""
+
     message_id: str
     attempt: int
     finish_reason: FinishReason
@@ -131,6 +162,8 @@ class Complete(Event, frozen=True, tag="complete"):
     length: int
     crc32: int
     seams: list[int]
+    parts: int | None = None
+    parts_crc32: int | None = None
 
 
 class Error(Event, frozen=True, tag="error"):
@@ -142,6 +175,8 @@ class Error(Event, frozen=True, tag="error"):
     usage: Usage | None
     length: int
     crc32: int
+    parts: int | None = None
+    parts_crc32: int | None = None
 
 
 class Cancelled(Event, frozen=True, tag="cancelled"):
@@ -151,6 +186,8 @@ class Cancelled(Event, frozen=True, tag="cancelled"):
     usage: Usage | None
     length: int
     crc32: int
+    parts: int | None = None
+    parts_crc32: int | None = None
 
 
 class Title(Event, frozen=True, tag="title"):
@@ -163,6 +200,8 @@ AnyEvent = (
     | Start
     | Chunk
     | Reasoning
+    | ToolInput
+    | PartEvent
     | ToolCall
     | ToolResult
     | Source

@@ -178,14 +178,15 @@ class Sendable(Protocol):
 class _Mergeable(msgspec.Struct, forbid_unknown_fields=True):
     # A chunk with a field unknown here must not lose it: it is no piece and travels as it is.
     seq: int
-    type: Literal["chunk", "reasoning"]
+    type: Literal["chunk", "reasoning", "tool_input"]
     message_id: str
     attempt: int
     offset: int
     content: str
+    part: int = -1
 
 
-class _Merged(msgspec.Struct):
+class _Merged(msgspec.Struct, omit_defaults=True):
     seq: int
     from_seq: int
     type: str
@@ -193,6 +194,7 @@ class _Merged(msgspec.Struct):
     attempt: int
     offset: int
     content: str
+    part: int = -1
 
 
 _piece = msgspec.json.Decoder(_Mergeable)
@@ -200,7 +202,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Run:
-    # Pieces that can become one event: of one message, attempt and type, without a hole in seq or text.
+    # Pieces that can become one event: of one message, attempt, type and part, without a hole in seq or text.
     def __init__(self, entry: Sendable, piece: _Mergeable) -> None:
         self.entry, self.first, self.seq = entry, piece, piece.seq
         self.texts = [piece.content]
@@ -213,6 +215,7 @@ class _Run:
             piece.seq != self.seq + 1
             or piece.offset != self.end
             or self.bytes + len(entry.data) > MAX_MERGED_BYTES
+            or piece.part != first.part
             or (piece.type, piece.message_id, piece.attempt)
             != (first.type, first.message_id, first.attempt)
         ):
@@ -235,6 +238,7 @@ class _Run:
             first.attempt,
             first.offset,
             "".join(self.texts),
+            first.part,
         )
         return Entry(self.seq, _encode(merged))
 
@@ -242,8 +246,8 @@ class _Run:
 def merge(entries: Iterable[Sendable]) -> Iterator[Sendable]:
     """The same events with neighbouring chunks made one: `seq` is the last, `from_seq` the first; at most 64 KiB each.
 
-    Only events of consecutive seq, the same type (`chunk` or `reasoning`), message and attempt, and adjoining offsets are merged;
-    everything else passes byte for byte. Lazy: what is not asked for costs nothing.
+    Only events of consecutive seq, the same type (`chunk`, `reasoning`, `tool_input`), message,
+    attempt and part, and adjoining offsets are merged; everything else passes byte for byte. Lazy: what is not asked for costs nothing.
     """
     run: _Run | None = None
     for entry in entries:

@@ -162,6 +162,13 @@ def test_what_does_not_fit_is_a_hole(offset: Any, content: Any) -> None:
     assert m1(held).content == ""
 
 
+def test_an_overlap_that_ends_inside_a_character_is_a_hole() -> None:
+    """What is held says something else than the log: it must be read again."""
+    held = transcript({"content": "a", "status": "streaming"})
+    assert not held.apply(chunk(1, 0, "👋"))
+    assert m1(held).content == "a"
+
+
 def test_a_reset_withdraws() -> None:
     """Text, and calls without a result; one that keeps more than there is shows a hole."""
     held = transcript()

@@ -1,0 +1,1 @@
+"""What all sides must agree on; `vectors`: what every client passes."""

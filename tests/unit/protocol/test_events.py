@@ -14,6 +14,7 @@ from tokenwire.protocol.events import (
     Error,
     File,
     MessageEvent,
+    PartEvent,
     Reasoning,
     Reset,
     Retry,
@@ -21,6 +22,7 @@ from tokenwire.protocol.events import (
     Start,
     Title,
     ToolCall,
+    ToolInput,
     ToolResult,
     Usage,
     check_batch,
@@ -144,6 +146,49 @@ EVENTS: list[tuple[AnyEvent, dict[str, object]]] = [
             "crc32": 0,
         },
     ),
+    (
+        Chunk("m", 1, 0, "Hel", 0),
+        {
+            "type": "chunk",
+            "message_id": "m",
+            "attempt": 1,
+            "offset": 0,
+            "content": "Hel",
+            "part": 0,
+        },
+    ),
+    (
+        ToolInput("m", 1, 4, '{"a"', 2),
+        {
+            "type": "tool_input",
+            "message_id": "m",
+            "attempt": 1,
+            "offset": 4,
+            "content": '{"a"',
+            "part": 2,
+        },
+    ),
+    (
+        PartEvent("m", 1, 2, {"type": "data", "id": None}),
+        {
+            "type": "part",
+            "message_id": "m",
+            "attempt": 1,
+            "part": 2,
+            "value": {"type": "data", "id": None},
+        },
+    ),
+    (
+        Reset("m", 1, 5, 0, 2),
+        {
+            "type": "reset",
+            "message_id": "m",
+            "attempt": 1,
+            "keep": 5,
+            "keep_reasoning": 0,
+            "keep_parts": 2,
+        },
+    ),
     (Title("Trees", 2), {"type": "title", "title": "Trees", "rev": 2}),
 ]
 
@@ -207,6 +252,19 @@ def test_terminal_events_are_the_three() -> None:
         "error",
         "cancelled",
     ]
+
+
+@pytest.mark.parametrize("parts", [(0, 0), (2, 907)])
+def test_an_end_names_its_parts_even_where_there_are_none(parts: tuple[int, int]) -> None:
+    """Null would be: its writer does not say."""
+    for event in (
+        Complete("m", 1, "stop", None, 3, 9, [], *parts),
+        Error("m", 1, "bug", "sorry", False, None, 3, 9, *parts),
+        Cancelled("m", 1, "u", None, 3, 9, *parts),
+    ):
+        wire = json.loads(encode(event))
+        assert (wire["parts"], wire["parts_crc32"]) == parts
+        assert decode(stamp(4, encode(event))) == (4, event)
 
 
 def test_a_batch_is_one_terminal_event_or_others() -> None:

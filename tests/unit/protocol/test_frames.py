@@ -11,7 +11,16 @@ from websockets.frames import Frame, Opcode
 
 from tokenwire.protocol import frames
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.events import Chunk, Complete, Entry, Reasoning, ToolCall, encode, stamp
+from tokenwire.protocol.events import (
+    Chunk,
+    Complete,
+    Entry,
+    Reasoning,
+    ToolCall,
+    ToolInput,
+    encode,
+    stamp,
+)
 from tokenwire.protocol.frames import (
     Advice,
     CloseCode,
@@ -178,6 +187,26 @@ def test_reasoning_is_merged_by_itself() -> None:
         (2, 1, "reasoning"),
         (3, None, "chunk"),
     ]
+
+
+def of_part(
+    seq: int, offset: int, content: str, part: int, kind: type[Chunk | Reasoning | ToolInput]
+) -> Entry:
+    return Entry(seq, stamp(seq, encode(kind("m", 1, offset, content, part))))
+
+
+@pytest.mark.parametrize("kind", [Chunk, Reasoning, ToolInput])
+def test_pieces_of_one_part_become_one(kind: type[Chunk | Reasoning | ToolInput]) -> None:
+    """The part stays; a piece of another part stays apart."""
+    parts = [(1, 0, "a", 0), (2, 1, "b", 0), (3, 2, "c", 1), (4, 3, "d", 1), (5, 4, "e", 2)]
+    merged = [json.loads(entry.data) for entry in merge([of_part(*part, kind) for part in parts])]
+    seen = [(event["seq"], event["part"], event["content"]) for event in merged]
+    assert seen == [(2, 0, "ab"), (4, 1, "cd"), (5, 2, "e")]
+
+
+def test_a_piece_that_names_its_part_is_not_merged_with_one_that_does_not() -> None:
+    """Which part the other belongs to is not for us to say."""
+    assert len(list(merge([chunk(1, 0, "a"), of_part(2, 1, "b", 0, Chunk)]))) == 2
 
 
 def test_offsets_count_utf16_units() -> None:

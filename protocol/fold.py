@@ -1,0 +1,447 @@
+"""Pure: the fold. It applies the events of a log to one answer; whoever reads a log uses it.
+
+Guarantees:
+- Text, reasoning and inputs of tools are neither lost nor doubled. An event that comes again
+  changes nothing; an event behind a gap is a `Hole`.
+- Checks come first: an exception leaves the answer as it was, and nothing is copied for that.
+- An answer that has ended changes no more. Event types that are not known change nothing.
+
+Why it works this way: offsets and numbers of parts make each event's place absolute. A reader may
+hold more than the log has told it (rows are ahead of a log that forked), so "I hold this already"
+is checked before "may this part grow?". The order of the checks is part of the protocol.
+
+Rejected: replacing what an overlap holds (a shorter piece would shorten the text); opening parts by
+any event type (old clients would meet holes behind types that they do not know); a checksum of the
+layout's JSON (each client author would need canonical JSON).
+
+Offsets and lengths count UTF-16 units. `seq` is not the fold's: whoever reads events keeps order.
+"""
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
+
+import msgspec
+
+from tokenwire.protocol import events
+from tokenwire.protocol.slices import Slices
+from tokenwire.protocol.text import checksum, cut, utf16_length
+
+ENDED: Final = frozenset({"complete", "error", "cancelled"})
+NOTHING: Final = range(0)
+"""What an event without effect on parts touches."""
+_STREAMED: Final = frozenset({"text", "reasoning", "tool_call"})
+
+
+class Hole(ValueError):
+    """Something that belongs before this event is missing."""
+
+
+class Unproven(ValueError):
+    """A terminal event attests another answer than the one that is held."""
+
+
+class Proof(NamedTuple):
+    """What a terminal event attests."""
+
+    length: int
+    crc32: int
+    parts: int
+    parts_crc32: int
+
+
+class Part:
+    """A piece of an answer. Its text is a slice of content or reasoning, or the input of a call.
+
+    `fields`: what is public, without type, text and length; a field is never null.
+    `kept`: what only the provider that wrote the part understands. It is no part of the layout.
+    `start`: where its text begins in content or reasoning; `units`: how long the text is.
+    """
+
+    __slots__ = ("_pieces", "fields", "kept", "start", "type", "units")
+    _pieces: list[str]
+    units: int
+
+    def __init__(
+        self, kind: str, fields: Mapping[str, Any], start: int = 0, text: str = ""
+    ) -> None:
+        self.type = kind
+        self.fields: dict[str, Any] = {}
+        self.kept: Mapping[str, Any] | None = None
+        self.start = start
+        self.become(text)
+        self.merge(fields)
+
+    @property
+    def text(self) -> str:
+        """Its pieces are joined when it is asked for, once."""
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0]
+
+    def entry(self) -> dict[str, Any]:
+        """Its place in a layout: the public fields, with the length of its text."""
+        entry = {"type": self.type, **self.fields}
+        if self.type in _STREAMED:
+            entry["length"] = self.units
+        if self.type == "tool_call":
+            entry["input"] = self.text
+        return entry
+
+    def copy(self) -> "Part":
+        """Another one that grows by itself. Values of fields are never changed, and shared."""
+        other = Part(self.type, self.fields, start=self.start, text=self.text)
+        other.kept = self.kept
+        return other
+
+    def merge(self, value: Mapping[str, Any]) -> None:
+        """Set the fields that are named; null removes a field. Lengths follow from texts."""
+        streamed = self.type in _STREAMED
+        for name, item in value.items():
+            if name == "type" or (streamed and name == "length"):
+                continue
+            if name == "input" and self.type == "tool_call":
+                self.become(item if isinstance(item, str) else "")
+            elif item is None:
+                self.fields.pop(name, None)
+            else:
+                self.fields[name] = item
+
+    def grow(self, content: str) -> int:
+        """Append; gives the units of what was appended."""
+        units = utf16_length(content)
+        self._pieces.append(content)
+        self.units += units
+        return units
+
+    def become(self, text: str) -> None:
+        """Have this text and no other."""
+        self._pieces = [text]
+        self.units = utf16_length(text)
+
+
+class Answer:
+    """One answer, as events made it. `parts` are in order; all else are fields of its row.
+
+    `retry`: {code, delay_ms, try, max_tries} while another attempt is awaited.
+    """
+
+    def __init__(self, message_id: str) -> None:
+        self.id = message_id
+        self.status = "queued"
+        self.attempt = 0
+        self.model: str | None = None
+        self.finish_reason: str | None = None
+        self.error: Mapping[str, Any] | None = None
+        self.usage: events.Usage | None = None
+        self.by: str | None = None
+        self.seams: list[int] = []
+        self.retry: Mapping[str, Any] | None = None
+        self.parts: list[Part] = []
+        self._open: dict[str, int | None] = {"text": None, "reasoning": None}
+        self._ends = {"text": 0, "reasoning": 0}
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is final."""
+        return self.status in ENDED
+
+    @property
+    def content(self) -> str:
+        """The texts of all text parts together."""
+        return "".join([part.text for part in self.parts if part.type == "text"])
+
+    @property
+    def reasoning(self) -> str:
+        """The texts of all reasoning parts together."""
+        return "".join([part.text for part in self.parts if part.type == "reasoning"])
+
+    @property
+    def open_text(self) -> int | None:
+        """The number of the text part that may grow: every part behind it has `at`."""
+        return self._open["text"]
+
+    @property
+    def open_reasoning(self) -> int | None:
+        """The number of the reasoning part that may grow."""
+        return self._open["reasoning"]
+
+    def layout(self) -> list[dict[str, Any]]:
+        """The parts without the texts that content and reasoning hold; with lengths."""
+        return [part.entry() for part in self.parts]
+
+    def proof(self) -> Proof:
+        """What the terminal event attests. Reads all texts: meant for the end."""
+        total = 0
+        for part in self.parts:
+            text = str(part.units) if part.type == "text" else ""
+            if part.type in ("reasoning", "tool_call"):
+                text = part.text
+            total = zlib.crc32(f"{part.type}\0{text}\0".encode(), total)
+        return Proof(self._ends["text"], checksum(self.content), len(self.parts), total)
+
+    def copy(self) -> "Answer":
+        """Another one that goes its own way."""
+        other = Answer(self.id)
+        other.__dict__.update(self.__dict__)
+        other.seams, other.parts = list(self.seams), [part.copy() for part in self.parts]
+        other._open, other._ends = dict(self._open), dict(self._ends)
+        return other
+
+    def apply(self, event: events.AnyEvent, *, believe: bool = False) -> range:
+        """Apply the next event. Gives the numbers of the parts that it touched.
+
+        Raises Hole, Unproven (not with `believe`: the row was read again and says the same); the
+        answer is then as it was.
+        """
+        act = self._ACTS.get(type(event))
+        if act is not None:
+            # All of these types name a message.
+            if event.message_id != self.id or self.status in ENDED:  # type: ignore[union-attr]
+                return NOTHING
+            return act(self, event)
+        if isinstance(event, events.Terminal) and event.message_id == self.id and not self.ended:
+            self._end(event, believe)
+        return NOTHING
+
+    def add(self, part: Part) -> None:
+        """Append a part with its text; `start` follows from the parts before it."""
+        if part.type in self._ends:
+            part.start = self._ends[part.type]
+            self._ends[part.type] += part.units
+        if "at" not in part.fields:
+            self._open["text"] = self._open["reasoning"] = None
+        if part.type in self._open:
+            self._open[part.type] = len(self.parts)
+        self.parts.append(part)
+
+    def reset(self, keep_parts: int) -> None:
+        """Only so many parts remain. Raises Hole where there are fewer."""
+        if not 0 <= keep_parts <= len(self.parts):
+            raise Hole(f"{len(self.parts)} parts held, {keep_parts} are to be kept")
+        self.parts = self.parts[:keep_parts]
+        self._open, self._ends = _open_of(self.parts), _ends_of(self.parts)
+
+    # --- what the events do ---
+
+    def _start(self, event: events.Start) -> range:
+        self.status, self.retry = "streaming", None
+        self.attempt, self.model = event.attempt, event.model
+        return NOTHING
+
+    def _retry(self, event: events.Retry) -> range:
+        self.status, self.attempt = "retrying", event.attempt
+        self.retry = {
+            "code": event.code,
+            "delay_ms": event.delay_ms,
+            "try": event.try_,
+            "max_tries": event.max_tries,
+        }
+        return NOTHING
+
+    def _chunk(self, event: events.Chunk) -> range:
+        return self._piece(event, "text")
+
+    def _reasoning(self, event: events.Reasoning) -> range:
+        return self._piece(event, "reasoning")
+
+    def _piece(self, event: events.Chunk | events.Reasoning, kind: str) -> range:
+        number = event.part
+        if number == self._open[kind]:  # nearly every event of a log is the next piece of its part
+            part = self.parts[number]
+            if event.offset == part.start + part.units and event.content:
+                self._ends[kind] += part.grow(event.content)
+                return self._touched(number)
+        if number == len(self.parts):
+            if rest := _beyond(self._ends[kind], event):
+                self.add(Part(kind, {}, text=rest))
+                return self._touched(number)
+            return NOTHING
+        part = self._held(number, kind)
+        if rest := _beyond(part.start + part.units, event):
+            if number != self._open[kind]:
+                raise Hole(f"part {number} has ended")
+            self._ends[kind] += part.grow(rest)
+            return self._touched(number)
+        return NOTHING
+
+    def _tool_input(self, event: events.ToolInput) -> range:
+        part = self._held(event.part, "tool_call")
+        if rest := _beyond(part.units, event):
+            if part.fields.get("state") != "streaming":
+                raise Hole(f"the input of part {event.part} is complete")
+            part.grow(rest)
+            return self._touched(event.part)
+        return NOTHING
+
+    def _part(self, event: events.PartEvent) -> range:
+        kind = event.value.get("type")
+        if not isinstance(kind, str):
+            raise Hole("a part without a type")
+        if event.part == len(self.parts):
+            self.add(Part(kind, event.value))
+        else:
+            self._held(event.part, kind).merge(event.value)
+            if "at" in event.value:
+                self._open = _open_of(self.parts)
+        return self._touched(event.part)
+
+    def _reset(self, event: events.Reset) -> range:
+        held = len(self.parts)
+        if not 0 <= event.keep_parts <= held:
+            raise Hole(f"{held} parts held, {event.keep_parts} are to be kept")
+        kept = self.parts[: event.keep_parts]
+        shorter = [*_shortened(kept, "text", event.keep)]
+        shorter += _shortened(kept, "reasoning", event.keep_reasoning)
+        for number, text in shorter:
+            kept[number].become(text)
+        self.parts = kept
+        self._open, self._ends = _open_of(kept), _ends_of(kept)
+        return range(min([event.keep_parts, *(number for number, _ in shorter)]), held)
+
+    def _end(self, event: events.Complete | events.Error | events.Cancelled, believe: bool) -> None:
+        if not believe and not self._proven(event):
+            raise Unproven(f"{self._ends['text']} units in {len(self.parts)} parts held")
+        self.retry, self.usage = None, event.usage
+        if isinstance(event, events.Complete):
+            self.status, self.finish_reason = "complete", event.finish_reason
+            self.seams = list(event.seams)
+        elif isinstance(event, events.Error):
+            self.status = "error"
+            self.error = {
+                "code": event.code,
+                "error": event.error,
+                "retryable": event.retryable,
+            }
+        else:
+            self.status, self.by = "cancelled", event.by
+
+    def _proven(self, event: events.Complete | events.Error | events.Cancelled) -> bool:
+        proof = self.proof()
+        if (event.length, event.crc32) != (proof.length, proof.crc32):
+            return False
+        # A writer that knows of no parts attests none.
+        return event.parts is None or proof[2:] == (event.parts, event.parts_crc32)
+
+    def _held(self, number: int, kind: str) -> Part:
+        if not 0 <= number < len(self.parts):
+            raise Hole(f"{len(self.parts)} parts held, the event is about part {number}")
+        part = self.parts[number]
+        if part.type != kind:
+            raise Hole(f"part {number} is no {kind}")
+        return part
+
+    def _touched(self, number: int) -> range:
+        self.status, self.retry = "streaming", None
+        return range(number, number + 1)
+
+    _ACTS: ClassVar[Mapping[type, Callable[["Answer", Any], range]]] = {
+        events.Start: _start,
+        events.Retry: _retry,
+        events.Chunk: _chunk,
+        events.Reasoning: _reasoning,
+        events.ToolInput: _tool_input,
+        events.PartEvent: _part,
+        events.Reset: _reset,
+    }
+
+
+def _beyond(held: int, piece: events.Chunk | events.Reasoning | events.ToolInput) -> str:
+    """What of the piece lies behind the units that are held. Raises Hole where it begins later."""
+    content, known = piece.content, held - piece.offset
+    if known == 0:
+        return content
+    if known < 0 or piece.offset < 0:
+        raise Hole(f"{held} units held, the next piece is at {piece.offset}")
+    if utf16_length(content) <= known:
+        return ""
+    return content[len(_cut(content, known)) :]
+
+
+def _cut(text: str, units: int) -> str:
+    try:
+        return cut(text, units)
+    except ValueError as error:
+        raise Hole("an offset inside a character") from error
+
+
+def _shortened(parts: Sequence[Part], kind: str, keep: int) -> Iterable[tuple[int, str]]:
+    """The last part of this type and its new text, if `keep` cuts into it.
+
+    Raises Hole where these parts and `keep` do not agree: text is missing, or more than the end
+    of a part that may grow is too much. (A reset that comes again finds that part grown.)
+    """
+    surplus = _ends_of(parts)[kind] - keep
+    if surplus == 0:
+        return ()
+    number = _open_of(parts)[kind]
+    if surplus < 0 or number is None or surplus > parts[number].units:
+        raise Hole(f"{keep} units of {kind} are to be kept, which are not those of the parts")
+    part = parts[number]
+    return ((number, _cut(part.text, part.units - surplus)),)
+
+
+def _ends_of(parts: Sequence[Part]) -> dict[str, int]:
+    """How long content and reasoning are."""
+    ends = {"text": 0, "reasoning": 0}
+    for part in parts:
+        if part.type in ends:
+            ends[part.type] += part.units
+    return ends
+
+
+def _open_of(parts: Sequence[Part]) -> dict[str, int | None]:
+    """The numbers of the parts that may grow: the last of each type, if all behind have `at`."""
+    found: dict[str, int | None] = {"text": None, "reasoning": None}
+    for number in range(len(parts) - 1, -1, -1):
+        part = parts[number]
+        if part.type in found and found[part.type] is None:
+            found[part.type] = number
+        if "at" not in part.fields:
+            break
+    return found
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def from_view(row: Mapping[str, Any]) -> Answer:
+    """The answer of a row in its wire form. Text is never lost, whatever a damaged layout says.
+
+    A row without `parts` has reasoning, then text. What the lengths leave over is one part more
+    at the end; an entry that is none is a part of the type `unknown`, so that numbers never shift.
+    """
+    answer = Answer(row["id"])
+    answer.status, answer.attempt = row.get("status") or "queued", row.get("attempt") or 0
+    answer.model, answer.finish_reason = row.get("model"), row.get("finish_reason")
+    answer.error, answer.by = row.get("error"), row.get("by")
+    answer.usage, answer.seams = _usage(row.get("usage")), list(row.get("seams") or ())
+    streams = {kind: Slices(row.get(name) or "") for kind, name in _COLUMNS.items()}
+    layout = row.get("parts")
+    for entry in layout if isinstance(layout, list) else ():
+        answer.add(_part_of(entry, streams))
+    for kind, stream in streams.items():
+        if rest := stream.take():
+            answer.add(Part(kind, {}, text=rest))
+    return answer
+
+
+_COLUMNS: Final = {"reasoning": "reasoning", "text": "content"}
+
+
+def _part_of(entry: Any, streams: Mapping[str, Slices]) -> Part:
+    kind = entry.get("type") if isinstance(entry, Mapping) else None
+    if not isinstance(kind, str):
+        return Part("unknown", {"dropped": True})
+    if kind not in streams:
+        return Part(kind, entry)
+    length, stream = entry.get("length"), streams[kind]
+    text = stream.take(stream.given + length) if isinstance(length, int) else ""
+    return Part(kind, entry, text=text)
+
+
+def _usage(value: Any) -> events.Usage | None:
+    try:
+        return msgspec.convert(value, events.Usage | None)
+    except msgspec.ValidationError:
+        return None

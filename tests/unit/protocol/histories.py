@@ -1,0 +1,240 @@
+"""Histories of an answer: what a worker may write to a log, and a plain model of what it means.
+
+The model is no fold: it never reads an event. `Writer` makes the event and changes the model from
+the same intention, so a fold that loses or doubles something differs from it.
+"""
+
+import copy
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tokenwire.protocol import events
+from tokenwire.protocol.text import Cleaner, utf16_length
+
+ID = "m1"
+Op = tuple[Any, ...]
+
+_letters = st.sampled_from(["a", "b", " ", "é", "👋", "\u2028", "�"])
+_words = st.lists(_letters, max_size=6).map("".join)
+_raw = st.lists(st.sampled_from(["a", "é", "👋", "\ud83d", "\udc4b", "\x00"]), max_size=5)
+_places = st.integers(0, 7)
+_values = st.sampled_from([None, True, 1, 0, "", "x", [1, None], {"a": None, "b": {"c": 1}}])
+_names = st.sampled_from(["title", "dropped", "data", "result"])
+
+OPS = st.one_of(
+    st.tuples(st.just("text"), st.lists(_words, min_size=1, max_size=3)),
+    st.tuples(st.just("raw"), _raw.map("".join)),
+    st.tuples(st.just("think"), st.lists(_words, min_size=1, max_size=3)),
+    st.tuples(st.just("think_inside"), _words),
+    st.tuples(st.just("sign")),
+    st.tuples(st.just("source"), _places),
+    st.tuples(st.just("provider"), _places),
+    st.tuples(st.just("call"), _places),
+    st.tuples(st.just("input"), _places, _words),
+    st.tuples(st.just("call_ends"), _places, st.sampled_from(["proposed", "invalid"])),
+    st.tuples(st.just("set"), _places, _names, _values),
+    st.tuples(st.just("other"), st.sampled_from(["data", "file", "step", "hologram"]), _values),
+    st.tuples(st.just("reset"), _places),
+    st.tuples(st.just("attempt")),
+    st.tuples(st.just("retry")),
+)
+ENDS = st.sampled_from([None, "complete", "error", "cancelled"])
+HISTORIES = st.tuples(st.lists(OPS, max_size=25), ENDS)
+
+
+@dataclass
+class Model:
+    """What the answer is: parts as {type, text, fields}, and how it ended."""
+
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    end: str | None = None
+
+    def of(self, kind: str) -> str:
+        """All texts of a type."""
+        return "".join(part["text"] for part in self.parts if part["type"] == kind)
+
+
+@dataclass
+class History:
+    """The events of a log, and what the answer is after each of them."""
+
+    events: list[events.AnyEvent]
+    models: list[Model]
+
+
+def written(history: tuple[list[Op], str | None]) -> History:
+    """The log that a worker with these intentions writes."""
+    writer, (ops, end) = Writer(), history
+    for name, *values in ops:
+        getattr(writer, name)(*values)
+    if end is not None:
+        writer.ends(end)
+    return History(writer.events, writer.models)
+
+
+class Writer:
+    """A worker that appends as it intends, and notes what that means."""
+
+    def __init__(self) -> None:
+        self.events: list[events.AnyEvent] = []
+        self.models: list[Model] = []
+        self.model = Model()
+        self.open: dict[str, int] = {}
+        self.cleaner = Cleaner()
+        self.attempt_number = 1
+
+    # --- intentions ---
+
+    def text(self, words: list[str]) -> None:
+        for word in words:
+            self._stream("text", self.cleaner.push(word))
+
+    def raw(self, piece: str) -> None:
+        self._stream("text", self.cleaner.push(piece))
+
+    def think(self, words: list[str]) -> None:
+        for word in words:
+            self._stream("reasoning", word)
+
+    def think_inside(self, word: str) -> None:
+        """Reasoning of a continuation: it stands inside the open text."""
+        if "text" not in self.open:
+            return
+        if "reasoning" not in self.open:
+            self._open("reasoning", {"at": self._end("text")})
+        self._stream("reasoning", word)
+
+    def sign(self) -> None:
+        """Reasoning without text, for its signature."""
+        self._open("reasoning", {})
+
+    def source(self, place: int) -> None:
+        self._inside("source", {"url": f"https://{place}", "cites": [0, self._end("text")]})
+
+    def provider(self, place: int) -> None:
+        self._inside("provider", {"dialect": "d", "kind": str(place)})
+
+    def call(self, place: int) -> None:
+        self._open("tool_call", {"id": f"call_{place}", "name": "n", "state": "streaming"})
+
+    def input(self, place: int, word: str) -> None:
+        for number in self._streaming(place):
+            part = self.model.parts[number]
+            offset = utf16_length(part["text"])
+            part["text"] += word
+            self._log(events.ToolInput(ID, self.attempt_number, offset, word, number))
+
+    def call_ends(self, place: int, state: str) -> None:
+        for number in self._streaming(place):
+            self._set(number, {"state": state})
+
+    def set(self, place: int, name: str, value: Any) -> None:
+        if self.model.parts:
+            self._set(place % len(self.model.parts), {name: value})
+
+    def reset(self, place: int) -> None:
+        """A part, with all behind it, is withdrawn; what a part keeps is whole."""
+        keep = place % (len(self.model.parts) + 1)
+        del self.model.parts[keep:]
+        self.open = {}
+        for number, part in enumerate(self.model.parts):
+            self._note(number, part)
+        lengths = self._end("text"), self._end("reasoning")
+        self._log(events.Reset(ID, self.attempt_number, *lengths, keep))
+
+    def attempt(self) -> None:
+        self.attempt_number += 1
+        self._log(events.Start(ID, self.attempt_number, "demo"))
+
+    def retry(self) -> None:
+        self._log(events.Retry(ID, self.attempt_number, "unavailable", 5, 1, 3))
+
+    def ends(self, end: str) -> None:
+        self.model.end = end
+        text, attempt = self.model.of("text"), self.attempt_number
+        proof = utf16_length(text), zlib.crc32(text.encode())
+        parts = len(self.model.parts), parts_crc32(self.model.parts)
+        usage = events.Usage(1, 2)
+        self._log(
+            {
+                "complete": events.Complete(ID, attempt, "stop", usage, *proof, [1], *parts),
+                "error": events.Error(ID, attempt, "bug", "sorry", True, usage, *proof, *parts),
+                "cancelled": events.Cancelled(ID, attempt, "u1", usage, *proof, *parts),
+            }[end]
+        )
+
+    # --- what they have in common ---
+
+    def _stream(self, kind: str, piece: str) -> None:
+        if not piece:
+            return
+        number = self.open.get(kind, len(self.model.parts))
+        event = events.Chunk if kind == "text" else events.Reasoning
+        offset = self._end(kind)
+        if number == len(self.model.parts):
+            self._add({"type": kind, "text": "", "fields": {}})
+        self.model.parts[number]["text"] += piece
+        self._log(event(ID, self.attempt_number, offset, piece, number))
+
+    def _inside(self, kind: str, fields: dict[str, Any]) -> None:
+        inside = {"at": self._end("text")} if "text" in self.open else {}
+        self._open(kind, {**fields, **inside})
+
+    def other(self, kind: str, value: Any) -> None:
+        self._open(kind, {"name": "n", "value": value})
+
+    def _open(self, kind: str, fields: dict[str, Any]) -> None:
+        number = len(self.model.parts)
+        given = {name: item for name, item in fields.items() if item is not None}
+        self._add({"type": kind, "text": "", "fields": given})
+        value = {"type": kind, **fields}
+        self._log(events.PartEvent(ID, self.attempt_number, number, value))
+
+    def _set(self, number: int, changes: dict[str, Any]) -> None:
+        part = self.model.parts[number]
+        for name, item in changes.items():
+            part["fields"].pop(name, None)
+            if item is not None:
+                part["fields"][name] = item
+        value = {"type": part["type"], **changes}
+        self._log(events.PartEvent(ID, self.attempt_number, number, value))
+
+    def _add(self, part: dict[str, Any]) -> None:
+        self.model.parts.append(part)
+        self._note(len(self.model.parts) - 1, part)
+
+    def _note(self, number: int, part: dict[str, Any]) -> None:
+        if "at" not in part["fields"]:
+            self.open = {}
+        if part["type"] in ("text", "reasoning"):
+            self.open[part["type"]] = number
+
+    def _streaming(self, place: int) -> list[int]:
+        """One call whose input still comes, if there is any."""
+        calls = [
+            number
+            for number, part in enumerate(self.model.parts)
+            if part["type"] == "tool_call" and part["fields"].get("state") == "streaming"
+        ]
+        return [calls[place % len(calls)]] if calls else []
+
+    def _end(self, kind: str) -> int:
+        return utf16_length(self.model.of(kind))
+
+    def _log(self, event: events.AnyEvent) -> None:
+        self.events.append(event)
+        self.models.append(copy.deepcopy(self.model))
+
+
+def parts_crc32(parts: list[dict[str, Any]]) -> int:
+    """As the protocol says it, in the plainest way."""
+    text = ""
+    for part in parts:
+        said = part["text"] if part["type"] in ("reasoning", "tool_call") else ""
+        if part["type"] == "text":
+            said = str(utf16_length(part["text"]))
+        text += f"{part['type']}\0{said}\0"
+    return zlib.crc32(text.encode())
