@@ -25,9 +25,9 @@ import msgspec
 
 from tokenwire.protocol import events
 from tokenwire.protocol.slices import Slices
+from tokenwire.protocol.states import ENDED
 from tokenwire.protocol.text import checksum, cut, utf16_length
 
-ENDED: Final = frozenset({"complete", "error", "cancelled"})
 NOTHING: Final = range(0)
 """What an event without effect on parts touches."""
 _STREAMED: Final = frozenset({"text", "reasoning", "tool_call"})

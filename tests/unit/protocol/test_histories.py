@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tests.unit.protocol.histories import ENDS, HISTORIES, ID, OPS, Model, Op, Writer, written
 from tokenwire.protocol import events
 from tokenwire.protocol.events import Entry
-from tokenwire.protocol.fold import ENDED, Answer, Hole, Unproven, from_view
+from tokenwire.protocol.fold import Answer, Hole, Unproven, from_view
 from tokenwire.protocol.frames import merge
 from tokenwire.protocol.replay import begins, catch_up
+from tokenwire.protocol.states import ENDED
 from tokenwire.protocol.text import cut, utf16_length
 
 AnyHistory = tuple[list[Op], str | None]
