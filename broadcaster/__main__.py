@@ -12,13 +12,14 @@ from collections.abc import Callable
 import structlog
 from prometheus_client import Gauge
 
-from tokenwire.broadcaster.readers import Pace, SocketReaders
+from tokenwire.broadcaster.readers import SocketReaders
 from tokenwire.broadcaster.server import Caps, Server
 from tokenwire.config import logs, metrics, startup
 from tokenwire.config.settings import Settings, load
 from tokenwire.protocol.tokens import check_key
 from tokenwire.streams.addresses import Addresses
 from tokenwire.streams.hub.hub import Hub, RedisFeed
+from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.redis import RedisLog
 
 EX_CONFIG = 78
@@ -36,7 +37,7 @@ async def run(settings: Settings, key: str) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     log, feed = RedisLog(settings.redis), RedisFeed(settings.redis)
     hub = Hub(log, feed)
-    pace = Pace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
+    pace = HeartbeatPace(settings.heartbeat_running_seconds, settings.heartbeat_idle_seconds)
 
     async def ready() -> str | None:
         return await log.check() or (None if feed.connected else "no pub/sub connection to Redis")

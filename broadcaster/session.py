@@ -1,16 +1,17 @@
-"""Pure: one subscriber as a state machine. The server moves bytes; what is sent, when, and why it ends is decided here.
+"""Pure: one WebSocket reader as a state machine. The shell (readers.py) moves bytes.
 
-Rules
-1. Nothing is sent before a `subscribe` frame with a good token for this conversation; there is one such frame, within 10 s.
-2. `subscribed` comes first, then every event after the position, then `live`, once, then events as they happen.
-3. Events leave in the order of `seq`, none twice, none left out. `seq` is the last one handed to the socket: the cursor. There is
-   no queue: whoever falls behind is served from its cursor, out of the ring or the log.
-4. A viewer whose socket filled up gets merged chunks until it is at the tip again.
-5. A position that cannot be served (trimmed away, a log that began again, beyond what is left of it) ends in `resync`, before anything
-   that does not follow. Where the log forked behind the viewer, it is told so by another `subscribed`, and goes on.
-6. A heartbeat is sent only at the tip, when everything up to the top that was read is with the socket; it carries the cursor.
-7. The authorisation ends 30 s after the token's expiry, wherever the viewer is, unless it was refreshed.
-8. After the end nothing is sent, and nothing that arrives changes anything.
+What it guarantees
+1. Nothing is sent before a `subscribe` frame with a good token for this conversation. There is one
+   such frame, within 10 s.
+2. `subscribed` comes first, then every event after the cursor, then `live`, once, then events as
+   they happen. Which events those are is `LogCursor`'s, whose promises hold here too.
+3. A reader whose socket filled up gets merged chunks until it is at the tip again.
+4. A cursor that cannot be served ends in `resync`, before anything that does not follow. Where the
+   log forked behind the reader, another `subscribed` says so, and the reader goes on.
+5. A heartbeat is sent only at the tip, when everything up to the top that was read is with the
+   socket. It carries the cursor.
+6. The authorisation ends 30 s after the token's expiry, in every phase, unless it was refreshed.
+7. After the end nothing is sent, and nothing that arrives changes anything.
 
     WAITING --subscribe--> OPENING --begin--> REPLAY --at the tip--> LIVE
        any of them --end--> ENDED (`ending` says with which close code)
@@ -24,39 +25,44 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from tokenwire.protocol import frames
-from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.frames import (
     CONTROLS_PER_MINUTE,
     CloseCode,
     Malformed,
     Refresh,
-    ResyncReason,
     Sendable,
     Subscribe,
 )
 from tokenwire.protocol.tokens import LEEWAY_SECONDS, BadToken, Grant, verify
-from tokenwire.streams.hub.log_cursor import LogTail, carried, follows, held_by, verdict
+from tokenwire.streams.hub.log_cursor import (
+    AT_TIP,
+    BATCH_BYTES,
+    ENDED,
+    FORKED,
+    NEED_PAGE,
+    LogCursor,
+    LogTail,
+)
 from tokenwire.streams.limits.per_minute import PerMinute
 from tokenwire.streams.log.ports import Page
 
 SUBSCRIBE_SECONDS = 10.0
 REFRESHES_PER_MINUTE = 20
-BATCH_BYTES = 16 * 1024
-"""Frames are written together up to about this size, so that a replay costs one system call for many events."""
 
 
 class Phase(Enum):
-    """See the picture above."""
+    """The states of the picture above."""
 
     WAITING = auto()
+    """For the `subscribe` frame."""
     OPENING = auto()
+    """The cursor is to be judged."""
     REPLAY = auto()
     LIVE = auto()
     ENDED = auto()
 
 
 _FOLLOWING = frozenset({Phase.REPLAY, Phase.LIVE})
-_AUTHORISED = frozenset({Phase.OPENING, Phase.REPLAY, Phase.LIVE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,57 +75,51 @@ class Closing:
 
 
 Write = Callable[[bytes], bool]
-"""Takes one or more whole WebSocket frames; False once the socket is full (what was given is taken all the same)."""
+"""Takes one or more whole WebSocket frames; False once the socket is full. It takes all of them."""
 
 
-class SocketSession:
-    """One subscriber of `conversation_id`, connected at `now`. `key` verifies tokens; `heartbeat_seconds` is told to the client."""
+class SocketSession(LogCursor):
+    """One reader of `conversation_id`, connected at `now`.
+
+    `key` verifies tokens; `heartbeat_seconds` is what the client is told.
+    """
 
     __slots__ = (
-        "_after",
         "_controls",
         "_conversation_id",
         "_expires_at",
-        "_goal",
         "_heartbeat_seconds",
         "_key",
         "_late_at",
-        "_life",
         "_refreshes",
-        "behind",
         "ending",
-        "epoch",
         "phase",
-        "seq",
         "slow",
         "user_id",
     )
 
     def __init__(self, conversation_id: str, key: str, heartbeat_seconds: int, now: float) -> None:
+        super().__init__()
         self._conversation_id = conversation_id
         self._key = key
         self._heartbeat_seconds = heartbeat_seconds
         self._late_at = now + SUBSCRIBE_SECONDS
         self._expires_at = math.inf
-        self._refreshes, self._controls = (
-            PerMinute(REFRESHES_PER_MINUTE, now),
-            PerMinute(CONTROLS_PER_MINUTE, now),
-        )
-        self._after: Cursor | None = None
-        self._goal = self._life = 0
+        self._refreshes = PerMinute(REFRESHES_PER_MINUTE, now)
+        self._controls = PerMinute(CONTROLS_PER_MINUTE, now)
         self.phase = Phase.WAITING
         self.ending: Closing | None = None
         self.user_id: str | None = None
-        self.epoch, self.seq = "", 0
-        self.behind = True
-        """Not live at the tip: the next event cannot simply be written."""
         self.slow = False
         """The socket was full with more to come: chunks are merged until the tip is reached."""
 
     # What the client says
 
     def receive(self, frame: str | bytes, now: float) -> bytes | None:
-        """Take a client frame; gives the frame to answer with, if any. A good `subscribe` leads to OPENING: call `begin` next."""
+        """Take a client frame; gives the frame to answer with, if any.
+
+        A good `subscribe` leads to OPENING: call `open` next.
+        """
         if self.phase is Phase.ENDED:
             return None
         try:
@@ -142,7 +142,7 @@ class SocketSession:
             self.end(CloseCode.MALFORMED, "a second subscribe frame")
         elif grant := self._grant(frame.token, now):
             self._expires_at, self.user_id = grant.expires_at, grant.user_id
-            self._after = frame.after
+            self.after = frame.after
             self.phase = Phase.OPENING
 
     def _refresh(self, frame: Refresh, now: float) -> bytes | None:
@@ -152,9 +152,8 @@ class SocketSession:
         elif not within:
             self.end(CloseCode.TOO_MANY, "too many refresh frames")
         elif grant := self._grant(frame.token, now):
-            self._expires_at = max(
-                self._expires_at, grant.expires_at
-            )  # an older token takes nothing away
+            # An older token takes nothing away.
+            self._expires_at = max(self._expires_at, grant.expires_at)
             return frames.text_frame(frames.refreshed(max(0, int(self._expires_at - now))))
         return None
 
@@ -187,111 +186,68 @@ class SocketSession:
 
     # What the log holds
 
-    def held_by(self, source: LogTail) -> bool:
-        """Whether `source` alone can tell that the position is good, so that Redis need not be asked."""
-        return self._after is None or held_by(self._after, source)
+    def open(self, log: Page, life: int) -> bytes | None:
+        """Judge the cursor by a log that stands like this.
 
-    @property
-    def position(self) -> Cursor:
-        """Everything up to here was handed to the socket."""
-        return Cursor(self.epoch, self.seq)
-
-    def begin(self, log: Page, life: int) -> bytes | None:
-        """Judge the position by a log that stands like this; gives the `subscribed` frame, or None if it ended in a resync.
-
-        `life`: of the source that `advance` will be given.
+        Gives the `subscribed` frame, or None if the session ended in a resync. `life`: of the tail
+        that `advance` is given.
         """
         if self.phase is not Phase.OPENING:
             return None
-        if self._after is not None and (reason := verdict(self._after, log)):
-            self._resync(reason)
+        self.begin(log, life)
+        if self.ended is not None:
+            self._close()
             return None
         self.phase = Phase.REPLAY
-        self.epoch, self._goal, self._life = log.epoch, log.top, life
-        self.seq = log.top if self._after is None else self._after.seq
         return self._subscribed(log.top)
 
     def _subscribed(self, top: int) -> bytes:
         return frames.text_frame(frames.subscribed(self.epoch, top, self._heartbeat_seconds))
 
-    def takes(self, before: int, last: int) -> bool:
-        """The fast path: whether the events after `before`, up to `last`, may be written as they come; if so, they count as written."""
-        if self.behind or self.seq != before:
-            return False
-        self.seq = last
-        return True
-
     def stall(self) -> None:
         """The socket is full while there is more to send."""
         self.behind = self.slow = True
 
-    def advance(self, source: LogTail, write: Write) -> bool:
-        """Write all that `source` holds and the socket takes. True: go on with a page read after `position`, given to `fetched`."""
+    def advance(self, tail: LogTail, write: Write) -> bool:
+        """Write all that `tail` holds and the socket takes.
+
+        True: go on with a page that is read after `cursor` and given to `write_page`.
+        """
         while self.phase in _FOLLOWING:
-            if source.life != self._life or source.epoch != self.epoch:
-                self._carry_over(source, write)
-            entries = self._next(source)
-            if entries is None:
-                self.behind = True
+            found = self.next(tail)
+            if found is NEED_PAGE:
                 return True
-            if not entries:
+            if found is AT_TIP:
                 self._arrive(write)
                 return False
-            if not self._put(entries, write):
+            if found is ENDED:
+                self._close()
+            elif found is FORKED:
+                # What follows is of the new epoch: the client must call its cursor by that name.
+                self.phase = Phase.REPLAY
+                write(self._subscribed(tail.top))
+            elif not self._put(found, write):
                 return False
         return False
 
-    def fetched(self, page: Page, write: Write) -> None:
-        """Write a page that was read after `position`, as far as the socket takes it; `advance` goes on from there."""
-        if self.phase not in _FOLLOWING:
-            return
-        reason = verdict(self.position, page)
-        if reason is None and self.seq < page.top and not follows(page.entries, self.seq):
-            reason = "trimmed"
-        if reason is not None:
-            self._resync(reason)
-        elif page.epoch == self.epoch:
-            self._goal = max(self._goal, page.top)
-            self._put(page.entries, write)
-        # Else the source has learnt of the fork too (Tail.read): `advance` tells the viewer first.
+    def write_page(self, page: Page, write: Write) -> None:
+        """Write a page that was read after `cursor`, as far as the socket takes it."""
+        if self.phase in _FOLLOWING:
+            self._put(self.fetched(page), write)
+            if self.ended is not None:
+                self._close()
 
     def heartbeat(self, log: Page) -> bytes | None:
-        """The heartbeat frame, now that the log was seen to stand like this; None where the viewer is not at the tip."""
-        if self.phase not in _FOLLOWING:
-            return None
-        if log.epoch != self.epoch:  # the source knows more of that: `advance` asks it
-            self.behind = True
-            return None
-        if self.behind or self.seq < log.top:
-            self._goal = max(self._goal, log.top)
+        """The heartbeat frame, now that the log was seen to stand like this.
+
+        None where the reader is not at the tip: `advance` knows what to do.
+        """
+        if self.phase not in _FOLLOWING or not self.confirm(log):
             return None
         return frames.text_frame(frames.heartbeat(self.epoch, self.seq))
 
-    def _next(self, source: LogTail) -> Sequence[Sendable] | None:
-        # The entries to write; empty at the tip or after an end; None if they have to be read.
-        if source.gone:
-            self.end(CloseCode.DELETED, "conversation deleted")
-            return ()
-        if self.phase not in _FOLLOWING:
-            return ()
-        if self.seq >= source.top:
-            return None if self.seq < self._goal else ()
-        entries = source.since(self.seq)
-        return entries if entries and follows(entries, self.seq) else None
-
-    def _carry_over(self, source: LogTail, write: Write) -> None:
-        self._life, self._goal = source.life, 0
-        if not carried(self.position, source):
-            self._resync("epoch")
-        elif source.epoch != self.epoch:
-            # What follows is of the new epoch: from now on the viewer must call its position by that name.
-            self.phase, self.behind, self.epoch = Phase.REPLAY, True, source.epoch
-            write(self._subscribed(source.top))
-
     def _arrive(self, write: Write) -> None:
-        if self.phase not in _FOLLOWING:
-            return
-        self.behind = self.slow = False
+        self.slow = False
         if self.phase is Phase.REPLAY:
             self.phase = Phase.LIVE
             write(frames.text_frame(frames.live(self.epoch, self.seq)))
@@ -311,8 +267,13 @@ class SocketSession:
         if self.user_id in users:
             self.end(CloseCode.FORBIDDEN, "takes no part any more")
 
-    def _resync(self, reason: ResyncReason) -> None:
-        self.end(CloseCode.RESYNC, reason, frames.text_frame(frames.resync(reason)))
+    def _close(self) -> None:
+        """The log says that nothing follows."""
+        if self.ended == "deleted":
+            self.end(CloseCode.DELETED, "conversation deleted")
+        elif self.ended is not None:
+            last = frames.text_frame(frames.resync(self.ended))
+            self.end(CloseCode.RESYNC, self.ended, last)
 
     def end(self, code: CloseCode, detail: str, last: bytes | None = None) -> None:
         """Close with `code`; the first end counts."""

@@ -21,7 +21,7 @@ from tokenwire.protocol.events import AnyEvent
 from tokenwire.protocol.frames import Sendable
 from tokenwire.streams.log.ports import Gone, LogUnavailable
 from tokenwire.web import delivery
-from tokenwire.web.following import Beat, Ended, Entries, Live, Permission, Reason
+from tokenwire.web.readers import Beat, Ended, Entries, Live, Permission, Reason
 from tokenwire.web.services import WebServices
 
 log_line = structlog.get_logger(__name__)
@@ -159,11 +159,11 @@ async def _follow(
     services: WebServices, begun: _Begun, position: Cursor, permission: Permission
 ) -> Steps:
     row = begun.row
-    async with services.followers.follow(row.conversation_id, position, permission) as reader:
+    async with services.readers.follow(row.conversation_id, position, permission) as reader:
         async for part in reader:
             match part:
                 case Entries(entries, _):
-                    if reader.position.epoch != position.epoch:
+                    if reader.cursor.epoch != position.epoch:
                         return  # it forked: the row counts in the log as it was
                     heard, ended = _heard(begun, entries)
                     if heard:
@@ -177,7 +177,7 @@ async def _follow(
                     return
                 case Live() | Beat():
                     yield Quiet()
-                    if isinstance(part, Live) or part.position is None:
+                    if isinstance(part, Live) or part.cursor is None:
                         now = await _row(services, row.id)
                         if not unfinished(now):
                             yield Final(now)

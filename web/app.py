@@ -14,6 +14,7 @@ from tokenwire.config.catalogue import Catalogue
 from tokenwire.config.settings import Settings
 from tokenwire.models.store import Store
 from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.limits.rates import Counting, Rates
 from tokenwire.streams.log.ports import Feed, Log
 from tokenwire.web import health, problems
@@ -28,7 +29,6 @@ from tokenwire.web.cancels import Cancels
 from tokenwire.web.events import routes as streams
 from tokenwire.web.feed import routes as feed
 from tokenwire.web.feed.feeds import Feeds
-from tokenwire.web.following import HeartbeatPace, Readers
 from tokenwire.web.housekeeping import keep_house
 from tokenwire.web.http.hosts import Hosts
 from tokenwire.web.http.middleware import KnownHosts, Surroundings
@@ -37,6 +37,7 @@ from tokenwire.web.metrics import Metrics
 from tokenwire.web.offers import Offers
 from tokenwire.web.openai import routes as openai
 from tokenwire.web.page import routes as page
+from tokenwire.web.readers import Readers
 from tokenwire.web.readiness import Readiness
 from tokenwire.web.services import WebServices
 from tokenwire.worker.enqueue import Jobs
@@ -105,7 +106,7 @@ def _services(
         identify=open_identity(settings),
         token_key=settings.token_key.get_secret_value(),
         metrics=metrics,
-        followers=Readers(hub, pace),
+        readers=Readers(hub, pace),
         feeds=Feeds(store, hub, pace),
         places=places,
         cancels=Cancels(store, log, jobs),
@@ -141,7 +142,7 @@ def _add_layers(app: FastAPI, services: WebServices, gate: Gate) -> None:
 
 def end_streams(app: FastAPI) -> None:
     """End all streamed answers of the app: the process goes away."""
-    app.state.services.followers.stop()
+    app.state.services.readers.stop()
     app.state.services.feeds.stop()
 
 

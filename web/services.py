@@ -17,7 +17,6 @@ from tokenwire.streams.log.ports import Log
 from tokenwire.web.admission.identity import Identify
 from tokenwire.web.cancels import Cancels
 from tokenwire.web.feed.feeds import Feeds
-from tokenwire.web.following import Readers
 from tokenwire.web.http import bodies
 from tokenwire.web.http.aside import aside
 from tokenwire.web.http.hosts import Hosts
@@ -25,6 +24,7 @@ from tokenwire.web.http.streaming import Places
 from tokenwire.web.metrics import Metrics
 from tokenwire.web.offers import Offers
 from tokenwire.web.problems import ApiProblem
+from tokenwire.web.readers import Readers
 from tokenwire.web.readiness import Readiness
 from tokenwire.worker.enqueue import Jobs
 
@@ -44,7 +44,7 @@ class WebServices:
     identify: Identify
     token_key: str = field(repr=False)
     metrics: Metrics
-    followers: Readers
+    readers: Readers
     feeds: Feeds
     places: Places
     cancels: Cancels

@@ -93,12 +93,14 @@ class Tail:
         return Page(self.epoch, 0, self.top, None, [], self.forks)
 
     async def read(self, after: Cursor, limit: int, max_bytes: int) -> Page:
-        """From the log itself: at most `limit` events and `max_bytes` after a position. Raises Gone, Unavailable.
+        """From the log itself: at most `limit` events and `max_bytes` after a cursor.
 
-        Where it shows another epoch than this tail knows, the tail has learnt of that when this returns.
+        Where it shows another epoch than this tail knows, or a log that was set back, the tail has
+        learnt of that when this returns. Raises Gone, LogUnavailable.
         """
+        top = self.top
         page = await self._log.read(self.conversation_id, after.epoch, after.seq, limit, max_bytes)
-        if page.epoch != self.epoch:
+        if page.epoch != self.epoch or page.top < top:
             await self.refresh()
         return page
 

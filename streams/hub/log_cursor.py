@@ -1,28 +1,69 @@
-"""Pure: one reader's place in a log. Decides what comes next, whether the place can be served at all, and why not.
+"""Pure: a reader's place in a log. Decides what comes next, whether a cursor can be served, and why not.
 
-Rules
-1. A cursor begins after a position, or at the top ("from now on"). Events follow it in the order of `seq`: none twice, none left out.
-2. There is no queue: whoever falls behind is served from its cursor, out of the ring or, where that does not reach back, out of the log.
-3. A position that cannot be served (trimmed away, a log that began again, beyond what is left of it) ends the reading before anything
-   that does not follow. A position of an earlier epoch is good as long as the log shares it.
-4. A reader is at the tip only if it has everything up to the highest top that was seen, by the feed or by a look at the log.
+What it guarantees
+1. A reader begins after a cursor, or at the top ("from now on"). Events follow in the order of
+   `seq`: none twice, none left out.
+2. There is no queue: a reader that falls behind is served from its cursor, out of the ring or, where
+   the ring does not reach back, out of the log.
+3. A cursor that cannot be served (trimmed away, a log that began again, beyond what is left of it)
+   ends the reading before anything that does not follow. A cursor of an earlier epoch is good as
+   long as the log shares it; the reader is told of the new epoch before the first event of it.
+4. A reader is at the tip only if it has everything up to the highest top that was seen since the
+   log last changed: by the feed, by a page or by a heartbeat.
+
+Why it works this way
+One reader has two sources: the tail of this process, which hears of events at once but forgets them,
+and pages of the log, which are late but whole. Both are asked by `seq` alone, so it does not matter
+in which order they answer. Only the tail tells of another epoch: a page of another epoch is refused,
+and the tail, which has learnt of it by then (`Tail.read`), is asked again. Were pages adopted, a
+WebSocket reader would get events before it hears what their epoch is called.
+`next` gives the entries themselves or a constant: nothing is made per event and reader.
+The session of a WebSocket inherits this class, because each object on the way of an event of
+thousands of conversations costs a miss in the processor's cache.
+
+Rejected: a queue per reader (memory for readers that do not read), a page's top as the new goal (a
+page that was read before a heartbeat would undo what the heartbeat saw).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, TypeVar
+from enum import Enum, auto
+from typing import Final, Literal, Protocol, TypeVar
 
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.frames import ResyncReason, Sendable
 from tokenwire.streams.log.ports import Page
 
+BATCH_BYTES = 16 * 1024
+"""Events are written together up to about this size: one system call for many of them."""
+
 T = TypeVar("T", bound=Sendable)
 CursorEnd = ResyncReason | Literal["deleted"]
 
 
-class LogTail(Protocol):
-    """What this process holds of a conversation's log (streams.hub.hub.Tail). `since` gives None for what is not held.
+class Next(Enum):
+    """What `LogCursor.next` gives where it has no entries."""
 
-    `life` is another one whenever positions must be judged again, by `forks` (`streams.log.ports.Page`).
+    AT_TIP = auto()
+    """The reader has everything that was seen."""
+    NEED_PAGE = auto()
+    """Read a page after `cursor` and give it to `fetched`."""
+    FORKED = auto()
+    """The log forked behind the reader, which goes on; `epoch` is the new name. Call `next` again."""
+    ENDED = auto()
+    """Nothing follows any more; `ended` says why."""
+
+
+AT_TIP: Final = Next.AT_TIP
+NEED_PAGE: Final = Next.NEED_PAGE
+FORKED: Final = Next.FORKED
+ENDED: Final = Next.ENDED
+
+
+class LogTail(Protocol):
+    """What this process holds of a conversation's log (streams.hub.hub.Tail).
+
+    `since` gives None for what is not held. `life` changes whenever cursors must be judged again, by
+    `forks` (`streams.log.ports.Page`).
     """
 
     @property
@@ -38,39 +79,25 @@ class LogTail(Protocol):
     def since(self, after: int, /) -> Sequence[Sendable] | None: ...
 
 
-def verdict(position: Cursor, log: Page) -> ResyncReason | None:
-    """Why a log that stands like this cannot serve what follows `position`; None: it can."""
-    shared = log.shared(position.epoch)
+def verdict(after: Cursor, log: Page) -> ResyncReason | None:
+    """Why a log that stands like this cannot serve what follows `after`; None: it can."""
+    shared = log.shared(after.epoch)
     if shared is None:
         return "epoch"
-    if position.seq > shared:
-        return "ahead" if position.epoch == log.epoch else "epoch"
-    return "trimmed" if position.seq < log.oldest - 1 else None
+    if after.seq > shared:
+        return "ahead" if after.epoch == log.epoch else "epoch"
+    return "trimmed" if after.seq < log.oldest - 1 else None
 
 
-def carried(position: Cursor, source: LogTail) -> bool:
-    """Whether all that lies before `position` is part of what `source` tells of now."""
-    shared = source.forks.get(position.epoch)
-    return position.epoch == source.epoch if shared is None else position.seq <= shared
-
-
-def held_by(position: Cursor, source: LogTail) -> bool:
-    """Whether `source` alone can tell that the position is good, so that the log need not be asked."""
-    return (
-        carried(position, source)
-        and position.seq <= source.top
-        and source.since(position.seq) is not None
-    )
+def carried(cursor: Cursor, tail: LogTail) -> bool:
+    """Whether everything up to `cursor` is part of the log as `tail` knows it now."""
+    shared = tail.forks.get(cursor.epoch)
+    return cursor.epoch == tail.epoch if shared is None else cursor.seq <= shared
 
 
 def follows(entries: Sequence[Sendable], after: int) -> bool:
     """Whether the entries are what comes right after seq `after`, without a hole."""
     return bool(entries) and entries[0].seq == after + 1 and entries[-1].seq == after + len(entries)
-
-
-def heartbeat_delay(running: bool, running_seconds: float, idle_seconds: float) -> float:
-    """Seconds from one heartbeat to the next: short while a generation runs, because then a missed event would be seen."""
-    return min(running_seconds, idle_seconds) if running else idle_seconds
 
 
 def portion(entries: Sequence[T], max_bytes: int) -> Sequence[T]:
@@ -84,78 +111,118 @@ def portion(entries: Sequence[T], max_bytes: int) -> Sequence[T]:
 
 
 class LogCursor:
-    """A reader that wants what follows `after` (None: from now on). Call `begin`, then `next`, again and again."""
+    """A reader that wants what follows `after` (None: from now on).
 
-    __slots__ = ("_after", "_goal", "_life", "end", "epoch", "seq")
+    Call `begin`, then `next` again and again, and `passed` for what was handed on.
+    """
 
-    def __init__(self, after: Cursor | None) -> None:
-        self._after = after
+    __slots__ = ("_goal", "_life", "after", "behind", "ended", "epoch", "seq")
+
+    def __init__(self, after: Cursor | None = None) -> None:
+        self.after = after
         self._goal = self._life = 0
         self.epoch = after.epoch if after else ""
         self.seq = after.seq if after else 0
         """The last event that was handed on."""
-        self.end: CursorEnd | None = None
+        self.behind = True
+        """`next` did not say AT_TIP, or more was seen since: it must be asked before anything else."""
+        self.ended: CursorEnd | None = None
         """Why nothing follows any more."""
 
     @property
-    def position(self) -> Cursor:
+    def cursor(self) -> Cursor:
         """Everything up to here was handed on."""
         return Cursor(self.epoch, self.seq)
 
-    def held_by(self, source: LogTail) -> bool:
-        """Whether `source` alone can tell that the position is good, so that the log need not be asked."""
-        return self._after is None or held_by(self._after, source)
+    def held_by(self, tail: LogTail) -> bool:
+        """Whether `tail` alone can tell that `after` is good, so that the log need not be asked."""
+        after = self.after
+        return after is None or (
+            carried(after, tail) and after.seq <= tail.top and tail.since(after.seq) is not None
+        )
 
     def begin(self, log: Page, life: int) -> None:
-        """Judge the position by a log that stands like this. `life`: of the source from which `next` will read."""
+        """Judge `after` by a log that stands like this. `life`: of the tail that `next` is given."""
         self._life, self._goal = life, log.top
-        if self._after is None:
+        if self.after is None:
             self.epoch, self.seq = log.epoch, log.top
-            return
-        self.end = verdict(self._after, log)
-        if self.end is None:
-            self.epoch = log.epoch
-
-    def next(self, source: LogTail) -> Sequence[Sendable] | None:
-        """What follows: none at the tip (or at the end, see `end`); None where a page after `position` must be read, for `fetched`."""
-        if self.end is None and source.gone:
-            self.end = "deleted"
-        if self.end is None and (source.life != self._life or source.epoch != self.epoch):
-            self._carry_over(source)
-        if self.end is not None:
-            return ()
-        if self.seq >= source.top:
-            return None if self.seq < self._goal else ()
-        entries = source.since(self.seq)
-        return entries if entries and follows(entries, self.seq) else None
-
-    def _carry_over(self, source: LogTail) -> None:
-        self._life, self._goal = source.life, 0
-        if carried(self.position, source):
-            self.epoch = source.epoch
+        elif reason := verdict(self.after, log):
+            self._end(reason)
         else:
-            self.end = "epoch"
+            self.epoch, self.seq = log.epoch, self.after.seq
+
+    def next(self, tail: LogTail) -> Sequence[Sendable] | Next:
+        """What follows `cursor`: entries, never none, or what to do instead."""
+        if self.ended is None and tail.gone:
+            self._end("deleted")
+        if self.ended is not None:
+            return ENDED
+        if (tail.life != self._life or tail.epoch != self.epoch) and (turn := self._turn(tail)):
+            return turn
+        if self.seq >= max(tail.top, self._goal):
+            self.behind = False
+            return AT_TIP
+        self.behind = True
+        entries = tail.since(self.seq) if self.seq < tail.top else None
+        return entries if entries and follows(entries, self.seq) else NEED_PAGE
+
+    def _turn(self, tail: LogTail) -> Next | None:
+        """Go on in the log as the tail knows it now; None: under the same name."""
+        self._life, self._goal = tail.life, 0
+        if not carried(self.cursor, tail):
+            self._end("epoch")
+            return ENDED
+        if tail.epoch == self.epoch:
+            return None
+        self.epoch, self.behind = tail.epoch, True
+        return FORKED
 
     def fetched(self, page: Page) -> Sequence[Sendable]:
-        """What follows according to a page that was read after `seq`."""
-        if self.end is not None:
+        """What follows according to a page that was read after `cursor`.
+
+        None of it where the page is of another epoch, or shows an end (`ended`): ask `next` again.
+        """
+        if self.ended is not None:
             return ()
-        reason = verdict(self.position, page)
+        reason = verdict(self.cursor, page)
         if reason is None and self.seq < page.top and not follows(page.entries, self.seq):
             reason = "trimmed"
         if reason is not None:
-            self.end = reason
+            self._end(reason)
             return ()
-        self.epoch, self._goal = page.epoch, page.top
+        if page.epoch != self.epoch:
+            return ()
+        # A page is read only if more was seen. One that shows no more proves a log that was set back
+        # under its old name: what was seen is no goal any longer, or it would be read for ever.
+        self._goal = max(self._goal, page.top) if page.entries else page.top
         return page.entries
+
+    def takes(self, before: int, last: int) -> bool:
+        """The fast path: whether the events after `before`, up to `last`, are what comes next.
+
+        If so they count as handed on.
+        """
+        if self.behind or self.seq != before:
+            return False
+        self.seq = last
+        return True
 
     def passed(self, seq: int) -> None:
         """Everything up to `seq` was handed on."""
         self.seq = seq
 
     def confirm(self, log: Page) -> bool:
-        """The log was seen to stand like this: whether that is where this reader is. `next` knows what to do if not."""
-        if self.end is not None or log.epoch != self.epoch:
+        """The log was seen to stand like this: whether the reader has all of it. If not, ask `next`."""
+        if self.ended is not None or log.epoch != self.epoch:
+            self.behind = True
             return False
         self._goal = max(self._goal, log.top)
-        return self.seq >= log.top
+        self.behind = self.behind or self.seq < self._goal
+        return not self.behind
+
+    def deleted(self) -> None:
+        """The log says that the conversation was deleted."""
+        self._end(self.ended or "deleted")
+
+    def _end(self, reason: CursorEnd) -> None:
+        self.ended, self.behind = reason, True

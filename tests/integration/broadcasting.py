@@ -12,13 +12,14 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tokenwire.broadcaster.readers import Pace, SocketReaders
+from tokenwire.broadcaster.readers import SocketReaders
 from tokenwire.broadcaster.server import Caps, Server
 from tokenwire.protocol.events import AnyEvent, Chunk, Complete, Start
 from tokenwire.protocol.text import checksum, utf16_length
 from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS
 from tokenwire.streams.addresses import Addresses
 from tokenwire.streams.hub.hub import Hub, RedisFeed
+from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.streams.log.ports import Claim, Feed, Limits, Log
 from tokenwire.streams.log.redis import RedisLog
@@ -39,7 +40,7 @@ class Stage:
         log: Log,
         feed: Feed,
         *,
-        pace: Pace | None = None,
+        pace: HeartbeatPace | None = None,
         max_connections: int = 10_000,
         per_user: int | None = None,
         per_address: int | None = None,
@@ -48,7 +49,7 @@ class Stage:
     ) -> None:
         self.log, self.feed = log, feed
         self.hub = Hub(log, feed)
-        self.viewers = SocketReaders(self.hub, KEY, pace or Pace(5.0, 25.0), per_user)
+        self.viewers = SocketReaders(self.hub, KEY, pace or HeartbeatPace(5.0, 25.0), per_user)
         self.server = Server(
             self.viewers,
             _always_ready,

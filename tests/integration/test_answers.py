@@ -12,7 +12,7 @@ from tokenwire.protocol.events import AnyEvent, Chunk, Reset
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web import answers
 from tokenwire.web.answers import Final, Heard, Held, Quiet, Step, Steps, watch
-from tokenwire.web.following import ANYTIME
+from tokenwire.web.readers import ANYTIME
 
 PATIENCE_SECONDS = 20.0
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.broadcasting import Stage, Watching, Writer, stage_of, token
 from tests.waiting import until
-from tokenwire.broadcaster.readers import Pace
+from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.ports import Limits
 
 SMALL = Limits(max_events=100, max_bytes=1024 * 1024, max_seconds=3600)
@@ -18,7 +18,9 @@ SMALL = Limits(max_events=100, max_bytes=1024 * 1024, max_seconds=3600)
 @pytest.fixture(params=["memory", "valkey"])
 async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     """A broadcaster with a short log and quick heartbeats."""
-    async with stage_of(request, SMALL, pace=Pace(running_seconds=0.05, idle_seconds=0.2)) as stage:
+    async with stage_of(
+        request, SMALL, pace=HeartbeatPace(running_seconds=0.05, idle_seconds=0.2)
+    ) as stage:
         yield stage
 
 

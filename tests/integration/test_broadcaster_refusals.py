@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.integration.broadcasting import Stage, Writer, memory_stage, running, token
 from tests.listening import closing
-from tokenwire.broadcaster import readers as viewers
 from tokenwire.broadcaster import session
+from tokenwire.streams.hub.room import PAGE_EVENTS
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 
 
@@ -211,7 +211,7 @@ async def test_redis_away_in_mid_replay(stage: Stage) -> None:
             conversation: str, epoch: str | None, after: int, limit: int, max_bytes: int
         ):  # type: ignore[no-untyped-def]
             page = await read(conversation, epoch, after, limit, max_bytes)
-            if limit == viewers.PAGE_EVENTS:
+            if limit == PAGE_EVENTS:
                 stage.log.go_down()  # type: ignore[attr-defined]
                 return await read(conversation, epoch, after, limit, max_bytes)
             return page
@@ -247,7 +247,7 @@ async def test_a_reset_connection_leaves_nothing_behind(stage: Stage) -> None:
     async with asyncio.timeout(10):
         while stage.viewers.all:
             await asyncio.sleep(0.01)
-    assert not stage.viewers._rooms
+    assert not stage.viewers.rooms._rooms
 
 
 async def test_one_user_has_so_many_viewers() -> None:

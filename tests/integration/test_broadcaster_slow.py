@@ -12,9 +12,10 @@ import pytest
 from tests.integration.broadcasting import Stage, Writer, memory_stage, redis_stage, stage_of
 from tests.valkey import Valkey
 from tests.waiting import until
-from tokenwire.broadcaster.readers import Pace, SocketReader
+from tokenwire.broadcaster.readers import SocketReader
 from tokenwire.broadcaster.server import WRITE_LIMIT_BYTES
 from tokenwire.broadcaster.session import BATCH_BYTES
+from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log import keys
 from tokenwire.streams.log.memory import MemoryFeed
 from tokenwire.streams.log.ports import Limits
@@ -179,7 +180,7 @@ async def test_a_viewer_that_never_reads_does_not_hold_up_a_stop() -> None:
 
 async def test_what_the_feed_lost_is_found_by_a_heartbeat() -> None:
     """Events published while the subscription was down, without a sign of it, arrive with the next look at Redis, in order."""
-    async with memory_stage(pace=Pace(0.1, 0.1)) as stage:
+    async with memory_stage(pace=HeartbeatPace(0.1, 0.1)) as stage:
         writer = await Writer(stage.log, "c").begin()
         async with stage.viewer("c") as viewer:
             await viewer.until("live")
@@ -221,7 +222,7 @@ async def test_a_viewer_who_needs_a_damaged_part_of_the_log_reads_the_rows_inste
 
 async def test_a_redis_that_lost_its_data_is_another_epoch(valkey: Valkey) -> None:
     """Every viewer is told to resync, and is served after that."""
-    async with redis_stage(valkey.url, pace=Pace(0.2, 0.2)) as stage:
+    async with redis_stage(valkey.url, pace=HeartbeatPace(0.2, 0.2)) as stage:
         writer = await Writer(stage.log, "c").begin()
         await writer.say("before")
         async with stage.viewer("c", f"{writer.epoch}:0") as viewer:
@@ -236,7 +237,7 @@ async def test_a_redis_that_lost_its_data_is_another_epoch(valkey: Valkey) -> No
 
 async def test_a_redis_that_kept_its_data_disturbs_nobody(valkey: Valkey) -> None:
     """A viewer stays connected, is told the new name of its position, and is live again without a resync."""
-    async with redis_stage(valkey.url, pace=Pace(0.2, 0.2)) as stage:
+    async with redis_stage(valkey.url, pace=HeartbeatPace(0.2, 0.2)) as stage:
         writer = await Writer(stage.log, "c").begin()
         await writer.say("before")
         async with stage.viewer("c", f"{writer.epoch}:0") as viewer:

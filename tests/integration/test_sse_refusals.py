@@ -13,7 +13,7 @@ from tests.eventsource import PATIENCE_SECONDS, EventSource
 from tests.integration.serving import KEY, Web, serving
 from tokenwire.protocol.tokens import AUDIENCE, LEEWAY_SECONDS
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
-from tokenwire.web import following
+from tokenwire.web import readers
 from tokenwire.web.feed import routes as feed
 
 HOST_KEY = "host-key-of-tests-0123456789abcdefgh"
@@ -250,7 +250,7 @@ async def test_a_login_that_runs_out_ends_its_streams(
     guarded: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Noticed at a heartbeat, for conversations and feeds."""
-    monkeypatch.setattr(following, "RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr(readers, "RECHECK_SECONDS", 0.0)
     monkeypatch.setattr(feed, "RECHECK_SECONDS", 0.0)
     made = await guarded.client.post("/api/conversations", headers=bearer(login("ada")))
     session = bearer(login("ada", left=1.5 - LEEWAY_SECONDS))

@@ -14,7 +14,7 @@ from tests.simulation.net import Net, Service
 from tests.simulation.provider import RUNGS, Mood, Provider, Script
 from tests.simulation.store import Store
 from tests.simulation.trace import Trace
-from tokenwire.broadcaster.readers import Pace, SocketReader, SocketReaders
+from tokenwire.broadcaster.readers import SocketReader, SocketReaders
 from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.conversations import Policy, Post
 from tokenwire.models.errors import NotFound, StoreUnavailable
@@ -22,6 +22,7 @@ from tokenwire.protocol import tokens
 from tokenwire.protocol.frames import CloseCode
 from tokenwire.providers.base import Rung
 from tokenwire.streams.hub import hub
+from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log import keys, ports
 from tokenwire.web import delivery
 from tokenwire.web.api import routes as api
@@ -245,7 +246,7 @@ class BroadcasterProcess:
         self._sockets: list[Socket] = []
         self.feed = redis.Feed(site.loop, site.rng, self.node, site.server, site.redis)
         self.hub = hub.Hub(redis.Log(site.net, self.node, site.redis, site.server), self.feed)
-        self.viewers = SocketReaders(self.hub, KEY, Pace(5.0, 25.0))
+        self.viewers = SocketReaders(self.hub, KEY, HeartbeatPace(5.0, 25.0))
         self.node.spawn(self.hub.start())
         self.node.on_death.append(self._hang_up)
         self.closing = False

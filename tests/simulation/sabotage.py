@@ -11,8 +11,8 @@ from unittest.mock import patch
 from tests.simulation import database
 from tokenwire.broadcaster import session
 from tokenwire.protocol.events import AnyEvent, check_batch
-from tokenwire.streams.hub import log_cursor
 from tokenwire.streams.hub.hub import Tail
+from tokenwire.streams.hub.log_cursor import NEED_PAGE, LogCursor, LogTail
 from tokenwire.streams.log import memory, ports
 from tokenwire.worker.attempt import draft, run
 
@@ -94,15 +94,16 @@ def no_hand_over_to_live() -> Iterator[None]:
             self._ring_bytes = 0
         real(self, payload)
 
-    def skipping(self: session.SocketSession, source: log_cursor.LogTail) -> Any:
-        entries = next_(self, source)
-        if entries is None and source.since(source.top - 1) is not None and self.seq < source.top:
-            self.seq = source.top - 1
-            return source.since(self.seq)
-        return entries
+    def skipping(self: LogCursor, tail: LogTail) -> Any:
+        found = next_(self, tail)
+        last = tail.since(tail.top - 1)
+        if found is NEED_PAGE and last and self.seq < tail.top:
+            self.seq = tail.top - 1
+            return last
+        return found
 
-    real, next_ = Tail.take, session.SocketSession._next
-    with patch.object(Tail, "take", take), patch.object(session.SocketSession, "_next", skipping):
+    real, next_ = Tail.take, LogCursor.next
+    with patch.object(Tail, "take", take), patch.object(LogCursor, "next", skipping):
         yield
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 import tokenwire.broadcaster.readers
+import tokenwire.streams.hub.room
 import tokenwire.streams.log.memory_state
 import tokenwire.worker.sweeper.sweeper
 from tests.simulation import checks, faults, processes, provider
@@ -107,6 +108,7 @@ def _determined(seed: int, loop: VirtualLoop, town: "_Town") -> Iterator[None]:
         ),
         (tokenwire.broadcaster.readers, "time", SimpleNamespace(time=loop.time)),
         (tokenwire.broadcaster.readers, "set", Ordered),
+        (tokenwire.streams.hub.room, "set", Ordered),
         (
             tokenwire.worker.sweeper.sweeper,
             "uuid",

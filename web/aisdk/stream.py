@@ -24,9 +24,9 @@ from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
 from tokenwire.web import aisdk
 from tokenwire.web.aisdk.encoder import AISDKEncoder, Held, Hole, held_as_of
 from tokenwire.web.events import encoder as sse
-from tokenwire.web.following import Ended, Entries, Permission
 from tokenwire.web.http.streaming import Cut, retry_ms
 from tokenwire.web.problems import ApiProblem
+from tokenwire.web.readers import Ended, Entries, Permission
 from tokenwire.web.services import WebServices
 
 log_line = structlog.get_logger(__name__)
@@ -111,7 +111,7 @@ async def _say(services: WebServices, viewer: Viewer) -> AsyncGenerator[Sequence
     )
     answer = begun.answer
     while not answer.ended:
-        async with services.followers.follow(
+        async with services.readers.follow(
             viewer.conversation_id, begun.position, viewer.permission
         ) as reader:
             yield begun.said
@@ -120,11 +120,11 @@ async def _say(services: WebServices, viewer: Viewer) -> AsyncGenerator[Sequence
             async for part in reader:
                 match part:
                     case Entries(entries, late):
-                        if reader.position.epoch != begun.position.epoch:
+                        if reader.cursor.epoch != begun.position.epoch:
                             break  # it forked: what was said counts in the log as it was
                         try:
                             said = _told(
-                                answer, reader.position.epoch, merge(entries) if late else entries
+                                answer, reader.cursor.epoch, merge(entries) if late else entries
                             )
                         except Hole as hole:
                             log_line.warning(

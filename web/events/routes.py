@@ -19,9 +19,9 @@ from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.frames import Sendable
 from tokenwire.streams.hub.hub import RingEntry
 from tokenwire.web.events import encoder as sse
-from tokenwire.web.following import Beat, Ended, Entries, HttpReader, Live, Permission
 from tokenwire.web.http.streaming import RESPONSES, EventStream, retry_ms
 from tokenwire.web.problems import ApiProblem, documented
+from tokenwire.web.readers import Beat, Ended, Entries, HttpReader, Live, Permission
 from tokenwire.web.services import ConversationId, MessageId, WebServices, With
 
 _RESPONSES = RESPONSES | documented(
@@ -166,7 +166,7 @@ def _answer(request: Request, services: WebServices, reading: Reading) -> Respon
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
-        async with services.followers.follow(
+        async with services.readers.follow(
             reading.conversation_id, reading.after, reading.permission
         ) as reader:
             yield _tell(services, reading, reader)
@@ -180,12 +180,12 @@ async def _tell(
     encoder = sse.EventEncoder(reading.message_id, _block)
     # Who named no place is told where it begins: a cut before the first event must not lose that one.
     yield encoder.opening(
-        retry_ms(), reader.position if reading.after is None and reader.ended is None else None
+        retry_ms(), reader.cursor if reading.after is None and reader.ended is None else None
     )
     async for part in reader:
         match part:
             case Entries(entries, late):
-                yield encoder.events(reader.position.epoch, entries, merged=late)
+                yield encoder.events(reader.cursor.epoch, entries, merged=late)
             case Live(place):
                 yield sse.comment(f"live {place}")
             case Beat(place):
@@ -211,7 +211,7 @@ async def _comments(services: WebServices) -> AsyncIterator[bytes]:
     while True:
         try:
             async with asyncio.timeout(services.settings.heartbeat_idle_seconds):
-                await services.followers.stopping.wait()
+                await services.readers.stopping.wait()
             return
         except TimeoutError:
             yield sse.comment("heartbeat")

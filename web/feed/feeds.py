@@ -18,10 +18,9 @@ from tokenwire.models.overviews import Overview
 from tokenwire.models.store import Store
 from tokenwire.models.views import timestamp
 from tokenwire.streams.hub.hub import Hub
-from tokenwire.streams.hub.log_cursor import heartbeat_delay
+from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.ports import LogUnavailable
 from tokenwire.web.feed.changes import Summary, Told, after, changes, snapshot
-from tokenwire.web.following import HeartbeatPace
 
 log_line = structlog.get_logger(__name__)
 
@@ -215,7 +214,7 @@ class FeedRoom:
             if doubtful & self._names:
                 self.look()
             running = any(summary.running for summary in self.now)
-            delay = heartbeat_delay(running, self._pace.running_seconds, self._pace.idle_seconds)
+            delay = self._pace.delay(running)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._asked.wait()

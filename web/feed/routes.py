@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 
 from tokenwire.web.events import encoder as sse
 from tokenwire.web.feed.feeds import FeedReader
-from tokenwire.web.following import RECHECK_SECONDS
 from tokenwire.web.http.streaming import RESPONSES, EventStream, retry_ms
 from tokenwire.web.problems import ApiProblem, documented
+from tokenwire.web.readers import RECHECK_SECONDS
 from tokenwire.web.services import Caller, WebServices, With
 
 router = APIRouter(prefix="/api")

@@ -25,7 +25,6 @@ from tokenwire.protocol.growing import Hole, Withdrawn
 from tokenwire.web import delivery, problems
 from tokenwire.web.answers import Final, Heard, Held, Over, Quiet, Step, watch
 from tokenwire.web.contents import require_question_fits
-from tokenwire.web.following import PART_BYTES, Permission
 from tokenwire.web.http.aside import aside
 from tokenwire.web.http.streaming import Cut
 from tokenwire.web.openai import encoder as encoding
@@ -43,6 +42,7 @@ from tokenwire.web.openai.errors import (
 from tokenwire.web.openai.objects import Answer
 from tokenwire.web.openai.requests import AskBody, CompletionsBody, ResponseBody, Wanted, understood
 from tokenwire.web.problems import ApiProblem
+from tokenwire.web.readers import PART_BYTES, Permission
 from tokenwire.web.services import (
     Caller,
     IdempotencyKey,

@@ -8,7 +8,7 @@ READERS = (
     "tests/unit/streams/hub/test_log_cursor.py",
     "tests/unit/broadcaster/test_session.py",
     "tests/unit/broadcaster/test_session_interleavings.py",
-    "tests/unit/web/test_following.py",
+    "tests/unit/web/test_readers.py",
 )
 TAKEOVER = ("tests/unit/worker/resume/test_takeover.py", *SERVERS)
 ROWS = ("tests/unit/streams/log/test_ports.py",)
@@ -125,45 +125,31 @@ AREA = Area(
             ROWS,
         ),
         Mutant(
-            "no_position_survives_a_fork",
+            "no_cursor_survives_a_fork",
             "streams/log/ports.py",
             'else self.forks.get(epoch or "")\n',
             "else None\n",
             READERS,
         ),
         Mutant(
-            "a_position_beyond_the_fork_is_good",
+            "a_cursor_beyond_the_fork_is_good",
             "streams/hub/log_cursor.py",
-            "    if position.seq > shared:\n",
-            "    if position.seq > log.top:\n",
+            "    if after.seq > shared:\n",
+            "    if after.seq > log.top:\n",
             READERS,
         ),
         Mutant(
             "a_reader_beyond_the_fork_goes_on",
             "streams/hub/log_cursor.py",
-            "shared is None else position.seq <= shared",
+            "shared is None else cursor.seq <= shared",
             "shared is None else True",
-            READERS,
-        ),
-        Mutant(
-            "a_viewer_is_not_told_the_new_name",
-            "broadcaster/session.py",
-            "            write(self._subscribed(source.top))\n",
-            "",
-            READERS,
-        ),
-        Mutant(
-            "a_viewer_beyond_the_fork_goes_on",
-            "broadcaster/session.py",
-            "if not carried(self.position, source):",
-            "if False:",
             READERS,
         ),
         Mutant(
             "a_reader_keeps_the_old_name",
             "streams/hub/log_cursor.py",
-            "            self.epoch = source.epoch\n        else:",
-            "            pass\n        else:",
+            "        self.epoch, self.behind = tail.epoch, True\n",
+            "        self.behind = True\n",
             READERS,
         ),
         # Going on

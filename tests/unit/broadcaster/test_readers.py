@@ -8,17 +8,20 @@ from typing import Any, cast
 
 import pytest
 
-from tests.unit.broadcaster.test_room import Timers
 from tests.unit.broadcaster.test_session import KEY, parse
+from tests.unit.streams.hub.test_room import Timers
 from tokenwire.broadcaster import readers as module
 from tokenwire.broadcaster.connection import ReaderConnection
-from tokenwire.broadcaster.readers import Pace, Room, SocketReader, SocketReaders
-from tokenwire.broadcaster.session import BATCH_BYTES, SUBSCRIBE_SECONDS
+from tokenwire.broadcaster.readers import SocketReader, SocketReaders
+from tokenwire.broadcaster.session import SUBSCRIBE_SECONDS
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import Chunk, Entry, encode, stamp
-from tokenwire.protocol.frames import CONTROLS_PER_MINUTE, CloseCode
+from tokenwire.protocol.frames import CONTROLS_PER_MINUTE, CloseCode, text_frame
 from tokenwire.protocol.tokens import LEEWAY_SECONDS, mint
+from tokenwire.streams.hub import room as room_module
 from tokenwire.streams.hub.hub import Hub, Tail
+from tokenwire.streams.hub.log_cursor import BATCH_BYTES
+from tokenwire.streams.hub.room import HeartbeatPace, Room
 from tokenwire.streams.log.ports import LogUnavailable, Page
 
 
@@ -142,7 +145,7 @@ class Rig:
 
     def __init__(self, tail: StillTail) -> None:
         self.tail, self.hub = tail, OneTail(tail)
-        self.viewers = SocketReaders(cast("Hub", self.hub), KEY, Pace(3600, 3600))
+        self.viewers = SocketReaders(cast("Hub", self.hub), KEY, HeartbeatPace(3600, 3600))
 
     def connect(self, room: int = 1 << 30) -> tuple[SocketReader, Socket]:
         socket = Socket(room)
@@ -244,7 +247,7 @@ async def test_every_viewer_gives_its_tail_and_its_place_back_once(timers: Timer
         viewer.leave()
         viewer.gone()
         assert (rig.hub.opened, rig.viewers.users.taken(user)) == (left, left)
-    assert not rig.viewers._rooms
+    assert not rig.viewers.rooms._rooms
     assert not rig.viewers.all
     assert not timers.waiting
 
@@ -263,7 +266,7 @@ async def test_a_full_socket_is_left_alone_until_it_has_room() -> None:
 
 async def test_pages_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many viewers lag: each of them gets all of it in the end."""
-    monkeypatch.setattr(module, "PAGES_AT_A_TIME", 2)
+    monkeypatch.setattr(room_module, "PAGES_AT_A_TIME", 2)
     rig = Rig(StillTail(log_of(20), ring=1))
     watching = [await rig.watch(1) for _ in range(8)]
     while any(socket.seqs[-1:] != [20] for _, socket in watching):
@@ -390,36 +393,39 @@ def _delays(timers: Timers) -> list[float]:
 
 
 class Guest:
-    """A viewer as its room sees it."""
+    """A reader as its room sees it."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.seen: list[Any] = []
 
-    def pass_on(self, before: int, data: bytes, last: int) -> None:
-        self.told.append(("passed on", before, last))
+    def news(self, before: int, data: bytes | None, last: int) -> None:
+        self.seen.append((before, None if data is None else parse(data)[0]["seq"], last))
 
-    def stir(self) -> None:
-        self.told.append("stirred")
+    def beat(self, seen: Page | LogUnavailable) -> None:
+        self.seen.append(seen.top if isinstance(seen, Page) else "away")
 
-    def beat(self, log: Page) -> None:
-        self.told.append(("beat", log.epoch, log.top))
+    def revoked(self, users: frozenset[str]) -> None:
+        self.seen.append(users)
+
+    def fail(self, error: Exception) -> None:
+        self.seen.append(error)
 
 
 def room_of(tail: StillTail) -> tuple[Room, Guest]:
-    room, guest = Room(cast("Tail", tail), Pace(5.0, 25.0)), Guest()
-    room.enter(cast("SocketReader", guest))
+    room, guest = Room(cast("Tail", tail), HeartbeatPace(5.0, 25.0), text_frame), Guest()
+    room.enter(guest)
     return room, guest
 
 
 async def test_news_of_another_epoch_are_not_handed_on_as_what_follows() -> None:
-    """The numbers may fit by chance: each viewer decides what the new epoch means for it."""
+    """The numbers may fit by chance: each reader decides what the new epoch means for it."""
     tail = StillTail(log_of(3))
     room, guest = room_of(tail)
     tail.say("4")
     tail.epoch, tail.life = "f", 1
     tail.say("5")
     tail.say("6")
-    assert guest.told == [("passed on", 3, 4), "stirred", ("passed on", 5, 6)]
+    assert guest.seen == [(3, 4, 4), (4, None, 5), (5, 6, 6)]
     room.close()
 
 
@@ -430,11 +436,11 @@ async def test_a_room_is_silent_while_redis_is_away_and_beats_on_after_it(timers
     tail.outage = LogUnavailable("away")
     timers.fire()
     await turn()
-    assert guest.told == []
+    assert guest.seen == ["away"]
     tail.outage = None
     timers.fire()
     await turn()
-    assert guest.told == [("beat", "e", 3)]
+    assert guest.seen == ["away", 3]
     room.close()
 
 
@@ -458,7 +464,7 @@ async def test_a_viewer_that_meets_a_bug_harms_nobody_else(beats: bool, timers: 
         )
         await turn()
     if beats:
-        (room,) = rig.viewers._rooms.values()
+        (room,) = rig.viewers.rooms._rooms.values()
         await room._beat_all()
     else:
         rig.tail.say("4")

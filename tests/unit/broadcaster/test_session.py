@@ -12,7 +12,6 @@ from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import Chunk, Entry, encode, stamp
 from tokenwire.protocol.frames import CONTROLS_PER_MINUTE, CloseCode
 from tokenwire.protocol.tokens import mint
-from tokenwire.streams.hub.log_cursor import heartbeat_delay, verdict
 from tokenwire.streams.log.ports import Page
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -90,7 +89,7 @@ def opened(after: str | None = None, ttl: int = 600) -> SocketSession:
 
 def following(after: str | None, ring: Ring) -> tuple[SocketSession, Socket]:
     session, socket = opened(after), Socket()
-    first = session.begin(ring.page, ring.life)
+    first = session.open(ring.page, ring.life)
     assert first is not None
     socket.write(first)
     return session, socket
@@ -147,7 +146,7 @@ def test_authorisation_ends_wherever_the_viewer_is(phase: Phase) -> None:
     """30 s after the token's expiry: 4401, also in mid-replay."""
     session = opened("e:0", ttl=60)
     if phase is not Phase.OPENING:
-        session.begin(Page("e", 1, 9, None), 1)
+        session.open(Page("e", 1, 9, None), 1)
     if phase is Phase.LIVE:
         session.advance(Ring(top=9), Socket().write)
     assert session.phase is phase
@@ -208,35 +207,12 @@ def test_too_many_pings_a_minute() -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "log", "expected"),
-    [
-        (Cursor("e", 5), ("e", 1, 9), None),
-        (Cursor("e", 9), ("e", 1, 9), None),
-        (Cursor("e", 10), ("e", 1, 9), "ahead"),
-        (Cursor("e", 0), ("e", 1, 9), None),
-        (Cursor("e", 3), ("e", 4, 9), None),
-        (Cursor("e", 2), ("e", 4, 9), "trimmed"),
-        (Cursor("e", 9), ("e", 10, 9), None),
-        (Cursor("e", 8), ("e", 10, 9), "trimmed"),
-        (Cursor("e", 0), ("e", 1, 0), None),
-        (Cursor("f", 5), ("e", 1, 9), "epoch"),
-        (Cursor("f", 99), ("e", 5, 9), "epoch"),
-    ],
-)
-def test_which_positions_can_be_served(
-    position: Cursor, log: tuple[str, int, int], expected: str | None
-) -> None:
-    """`verdict` over (epoch, oldest, top)."""
-    assert verdict(position, Page(*log, None)) == expected
-
-
-@pytest.mark.parametrize(
     ("after", "reason"), [("f:5", "epoch"), ("e:10", "ahead"), ("e:2", "trimmed")]
 )
 def test_resync_is_all_that_a_viewer_gets_whose_position_is_lost(after: str, reason: str) -> None:
     """No `subscribed`, no event: the resync frame, then 4410."""
     session = opened(after)
-    assert session.begin(Page("e", 4, 9, None), 1) is None
+    assert session.open(Page("e", 4, 9, None), 1) is None
     assert session.ending is not None
     assert (session.ending.code, session.ending.detail) == (CloseCode.RESYNC, reason)
     assert parse(session.ending.last or b"") == [{"type": "resync", "reason": reason}]
@@ -295,7 +271,7 @@ def test_what_the_ring_does_not_hold_is_read() -> None:
     ring = Ring(top=9, oldest=6)
     session, socket = following("e:1", Ring(top=9))
     assert session.advance(ring, socket.write)
-    session.fetched(Page("e", 1, 9, None, [event(seq) for seq in range(2, 8)]), socket.write)
+    session.write_page(Page("e", 1, 9, None, [event(seq) for seq in range(2, 8)]), socket.write)
     assert session.phase is Phase.REPLAY
     assert not session.advance(ring, socket.write)
     assert [f["seq"] for f in socket.frames] == [9, 2, 3, 4, 5, 6, 7, 8, 9, 9]
@@ -306,7 +282,7 @@ def test_live_waits_for_what_redis_has_and_this_process_has_not_heard() -> None:
     ring = Ring(top=3)
     session, socket = following("e:1", Ring(top=5))
     assert session.advance(ring, socket.write)
-    session.fetched(Page("e", 1, 5, None, [event(4), event(5)]), socket.write)
+    session.write_page(Page("e", 1, 5, None, [event(4), event(5)]), socket.write)
     assert not session.advance(ring, socket.write)
     assert [(f["type"], f["seq"]) for f in socket.frames[1:]] == [
         ("chunk", 2),
@@ -334,7 +310,7 @@ def test_a_page_that_does_not_follow_is_a_resync(page: Page, reason: str) -> Non
     ring = Ring(top=9, oldest=8)
     session, socket = following("e:1", Ring(top=9))
     assert session.advance(ring, socket.write)
-    session.fetched(page, socket.write)
+    session.write_page(page, socket.write)
     assert code(session) is CloseCode.RESYNC
     assert session.ending is not None
     assert session.ending.detail == reason
@@ -374,7 +350,7 @@ def test_a_fork_behind_the_viewer_is_told_before_what_follows() -> None:
         ("chunk", None, 4),
         ("live", "f", 4),
     ]
-    assert session.position == Cursor("f", 4)
+    assert session.cursor == Cursor("f", 4)
 
 
 def test_a_fork_before_the_viewer_is_a_resync() -> None:
@@ -396,7 +372,7 @@ def test_a_position_of_an_earlier_epoch_is_good_up_to_its_fork(after: str, serve
     ring = Ring(top=9, oldest=1, epoch="f", forks={"e": 4, "d": 2})
     session = opened(after)
     assert session.held_by(ring) is served
-    assert (session.begin(ring.page, ring.life) is not None) is served
+    assert (session.open(ring.page, ring.life) is not None) is served
 
 
 def test_a_log_that_was_set_back_under_its_old_name() -> None:
@@ -507,15 +483,6 @@ def test_a_heartbeat_that_finds_another_epoch_is_a_resync() -> None:
     assert code(session) is CloseCode.RESYNC
 
 
-@pytest.mark.parametrize(("running", "idle", "expected"), [(5.0, 25.0, 5.0), (5.0, 2.0, 2.0)])
-def test_heartbeats_are_closer_while_a_generation_runs(
-    running: float, idle: float, expected: float
-) -> None:
-    """Never further apart than when idle."""
-    assert heartbeat_delay(True, running, idle) == expected
-    assert heartbeat_delay(False, running, idle) == idle
-
-
 # The end
 
 
@@ -529,8 +496,8 @@ def test_after_the_end_nothing_changes() -> None:
     session.expire(NOW + 9999)
     session.end(CloseCode.DELETED, "later")
     assert not session.advance(ring, socket.write)
-    session.fetched(Page("f", 1, 9, None), socket.write)
+    session.write_page(Page("f", 1, 9, None), socket.write)
     assert session.heartbeat(Page("e", 1, 3, None)) is None
-    assert session.begin(Page("e", 1, 3, None), 1) is None
+    assert session.open(Page("e", 1, 3, None), 1) is None
     assert session.ending is ending
     assert len(socket.frames) == sent

@@ -239,14 +239,14 @@ class Interleavings(RuleBasedStateMachine):
     @rule(heard=st.booleans())
     def open(self, heard: bool) -> None:
         if self.session.held_by(self.tail):
-            frame = self.session.begin(
+            frame = self.session.open(
                 Page(self.tail.epoch, 0, self.tail.top, None, [], self.tail.forks), self.tail.life
             )
         else:  # Redis is asked; what it knows may or may not have been heard here by then
             if heard:
                 self.tail.hear(0)
                 self.tail.hear(1_000)
-            frame = self.session.begin(self.log.look(), self.tail.life)
+            frame = self.session.open(self.log.look(), self.tail.life)
         if frame:
             self.write(frame)
         self.stir()
@@ -254,7 +254,7 @@ class Interleavings(RuleBasedStateMachine):
     @precondition(lambda self: self.asked and self.page is None)
     @rule()
     def redis_answers(self) -> None:
-        self.page = self.log.read(self.session.position, PAGE)
+        self.page = self.log.read(self.session.cursor, PAGE)
         if self.page.epoch != self.tail.epoch:
             self.tail.turn()
 
@@ -263,7 +263,7 @@ class Interleavings(RuleBasedStateMachine):
     def page_arrives(self) -> None:
         assert self.page is not None
         page, self.page, self.asked = self.page, None, False
-        self.session.fetched(page, self.write)
+        self.session.write_page(page, self.write)
         self.stir()
 
     @rule()

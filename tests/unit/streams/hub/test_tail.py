@@ -242,6 +242,19 @@ async def test_a_log_that_was_set_back_is_begun_with_again(rig: Rig) -> None:
     assert [(entry.seq, b"another" in entry.data) for entry in told] == [(2, True)]
 
 
+async def test_a_page_that_shows_a_log_set_back_is_news_for_the_tail(rig: Rig) -> None:
+    """Else a reader between the new top and the old one would read the same page for ever."""
+    tail = await rig.hub.open("c")
+    await rig.write(3)
+    await turn()
+    life, state = tail.life, rig.log._states["c"]
+    state.top = 1
+    while len(state.kept) > 1:
+        state.kept.pop()
+    page = await tail.read(Cursor(tail.epoch, 1), 10, 1000)
+    assert (page.top, tail.top, tail.life, tail.forks) == (1, 1, life + 1, {tail.epoch: 1})
+
+
 async def test_a_log_that_forked_behind_a_tail_leaves_it_as_it_is(rig: Rig) -> None:
     """Ring and top stay; only the name, and what follows, are new. Beyond the fork it begins again."""
     tail = await rig.hub.open("c")

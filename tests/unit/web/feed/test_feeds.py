@@ -12,12 +12,12 @@ from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.overviews import Overview
 from tokenwire.models.tables import Conversation
 from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web.events import encoder as sse
 from tokenwire.web.feed import feeds as module
 from tokenwire.web.feed import routes as feed
 from tokenwire.web.feed.feeds import FeedReader, FeedRoom, Feeds, _Shown
-from tokenwire.web.following import HeartbeatPace
 from tokenwire.web.problems import ApiProblem
 
 PATIENCE_SECONDS = 20

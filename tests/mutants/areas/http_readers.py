@@ -1,13 +1,13 @@
-"""Readers of this process: server-sent events and the other streams of `web`."""
+"""HTTP readers: server-sent events and the other streams of `web`."""
 
 from tests.mutants.mutant import Area, Mutant
 
 _ANSWERS = ("tests/integration/test_answers.py",)
 
 AREA = Area(
-    "following",
+    "http_readers",
     (
-        "tests/unit/web/test_following.py",
+        "tests/unit/web/test_readers.py",
         "tests/unit/streams/hub/test_log_cursor.py",
         "tests/integration/test_sse_refusals.py",
     ),
@@ -42,69 +42,57 @@ AREA = Area(
         ),
         Mutant(
             "a_late_wake_is_lost",
-            "web/following.py",
-            """            self._news.clear()
-            if (part := await self._look()) is not None:
+            "web/readers.py",
+            """            self._woken.clear()
+            if (part := await self._part(self._room)) is not None:
                 return part
-            await self._news.wait()
+            await self._woken.wait()
 """,
-            """            if (part := await self._look()) is not None:
+            """            if (part := await self._part(self._room)) is not None:
                 return part
-            self._news.clear()
-            await self._news.wait()
+            self._woken.clear()
+            await self._woken.wait()
 """,
         ),
         Mutant(
             "more_at_a_heartbeat_is_not_looked_for",
-            "web/following.py",
-            "        self._news.set()  # more is there, or the end: look again\n",
+            "web/readers.py",
+            "        self._woken.set()  # more is there, or the end: look again\n",
             "",
         ),
         Mutant(
             "nobody_looks_again_after_an_outage",
-            "web/following.py",
-            "            self._loop.call_later(OUTAGE_PAUSE_SECONDS, self.wake)\n",
+            "web/readers.py",
+            "            self._loop.call_later(OUTAGE_PAUSE_SECONDS, self._woken.set)\n",
             "",
         ),
         Mutant(
             "a_permission_is_never_looked_at_again",
-            "web/following.py",
+            "web/readers.py",
             "        return await self._permission.check()\n",
             "        return True\n",
         ),
         Mutant(
             "the_last_reason_counts",
-            "web/following.py",
+            "web/readers.py",
             "self._over = self._over or reason",
             "self._over = reason",
         ),
         Mutant(
             "a_part_of_any_size",
-            "web/following.py",
+            "web/readers.py",
             "Entries(portion(entries, PART_BYTES), self._late)",
             "Entries(entries, self._late)",
         ),
         Mutant(
             "the_position_stays_behind",
-            "web/following.py",
-            "            self._cursor.passed(part.entries[-1].seq)\n",
+            "web/readers.py",
+            "            self._reading.passed(part.entries[-1].seq)\n",
             "",
         ),
         Mutant(
-            "an_empty_room_beats_on",
-            "web/following.py",
-            "                del self._rooms[tail]\n                room.close()\n",
-            "                del self._rooms[tail]\n",
-        ),
-        Mutant(
-            "a_tail_is_kept_for_ever",
-            "web/following.py",
-            "                room.close()\n            self._hub.release(tail)\n",
-            "                room.close()\n",
-        ),
-        Mutant(
             "who_comes_while_it_stops_stays",
-            "web/following.py",
+            "web/readers.py",
             '        if self.stopping.is_set():\n            reader.end("stopped")\n',
             "",
         ),
@@ -135,10 +123,10 @@ AREA = Area(
         ),
         Mutant(
             "an_outage_is_told_without_end",
-            "web/following.py",
-            "        told, self._beat = self._beat, None\n        return Beat(None) if",
-            "        told = self._beat\n        return Beat(None) if",
-            ("tests/unit/web/test_following.py::test_an_outage_is_told_once_for_each_look",),
+            "web/readers.py",
+            "        seen, self._seen = self._seen, None\n        return Beat(None) if",
+            "        seen = self._seen\n        return Beat(None) if",
+            ("tests/unit/web/test_readers.py::test_an_outage_is_told_once_for_each_look",),
         ),
         Mutant(
             "a_cut_waits_for_its_client",
@@ -153,6 +141,33 @@ AREA = Area(
             "            await asyncio.sleep(OUTAGE_PAUSE_SECONDS)\n",
             "",
             ("tests/integration/test_chat_streams.py",),
+        ),
+        Mutant(
+            "a_bug_is_swallowed",
+            "web/readers.py",
+            "        if self._bug is not None:\n            raise self._bug\n",
+            "",
+            ("tests/contracts/test_readers.py",),
+        ),
+        Mutant(
+            "who_was_removed_is_not_asked_about",
+            "web/readers.py",
+            "self._doubtful = self._doubtful or self._permission.user_id in users",
+            "self._doubtful = False",
+            ("tests/contracts/test_readers.py",),
+        ),
+        Mutant(
+            "everybody_is_asked_about_when_somebody_is_removed",
+            "web/readers.py",
+            "self._doubtful = self._doubtful or self._permission.user_id in users",
+            "self._doubtful = bool(users)",
+            ("tests/contracts/test_readers.py",),
+        ),
+        Mutant(
+            "a_reader_is_late_for_ever",
+            "web/readers.py",
+            "        self._late = False\n        if not self._live:",
+            "        if not self._live:",
         ),
     ],
 )

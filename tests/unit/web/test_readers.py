@@ -11,14 +11,14 @@ from tests.integration.broadcasting import Writer
 from tests.waiting import until
 from tokenwire.protocol.cursors import Cursor, parse
 from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.streams.log.ports import PAGE_BYTES, Limits, LogUnavailable, Page
-from tokenwire.web import following
-from tokenwire.web.following import (
+from tokenwire.web import readers as module
+from tokenwire.web.readers import (
     Beat,
     Ended,
     Entries,
-    HeartbeatPace,
     HttpReader,
     Live,
     Part,
@@ -52,14 +52,14 @@ class CountingLog(MemoryLog):
 
 
 class Rig:
-    """A log, a hub over it, and followers."""
+    """A log, a hub over it, and readers."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.log = CountingLog(limits)
         self.feed = MemoryFeed(self.log)
         self.hub = Hub(self.log, self.feed)
 
-    def followers(self, pace: HeartbeatPace = NEVER) -> Readers:
+    def readers(self, pace: HeartbeatPace = NEVER) -> Readers:
         return Readers(self.hub, pace)
 
     async def writer(self, conversation: str = "c") -> Writer:
@@ -86,7 +86,7 @@ async def until_live(reader: HttpReader) -> list[int]:
         while not isinstance(found := await part(reader), Live):
             assert isinstance(found, Entries)
             seqs += [entry.seq for entry in found.entries]
-    assert found.position == reader.position
+    assert found.cursor == reader.cursor
     return seqs
 
 
@@ -105,20 +105,20 @@ async def test_everything_after_a_position_then_live_then_as_it_happens(rig: Rig
     """Each once and in order."""
     writer = await rig.writer()
     await writer.say(*"abc")
-    async with rig.followers().follow("c", Cursor(writer.epoch, 1)) as reader:
+    async with rig.readers().follow("c", Cursor(writer.epoch, 1)) as reader:
         assert await until_live(reader) == [2, 3, 4]
         await writer.say("d")
         found = await part(reader)
         assert isinstance(found, Entries)
         assert [entry.seq for entry in found.entries] == [5]
-        assert str(reader.position) == f"{writer.epoch}:5"
+        assert str(reader.cursor) == f"{writer.epoch}:5"
 
 
 async def test_without_a_position_from_now_on(rig: Rig) -> None:
     """The position is known before anything has happened."""
     writer = await rig.writer()
-    async with rig.followers().follow("c") as reader:
-        assert reader.position == Cursor(writer.epoch, 1)
+    async with rig.readers().follow("c") as reader:
+        assert reader.cursor == Cursor(writer.epoch, 1)
         assert await until_live(reader) == []
 
 
@@ -137,7 +137,7 @@ async def test_a_position_that_cannot_be_served_is_known_at_once(
     for number in range(40):
         other = await Writer(rig.log, "c", f"m{number}").begin()
         await other.end()
-    async with rig.followers().follow("c", parse(position.format(epoch=writer.epoch))) as reader:
+    async with rig.readers().follow("c", parse(position.format(epoch=writer.epoch))) as reader:
         assert reader.ended is not None
         assert reader.ended.resync == reason
         assert await until_ended(reader) == Ended(reason)  # type: ignore[arg-type]  # one of the reasons
@@ -147,23 +147,23 @@ async def test_a_position_that_cannot_be_served_is_known_at_once(
 async def test_what_the_feed_lost_is_found_by_the_heartbeat(rig: Rig) -> None:
     """Also the very last event, which no later one gives away."""
     writer = await rig.writer()
-    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.feed.cut()
         await writer.end()
         while not isinstance(found := await part(reader), Entries):
             assert isinstance(found, Beat)
-            assert found.position == Cursor(writer.epoch, 1)
+            assert found.cursor == Cursor(writer.epoch, 1)
         assert [entry.seq for entry in found.entries] == [2]
         while not isinstance(beat := await part(reader), Beat):
             pass
-        assert beat.position == Cursor(writer.epoch, 2)
+        assert beat.cursor == Cursor(writer.epoch, 2)
 
 
 async def test_what_only_the_heartbeat_knows_of_is_read(rig: Rig) -> None:
     """The look at the log found more than the tail holds: the reader looks again, at once, and not when something else happens."""
     writer = await rig.writer()
-    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.feed.cut()
         await writer.say("unheard")
@@ -177,15 +177,15 @@ async def test_what_only_the_heartbeat_knows_of_is_read(rig: Rig) -> None:
 
 async def test_readers_of_one_conversation_share_the_look_at_redis(rig: Rig) -> None:
     """Twenty heartbeats cost one read."""
-    followers = rig.followers(QUICK)
+    readers = rig.readers(QUICK)
     async with asyncio.TaskGroup() as group:
-        readers = [followers.follow("c") for _ in range(20)]
-        opened = [await reader.__aenter__() for reader in readers]
+        entering = [readers.follow("c") for _ in range(20)]
+        opened = [await reader.__aenter__() for reader in entering]
         before = rig.log.reads["c"]
         for reader in opened:
             group.create_task(_one_beat(reader))
     assert rig.log.reads["c"] - before < 10
-    for reader in readers:
+    for reader in entering:
         await reader.__aexit__(None, None, None)
 
 
@@ -197,7 +197,7 @@ async def _one_beat(reader: HttpReader) -> None:
 async def test_a_log_that_began_again_ends_the_reading(rig: Rig) -> None:
     """Nothing of it is given out."""
     writer = await rig.writer()
-    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.log.restart(lose_data=True)
         await rig.log.read("c", None, 0, 0)
@@ -207,26 +207,26 @@ async def test_a_log_that_began_again_ends_the_reading(rig: Rig) -> None:
 async def test_a_log_that_forked_is_read_on(rig: Rig) -> None:
     """From the same place, by its new name; a position of the old name is good for whoever comes later."""
     writer = await rig.writer()
-    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.log.restart()
         page = await rig.log.read("c", None, 0, 0)
         forked = Cursor(page.epoch, page.top)
-        while reader.position != forked:
+        while reader.cursor != forked:
             assert not isinstance(await part(reader), Ended)
-    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, forked.seq)) as reader:
+    async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, forked.seq)) as reader:
         await until_live(reader)
-        assert reader.position == forked
+        assert reader.cursor == forked
 
 
 async def test_a_deleted_conversation_ends_the_reading(rig: Rig) -> None:
     """At once, and for whoever comes later."""
-    followers = rig.followers()
-    async with followers.follow("c") as reader:
+    readers = rig.readers()
+    async with readers.follow("c") as reader:
         await rig.log.delete("c", 60)
         ended = await until_ended(reader)
         assert (ended.reason, ended.resync) == ("deleted", None)
-    async with followers.follow("c") as late:
+    async with readers.follow("c") as late:
         assert late.ended == Ended("deleted")
 
 
@@ -234,10 +234,10 @@ async def test_without_redis_nothing_is_opened(rig: Rig) -> None:
     """The caller is told, and no place is left taken."""
     rig.log.go_down()
     with pytest.raises(LogUnavailable):
-        async with rig.followers().follow("c"):
+        async with rig.readers().follow("c"):
             pass
     rig.log.come_back()
-    async with rig.followers().follow("c") as reader:
+    async with rig.readers().follow("c") as reader:
         assert reader.ended is None
 
 
@@ -245,9 +245,9 @@ async def test_an_outage_in_mid_stream_is_waited_for(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beats without a position meanwhile; afterwards nothing is missing."""
-    monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
-    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         rig.log.go_down()
         while (await part(reader)) != Beat(None):
@@ -263,10 +263,10 @@ async def test_an_outage_while_pages_are_read_is_waited_for(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that the ring does not reach goes on where it was."""
-    monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
-    async with rig.followers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         first = await part(reader)
         assert isinstance(first, Entries)
         rig.log.go_down()
@@ -280,10 +280,10 @@ async def test_an_outage_while_pages_are_read_is_waited_for(
 
 async def test_who_met_an_outage_looks_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Soon, and by itself: neither an event nor a heartbeat reminds the reader."""
-    monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
-    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         first = await part(reader)
         assert isinstance(first, Entries)
         rig.log.go_down()
@@ -302,7 +302,7 @@ async def test_only_who_keeps_the_socket_waiting_is_late(rig: Rig) -> None:
     await writer.say(
         *["x"] * 600
     )  # more than a page: the reader itself waits for the log between parts
-    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         while isinstance(found := await part(reader), Entries):
             assert not found.late
         await writer.say("a")
@@ -327,46 +327,46 @@ async def test_no_part_is_longer_than_its_bound(rig: Rig) -> None:
     """What a slow client makes a process hold does not depend on the conversation."""
     writer = await rig.writer()
     await writer.say(*["x" * 1000] * 200)
-    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         sizes = []
         while isinstance(found := await part(reader), Entries):
             sizes.append(sum(len(entry.data) for entry in found.entries))
-        assert max(sizes) <= following.PART_BYTES
+        assert max(sizes) <= module.PART_BYTES
         assert len(sizes) > 3
 
 
 async def test_no_part_out_of_the_ring_is_longer_than_its_bound(rig: Rig) -> None:
     """Much may come at once: the ring holds more than a part may."""
     writer = await rig.writer()
-    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
         before = rig.log.reads["c"]
         await writer.say(*["x" * 1000] * 200)
-        while reader.position.seq < writer.seq:
+        while reader.cursor.seq < writer.seq:
             found = await part(reader)
             assert isinstance(found, Entries)
-            assert sum(len(entry.data) for entry in found.entries) <= following.PART_BYTES
+            assert sum(len(entry.data) for entry in found.entries) <= module.PART_BYTES
         assert rig.log.reads["c"] == before
 
 
 async def test_the_end_of_the_process_ends_all_readings(rig: Rig) -> None:
     """Those that wait, and those that come too late."""
-    followers = rig.followers()
-    async with followers.follow("c") as reader, followers.follow("d") as other:
+    readers = rig.readers()
+    async with readers.follow("c") as reader, readers.follow("d") as other:
         waiting = [asyncio.create_task(until_ended(one)) for one in (reader, other)]
         await until_ready()
-        followers.stop()
+        readers.stop()
         assert [ended.reason for ended in await asyncio.gather(*waiting)] == ["stopped", "stopped"]
-    async with followers.follow("c") as late:
+    async with readers.follow("c") as late:
         assert (await until_ended(late)).reason == "stopped"
 
 
 async def test_the_first_reason_counts(rig: Rig) -> None:
     """The process stops while a reader is told that its time is over: it hears of its time."""
-    followers = rig.followers()
-    async with followers.follow("c") as reader:
+    readers = rig.readers()
+    async with readers.follow("c") as reader:
         reader.end("expired")
-        followers.stop()
+        readers.stop()
         assert (await until_ended(reader)).reason == "expired"
 
 
@@ -378,9 +378,7 @@ async def until_ready() -> None:
 
 async def test_a_permission_ends_by_its_time(rig: Rig) -> None:
     """Without any event or heartbeat."""
-    async with rig.followers().follow(
-        "c", permission=Permission(until=time.time() + 0.05)
-    ) as reader:
+    async with rig.readers().follow("c", permission=Permission(until=time.time() + 0.05)) as reader:
         assert (await until_ended(reader)).reason == "expired"
 
 
@@ -388,13 +386,13 @@ async def test_a_permission_ends_when_it_is_taken_away(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Noticed at a heartbeat."""
-    monkeypatch.setattr(following, "RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr(module, "RECHECK_SECONDS", 0.0)
     answers = [True, True, False]
 
     async def check() -> bool:
         return answers.pop(0)
 
-    async with rig.followers(QUICK).follow("c", permission=Permission(check=check)) as reader:
+    async with rig.readers(QUICK).follow("c", permission=Permission(check=check)) as reader:
         assert (await until_ended(reader)).reason == "expired"
     assert answers == []
 
@@ -408,7 +406,7 @@ async def test_who_was_removed_is_asked_about_at_once(rig: Rig, may: bool) -> No
 
     writer = await rig.writer()
     await rig.log.revoke("c", "ada", 60)
-    async with rig.followers().follow(
+    async with rig.readers().follow(
         "c", permission=Permission(user_id="ada", check=check)
     ) as reader:
         if may:
@@ -424,22 +422,22 @@ async def test_nothing_is_left_when_the_last_reader_leaves(
 ) -> None:
     """No room, no subscription."""
     monkeypatch.setattr("tokenwire.streams.hub.hub.GRACE_SECONDS", 0.0)
-    followers = rig.followers(QUICK)
-    async with followers.follow("c"), followers.follow("c"):
+    readers = rig.readers(QUICK)
+    async with readers.follow("c"), readers.follow("c"):
         assert await rig.log.watched("c")
     await until_ready()
     assert not await rig.log.watched("c")
-    assert followers._rooms == {}
+    assert readers.rooms._rooms == {}
 
 
 async def test_nobody_looks_at_a_conversation_without_readers(rig: Rig) -> None:
     """The heartbeat ends with the last reader, though the tail outlives it; another conversation shows that time goes by."""
-    followers = rig.followers(QUICK)
-    async with followers.follow("c") as reader:
+    readers = rig.readers(QUICK)
+    async with readers.follow("c") as reader:
         await _one_beat(reader)
     await until_ready()
     before = rig.log.reads["c"]
-    async with followers.follow("d") as other:
+    async with readers.follow("d") as other:
         for _ in range(10):
             await _one_beat(other)
     assert rig.log.reads["c"] == before
@@ -449,10 +447,10 @@ async def test_an_outage_is_told_once_for_each_look(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that cannot read on waits for the next look at the log: it does not tell the same outage without end."""
-    monkeypatch.setattr(following, "OUTAGE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 600)
-    async with rig.followers().follow("c", Cursor(writer.epoch, 0)) as reader:
+    async with rig.readers().follow("c", Cursor(writer.epoch, 0)) as reader:
         await part(reader)
         rig.log.go_down()
         for _ in range(2):

@@ -1,20 +1,20 @@
-"""The broadcaster: one viewer as a state machine, rooms, and the shell around them."""
+"""WebSocket readers: one of them as a state machine, and the shell around it. Rooms and cursors: `hub`."""
 
 from tests.mutants.mutant import Area, Mutant
 
 AREA = Area(
-    "viewers",
+    "socket_readers",
     (
         "tests/unit/broadcaster/test_readers.py",
-        "tests/unit/broadcaster/test_room.py",
+        "tests/unit/streams/hub/test_room.py",
         "tests/unit/broadcaster/test_session.py",
     ),
     [
         Mutant(
             "a_full_socket_is_written_to",
             "broadcaster/readers.py",
-            "if not self._paused and self.session.takes(before, last):",
-            "if self.session.takes(before, last):",
+            "if data is not None and not self._paused and self.session.takes(before, last):",
+            "if data is not None and self.session.takes(before, last):",
         ),
         Mutant(
             "a_socket_with_room_again_is_not_served",
@@ -23,64 +23,15 @@ AREA = Area(
             "        self._paused = False\n",
         ),
         Mutant(
-            "two_pages_at_once_for_a_viewer",
+            "two_pages_at_once_for_a_reader",
             "broadcaster/readers.py",
-            "if self._reading is not None or self._room is None:",
+            "if self._page_task is not None or self._room is None:",
             "if self._room is None:",
-        ),
-        Mutant(
-            "a_batch_of_any_size_is_written_at_once",
-            "broadcaster/readers.py",
-            "        if sum(len(entry.data) for entry in entries) > BATCH_BYTES:\n            return None\n",
-            "",
-        ),
-        Mutant(
-            "a_room_hands_on_the_news_of_another_epoch",
-            "broadcaster/readers.py",
-            "if tail.gone or tail.life != self._life:",
-            "if tail.gone:",
-        ),
-        Mutant(
-            "a_room_stops_beating_after_an_outage",
-            "broadcaster/readers.py",
-            """            log.warning("no heartbeat", conversation_id=self.tail.conversation_id, error=str(error))
-""",
-            """            log.warning("no heartbeat", conversation_id=self.tail.conversation_id, error=str(error))
-            return
-""",
-        ),
-        Mutant(
-            "heartbeats_without_a_look_at_redis",
-            "broadcaster/readers.py",
-            """        except LogUnavailable as error:
-            # No heartbeat""",
-            """        except LogUnavailable as error:
-            for viewer in self._everybody():
-                viewer.beat(self.tail.epoch, self.tail.top)
-            # No heartbeat""",
-        ),
-        Mutant(
-            "who_runs_beats_at_the_idle_pace",
-            "broadcaster/readers.py",
-            "        if tail.running and not self._armed_running:\n            self._arm()\n",
-            "",
-        ),
-        Mutant(
-            "an_empty_room_goes_on_beating",
-            "broadcaster/readers.py",
-            "            del self._rooms[room.tail]\n            room.close()\n",
-            "            del self._rooms[room.tail]\n",
-        ),
-        Mutant(
-            "a_tail_is_never_given_back",
-            "broadcaster/readers.py",
-            "            room.close()\n        self.hub.release(room.tail)\n",
-            "            room.close()\n",
         ),
         Mutant(
             "who_left_while_it_was_opened_keeps_the_tail",
             "broadcaster/readers.py",
-            "        if session.ending is not None:  # left meanwhile\n            hub.release(tail)\n            return\n",
+            "        if session.ending is not None:  # left meanwhile\n            rooms.leave(room, self)\n            return\n",
             "        if session.ending is not None:  # left meanwhile\n            return\n",
         ),
         Mutant(
@@ -92,11 +43,11 @@ AREA = Area(
         Mutant(
             "a_flood_of_pings_is_read_on",
             "broadcaster/readers.py",
-            "            self._transport.pause_reading()  #",
-            "            pass  #",
+            "            self._transport.pause_reading()\n",
+            "            pass\n",
         ),
         Mutant(
-            "a_viewer_that_does_not_subscribe_stays",
+            "a_reader_that_does_not_subscribe_stays",
             "broadcaster/readers.py",
             "        self.session.expire(time.time())\n        self._settle()\n",
             "        self._settle()\n",
@@ -128,33 +79,13 @@ AREA = Area(
         Mutant(
             "a_page_goes_to_a_full_socket",
             "broadcaster/readers.py",
-            "            if not self._paused:\n                self.session.fetched(page, self.write)",
-            "            if True:\n                self.session.fetched(page, self.write)",
-        ),
-        Mutant(
-            "any_number_of_pages_at_a_time",
-            "broadcaster/readers.py",
-            "self.pages = asyncio.Semaphore(PAGES_AT_A_TIME)",
-            "self.pages = asyncio.Semaphore(1 << 30)",
-        ),
-        Mutant(
-            "a_heartbeat_to_a_viewer_that_is_behind",
-            "broadcaster/session.py",
-            "        if self.behind or self.seq < log.top:\n",
-            "        if self.seq < log.top:\n",
-        ),
-        Mutant(
-            "live_with_something_missing_before_it",
-            "broadcaster/session.py",
-            "return None if self.seq < self._goal else ()",
-            "return ()",
+            "            if not self._paused:\n                self.session.write_page(",
+            "            if True:\n                self.session.write_page(",
         ),
         Mutant(
             "an_older_token_shortens_the_stay",
             "broadcaster/session.py",
-            """max(
-                self._expires_at, grant.expires_at
-            )""",
+            "max(self._expires_at, grant.expires_at)",
             "grant.expires_at",
         ),
         Mutant(
@@ -168,12 +99,6 @@ AREA = Area(
             "broadcaster/session.py",
             "frames.merge(entries) if self.slow else entries",
             "entries",
-        ),
-        Mutant(
-            "a_hole_in_a_page_is_skipped",
-            "broadcaster/session.py",
-            "if reason is None and self.seq < page.top and not follows(page.entries, self.seq):",
-            "if False:",
         ),
         Mutant(
             "who_reads_again_is_still_cut",
@@ -199,9 +124,49 @@ AREA = Area(
         Mutant(
             "a_place_is_given_back_twice",
             "broadcaster/readers.py",
-            "        self._viewers.users.release(self._place)\n        self._place = None\n",
-            "        self._viewers.users.release(self._place)\n",
+            "        self._readers.users.release(self._counted_user)\n        self._counted_user = None\n",
+            "        self._readers.users.release(self._counted_user)\n",
             ("tests/unit/broadcaster/test_readers.py",),
+        ),
+        Mutant(
+            "a_fork_is_not_announced",
+            "broadcaster/session.py",
+            "                write(self._subscribed(tail.top))\n",
+            "                pass\n",
+        ),
+        Mutant(
+            "live_is_not_said_again_after_a_fork",
+            "broadcaster/session.py",
+            "                self.phase = Phase.REPLAY\n                write",
+            "                write",
+        ),
+        Mutant(
+            "a_deletion_is_a_resync",
+            "broadcaster/session.py",
+            '        if self.ended == "deleted":\n',
+            '        if self.ended == "gone":\n',
+            ("tests/unit/broadcaster/test_session.py",),
+        ),
+        Mutant(
+            "a_heartbeat_without_the_log",
+            "broadcaster/readers.py",
+            "        if self._paused or isinstance(seen, LogUnavailable):\n",
+            "        if isinstance(seen, LogUnavailable):\n            seen = self._room.tail.known\n        if self._paused:\n",
+            ("tests/contracts/test_readers.py",),
+        ),
+        Mutant(
+            "who_was_removed_stays_on_its_websocket",
+            "broadcaster/readers.py",
+            "        self.session.revoke(room.tail.revoked)\n",
+            "",
+            ("tests/contracts/test_readers.py",),
+        ),
+        Mutant(
+            "a_bug_leaves_the_connection_open",
+            "broadcaster/readers.py",
+            '        failed("reader", error)\n        self._transport.abort()\n',
+            '        failed("reader", error)\n',
+            ("tests/contracts/test_readers.py",),
         ),
     ],
 )

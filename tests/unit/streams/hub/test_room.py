@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from tokenwire.broadcaster.readers import Pace, Room
 from tokenwire.config import background
 from tokenwire.streams.hub.hub import Tail
+from tokenwire.streams.hub.room import HeartbeatPace, Room
 from tokenwire.streams.log.ports import Page
 
 
@@ -61,7 +61,7 @@ async def test_an_answer_that_begins_while_the_log_is_asked_makes_no_second_hear
     """One heartbeat is on its way at any time, at the pace of what runs; a closed room has none."""
     tail, timers = QuietTail(), Timers()
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
-    room = Room(cast("Tail", tail), Pace(5.0, 25.0))
+    room = Room(cast("Tail", tail), HeartbeatPace(5.0, 25.0))
     timers.fire()
     await asyncio.sleep(0)
     tail.running = True
@@ -80,7 +80,7 @@ async def test_an_answer_that_begins_brings_the_heartbeat_forward(
     """The one that was due belongs to a conversation in which nothing happens."""
     tail, timers = QuietTail(), Timers()
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
-    room = Room(cast("Tail", tail), Pace(5.0, 25.0))
+    room = Room(cast("Tail", tail), HeartbeatPace(5.0, 25.0))
     assert [delay for delay, _ in timers.waiting] == [25.0]
     tail.running = True
     tail.wake()
@@ -101,7 +101,7 @@ async def test_a_room_beats_on_after_an_unexpected_error(monkeypatch: pytest.Mon
 
     tail.refresh = refresh  # type: ignore[method-assign]
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", timers.call_later)
-    room = Room(cast("Tail", tail), Pace(5.0, 25.0))
+    room = Room(cast("Tail", tail), HeartbeatPace(5.0, 25.0))
     timers.fire()
     while not timers.waiting:
         await asyncio.sleep(0)

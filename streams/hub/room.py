@@ -1,0 +1,264 @@
+"""The readers of one conversation in this process: one heartbeat, one encoding of an event for all.
+
+What it guarantees
+1. A room has one heartbeat on its way at a time: one look at the log for all its readers. It comes
+   sooner as soon as an answer runs, and goes on after an outage and after a bug.
+2. A reader's bug harms that reader alone (`RoomReader.fail`); all others are served.
+3. Readers may come and go while the others are served.
+4. However many readers lag, a process reads PAGES_AT_A_TIME pages of logs at a time.
+
+Why it works this way: an event of one of thousands of conversations finds nothing of it in the
+processor's cache, so each further object on its way costs more than the instructions do. Hence the
+slots, the copy of the readers that is kept from event to event, and one call per reader and event.
+What is sent is the reader's to decide: by its `LogCursor`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tokenwire.config.background import keep
+from tokenwire.streams.hub.hub import Hub, Tail
+from tokenwire.streams.hub.log_cursor import BATCH_BYTES, LogCursor
+from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
+
+logger = logging.getLogger(__name__)
+
+OPEN_SECONDS = 5.0
+"""How long a conversation may take to open, and the log to say how it stands."""
+PAGE_EVENTS = 256
+PAGE_BYTES = 64 * 1024
+"""About what a socket takes before it is full: what is read beyond that is read again."""
+PAGES_AT_A_TIME = 32
+
+Encode = Callable[[bytes], bytes]
+"""How one event looks that is sent to every reader of the process alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatPace:
+    """Seconds between heartbeats: while an answer runs, when a missed event would be seen, and else."""
+
+    running_seconds: float
+    idle_seconds: float
+
+    def delay(self, running: bool) -> float:
+        """Seconds to the next heartbeat; never more than when idle."""
+        return min(self.running_seconds, self.idle_seconds) if running else self.idle_seconds
+
+    @property
+    def silence_seconds(self) -> int:
+        """After how much silence a client may call the connection dead.
+
+        A heartbeat and a fifth (30 s for 25 s), or one second more.
+        """
+        return max(int(self.idle_seconds * 1.2), int(self.idle_seconds) + 1)
+
+
+class RoomReader(Protocol):
+    """Whoever follows a conversation. None of these may wait; `fail` gets what the others raise."""
+
+    def news(self, before: int, data: bytes | None, last: int, /) -> None:
+        """Something happened: see the tail.
+
+        `data`: the events after seq `before`, up to `last`, as `Encode` makes them, if there is
+        nothing else to know.
+        """
+        ...
+
+    def beat(self, seen: Page | LogUnavailable, /) -> None:
+        """The log was seen to stand like this, or cannot be seen."""
+        ...
+
+    def revoked(self, users: frozenset[str], /) -> None:
+        """Some of these may have followed until now: none of them may any more."""
+        ...
+
+    def fail(self, error: Exception, /) -> None:
+        """A bug of this reader: it must end, so that its client comes back."""
+        ...
+
+
+class Rooms:
+    """All rooms of this process. `encode`: None if readers do not share what is sent."""
+
+    def __init__(self, hub: Hub, pace: HeartbeatPace, encode: Encode | None = None) -> None:
+        self.pace = pace
+        self._hub, self._encode = hub, encode
+        self._pages = asyncio.Semaphore(PAGES_AT_A_TIME)
+        self._rooms: dict[Tail, Room] = {}
+
+    async def enter(self, conversation_id: str, reader: RoomReader) -> "Room":
+        """The conversation's room, with this reader in it. Each `enter` needs a `leave`.
+
+        Raises LogUnavailable, also if the log does not answer in time.
+        """
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                tail = await self._hub.open(conversation_id)
+        except TimeoutError as error:
+            raise LogUnavailable("the conversation could not be opened in time") from error
+        room = self._rooms.get(tail)
+        if room is None:
+            room = self._rooms[tail] = Room(tail, self.pace, self._encode)
+        room.enter(reader)
+        return room
+
+    def leave(self, room: "Room", reader: RoomReader) -> None:
+        """Take a reader out; an empty room is closed."""
+        if room.leave(reader) and self._rooms.get(room.tail) is room:
+            del self._rooms[room.tail]
+            room.close()
+        self._hub.release(room.tail)
+
+    async def read(self, room: "Room", cursor: LogCursor) -> Page:
+        """A page after the reader's cursor, for `fetched`. Raises Gone, LogUnavailable."""
+        async with self._pages:
+            return await room.tail.read(cursor.cursor, PAGE_EVENTS, PAGE_BYTES)
+
+
+class Room:
+    """The readers of one conversation."""
+
+    __slots__ = (
+        "_armed_running",
+        "_beating",
+        "_closed",
+        "_encode",
+        "_life",
+        "_pace",
+        "_present",
+        "_readers",
+        "_seq",
+        "_stop_listening",
+        "_timer",
+        "tail",
+    )
+
+    def __init__(self, tail: Tail, pace: HeartbeatPace, encode: Encode | None = None) -> None:
+        self.tail = tail
+        self._readers: set[RoomReader] = set()
+        self._present: tuple[RoomReader, ...] | None = ()
+        self._pace, self._encode = pace, encode
+        self._seq, self._life = tail.top, tail.life
+        self._stop_listening = tail.listen(self._wake)
+        self._beating: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._arm()
+
+    def enter(self, reader: RoomReader) -> None:
+        """One more."""
+        self._readers.add(reader)
+        self._present = None
+
+    def leave(self, reader: RoomReader) -> bool:
+        """One less; whether nobody is left."""
+        self._readers.discard(reader)
+        self._present = None
+        return not self._readers
+
+    def close(self) -> None:
+        """Stop listening and beating."""
+        self._closed = True
+        self._stop_listening()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
+
+    async def log_for(self, cursor: LogCursor) -> Page:
+        """The log as it stands, to judge a cursor by: of the tail, if that suffices.
+
+        Raises Gone, LogUnavailable, also if the log does not answer in time.
+        """
+        tail = self.tail
+        if tail.gone:
+            raise Gone
+        if cursor.held_by(tail):
+            return tail.known
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                return await tail.refresh()
+        except TimeoutError as error:
+            raise LogUnavailable("the log does not answer in time") from error
+
+    def _wake(self) -> None:
+        # The path of every event: without a call that can be spared.
+        tail, encode, before = self.tail, self._encode, self._seq
+        data = None if encode is None else self._encoded(before, encode)
+        self._seq = last = tail.top
+        self._life = tail.life
+        if tail.revoked:
+            self._each(lambda reader: reader.revoked(tail.revoked))
+        readers = self._present
+        for reader in self._everybody() if readers is None else readers:
+            try:
+                reader.news(before, data, last)
+            except Exception as error:  # noqa: BLE001 -- a bug harms one reader
+                reader.fail(error)
+        if tail.running and not self._armed_running:
+            self._arm()
+
+    def _each(self, serve: Callable[[RoomReader], None]) -> None:
+        for reader in self._everybody():
+            try:
+                serve(reader)
+            except Exception as error:  # noqa: BLE001 -- a bug harms one reader
+                reader.fail(error)
+
+    def _everybody(self) -> tuple[RoomReader, ...]:
+        """A copy, since readers leave while they are served.
+
+        It is kept: most events find the same readers as the one before.
+        """
+        if self._present is None:
+            self._present = tuple(self._readers)
+        return self._present
+
+    def _encoded(self, before: int, encode: Encode) -> bytes | None:
+        """What follows `before`; None if that cannot simply be written to everybody."""
+        tail = self.tail
+        if tail.gone or tail.life != self._life:
+            return None
+        entries = tail.since(before)
+        if not entries:
+            return None
+        if len(entries) == 1:
+            return encode(entries[0].data)
+        if sum(len(entry.data) for entry in entries) > BATCH_BYTES:
+            return None
+        return b"".join(encode(entry.data) for entry in entries)
+
+    # Heartbeats
+
+    def _arm(self) -> None:
+        """The next heartbeat, instead of the one that was due: there are never two on their way."""
+        self._armed_running = self.tail.running
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._closed:
+            return
+        delay = self._pace.delay(self._armed_running)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._beat)
+
+    def _beat(self) -> None:
+        self._beating = asyncio.create_task(keep("heartbeat", self._beat_all))
+
+    async def _beat_all(self) -> None:
+        try:
+            seen = await self._refreshed()
+        except Gone:
+            self._wake()
+        else:
+            self._each(lambda reader: reader.beat(seen))
+        self._arm()
+
+    async def _refreshed(self) -> Page | LogUnavailable:
+        try:
+            return await self.tail.refresh()
+        except LogUnavailable as error:
+            logger.warning("no heartbeat of %s: %s", self.tail.conversation_id, error)
+            return error

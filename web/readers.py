@@ -1,0 +1,330 @@
+"""The HTTP readers of this process: each follows a conversation, in order, without a hole, after a cursor.
+
+A reader goes as fast as its caller pulls. What was not pulled stays in the hub's ring or in the log:
+a slow reader costs no memory. What comes next is decided by `LogCursor`, heartbeats are the room's;
+this module waits, reads pages, and ends readers whose permission runs out or whose process stops.
+While the log is away a reader waits for it (a WebSocket reader is sent away instead: its client knows
+how to come back).
+
+    async with readers.follow(conversation_id, after) as reader:
+        async for part in reader:
+            match part: Entries(...) | Live(...) | Beat(...) | Ended(...)
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from tokenwire.protocol.cursors import Cursor
+from tokenwire.protocol.frames import ResyncReason, Sendable
+from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.hub.log_cursor import (
+    AT_TIP,
+    ENDED,
+    FORKED,
+    NEED_PAGE,
+    CursorEnd,
+    LogCursor,
+    portion,
+)
+from tokenwire.streams.hub.room import PAGE_BYTES, HeartbeatPace, Room, Rooms
+from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
+
+log_line = structlog.get_logger(__name__)
+
+PART_BYTES = PAGE_BYTES
+"""No part carries more events than this (bytes of their data), but for one event that is longer."""
+OUTAGE_PAUSE_SECONDS = 1.0
+RECHECK_SECONDS = 30.0
+"""A permission is checked again at the first heartbeat after so long."""
+
+Reason = CursorEnd | Literal["expired", "removed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Events in order; the reader's cursor is now behind the last of them.
+
+    `late`: the caller had no time while they came.
+    """
+
+    entries: Sequence[Sendable]
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Comes once: nothing before `cursor` is missing, events now come as they happen."""
+
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The log was seen to end at `cursor`, and all of it was handed on.
+
+    None: the log cannot be read at the moment.
+    """
+
+    cursor: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The last part.
+
+    trimmed, epoch, ahead: the cursor cannot be served; deleted: the conversation; expired: the
+    permission; removed: the reader takes part no more; stopped: this process goes away.
+    """
+
+    reason: Reason
+
+    @property
+    def resync(self) -> ResyncReason | None:
+        """The reason, if it asks the client to read the conversation again."""
+        reason = self.reason
+        return reason if reason == "trimmed" or reason == "epoch" or reason == "ahead" else None
+
+
+Part = Entries | Live | Beat | Ended
+
+
+async def _always() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """How long a user may read: until a time (Unix seconds), and while `check` says so.
+
+    `check` is asked now and then, at heartbeats.
+    """
+
+    until: float = math.inf
+    check: Callable[[], Awaitable[bool]] = _always
+    user_id: str | None = None
+
+
+ANYTIME = Permission()
+
+
+class Readers:
+    """All HTTP readers of this process."""
+
+    def __init__(self, hub: Hub, pace: HeartbeatPace) -> None:
+        self.rooms = Rooms(hub, pace)
+        self.stopping = asyncio.Event()
+        self._all: set[HttpReader] = set()
+
+    @contextlib.asynccontextmanager
+    async def follow(
+        self, conversation_id: str, after: Cursor | None = None, permission: Permission = ANYTIME
+    ) -> AsyncIterator["HttpReader"]:
+        """A reader of what follows `after` (None: from now on).
+
+        Whether that can be served is known at once (`reader.ended`). Who may read is checked before.
+        Raises LogUnavailable while Redis is away.
+        """
+        reader = HttpReader(self.rooms, after, permission)
+        room = await self.rooms.enter(conversation_id, reader)
+        self._all.add(reader)
+        if self.stopping.is_set():
+            reader.end("stopped")
+        try:
+            await reader.begin(room)
+            yield reader
+        finally:
+            reader.close()
+            self._all.discard(reader)
+            self.rooms.leave(room, reader)
+
+    def stop(self) -> None:
+        """End every reader, now and from now on: the process goes away."""
+        self.stopping.set()
+        for reader in tuple(self._all):
+            reader.end("stopped")
+
+
+class HttpReader:
+    """One reading of one conversation: an asynchronous iterator of parts, the last one `Ended`."""
+
+    def __init__(self, rooms: Rooms, after: Cursor | None, permission: Permission) -> None:
+        self._rooms, self._permission = rooms, permission
+        self._reading = LogCursor(after)
+        self._room: Room | None = None
+        self._woken = asyncio.Event()
+        self._over: Reason | None = None
+        self._bug: Exception | None = None
+        self._live = self._finished = self._late = self._doubtful = False
+        self._seen: Page | LogUnavailable | None = None
+        self._loop = asyncio.get_running_loop()
+        self._checked = self._loop.time()
+        self._away: asyncio.Handle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def cursor(self) -> Cursor:
+        """Everything up to here was handed out."""
+        return self._reading.cursor
+
+    @property
+    def ended(self) -> Ended | None:
+        """Why nothing follows any more; known before the first part if `after` cannot be served."""
+        reason = self._reading.ended or self._over
+        return Ended(reason) if reason else None
+
+    def __aiter__(self) -> "HttpReader":
+        return self
+
+    async def __anext__(self) -> Part:
+        if self._finished:
+            raise StopAsyncIteration
+        self._notice_lateness()
+        part = await self._next()
+        if isinstance(part, Entries):
+            self._reading.passed(part.entries[-1].seq)
+            # Runs only if the caller does something that makes it wait before it comes back.
+            self._away = self._loop.call_soon(self._mark_late)
+        self._finished = isinstance(part, Ended)
+        return part
+
+    # What the room notices (RoomReader)
+
+    def news(self, before: int, data: bytes | None, last: int) -> None:  # noqa: ARG002 -- the tail has it
+        """Something happened."""
+        self._woken.set()
+
+    def beat(self, seen: Page | LogUnavailable) -> None:
+        """The log was looked at."""
+        self._seen = seen
+        self._woken.set()
+
+    def revoked(self, users: frozenset[str]) -> None:
+        """Who was removed is asked for in SQL: it knows whether they take part again."""
+        self._doubtful = self._doubtful or self._permission.user_id in users
+        self._woken.set()
+
+    def fail(self, error: Exception) -> None:
+        """A bug: whoever iterates gets it, so that the connection is cut."""
+        self._bug = error
+        self._woken.set()
+
+    # What the process tells
+
+    def end(self, reason: Reason) -> None:
+        """End the reading; the first reason counts."""
+        self._over = self._over or reason
+        self._woken.set()
+
+    async def begin(self, room: Room) -> None:
+        """Judge the cursor. Raises LogUnavailable."""
+        until = self._permission.until
+        if not math.isinf(until):
+            self._expiry = self._loop.call_later(max(0.0, until - time.time()), self.end, "expired")
+        self.revoked(room.tail.revoked)
+        try:
+            self._reading.begin(await room.log_for(self._reading), room.tail.life)
+        except Gone:
+            self._reading.deleted()
+        self._room = room
+
+    def close(self) -> None:
+        """Let go of timers."""
+        for handle in (self._away, self._expiry):
+            if handle is not None:
+                handle.cancel()
+
+    # What is next
+
+    async def _next(self) -> Part:
+        if self._room is None:
+            raise RuntimeError("begin comes first")
+        while True:
+            self._woken.clear()
+            if (part := await self._part(self._room)) is not None:
+                return part
+            await self._woken.wait()
+
+    async def _part(self, room: Room) -> Part | None:
+        """What can be handed out now; None: wait until something happens."""
+        if self._bug is not None:
+            raise self._bug
+        if self._doubtful:
+            self._doubtful = False
+            if not await self._permission.check():
+                self.end("removed")
+        while self.ended is None:
+            found = self._reading.next(room.tail)
+            if found is AT_TIP:
+                return await self._at_tip()
+            if found is NEED_PAGE:
+                entries = await self._read(room)
+                if entries is None:
+                    return self.ended or self._take_outage()
+            elif found is FORKED or found is ENDED:
+                continue  # the reader's caller sees the new epoch in its cursor
+            else:
+                entries = found
+            if entries and self.ended is None:
+                return Entries(portion(entries, PART_BYTES), self._late)
+        return self.ended
+
+    async def _read(self, room: Room) -> Sequence[Sendable] | None:
+        """What follows according to the log; None if it did not answer: ask again in a moment."""
+        try:
+            return self._reading.fetched(await self._rooms.read(room, self._reading))
+        except Gone:
+            self._reading.deleted()
+        except LogUnavailable as error:
+            log_line.warning(
+                "a reader waits for the log",
+                conversation_id=room.tail.conversation_id,
+                error=str(error),
+            )
+            self._loop.call_later(OUTAGE_PAUSE_SECONDS, self._woken.set)
+        return None
+
+    def _take_outage(self) -> Beat | None:
+        seen, self._seen = self._seen, None
+        return Beat(None) if isinstance(seen, LogUnavailable) else None
+
+    async def _at_tip(self) -> Part | None:
+        self._late = False
+        if not self._live:
+            self._live = True
+            return Live(self.cursor)
+        seen, self._seen = self._seen, None
+        if seen is None:
+            return None
+        if not await self._still_allowed():
+            self.end("expired")
+            return self.ended
+        if isinstance(seen, LogUnavailable):
+            return Beat(None)
+        if self._reading.confirm(seen):
+            return Beat(self.cursor)
+        self._woken.set()  # more is there, or the end: look again
+        return None
+
+    async def _still_allowed(self) -> bool:
+        now = self._loop.time()
+        if now - self._checked < RECHECK_SECONDS:
+            return True
+        self._checked = now
+        return await self._permission.check()
+
+    # Lateness
+
+    def _mark_late(self) -> None:
+        self._late, self._away = True, None
+
+    def _notice_lateness(self) -> None:
+        if self._away is not None:
+            self._away.cancel()
+            self._away = None
