@@ -50,13 +50,14 @@ class TableNames(BaseSettings):
     )
 
     table_prefix: str = Field("", max_length=24)
-    """What the name of every table and index begins with, such as `chat_`, in a database that another application shares: lower-case
-    letters, digits, underscores. All processes and the migration need the same one. It cannot be changed once the tables are made."""
+    """Begins the name of every table and index, such as `chat_`, in a database that Tokenwire
+    shares with another application: lower-case letters, digits, underscores. All processes and the
+    migration need the same prefix. Changing it later renames nothing."""
 
     @field_validator("table_prefix")
     @classmethod
     def _begins_a_name(cls, prefix: str) -> str:
-        # Upper case would need quotes wherever people write SQL by hand; SQLite keeps sqlite_ to itself.
+        # Upper case would need quotes in SQL written by hand. SQLite reserves sqlite_.
         if not re.fullmatch(r"([a-z_][a-z0-9_]*)?", prefix) or prefix.startswith(
             ("sqlite_", "pg_")
         ):
@@ -373,7 +374,7 @@ def load(needs: Collection[str] = ("redis_url", "token_key")) -> Settings:
 
 
 def table_prefix() -> str:
-    """TABLE_PREFIX alone, whatever is wrong with other settings; or an end of the process, as `load` has it."""
+    """TABLE_PREFIX alone, whatever is wrong with other settings. Ends the process like `load`."""
     try:
         return TableNames(_env_file=env_file()).table_prefix
     except ValidationError as error:

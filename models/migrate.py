@@ -1,11 +1,16 @@
-"""`python -m tokenwire.models.migrate`: bring the database of DATABASE_URL to the newest revision; quick when it is there already.
+"""`python -m tokenwire.models.migrate` brings the database of DATABASE_URL to the newest revision.
 
-Two starts at once do not race: PostgreSQL holds an advisory lock, SQLite its write lock, and who comes second finds nothing to do.
+Two migrations that start at once do not race: PostgreSQL holds an advisory lock, SQLite its write
+lock. The second one finds nothing to do.
 
-The database may be a host application's as well. Our revision therefore stands in a table of our own (`names.VERSION`), and tables of
-ours are made only where none of that name exists. Earlier versions kept the revision in `alembic_version`, a name that every
-project with alembic uses. That table is believed only if it can be nobody else's (`_former_revision`), and is left as it is: processes
-of the version before still read it.
+The database may also be a host application's. Therefore our revision stands in a table of our own
+(`names.VERSION`), and the first revision creates its tables only if all of their names are free.
+Earlier versions kept the revision in `alembic_version`, a name that every project with alembic
+uses. `_former_revision` adopts that table only if it can be nobody else's. The table itself stays,
+because processes of the version before still read it.
+
+Rejected: dropping the old table (a host may own it), and adopting it with fewer proofs (a host's
+revisions may be numbered like ours, and its table `messages` is not ours).
 """
 
 import contextlib
@@ -40,13 +45,13 @@ _OURS = {
     },
     "idempotency_keys": {"user_id", "route", "key", "body_hash", "made"},
 }
-"""Columns that our tables have had since the first revision. No other project has all of them by chance."""
+"""Columns that our tables have had since the first revision. No other project has all of them."""
 
 
 def migrate(database_url: str) -> bool:
     """Upgrade; True if there was something to do. Creates the folder of a SQLite file.
 
-    Raises ValueError for an unusable address, MigrationRefused, and sqlalchemy.exc.SQLAlchemyError as it comes.
+    Raises ValueError for an unusable address, MigrationRefused, sqlalchemy.exc.SQLAlchemyError.
     """
     engine = _open(database_url)
     try:
@@ -65,7 +70,7 @@ def migrate(database_url: str) -> bool:
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the revisions that are missing, in the transaction of this connection. Raises MigrationRefused."""
+    """Run the missing revisions in the transaction of this connection. Raises MigrationRefused."""
     # Loaded here: a start that has nothing to do need not wait for it.
     from alembic import command
     from alembic.config import Config
@@ -77,10 +82,12 @@ def upgrade(connection: Connection) -> None:
     )
     config.attributes["connection"] = connection
     try:
-        if _revision(connection) is None and (former := _former_revision(connection)) is not None:
-            command.stamp(config, former)
-        elif _revision(connection) is None:
-            _refuse_taken_names(connection)
+        if _revision(connection) is None:
+            former = _former_revision(connection)
+            if former is None:
+                _refuse_taken_names(connection)
+            else:
+                command.stamp(config, former)
         command.upgrade(config, "head")
     except CommandError as error:
         raise MigrationRefused(str(error)) from error
@@ -102,7 +109,7 @@ def _open(database_url: str) -> Engine:
 
 
 def _make_private(path: Path) -> None:
-    """A new database file is for its owner's eyes only; SQLite gives the same rights to the files that it puts beside it."""
+    """Create the file for its owner's eyes only. SQLite gives files beside it the same rights."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -115,8 +122,8 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _former_revision(connection: Connection) -> str | None:
-    """What `alembic_version` says, if it is ours: one revision that we know, our columns in all tables, and no prefix, which no version
-    had that used this table."""
+    """What `alembic_version` says, if it is ours: a single revision that we know, our columns in
+    all tables, and no prefix (the versions that used this table had none)."""
     if PREFIX or not _has(connection, "alembic_version", {"version_num"}):
         return None
     found = list(connection.scalars(select(_FORMER.c.version_num)))
@@ -134,19 +141,22 @@ def _has(connection: Connection, name: str, columns: set[str]) -> bool:
 
 
 def _refuse_taken_names(connection: Connection) -> None:
-    """Nothing of ours stands in a database without a revision. A table of such a name is somebody else's, or our revision was lost."""
+    """A database without our revision holds no table of ours. A table of such a name belongs to
+    somebody else, or our revision was lost."""
     from tokenwire.models.tables import Table
 
     taken = sorted(Table.metadata.tables.keys() & set(inspect(connection).get_table_names()))
     if taken:
         raise MigrationRefused(
-            f"tables of these names are there already, and not known to be Tokenwire's: {', '.join(taken)}. Where they belong to another "
-            "application, set TABLE_PREFIX (docs/host-database.md)"
+            f"the database has tables of these names already: {', '.join(taken)}. They are not "
+            "known to be Tokenwire's. If another application uses them, set TABLE_PREFIX "
+            "(docs/host-database.md)"
         )
 
 
 def main() -> int:
-    """The command: one line on what was done or what is wrong; exit code 0, or 1 where the database refuses or is away."""
+    """The command: one line on what was done or what is wrong. Exit code 0; 1 if the database
+    refuses or is away; 78 for a wrong setting."""
     from tokenwire.config.settings import load
 
     url = load(needs=["database_url"]).database_url

@@ -14,7 +14,8 @@ from tokenwire.config.settings import table_prefix
 
 PREFIX = table_prefix()
 LONGEST = 63
-"""Bytes of a name in PostgreSQL, which cuts longer ones off in silence. A test checks all names with the longest prefix."""
+"""Bytes of a name in PostgreSQL, which cuts longer names off in silence. A test checks all names
+with the longest prefix."""
 
 
 def named(name: str) -> str:

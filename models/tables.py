@@ -1,4 +1,5 @@
-"""The tables (SQLModel). Times are UTC epoch milliseconds: they compare alike on SQLite and PostgreSQL, without time zones."""
+"""The tables (SQLModel). Times are UTC epoch milliseconds: they compare alike on SQLite and
+PostgreSQL, without time zones. Every name goes through `named` (`names.py` says why)."""
 
 from typing import Any
 
@@ -21,7 +22,8 @@ from tokenwire.models.names import named
 from tokenwire.protocol.states import UNFINISHED
 
 UNFINISHED_SQL = "status IN (" + ", ".join(f"'{state}'" for state in UNFINISHED) + ")"
-"""The same as a literal condition: only with literals does a planner recognise the partial index `ix_messages_unfinished`."""
+"""An unfinished row, as a literal condition: with bound values a planner does not recognise the
+partial index `ix_messages_unfinished`."""
 UNANNOUNCED_END_SQL = "role = 'assistant' AND NOT terminal_announced AND NOT " + UNFINISHED_SQL
 """Ended, and the log is not known to hold the terminal event."""
 UNANNOUNCED_REV_SQL = "announced_rev < rev"
@@ -37,15 +39,15 @@ UNLISTED_SQL = "NOT listed"
 
 
 def is_unfinished(row: Any) -> ColumnElement[bool]:
-    """`UNFINISHED_SQL` of a table, an alias, or the columns of one: with its name, and with literals all the same."""
+    """`UNFINISHED_SQL` of a class, an alias or a table's columns, with its name before the column."""
     return col(row.status).in_([literal_column(f"'{state}'") for state in UNFINISHED])
 
 
 class Table(SQLModel, registry=registry()):
-    """What all tables are: in a registry and a `metadata` of our own.
+    """The base of all tables, with a registry and a `metadata` of our own.
 
-    SQLModel has one of each for everybody. A host application that uses it may have classes `Message` and `Conversation` and a table
-    `messages` as well, and its `SQLModel.metadata.create_all()` must not make our tables.
+    SQLModel has one of each for everybody. A host application may define `Message`, `Conversation`
+    and a table `messages` on it, and its `SQLModel.metadata.create_all()` must not create ours.
     """
 
 

@@ -1,16 +1,19 @@
-"""The history of the schema (alembic). `HEAD` is the newest revision: what a process of this version needs.
+"""The history of the schema (alembic). `HEAD` is the newest revision: what a process of this
+version needs.
 
-Written down here so that web and worker can compare it without loading alembic; a test keeps it equal to the scripts.
+It is written down here so that web and worker can compare it without loading alembic. A test keeps
+it equal to the scripts.
 """
 
 HEAD = "0015"
 KNOWN = frozenset(f"{number:04}" for number in range(1, int(HEAD) + 1))
-"""All revisions up to there: they are numbered without a gap, a test says."""
+"""All revisions up to `HEAD`. They are numbered without a gap."""
 
 
 def serves(revision: str | None) -> bool:
     """Whether a process of this version can work with a database at that revision.
 
-    A newer one too: migrations run before the new processes start, so every revision leaves what the version before it uses.
+    A newer revision is served, too: migrations run before the new processes start, and every
+    revision leaves what the version before it uses.
     """
     return revision is not None and revision.isdecimal() and int(revision) >= int(HEAD)

@@ -1,4 +1,5 @@
-"""Run by alembic: gives it the connection that `models.migrate` opened. Transactions and locks are the caller's."""
+"""Run by alembic: hands it the connection that `models.migrate` opened. Transactions and locks are
+the caller's."""
 
 from alembic import context
 

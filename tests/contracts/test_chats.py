@@ -212,8 +212,8 @@ async def test_a_name_that_is_another_rows_id_hides_no_row(store: Store) -> None
 
 
 async def test_a_row_that_was_superseded_is_meant_only_where_no_other_is(store: Store) -> None:
-    """A client names what it edits by the row's id, also when it has been edited before: it means the new row. An answer that
-    was made again is found by its own id."""
+    """A client names what it edits by the row's id. If the row was edited before, it means the new
+    one. An answer that was made again is found by its own id."""
     chat = await store.open_chat(ADA, "c")
     first = await post(store, chat.id, "one")
     name = first.user_message.id

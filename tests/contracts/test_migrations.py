@@ -12,6 +12,7 @@ from sqlalchemy import Engine, create_engine, inspect
 import tokenwire.models.migrations
 from tokenwire.models.database import driver_url
 from tokenwire.models.migrate import migrate
+from tokenwire.models.migrations import KNOWN
 from tokenwire.models.names import VERSION, named
 from tokenwire.models.tables import Table
 
@@ -72,4 +73,6 @@ def test_head_is_the_newest_script() -> None:
     config.set_main_option(
         "script_location", str(Path(tokenwire.models.migrations.__file__).parent)
     )
-    assert ScriptDirectory.from_config(config).get_heads() == [tokenwire.models.migrations.HEAD]
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_heads() == [tokenwire.models.migrations.HEAD]
+    assert {script.revision for script in scripts.walk_revisions()} == KNOWN

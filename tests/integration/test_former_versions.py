@@ -1,4 +1,5 @@
-"""Databases of the versions that kept their revision in `alembic_version`, and of others that only look like it."""
+"""Databases of versions that kept their revision in `alembic_version`, and databases that only look
+like them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 def made_by_a_former_version(connection: Connection, revision: str) -> None:
-    """The tables as they were at that revision; only the name of the version table was another one."""
+    """The tables as they were at that revision, with the former version table."""
     config = Config()
     config.set_main_option(
         "script_location", str(Path(tokenwire.models.migrations.__file__).parent)
@@ -59,7 +60,7 @@ def versions(engine: Engine) -> dict[str, list[str]]:
 async def test_it_is_adopted_with_its_rows(
     database_url: str, engine: Engine, revision: str
 ) -> None:
-    """It goes on from its own revision. The old table stays as it is: processes of the version before read it."""
+    """It continues from its own revision. The old table stays: the version before reads it."""
     with engine.begin() as connection:
         made_by_a_former_version(connection, revision)
         columns = "id, user_id, rev, announced_rev, created_at, updated_at"
@@ -112,7 +113,8 @@ def test_tables_that_are_not_ours_are_not_believed(
 
 
 def test_a_hosts_version_table_alone_is_no_obstacle(database_url: str, engine: Engine) -> None:
-    """Without tables of our names there is nothing to confuse: ours are made, and the host's revision stays."""
+    """Without tables of our names nothing can be confused: ours are created, and the host's
+    revision stays."""
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
         connection.execute(text("INSERT INTO alembic_version VALUES ('0007')"))

@@ -1,6 +1,5 @@
-"""The project at its command line: `python -m tests.integration.hosts.alembic_host DATABASE_URL COMMAND...`.
-
-COMMAND: upgrade, downgrade, create_all, write, revision=FOLDER.
+"""The project at its command line: `python -m tests.integration.hosts.alembic_host DATABASE_URL
+COMMAND...`, where a COMMAND is upgrade, downgrade, create_all, write, or revision=FOLDER.
 """
 
 import shutil

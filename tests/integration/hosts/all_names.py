@@ -1,4 +1,5 @@
-"""All names of ours in a migrated database: `python -m tests.integration.hosts.all_names DATABASE_URL`."""
+"""Prints all names of ours in a database that it migrates:
+`python -m tests.integration.hosts.all_names DATABASE_URL`."""
 
 import sys
 

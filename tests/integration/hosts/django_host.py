@@ -1,4 +1,5 @@
-"""A Django project: `python -m tests.integration.hosts.django_host DATABASE_URL [migrate] [write]`."""
+"""A Django project:
+`python -m tests.integration.hosts.django_host DATABASE_URL [migrate] [write]`."""
 
 import sys
 from urllib.parse import urlsplit

@@ -1,4 +1,5 @@
-"""Tokenwire beside a host: `python -m tests.integration.hosts.ours DATABASE_URL [migrate] [answer]`."""
+"""Tokenwire beside a host:
+`python -m tests.integration.hosts.ours DATABASE_URL [migrate] [answer]`."""
 
 import asyncio
 import sys

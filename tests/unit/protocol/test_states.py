@@ -23,7 +23,8 @@ def test_a_state_is_unfinished_or_ended() -> None:
 
 
 def test_nobody_else_lists_them() -> None:
-    """But for migrations, which never change, and a condition on two of them. Providers have words of their own."""
+    """But for migrations, which never change, and a condition on two states. Providers have words
+    of their own."""
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"
         for package in PACKAGES

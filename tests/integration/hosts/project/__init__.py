@@ -1,1 +1,2 @@
-"""A project with SQLModel and alembic: its classes and tables have the names of ours, its first revision too."""
+"""A project with SQLModel and alembic. Its classes, its tables and its first revision have the
+names of ours."""

@@ -1,4 +1,4 @@
-"""As `alembic init` writes it, with the two lines of docs/host-database.md where KEEP_OURS is set."""
+"""As `alembic init` writes it. KEEP_OURS adds what docs/host-database.md says."""
 
 import os
 
