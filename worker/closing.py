@@ -6,64 +6,29 @@ claims it as a worker would, so that a worker that wakes up late is fenced off.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 import structlog
 
 from tokenwire.config.metrics import ANSWERS_ENDED
-from tokenwire.models.answers import Checkpoint, Ending
+from tokenwire.models.answers import Ending
 from tokenwire.models.errors import HistoryTooLong, NotFound, StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
-from tokenwire.protocol import events
-from tokenwire.protocol.states import Ended
-from tokenwire.protocol.text import checksum, utf16_length
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.usage import Reported, json_chars, tokens
+from tokenwire.worker.ending import bare, ending_of, make_ending, terminal_event, usage_fields
 from tokenwire.worker.enqueue import Jobs, JobsUnavailable
-from tokenwire.worker.internal import DEADLY, INTERNAL_ERROR
+from tokenwire.worker.internal import DEADLY
 from tokenwire.worker.resume.continuation import Held, still_kept
 from tokenwire.worker.resume.takeover import Known, held_in, recover_anyway, restate, restore
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0
 """Long enough for one commit and one append; if this process dies in between, the row stays findable."""
-
-
-def terminal_event(ending: Ending) -> events.Terminal:
-    """The one event that seals a generation, from what was committed."""
-    usage = events.Usage(**ending.usage) if ending.usage else None
-    length, crc32 = utf16_length(ending.content), checksum(ending.content)
-    if ending.status == "complete":
-        reason = cast("events.FinishReason", ending.finish_reason or "unknown")
-        return events.Complete(
-            ending.message_id,
-            ending.attempt,
-            reason,
-            usage,
-            length,
-            crc32,
-            list(ending.seams or ()),
-        )
-    if ending.status == "cancelled":
-        return events.Cancelled(
-            ending.message_id, ending.attempt, ending.cancel_by or "unknown", usage, length, crc32
-        )
-    error = ending.error or cast("dict[str, Any]", INTERNAL_ERROR)
-    return events.Error(
-        ending.message_id,
-        ending.attempt,
-        error["code"],
-        error["error"],
-        error["retryable"],
-        usage,
-        length,
-        crc32,
-    )
 
 
 async def announce(
@@ -85,7 +50,7 @@ async def announce(
                     claim, held = await restore(log, claim, known, CLOSING_LEASE_SECONDS)
                     known, index, there = Known(held, claim.epoch), 0, True
                 await log.append(claim, index, known.held.seq, [terminal_event(ending)])
-                _tell(ending)
+                _log_end(ending)
                 break
             except ports.Lost:
                 there = False
@@ -99,7 +64,7 @@ async def announce(
     await store.terminal_announced(claim.message_id, ending.attempt)
 
 
-def _tell(ending: Ending) -> None:
+def _log_end(ending: Ending) -> None:
     """One line and one count for each answer that ended, however it ended."""
     ANSWERS_ENDED.labels(ending.status).inc()
     log_line.info(
@@ -144,7 +109,7 @@ async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: 
 
 async def end_cancelled(store: Store, log: ports.Log, row: Message, by: str) -> None:
     """End as cancelled a generation that no worker holds who obeys. Raises Busy while one has the time to."""
-    await _end(store, log, row, lambda mine, claim, held: cancelled(mine, claim, held, by))
+    await _end(store, log, row, lambda mine, claim, held: _cancelled(mine, claim, held, by))
 
 
 async def end_failed(store: Store, log: ports.Log, row: Message, error: dict[str, object]) -> None:
@@ -154,7 +119,7 @@ async def end_failed(store: Store, log: ports.Log, row: Message, error: dict[str
         log,
         row,
         lambda mine, claim, held: replace(
-            cancelled(mine, claim, held, None), status="error", error=error
+            _cancelled(mine, claim, held, None), status="error", error=error
         ),
     )
 
@@ -281,22 +246,6 @@ async def _announce_of(store: Store, log: ports.Log, claim: ports.Claim) -> None
         await announce(store, log, claim, 0, ending_of(row))
 
 
-def bare(ending: Ending) -> Ending:
-    """The ending with its text alone: what is left to store where the database refuses the rest."""
-    return replace(ending, tool_calls=None, kept=None, usage=None, seams=None, finish_reason=None)
-
-
-def lesser(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
-    """The checkpoint, and what is left to save where the database refuses it: first all but the provider's run, then the text alone."""
-    yield checkpoint
-    yield (
-        runless := replace(
-            checkpoint, run_id=None, run_cursor=None, run_text=None, run_reasoning=None
-        )
-    )
-    yield replace(runless, tool_calls=None, kept=None, reported=None)
-
-
 async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | None:
     """What the answer has cost: what was reported, and an estimate of the request under way. Nobody can ask the worker, which does not hear
     us. None where it had not begun to answer, or that cannot be said."""
@@ -314,7 +263,7 @@ async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | Non
 async def _cost(store: Store, row: Message, chars: int) -> dict[str, Any] | None:
     reported = Reported.of(row.reported)
     if not chars:
-        return _wire(reported.total())
+        return usage_fields(reported.total())
     conversation = await store.conversation_of(row.id)
     before = await store.history(row.conversation_id, row.ordinal)
     asked = len((conversation and conversation.instructions) or "") + json_chars(
@@ -324,29 +273,21 @@ async def _cost(store: Store, row: Message, chars: int) -> dict[str, Any] | None
         len(earlier.content) + json_chars(earlier.kept if earlier.model == row.model else None)
         for earlier in before
     )
-    return _wire(
+    return usage_fields(
         reported.with_estimate(
             tokens(asked), chars - row.started_with if reported.before else chars
         )
     )
 
 
-def _wire(usage: events.Usage | None) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = msgspec.to_builtins(usage)
-    return found
-
-
-def cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> Ending:
-    """The ending of a generation that is cancelled as viewers hold it."""
-    return Ending(
-        message_id=row.id,
-        attempt=claim.attempt,
-        status="cancelled",
-        content=held.text,
-        reasoning=held.reasoning,
-        tool_calls=list(held.tool_calls) or None,
-        epoch=claim.epoch,
-        seq=held.seq,
+def _cancelled(row: Message, claim: ports.Claim, held: Held, by: str | None) -> Ending:
+    """How an answer ends that is cancelled as readers hold it."""
+    return make_ending(
+        "cancelled",
+        held,
+        row.id,
+        claim.attempt,
+        claim.epoch,
         usage=row.usage,
         seams=row.seams,
         cancel_by=by,
@@ -360,26 +301,6 @@ def _kept(row: Message, held: Held) -> list[dict[str, Any]] | None:
     except Exception:
         log_line.exception("what an answer held beside its text is lost", message_id=row.id)
         return None
-
-
-def ending_of(row: Message) -> Ending:
-    """The ending that a row of an ended generation holds."""
-    return Ending(
-        message_id=row.id,
-        attempt=row.attempt,
-        status=cast("Ended", row.status),
-        content=row.content,
-        reasoning=row.reasoning,
-        tool_calls=row.tool_calls,
-        epoch=row.epoch,
-        seq=row.seq,
-        finish_reason=row.finish_reason,
-        error=row.error,
-        usage=row.usage,
-        seams=row.seams,
-        cancel_by=row.cancel_by,
-        kept=row.kept,
-    )
 
 
 async def start_next(store: Store, jobs: Jobs, conversation_id: str) -> None:

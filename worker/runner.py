@@ -30,9 +30,9 @@ from tokenwire.worker import closing, context, probation
 from tokenwire.worker.attempt.costs import Budget, BudgetExhausted
 from tokenwire.worker.attempt.draft import MAX_ANSWER_BYTES, Draft
 from tokenwire.worker.attempt.intake import NAMING_SECONDS, clock
+from tokenwire.worker.attempt.lifecycle import HandedOver
 from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.attempt.usage import Reported
-from tokenwire.worker.attempt.verdicts import HandedOver
 from tokenwire.worker.enqueue import JobsUnavailable
 from tokenwire.worker.internal import INTERNAL_ERROR, MAX_DEATHS
 from tokenwire.worker.outages import outlast
@@ -258,7 +258,7 @@ class Runner:
             best, self._models.alone_seconds, self._models.longest_wait_seconds, self._models.bounds
         )
         attempt = Attempt(
-            self._services, row, claim, self._generation(row, claim, held, chosen, run), terms
+            self._services, row, claim, self._draft(row, claim, held, chosen, run), terms
         )
         self._running[row.id] = attempt
         if self._handing_over:
@@ -290,13 +290,13 @@ class Runner:
                 await outlast(
                     row.id,
                     lambda: self._services.store.note_attempt(
-                        row.id, attempt.generation.attempt, 0, row.started_with
+                        row.id, attempt.draft.attempt, 0, row.started_with
                     ),
                 )
-            if probation.over(attempt.generation.added, lived):
+            if probation.over(attempt.draft.added, lived):
                 self._probation.leave(row.id)
 
-    def _generation(
+    def _draft(
         self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None
     ) -> Draft:
         """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
@@ -324,7 +324,7 @@ class Runner:
             )
         kept = KeptItems(saved, max_bytes=limit)
         longest = self._models.max_answer_bytes
-        generation = Draft(
+        draft = Draft(
             row.id,
             claim.attempt,
             held,
@@ -333,8 +333,8 @@ class Runner:
             max_bytes=longest,
         )
         if chosen.rung != "fresh":
-            generation.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
-        return generation
+            draft.add(events.Reset(row.id, claim.attempt, keep=0, keep_reasoning=0))
+        return draft
 
     async def _account(
         self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool
@@ -353,10 +353,10 @@ class Runner:
             log_line.warning("taken over from a worker that died", **facts)
         await self._services.store.note_attempt(row.id, claim.attempt, row.deaths, row.started_with)
 
-    def look(self, message_id: str) -> None:
-        """A cancel was requested for this message, perhaps of this process."""
+    def check_cancel(self, message_id: str) -> None:
+        """A cancel was requested for this message, which this process may be answering."""
         if (attempt := self._running.get(message_id)) is not None:
-            attempt.look()
+            attempt.check_cancel()
 
     async def _run(
         self,

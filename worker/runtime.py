@@ -134,7 +134,7 @@ class Runtime:
         for _channel, payload in messages:
             verb, _, message_id = payload.decode().partition(" ")
             if verb == "cancel":
-                self._runner.look(message_id)
+                self._runner.check_cancel(message_id)
 
     async def generate(self, message_id: str) -> None:
         """The job."""

@@ -9,7 +9,7 @@ from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker.attempt.verdicts import HandedOver
+from tokenwire.worker.attempt.lifecycle import HandedOver
 from tokenwire.worker.services import WorkerServices
 
 QUESTION = "What did my doctor say of my knee?"

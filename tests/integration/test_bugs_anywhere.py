@@ -294,12 +294,13 @@ async def test_a_decision_that_fails(
 @pytest.mark.parametrize(
     "name",
     [
-        "attempt.run.decide",
-        "attempt.run.Ending",
+        "attempt.failure.decide",
+        "attempt.outcome.make_ending",
         "closing.still_kept",
-        "attempt.run.Bill.of",
+        "attempt.billing.Bill.of",
         "attempt.run.NamedRun.leave",
         "attempt.draft.Draft.take",
+        "attempt.lifecycle.Lifecycle.take",
     ],
 )
 async def test_an_attempt_that_fails_at_its_end(

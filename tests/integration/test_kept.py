@@ -175,7 +175,7 @@ async def test_an_answer_that_starts_over_keeps_nothing_of_the_first(rig: Rig) -
     await rig.hand_over([base.TextDelta("Look: "), item(USE)], rung="restart")
     runner, running = await rig.begin([base.TextDelta("Anew.")], rung="restart")
     (attempt,) = runner.running()
-    await attempt._writer.settle()
+    await attempt.work.writer.settle()
     await rig.services.checkpointer.save([attempt])
     row = await rig.reread()
     assert (row.content, row.kept) == ("Anew.", None)

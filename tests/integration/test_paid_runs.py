@@ -472,7 +472,7 @@ async def test_an_answer_that_is_stopped_before_its_run_has_a_name(rig: Rig, act
     await getattr(rig, act)()
     if act == "cancel":
         await rig.ended()
-    await rig.until(lambda: attempt._reader is not None and attempt._reader.over)
+    await rig.until(lambda: attempt._intake is not None and attempt._intake.over)
     assert not worker.done()
     rig.provider.named.set()
     await worker

@@ -48,7 +48,7 @@ class Rig:
         running = asyncio.create_task(runner.generate(self.row.id))
         await waits.wait()
         for attempt in runner.running():
-            await attempt._writer.settle()
+            await attempt.work.writer.settle()
         return runner, running
 
     async def kill(self, running: "asyncio.Task[None]") -> None:

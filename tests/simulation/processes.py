@@ -101,9 +101,7 @@ class WorkerProcess:
     @property
     def attempts(self) -> list[tuple[str, int]]:
         """(message id, attempt) of what it runs."""
-        return [
-            (attempt.message_id, attempt.generation.attempt) for attempt in self._runner.running()
-        ]
+        return [(attempt.message_id, attempt.draft.attempt) for attempt in self._runner.running()]
 
     def _open(self, spec: ModelSpec) -> Provider:
         return Provider(spec.continuation, self._site.scripts, self._site.complain)
@@ -123,7 +121,7 @@ class WorkerProcess:
 
     def _heard(self, messages: list[tuple[bytes, bytes]]) -> None:
         for _channel, payload in messages:
-            self._runner.look(payload.decode().partition(" ")[2])
+            self._runner.check_cancel(payload.decode().partition(" ")[2])
 
     def take(self, message_id: str, done: Callable[[], None]) -> None:
         """A job was delivered to this process."""

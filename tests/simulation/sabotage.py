@@ -14,7 +14,7 @@ from tokenwire.protocol.events import AnyEvent, check_batch
 from tokenwire.streams.hub.hub import Tail
 from tokenwire.streams.hub.log_cursor import NEED_PAGE, LogCursor, LogTail
 from tokenwire.streams.log import memory, ports
-from tokenwire.worker.attempt import draft, run
+from tokenwire.worker.attempt import draft, work
 
 
 @contextmanager
@@ -136,14 +136,14 @@ def no_wait_for_what_is_out() -> Iterator[None]:
 def checkpoints_ahead_of_the_log() -> Iterator[None]:
     """A checkpoint claims to reach further than its text: a snapshot then skips events that it does not contain."""
 
-    def checkpoint(self: run.Attempt) -> Any:
+    def checkpoint(self: work.Work) -> Any:
         from dataclasses import replace
 
         saved = real(self)
         return replace(saved, seq=saved.seq + 1)
 
-    real = run.Attempt.checkpoint
-    with patch.object(run.Attempt, "checkpoint", checkpoint):
+    real = work.Work.checkpoint
+    with patch.object(work.Work, "checkpoint", checkpoint):
         yield
 
 

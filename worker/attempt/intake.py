@@ -1,11 +1,13 @@
-"""How an attempt takes what its provider sends: in a task of its own, which ends with the stream or when the attempt leaves it.
+"""How an attempt takes what its provider sends: in a task of its own, until the stream ends or is left.
 
-A run that goes on without us, such as a background response, is named by its first bytes. An attempt that left before them would leave
-behind a run that the user pays for and nobody can name, attach to or end. So an attempt that leaves then is let go at once, and the stream
-is read on for some seconds, until it tells the name.
+A run that goes on without us, such as a background response, is named by its first bytes. An attempt
+that left before them would leave behind a run that the user pays for and that nobody can name,
+attach to or end. So an attempt that leaves then is let go at once, and the stream is read on for
+some seconds, until it names the run.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,16 +20,19 @@ from tokenwire.providers.base import (
     Provider,
     ProviderError,
     Request,
+    Unavailable,
 )
 from tokenwire.worker.attempt.draft import Draft
+from tokenwire.worker.attempt.lifecycle import Failed, Finished, Verdict
 from tokenwire.worker.attempt.named_run import NamedRun
 from tokenwire.worker.attempt.portions import portions
-from tokenwire.worker.attempt.verdicts import Failed, Finished
 from tokenwire.worker.attempt.writing import LogWriter
 
 log_line = structlog.get_logger(__name__)
 NAMING_SECONDS = 5.0
-"""How long a run that was just asked for is waited for to tell its name, once nobody wants anything else of it."""
+"""How long a run that was just asked for may take to name itself, if nothing else of it is wanted."""
+STALL_GRACE_SECONDS = 1.0
+"""Providers watch their own silence; this is the second watch, for one whose adapter hangs."""
 
 
 def clock() -> float:
@@ -36,23 +41,28 @@ def clock() -> float:
 
 
 class Intake:
-    """One request of an attempt. `begin` is done before it is sent, `save_run` as soon as its run has a name."""
+    """One request of an attempt. `report` is told how it ended, unless it was left before.
+
+    `begin` is done before it is sent, `save_run` as soon as its run has a name.
+    """
 
     def __init__(
         self,
-        generation: Draft,
+        draft: Draft,
         writer: LogWriter,
         run: NamedRun,
+        report: Callable[[Verdict], None],
         begin: Callable[[], Awaitable[object]],
         save_run: Callable[[], Awaitable[None]],
     ) -> None:
-        self._generation, self._writer, self._run = generation, writer, run
-        self._begin, self._save_run = begin, save_run
-        self._task: asyncio.Task[Finished | Failed] | None = None
+        self._draft, self._writer, self._run = draft, writer, run
+        self._report, self._begin, self._save_run = report, begin, save_run
+        self._task: asyncio.Task[None] | None = None
         self._stream: DeltaStream | None = None
         self._left = False
         self._lingers = asyncio.Event()
         self._heard = clock()
+        self._stall_seconds = math.inf
         self._listening = True
 
     @property
@@ -65,22 +75,29 @@ class Intake:
         """Nothing more comes, or what comes is not taken."""
         return self._left or (self._task is not None and self._task.done())
 
-    async def read(self, provider: Provider, request: Request) -> Finished | Failed | None:
-        """What the stream ended with; None: it was left."""
-        if self._left:
+    def stall(self) -> ProviderError | None:
+        """The failure that the provider's silence is, if it has lasted for too long."""
+        silent = self.silent_seconds
+        if silent <= self._stall_seconds:
             return None
-        self._task = task = asyncio.create_task(self._read(provider, request))
+        kind = Interrupted if self._draft.emitted else Unavailable
+        return kind(f"nothing heard for {silent:.0f} s", code="stalled")
+
+    async def read(self, provider: Provider, request: Request) -> None:
+        """Until the stream has ended or is left."""
+        self._stall_seconds = provider.stall_seconds + STALL_GRACE_SECONDS
+        self._task = task = asyncio.create_task(self._run_through(provider, request))
         lingering = asyncio.create_task(self._lingers.wait())
         try:
             await self._until(task, lingering)
         finally:
             lingering.cancel()
-        return None if self._lingers.is_set() or task.cancelled() else task.result()
+        if task.done() and not task.cancelled():
+            task.result()  # raises what is a bug of ours
 
     def leave(self) -> None:
         """Nothing more is wanted, but for the name of a run that has yet to tell it."""
         if self._left or self._task is None:
-            self._left = True
             return
         self._left = True
         if self._stream is not None and self._stream.naming:
@@ -94,9 +111,7 @@ class Intake:
         if self._task is not None:
             await self._until(self._task)
 
-    async def _until(
-        self, task: "asyncio.Task[Finished | Failed]", *others: "asyncio.Task[Any]"
-    ) -> None:
+    async def _until(self, task: "asyncio.Task[None]", *others: "asyncio.Task[Any]") -> None:
         """Until one of them is done. Whoever is cancelled here leaves the stream first."""
         try:
             await asyncio.wait((task, *others), return_when=asyncio.FIRST_COMPLETED)
@@ -104,6 +119,13 @@ class Intake:
             task.cancel()
             await asyncio.wait((task,))
             raise
+
+    async def _run_through(self, provider: Provider, request: Request) -> None:
+        """Reports the end in the very step in which it is known: what comes later comes second."""
+        ended = await self._read(provider, request)
+        if not self._left:
+            self._left = True
+            self._report(ended)
 
     async def _read(self, provider: Provider, request: Request) -> Finished | Failed:
         try:
@@ -120,9 +142,9 @@ class Intake:
         except (
             Exception
         ) as error:  # a bug in an adapter must end as an error event, not as a hanging answer
-            log_line.exception("provider adapter failed", message_id=self._generation.message_id)
+            log_line.exception("provider adapter failed", message_id=self._draft.message_id)
             return Failed(error)
-        if self._generation.finish is None:
+        if self._draft.finish is None:
             return Failed(Interrupted("the stream ended without a proof of completion"))
         return Finished()
 
@@ -136,10 +158,10 @@ class Intake:
                 return
             self._run.reached(stream)
             self._writer.wake()
-            if self._generation.full:
+            if self._draft.full:
                 log_line.warning(
                     "answer ended: it is as long as it may be",
-                    message_id=self._generation.message_id,
+                    message_id=self._draft.message_id,
                 )
                 return
             await self._room()
@@ -154,7 +176,7 @@ class Intake:
                 await self._room()
                 if self._left:
                     return False
-            self._generation.take(portion)
+            self._draft.take(portion)
         return True
 
     async def _room(self) -> None:

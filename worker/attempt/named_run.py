@@ -15,11 +15,11 @@ class NamedRun:
     """None of its methods does anything for a run without a name. `over`: the provider has said that it ended."""
 
     def __init__(
-        self, store: Store, message_id: str, model: str, attempt: int, generation: Draft
+        self, store: Store, message_id: str, model: str, attempt: int, draft: Draft
     ) -> None:
         self.over = False
         self._store, self._message_id, self._model = store, message_id, model
-        self._attempt, self._generation = attempt, generation
+        self._attempt, self._draft = attempt, draft
         self._name: str | None = None
         self._left: str | None = None
 
@@ -32,8 +32,8 @@ class NamedRun:
         if name == self._name or name is None or not fits(name, MAX_RUN_ID_CHARS):
             return False
         self._name = name
-        if not stream.stitching and not self._generation.answered:
-            self._generation.reached(name, cursor)
+        if not stream.stitching and not self._draft.answered:
+            self._draft.reached(name, cursor)
         return True
 
     async def begin(self, saved: Checkpoint) -> bool:
@@ -46,7 +46,7 @@ class NamedRun:
     def reached(self, stream: DeltaStream) -> None:
         """What has come was taken: whoever attaches goes on after it."""
         if self._name is not None and not stream.stitching:
-            self._generation.reached(self._name, stream.cursor)
+            self._draft.reached(self._name, stream.cursor)
 
     async def leave(self) -> None:
         """Forget the run if it is over; else note it once more.

@@ -1,7 +1,8 @@
-"""How what an attempt takes gets into the log: batch by batch, one of them in flight, through outages, forks and the loss of the whole log.
+"""How what an attempt takes gets into the log: one batch in flight, through outages and forks.
 
-The writer holds the claim, and stands for it: a log that does not know the claim any more is given what it lacks, as long as SQL says that
-the attempt is the current one. What forbids to go on (another owner, a cancel, a bug) it tells by `stop`.
+The writer holds the claim and defends it. A log that no longer knows the claim is given what it
+lacks, as long as SQL says that the attempt is the current one. What forbids it to go on (another
+owner, a cancel, a bug) it reports with `stop`.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message as Row
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.draft import Draft
-from tokenwire.worker.attempt.verdicts import CancelAsked, Disowned, Failed, Verdict
+from tokenwire.worker.attempt.lifecycle import CancelAsked, Disowned, Unwritable, Verdict
 from tokenwire.worker.outages import OUTAGE_PAUSE_SECONDS
 from tokenwire.worker.resume.takeover import Known, restore
 from tokenwire.worker.services import WorkerServices
@@ -33,7 +34,7 @@ class LogWriter:
         services: WorkerServices,
         row: Row,
         claim: ports.Claim,
-        generation: Draft,
+        draft: Draft,
         stop: Callable[[Verdict], None],
         grown: Callable[[], None],
     ) -> None:
@@ -42,7 +43,7 @@ class LogWriter:
         """The batch that comes next, in the log of the claim's epoch."""
         self._covered = 0
         """The seq that SQL reaches: the log may be trimmed up to it."""
-        self._services, self._row, self._generation = services, row, generation
+        self._services, self._row, self._draft = services, row, draft
         self._stop, self._grown = stop, grown
         self._dirty = asyncio.Event()
         self._settled = asyncio.Event()
@@ -59,10 +60,14 @@ class LogWriter:
         self._dirty.set()
 
     def disown(self) -> None:
-        """The generation is somebody else's: nothing more is written."""
-        self._lost = False
-        self._generation.abandon_unacknowledged()
+        """The answer is somebody else's: nothing more is written."""
+        self.abandon()
         self._stop(Disowned())
+
+    def abandon(self) -> None:
+        """Write nothing more, whatever is out."""
+        self._lost = False
+        self._draft.abandon_unacknowledged()
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """SQL holds this checkpoint. In a log that began again meanwhile, its seq means nothing."""
@@ -71,7 +76,7 @@ class LogWriter:
 
     async def settle(self) -> None:
         """Wait until everything taken was acknowledged, or may not be written any more."""
-        while not self._unwritable and (self._lost or not self._generation.idle):
+        while not self._unwritable and (self._lost or not self._draft.idle):
             self._settled.clear()
             self._dirty.set()
             await self._settled.wait()
@@ -79,7 +84,7 @@ class LogWriter:
     @property
     def full(self) -> bool:
         """Whether so much waits that nothing more should be taken."""
-        return self._generation.pending_chars > MAX_UNACKNOWLEDGED_CHARS
+        return self._draft.pending_chars > MAX_UNACKNOWLEDGED_CHARS
 
     async def room(self) -> None:
         """Wait until a batch was acknowledged, or nothing more is written."""
@@ -96,14 +101,14 @@ class LogWriter:
             while True:
                 await self._dirty.wait()
                 self._dirty.clear()
-                while self._lost or not self._generation.idle:
+                while self._lost or not self._draft.idle:
                     await self._append()
                 self._settled.set()
         except Exception as error:
             log_line.exception("the log cannot be written", message_id=self._row.id)
             self._unwritable = True
-            self._generation.abandon_unacknowledged()
-            self._stop(Failed(error))
+            self._draft.abandon_unacknowledged()
+            self._stop(Unwritable(error))
             self._settled.set()
 
     async def _append(self) -> None:
@@ -112,12 +117,12 @@ class LogWriter:
                 await self._adopt()
                 return
             done = await self._services.log.append(
-                self.claim, self.index, self._covered, self._generation.batch()
+                self.claim, self.index, self._covered, self._draft.batch()
             )
         except ports.Lost:
             self._lost = True
         except ports.CancelPending as request:
-            self._generation.abandon_unacknowledged()
+            self._draft.abandon_unacknowledged()
             self._stop(CancelAsked(request.by))
         except ports.LogUnavailable:
             await asyncio.sleep(OUTAGE_PAUSE_SECONDS)
@@ -125,7 +130,7 @@ class LogWriter:
             self.disown()
         else:
             self.index += 1
-            self._generation.acknowledged(done.last_seq)
+            self._draft.acknowledged(done.last_seq)
             self._grown()
             self._room.set()
 
@@ -149,9 +154,9 @@ class LogWriter:
 
     async def _restore(self) -> None:
         """Some of what was acknowledged is gone. The batch that was out came after it, and is sent again, unchanged."""
-        known = Known(self._generation.held(), self.claim.epoch)
+        known = Known(self._draft.held(), self.claim.epoch)
         self.claim, held = await restore(
             self._services.log, self.claim, known, self._services.lease_seconds
         )
         self.index, self._covered = 0, 0
-        self._generation.adopted(held.seq)
+        self._draft.adopted(held.seq)

@@ -7,7 +7,7 @@ from tests.integration.worker_rig import NoJobs, services_over
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker.attempt import intake, run
+from tokenwire.worker.attempt import intake, keeper, outcome
 
 
 @pytest.fixture
@@ -23,6 +23,6 @@ async def rig(sqlite_store: Store) -> Rig:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (intake, run):
+    for module in (intake, keeper, outcome):
         monkeypatch.setattr(module, "clock", lambda: clock.now)
     return clock

@@ -18,8 +18,10 @@ from tokenwire.protocol import events
 from tokenwire.protocol.text import checksum
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
-from tokenwire.worker.attempt.run import STALL_GRACE_SECONDS, Attempt
-from tokenwire.worker.attempt.verdicts import HandedOver
+from tokenwire.worker.attempt.intake import STALL_GRACE_SECONDS
+from tokenwire.worker.attempt.lifecycle import HandedOver
+from tokenwire.worker.attempt.run import Attempt
+from tokenwire.worker.attempt.work import Work
 
 
 async def test_a_whole_answer(rig: Rig) -> None:
@@ -210,13 +212,13 @@ async def test_a_last_save_that_the_database_refuses(
     told: list[BaseException] = []
     rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
     attempt = await rig.attempt()
-    take = attempt.checkpoint
+    take = Work.checkpoint
     poison = (
         {"run_id": "run", "run_cursor": 2**70}
         if refused == "the run"
         else {"reported": {"a": object()}, "run_id": "run"}
     )
-    monkeypatch.setattr(attempt, "checkpoint", lambda: replace(take(), **poison))  # type: ignore[arg-type]
+    monkeypatch.setattr(Work, "checkpoint", lambda work: replace(take(work), **poison))  # type: ignore[arg-type]
 
     row = await left_by(way, rig, attempt)
     assert (row.status, row.content, row.run_id) == (
@@ -236,8 +238,8 @@ async def test_a_last_save_that_meets_a_limit_of_its_row(
     told: list[BaseException] = []
     rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
     attempt = await rig.attempt()
-    take, checkpoint, hand_back = attempt.checkpoint, rig.store.checkpoint, rig.store.hand_back
-    monkeypatch.setattr(attempt, "checkpoint", lambda: replace(take(), run_id="run"))
+    take, checkpoint, hand_back = Work.checkpoint, rig.store.checkpoint, rig.store.hand_back
+    monkeypatch.setattr(Work, "checkpoint", lambda work: replace(take(work), run_id="run"))
 
     def fits(held: Checkpoint) -> Checkpoint:
         if held.run_id is not None:

@@ -15,8 +15,8 @@ from tokenwire.streams.log import keys
 from tokenwire.streams.log.ports import Claim
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.intake import Intake
+from tokenwire.worker.attempt.lifecycle import Failed, HandedOver, Verdict
 from tokenwire.worker.attempt.run import Attempt
-from tokenwire.worker.attempt.verdicts import Failed, HandedOver
 from tokenwire.worker.resume.continuation import Held
 from tokenwire.worker.services import AttemptTerms
 
@@ -214,7 +214,7 @@ async def test_a_look_is_taken_once(rig: Rig) -> None:
 
     async def look() -> None:
         for looks in (1, 2):
-            attempt.look()
+            attempt.check_cancel()
             while asked < looks:
                 await asyncio.sleep(0)
             for _ in range(50):  # long enough for many more
@@ -234,6 +234,7 @@ async def test_a_look_is_taken_once(rig: Rig) -> None:
 async def test_what_takes_us_long_is_no_silence_of_the_provider(rig: Rig, clock: Clock) -> None:
     """A request that waits for the database has not been sent: its silence counts from then on."""
     attempt, silences = await rig.attempt(), list[float]()
+    work, reported = attempt.work, list[Verdict]()
 
     async def begin() -> None:
         clock.now += 1000
@@ -243,7 +244,7 @@ async def test_what_takes_us_long_is_no_silence_of_the_provider(rig: Rig, clock:
         clock.now += 5
         silences.append(reader.silent_seconds)
 
-    reader = Intake(attempt.generation, attempt._writer, attempt._run, begin, attempt._save_run)
+    reader = Intake(work.draft, work.writer, work.run, reported.append, begin, attempt._save_run)
     await reader.read(Script([listen, DONE]), base.Request([base.HistoryMessage("user", "hi")]))
     assert silences == [0.0, 5.0]
 
@@ -254,7 +255,7 @@ async def test_a_finished_answer_is_not_handed_over(rig: Rig) -> None:
     append = rig.log.append
 
     async def deploy(claim: Any, index: int, covered: int, batch: Any) -> Any:
-        while attempt._reader is None or not attempt._reader.over:
+        while attempt._intake is None or not attempt._intake.over:
             await asyncio.sleep(0)
         attempt.stop(HandedOver())
         return await append(claim, index, covered, batch)
@@ -276,9 +277,9 @@ async def test_others_have_their_turn_while_much_is_taken(rig: Rig, stops: bool)
     turns: list[int] = []
     take = Draft.take
 
-    def taken(generation: Draft, batch: Sequence[base.Delta]) -> None:
+    def taken(draft: Draft, batch: Sequence[base.Delta]) -> None:
         turns.append(len(batch))
-        take(generation, batch)
+        take(draft, batch)
         if stops:
             attempt.stop(HandedOver())
 

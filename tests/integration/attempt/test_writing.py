@@ -111,7 +111,7 @@ async def test_a_provider_does_not_run_far_ahead_of_the_log(rig: Rig) -> None:
     running = asyncio.create_task(
         attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
     )
-    while attempt.generation.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
+    while attempt.draft.pending_chars <= MAX_UNACKNOWLEDGED_CHARS:
         await asyncio.sleep(0)
     for _ in range(200):  # long enough for all the rest
         await asyncio.sleep(0)
@@ -126,7 +126,7 @@ async def test_a_checkpoint_that_is_saved_after_its_epoch_was_lost(rig: Rig) -> 
     """Its seq says nothing about the new log: the floor there must not rise, or a viewer's snapshot would skip events."""
     attempt = await rig.attempt(held=Held("ab", "", (), 5))
     before = attempt.checkpoint()
-    writer = attempt._writer
+    writer = attempt.work.writer
     writer.claim = replace(rig.claim, epoch="another")
     attempt.saved(before)
     assert writer._covered == 0
@@ -158,7 +158,7 @@ async def test_what_sql_covers_of_a_lost_log_says_nothing_of_the_next(rig: Rig) 
 
 async def test_each_wait_for_room_is_for_new_room(rig: Rig) -> None:
     """That there was room once lets nobody run ahead the next time."""
-    writer = (await rig.attempt())._writer
+    writer = (await rig.attempt()).work.writer
     writer.give_way()
     waiting = asyncio.create_task(writer.room())
     for _ in range(10):  # long enough to find the old room
@@ -189,7 +189,7 @@ async def test_a_retry_does_not_wait_for_a_log_that_cannot_be_written(rig: Rig) 
     attempt = await rig.attempt()
 
     async def broken(claim: Any, index: int, covered: int, batch: Any) -> Any:
-        while attempt._reader is None or not attempt._reader.over:
+        while attempt._intake is None or not attempt._intake.over:
             await asyncio.sleep(0)
         raise TypeError("bug")
 

@@ -1,0 +1,90 @@
+"""Keeps an attempt's lease while it lives, and watches what no event reports.
+
+Each renewal tells of a cancel, and of a claim that is lost. Between two renewals the keeper looks
+whether the provider has fallen silent, and whether anybody still reads the answer.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from tokenwire.config.background import keep
+from tokenwire.models.tables import Message as Row
+from tokenwire.providers.base import ProviderError
+from tokenwire.streams.log import ports
+from tokenwire.worker.attempt.intake import clock
+from tokenwire.worker.attempt.lifecycle import CancelAsked, Failed, Verdict
+from tokenwire.worker.attempt.writing import LogWriter
+from tokenwire.worker.services import AttemptTerms, WorkerServices
+
+
+class Keeper:
+    """Renews the lease four times while it lasts, and once more when a cancel may have come.
+
+    `end` ends the attempt. `stall` gives the failure that the provider's silence is, if it is one.
+    """
+
+    def __init__(
+        self,
+        services: WorkerServices,
+        row: Row,
+        terms: AttemptTerms,
+        writer: LogWriter,
+        end: Callable[[Verdict], None],
+        stall: Callable[[], ProviderError | None],
+    ) -> None:
+        self._log, self._conversation_id = services.log, row.conversation_id
+        self._lease_seconds, self._alone_seconds = services.lease_seconds, terms.alone_seconds
+        self._writer, self._end, self._stall = writer, end, stall
+        self._pause_seconds = services.lease_seconds / 4
+        self._cancel_may_have_come = asyncio.Event()
+        self._watched = clock()
+
+    def start(self) -> "asyncio.Task[None]":
+        """Keep the lease, in a task."""
+        self._task = asyncio.create_task(
+            keep("keeper", self._keep, longest_pause_seconds=self._pause_seconds)
+        )
+        return self._task
+
+    def stop(self) -> None:
+        """Renew the lease no more."""
+        self._task.cancel()
+
+    def check_cancel(self) -> None:
+        """Somebody may have asked for a cancel: ask the log now instead of at the next renewal."""
+        self._cancel_may_have_come.set()
+
+    async def _keep(self) -> None:
+        while True:
+            await self._until_renewal()
+            if (stalled := self._stall()) is not None:
+                self._end(Failed(stalled))
+            try:
+                await self._check_readers()
+                await self._renew()
+            except ports.LogUnavailable:
+                continue
+
+    async def _until_renewal(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_seconds):
+                await self._cancel_may_have_come.wait()
+        self._cancel_may_have_come.clear()
+
+    async def _check_readers(self) -> None:
+        if not self._alone_seconds or await self._log.watched(self._conversation_id):
+            self._watched = clock()
+        elif clock() - self._watched > self._alone_seconds:
+            self._end(CancelAsked("no_viewers"))
+
+    async def _renew(self) -> None:
+        try:
+            by = await self._log.renew(self._writer.claim, self._lease_seconds)
+        except ports.Lost:
+            self._writer.lose()
+        except ports.Refused:
+            self._writer.disown()
+        else:
+            if by is not None:
+                self._end(CancelAsked(by))

@@ -1,0 +1,316 @@
+"""Pure: the life of one attempt as one table, from its claim until the answer is no longer its own.
+
+    CLAIMED --> ANSWERING --> SETTLING --> CARRYING_OUT --> OVER
+                    ^            |
+                    +------------+   the provider has paused its turn, and is asked to resume it
+
+Inputs go in, acts come out (`Lifecycle.take`). Whatever ends an attempt is an input, too: a
+`Verdict`. The provider, the log, the lease, a cancel and a deploy report on their own, at any
+moment and more than once. So every pair of a state and an input has a cell in `TABLE`.
+
+What it guarantees
+- An attempt carries out one verdict: `CARRY_OUT` comes at most once, so there is no second end.
+- `outranks` alone decides which of several verdicts that is. The first cancel keeps its `by`.
+- An attempt that lost its answer (`Disowned`) is OVER at once, and OVER ignores every input: a
+  disowned attempt writes nothing more.
+- A verdict is carried out only when all that was taken is acknowledged, or can no longer be.
+- Inputs that only our own code gives (`Begin`, `Settled`, `Paused`, `Released`, `CarriedOut`) are
+  bugs where they make no sense: they raise `Impossible` and change nothing.
+
+Why this way
+- The rules stood in five methods of the class that does the I/O, each of which read flags that
+  others had set. A table is read, and tested, cell by cell.
+- A paused turn is settled before it is resumed: what is sent back must be what readers hold.
+- A verdict that comes too late waits behind the one that is carried out. It counts if the answer
+  does not end after all: a hand-over if the turn was only paused, a cancel if there is a retry.
+
+What was rejected
+- A rank for each verdict. A provider's failure is retried even if the log breaks afterwards, but
+  a finished answer is not complete if the log breaks: no order of ranks says both.
+- To end at once. A batch that is out may have been appended and read: the log must first say
+  where the text ends.
+- A queue of inputs. Each is applied when it is given, so that what comes first counts first.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+# --- inputs ---
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The provider may be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The provider proved that its turn is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The provider failed, or fell silent, or nothing may be asked of it."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritable:
+    """The log cannot be written because of a bug: nothing more will be acknowledged."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """This process is going away; another one goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Somebody asked to stop."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disowned:
+    """The answer is somebody else's now, or has ended, or was deleted: change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Everything that was taken is acknowledged, or may not be written any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The same, and the turn that finished was only paused: it can be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The row says that another attempt goes on, and the lease is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedOut:
+    """The verdict was carried out."""
+
+
+Verdict = Finished | Failed | Unwritable | HandedOver | CancelAsked | Disowned
+Input = Begin | Verdict | Settled | Paused | Released | CarriedOut
+
+# --- which verdict counts ---
+
+_OUTRANKED: dict[type[Verdict], tuple[type[Verdict], ...]] = {
+    Finished: (),
+    Failed: (),
+    HandedOver: (),
+    Unwritable: (Finished,),
+    CancelAsked: (Finished, Failed, HandedOver, Unwritable),
+    Disowned: (Finished, Failed, HandedOver, Unwritable, CancelAsked),
+}
+"""The verdicts that each one replaces.
+
+The first reason counts: a finished answer is not handed over. But an answer whose text cannot be
+appended is not whole; after a cancel nothing can be appended; and who lost the answer changes
+nothing.
+"""
+
+
+def outranks(new: Verdict, old: Verdict | None) -> bool:
+    """Whether `new` is carried out instead of `old` (None: there is none)."""
+    return old is None or type(old) in _OUTRANKED[type(new)]
+
+
+# --- states and acts ---
+
+
+class AttemptState(Enum):
+    """Where an attempt stands."""
+
+    CLAIMED = "claimed"
+    """It has the answer, and has asked nobody."""
+    ANSWERING = "answering"
+    """Its provider writes."""
+    SETTLING = "settling"
+    """Nothing more is taken; what was taken is on its way into the log."""
+    CARRYING_OUT = "carrying out"
+    """The verdict stands: the answer ends, or is left to another attempt."""
+    OVER = "over"
+    """The answer ended, or is another attempt's."""
+
+
+class Act(Enum):
+    """What is to be done, in the order given."""
+
+    ASK = auto()
+    """Ask the provider, and take what it sends until it ends or is left."""
+    LEAVE_PROVIDER = auto()
+    """Take nothing more. A provider that has ended is left already."""
+    FLUSH = auto()
+    """Show half a character that waited. After a broken stream the next attempt shows it whole."""
+    AWAIT_PROVIDER = auto()
+    """Wait until its stream is closed: it may have yet to name the run that goes on without us."""
+    ABANDON_WAITING = auto()
+    """Append nothing more. What is out may be in the log already: that must still be found out."""
+    ABANDON_ALL = auto()
+    """Append nothing more, whatever is out."""
+    SETTLE = auto()
+    """Wait until the log has everything; then give `Settled` or `Paused`."""
+    LEAVE_RUN = auto()
+    """Note the provider's run for whoever is to end it, or forget it."""
+    CARRY_OUT = auto()
+    """Carry the verdict out; then give `CarriedOut`, or `Released` if another attempt goes on."""
+    REQUEUE = auto()
+    """Bring the next attempt its job."""
+    CANCEL = auto()
+    """End the answer as the cancel that waits behind the verdict asks, as if no worker had it."""
+
+
+AT_ONCE = frozenset({Act.LEAVE_PROVIDER, Act.FLUSH, Act.ABANDON_WAITING, Act.ABANDON_ALL})
+"""Acts that wait for nothing, done before the next input is given. The table names them first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """To a state, with these acts."""
+
+    state: AttemptState
+    acts: tuple[Act, ...] = ()
+
+
+class Cell(Enum):
+    """A cell of the table that is no step."""
+
+    NOTHING = "-"
+    """It comes too late to matter."""
+    BEHIND = "behind"
+    """It waits behind the verdict, and counts if the answer goes on."""
+    IMPOSSIBLE = "!"
+    """Nobody can give this now."""
+
+
+CLAIMED, ANSWERING, SETTLING, CARRYING_OUT, OVER = AttemptState
+NOTHING, BEHIND, IMPOSSIBLE = Cell
+
+
+def _to(state: AttemptState, *acts: Act) -> Step:
+    return Step(state, acts)
+
+
+# fmt: off
+TABLE: dict[AttemptState, dict[type[Input], Step | Cell]] = {
+    CLAIMED: {
+        Begin:       _to(ANSWERING, Act.ASK),
+        Finished:    IMPOSSIBLE,
+        Failed:      _to(SETTLING, Act.SETTLE),
+        Unwritable:  _to(SETTLING, Act.SETTLE),
+        HandedOver:  _to(SETTLING, Act.SETTLE),
+        CancelAsked: _to(SETTLING, Act.ABANDON_WAITING, Act.SETTLE),
+        Disowned:    _to(OVER, Act.ABANDON_ALL),
+        Settled:     IMPOSSIBLE,
+        Paused:      IMPOSSIBLE,
+        Released:    IMPOSSIBLE,
+        CarriedOut:  IMPOSSIBLE,
+    },
+    ANSWERING: {
+        Begin:       IMPOSSIBLE,
+        Finished:    _to(SETTLING, Act.FLUSH, Act.AWAIT_PROVIDER, Act.SETTLE),
+        Failed:      _to(SETTLING, Act.LEAVE_PROVIDER, Act.AWAIT_PROVIDER, Act.SETTLE),
+        Unwritable:  _to(SETTLING, Act.LEAVE_PROVIDER, Act.AWAIT_PROVIDER, Act.SETTLE),
+        HandedOver:  _to(SETTLING, Act.LEAVE_PROVIDER, Act.AWAIT_PROVIDER, Act.SETTLE),
+        CancelAsked: _to(SETTLING, Act.LEAVE_PROVIDER, Act.ABANDON_WAITING, Act.SETTLE),
+        Disowned:    _to(OVER, Act.LEAVE_PROVIDER, Act.ABANDON_ALL, Act.LEAVE_RUN),
+        Settled:     IMPOSSIBLE,
+        Paused:      IMPOSSIBLE,
+        Released:    IMPOSSIBLE,
+        CarriedOut:  IMPOSSIBLE,
+    },
+    SETTLING: {
+        Begin:       NOTHING,  # told to stop before it began
+        Finished:    NOTHING,
+        Failed:      NOTHING,
+        Unwritable:  _to(SETTLING),
+        HandedOver:  BEHIND,
+        CancelAsked: _to(SETTLING, Act.ABANDON_WAITING),
+        Disowned:    _to(OVER, Act.ABANDON_ALL, Act.LEAVE_RUN),
+        Settled:     _to(CARRYING_OUT, Act.LEAVE_RUN, Act.CARRY_OUT),
+        Paused:      _to(ANSWERING, Act.ASK),  # or as Settled, if a hand-over waits
+        Released:    IMPOSSIBLE,
+        CarriedOut:  IMPOSSIBLE,
+    },
+    CARRYING_OUT: {
+        Begin:       IMPOSSIBLE,
+        Finished:    NOTHING,
+        Failed:      NOTHING,
+        Unwritable:  NOTHING,
+        HandedOver:  NOTHING,
+        CancelAsked: BEHIND,
+        Disowned:    _to(OVER, Act.ABANDON_ALL),
+        Settled:     IMPOSSIBLE,
+        Paused:      IMPOSSIBLE,
+        Released:    _to(OVER, Act.REQUEUE),  # or CANCEL, if a cancel waits
+        CarriedOut:  _to(OVER),
+    },
+    OVER: {
+        Begin:       NOTHING,
+        Finished:    NOTHING,
+        Failed:      NOTHING,
+        Unwritable:  NOTHING,
+        HandedOver:  NOTHING,
+        CancelAsked: NOTHING,
+        Disowned:    NOTHING,
+        Settled:     NOTHING,
+        Paused:      NOTHING,
+        Released:    NOTHING,
+        CarriedOut:  NOTHING,
+    },
+}
+# fmt: on
+
+
+class Impossible(Exception):
+    """An input in a state in which nobody can give it: a bug of ours."""
+
+
+class Lifecycle:
+    """One attempt's life. `verdict`: why it ends; `behind`: what came too late to be that."""
+
+    def __init__(self) -> None:
+        self.state = CLAIMED
+        self.verdict: Verdict | None = None
+        self.behind: Verdict | None = None
+
+    def take(self, given: Input) -> tuple[Act, ...]:
+        """The acts that follow, in order. Raises Impossible, and changes nothing then."""
+        cell = TABLE[self.state][type(given)]
+        if cell is IMPOSSIBLE:
+            raise Impossible(f"{type(given).__name__} while {self.state.value}")
+        if isinstance(given, Verdict) and not self._counts(given, cell):
+            return ()
+        if not isinstance(cell, Step):
+            return ()
+        if isinstance(given, Paused) and not self._resumes():
+            return self.take(Settled())
+        self.state = cell.state
+        if isinstance(given, Released) and isinstance(self.behind, CancelAsked):
+            return (Act.CANCEL,)
+        return cell.acts
+
+    def _counts(self, given: Verdict, cell: Step | Cell) -> bool:
+        """Whether it is the verdict now."""
+        if cell is BEHIND and outranks(given, self.behind):
+            self.behind = given
+        if not (isinstance(cell, Step) and outranks(given, self.verdict)):
+            return False
+        self.verdict = given
+        return True
+
+    def _resumes(self) -> bool:
+        """Whether this attempt resumes the turn. A hand-over that waits takes the answer away."""
+        if isinstance(self.verdict, Finished):
+            self.verdict, self.behind = self.behind, None
+        return self.verdict is None

@@ -1,0 +1,206 @@
+"""Carries out the verdict of an attempt: the answer ends, is tried again later, or is handed to another worker.
+
+Whatever is committed comes before what is told of it: an end before its terminal event, a retry before its `retry` event, the
+row before the lease is released. So whoever sees the one can rely on the other.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from tokenwire.models.answers import Checkpoint, Ending
+from tokenwire.models.errors import StatementFailed, Unstorable
+from tokenwire.protocol import events
+from tokenwire.protocol.states import Ended
+from tokenwire.providers.base import ProviderError
+from tokenwire.worker import closing
+from tokenwire.worker.attempt.failure import follow_up
+from tokenwire.worker.attempt.intake import clock
+from tokenwire.worker.attempt.keeper import Keeper
+from tokenwire.worker.attempt.lifecycle import (
+    CancelAsked,
+    CarriedOut,
+    Failed,
+    Finished,
+    HandedOver,
+    Input,
+    Released,
+    Unwritable,
+    Verdict,
+)
+from tokenwire.worker.attempt.work import Work
+from tokenwire.worker.discretion import keep_back, said_in, written
+from tokenwire.worker.ending import lesser, make_ending, reduced, usage_fields
+from tokenwire.worker.outages import outlast
+from tokenwire.worker.retries import MAX_TRIES, RetryLater
+
+log_line = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class Outcome:
+    """Of one attempt. `give` takes what has happened; `ended`: the end that was committed."""
+
+    def __init__(self, work: Work, keeper: Keeper, give: Callable[[Input], None]) -> None:
+        self._work, self._keeper, self._give = work, keeper, give
+        self._begun = clock()
+        self._delay_ms: int | None = None
+        self.ended: Ending | None = None
+
+    async def carry_out(self, verdict: Verdict | None) -> None:
+        """Gives `CarriedOut`, or `Released` if another attempt goes on.
+
+        Raises the error of a `Failed` that is a bug of ours.
+        """
+        match verdict:
+            case Finished():
+                await self._end("complete", finish_reason=self._work.draft.finish_reason())
+            case CancelAsked(by=by):
+                await self._end("cancelled", cancel_by=by)
+            case Failed(error=error) | Unwritable(error=error):
+                await self._fail(error)
+            case HandedOver():
+                await self._hand_over()
+        self._give(CarriedOut())
+
+    # --- the answer ends ---
+
+    async def _end(self, status: Ended, **facts: Any) -> None:
+        """Commit, then the terminal event. While either side is away, wait: the text is safe."""
+        work, services = self._work, self._work.services
+        ending = self._ending(status, facts)
+        try:
+            committed = await self._outlast(lambda: services.store.finish(ending))
+        except (Unstorable, StatementFailed) as error:
+            work.tell_operators(error, "internal_error")
+            ending = reduced(ending)
+            committed = await self._outlast(lambda: services.store.finish(ending))
+        if committed:
+            self.ended = ending
+            await self._outlast(lambda: self._announce(ending))
+        await self._outlast(
+            lambda: closing.start_next(services.store, services.jobs, work.row.conversation_id)
+        )
+
+    def _ending(self, status: Ended, facts: dict[str, Any]) -> Ending:
+        work, draft = self._work, self._work.draft
+        if (kept := draft.kept()) is None:
+            log_line.warning(
+                "what the answer held beside its text is more than is kept", message_id=work.row.id
+            )
+        usage = work.billing.usage(stopped=status != "complete" or draft.full)
+        return make_ending(
+            status,
+            draft.held(),
+            work.row.id,
+            draft.attempt,
+            work.writer.claim.epoch,
+            usage=usage_fields(usage),
+            seams=list(draft.seams),
+            kept=kept or None,
+            **facts,
+        )
+
+    async def _announce(self, ending: Ending) -> None:
+        services, writer = self._work.services, self._work.writer
+        await closing.announce(services.store, services.log, writer.claim, writer.index, ending)
+
+    # --- the attempt failed ---
+
+    async def _fail(self, error: BaseException) -> None:
+        work = self._work
+        decision = follow_up(work, error, clock() - self._begun)
+        self._keep_back(error)
+        log_line.warning(
+            "attempt failed",
+            message_id=work.row.id,
+            attempt=work.draft.attempt,
+            verdict=type(decision).__name__.lower(),
+            code=decision.code,
+            provider_code=getattr(error, "code", None),
+            status=getattr(error, "status", None),
+            error=str(error),
+        )
+        if isinstance(decision, RetryLater):
+            await self._retry(decision)
+            return
+        if decision.tell_operators:
+            work.tell_operators(error, decision.code)
+        shown = {
+            "code": decision.code,
+            "error": decision.sentence,
+            "retryable": decision.retryable,
+        }
+        await self._end("error", error=shown)
+        if not isinstance(error, ProviderError):
+            raise error  # a bug of ours: the job becomes a dead letter, with its traceback
+
+    def _keep_back(self, error: BaseException) -> None:
+        work, held = self._work, self._work.draft.held()
+        said = said_in(work.request) if work.request is not None else ()
+        keep_back(error, [*said, held.text, held.reasoning, written(list(held.tool_calls))])
+
+    # --- another attempt goes on ---
+
+    async def _retry(self, retry: RetryLater) -> None:
+        """`due_at` is committed before the event: who sees the event can rely on the next attempt."""
+        work, store, draft = self._work, self._work.services.store, self._work.draft
+        message_id, attempt, billed = work.row.id, draft.attempt, work.billing.billed
+        await self._save_what_can_be(lambda held: store.checkpoint([held]))
+        silent = draft.run is not None and not draft.emitted
+        scheduled = await self._outlast(
+            lambda: store.schedule_retry(
+                message_id, attempt, retry.delay_ms, retry.tries, billed, run_is_silent=silent
+            )
+        )
+        if not scheduled:
+            return
+        after = retry.code, retry.delay_ms, retry.tries, MAX_TRIES
+        draft.add(events.Retry(message_id, attempt, *after))
+        await work.writer.settle()
+        await self._release()
+        self._delay_ms = retry.delay_ms
+        self._give(Released())
+
+    async def _hand_over(self) -> None:
+        work, store = self._work, self._work.services.store
+        if not await self._save_what_can_be(
+            lambda held: store.hand_back(held, work.billing.billed)
+        ):
+            return
+        await self._release()
+        log_line.info("handed over", message_id=work.row.id, attempt=work.draft.attempt)
+        self._give(Released())
+
+    async def requeue(self) -> None:
+        """Bring the next attempt its job, when it is due."""
+        jobs, message_id = self._work.services.jobs, self._work.row.id
+        await self._outlast(lambda: jobs.generate(message_id, self._delay_ms))
+
+    async def cancel(self, by: str) -> None:
+        """End the answer that was just released, as whoever cancels an answer without a worker."""
+        services = self._work.services
+        await closing.cancel(services.store, services.log, services.jobs, self._work.row.id, by)
+
+    async def _save_what_can_be(self, save: Callable[[Checkpoint], Awaitable[T]]) -> T:
+        """The last save of an attempt that others go on from.
+
+        Raises Unstorable if the database does not even take the text.
+        """
+        for held in lesser(self._work.checkpoint()):
+            try:
+                return await self._outlast(functools.partial(save, held))
+            except (Unstorable, StatementFailed) as error:
+                self._work.tell_operators(error, "internal_error")
+        raise Unstorable("not even the text of an answer")
+
+    async def _release(self) -> None:
+        """Give the lease up for good: renewed after this, it would keep the next attempt out."""
+        self._keeper.stop()
+        work = self._work
+        await self._outlast(lambda: work.services.log.release(work.writer.claim))
+
+    async def _outlast(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await outlast(self._work.row.id, call)
