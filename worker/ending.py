@@ -1,7 +1,7 @@
-"""Pure: how an answer ends, as the one value that SQL commits and the terminal event is made of.
+"""Pure: how an answer ends, as the one value that SQL commits and that the terminal event says.
 
-Whoever ends an answer makes it here: the attempt that wrote it, whoever ends it in that one's place, and whoever announces
-an end that a row already holds.
+Every `Ending` is made here: by the attempt that wrote the answer, by whoever ends it in the place
+of that attempt, and by whoever announces the end that a row holds.
 """
 
 from collections.abc import Iterator

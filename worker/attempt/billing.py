@@ -40,7 +40,7 @@ class Billing:
 
     @property
     def to_note(self) -> Bill | None:
-        """What is saved before the request is sent; of a first one, that it was begun says enough."""
+        """What is saved before the request is sent (None: nothing, its attempt was begun)."""
         return self.bill if self.bill.number > 1 and self.bill.cost else None
 
     @property

@@ -1,7 +1,8 @@
-"""Pure: what follows from the failure of an attempt, given what the attempt has seen of its provider's run.
+"""Pure: what follows from the failure of an attempt.
 
-`retries.decide` turns an error into a verdict. This module gathers what that needs to know. A run is attached to for as long
-as it may go on: until its provider says that it is over or gone, it is silent for too long, or what it says fails each time.
+`retries.decide` decides by the error. This module knows what the attempt has seen of its provider's
+run. A run is attached to for as long as it may go on: until its provider says that it is over or
+gone, it is silent for too long, or what it says fails each time.
 """
 
 from tokenwire.providers.base import RUN_GONE

@@ -1,7 +1,8 @@
-"""Carries out the verdict of an attempt: the answer ends, is tried again later, or is handed to another worker.
+"""Carries out the verdict of an attempt: the answer ends, is retried later, or is handed over.
 
-Whatever is committed comes before what is told of it: an end before its terminal event, a retry before its `retry` event, the
-row before the lease is released. So whoever sees the one can rely on the other.
+SQL comes first: an end is committed before its terminal event, a retry before its `retry` event,
+what another worker resumes before the lease is released. So whoever sees the second can rely on
+the first.
 """
 
 import functools
@@ -145,7 +146,7 @@ class Outcome:
     # --- another attempt goes on ---
 
     async def _retry(self, retry: RetryLater) -> None:
-        """`due_at` is committed before the event: who sees the event can rely on the next attempt."""
+        """Another attempt follows, in `delay_ms`; its `due_at` is committed before the event."""
         work, store, draft = self._work, self._work.services.store, self._work.draft
         message_id, attempt, billed = work.row.id, draft.attempt, work.billing.billed
         await self._save_what_can_be(lambda held: store.checkpoint([held]))

@@ -1,8 +1,9 @@
-"""One attempt: from a provider, through the draft, into the log and SQL. I/O only: what to do is decided in `lifecycle`.
+"""One attempt: from a provider, through the draft, into the log and SQL.
 
-Three loops report to the lifecycle, each in a task of its own: the intake takes deltas from the provider, the writer appends
-batches to the log, the keeper renews the lease. The attempt gives what they report to the lifecycle. Acts that wait for
-nothing are done at once; the others are done one after the other, until there is nothing left to do.
+Three loops run in tasks of their own: the intake takes deltas from the provider, the writer appends
+batches to the log, the keeper renews the lease. What they report goes to `lifecycle`, which decides
+what to do. Acts that wait for nothing are done at once. The others are done one after the other,
+until none is left.
 """
 
 import asyncio

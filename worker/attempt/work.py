@@ -1,4 +1,4 @@
-"""One attempt's work: the answer, what it has so far, its way into the log, and what is saved of it."""
+"""What one attempt works on: its answer, its draft and its way into the log."""
 
 from dataclasses import dataclass
 

@@ -9,13 +9,20 @@ import pytest
 
 from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import LEASE_SECONDS, Script, kinds, text_of
+from tokenwire.models.answers import Ending
 from tokenwire.protocol import events
 from tokenwire.providers import base
 from tokenwire.streams.log import keys
 from tokenwire.streams.log.ports import Claim
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.intake import Intake
-from tokenwire.worker.attempt.lifecycle import Failed, HandedOver, Verdict
+from tokenwire.worker.attempt.lifecycle import (
+    CancelAsked,
+    Disowned,
+    Failed,
+    HandedOver,
+    Verdict,
+)
 from tokenwire.worker.attempt.run import Attempt
 from tokenwire.worker.resume.continuation import Held
 from tokenwire.worker.services import AttemptTerms
@@ -303,3 +310,69 @@ async def test_others_have_their_turn_while_much_is_taken(rig: Rig, stops: bool)
         assert len(turns) <= 2
     else:
         assert (seen, row.status, row.content) == ([5], "complete", "x" * 5000)
+
+
+@pytest.mark.parametrize("end", [HandedOver(), Failed(base.Unavailable("down"))])
+async def test_a_cancel_while_the_answer_is_left_to_another_attempt(
+    rig: Rig, end: HandedOver | Failed
+) -> None:
+    """It ends the answer as soon as the lease is given up, by whoever asked first; no job follows."""
+    attempt, release = await rig.attempt(), rig.log.release
+
+    async def cancelled(claim: Claim) -> None:
+        attempt.stop(CancelAsked("me"))
+        attempt.stop(CancelAsked("somebody else"))
+        await release(claim)
+
+    async def stop() -> None:
+        attempt.stop(end)
+        await asyncio.Event().wait()
+
+    rig.log.release = cancelled  # type: ignore[method-assign]
+    await attempt.run(Script([stop]), base.Request([base.HistoryMessage("user", "hi")]), "m")
+    row = await rig.reread()
+    assert (row.status, row.cancel_by, rig.jobs.sent) == ("cancelled", "me", [])
+
+
+async def test_a_disowned_attempt_saves_nothing_more(rig: Rig) -> None:
+    """What it holds is nobody's: the checkpointer finds nothing to save, and no job is brought."""
+    attempt = await rig.attempt()
+
+    async def lose() -> None:
+        await rig.said()
+        assert attempt.uncheckpointed
+        attempt.stop(Disowned())
+        assert not attempt.uncheckpointed
+        await asyncio.Event().wait()
+
+    await attempt.run(
+        Script([[base.TextDelta("a")], lose]),
+        base.Request([base.HistoryMessage("user", "hi")]),
+        "m",
+    )
+    row = await rig.reread()
+    assert (row.status, row.content, rig.jobs.sent) == ("streaming", "", [])
+    assert kinds(await rig.events())[-1] == "Chunk"
+
+
+async def test_who_loses_the_answer_while_the_run_is_noted_ends_nothing(rig: Rig) -> None:
+    """Between the verdict and its being carried out: the end is left to whoever has the answer."""
+    attempt = await rig.attempt()
+    leave, finished = attempt.work.run.leave, list[Ending]()
+
+    async def lose() -> None:
+        attempt.stop(Disowned())
+        await leave()
+
+    async def finish(ending: Ending) -> bool:
+        finished.append(ending)
+        return False
+
+    attempt.work.run.leave = lose  # type: ignore[method-assign]
+    rig.store.finish = finish  # type: ignore[method-assign]
+    await attempt.run(
+        Script([[base.TextDelta("all"), *DONE]]),
+        base.Request([base.HistoryMessage("user", "hi")]),
+        "m",
+    )
+    assert (finished, (await rig.reread()).status) == ([], "streaming")

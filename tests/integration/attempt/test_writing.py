@@ -202,3 +202,28 @@ async def test_a_retry_does_not_wait_for_a_log_that_cannot_be_written(rig: Rig) 
         )
     row = await rig.reread()
     assert row.status == "retrying"
+
+
+async def test_a_log_that_breaks_after_the_provider_is_done(rig: Rig) -> None:
+    """The end of the text cannot be appended: the answer is not called complete without it."""
+    attempt, append = await rig.attempt(), rig.log.append
+
+    async def broken(claim: Any, index: int, covered: int, batch: Any) -> Any:
+        if index == 2:
+            while attempt._intake is None or not attempt._intake.over:
+                await asyncio.sleep(0)
+            raise TypeError("bug")
+        return await append(claim, index, covered, batch)
+
+    async def seen() -> None:
+        await rig.said()
+
+    rig.log.append = broken  # type: ignore[method-assign]
+    with pytest.raises(TypeError):
+        await attempt.run(
+            Script([[base.TextDelta("seen")], seen, [base.TextDelta(" unseen"), *DONE]]),
+            base.Request([base.HistoryMessage("user", "hi")]),
+            "m",
+        )
+    row = await rig.reread()
+    assert (row.status, row.content) == ("error", "seen")

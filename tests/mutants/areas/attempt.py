@@ -1,8 +1,9 @@
-"""One attempt of a worker: run.py, reading.py, writing.py, generation.py, runner.py."""
+"""One attempt of a worker: lifecycle.py, run.py, intake.py, writing.py, keeper.py, outcome.py, draft.py; runner.py."""
 
 from tests.mutants.mutant import Area, Mutant
 
 _DEADLY = ("tests/unit/worker/test_probation.py", "tests/integration/test_deadly_answers.py")
+_TABLE = ("tests/unit/worker/attempt/test_lifecycle.py",)
 _TAKEOVERS = ("tests/integration/sweeper/test_takeovers.py",)
 
 AREA = Area(
@@ -16,7 +17,7 @@ AREA = Area(
     [
         Mutant(
             "what_a_provider_quotes_is_logged",
-            "worker/attempt/run.py",
+            "worker/attempt/outcome.py",
             "        self._keep_back(error)\n",
             "",
             ("tests/integration/test_answer_lines.py",),
@@ -49,7 +50,7 @@ AREA = Area(
         ),
         Mutant(
             "the_keeper_ignores_a_lost_claim",
-            "worker/attempt/run.py",
+            "worker/attempt/keeper.py",
             "            self._writer.lose()\n",
             "            pass\n",
         ),
@@ -91,9 +92,9 @@ AREA = Area(
         ),
         Mutant(
             "a_broken_stream_shows_half_a_character",
-            "worker/attempt/run.py",
-            "        if isinstance(verdict, Finished):\n            self.generation.flush()",
-            "        if True:\n            self.generation.flush()",
+            "worker/attempt/lifecycle.py",
+            "Failed:      _to(SETTLING, Act.LEAVE_PROVIDER,",
+            "Failed:      _to(SETTLING, Act.FLUSH, Act.LEAVE_PROVIDER,",
         ),
         Mutant(
             "a_run_is_ended_by_who_leaves_it",
@@ -110,56 +111,51 @@ AREA = Area(
         Mutant(
             "an_end_without_proof_is_complete",
             "worker/attempt/intake.py",
-            "        if self._generation.finish is None:\n",
+            "        if self._draft.finish is None:\n",
             "        if False:\n",
         ),
         Mutant(
             "a_hand_over_outranks_a_cancel",
-            "worker/attempt/run.py",
-            """(
-            self._verdict is None
-            or isinstance(verdict, Disowned)
-            or (isinstance(verdict, CancelAsked) and not self._disowned)
-        )""",
-            "self._verdict is None or isinstance(verdict, Disowned) or False",
+            "worker/attempt/lifecycle.py",
+            "CancelAsked: (Finished, Failed, HandedOver, Unwritable),",
+            "CancelAsked: (Finished, Failed, Unwritable),",
         ),
         Mutant(
             "the_lease_is_renewed_after_its_release",
-            "worker/attempt/run.py",
-            "        self._keeper.cancel()\n        await self._outlast(lambda: self._services.log.release(self._writer.claim))",
-            "        await self._outlast(lambda: self._services.log.release(self._writer.claim))",
+            "worker/attempt/outcome.py",
+            "        self._keeper.stop()\n",
+            "",
         ),
         Mutant(
             "a_run_that_cannot_be_held_keeps_an_answer_from_going_on",
-            "worker/closing.py",
-            """    yield (
-""",
-            """    (
-""",
+            "worker/ending.py",
+            "    yield runless\n",
+            "",
         ),
         Mutant(
             "what_cannot_be_held_keeps_an_answer_from_going_on",
-            "worker/closing.py",
+            "worker/ending.py",
             "    yield replace(runless, tool_calls=None, kept=None, reported=None)\n",
             "",
         ),
         Mutant(
             "operators_are_not_told_of_what_cannot_be_held",
-            "worker/attempt/run.py",
-            '            except (Unstorable, StatementFailed) as error:\n                self._tell_operators(error, "internal_error")\n',
+            "worker/attempt/outcome.py",
+            "            except (Unstorable, StatementFailed) as error:\n"
+            '                self._work.tell_operators(error, "internal_error")\n',
             "            except (Unstorable, StatementFailed):\n                pass\n",
         ),
         Mutant(
             "a_limit_of_a_row_keeps_an_answer_from_going_on",
-            "worker/attempt/run.py",
-            "            except (Unstorable, StatementFailed) as error:\n                self._tell",
-            "            except Unstorable as error:\n                self._tell",
+            "worker/attempt/outcome.py",
+            "            except (Unstorable, StatementFailed) as error:\n                self._work.tell",
+            "            except Unstorable as error:\n                self._work.tell",
         ),
         Mutant(
             "a_limit_of_a_row_keeps_an_answer_from_ending",
-            "worker/attempt/run.py",
-            "        except (Unstorable, StatementFailed) as error:\n            ending",
-            "        except Unstorable as error:\n            ending",
+            "worker/attempt/outcome.py",
+            "        except (Unstorable, StatementFailed) as error:\n            work.tell",
+            "        except Unstorable as error:\n            work.tell",
         ),
         Mutant(
             "a_number_beyond_all_columns_is_a_place_in_a_run",
@@ -170,17 +166,15 @@ AREA = Area(
         ),
         Mutant(
             "the_lease_is_not_released",
-            "worker/attempt/run.py",
-            "        self._keeper.cancel()\n        await self._outlast(lambda: self._services.log.release(self._writer.claim))",
-            "        self._keeper.cancel()",
+            "worker/attempt/outcome.py",
+            "        await self._outlast(lambda: work.services.log.release(work.writer.claim))\n",
+            "",
         ),
         Mutant(
             "the_next_in_line_is_not_started",
-            "worker/attempt/run.py",
-            """
-                self._services.store, self._services.jobs, self._row.conversation_id
-            """,
-            'self._services.store, self._services.jobs, "nobody"',
+            "worker/attempt/outcome.py",
+            "services.jobs, work.row.conversation_id)",
+            'services.jobs, "nobody")',
         ),
         Mutant(
             "a_seam_is_not_noted",
@@ -368,10 +362,10 @@ AREA = Area(
             ("tests/integration/sweeper/test_jobs.py",),
         ),
         Mutant(
-            "a_look_is_taken_without_end",
-            "worker/attempt/run.py",
-            "                await self._looked_for.wait()\n        self._looked_for.clear()\n",
-            "                await self._looked_for.wait()\n",
+            "a_cancel_is_asked_for_without_end",
+            "worker/attempt/keeper.py",
+            "        self._cancel_may_have_come.clear()\n",
+            "",
             ("tests/integration/attempt/test_stops.py",),
         ),
         Mutant(
@@ -415,6 +409,153 @@ AREA = Area(
             "self.changed = entries != self._entries",
             "self.changed = False",
             ("tests/unit/worker/resume/test_kept.py",),
+        ),
+        Mutant(
+            "a_cancel_takes_the_place_of_the_first",
+            "worker/attempt/lifecycle.py",
+            "CancelAsked: (Finished, Failed, HandedOver, Unwritable),",
+            "CancelAsked: (Finished, Failed, HandedOver, Unwritable, CancelAsked),",
+            _TABLE,
+        ),
+        Mutant(
+            "a_lost_answer_is_cancelled",
+            "worker/attempt/lifecycle.py",
+            "Disowned: (Finished, Failed, HandedOver, Unwritable, CancelAsked),",
+            "Disowned: (Finished, Failed, HandedOver, Unwritable),",
+            _TABLE,
+        ),
+        Mutant(
+            "an_answer_that_the_log_lacks_is_complete",
+            "worker/attempt/lifecycle.py",
+            "Unwritable: (Finished,),",
+            "Unwritable: (),",
+            _TABLE,
+        ),
+        Mutant(
+            "a_finished_answer_is_handed_over",
+            "worker/attempt/lifecycle.py",
+            "HandedOver: (),",
+            "HandedOver: (Finished,),",
+            _TABLE,
+        ),
+        Mutant(
+            "a_provider_that_failed_is_not_asked_again",
+            "worker/attempt/lifecycle.py",
+            "Unwritable: (Finished,),",
+            "Unwritable: (Finished, Failed),",
+            _TABLE,
+        ),
+        Mutant(
+            "a_paused_turn_is_resumed_by_who_goes_away",
+            "worker/attempt/lifecycle.py",
+            "        HandedOver:  BEHIND,\n",
+            "        HandedOver:  NOTHING,\n",
+            _TABLE,
+        ),
+        Mutant(
+            "a_cancel_during_a_retry_is_forgotten",
+            "worker/attempt/lifecycle.py",
+            "        CancelAsked: BEHIND,\n",
+            "        CancelAsked: NOTHING,\n",
+            _TABLE,
+        ),
+        Mutant(
+            "who_waits_behind_the_verdict_is_the_last",
+            "worker/attempt/lifecycle.py",
+            "if cell is BEHIND and outranks(given, self.behind):",
+            "if cell is BEHIND:",
+            _TABLE,
+        ),
+        Mutant(
+            "a_second_end",
+            "worker/attempt/lifecycle.py",
+            "        CarriedOut:  _to(OVER),\n",
+            "        CarriedOut:  _to(SETTLING, Act.SETTLE),\n",
+            _TABLE,
+        ),
+        Mutant(
+            "a_disowned_attempt_waits_for_its_text",
+            "worker/attempt/lifecycle.py",
+            "Disowned:    _to(OVER, Act.LEAVE_PROVIDER, Act.ABANDON_ALL, Act.LEAVE_RUN)",
+            "Disowned:    _to(SETTLING, Act.LEAVE_PROVIDER, Act.ABANDON_ALL, Act.SETTLE)",
+            _TABLE,
+        ),
+        Mutant(
+            "what_a_disowned_attempt_was_settling_goes_on",
+            "worker/attempt/lifecycle.py",
+            "        Disowned:    _to(OVER, Act.ABANDON_ALL, Act.LEAVE_RUN),\n",
+            "        Disowned:    _to(SETTLING, Act.ABANDON_ALL),\n",
+            _TABLE,
+        ),
+        Mutant(
+            "a_cancel_shows_what_waited",
+            "worker/attempt/lifecycle.py",
+            "        CancelAsked: _to(SETTLING, Act.LEAVE_PROVIDER, Act.ABANDON_WAITING, Act.SETTLE),\n",
+            "        CancelAsked: _to(SETTLING, Act.LEAVE_PROVIDER, Act.SETTLE),\n",
+            _TABLE,
+        ),
+        Mutant(
+            "a_verdict_is_carried_out_before_the_text_settles",
+            "worker/attempt/lifecycle.py",
+            "        Failed:      _to(SETTLING, Act.LEAVE_PROVIDER, Act.AWAIT_PROVIDER, Act.SETTLE),\n",
+            "        Failed:      _to(CARRYING_OUT, Act.LEAVE_PROVIDER, Act.CARRY_OUT),\n",
+            _TABLE,
+        ),
+        Mutant(
+            "who_is_told_to_stop_first_begins",
+            "worker/attempt/lifecycle.py",
+            "        Begin:       NOTHING,  # told",
+            "        Begin:       _to(ANSWERING, Act.ASK),  # told",
+            _TABLE,
+        ),
+        Mutant(
+            "a_run_is_not_noted_before_an_end",
+            "worker/attempt/lifecycle.py",
+            "Settled:     _to(CARRYING_OUT, Act.LEAVE_RUN, Act.CARRY_OUT)",
+            "Settled:     _to(CARRYING_OUT, Act.CARRY_OUT)",
+            _TABLE,
+        ),
+        Mutant(
+            "what_is_impossible_is_ignored",
+            "worker/attempt/lifecycle.py",
+            "            raise Impossible(",
+            "            return ()\n            raise Impossible(",
+            _TABLE,
+        ),
+        Mutant(
+            "a_pause_forgets_a_stronger_reason",
+            "worker/attempt/lifecycle.py",
+            "        if isinstance(self.verdict, Finished):\n",
+            "        if True:\n",
+            _TABLE,
+        ),
+        Mutant(
+            "the_verdict_of_a_paused_turn_stays",
+            "worker/attempt/lifecycle.py",
+            "self.verdict, self.behind = self.behind, None",
+            "self.behind = None",
+            _TABLE,
+        ),
+        Mutant(
+            "what_was_to_do_is_done_by_who_is_over",
+            "worker/attempt/run.py",
+            "            self._to_do.clear()\n",
+            "            pass\n",
+            ("tests/integration/attempt",),
+        ),
+        Mutant(
+            "who_is_over_saves_what_is_unsaved",
+            "worker/attempt/run.py",
+            "return 0 if ends else self.draft.uncheckpointed",
+            "return self.draft.uncheckpointed",
+            ("tests/integration/attempt",),
+        ),
+        Mutant(
+            "the_end_of_a_provider_is_heard_late",
+            "worker/attempt/intake.py",
+            "            self._report(ended)\n",
+            "            asyncio.get_running_loop().call_soon(self._report, ended)\n",
+            ("tests/integration/attempt/test_stops.py",),
         ),
     ],
 )

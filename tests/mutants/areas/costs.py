@@ -139,8 +139,8 @@ AREA = Area(
         ),
         Mutant(
             "what_was_reported_is_not_checkpointed",
-            "worker/attempt/run.py",
-            "            reported=self.generation.reported.stored(),\n",
+            "worker/attempt/work.py",
+            "            reported=draft.reported.stored(),\n",
             "",
         ),
         Mutant(

@@ -14,20 +14,20 @@ AREA = Area(
         Mutant(
             "a_paused_turn_ends_its_answer",
             "worker/attempt/run.py",
-            "isinstance(verdict, Finished) and self.generation.pause():",
-            "False:",
+            "self._give(Paused() if self._pauses() else Settled())",
+            "self._give(Settled())",
         ),
         Mutant(
             "resumptions_are_not_bounded",
-            "worker/attempt/run.py",
-            "            if self._terms.bounds.forbid(bill.number, bill.before, bill.cost):\n                break",
-            "            if False:\n                break",
+            "worker/attempt/billing.py",
+            "        if self._budget.forbid(bill.number, bill.before, bill.cost):\n            return",
+            "        if False:\n            return",
         ),
         Mutant(
             "a_resumption_is_not_billed",
-            "worker/attempt/run.py",
-            "            self._bill = bill\n            self.generation",
-            "            self.generation",
+            "worker/attempt/billing.py",
+            "        self.bill = bill\n        self._draft",
+            "        self._draft",
         ),
         Mutant(
             "the_next_attempt_does_not_know_of_the_pause",
@@ -47,8 +47,8 @@ AREA = Area(
         Mutant(
             "a_turn_is_sent_back_twice",
             "worker/attempt/run.py",
-            "            resumed = self._resuming(request)\n",
-            "            resumed = request = self._resuming(request)\n",
+            "        resumed = self.work.resuming(question)\n",
+            "        resumed = self.work.request = self.work.resuming(question)\n",
         ),
         Mutant(
             "a_part_of_a_turn_is_sent_back",

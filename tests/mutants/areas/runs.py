@@ -12,27 +12,25 @@ AREA = Area(
     [
         Mutant(
             "a_cut_connection_to_a_run_is_a_try",
-            "worker/attempt/run.py",
-            "self._silent_seconds if self._can_attach and unheard(error) else None",
-            "None",
+            "worker/attempt/failure.py",
+            " if _can_attach(work) and unheard(error) else None",
+            " if False else None",
         ),
         Mutant(
             "a_run_may_be_silent_for_ever",
-            "worker/attempt/run.py",
-            """            return silent_s > (
-""",
-            """            return False and silent_s > (
-""",
+            "worker/attempt/failure.py",
+            "    return silent_s > longest\n",
+            "    return False\n",
         ),
         Mutant(
             "a_run_that_never_was_is_looked_for_for_an_hour",
-            "worker/attempt/run.py",
+            "worker/attempt/failure.py",
             "LONGEST_SEARCH_SECONDS if away and not heard else ",
             "",
         ),
         Mutant(
             "a_thinking_run_is_looked_for_for_minutes",
-            "worker/attempt/run.py",
+            "worker/attempt/failure.py",
             "LONGEST_SEARCH_SECONDS if away and not heard",
             "LONGEST_SEARCH_SECONDS if True",
         ),
@@ -58,37 +56,33 @@ AREA = Area(
         ),
         Mutant(
             "the_silence_of_a_run_outlasts_its_words",
-            "worker/attempt/run.py",
-            "None if self.generation.emitted else self._row.run_silent_since",
-            "self._row.run_silent_since",
+            "worker/attempt/work.py",
+            "None if draft.emitted else self.row.run_silent_since",
+            "self.row.run_silent_since",
         ),
         Mutant(
             "a_run_that_says_what_nobody_can_read_is_kept",
-            "worker/attempt/run.py",
-            "return self._bill.cost == 0 and self._row.tries > 0 and not self.generation.emitted",
+            "worker/attempt/failure.py",
+            "return work.billing.bill.cost == 0 and work.row.tries > 0 and not work.draft.emitted",
             "return False",
         ),
         Mutant(
             "a_run_that_never_began_is_waited_for",
-            "worker/attempt/run.py",
-            """(
-            self._bill.cost > 0 and not self.generation.answered and getattr(error, "no_run", False)
-        )""",
-            "False",
+            "worker/attempt/failure.py",
+            'return asked and not answered and getattr(error, "no_run", False)',
+            "return False",
         ),
         Mutant(
             "a_run_that_nobody_has_answered_for_is_forgotten",
-            "worker/attempt/run.py",
-            'not self.generation.answered and getattr(error, "no_run", False)',
-            "not self.generation.answered",
+            "worker/attempt/failure.py",
+            'return asked and not answered and getattr(error, "no_run", False)',
+            "return asked and not answered",
         ),
         Mutant(
             "requests_that_are_lost_on_their_way_are_no_tries",
-            "worker/attempt/run.py",
-            """(
-            gone and self._row.run_silent_since is None
-        )""",
-            "gone",
+            "worker/attempt/failure.py",
+            "free=gone and row.run_silent_since is None",
+            "free=gone",
         ),
         Mutant(
             "a_stale_connection_is_waited_for",
@@ -163,14 +157,14 @@ AREA = Area(
         Mutant(
             "a_name_that_comes_late_is_not_noted",
             "worker/attempt/run.py",
-            "            await self._reader.closed()\n            await self._run.leave()\n",
-            "            await self._reader.closed()\n",
+            "            await self._intake.closed()\n            await self.work.run.leave()\n",
+            "            await self._intake.closed()\n",
         ),
         Mutant(
             "a_deploy_does_not_wait_for_a_name",
-            "worker/attempt/run.py",
-            "            await self._reader.closed()\n            await self._writer.settle()\n",
-            "            await self._writer.settle()\n",
+            "worker/attempt/lifecycle.py",
+            "HandedOver:  _to(SETTLING, Act.LEAVE_PROVIDER, Act.AWAIT_PROVIDER, Act.SETTLE)",
+            "HandedOver:  _to(SETTLING, Act.LEAVE_PROVIDER, Act.SETTLE)",
         ),
         Mutant(
             "a_run_that_ended_stays_on_the_list",
