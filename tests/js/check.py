@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tests.js.packages import HERE, InstallFailed, ToolMissing, installed, tool
 from tokenwire.config.settings import ROOT
 
-LAID_OUT = ("web/page/static/*.{js,ts}", "tests/{js,e2e}/**/*.{js,mjs,jsx}")
+LAID_OUT = ("web/page/static/*.{js,ts}", "tests/{js,e2e}/**/*.{js,mjs,jsx,ts}")
 LINTED = ("web/page/static", "tests/js", "tests/e2e")
 PRETTIER = (
     "prettier/bin/prettier.cjs",
@@ -30,6 +30,8 @@ ESLINT = (
     "0",
 )
 
+TYPES = ("typescript/lib/tsc.js", "--project")
+
 
 def main(arguments: Sequence[str] = ()) -> int:
     """Run every check, whatever those before it said; 0 where nothing was found."""
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         return 0 if isinstance(error, ToolMissing) and not os.environ.get("CI") else 1
     if "--write" in arguments:
         return run(*PRETTIER, "--write", *LAID_OUT)
-    checks = [(*PRETTIER, "--check", *LAID_OUT), (*ESLINT, *LINTED)]
+    checks = [(*PRETTIER, "--check", *LAID_OUT), (*ESLINT, *LINTED), (*TYPES, str(HERE / "types"))]
     return max([run(*check) for check in checks])
 
 

@@ -28,7 +28,7 @@ const mistakes = {
 };
 
 export default [
-  { ignores: ["web/page/static/vendor/**", "**/node_modules/**"] },
+  { ignores: ["web/page/static/vendor/**", "**/node_modules/**", "tests/js/types/**"] },
   {
     linterOptions: { reportUnusedDisableDirectives: "error" },
     rules: { ...js.configs.recommended.rules, ...mistakes },

@@ -1,12 +1,13 @@
 """The check of JavaScript finds mistakes, and is never left out unnoticed."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.js import packages
-from tests.js.check import ESLINT, PRETTIER, main, run
-from tests.js.packages import need_node, need_packages
+from tests.js.check import ESLINT, PRETTIER, TYPES, main, run
+from tests.js.packages import HERE, need_node, need_packages
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,41 @@ def test_another_format_is_found(
     file = tmp_path / "x.js"
     file.write_text(source)
     assert run(*PRETTIER, "--check", str(file)) == code, capfd.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("written.js", "", "", ""),
+        ("written.js", '#say({ name: "live" })', '#say({ name: "lively" })', '"lively"'),
+        ("written.js", "export const hasEnded", "const hasEnded", "hasEnded"),
+        (
+            "written.js",
+            "export const hasEnded",
+            "export const ended = 0;\nexport const hasEnded",
+            "ended",
+        ),
+        (
+            "tokenwire.d.ts",
+            "readonly overfull: boolean;",
+            "readonly overfull: string;",
+            "'boolean'",
+        ),
+    ],
+)
+def test_types_that_do_not_agree_are_found(
+    file: str, old: str, new: str, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In tokenwire.js itself, and between what it exports and what is declared of it."""
+    need_node()
+    need_packages()
+    types = shutil.copytree(HERE / "types", tmp_path / "types")
+    source = (types / file).read_text()
+    assert not old or source.count(old) == 1
+    (types / file).write_text(source.replace(old, new) if old else source)
+    code = run(*TYPES, str(types))
+    told = capfd.readouterr().out
+    assert (code, says in told) == (2 if old else 0, True), told
 
 
 @pytest.mark.parametrize(("environment", "code"), [("", 0), ("true", 1)])

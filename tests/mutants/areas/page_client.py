@@ -46,7 +46,7 @@ AREA = Area(
             "    if (this.order.overfull) this.end(0);\n    else if",
             "    if",
         ),
-        Mutant("no_hello_timeout", _FILE, "silence: HELLO_MS }", "silence: 1e9 }"),
+        Mutant("no_hello_timeout", _FILE, "  silence = HELLO_MS;", "  silence = 1e9;"),
         Mutant(
             "live_is_not_checked",
             _FILE,

@@ -1,6 +1,8 @@
 /**
  * Tokenwire's client. What it offers is said in tokenwire.d.ts, the rules are those of PROTOCOL.md.
  * `Order`, `Transcript` and `afterClose` are pure and decide; `Subscription` and `Link` move frames.
+ *
+ * @import * as declared from "./tokenwire.js"
  */
 
 const ENDED = new Set(["complete", "error", "cancelled"]);
@@ -75,6 +77,7 @@ const first = (event) => event.from_seq ?? event.seq;
 
 /** Of a message `applied` is the text by the log, `content` the text to show. */
 export class Transcript {
+  /** @type {Record<string, any> | null} */
   conversation = null;
   messages = [];
   next = null;
@@ -170,7 +173,8 @@ export class Transcript {
   }
 
   #rename({ title, rev }) {
-    if (rev > (this.conversation.rev ?? 0)) Object.assign(this.conversation, { title, rev });
+    const held = this.conversation;
+    if (held && rev > (held.rev ?? 0)) Object.assign(held, { title, rev });
   }
 
   /** Events of a message that nobody has told of yet; null where it may be an old one. */
@@ -278,6 +282,7 @@ function call(message, { tool_call_id, name, status, ...rest }) {
   return true;
 }
 
+/** @returns {ReturnType<typeof declared.afterClose>} */
 export function afterClose(code, failures, random = Math.random) {
   const backOff = random() * Math.min(30_000, 500 * 2 ** Math.min(failures, 10));
   const within = (ms) => Math.max(random() * ms, failures > 1 ? backOff : 0);
@@ -289,14 +294,18 @@ export function afterClose(code, failures, random = Math.random) {
 }
 
 export class Subscription {
+  /** @type {declared.State} */
   state = { name: "connecting" };
   transcript = new Transcript();
   #options;
+  /** @type {Order | null} */
   #order = null; // null: the conversation must be read (again)
+  /** @type {any} */
   #grant = null;
   #failures = 0;
   #closed = false;
   #hearers = new Set();
+  /** @type {(code: number) => void} */
   #hangUp = () => {};
   #hurry = () => {};
 
@@ -342,9 +351,10 @@ export class Subscription {
     this.#hearers.add(hearer);
     try {
       while (!this.#closed) {
-        if (hearer.changes.length) yield hearer.changes.shift();
+        const change = hearer.changes.shift();
+        if (change) yield change;
         else if (this.state.name === "stopped") return;
-        else await new Promise((resolve) => (hearer.wake = resolve));
+        else await new Promise((resolve) => (hearer.wake = () => resolve(null)));
       }
     } finally {
       this.#hearers.delete(hearer);
@@ -372,7 +382,7 @@ export class Subscription {
       if (!this.#order) await this.#read();
       if (!(this.#grant?.until > Date.now())) await this.#renew();
       return this.#closed ? {} : { code: await this.#connection() };
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       return { code: error.status ?? 0, after: error.retryAfter };
     }
   }
@@ -422,6 +432,7 @@ export class Subscription {
     return true;
   }
 
+  /** @param {declared.State} state */
   #say(state) {
     this.state = state;
     this.#call("onstate", state);
@@ -455,7 +466,7 @@ export class Subscription {
   #pause(ms) {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, ms);
-      this.#hurry = () => (clearTimeout(timer), resolve());
+      this.#hurry = () => (clearTimeout(timer), resolve(null));
     });
   }
 }
@@ -463,10 +474,13 @@ export class Subscription {
 /** One socket, watched for silence and holes. Ends once, with a code for `afterClose`. */
 class Link {
   liveSince = 0;
+  silence = HELLO_MS;
   #timers = {};
 
   constructor(socket, order, grant, to) {
-    Object.assign(this, { socket, order, to, silence: HELLO_MS });
+    this.socket = socket;
+    this.order = order;
+    this.to = to;
     socket.onopen = () =>
       this.#send({ type: "subscribe", token: grant.token, after: order.position });
     socket.onmessage = ({ data }) => this.#receive(data);

@@ -1,0 +1,12 @@
+// Does tokenwire.d.ts say of tokenwire.js what is so? tsc answers; `make check` asks it.
+// The links in this folder are named so that tsc reads the module itself, and not what is declared of it.
+import * as declared from "./tokenwire.js";
+import * as written from "./written.js";
+
+/** Everything that is declared is exported, and is of the declared type. */
+export const module: typeof declared = written;
+
+type Undeclared = Exclude<keyof typeof written, keyof typeof declared>;
+
+/** Nothing else is exported. */
+export const undeclared: [Undeclared] extends [never] ? "nothing" : Undeclared = "nothing";

@@ -1,0 +1,1 @@
+../../../web/page/static/tokenwire.d.ts
