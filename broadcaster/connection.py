@@ -18,7 +18,7 @@ from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from tokenwire.protocol.frames import MAX_CLIENT_FRAME_BYTES, CloseCode
-from tokenwire.streams.limits.stalled import Stalled
+from tokenwire.streams.limits.stalled import Stalled, StalledWrites
 
 log = structlog.get_logger("tokenwire.broadcaster")
 
@@ -69,7 +69,7 @@ class _Protocol(ServerProtocol):
         self.failed()
 
 
-class ReaderConnection(ServerConnection):
+class ReaderConnection(StalledWrites, ServerConnection):
     """One client. `conversation_id` and `token_in_query` are what its URL said. `stalled_seconds`: how long it may take nothing."""
 
     stalled_seconds: ClassVar[float]
@@ -105,21 +105,18 @@ class ReaderConnection(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._stalled.over()
         super().connection_lost(exc)
         self._notice_the_end()
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         super().pause_writing()
-        self._stalled.paused()
         if self.listener is not None:
             self.listener.pause()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         super().resume_writing()
-        self._stalled.over()
         if self.listener is not None:
             self.listener.resume()
 

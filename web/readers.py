@@ -21,6 +21,7 @@ from typing import Literal
 
 import structlog
 
+from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.frames import ResyncReason, Sendable
 from tokenwire.streams.hub.hub import Hub
@@ -35,6 +36,7 @@ from tokenwire.streams.hub.log_cursor import (
 )
 from tokenwire.streams.hub.room import PAGE_BYTES, HeartbeatPace, Room, Rooms
 from tokenwire.streams.log.ports import Gone, LogUnavailable, Page
+from tokenwire.web.problems import ApiProblem
 
 log_line = structlog.get_logger(__name__)
 
@@ -112,6 +114,20 @@ class Permission:
 
 
 ANYTIME = Permission()
+
+
+async def still_allowed(ask: Callable[[], Awaitable[object]]) -> bool:
+    """Whether `ask` does not refuse: it finds out who reads, and reads what it is about.
+
+    A database that is away is no reason to send anybody away.
+    """
+    try:
+        await ask()
+    except (ApiProblem, NotFound):
+        return False
+    except StoreUnavailable:
+        return True
+    return True
 
 
 class Readers:

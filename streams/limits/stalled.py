@@ -9,6 +9,30 @@ import asyncio
 from collections.abc import Callable
 
 
+class StalledWrites(asyncio.BaseProtocol):
+    """A protocol that is watched while it is paused: to be named before the class that does the rest.
+
+    `connection_made` sets `_stalled`.
+    """
+
+    _stalled: "Stalled"
+
+    def pause_writing(self) -> None:
+        """More waits than is to be buffered."""
+        super().pause_writing()
+        self._stalled.paused()
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        super().resume_writing()
+        self._stalled.over()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        self._stalled.over()
+        super().connection_lost(exc)
+
+
 class Stalled:
     """Watches one connection while it is paused; `cut` is called once, when nothing was taken for `seconds`."""
 
@@ -25,7 +49,7 @@ class Stalled:
     def paused(self) -> None:
         """More waits than is to be buffered."""
         self.over()
-        self._look_later()
+        self._check_later()
 
     def over(self) -> None:
         """There is room again, or the connection is closed."""
@@ -33,13 +57,13 @@ class Stalled:
             self._timer.cancel()
             self._timer = None
 
-    def _look_later(self) -> None:
+    def _check_later(self) -> None:
         self._left = self._transport.get_write_buffer_size()
-        self._timer = self._loop.call_later(self._seconds, self._look)
+        self._timer = self._loop.call_later(self._seconds, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         if self._transport.get_write_buffer_size() < self._left:
-            self._look_later()
+            self._check_later()
         else:
             self._cut()

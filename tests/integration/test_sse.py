@@ -67,7 +67,7 @@ async def test_the_answer_passes_proxies(web: Web) -> None:
             for name in ("content-type", "cache-control", "x-accel-buffering")
         } == {
             "content-type": "text/event-stream; charset=utf-8",
-            "cache-control": "no-store",
+            "cache-control": "no-store, no-transform",
             "x-accel-buffering": "no",
         }
         assert (await anext(answer.aiter_raw())).startswith(b": tokenwire\nretry: ")

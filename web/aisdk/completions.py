@@ -20,16 +20,11 @@ from tokenwire.web.aisdk.stream import Heard, Viewer, viewing
 from tokenwire.web.api import shapes
 from tokenwire.web.contents import require_fit
 from tokenwire.web.events.routes import admit
-from tokenwire.web.http.streaming import Cut, EventStream
+from tokenwire.web.http.streaming import Cut, EventStream, event_headers
 from tokenwire.web.problems import MODEL, ApiProblem, documented
 from tokenwire.web.services import Caller, WebServices, With, json_body
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
-_HEADERS = {
-    "Content-Type": "text/plain; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
 _PROBLEMS = documented(
     "malformed_json",
     "body_too_large",
@@ -166,7 +161,9 @@ async def _plain(request: Request, services: WebServices, place: tuple[str, str]
             first = await anext(text, b"")
             yield _joined(first, text)
 
-    return EventStream(services.places, opened, _HEADERS)
+    return EventStream(
+        services.places, opened, event_headers(Content_Type="text/plain; charset=utf-8")
+    )
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -28,12 +28,6 @@ from tokenwire.web.http.streaming import EventStream
 from tokenwire.web.problems import MODEL, documented
 from tokenwire.web.services import Caller, WebServices, With, json_body, read_body
 
-HEADERS = {
-    "Content-Type": sse.MEDIA_TYPE,
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-    "X-Vercel-AI-UI-Message-Stream": "v1",
-}
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "A UI message stream of the AI SDK",
@@ -218,4 +212,4 @@ async def stream(
         async with viewing(services, viewer) as heard:
             yield encoded(heard)
 
-    return EventStream(services.places, opened, HEADERS)
+    return EventStream(services.places, opened, aisdk.HEADERS)

@@ -13,11 +13,6 @@ from tokenwire.protocol.cursors import Cursor, parse
 from tokenwire.protocol.frames import ResyncReason, Sendable, merge
 
 MEDIA_TYPE = "text/event-stream"
-HEADERS = {
-    "Content-Type": f"{MEDIA_TYPE}; charset=utf-8",
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # nginx: pass on every byte as it comes
-}
 
 Block = Callable[[str, Sendable], bytes]
 """Gives the block of one event of an epoch."""

@@ -13,15 +13,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from tokenwire.models.errors import NotFound, StoreUnavailable
+from tokenwire.models.errors import NotFound
 from tokenwire.protocol import tokens
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.frames import Sendable
 from tokenwire.streams.hub.hub import RingEntry
 from tokenwire.web.events import encoder as sse
-from tokenwire.web.http.streaming import RESPONSES, EventStream, retry_ms
+from tokenwire.web.http.streaming import RESPONSES, EventStream, event_headers, retry_ms
 from tokenwire.web.problems import ApiProblem, documented
-from tokenwire.web.readers import Beat, Ended, Entries, HttpReader, Live, Permission
+from tokenwire.web.readers import Beat, Ended, Entries, HttpReader, Live, Permission, still_allowed
 from tokenwire.web.services import ConversationId, MessageId, WebServices, With
 
 _RESPONSES = RESPONSES | documented(
@@ -131,15 +131,12 @@ async def admit(
         raise NotFound("conversation")
 
     async def check() -> bool:
-        try:
+        async def ask() -> None:
             if grant is None:
                 services.identify(request)
             await services.store.conversation(conversation_id, user)
-        except (ApiProblem, NotFound):
-            return False
-        except StoreUnavailable:  # no reason to send anybody away
-            return True
-        return True
+
+        return await still_allowed(ask)
 
     if grant is None:
         return conversation_id, Permission(check=check, user_id=user)
@@ -162,7 +159,7 @@ def _grant(request: Request, services: WebServices) -> tokens.Grant | None:
 
 def _answer(request: Request, services: WebServices, reading: Reading) -> Response:
     if request.method == "HEAD":
-        return Response(headers=sse.HEADERS)
+        return Response(headers=event_headers())
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:

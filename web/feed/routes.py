@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from tokenwire.web.events import encoder as sse
 from tokenwire.web.feed.feeds import FeedReader
-from tokenwire.web.http.streaming import RESPONSES, EventStream, retry_ms
+from tokenwire.web.http.streaming import RESPONSES, EventStream, event_headers, retry_ms
 from tokenwire.web.problems import ApiProblem, documented
 from tokenwire.web.readers import RECHECK_SECONDS
 from tokenwire.web.services import Caller, WebServices, With
@@ -31,7 +31,7 @@ _RESPONSES = RESPONSES | documented(
 async def feed(request: Request, services: With, user: Caller) -> Response:
     """How the newest conversations are now, then what is created, titled, running, ended or deleted."""
     if request.method == "HEAD":
-        return Response(headers=sse.HEADERS)
+        return Response(headers=event_headers())
 
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from tokenwire.config.settings import Settings
 from tokenwire.streams.limits.occupancy import Full, Occupancy
+from tokenwire.streams.limits.stalled import StalledWrites
 from tokenwire.web.admission.layer import Gate
 from tokenwire.web.http.receiving import MinimumRate
 from tokenwire.web.http.sockets import SocketConnection
@@ -28,7 +29,7 @@ PROXY_IDLE_SECONDS = 75
 when the proxy uses it again, and the proxy answers 502. Anybody else's waits five seconds, as uvicorn has it."""
 
 
-class HttpConnection(StrictProtocol):
+class HttpConnection(StalledWrites, StrictProtocol):
     """One connection for requests. `terms` are set by `configured`."""
 
     terms: ClassVar[ConnectionTerms]
@@ -61,16 +62,6 @@ class HttpConnection(StrictProtocol):
         """See asyncio.Protocol."""
         self._leave()
         super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
-        super().pause_writing()
-        self._stalled.paused()
-
-    def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
-        super().resume_writing()
-        self._stalled.over()
 
     def handle_websocket_upgrade(self) -> None:
         """From here on the connection is another protocol's."""

@@ -22,6 +22,7 @@ from websockets.server import ServerProtocol
 from tokenwire.protocol.frames import CONTROLS_PER_MINUTE
 from tokenwire.streams.limits.occupancy import Full
 from tokenwire.streams.limits.per_minute import PerMinute
+from tokenwire.streams.limits.stalled import StalledWrites
 from tokenwire.web.http.receiving import BufferedBody
 from tokenwire.web.http.terms import ConnectionTerms
 
@@ -84,7 +85,7 @@ class Incoming(ServerProtocol):
         raise ProtocolError(reason)
 
 
-class SocketConnection(WebSocketsSansIOProtocol):
+class SocketConnection(StalledWrites, WebSocketsSansIOProtocol):
     """One WebSocket. `terms` are set by `connections.configured`. It is the `Socket` of `admission`."""
 
     terms: ClassVar[ConnectionTerms]
@@ -189,20 +190,9 @@ class SocketConnection(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close" and not self._known:
             self.transport.close()
 
-    def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
-        super().pause_writing()
-        self._stalled.paused()
-
-    def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
-        super().resume_writing()
-        self._stalled.over()
-
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._disarm()
-        self._stalled.over()
         self.terms.open.release(self._address)
         self._held.release()
         self._address = None

@@ -4,7 +4,6 @@ What is said in it, and until when, is the caller's. Refusals that are found whi
 because nothing was sent by then.
 """
 
-import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tokenwire.web.events import encoder as sse
+from tokenwire.web.http.departure import ClientGone, until_gone
 from tokenwire.web.problems import ApiProblem
 
 RETRY_AFTER_SECONDS = 5
@@ -29,6 +29,18 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 Open = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes] | Response]]
 """Opens what is to be said: pieces of text, or another answer to give instead (204, a refusal). May raise what routes may raise."""
+
+
+def event_headers(**extra: str) -> dict[str, str]:
+    """The headers of an answer that goes on: events, unless `Content_Type` says otherwise.
+
+    `extra`: further headers, or others for those; `_` stands for `-`.
+    """
+    return {
+        "Content-Type": f"{sse.MEDIA_TYPE}; charset=utf-8",
+        "Cache-Control": "no-store, no-transform",  # proxies neither keep nor compress it
+        "X-Accel-Buffering": "no",  # nginx: pass on every byte as it comes
+    } | {name.replace("_", "-"): value for name, value in extra.items()}
 
 
 def retry_ms() -> int:
@@ -64,14 +76,17 @@ class Places:
 
 
 class EventStream(Response):
-    """A streamed answer, `text/event-stream` unless `headers` say otherwise. `open_body` is entered before the first byte is sent."""
+    """A streamed answer. `headers`: all of them (None: `event_headers()`).
+
+    `open_body` is entered before the first byte is sent.
+    """
 
     def __init__(
         self, places: Places, open_body: Open, headers: Mapping[str, str] | None = None
     ) -> None:
         self.status_code = 200
         self.background: BackgroundTask | None = None
-        self.init_headers(sse.HEADERS | dict(headers or {}))
+        self.init_headers(event_headers() if headers is None else headers)
         self._places = places
         self._open_body = open_body
 
@@ -105,20 +120,11 @@ class EventStream(Response):
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-        sending = asyncio.create_task(_send_all(body, send))
-        leaving = asyncio.create_task(_departure(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                with contextlib.suppress(Cut):
-                    sending.result()
+            with contextlib.suppress(ClientGone, Cut):
+                await until_gone(receive, _send_all(body, send))
         finally:
-            sending.cancel()
-            leaving.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
-            if isinstance(
-                body, AsyncGenerator
-            ):  # left in mid-sentence, when the client left while it was being sent to
+            if isinstance(body, AsyncGenerator):  # left in mid-sentence
                 await body.aclose()
 
 
@@ -128,8 +134,3 @@ async def _send_all(body: AsyncIterator[bytes], send: Send) -> None:
         if data:
             await send({"type": "http.response.body", "body": data, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _departure(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

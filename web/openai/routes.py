@@ -8,7 +8,7 @@ answer; `openai_requests` understands bodies, `answers` watches, `web.openai.enc
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -26,6 +26,7 @@ from tokenwire.web import delivery, problems
 from tokenwire.web.answers import Final, Heard, Held, Over, Quiet, Step, watch
 from tokenwire.web.contents import require_question_fits
 from tokenwire.web.http.aside import aside
+from tokenwire.web.http.departure import ClientGone, until_gone
 from tokenwire.web.http.streaming import Cut
 from tokenwire.web.openai import encoder as encoding
 from tokenwire.web.openai import objects
@@ -41,8 +42,7 @@ from tokenwire.web.openai.errors import (
 )
 from tokenwire.web.openai.objects import Answer
 from tokenwire.web.openai.requests import AskBody, CompletionsBody, ResponseBody, Wanted, understood
-from tokenwire.web.problems import ApiProblem
-from tokenwire.web.readers import PART_BYTES, Permission
+from tokenwire.web.readers import PART_BYTES, Permission, still_allowed
 from tokenwire.web.services import (
     Caller,
     IdempotencyKey,
@@ -467,9 +467,12 @@ class _Asking:
         """The answer when it has ended. Raises Refusal."""
         with self._services.places.take():
             try:
-                ended = await self._unless_gone(_last(self._services, self._row, self._permission))
+                last = _last(self._services, self._row, self._permission)
+                ended = await until_gone(self._request.receive, last)
                 self._ended = True
                 return ended
+            except ClientGone as error:
+                raise OpenAIProblem(499, "client_gone", "The client has left.") from error
             finally:
                 await self._leave()
 
@@ -503,34 +506,12 @@ class _Asking:
             with contextlib.suppress(StoreUnavailable):
                 await self._services.cancels.cancel(self._row.id, self._user)
 
-    async def _unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`, which is given up when the client leaves."""
-        working = asyncio.ensure_future(work)
-        leaving = asyncio.ensure_future(_departure(self._request))
-        try:
-            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                return working.result()
-            raise OpenAIProblem(499, "client_gone", "The client has left.")
-        finally:
-            working.cancel()
-            leaving.cancel()
-            await asyncio.gather(working, leaving, return_exceptions=True)
-
     async def _may_read(self) -> bool:
-        try:
+        async def ask() -> None:
             self._services.identify(self._request)
             await self._services.store.visible_message(self._row.id, self._user)
-        except (ApiProblem, NotFound):
-            return False
-        except StoreUnavailable:  # no reason to send anybody away
-            return True
-        return True
 
-
-async def _departure(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        return await still_allowed(ask)
 
 
 def _told(encoder: Encoder, step: Step) -> Iterator[bytes]:

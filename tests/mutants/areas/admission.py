@@ -474,8 +474,22 @@ AREA = Area(
         Mutant(
             "the_broadcaster_does_not_watch",
             "broadcaster/connection.py",
-            "        self._stalled.paused()\n",
-            "",
+            "class ReaderConnection(StalledWrites, ServerConnection):",
+            "class ReaderConnection(ServerConnection):",
+            _STALLED,
+        ),
+        Mutant(
+            "the_web_process_does_not_watch",
+            "web/http/connections.py",
+            "class HttpConnection(StalledWrites, StrictProtocol):",
+            "class HttpConnection(StrictProtocol):",
+            _STALLED,
+        ),
+        Mutant(
+            "nobody_watches_who_is_paused",
+            "streams/limits/stalled.py",
+            "        super().pause_writing()\n        self._stalled.paused()\n",
+            "        super().pause_writing()\n",
             _STALLED,
         ),
         Mutant(

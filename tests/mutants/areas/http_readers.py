@@ -4,6 +4,8 @@ from tests.mutants.mutant import Area, Mutant
 
 _ANSWERS = ("tests/integration/test_answers.py",)
 
+_DEPARTURE = ("tests/unit/web/http/test_departure.py",)
+
 AREA = Area(
     "http_readers",
     (
@@ -110,9 +112,38 @@ AREA = Area(
         ),
         Mutant(
             "a_client_that_left_is_written_to",
+            "web/http/departure.py",
+            "await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)",
+            "await asyncio.wait({working})",
+            _DEPARTURE,
+        ),
+        Mutant(
+            "what_else_a_client_sends_is_taken_for_its_departure",
+            "web/http/departure.py",
+            '    while (await receive())["type"] != "http.disconnect":\n        pass\n',
+            "    await receive()\n",
+            _DEPARTURE,
+        ),
+        Mutant(
+            "work_goes_on_without_its_client",
+            "web/http/departure.py",
+            "        working.cancel()\n",
+            "",
+            _DEPARTURE,
+        ),
+        Mutant(
+            "a_database_that_is_away_sends_readers_away",
+            "web/readers.py",
+            "    except StoreUnavailable:\n        return True\n",
+            "    except StoreUnavailable:\n        return False\n",
+            ("tests/unit/web/test_readers.py",),
+        ),
+        Mutant(
+            "proxies_hold_back_what_streams_say",
             "web/http/streaming.py",
-            "await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)",
-            "await asyncio.wait({sending})",
+            '        "X-Accel-Buffering": "no",  # nginx',
+            '        "X-Accel-Buffering": "yes",  # nginx',
+            ("tests/unit/web/http/test_streaming.py",),
         ),
         Mutant(
             "a_database_that_is_away_ends_a_chat_stream",
@@ -130,10 +161,10 @@ AREA = Area(
         ),
         Mutant(
             "a_cut_waits_for_its_client",
-            "web/http/streaming.py",
-            "            sending.cancel()\n            leaving.cancel()\n",
-            "            sending.cancel()\n",
-            ("tests/unit/web/http/test_streaming.py",),
+            "web/http/departure.py",
+            "        leaving.cancel()\n",
+            "",
+            ("tests/unit/web/http/test_streaming.py", *_DEPARTURE),
         ),
         Mutant(
             "a_chat_asks_without_end_in_an_outage",

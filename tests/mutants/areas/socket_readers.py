@@ -102,7 +102,7 @@ AREA = Area(
         ),
         Mutant(
             "who_reads_again_is_still_cut",
-            "broadcaster/connection.py",
+            "streams/limits/stalled.py",
             "        super().resume_writing()\n        self._stalled.over()\n",
             "        super().resume_writing()\n",
             ("tests/integration/test_stalled.py",),

@@ -9,12 +9,14 @@ import pytest
 
 from tests.integration.broadcasting import Writer
 from tests.waiting import until
+from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.protocol.cursors import Cursor, parse
 from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.streams.log.ports import PAGE_BYTES, Limits, LogUnavailable, Page
 from tokenwire.web import readers as module
+from tokenwire.web.problems import ApiProblem
 from tokenwire.web.readers import (
     Beat,
     Ended,
@@ -24,6 +26,7 @@ from tokenwire.web.readers import (
     Part,
     Permission,
     Readers,
+    still_allowed,
 )
 
 PATIENCE_SECONDS = 20
@@ -395,6 +398,27 @@ async def test_a_permission_ends_when_it_is_taken_away(
     async with rig.readers(QUICK).follow("c", permission=Permission(check=check)) as reader:
         assert (await until_ended(reader)).reason == "expired"
     assert answers == []
+
+
+@pytest.mark.parametrize(
+    ("raised", "allowed"),
+    [
+        (None, True),
+        (NotFound("conversation"), False),
+        (ApiProblem("unauthenticated", "Who is it?"), False),
+        (StoreUnavailable("away"), True),
+    ],
+)
+async def test_only_a_refusal_takes_a_permission_away(
+    raised: Exception | None, allowed: bool
+) -> None:
+    """A database that is away is no reason to send anybody away."""
+
+    async def ask() -> None:
+        if raised is not None:
+            raise raised
+
+    assert await still_allowed(ask) is allowed
 
 
 @pytest.mark.parametrize("may", [False, True])

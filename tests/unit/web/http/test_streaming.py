@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Message
 
-from tokenwire.web.http.streaming import Cut, EventStream, Places
+from tokenwire.web import aisdk
+from tokenwire.web.http.streaming import Cut, EventStream, Places, event_headers
 
 
 async def test_an_answer_that_is_cut_does_not_wait_for_its_client() -> None:
@@ -32,3 +33,14 @@ async def test_an_answer_that_is_cut_does_not_wait_for_its_client() -> None:
         await EventStream(places, opened)({"type": "http"}, receive, send)
     assert [message.get("body") for message in sent] == [None, b"one"]
     assert places.taken == 0
+
+
+def test_all_answers_that_go_on_have_the_same_headers() -> None:
+    """Nothing on the way keeps, compresses or holds back what comes; the AI SDK's writer says so by itself."""
+    plain = event_headers(Content_Type="text/plain; charset=utf-8", X_More="1")
+    assert plain["Content-Type"] == "text/plain; charset=utf-8"
+    assert plain["X-More"] == "1"
+    assert event_headers()["Content-Type"] == "text/event-stream; charset=utf-8"
+    for headers in (plain, event_headers(), aisdk.HEADERS):
+        assert headers["X-Accel-Buffering"] == "no"
+        assert "no-transform" in headers["Cache-Control"]
