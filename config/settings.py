@@ -27,6 +27,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+"""The checkout, for its tests and benchmarks. The program needs none: its own files stand beside its modules, and what
+belongs to an operator (`.env`, `var/`) stands in the current folder."""
 MODELS_FILE = Path(__file__).with_name("models.yml")
 """The catalogue that comes with the package."""
 

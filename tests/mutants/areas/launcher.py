@@ -43,6 +43,12 @@ AREA = Area(
             "            pass\n",
         ),
         Mutant(
+            "a_redis_that_is_not_installed_is_waited_for",
+            "launcher/launch.py",
+            "self._unless_refused(lambda: probes.redis_answers(self._settings.redis))",
+            "lambda: probes.redis_answers(self._settings.redis)",
+        ),
+        Mutant(
             "a_line_too_long_ends_the_relay",
             "launcher/child.py",
             '            return b"(a line too long to show)\\n"',
