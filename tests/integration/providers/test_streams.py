@@ -297,9 +297,12 @@ async def test_a_black_hole(client: HttpClient) -> None:
     assert raised.code == "stalled"
 
 
-async def test_a_connection_serves_the_next_answer(transport: Transport) -> None:
-    """The end of the body is waited for, a moment, after the last delta."""
-    client = HttpClient(reuse_plain=True, transport=transport)
+@pytest.mark.parametrize(("reuse", "expected"), [(True, 1), (False, 3)])
+async def test_a_connection_serves_the_next_answer(
+    transport: Transport, reuse: bool, expected: int
+) -> None:
+    """The end of the body is waited for, a moment, after the last delta. Without TLS only where it is wanted."""
+    client = HttpClient(reuse_plain=reuse, transport=transport)
     connections: set[object] = set()
 
     async def script(exchange: Exchange) -> None:
@@ -313,4 +316,4 @@ async def test_a_connection_serves_the_next_answer(transport: Transport) -> None
         for _ in range(3):
             await read(client, spec(server.url))
     await client.aclose()
-    assert len(connections) == 1
+    assert len(connections) == expected
