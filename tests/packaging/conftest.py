@@ -25,7 +25,7 @@ _LEFT_OUT = shutil.ignore_patterns(
     "dist",
     "tests",
 )
-_THIRD_PARTY = sysconfig.get_path("purelib")
+_THIRD_PARTY = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def made_venv(path: Path) -> Venv:
     _run([sys.executable, "-m", "venv", "--without-pip", str(path)], path.parent)
     venv = Venv(path)
     [packages] = path.glob("lib/python3*/site-packages")
-    (packages / "third_party.pth").write_text(f"{_THIRD_PARTY}\n")
+    (packages / "third_party.pth").write_text("\n".join(_THIRD_PARTY) + "\n")
     return venv
 
 
