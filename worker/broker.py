@@ -27,7 +27,7 @@ from tokenwire.streams.log.outages import cannot_serve
 
 log_line = structlog.get_logger(__name__)
 
-QUEUE = "generations"
+QUEUE = "answers"
 NAMESPACE = "dramatiq"
 WAKE_CHANNEL = "tw:jobs"
 WAITING = "tw:jobs:waiting"
@@ -358,7 +358,7 @@ class Waker(threading.Thread):
 
 
 class Taken(Middleware):
-    """A job that a thread has begun no longer waits: from here on the lease of its generation speaks for it."""
+    """A job that a thread has begun no longer waits: from now on the answer's lease speaks for it."""
 
     def before_process_message(self, broker: Broker, message: Any) -> None:
         """Failing costs nothing but a sweep that looks twice."""

@@ -1,4 +1,4 @@
-"""Periodic checkpoints: all running generations of this process in one statement, every second, or at once past a size."""
+"""Checkpoints: all attempts of this process in one statement, each second, or at once past a size."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -104,7 +104,7 @@ class Checkpointer:
         try:
             await by_halves(attempts, self._save_all, self._refused)
         except StoreUnavailable as error:
-            log_line.warning("checkpoint failed", generations=len(attempts), error=repr(error))
+            log_line.warning("checkpoint failed", answers=len(attempts), error=repr(error))
 
     async def _save_all(self, attempts: Sequence[Checkpointed]) -> None:
         try:

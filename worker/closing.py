@@ -1,7 +1,8 @@
-"""How a generation ends, whoever ends it: content is committed first, the terminal event follows, the next in line is woken.
+"""How an answer ends, whoever ends it: commit, then the terminal event, then start the next in line.
 
-The worker that runs a generation ends it with the claim it holds. Anybody else (a cancel when no worker runs it, a deletion) first
-claims it as a worker would, so that a worker that wakes up late is fenced off.
+The worker that makes an answer ends it with the claim it holds. Anybody else (a cancel when no worker
+has it, a deletion) first claims it as a worker would, so that a worker that wakes up late is fenced
+off.
 """
 
 import asyncio
@@ -79,10 +80,11 @@ def _log_end(ending: Ending) -> None:
 
 
 async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: str) -> bool:
-    """Cancel durably: a flag in SQL, a flag in Redis for the running worker; with no worker at it, the generation is ended here.
+    """Cancel durably: a flag in SQL, a flag in Redis for the worker. With no worker, end it here.
 
-    True: a worker has it, and has not had the time to obey. Whoever calls again then, after `ports.UNHEARD_SECONDS`, ends it in place of
-    a worker that is frozen. Without Redis the flag in SQL stands, and whoever claims the generation next obeys it.
+    True: a worker has the answer, and has not had the time to obey. Whoever calls again then, after
+    `ports.UNHEARD_SECONDS`, ends it in the place of a worker that is frozen. Without Redis the flag
+    in SQL stands, and whoever claims the answer next obeys it.
     """
     row = await store.request_cancel(message_id, by)
     ended = await store.message(message_id) if row is None else None
@@ -108,12 +110,12 @@ async def cancel(store: Store, log: ports.Log, jobs: Jobs, message_id: str, by: 
 
 
 async def end_cancelled(store: Store, log: ports.Log, row: Message, by: str) -> None:
-    """End as cancelled a generation that no worker holds who obeys. Raises Busy while one has the time to."""
+    """End as cancelled, unless a worker still has the time to obey: then Busy is raised."""
     await _end(store, log, row, lambda mine, claim, held: _cancelled(mine, claim, held, by))
 
 
 async def end_failed(store: Store, log: ports.Log, row: Message, error: dict[str, object]) -> None:
-    """End as failed a generation that cannot be gone on with, as viewers hold it. Its claim must have been released."""
+    """End as failed an answer that nobody can resume, as readers hold it. It must be released."""
     await _end(
         store,
         log,
@@ -128,9 +130,10 @@ _Make = Callable[[Message, ports.Claim, Held], Ending]
 
 
 async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
-    """Claim the generation and end it. Where a bug keeps its log from being asked, it ends in the rows alone: an end must come.
+    """Claim the answer and end it.
 
-    The sweeper announces it, if that is ever possible.
+    An end must come: if a bug keeps its log from being asked, it ends in the rows alone, and the
+    sweeper announces it as soon as it can.
     """
     try:
         claim = await log.claim(
@@ -139,7 +142,7 @@ async def _end(store: Store, log: ports.Log, row: Message, make: _Make) -> None:
     except ports.LogError:
         raise
     except Exception:
-        log_line.exception("a generation cannot be claimed", message_id=row.id)
+        log_line.exception("an answer cannot be claimed", message_id=row.id)
         claim = ports.Claim(row.conversation_id, row.id, row.epoch or "", row.attempt + 1)
         if (mine := await store.begin_attempt(row.id, claim.attempt, row.model or "")) is not None:
             await _end_in_rows(store, mine, make(mine, claim, held_in(mine)))
@@ -171,7 +174,7 @@ async def _recovered(
     except ports.LogError:
         raise
     except Exception:
-        log_line.exception("the log of a generation cannot be read", message_id=row.id)
+        log_line.exception("the log of an answer cannot be read", message_id=row.id)
         return None
 
 

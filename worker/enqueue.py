@@ -1,4 +1,4 @@
-"""What web processes and host applications call to have a generation run: names and arguments, no provider code."""
+"""How web processes and host applications have an answer made: names and ids, no provider code."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class Jobs:
         self._broker = broker or make_broker(redis_url, threads=CONNECTIONS)
 
     async def generate(self, message_id: str, delay_ms: int | None = None) -> None:
-        """Run the generation of this assistant message, at once or after `delay_ms`. Raises JobsUnavailable."""
+        """Have this answer made, at once or after `delay_ms`. Raises JobsUnavailable."""
         await self._ask(self.generate_now, message_id, delay_ms)
 
     def generate_now(self, message_id: str, delay_ms: int | None = None) -> None:

@@ -42,13 +42,13 @@ def open_hook(sentry_dsn: str | None) -> Hook:
         before_send=lambda event, _hint: _redacted(event),
     )
 
-    def tell(error: BaseException, facts: Mapping[str, object]) -> None:
+    def notify(error: BaseException, facts: Mapping[str, object]) -> None:
         log_only(error, facts)
         with sentry_sdk.new_scope() as scope:
-            scope.set_context("generation", dict(facts))
+            scope.set_context("answer", dict(facts))
             sentry_sdk.capture_exception(error, scope=scope)
 
-    return tell
+    return notify
 
 
 def _redacted(value: Any) -> Any:

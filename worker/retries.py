@@ -86,12 +86,15 @@ class RetryLater:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """End the generation. `retryable`: whether asking again later makes sense; `tell_operators`: whether a person must act."""
+    """End the answer.
+
+    `retryable`: asking again later makes sense; `notify_operators`: a person must act.
+    """
 
     code: str
     sentence: str
     retryable: bool
-    tell_operators: bool
+    notify_operators: bool
 
 
 def code_of(error: BaseException) -> str:
@@ -122,7 +125,7 @@ def decide(
     `silent_s`: what failed is the connection to a run that goes on, which has said nothing for so long. `longest_wait_s`: what a provider
     may ask for."""
     if not isinstance(error, ProviderError):
-        return Discard("internal_error", INTERNAL, retryable=False, tell_operators=True)
+        return Discard("internal_error", INTERNAL, retryable=False, notify_operators=True)
     if free and not stuck:
         return RetryLater(code_of(error), 0, tries)
     if silent_s is not None:
@@ -139,7 +142,7 @@ def decide(
         code_of(error),
         _SENTENCES[_known(error)],
         retryable=error.retryable,
-        tell_operators=_needs_a_person(error),
+        notify_operators=_needs_a_person(error),
     )
 
 

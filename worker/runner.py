@@ -84,7 +84,7 @@ class Models:
 
 
 class Runner:
-    """The generations of one process."""
+    """The attempts of one process."""
 
     def __init__(self, services: WorkerServices, models: Models) -> None:
         self._services = services
@@ -201,27 +201,27 @@ class Runner:
         now = await self._services.store.message(row.id)
         if now is None or not unfinished(now):
             return
-        self._tell_operators(row, error)
+        self._notify_operators(row, error)
         await closing.end_failed(self._services.store, self._services.log, now, INTERNAL_ERROR)
         await closing.start_next(self._services.store, self._services.jobs, row.conversation_id)
 
     async def _count_unreadable(self, message_id: str, error: Exception) -> None:
-        """The same for an answer that the database cannot read: the end is written without a look at it. Answers behind it may start.
+        """The same for an answer that the database cannot read: the end is written unread.
 
         Operators are told first: a row that cannot be read may not take its end either, and is tried on.
         """
         store = self._services.store
         if await store.count_start(message_id) <= MAX_TRIES:
             return
-        self._services.tell_operators(
+        self._services.notify_operators(
             error, {"message_id": message_id, "code": "internal_error", "bug": True}
         )
         conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
         if conversation_id is not None:
             await closing.start_next(store, self._services.jobs, conversation_id)
 
-    def _tell_operators(self, row: Row, error: Exception) -> None:
-        self._services.tell_operators(
+    def _notify_operators(self, row: Row, error: Exception) -> None:
+        self._services.notify_operators(
             error, {"message_id": row.id, "model": row.model, "code": "internal_error", "bug": True}
         )
 

@@ -56,10 +56,10 @@ RUNNING = Gauge(
 class Runtime:
     """One per worker process."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, tell_operators: Hook) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue, notify_operators: Hook) -> None:
         self._settings = settings
         self._catalogue = catalogue
-        self._tell_operators = tell_operators
+        self._notify_operators = notify_operators
         self._drained: asyncio.Task[None] | None = None
         self._opened = contextlib.AsyncExitStack()
         self.background = Background()
@@ -93,7 +93,7 @@ class Runtime:
             settings.max_kept_bytes,
             settings.max_answer_bytes,
         )
-        endings = Endings(self._store, models.provider, self._tell_operators)
+        endings = Endings(self._store, models.provider, self._notify_operators)
         packing = Packing(self._log)
         self._services = services = WorkerServices(
             self._store,
@@ -103,7 +103,7 @@ class Runtime:
             settings.lease_seconds,
             endings,
             packing,
-            self._tell_operators,
+            self._notify_operators,
             tokens.tombstone_seconds(settings.token_ttl_seconds),
         )
         self._runner = Runner(services, models)
@@ -166,7 +166,7 @@ class RuntimeMiddleware(AsyncIO):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__()
         self._runtime = runtime
-        self._told = contextlib.ExitStack()
+        self._serving_metrics = contextlib.ExitStack()
 
     def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002  # dramatiq's signature
         """Dramatiq's master may be killed: the process that it forked must not outlive it."""
@@ -201,7 +201,7 @@ class RuntimeMiddleware(AsyncIO):
         set_event_loop_thread(thread)
         thread.start(timeout=5.0)
         thread.run_coroutine(self._runtime.open(broker))
-        self._told.enter_context(self._runtime.metrics())
+        self._serving_metrics.enter_context(self._runtime.metrics())
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
         """Dramatiq looks once a second whether it was told to stop: draining begins with the signal, before that."""
@@ -211,13 +211,13 @@ class RuntimeMiddleware(AsyncIO):
             return
         noted, thread = signal.getsignal(signal.SIGTERM), get_event_loop_thread()
 
-        def told(number: int, frame: FrameType | None) -> None:
+        def drain_at_once(number: int, frame: FrameType | None) -> None:
             if callable(noted):
                 noted(number, frame)
             if thread is not None and thread.loop.is_running():
                 asyncio.run_coroutine_threadsafe(self._drain(broker), thread.loop)
 
-        signal.signal(signal.SIGTERM, told)
+        signal.signal(signal.SIGTERM, drain_at_once)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002  # dramatiq's signature
         """Drain, then let the consumers end."""
@@ -238,7 +238,7 @@ class RuntimeMiddleware(AsyncIO):
             raise SystemExit(EXIT_TASK_ENDED)
 
     def _close(self, broker: Broker, worker: Worker) -> None:
-        self._told.close()
+        self._serving_metrics.close()
         try:
             self._run(self._runtime.close())
         finally:

@@ -25,7 +25,7 @@ class WorkerServices:
     lease_seconds: float
     endings: Endings
     packing: Packing
-    tell_operators: Hook = log_only
+    notify_operators: Hook = log_only
     tombstone_seconds: float = 3600.0
     """How long a deletion or a removal must be known: as long as anybody may hold a token that it forbids."""
 

@@ -58,7 +58,7 @@ async def accept(store: Store, log: MemoryLog, name: str) -> None:
 
 async def remove(store: Store, log: MemoryLog, name: str) -> None:
     await store.remove_participant(name, YOU)
-    await revocations.tell(store, log, name, YOU, TTL)
+    await revocations.announce(store, log, name, YOU, TTL)
 
 
 async def test_who_is_removed_again_while_their_return_is_told_stays_removed(
@@ -117,7 +117,7 @@ async def test_a_process_that_ends_between_two_steps_leaves_it_to_the_sweeper(
         await accept(store, log, name)
     assert await log.revoked(name) == set()
     (row,) = await store.untold_revocations(NOW, "", 9)
-    await revocations.tell(store, log, row.conversation_id, row.user_id, TTL)
+    await revocations.announce(store, log, row.conversation_id, row.user_id, TTL)
     assert await log.revoked(name) == {YOU}
 
 

@@ -103,7 +103,7 @@ class Rig:
         """One delivery of the job. Nobody waits for a lease afterwards."""
         services = services_over(self.store, self.log, self.jobs)  # type: ignore[arg-type]
         object.__setattr__(
-            services, "tell_operators", lambda _error, facts: self.told.append(facts)
+            services, "notify_operators", lambda _error, facts: self.told.append(facts)
         )
         waits = asyncio.Event()
 

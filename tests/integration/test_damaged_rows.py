@@ -48,7 +48,7 @@ class Damaged:
         self.told: list[dict[str, Any]] = []
         self.services: WorkerServices = services_over(store, self.log, self.jobs)
         object.__setattr__(
-            self.services, "tell_operators", lambda _error, facts: self.told.append(facts)
+            self.services, "notify_operators", lambda _error, facts: self.told.append(facts)
         )
         self.runner: Runner = runner_over(self.services, Script([DONE]))
 

@@ -63,7 +63,7 @@ class World:
         self.told: list[object] = []
         object.__setattr__(
             self.services,
-            "tell_operators",
+            "notify_operators",
             lambda _error, facts: self.told.append(facts["message_id"]),
         )
         self.jobs: dict[str, asyncio.Task[None]] = {}

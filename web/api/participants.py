@@ -88,7 +88,7 @@ async def remove(
         )
     if is_id(user_id):
         await services.store.remove_participant(conversation_id, user_id)
-        await revocations.tell_or_leave(
+        await revocations.announce_or_leave(
             services.store, services.log, conversation_id, user_id, services.tombstone_seconds
         )
         await delivery.tell_lists(services, conversation_id)

@@ -1,4 +1,4 @@
-"""Pure: one attempt of one generation. Deltas go in, batches of events come out; what was acknowledged is what may be stored.
+"""Pure: what one attempt took, and what the log has of it. Deltas go in, batches of events come out.
 
     take(deltas) -> batch() -> (append) -> acknowledged(seq) -> ... -> ending(...)
 
@@ -134,7 +134,7 @@ class Draft:
                     self._refused = True
                     self._take_text(text)
                 case deltas.UsageDelta():
-                    self.reported = self.reported.told(_told(delta))
+                    self.reported = self.reported.corrected(_usage_fields(delta))
                 case deltas.Finish():
                     self.finish = delta
                 case _:
@@ -468,6 +468,6 @@ def _arguments(text: str) -> dict[str, Any] | str:
     return value if isinstance(value, dict) else storable(text)
 
 
-def _told(usage: deltas.UsageDelta) -> dict[str, int]:
+def _usage_fields(usage: deltas.UsageDelta) -> dict[str, int]:
     names = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
     return {name: number for name in names if (number := getattr(usage, name)) is not None}

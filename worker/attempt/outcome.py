@@ -75,7 +75,7 @@ class Outcome:
         try:
             committed = await self._outlast(lambda: services.store.finish(ending))
         except (Unstorable, StatementFailed) as error:
-            work.tell_operators(error, "internal_error")
+            work.notify_operators(error, "internal_error")
             ending = reduced(ending)
             committed = await self._outlast(lambda: services.store.finish(ending))
         if committed:
@@ -127,8 +127,8 @@ class Outcome:
         if isinstance(decision, RetryLater):
             await self._retry(decision)
             return
-        if decision.tell_operators:
-            work.tell_operators(error, decision.code)
+        if decision.notify_operators:
+            work.notify_operators(error, decision.code)
         shown = {
             "code": decision.code,
             "error": decision.sentence,
@@ -194,7 +194,7 @@ class Outcome:
             try:
                 return await self._outlast(functools.partial(save, held))
             except (Unstorable, StatementFailed) as error:
-                self._work.tell_operators(error, "internal_error")
+                self._work.notify_operators(error, "internal_error")
         raise Unstorable("not even the text of an answer")
 
     async def _release(self) -> None:

@@ -1,7 +1,8 @@
-"""Pure: what the requests of one answer have reported of their tokens, and an estimate for a request that reported nothing.
+"""Pure: what the requests of one answer have reported of their tokens, or an estimate of it.
 
-Usage is what a user pays, so it is the sum over all requests of the answer, whichever worker sent them. What they reported is saved with
-each checkpoint (`messages.reported`), and survives a worker that is killed. Whoever ends answers may load this module, web too.
+Usage is what a user pays, so it is the sum over all requests of the answer, whichever worker sent
+them. What they reported is saved with each checkpoint (`messages.reported`) and survives a worker
+that is killed. Whoever ends answers may load this module, web too.
 """
 
 import json
@@ -24,7 +25,7 @@ def json_chars(value: Any) -> int:
     return len(json.dumps(value, ensure_ascii=False, default=str)) if value else 0
 
 
-Told = Mapping[str, int]
+UsageFields = Mapping[str, int]
 """Fields of `events.Usage`: those that were said."""
 
 
@@ -32,11 +33,11 @@ Told = Mapping[str, int]
 class Reported:
     """`now`: what the request under way has reported, which it may correct; `before`: the sum of all before it."""
 
-    before: Told = field(default_factory=dict)
-    now: Told = field(default_factory=dict)
+    before: UsageFields = field(default_factory=dict)
+    now: UsageFields = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stored: Mapping[str, Told] | None) -> "Reported":
+    def of(cls, stored: Mapping[str, UsageFields] | None) -> "Reported":
         """As a row stores it."""
         return cls(**stored) if stored else cls()
 
@@ -48,12 +49,12 @@ class Reported:
             else None
         )
 
-    def told(self, usage: Told) -> "Reported":
-        """The request under way says so: each number takes the place of what it said before."""
+    def corrected(self, usage: UsageFields) -> "Reported":
+        """The request under way reports: each number replaces what it reported before."""
         return Reported(self.before, {**self.now, **usage})
 
     def next_request(self) -> "Reported":
-        """Another request begins. To attach to a run again is none: the run may say the same numbers once more."""
+        """Another request begins. An attached run is no other: it may report the same once more."""
         return Reported(_sum(self.before, self.now))
 
     def total(self) -> events.Usage | None:
@@ -61,7 +62,7 @@ class Reported:
         return _usage(_sum(self.before, self.now))
 
     def with_estimate(self, asked: int, chars: int) -> events.Usage | None:
-        """The same, for an answer that was stopped: an estimate stands for a request under way that has reported nothing.
+        """The same, for an answer that was stopped before its request reported: with an estimate.
 
         `asked`: tokens of that request; `chars`: what has come of it.
         """
@@ -73,17 +74,17 @@ class Reported:
         )
 
 
-def _sum(first: Told, second: Told) -> dict[str, int]:
+def _sum(first: UsageFields, second: UsageFields) -> dict[str, int]:
     return {name: first.get(name, 0) + second.get(name, 0) for name in {**first, **second}}
 
 
-def _usage(told: Told, *, estimated: bool = False) -> events.Usage | None:
-    if not ("input_tokens" in told or "output_tokens" in told):
+def _usage(fields: UsageFields, *, estimated: bool = False) -> events.Usage | None:
+    if not ("input_tokens" in fields or "output_tokens" in fields):
         return None
-    cached, reasoning = told.get("cached_tokens"), told.get("reasoning_tokens")
+    cached, reasoning = fields.get("cached_tokens"), fields.get("reasoning_tokens")
     return events.Usage(
-        told.get("input_tokens", 0),
-        told.get("output_tokens", 0),
+        fields.get("input_tokens", 0),
+        fields.get("output_tokens", 0),
         cached,
         reasoning,
         estimated=estimated,

@@ -63,8 +63,8 @@ class Work:
         """The request that resumes the paused turn."""
         return context.resuming(request, self.draft.held().text, self.draft.kept() or ())
 
-    def tell_operators(self, error: BaseException, code: str) -> None:
+    def notify_operators(self, error: BaseException, code: str) -> None:
         """Somebody must look at this error."""
         bug = not isinstance(error, ProviderError)
         facts = {"message_id": self.row.id, "model": self.row.model, "code": code, "bug": bug}
-        self.services.tell_operators(error, facts)
+        self.services.notify_operators(error, facts)

@@ -1,8 +1,10 @@
-"""What viewers hold of a generation at this moment, and how a log that forked or began again is brought to what somebody holds.
+"""What readers hold of an answer now, and how a log that forked or began again catches up.
 
-What is known without the log (a row, the text of a running attempt, a committed ending) has a position. Where the log still reaches that
-position, the log is folded over it: that is what viewers hold. A log that lost the position may lack the end of the text: what survived
-is found, and the difference is appended as ordinary events; only where that cannot be said is the text stated anew behind a `reset`.
+What is known without the log (a row, the text of a running attempt, a committed ending) has a
+cursor. If the log still reaches that cursor, it is folded over what is known: that is what readers
+hold. A log that lost the cursor may lack the end of the text. Then this module finds what survived
+and appends the difference as ordinary events. Only if nobody can say what survived, the text is
+stated anew behind a `reset`.
 """
 
 from dataclasses import dataclass, replace
@@ -42,7 +44,7 @@ async def recover(
     known = Known(held_in(row), row.epoch)
     while True:
         try:
-            found = await _look(log, claim, known)
+            found = await _read_log(log, claim, known)
             if found.epoch == claim.epoch and found.survived == found.newest:
                 return claim, found.newest
             return await _adopt(log, claim, found, found.newest, lease_seconds)
@@ -81,7 +83,7 @@ async def restore(
     """Bring the log to exactly `known`, whatever it holds: for who knows it all. Batches begin at index 0. Raises like `Log.adopt`."""
     while True:
         try:
-            found = await _look(log, claim, known)
+            found = await _read_log(log, claim, known)
             return await _adopt(log, claim, found, known.held, lease_seconds)
         except ports.Lost:
             log_line.info("the log changed while it was read", message_id=claim.message_id)
@@ -112,12 +114,13 @@ async def _adopt(
     return adopted, replace(target, seq=done.last_seq)
 
 
-async def _look(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
+async def _read_log(log: ports.Log, claim: ports.Claim, known: Known) -> _Found:
     """Read the log from where it parted from what is known.
 
-    Whoever goes on in a log that lacks something appends that first. So if there is anything of this generation behind the point of
-    parting, viewers hold all that is known; if not, they hold what the part before that point says. Where the point is not known either
-    (the server before this one was replaced by one that had never heard of its epoch), the log alone says what they hold.
+    Whoever goes on in a log that lacks something appends that first. So if there is anything of this
+    answer behind the point of parting, readers hold all that is known; if not, they hold what the
+    part before that point says. If the point is not known either (the server before this one was
+    replaced by one that had never heard of its epoch), the log alone says what they hold.
     """
     page = await log.read(claim.conversation_id, None, 0, 0)
     shared = page.reached(known.epoch, known.held.seq)
@@ -142,8 +145,8 @@ async def _entries(
 ) -> tuple[int, list[Entry]]:
     """All entries after a seq, and the seq that they end at.
 
-    Where the log was trimmed beyond it, from its oldest event: what a running generation appended after its checkpoint is never trimmed.
-    Raises Lost if the log is another one since it was seen.
+    If the log was trimmed beyond it, from its oldest event: what a running attempt appended after
+    its checkpoint is never trimmed. Raises Lost if the log is another one since it was seen.
     """
     entries: list[Entry] = []
     while True:

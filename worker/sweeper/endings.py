@@ -30,11 +30,11 @@ class Endings:
     """One per worker process. `open_model` gives the provider of a catalogue entry, and raises ProviderError where it cannot be used."""
 
     def __init__(
-        self, store: Store, open_model: Callable[[str], Provider], tell_operators: Hook = log_only
+        self, store: Store, open_model: Callable[[str], Provider], notify_operators: Hook = log_only
     ) -> None:
         self._store = store
         self._open_model = open_model
-        self._tell_operators = tell_operators
+        self._notify_operators = notify_operators
         self._under_way: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def carry_out(self) -> None:
@@ -107,7 +107,7 @@ class Endings:
                 "code": "run_not_ended",
                 "bug": bug,
             }
-            self._tell_operators(error, facts)
+            self._notify_operators(error, facts)
 
 
 def pause_seconds(tries: int) -> float:

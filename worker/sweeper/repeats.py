@@ -40,10 +40,10 @@ class Repeats:
         self._left: Left | None = None
         """What the second time has left out; None before it."""
 
-    async def look(self, go_on: Callable[[], Awaitable[None]]) -> None:
+    async def check_server(self, go_on: Callable[[], Awaitable[None]]) -> None:
         """Ask whether Redis is another server, and see to it if it is. Raises Unavailable, StoreUnavailable.
 
-        `go_on` is asked before each page; what it raises ends the look, and the next one begins anew.
+        `go_on` is asked before each page; what it raises ends this check, and the next one begins anew.
         """
         server = await self._log.new_server()
         now = asyncio.get_running_loop().time()

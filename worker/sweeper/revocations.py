@@ -14,7 +14,7 @@ from tokenwire.streams.log import ports
 log_line = structlog.get_logger(__name__)
 
 
-async def tell(
+async def announce(
     store: Store, log: ports.Log, conversation_id: str, user_id: str, seconds: float
 ) -> None:
     """Revoke the user's tokens, which are good for `seconds` at most. Raises ports.LogError, StoreUnavailable.
@@ -35,15 +35,15 @@ async def take_back(
     """
     await log.restore(conversation_id, user_id)
     if await store.note_revocation(conversation_id, user_id, told=False):
-        await tell(store, log, conversation_id, user_id, seconds)
+        await announce(store, log, conversation_id, user_id, seconds)
 
 
-async def tell_or_leave(
+async def announce_or_leave(
     store: Store, log: ports.Log, conversation_id: str, user_id: str, seconds: float
 ) -> None:
     """The same; what cannot be told now is left to the sweeper."""
     try:
-        await tell(store, log, conversation_id, user_id, seconds)
+        await announce(store, log, conversation_id, user_id, seconds)
     except (ports.LogError, StoreUnavailable) as error:
         log_line.warning(
             "removal is recorded, Redis was not told",

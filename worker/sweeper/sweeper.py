@@ -88,7 +88,7 @@ class Sweeper:
         while True:
             try:
                 if await self._promptly(self._leads()):
-                    self._begin("look", self._look_for_another_server)
+                    self._begin("server", self._check_server)
                     if not self.holds_back:
                         self._begin("round", self._begin_due)
             except _OUTAGES as error:
@@ -97,10 +97,10 @@ class Sweeper:
                 log_line.info("sweep broken off")
             await asyncio.sleep(INTERVAL_SECONDS)
 
-    async def _look_for_another_server(self) -> None:
+    async def _check_server(self) -> None:
         """An outage in here says nothing about anybody's lease: it is logged, and does not keep the others from judging."""
         try:
-            await self._repeats.look(self._go_on)
+            await self._repeats.check_server(self._go_on)
         except _OUTAGES as error:
             log_line.warning("what changed lately is not announced again yet", error=repr(error))
 
@@ -393,7 +393,7 @@ class Sweeper:
 
     async def _revoke_one(self, row: Revocation) -> None:
         services = self._services
-        await revocations.tell(
+        await revocations.announce(
             services.store,
             services.log,
             row.conversation_id,

@@ -31,7 +31,8 @@ DUE = Due(
     unannounced=1_000,
     longest_wait=LONGEST_WAIT_MS,
 )
-"""`silent`: a running generation checkpoints every second while text comes; only where nothing was saved is the lease asked for."""
+"""`silent`: an attempt checkpoints every second while text comes, so only rows that nobody saved
+lately have their lease looked at."""
 
 
 class Job(Enum):

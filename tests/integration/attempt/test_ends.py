@@ -155,7 +155,7 @@ async def test_an_end_that_the_database_refuses(
 ) -> None:
     """The text that people saw is kept, without what cannot be held. A whole answer is then not called complete, and operators are told."""
     told: list[BaseException] = []
-    rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
+    rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     finish = rig.store._finish
 
     async def refuse(ending: Ending) -> bool:
@@ -210,7 +210,7 @@ async def test_a_last_save_that_the_database_refuses(
 ) -> None:
     """What can be held is saved, the answer goes on by another attempt all the same, and operators are told."""
     told: list[BaseException] = []
-    rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
+    rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     attempt = await rig.attempt()
     take = Work.checkpoint
     poison = (
@@ -236,7 +236,7 @@ async def test_a_last_save_that_meets_a_limit_of_its_row(
 ) -> None:
     """A row that is too large for PostgreSQL, say: it is saved without what may go, like a value that cannot be held."""
     told: list[BaseException] = []
-    rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
+    rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     attempt = await rig.attempt()
     take, checkpoint, hand_back = Work.checkpoint, rig.store.checkpoint, rig.store.hand_back
     monkeypatch.setattr(Work, "checkpoint", lambda work: replace(take(work), run_id="run"))

@@ -100,7 +100,7 @@ async def test_a_removal_that_redis_did_not_hear_of_is_made_good(rig: Rig) -> No
     await rig.store.accept_invitation(name, "you")
     rig.log.go_down()
     await rig.store.remove_participant(name, "you")
-    await revocations.tell_or_leave(rig.store, rig.log, name, "you", 60)
+    await revocations.announce_or_leave(rig.store, rig.log, name, "you", 60)
     rig.log.come_back()
     assert await rig.log.revoked(name) == set()
     async with rig.store.writing() as session:
@@ -110,7 +110,7 @@ async def test_a_removal_that_redis_did_not_hear_of_is_made_good(rig: Rig) -> No
     rig.log.restart(lose_data=True)
     await rig.sweeper.sweep()
     assert await rig.log.revoked(name) == set()
-    await rig.sweeper._look_for_another_server()
+    await rig.sweeper._check_server()
     await rig.sweeper.sweep()
     assert await rig.log.revoked(name) == {"you"}
 
@@ -125,7 +125,7 @@ async def test_a_deletion_that_a_new_server_has_not_heard_of_is_repeated(rig: Ri
         await session.execute(
             text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000")
         )
-    await rig.sweeper._look_for_another_server()
+    await rig.sweeper._check_server()
     await rig.sweeper.sweep()
     with pytest.raises(Gone):
         await rig.log.read(rig.row.conversation_id, None, 0, 0)

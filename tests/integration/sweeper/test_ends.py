@@ -168,7 +168,7 @@ async def attempt(rig: Rig) -> None:
 async def test_an_answer_that_cannot_be_recovered_ends(rig: Rig) -> None:
     """After some tries, as an error of ours, with what the row holds; operators are told once; viewers and row agree."""
     told: list[BaseException] = []
-    rig.services = replace(rig.services, tell_operators=lambda error, _facts: told.append(error))
+    rig.services = replace(rig.services, notify_operators=lambda error, _facts: told.append(error))
     await lose_the_middle(rig)
     tries = 0
     while (await rig.reread()).status != "error":

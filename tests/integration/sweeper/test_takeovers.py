@@ -146,7 +146,7 @@ async def test_too_many_deaths_without_progress_end_in_an_error(
 ) -> None:
     """A message that kills its worker does not do so for ever: the last attempt asks nobody, and keeps what viewers hold."""
     told: list[Mapping[str, object]] = []
-    rig.services = replace(rig.services, tell_operators=lambda _error, facts: told.append(facts))
+    rig.services = replace(rig.services, notify_operators=lambda _error, facts: told.append(facts))
     await rig.die("", "So far.")
     for _ in range(MAX_DEATHS - 1):
         await die_asking(rig)
@@ -179,7 +179,7 @@ async def deliver_and_die(rig: Rig, began: asyncio.Event) -> bool:
 
 
 @pytest.mark.parametrize(
-    "deadly", ["tokenwire.worker.runner.recover", "tokenwire.worker.resume.takeover._look"]
+    "deadly", ["tokenwire.worker.runner.recover", "tokenwire.worker.resume.takeover._read_log"]
 )
 async def test_deaths_before_an_attempt_begins_end_in_an_error(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, deadly: str
@@ -187,7 +187,7 @@ async def test_deaths_before_an_attempt_begins_end_in_an_error(
     """What a log holds may kill who reads it: a worker that goes on from it, or even one that ends the answer. The text that can be had is
     kept."""
     told: list[Mapping[str, object]] = []
-    rig.services = replace(rig.services, tell_operators=lambda _error, facts: told.append(facts))
+    rig.services = replace(rig.services, notify_operators=lambda _error, facts: told.append(facts))
     began = asyncio.Event()
 
     async def kill(*_arguments: object) -> None:

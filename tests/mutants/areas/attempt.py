@@ -142,7 +142,7 @@ AREA = Area(
             "operators_are_not_told_of_what_cannot_be_held",
             "worker/attempt/outcome.py",
             "            except (Unstorable, StatementFailed) as error:\n"
-            '                self._work.tell_operators(error, "internal_error")\n',
+            '                self._work.notify_operators(error, "internal_error")\n',
             "            except (Unstorable, StatementFailed):\n                pass\n",
         ),
         Mutant(

@@ -119,12 +119,12 @@ AREA = Area(
         Mutant(
             "operators_hear_of_a_row_when_it_has_ended",
             "worker/runner.py",
-            """self._services.tell_operators(
+            """self._services.notify_operators(
             error, {"message_id": message_id, "code": "internal_error", "bug": True}
         )
         conversation_id = await store.end_unread(message_id, INTERNAL_ERROR""",
             """conversation_id = await store.end_unread(message_id, INTERNAL_ERROR)
-        self._services.tell_operators(
+        self._services.notify_operators(
             error, {"message_id": message_id, "code": "internal_error", "bug": True}
         """,
             _ROWS,

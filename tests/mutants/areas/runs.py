@@ -121,7 +121,7 @@ AREA = Area(
         Mutant(
             "operators_are_not_told_of_a_run_that_goes_on",
             "worker/sweeper/endings.py",
-            "            self._tell_operators(error, facts)\n",
+            "            self._notify_operators(error, facts)\n",
             "            pass\n",
         ),
         Mutant(

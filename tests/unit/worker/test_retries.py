@@ -106,7 +106,7 @@ def test_deaths_are_no_fault_of_a_provider() -> None:
     """After too many of them operators are told, and the reader that it is our side."""
     verdict = decide(WorkersDied("8 workers died"), 0)
     assert isinstance(verdict, Discard)
-    assert (verdict.code, verdict.retryable, verdict.tell_operators) == (
+    assert (verdict.code, verdict.retryable, verdict.notify_operators) == (
         "internal_error",
         False,
         True,
@@ -167,7 +167,7 @@ def test_an_exhausted_budget_is_the_end_and_says_so() -> None:
     """With a code of its own; operators are told of what keeps costing."""
     verdict = decide(BudgetExhausted("20 requests"), 0)
     assert isinstance(verdict, Discard)
-    assert (verdict.code, verdict.retryable, verdict.tell_operators) == (
+    assert (verdict.code, verdict.retryable, verdict.notify_operators) == (
         "budget_exhausted",
         False,
         True,
@@ -180,7 +180,7 @@ def test_a_bug_is_ours_and_says_nothing() -> None:
     assert isinstance(verdict, Discard)
     assert verdict.code == "internal_error"
     assert "secret" not in verdict.sentence
-    assert verdict.tell_operators
+    assert verdict.notify_operators
 
 
 def test_a_providers_own_kind_of_error_counts_as_its_parent() -> None:

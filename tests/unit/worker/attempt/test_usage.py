@@ -14,20 +14,20 @@ def test_tokens_are_rounded_up() -> None:
 def test_no_usage_is_not_zero_usage() -> None:
     """Tokens that were thought alone are no usage either: what went in and came out is missing."""
     assert Reported().total() is None
-    assert Reported().told({"reasoning_tokens": 3}).total() is None
+    assert Reported().corrected({"reasoning_tokens": 3}).total() is None
 
 
 def test_a_request_corrects_itself_and_adds_to_those_before() -> None:
     """Field by field; a field that only some have said is the sum of those."""
     reported = (
         Reported()
-        .told({"input_tokens": 5, "output_tokens": 1})
-        .told({"output_tokens": 9, "cached_tokens": 2})
+        .corrected({"input_tokens": 5, "output_tokens": 1})
+        .corrected({"output_tokens": 9, "cached_tokens": 2})
     )
     assert reported.total() == events.Usage(5, 9, 2)
     reported = reported.next_request()
     assert reported.total() == events.Usage(5, 9, 2)
-    assert reported.told({"input_tokens": 7, "reasoning_tokens": 4}).total() == events.Usage(
+    assert reported.corrected({"input_tokens": 7, "reasoning_tokens": 4}).total() == events.Usage(
         12, 9, 2, 4
     )
 
@@ -51,4 +51,4 @@ def test_an_estimate_stands_for_the_request_that_reported_nothing() -> None:
 
 def test_what_was_reported_needs_no_estimate() -> None:
     """However little it is."""
-    assert Reported().told({"input_tokens": 3}).with_estimate(7, 5) == events.Usage(3, 0)
+    assert Reported().corrected({"input_tokens": 3}).with_estimate(7, 5) == events.Usage(3, 0)

@@ -50,24 +50,24 @@ async def test_another_server_is_noticed_once_and_seen_to_twice(
     log, store = MemoryLog(), Store()
     looks = Repeats(store, log)  # type: ignore[arg-type]  # all of a store that it uses
     for _ in range(3):
-        await looks.look(go_on)
+        await looks.check_server(go_on)
     assert store.begun == [NOW_MS - LATELY_MS]
     monkeypatch.setattr(repeats, "LATE_SECONDS", -1.0)
     for _ in range(3):
-        await looks.look(go_on)
+        await looks.check_server(go_on)
     assert len(store.begun) == 2
     assert await log.new_server() is None
     log.restart()
-    await looks.look(go_on)
+    await looks.check_server(go_on)
     assert len(store.begun) == 3
-    await Repeats(store, log).look(go_on)  # type: ignore[arg-type]  # another leader
+    await Repeats(store, log).check_server(go_on)  # type: ignore[arg-type]  # another leader
     assert len(store.begun) == 4
 
 
 async def test_lately_is_some_minutes() -> None:
     """A failover may take as long, and with it everything that was told of meanwhile."""
     store = Store()
-    await Repeats(store, MemoryLog()).look(go_on)  # type: ignore[arg-type]
+    await Repeats(store, MemoryLog()).check_server(go_on)  # type: ignore[arg-type]
     assert store.begun[0] <= NOW_MS - 10 * 60 * 1000
 
 
@@ -79,7 +79,7 @@ async def test_very_many_rows_go_in_pages(monkeypatch: pytest.MonkeyPatch) -> No
         nonlocal renewed
         renewed += 1
 
-    await Repeats(store, MemoryLog()).look(renew)  # type: ignore[arg-type]
+    await Repeats(store, MemoryLog()).check_server(renew)  # type: ignore[arg-type]
     assert store.asked == [place.id for place in store.rows]
     assert renewed == 4
 
@@ -93,11 +93,11 @@ async def test_a_row_that_is_locked_keeps_no_other_one_waiting(
     looks = Repeats(store, log)  # type: ignore[arg-type]
     store.locked = {"0001"}
     for _ in range(3):
-        await looks.look(go_on)
+        await looks.check_server(go_on)
     assert store.asked == ["0000", "0001", "0002"] * 2 + ["0001"] * 2
     assert await log.new_server() is not None
     store.locked.clear()
-    await looks.look(go_on)
+    await looks.check_server(go_on)
     assert await log.new_server() is None
 
 
@@ -109,7 +109,7 @@ async def test_a_server_that_was_left_far_behind_lacks_more(behind_ms: int, sinc
     """A replica that had lagged for hours, an old snapshot: what it knows of the time says since when it may lack announcements."""
     log, store = MemoryLog(), Store()
     await log.note_time(NOW_MS - behind_ms)
-    await Repeats(store, log).look(go_on)  # type: ignore[arg-type]
+    await Repeats(store, log).check_server(go_on)  # type: ignore[arg-type]
     assert store.begun == [NOW_MS - since]
 
 
@@ -117,7 +117,7 @@ async def test_a_time_from_ahead_hides_nothing(monkeypatch: pytest.MonkeyPatch) 
     """The clock was set back since."""
     log, store = MemoryLog(), Store()
     await log.note_time(NOW_MS + 3_600_000)
-    await Repeats(store, log).look(go_on)  # type: ignore[arg-type]
+    await Repeats(store, log).check_server(go_on)  # type: ignore[arg-type]
     assert store.begun == [NOW_MS - LATELY_MS]
 
 
@@ -127,15 +127,15 @@ async def test_the_server_is_given_the_time_once_all_was_seen_to(
     """Not before: another leader that begins anew must know how far back the loss reaches. Then once a minute."""
     log, store = MemoryLog(), Store()
     looks = Repeats(store, log)  # type: ignore[arg-type]
-    await looks.look(go_on)
+    await looks.check_server(go_on)
     assert await log.noted_time() is None
     monkeypatch.setattr(repeats, "LATE_SECONDS", -1.0)
     for _ in range(3):
-        await looks.look(go_on)
+        await looks.check_server(go_on)
     assert await log.noted_time() == NOW_MS
     await log.note_time(1)
-    await looks.look(go_on)
+    await looks.check_server(go_on)
     assert await log.noted_time() == 1
     monkeypatch.setattr(repeats, "NOTE_SECONDS", -1.0)
-    await looks.look(go_on)
+    await looks.check_server(go_on)
     assert await log.noted_time() == NOW_MS
