@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable
 
 import structlog
-from prometheus_client import Gauge
 
+from tokenwire.broadcaster.metrics import VIEWERS
 from tokenwire.broadcaster.readers import SocketReaders
 from tokenwire.broadcaster.server import Caps, Server
 from tokenwire.config import logs, metrics, startup
@@ -23,9 +23,6 @@ from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log.redis import RedisLog
 
 EX_CONFIG = 78
-VIEWERS = Gauge(
-    "tokenwire_viewers", "WebSockets of viewers that are open now", registry=metrics.REGISTRY
-)
 GARBAGE_THRESHOLD = 50_000
 """Objects between two looks for cyclic garbage. The default, 700, has every few hundred events pay for a walk over all connections."""
 

@@ -1,6 +1,7 @@
-"""What every process counts, whatever it does: one registry per process, told in Prometheus' text format on a port of its own.
+"""The registry of a process, served in Prometheus' text format on a port of its own.
 
-A process may add a registry of its own (web does, for its requests).
+What a process counts stands beside it (`worker/metrics.py` and so on); what every process counts
+stands here. A process may add a registry of its own (web does, for its requests).
 """
 
 import contextlib
@@ -21,30 +22,6 @@ TASK_FAILURES = Counter(
     ["task"],
     registry=REGISTRY,
 )
-CHECKPOINTS_REFUSED = Counter(
-    "tokenwire_checkpoints_refused",
-    "Checkpoints of single answers that the database refused to hold",
-    registry=REGISTRY,
-)
-BLOCKS_DAMAGED = Counter(
-    "tokenwire_packed_blocks_damaged",
-    "Packed parts of logs that could not be read and were dropped: viewers read the rows",
-    registry=REGISTRY,
-)
-ANSWERS_ENDED = Counter(
-    "tokenwire_answers_ended",
-    "Answers whose end this process announced",
-    ["status"],
-    registry=REGISTRY,
-)
-RUNS_ENDED = Counter(
-    "tokenwire_runs_ended",
-    "Calls that end runs at providers which nobody wants any more: ended, failed (tried again), given_up (the last try failed)",
-    ["outcome"],
-    registry=REGISTRY,
-)
-
-
 SILENCE_SECONDS = 10.0
 
 

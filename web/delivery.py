@@ -13,10 +13,9 @@ from tokenwire.models.conversations import Posted
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Conversation, Message
-from tokenwire.models.views import message_view
-from tokenwire.protocol.events import AnyEvent, MessageEvent, Title
 from tokenwire.streams.log import ports
 from tokenwire.web.services import WebServices
+from tokenwire.worker import announcing
 from tokenwire.worker.enqueue import JobsUnavailable
 
 log_line = structlog.get_logger(__name__)
@@ -76,14 +75,11 @@ async def deliver(services: WebServices, posted: Posted) -> None:
 
 
 async def announce_title(services: WebServices, conversation: Conversation) -> None:
-    """Tell viewers the title, if they do not know it. Raises ports.Gone."""
+    """Announce the title, unless the log has it."""
     if conversation.title is None or conversation.announced_rev >= conversation.rev:
         return
-    event = Title(conversation.title, conversation.rev)
-    if await _announce(services, conversation.id, conversation.id, conversation.rev, event):
-        await _note(
-            services.store.mark_title_announced(conversation.id, conversation.rev), conversation.id
-        )
+    announced = announcing.announce_title(services.store, services.log, conversation)
+    await _note(_try(services, "announce", conversation.id, announced), conversation.id)
 
 
 async def tell_lists(services: WebServices, conversation_id: str) -> None:
@@ -92,16 +88,8 @@ async def tell_lists(services: WebServices, conversation_id: str) -> None:
 
 
 async def _announce_row(services: WebServices, row: Message) -> bool:
-    return row.announced_rev >= row.rev or await _announce(
-        services, row.conversation_id, row.id, row.rev, MessageEvent(message_view(row))
-    )
-
-
-async def _announce(
-    services: WebServices, conversation_id: str, row_id: str, rev: int, event: AnyEvent
-) -> bool:
-    return await _try(
-        services, "announce", row_id, services.log.announce(conversation_id, row_id, rev, event)
+    return row.announced_rev >= row.rev or await _try(
+        services, "announce", row.id, announcing.append_message(services.log, row)
     )
 
 
@@ -120,7 +108,7 @@ async def _try(services: WebServices, step: str, row_id: str, call: Awaitable[ob
     return True
 
 
-async def _note(write: Awaitable[None], row_id: str) -> None:
+async def _note(write: Awaitable[object], row_id: str) -> None:
     """Bookkeeping after the commit that counts: a database that leaves just now does not turn the answer into a failure."""
     try:
         await write

@@ -6,11 +6,11 @@ from typing import Protocol
 
 import structlog
 
-from tokenwire.config.metrics import CHECKPOINTS_REFUSED
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.store import Store
 from tokenwire.worker.halves import by_halves
+from tokenwire.worker.metrics import CHECKPOINTS_REFUSED
 
 log_line = structlog.get_logger(__name__)
 MIN_PAUSE_SECONDS = 0.1

@@ -13,17 +13,17 @@ from typing import Any
 
 import structlog
 
-from tokenwire.config.metrics import ANSWERS_ENDED
 from tokenwire.models.answers import Ending
 from tokenwire.models.errors import HistoryTooLong, NotFound, StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message
 from tokenwire.streams.log import ports
-from tokenwire.worker.attempt.usage import Reported, json_chars, tokens
+from tokenwire.worker.attempt.usage import Reported, Sent, history_chars, json_chars, tokens
 from tokenwire.worker.ending import bare, ending_of, make_ending, terminal_event, usage_fields
 from tokenwire.worker.enqueue import Jobs, JobsUnavailable
 from tokenwire.worker.internal import DEADLY
+from tokenwire.worker.metrics import ANSWERS_ENDED
 from tokenwire.worker.resume.continuation import Held, still_kept
 from tokenwire.worker.resume.takeover import Known, held_in, recover_anyway, restate, restore
 
@@ -272,14 +272,22 @@ async def _cost(store: Store, row: Message, chars: int) -> dict[str, Any] | None
     asked = len((conversation and conversation.instructions) or "") + json_chars(
         row.response_schema
     )
-    asked += sum(
-        len(earlier.content) + json_chars(earlier.kept if earlier.model == row.model else None)
-        for earlier in before
-    )
+    asked += history_chars(_sent(earlier, row.model) for earlier in before)
     return usage_fields(
         reported.with_estimate(
             tokens(asked), chars - row.started_with if reported.before else chars
         )
+    )
+
+
+def _sent(row: Message, model: str | None) -> Sent:
+    """What the row sends to `model`, as `context` makes it (which web may not load)."""
+    kept = row.kept or () if row.model == model else ()
+    calls = (call for call in row.tool_calls or () if "result" in call)
+    return (
+        row.content,
+        (entry.get("value") for entry in kept),
+        ((call["name"], call["arguments"]) for call in calls),
     )
 
 

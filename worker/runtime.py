@@ -15,7 +15,6 @@ import uvloop
 from dramatiq import Broker, Worker
 from dramatiq.asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
 from dramatiq.middleware import AsyncIO
-from prometheus_client import Gauge
 
 from tokenwire.config import metrics, startup
 from tokenwire.config.background import EXIT_NOT_OPENED, EXIT_TASK_ENDED, Background, keep
@@ -34,6 +33,7 @@ from tokenwire.worker.attempt.costs import Budget
 from tokenwire.worker.broker import WakingBroker
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.enqueue import Jobs
+from tokenwire.worker.metrics import RUNNING
 from tokenwire.worker.needs import needs
 from tokenwire.worker.operators import Hook
 from tokenwire.worker.packing import Packing
@@ -48,9 +48,6 @@ log_line = structlog.get_logger(__name__)
 INTERRUPT_CHECK_SECONDS = 5.0
 """How often a blocked worker thread looks for Dramatiq's interrupts; at 0.1 s, hundreds of threads would cost a core."""
 CONTROL_PAUSE_SECONDS = 1.0
-RUNNING = Gauge(
-    "tokenwire_answers_running", "Answers that this worker writes now", registry=metrics.REGISTRY
-)
 
 
 class Runtime:

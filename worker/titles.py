@@ -12,10 +12,10 @@ import structlog
 from tokenwire.config.catalogue import ModelSpec
 from tokenwire.models.errors import HistoryTooLong
 from tokenwire.models.tables import Message as Row
-from tokenwire.protocol import events
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.calls import complete
 from tokenwire.streams.log import ports
+from tokenwire.worker import announcing
 from tokenwire.worker.discretion import keep_back
 from tokenwire.worker.runner import Models
 from tokenwire.worker.services import WorkerServices
@@ -53,13 +53,9 @@ async def name_conversation(services: WorkerServices, models: Models, message_id
     if named is None:
         return
     try:
-        await services.log.announce(
-            conversation.id, conversation.id, named.rev, events.Title(title, named.rev)
-        )
-    except ports.LogError as error:  # deleted meanwhile, or Redis is away: the title is stored, and the sweeper announces what is not
+        await announcing.announce_title(services.store, services.log, named)
+    except ports.LogUnavailable as error:  # the title is stored, and the sweeper announces it
         log_line.info("title not announced", conversation_id=conversation.id, error=repr(error))
-        return
-    await services.store.mark_title_announced(conversation.id, named.rev)
 
 
 async def _title(models: Models, question: Row, answer: Row) -> str:

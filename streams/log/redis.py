@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 
 from redis.exceptions import ResponseError
 
-from tokenwire.config.metrics import BLOCKS_DAMAGED
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Entry, check_batch, encode
 from tokenwire.streams.hub.log_cursor import portion
 from tokenwire.streams.log import keys
+from tokenwire.streams.log.metrics import BLOCKS_DAMAGED
 from tokenwire.streams.log.outages import cannot_serve, error_word
 from tokenwire.streams.log.packing import BLOCK_BYTES, BLOCK_EVENTS, DamagedBlock, pack, unpack
 from tokenwire.streams.log.ports import (

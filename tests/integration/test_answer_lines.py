@@ -4,12 +4,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, Script, runner_over, services_over
-from tokenwire.config.metrics import ANSWERS_ENDED
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.providers import base
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.attempt.lifecycle import HandedOver
+from tokenwire.worker.metrics import ANSWERS_ENDED
 from tokenwire.worker.services import WorkerServices
 
 QUESTION = "What did my doctor say of my knee?"

@@ -9,14 +9,13 @@ import psycopg
 import pytest
 
 from tests.poison import poison
-from tokenwire.config import metrics
 from tokenwire.models.answers import Checkpoint
 from tokenwire.models.conversations import Post
 from tokenwire.models.database import LOCK_SECONDS
 from tokenwire.models.errors import GivenUp, StoreUnavailable
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
-from tokenwire.worker import checkpoints
+from tokenwire.worker import checkpoints, metrics
 from tokenwire.worker.checkpoints import Checkpointer
 
 

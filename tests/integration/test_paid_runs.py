@@ -13,7 +13,6 @@ from sqlalchemy import text
 from tests.integration.paid import Instead, PaidProvider
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, events_of, text_of
 from tokenwire.config.catalogue import Catalogue
-from tokenwire.config.metrics import RUNS_ENDED
 from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
 from tokenwire.models.migrate import migrate
@@ -27,6 +26,7 @@ from tokenwire.streams.log.ports import Claim
 from tokenwire.worker import closing
 from tokenwire.worker.attempt import intake
 from tokenwire.worker.checkpoints import Checkpointer
+from tokenwire.worker.metrics import RUNS_ENDED
 from tokenwire.worker.packing import Packing
 from tokenwire.worker.retries import LONGEST_SEARCH_SECONDS, LONGEST_SILENCE_SECONDS
 from tokenwire.worker.retries import MAX_TRIES as MAX_ANSWER_TRIES

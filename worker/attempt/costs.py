@@ -7,7 +7,7 @@ answered nothing at all, corrects it. Attaching to a run that goes on is free.
 from dataclasses import dataclass
 
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
-from tokenwire.worker.attempt.usage import json_chars, tokens
+from tokenwire.worker.attempt.usage import Sent, history_chars, json_chars, tokens
 
 
 class BudgetExhausted(ProviderError):
@@ -72,13 +72,12 @@ def _chars(request: Request) -> int:
         len(tool.name) + len(tool.description) + json_chars(tool.parameters)
         for tool in request.tools
     )
-    return sum(map(_chars_of, request.messages)) + tools + json_chars(request.schema)
+    return history_chars(map(_sent, request.messages)) + tools + json_chars(request.schema)
 
 
-def _chars_of(message: HistoryMessage) -> int:
-    kept = sum(json_chars(kept.item.value) for kept in message.kept)
+def _sent(message: HistoryMessage) -> Sent:
     return (
-        len(message.text)
-        + kept
-        + sum(len(call.name) + json_chars(call.arguments) for call in message.tool_calls)
+        message.text,
+        (kept.item.value for kept in message.kept),
+        ((call.name, call.arguments) for call in message.tool_calls),
     )

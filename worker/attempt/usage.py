@@ -6,7 +6,7 @@ that is killed. Whoever ends answers may load this module, web too.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,21 @@ def tokens(chars: int) -> int:
 def json_chars(value: Any) -> int:
     """How long a value is as JSON; what is absent or empty is not sent."""
     return len(json.dumps(value, ensure_ascii=False, default=str)) if value else 0
+
+
+Sent = tuple[str, Iterable[Any], Iterable[tuple[str, Any]]]
+"""What a message of the history sends: its text, the values that are kept beside it, and its calls by
+name, with their arguments."""
+
+
+def history_chars(messages: Iterable[Sent]) -> int:
+    """How long a history is as it is sent: everything but text as JSON."""
+    return sum(
+        len(text)
+        + sum(map(json_chars, kept))
+        + sum(len(name) + json_chars(arguments) for name, arguments in calls)
+        for text, kept, calls in messages
+    )
 
 
 UsageFields = Mapping[str, int]

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import structlog
 
 from tokenwire.config.background import failed
-from tokenwire.config.metrics import RUNS_ENDED
 from tokenwire.models.errors import StoreUnavailable
 from tokenwire.models.runs import RunToEnd
 from tokenwire.models.store import Store
 from tokenwire.providers.base import Provider, ProviderError
+from tokenwire.worker.metrics import RUNS_ENDED
 from tokenwire.worker.operators import Hook, log_only
 
 log_line = structlog.get_logger(__name__)

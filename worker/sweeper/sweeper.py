@@ -22,10 +22,8 @@ from tokenwire.config.background import failed, keep
 from tokenwire.models.errors import GivenUp, StatementFailed, StoreUnavailable
 from tokenwire.models.sweeps import Outstanding, Unannounced
 from tokenwire.models.tables import Conversation, Revocation
-from tokenwire.models.views import message_view
-from tokenwire.protocol import events
 from tokenwire.streams.log import ports
-from tokenwire.worker import closing
+from tokenwire.worker import announcing, closing
 from tokenwire.worker.enqueue import JobsUnavailable
 from tokenwire.worker.halves import by_halves
 from tokenwire.worker.services import WorkerServices
@@ -345,20 +343,9 @@ class Sweeper:
                 raise error
 
     async def _announce_row(self, found: Unannounced) -> None:
-        log, row = self._services.log, await self._services.store.message(found.id)
-        if row is None:
-            return
-        try:
-            page = await log.read(row.conversation_id, None, 0, 0)
-            await log.announce(
-                row.conversation_id,
-                row.id,
-                row.rev,
-                events.MessageEvent(message_view(row, page.reached(row.epoch, row.seq))),
-            )
-        except ports.Gone:
-            log_line.info("nothing to announce in a deleted conversation", message_id=row.id)
-        await self._services.store.mark_announced(row.id, row.rev)
+        row = await self._services.store.message(found.id)
+        if row is not None:
+            await announcing.announce_message(self._services.store, self._services.log, row)
 
     async def _announce_titles(self) -> None:
         async for page in self._pages(
@@ -367,13 +354,7 @@ class Sweeper:
             await _all(self._bulk, (self._announce_title(row) for row in page))
 
     async def _announce_title(self, row: Conversation) -> None:
-        try:
-            await self._services.log.announce(
-                row.id, row.id, row.rev, events.Title(row.title or "", row.rev)
-            )
-        except ports.Gone:
-            log_line.info("nothing to announce in a deleted conversation", conversation_id=row.id)
-        await self._services.store.mark_title_announced(row.id, row.rev)
+        await announcing.announce_title(self._services.store, self._services.log, row)
 
     async def _delete_logs(self) -> None:
         async for page in self._pages(

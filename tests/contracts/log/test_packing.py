@@ -18,11 +18,11 @@ from tests.contracts.log.rigs import (
     redis_only,
     whole_log,
 )
-from tokenwire.config.metrics import BLOCKS_DAMAGED
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import Title
 from tokenwire.streams.hub.log_cursor import verdict
 from tokenwire.streams.log import keys
+from tokenwire.streams.log.metrics import BLOCKS_DAMAGED
 from tokenwire.streams.log.ports import Gone, Limits, Lost, Sealed
 
 

@@ -101,12 +101,12 @@ async def test_a_cancel_of_a_dead_attempt(rig: Rig) -> None:
     ],
 )
 async def test_an_estimate_counts_all_that_was_sent(rig: Rig, sent: dict[str, Any]) -> None:
-    """The schema of the answer, and what earlier rows held beside their text."""
+    """The schema of the answer, and what earlier rows held beside their text, as it is sent."""
     await rig.die("", "Seen")
     await rig.age(model="m", **{name: json.dumps(value) for name, value in sent.items()})
     await rig.store.request_cancel(rig.row.id, "me")
     await rig.sweeper.sweep()
-    [value] = sent.values()
+    value = sent["kept"][0]["value"] if "kept" in sent else sent["response_schema"]
     assert (await rig.reread()).usage == {
         "input_tokens": -(-(len("hi") + len(json.dumps(value))) // 4),
         "output_tokens": 1,

@@ -148,14 +148,14 @@ AREA = Area(
         Mutant(
             "a_limit_of_a_row_keeps_an_answer_from_going_on",
             "worker/attempt/outcome.py",
-            "            except (Unstorable, StatementFailed) as error:\n                self._work.tell",
-            "            except Unstorable as error:\n                self._work.tell",
+            "            except (Unstorable, StatementFailed) as error:\n                self._work.notify",
+            "            except Unstorable as error:\n                self._work.notify",
         ),
         Mutant(
             "a_limit_of_a_row_keeps_an_answer_from_ending",
             "worker/attempt/outcome.py",
-            "        except (Unstorable, StatementFailed) as error:\n            work.tell",
-            "        except Unstorable as error:\n            work.tell",
+            "        except (Unstorable, StatementFailed) as error:\n            work.notify",
+            "        except Unstorable as error:\n            work.notify",
         ),
         Mutant(
             "a_number_beyond_all_columns_is_a_place_in_a_run",

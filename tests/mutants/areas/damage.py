@@ -83,8 +83,8 @@ AREA = Area(
         Mutant(
             "what_waits_behind_it_waits_on",
             "worker/runner.py",
-            "            await closing.start_next(store, self._services.jobs, conversation_id)\n\n    def _tell",
-            "            pass\n\n    def _tell",
+            "            await closing.start_next(store, self._services.jobs, conversation_id)\n\n    def _notify",
+            "            pass\n\n    def _notify",
             _ROWS,
         ),
         Mutant(

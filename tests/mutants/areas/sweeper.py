@@ -293,8 +293,8 @@ AREA = Area(
         ),
         Mutant(
             "a_title_that_was_told_is_told_again",
-            "worker/titles.py",
-            "    await services.store.mark_title_announced(conversation.id, named.rev)\n",
+            "worker/announcing.py",
+            "    await store.mark_title_announced(row.id, row.rev)\n",
             "",
             ("tests/integration/sweeper/test_titles.py",),
         ),
