@@ -18,6 +18,7 @@ from tokenwire.config import catalogue, logs, metrics, settings, startup
 from tokenwire.config.background import EXIT_TASK_ENDED
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
+from tokenwire.protocol.tokens import tombstone_seconds
 from tokenwire.streams.hub.hub import RedisFeed
 from tokenwire.streams.limits.rates import RedisRates
 from tokenwire.streams.log.ports import Feed, Limits
@@ -94,9 +95,13 @@ def _quieten(server: logging.Logger) -> None:
 
 async def _serve(found: settings.Settings, models: catalogue.Catalogue) -> None:
     store = _open_store(found)
-    log = RedisLog(
-        found.redis, Limits(found.log_max_events, found.log_max_bytes, found.log_max_seconds)
+    limits = Limits(
+        found.log_max_events,
+        found.log_max_bytes,
+        found.log_max_seconds,
+        tombstone_seconds(found.token_ttl_seconds),
     )
+    log = RedisLog(found.redis, limits)
     jobs, rates = Jobs(found.redis), RedisRates(found.redis)
     try:
         app = _app(found, store, log, RedisFeed(found.redis), jobs, models, rates)

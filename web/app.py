@@ -156,9 +156,7 @@ def _lifespan(
         services.feeds.start()
         background.start("offers", services.offers.watch)
         background.start("packing", packing.run)
-        background.start(
-            "housekeeping", lambda: keep_house(services.store, services.tombstone_seconds)
-        )
+        background.start("housekeeping", lambda: keep_house(services.store, services.log))
         yield
         await background.aclose()
         await services.cancels.aclose()

@@ -12,6 +12,7 @@ import structlog
 from tokenwire.config.background import failed
 from tokenwire.models.errors import StoreError
 from tokenwire.models.store import Store
+from tokenwire.streams.log.ports import Log
 
 log_line = structlog.get_logger(__name__)
 FIRST_SECONDS = 60.0
@@ -19,20 +20,20 @@ PERIOD_SECONDS = 3600.0
 _sleep = asyncio.sleep
 
 
-async def keep_house(store: Store, tombstone_seconds: float) -> None:
-    """Until cancelled. `tombstone_seconds`: as long as a deletion must be known."""
+async def keep_house(store: Store, log: Log) -> None:
+    """Until cancelled."""
     await _sleep(random.uniform(0, FIRST_SECONDS))  # noqa: S311 -- spreads load, guards nothing
     while True:
-        await clean(store, tombstone_seconds)
+        await clean(store, log)
         await _sleep(PERIOD_SECONDS)
 
 
-async def clean(store: Store, tombstone_seconds: float) -> None:
+async def clean(store: Store, log: Log) -> None:
     """Delete what has expired. A kind that fails is logged, and tried again the next time."""
     for forget in (
         store.forget_keys,
         store.forget_unlisted,
-        lambda: store.forget_deleted(int(tombstone_seconds * 1000)),
+        lambda: store.forget_deleted(int(log.tombstone_seconds * 1000)),
     ):
         try:
             await forget()

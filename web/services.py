@@ -12,7 +12,6 @@ from starlette.datastructures import MutableHeaders
 
 from tokenwire.config.settings import Settings
 from tokenwire.models.store import Store
-from tokenwire.protocol import tokens
 from tokenwire.streams.log.ports import Log
 from tokenwire.web.admission.identity import Identify
 from tokenwire.web.cancels import Cancels
@@ -49,11 +48,6 @@ class WebServices:
     places: Places
     cancels: Cancels
     readiness: Readiness
-
-    @property
-    def tombstone_seconds(self) -> float:
-        """How long a deletion or a removal must be known: as long as anybody may hold a token that it forbids."""
-        return tokens.tombstone_seconds(self.settings.token_ttl_seconds)
 
 
 def _services(request: Request) -> WebServices:

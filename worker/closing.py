@@ -321,16 +321,14 @@ async def start_next(store: Store, jobs: Jobs, conversation_id: str) -> None:
         await jobs.generate(following)
 
 
-async def delete_conversation(
-    store: Store, log: ports.Log, conversation_id: str, tombstone_seconds: float
-) -> None:
+async def delete_conversation(store: Store, log: ports.Log, conversation_id: str) -> None:
     """Delete rows, then the log. A running worker learns it from its next append (Gone) or checkpoint, and stops.
 
     What Redis was not told stands in SQL, and is made good by the sweeper.
     """
     await store.delete_conversation(conversation_id)
     try:
-        await log.delete(conversation_id, tombstone_seconds)
+        await log.delete(conversation_id)
         await store.log_deleted(conversation_id)
     except (ports.LogError, StoreUnavailable) as error:
         log_line.warning(

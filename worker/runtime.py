@@ -71,7 +71,10 @@ class Runtime:
         )
         opened.push_async_callback(self._store.aclose)
         limits = ports.Limits(
-            settings.log_max_events, settings.log_max_bytes, settings.log_max_seconds
+            settings.log_max_events,
+            settings.log_max_bytes,
+            settings.log_max_seconds,
+            tokens.tombstone_seconds(settings.token_ttl_seconds),
         )
         self._log = RedisLog(settings.redis, limits, settings.coalesce_ms)
         opened.push_async_callback(self._log.aclose)
@@ -101,7 +104,6 @@ class Runtime:
             endings,
             packing,
             self._notify_operators,
-            tokens.tombstone_seconds(settings.token_ttl_seconds),
         )
         self._runner = Runner(services, models)
         self._feed = RedisFeed(settings.redis)

@@ -26,8 +26,6 @@ class WorkerServices:
     endings: Endings
     packing: Packing
     notify_operators: Hook = log_only
-    tombstone_seconds: float = 3600.0
-    """How long a deletion or a removal must be known: as long as anybody may hold a token that it forbids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class MemoryLog:
         self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._limits = limits or Limits()
+        self.tombstone_seconds = self._limits.tombstone_seconds
         self._clock = clock
         self._states: dict[str, LogState] = {}
         self._tombstones: dict[str, float] = {}
@@ -261,11 +262,11 @@ class MemoryLog:
         self._publish(keys.CONTROL, f"cancel {message_id}".encode())
         return True
 
-    async def delete(self, conversation_id: str, tombstone_seconds: float) -> None:
+    async def delete(self, conversation_id: str) -> None:
         """See streams.log.ports.Log."""
         self._check_up()
         self._states.pop(conversation_id, None)
-        self._tombstones[conversation_id] = self._clock() + tombstone_seconds
+        self._tombstones[conversation_id] = self._clock() + self.tombstone_seconds
         self._publish(keys.channel(conversation_id), b"gone")
         self._publish(keys.CHANGES, conversation_id.encode())
 
@@ -274,10 +275,10 @@ class MemoryLog:
         self._check_up()
         self._publish(keys.CHANGES, conversation_id.encode())
 
-    async def revoke(self, conversation_id: str, user_id: str, seconds: float) -> None:
+    async def revoke(self, conversation_id: str, user_id: str) -> None:
         """See streams.log.ports.Log."""
         self._check_up()
-        self._revoked[conversation_id, user_id] = self._clock() + seconds
+        self._revoked[conversation_id, user_id] = self._clock() + self.tombstone_seconds
         self._publish(keys.channel(conversation_id), keys.ACCESS)
 
     async def restore(self, conversation_id: str, user_id: str) -> None:

@@ -80,12 +80,15 @@ class Limits:
     """The window of a log: it holds at least the newest `max_events`, unless `max_bytes` or `max_seconds` is reached before.
 
     It is trimmed in steps of a sixteenth (what is packed: of whole blocks), and never above the lowest floor. Bytes count as they are kept.
-    A log that is not written for `max_seconds` is dropped.
+    A log that is not written for `max_seconds` is dropped. Deletions and removals are remembered for
+    `tombstone_seconds`: as long as anybody may hold a token that they forbid
+    (`protocol.tokens.tombstone_seconds`).
     """
 
     max_events: int = 10_000
     max_bytes: int = 4 * 1024 * 1024
     max_seconds: int = 24 * 3600
+    tombstone_seconds: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,10 @@ class Page:
 
 
 class Log(Protocol):
-    """One ordered log per conversation. Every method is atomic, and refuses without writing. All raise Unavailable."""
+    """One ordered log per conversation. Every method is atomic, and refuses without writing. All raise LogUnavailable."""
+
+    tombstone_seconds: float
+    """How long a deletion or a removal is remembered (`Limits`)."""
 
     async def claim(
         self,
@@ -224,16 +230,16 @@ class Log(Protocol):
         """Ask the running attempt to stop; False if the generation is sealed. Gone."""
         ...
 
-    async def delete(self, conversation_id: str, tombstone_seconds: float) -> None:
-        """Drop the log and leave a tombstone; whoever reads or writes gets Gone. Viewers are told."""
+    async def delete(self, conversation_id: str) -> None:
+        """Drop the log and leave a tombstone; whoever reads or writes gets Gone. Readers notice at once."""
         ...
 
     async def touch(self, conversation_id: str) -> None:
         """Tell whoever shows lists of conversations that this one has changed in a way that no event tells (it is new, say)."""
         ...
 
-    async def revoke(self, conversation_id: str, user_id: str, seconds: float) -> None:
-        """Make known that the user may not follow the conversation any more, for as long as a token of theirs could last.
+    async def revoke(self, conversation_id: str, user_id: str) -> None:
+        """Make known that the user may not follow the conversation any more, for `tombstone_seconds`.
 
         Whoever relays the log hears of it at once, and reads it when it begins or has missed something. Safe to repeat.
         """

@@ -83,6 +83,7 @@ class RedisLog:
     def __init__(self, url: str, limits: Limits | None = None, coalesce_ms: int = 0) -> None:
         self._wire = Wire(url, coalesce_ms / 1000)
         limits = limits or Limits()
+        self.tombstone_seconds = limits.tombstone_seconds
         self._window = (limits.max_seconds * 1000, limits.max_events, limits.max_bytes)
 
     async def claim(
@@ -202,20 +203,20 @@ class RedisLog:
         reply = await self._run(_CANCEL, conversation_id, message_id, by, keys.CONTROL)
         return bool(reply[1])
 
-    async def delete(self, conversation_id: str, tombstone_seconds: float) -> None:
+    async def delete(self, conversation_id: str) -> None:
         """See streams.log.ports.Log."""
-        await self._run(_DELETE, conversation_id, _ms(tombstone_seconds))
+        await self._run(_DELETE, conversation_id, _ms(self.tombstone_seconds))
 
     async def touch(self, conversation_id: str) -> None:
         """See streams.log.ports.Log."""
         await self._wire.execute("PUBLISH", keys.CHANGES, conversation_id)
 
-    async def revoke(self, conversation_id: str, user_id: str, seconds: float) -> None:
+    async def revoke(self, conversation_id: str, user_id: str) -> None:
         """See streams.log.ports.Log."""
         key = keys.revoked(conversation_id)
         # One after the other: who hears of it must find it. A failure on the way is repeated as a whole.
-        await self._wire.execute("HSET", key, user_id, _ms(time.time() + seconds))
-        await self._wire.execute("PEXPIRE", key, _ms(seconds))
+        await self._wire.execute("HSET", key, user_id, _ms(time.time() + self.tombstone_seconds))
+        await self._wire.execute("PEXPIRE", key, _ms(self.tombstone_seconds))
         await self._wire.execute("PUBLISH", keys.channel(conversation_id), keys.ACCESS)
 
     async def restore(self, conversation_id: str, user_id: str) -> None:

@@ -373,11 +373,11 @@ async def test_who_was_removed_reads_no_more(rig: Rig, late: bool) -> None:
     """At once, whatever the token or the login says."""
     rig.may_read = False
     if late:
-        await rig.log.revoke("c", "ada", 60)
+        await rig.log.revoke("c", "ada")
     reader = await rig.follow()
     if not late:
         assert reader.seen == ["live"]
-        await rig.log.revoke("c", "ada", 60)
+        await rig.log.revoke("c", "ada")
     await until(lambda: ("ended", "removed") in reader.seen)
     writer = await rig.writer()
     await writer.say("a")
@@ -389,7 +389,7 @@ async def test_who_was_not_removed_reads_on(rig: Rig) -> None:
     """Somebody else was."""
     rig.may_read = False
     reader = await rig.follow()
-    await rig.log.revoke("c", "bob", 60)
+    await rig.log.revoke("c", "bob")
     await ready()
     await rig.writer()
     await until(lambda: reader.seen == ["live", 1])
@@ -400,10 +400,10 @@ async def test_a_deleted_conversation_ends_it(rig: Rig, late: bool) -> None:
     """Whether the tail or the log tells."""
     await rig.writer()
     if late:
-        await rig.log.delete("c", 60)
+        await rig.log.delete("c")
     reader = await rig.follow()
     if not late:
-        await rig.log.delete("c", 60)
+        await rig.log.delete("c")
     await until(lambda: ("ended", "deleted") in reader.seen)
 
 
@@ -458,7 +458,7 @@ async def test_a_bug_of_one_reader_harms_nobody_else(rig: Rig, callback: str) ->
     if callback == "news":
         await writer.say("a")
     elif callback == "revoked":
-        await rig.log.revoke("c", "bob", 60)
+        await rig.log.revoke("c", "bob")
     await rig.beat()
     await until(lambda: ("ended", "cut") in readers[1].seen)
     for other in (readers[0], readers[2]):

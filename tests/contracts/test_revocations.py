@@ -13,7 +13,6 @@ from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.sweeper import revocations
 
 ME, YOU = "me", "you"
-TTL = 900.0
 NOW = Due(0, 0, 0, 0, 0, 0)
 
 
@@ -24,9 +23,9 @@ class Between(MemoryLog):
         super().__init__()
         self.first: dict[str, Callable[[], Awaitable[Any]]] = {}
 
-    async def revoke(self, conversation_id: str, user_id: str, seconds: float) -> None:
+    async def revoke(self, conversation_id: str, user_id: str) -> None:
         await self._let("revoke")
-        await super().revoke(conversation_id, user_id, seconds)
+        await super().revoke(conversation_id, user_id)
 
     async def restore(self, conversation_id: str, user_id: str) -> None:
         await self._let("restore")
@@ -53,12 +52,12 @@ async def invited(store: Store) -> str:
 
 async def accept(store: Store, log: MemoryLog, name: str) -> None:
     await store.accept_invitation(name, YOU)
-    await revocations.take_back(store, log, name, YOU, TTL)
+    await revocations.take_back(store, log, name, YOU)
 
 
 async def remove(store: Store, log: MemoryLog, name: str) -> None:
     await store.remove_participant(name, YOU)
-    await revocations.announce(store, log, name, YOU, TTL)
+    await revocations.announce(store, log, name, YOU)
 
 
 async def test_who_is_removed_again_while_their_return_is_told_stays_removed(
@@ -117,7 +116,7 @@ async def test_a_process_that_ends_between_two_steps_leaves_it_to_the_sweeper(
         await accept(store, log, name)
     assert await log.revoked(name) == set()
     (row,) = await store.untold_revocations(NOW, "", 9)
-    await revocations.announce(store, log, row.conversation_id, row.user_id, TTL)
+    await revocations.announce(store, log, row.conversation_id, row.user_id)
     assert await log.revoked(name) == {YOU}
 
 

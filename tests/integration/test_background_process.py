@@ -21,7 +21,7 @@ WEB = """
 import tokenwire.web.app
 from tokenwire.web.__main__ import main
 
-async def ends(store, tombstone_seconds):
+async def ends(store, log):
     pass
 
 tokenwire.web.app.keep_house = ends

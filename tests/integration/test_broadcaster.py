@@ -131,7 +131,7 @@ async def test_a_deletion_ends_every_viewer(stage: Stage) -> None:
     await Writer(stage.log, "c").begin()
     async with stage.viewer("c") as viewer:
         await viewer.until("live")
-        await stage.log.delete("c", 60)
+        await stage.log.delete("c")
         assert await viewer.close_code() == 4404
     async with stage.viewer("c") as late:
         assert await late.close_code() == 4404

@@ -39,7 +39,7 @@ async def test_open_sockets_end_on_every_process(stages: tuple[Stage, Stage]) ->
         for viewer in (ada, bob, tab):
             await viewer.until("live")
         begun = time.monotonic()
-        await one.log.revoke("c", "bob", 60)
+        await one.log.revoke("c", "bob")
         assert await asyncio.gather(bob.close_code(), tab.close_code()) == [4403, 4403]
         assert time.monotonic() - begun < SOON_SECONDS
         await writer.say("Between us")
@@ -55,7 +55,7 @@ async def test_an_older_token_opens_nothing_until_they_take_part_again(
     await Writer(one.log, "c").begin()
     async with one.viewer("c", user="ada") as ada:
         await ada.until("live")
-        await other.log.revoke("c", "bob", 60)
+        await other.log.revoke("c", "bob")
         for stage in stages:
             async with stage.viewer("c", user="bob") as bob:
                 assert await bob.close_code() == 4403
@@ -72,6 +72,6 @@ async def test_another_conversation_is_not_concerned(stages: tuple[Stage, Stage]
     """One is left, the others stay open."""
     one, _ = stages
     await Writer(one.log, "d").begin()
-    await one.log.revoke("c", "bob", 60)
+    await one.log.revoke("c", "bob")
     async with one.viewer("d", user="bob") as bob:
         await bob.until("live")

@@ -73,7 +73,7 @@ class Rig:
         await closing.cancel(self.store, self.log, self.jobs, self.row.id, "me")  # type: ignore[arg-type]
 
     async def delete(self) -> None:
-        await closing.delete_conversation(self.store, self.log, self.row.conversation_id, 60)
+        await closing.delete_conversation(self.store, self.log, self.row.conversation_id)
 
     async def sweep(self) -> None:
         """One round, and what it began."""

@@ -31,7 +31,7 @@ import asyncio, sys
 import tokenwire.web.app
 from tokenwire.web.__main__ import main
 
-async def say(store, tombstone_seconds):
+async def say(store, log):
     print("switches after", sys.getswitchinterval(), flush=True)
     await asyncio.Event().wait()
 

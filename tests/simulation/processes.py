@@ -39,7 +39,6 @@ USER = "me"
 KEY = "a key of the simulation, which guards nothing"
 LEASE_SECONDS = 3.0
 HTTP_SECONDS = 10.0
-TOMBSTONE_SECONDS = 600.0
 ROOM_BYTES = 1500
 """What a viewer's socket holds before it is full."""
 
@@ -230,9 +229,7 @@ class WebProcess:
 
     async def delete(self, conversation_id: str) -> None:
         """DELETE /api/conversations/{id}."""
-        await closing.delete_conversation(
-            self.services.store, self.services.log, conversation_id, TOMBSTONE_SECONDS
-        )
+        await closing.delete_conversation(self.services.store, self.services.log, conversation_id)
 
 
 class BroadcasterProcess:

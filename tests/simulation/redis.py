@@ -87,10 +87,10 @@ class Server(MemoryLog):
             )
             self.journal.append((conversation_id, *before))
 
-    async def delete(self, conversation_id: str, tombstone_seconds: float) -> None:
+    async def delete(self, conversation_id: str) -> None:
         """See streams.log.ports.Log."""
         self.note(conversation_id)
-        await super().delete(conversation_id, tombstone_seconds)
+        await super().delete(conversation_id)
 
     async def read(
         self,

@@ -88,9 +88,7 @@ async def remove(
         )
     if is_id(user_id):
         await services.store.remove_participant(conversation_id, user_id)
-        await revocations.announce_or_leave(
-            services.store, services.log, conversation_id, user_id, services.tombstone_seconds
-        )
+        await revocations.announce_or_leave(services.store, services.log, conversation_id, user_id)
         await delivery.tell_lists(services, conversation_id)
 
 
@@ -122,9 +120,7 @@ async def accept(
     """Repeating it changes nothing. Without Redis it is refused: tokens of a part that ended before would stay revoked."""
     await services.log.read(conversation_id, None, 0, 0)
     row = await services.store.accept_invitation(conversation_id, user)
-    await revocations.take_back(
-        services.store, services.log, conversation_id, user, services.tombstone_seconds
-    )
+    await revocations.take_back(services.store, services.log, conversation_id, user)
     await delivery.tell_lists(services, conversation_id)
     return shapes.ConversationView(**conversation_view(row))
 

@@ -166,9 +166,7 @@ async def delete_conversation(
 ) -> None:
     """Rows and log are gone for good, a running answer stops, viewers are told. Only its owner may."""
     await require_owner(services, conversation_id, user)
-    await closing.delete_conversation(
-        services.store, services.log, conversation_id, services.tombstone_seconds
-    )
+    await closing.delete_conversation(services.store, services.log, conversation_id)
 
 
 @router.post(

@@ -397,9 +397,7 @@ def _passing(row: Message) -> bool:
 
 
 async def _forget(services: WebServices, row: Message) -> None:
-    await closing.delete_conversation(
-        services.store, services.log, row.conversation_id, services.tombstone_seconds
-    )
+    await closing.delete_conversation(services.store, services.log, row.conversation_id)
 
 
 async def _last(services: WebServices, row: Message, permission: Permission) -> Message:

@@ -363,7 +363,7 @@ class Sweeper:
             await _all(self._bulk, (self._delete_log(name) for name in page))
 
     async def _delete_log(self, conversation_id: str) -> None:
-        await self._services.log.delete(conversation_id, self._services.tombstone_seconds)
+        await self._services.log.delete(conversation_id)
         await self._services.store.log_deleted(conversation_id)
 
     async def _revoke(self) -> None:
@@ -374,13 +374,7 @@ class Sweeper:
 
     async def _revoke_one(self, row: Revocation) -> None:
         services = self._services
-        await revocations.announce(
-            services.store,
-            services.log,
-            row.conversation_id,
-            row.user_id,
-            services.tombstone_seconds,
-        )
+        await revocations.announce(services.store, services.log, row.conversation_id, row.user_id)
 
 
 async def _all(places: asyncio.Semaphore, work: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -157,7 +157,7 @@ async def test_deletion_and_cancel_are_published(rig: Rig) -> None:
     assert await rig.published(keys.CONTROL, lambda: log.request_cancel("c", "m", "u")) == [
         b"cancel m"
     ]
-    assert await rig.published(keys.channel("c"), lambda: log.delete("c", 9)) == [b"gone"]
+    assert await rig.published(keys.channel("c"), lambda: log.delete("c")) == [b"gone"]
 
 
 async def test_what_is_refused_is_not_published(rig: Rig) -> None:

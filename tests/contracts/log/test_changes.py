@@ -21,7 +21,7 @@ async def test_what_changes_a_list_is_told(rig: Rig) -> None:
     ]
     assert await rig.published(keys.CHANGES, lambda: log.append(claim, 1, 0, [complete(1)])) == []
     assert await rig.published(keys.CHANGES, lambda: log.touch("c")) == [b"c"]
-    assert await rig.published(keys.CHANGES, lambda: log.delete("c", 9)) == [b"c"]
+    assert await rig.published(keys.CHANGES, lambda: log.delete("c")) == [b"c"]
 
 
 async def test_a_hub_passes_changes_on_and_tells_of_breaks(rig: Rig) -> None:

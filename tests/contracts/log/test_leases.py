@@ -200,7 +200,7 @@ async def test_whether_somebody_works_on_it_can_be_asked(rig: Rig) -> None:
     assert await log.leased("c", "m") is True
     await log.append(claim, 0, 0, [complete(0)])
     assert await log.leased("c", "m") is False
-    await log.delete("c", LEASE)
+    await log.delete("c")
     with pytest.raises(Gone):
         await log.leased("c", "m")
 

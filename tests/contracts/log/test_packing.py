@@ -160,7 +160,8 @@ async def test_a_packed_log_that_is_deleted_or_lost_leaves_nothing(rig: Rig) -> 
     for end in ("delete", "lose"):
         await answered(log, 300)
         await log.pack("c")
-        await (log.delete("c", 0.3) if end == "delete" else rig.lose())
+        log.tombstone_seconds = 0.3
+        await (log.delete("c") if end == "delete" else rig.lose())
         if isinstance(rig, RedisRig):
             with rig.client() as client:
                 assert not client.exists(keys.keys("c")[4])
@@ -168,9 +169,10 @@ async def test_a_packed_log_that_is_deleted_or_lost_leaves_nothing(rig: Rig) -> 
         page = await log.read("c", None, 0, 9)
         assert (page.oldest, page.top, page.entries) == (1, 0, [])
         assert len(await answered(log, 20)) == 21
-        await log.delete("c", 0.1)
-        await rig.wait(0.1)
-    await log.delete("c", LEASE)
+        await log.delete("c")
+        await rig.wait(0.3)
+    log.tombstone_seconds = LEASE
+    await log.delete("c")
     with pytest.raises(Gone):
         await log.pack("c")
 

@@ -54,7 +54,7 @@ async def test_a_deleted_conversation_is_gone_for_everyone(rig: Rig) -> None:
     """GONE comes before every other answer."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
-    await log.delete("c", LEASE)
+    await log.delete("c")
     for call in (
         log.claim("c", "m", 0, LEASE),
         log.append(claim, 0, 0, [chunk(0)]),
@@ -68,14 +68,15 @@ async def test_a_deleted_conversation_is_gone_for_everyone(rig: Rig) -> None:
         with pytest.raises(Gone):
             await call
     await log.release(claim)
-    await log.delete("c", LEASE)
+    await log.delete("c")
 
 
 async def test_a_tombstone_stands_for_its_time(rig: Rig) -> None:
     """Afterwards the name is free, and nothing of the old log is left."""
     log = rig.log()
     old = await log.announce("c", "r", 1, Title("t", 1))
-    await log.delete("c", 0.3)
+    log.tombstone_seconds = 0.3
+    await log.delete("c")
     await rig.wait(0.3)
     page = await log.read("c", None, 0, 1)
     assert (page.epoch == old.epoch, page.top) == (False, 0)

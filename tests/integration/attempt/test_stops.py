@@ -113,7 +113,7 @@ async def test_deleted_under_way(rig: Rig) -> None:
 
     async def delete() -> None:
         await rig.store.delete_conversation(rig.row.conversation_id)
-        await rig.log.delete(rig.row.conversation_id, 60)
+        await rig.log.delete(rig.row.conversation_id)
 
     script = await rig.run(
         [base.TextDelta("a")], delete, [base.TextDelta("b")], [base.TextDelta("c"), *DONE]

@@ -203,7 +203,7 @@ def test_the_same_on_uvloop(valkey: Valkey) -> None:
 async def test_deletion_reaches_viewers(rig: Rig) -> None:
     """Whoever watches is told at once."""
     tail = await rig.hub.open("c")
-    await rig.writing.delete("c", 60)
+    await rig.writing.delete("c")
     await until(lambda: tail.gone)
 
 

@@ -183,7 +183,7 @@ async def test_all_keys_of_a_log_expire_together(log: RedisLog, valkey: Valkey) 
     await log.append(claim, 0, 0, [chunk(0)])
     await log.read("only read", None, 0, 1)
     await log.request_cancel("only cancelled", "m", "u")
-    await log.delete("deleted", LEASE)
+    await log.delete("deleted")
     with valkey.client() as client:
         remaining = {key: client.pttl(key) for key in client.keys("*")}
     day = 24 * 3600 * 1000

@@ -78,7 +78,7 @@ async def test_a_deletion_whose_log_was_left_is_made_good(rig: Rig) -> None:
     """Redis was away when the conversation was deleted: its log goes as soon as it is back, and readers are told."""
     await rig.log.announce(rig.row.conversation_id, "r", 1, events.Title("t", 1))
     rig.log.go_down()
-    await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id, 900.0)
+    await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id)
     rig.log.come_back()
     async with rig.store.writing() as session:
         await session.execute(
@@ -100,7 +100,7 @@ async def test_a_removal_that_redis_did_not_hear_of_is_made_good(rig: Rig) -> No
     await rig.store.accept_invitation(name, "you")
     rig.log.go_down()
     await rig.store.remove_participant(name, "you")
-    await revocations.announce_or_leave(rig.store, rig.log, name, "you", 60)
+    await revocations.announce_or_leave(rig.store, rig.log, name, "you")
     rig.log.come_back()
     assert await rig.log.revoked(name) == set()
     async with rig.store.writing() as session:
@@ -118,7 +118,7 @@ async def test_a_removal_that_redis_did_not_hear_of_is_made_good(rig: Rig) -> No
 async def test_a_deletion_that_a_new_server_has_not_heard_of_is_repeated(rig: Rig) -> None:
     """What survived of the log would be read by whoever still has a token."""
     await rig.log.announce(rig.row.conversation_id, "r", 1, events.Title("t", 1))
-    await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id, 900.0)
+    await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id)
     rig.log.restart(lose_data=True)
     await rig.log.read(rig.row.conversation_id, None, 0, 9)
     async with rig.store.writing() as session:
@@ -133,7 +133,7 @@ async def test_a_deletion_that_a_new_server_has_not_heard_of_is_repeated(rig: Ri
 
 async def test_a_deletion_that_went_well_leaves_the_sweeper_nothing(rig: Rig) -> None:
     """Rows and log went together."""
-    await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id, 900.0)
+    await closing.delete_conversation(rig.store, rig.log, rig.row.conversation_id)
     async with rig.store.writing() as session:
         await session.execute(
             text("UPDATE deleted_conversations SET deleted_at = deleted_at - 60000")

@@ -4,8 +4,12 @@ import pytest
 
 from tokenwire.config.metrics import TASK_FAILURES
 from tokenwire.models.errors import StoreUnavailable
+from tokenwire.streams.log.memory import MemoryLog
+from tokenwire.streams.log.ports import Limits
 from tokenwire.web import housekeeping
 from tokenwire.web.housekeeping import FIRST_SECONDS, PERIOD_SECONDS, clean, keep_house
+
+LOG = MemoryLog(Limits(tombstone_seconds=900.0))
 
 
 class Store:
@@ -48,7 +52,7 @@ async def test_the_first_time_comes_soon_and_the_next_after_an_hour(
 
     monkeypatch.setattr(housekeeping, "_sleep", sleep)
     with pytest.raises(Enough):
-        await keep_house(store, 900.0)  # type: ignore[arg-type]  # all of a store that it uses
+        await keep_house(store, LOG)  # type: ignore[arg-type]  # all of a store that it uses
     assert 0 <= slept[0] <= FIRST_SECONDS
     assert slept[1:] == [PERIOD_SECONDS] * 2
     assert store.asked == ["keys", "unlisted", "deleted"] * 2
@@ -60,6 +64,6 @@ async def test_a_kind_that_fails_keeps_no_other_from_being_deleted(kind: str) ->
     before = TASK_FAILURES.labels("housekeeping")._value.get()
     for error in (StoreUnavailable("too slow"), ValueError("a bug")):
         store = Store(**{kind: error})
-        await clean(store, 900.0)  # type: ignore[arg-type]
+        await clean(store, LOG)  # type: ignore[arg-type]
         assert store.asked == ["keys", "unlisted", "deleted"]
     assert TASK_FAILURES.labels("housekeeping")._value.get() == before + 1

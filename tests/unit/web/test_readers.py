@@ -226,7 +226,7 @@ async def test_a_deleted_conversation_ends_the_reading(rig: Rig) -> None:
     """At once, and for whoever comes later."""
     readers = rig.readers()
     async with readers.follow("c") as reader:
-        await rig.log.delete("c", 60)
+        await rig.log.delete("c")
         ended = await until_ended(reader)
         assert (ended.reason, ended.resync) == ("deleted", None)
     async with readers.follow("c") as late:
@@ -429,7 +429,7 @@ async def test_who_was_removed_is_asked_about_at_once(rig: Rig, may: bool) -> No
         return may
 
     writer = await rig.writer()
-    await rig.log.revoke("c", "ada", 60)
+    await rig.log.revoke("c", "ada")
     async with rig.readers().follow(
         "c", permission=Permission(user_id="ada", check=check)
     ) as reader:

@@ -48,7 +48,7 @@ async def test_a_deleted_conversation_is_told_and_stays_gone(rig: Rig) -> None:
     tail = await rig.hub.open("c")
     woken: list[bool] = []
     tail.listen(lambda: woken.append(tail.gone))
-    await rig.log.delete("c", 60)
+    await rig.log.delete("c")
     await turn()
     assert woken == [True]
     with pytest.raises(Gone):
@@ -146,12 +146,12 @@ async def test_closing_the_hub_ends_everything(rig: Rig) -> None:
 
 async def test_who_may_not_follow_is_known_even_if_the_word_was_lost(rig: Rig) -> None:
     """At the opening, at a word on the channel, and after a break in which that word was missed."""
-    await rig.log.revoke("c", "ada", 60)
+    await rig.log.revoke("c", "ada")
     tail = await rig.hub.open("c")
     assert tail.revoked == {"ada"}
     woken: list[frozenset[str]] = []
     tail.listen(lambda: woken.append(tail.revoked))
-    await rig.log.revoke("c", "bob", 60)
+    await rig.log.revoke("c", "bob")
     await turn()
     assert woken == [{"ada", "bob"}]
     rig.feed.cut()
@@ -174,5 +174,5 @@ async def test_an_outage_while_it_is_asked_who_may_follow(
     tail.take(keys.ACCESS)
     await turn()
     rig.log.come_back()
-    await rig.log.revoke("c", "bob", 60)
+    await rig.log.revoke("c", "bob")
     await until(lambda: tail.revoked == {"bob"})

@@ -166,12 +166,12 @@ async def test_a_deletion_is_told_though_nobody_takes_part_any_more(rig: Rig) ->
         await rig.log.touch("new")
         assert kinds(await told(reader)) == [("created", "new")]
         rig.rows.owned["ada"].remove("c3")
-        await rig.log.delete("c3", 60)
+        await rig.log.delete("c3")
         assert kinds(await told(reader)) == [
             ("deleted", "c3")
         ]  # `old` is back on the list and was never told to be gone
         rig.rows.owned["ada"].remove("old")
-        await rig.log.delete("old", 60)
+        await rig.log.delete("old")
         assert kinds(await told(reader)) == [("deleted", "old")]
 
 
@@ -242,7 +242,8 @@ async def test_a_reader_that_lags_is_told_the_difference_alone(rig: Rig) -> None
             await until(lambda before=before: rig.rows.looks > before)  # type: ignore[misc]  # a default binds it
             rig.rows.owned["ada"] = []
             before = rig.rows.looks
-            await rig.log.delete("c", 0)
+            rig.log.tombstone_seconds = 0
+            await rig.log.delete("c")
             await until(lambda before=before: rig.rows.looks > before)  # type: ignore[misc]  # a default binds it
         rig.rows.owned["ada"] = ["d"]
         await rig.log.touch("d")
