@@ -21,7 +21,8 @@ log_line = structlog.get_logger(__name__)
 async def append_message(log: ports.Log, row: Message, reached: int = 0) -> None:
     """The row's `message` event, without a note: a post notes both of its rows at once.
 
-    `reached`: the seq that the row's text reaches in this log. Raises ports.Gone, ports.LogUnavailable.
+    `reached`: the seq that the row's text reaches in this log.
+    Raises ports.Gone, ports.LogUnavailable.
     """
     event = MessageEvent(message_view(row, reached))
     await log.announce(row.conversation_id, row.id, row.rev, event)

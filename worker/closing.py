@@ -1,8 +1,8 @@
-"""How an answer ends, whoever ends it: commit, then the terminal event, then start the next in line.
+"""How an answer ends, whoever ends it: commit, terminal event, then the next in line may start.
 
-The worker that makes an answer ends it with the claim it holds. Anybody else (a cancel when no worker
-has it, a deletion) first claims it as a worker would, so that a worker that wakes up late is fenced
-off.
+The worker that makes an answer ends it with the claim it holds. Anybody else (a cancel when no
+worker has it, a deletion) first claims it as a worker would, so that a worker that wakes up late is
+fenced off.
 """
 
 import asyncio
@@ -29,15 +29,16 @@ from tokenwire.worker.resume.takeover import Known, held_in, recover_anyway, res
 
 log_line = structlog.get_logger(__name__)
 CLOSING_LEASE_SECONDS = 10.0
-"""Long enough for one commit and one append; if this process dies in between, the row stays findable."""
+"""Long enough for one commit and one append. If this process dies in between, the sweeper comes."""
 
 
 async def announce(
     store: Store, log: ports.Log, claim: ports.Claim, index: int, ending: Ending
 ) -> None:
-    """Append the terminal event of a committed ending. A log that forked or began again is first given what it lacks of the text.
+    """Append the terminal event of a committed ending.
 
-    Whoever follows that log may hold less, and must hold at the terminal event what it attests.
+    A log that forked or began again is first given what it lacks of the text: whoever follows it
+    must hold, at the terminal event, what that attests.
     """
     known = Known(
         Held(ending.content, ending.reasoning, tuple(ending.tool_calls or ()), ending.seq),
@@ -227,7 +228,10 @@ async def _store(store: Store, ending: Ending) -> Ending | None:
 
 
 async def announce_end(store: Store, log: ports.Log, row: Message) -> bool:
-    """Supply the terminal event of an ended answer; whether the log lacked it. Raises Busy while whoever ended it may still be at it."""
+    """Supply the terminal event of an ended answer; whether the log lacked it.
+
+    Raises Busy while whoever ended it may still be at it.
+    """
     try:
         claim = await log.claim(
             row.conversation_id, row.id, row.attempt, CLOSING_LEASE_SECONDS, True
@@ -241,7 +245,7 @@ async def announce_end(store: Store, log: ports.Log, row: Message) -> bool:
 
 
 async def _announce_of(store: Store, log: ports.Log, claim: ports.Claim) -> None:
-    """Somebody else's end, or attempt: a worker that was fenced off after it had committed cannot announce that any more."""
+    """Announce somebody else's end: a worker that was fenced off after its commit cannot."""
     row = await store.message(claim.message_id)
     if row is None or unfinished(row):
         await log.release(claim)
@@ -250,8 +254,10 @@ async def _announce_of(store: Store, log: ports.Log, claim: ports.Claim) -> None
 
 
 async def _usage(store: Store, row: Message, held: Held) -> dict[str, Any] | None:
-    """What the answer has cost: what was reported, and an estimate of the request under way. Nobody can ask the worker, which does not hear
-    us. None where it had not begun to answer, or that cannot be said."""
+    """What the answer has cost: what was reported, and an estimate of the request under way.
+
+    Nobody can ask the worker, which does not hear us. None: it had not begun, or nobody can say.
+    """
     try:
         return await _cost(store, row, len(held.text) + len(held.reasoning))
     except StoreUnavailable:
@@ -315,16 +321,16 @@ def _kept(row: Message, held: Held) -> list[dict[str, Any]] | None:
 
 
 async def start_next(store: Store, jobs: Jobs, conversation_id: str) -> None:
-    """An answer has ended: the one that waited behind it may start. Raises StoreUnavailable, JobsUnavailable."""
+    """An answer has ended: the one behind it may start. Raises StoreUnavailable, JobsUnavailable."""
     following = await store.next_queued(conversation_id)
     if following is not None:
         await jobs.generate(following)
 
 
 async def delete_conversation(store: Store, log: ports.Log, conversation_id: str) -> None:
-    """Delete rows, then the log. A running worker learns it from its next append (Gone) or checkpoint, and stops.
+    """Delete rows, then the log. A worker learns of it by its next append (Gone), and stops.
 
-    What Redis was not told stands in SQL, and is made good by the sweeper.
+    What Redis could not be told stands in SQL, and the sweeper makes it good.
     """
     await store.delete_conversation(conversation_id)
     try:

@@ -1,5 +1,6 @@
-"""Pure: what the requests of one answer cost, and when they are enough. Every further request is billed the whole conversation again.
+"""Pure: what the requests of one answer cost, and when they are enough.
 
+Every further request is billed the whole conversation again.
 A request is counted when it begins, by an estimate: a worker that is killed reports nothing. What the provider said, or that it had
 answered nothing at all, corrects it. Attaching to a run that goes on is free.
 """
@@ -11,7 +12,7 @@ from tokenwire.worker.attempt.usage import Sent, history_chars, json_chars, toke
 
 
 class BudgetExhausted(ProviderError):
-    """The answer has had as many requests, or was billed as many input tokens, as one answer may."""
+    """The answer has had all the requests, or was billed all the input tokens, that it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,10 @@ class Budget:
     input_tokens: int = 1_000_000
 
     def forbid(self, number: int, billed: int, cost: int) -> bool:
-        """Whether request `number` (from 1) is too many, `billed` tokens having been paid and `cost` coming up. 0: it is free."""
+        """Whether request `number` (from 1) is too many, after `billed` tokens, for `cost` more.
+
+        A `cost` of 0 is free, and never too much.
+        """
         return (
             cost > 0
             and number > 1
@@ -42,7 +46,10 @@ class Bill:
 
     @classmethod
     def of(cls, request: Request, earlier: int, noted: int | None) -> "Bill":
-        """`earlier`: requests of the answer before this one. `noted`: what they were billed; None: of the first one nothing is known."""
+        """`earlier`: requests of the answer before this one; `noted`: what they were billed.
+
+        None: of a first request nothing is noted.
+        """
         going_on = request.continuation
         attaches = going_on is not None and going_on.rung == "attach"
         held = 0 if going_on is None or attaches else len(going_on.text)
@@ -56,7 +63,7 @@ class Bill:
         return self.before + self.cost
 
     def settled(self, said: int | None, *, answered: bool) -> int:
-        """Billed so far, after the request: by what the provider said, or estimated if it began to answer."""
+        """Billed after the request: what the provider said, or an estimate if it began to answer."""
         if not self.cost or not (answered or said is not None):
             return self.before
         return self.before + (said if said is not None else self.cost)
@@ -67,7 +74,7 @@ class Bill:
 
 
 def _chars(request: Request) -> int:
-    """Of all that is sent: text, and as JSON what earlier answers held beside it, tools and their calls, the schema of the answer."""
+    """Of all that is sent: the history, tools, the schema of the answer."""
     tools = sum(
         len(tool.name) + len(tool.description) + json_chars(tool.parameters)
         for tool in request.tools

@@ -1,12 +1,13 @@
-"""Pure: what one attempt took, and what the log has of it. Deltas go in, batches of events come out.
+"""Pure: what one attempt took, and what the log has of it. Deltas go in, batches of events come
+out.
 
     take(deltas) -> batch() -> (append) -> acknowledged(seq) -> ... -> ending(...)
 
-At most one batch is out at a time; what arrives meanwhile leaves with the next one, adjoining pieces joined, so that tokens are
-coalesced by load and not by a timer. A checkpoint holds acknowledged text only. When to append, checkpoint or give up is decided
-by `run`; this module never waits.
+At most one batch is out at a time. What arrives meanwhile leaves with the next one, adjoining pieces
+joined: load merges tokens, no timer delays them. A checkpoint holds acknowledged text only. `run`
+decides when to append, to checkpoint and to give up; this module never waits.
 
-An answer that becomes longer than its limit is `full`: it is cut there, ends as `length`, and nothing more of it is taken.
+An answer that outgrows its limit is `full`: it is cut there and ends as `length`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -65,7 +66,7 @@ class _InputSoFar:
 
 
 class Draft:
-    """The state of an attempt. `held`: what viewers hold already and this attempt goes on from."""
+    """What an attempt has. `held`: what readers hold already, which this attempt continues."""
 
     def __init__(
         self,
@@ -212,7 +213,7 @@ class Draft:
                 self._spend(SOURCE_COST + sum(_bytes(text or "") for text in texts))
 
     def _spend(self, size: int) -> None:
-        """So much more of the answer has come. Beyond the limit it ends; a call that was under way is told as cut off."""
+        """So much more of the answer has come. Beyond the limit it ends; a call that was under way is cut off."""
         self._room -= size
         if self._room < 0 and not self.full:
             self.full, self.finish = True, deltas.Finish("length")

@@ -1,9 +1,9 @@
-"""How an attempt takes what its provider sends: in a task of its own, until the stream ends or is left.
+"""How an attempt takes what its provider sends: in a task, until the stream ends or is left.
 
-A run that goes on without us, such as a background response, is named by its first bytes. An attempt
-that left before them would leave behind a run that the user pays for and that nobody can name,
-attach to or end. So an attempt that leaves then is let go at once, and the stream is read on for
-some seconds, until it names the run.
+A run that goes on without us, such as a background response, is named by its first bytes. An
+attempt that left before them would leave behind a run that the user pays for and that nobody can
+name, attach to or end. So an attempt that leaves then is let go at once, and the stream is read on
+for some seconds, until it names the run.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tokenwire.worker.attempt.writing import LogWriter
 
 log_line = structlog.get_logger(__name__)
 NAMING_SECONDS = 5.0
-"""How long a run that was just asked for may take to name itself, if nothing else of it is wanted."""
+"""How long a run that was just asked for may take to name itself once the attempt has left it."""
 STALL_GRACE_SECONDS = 1.0
 """Providers watch their own silence; this is the second watch, for one whose adapter hangs."""
 
@@ -132,16 +132,15 @@ class Intake:
             await self._deaf(self._begin())
             async with provider.stream(request) as stream:
                 self._stream = stream
-                stream.keep()  # a run of the provider's is ended by what SQL says of it (`endings`), not by who leaves it
+                # A run is ended by what SQL says of it (`endings`), not by whoever leaves it.
+                stream.keep()
                 try:
                     await self._listen(stream)
                 finally:
                     self._run.over = stream.run_over
         except ProviderError as error:
             return Failed(error)
-        except (
-            Exception
-        ) as error:  # a bug in an adapter must end as an error event, not as a hanging answer
+        except Exception as error:  # a bug in an adapter must not leave the answer hanging
             log_line.exception("provider adapter failed", message_id=self._draft.message_id)
             return Failed(error)
         if self._draft.finish is None:
@@ -185,7 +184,7 @@ class Intake:
             await self._deaf(self._writer.room())
 
     async def _note_run(self, stream: DeltaStream, cursor: int | None) -> None:
-        """Save the name of a run before any text. One of our own choice is known before the request is sent."""
+        """Save the name of a run before any text. A name of our own choice is known before that."""
         if self._run.learn(stream, cursor) and not self._left:
             await self._deaf(self._save_run())
 

@@ -1,6 +1,7 @@
-"""The run of one attempt at its provider: its name is saved the moment it is known, and who leaves it says whether it is over.
+"""The run of one attempt at its provider: its name is saved the moment it is known.
 
-Whoever comes after this process attaches to the run, or ends it (`endings`): both find it by its name alone.
+Whoever comes after this process attaches to the run, or ends it (`endings`). Both find it by its
+name alone. Whoever leaves the run notes whether it is over.
 """
 
 from tokenwire.models.answers import Checkpoint
@@ -12,7 +13,7 @@ from tokenwire.worker.outages import outlast
 
 
 class NamedRun:
-    """None of its methods does anything for a run without a name. `over`: the provider has said that it ended."""
+    """A run without a name is ignored. `over`: the provider has said that it ended."""
 
     def __init__(
         self, store: Store, message_id: str, model: str, attempt: int, draft: Draft
@@ -26,7 +27,8 @@ class NamedRun:
     def learn(self, stream: DeltaStream, cursor: int | None) -> bool:
         """Whether the stream tells a name that is to be saved, with `begin`.
 
-        `cursor`: the place in the run before what has come last, which is not taken yet; None is its beginning.
+        `cursor`: the place in the run before what came last, which is not taken yet (None: its
+        beginning).
         """
         name = stream.run_id
         if name == self._name or name is None or not fits(name, MAX_RUN_ID_CHARS):
@@ -37,7 +39,7 @@ class NamedRun:
         return True
 
     async def begin(self, saved: Checkpoint) -> bool:
-        """Save the name, with the text that the run goes on from. False: the answer is somebody else's, or over."""
+        """Save the name, with the text that the run continues. False: the answer is not ours now."""
         name = self._name or ""
         return await outlast(
             self._message_id, lambda: self._store.begin_run(name, self._model, saved)
@@ -51,7 +53,8 @@ class NamedRun:
     async def leave(self) -> None:
         """Forget the run if it is over; else note it once more.
 
-        This process may have been frozen before it sent the request: others ended the answer, and the run, before there was any.
+        This process may have been frozen before it sent the request. Then others ended the answer,
+        and found no run to end.
         """
         name = self._name
         if name is None or name == self._left:

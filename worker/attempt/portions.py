@@ -1,4 +1,7 @@
-"""Pure: what a provider sent at once, in portions: to take all of it in one go could keep other answers waiting past their leases."""
+"""Pure: what a provider sent at once, in portions.
+
+Taken in one go, it could keep other answers of the process waiting past their leases.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +17,7 @@ from tokenwire.providers.base import (
 MAX_DELTAS = 500
 MAX_CHARS = 256 * 1024
 _COUNTS = {KeptDelta: 25, ToolCallEnd: MAX_DELTAS}
-"""Deltas for which each of these counts: they are parsed, walked through and written as JSON when they are taken."""
+"""Each of these counts as so many deltas: it is parsed and written as JSON when it is taken."""
 
 
 def portions(batch: Sequence[Delta]) -> Iterator[Sequence[Delta]]:

@@ -26,8 +26,8 @@ def json_chars(value: Any) -> int:
 
 
 Sent = tuple[str, Iterable[Any], Iterable[tuple[str, Any]]]
-"""What a message of the history sends: its text, the values that are kept beside it, and its calls by
-name, with their arguments."""
+"""What a message of the history sends: its text, what is kept beside it, and its calls (name and
+arguments)."""
 
 
 def history_chars(messages: Iterable[Sent]) -> int:
@@ -46,7 +46,7 @@ UsageFields = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """`now`: what the request under way has reported, which it may correct; `before`: the sum of all before it."""
+    """`now`: what the request under way has reported so far; `before`: the sum of all before it."""
 
     before: UsageFields = field(default_factory=dict)
     now: UsageFields = field(default_factory=dict)

@@ -27,7 +27,10 @@ MAX_UNACKNOWLEDGED_CHARS = 256 * 1024
 
 
 class LogWriter:
-    """One attempt's way into the log. `stop` ends the attempt; `grown` is called after each batch that was acknowledged."""
+    """One attempt's way into the log.
+
+    `stop` ends the attempt; `grown` is called after each batch that was acknowledged.
+    """
 
     def __init__(
         self,
@@ -135,7 +138,7 @@ class LogWriter:
             self._room.set()
 
     async def _adopt(self) -> None:
-        """Redis does not know this attempt any more. If SQL says that it still is the current one, it goes on in the log as it is now."""
+        """Redis no longer knows this attempt. If SQL says that it is current, it joins the log again."""
         try:
             row = await self._services.store.message(self._row.id)
         except StoreUnavailable:
@@ -153,7 +156,7 @@ class LogWriter:
         self._lost = False
 
     async def _restore(self) -> None:
-        """Some of what was acknowledged is gone. The batch that was out came after it, and is sent again, unchanged."""
+        """Some of what was acknowledged is gone. The batch that is out follows it, unchanged."""
         known = Known(self._draft.held(), self.claim.epoch)
         self.claim, held = await restore(
             self._services.log, self.claim, known, self._services.lease_seconds
