@@ -1,4 +1,4 @@
-"""Checkpoints: all attempts of this process in one statement, each second, or at once past a size."""
+"""Checkpoints: all attempts of a process in one statement, each second, or sooner past a size."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ from tokenwire.worker.metrics import CHECKPOINTS_REFUSED
 
 log_line = structlog.get_logger(__name__)
 MIN_PAUSE_SECONDS = 0.1
-"""Between two checkpoints, however fast text comes: one statement at a time, and room for everybody else's."""
+"""Between two checkpoints, however fast text comes: others need the database, too."""
 REFUSED_PAUSE_SECONDS = 10.0
 """How long an answer goes on without a checkpoint after the database has refused one of it."""
 
@@ -48,9 +48,10 @@ class Checkpointed(Protocol):
 class Checkpointer:
     """Saves what is dirty, `seconds` apart, or earlier when one answer has grown by `chars`.
 
-    All are saved in one statement. Where the database refuses it, the answer that it cannot hold is looked for and set apart: it goes on
-    without checkpoints, but for a try of its own now and then, and its log keeps what SQL does not hold. A row that somebody has locked is
-    left out, and saved by the first round that finds it free.
+    All are saved in one statement. If the database refuses it, the answer that it cannot hold is
+    searched for and set apart: it goes on without checkpoints, save for a try of its own now and
+    then, and its log keeps what SQL does not hold. A row that somebody has locked is left out, and
+    saved by the first round that finds it free.
     """
 
     def __init__(self, store: Store, seconds: float, chars: int) -> None:
@@ -61,7 +62,7 @@ class Checkpointer:
         self._apart: dict[Checkpointed, float] = {}
         """Attempts that were refused, and when they may be tried again."""
         self._locked: set[Checkpointed] = set()
-        """Attempts whose rows somebody had locked at the last try: the next one comes in time, however much they grow."""
+        """Attempts whose rows were locked at the last try: they wait for the next round."""
 
     def grown(self, attempt: Checkpointed) -> None:
         """An append was acknowledged; enough new text asks for a checkpoint before its time."""
@@ -91,7 +92,7 @@ class Checkpointer:
         self._early.clear()
 
     async def save(self, attempts: Iterable[Checkpointed]) -> None:
-        """Save every dirty attempt now. Without the database they stay dirty, and the next round tries again."""
+        """Save every dirty attempt now. What cannot be saved stays dirty, for the next round."""
         dirty = [attempt for attempt in attempts if attempt.uncheckpointed > 0]
         self._locked.clear()
         self._apart = {attempt: when for attempt, when in self._apart.items() if attempt in dirty}

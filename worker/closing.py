@@ -321,7 +321,7 @@ def _kept(row: Message, held: Held) -> list[dict[str, Any]] | None:
 
 
 async def start_next(store: Store, jobs: Jobs, conversation_id: str) -> None:
-    """An answer has ended: the one behind it may start. Raises StoreUnavailable, JobsUnavailable."""
+    """Start the answer behind one that ended. Raises StoreUnavailable, JobsUnavailable."""
     following = await store.next_queued(conversation_id)
     if following is not None:
         await jobs.generate(following)

@@ -1,24 +1,26 @@
-"""Pure: what happens after a failed attempt. `decide` turns an error into `Retry` or `Discard`; whoever asked carries it out.
+"""Pure: what follows a failed attempt. `decide` turns an error into `RetryLater` or `Discard`.
 
-| error | verdict |
+| error | decision |
 |---|---|
-| RateLimited | retry after the provider's hint (up to a limit) or n^4 + 2 seconds, whichever is longer |
-| Unavailable, Interrupted | retry after a short exponential back-off; a first one at once where a pooled connection had gone stale |
+| RateLimited | retry after the provider's hint (up to a limit) or n^4 + 2 s, whichever is longer |
+| Unavailable, Interrupted | retry after a short back-off, at once after a stale connection |
 | any other ProviderError | discard: `error`, with a sentence that may be shown to anyone |
 | anything else | discard as `internal_error`: a bug of ours, reported, dead letter |
 
-What is counted are tries, at most `MAX_TRIES`. An attempt gives back what it is worth: one try for each `PROGRESS_CHARS` that it added. A
-few words are no progress, since every request is billed the whole conversation again; what all requests may cost is bounded in `costs`.
+Tries are counted, at most `MAX_TRIES`. An attempt gives back what it is worth: one try for each
+`PROGRESS_CHARS` that it added. A few words are no progress, because every request is billed the
+whole conversation again. `costs` bounds what all requests may cost.
 
-Nor is a connection that breaks, or falls silent, while the provider's own run can be attached to: the run is paid, and goes on. How
-long it may go on without a word is bounded (`LONGEST_SILENCE_SECONDS`).
+A connection that breaks or falls silent is no try while the provider's own run can be attached to:
+the run is paid, and goes on. How long it may go on without a word is bounded
+(`LONGEST_SILENCE_SECONDS`).
 
-The death of a worker is no try: it is rarely the answer's fault. Some answers kill whoever writes them (memory, a bug in C code). So deaths
-in a row are counted apart, and after `internal.MAX_DEATHS` of them without progress no other worker is put at risk: `WorkersDied`, a bug
-of ours.
+The death of a worker is no try: it is rarely the answer's fault. But some answers kill whoever
+writes them (memory, a bug in C code). So deaths in a row are counted apart. After
+`internal.MAX_DEATHS` of them without progress, no other worker is put at risk: `WorkersDied`.
 
 WorkersDied
-  raised for an answer that has killed so many workers.
+  raised for an answer that has killed so many workers: a bug of ours.
 """
 
 import random
@@ -46,15 +48,15 @@ from tokenwire.worker.internal import INTERNAL
 
 MAX_TRIES = 3
 LONGEST_WAIT_S = 120.0
-"""A provider that asks for a longer wait is asked again after this one: people sit before the page."""
+"""A provider that asks for a longer wait is asked again after this: somebody waits at the page."""
 PROGRESS_CHARS = 100
 LONGEST_SILENCE_SECONDS = 3600.0
-"""How long a provider's run may give nothing before it is given up. Models think for half an hour without a word; no run that was begun an
-hour ago and has said nothing since is worth a reader's wait."""
+"""How long a provider's run may give nothing before it is given up. Models think for half an hour
+without a word; no reader waits for a run that has said nothing for an hour."""
 LONGEST_SEARCH_SECONDS = 600.0
-"""The same for a run of which nothing was ever heard, where something answers that its server is away. It may never have begun."""
+"""The same for a run that never said anything while its server is away: it may not have begun."""
 LONGEST_ATTACH_PAUSE_S = 30.0
-"""The longest pause before a run is attached to again: its text may be there meanwhile, and costs nothing to fetch."""
+"""The longest pause before a run is attached to again: to fetch what it has said costs nothing."""
 
 _SENTENCES: dict[type[ProviderError], str] = {
     RateLimited: "The model is busy. Please try again in a moment.",
@@ -98,7 +100,7 @@ class Discard:
 
 
 def code_of(error: BaseException) -> str:
-    """The stable wire code of an error: `RateLimited` is `rate_limited`; what is no provider's fault is `internal_error`."""
+    """The stable wire code of an error: `rate_limited`; `internal_error` if it is no provider's."""
     if not isinstance(error, ProviderError):
         return "internal_error"
     return re.sub(r"(?<!^)(?=[A-Z])", "_", _known(error).__name__).lower()
@@ -120,10 +122,15 @@ def decide(
     longest_wait_s: float = LONGEST_WAIT_S,
     jitter: Callable[[], float] = random.random,
 ) -> RetryLater | Discard:
-    """`tries`: used before this attempt. `added`: characters that this attempt added and the next one will keep. `stuck`: there is text,
-    and no way to go on from it or to start over. `free`: nothing was asked of the provider; another way is tried at once.
-    `silent_s`: what failed is the connection to a run that goes on, which has said nothing for so long. `longest_wait_s`: what a provider
-    may ask for."""
+    """What to do after `error`.
+
+    - `tries`: used before this attempt.
+    - `added`: characters that this attempt added and the next one will keep.
+    - `stuck`: there is text, and no way to resume it or to start over.
+    - `free`: nothing was asked of the provider; another way is tried at once.
+    - `silent_s`: only the connection failed, to a run that has said nothing for so long.
+    - `longest_wait_s`: the longest wait that a provider may ask for.
+    """
     if not isinstance(error, ProviderError):
         return Discard("internal_error", INTERNAL, retryable=False, notify_operators=True)
     if free and not stuck:
@@ -147,7 +154,7 @@ def decide(
 
 
 def unheard(error: BaseException) -> bool:
-    """Whether it says nothing of what was asked for: a connection broke or fell silent, or the provider has no time to answer."""
+    """Whether it says nothing of the run: a connection broke, or the provider is overloaded."""
     if isinstance(error, RateLimited):
         return True
     return isinstance(error, Unavailable | Interrupted) and (
@@ -156,12 +163,12 @@ def unheard(error: BaseException) -> bool:
 
 
 def deaths_in_a_row(counted: int, added: int) -> int:
-    """After an attempt that added so many characters, whether its worker died or not: progress begins the count anew."""
+    """The count after an attempt that added so many characters: progress begins it anew."""
     return 0 if added >= PROGRESS_CHARS else counted
 
 
 def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: float) -> float:
-    """Polynomially longer for rate limits, a short doubling back-off for the rest; up to a quarter more by chance."""
+    """Polynomial for rate limits, doubling for the rest, and up to a quarter more by chance."""
     own = float(used**4 + 2) if isinstance(error, RateLimited) else 0.5 * 2 ** (used - 1)
     if error.code == STALE_CONNECTION and used == 1:
         own = 0.0
@@ -171,7 +178,7 @@ def _delay_s(error: ProviderError, used: int, longest_wait_s: float, jitter: flo
 def _attach_pause_s(
     error: ProviderError, silent_s: float, longest_wait_s: float, jitter: float
 ) -> float:
-    """An eighth of the silence so far: a connection that broke is back soon, a provider that is away is not asked all the time."""
+    """An eighth of the silence so far: soon after a cut, seldom while the provider is away."""
     own = min(
         max(0.0 if error.code == STALE_CONNECTION else 0.5, silent_s / 8), LONGEST_ATTACH_PAUSE_S
     )

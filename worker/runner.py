@@ -1,4 +1,4 @@
-"""From a message id to an attempt, and the way out of a process: what one worker runs, whatever it runs on.
+"""From a message id to an attempt, and the way out of a process: what one worker runs.
 
 Connections and providers are given to it: real ones by `runtime`, others by tests.
 """
@@ -57,15 +57,18 @@ log_line = structlog.get_logger(__name__)
 OUTAGE_PAUSE_SECONDS = 1.0
 PROBATION_LOOK_SECONDS = 0.25
 MAX_ATTEMPTS = 50
-"""Whatever progress is made: an answer that took so many attempts will not be finished by another one."""
+"""An answer that took so many attempts is not finished by another one, whatever they added."""
 MAX_ATTACHES = 500
-"""The same while attempts attach to a run that goes on, which costs nothing: more than an hour's silence needs (`retries`)."""
+"""The same while attempts attach to a run, which is free: more than an hour of silence needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What can be asked: the catalogue, how an entry of it is opened, how long an answer may go on without viewers (0: for ever), the
-    longest wait that a provider may ask for, what an answer may cost, how much of it is kept beside its text, and how long it may be."""
+    """What can be asked, and on what terms.
+
+    `open` gives the provider of an entry of the catalogue. `alone_seconds`: how long an answer may
+    go on without readers (0: for ever). `longest_wait_seconds`: what a provider may ask for.
+    """
 
     catalogue: Catalogue
     open: Callable[[ModelSpec], Provider]
@@ -76,7 +79,7 @@ class Models:
     max_answer_bytes: int = MAX_ANSWER_BYTES
 
     def provider(self, name: str) -> Provider:
-        """The provider of this entry of the catalogue. Raises ProviderError where there is none, or it cannot be used."""
+        """The provider of this entry of the catalogue. Raises ProviderError if there is none."""
         spec = self.catalogue.models.get(name)
         if spec is None:
             raise ModelNotFound(f"{name} is not in the catalogue")
@@ -103,7 +106,7 @@ class Runner:
         return list(self._running.values())
 
     async def generate(self, message_id: str) -> None:
-        """The job: run one attempt, or find that there is nothing to do. While Redis or the database is away, wait for it."""
+        """The job: run one attempt, if there is anything to do. Waits while a service is away."""
         self._jobs += 1
         try:
             await self._generate_through_outages(message_id)
@@ -136,7 +139,8 @@ class Runner:
                 raise  # this job is lost; the sweeper of another process finds the row
             return False
         except ports.Refused as refusal:
-            # Busy: another worker runs it. Fenced: another one took it. Sealed: it has ended. Gone: its conversation was deleted.
+            # Busy: another worker runs it. Fenced: another one took it. Sealed: it has ended.
+            # Gone: its conversation was deleted.
             log_line.info("job not needed", message_id=message_id, reason=type(refusal).__name__)
         return True
 
@@ -195,7 +199,7 @@ class Runner:
                 raise
 
     async def _count(self, row: Row, starts: int, error: Exception) -> None:
-        """An attempt raised what nobody expects, wherever that was. After some of them in a row there is no other: the answer ends."""
+        """An attempt raised what nobody expects. After some of them in a row, the answer ends."""
         if starts <= MAX_TRIES and not isinstance(error, WorkersDied):
             return
         now = await self._services.store.message(row.id)
@@ -208,7 +212,7 @@ class Runner:
     async def _count_unreadable(self, message_id: str, error: Exception) -> None:
         """The same for an answer that the database cannot read: the end is written unread.
 
-        Operators are told first: a row that cannot be read may not take its end either, and is tried on.
+        Operators are notified first: a row that cannot be read may not take its end either.
         """
         store = self._services.store
         if await store.count_start(message_id) <= MAX_TRIES:
@@ -226,7 +230,7 @@ class Runner:
         )
 
     async def _not_yet(self, row: Row) -> bool:
-        """Draining, not due, or behind another answer of the conversation: someone brings the job again."""
+        """Draining, not due, or behind another answer: somebody brings the job again."""
         if self._draining:
             await self._services.jobs.generate(row.id)
             return True
@@ -299,7 +303,7 @@ class Runner:
     def _draft(
         self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, attached: Attachment | None
     ) -> Draft:
-        """The attempt's state: what is kept stays, a seam is noted; what is not is withdrawn by a `reset`."""
+        """What the attempt begins with. What is not resumed is withdrawn by a `reset`."""
         seams, saved, limit, reported = (
             list(row.seams or ()),
             row.kept or (),
@@ -339,7 +343,10 @@ class Runner:
     async def _account(
         self, row: Row, claim: ports.Claim, held: Held, chosen: Plan, *, crashed: bool
     ) -> None:
-        """Forget deaths after which an attempt got on, and note what this one begins with. Text that is dropped now was no progress."""
+        """Forget deaths after which an attempt got on, and note what this one begins with.
+
+        Text that is dropped now was no progress.
+        """
         size = len(held.text) + len(held.reasoning)
         kept = size if chosen.keeps else 0
         row.deaths, row.started_with = deaths_in_a_row(row.deaths, kept - row.started_with), kept
@@ -370,7 +377,7 @@ class Runner:
             provider, request = await self._prepared(row, spec, chosen, going_on)
         except StoreUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 -- the attempt says whose it is: what is no provider's error is a bug of ours
+        except Exception as error:  # noqa: BLE001 -- the attempt says whose fault it is
             await attempt.give_up(error)
         else:
             await attempt.run(provider, request, row.model or "")
@@ -379,7 +386,7 @@ class Runner:
     async def _prepared(
         self, row: Row, spec: ModelSpec | None, chosen: Plan, going_on: Continuation | None
     ) -> tuple[Provider, Request]:
-        """Whom to ask what. Raises ProviderError where nobody is to be asked, and WorkersDied where nobody may be any more."""
+        """Whom to ask what. Raises ProviderError or WorkersDied if nobody is to be asked."""
         if spec is None:
             raise ModelNotFound(f"{row.model} is not in the catalogue")
         if row.deaths >= MAX_DEATHS:
@@ -415,7 +422,7 @@ class Runner:
         )
 
     async def _history(self, row: Row) -> list[Row]:
-        """What was said before. Raises ProviderError where no model is to be sent that: it is too long, or not all there any more."""
+        """What was said before. Raises ProviderError if it is too long, or no longer all there."""
         try:
             return await self._services.store.history(row.conversation_id, row.ordinal)
         except HistoryTooLong as error:
@@ -448,13 +455,13 @@ class Runner:
 
 
 def _not_deadly(row: Row) -> None:
-    """Raises WorkersDied where the last worker died before it could say how far the answer had got: this one would die there, too."""
+    """Raises WorkersDied if the last worker died before it began: this one would, too."""
     if row.deaths > MAX_DEATHS:
         raise WorkersDied(f"{row.deaths} workers died in a row, the last of them before it began")
 
 
 def _saved_run(row: Row) -> Run | None:
-    """The run that the row names. A row of an older version does not say its place: it is where the text ends."""
+    """The run that the row names. Without a place in it, its text ends where the row's does."""
     if row.run_id is None:
         return None
     text = len(row.content) if row.run_text is None else row.run_text

@@ -1,4 +1,4 @@
-"""What attempts work with, and on what terms. Put together at the edge of a process, and by tests."""
+"""What attempts work with, and on what terms: put together at the edge of a process."""
 
 from dataclasses import dataclass, field
 
@@ -30,11 +30,11 @@ class WorkerServices:
 
 @dataclass(frozen=True, slots=True)
 class AttemptTerms:
-    """The best way for a later attempt to go on from this one's text, how long the answer may go on without viewers, what it may cost."""
+    """On what terms an answer is made. `best`: the best way for a later attempt to resume it."""
 
     best: Rung
     alone_seconds: float = 0.0
-    """How long it may go on without a viewer; 0: for ever."""
+    """How long it may go on without a reader; 0: for ever."""
     longest_wait_seconds: float = LONGEST_WAIT_S
     """The longest wait before the next try that a provider may ask for."""
     bounds: Budget = field(default_factory=Budget)

@@ -1,8 +1,8 @@
 """Pure: what the requests of one answer cost, and when they are enough.
 
-Every further request is billed the whole conversation again.
-A request is counted when it begins, by an estimate: a worker that is killed reports nothing. What the provider said, or that it had
-answered nothing at all, corrects it. Attaching to a run that goes on is free.
+Every further request is billed the whole conversation again. A request is counted when it begins,
+by an estimate: a worker that is killed reports nothing. What the provider reports corrects the
+estimate, and so does that it answered nothing at all. To attach to a run is free.
 """
 
 from dataclasses import dataclass
@@ -36,8 +36,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Of one request: its number among those of the answer (from 1), and input tokens. `asked` are in the request, `before` were billed for
-    earlier ones, `cost` is what this one adds."""
+    """Of one request: its number among those of the answer (from 1), and input tokens.
+
+    `asked` are in the request, `before` were billed for earlier ones, `cost` is what this one adds.
+    """
 
     number: int
     asked: int
@@ -63,7 +65,7 @@ class Bill:
         return self.before + self.cost
 
     def settled(self, said: int | None, *, answered: bool) -> int:
-        """Billed after the request: what the provider said, or an estimate if it began to answer."""
+        """Billed after the request: as the provider `said`, or estimated if it began to answer."""
         if not self.cost or not (answered or said is not None):
             return self.before
         return self.before + (said if said is not None else self.cost)

@@ -3,9 +3,9 @@ out.
 
     take(deltas) -> batch() -> (append) -> acknowledged(seq) -> ... -> ending(...)
 
-At most one batch is out at a time. What arrives meanwhile leaves with the next one, adjoining pieces
-joined: load merges tokens, no timer delays them. A checkpoint holds acknowledged text only. `run`
-decides when to append, to checkpoint and to give up; this module never waits.
+At most one batch is out at a time. What arrives meanwhile leaves with the next one, adjoining
+pieces joined: load merges tokens, no timer delays them. A checkpoint holds acknowledged text only.
+`run` decides when to append, to checkpoint and to give up; this module never waits.
 
 An answer that outgrows its limit is `full`: it is cut there and ends as `length`.
 """
@@ -37,9 +37,9 @@ MAX_RUN_ID_CHARS = 255
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """Text, reasoning and arguments of tools, and what follows for each thing beside them."""
 CALL_COST, SOURCE_COST, ITEM_COST = 256, 256, 16
-"""Bytes that each of them counts, so that their number is limited, too. A provider may send an item with every piece of its thoughts."""
+"""Bytes that each of them counts, so that their number is limited, too."""
 PIECE_CHARS = events.MAX_EVENT_TEXT_BYTES // 4
-"""A piece of this many characters fits one event whatever they are (UTF-8 needs at most four bytes each)."""
+"""A piece of so many characters fits one event: UTF-8 needs at most four bytes for each."""
 
 
 @dataclass(slots=True)
@@ -160,7 +160,10 @@ class Draft:
         self._push(clean, reasoning=True)
 
     def reached(self, run_id: str, cursor: int | None) -> None:
-        """The provider's run can be attached to, after what was taken so far. Half a character or a tool call is no place to go on from."""
+        """The provider's run can be attached to, after what was taken so far.
+
+        Nobody can resume within a character or a tool call.
+        """
         if (
             not fits(run_id, MAX_RUN_ID_CHARS)
             or self._text_cleaner.holds
@@ -213,7 +216,7 @@ class Draft:
                 self._spend(SOURCE_COST + sum(_bytes(text or "") for text in texts))
 
     def _spend(self, size: int) -> None:
-        """So much more of the answer has come. Beyond the limit it ends; a call that was under way is cut off."""
+        """So much more of the answer has come. Beyond the limit it ends, with its open calls."""
         self._room -= size
         if self._room < 0 and not self.full:
             self.full, self.finish = True, deltas.Finish("length")
@@ -270,7 +273,7 @@ class Draft:
         )
 
     def pause(self) -> bool:
-        """Whether the provider has paused its turn, and all of it is there to be sent back: that is noted with what is kept."""
+        """Whether the provider paused its turn, and all of it can be sent back. Notes the pause."""
         if self.finish is None or self.finish.reason != "paused" or self._tool_calls:
             return False
         return self._kept.pause(self._taken_text)
@@ -366,28 +369,28 @@ class Draft:
         self._uncheckpointed += len(content)
 
     def abandon_waiting(self) -> None:
-        """Nothing more is to be appended. What is out may be in the log already: whether it is must still be found out."""
+        """Append nothing more. What is out may be in the log: that must still be found out."""
         self._pending, self._reached = [], self._sent
 
     def abandon_unacknowledged(self) -> None:
-        """Nothing more may be appended (a cancel came between): what waits was never seen by anyone."""
+        """Append nothing more, whatever is out: what waits was never seen by anyone."""
         self._pending, self._out, self._pending_chars = [], [], 0
         self._reached = self._sent = None
 
     def adopted(self, last_seq: int) -> None:
-        """The log of a new epoch was given the acknowledged text again; the batch that was out is sent again, unchanged."""
+        """A new log was given what was acknowledged. The batch that is out follows, unchanged."""
         self.seq = last_seq
 
     # --- storage and end ---
 
     @property
     def uncheckpointed(self) -> int:
-        """Characters acknowledged since the last checkpoint was taken; at least 1 where it lacks an item."""
+        """Characters acknowledged since the last checkpoint; at least 1 if that lacks an item."""
         return self._uncheckpointed or int(self._kept_is_due)
 
     @property
     def _kept_is_due(self) -> bool:
-        """What is kept has changed, and does not belong to an answer that viewers have yet to be told of (`reset`)."""
+        """What is kept has changed, and no `reset` that it comes after has yet to reach readers."""
         return self._kept.changed and not any(
             isinstance(event, events.Reset) for event in (*self._pending, *self._out)
         )
@@ -423,7 +426,7 @@ class Draft:
         self._uncheckpointed += 1
 
     def kept(self) -> list[dict[str, Any]] | None:
-        """What the answer holds beside text and tool calls, as rows store it; None if that is too much."""
+        """What the answer holds beside text and calls, as rows store it; None if it is too much."""
         return self._kept.stored()
 
     def finish_reason(self) -> events.FinishReason:
@@ -460,7 +463,7 @@ def _weight(event: events.AnyEvent) -> int:
 
 
 def _arguments(text: str) -> dict[str, Any] | str:
-    """Tool arguments as an object; what is none, or cannot be stored as it is, stays the text that the model wrote."""
+    """Tool arguments as an object; if they are none, or not storable, as the model wrote them."""
     parsed = parsed_arguments(text)
     try:
         value = storable_json(parsed)

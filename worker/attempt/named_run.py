@@ -39,7 +39,7 @@ class NamedRun:
         return True
 
     async def begin(self, saved: Checkpoint) -> bool:
-        """Save the name, with the text that the run continues. False: the answer is not ours now."""
+        """Save the name, with the text that the run continues. False: the answer is not ours."""
         name = self._name or ""
         return await outlast(
             self._message_id, lambda: self._store.begin_run(name, self._model, saved)

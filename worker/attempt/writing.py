@@ -138,7 +138,7 @@ class LogWriter:
             self._room.set()
 
     async def _adopt(self) -> None:
-        """Redis no longer knows this attempt. If SQL says that it is current, it joins the log again."""
+        """Redis no longer knows this attempt. If SQL says that it is current, it joins again."""
         try:
             row = await self._services.store.message(self._row.id)
         except StoreUnavailable:

@@ -99,8 +99,8 @@ AREA = Area(
         Mutant(
             "a_run_is_ended_by_who_leaves_it",
             "worker/attempt/intake.py",
-            "                stream.keep()  # a run",
-            "                pass  # a run",
+            "                stream.keep()\n",
+            "                pass\n",
         ),
         Mutant(
             "the_name_of_a_run_waits_for_text",
