@@ -8,12 +8,12 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from tokenwire.config.catalogue import load_from, variables_of
-from tokenwire.config.settings import Settings, env_file, load
+from tokenwire.config.settings import Settings, env_file, load, variables
 from tokenwire.launcher import environment, probes
 from tokenwire.launcher.console import Console
 from tokenwire.launcher.launch import EXIT_UNAVAILABLE, Launch
 from tokenwire.launcher.procfile import Command, commands
+from tokenwire.providers.catalogue import load_or_exit, variables_of
 
 _PORT_SECONDS = 1.0
 """What a run that was just killed may need until its ports are free."""
@@ -27,7 +27,7 @@ def main() -> int:
     environ = environment.combine(os.environ, dotenv_values(env_file()))
     os.environ.update(environ)
     settings = load()
-    load_from(settings)
+    load_or_exit(settings.models_file, variables())
     if settings.mode == "development" and settings.token_key is None:
         environ["TOKEN_KEY"] = environment.kept_key(environment.KEY_FILE)
     if not settings.redis_url and settings.redis_password is None:

@@ -5,8 +5,9 @@ Decoding needs no HTTP client: only the other two import one.
 
 import argparse
 import asyncio
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from tokenwire.providers import recorded
 from tokenwire.providers.dialects import DIALECTS, RELATED, decoder_of
 
 if TYPE_CHECKING:
-    from tokenwire.providers import shell
+    from tokenwire.providers.catalogue import Catalogue
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,26 +87,29 @@ def _stream(options: argparse.Namespace) -> int:
         return 130
 
 
-def _catalogue(models_file: Path | None) -> "shell.Catalogue | None":
-    """The catalogue; None on a light install, which reads no settings. A catalogue that is wrong ends the program with one line."""
-    from tokenwire.providers import shell
-    from tokenwire.providers.base import plain
+def _catalogue(models_file: Path | None) -> "Catalogue | None":
+    """The catalogue; None where no file is named and none came with the installation.
 
+    A mistake in it ends the program with one line.
+    """
+    from tokenwire.providers import catalogue
+
+    environ, shipped = _surroundings()
+    named = models_file or environ.get("MODELS_FILE") or shipped
     try:
-        from tokenwire.config import catalogue, settings
-    except ModuleNotFoundError:
-        return None
-    environ = settings.variables()
-    try:
-        found = catalogue.load(
-            models_file or Path(environ.get("MODELS_FILE") or settings.MODELS_FILE), environ
-        )
+        return None if named is None else catalogue.load(Path(named), environ)
     except catalogue.CatalogueError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
-    return shell.Catalogue(
-        found.default, {name: plain(spec) for name, spec in found.models.items()}, found.missing
-    )
+
+
+def _surroundings() -> tuple[Mapping[str, str], Path | None]:
+    """The variables, and the server's own catalogue. A light install has no settings: no `.env`."""
+    try:
+        from tokenwire.config import settings
+    except ModuleNotFoundError:
+        return os.environ, None
+    return settings.variables(), settings.MODELS_FILE
 
 
 if __name__ == "__main__":

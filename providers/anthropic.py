@@ -17,7 +17,6 @@ from tokenwire.providers.base import (
     HistoryMessage,
     InvalidRequest,
     KeptDelta,
-    ModelSpec,
     Request,
     Unavailable,
 )
@@ -35,8 +34,9 @@ from tokenwire.providers.content import (
     unsupported,
 )
 from tokenwire.providers.decoding import Decoder
-from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.fields import Accumulator, Unreadable, loose, mapping, place, word, words
+from tokenwire.providers.spec import ModelSpec, Preset
 from tokenwire.providers.tool_calls import parsed_arguments
 
 API = "anthropic.messages"

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 from tokenwire.providers.redaction import redacted
+from tokenwire.providers.spec import Rung
 
 FinishReason = Literal[
     "stop", "length", "tool_calls", "content_filter", "refusal", "paused", "error", "unknown"
@@ -325,73 +326,6 @@ class Request:
     tries: int | None = None
     """How many tries of this very answer have failed before, if the caller counts them. Only the demo provider asks."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-Rung = Literal["attach", "prefix", "turn", "restart", "none"]
-"""The continuation ladder, best first."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """One entry of a model catalogue, resolved: plain data, no reference to where it was read.
-
-    None means: what the preset of `provider` says. Prices are per million tokens; `stall_seconds` is the longest wait for a delta.
-    `options` are switches of one provider (`background: true` of OpenAI Responses, `tokens_per_second` of demo, ...).
-    """
-
-    name: str
-    provider: str
-    model: str
-    api: str | None = None
-    base_url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    continuation: Rung | None = None
-    stall_seconds: float | None = None
-    context_tokens: int | None = None
-    input_price: float | None = None
-    output_price: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-class Spec(Protocol):
-    """Anything shaped like a `ModelSpec`: a catalogue need not import this package."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def provider(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def api(self) -> str | None: ...
-    @property
-    def base_url(self) -> str | None: ...
-    @property
-    def api_key(self) -> str | None: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def continuation(self) -> Rung | None: ...
-    @property
-    def stall_seconds(self) -> float | None: ...
-    @property
-    def context_tokens(self) -> int | None: ...
-    @property
-    def input_price(self) -> float | None: ...
-    @property
-    def output_price(self) -> float | None: ...
-    @property
-    def options(self) -> Mapping[str, Any]: ...
-
-
-def plain(spec: Spec) -> ModelSpec:
-    """The same as a `ModelSpec`."""
-    return (
-        spec
-        if isinstance(spec, ModelSpec)
-        else ModelSpec(**{name: getattr(spec, name) for name in ModelSpec.__slots__})
-    )
 
 
 class DeltaStream(Protocol):

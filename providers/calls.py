@@ -26,7 +26,6 @@ from tokenwire.providers.base import (
     Restart,
     RunStarted,
     SourceDelta,
-    Spec,
     TextDelta,
     ToolCallArguments,
     ToolCallEnd,
@@ -34,12 +33,12 @@ from tokenwire.providers.base import (
     ToolUse,
     Unavailable,
     UsageDelta,
-    plain,
 )
 from tokenwire.providers.decoding import merge_usage
 from tokenwire.providers.hooks import Hook, tell, watched
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import http_provider
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.providers.tool_calls import parsed_arguments
 
 _LONGEST_PAUSE_S = 60.0
@@ -206,10 +205,10 @@ def pause(error: ProviderError, failed: int) -> float:
 
 
 async def embed(
-    spec: Spec, client: HttpClient, texts: Sequence[str]
+    spec: ModelSpec, client: HttpClient, texts: Sequence[str]
 ) -> tuple[Sequence[Sequence[float]], UsageDelta]:
     """A vector for each text, and what it took. Raises ProviderError; InvalidRequest for dialects without embeddings."""
-    provider = http_provider(plain(spec), client)
+    provider = http_provider(spec, client)
     dialect = provider.dialect
     if dialect.embed is None or dialect.vectors is None:
         raise InvalidRequest(f"{dialect.api} has no embeddings", code="unsupported_option")

@@ -1,18 +1,19 @@
-"""Cohere's own chat API, version 2 (POST /v2/chat): a dialect and a preset in one file, as an example of how a provider is added.
+"""Cohere's own chat API, version 2 (POST /v2/chat): an example of a dialect in one file.
 
 Named events; whole is an answer with `message-end`. Its plan before tool calls counts as reasoning. Messages and tools are written as
-OpenAI's are, but for some names. Everything here is what `registry.register` takes.
+OpenAI's are, but for some names. `registry.register` takes such a dialect, and a preset that names it.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from tokenwire.providers import openai_chat_request
-from tokenwire.providers.base import FinishReason, InvalidRequest, ModelSpec, Request
+from tokenwire.providers.base import FinishReason, InvalidRequest, Request
 from tokenwire.providers.content import tool_choice
 from tokenwire.providers.decoding import Decoder
-from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.fields import loose, mapping, place, word, words
+from tokenwire.providers.spec import ModelSpec, Preset
 
 API = "cohere.chat"
 FINISH: Mapping[str, FinishReason] = {
@@ -141,6 +142,3 @@ def _choice(request: Request) -> str | None:
 
 
 DIALECT = Dialect(API, CohereDecoder, build, takes_prefix=False)
-PRESET = Preset(
-    "cohere", API, "https://api.cohere.com", "COHERE_API_KEY", quirks={"effort": "none"}
-)

@@ -7,8 +7,8 @@ what others cost.
 
 from collections.abc import Mapping
 
-from tokenwire.providers.base import ModelSpec, UsageDelta
-from tokenwire.providers.dialect import Preset
+from tokenwire.providers.base import UsageDelta
+from tokenwire.providers.spec import ModelSpec, Preset
 
 _MILLION = 1_000_000
 

@@ -35,19 +35,17 @@ from tokenwire.providers.base import (
     Finish,
     Interrupted,
     InvalidRequest,
-    ModelSpec,
     ProviderError,
     RateLimited,
     ReasoningDelta,
     RefusalDelta,
     Request,
-    Rung,
     RunStarted,
     TextDelta,
     Unavailable,
     UsageDelta,
 )
-from tokenwire.providers.dialect import Preset
+from tokenwire.providers.spec import ModelSpec, Preset, Rung
 
 _TOKEN = re.compile(r"\s*\S{1,7}|\s+")
 _CUE = re.compile(r"!([a-z_]+)")

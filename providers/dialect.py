@@ -1,4 +1,4 @@
-"""Pure: what a dialect and a preset are.
+"""Pure: what a dialect is.
 
 A dialect is a wire format: how a request is written and how its answer is read. A preset is a provider that speaks one: where it lives, how
 it wants its key, and how it deviates, as data. A new provider is a file that makes either and registers it (`registry.register`).
@@ -8,29 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tokenwire.providers.base import ModelSpec, Request, Rung, UsageDelta
+from tokenwire.providers.base import Request, UsageDelta
 from tokenwire.providers.decoding import Decoder
-
-Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A provider: everything that differs from others of its dialect. `{model}` may stand in `base_url`."""
-
-    name: str
-    api: str
-    base_url: str | None
-    key_variable: str | None = None
-    """The environment variable that usually holds the key; None: the server wants none."""
-    auth: Auth = "bearer"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    continuation: Rung = "turn"
-    local: bool = False
-    """A server that a person runs: offered only where it answers."""
-    stall_seconds: float = 90.0
-    quirks: Mapping[str, Any] = field(default_factory=dict)
-    """Deviations, by the names that the dialect's module documents."""
+from tokenwire.providers.spec import ModelSpec, Preset
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenwire.providers.base import ModelSpec, UsageDelta
+from tokenwire.providers.base import UsageDelta
 from tokenwire.providers.dialect import Call
+from tokenwire.providers.spec import ModelSpec
 
 Vectors = tuple[Sequence[Sequence[float]], UsageDelta]
 

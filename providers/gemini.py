@@ -15,7 +15,6 @@ from tokenwire.providers.base import (
     FinishReason,
     HistoryMessage,
     InvalidRequest,
-    ModelSpec,
     Request,
     ToolUse,
 )
@@ -31,10 +30,11 @@ from tokenwire.providers.content import (
     turns,
 )
 from tokenwire.providers.decoding import MAX_REASON_CHARS, Decoder
-from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.embeddings import gemini_call, gemini_vectors
 from tokenwire.providers.fields import Unreadable, loose, mapping, words
 from tokenwire.providers.json_path import PathValues
+from tokenwire.providers.spec import ModelSpec, Preset
 
 _FILTERED = (
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR "

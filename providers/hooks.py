@@ -18,10 +18,10 @@ from tokenwire.providers.base import (
     ReasoningDelta,
     RefusalDelta,
     Request,
-    Rung,
     TextDelta,
     ToolCallStart,
 )
+from tokenwire.providers.spec import Rung
 
 _log = logging.getLogger(__name__)
 _OUTPUT = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart)

@@ -8,18 +8,13 @@ Whole is an answer with `done: true`, unless LocalAI's clone gives `done_reason:
 from collections.abc import Mapping
 from typing import Any
 
-from tokenwire.providers.base import (
-    FinishReason,
-    HistoryMessage,
-    InvalidRequest,
-    ModelSpec,
-    Request,
-)
+from tokenwire.providers.base import FinishReason, HistoryMessage, InvalidRequest, Request
 from tokenwire.providers.content import check_parts, encoded, input_of, turns, unsupported
 from tokenwire.providers.decoding import Decoder
-from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.embeddings import ollama_call, ollama_vectors
 from tokenwire.providers.fields import mapping
+from tokenwire.providers.spec import ModelSpec, Preset
 
 API = "ollama.chat"
 FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "error": "error"}

@@ -15,7 +15,6 @@ from tokenwire.providers.base import (
     Attachment,
     HistoryMessage,
     InvalidRequest,
-    ModelSpec,
     Request,
     ToolUse,
 )
@@ -28,9 +27,10 @@ from tokenwire.providers.content import (
     turns,
     unsupported,
 )
-from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.embeddings import openai_call, openai_vectors
 from tokenwire.providers.openai_chat import API, ChatDecoder
+from tokenwire.providers.spec import ModelSpec, Preset
 
 
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:

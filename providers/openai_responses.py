@@ -19,7 +19,6 @@ from tokenwire.providers.base import (
     HistoryMessage,
     InvalidRequest,
     KeptDelta,
-    ModelSpec,
     Request,
     Unavailable,
 )
@@ -33,8 +32,9 @@ from tokenwire.providers.content import (
     unsupported,
 )
 from tokenwire.providers.decoding import Decoder
-from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.fields import Unreadable, counter, loose, mapping, place, word, words
+from tokenwire.providers.spec import ModelSpec, Preset
 
 API = "openai.responses"
 FINISH: Mapping[str, FinishReason] = {

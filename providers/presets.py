@@ -1,6 +1,15 @@
-"""Pure: the providers that are known by name, as data. Quirk names are documented in the module of the dialect that reads them."""
+"""Pure: the providers that are known by name, as data: the one table.
 
-from tokenwire.providers.dialect import Preset
+The module of each dialect documents the quirks that it reads. A package adds a provider with
+`registry.register`.
+"""
+
+from collections.abc import Mapping
+
+from tokenwire.providers.spec import ModelSpec, Preset, Rung
+
+IN_PROCESS = frozenset({"demo"})
+"""APIs of providers that run in this process: without HTTP, without an address."""
 
 _LOCAL_STALL = 300.0
 """Seconds; a local server may have to load the model first, and has no limit to its queue."""
@@ -8,7 +17,7 @@ _REASONING_STALL = 180.0
 """Seconds; OpenAI's chat API is silent while a model reasons (79 s have been seen)."""
 _COMPLETION_TOKENS = {"max_tokens_field": "max_completion_tokens"}
 
-PRESETS = (
+_ALL = (
     # The hosted makers of models.
     Preset(
         "openai",
@@ -91,6 +100,13 @@ PRESETS = (
         "PERPLEXITY_API_KEY",
         quirks={"stream_options": False},
     ),
+    Preset(
+        "cohere",
+        "cohere.chat",
+        "https://api.cohere.com",
+        "COHERE_API_KEY",
+        quirks={"effort": "none"},
+    ),
     # Hosts of others' models.
     Preset(
         "openrouter",
@@ -155,3 +171,11 @@ PRESETS = (
     Preset("openai_compatible", "openai.chat", None),
     Preset("demo", "demo", None, auth="none", continuation="prefix"),
 )
+
+PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _ALL}
+
+
+def rung_of(spec: ModelSpec) -> Rung:
+    """The best rung of an entry: its own, else its preset's, else (a package brings it) `turn`."""
+    preset = PRESETS.get(spec.provider)
+    return spec.continuation or (preset.continuation if preset else "turn")

@@ -8,20 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from urllib.parse import urlsplit
 
-from tokenwire.providers import cohere, demo
-from tokenwire.providers.base import InvalidRequest, ModelSpec, Provider, Spec, plain
-from tokenwire.providers.dialect import Dialect, Preset
+from tokenwire.providers import demo
+from tokenwire.providers.base import InvalidRequest, Provider
+from tokenwire.providers.dialect import Dialect
 from tokenwire.providers.dialects import DIALECTS
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.presets import PRESETS
+from tokenwire.providers.spec import ModelSpec, Preset
 from tokenwire.providers.stream import HttpProvider
 
 Factory = Callable[[ModelSpec, Preset], Provider]
 """Opens a provider that needs no HTTP."""
 
-_presets: dict[str, Preset] = {preset.name: preset for preset in (*PRESETS, cohere.PRESET)}
+_presets: dict[str, Preset] = dict(PRESETS)
 _factories: dict[str, Factory] = {"demo": demo.open_demo}
 _GROUP = "tokenwire.providers"
 
@@ -50,9 +50,8 @@ def dialects() -> Mapping[str, Dialect]:
     return MappingProxyType(DIALECTS)
 
 
-def open_provider(spec: Spec, client: HttpClient) -> Provider:
-    """The provider of a catalogue entry. Raises InvalidRequest, naming the entry, when the entry cannot be used."""
-    spec = plain(spec)
+def open_provider(spec: ModelSpec, client: HttpClient) -> Provider:
+    """The provider of a catalogue entry. Raises InvalidRequest with its name if it cannot be used."""
     preset = preset_of(spec)
     factory = _factories.get(preset.api)
     return factory(spec, preset) if factory else http_provider(spec, client)
@@ -68,11 +67,6 @@ def http_provider(spec: ModelSpec, client: HttpClient) -> HttpProvider:
         )
     if not (spec.base_url or preset.base_url):
         raise InvalidRequest(f"{spec.name}: base_url is missing", code="no_base_url")
-    if "@" in urlsplit(spec.base_url or "").netloc:
-        raise InvalidRequest(
-            f"{spec.name}: base_url holds a user name or a password; use api_key or headers",
-            code="bad_base_url",
-        )
     return HttpProvider(spec, preset, dialect, client)
 
 

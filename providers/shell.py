@@ -1,14 +1,13 @@
-"""The commands `list` and `stream` of `python -m tokenwire.providers`; where the catalogue comes from is known to `__main__`."""
+"""The commands `list` and `stream` of `python -m tokenwire.providers`; `__main__` reads the catalogue."""
 
 import argparse
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+
+from pydantic import ValidationError
 
 from tokenwire.providers.base import (
     HistoryMessage,
-    ModelSpec,
     ProviderError,
     ReasoningDelta,
     RefusalDelta,
@@ -16,18 +15,11 @@ from tokenwire.providers.base import (
     TextDelta,
     UsageDelta,
 )
+from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.cost import cost
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import dialects, load_plugins, open_provider, presets
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """The models by name; `missing`: those left out, with the variable that would bring them in."""
-
-    default: str
-    models: Mapping[str, ModelSpec]
-    missing: Mapping[str, str]
+from tokenwire.providers.spec import ModelSpec, mistake
 
 
 def list_models(catalogue: Catalogue | None) -> int:
@@ -128,9 +120,20 @@ def _given(options: argparse.Namespace) -> ModelSpec | None:
             f"no provider is called {options.provider}; there are {', '.join(presets())}\n"
         )
         return None
-    key = options.api_key or (os.environ.get(preset.key_variable) if preset.key_variable else None)
+    key = options.api_key or os.environ.get(preset.key_variable or "") or None
     name = options.model or "default"
-    return ModelSpec(name, preset.name, name, options.api, options.base_url, key)
+    try:
+        return ModelSpec(
+            name=name,
+            provider=preset.name,
+            model=name,
+            api=options.api,
+            base_url=options.base_url,
+            api_key=key,
+        )
+    except ValidationError as error:
+        sys.stderr.write(f"{mistake(error)}\n")
+        return None
 
 
 def _table(title: str, rows: list[tuple[str, str, str]]) -> None:

@@ -16,12 +16,10 @@ from tokenwire.providers.base import (
     Delta,
     Finish,
     InvalidRequest,
-    ModelSpec,
     ProviderError,
     RateLimited,
     Request,
     Restart,
-    Rung,
     TextDelta,
     ToolCallStart,
     Unavailable,
@@ -29,10 +27,11 @@ from tokenwire.providers.base import (
 from tokenwire.providers.classify import classify, is_page
 from tokenwire.providers.content import check_abilities
 from tokenwire.providers.decoding import Decoder
-from tokenwire.providers.dialect import Call, Dialect, Preset
+from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.http import HttpClient, Reply
 from tokenwire.providers.redaction import redacted
 from tokenwire.providers.seams import Seam
+from tokenwire.providers.spec import LADDER, ModelSpec, Preset, Rung
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +49,6 @@ _DRAIN_SECONDS = 0.05
 """How long a whole answer waits for the end of its body, so that its connection can serve the next one."""
 Presentable = Callable[[ProviderError], ProviderError]
 """Makes an error fit to be logged."""
-_LADDER: tuple[Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
 
 
 class HttpProvider:
@@ -127,7 +125,7 @@ class HttpProvider:
         going_on = request.continuation
         if going_on is None:
             return
-        if _LADDER.index(going_on.rung) < _LADDER.index(self.continuation):
+        if LADDER.index(going_on.rung) < LADDER.index(self.continuation):
             raise InvalidRequest(
                 f"{self.spec.name} cannot go on by {going_on.rung}", code="unsupported_continuation"
             )

@@ -70,7 +70,7 @@ def _starter(module: str) -> Callable[[argparse.Namespace], int | None]:
 
 
 def _models(options: argparse.Namespace) -> int | None:
-    _main_of("tokenwire.config.catalogue", "load")  # without it, the presets alone would be listed
+    _main_of("tokenwire.config.settings", "load")  # without it, the presets alone would be listed
     file = ["--models-file", options.models_file] if options.models_file else []
     return _main_of("tokenwire.providers.__main__")(["list", *file])
 

@@ -14,11 +14,12 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from tokenwire.config import catalogue, logs, metrics, settings, startup
+from tokenwire.config import logs, metrics, settings, startup
 from tokenwire.config.background import EXIT_TASK_ENDED
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
 from tokenwire.protocol.tokens import tombstone_seconds
+from tokenwire.providers import catalogue
 from tokenwire.streams.hub.hub import RedisFeed
 from tokenwire.streams.limits.rates import RedisRates
 from tokenwire.streams.log.ports import Feed, Limits
@@ -79,7 +80,7 @@ class _Server(uvicorn.Server):
 def main() -> None:
     """Serve until SIGTERM or SIGINT (exit code 0); 78 for a wrong setting, 3 where the port is taken, 70 if a task ended."""
     found = settings.load(needs=["redis_url", "token_key", "database_url"])
-    models = catalogue.load_from(found)
+    models = catalogue.load_or_exit(found.models_file, settings.variables())
     logs.setup_for(found, models.secrets)
     _quieten(logging.getLogger("uvicorn.error"))
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -10,9 +10,9 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from tokenwire import __version__
 from tokenwire.config.background import Background
-from tokenwire.config.catalogue import Catalogue
 from tokenwire.config.settings import Settings
 from tokenwire.models.store import Store
+from tokenwire.providers.catalogue import Catalogue
 from tokenwire.streams.hub.hub import Hub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.limits.rates import Counting, Rates

@@ -10,7 +10,7 @@ import re
 from enum import Enum, auto
 from urllib.parse import SplitResult, urlsplit
 
-from tokenwire.config.catalogue import LocalServer
+from tokenwire.providers.catalogue import LocalServer
 
 CONNECT_SECONDS = 0.3
 """A local server that takes longer to accept a connection is not there."""

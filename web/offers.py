@@ -1,14 +1,15 @@
-"""Which models can be offered right now: those of the catalogue whose key is set, and of local servers those that answer.
+"""Which models can be offered right now: those of the catalogue whose key is set, and of local
+servers those that answer.
 
-Local servers are tried in the background, so that no request waits for one. What the catalogue says is `config.catalogue`'s business, who
-answers is `local_servers.py`'s.
+Local servers are tried in the background, so that no request waits for one. `providers.catalogue`
+reads the catalogue, `local_servers.py` asks the servers.
 """
 
 import asyncio
 import math
 from collections import Counter
 
-from tokenwire.config.catalogue import Catalogue, LocalServer
+from tokenwire.providers.catalogue import Catalogue, LocalServer
 from tokenwire.web import local_servers
 from tokenwire.web.local_servers import Found
 from tokenwire.web.problems import ApiProblem

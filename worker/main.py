@@ -2,7 +2,8 @@
 
 import dramatiq
 
-from tokenwire.config import catalogue, logs, settings
+from tokenwire.config import logs, settings
+from tokenwire.providers import catalogue
 from tokenwire.worker import actors
 from tokenwire.worker.broker import make_broker
 from tokenwire.worker.operators import Hook, open_hook
@@ -18,7 +19,7 @@ def _hook() -> Hook:
 
 
 _settings = settings.load(needs=["redis_url", "database_url"])
-_catalogue = catalogue.load_from(_settings)
+_catalogue = catalogue.load_or_exit(_settings.models_file, settings.variables())
 logs.setup_for(_settings, _catalogue.secrets)
 _runtime = Runtime(_settings, _catalogue, _hook())
 broker = make_broker(

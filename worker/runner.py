@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import structlog
 
 from tokenwire.config.background import keep
-from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.errors import HistoryTooLong, NotFound, StatementFailed, StoreUnavailable
 from tokenwire.models.rows import unfinished
 from tokenwire.models.tables import Message as Row
@@ -25,6 +24,9 @@ from tokenwire.providers.base import (
     Provider,
     Request,
 )
+from tokenwire.providers.catalogue import Catalogue
+from tokenwire.providers.presets import rung_of
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log import ports
 from tokenwire.worker import closing, context, probation
 from tokenwire.worker.attempt.costs import Budget, BudgetExhausted
@@ -243,7 +245,7 @@ class Runner:
 
     async def _attempt(self, row: Row, claim: ports.Claim, held: Held, *, crashed: bool) -> None:
         spec = self._models.catalogue.models.get(row.model or "")
-        best = spec.continuation if spec else "none"
+        best = rung_of(spec) if spec else "none"
         saved = Held(row.content, row.reasoning)
         run = attachment(_saved_run(row), saved, held)
         paused = is_paused(still_kept(row.kept, saved, held), held)

@@ -18,12 +18,12 @@ from dramatiq.middleware import AsyncIO
 
 from tokenwire.config import metrics, startup
 from tokenwire.config.background import EXIT_NOT_OPENED, EXIT_TASK_ENDED, Background, keep
-from tokenwire.config.catalogue import Catalogue
 from tokenwire.config.parent import die_with_parent
 from tokenwire.config.settings import Settings
 from tokenwire.models.quotas import Quotas
 from tokenwire.models.store import Store
 from tokenwire.protocol import tokens
+from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 from tokenwire.streams.hub.feed import RedisFeed

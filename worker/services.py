@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 
 from tokenwire.models.store import Store
+from tokenwire.providers.spec import Rung
 from tokenwire.streams.log import ports
 from tokenwire.worker.attempt.costs import Budget
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.enqueue import Jobs
 from tokenwire.worker.operators import Hook, log_only
 from tokenwire.worker.packing import Packing
-from tokenwire.worker.resume.continuation import Rung
 from tokenwire.worker.retries import LONGEST_WAIT_S
 from tokenwire.worker.sweeper.endings import Endings
 

@@ -9,11 +9,11 @@ import re
 
 import structlog
 
-from tokenwire.config.catalogue import ModelSpec
 from tokenwire.models.errors import HistoryTooLong
 from tokenwire.models.tables import Message as Row
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
 from tokenwire.providers.calls import complete
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log import ports
 from tokenwire.worker import announcing
 from tokenwire.worker.discretion import keep_back

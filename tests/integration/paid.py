@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tokenwire.config.catalogue import ModelSpec
+from tokenwire.providers.spec import ModelSpec
 
 
 @dataclass

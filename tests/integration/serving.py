@@ -12,10 +12,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from tests.integration.broadcasting import Writer
-from tokenwire.config.catalogue import parse
 from tokenwire.config.settings import Settings
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
+from tokenwire.providers.catalogue import parse
 from tokenwire.streams.limits.rates import Counting
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.streams.log.ports import Feed, Log

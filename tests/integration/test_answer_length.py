@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import pytest
 
 from tests.integration.worker_rig import NoJobs, Script, events_of, services_over, text_of
-from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
 from tokenwire.providers import base
+from tokenwire.providers.catalogue import Catalogue
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.runner import Models, Runner
 from tokenwire.worker.services import WorkerServices

@@ -12,13 +12,13 @@ from sqlalchemy import text
 
 from tests.integration.paid import Instead, PaidProvider
 from tests.integration.worker_rig import LEASE_SECONDS, NoJobs, events_of, text_of
-from tokenwire.config.catalogue import Catalogue
 from tokenwire.models.answers import Ending
 from tokenwire.models.conversations import Post
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
+from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
 from tokenwire.streams.log.memory import MemoryLog

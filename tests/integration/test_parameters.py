@@ -10,6 +10,7 @@ from tokenwire.models.store import Store
 from tokenwire.providers import base
 from tokenwire.providers.dialects import DIALECTS
 from tokenwire.providers.registry import presets
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.web.openai.requests import CompletionsBody, ResponseBody
 
@@ -41,7 +42,7 @@ async def asked(store: Store, body: CompletionsBody | ResponseBody) -> base.Requ
 
 def sent(api: str, request: base.Request) -> dict[str, Any]:
     """The JSON that travels."""
-    spec = base.ModelSpec("m", PRESETS[api], "model", api=api)
+    spec = ModelSpec("m", PRESETS[api], "model", api=api)
     return json.loads(json.dumps(DIALECTS[api].build(request, spec, presets()[PRESETS[api]]).body))  # type: ignore[no-any-return]
 
 

@@ -10,13 +10,14 @@ from sqlalchemy import text
 
 from tests.integration.providers.wire import Exchange, Server, serving
 from tests.integration.worker_rig import NoJobs, events_of, kinds, services_over, text_of
-from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.conversations import Post
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
+from tokenwire.providers.catalogue import Catalogue
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.attempt.costs import Budget
 from tokenwire.worker.runner import Models, Runner

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
 from tokenwire.providers import base
+from tokenwire.providers.catalogue import Catalogue
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.worker.checkpoints import Checkpointer
 from tokenwire.worker.packing import Packing

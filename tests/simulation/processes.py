@@ -15,12 +15,12 @@ from tests.simulation.provider import RUNGS, Mood, Provider, Script
 from tests.simulation.store import Store
 from tests.simulation.trace import Trace
 from tokenwire.broadcaster.readers import SocketReader, SocketReaders
-from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.conversations import Policy, Post
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.protocol import tokens
 from tokenwire.protocol.frames import CloseCode
-from tokenwire.providers.base import Rung
+from tokenwire.providers.catalogue import Catalogue
+from tokenwire.providers.spec import ModelSpec, Rung
 from tokenwire.streams.hub import hub
 from tokenwire.streams.hub.room import HeartbeatPace
 from tokenwire.streams.log import keys, ports

@@ -13,8 +13,9 @@ from typing import Any, Self
 
 from tests.simulation.loop import Node, owner
 from tokenwire.providers import base
+from tokenwire.providers.spec import Rung
 
-RUNGS: tuple[base.Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
+RUNGS: tuple[Rung, ...] = ("attach", "prefix", "turn", "restart", "none")
 _WORDS = (
     "one ",
     "two\n",
@@ -44,7 +45,7 @@ class Mood:
 class Script:
     """One question's answer, and what was asked of it."""
 
-    def __init__(self, name: str, rung: base.Rung, rng: random.Random, mood: Mood) -> None:
+    def __init__(self, name: str, rung: Rung, rng: random.Random, mood: Mood) -> None:
         self.name, self.rung, self.rng, self.mood = name, rung, rng, mood
         self.raw = "".join(rng.choice(_WORDS) for _ in range(rng.randint(1, 24)))
         self.text = self.raw.replace("\x00", "\ufffd")
@@ -77,7 +78,7 @@ class Provider:
     stall_seconds = 3.0
 
     def __init__(
-        self, rung: base.Rung, scripts: dict[str, Script], complain: Callable[[str], None]
+        self, rung: Rung, scripts: dict[str, Script], complain: Callable[[str], None]
     ) -> None:
         self.continuation = rung
         self._scripts = scripts

@@ -30,7 +30,7 @@ from tests.simulation.processes import BroadcasterProcess, Site, Socket, WebProc
 from tests.simulation.redis import Server
 from tests.simulation.trace import Trace
 from tokenwire.models.conversations import Policy
-from tokenwire.providers.base import Rung
+from tokenwire.providers.spec import Rung
 from tokenwire.streams.log import ports
 
 REST_SECONDS = 200.0

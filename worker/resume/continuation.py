@@ -12,8 +12,8 @@ from typing import Any, Literal
 from tokenwire.protocol import events
 from tokenwire.protocol.events import Entry
 from tokenwire.protocol.text import cut, pieces, utf16_length
+from tokenwire.providers.spec import Rung
 
-Rung = Literal["attach", "prefix", "turn", "restart", "none"]
 KEEPING: frozenset[str] = frozenset({"attach", "prefix", "turn"})
 """Rungs that go on from the text that viewers hold."""
 PAUSED = "paused"

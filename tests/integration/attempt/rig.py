@@ -9,11 +9,12 @@ from tokenwire.models.store import Store
 from tokenwire.models.tables import Message as Row
 from tokenwire.protocol import events
 from tokenwire.providers import base
+from tokenwire.providers.spec import Rung
 from tokenwire.streams.log.memory import MemoryLog
 from tokenwire.streams.log.ports import Claim
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.attempt.run import Attempt
-from tokenwire.worker.resume.continuation import Held, Rung
+from tokenwire.worker.resume.continuation import Held
 from tokenwire.worker.services import AttemptTerms, WorkerServices
 
 DONE = [base.UsageDelta(3, 2), base.Finish("stop", "stop")]

@@ -6,7 +6,6 @@ from tokenwire.providers.base import (
     Delta,
     HistoryMessage,
     Interrupted,
-    ModelSpec,
     Provider,
     ProviderError,
     Request,
@@ -14,6 +13,7 @@ from tokenwire.providers.base import (
 )
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
+from tokenwire.providers.spec import ModelSpec
 
 HELLO = Request([HistoryMessage("user", "hello")])
 END = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'

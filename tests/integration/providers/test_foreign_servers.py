@@ -14,7 +14,6 @@ from tokenwire.providers.base import (
     Finish,
     HistoryMessage,
     Interrupted,
-    ModelSpec,
     ProviderError,
     RateLimited,
     Request,
@@ -28,6 +27,7 @@ from tokenwire.providers.base import (
 from tokenwire.providers.calls import complete, embed
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import open_provider
+from tokenwire.providers.spec import ModelSpec
 
 TEXT = "Hi there, friend. 🦉 This is more than one chunk of text."
 FIXTURES = [

@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, kinds, runner_over, text_of
-from tokenwire.config.catalogue import Rung
 from tokenwire.models.conversations import Post
 from tokenwire.providers import base
+from tokenwire.providers.spec import Rung
 from tokenwire.streams.log.ports import LogUnavailable
 from tokenwire.worker.enqueue import JobsUnavailable
 from tokenwire.worker.internal import MAX_DEATHS

@@ -7,9 +7,10 @@ import pytest
 
 from tests.integration.sweeper.rig import DONE, Rig
 from tests.integration.worker_rig import Script, events_of, runner_over
-from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.protocol import events
 from tokenwire.providers import base
+from tokenwire.providers.catalogue import Catalogue
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.worker import titles
 from tokenwire.worker.runner import Models
 from tokenwire.worker.titles import name_conversation

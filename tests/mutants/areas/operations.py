@@ -232,10 +232,10 @@ AREA = Area(
         ),
         Mutant(
             "a_key_that_is_also_no_key_goes_to_web",
-            "config/catalogue.py",
-            "found[name] = found.get(name, False) or field_name in",
-            "found[name] = field_name in",
-            ("tests/unit/config/test_catalogue.py",),
+            "providers/catalogue.py",
+            "found[name] = found.get(name, False) or key in",
+            "found[name] = key in",
+            ("tests/unit/providers/test_catalogue.py",),
         ),
         Mutant(
             "what_ends_during_packing_waits_for_the_next",
@@ -412,10 +412,10 @@ AREA = Area(
         ),
         Mutant(
             "only_headers_that_begin_like_a_secret_are_hidden",
-            "config/catalogue.py",
+            "providers/catalogue.py",
             "sear",
             "mat",
-            ("tests/unit/config/test_catalogue.py",),
+            ("tests/unit/providers/test_catalogue.py",),
         ),
         Mutant(
             "misses_of_a_local_server_add_up",

@@ -15,7 +15,6 @@ from tokenwire.providers.base import (
     InvalidRequest,
     Kept,
     KeptDelta,
-    ModelSpec,
     ProviderError,
     RateLimited,
     ReasoningDelta,
@@ -35,6 +34,7 @@ from tokenwire.providers.base import (
 from tokenwire.providers.cost import cost
 from tokenwire.providers.hooks import Hook, watched
 from tokenwire.providers.registry import presets
+from tokenwire.providers.spec import ModelSpec
 
 REQUEST = Request([HistoryMessage("user", "hello")])
 Step = Sequence[Delta] | ProviderError

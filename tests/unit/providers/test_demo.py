@@ -11,7 +11,6 @@ from tokenwire.providers.base import (
     Finish,
     HistoryMessage,
     InvalidRequest,
-    ModelSpec,
     ProviderError,
     ReasoningDelta,
     RefusalDelta,
@@ -21,6 +20,7 @@ from tokenwire.providers.base import (
     UsageDelta,
 )
 from tokenwire.providers.registry import presets
+from tokenwire.providers.spec import ModelSpec
 
 
 @pytest.fixture(autouse=True)

@@ -1,19 +1,19 @@
 """What a catalogue entry opens, how a provider is added, and the commands of the shell."""
 
 import json
+import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tokenwire.providers.__main__ import main
-from tokenwire.providers.base import InvalidRequest, ModelSpec
-from tokenwire.providers.dialect import Dialect, Preset
+from tokenwire.providers.base import InvalidRequest
+from tokenwire.providers.dialect import Dialect
 from tokenwire.providers.dialects import DIALECTS
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import dialects, open_provider, presets, register
+from tokenwire.providers.spec import ModelSpec, Preset
 from tokenwire.providers.stream import HttpProvider, auth_headers
 
 
@@ -32,39 +32,12 @@ async def test_every_preset_opens(client: HttpClient) -> None:
         assert provider.stall_seconds == presets()[name].stall_seconds
 
 
-async def test_anything_shaped_like_an_entry_will_do(client: HttpClient) -> None:
-    """A catalogue need not import this package."""
-
-    @dataclass
-    class Entry:
-        name: str = "m"
-        provider: str = "anthropic"
-        model: str = "m"
-        api: str | None = None
-        base_url: str | None = None
-        api_key: str | None = None
-        headers: dict[str, str] = field(default_factory=dict)
-        continuation: Any = "prefix"
-        stall_seconds: float | None = None
-        context_tokens: int | None = None
-        input_price: float | None = None
-        output_price: float | None = None
-        options: dict[str, Any] = field(default_factory=dict)
-
-    provider = open_provider(Entry(), client)
-    assert provider.continuation == "prefix"
-
-
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
         (ModelSpec("m", "nobody", "m"), "nobody"),
         (ModelSpec("m", "openai", "m", api="smoke.signals"), "smoke.signals"),
         (ModelSpec("m", "openai_compatible", "m"), "base_url"),
-        (
-            ModelSpec("m", "openai", "x", base_url="https://user:secret-1@h/v1"),
-            "base_url holds a user name",
-        ),
     ],
 )
 async def test_what_cannot_be_opened_is_named(
@@ -141,6 +114,7 @@ def test_stream_prints_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
         (("--model", "demo", "!auth"), 1, "AuthenticationFailed"),
         (("--model", "nobody", "hi"), 2, "nobody is not one of"),
         (("--provider", "nobody", "hi"), 2, "no provider is called nobody"),
+        (("--provider", "openai", "--base-url", "gpu:9", "hi"), 2, "base_url: must be an address"),
         (
             ("--provider", "openai_compatible", "--base-url", "http://127.0.0.1:9", "hi"),
             1,
@@ -164,6 +138,37 @@ def test_a_wrong_catalogue_is_one_line(capsys: pytest.CaptureFixture[str], tmp_p
     with pytest.raises(SystemExit):
         main(["list", "--models-file", str(path)])
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without the server's packages."""
+    monkeypatch.setitem(sys.modules, "tokenwire.config.settings", None)
+    monkeypatch.delattr("tokenwire.config.settings")
+    monkeypatch.delenv("MODELS_FILE", raising=False)
+
+
+@pytest.mark.usefixtures("light")
+def test_a_light_install_has_no_catalogue_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """Presets and dialects are listed all the same, and an answer needs a provider."""
+    code, out, _ = run(capsys, "list")
+    assert (code, "Models" in out, "Presets" in out) == (0, False, True)
+    assert run(capsys, "stream", "hi") == (2, "", "there is no catalogue here; name a --provider\n")
+
+
+@pytest.mark.usefixtures("light")
+def test_a_light_install_reads_a_catalogue_that_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an option, or by MODELS_FILE."""
+    path = tmp_path / "models.yml"
+    path.write_text(
+        "models: {house: {provider: demo}, garden: {provider: openai, api_key: '${G}'}}"
+    )
+    assert "house" in run(capsys, "list", "--models-file", str(path))[1]
+    monkeypatch.setenv("MODELS_FILE", str(path))
+    code, out, _ = run(capsys, "stream", "!short !fast")
+    assert (code, out[:6]) == (0, "Hello!")
 
 
 def test_decode(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from tokenwire.providers.base import (
     InvalidRequest,
     Kept,
     KeptDelta,
-    ModelSpec,
     Request,
     Tool,
     ToolUse,
@@ -22,6 +21,7 @@ from tokenwire.providers.base import (
 from tokenwire.providers.content import check_abilities
 from tokenwire.providers.dialects import DIALECTS
 from tokenwire.providers.registry import presets
+from tokenwire.providers.spec import ModelSpec
 
 OF = {
     CHAT: "openai_compatible",

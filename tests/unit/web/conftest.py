@@ -7,10 +7,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tokenwire.config.catalogue import Catalogue, parse
 from tokenwire.config.settings import Settings
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
+from tokenwire.providers.catalogue import Catalogue, parse
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web.app import create_app
 from tokenwire.worker.enqueue import JobsUnavailable

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from tests.unit.web import conftest
-from tokenwire.config.catalogue import parse
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
+from tokenwire.providers.catalogue import parse
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web.app import create_app
 from tokenwire.web.problems import CODES

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tokenwire.config.catalogue import LocalServer
+from tokenwire.providers.catalogue import LocalServer
 from tokenwire.web.local_servers import is_meant
 
 LLAMACPP = b'{"object":"list","data":[{"id":"m","object":"model","owned_by":"llamacpp"}]}'

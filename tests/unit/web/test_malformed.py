@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from tests.unit.web.conftest import RecordedJobs, settings
-from tokenwire.config.catalogue import Catalogue
 from tokenwire.models.migrate import migrate
 from tokenwire.models.store import Store
+from tokenwire.providers.catalogue import Catalogue
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web.app import create_app
 

@@ -11,8 +11,8 @@ from tests.integration.serving import serving
 from tests.listening import Handler, listening
 from tests.unit.web.conftest import RecordedJobs, settings
 from tests.waiting import until
-from tokenwire.config.catalogue import Catalogue, LocalServer, parse
 from tokenwire.models.store import Store
+from tokenwire.providers.catalogue import Catalogue, LocalServer, parse
 from tokenwire.streams.log.memory import MemoryFeed, MemoryLog
 from tokenwire.web import local_servers, offers
 from tokenwire.web.app import create_app

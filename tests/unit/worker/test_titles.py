@@ -4,9 +4,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.integration.worker_rig import Script
-from tokenwire.config.catalogue import Catalogue, ModelSpec
 from tokenwire.models.tables import Message as Row
 from tokenwire.providers.base import AuthenticationFailed
+from tokenwire.providers.catalogue import Catalogue
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.worker import titles
 from tokenwire.worker.runner import Models
 from tokenwire.worker.titles import LONGEST, first_words, tidy

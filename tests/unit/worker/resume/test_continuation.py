@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from tokenwire.protocol import events
 from tokenwire.protocol.events import Entry
+from tokenwire.providers.spec import Rung
 from tokenwire.worker.resume.continuation import (
     PAUSED,
     Attachment,
     Held,
     Plan,
     Run,
-    Rung,
     attachment,
     difference,
     fold,

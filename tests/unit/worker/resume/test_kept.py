@@ -9,6 +9,7 @@ from tokenwire.models.tables import Message as Row
 from tokenwire.providers import base
 from tokenwire.providers.dialects import DIALECTS, decoder_of
 from tokenwire.providers.registry import presets
+from tokenwire.providers.spec import ModelSpec
 from tokenwire.worker import context
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.resume.continuation import Attachment, Held, Run, still_kept
@@ -55,7 +56,7 @@ def taken(name: str) -> tuple[str, list[dict[str, Any]]]:
 
 
 def sent(*messages: base.HistoryMessage) -> Any:
-    spec = base.ModelSpec("m", "anthropic", "claude")
+    spec = ModelSpec("m", "anthropic", "claude")
     body: Any = DIALECTS[API].build(base.Request(messages), spec, presets()["anthropic"]).body
     return body
 

@@ -5,16 +5,15 @@ from typing import Any
 
 import pytest
 
-from tokenwire.config.catalogue import (
-    PROVIDERS,
+from tokenwire.config.settings import ROOT
+from tokenwire.providers.catalogue import (
     CatalogueError,
     LocalServer,
     load,
-    load_from,
+    load_or_exit,
     parse,
     variables_of,
 )
-from tokenwire.config.settings import ROOT
 from tokenwire.providers.registry import presets
 
 SHIPPED = ROOT / "config" / "models.yml"
@@ -124,7 +123,8 @@ def test_defaults() -> None:
         (None, "must be a mapping"),
         ([], "must be a mapping"),
         ({"models": []}, "models: must be a mapping"),
-        ({"models": {}}, "no model can be used"),
+        ({"models": {}}, "models: names no model"),
+        ({}, "models: is missing"),
         ({"modles": {}}, "modles: is not a known key"),
         (
             {"models": {"m": {"provider": "openai"}}},
@@ -138,8 +138,11 @@ def test_defaults() -> None:
             {"default": "o", "models": {"m": {"provider": "demo"}, "o": {"provider": "openai"}}},
             "default: o needs OPENAI_API_KEY",
         ),
-        ({"models": {"m": {}}}, "m: provider: must be a text"),
-        ({"models": {"m": {"provider": "opnai"}}}, "m: provider: none is called 'opnai'"),
+        ({"models": {"m": {}}}, "m: provider: is missing"),
+        (
+            {"models": {"m": {"provider": "opnai"}}},
+            "m: provider: 'opnai' is not known (known: openai, ",
+        ),
         ({"models": {"m": {"provider": "openai_compatible"}}}, "m: base_url: is needed"),
         (
             with_model(base_url="https://user:secret@gpu/v1"),
@@ -155,16 +158,32 @@ def test_defaults() -> None:
         (with_model(colour="red"), "m: colour: is not a known key"),
         (
             with_model(continuation="always"),
-            "m: continuation: must be one of attach, prefix, turn, restart, none",
+            "m: continuation: must be 'attach', 'prefix', 'turn', 'restart' or 'none'",
         ),
-        (with_model(stall_seconds=0), "m: stall_seconds: must be more than 0"),
+        (with_model(stall_seconds=0), "m: stall_seconds: must be greater than 0"),
         (with_model(stall_seconds="soon"), "m: stall_seconds: must be a number"),
         (with_model(context_tokens=1.5), "m: context_tokens: must be a whole number"),
         (with_model(context_tokens=True), "m: context_tokens: must be a whole number"),
-        (with_model(input_price=-1), "m: input_price: must be a number of at least 0"),
-        (with_model(input_price=float("nan")), "m: input_price: must be a number of at least 0"),
+        (with_model(input_price=-1), "m: input_price: must be greater than or equal to 0"),
+        (with_model(input_price=float("nan")), "m: input_price: must be a finite number"),
         (with_model(headers=["x"]), "m: headers: must be a mapping"),
-        (with_model(model=7), "m: model: must be a text"),
+        (with_model(headers={"x": True}), "m: headers: x: must be text"),
+        (with_model(headers={"x": " "}), "m: headers: x: must not be empty"),
+        (with_model(options={4: 1}), "m: options: 4: each key: must be text"),
+        (with_model(model=7), "m: model: must be text"),
+        (with_model(model=" "), "m: model: must not be empty"),
+        (with_model(name="n"), "m: name: is not a known key (known: provider, model, "),
+        (with_model(api_key=5), "m: api_key: must be text"),
+        ({"models": {"m": {"provider": None}}}, "m: provider: must be text"),
+        ({"models": {"m": {"provider": ["demo"]}}}, "m: provider: must be text"),
+        ({"models": {4: {"provider": "demo"}}}, "models: 4: each key: must be text"),
+        ({"models": {"m": {4: "demo"}}}, "models: m: 4: each key: must be text"),
+        ({"models": {"m": "demo"}}, "models: m: must be a mapping"),
+        ({"models": {"m": {"provider": "demo"}}, "default": 4}, "default: must be text"),
+        (
+            {"models": {"a\nb": {"provider": "demo", "colour\n": "red"}}},
+            "models.yml: a b: colour : is not a known key",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(document: Any, words: str) -> None:
@@ -188,25 +207,10 @@ def test_a_file_that_is_no_yaml(tmp_path: Path) -> None:
 
 def test_a_process_ends_with_that_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 78, as for settings."""
-
-    class Stub:
-        models_file = tmp_path / "none.yml"
-
     with pytest.raises(SystemExit) as ended:
-        load_from(Stub())  # type: ignore[arg-type]  # only this setting is read
+        load_or_exit(tmp_path / "none.yml", {})
     assert ended.value.code == 78
     assert capsys.readouterr().err.startswith("tokenwire: wrong model catalogue: ")
-
-
-def test_the_facts_are_those_of_the_presets() -> None:
-    """What the catalogue knows of providers without loading them is what `providers` says."""
-    known = presets()
-    assert set(PROVIDERS) == set(known)
-    for name, facts in PROVIDERS.items():
-        preset = known[name]
-        assert facts.key_variable == preset.key_variable, name
-        assert facts.address == (preset.base_url if preset.local else None), name
-        assert facts.continuation == preset.continuation, name
 
 
 def test_the_variables_of_a_file_are_known_without_their_values(tmp_path: Path) -> None:
@@ -251,3 +255,97 @@ def test_what_logs_may_not_show() -> None:
         "headers": headers,
     }
     assert parse({"models": {"a": entry}}, {}).secrets == ["sk-1", "Bearer house", "deep"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"provider": "openai", "colour": "red"}, "colour: is not a known key"),
+        ({"provider": "openai", "colour": "${COLOUR}"}, "colour: is not a known key"),
+        ({"provider": "openai", "api_key": "${KEY}", "stall_seconds": 0}, "stall_seconds: must be"),
+        ({"provider": "azure_openai"}, "base_url: is needed"),
+        ({"provider": "opnai", "model": "${MODEL}"}, "provider: 'opnai' is not known"),
+    ],
+)
+def test_a_mistake_is_found_without_the_key(entry: dict[str, Any], words: str) -> None:
+    """Whoever has the key would meet it later."""
+    with pytest.raises(CatalogueError, match=f"^models.yml: m: {words}"):
+        parse({"models": {"m": entry, "d": {"provider": "demo"}}}, {})
+
+
+def test_an_address_in_a_variable_may_be_missing() -> None:
+    """It is named as what would bring the model in, and nothing else is asked for."""
+    entry = {"provider": "azure_openai", "base_url": "${HOUSE_URL}", "api_key": "${HOUSE_KEY}"}
+    catalogue = parse({"models": {"m": entry, "d": {"provider": "demo"}}}, {})
+    assert catalogue.missing == {"m": "HOUSE_URL"}
+
+
+def test_a_key_without_a_value_says_nothing() -> None:
+    """`headers:` with every line below it commented out."""
+    nothing = dict.fromkeys(("headers", "options", "api_key", "stall_seconds", "api"))
+    spec = parse(with_model(**nothing), {}).models["m"]
+    assert (spec.headers, spec.options, spec.api_key, spec.stall_seconds) == ({}, {}, None, None)
+
+
+def test_a_header_may_be_a_number() -> None:
+    """YAML reads `x-team: 7` as one."""
+    assert parse(with_model(headers={"x-team": 7}), {}).models["m"].headers == {"x-team": "7"}
+
+
+def test_the_provider_is_taken_as_written() -> None:
+    """It decides which key is needed, so a variable cannot name it; the line shows no value."""
+    with pytest.raises(CatalogueError, match=r"provider: '\$\{KIND\}' is not known") as raised:
+        parse({"models": {"m": {"provider": "${KIND}"}}}, {"KIND": "s3cret"})
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_provider_that_a_package_brings_needs_its_api() -> None:
+    """Its preset is not known here, so its answers are resumed in an extra turn."""
+    entry = {"provider": "acme", "api": "openai.chat", "base_url": "http://acme/v1"}
+    assert parse({"models": {"m": entry}}, {}).models["m"].continuation == "turn"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models:\n  m: {provider: demo, api_key: *s3cret}\n",
+        "models:\n  m: {provider: demo, api_key: !s3cret x}\n",
+        "models:\n  m: {provider: demo, api_key: 's3cret}\n",
+        "models:\n  m: {provider: demo}\n   api_key: s3cret\n",
+        "models:\n  m: {provider: demo, api_key: s3cret, stall_seconds: s3cret}\n",
+        "models:\n  m: {provider: demo, api_key: [s3cret]}\n",
+        "models:\n  m: {provider: demo, options: s3cret}\n",
+        "models:\n  m: {provider: demo, base_url: 'ftp://s3cret@gpu'}\n",
+        "models:\n  m: s3cret\n",
+        "s3cret\n",
+        "\0s3cret",
+    ],
+)
+def test_no_line_shows_what_stands_in_the_file(tmp_path: Path, text: str) -> None:
+    """A key may stand there itself, and the line goes to logs."""
+    path = tmp_path / "models.yml"
+    path.write_text(text)
+    with pytest.raises(CatalogueError) as raised:
+        load(path, {})
+    assert "s3cret" not in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+    assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: &a {m: {provider: demo, options: *a}}",
+        "models: {m: {provider: demo, options: " + "[" * 2000 + "]" * 2000 + "}}",
+        "models: {m: {provider: demo, model: 2026-13-45}}",
+        "models: {m: {provider: demo, context_tokens: " + "9" * 5000 + "}}",
+        "models: {m: {provider: demo, ? [x] : y}}",
+    ],
+)
+def test_yaml_that_cannot_be_read_is_a_line(tmp_path: Path, text: str) -> None:
+    """What holds itself, nests without end, or is a date that no calendar has."""
+    path = tmp_path / "models.yml"
+    path.write_text(text)
+    for read in (lambda: load(path, {}), lambda: variables_of(path)):
+        with pytest.raises(CatalogueError, match=r"models\.yml: "):
+            read()

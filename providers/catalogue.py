@@ -1,0 +1,315 @@
+"""Reads the model catalogue (YAML): which models exist, which are offered, which is the default.
+
+An entry is read in three steps: `${VARIABLES}` are expanded, `ModelSpec` checks types and ranges,
+and the preset supplies the key and the rung that the entry does not name. An entry whose variable
+is not set is left out (`Catalogue.missing`); its other fields are checked all the same, so that a
+mistake is found without the key.
+
+A mistake is one line that names file, model and field. The line shows names and no values: neither
+of a variable nor of a key that stands in the file itself.
+
+Light: it loads no decoder and no HTTP client, so web and the launcher may import it. Local servers
+are offered only where they answer: `Catalogue.local_servers` lists their addresses, and the caller
+of `offered` has tried them.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from tokenwire.providers.presets import IN_PROCESS, PRESETS, rung_of
+from tokenwire.providers.spec import ModelSpec, Preset, empty_for_null, mistake
+
+EXIT_CONFIG = 78
+"""EX_CONFIG of sysexits.h."""
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SECRET_HEADER = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_ENTRY_KEYS = tuple(field.name for field in fields(ModelSpec) if field.name != "name")
+"""An entry has its name from its place in the file."""
+_EXPANDED = frozenset(_ENTRY_KEYS) - {"provider"}
+"""The provider is taken as written, since it decides which key is needed."""
+_TOO_DEEP = "nests too deeply"
+
+
+class CatalogueError(ValueError):
+    """The file cannot be used; the message names file, model and field in one line."""
+
+    def __init__(self, *path: str) -> None:
+        super().__init__(" ".join(": ".join(path).split()))
+
+
+class _VariableMissing(Exception):
+    """A value names a variable that is not set; the text is its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """A server on this machine or near it, and its kind (the provider).
+
+    `usual`: the address is the preset's, and the catalogue names no other.
+    """
+
+    url: str
+    kind: str
+    usual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All usable models in the file's order.
+
+    `missing`: entries left out, each with the variable that would bring it in.
+    """
+
+    default: str
+    title_model: str
+    models: Mapping[str, ModelSpec]
+    missing: Mapping[str, str]
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no log may show: keys, and what headers carry in their place."""
+        keys = [spec.api_key for spec in self.models.values() if spec.api_key]
+        return keys + [
+            value
+            for spec in self.models.values()
+            for name, value in spec.headers.items()
+            if _SECRET_HEADER.search(name)
+        ]
+
+    @property
+    def local_servers(self) -> dict[str, LocalServer]:
+        """The address of each model of a local server."""
+        return {
+            name: server for name, spec in self.models.items() if (server := _local_server(spec))
+        }
+
+    def offered(self, there: Collection[LocalServer]) -> list[str]:
+        """The models that can be offered now, the default first.
+
+        `there`: the local servers that answered.
+        """
+        local = self.local_servers
+        names = [name for name in self.models if name not in local or local[name] in there]
+        return sorted(names, key=lambda name: name != self.default)
+
+
+def load_or_exit(path: Path, environ: Mapping[str, str]) -> Catalogue:
+    """The catalogue of this process. A mistake ends the process with one line on standard error."""
+    try:
+        return load(path, environ)
+    except CatalogueError as error:
+        sys.stderr.write(f"tokenwire: wrong model catalogue: {error}\n")
+        raise SystemExit(EXIT_CONFIG) from None
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Catalogue:
+    """The catalogue in a file. Raises CatalogueError."""
+    return parse(_document(path), environ, str(path))
+
+
+def parse(document: Any, environ: Mapping[str, str], path: str = "models.yml") -> Catalogue:
+    """The catalogue in a parsed document. Raises CatalogueError."""
+    file = _file(document, path)
+    models: dict[str, ModelSpec] = {}
+    missing: dict[str, str] = {}
+    for name, entry in file.models.items():
+        spec, variable = _read_entry(name, entry, environ, path)
+        if variable is None:
+            models[name] = spec
+        else:
+            missing[name] = variable
+    if not models:
+        raise _no_model(missing, path)
+    default = _chosen("default", file.default, models, missing, path) or next(iter(models))
+    titles = _chosen("title_model", file.title_model, models, missing, path)
+    return Catalogue(default, titles or default, models, missing)
+
+
+def variables_of(path: Path) -> dict[str, bool]:
+    """The variables that a file reads, each with whether it is a key. Raises CatalogueError.
+
+    A process that only offers models (web) must know that a key is there, and need not know it.
+    """
+    found: dict[str, bool] = {}
+    for entry in _file(_document(path), str(path)).models.values():
+        for key, value in entry.items():
+            for name in _names_in(value, str(path)):
+                found[name] = found.get(name, False) or key in ("api_key", "headers")
+    return found | {preset.key_variable: True for preset in PRESETS.values() if preset.key_variable}
+
+
+# --- the file ---------------------------------------------------------------------------------------
+
+
+class _File(BaseModel):
+    """The top of the file. Entries are read one by one, so that a mistake names its model."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    default: str | None = None
+    title_model: str | None = None
+    models: dict[str, Annotated[dict[str, Any], BeforeValidator(empty_for_null)]]
+
+
+def _file(document: Any, path: str) -> _File:
+    try:
+        return _File.model_validate(document)
+    except ValidationError as error:
+        raise CatalogueError(path, mistake(error, _File.model_fields)) from None
+
+
+def _document(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise CatalogueError(str(path), error.strerror or type(error).__name__) from None
+    except yaml.MarkedYAMLError as error:
+        raise CatalogueError(str(path), "not valid YAML", *_place(error)) from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        # No UTF-8, a date or a number that is none, or lists within lists without end.
+        raise CatalogueError(str(path), "not valid YAML") from None
+
+
+def _place(error: yaml.MarkedYAMLError) -> list[str]:
+    """Where the text is wrong, and why, without a word of the text."""
+    mark = error.problem_mark or error.context_mark
+    where = [f"line {mark.line + 1}, column {mark.column + 1}"] if mark else []
+    return where + ([_QUOTED.sub("...", error.problem)] if error.problem else [])
+
+
+def _chosen(
+    key: str,
+    name: str | None,
+    models: Mapping[str, ModelSpec],
+    missing: Mapping[str, str],
+    path: str,
+) -> str | None:
+    if name is None or name in models:
+        return name
+    if name in missing:
+        raise CatalogueError(path, key, f"{name} needs {missing[name]}, which is not set")
+    raise CatalogueError(path, key, f"no model is called {name!r}")
+
+
+def _no_model(missing: Mapping[str, str], path: str) -> CatalogueError:
+    if not missing:
+        return CatalogueError(path, "models", "names no model")
+    wanted = ", ".join(sorted(set(missing.values())))
+    return CatalogueError(path, f"no model can be used; set one of {wanted}")
+
+
+# --- an entry ---------------------------------------------------------------------------------------
+
+
+def _read_entry(
+    name: str, entry: Mapping[str, Any], environ: Mapping[str, str], path: str
+) -> tuple[ModelSpec, str | None]:
+    """The entry, and the first variable that it lacks: such an entry is checked, but not usable."""
+    given: dict[str, Any] = {"model": name}
+    lacking: dict[str, str] = {}
+    for key, value in entry.items():
+        try:
+            given[key] = _expanded(value, environ) if key in _EXPANDED else value
+        except _VariableMissing as error:
+            lacking[key] = str(error)
+        except RecursionError:
+            raise CatalogueError(path, name, key, _TOO_DEEP) from None
+    spec = _checked(name, given, path)
+    preset = _preset(spec, path)
+    if preset is not None:
+        _require_address(spec, preset, lacking, path)
+        spec = _with_key(spec, preset, environ, lacking)
+    spec = replace(spec, continuation=rung_of(spec))
+    return spec, next(iter(lacking.values()), None)
+
+
+def _checked(name: str, given: Mapping[str, Any], path: str) -> ModelSpec:
+    if "name" in given:
+        raise CatalogueError(
+            path, name, f"name: is not a known key (known: {', '.join(_ENTRY_KEYS)})"
+        )
+    try:
+        return ModelSpec(name=name, **given)
+    except ValidationError as error:
+        raise CatalogueError(path, name, mistake(error, _ENTRY_KEYS)) from None
+
+
+def _preset(spec: ModelSpec, path: str) -> Preset | None:
+    """None: a package brings this provider. Raises CatalogueError for a name that nobody knows."""
+    preset = PRESETS.get(spec.provider)
+    if preset is None and spec.api is None:
+        known = f"(known: {', '.join(PRESETS)}; others need `api`)"
+        raise CatalogueError(path, spec.name, "provider", f"{spec.provider!r} is not known {known}")
+    return preset
+
+
+def _require_address(spec: ModelSpec, preset: Preset, lacking: Collection[str], path: str) -> None:
+    if (spec.api or preset.api) in IN_PROCESS or "base_url" in lacking:
+        return
+    if spec.base_url is None and preset.base_url is None:
+        raise CatalogueError(path, spec.name, f"base_url: is needed for provider {preset.name}")
+
+
+def _with_key(
+    spec: ModelSpec, preset: Preset, environ: Mapping[str, str], lacking: dict[str, str]
+) -> ModelSpec:
+    variable = preset.key_variable
+    if variable is None or spec.api_key is not None or "api_key" in lacking:
+        return spec
+    if not environ.get(variable):
+        lacking["api_key"] = variable
+        return spec
+    return replace(spec, api_key=environ[variable])
+
+
+def _local_server(spec: ModelSpec) -> LocalServer | None:
+    preset = PRESETS.get(spec.provider)
+    if preset is None or not preset.local or preset.base_url is None:
+        return None
+    return LocalServer(spec.base_url or preset.base_url, preset.name, usual=spec.base_url is None)
+
+
+# --- variables --------------------------------------------------------------------------------------
+
+
+def _expanded(value: Any, environ: Mapping[str, str]) -> Any:
+    """The value with `${NAME}` expanded. An unset or empty variable raises _VariableMissing."""
+
+    def found(name: str) -> str:
+        if not environ.get(name):
+            raise _VariableMissing(name)
+        return environ[name]
+
+    return _replaced(value, found)
+
+
+def _names_in(value: Any, path: str) -> list[str]:
+    names: list[str] = []
+
+    def note(name: str) -> str:
+        names.append(name)
+        return ""
+
+    try:
+        _replaced(value, note)
+    except RecursionError:
+        raise CatalogueError(path, _TOO_DEEP) from None
+    return names
+
+
+def _replaced(value: Any, found: Callable[[str], str]) -> Any:
+    """`${NAME}` in texts becomes `found(name)`, also inside of lists and mappings."""
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: found(match[1]), value)
+    if isinstance(value, dict):
+        return {key: _replaced(item, found) for key, item in value.items()}
+    return [_replaced(item, found) for item in value] if isinstance(value, list) else value

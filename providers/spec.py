@@ -1,0 +1,152 @@
+"""Pure: what a catalogue entry and a preset are, and the rungs of the ladder that both name.
+
+Light: it imports pydantic and nothing else of the package, so a process that only offers models
+(web) reads a catalogue without loading a decoder or an HTTP client.
+
+Every value is checked when it is made, with strict types: a number in quotes is not a number. A
+`pydantic.ValidationError` never shows the value it refuses, which may be a key; `mistake` makes one
+line of it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+Rung = Literal["attach", "prefix", "turn", "restart", "none"]
+"""A way to resume an answer after a break."""
+LADDER: tuple[Rung, ...] = get_args(Rung)
+"""All rungs, the best first."""
+Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
+
+_UNKNOWN_KEY = "is not a known key"
+_WORDS = {
+    "unexpected_keyword_argument": _UNKNOWN_KEY,
+    "extra_forbidden": _UNKNOWN_KEY,
+    "missing": "is missing",
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "mapping_type": "must be a mapping",
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+}
+"""Types of pydantic's errors whose own message speaks of Python."""
+
+
+def mistake(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """The first mistake as `field: what is wrong`, in one line that shows no value.
+
+    An unknown key comes before others, since a key that is missing may be one misspelt. `known`:
+    the keys to list then.
+    """
+    errors = error.errors(include_url=False, include_input=False)
+    first = next((each for each in errors if _WORDS.get(each["type"]) == _UNKNOWN_KEY), errors[0])
+    said = _WORDS.get(first["type"]) or first["msg"].replace("Input should", "must", 1)
+    if said == _UNKNOWN_KEY:
+        said += f" (known: {', '.join(known)})"
+    path = ["each key" if step == "[key]" else str(step) for step in first["loc"]]
+    return " ".join(": ".join([*path, said]).split())
+
+
+def _no_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "must not be empty")
+    return text
+
+
+def _address(text: str) -> str:
+    parts = _split(text)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PydanticCustomError("address", "must be an address such as http://127.0.0.1:8080/v1")
+    if "@" in parts.netloc:
+        raise PydanticCustomError(
+            "credentials", "must hold no user name or password; use api_key or headers"
+        )
+    return text
+
+
+def _split(text: str) -> SplitResult | None:
+    """The parts of an address; None where its host or its port is none."""
+    try:
+        parts = urlsplit(text)
+        return None if parts.port == 0 else parts
+    except ValueError:
+        return None
+
+
+def empty_for_null(value: Any) -> Any:
+    """YAML has null where a key stands without a value."""
+    return {} if value is None else value
+
+
+_HIDE = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+Text = Annotated[str, AfterValidator(_no_blank)]
+Address = Annotated[str, AfterValidator(_address)]
+Seconds = Annotated[float, Field(gt=0)]
+Price = Annotated[float, Field(ge=0)]
+"""Per million tokens."""
+HeaderValue = Annotated[
+    str, Field(strict=False, coerce_numbers_to_str=True), AfterValidator(_no_blank)
+]
+Headers = Annotated[Mapping[Text, HeaderValue], BeforeValidator(empty_for_null)]
+Options = Annotated[Mapping[str, Any], BeforeValidator(empty_for_null)]
+
+
+@dataclass(frozen=True, slots=True, config=_HIDE)
+class ModelSpec:
+    """One entry of a model catalogue, resolved. None means: what the preset of `provider` says.
+
+    Raises pydantic.ValidationError for a value of another type or out of range.
+    """
+
+    name: Text
+    """What users choose."""
+    provider: Text
+    """The name of a preset."""
+    model: Text
+    """The provider's own name of the model."""
+    api: Text | None = None
+    """Another dialect than the preset's."""
+    base_url: Address | None = None
+    api_key: Text | None = field(default=None, repr=False)
+    headers: Headers = field(default_factory=dict, repr=False)
+    continuation: Rung | None = None
+    """The best rung that this model supports."""
+    stall_seconds: Seconds | None = None
+    """The longest wait for a delta."""
+    context_tokens: Annotated[int, Field(ge=1)] | None = None
+    input_price: Price | None = None
+    output_price: Price | None = None
+    options: Options = field(default_factory=dict, repr=False)
+    """Switches of one provider: `background: true` of OpenAI Responses, `tokens_per_second` of
+    the demo model, ... The module of the dialect lists them."""
+
+
+@dataclass(frozen=True, slots=True, config=_HIDE)
+class Preset:
+    """A provider: everything that differs from others that speak the same dialect.
+
+    `{model}` may stand in `base_url`.
+    """
+
+    name: Text
+    api: Text
+    """The dialect."""
+    base_url: Address | None
+    """None: every user of this provider has an address of their own."""
+    key_variable: Text | None = None
+    """The environment variable that usually holds the key; None: the server wants none."""
+    auth: Auth = "bearer"
+    headers: Headers = field(default_factory=dict)
+    continuation: Rung = "turn"
+    local: bool = False
+    """A server that a person runs: offered only where it answers."""
+    stall_seconds: Seconds = 90.0
+    quirks: Options = field(default_factory=dict)
+    """Deviations, by the names that the dialect's module documents."""

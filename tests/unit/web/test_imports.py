@@ -1,0 +1,21 @@
+"""What a process that only offers models loads of `providers`."""
+
+import subprocess
+import sys
+
+import pytest
+
+LIGHT = {"catalogue", "presets", "spec"}
+
+
+@pytest.mark.parametrize(
+    "module", ["tokenwire.web.__main__", "tokenwire.web.app", "tokenwire.launcher.__main__"]
+)
+def test_web_loads_no_decoder_and_no_http_client(module: str) -> None:
+    """The catalogue is pydantic and YAML, so that web starts fast and needs no provider's package."""
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    ours = {name.split(".")[2] for name in loaded if name.startswith("tokenwire.providers.")}
+    assert ours == LIGHT
+    assert not loaded & {"aiohttp", "httpx", "httpx_aiohttp"}
