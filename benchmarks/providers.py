@@ -153,9 +153,10 @@ async def client_bare(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: A
 @asynccontextmanager
 async def client_ours(url: str, streams: int) -> AsyncIterator[Read]:  # noqa: ARG001
     """`open_provider` over `HttpClient`."""
-    from tokenwire.providers.base import HistoryMessage, ModelSpec, Request, TextDelta
+    from tokenwire.providers.base import HistoryMessage, Request, TextDelta
     from tokenwire.providers.http import HttpClient
     from tokenwire.providers.registry import open_provider
+    from tokenwire.providers.spec import ModelSpec
 
     http = HttpClient()
     provider = open_provider(ModelSpec("m", "openai_compatible", "m", base_url=url), http)

@@ -1,4 +1,7 @@
-"""Language-model providers on the wire, one stream of deltas for all. Usable by itself: imports nothing else of the project."""
+"""Language-model providers: one stream of deltas for all of them, and the catalogue of models.
+
+Usable by itself: imports nothing else of the project.
+"""
 
 if not __name__.startswith("tokenwire."):
     # A second copy of every class would follow, and none of them would fit the first.

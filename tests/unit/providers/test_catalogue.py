@@ -1,5 +1,7 @@
 """The catalogue: what a file offers, and one clear line for whatever is wrong in it."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tokenwire.providers.catalogue import (
     variables_of,
 )
 from tokenwire.providers.registry import presets
+from tokenwire.providers.spec import ModelSpec
 
 SHIPPED = ROOT / "config" / "models.yml"
 
@@ -349,3 +352,13 @@ def test_yaml_that_cannot_be_read_is_a_line(tmp_path: Path, text: str) -> None:
     for read in (lambda: load(path, {}), lambda: variables_of(path)):
         with pytest.raises(CatalogueError, match=r"models\.yml: "):
             read()
+
+
+def test_the_documentation_has_every_key() -> None:
+    """In the table of docs/providers.md; `name` is the entry's place in the file."""
+    text = (ROOT / "docs" / "providers.md").read_text()
+    table = text.partition("## The catalogue")[2].partition("## One outcome")[0]
+    first = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    assert set(re.findall("`([a-z_]+)`", first)) == {
+        field.name for field in fields(ModelSpec) if field.name != "name"
+    }
