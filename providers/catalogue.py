@@ -147,7 +147,7 @@ def variables_of(path: Path) -> dict[str, bool]:
     return found | {preset.key_variable: True for preset in PRESETS.values() if preset.key_variable}
 
 
-# --- the file ---------------------------------------------------------------------------------------
+# --- the file -------------------------------------------------------------------------------------
 
 
 class _File(BaseModel):
@@ -207,7 +207,7 @@ def _no_model(missing: Mapping[str, str], path: str) -> CatalogueError:
     return CatalogueError(path, f"no model can be used; set one of {wanted}")
 
 
-# --- an entry ---------------------------------------------------------------------------------------
+# --- an entry -------------------------------------------------------------------------------------
 
 
 def _read_entry(
@@ -278,7 +278,7 @@ def _local_server(spec: ModelSpec) -> LocalServer | None:
     return LocalServer(spec.base_url or preset.base_url, preset.name, usual=spec.base_url is None)
 
 
-# --- variables --------------------------------------------------------------------------------------
+# --- variables ------------------------------------------------------------------------------------
 
 
 def _expanded(value: Any, environ: Mapping[str, str]) -> Any:

@@ -1,7 +1,8 @@
 """Cohere's own chat API, version 2 (POST /v2/chat): an example of a dialect in one file.
 
 Named events; whole is an answer with `message-end`. Its plan before tool calls counts as reasoning. Messages and tools are written as
-OpenAI's are, but for some names. `registry.register` takes such a dialect, and a preset that names it.
+OpenAI's are, but for some names. `registry.register` takes such a dialect, and a preset that names
+it.
 """
 
 from collections.abc import Mapping

@@ -51,7 +51,7 @@ def dialects() -> Mapping[str, Dialect]:
 
 
 def open_provider(spec: ModelSpec, client: HttpClient) -> Provider:
-    """The provider of a catalogue entry. Raises InvalidRequest with its name if it cannot be used."""
+    """The provider of a catalogue entry. Raises InvalidRequest, which names the entry."""
     preset = preset_of(spec)
     factory = _factories.get(preset.api)
     return factory(spec, preset) if factory else http_provider(spec, client)

@@ -1,4 +1,7 @@
-"""The commands `list` and `stream` of `python -m tokenwire.providers`; `__main__` reads the catalogue."""
+"""The commands `list` and `stream` of `python -m tokenwire.providers`.
+
+`__main__` reads the catalogue.
+"""
 
 import argparse
 import os

@@ -85,7 +85,7 @@ environs = st.dictionaries(
 
 
 def outcome(read: Callable[[], object], path: str) -> object:
-    """What is read; None for a mistake, which is one line that names the file and shows no value."""
+    """What is read; None for a mistake: one line that names the file and shows no value."""
     try:
         return read()
     except CatalogueError as error:

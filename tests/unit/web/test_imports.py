@@ -12,7 +12,7 @@ LIGHT = {"catalogue", "presets", "spec"}
     "module", ["tokenwire.web.__main__", "tokenwire.web.app", "tokenwire.launcher.__main__"]
 )
 def test_web_loads_no_decoder_and_no_http_client(module: str) -> None:
-    """The catalogue is pydantic and YAML, so that web starts fast and needs no provider's package."""
+    """The catalogue is pydantic and YAML: web starts fast and needs no provider's package."""
     code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
