@@ -1,10 +1,10 @@
 """CPU per delivery of the broadcaster, beside `websockets.broadcast` and a bare asyncio server, in one run.
 
-Two shapes: many conversations with one viewer each (what a chat service is), and one conversation with many viewers. All three servers
+Two shapes: many conversations with one reader each (what a chat service is), and one conversation with many readers. All three servers
 take the same messages from the same Valkey through the same subscription client, so that what differs is the serving: this project's
 (authorised, positioned, bounded), the library's `broadcast`, and a server that does nothing but write a ready-made frame to a socket.
-The messages are published without being logged. Every viewer must receive every byte: the run fails where one does not.
-Ratios within a run mean something; microseconds depend on the machine. Viewers and publisher share this process.
+The messages are published without being logged. Every reader must receive every byte: the run fails where one does not.
+Ratios within a run mean something; microseconds depend on the machine. Readers and publisher share this process.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from tokenwire.streams.log.redis import RedisLog
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = secrets.token_hex(32)
-CONVERSATIONS, VIEWERS = 2000, 1000
+CONVERSATIONS, READERS = 2000, 1000
 ROUNDS, ROUNDS_PER_SECOND = 30, 20
 """Each round is one event per conversation: 40,000 deliveries a second in the chat shape."""
 MEASUREMENTS = 3
@@ -95,7 +95,7 @@ async def serve_broadcast(url: str, port: int) -> None:
     await asyncio.Event().wait()
 
 
-class BareViewer(asyncio.Protocol):
+class BareReader(asyncio.Protocol):
     """Enough of a WebSocket to be sent frames."""
 
     def __init__(self, joined: Callable[[str, asyncio.Transport], Awaitable[None]]) -> None:
@@ -140,15 +140,15 @@ async def serve_bare(url: str, port: int) -> None:
         transport.write(text_frame(_READY))
 
     await asyncio.get_running_loop().create_server(
-        lambda: BareViewer(joined), "127.0.0.1", port, backlog=1024
+        lambda: BareReader(joined), "127.0.0.1", port, backlog=1024
     )
     await asyncio.Event().wait()
 
 
-# --- viewers ---
+# --- readers ---
 
 
-class Viewer(asyncio.Protocol):
+class Reader(asyncio.Protocol):
     """Counts what it receives after the replay is over."""
 
     def __init__(self, conversation: str) -> None:
@@ -185,18 +185,18 @@ class Viewer(asyncio.Protocol):
             self.ready.set_exception(exc or ConnectionError(f"closed: {self._seen[-200:]!r}"))
 
 
-async def connect(port: int, conversations: list[str]) -> list[Viewer]:
-    loop, viewers = asyncio.get_running_loop(), list[Viewer]()
+async def connect(port: int, conversations: list[str]) -> list[Reader]:
+    loop, readers = asyncio.get_running_loop(), list[Reader]()
     for start in range(0, len(conversations), 100):
         batch = [
-            await loop.create_connection(lambda name=name: Viewer(name), "127.0.0.1", port)
+            await loop.create_connection(lambda name=name: Reader(name), "127.0.0.1", port)
             for name in conversations[start : start + 100]
         ]
         await asyncio.wait_for(
-            asyncio.gather(*(viewer.ready for _, viewer in batch)), PATIENCE_SECONDS
+            asyncio.gather(*(reader.ready for _, reader in batch)), PATIENCE_SECONDS
         )
-        viewers += [viewer for _, viewer in batch]
-    return viewers
+        readers += [reader for _, reader in batch]
+    return readers
 
 
 # --- one measurement ---
@@ -204,25 +204,25 @@ async def connect(port: int, conversations: list[str]) -> list[Viewer]:
 
 @dataclass
 class Shape:
-    """`conversations`, each with `viewers` viewers."""
+    """`conversations`, each with `readers` readers."""
 
     title: str
     conversations: int
-    viewers: int
+    readers: int
 
     @property
     def deliveries(self) -> int:
-        return self.conversations * self.viewers * ROUNDS
+        return self.conversations * self.readers * ROUNDS
 
 
 SHAPES = (
-    Shape(f"{CONVERSATIONS:,} conversations with one viewer each", CONVERSATIONS, 1),
-    Shape(f"One conversation with {VIEWERS:,} viewers", 1, VIEWERS),
+    Shape(f"{CONVERSATIONS:,} conversations with one reader each", CONVERSATIONS, 1),
+    Shape(f"One conversation with {READERS:,} readers", 1, READERS),
 )
 
 
 async def publish(url: str, epochs: dict[str, str]) -> int:
-    """Publish the rounds at their pace; gives the bytes that one viewer of one conversation receives."""
+    """Publish the rounds at their pace; gives the bytes that one reader of one conversation receives."""
     client, size, began = redis.asyncio.Redis.from_url(url), 0, time.monotonic()
     for number in range(ROUNDS):
         await asyncio.sleep(max(0.0, began + number / ROUNDS_PER_SECOND - time.monotonic()))
@@ -262,29 +262,29 @@ async def measure(server: str, shape: Shape, url: str) -> float:
     process = start_server(server, url, port)
     try:
         await listening(port)
-        viewers = await connect(port, [name for name in names for _ in range(shape.viewers)])
+        readers = await connect(port, [name for name in names for _ in range(shape.readers)])
         before = cpu_seconds(process.pid)
         size = await publish(url, epochs)
-        await all_received(viewers, size)
+        await all_received(readers, size)
         spent = cpu_seconds(process.pid) - before
-        for viewer in viewers:
-            viewer.transport.abort()
+        for reader in readers:
+            reader.transport.abort()
     finally:
         process.kill()
         process.wait()
     return spent / shape.deliveries * 1e6
 
 
-async def all_received(viewers: list[Viewer], size: int) -> None:
+async def all_received(readers: list[Reader], size: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while any(viewer.received < size for viewer in viewers):
+    while any(reader.received < size for reader in readers):
         if time.monotonic() > deadline:
             raise SystemExit(
-                f"lost: {sum(viewer.received < size for viewer in viewers)} viewers lack something"
+                f"lost: {sum(reader.received < size for reader in readers)} readers lack something"
             )
         await asyncio.sleep(0.02)
-    if any(viewer.received != size for viewer in viewers):
-        raise SystemExit("a viewer received more than was published")
+    if any(reader.received != size for reader in readers):
+        raise SystemExit("a reader received more than was published")
 
 
 def start_server(server: str, url: str, port: int) -> subprocess.Popen[bytes]:

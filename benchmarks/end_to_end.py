@@ -1,7 +1,7 @@
-"""What Tokenwire adds between a provider's byte and a viewer's byte, and what a token costs in CPU.
+"""What Tokenwire adds between a provider's byte and a reader's byte, and what a token costs in CPU.
 
 The real processes (web, two workers, broadcaster, embedded Valkey, SQLite with checkpoints) against a paced provider in this process,
-which also holds the viewers, so that one clock stamps and reads every token. Each stream is a conversation of its own with one viewer.
+which also holds the readers, so that one clock stamps and reads every token. Each stream is a conversation of its own with one reader.
 CPU is what the kernel charged to the processes between two moments of steady streaming; web is included.
 """
 
@@ -189,12 +189,12 @@ async def call(
     return await asyncio.to_thread(request)
 
 
-# --- the viewers ---
+# --- the readers ---
 
 
 @dataclass
 class Seen:
-    """What the viewers of one run measured."""
+    """What the readers of one run measured."""
 
     counting: bool = False
     latencies_ms: list[float] = field(default_factory=list)
@@ -238,18 +238,18 @@ async def view(base: str, seen: Seen) -> None:
 async def measure(stack: Stack, streams: int) -> str:
     """One row of the table."""
     seen = Seen()
-    viewers = [asyncio.create_task(view(stack.base, seen)) for _ in range(streams)]
+    readers = [asyncio.create_task(view(stack.base, seen)) for _ in range(streams)]
     while len(seen.first_ms) < streams:
         await asyncio.sleep(0.05)
-        for viewer in viewers:
-            if viewer.done():
-                viewer.result()
+        for reader in readers:
+            if reader.done():
+                reader.result()
     await asyncio.sleep(WARM_SECONDS / 2)
     before, begun, seen.counting = stack.cpu_seconds(), time.monotonic(), True
     await asyncio.sleep(MEASURED_SECONDS)
     after, seconds, seen.counting = stack.cpu_seconds(), time.monotonic() - begun, False
     tokens = len(seen.latencies_ms)
-    await asyncio.gather(*viewers)
+    await asyncio.gather(*readers)
     if seen.wrong or seen.completed != streams:
         raise SystemExit(
             f"{seen.wrong} events out of place, {seen.completed} of {streams} answers complete"

@@ -1,4 +1,4 @@
-"""What Tokenwire adds to the time to the first token on an idle system: POST sent to first chunk at a viewer who was there before.
+"""What Tokenwire adds to the time to the first token on an idle system: POST sent to first chunk at a reader who was there before.
 
 The provider answers at once, so that all of it is ours: web, SQL, the job's way to a worker, the call, the log, the broadcaster.
 """
@@ -23,19 +23,19 @@ async def first_chunk(base: str) -> float:
     path = f"{base}/api/conversations/{conversation['id']}"
     _, subscription = await call(f"{path}/subscription")
     _, snapshot = await call(path, method="GET")
-    async with websockets.connect(str(subscription["url"]), compression=None) as viewer:
-        await viewer.send(
+    async with websockets.connect(str(subscription["url"]), compression=None) as reader:
+        await reader.send(
             json.dumps(
                 {"type": "subscribe", "token": subscription["token"], "after": snapshot["position"]}
             )
         )
-        while json.loads(await viewer.recv())["type"] != "live":
+        while json.loads(await reader.recv())["type"] != "live":
             pass
         sent = time.monotonic()
         posting = asyncio.create_task(call(f"{path}/messages", {"content": "go"}))
         event: dict[str, Any] = {"type": ""}
         while event["type"] != "chunk":
-            event = json.loads(await viewer.recv())
+            event = json.loads(await reader.recv())
         elapsed = (time.monotonic() - sent) * 1000
         await posting
         await call(f"{path}/cancel")
@@ -50,7 +50,7 @@ async def run() -> None:
         times = [await first_chunk(stack.base) for _ in range(WARM + POSTS)][WARM:]
     cuts = statistics.quantiles(times, n=20)
     print(
-        f"POST to first chunk at a viewer, {POSTS} posts one after the other: p50 {cuts[9]:.1f} ms, p95 {cuts[18]:.1f} ms"
+        f"POST to first chunk at a reader, {POSTS} posts one after the other: p50 {cuts[9]:.1f} ms, p95 {cuts[18]:.1f} ms"
     )
 
 

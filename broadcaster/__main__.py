@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from tokenwire.broadcaster.metrics import VIEWERS
+from tokenwire.broadcaster.metrics import READERS
 from tokenwire.broadcaster.readers import SocketReaders
 from tokenwire.broadcaster.server import Caps, Server
 from tokenwire.config import logs, metrics, startup
@@ -39,9 +39,9 @@ async def run(settings: Settings, key: str) -> None:
     async def ready() -> str | None:
         return await log.check() or (None if feed.connected else "no pub/sub connection to Redis")
 
-    viewers = SocketReaders(hub, key, pace, settings.max_open_per_user or None)
-    VIEWERS.set_function(lambda: len(viewers.all))
-    server = Server(viewers, ready, _caps(settings))
+    readers = SocketReaders(hub, key, pace, settings.max_open_per_user or None)
+    READERS.set_function(lambda: len(readers.all))
+    server = Server(readers, ready, _caps(settings))
     await hub.start()
     try:
         with metrics.served(settings.metrics_host, settings.metrics_port):

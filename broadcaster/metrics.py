@@ -4,4 +4,4 @@ from prometheus_client import Gauge
 
 from tokenwire.config.metrics import REGISTRY
 
-VIEWERS = Gauge("tokenwire_viewers", "WebSockets of viewers that are open now", registry=REGISTRY)
+READERS = Gauge("tokenwire_readers", "WebSockets of readers that are open now", registry=REGISTRY)

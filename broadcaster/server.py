@@ -1,6 +1,6 @@
 """The broadcaster's socket: who may connect, health over plain HTTP, and how it all stops.
 
-Decides what a request line means and when there are too many. Everything after the opening handshake is the viewer's (viewers.py).
+Decides what a request line means and when there are too many. Everything after the opening handshake is the reader's (readers.py).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tokenwire.streams.log.ports import LogUnavailable
 SPREAD_SECONDS = 1.0
 """Closing everybody in the same instant would bring everybody back in the same instant."""
 STOP_SECONDS = 2.0
-"""After this a viewer that has not finished its closing handshake is cut off."""
+"""After this a reader that has not finished its closing handshake is cut off."""
 READY_SECONDS = 1.5
 WRITE_LIMIT_BYTES = 32 * 1024
 """A socket with more than this unsent is full; a quarter of it is room again."""
@@ -58,10 +58,10 @@ class Caps:
 
 
 class Server:
-    """A WebSocket server for `viewers`. `ready` is asked by `/readyz`."""
+    """A WebSocket server for `readers`. `ready` is asked by `/readyz`."""
 
-    def __init__(self, viewers: SocketReaders, ready: Ready, caps: Caps) -> None:
-        self._viewers = viewers
+    def __init__(self, readers: SocketReaders, ready: Ready, caps: Caps) -> None:
+        self._readers = readers
         self._ready = ready
         self._caps = caps
         self._addresses = Occupancy(caps.per_address)
@@ -96,12 +96,12 @@ class Server:
         if self._listener is None:
             return
         self._listener.close(close_connections=False)
-        viewers = list(self._viewers.all)
-        log.info("stopping", viewers=len(viewers))
+        readers = list(self._readers.all)
+        log.info("stopping", readers=len(readers))
         loop = asyncio.get_running_loop()
-        for number, viewer in enumerate(viewers):
+        for number, reader in enumerate(readers):
             loop.call_later(
-                SPREAD_SECONDS * number / len(viewers), viewer.end, CloseCode.RESTART, "shutdown"
+                SPREAD_SECONDS * number / len(readers), reader.end, CloseCode.RESTART, "shutdown"
             )
         try:
             async with asyncio.timeout(STOP_SECONDS):
@@ -142,33 +142,33 @@ class Server:
         """One client, from the opening handshake to the last byte."""
         if not isinstance(connection, ReaderConnection):
             raise TypeError("made by create_connection")
-        viewer = SocketReader(self._viewers, connection)
+        reader = SocketReader(self._readers, connection)
         self._connections.add(connection)
         address: str | None = None
         try:
-            address = self._admit(viewer, connection)
+            address = self._admit(reader, connection)
             async for message in connection:
-                await viewer.receive(message)
+                await reader.receive(message)
         except ConnectionClosed as closed:
             if closed.sent is not None and not closed.rcvd_then_sent:
-                viewer.closed_with(closed.sent.code)
+                reader.closed_with(closed.sent.code)
         finally:
             self._connections.discard(connection)
             self._addresses.release(address)
-            viewer.gone()
+            reader.gone()
 
-    def _admit(self, viewer: SocketReader, connection: ReaderConnection) -> str | None:
+    def _admit(self, reader: SocketReader, connection: ReaderConnection) -> str | None:
         """The address that has taken a place, if any has."""
         name = self._caps.addresses.name(_client(connection, self._caps.addresses))
         try:
             self._addresses.take(name)
         except Full:
-            viewer.end(CloseCode.OVER_CAPACITY, "too many connections of this address")
+            reader.end(CloseCode.OVER_CAPACITY, "too many connections of this address")
             return None
-        if len(self._viewers.all) > self._caps.all:
-            viewer.end(CloseCode.OVER_CAPACITY, "too many connections")
+        if len(self._readers.all) > self._caps.all:
+            reader.end(CloseCode.OVER_CAPACITY, "too many connections")
         elif connection.token_in_query:  # it is in every log on the way by now
-            viewer.end(CloseCode.MALFORMED, "token in the query string")
+            reader.end(CloseCode.MALFORMED, "token in the query string")
         return name
 
 

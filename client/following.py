@@ -1,6 +1,6 @@
 """Following a conversation: sockets come and go, the transcript stays. What frames mean is `transcript`'s; this module moves them.
 
-Nothing happens in the background: whoever iterates drives it, and a consumer that takes its time is a slow viewer, whom the server waits
+Nothing happens in the background: whoever iterates drives it, and a consumer that takes its time is a slow reader, whom the server waits
 for. Every wait ends by itself: at the next frame, at the time when a missing event counts as lost, when silence is too long, when the
 token must be renewed.
 """

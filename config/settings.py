@@ -122,8 +122,8 @@ class Settings(TableNames):
     coalesce_ms: int = Field(0, ge=0, le=1000)
     lease_seconds: float = Field(3.0, gt=0, le=60)
     drain_seconds: float = Field(25.0, ge=0)
-    cancel_without_viewers_seconds: float = Field(0.0, ge=0)
-    """An answer that nobody has watched or read for so long is cancelled (`by` is `no_viewers`); 0: never."""
+    cancel_without_readers_seconds: float = Field(0.0, ge=0)
+    """An answer that nobody has watched or read for so long is cancelled (`by` is `no_readers`); 0: never."""
     max_retry_after_seconds: float = Field(120.0, gt=0, le=600)
     """The longest wait that a provider may ask for: one that asks for more is asked again after so long."""
     max_requests_per_answer: int = Field(20, ge=1)

@@ -1,4 +1,4 @@
-"""Pure: a position is `epoch:seq`, the cursor of every dialect. `seq` 0 stands before the first event."""
+"""Pure: a cursor is `epoch:seq`, in every dialect. `seq` 0 stands before the first event."""
 
 import re
 from typing import NamedTuple
@@ -7,7 +7,7 @@ _TEXT = re.compile(r"([0-9A-Za-z]{1,32}):(0|[1-9][0-9]{0,15})")
 
 
 class Cursor(NamedTuple):
-    """A place in one life of one log: everything up to and including `seq` has been seen."""
+    """A point in one life of one log: everything up to and including `seq` has been seen."""
 
     epoch: str
     seq: int
@@ -20,5 +20,5 @@ def parse(text: str) -> Cursor:
     """Read `epoch:seq`. Raises ValueError for anything else."""
     match = _TEXT.fullmatch(text)
     if match is None:
-        raise ValueError("a position looks like k3f9:57")
+        raise ValueError("a cursor looks like k3f9:57")
     return Cursor(match[1], int(match[2]))

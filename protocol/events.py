@@ -234,7 +234,7 @@ def encode(event: AnyEvent) -> bytes:
 
 
 def stamp(seq: int, body: bytes) -> bytes:
-    """An encoded event with its seq in front: what the log holds and every viewer is sent, byte for byte."""
+    """An encoded event with its seq in front: what the log holds and every reader is sent, byte for byte."""
     return b'{"seq":%d,%b' % (seq, body[1:])
 
 

@@ -1,6 +1,6 @@
 """Pure: what travels over a WebSocket besides the events themselves (PROTOCOL.md, section 4).
 
-Control frames as JSON, client frames parsed, the registry of close codes, the merging of chunks for viewers that fell behind, and
+Control frames as JSON, client frames parsed, the registry of close codes, the merging of chunks for readers that fell behind, and
 the bytes of a frame. When any of it is sent is decided by broadcaster/session.py.
 """
 
@@ -29,10 +29,10 @@ ResyncReason = Literal["trimmed", "epoch", "ahead"]
 class Advice(StrEnum):
     """What a client does after a close."""
 
-    RECONNECT = "reconnect within 0-3 s, by position"
-    BACK_OFF = "reconnect with back-off, by position"
-    NEW_TOKEN = "get a new token, reconnect by position"  # noqa: S105 - advice, no secret
-    RESYNC = "wait 0-2 s, read the conversation, reconnect after its position"
+    RECONNECT = "reconnect within 0-3 s, by cursor"
+    BACK_OFF = "reconnect with back-off, by cursor"
+    NEW_TOKEN = "get a new token, reconnect by cursor"  # noqa: S105 - advice, no secret
+    RESYNC = "wait 0-2 s, read the conversation, reconnect after its cursor"
     STOP = "stop"
 
 
@@ -68,7 +68,7 @@ class Malformed(ValueError):
 
 
 class Subscribe(NamedTuple):
-    """`subscribe`: a token, and the position after which to begin (None: from now on)."""
+    """`subscribe`: a token, and the cursor after which to begin (None: from now on)."""
 
     token: str | None
     after: Cursor | None
@@ -111,7 +111,7 @@ def parse_client(frame: str | bytes) -> Subscribe | Refresh:
     except (
         ValueError,
         RecursionError,
-    ) as error:  # msgspec's errors are ValueErrors; so are those of positions and of UTF-8
+    ) as error:  # msgspec's errors are ValueErrors; so are those of cursors and of UTF-8
         raise Malformed("not a subscribe or refresh frame") from error
 
 
@@ -139,7 +139,7 @@ def heartbeat(epoch: str, seq: int) -> bytes:
 
 
 def resync(reason: ResyncReason) -> bytes:
-    """The position cannot be served; the last frame before close 4410."""
+    """The cursor cannot be served; the last frame before close 4410."""
     return b'{"type":"resync","reason":"%b"}' % reason.encode()
 
 
@@ -158,7 +158,7 @@ def text_frame(payload: bytes) -> bytes:
     return struct.pack("!BBQ", 0x81, 127, length) + payload
 
 
-# Merging, for viewers that fell behind
+# Merging, for readers that fell behind
 
 
 class Sendable(Protocol):

@@ -37,8 +37,8 @@ async def look(services: WebServices, conversation_id: str) -> ports.Page | None
 
 
 async def want(services: WebServices, rows: Iterable[Message]) -> None:
-    """Rows are read by somebody who does not follow them: an answer among them that is being made is not cancelled for want of viewers."""
-    if not services.settings.cancel_without_viewers_seconds:
+    """Rows are read by somebody who does not follow them: an answer among them that is being made is not cancelled for want of readers."""
+    if not services.settings.cancel_without_readers_seconds:
         return
     for conversation_id in {row.conversation_id for row in rows if unfinished(row)}:
         try:

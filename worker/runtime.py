@@ -87,7 +87,7 @@ class Runtime:
         self._models = models = Models(
             self._catalogue,
             lambda spec: open_provider(spec, self._client),
-            settings.cancel_without_viewers_seconds,
+            settings.cancel_without_readers_seconds,
             settings.max_retry_after_seconds,
             Budget(settings.max_requests_per_answer, settings.max_billed_input_tokens_per_answer),
             settings.max_kept_bytes,

@@ -1,6 +1,6 @@
 """One tail of each watched conversation per process, whoever watches: cursors instead of queues.
 
-A `Tail` holds the recent end of one log in a bounded ring. Viewers keep a seq of their own and take what follows it, from the ring or,
+A `Tail` holds the recent end of one log in a bounded ring. Readers keep a seq of their own and take what follows it, from the ring or,
 when they lag, from the log. The hub decides what it may believe of the feed: an event goes into the ring only if it is the next one of
 the same epoch; a gap, another epoch or a fresh subscription makes it read the log from its top before it goes on.
 """
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 RING_EVENTS = 512
 RING_BYTES = 256 * 1024
 GRACE_SECONDS = 2.0
-"""A tail outlives its last viewer this long, so that one who reconnects finds it."""
+"""A tail outlives its last reader this long, so that one who reconnects finds it."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 _AT_REST = (
@@ -38,7 +38,7 @@ _HEAD_BYTES = 48
 
 
 class RingEntry:
-    """One event as it is relayed; `frame` has room for its encoded form, made once for all viewers."""
+    """One event as it is relayed; `frame` has room for its encoded form, made once for all readers."""
 
     __slots__ = ("data", "frame", "seq")
 
@@ -52,7 +52,7 @@ class Tail:
     """The recent end of one conversation's log in this process.
 
     `epoch` and `top` say how far it is known, `forks` which earlier epochs it continues (`streams.log.ports.Page`), `running` whether a
-    generation runs, `gone` that the conversation was deleted. `life` changes when viewers must judge their positions again.
+    generation runs, `gone` that the conversation was deleted. `life` changes when readers must judge their cursors again.
     `revoked` says who may not follow it any more.
     """
 
@@ -76,7 +76,7 @@ class Tail:
         self._changed = False
         self._stale = False
 
-    # --- for viewers ---
+    # --- for readers ---
 
     def since(self, after: int) -> list[RingEntry] | None:
         """The entries after seq `after`: none at the tip, None if the ring does not reach back that far (then `read`)."""
@@ -107,7 +107,7 @@ class Tail:
     async def refresh(self) -> Page:
         """What the log says now (for heartbeats). The tail has all of it when this returns. Raises Gone, Unavailable.
 
-        Viewers who ask at the same time share one read.
+        Readers who ask at the same time share one read.
         """
         return await asyncio.shield(self._ask())
 
@@ -147,7 +147,7 @@ class Tail:
                 self.running = _tells_of_running(data)
 
     def wake(self) -> None:
-        """Tell viewers of what changed since the last call."""
+        """Tell readers of what changed since the last call."""
         if not self._changed:
             return
         self._changed = False
@@ -208,7 +208,7 @@ class Tail:
             asked.set_exception(error)
             self._end()
         except Exception as error:
-            # Whatever it is, viewers wait for this tail, and another look may succeed.
+            # Whatever it is, readers wait for this tail, and another look may succeed.
             logger.exception("the log of %s cannot be read", self.conversation_id)
             unavailable = LogUnavailable(f"the log cannot be read ({type(error).__name__})")
             unavailable.__cause__ = error
@@ -250,7 +250,7 @@ class Tail:
         self.revoked = revoked
 
     def _extend(self, page: Page) -> None:
-        # More than a ring is missing, or trimmed already: viewers that are behind read by themselves.
+        # More than a ring is missing, or trimmed already: readers that are behind read by themselves.
         if not page.entries or page.entries[-1].seq < page.top:
             self._skip_to(page.top)
             return
@@ -306,7 +306,7 @@ def _tells_of_running(data: bytes) -> bool:
 
 
 class _Held:
-    """A tail, its viewers counted, and its way to being open."""
+    """A tail, its readers counted, and its way to being open."""
 
     __slots__ = ("closing", "opening", "tail", "users")
 

@@ -6,6 +6,6 @@ from tokenwire.config.metrics import REGISTRY
 
 BLOCKS_DAMAGED = Counter(
     "tokenwire_packed_blocks_damaged",
-    "Packed parts of logs that could not be read and were dropped: viewers read the rows",
+    "Packed parts of logs that could not be read and were dropped: readers read the rows",
     registry=REGISTRY,
 )

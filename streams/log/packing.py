@@ -15,7 +15,7 @@ from tokenwire.protocol.events import Entry, has_stamp
 BLOCK_EVENTS = 256
 BLOCK_BYTES = 64 * 1024
 """A block holds no more than this, but for one event that is larger by itself. Whoever wants a part of it reads all of it, so it is no
-larger than the page that a slow viewer takes at a time."""
+larger than the page that a slow reader takes at a time."""
 
 
 class DamagedBlock(Exception):

@@ -67,9 +67,9 @@ HEARD_SECONDS = 0.7
 ENDING_SECONDS = 2.0
 """How long the holder of a generation is waited for that is to be cancelled: see `Log.claim`.
 
-Viewers are promised the end within a second of the cancel, whatever the worker does: what is left of it is for whoever ends the answer in
+Readers are promised the end within a second of the cancel, whatever the worker does: what is left of it is for whoever ends the answer in
 its place. A healthy worker hears within milliseconds and needs as many; on a busy machine it may be robbed of its end. Nothing that people
-saw is lost then: the answer ends as viewers hold it, with estimated usage, and without what the worker had not appended yet.
+saw is lost then: the answer ends as readers hold it, with estimated usage, and without what the worker had not appended yet.
 """
 LONGEST_LEASE_SECONDS = 60.0
 """No lease is longer. One that seems to be was given before the clock was set back, and has expired."""
@@ -194,7 +194,7 @@ class Log(Protocol):
     ) -> tuple[Claim, Appended]:
         """After Lost, if SQL confirms the attempt: record it in the current epoch and append `events`, in one step.
 
-        `seen` is the end of the log as it was read: the events bring its viewers to what the attempt holds (there may be none). The next
+        `seen` is the end of the log as it was read: the events bring its readers to what the attempt holds (there may be none). The next
         batch index is 0. Gone, Fenced, Sealed; Lost: the generation was written to since, or the epoch is another one: read again.
         """
         ...
@@ -218,7 +218,7 @@ class Log(Protocol):
         ...
 
     async def watched(self, conversation_id: str) -> bool:
-        """Whether any process that relays logs has a viewer of this conversation (a hub keeps its interest for 2 s after the last), or
+        """Whether any process that relays logs has a reader of this conversation (a hub keeps its interest for 2 s after the last), or
         somebody wants it all the same (`want`)."""
         ...
 

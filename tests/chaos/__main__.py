@@ -26,11 +26,11 @@ async def run(options: argparse.Namespace, folder: Path) -> Report:
     ) as site:
         seconds_each = (
             (60, 70) if options.rolling else (5, 12)
-        )  # every viewer of a rolling restart sees all of it
+        )  # every reader of a rolling restart sees all of it
         pieces = (options.rate * seconds_each[0], options.rate * seconds_each[1])
         load = site.load(
             options.seed,
-            options.viewers,
+            options.readers,
             pieces,
             0.0 if options.rolling else 0.1,
             only_continuing=options.rolling,
@@ -102,7 +102,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="postgresql")
     parser.add_argument("--streams", type=int, default=24, help="at a time")
-    parser.add_argument("--viewers", type=int, default=4, help="of each stream")
+    parser.add_argument("--readers", type=int, default=4, help="of each stream")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument(
         "--rate", type=int, default=50, help="pieces of text a second, in each stream"

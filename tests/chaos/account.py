@@ -64,14 +64,14 @@ class Account:
         for stream, task in zip(load.streams, following, strict=True):
             yield f"text {stream.script.number} ({stream.model}), message {stream.message_id or 'not posted'}: {_state(task)}"
             yield f"  row: {_short(found.get(stream.message_id, found.get('')))}"
-            yield from (f"  viewer {line}" for line in self._viewers(stream))
+            yield from (f"  reader {line}" for line in self._readers(stream))
             for asked in self._site.provider.asked:
                 if asked.number == stream.script.number:
                     ended = f"{self._at(asked.ended)}{' whole' if asked.whole else ''}"
                     yield f"  provider asked at {self._at(asked.began)} after {asked.prefix_chars} characters, ended {ended}"
         yield from (f"provider: {wrong}" for wrong in self._site.provider.wrong)
 
-    def _viewers(self, stream: Stream) -> Iterator[str]:
+    def _readers(self, stream: Stream) -> Iterator[str]:
         for watcher in stream.watchers:
             first, end = min(watcher.first_chunks.values(), default=None), watcher.ended_at or None
             yield f"{watcher.manner}: {len(watcher.text)} characters since {self._at(first)}, {watcher.ended} at {self._at(end)}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.e2e.viewer import TERMINAL, head, tail, units
+from tests.e2e.reader import TERMINAL, head, tail, units
 from tokenwire.streams.log.packing import unpack
 
 

@@ -22,7 +22,7 @@ WEIGHTS: Mapping[str, float] = {
     "term-broadcaster": 1,
     "term-web": 1,
     "cut-redis": 1,
-    "cut-viewers": 2,
+    "cut-readers": 2,
     "refuse-redis": 0.4,
     "freeze-worker": 2,
     "pause-redis": 0.3,
@@ -104,7 +104,7 @@ class Faults:
             await self._database(verb)
         elif kind == "freeze-worker":
             await self._freeze()
-        elif what == "viewers":
+        elif what == "readers":
             self.cluster.broadcasters.cut(self.dice.choice(("rst", "fin")))
             self.cluster.web.cut("rst")
         else:

@@ -1,4 +1,4 @@
-"""The streams of a run: each is posted, watched by several viewers, sometimes cancelled, and judged by what viewers, log and row hold."""
+"""The streams of a run: each is posted, watched by several readers, sometimes cancelled, and judged by what readers, log and row hold."""
 
 import asyncio
 import contextlib
@@ -46,10 +46,10 @@ class Stream:
     redis_faults_at_start: int = 0
     redis_faults_at_end: int = 0
     redis_faults_at_log: int = 0
-    """When the log was read: after a loss the log of an ended answer is said anew, which none of its viewers sees."""
+    """When the log was read: after a loss the log of an ended answer is said anew, which none of its readers sees."""
 
     def cancelled_within(self) -> float | None:
-        """Seconds from the cancel until a viewer that does not drop off saw the end; None where nobody did, or it had ended before."""
+        """Seconds from the cancel until a reader that does not drop off saw the end; None where nobody did, or it had ended before."""
         ends = [
             watcher.ended_at
             for watcher in self.watchers
@@ -87,11 +87,11 @@ class Load:
     models: dict[str, int]
     """Name -> weight."""
     seed: int
-    viewers: int
+    readers: int
     pieces: tuple[int, int]
     cancel_share: float = 0.1
     manners: Sequence[str] = MANNERS
-    """Of each stream's viewers, in turn."""
+    """Of each stream's readers, in turn."""
     redis_faults: int = 0
     streams: list[Stream] = field(default_factory=list)
     stopping: bool = False
@@ -135,7 +135,7 @@ class Load:
             stream.cancel_calls = 1 + self.api.repeated - repeated
 
     async def one(self, stream: Stream) -> None:
-        """From the post to the end of every viewer."""
+        """From the post to the end of every reader."""
         stream.redis_faults_at_start = self.redis_faults
         conversation = await self.api.call("POST", "/api/conversations", {"model": stream.model})
         stream.conversation_id = conversation["id"]
@@ -143,7 +143,7 @@ class Load:
         path = f"/api/conversations/{stream.conversation_id}/messages"
         posted = await self.api.call("POST", path, {"content": stream.script.question}, **key)
         stream.message_id = posted["assistant_message"]["id"]
-        stream.watchers = [self._watcher(stream, index) for index in range(self.viewers)]
+        stream.watchers = [self._watcher(stream, index) for index in range(self.readers)]
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(watcher.watch(3.0 if watcher.manner == "late" else 0))
             for watcher in stream.watchers
@@ -234,12 +234,12 @@ def judge(stream: Stream, continues: bool) -> tuple[int, int, list[str]]:
     """Characters lost, characters repeated, and everything else that is wrong with a stream that has been followed to its end."""
     wrong = [stream.refused] if stream.refused else []
     wrong += [
-        f"viewer ({watcher.manner}): {watcher.fault}"
+        f"reader ({watcher.manner}): {watcher.fault}"
         for watcher in stream.watchers
         if watcher.fault
     ]
     wrong += [
-        f"viewer ({watcher.manner}) never saw the end"
+        f"reader ({watcher.manner}) never saw the end"
         for watcher in stream.watchers
         if watcher.ended is None and not watcher.fault
     ]
@@ -256,10 +256,10 @@ def judge(stream: Stream, continues: bool) -> tuple[int, int, list[str]]:
     lost, repeated = _of_row(stream, status, content)
     for watcher in stream.watchers:
         if watcher.ended not in (None, status):
-            wrong.append(f"viewer ({watcher.manner}) saw {watcher.ended}, row is {status}")
+            wrong.append(f"reader ({watcher.manner}) saw {watcher.ended}, row is {status}")
         less, more = difference(content, watcher.text)
         if less or more:
-            wrong.append(f"viewer ({watcher.manner}): {less} lost, {more} repeated against the row")
+            wrong.append(f"reader ({watcher.manner}): {less} lost, {more} repeated against the row")
         lost, repeated = lost + less, repeated + more
     wrong += _of_log(stream, content)
     if not row["terminal_announced"]:
@@ -295,7 +295,7 @@ def terminals(stream: Stream) -> set[str]:
 
 
 def resets(stream: Stream) -> int:
-    """The most that any viewer has seen, or the log as it was when the last of them left."""
+    """The most that any reader has seen, or the log as it was when the last of them left."""
     same = stream.log is not None and stream.redis_faults_at_log == stream.redis_faults_at_end
     return max(
         (

@@ -84,8 +84,8 @@ class Report:
                 for model, count in sorted(Counter(stream.model for stream in streams).items())
             ),
             "attempts": str(sum(stream.row.get("attempt", 0) for stream in streams)),
-            "viewers": f"{len(watchers)}, {sum(watcher.connections for watcher in watchers)} connections",
-            "characters": f"{sum(len(watcher.text) for watcher in watchers)} in viewers, {in_rows} in rows",
+            "readers": f"{len(watchers)}, {sum(watcher.connections for watcher in watchers)} connections",
+            "characters": f"{sum(len(watcher.text) for watcher in watchers)} in readers, {in_rows} in rows",
             "lost": str(self.lost),
             "repeated": str(self.repeated),
             "resets": ", ".join(f"{model} {count}" for model, count in self._resets().items())

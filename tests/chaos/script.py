@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 _WORDS = (  # noqa: SIM905 - a list of quoted quotes could not be read
-    "stream answer worker lease viewer token naïve façade Straße größer déjà über ещё раз 文字 列 日本語 수 العربية हिन्दी "
+    "stream answer worker lease reader token naïve façade Straße größer déjà über ещё раз 文字 列 日本語 수 العربية हिन्दी "
     "🙂 👩‍👩‍👧 🇩🇪 e\u0301 𝒳 𐍈 `code` **bold** 1,024 3.14159 — “quoted” \\n < & > \" ' / { } [ ]"
 ).split()
 _QUESTION = re.compile(r"text (\d+) of (\d+) pieces")

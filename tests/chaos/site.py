@@ -32,7 +32,7 @@ class Site:
     def load(
         self,
         seed: int,
-        viewers: int,
+        readers: int,
         pieces: tuple[int, int],
         cancel_share: float = 0.1,
         *,
@@ -50,7 +50,7 @@ class Site:
             self.cluster.valkey.url,
             weights,
             seed,
-            viewers,
+            readers,
             pieces,
             cancel_share,
         )

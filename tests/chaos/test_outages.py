@@ -1,4 +1,4 @@
-"""One outage at a time, on real processes: what viewers hold, the log and the row agree at the end, and the end comes soon.
+"""One outage at a time, on real processes: what readers hold, the log and the row agree at the end, and the end comes soon.
 
 What is measured in seconds has room for a busy machine; docs/chaos.md has the figures of a quiet one.
 """
@@ -50,7 +50,7 @@ class Streams:
         self.load: Load = site.load(seed, 3, (0, 0))
         self.load.manners = ("steady", "dropping", "events")
         self.following: list[asyncio.Task[None]] = []
-        """Of each stream: ends when all its viewers have."""
+        """Of each stream: ends when all its readers have."""
 
     def begin(
         self, model: str = "prefix", pieces: int = 250, *, cancel_after: float | None = None
@@ -216,7 +216,7 @@ async def test_a_service_is_away_while_answers_stream(
 
 @pytest.mark.parametrize("lose_data", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_redis_starts_again(site: Site, streams: Streams, lose_data: bool) -> None:
-    """Empty or with its data: viewers are told to resync, the text goes on, the end comes."""
+    """Empty or with its data: readers are told to resync, the text goes on, the end comes."""
     stream, task = streams.begin()
     await streams.said(stream)
     await asyncio.to_thread(site.cluster.valkey.restart, lose_data=lose_data)
@@ -316,7 +316,7 @@ async def test_cancelled_when_its_worker_has_just_died(site: Site, streams: Stre
 
 
 async def test_an_end_whose_event_was_swallowed(site: Site, streams: Streams) -> None:
-    """The row says complete and the log does not, as after a kill between commit and append: viewers learn it soon."""
+    """The row says complete and the log does not, as after a kill between commit and append: readers learn it soon."""
     stream, task = streams.begin("mute", 50)
     await streams.asked(stream)
     os.kill(the_worker_of(site, stream), signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""Viewers of one answer, written from PROTOCOL.md alone, that live through everything: servers that are away, cut sockets, resyncs.
+"""Readers of one answer, written from PROTOCOL.md alone, that live through everything: servers that are away, cut sockets, resyncs.
 
-What a viewer may conclude is checked at every event (order, offsets, the checksum at the end): a break is kept in `fault`.
+What a reader may conclude is checked at every event (order, offsets, the checksum at the end): a break is kept in `fault`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import websockets
 
-from tests.e2e.viewer import TERMINAL, Viewer
+from tests.e2e.reader import TERMINAL, Reader
 
 ANSWER_SECONDS = 8.0
 """A web process that has been paused accepts connections and does not answer."""
@@ -85,7 +85,7 @@ class Api:
 
 
 @dataclass
-class Watcher(Viewer):
+class Watcher(Reader):
     """`manner`: `steady`, `dropping` (every half second or so), `slow` (reads in bursts, with a small buffer), `late`."""
 
     api: Api = None  # type: ignore[assignment]  # fields after those with a default need one

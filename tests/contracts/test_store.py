@@ -209,7 +209,7 @@ async def test_a_repeated_key_makes_one_conversation(store: Store) -> None:
 
 
 async def test_a_repeated_key_does_not_bring_back_a_deleted_conversation(store: Store) -> None:
-    """Its id is not used again: viewers and the log know it as deleted."""
+    """Its id is not used again: readers and the log know it as deleted."""
     made = await store.create_conversation(ME, idempotency=key())
     await store.delete_conversation(made.id)
     with pytest.raises(NotFound):

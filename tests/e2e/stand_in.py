@@ -39,7 +39,7 @@ class Faults:
 
 @dataclass
 class Thread:
-    """One conversation with its log and its viewers."""
+    """One conversation with its log and its readers."""
 
     row: Json
     messages: list[Json] = field(default_factory=list)

@@ -13,7 +13,7 @@ from tests.e2e.stack import Stack, running_stack
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 END_SECONDS = 1.0
-"""From the cancel to the terminal event at a viewer: the goal. A busy machine is given thrice that, which is far from a lease."""
+"""From the cancel to the terminal event at a reader: the goal. A busy machine is given thrice that, which is far from a lease."""
 
 
 def posted(client: httpx.Client) -> tuple[str, str]:
@@ -55,7 +55,7 @@ def ended_after(
 
 
 def test_a_cancel_while_the_worker_is_frozen(tmp_path: Path) -> None:
-    """The viewer sees the end within a second; what the worker does when it wakes up changes neither row nor log."""
+    """The reader sees the end within a second; what the worker does when it wakes up changes neither row nor log."""
     with (
         running_stack(tmp_path, LEASE_SECONDS="30") as stack,
         httpx.Client(base_url=stack.url) as client,

@@ -22,8 +22,8 @@ import yaml
 from openai import APITimeoutError, AsyncOpenAI, LengthFinishReasonError, NotFoundError
 from pydantic import BaseModel
 
+from tests.e2e.reader import acall
 from tests.e2e.stack import Stack, running_stack
-from tests.e2e.viewer import acall
 from tests.exclusive import exclusive
 from tests.js.packages import HERE, need_node, need_packages
 from tests.servers.service import free_port

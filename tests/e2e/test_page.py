@@ -13,8 +13,8 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.e2e.browser import PHONE, answered, growing, open_page, say, text_of
+from tests.e2e.reader import acall
 from tests.e2e.stack import Stack, running_stack
-from tests.e2e.viewer import acall
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LAST_WORDS = "have a pleasant day!"

@@ -6,8 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+from tests.e2e.reader import acall
 from tests.e2e.stack import Stack, running_stack
-from tests.e2e.viewer import acall
 from tests.js.packages import HERE, need_node, need_packages
 
 _MODELS = "default: demo\nmodels: {demo: {provider: demo, options: {tokens_per_second: 150}}}\n"

@@ -1,4 +1,4 @@
-"""Real input, through all processes to several viewers and the row: recorded provider bodies, and a real llama.cpp server."""
+"""Real input, through all processes to several readers and the row: recorded provider bodies, and a real llama.cpp server."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.reader import Reader, acall, post, units
 from tests.e2e.stack import Stack, running_stack
-from tests.e2e.viewer import Viewer, acall, post, units
 from tests.listening import listening
 from tests.servers.service import free_port
 from tests.unit.providers.recordings import Recording, load
@@ -59,7 +59,7 @@ def first_choice(body: bytes) -> str:
 
 
 def expected_of(recording: Recording) -> str:
-    """What viewers and the row must hold."""
+    """What readers and the row must hold."""
     if recording.name in DEVIATES:
         return first_choice(recording.body)
     return recording.expected.get("text") or recording.expected.get("refusal") or ""
@@ -119,41 +119,41 @@ def stack(catalogue: tuple[Path, int], tmp_path_factory: pytest.TempPathFactory)
         yield running
 
 
-async def watch(stack: Stack, model: str, content: str) -> tuple[list[Viewer], dict[str, Any]]:
-    """Post, follow with three viewers (steady, late, reconnecting every 200 ms), read the row."""
+async def watch(stack: Stack, model: str, content: str) -> tuple[list[Reader], dict[str, Any]]:
+    """Post, follow with three readers (steady, late, reconnecting every 200 ms), read the row."""
     posted = await post(stack.url, content, model)
     ids = posted["user_message"]["conversation_id"], posted["assistant_message"]["id"]
-    viewers = [
-        Viewer(stack.url, *ids),
-        Viewer(stack.url, *ids),
-        Viewer(stack.url, *ids, drop_seconds=0.2),
+    readers = [
+        Reader(stack.url, *ids),
+        Reader(stack.url, *ids),
+        Reader(stack.url, *ids, drop_seconds=0.2),
     ]
-    await asyncio.gather(viewers[0].watch(), viewers[1].watch(delay=0.7), viewers[2].watch())
+    await asyncio.gather(readers[0].watch(), readers[1].watch(delay=0.7), readers[2].watch())
     _, snapshot = await acall(stack.url, "GET", f"/api/conversations/{ids[0]}")
-    return viewers, snapshot["messages"][-1]
+    return readers, snapshot["messages"][-1]
 
 
 async def one_recording(stack: Stack, number: int, gate: asyncio.Semaphore) -> list[str]:
     """What is wrong with this recording's way through the system."""
     recording = BODIES[number]
     async with gate:
-        viewers, row = await watch(stack, f"r{number}", "go")
+        readers, row = await watch(stack, f"r{number}", "go")
     expected = expected_of(recording)
     wrong = [f"{recording.name}: row {row['content']!r}"] if row["content"] != expected else []
     wrong += [
-        f"{recording.name}: viewer {place} {viewer.text!r}"
-        for place, viewer in enumerate(viewers)
-        if viewer.text != expected
+        f"{recording.name}: reader {place} {reader.text!r}"
+        for place, reader in enumerate(readers)
+        if reader.text != expected
     ]
     if recording.expected.get("finish_reason") and row["status"] not in ("complete", "error"):
         wrong.append(f"{recording.name}: {row['status']}")
     return wrong
 
 
-async def test_recorded_bodies_reach_every_viewer_and_the_row_exactly(
+async def test_recorded_bodies_reach_every_reader_and_the_row_exactly(
     stack: Stack, catalogue: tuple[Path, int]
 ) -> None:
-    """Cut at arbitrary bytes: three viewers and the row hold exactly the expected text of every recording."""
+    """Cut at arbitrary bytes: three readers and the row hold exactly the expected text of every recording."""
     gate = asyncio.Semaphore(12)
     async with listening(replay, catalogue[1]):
         found = await asyncio.gather(
@@ -163,7 +163,7 @@ async def test_recorded_bodies_reach_every_viewer_and_the_row_exactly(
 
 
 async def test_a_real_model_of_a_real_server(llamacpp_url: str, tmp_path: Path) -> None:
-    """llama.cpp with SmolLM2: the answer that three viewers assembled is the row, and it is complete."""
+    """llama.cpp with SmolLM2: the answer that three readers assembled is the row, and it is complete."""
     file = tmp_path / "models.yml"
     file.write_text(
         yaml.safe_dump(
@@ -175,11 +175,11 @@ async def test_a_real_model_of_a_real_server(llamacpp_url: str, tmp_path: Path) 
         )
     )
     with running_stack(tmp_path, MODELS_FILE=str(file)) as stack:
-        viewers, row = await watch(
+        readers, row = await watch(
             stack, "smollm", "Tell me in three sentences why the sky is blue."
         )
     assert row["status"] == "complete", row
     assert row["finish_reason"] in ("stop", "length")
     assert row["usage"]["output_tokens"] > 10
     assert units(row["content"]) > 40
-    assert [viewer.text for viewer in viewers] == [row["content"]] * 3
+    assert [reader.text for reader in readers] == [row["content"]] * 3

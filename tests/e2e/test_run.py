@@ -96,7 +96,7 @@ def test_each_process_has_its_own_secrets_alone(tmp_path: Path) -> None:
         said = [metrics_of(int(known[kind]["METRICS_PORT"])) for kind in known]
     assert "zanzibar" not in stack.shown
     assert not [value for value in SECRETS.values() if value in stack.shown]
-    assert ["tokenwire_posts_total 1.0" in said[0], "tokenwire_viewers 0.0" in said[1]] == [
+    assert ["tokenwire_posts_total 1.0" in said[0], "tokenwire_readers 0.0" in said[1]] == [
         True,
         True,
     ]

@@ -1,4 +1,4 @@
-"""A broadcaster on a free port for tests, a writer of conversations, and a viewer written from PROTOCOL.md alone."""
+"""A broadcaster on a free port for tests, a writer of conversations, and a reader written from PROTOCOL.md alone."""
 
 import asyncio
 import contextlib
@@ -49,9 +49,9 @@ class Stage:
     ) -> None:
         self.log, self.feed = log, feed
         self.hub = Hub(log, feed)
-        self.viewers = SocketReaders(self.hub, KEY, pace or HeartbeatPace(5.0, 25.0), per_user)
+        self.readers = SocketReaders(self.hub, KEY, pace or HeartbeatPace(5.0, 25.0), per_user)
         self.server = Server(
-            self.viewers,
+            self.readers,
             _always_ready,
             Caps(max_connections, per_address, Addresses(proxies), **caps),
         )
@@ -81,7 +81,7 @@ class Stage:
         return connect(self.url(conversation), **options)
 
     @contextlib.asynccontextmanager
-    async def viewer(
+    async def reader(
         self,
         conversation: str,
         after: str | None = None,
@@ -100,7 +100,7 @@ class Stage:
 
 
 def token(conversation: str, left: float = 600, user: str = "u") -> str:
-    """A token that ends a viewer in `left` seconds: the leeway is taken off."""
+    """A token that ends a reader in `left` seconds: the leeway is taken off."""
     return jwt.encode(
         {
             "sub": user,

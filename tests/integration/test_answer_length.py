@@ -55,7 +55,7 @@ def over(services: WorkerServices, provider: base.Provider) -> Runner:
 async def test_an_answer_without_end_ends(
     sqlite_store: Store, row: Row, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With what viewers hold, complete, and billed by an estimate: nobody was told."""
+    """With what readers hold, complete, and billed by an estimate: nobody was told."""
     script, log = Looping([]), MemoryLog()
     await over(services_over(sqlite_store, log, NoJobs()), script).generate(row.id)
     ended = await sqlite_store.message(row.id)

@@ -70,7 +70,7 @@ async def test_an_answer_that_fails(rig: Rig) -> None:
 
 @pytest.mark.parametrize("error", [base.AuthenticationFailed, base.Unavailable, base.Interrupted])
 async def test_what_a_provider_quotes(rig: Rig, error: type[base.ProviderError]) -> None:
-    """Neither the question nor the answer is logged with its error; what else it says is, and the viewer's sentence is not touched."""
+    """Neither the question nor the answer is logged with its error; what else it says is, and the reader's sentence is not touched."""
     quoting = error(
         f'no, not "{QUESTION}" + "it will hurt for long", thank you', code="no_no", status=500
     )

@@ -1,4 +1,4 @@
-"""The broadcaster over real sockets, on the log in memory and on a real Valkey: what a viewer gets, and when."""
+"""The broadcaster over real sockets, on the log in memory and on a real Valkey: what a reader gets, and when."""
 
 import asyncio
 import contextlib
@@ -24,18 +24,18 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
         yield stage
 
 
-def kinds(viewer: Watching) -> list[str]:
-    return [frame["type"] for frame in viewer.frames if frame["type"] != "heartbeat"]
+def kinds(reader: Watching) -> list[str]:
+    return [frame["type"] for frame in reader.frames if frame["type"] != "heartbeat"]
 
 
 async def test_from_a_position_then_live(stage: Stage) -> None:
     """subscribed, the events after the position, live, events as they happen, byte for byte as the log holds them."""
     writer = await Writer(stage.log, "c").begin()
     await writer.say("Hello ", "👋 ", "world")
-    async with stage.viewer("c", f"{writer.epoch}:1") as viewer:
-        await viewer.until("live")
-        assert kinds(viewer) == ["subscribed", "chunk", "chunk", "chunk", "live"]
-        assert viewer.frames[0] == {
+    async with stage.reader("c", f"{writer.epoch}:1") as reader:
+        await reader.until("live")
+        assert kinds(reader) == ["subscribed", "chunk", "chunk", "chunk", "live"]
+        assert reader.frames[0] == {
             "type": "subscribed",
             "epoch": writer.epoch,
             "seq": 4,
@@ -44,8 +44,8 @@ async def test_from_a_position_then_live(stage: Stage) -> None:
         }
         await writer.say("!")
         await writer.end()
-        last = await viewer.until("complete")
-        assert (viewer.text, viewer.seq) == (writer.text, writer.seq)
+        last = await reader.until("complete")
+        assert (reader.text, reader.seq) == (writer.text, writer.seq)
         assert last["length"] == 15
 
 
@@ -66,26 +66,26 @@ async def test_from_now_on(stage: Stage) -> None:
     """Without a position nothing is replayed."""
     writer = await Writer(stage.log, "c").begin()
     await writer.say("before")
-    async with stage.viewer("c") as viewer:
-        await viewer.until("live")
+    async with stage.reader("c") as reader:
+        await reader.until("live")
         await writer.say(" after")
-        await viewer.until("chunk")
-        assert kinds(viewer) == ["subscribed", "live", "chunk"]
-        assert viewer.text == " after"
-    await until(lambda: not stage.server._connections and not stage.viewers.all)
+        await reader.until("chunk")
+        assert kinds(reader) == ["subscribed", "live", "chunk"]
+        assert reader.text == " after"
+    await until(lambda: not stage.server._connections and not stage.readers.all)
 
 
 async def test_a_conversation_without_events(stage: Stage) -> None:
     """It has an epoch and stands at 0; the first event arrives."""
-    async with stage.viewer("c") as viewer:
-        live = await viewer.until("live")
+    async with stage.reader("c") as reader:
+        live = await reader.until("live")
         assert live["seq"] == 0
         await Writer(stage.log, "c").begin()
-        assert (await viewer.until("start"))["seq"] == 1
+        assert (await reader.until("start"))["seq"] == 1
 
 
 async def test_resume_by_position_every_few_events(stage: Stage) -> None:
-    """A viewer whose socket breaks after every three frames ends with the whole text, in order, without a repeat."""
+    """A reader whose socket breaks after every three frames ends with the whole text, in order, without a repeat."""
     writer = await Writer(stage.log, "c").begin()
     position, text, seqs = f"{writer.epoch}:0", "", list[int]()
 
@@ -96,14 +96,14 @@ async def test_resume_by_position_every_few_events(stage: Stage) -> None:
 
     writing = asyncio.create_task(write())
     while len(seqs) < 61:
-        async with stage.viewer("c", position) as viewer:
+        async with stage.reader("c", position) as reader:
             with contextlib.suppress(TimeoutError):
                 for _ in range(4):
-                    frame = await asyncio.wait_for(viewer.next(), 1)
+                    frame = await asyncio.wait_for(reader.next(), 1)
                     if "attempt" in frame:
                         seqs.append(frame["seq"])
                         text += frame.get("content", "")
-                        position = f"{viewer.epoch}:{viewer.seq}"
+                        position = f"{reader.epoch}:{reader.seq}"
     await writing
     assert text == writer.text
     assert seqs == list(range(1, 62))
@@ -121,38 +121,38 @@ async def test_a_position_that_cannot_be_served(stage: Stage, reason: str) -> No
     after = {"epoch": "zzzz:1", "ahead": f"{writer.epoch}:9999", "trimmed": f"{writer.epoch}:1"}[
         reason
     ]
-    async with stage.viewer("c", after) as viewer:
-        assert await viewer.close_code() == 4410
-        assert viewer.frames == [{"type": "resync", "reason": reason}]
+    async with stage.reader("c", after) as reader:
+        assert await reader.close_code() == 4410
+        assert reader.frames == [{"type": "resync", "reason": reason}]
 
 
-async def test_a_deletion_ends_every_viewer(stage: Stage) -> None:
+async def test_a_deletion_ends_every_reader(stage: Stage) -> None:
     """4404, for those who watch and for those who come later."""
     await Writer(stage.log, "c").begin()
-    async with stage.viewer("c") as viewer:
-        await viewer.until("live")
+    async with stage.reader("c") as reader:
+        await reader.until("live")
         await stage.log.delete("c")
-        assert await viewer.close_code() == 4404
-    async with stage.viewer("c") as late:
+        assert await reader.close_code() == 4404
+    async with stage.reader("c") as late:
         assert await late.close_code() == 4404
         assert late.frames == []
 
 
 async def test_heartbeats_carry_the_top(stage: Stage) -> None:
-    """They come by themselves, quicker while a generation runs, each with the seq that the viewer holds."""
-    async with stage.viewer("c") as viewer:
-        await viewer.until("live")
-        assert (await viewer.until("heartbeat"))["seq"] == 0
+    """They come by themselves, quicker while a generation runs, each with the seq that the reader holds."""
+    async with stage.reader("c") as reader:
+        await reader.until("live")
+        assert (await reader.until("heartbeat"))["seq"] == 0
         writer = await Writer(stage.log, "c").begin()
         for _ in range(3):
             await writer.say("x")
-            await viewer.until("heartbeat")
-        await viewer.until_seq(writer.seq)
-        await viewer.until("heartbeat")
-        assert viewer.seq == writer.seq
+            await reader.until("heartbeat")
+        await reader.until_seq(writer.seq)
+        await reader.until("heartbeat")
+        assert reader.seq == writer.seq
 
 
-async def test_two_hundred_viewers_of_one_conversation(stage: Stage) -> None:
+async def test_two_hundred_readers_of_one_conversation(stage: Stage) -> None:
     """Some from the start, some late, some from now on: all end with the same."""
     writer = await Writer(stage.log, "c").begin()
     start = f"{writer.epoch}:0"
@@ -161,14 +161,14 @@ async def test_two_hundred_viewers_of_one_conversation(stage: Stage) -> None:
     async def watch(number: int) -> str:
         if number % 4 == 3:
             await first.wait()
-        async with stage.viewer("c", start) as viewer:
+        async with stage.reader("c", start) as reader:
             if number % 4 != 3:
-                await viewer.until("live")
+                await reader.until("live")
                 ready.append(number)
             if len(ready) == 150:
                 rest.set()
-            await viewer.until("complete")
-            return viewer.text
+            await reader.until("complete")
+            return reader.text
 
     ready = list[int]()
     watching = [asyncio.create_task(watch(number)) for number in range(200)]
@@ -179,30 +179,30 @@ async def test_two_hundred_viewers_of_one_conversation(stage: Stage) -> None:
             first.set()
     await writer.end()
     assert set(await asyncio.gather(*watching)) == {writer.text}
-    assert len(stage.viewers.all) <= 200
+    assert len(stage.readers.all) <= 200
 
 
 async def test_refreshing_in_place(stage: Stage) -> None:
     """A refresh is answered, and the socket outlives its first token."""
-    async with stage.viewer("c", left=2.0) as viewer:
-        await viewer.until("live")
-        await viewer.socket.send(json.dumps({"type": "refresh", "token": token("c", 600)}))
-        assert 568 <= (await viewer.until("refreshed"))["expires_in"] <= 570
+    async with stage.reader("c", left=2.0) as reader:
+        await reader.until("live")
+        await reader.socket.send(json.dumps({"type": "refresh", "token": token("c", 600)}))
+        assert 568 <= (await reader.until("refreshed"))["expires_in"] <= 570
         await asyncio.sleep(2.1)
         await Writer(stage.log, "c").begin()
-        assert await viewer.until("start")
+        assert await reader.until("start")
 
 
 async def test_an_expired_token_ends_it(stage: Stage) -> None:
     """Half a minute after the token's expiry the socket is closed with 4401."""
-    async with stage.viewer("c", left=2.0) as viewer:
-        await viewer.until("live")
-        assert await viewer.close_code() == 4401
+    async with stage.reader("c", left=2.0) as reader:
+        await reader.until("live")
+        assert await reader.close_code() == 4401
 
 
 async def test_stopping_sends_everybody_away(stage: Stage) -> None:
     """1012 for each, within a second or so; new ones are not let in."""
-    async with stage.viewer("c") as one, stage.viewer("d") as two:
+    async with stage.reader("c") as one, stage.reader("d") as two:
         await one.until("live")
         await two.until("live")
         async with asyncio.timeout(3):

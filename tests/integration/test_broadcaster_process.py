@@ -91,7 +91,7 @@ async def process(valkey_url: str) -> AsyncIterator[Process]:
 
 
 async def test_it_serves_and_goes_away_in_time(process: Process, valkey_url: str) -> None:
-    """A viewer follows a conversation through Redis; SIGTERM closes it with 1012 and the process ends with 0 within three seconds."""
+    """A reader follows a conversation through Redis; SIGTERM closes it with 1012 and the process ends with 0 within three seconds."""
     log = RedisLog(valkey_url)
     writer = await Writer(log, "c").begin()
     await writer.say("one ", "two")
@@ -99,14 +99,14 @@ async def test_it_serves_and_goes_away_in_time(process: Process, valkey_url: str
         await socket.send(
             json.dumps({"type": "subscribe", "token": token("c"), "after": f"{writer.epoch}:0"})
         )
-        viewer = Watching(socket)
-        await viewer.until("live")
+        reader = Watching(socket)
+        await reader.until("live")
         await writer.say(" three")
-        await viewer.until_seq(writer.seq)
-        assert viewer.text == "one two three"
+        await reader.until_seq(writer.seq)
+        assert reader.text == "one two three"
         began = time.monotonic()
         process.process.send_signal(signal.SIGTERM)
-        assert await viewer.close_code() == 1012
+        assert await reader.close_code() == 1012
     status, stderr = await process.end()
     assert status == 0
     assert time.monotonic() - began < 3

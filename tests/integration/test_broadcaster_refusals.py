@@ -158,49 +158,49 @@ async def test_other_paths_are_404(stage: Stage, path: str) -> None:
 async def test_too_many_connections() -> None:
     """One more than allowed is let in to be told 1013; when one has gone there is room again."""
     async with memory_stage(max_connections=1) as stage:
-        async with stage.viewer("c") as viewer:
-            await viewer.until("live")
+        async with stage.reader("c") as reader:
+            await reader.until("live")
             async with stage.socket("c") as socket:
                 assert (await closed_with(socket))[0] == 1013
-        async with stage.viewer("c") as viewer:
-            assert await viewer.until("live")
+        async with stage.reader("c") as reader:
+            assert await reader.until("live")
 
 
 async def test_too_many_refreshes(stage: Stage) -> None:
     """The 21st within a minute is 4429."""
-    async with stage.viewer("c") as viewer:
+    async with stage.reader("c") as reader:
         for _ in range(21):
-            await viewer.socket.send(json.dumps({"type": "refresh", "token": token("c")}))
-        assert await viewer.close_code() == 4429
-        assert len([frame for frame in viewer.frames if frame["type"] == "refreshed"]) == 20
+            await reader.socket.send(json.dumps({"type": "refresh", "token": token("c")}))
+        assert await reader.close_code() == 4429
+        assert len([frame for frame in reader.frames if frame["type"] == "refreshed"]) == 20
 
 
 async def test_a_flood_of_pings(stage: Stage) -> None:
     """Control frames are counted too."""
-    async with stage.viewer("c") as viewer:
-        await viewer.until("live")
+    async with stage.reader("c") as reader:
+        await reader.until("live")
         with contextlib.suppress(ConnectionClosed):
             for _ in range(200):
-                await viewer.socket.ping()
-        assert await viewer.close_code() == 4429
+                await reader.socket.ping()
+        assert await reader.close_code() == 4429
 
 
 async def test_redis_away_when_somebody_subscribes(stage: Stage) -> None:
     """1013: come back later. When Redis is back, so is service."""
     assert isinstance(stage.log, MemoryLog)
     stage.log.go_down()
-    async with stage.viewer("c") as viewer:
-        assert await viewer.close_code() == 1013
+    async with stage.reader("c") as reader:
+        assert await reader.close_code() == 1013
     stage.log.come_back()
-    async with stage.viewer("c") as viewer:
-        assert await viewer.until("live")
+    async with stage.reader("c") as reader:
+        assert await reader.until("live")
 
 
 async def test_redis_away_in_mid_replay(stage: Stage) -> None:
     """A page that cannot be read ends in 1013, not in `live`."""
     assert isinstance(stage.log, MemoryLog)
     writer = await Writer(stage.log, "c").begin()
-    async with stage.viewer("c") as watching:
+    async with stage.reader("c") as watching:
         await watching.until("live")
         for _ in range(7):
             await writer.say(*["x"] * 100)
@@ -217,9 +217,9 @@ async def test_redis_away_in_mid_replay(stage: Stage) -> None:
             return page
 
         stage.log.read = fail_pages  # type: ignore[method-assign]
-        async with stage.viewer("c", f"{writer.epoch}:0") as viewer:
-            assert await viewer.close_code() == 1013
-            assert [frame["type"] for frame in viewer.frames] == ["subscribed"]
+        async with stage.reader("c", f"{writer.epoch}:0") as reader:
+            assert await reader.close_code() == 1013
+            assert [frame["type"] for frame in reader.frames] == ["subscribed"]
         stage.log.come_back()
 
 
@@ -230,41 +230,41 @@ async def test_garbage_before_the_handshake(stage: Stage) -> None:
         writer.write(b"\x16\x03\x01 not http\r\n\r\n")
         answer = await asyncio.wait_for(reader.read(), 10)
     assert b"Traceback" not in answer
-    async with stage.viewer("c") as viewer:
-        assert await viewer.until("live")
+    async with stage.reader("c") as reader:
+        assert await reader.until("live")
 
 
 async def test_a_reset_connection_leaves_nothing_behind(stage: Stage) -> None:
-    """A viewer that vanishes with RST is forgotten, its tail released."""
+    """A reader that vanishes with RST is forgotten, its tail released."""
     raw = sockets.create_connection(("127.0.0.1", stage.port))
     raw.setblocking(False)
     raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     socket = await connect(stage.url("c"), sock=raw, proxy=None)
     await socket.send(subscribe())
     await socket.recv()
-    assert len(stage.viewers.all) == 1
+    assert len(stage.readers.all) == 1
     socket.transport.abort()
     async with asyncio.timeout(10):
-        while stage.viewers.all:
+        while stage.readers.all:
             await asyncio.sleep(0.01)
-    assert not stage.viewers.rooms._rooms
+    assert not stage.readers.rooms._rooms
 
 
-async def test_one_user_has_so_many_viewers() -> None:
+async def test_one_user_has_so_many_readers() -> None:
     """The next one is sent away (1013) and leaves no trace; a place that is left can be taken again."""
     log = MemoryLog()
     async with running(Stage(log, MemoryFeed(log), per_user=2)) as stage:
-        async with stage.viewer("c") as first, stage.viewer("c") as second:
+        async with stage.reader("c") as first, stage.reader("c") as second:
             for watching in (first, second):
                 await watching.until("live")
             async with stage.socket("c") as third:
                 await third.send(subscribe())
                 assert (await closed_with(third))[0] == 1013
-            assert stage.viewers.users.taken("u") == 2
+            assert stage.readers.users.taken("u") == 2
         async with asyncio.timeout(10):
-            while stage.viewers.users.taken("u"):
+            while stage.readers.users.taken("u"):
                 await asyncio.sleep(0.01)
-        async with stage.viewer("c") as later:
+        async with stage.reader("c") as later:
             await later.until("live")
 
 

@@ -32,12 +32,12 @@ async def test_open_sockets_end_on_every_process(stages: tuple[Stage, Stage]) ->
     one, other = stages
     writer = await Writer(one.log, "c").begin()
     async with (
-        one.viewer("c", user="ada") as ada,
-        one.viewer("c", user="bob") as bob,
-        other.viewer("c", user="bob") as tab,
+        one.reader("c", user="ada") as ada,
+        one.reader("c", user="bob") as bob,
+        other.reader("c", user="bob") as tab,
     ):
-        for viewer in (ada, bob, tab):
-            await viewer.until("live")
+        for reader in (ada, bob, tab):
+            await reader.until("live")
         begun = time.monotonic()
         await one.log.revoke("c", "bob")
         assert await asyncio.gather(bob.close_code(), tab.close_code()) == [4403, 4403]
@@ -53,18 +53,18 @@ async def test_an_older_token_opens_nothing_until_they_take_part_again(
     """Also on a process that knows the conversation already, and on one that does not."""
     one, other = stages
     await Writer(one.log, "c").begin()
-    async with one.viewer("c", user="ada") as ada:
+    async with one.reader("c", user="ada") as ada:
         await ada.until("live")
         await other.log.revoke("c", "bob")
         for stage in stages:
-            async with stage.viewer("c", user="bob") as bob:
+            async with stage.reader("c", user="bob") as bob:
                 assert await bob.close_code() == 4403
         await other.log.restore("c", "bob")
         async with asyncio.timeout(SOON_SECONDS):
             while one.hub._held["c"].tail.revoked:
                 await asyncio.sleep(0.01)
         for stage in stages:
-            async with stage.viewer("c", user="bob") as bob:
+            async with stage.reader("c", user="bob") as bob:
                 await bob.until("live")
 
 
@@ -73,5 +73,5 @@ async def test_another_conversation_is_not_concerned(stages: tuple[Stage, Stage]
     one, _ = stages
     await Writer(one.log, "d").begin()
     await one.log.revoke("c", "bob")
-    async with one.viewer("d", user="bob") as bob:
+    async with one.reader("d", user="bob") as bob:
         await bob.until("live")

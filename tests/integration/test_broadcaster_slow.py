@@ -1,4 +1,4 @@
-"""Viewers that do not keep up, and news that gets lost on the way: bounded memory, no disconnect, no hole."""
+"""Readers that do not keep up, and news that gets lost on the way: bounded memory, no disconnect, no hole."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
 
 
 def small_buffers(stage: Stage) -> None:
-    """Accepted sockets inherit this: without it the kernel takes megabytes before a viewer counts as slow."""
+    """Accepted sockets inherit this: without it the kernel takes megabytes before a reader counts as slow."""
     listener = stage.server._listener
     assert listener is not None
     for listening in listener.sockets:
@@ -48,12 +48,12 @@ async def slow_socket(stage: Stage) -> dict[str, Any]:
 
 
 def only(stage: Stage) -> SocketReader:
-    [viewer] = stage.viewers.all
-    return viewer
+    [reader] = stage.readers.all
+    return reader
 
 
 async def fall_behind(stage: Stage, writer: Writer) -> None:
-    """Write until the only viewer's socket is full."""
+    """Write until the only reader's socket is full."""
     async with asyncio.timeout(20):
         while not only(stage).session.slow:
             await writer.say("x" * 200)
@@ -63,8 +63,8 @@ async def fall_behind(stage: Stage, writer: Writer) -> None:
 async def test_a_reader_that_pauses_gets_all_of_it_merged(stage: Stage) -> None:
     """It is not cut off, costs a bounded buffer, and ends with exactly the text in far fewer frames; then it is served singly again."""
     writer = await Writer(stage.log, "c").begin()
-    async with stage.viewer("c", f"{writer.epoch}:0", **await slow_socket(stage)) as viewer:
-        await viewer.until("live")
+    async with stage.reader("c", f"{writer.epoch}:0", **await slow_socket(stage)) as reader:
+        await reader.until("live")
         served = only(stage)
         for number in range(3000):  # past the ring, past the buffers
             await writer.say(f"{number} 👋 {'x' * 80} ")
@@ -73,32 +73,32 @@ async def test_a_reader_that_pauses_gets_all_of_it_merged(stage: Stage) -> None:
             served._connection.transport.get_write_buffer_size() <= WRITE_LIMIT_BYTES + BATCH_BYTES
         )
         assert served.session.seq < writer.seq
-        await viewer.until_seq(writer.seq)
-        merged = [frame for frame in viewer.frames if "from_seq" in frame]
-        assert viewer.text == writer.text
+        await reader.until_seq(writer.seq)
+        merged = [frame for frame in reader.frames if "from_seq" in frame]
+        assert reader.text == writer.text
         assert merged
-        assert len(viewer.frames) < 2000
+        assert len(reader.frames) < 2000
         assert (
             max(len(json.dumps(frame, ensure_ascii=False).encode()) for frame in merged)
             <= 64 * 1024 + 200
         )
         await until(lambda: not served.session.behind)
         await writer.say("tail")
-        assert "from_seq" not in await viewer.until("chunk")
-        assert len(stage.viewers.all) == 1
+        assert "from_seq" not in await reader.until("chunk")
+        assert len(stage.readers.all) == 1
 
 
-async def test_one_slow_viewer_delays_nobody(stage: Stage) -> None:
+async def test_one_slow_reader_delays_nobody(stage: Stage) -> None:
     """Others have everything while it stands still."""
     writer = await Writer(stage.log, "c").begin()
-    async with stage.viewer("c", **await slow_socket(stage)) as slow, stage.viewer("c") as quick:
+    async with stage.reader("c", **await slow_socket(stage)) as slow, stage.reader("c") as quick:
         await slow.until("live")
         await quick.until("live")
         for _ in range(1500):
             await writer.say("x" * 100)
         await quick.until_seq(writer.seq)
         assert quick.text == writer.text
-        assert any(viewer.session.slow for viewer in stage.viewers.all)
+        assert any(reader.session.slow for reader in stage.readers.all)
         await slow.until_seq(writer.seq)
         assert slow.text == writer.text
 
@@ -109,10 +109,10 @@ async def test_a_long_replay_to_a_slow_reader(stage: Stage) -> None:
     for _ in range(40):
         await writer.say(*["y" * 100] * 50)
     await writer.end()
-    async with stage.viewer("c", f"{writer.epoch}:0", **await slow_socket(stage)) as viewer:
-        live = await viewer.until("live")
+    async with stage.reader("c", f"{writer.epoch}:0", **await slow_socket(stage)) as reader:
+        live = await reader.until("live")
         assert live["seq"] == writer.seq
-        assert viewer.text == writer.text
+        assert reader.text == writer.text
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -134,11 +134,11 @@ async def test_a_slow_reader_costs_redis_little_more_than_it_is_given(
             await stage.log.pack("c")
         with valkey.client() as client:
             before = client.info("stats")["total_net_output_bytes"]
-            async with stage.viewer("c", f"{writer.epoch}:0", **await slow_socket(stage)) as viewer:
+            async with stage.reader("c", f"{writer.epoch}:0", **await slow_socket(stage)) as reader:
                 served = only(stage)
                 await until(lambda: served.session.slow)
-                await viewer.until("live")
-                assert viewer.text == writer.text
+                await reader.until("live")
+                assert reader.text == writer.text
             read = client.info("stats")["total_net_output_bytes"] - before
         assert read < 1.5 * delivered
 
@@ -150,8 +150,8 @@ async def test_trimmed_while_it_stood_still() -> None:
     ) as stage:
         small_buffers(stage)
         writer = await Writer(stage.log, "c").begin()
-        async with stage.viewer("c", **await slow_socket(stage)) as viewer:
-            await viewer.until("live")
+        async with stage.reader("c", **await slow_socket(stage)) as reader:
+            await reader.until("live")
             await fall_behind(stage, writer)
             for _ in range(1000):  # more than the ring holds
                 await writer.say("x" * 200)
@@ -159,42 +159,42 @@ async def test_trimmed_while_it_stood_still() -> None:
             other = await Writer(stage.log, "c", "n").begin()
             await other.say("y")
             await other.end()
-            assert await viewer.close_code() == 4410
-            assert viewer.frames[-1] == {"type": "resync", "reason": "trimmed"}
-            assert writer.text.startswith(viewer.text)
+            assert await reader.close_code() == 4410
+            assert reader.frames[-1] == {"type": "resync", "reason": "trimmed"}
+            assert writer.text.startswith(reader.text)
 
 
-async def test_a_viewer_that_never_reads_does_not_hold_up_a_stop() -> None:
+async def test_a_reader_that_never_reads_does_not_hold_up_a_stop() -> None:
     """The process is done within three seconds."""
     async with memory_stage() as stage:
         small_buffers(stage)
         writer = await Writer(stage.log, "c").begin()
-        async with stage.viewer("c", **await slow_socket(stage)) as viewer:
-            await viewer.until("live")
+        async with stage.reader("c", **await slow_socket(stage)) as reader:
+            await reader.until("live")
             await fall_behind(stage, writer)
             async with asyncio.timeout(3):
                 await stage.server.stop()
-            await until(lambda: not stage.viewers.all)
-            viewer.socket.transport.abort()
+            await until(lambda: not stage.readers.all)
+            reader.socket.transport.abort()
 
 
 async def test_what_the_feed_lost_is_found_by_a_heartbeat() -> None:
     """Events published while the subscription was down, without a sign of it, arrive with the next look at Redis, in order."""
     async with memory_stage(pace=HeartbeatPace(0.1, 0.1)) as stage:
         writer = await Writer(stage.log, "c").begin()
-        async with stage.viewer("c") as viewer:
-            await viewer.until("live")
+        async with stage.reader("c") as reader:
+            await reader.until("live")
             assert isinstance(stage.feed, MemoryFeed)
             stage.feed.cut()
             await writer.say("lost ", "and ")
-            await viewer.until_seq(writer.seq)
+            await reader.until_seq(writer.seq)
             stage.feed._connected = True
             await writer.say("found")
-            await viewer.until_seq(writer.seq)
-            assert viewer.text == writer.text
+            await reader.until_seq(writer.seq)
+            assert reader.text == writer.text
 
 
-async def test_a_viewer_who_needs_a_damaged_part_of_the_log_reads_the_rows_instead(
+async def test_a_reader_who_needs_a_damaged_part_of_the_log_reads_the_rows_instead(
     valkey: Valkey,
 ) -> None:
     """It is told to resync, and nobody else notices."""
@@ -208,12 +208,12 @@ async def test_a_viewer_who_needs_a_damaged_part_of_the_log_reads_the_rows_inste
             [[name, fields]] = client.xrange(packed)
             client.delete(packed)
             client.xadd(packed, fields | {b"z": fields[b"z"][:-2]}, id=name)
-        async with stage.viewer("c") as present:
+        async with stage.reader("c") as present:
             await present.until("live")
-            async with stage.viewer("c", f"{writer.epoch}:0") as viewer:
-                assert await viewer.close_code() == 4410
-                assert viewer.frames[-1] == {"type": "resync", "reason": "trimmed"}
-            async with stage.viewer("c") as again:
+            async with stage.reader("c", f"{writer.epoch}:0") as reader:
+                assert await reader.close_code() == 4410
+                assert reader.frames[-1] == {"type": "resync", "reason": "trimmed"}
+            async with stage.reader("c") as again:
                 assert (await again.until("live"))["epoch"] == writer.epoch
             other = await Writer(stage.log, "c", "n").begin()
             await other.say("after")
@@ -221,28 +221,28 @@ async def test_a_viewer_who_needs_a_damaged_part_of_the_log_reads_the_rows_inste
 
 
 async def test_a_redis_that_lost_its_data_is_another_epoch(valkey: Valkey) -> None:
-    """Every viewer is told to resync, and is served after that."""
+    """Every reader is told to resync, and is served after that."""
     async with redis_stage(valkey.url, pace=HeartbeatPace(0.2, 0.2)) as stage:
         writer = await Writer(stage.log, "c").begin()
         await writer.say("before")
-        async with stage.viewer("c", f"{writer.epoch}:0") as viewer:
-            await viewer.until("live")
+        async with stage.reader("c", f"{writer.epoch}:0") as reader:
+            await reader.until("live")
             await asyncio.to_thread(valkey.restart, lose_data=True)
-            assert await viewer.close_code() == 4410
-            assert viewer.frames[-1] == {"type": "resync", "reason": "epoch"}
-        async with stage.viewer("c") as again:
+            assert await reader.close_code() == 4410
+            assert reader.frames[-1] == {"type": "resync", "reason": "epoch"}
+        async with stage.reader("c") as again:
             live = await again.until("live")
             assert live["epoch"] != writer.epoch
 
 
 async def test_a_redis_that_kept_its_data_disturbs_nobody(valkey: Valkey) -> None:
-    """A viewer stays connected, is told the new name of its position, and is live again without a resync."""
+    """A reader stays connected, is told the new name of its position, and is live again without a resync."""
     async with redis_stage(valkey.url, pace=HeartbeatPace(0.2, 0.2)) as stage:
         writer = await Writer(stage.log, "c").begin()
         await writer.say("before")
-        async with stage.viewer("c", f"{writer.epoch}:0") as viewer:
-            await viewer.until("live")
+        async with stage.reader("c", f"{writer.epoch}:0") as reader:
+            await reader.until("live")
             await asyncio.to_thread(valkey.restart, lose_data=False)
-            assert (await viewer.until("subscribed"))["epoch"] != writer.epoch
-            live = await viewer.until("live")
-            assert live == {"type": "live", "epoch": viewer.epoch, "seq": writer.seq}
+            assert (await reader.until("subscribed"))["epoch"] != writer.epoch
+            live = await reader.until("live")
+            assert live == {"type": "live", "epoch": reader.epoch, "seq": writer.seq}

@@ -211,7 +211,7 @@ async def test_all_calls_are_known(rig: Rig, scene: str) -> None:
 @pytest.mark.parametrize("scene", ["restarted", "interrupted"])
 @pytest.mark.parametrize("name", sorted(CALLED - ESSENTIAL))
 async def test_a_call_that_always_fails(rig: Rig, name: str, scene: str) -> None:
-    """The answer ends: as it would have, where the call does not matter to it, else as an error of ours, with what viewers hold."""
+    """The answer ends: as it would have, where the call does not matter to it, else as an error of ours, with what readers hold."""
     steps, options = SCENES[scene]
     rig.break_call(name)
     row = await rig.until_ended(*steps, **options)

@@ -213,7 +213,7 @@ async def test_operators_hear_of_a_row_that_cannot_end(
 
 
 async def test_a_cancelled_answer_that_cannot_be_read_ends(damaged: Damaged) -> None:
-    """The sweeper cannot end it by what viewers hold: its jobs count what fails."""
+    """The sweeper cannot end it by what readers hold: its jobs count what fails."""
     await damaged.age(damaged.sick, cancel_by="me")
     for _ in range(MAX_TRIES + 1):
         await Sweeper(damaged.services)._cancel()

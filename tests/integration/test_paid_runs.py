@@ -97,11 +97,11 @@ class Rig:
                 await asyncio.sleep(0.01)
 
     async def shown(self) -> str:
-        """The text that viewers hold."""
+        """The text that readers hold."""
         return text_of(await events_of(self.log, self.row))
 
     async def ended(self) -> None:
-        """Viewers have the end."""
+        """Readers have the end."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not isinstance((await events_of(self.log, self.row))[-1], events.Cancelled):
                 await asyncio.sleep(0.01)
@@ -466,7 +466,7 @@ async def unnamed(rig: Rig) -> "tuple[Runner, asyncio.Task[None]]":
 @pytest.mark.parametrize("rig", ["responses"], indirect=True)
 @pytest.mark.parametrize("act", ["cancel", "delete"])
 async def test_an_answer_that_is_stopped_before_its_run_has_a_name(rig: Rig, act: str) -> None:
-    """Viewers have the end at once; the name is waited for behind it, and the run is ended."""
+    """Readers have the end at once; the name is waited for behind it, and the run is ended."""
     runner, worker = await unnamed(rig)
     (attempt,) = runner.running()
     await getattr(rig, act)()
@@ -551,7 +551,7 @@ async def test_a_worker_that_was_frozen_before_its_request(
 
 
 async def test_a_cancel_does_not_wait_for_the_provider(rig: Rig) -> None:
-    """The viewer has the end; the run's follows, as often as it must be tried."""
+    """The reader has the end; the run's follows, as often as it must be tried."""
     rig.provider.refuse_ends = True
     worker = rig.worker()
     await rig.begun()

@@ -135,7 +135,7 @@ def sent(server: Server, number: int) -> list[dict[str, Any]]:
 
 
 async def test_a_paused_turn_goes_on_in_the_same_message(rig: Rig) -> None:
-    """Sent back with its blocks as they came, at the end of what was asked; viewers notice nothing; both requests are billed."""
+    """Sent back with its blocks as they came, at the end of what was asked; readers notice nothing; both requests are billed."""
     async with serving(playing(PAUSED, WHOLE)) as server:
         row = await rig.run(server)
     assert len(server.calls) == 2

@@ -278,7 +278,7 @@ async def test_some_closes_are_for_good(code: int) -> None:
 
 
 async def test_merged_chunks_stand_for_several() -> None:
-    """What a viewer that fell behind is sent."""
+    """What a reader that fell behind is sent."""
     server = Hostile(random.Random(1), Faults())
     server.row(id="m1", status="streaming")
     events, text = answer("m1", random.Random(11), pieces=10)

@@ -128,15 +128,15 @@ async def test_the_broadcaster_cuts_who_reads_nothing() -> None:
         ):
             await eventually(
                 lambda: (
-                    len(stage.viewers.all) == 1
-                    and next(iter(stage.viewers.all)).session.phase.name == "LIVE"
+                    len(stage.readers.all) == 1
+                    and next(iter(stage.readers.all)).session.phase.name == "LIVE"
                 )
             )
             async with asyncio.timeout(20):
-                while stage.viewers.all:
+                while stage.readers.all:
                     await writer.say("x" * 2000)
                     await asyncio.sleep(0.002)
-            assert stage.viewers.users.taken("u") == 0
+            assert stage.readers.users.taken("u") == 0
 
 
 async def test_the_broadcaster_forgets_that_a_reader_was_behind() -> None:
@@ -151,8 +151,8 @@ async def test_the_broadcaster_forgets_that_a_reader_was_behind() -> None:
         ) as slow:
             await eventually(
                 lambda: (
-                    len(stage.viewers.all) == 1
-                    and next(iter(stage.viewers.all)).session.phase.name == "LIVE"
+                    len(stage.readers.all) == 1
+                    and next(iter(stage.readers.all)).session.phase.name == "LIVE"
                 )
             )
             [connection] = stage.server._connections

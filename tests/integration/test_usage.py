@@ -64,7 +64,7 @@ class Rig:
         return row
 
     async def told(self) -> events.Usage | None:
-        """What viewers are told at the end; the row says the same."""
+        """What readers are told at the end; the row says the same."""
         row, last = await self.reread(), (await events_of(self.log, self.row))[-1]
         assert isinstance(last, events.Complete | events.Error | events.Cancelled)
         assert (events.Usage(**row.usage) if row.usage else None) == last.usage
@@ -98,7 +98,7 @@ async def test_a_request_that_reported_nothing_adds_nothing(rig: Rig) -> None:
 
 
 async def test_an_answer_that_starts_over_was_paid_twice(rig: Rig) -> None:
-    """What is withdrawn from viewers was billed."""
+    """What is withdrawn from readers was billed."""
     await rig.run(
         [base.TextDelta("One "), base.UsageDelta(10, 2)], base.Interrupted("cut"), rung="restart"
     )

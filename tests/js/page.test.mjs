@@ -282,7 +282,7 @@ test("every state of an answer has its words", () => {
     [{ status: "error", error: { error: "No such model." } }, "bad", "No such model."],
     [{ status: "error", error: null }, "bad", "The answer failed."],
     [{ status: "cancelled" }, "stopped", "Stopped."],
-    [{ status: "cancelled", by: "no_viewers" }, "stopped", "Stopped, because nobody was watching."],
+    [{ status: "cancelled", by: "no_readers" }, "stopped", "Stopped, because nobody was watching."],
     [{ status: "cancelled", by: "superseded" }, "stopped", "Stopped by a newer message."],
     [{ status: "cancelled", by: "user" }, "stopped", "Stopped."],
     [

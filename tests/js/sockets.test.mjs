@@ -16,7 +16,7 @@ async function serving(conversation, mischief, use) {
   const tokens = [];
   server.on("connection", (socket) => {
     const say = (frame) => socket.send(JSON.stringify(frame));
-    const viewer = {
+    const reader = {
       deliver: (event) => mischief(socket, event, ++delivered) || say(event),
       frame: say,
       cut: (code) => socket.close(code),
@@ -36,15 +36,15 @@ async function serving(conversation, mischief, use) {
       });
       if (epoch !== conversation.epoch)
         return (say({ type: "resync", reason: "epoch" }), socket.close(4410));
-      conversation.sockets.add(viewer);
-      for (const event of conversation.events.slice(Number(seq))) viewer.deliver(event);
+      conversation.sockets.add(reader);
+      for (const event of conversation.events.slice(Number(seq))) reader.deliver(event);
       say({ type: "live", epoch: conversation.epoch, seq: conversation.events.length });
       const beat = setInterval(
         () =>
           say({ type: "heartbeat", epoch: conversation.epoch, seq: conversation.events.length }),
         100,
       );
-      socket.on("close", () => (clearInterval(beat), conversation.sockets.delete(viewer)));
+      socket.on("close", () => (clearInterval(beat), conversation.sockets.delete(reader)));
     });
   });
   try {

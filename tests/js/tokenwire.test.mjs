@@ -668,7 +668,7 @@ const FAULTS = {
 };
 
 for (const [name, faults] of Object.entries(FAULTS)) {
-  test(`every viewer ends with the text of the row: ${name}`, async () => {
+  test(`every reader ends with the text of the row: ${name}`, async () => {
     for (let seed = 1; seed <= 8; seed++) {
       await inMockedTime(async (timers) => {
         const random = dice(seed);

@@ -104,7 +104,7 @@ class Observer:
             )
 
     def _check_offset(self, epoch: str, message_id: str, event: Any) -> None:
-        """Each piece begins where the one before it ends: viewers would hide a repetition, and a hole only shows to some."""
+        """Each piece begins where the one before it ends: readers would hide a repetition, and a hole only shows to some."""
         if isinstance(event, events.Chunk | events.Reasoning):
             at = self._ends_at.get((epoch, message_id, type(event).__name__), event.offset)
             if at != event.offset:
@@ -177,7 +177,7 @@ def unsettled(site: Site, clients: Iterable[Client]) -> str | None:
 def at_rest(
     site: Site, clients: Iterable[Client], observer: Observer, scripts: dict[str, Script]
 ) -> None:
-    """Complain of every difference between what viewers hold, what was announced, what SQL holds and what was answered."""
+    """Complain of every difference between what readers hold, what was announced, what SQL holds and what was answered."""
     for row in site.database.answers():
         script = scripts.get(row.id)
         if script is not None:

@@ -1,4 +1,4 @@
-"""A viewer, written from PROTOCOL.md alone: snapshot, subscribe by position, apply, resync. Nothing of the server's code is used.
+"""A reader, written from PROTOCOL.md alone: snapshot, subscribe by position, apply, resync. Nothing of the server's code is used.
 
 It complains of whatever a correct service never does: a hole, a repetition, text that shrinks without a reason, a wrong checksum.
 """
@@ -64,7 +64,7 @@ def first_units(text: str, count: int) -> str:
 
 
 class Client:
-    """One viewer of one conversation. `dropping`: seconds after which it loses its connection, again and again (0: never)."""
+    """One reader of one conversation. `dropping`: seconds after which it loses its connection, again and again (0: never)."""
 
     def __init__(
         self,

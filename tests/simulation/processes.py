@@ -40,7 +40,7 @@ KEY = "a key of the simulation, which guards nothing"
 LEASE_SECONDS = 3.0
 HTTP_SECONDS = 10.0
 ROOM_BYTES = 1500
-"""What a viewer's socket holds before it is full."""
+"""What a reader's socket holds before it is full."""
 
 
 @dataclass
@@ -160,7 +160,7 @@ class WebProcess:
         counter = SimpleNamespace(inc=lambda: None)
         metrics = SimpleNamespace(undelivered=SimpleNamespace(labels=lambda _step: counter))
         cancels = Cancels(store, log, jobs)
-        settings = SimpleNamespace(cancel_without_viewers_seconds=0.0)
+        settings = SimpleNamespace(cancel_without_readers_seconds=0.0)
         self.services: Any = SimpleNamespace(
             store=store, log=log, jobs=jobs, metrics=metrics, cancels=cancels, settings=settings
         )
@@ -233,7 +233,7 @@ class WebProcess:
 
 
 class BroadcasterProcess:
-    """The broadcaster's viewers on the hub, with sockets that are not there."""
+    """The broadcaster's readers on the hub, with sockets that are not there."""
 
     def __init__(self, site: Site, name: str) -> None:
         self.node = Node(site.loop, name)
@@ -241,7 +241,7 @@ class BroadcasterProcess:
         self._sockets: list[Socket] = []
         self.feed = redis.Feed(site.loop, site.rng, self.node, site.server, site.redis)
         self.hub = hub.Hub(redis.Log(site.net, self.node, site.redis, site.server), self.feed)
-        self.viewers = SocketReaders(self.hub, KEY, HeartbeatPace(5.0, 25.0))
+        self.readers = SocketReaders(self.hub, KEY, HeartbeatPace(5.0, 25.0))
         self.node.spawn(self.hub.start())
         self.node.on_death.append(self._hang_up)
         self.closing = False
@@ -253,14 +253,14 @@ class BroadcasterProcess:
         return socket
 
     def deploy(self) -> "asyncio.Task[None]":
-        """SIGTERM: every viewer is told, then the process ends."""
+        """SIGTERM: every reader is told, then the process ends."""
         self.closing = True
         return self.node.spawn(self._leave())
 
     async def _leave(self) -> None:
         for socket in list(self._sockets):
-            if socket.viewer in self.viewers.all:
-                socket.viewer.end(CloseCode.RESTART, "restart")
+            if socket.reader in self.readers.all:
+                socket.reader.end(CloseCode.RESTART, "restart")
                 await asyncio.sleep(self._site.rng.uniform(0.0, 0.2))
         await asyncio.sleep(0.5)
         self.node.kill()
@@ -287,8 +287,8 @@ class Socket:
         self._inbox: list[tuple[int, Any]] = []
         self._there = asyncio.Event()
         self._at = 0.0
-        self.viewer: SocketReader = server.node.context.copy().run(
-            SocketReader, server.viewers, self
+        self.reader: SocketReader = server.node.context.copy().run(
+            SocketReader, server.readers, self
         )  # type: ignore[arg-type]
 
     # --- the server's end ---
@@ -325,8 +325,8 @@ class Socket:
         loop.call_soon(self._lost, context=self._server.node.context)
 
     def _lost(self) -> None:
-        self.viewer.lost()
-        self.viewer.gone()
+        self.reader.lost()
+        self.reader.gone()
 
     # --- the way to the client ---
 
@@ -358,7 +358,7 @@ class Socket:
 
         def arrive() -> None:
             if self.is_open:
-                self._server.node.spawn(self.viewer.receive(text))
+                self._server.node.spawn(self.reader.receive(text))
 
         loop.call_later(
             self._site.rng.uniform(0.0002, 0.01), arrive, context=self._server.node.context
@@ -403,7 +403,7 @@ class Socket:
         if self.paused and self._on_way < ROOM_BYTES // 2:
             self.paused = False
             if self.is_open:
-                self.viewer.stir()
+                self.reader.stir()
 
 
 def token(conversation_id: str) -> str:

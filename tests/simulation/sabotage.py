@@ -109,7 +109,7 @@ def no_hand_over_to_live() -> Iterator[None]:
 
 @contextmanager
 def live_before_the_replay_ends() -> Iterator[None]:
-    """A viewer is given what happens now before what it has missed."""
+    """A reader is given what happens now before what it has missed."""
 
     def takes(self: session.SocketSession, before: int, *last: int) -> bool:
         if self.phase in (session.Phase.REPLAY, session.Phase.LIVE):

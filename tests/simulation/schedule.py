@@ -444,7 +444,7 @@ class _Town:
             node.spawn(self._read_slowly(client))
 
     async def _read_slowly(self, client: Client) -> None:
-        """Now and then this viewer does not read for a while."""
+        """Now and then this reader does not read for a while."""
         rng = self.rng
         while client.dropping or self.loop.time() < faults.FAULT_SECONDS:
             await asyncio.sleep(rng.uniform(0.1, 1.0))

@@ -22,7 +22,7 @@ from tokenwire.web.aisdk.stream import Viewer, encoded, message_at, unservable, 
 from tokenwire.web.aisdk.values import PROFILES
 from tokenwire.web.api import shapes
 from tokenwire.web.events import encoder as sse
-from tokenwire.web.events.routes import admit, position
+from tokenwire.web.events.routes import admit, wanted_cursor
 from tokenwire.web.http.aside import aside
 from tokenwire.web.http.streaming import EventStream
 from tokenwire.web.problems import MODEL, documented
@@ -133,7 +133,7 @@ async def resume(
     last_event_id: Annotated[str | None, Header(description="The same; it wins")] = None,
 ) -> Response:
     """The running answer from its beginning; with a position what follows it, also when the answer has just ended."""
-    place = position(request, last_event_id, after)
+    place = wanted_cursor(request, last_event_id, after)
     user = services.identify(request)
     conversation = await services.store.find_chat(user, chat_id)
     if place is not None:

@@ -138,7 +138,7 @@ async def get_conversation(
 async def change_conversation(
     services: With, user: Caller, conversation_id: ConversationId, body: shapes.ConversationChange
 ) -> shapes.ConversationView:
-    """What the body does not name stays as it is. A new title is announced to viewers. Only the owner may change instructions."""
+    """What the body does not name stays as it is. A new title is announced to readers. Only the owner may change instructions."""
     changes = body.model_dump(exclude_unset=True)
     if "instructions" in changes:
         await require_owner(services, conversation_id, user)
@@ -164,7 +164,7 @@ async def change_conversation(
 async def delete_conversation(
     services: With, user: Caller, conversation_id: ConversationId
 ) -> None:
-    """Rows and log are gone for good, a running answer stops, viewers are told. Only its owner may."""
+    """Rows and log are gone for good, a running answer stops, readers are told. Only its owner may."""
     await require_owner(services, conversation_id, user)
     await closing.delete_conversation(services.store, services.log, conversation_id)
 

@@ -18,13 +18,14 @@ Block = Callable[[str, Sendable], bytes]
 """Gives the block of one event of an epoch."""
 
 
-def opening(retry_ms: int, position: Cursor | None = None) -> bytes:
+def opening(retry_ms: int, begins: Cursor | None = None) -> bytes:
     """What a stream begins with, so that proxies and clients see it begin.
 
-    `retry_ms`: after how long to come back once the stream has ended. `position`: where a reader begins who named no place itself.
+    `retry_ms`: after how long to come back once the stream has ended. `begins`: the cursor of a
+    reader that named none itself.
     """
-    cursor = f"id: {position}\n" if position else ""
-    return f": tokenwire\nretry: {retry_ms}\n{cursor}\n".encode()
+    line = f"id: {begins}\n" if begins else ""
+    return f": tokenwire\nretry: {retry_ms}\n{line}\n".encode()
 
 
 def event(epoch: str, entry: Sendable) -> bytes:
@@ -38,7 +39,7 @@ def notice(data: bytes) -> bytes:
 
 
 def resync(reason: ResyncReason) -> bytes:
-    """The position cannot be served; only comments follow."""
+    """The cursor cannot be served; only comments follow."""
     return notice(b'{"type":"resync","reason":"%b"}' % reason.encode())
 
 
@@ -47,14 +48,17 @@ def deleted() -> bytes:
     return notice(b'{"type":"deleted"}')
 
 
-def comment(text: str, position: Cursor | None = None) -> bytes:
-    """A sign of life that clients do not see; `position` moves their cursor."""
-    cursor = f"id: {position}\n" if position else ""
-    return f": {text}\n{cursor}\n".encode()
+def comment(text: str, moved: Cursor | None = None) -> bytes:
+    """A sign of life that clients do not see; their cursor becomes `moved`."""
+    line = f"id: {moved}\n" if moved else ""
+    return f": {text}\n{line}\n".encode()
 
 
 def cursor(last_event_id: str | None, after: str | None) -> Cursor | None:
-    """Where to go on: `Last-Event-ID` wins over `after`, an empty one is none. Raises ValueError for what is no position."""
+    """The cursor that a client names: `Last-Event-ID` wins over `after`, an empty one is none.
+
+    Raises ValueError for what is no cursor.
+    """
     text = last_event_id or after
     return parse(text) if text else None
 
@@ -85,12 +89,12 @@ class EventEncoder:
     def __init__(self, message_id: str | None = None, block: Block = event) -> None:
         self._message_id = message_id
         self._block = block
-        self._told: Cursor | None = None
+        self._sent: Cursor | None = None
 
-    def opening(self, retry_ms: int, position: Cursor | None) -> bytes:
-        """See `opening`."""
-        self._told = position
-        return opening(retry_ms, position)
+    def opening(self, retry_ms: int, begins: Cursor | None) -> bytes:
+        """What a stream begins with."""
+        self._sent = begins
+        return opening(retry_ms, begins)
 
     def events(self, epoch: str, entries: Iterable[Sendable], *, merged: bool = False) -> bytes:
         """The blocks of these events; `merged`: neighbouring chunks made one, for a reader that fell behind."""
@@ -102,12 +106,12 @@ class EventEncoder:
             blocks.append(self._block(epoch, entry))
             last = entry.seq
         if blocks:
-            self._told = Cursor(epoch, last)
+            self._sent = Cursor(epoch, last)
         return b"".join(blocks)
 
-    def heartbeat(self, position: Cursor | None) -> bytes:
+    def heartbeat(self, reached: Cursor | None) -> bytes:
         """A comment; a reader who was told nothing for a while, because nothing concerned it, still has its cursor moved."""
-        if position is None or position == self._told:
+        if reached is None or reached == self._sent:
             return comment("heartbeat")
-        self._told = position
-        return comment("heartbeat", position)
+        self._sent = reached
+        return comment("heartbeat", reached)

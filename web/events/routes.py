@@ -40,7 +40,7 @@ router = APIRouter(prefix="/api")
 
 After = Annotated[
     str | None,
-    Query(description="Position to go on after, such as `k3f9:57`; without any: from now on"),
+    Query(description="Cursor to go on after, such as `k3f9:57`; without any: from now on"),
 ]
 LastEventId = Annotated[
     str | None, Header(description="The same, as an EventSource sends it; it wins")
@@ -71,14 +71,14 @@ async def conversation_events(
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Server-sent events, resumable by `Last-Event-ID`. A position that cannot be served is answered by a `resync` event."""
-    place = position(request, last_event_id, after)
+    """Server-sent events, resumable by `Last-Event-ID`. A cursor that cannot be served is answered by a `resync` event."""
+    wanted = wanted_cursor(request, last_event_id, after)
 
     async def find(user: str) -> str:
         return (await services.store.conversation(conversation_id, user)).id
 
     found, permission = await admit(request, services, find)
-    return _answer(request, services, Reading(found, place, permission))
+    return _answer(request, services, Reading(found, wanted, permission))
 
 
 @router.head("/messages/{message_id}/events", include_in_schema=False)
@@ -96,16 +96,16 @@ async def message_events(
     last_event_id: LastEventId = None,
 ) -> Response:
     """The events of a conversation that concern one message; their `seq` has holes."""
-    place = position(request, last_event_id, after)
+    wanted = wanted_cursor(request, last_event_id, after)
 
     async def find(user: str) -> str:
         return (await services.store.visible_message(message_id, user)).conversation_id
 
     found, permission = await admit(request, services, find)
-    return _answer(request, services, Reading(found, place, permission, message_id))
+    return _answer(request, services, Reading(found, wanted, permission, message_id))
 
 
-def position(request: Request, last_event_id: str | None, after: str | None) -> Cursor | None:
+def wanted_cursor(request: Request, last_event_id: str | None, after: str | None) -> Cursor | None:
     """Where the client wants to go on (None: from now on). Raises ApiProblem (400)."""
     if "token" in request.query_params:
         raise ApiProblem(
@@ -114,7 +114,7 @@ def position(request: Request, last_event_id: str | None, after: str | None) -> 
     try:
         return sse.cursor(last_event_id, after)
     except ValueError as error:
-        raise ApiProblem("malformed_position", "A position looks like k3f9:57.") from error
+        raise ApiProblem("malformed_position", "A cursor looks like k3f9:57.") from error
 
 
 async def admit(
@@ -166,16 +166,16 @@ def _answer(request: Request, services: WebServices, reading: Reading) -> Respon
         async with services.readers.follow(
             reading.conversation_id, reading.after, reading.permission
         ) as reader:
-            yield _tell(services, reading, reader)
+            yield _stream(services, reading, reader)
 
     return EventStream(services.places, opened)
 
 
-async def _tell(
+async def _stream(
     services: WebServices, reading: Reading, reader: HttpReader
 ) -> AsyncIterator[bytes]:
     encoder = sse.EventEncoder(reading.message_id, _block)
-    # Who named no place is told where it begins: a cut before the first event must not lose that one.
+    # Who named no cursor is told where it begins: a cut before the first event must not lose that one.
     yield encoder.opening(
         retry_ms(), reader.cursor if reading.after is None and reader.ended is None else None
     )
@@ -183,10 +183,10 @@ async def _tell(
         match part:
             case Entries(entries, late):
                 yield encoder.events(reader.cursor.epoch, entries, merged=late)
-            case Live(place):
-                yield sse.comment(f"live {place}")
-            case Beat(place):
-                yield encoder.heartbeat(place)
+            case Live(cursor):
+                yield sse.comment(f"live {cursor}")
+            case Beat(cursor):
+                yield encoder.heartbeat(cursor)
             case Ended():
                 async for text in _end(services, part):
                     yield text
@@ -199,7 +199,7 @@ async def _end(services: WebServices, ended: Ended) -> AsyncIterator[bytes]:
         yield sse.comment(ended.reason)
     else:
         yield sse.resync(ended.resync)
-        # An end would make a bare EventSource come back at once with the same position.
+        # An end would make a bare EventSource come back at once with the same cursor.
         async for text in _comments(services):
             yield text
 

@@ -36,12 +36,12 @@ async def feed(request: Request, services: With, user: Caller) -> Response:
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[AsyncIterator[bytes]]:
         async with services.feeds.open(user) as reader:
-            yield _tell(request, services, reader)
+            yield _stream(request, services, reader)
 
     return EventStream(services.places, opened)
 
 
-async def _tell(
+async def _stream(
     request: Request, services: WebServices, reader: FeedReader
 ) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()

@@ -76,7 +76,7 @@ class Keeper:
         if not self._alone_seconds or await self._log.watched(self._conversation_id):
             self._watched = clock()
         elif clock() - self._watched > self._alone_seconds:
-            self._end(CancelAsked("no_viewers"))
+            self._end(CancelAsked("no_readers"))
 
     async def _renew(self) -> None:
         try:

@@ -1,4 +1,4 @@
--- After LOST: record an attempt that SQL confirms as current, and append what its viewers lack.
+-- After LOST: record an attempt that SQL confirms as current, and append what its readers lack.
 -- KEYS, ARGV[1..4]: prelude.lua   ARGV[5] message id   ARGV[6] attempt   ARGV[7] lease in ms
 -- ARGV[8] epoch and ARGV[9] seq of the log as the caller read it: what it appends follows from that   ARGV[10...] events, none or more
 -- Reply: OK epoch first last (first = last + 1: nothing was appended) | GONE | LOST: read again | FENCED | SEALED

@@ -152,7 +152,7 @@ async def test_what_is_appended_is_published(rig: Rig) -> None:
 
 
 async def test_deletion_and_cancel_are_published(rig: Rig) -> None:
-    """Viewers hear `gone`, workers hear `cancel <message id>`."""
+    """Readers hear `gone`, workers hear `cancel <message id>`."""
     log = rig.log()
     assert await rig.published(keys.CONTROL, lambda: log.request_cancel("c", "m", "u")) == [
         b"cancel m"

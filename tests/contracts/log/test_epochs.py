@@ -224,7 +224,7 @@ async def test_who_rejoins_has_a_lease(rig: Rig) -> None:
 
 @pytest.mark.parametrize(("rig", "how"), NEW_EPOCHS, indirect=["rig"])
 async def test_a_worker_adopts_its_generation_in_the_new_epoch(rig: Rig, how: str) -> None:
-    """After LOST: what viewers lack, and batches from index 0, under the same attempt."""
+    """After LOST: what readers lack, and batches from index 0, under the same attempt."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0, "Hel")])

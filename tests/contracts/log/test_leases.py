@@ -130,7 +130,7 @@ async def test_a_worker_that_was_told_of_a_cancel_has_time_to_end_the_answer(
 
 
 async def test_the_time_of_a_worker_counts_from_the_request(rig: Rig) -> None:
-    """Whether it hears at once or at the last moment: viewers wait for the end since they have asked for it."""
+    """Whether it hears at once or at the last moment: readers wait for the end since they have asked for it."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.request_cancel("c", "m", "ann")

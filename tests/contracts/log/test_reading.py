@@ -59,7 +59,7 @@ async def test_an_empty_log_has_an_epoch(rig: Rig) -> None:
 
 
 async def test_whether_somebody_watches_can_be_asked(rig: Rig) -> None:
-    """A subscription to the conversation's channel is a viewer; another conversation's is none."""
+    """A subscription to the conversation's channel is a reader; another conversation's is none."""
     log, feed = rig.log(), rig.feed()
     await feed.start(lambda _messages: None, lambda _channel: None)
     assert await log.watched("c") is False

@@ -164,7 +164,7 @@ async def test_a_released_lease_stays_released(rig: Rig, end: HandedOver | Faile
 
 
 async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
-    """With the setting on, it is stopped in the name of `no_viewers`; a viewer keeps it going."""
+    """With the setting on, it is stopped in the name of `no_readers`; a viewer keeps it going."""
     rig.log.subscribers[keys.channel(rig.row.conversation_id)] += 1
     row, claim = (
         await rig.reread(),
@@ -205,7 +205,7 @@ async def test_an_answer_that_nobody_watches(rig: Rig, clock: Clock) -> None:
     await attempt.run(script, base.Request([base.HistoryMessage("user", "hi")]), "m")
     row = await rig.reread()
     assert watched_until.is_set()
-    assert (row.status, row.cancel_by, row.content) == ("cancelled", "no_viewers", "a")
+    assert (row.status, row.cancel_by, row.content) == ("cancelled", "no_readers", "a")
 
 
 async def test_a_look_is_taken_once(rig: Rig) -> None:

@@ -267,7 +267,7 @@ async def test_an_embedded_redis_that_is_not_installed_ends_the_start() -> None:
 
 
 async def test_a_redis_that_does_not_answer_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs and viewers need it; the line names the setting."""
+    """Jobs and readers need it; the line names the setting."""
     monkeypatch.setattr(launch, "_REDIS_SECONDS", 0.2)
     run = Run(redis="import time; time.sleep(600)")
     assert await asyncio.wait_for(run.launch.run(), 20) == EXIT_UNAVAILABLE

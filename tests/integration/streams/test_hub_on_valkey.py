@@ -100,7 +100,7 @@ class Watcher:
         self.cursor = self.tail.top
 
 
-async def test_a_viewer_sees_what_another_process_writes(rig: Rig) -> None:
+async def test_a_reader_sees_what_another_process_writes(rig: Rig) -> None:
     """From the moment of opening, each event once; the last release ends the subscription."""
     await rig.write(3)
     watcher = Watcher(await rig.hub.open("c"))
@@ -128,7 +128,7 @@ async def test_a_killed_subscription_loses_nothing(rig: Rig, valkey: Valkey) -> 
 
 
 @pytest.mark.parametrize("lose_data", [False, True])
-async def test_a_restarted_server_is_a_new_epoch_for_viewers(
+async def test_a_restarted_server_is_a_new_epoch_for_readers(
     rig: Rig, valkey: Valkey, lose_data: bool
 ) -> None:
     """Tails learn it by themselves and relay what the adopting worker writes."""
@@ -163,7 +163,7 @@ async def test_a_silent_server_is_left(valkey: Valkey, monkeypatch: pytest.Monke
         assert watcher.seen == [1, 2]
 
 
-async def test_channels_come_and_go_with_viewers(
+async def test_channels_come_and_go_with_readers(
     rig: Rig, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Explicit subscriptions, one per watched conversation, all of them made again after a break."""
@@ -200,7 +200,7 @@ def test_the_same_on_uvloop(valkey: Valkey) -> None:
     uvloop.run(scenario())
 
 
-async def test_deletion_reaches_viewers(rig: Rig) -> None:
+async def test_deletion_reaches_readers(rig: Rig) -> None:
     """Whoever watches is told at once."""
     tail = await rig.hub.open("c")
     await rig.writing.delete("c")

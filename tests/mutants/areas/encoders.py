@@ -14,14 +14,14 @@ AREA = Area(
         Mutant(
             "sse_heartbeats_do_not_move_the_cursor",
             "web/events/encoder.py",
-            '        return comment("heartbeat", position)',
+            '        return comment("heartbeat", reached)',
             '        return comment("heartbeat")',
         ),
         Mutant(
             "sse_heartbeats_always_move_the_cursor",
             "web/events/encoder.py",
-            "if position is None or position == self._told:",
-            "if position is None:",
+            "if reached is None or reached == self._sent:",
+            "if reached is None:",
         ),
         Mutant(
             "sse_after_wins_over_last_event_id",
@@ -64,8 +64,8 @@ AREA = Area(
         Mutant(
             "sse_no_retry",
             "web/events/encoder.py",
-            'return f": tokenwire\\nretry: {retry_ms}\\n{cursor}\\n".encode()',
-            'return f": tokenwire\\n{cursor}\\n".encode()',
+            'return f": tokenwire\\nretry: {retry_ms}\\n{line}\\n".encode()',
+            'return f": tokenwire\\n{line}\\n".encode()',
         ),
         Mutant(
             "growing_repeats_an_overlap",
@@ -304,8 +304,8 @@ AREA = Area(
         Mutant(
             "sse_the_opening_is_told_again",
             "web/events/encoder.py",
-            '        """See `opening`."""\n        self._told = position\n',
-            '        """See `opening`."""\n',
+            "        self._sent = begins\n",
+            "",
             ("tests/unit/web/events/test_encoder.py",),
         ),
         Mutant(

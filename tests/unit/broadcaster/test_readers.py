@@ -141,23 +141,23 @@ class Socket:
 
 
 class Rig:
-    """Viewers of one conversation."""
+    """Readers of one conversation."""
 
     def __init__(self, tail: StillTail) -> None:
         self.tail, self.hub = tail, OneTail(tail)
-        self.viewers = SocketReaders(cast("Hub", self.hub), KEY, HeartbeatPace(3600, 3600))
+        self.readers = SocketReaders(cast("Hub", self.hub), KEY, HeartbeatPace(3600, 3600))
 
     def connect(self, room: int = 1 << 30) -> tuple[SocketReader, Socket]:
         socket = Socket(room)
-        return SocketReader(self.viewers, cast("ReaderConnection", socket)), socket
+        return SocketReader(self.readers, cast("ReaderConnection", socket)), socket
 
     async def watch(
         self, after: int, room: int = 1 << 30, epoch: str = "e"
     ) -> tuple[SocketReader, Socket]:
-        """A viewer that subscribes at that position."""
-        viewer, socket = self.connect(room)
-        await viewer.receive(self.subscription(f"{epoch}:{after}"))
-        return viewer, socket
+        """A reader that subscribes at that position."""
+        reader, socket = self.connect(room)
+        await reader.receive(self.subscription(f"{epoch}:{after}"))
+        return reader, socket
 
     @staticmethod
     def subscription(after: str, seconds: int = 600, now: float | None = None) -> str:
@@ -193,7 +193,7 @@ async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The time of day, as viewers see it."""
+    """The time of day, as readers see it."""
     made = Clock()
     monkeypatch.setattr(module, "time", made)
     return made
@@ -209,63 +209,63 @@ def log_of(count: int, content: str = "x") -> list[Entry]:
 
 
 async def test_what_comes_together_is_not_written_together_beyond_a_bound() -> None:
-    """A viewer at the tip whose socket fills up is given no more than a batch: the rest waits in the ring, not in its buffer."""
+    """A reader at the tip whose socket fills up is given no more than a batch: the rest waits in the ring, not in its buffer."""
     rig = Rig(StillTail())
-    viewer, socket = await rig.watch(0, room=4000)
+    reader, socket = await rig.watch(0, room=4000)
     rig.tail.say(*["x" * 1000] * 100)
     assert max(map(len, socket.written)) < BATCH_BYTES + 2000
     assert len(socket.seqs) < 100
     socket.room = 1 << 30
-    viewer.resume()
+    reader.resume()
     assert socket.seqs[-1] == 100
-    viewer.gone()
+    reader.gone()
 
 
-async def test_a_viewer_that_left_while_the_tail_was_opened_keeps_nothing() -> None:
+async def test_a_reader_that_left_while_the_tail_was_opened_keeps_nothing() -> None:
     """Whatever was opened for it is given back, once."""
     rig = Rig(StillTail())
     rig.hub.may_open.clear()
-    viewer, socket = rig.connect()
-    subscribing = asyncio.create_task(viewer.receive(Rig.subscription("e:0")))
+    reader, socket = rig.connect()
+    subscribing = asyncio.create_task(reader.receive(Rig.subscription("e:0")))
     await turn()
-    viewer.lost()
+    reader.lost()
     rig.hub.may_open.set()
     await subscribing
     assert (rig.hub.opened, socket.written) == (0, [])
-    viewer.gone()
+    reader.gone()
     assert rig.hub.opened == 0
 
 
-async def test_every_viewer_gives_its_tail_and_its_place_back_once(timers: Timers) -> None:
+async def test_every_reader_gives_its_tail_and_its_place_back_once(timers: Timers) -> None:
     """However often it is told that it is over; the last one leaves no room behind, and no heartbeat."""
     rig = Rig(StillTail())
     (first, _), (second, _) = await rig.watch(0), await rig.watch(0)
     user = first.session.user_id
     assert user is not None
-    assert (rig.hub.opened, rig.viewers.users.taken(user)) == (2, 2)
-    for viewer, left in ((first, 1), (second, 0)):
-        viewer.leave()
-        viewer.gone()
-        assert (rig.hub.opened, rig.viewers.users.taken(user)) == (left, left)
-    assert not rig.viewers.rooms._rooms
-    assert not rig.viewers.all
+    assert (rig.hub.opened, rig.readers.users.taken(user)) == (2, 2)
+    for reader, left in ((first, 1), (second, 0)):
+        reader.leave()
+        reader.gone()
+        assert (rig.hub.opened, rig.readers.users.taken(user)) == (left, left)
+    assert not rig.readers.rooms._rooms
+    assert not rig.readers.all
     assert not timers.waiting
 
 
 async def test_a_full_socket_is_left_alone_until_it_has_room() -> None:
-    """A viewer at the tip whose socket is full is written nothing, not even the next event."""
+    """A reader at the tip whose socket is full is written nothing, not even the next event."""
     rig = Rig(StillTail(log_of(1)))
-    viewer, socket = await rig.watch(1)
-    viewer.pause()
+    reader, socket = await rig.watch(1)
+    reader.pause()
     rig.tail.say("2")
     assert socket.seqs == []
-    viewer.resume()
+    reader.resume()
     assert socket.seqs == [2]
-    viewer.gone()
+    reader.gone()
 
 
 async def test_pages_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many viewers lag: each of them gets all of it in the end."""
+    """However many readers lag: each of them gets all of it in the end."""
     monkeypatch.setattr(room_module, "PAGES_AT_A_TIME", 2)
     rig = Rig(StillTail(log_of(20), ring=1))
     watching = [await rig.watch(1) for _ in range(8)]
@@ -273,15 +273,15 @@ async def test_pages_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -
         await asyncio.sleep(0)
     assert rig.tail.most_reading == 2
     assert all(socket.seqs == list(range(2, 21)) for _, socket in watching)
-    for viewer, _ in watching:
-        viewer.gone()
+    for reader, _ in watching:
+        reader.gone()
 
 
-async def test_a_viewer_reads_one_page_at_a_time() -> None:
+async def test_a_reader_reads_one_page_at_a_time() -> None:
     """What happens meanwhile follows in the next one."""
     rig = Rig(StillTail(log_of(5), ring=1))
     rig.tail.readable.clear()
-    viewer, socket = await rig.watch(1)
+    reader, socket = await rig.watch(1)
     await turn()
     rig.tail.say("6")
     await turn()
@@ -290,24 +290,24 @@ async def test_a_viewer_reads_one_page_at_a_time() -> None:
         await asyncio.sleep(0)
     assert rig.tail.most_reading == 1
     assert socket.seqs == [2, 3, 4, 5, 6]
-    viewer.gone()
+    reader.gone()
 
 
 async def test_a_page_that_comes_when_the_socket_is_full_is_not_written() -> None:
-    """It is read again when there is room: nothing is kept for a viewer that does not read."""
+    """It is read again when there is room: nothing is kept for a reader that does not read."""
     rig = Rig(StillTail(log_of(20), ring=1))
     rig.tail.readable.clear()
-    viewer, socket = await rig.watch(1)
+    reader, socket = await rig.watch(1)
     await turn()
-    viewer.pause()
+    reader.pause()
     rig.tail.readable.set()
     await turn()
     assert socket.seqs == []
-    viewer.resume()
+    reader.resume()
     await turn()
     assert socket.frames[-2]["seq"] == 20
     assert socket.frames[-1]["type"] == "live"
-    viewer.gone()
+    reader.gone()
 
 
 @pytest.mark.parametrize(("epoch", "after", "reason"), [("other", 1, "epoch"), ("e", 9, "ahead")])
@@ -336,8 +336,8 @@ async def test_who_does_not_subscribe_is_sent_away(timers: Timers, clock: Clock)
 async def test_a_token_that_soon_ends_ends_the_watch_soon(timers: Timers, clock: Clock) -> None:
     """The time that was left for subscribing does not matter any more: the token was good for less."""
     rig = Rig(StillTail())
-    viewer, socket = rig.connect()
-    await viewer.receive(Rig.subscription("e:0", int(3 - LEEWAY_SECONDS), clock.now))
+    reader, socket = rig.connect()
+    await reader.receive(Rig.subscription("e:0", int(3 - LEEWAY_SECONDS), clock.now))
     assert 3 in _delays(timers)
     clock.now += 3
     timers.fire()
@@ -350,9 +350,9 @@ async def test_a_refreshed_token_keeps_the_watch_to_its_own_end(
 ) -> None:
     """When the first one ends nothing happens, and then it ends all the same."""
     rig = Rig(StillTail())
-    viewer, socket = rig.connect()
-    await viewer.receive(Rig.subscription("e:0", 600, clock.now))
-    await viewer.receive(Rig.refresh(900, clock.now))
+    reader, socket = rig.connect()
+    await reader.receive(Rig.subscription("e:0", 600, clock.now))
+    await reader.receive(Rig.refresh(900, clock.now))
     clock.now += 600 + LEEWAY_SECONDS
     timers.fire()
     await turn()
@@ -367,8 +367,8 @@ async def test_a_refreshed_token_keeps_the_watch_to_its_own_end(
 
 async def test_who_does_not_take_the_close_is_cut_off(timers: Timers) -> None:
     """The closing handshake has a time of its own, whoever does not answer."""
-    viewer, socket = await Rig(StillTail()).watch(0)
-    viewer.end(CloseCode.GOING_AWAY, "the server stops")
+    reader, socket = await Rig(StillTail()).watch(0)
+    reader.end(CloseCode.GOING_AWAY, "the server stops")
     await turn()
     assert (socket.closed_as, socket.is_open) == (CloseCode.GOING_AWAY, True)
     assert _delays(timers) == [module.CLOSE_SECONDS]
@@ -378,11 +378,11 @@ async def test_who_does_not_take_the_close_is_cut_off(timers: Timers) -> None:
 
 async def test_a_flood_of_pings_is_read_no_further(timers: Timers) -> None:
     """Nothing is answered while it is closed, and it is cut off soon."""
-    viewer, socket = await Rig(StillTail()).watch(0)
+    reader, socket = await Rig(StillTail()).watch(0)
     for _ in range(CONTROLS_PER_MINUTE):
-        viewer.control()
+        reader.control()
     assert socket.is_read
-    viewer.control()
+    reader.control()
     await turn()
     assert (socket.closed_as, socket.is_read) == (CloseCode.TOO_MANY, False)
     assert _delays(timers) == [module.FLOOD_CLOSE_SECONDS]
@@ -445,7 +445,7 @@ async def test_a_room_is_silent_while_redis_is_away_and_beats_on_after_it(timers
 
 
 class Broken(Socket):
-    """A viewer's bug: writing raises something that nobody thought of."""
+    """A reader's bug: writing raises something that nobody thought of."""
 
     def write(self, data: bytes) -> None:
         if len(self.written) == 2:  # "subscribed" and "live"
@@ -454,21 +454,21 @@ class Broken(Socket):
 
 
 @pytest.mark.parametrize("beats", [False, True], ids=["event", "heartbeat"])
-async def test_a_viewer_that_meets_a_bug_harms_nobody_else(beats: bool, timers: Timers) -> None:
+async def test_a_reader_that_meets_a_bug_harms_nobody_else(beats: bool, timers: Timers) -> None:
     """It is cut, so that its client comes back; everybody else in the room is served, and the room beats on."""
     rig = Rig(StillTail(log_of(3)))
     sockets = [Broken() if number == 1 else Socket() for number in range(3)]
     for socket in sockets:
-        await SocketReader(rig.viewers, cast("ReaderConnection", socket)).receive(
+        await SocketReader(rig.readers, cast("ReaderConnection", socket)).receive(
             rig.subscription("e:3")
         )
         await turn()
     if beats:
-        (room,) = rig.viewers.rooms._rooms.values()
+        (room,) = rig.readers.rooms._rooms.values()
         await room._beat_all()
     else:
         rig.tail.say("4")
     assert [socket.is_open for socket in sockets] == [True, False, True]
     for socket in (sockets[0], sockets[2]):
         assert socket.frames[-1]["type"] == ("heartbeat" if beats else "chunk")
-    assert len(rig.viewers.all) == 2
+    assert len(rig.readers.all) == 2

@@ -142,7 +142,7 @@ def test_ten_seconds_to_subscribe(later: float, expected: CloseCode | None) -> N
 
 
 @pytest.mark.parametrize("phase", [Phase.OPENING, Phase.REPLAY, Phase.LIVE])
-def test_authorisation_ends_wherever_the_viewer_is(phase: Phase) -> None:
+def test_authorisation_ends_wherever_the_reader_is(phase: Phase) -> None:
     """30 s after the token's expiry: 4401, also in mid-replay."""
     session = opened("e:0", ttl=60)
     if phase is not Phase.OPENING:
@@ -209,7 +209,7 @@ def test_too_many_pings_a_minute() -> None:
 @pytest.mark.parametrize(
     ("after", "reason"), [("f:5", "epoch"), ("e:10", "ahead"), ("e:2", "trimmed")]
 )
-def test_resync_is_all_that_a_viewer_gets_whose_position_is_lost(after: str, reason: str) -> None:
+def test_resync_is_all_that_a_reader_gets_whose_position_is_lost(after: str, reason: str) -> None:
     """No `subscribed`, no event: the resync frame, then 4410."""
     session = opened(after)
     assert session.open(Page("e", 4, 9, None), 1) is None
@@ -321,7 +321,7 @@ def test_a_page_that_does_not_follow_is_a_resync(page: Page, reason: str) -> Non
     ("change", "expected"),
     [({"epoch": "f"}, CloseCode.RESYNC), ({"gone": True}, CloseCode.DELETED)],
 )
-def test_a_new_epoch_and_a_deletion_end_a_live_viewer(
+def test_a_new_epoch_and_a_deletion_end_a_live_reader(
     change: dict[str, Any], expected: CloseCode
 ) -> None:
     """Nothing of what follows is sent."""
@@ -337,7 +337,7 @@ def test_a_new_epoch_and_a_deletion_end_a_live_viewer(
     assert len(socket.frames) == sent
 
 
-def test_a_fork_behind_the_viewer_is_told_before_what_follows() -> None:
+def test_a_fork_behind_the_reader_is_told_before_what_follows() -> None:
     """`subscribed` with the new name, the events, `live` again; the position is the same place."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
@@ -353,7 +353,7 @@ def test_a_fork_behind_the_viewer_is_told_before_what_follows() -> None:
     assert session.cursor == Cursor("f", 4)
 
 
-def test_a_fork_before_the_viewer_is_a_resync() -> None:
+def test_a_fork_before_the_reader_is_a_resync() -> None:
     """It has seen what is lost."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
@@ -387,8 +387,8 @@ def test_a_log_that_was_set_back_under_its_old_name() -> None:
     assert [f["type"] for f in other.frames] == ["subscribed", "chunk", "chunk", "chunk", "live"]
 
 
-def test_the_fast_path_is_for_viewers_at_the_tip() -> None:
-    """`takes` says no in replay, to a viewer elsewhere, to one that stalled, and after the end."""
+def test_the_fast_path_is_for_readers_at_the_tip() -> None:
+    """`takes` says no in replay, to a reader elsewhere, to one that stalled, and after the end."""
     ring = Ring(top=3)
     session, socket = following("e:1", ring)
     assert not session.takes(1, 2)
@@ -406,7 +406,7 @@ def test_the_fast_path_is_for_viewers_at_the_tip() -> None:
     assert session.seq == 6
 
 
-def test_a_slow_viewer_gets_merged_chunks_until_it_is_at_the_tip() -> None:
+def test_a_slow_reader_gets_merged_chunks_until_it_is_at_the_tip() -> None:
     """After a full socket neighbouring chunks are one event; once at the tip events are single again."""
     ring = Ring(top=0)
     session, socket = following(None, ring)
@@ -455,7 +455,7 @@ def stalled(session: SocketSession) -> None:
 def test_no_heartbeat_before_everything_was_written(
     prepare: Callable[[SocketSession], None], top: int
 ) -> None:
-    """Neither to a viewer that lags nor for a top that was not delivered here; what is missing is then read."""
+    """Neither to a reader that lags nor for a top that was not delivered here; what is missing is then read."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)

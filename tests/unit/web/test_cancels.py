@@ -93,7 +93,7 @@ async def test_a_frozen_worker_is_not_waited_for(rig: Rig) -> None:
 
 
 async def test_a_worker_that_was_told_and_freezes_then(rig: Rig) -> None:
-    """It is given a little longer, and then not waited for either: viewers have the end within a second of the cancel all the same."""
+    """It is given a little longer, and then not waited for either: readers have the end within a second of the cancel all the same."""
     claim = await rig.work()
     await rig.cancels.cancel(rig.row.id, "me")
     with pytest.raises(CancelPending):

@@ -1,4 +1,4 @@
-"""CANCEL_WITHOUT_VIEWERS_SECONDS: an answer that somebody polls, or whose snapshot is read, is wanted as one that is followed is."""
+"""CANCEL_WITHOUT_READERS_SECONDS: an answer that somebody polls, or whose snapshot is read, is wanted as one that is followed is."""
 
 from collections.abc import Awaitable, Callable
 
@@ -48,7 +48,7 @@ async def test_who_reads_an_answer_wants_it(
     make_client: MakeClient, store: Store, log: MemoryLog, read: Read, seconds: int
 ) -> None:
     """As far as the setting asks for it: else nothing has to be remembered."""
-    async with make_client(cancel_without_viewers_seconds=seconds) as client:
+    async with make_client(cancel_without_readers_seconds=seconds) as client:
         ids = await asked(client, store)
         assert not await log.watched(ids[1])
         assert (await read(client, *ids)).status_code == 200
@@ -59,7 +59,7 @@ async def test_an_answer_that_has_ended_is_not_waited_for(
     make_client: MakeClient, store: Store, log: MemoryLog
 ) -> None:
     """Nothing is written for it."""
-    async with make_client(cancel_without_viewers_seconds=60) as client:
+    async with make_client(cancel_without_readers_seconds=60) as client:
         ids = await asked(client, store)
         await finish(store, log, ids[0], "Done.")
         await polled(client, *ids)
@@ -70,7 +70,7 @@ async def test_reading_does_not_fail_with_redis(
     make_client: MakeClient, store: Store, log: MemoryLog
 ) -> None:
     """It is answered all the same."""
-    async with make_client(cancel_without_viewers_seconds=60) as client:
+    async with make_client(cancel_without_readers_seconds=60) as client:
         ids = await asked(client, store)
         log.go_down()
         assert (await polled(client, *ids)).status_code == 200

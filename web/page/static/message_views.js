@@ -10,7 +10,7 @@ const WAITS = {
   interrupted: "The model's answer broke off.",
 };
 const STOPS = {
-  no_viewers: "Stopped, because nobody was watching.",
+  no_readers: "Stopped, because nobody was watching.",
   superseded: "Stopped by a newer message.",
 };
 const FINISHES = {

@@ -1,4 +1,4 @@
-"""A hub over a log and a feed in memory, a viewer of it, and words to wait in."""
+"""A hub over a log and a feed in memory, a reader of it, and words to wait in."""
 
 import asyncio
 from collections.abc import Callable
@@ -87,7 +87,7 @@ class Rig:
         self.claim = await self.log.rejoin(self.claim, self.index, LEASE)
 
 
-class Viewer:
+class Reader:
     """Holds a cursor, takes from the ring, reads when it lags; starts again with a new epoch."""
 
     def __init__(self, tail: Tail) -> None:

@@ -10,7 +10,7 @@ from tokenwire.streams.log import keys
 from tokenwire.streams.log.ports import Gone, LogUnavailable
 
 
-async def test_viewers_share_one_tail_and_one_read(rig: Rig) -> None:
+async def test_readers_share_one_tail_and_one_read(rig: Rig) -> None:
     """A thousand opens at once cost one subscription and one read."""
     tails = await asyncio.gather(*(rig.hub.open("c") for _ in range(1000)))
     assert len(set(map(id, tails))) == 1
@@ -44,7 +44,7 @@ async def test_an_event_between_subscription_and_read_is_not_lost(rig: Rig) -> N
 
 
 async def test_a_deleted_conversation_is_told_and_stays_gone(rig: Rig) -> None:
-    """Viewers are woken; whoever opens it later learns it too."""
+    """Readers are woken; whoever opens it later learns it too."""
     tail = await rig.hub.open("c")
     woken: list[bool] = []
     tail.listen(lambda: woken.append(tail.gone))
@@ -62,7 +62,7 @@ async def test_a_deleted_conversation_is_told_and_stays_gone(rig: Rig) -> None:
 async def test_the_last_release_ends_the_subscription_after_a_grace(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A viewer who comes back within it finds the same tail; later, nothing is left."""
+    """A reader who comes back within it finds the same tail; later, nothing is left."""
     tail, same = await rig.hub.open("c"), await rig.hub.open("c")
     rig.hub.release(tail)
     rig.hub.release(same)
@@ -72,7 +72,7 @@ async def test_the_last_release_ends_the_subscription_after_a_grace(
     await rig.hub.open("c")
     rig.hub.release(tail)
     await turn()
-    assert rig.hub._held, "another viewer is there"
+    assert rig.hub._held, "another reader is there"
     rig.hub.release(tail)
     await rig.hub.open("c")
     await turn()
@@ -96,7 +96,7 @@ async def test_opening_without_a_feed_fails_and_leaves_nothing(rig: Rig) -> None
 
 
 async def test_an_opening_that_is_given_up_harms_no_other(rig: Rig) -> None:
-    """One of two waiting viewers goes away."""
+    """One of two waiting readers goes away."""
     first, second = asyncio.create_task(rig.hub.open("c")), asyncio.create_task(rig.hub.open("c"))
     await asyncio.sleep(0)
     first.cancel()

@@ -1,4 +1,4 @@
-"""streams.hub.hub: every viewer sees each seq once and in order, whatever the feed loses."""
+"""streams.hub.hub: every reader sees each seq once and in order, whatever the feed loses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.streams.hub.rig import Rig, Viewer, turn, until
+from tests.unit.streams.hub.rig import Reader, Rig, turn, until
 from tokenwire.streams.hub.hub import RING_EVENTS
 
 step = st.one_of(
@@ -31,7 +31,7 @@ class Schedule:
 
     def __init__(self) -> None:
         self.rig = Rig()
-        self.viewers: list[Viewer] = []
+        self.readers: list[Reader] = []
         self.connected = True
 
     async def run(self, steps: list[tuple[str, int]]) -> None:
@@ -46,13 +46,13 @@ class Schedule:
         page = await tail.refresh()
         await until(
             lambda: all(
-                viewer.reading is None and viewer.cursor == page.top for viewer in self.viewers
+                reader.reading is None and reader.cursor == page.top for reader in self.readers
             )
         )
         await turn()
-        for viewer in self.viewers:
-            assert viewer.epoch == page.epoch
-            assert viewer.seen == list(range(viewer.first + 1, page.top + 1))
+        for reader in self.readers:
+            assert reader.epoch == page.epoch
+            assert reader.seen == list(range(reader.first + 1, page.top + 1))
         await self.rig.hub.aclose()
 
     async def write(self, number: int) -> None:
@@ -80,22 +80,22 @@ class Schedule:
         await self.rig.new_epoch()
 
     async def join(self, _: int) -> None:
-        if self.connected or self.viewers:
-            self.viewers.append(Viewer(await self.rig.hub.open("c")))
+        if self.connected or self.readers:
+            self.readers.append(Reader(await self.rig.hub.open("c")))
 
     async def leave(self, _: int) -> None:
-        if len(self.viewers) > 1:
-            viewer = self.viewers.pop()
-            viewer.stop()
-            self.rig.hub.release(viewer.tail)
+        if len(self.readers) > 1:
+            reader = self.readers.pop()
+            reader.stop()
+            self.rig.hub.release(reader.tail)
 
     async def refresh(self, _: int) -> None:
-        if self.viewers:
-            await self.viewers[0].tail.refresh()
+        if self.readers:
+            await self.readers[0].tail.refresh()
 
     async def suspect(self, _: int) -> None:
-        if self.viewers:
-            self.viewers[0].tail.catch_up()
+        if self.readers:
+            self.readers[0].tail.catch_up()
 
     async def turn(self, number: int) -> None:
         await turn(number)
@@ -103,6 +103,6 @@ class Schedule:
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(step, max_size=40))
-def test_every_viewer_sees_each_seq_once_and_in_order(steps: list[tuple[str, int]]) -> None:
-    """Whatever is lost, doubled, cut off or begun anew: from where a viewer started to the top, without a hole or a repetition."""
+def test_every_reader_sees_each_seq_once_and_in_order(steps: list[tuple[str, int]]) -> None:
+    """Whatever is lost, doubled, cut off or begun anew: from where a reader started to the top, without a hole or a repetition."""
     asyncio.run(Schedule().run(steps))

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.unit.streams.hub.rig import LEASE, Rig, Viewer, turn, until
+from tests.unit.streams.hub.rig import LEASE, Reader, Rig, turn, until
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.events import AnyEvent, Cancelled, Complete, Error, Start, Title
 from tokenwire.streams.hub import hub as hub_module
@@ -16,10 +16,10 @@ from tokenwire.streams.log.ports import PAGE_BYTES, LogUnavailable, Page
 async def test_events_reach_listeners_as_they_come(rig: Rig) -> None:
     """The ring holds the stamped events byte for byte, with room for their encoded form."""
     tail = await rig.hub.open("c")
-    viewers = [Viewer(tail) for _ in range(3)]
+    readers = [Reader(tail) for _ in range(3)]
     await rig.write(3)
     await turn()
-    assert [viewer.seen for viewer in viewers] == [[1, 2, 3]] * 3
+    assert [reader.seen for reader in readers] == [[1, 2, 3]] * 3
     entries = tail.since(1)
     assert entries is not None
     page = await rig.log.read("c", None, 1, 9)
@@ -29,7 +29,7 @@ async def test_events_reach_listeners_as_they_come(rig: Rig) -> None:
 
 
 async def test_one_wake_for_what_comes_together(rig: Rig) -> None:
-    """A batch wakes a viewer once."""
+    """A batch wakes a reader once."""
     tail = await rig.hub.open("c")
     woken: list[int] = []
     remove = tail.listen(lambda: woken.append(tail.top))
@@ -47,15 +47,15 @@ async def test_a_listener_that_fails_harms_nobody(rig: Rig) -> None:
     """The others are woken, the tail goes on."""
 
     def fail() -> None:
-        raise RuntimeError("broken viewer")
+        raise RuntimeError("broken reader")
 
     tail = await rig.hub.open("c")
     tail.listen(fail)
-    viewer = Viewer(tail)
+    reader = Reader(tail)
     for _ in range(2):
         await rig.write(1)
         await turn()
-    assert viewer.seen == [1, 2]
+    assert reader.seen == [1, 2]
 
 
 async def test_since_says_what_it_does_not_hold(rig: Rig) -> None:
@@ -76,25 +76,25 @@ async def test_since_says_what_it_does_not_hold(rig: Rig) -> None:
 async def test_a_gap_is_filled_from_the_log(rig: Rig) -> None:
     """What the feed lost is read before anything after it is shown."""
     tail = await rig.hub.open("c")
-    viewer = Viewer(tail)
+    reader = Reader(tail)
     rig.feed.losing = 3
     await rig.write(2)
     await rig.write(2)
     await until(lambda: tail.top == 4)
-    assert viewer.seen == [1, 2, 3, 4]
+    assert reader.seen == [1, 2, 3, 4]
 
 
 async def test_a_refresh_finds_a_lost_last_event(rig: Rig) -> None:
     """When the last event is the one that was lost, the heartbeat's read delivers it."""
     tail = await rig.hub.open("c")
-    viewer = Viewer(tail)
+    reader = Reader(tail)
     rig.feed.losing = 1
     await rig.log.append(rig.claim, 0, 0, [Complete("m", 1, "stop", None, 0, 0, [])])
     await turn()
-    assert viewer.seen == []
+    assert reader.seen == []
     page = await tail.refresh()
     assert (page.top, page.running, tail.running) == (1, False, False)
-    assert viewer.seen == [1]
+    assert reader.seen == [1]
 
 
 async def test_refreshes_at_the_same_time_share_a_read(rig: Rig) -> None:
@@ -108,14 +108,14 @@ async def test_refreshes_at_the_same_time_share_a_read(rig: Rig) -> None:
 async def test_a_reconnected_feed_makes_every_tail_read_on(rig: Rig) -> None:
     """Nothing that was published meanwhile stays unseen."""
     tail = await rig.hub.open("c")
-    viewer = Viewer(tail)
+    reader = Reader(tail)
     rig.feed.cut()
     await rig.write(3)
     await turn()
-    assert viewer.seen == []
+    assert reader.seen == []
     rig.feed.mend()
     await until(lambda: tail.top == 3)
-    assert viewer.seen == [1, 2, 3]
+    assert reader.seen == [1, 2, 3]
 
 
 async def test_a_new_epoch_is_told(rig: Rig) -> None:
@@ -129,10 +129,10 @@ async def test_a_new_epoch_is_told(rig: Rig) -> None:
     await until(lambda: tail.epoch != old)
     assert woken
     assert tail.since(3) is None
-    viewer = Viewer(tail)
+    reader = Reader(tail)
     await rig.write(2)
     await turn()
-    assert viewer.seen == [tail.top - 1, tail.top]
+    assert reader.seen == [tail.top - 1, tail.top]
 
 
 async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(
@@ -140,7 +140,7 @@ async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(
 ) -> None:
     """The feed brings events while a read that holds them too is on its way back."""
     tail = await rig.hub.open("c")
-    viewer = Viewer(tail)
+    reader = Reader(tail)
 
     async def slow_read(
         conversation_id: str, epoch: str | None, after: int, limit: int, max_bytes: int = PAGE_BYTES
@@ -154,22 +154,22 @@ async def test_a_page_that_overlaps_the_feed_adds_nothing_twice(
 
     monkeypatch.setattr(rig.log, "read", slow_read)
     await tail.refresh()
-    assert viewer.seen == [1, 2, 3]
+    assert reader.seen == [1, 2, 3]
     assert [entry.seq for entry in tail._ring] == [1, 2, 3]
 
 
-async def test_far_behind_the_tail_jumps_and_viewers_read(rig: Rig) -> None:
-    """More than a ring was missed: the tail goes to the top, viewers fetch the rest by themselves."""
+async def test_far_behind_the_tail_jumps_and_readers_read(rig: Rig) -> None:
+    """More than a ring was missed: the tail goes to the top, readers fetch the rest by themselves."""
     tail = await rig.hub.open("c")
     await rig.write(10)
     await turn()
-    viewer = Viewer(tail)
+    reader = Reader(tail)
     rig.feed.cut()
     for _ in range(3):
         await rig.write(RING_EVENTS)
     rig.feed.mend()
-    await until(lambda: len(viewer.seen) == 3 * RING_EVENTS)
-    assert viewer.seen == list(range(11, 3 * RING_EVENTS + 11))
+    await until(lambda: len(reader.seen) == 3 * RING_EVENTS)
+    assert reader.seen == list(range(11, 3 * RING_EVENTS + 11))
     assert tail._ring_bytes == sum(len(entry.data) for entry in tail._ring)
 
 
@@ -302,7 +302,7 @@ async def test_a_log_that_is_away_is_read_when_it_is_back(
     """A tail that knows it misses something tries until it has it; a heartbeat meanwhile says Unavailable."""
     monkeypatch.setattr(hub_module, "FIRST_PAUSE_SECONDS", 0.0)
     tail = await rig.hub.open("c")
-    viewer = Viewer(tail)
+    reader = Reader(tail)
     rig.feed.losing = 1
     await rig.write(2)
     rig.log.go_down()
@@ -311,7 +311,7 @@ async def test_a_log_that_is_away_is_read_when_it_is_back(
         await tail.refresh()
     rig.log.come_back()
     await until(lambda: tail.top == 2)
-    assert viewer.seen == [1, 2]
+    assert reader.seen == [1, 2]
 
 
 async def test_what_is_no_event_is_ignored(rig: Rig) -> None:

@@ -103,7 +103,7 @@ async def test_a_change_touches_what_it_names(client: httpx.AsyncClient, log: Me
 async def test_a_title_changes_without_redis(
     client: httpx.AsyncClient, log: MemoryLog, store: Store
 ) -> None:
-    """The row says that viewers have yet to be told."""
+    """The row says that readers have yet to be told."""
     made = await begin(client, title="Old")
     log.go_down()
     changed = await client.patch(f"/api/conversations/{made['id']}", json={"title": "New"})

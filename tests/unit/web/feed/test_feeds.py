@@ -359,7 +359,7 @@ async def test_a_feed_ends_with_its_login(monkeypatch: pytest.MonkeyPatch) -> No
             yield [{"type": "created", "number": number}]
 
     services: Any = SimpleNamespace(identify=refuse)
-    said = [piece async for piece in feed._tell(services, services, events())]  # type: ignore[arg-type]  # stands in for a reader
+    said = [piece async for piece in feed._stream(services, services, events())]  # type: ignore[arg-type]  # stands in for a reader
     assert said[1:] == [sse.comment("expired")]
 
 

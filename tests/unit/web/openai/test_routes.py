@@ -392,9 +392,7 @@ async def test_what_has_ended_is_read_without_redis(
     """The row is enough, also for a stream that is gone on with."""
     response = await asked(client)
     await finish(store, log, response["id"], "Hello there")
-    await log.delete(
-        (await store.message(response["id"].removeprefix("resp_"))).conversation_id, 60
-    )
+    await log.delete((await store.message(response["id"].removeprefix("resp_"))).conversation_id)
     assert (await client.get(f"{R}/{response['id']}")).json()["output"][0]["content"][0][
         "text"
     ] == "Hello there"

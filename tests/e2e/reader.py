@@ -1,4 +1,4 @@
-"""A viewer written from PROTOCOL.md alone: it shares no code with the project, so that it can disagree with it."""
+"""A reader written from PROTOCOL.md alone: it shares no code with the project, so that it can disagree with it."""
 
 import asyncio
 import json
@@ -64,7 +64,7 @@ def tail(text: str, count: int) -> str:
 
 
 @dataclass
-class Viewer:
+class Reader:
     """Follows one answer to its end, dropping its socket every `drop_seconds` if given. Breaks of the protocol raise AssertionError."""
 
     base: str
@@ -82,7 +82,7 @@ class Viewer:
     position: str | None = None
     row_seq: int = 0
 
-    async def watch(self, delay: float = 0) -> "Viewer":
+    async def watch(self, delay: float = 0) -> "Reader":
         """Until the answer has ended."""
         await asyncio.sleep(delay)
         await self._snapshot()
