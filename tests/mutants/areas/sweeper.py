@@ -316,5 +316,26 @@ AREA = Area(
             sent, lambda ids: self._services.store.mark_enqueued(*ids), self._leave_alone
 """,
         ),
+        Mutant(
+            "a_row_that_was_announced_is_announced_again",
+            "worker/announcing.py",
+            "    await store.mark_announced(row.id, row.rev)\n",
+            "",
+            ("tests/unit/worker/test_announcing.py",),
+        ),
+        Mutant(
+            "a_row_is_noted_that_the_log_did_not_take",
+            "worker/announcing.py",
+            '    except ports.Gone:\n        log_line.info("nothing to announce in a deleted conversation", message_id=row.id)',
+            "    except ports.LogError:\n        pass",
+            ("tests/unit/worker/test_announcing.py",),
+        ),
+        Mutant(
+            "a_deleted_conversation_is_announced_for_ever",
+            "worker/announcing.py",
+            '    except ports.Gone:\n        log_line.info("nothing to announce in a deleted conversation", conversation_id=row.id)',
+            "    except ports.Busy:\n        pass",
+            ("tests/unit/worker/test_announcing.py",),
+        ),
     ],
 )
