@@ -1,8 +1,10 @@
-"""Ends runs that go on at their providers although nobody wants them any more: what a user has stopped or deleted is not billed further.
+"""Ends runs that go on at their providers although nobody wants them any more.
 
-SQL says which runs these are (`models.runs`), so it does not matter how an answer ended, or whether the worker that began the run lives. A
-round asks for what is due and lets it be carried out beside it: a provider that does not answer holds nothing else up. A try is counted
-before it is made. After the last one the row stays, and operators are told.
+What a user has stopped or deleted is not billed further. SQL says which runs these are
+(`models.runs`), so it does not matter how an answer ended, or whether the worker that began the run
+lives. A round asks for what is due and has it carried out beside it: a provider that does not answer
+holds nothing else up. A try is counted before it is made. After the last one the row stays, and
+operators are notified.
 """
 
 import asyncio
@@ -27,7 +29,10 @@ AT_A_TIME = 16
 
 
 class Endings:
-    """One per worker process. `open_model` gives the provider of a catalogue entry, and raises ProviderError where it cannot be used."""
+    """One per worker process.
+
+    `open_model` gives the provider of a catalogue entry, or raises ProviderError.
+    """
 
     def __init__(
         self, store: Store, open_model: Callable[[str], Provider], notify_operators: Hook = log_only
@@ -77,7 +82,7 @@ class Endings:
             return
         try:
             await self._open_model(run.model).end(run.run_id)
-        except Exception as error:  # noqa: BLE001 -- of an adapter, too: the next try is due already
+        except Exception as error:  # noqa: BLE001 -- an adapter's, too: another try is due
             self._not_ended(run, error, last=last)
         else:
             await self._store.run_ended(run.message_id, run.run_id)

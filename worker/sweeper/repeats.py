@@ -1,8 +1,9 @@
-"""After a restart or a failover of Redis: announcements that SQL takes for done and the log may have lost are made again.
+"""After a restart or a failover of Redis: what the log may have lost is announced again.
 
-A log that forks keeps its readers where they stood. What was in the lost end of it (rows, titles, terminal events) must come once more,
-or they would wait for it for ever. Text comes from whoever goes on with the answer (`takeover`). Everything that changed lately is
-announced again by the sweeper; the log itself knows what it still has, and takes nothing twice.
+A log that forks keeps its readers where they stood. What was in its lost end (rows, titles,
+terminal events) must come once more, or they would wait for it for ever. Text comes from whoever
+resumes the answer (`takeover`). Everything else that changed lately is taken for not announced, and
+the sweeper announces it. The log itself knows what it still has, and takes nothing twice.
 """
 
 import asyncio
@@ -16,13 +17,13 @@ from tokenwire.streams.log import ports
 
 log_line = structlog.get_logger(__name__)
 LATELY_MS = 15 * 60 * 1000
-"""How much later than a change its announcement may be, and how far the lost end of a log reaches back where no time is known."""
+"""How long after a change it may be announced; how far a lost end reaches if no time is known."""
 LONGEST_MS = 25 * 60 * 60 * 1000
-"""What changed before that is not announced again: logs live for LOG_MAX_SECONDS, a day, and nobody follows one that is gone."""
+"""What changed before that is not announced again: logs live for LOG_MAX_SECONDS, a day."""
 NOTE_SECONDS = 60.0
-"""How often the server is given the time. A replica that lagged, or an old snapshot, knows by it how far back it was left behind."""
+"""How often the server is given the time: a replica or a snapshot knows by it how old it is."""
 LATE_SECONDS = 30.0
-"""A worker that was told "appended" by the lost server may note that in SQL only now: so everything is done a second time after this."""
+"""When everything is done a second time: a worker may note only now what the lost server took."""
 PAGE = 500
 """Rows that are looked at, and changed, in one transaction."""
 Left = list[tuple[Kind, str]]
@@ -41,9 +42,9 @@ class Repeats:
         """What the second time has left out; None before it."""
 
     async def check_server(self, go_on: Callable[[], Awaitable[None]]) -> None:
-        """Ask whether Redis is another server, and see to it if it is. Raises Unavailable, StoreUnavailable.
+        """Ask whether Redis is another server, and act. Raises LogUnavailable, StoreUnavailable.
 
-        `go_on` is asked before each page; what it raises ends this check, and the next one begins anew.
+        `go_on` is asked before each page. What it raises ends this check; the next begins anew.
         """
         server = await self._log.new_server()
         now = asyncio.get_running_loop().time()
@@ -88,7 +89,7 @@ class Repeats:
         return left
 
     async def _lost_since(self) -> int:
-        """What changed since then may have been announced to the lost end of a log, by the database's clock."""
+        """Since when announcements may be in the lost end of a log, by the database's clock."""
         now = await self._store.now_ms()
         known = await self._log.noted_time()
         return max(min(now, now if known is None else known) - LATELY_MS, now - LONGEST_MS)

@@ -1,8 +1,9 @@
-"""Who takes part in a conversation no more follows it no more: rows say who that is, the log tells the processes that relay it.
+"""Whoever no longer takes part in a conversation no longer follows it.
 
-Rows and log change one after the other, and several processes may do that at once. So whoever has told the log looks at the rows again
-and tells it once more if they have changed: the last to speak has seen what is true. What Redis was not told stays in the rows, and the
-sweeper makes it good.
+Rows say who that is; the log passes it on to the processes that relay it. Rows and log change one
+after the other, and several processes may change them at once. So whoever changed the log reads the
+rows again, and changes it once more if they differ: the last one to change it has seen the truth.
+What Redis could not be told stays in the rows, and the sweeper makes it good.
 """
 
 import structlog
@@ -17,7 +18,7 @@ log_line = structlog.get_logger(__name__)
 async def announce(store: Store, log: ports.Log, conversation_id: str, user_id: str) -> None:
     """Revoke the user's tokens. Raises ports.LogError, StoreUnavailable.
 
-    Taken back if they take part again meanwhile: that was told before this, and would be undone by it.
+    Taken back if they take part again meanwhile: this would undo what was announced before it.
     """
     await log.revoke(conversation_id, user_id)
     if not await store.note_revocation(conversation_id, user_id, told=True):

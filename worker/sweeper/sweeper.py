@@ -1,13 +1,17 @@
-"""Finds work that nobody does: SQL lists it, `sweeps` says when it is due, this module carries it out. One sweeper is active at a time.
+"""Finds work that nobody does: SQL lists it, `sweeps` says when it is due, this module does it.
 
-Every worker process runs one; they elect a leader through Redis. When Redis was away or this process was paused, the leases of healthy
-workers may have run out unrenewed: judgement waits for one lease then, so that nobody is robbed who is alive. A leader whose database is
-away stands back, so that another process leads which may reach it.
+Every worker process runs a sweeper. They elect one leader through Redis, and only the leader acts.
 
-A round asks once what is outstanding, and begins the steps that have something to do, unless they are under way. It waits for none: after a
-failover there are thousands of rows to announce, while a dead worker's answers are waited for by people. A step goes through its rows in
-pages. A row that fails with an error that nobody thought of is counted and logged, a row that somebody has locked is left to the next
-round; neither the other rows nor the other steps suffer.
+What it guarantees
+- Nobody alive is robbed. When Redis was away, or this process was paused, healthy workers may have
+  been unable to renew their leases: judgement waits for one lease then.
+- One bad row harms itself alone. A row that fails with an unexpected error is counted and logged; a
+  row that somebody has locked is left to the next round.
+- A slow step holds up no other. After a failover there are thousands of rows to announce, while
+  people wait for a dead worker's answers. So a round asks once what is outstanding, begins the
+  steps that have something to do, unless they are under way, and waits for none. A step goes
+  through its rows in pages.
+- A leader whose database is away stands back, so that a process leads which may reach it.
 """
 
 import asyncio
@@ -38,15 +42,15 @@ Step = Callable[[], Awaitable[None]]
 INTERVAL_SECONDS = 0.5
 LEADERSHIP_SECONDS = 1.5
 STAND_BACK_SECONDS = LEADERSHIP_SECONDS + 2 * INTERVAL_SECONDS
-"""How long a process without its database does not ask to lead: the leadership lapses, and every other process asks in between."""
+"""How long a process without its database does not ask to lead: long enough for every other one."""
 PAUSE_SECONDS = 2.0
-"""Who did not run for longer than this was paused, as was Redis when it did not answer for so long. A lease that was renewed in time
-outlives a shorter pause."""
+"""A process that did not run for longer than this was paused; so was a Redis that did not answer.
+A lease that was renewed in time outlives a shorter pause."""
 PAGE = 200
 SIDE_BY_SIDE = 16
-"""Rows that are dealt with at a time: the streams of a dead worker are all due at once, and each of them is waited for by people."""
+"""Rows at a time: the answers of a dead worker are all due at once, and people wait for each."""
 BULK_SIDE_BY_SIDE = 8
-"""The same, for what is announced or deleted late: all those steps together leave the database to those who answer."""
+"""The same for all that is announced or deleted late: answers need the database more."""
 APART_SECONDS = 10.0
 """Between two jobs of an answer in whose row nothing can be written."""
 _OUTAGES = (StoreUnavailable, ports.LogUnavailable, JobsUnavailable)
@@ -69,7 +73,7 @@ class Sweeper:
         """Steps by name."""
         self._bulk = asyncio.Semaphore(BULK_SIDE_BY_SIDE)
         self._apart: dict[str, float] = {}
-        """Answers that the database cannot note anything of, and until when no job of them is sent."""
+        """Answers of which the database can note nothing, and until when no job of them is sent."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -96,7 +100,7 @@ class Sweeper:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _check_server(self) -> None:
-        """An outage in here says nothing about anybody's lease: it is logged, and does not keep the others from judging."""
+        """An outage in here says nothing about anybody's lease: it is only logged."""
         try:
             await self._repeats.check_server(self._go_on)
         except _OUTAGES as error:
@@ -107,7 +111,7 @@ class Sweeper:
             self._begin(name, self._steps[name])
 
     async def _due(self) -> Sequence[str]:
-        """The steps that have something to do. Where that cannot be told for a bug, or in time, each looks for itself.
+        """The steps that have something to do. If nobody can say, for a bug or in time: all steps.
 
         Raises StoreUnavailable.
         """
@@ -121,7 +125,7 @@ class Sweeper:
             return list(self._steps)
         except _OUTAGES:
             raise
-        except Exception as error:  # noqa: BLE001 -- a bug in one query must not keep the others from being asked
+        except Exception as error:  # noqa: BLE001 -- a bug in one query must not stop the others
             failed("sweep", error)
             return list(self._steps)
         return [name for name in self._steps if name in found]
@@ -134,7 +138,7 @@ class Sweeper:
         return self._under_way[name]
 
     async def _carry_out(self, step: Step) -> Exception | None:
-        """Gives the outage that the step has met, or that it was broken off. A bug in it is counted and logged."""
+        """The outage that the step met, or that it was broken off. A bug is counted and logged."""
         try:
             error = await _guarded(step())
         except Deposed as deposed:
@@ -159,7 +163,7 @@ class Sweeper:
                 self._wait_one_lease()
 
     async def _promptly(self, question: Awaitable[T]) -> T:
-        """Redis' answer; one that came late says that Redis was paused, and is not to be trusted. Raises Deposed."""
+        """Redis' answer. Raises Deposed if it came late: Redis was paused, and may be wrong."""
         began = _clock()
         answer = await question
         if _clock() - began > PAUSE_SECONDS:
@@ -201,7 +205,7 @@ class Sweeper:
         }
 
     async def sweep(self) -> None:
-        """One round to its end. Raises the first outage that a step has met, once all steps were made; Deposed."""
+        """One round to its end. Then raises the first outage that a step met, or Deposed."""
         for error in await asyncio.gather(
             *[self._begin(name, self._steps[name]) for name in await self._due()]
         ):
@@ -272,7 +276,7 @@ class Sweeper:
             await self._enqueue(await self._without_job([row for row in page if row.due]))
 
     async def _without_job(self, rows: Sequence[Outstanding]) -> list[Outstanding]:
-        """The broker is asked once for all of them, and once more for those whose job waits for very long."""
+        """Asks the broker once for all of them, and again for those whose job waits for long."""
         jobs = self._services.jobs
         since = await jobs.waiting([row.message_id for row in rows])
         now = jobs.now_ms()
@@ -378,7 +382,7 @@ class Sweeper:
 
 
 async def _all(places: asyncio.Semaphore, work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do everything, as many at a time as there are places, each to its end, whatever happens to others; then raise the first outage."""
+    """Do everything to its end, so many at a time, whatever fails. Then raise the first outage."""
 
     async def one(piece: Coroutine[Any, Any, None]) -> Exception | None:
         async with places:
@@ -390,7 +394,10 @@ async def _all(places: asyncio.Semaphore, work: Iterable[Coroutine[Any, Any, Non
 
 
 async def _guarded(piece: Awaitable[None]) -> Exception | None:
-    """Do it, and give the outage that it met, if any. Any other error is a bug, or one row's own: counted and logged. Raises Deposed."""
+    """Do it. Gives the outage that it met, if any; another error is counted and logged.
+
+    Raises Deposed.
+    """
     try:
         await piece
     except Deposed:
@@ -401,7 +408,7 @@ async def _guarded(piece: Awaitable[None]) -> Exception | None:
         )
     except _OUTAGES as error:
         return error
-    except Exception as error:  # noqa: BLE001 -- see above
+    except Exception as error:  # noqa: BLE001 -- a bug, or one row's own
         failed("sweep", error)
     return None
 

@@ -1,19 +1,20 @@
-"""Pure: when the sweeper acts. SQL is the list of outstanding work; nothing here trusts a queue to remember.
+"""Pure: when the sweeper acts. SQL lists the outstanding work: no queue is trusted to remember.
 
 | row | is due when | then |
 |---|---|---|
-| unfinished, cancel asked for | at once | ended here, or its worker told again; a frozen worker is not waited for |
+| unfinished, cancel asked for | at once | ended here, or its worker is asked again |
 | streaming | nothing was saved for 1.5 s | taken over, if no lease is alive |
 | retrying | its time has come 1 s ago | enqueued |
 | queued, first of its conversation | for 2 s | enqueued, if no job of it waits for a worker |
-| the same, whose job is said to wait | for 60 s | the broker is asked for the job itself; enqueued if it has none |
+| the same, whose job is said to wait | for 60 s | enqueued, if the broker does not have the job itself |
 | ended, terminal event not announced | for 1 s | announced |
 | row or title not announced | for 1 s | announced |
 | deleted, log not | for 1 s | the log is deleted |
 | takes part no more, log not told | for 1 s | the user's tokens are revoked |
 
-A row that somebody else has locked is left to the next round. What was just enqueued is given 2 s to be claimed. A time that lies ahead was
-noted before the clock was set back: it is long over.
+A frozen worker is not waited for. A row that somebody else has locked is left to the next round.
+What was just enqueued is given 2 s to be claimed. A time that lies ahead was noted before the clock
+was set back: it is long over.
 """
 
 from enum import Enum, auto
@@ -22,7 +23,7 @@ from tokenwire.models.sweeps import AHEAD_MS, Due
 
 LOST_JOB_MS = 60_000
 LONGEST_WAIT_MS = 15 * 60_000
-"""No retry is given a later time, whatever MAX_RETRY_AFTER_SECONDS says and is added to it by chance."""
+"""No retry is given a later time, whatever MAX_RETRY_AFTER_SECONDS says."""
 DUE = Due(
     claimed=2_000,
     waiting=2_000,
@@ -44,7 +45,7 @@ class Job(Enum):
 
 
 def judge(since: int | None, now: int) -> Job:
-    """`since`: when the broker was given the job that waits for a worker (ms), None if there is none."""
+    """`since`: when the broker was given the job that waits for a worker (ms; None: it has none)."""
     if since is None:
         return Job.NONE
     return Job.WAITS if now - LOST_JOB_MS < since <= now + AHEAD_MS else Job.DOUBTFUL
