@@ -2,12 +2,13 @@
 
 What a user has stopped or deleted is not billed further. SQL says which runs these are
 (`models.runs`), so it does not matter how an answer ended, or whether the worker that began the run
-lives. A round asks for what is due and has it carried out beside it: a provider that does not answer
-holds nothing else up. A try is counted before it is made. After the last one the row stays, and
-operators are notified.
+lives. A round asks for what is due and has it carried out beside it: a provider that does not
+answer holds nothing else up. A try is counted before it is made. After the last one the row stays,
+and operators are notified.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 import structlog
@@ -51,7 +52,7 @@ class Endings:
             key = run.message_id, run.run_id
             if key not in self._under_way:
                 self._under_way[key] = task = asyncio.create_task(self._end(run))
-                task.add_done_callback(lambda done, key=key: self._done(key, done))  # type: ignore[misc]  # mypy knows no default in a lambda
+                task.add_done_callback(functools.partial(self._done, key))
 
     async def settled(self) -> None:
         """Wait for what is under way."""

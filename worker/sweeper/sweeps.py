@@ -45,7 +45,7 @@ class Job(Enum):
 
 
 def judge(since: int | None, now: int) -> Job:
-    """`since`: when the broker was given the job that waits for a worker (ms; None: it has none)."""
+    """`since`: when the broker was given the job that waits for a worker (ms; None: none waits)."""
     if since is None:
         return Job.NONE
     return Job.WAITS if now - LOST_JOB_MS < since <= now + AHEAD_MS else Job.DOUBTFUL

@@ -287,7 +287,7 @@ AREA = Area(
         Mutant(
             "a_bug_in_an_adapter_is_no_try",
             "worker/sweeper/endings.py",
-            "except Exception as error:  # noqa: BLE001 -- of an adapter, too: the next try is due already",
+            "except Exception as error:  # noqa: BLE001 -- an adapter's, too: another try is due",
             "except ProviderError as error:",
             ("tests/unit/worker/sweeper/test_endings.py",),
         ),
