@@ -1,8 +1,9 @@
 """The WebSocket connection of the websockets library, bent where the protocol asks for it.
 
-Decides: what the library would answer to a broken or oversized frame with a code of its own (1002, 1007, 1009) is 4400 here, and the
-reader of a connection hears of a full socket and of room in it, of control frames and of the beginning of the end. A client that does not
-read is cut. Everything else is the library's.
+Decides: what the library would answer to a broken or oversized frame with a code of its own (1002,
+1007, 1009) is 4400 here, and the listener of a connection hears of a full socket and of room in it,
+of control frames and of the beginning of the end. A client that does not read is cut. Everything
+else is the library's.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
-"""The WebSocket readers of this process: a session each (session.py decides), and the room it is in.
+"""The WebSocket readers of this process: a session each (session.py decides), and its room.
 
 Decides nothing about what is sent; moves bytes between the room, the log and the socket. Everything
 that a reader is sent, closing handshakes and pongs aside, goes through `write`, or `news` where an
-event is encoded once for a whole room. Neither is reached once the session has ended, and the session
-ends in the same breath as the connection's being open.
+event is encoded once for a whole room. Neither is reached once the session has ended, and the
+session ends in the same breath as the connection's being open.
 A reader costs a cursor: what its socket does not take stays in the ring or in the log.
 """
 
@@ -118,7 +118,7 @@ class SocketReader:
         self.stir()
 
     def lost(self) -> None:
-        """The connection is closing or closed, whoever began it: nothing may be written any more."""
+        """The connection is closing or closed: nothing may be written any more."""
         self.session.end(CloseCode.GOING_AWAY, "the client left")
         self._cut_off_later()
         self.leave()
@@ -234,7 +234,7 @@ class SocketReader:
             self.session.end(CloseCode.DELETED, "conversation deleted")
         except LogUnavailable as error:
             self.session.end(CloseCode.OVER_CAPACITY, f"cannot read the log: {error}")
-        except Exception as error:  # noqa: BLE001 -- a bug: the client comes back instead of waiting for ever
+        except Exception as error:  # noqa: BLE001 -- a bug: the client comes back
             failed("reader", error)
             self.session.end(CloseCode.OVER_CAPACITY, "cannot read the log")
         finally:

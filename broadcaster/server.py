@@ -1,6 +1,7 @@
 """The broadcaster's socket: who may connect, health over plain HTTP, and how it all stops.
 
-Decides what a request line means and when there are too many. Everything after the opening handshake is the reader's (readers.py).
+Decides what a request line means and when there are too many. Everything after the opening
+handshake is the reader's (readers.py).
 """
 
 import asyncio

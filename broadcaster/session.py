@@ -67,7 +67,10 @@ _FOLLOWING = frozenset({Phase.REPLAY, Phase.LIVE})
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """How a connection is closed: `last` is written before the close frame, `detail` is for the log alone."""
+    """How a connection is closed.
+
+    `last` is written before the close frame, `detail` is for our own log alone.
+    """
 
     code: CloseCode
     detail: str

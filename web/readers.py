@@ -1,10 +1,10 @@
-"""The HTTP readers of this process: each follows a conversation, in order, without a hole, after a cursor.
+"""The HTTP readers of this process: each follows a conversation after a cursor, without a hole.
 
-A reader goes as fast as its caller pulls. What was not pulled stays in the hub's ring or in the log:
-a slow reader costs no memory. What comes next is decided by `LogCursor`, heartbeats are the room's;
-this module waits, reads pages, and ends readers whose permission runs out or whose process stops.
-While the log is away a reader waits for it (a WebSocket reader is sent away instead: its client knows
-how to come back).
+A reader goes as fast as its caller pulls. What was not pulled stays in the hub's ring or in the
+log: a slow reader costs no memory. What comes next is decided by `LogCursor`, heartbeats are the
+room's; this module waits, reads pages, and ends readers whose permission runs out or whose process
+stops. While the log is away a reader waits for it (a WebSocket reader is sent away instead: its
+client knows how to come back).
 
     async with readers.follow(conversation_id, after) as reader:
         async for part in reader:
@@ -144,8 +144,8 @@ class Readers:
     ) -> AsyncIterator["HttpReader"]:
         """A reader of what follows `after` (None: from now on).
 
-        Whether that can be served is known at once (`reader.ended`). Who may read is checked before.
-        Raises LogUnavailable while Redis is away.
+        Whether that can be served is known at once (`reader.ended`). Who may read is checked
+        before. Raises LogUnavailable while Redis is away.
         """
         reader = HttpReader(self.rooms, after, permission)
         room = await self.rooms.enter(conversation_id, reader)
@@ -212,7 +212,7 @@ class HttpReader:
 
     # What the room notices (RoomReader)
 
-    def news(self, before: int, data: bytes | None, last: int) -> None:  # noqa: ARG002 -- the tail has it
+    def news(self, before: int, data: bytes | None, last: int) -> None:  # noqa: ARG002
         """Something happened."""
         self._woken.set()
 

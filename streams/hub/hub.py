@@ -1,8 +1,9 @@
 """One tail of each watched conversation per process, whoever watches: cursors instead of queues.
 
-A `Tail` holds the recent end of one log in a bounded ring. Readers keep a seq of their own and take what follows it, from the ring or,
-when they lag, from the log. The hub decides what it may believe of the feed: an event goes into the ring only if it is the next one of
-the same epoch; a gap, another epoch or a fresh subscription makes it read the log from its top before it goes on.
+A `Tail` holds the recent end of one log in a bounded ring. Readers keep a cursor and take what
+follows it, from the ring or, when they lag, from the log. The hub decides what it may believe of the
+feed: an event goes into the ring only if it is the next one of the same epoch. A gap, another epoch
+or a fresh subscription makes it read the log from its top before it goes on.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ _HEAD_BYTES = 48
 
 
 class RingEntry:
-    """One event as it is relayed; `frame` has room for its encoded form, made once for all readers."""
+    """One event as it is relayed; `frame` has room for its encoded form, made once for all."""
 
     __slots__ = ("data", "frame", "seq")
 
@@ -51,8 +52,9 @@ class RingEntry:
 class Tail:
     """The recent end of one conversation's log in this process.
 
-    `epoch` and `top` say how far it is known, `forks` which earlier epochs it continues (`streams.log.ports.Page`), `running` whether a
-    generation runs, `gone` that the conversation was deleted. `life` changes when readers must judge their cursors again.
+    `epoch` and `top` say how far it is known, `forks` which earlier epochs it continues
+    (`streams.log.ports.Page`), `running` whether an answer runs, `gone` that the conversation was
+    deleted. `life` changes when readers must judge their cursors again.
     `revoked` says who may not follow it any more.
     """
 
@@ -79,7 +81,10 @@ class Tail:
     # --- for readers ---
 
     def since(self, after: int) -> list[RingEntry] | None:
-        """The entries after seq `after`: none at the tip, None if the ring does not reach back that far (then `read`)."""
+        """The entries after seq `after`: none at the tip, None if the ring does not hold them.
+
+        Then `read`.
+        """
         missing = self.top - after
         if missing == 0:
             return []
@@ -105,14 +110,17 @@ class Tail:
         return page
 
     async def refresh(self) -> Page:
-        """What the log says now (for heartbeats). The tail has all of it when this returns. Raises Gone, Unavailable.
+        """What the log says now (for heartbeats). The tail has all of it when this returns.
 
-        Readers who ask at the same time share one read.
+        Readers who ask at the same time share one read. Raises Gone, LogUnavailable.
         """
         return await asyncio.shield(self._ask())
 
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` whenever entries were added, the epoch changed or the conversation is gone. Gives what ends it."""
+        """Call `wake` whenever entries were added, the epoch changed or the conversation is gone.
+
+        Gives what ends it.
+        """
         self._next_listener += 1
         number = self._next_listener
         self._listeners[number] = wake
@@ -147,7 +155,7 @@ class Tail:
                 self.running = _tells_of_running(data)
 
     def wake(self) -> None:
-        """Tell readers of what changed since the last call."""
+        """Notify listeners of what changed since the last call."""
         if not self._changed:
             return
         self._changed = False
@@ -250,7 +258,7 @@ class Tail:
         self.revoked = revoked
 
     def _extend(self, page: Page) -> None:
-        # More than a ring is missing, or trimmed already: readers that are behind read by themselves.
+        # More than a ring is missing, or trimmed already: readers that lag read by themselves.
         if not page.entries or page.entries[-1].seq < page.top:
             self._skip_to(page.top)
             return

@@ -1,10 +1,10 @@
-"""Pure: a reader's place in a log. Decides what comes next, whether a cursor can be served, and why not.
+"""Pure: a reader of one log. Decides what comes next, whether a cursor can be served, and why not.
 
 What it guarantees
 1. A reader begins after a cursor, or at the top ("from now on"). Events follow in the order of
    `seq`: none twice, none left out.
-2. There is no queue: a reader that falls behind is served from its cursor, out of the ring or, where
-   the ring does not reach back, out of the log.
+2. There is no queue: a reader that falls behind is served from its cursor, out of the ring or,
+   where the ring does not reach back, out of the log.
 3. A cursor that cannot be served (trimmed away, a log that began again, beyond what is left of it)
    ends the reading before anything that does not follow. A cursor of an earlier epoch is good as
    long as the log shares it; the reader is told of the new epoch before the first event of it.
@@ -12,11 +12,11 @@ What it guarantees
    log last changed: by the feed, by a page or by a heartbeat.
 
 Why it works this way
-One reader has two sources: the tail of this process, which hears of events at once but forgets them,
-and pages of the log, which are late but whole. Both are asked by `seq` alone, so it does not matter
-in which order they answer. Only the tail tells of another epoch: a page of another epoch is refused,
-and the tail, which has learnt of it by then (`Tail.read`), is asked again. Were pages adopted, a
-WebSocket reader would get events before it hears what their epoch is called.
+A reader has two sources: the tail of this process, which hears of events at once but forgets
+them, and pages of the log, which are late but whole. Both are asked by `seq` alone, so it does not
+matter in which order they answer. Only the tail tells of another epoch: a page of another epoch is
+refused, and the tail, which has learnt of it by then (`Tail.read`), is asked again. Were pages
+adopted, a WebSocket reader would get events before it hears what their epoch is called.
 `next` gives the entries themselves or a constant: nothing is made per event and reader.
 The session of a WebSocket inherits this class, because each object on the way of an event of
 thousands of conversations costs a miss in the processor's cache.
@@ -48,7 +48,7 @@ class Next(Enum):
     NEED_PAGE = auto()
     """Read a page after `cursor` and give it to `fetched`."""
     FORKED = auto()
-    """The log forked behind the reader, which goes on; `epoch` is the new name. Call `next` again."""
+    """The log forked behind the reader, which goes on as `epoch`. Call `next` again."""
     ENDED = auto()
     """Nothing follows any more; `ended` says why."""
 
@@ -62,8 +62,8 @@ ENDED: Final = Next.ENDED
 class LogTail(Protocol):
     """What this process holds of a conversation's log (streams.hub.hub.Tail).
 
-    `since` gives None for what is not held. `life` changes whenever cursors must be judged again, by
-    `forks` (`streams.log.ports.Page`).
+    `since` gives None for what is not held. `life` changes whenever cursors must be judged again,
+    by `forks` (`streams.log.ports.Page`).
     """
 
     @property
@@ -125,7 +125,7 @@ class LogCursor:
         self.seq = after.seq if after else 0
         """The last event that was handed on."""
         self.behind = True
-        """`next` did not say AT_TIP, or more was seen since: it must be asked before anything else."""
+        """`next` did not say AT_TIP, or more was seen since: it must be asked again."""
         self.ended: CursorEnd | None = None
         """Why nothing follows any more."""
 
@@ -137,12 +137,13 @@ class LogCursor:
     def held_by(self, tail: LogTail) -> bool:
         """Whether `tail` alone can tell that `after` is good, so that the log need not be asked."""
         after = self.after
-        return after is None or (
-            carried(after, tail) and after.seq <= tail.top and tail.since(after.seq) is not None
-        )
+        return after is None or (carried(after, tail) and tail.since(after.seq) is not None)
 
     def begin(self, log: Page, life: int) -> None:
-        """Judge `after` by a log that stands like this. `life`: of the tail that `next` is given."""
+        """Judge `after` by a log that stands like this.
+
+        `life`: of the tail that `next` is given.
+        """
         self._life, self._goal = life, log.top
         if self.after is None:
             self.epoch, self.seq = log.epoch, log.top
@@ -192,8 +193,8 @@ class LogCursor:
             return ()
         if page.epoch != self.epoch:
             return ()
-        # A page is read only if more was seen. One that shows no more proves a log that was set back
-        # under its old name: what was seen is no goal any longer, or it would be read for ever.
+        # A page is read only if more was seen. One that shows no more proves a log that was set
+        # back under its old name: what was seen is no goal any longer, or reading would not end.
         self._goal = max(self._goal, page.top) if page.entries else page.top
         return page.entries
 
@@ -212,7 +213,10 @@ class LogCursor:
         self.seq = seq
 
     def confirm(self, log: Page) -> bool:
-        """The log was seen to stand like this: whether the reader has all of it. If not, ask `next`."""
+        """The log was seen to stand like this: whether the reader has all of it.
+
+        If not, ask `next`.
+        """
         if self.ended is not None or log.epoch != self.epoch:
             self.behind = True
             return False

@@ -39,7 +39,10 @@ Encode = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatPace:
-    """Seconds between heartbeats: while an answer runs, when a missed event would be seen, and else."""
+    """Seconds between heartbeats.
+
+    While an answer runs they are short, because a missed event would be seen.
+    """
 
     running_seconds: float
     idle_seconds: float

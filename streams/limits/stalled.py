@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 class StalledWrites(asyncio.BaseProtocol):
-    """A protocol that is watched while it is paused: to be named before the class that does the rest.
+    """A protocol that is watched while it is paused. It is named before the class that does the rest.
 
     `connection_made` sets `_stalled`.
     """

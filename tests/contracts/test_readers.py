@@ -1,4 +1,4 @@
-"""What holds for a reader of a log over a WebSocket and over HTTP alike: one set of tests, two shells.
+"""What holds for readers over WebSockets and over HTTP alike: one set of tests, two shells.
 
 What differs on purpose is said where it is tested: a WebSocket reader that cannot read the log is
 closed and comes back by its cursor, an HTTP reader waits; an HTTP reader asks SQL whether its user
@@ -408,7 +408,10 @@ async def test_a_deleted_conversation_ends_it(rig: Rig, late: bool) -> None:
 
 
 async def test_an_outage_of_the_log(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No heartbeat says that all is well. Over HTTP the reader waits; a WebSocket is closed once it needs the log."""
+    """No heartbeat says that all is well.
+
+    Over HTTP the reader waits; a WebSocket is closed once it needs the log.
+    """
     monkeypatch.setattr(http, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     await writer.say(*["x"] * 900)

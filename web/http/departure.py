@@ -16,8 +16,8 @@ class ClientGone(Exception):
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, or what it raises; it is cancelled when the client leaves.
 
-    `receive`: of the request (ASGI), whose body was read. `work` has ended when this returns. Raises
-    ClientGone.
+    `receive`: of the request (ASGI), whose body was read. `work` has ended when this returns.
+    Raises ClientGone.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_departure(receive))

@@ -233,13 +233,6 @@ AREA = Area(
             _CURSOR,
         ),
         Mutant(
-            "a_cursor_ahead_of_the_tail_is_taken_for_good",
-            "streams/hub/log_cursor.py",
-            "carried(after, tail) and after.seq <= tail.top and tail.since",
-            "carried(after, tail) and tail.since",
-            _CURSOR,
-        ),
-        Mutant(
             "the_last_reason_to_end_counts",
             "streams/hub/log_cursor.py",
             'self._end(self.ended or "deleted")',

@@ -429,6 +429,20 @@ async def test_news_of_another_epoch_are_not_handed_on_as_what_follows() -> None
     room.close()
 
 
+async def test_who_left_a_room_is_told_nothing_more() -> None:
+    """The copy of the readers is made again with each that comes or goes."""
+    tail = StillTail(log_of(3))
+    room, guest = room_of(tail)
+    other = Guest()
+    tail.say("4")
+    room.enter(other)
+    tail.say("5")
+    assert not room.leave(guest)
+    tail.say("6")
+    assert (guest.seen, other.seen) == ([(3, 4, 4), (4, 5, 5)], [(4, 5, 5), (5, 6, 6)])
+    room.close()
+
+
 async def test_a_room_is_silent_while_redis_is_away_and_beats_on_after_it(timers: Timers) -> None:
     """A heartbeat says that the log was looked at: without a look there is none, and the next look comes all the same."""
     tail = StillTail(log_of(3))

@@ -48,7 +48,7 @@ class Ring:
     def since(self, after: int) -> Sequence[Entry] | None:
         return (
             [event(seq) for seq in range(after + 1, self.top + 1)]
-            if after >= self.oldest - 1
+            if self.oldest - 1 <= after <= self.top
             else None
         )
 

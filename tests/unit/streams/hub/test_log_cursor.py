@@ -1,4 +1,4 @@
-"""streams.hub.log_cursor: a reader gets what follows its cursor, each event once and in order, or why not.
+"""streams.hub.log_cursor: a reader gets what follows its cursor, once and in order, or why not.
 
 The session of a WebSocket inherits LogCursor: what that adds is in tests/unit/broadcaster.
 """
@@ -151,7 +151,8 @@ def test_the_ring_serves_what_it_holds_the_log_the_rest() -> None:
 def test_a_ring_with_a_hole_is_not_believed() -> None:
     """What does not follow is read."""
     cursor, tail = begun(2, 9), Tail(top=9, held=9)
-    tail.since = lambda after: [*entries(after + 1, after + 1), *entries(after + 3, 9)]  # type: ignore[method-assign]
+    with_a_hole = [*entries(3, 3), *entries(5, 9)]
+    tail.since = lambda _: with_a_hole  # type: ignore[method-assign]
     assert cursor.next(tail) is NEED_PAGE
 
 
@@ -206,7 +207,7 @@ def test_a_page_from_before_a_heartbeat_does_not_undo_what_the_heartbeat_saw() -
 
 
 def test_a_page_of_another_epoch_is_left_to_the_tail() -> None:
-    """Nothing of it comes before FORKED, so that events never come under a name that nobody was told."""
+    """Nothing of it comes before FORKED: events never come under a name that nobody was told."""
     cursor, tail = begun(2, 9), Tail(top=9)
     assert cursor.next(tail) is NEED_PAGE
     assert cursor.fetched(page(2, 5, epoch="f", forks={"e": 3})) == ()
@@ -317,7 +318,7 @@ RARELY = st.sampled_from([False, False, False, True])
 
 
 class World:
-    """A log that grows, is trimmed, is lost and forks. What stands at a seq names the epoch that wrote it."""
+    """A log that grows, is trimmed, is lost and forks. An event names the epoch that wrote it."""
 
     def __init__(self) -> None:
         self.lives, self.oldest = 0, 1
