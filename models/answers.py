@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import bindparam, case, exists, func, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -16,8 +16,10 @@ from tokenwire.models.database import Database, lock_free, now_ms
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.models.quotas import settle
 from tokenwire.models.rows import unfinished
-from tokenwire.models.tables import Conversation, Message, is_unfinished
+from tokenwire.models.saving import forget_parts, lock_parts, save_parts
+from tokenwire.models.tables import Conversation, Message, UnfinishedPart, is_unfinished
 from tokenwire.models.threads import measure, rows_before, thread
+from tokenwire.models.unsaved import NO_PARTS, PartsToSave
 from tokenwire.protocol.states import Ended
 
 _unfinished = is_unfinished(Message)
@@ -44,6 +46,13 @@ class Checkpoint:
     reported: dict[str, Any] | None = None
     saves: int = 0
     """Which checkpoint of its attempt this is: two that are under way at once may be committed in any order."""
+    part_count: int = 0
+    """How many parts the answer has. 0: `content` and `reasoning` are whole, and all there is."""
+    open_text: int | None = None
+    open_reasoning: int | None = None
+    run_parts: int | None = None
+    changes: PartsToSave = NO_PARTS
+    """Parts to be stored beside the row: those that changed since a checkpoint that is known to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,9 @@ class Ending:
     seams: list[int] | None = None
     cancel_by: str | None = None
     kept: list[dict[str, Any]] | None = None
+    parts: list[dict[str, Any]] | None = None
+    """The layout; None: reasoning, then text (`models.parts.whole`)."""
+    parts_kept: list[dict[str, Any]] | None = None
 
 
 _messages: Any = Message.__table__  # type: ignore[attr-defined]  # SQLModel adds it when the class is built
@@ -87,6 +99,10 @@ _checkpoint = _own.values(
     run_silent_since=bindparam("b_run_silent_since"),
     reported=bindparam("b_reported"),
     saves=bindparam("b_saves"),
+    part_count=bindparam("b_part_count"),
+    open_text=bindparam("b_open_text"),
+    open_reasoning=bindparam("b_open_reasoning"),
+    run_parts=bindparam("b_run_parts"),
     updated_at=now_ms(),
 )
 
@@ -192,10 +208,10 @@ class Answers(Database):
             return (await session.scalars(change)).first()
 
     async def checkpoint(self, items: Sequence[Checkpoint], *, wait: bool = True) -> frozenset[str]:
-        """Save the text of all these answers in one statement; those that have ended, moved to a newer attempt or were saved since are left
-        alone.
+        """Save all these answers in one batch of one statement, and parts that have changed in another one.
 
-        `wait` false: what somebody has locked is left out, too. Gives the ids of those.
+        Those that have ended, moved to a newer attempt or were saved since are left alone. `wait` false: those of which somebody has
+        locked a row are left out, too. Gives their ids.
         """
         if not items:
             return frozenset()
@@ -210,6 +226,11 @@ class Answers(Database):
                 )
             )
             items = [item for item in items if item.message_id not in locked]
+            parted = [item for item in items if item.changes]
+            if parted and not wait:
+                locked |= await lock_parts(session, parted)
+                items = [item for item in items if item.message_id not in locked]
+                parted = [item for item in parted if item.message_id not in locked]
             kept = [item for item in items if item.kept is not None]
             if not items:
                 return locked
@@ -220,6 +241,8 @@ class Answers(Database):
                     _checkpoint_kept,
                     [_owner(item) | {"b_kept": item.kept or None} for item in kept],
                 )
+            if parted:
+                await save_parts(session, parted)
             return locked
 
     async def finish(self, ending: Ending) -> bool:
@@ -252,6 +275,11 @@ class Answers(Database):
                 reasoning=ending.reasoning,
                 tool_calls=ending.tool_calls,
                 kept=ending.kept,
+                parts=ending.parts,
+                parts_kept=ending.parts_kept,
+                part_count=0,
+                open_text=None,
+                open_reasoning=None,
                 epoch=ending.epoch,
                 seq=ending.seq,
                 finish_reason=ending.finish_reason,
@@ -263,11 +291,14 @@ class Answers(Database):
                 updated_at=now_ms(),
                 ended_at=now_ms(),
             )
-            .returning(col(Message.id))
+            .returning(exists().where(col(UnfinishedPart.message_id) == ending.message_id))
         )
         async with self.writing() as session:
-            if (await session.scalars(change)).first() is None:
+            has_rows = (await session.scalars(change)).first()
+            if has_rows is None:
                 return False
+            if has_rows:
+                await forget_parts(session, ending.message_id)
             await settle(session, ending.message_id)
             return True
 
@@ -306,7 +337,10 @@ class Answers(Database):
             .returning(col(Message.id))
         )
         async with self.writing() as session:
-            return (await session.scalars(change)).first() is not None
+            is_mine = (await session.scalars(change)).first() is not None
+            if is_mine and checkpoint.changes:
+                await save_parts(session, [checkpoint])
+            return is_mine
 
     async def note_bill(
         self, message_id: str, attempt: int, billed_input: int, requests: int
@@ -438,6 +472,10 @@ def _texts(item: Checkpoint) -> dict[str, Any]:
         "run_silent_since": item.run_silent_since,
         "reported": item.reported,
         "saves": item.saves,
+        "part_count": item.part_count,
+        "open_text": item.open_text,
+        "open_reasoning": item.open_reasoning,
+        "run_parts": item.run_parts,
     }
 
 

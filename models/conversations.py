@@ -25,7 +25,6 @@ from tokenwire.models.quotas import (
     admit_conversation,
     admit_instructions,
     json_octets,
-    octets,
     shown_bytes,
 )
 from tokenwire.models.tables import (
@@ -162,9 +161,7 @@ class Conversations(Database):
         ]
         if before is not None:
             shown.append(col(Message.ordinal) < before)
-        sizes = select(col(Message.ordinal), shown_bytes + octets(col(Message.tool_calls))).where(
-            *shown
-        )
+        sizes = select(col(Message.ordinal), shown_bytes).where(*shown)
         async with self.reading() as session:
             conversation = await visible(session, conversation_id, user_id)
             found = (
@@ -174,10 +171,9 @@ class Conversations(Database):
                 : fitting([size for _, size in found[:limit]])
             ]
             # What is kept of an answer is for its provider: it may be long, and nobody is shown it.
-            unseen = defer(col(Message.kept), raiseload=True)  # type: ignore[arg-type]  # a column, whatever SQLModel calls it
-            query = (
-                select(Message).where(*shown, col(Message.ordinal).in_(ordinals)).options(unseen)
-            )
+            query = select(Message).where(*shown, col(Message.ordinal).in_(ordinals))
+            for kept in (Message.kept, Message.parts_kept):
+                query = query.options(defer(col(kept), raiseload=True))  # type: ignore[arg-type]  # a column, whatever SQLModel calls it
             page = list(await session.scalars(query.order_by(col(Message.ordinal))))
         return Snapshot(conversation, page, page[0].ordinal if len(found) > len(page) else None)
 

@@ -35,6 +35,7 @@ from tokenwire.models.failures import ours
 from tokenwire.models.names import VERSION
 from tokenwire.models.quotas import NO_QUOTAS, Quotas
 from tokenwire.models.shapes import loads
+from tokenwire.models.whole import make_whole
 
 log_line = structlog.get_logger(__name__)
 
@@ -251,6 +252,7 @@ class Database:
             if by_index and not self.is_sqlite:
                 await session.execute(text("SET LOCAL enable_seqscan = off"))
             yield session
+            await make_whole(session)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
@@ -262,6 +264,7 @@ class Database:
             session.begin(),
         ):
             yield session
+            await make_whole(session)
 
     async def now_ms(self) -> int:
         """The database's clock."""

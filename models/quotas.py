@@ -45,7 +45,14 @@ from tokenwire.models.errors import (
     TooManyUnfinished,
 )
 from tokenwire.models.failures import ours
-from tokenwire.models.tables import Conversation, Message, Storage, is_unfinished
+from tokenwire.models.tables import (
+    Conversation,
+    Message,
+    PartFile,
+    Storage,
+    UnfinishedPart,
+    is_unfinished,
+)
 from tokenwire.protocol.states import UNFINISHED
 
 log_line = structlog.get_logger(__name__)
@@ -118,19 +125,51 @@ def json_octets(column: Any) -> ColumnElement[int]:
     return octets(_in_json(column))
 
 
-text_bytes: ColumnElement[int] = octets(col(Message.content)) + octets(col(Message.reasoning))
-"""Of one row."""
-shown_bytes: ColumnElement[int] = json_octets(col(Message.content)) + json_octets(
-    col(Message.reasoning)
+def _of_parts(size: ColumnElement[int]) -> ColumnElement[int]:
+    """The sum over the parts that stand beside an unfinished row; nothing is asked for others."""
+    total = (
+        select(func.coalesce(func.sum(size), 0))
+        .where(col(UnfinishedPart.message_id) == col(Message.id))
+        .correlate(Message)
+    )
+    return case((col(Message.part_count) > 0, total.scalar_subquery()), else_=0)
+
+
+answer_bytes: ColumnElement[int] = (
+    octets(col(Message.content))
+    + octets(col(Message.reasoning))
+    + octets(col(Message.tool_calls))
+    + octets(col(Message.kept))
+    + octets(col(Message.parts))
+    + octets(col(Message.parts_kept))
+    + _of_parts(
+        octets(col(UnfinishedPart.text))
+        + octets(col(UnfinishedPart.value))
+        + octets(col(UnfinishedPart.kept))
+    )
 )
-"""The same, as clients are given it."""
-_answer_bytes = text_bytes + octets(col(Message.tool_calls)) + octets(col(Message.kept))
+"""What a row holds of a message: its text and all that stands beside it, but for files."""
+shown_bytes: ColumnElement[int] = (
+    json_octets(col(Message.content))
+    + json_octets(col(Message.reasoning))
+    + octets(col(Message.tool_calls))
+    + octets(col(Message.parts))
+    + _of_parts(json_octets(col(UnfinishedPart.text)) + octets(col(UnfinishedPart.value)))
+)
+"""What clients are given of it."""
+_file_bytes = (
+    select(func.coalesce(func.sum(func.length(col(PartFile.data))), 0))
+    .where(col(PartFile.message_id) == col(Message.id))
+    .correlate(Message)
+    .scalar_subquery()
+)
+_stored_bytes = answer_bytes + case((col(Message.parts).is_not(None), _file_bytes), else_=0)
 _row_bytes = (
     ROW_BYTES
     + octets(col(Message.options))
     + octets(col(Message.asked))
     + octets(col(Message.response_schema))
-    + case((col(Message.status).in_(UNFINISHED), 0), else_=_answer_bytes)
+    + case((col(Message.status).in_(UNFINISHED), 0), else_=_stored_bytes)
 )
 _conversation_bytes = ROW_BYTES + octets(col(Conversation.instructions))
 
@@ -186,7 +225,7 @@ async def admit_instructions(
 async def settle(session: AsyncSession, message_id: str) -> None:
     """Count the text of an answer that has just ended. It is never refused for that, and ends uncounted if it must: it is paid for."""
     payer = select(col(Message.charged_to)).where(col(Message.id) == message_id).scalar_subquery()
-    size = select(_answer_bytes).where(col(Message.id) == message_id).scalar_subquery()
+    size = select(_stored_bytes).where(col(Message.id) == message_id).scalar_subquery()
     change = (
         update(Storage).where(col(Storage.user_id) == payer).values(bytes=col(Storage.bytes) + size)
     )

@@ -15,6 +15,7 @@ from sqlmodel import col
 from tokenwire.models.answers import Checkpoint, checkpoint_values
 from tokenwire.models.database import Database, now_ms
 from tokenwire.models.dialects import insert
+from tokenwire.models.saving import save_parts
 from tokenwire.models.tables import Message, ProviderRun, is_unfinished
 
 
@@ -53,6 +54,8 @@ class Runs(Database):
                 _run_upsert(session, run_id, model, checkpoint.message_id, checkpoint.attempt)
             )
             await session.execute(change.execution_options(synchronize_session=False))
+            if checkpoint.changes:
+                await save_parts(session, [checkpoint])
             return (await session.scalars(select(col(Message.id)).where(*mine))).first() is not None
 
     async def note_run(self, run_id: str, model: str, message_id: str, attempt: int) -> None:

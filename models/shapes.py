@@ -83,6 +83,17 @@ def kept(value: Any) -> list[dict[str, Any]] | None:
     return found if found == value else None
 
 
+def part_kept(value: Any) -> dict[str, Any] | None:
+    """What is kept of one part: `{dialect, kind?, value}`."""
+    return value if isinstance(value, dict) and _texts(value, "dialect") else None
+
+
+def parts_kept(value: Any) -> list[dict[str, Any]] | None:
+    """The same with the number of each part. They are all there or none is."""
+    found = _those(value, lambda entry: _texts(entry, "dialect") and _count(entry.get("part")))
+    return found if found == value else None
+
+
 def seams(value: Any) -> list[int] | None:
     """Offsets."""
     return [offset for offset in value if _count(offset)] if isinstance(value, list) else None

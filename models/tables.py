@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Index,
+    LargeBinary,
     Text,
     UniqueConstraint,
     literal_column,
@@ -53,6 +54,11 @@ class Table(SQLModel, registry=registry()):
 
 def _json(shape: shapes.Shape) -> Any:
     return Field(default=None, sa_column=Column(shapes.Shaped(shape), nullable=True))
+
+
+def _of_message() -> Any:
+    key = named("messages.id")
+    return Field(primary_key=True, foreign_key=key, ondelete="CASCADE", max_length=36)
 
 
 class Conversation(Table, table=True):
@@ -158,6 +164,13 @@ class Message(Table, table=True):
     `billed_input`: input tokens that the requests so far were billed, as far as is known, else estimated; None: only one was begun.
     `requests`: requests that were sent to providers for the answer; a first one is not counted before there is a second.
     `reported`: the usage that these requests have reported (`worker/attempt/usage.py`); the sum becomes `usage` when the answer ends.
+
+    `parts`: the layout of an answer that has ended; NULL: reasoning, then text (`models/parts.py`).
+    `parts_kept`: what only the provider understands of each part, `{part, dialect, kind?, value}`.
+    `part_count`: above 0 the parts are rows of `unfinished_parts`, and `content` and `reasoning`
+    hold the texts of the parts `open_text` and `open_reasoning` alone. In SQL, `content` of an
+    **unfinished** row is therefore not its text; rows that the store gives are whole
+    (`models/whole.py`). `run_parts`: parts before the place in the provider's run.
     """
 
     __tablename__ = named("messages")
@@ -247,6 +260,12 @@ class Message(Table, table=True):
     tool_calls: list[dict[str, Any]] | None = _json(shapes.tool_calls)
     kept: list[dict[str, Any]] | None = _json(shapes.kept)
     attachments: list[dict[str, Any]] | None = _json(shapes.json_list)
+    parts: list[Any] | None = _json(shapes.json_list)
+    parts_kept: list[dict[str, Any]] | None = _json(shapes.parts_kept)
+    part_count: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    open_text: int | None = None
+    open_reasoning: int | None = None
+    run_parts: int | None = None
     user_id: str | None = Field(default=None, max_length=255)
     charged_to: str | None = Field(default=None, max_length=255)
     client_id: str | None = Field(default=None, max_length=255)
@@ -261,6 +280,41 @@ class Message(Table, table=True):
     created_at: int = Field(sa_type=BigInteger)
     updated_at: int = Field(sa_type=BigInteger)
     ended_at: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class UnfinishedPart(Table, table=True):
+    """A part of an answer that has not ended; the answer's end moves it into the message's row.
+
+    `text`: of a text or reasoning that has ended, or the input of a tool call so far. `value`: the
+    other public fields. `kept`: what only the provider understands, `{dialect, kind?, value}`.
+    The part that is still being written has a row only for `value` and `kept`: its text, which
+    every checkpoint changes, stands in the message's row.
+    """
+
+    __tablename__ = named("unfinished_parts")
+
+    message_id: str = _of_message()
+    number: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    type: str = Field(sa_column=Column(Text, nullable=False))
+    text: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    value: dict[str, Any] | None = _json(shapes.json_object)
+    kept: dict[str, Any] | None = _json(shapes.part_kept)
+
+
+class PartFile(Table, table=True):
+    """The bytes of a `file` part, written once, before the part is told of: they never change.
+
+    `digest`: SHA-256 in hexadecimal, which is in the file's address. `number`: the part that it was
+    made for; after a `reset` another part may have that number, and another file.
+    """
+
+    __tablename__ = named("part_files")
+
+    message_id: str = _of_message()
+    digest: str = Field(primary_key=True, max_length=64)
+    number: int
+    media_type: str = Field(max_length=255)
+    data: bytes = Field(sa_column=Column("bytes", LargeBinary, nullable=False))
 
 
 class ProviderRun(Table, table=True):

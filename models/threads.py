@@ -9,15 +9,18 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, literal, select
+from sqlalchemy import ColumnElement, exists, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from tokenwire.models.errors import HistoryTooLong
-from tokenwire.models.quotas import ROW_BYTES, text_bytes
+from tokenwire.models.quotas import ROW_BYTES, answer_bytes
 from tokenwire.models.tables import Conversation, Message, Participant
 
 ROWS_A_TURN = 100
+_says_something = or_(
+    col(Message.content) != "", col(Message.parts).is_not(None), col(Message.part_count) > 0
+)
 _BEFORE: Any = func.coalesce(col(Message.parent_id), col(Conversation.follows))
 
 
@@ -69,7 +72,7 @@ async def thread(session: AsyncSession, last: str | None, limit: int | None) -> 
 async def thread_ids(
     session: AsyncSession, last: str | None, limit: int | None, reader: str
 ) -> list[str]:
-    """Ids of the same rows, but of those without text, and of what the reader may see. Raises HistoryTooLong."""
+    """Ids of the same rows, but of those that hold nothing, and of what the reader may see. Raises HistoryTooLong."""
     if last is None:
         return []
     await measure(session, last, limit, reader)
@@ -77,7 +80,7 @@ async def thread_ids(
     query = (
         select(steps.c.id)
         .join(Message, col(Message.id) == steps.c.id)
-        .where(col(Message.content) != "")
+        .where(_says_something)
         .order_by(steps.c.total.desc())
     )
     return list(await session.scalars(query))
@@ -85,7 +88,7 @@ async def thread_ids(
 
 def _steps(last: str, limit: int | None, reader: str | None = None) -> Any:
     """(id, size of the rows from `last` back to it, id of the row before it)."""
-    price = ROW_BYTES + text_bytes
+    price = ROW_BYTES + answer_bytes
     takes_part = exists().where(
         col(Participant.conversation_id) == col(Conversation.id), col(Participant.user_id) == reader
     )
@@ -115,13 +118,11 @@ async def rows_before(
 async def ids_before(
     session: AsyncSession, conversation_id: str, ordinal: int, limit: int | None
 ) -> list[str]:
-    """Ids of the same rows, but of those without text. Raises HistoryTooLong."""
+    """Ids of the same rows, but of those that hold nothing. Raises HistoryTooLong."""
     before = await _fitting(session, conversation_id, ordinal, limit)
     return list(
         await session.scalars(
-            select(col(Message.id))
-            .where(*before, col(Message.content) != "")
-            .order_by(col(Message.ordinal))
+            select(col(Message.id)).where(*before, _says_something).order_by(col(Message.ordinal))
         )
     )
 
@@ -137,7 +138,7 @@ async def _fitting(
     )
     size = (
         await session.execute(
-            select(func.coalesce(func.sum(ROW_BYTES + text_bytes), 0)).where(*before)
+            select(func.coalesce(func.sum(ROW_BYTES + answer_bytes), 0)).where(*before)
         )
     ).scalar_one()
     if limit is not None and size > limit:

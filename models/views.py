@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from tokenwire.models.parts import layout_of
 from tokenwire.models.tables import Conversation, Message
 
 
@@ -35,6 +36,7 @@ def message_view(row: Message, seq: int = 0) -> dict[str, Any]:
         "usage": row.usage,
         "user_id": row.user_id,
         "parent_id": row.parent_id,
+        "parts": layout_of(row),
         "tool_calls": [_call_view(call) for call in row.tool_calls or ()],
         "attachments": row.attachments or [],
         "created_at": timestamp(row.created_at),

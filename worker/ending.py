@@ -65,7 +65,8 @@ def usage_fields(usage: events.Usage | None) -> dict[str, Any] | None:
 
 def bare(ending: Ending) -> Ending:
     """The ending with its text alone: what is left to store if the database refuses the rest."""
-    return replace(ending, tool_calls=None, kept=None, usage=None, seams=None, finish_reason=None)
+    ending = replace(ending, tool_calls=None, kept=None, parts=None, parts_kept=None)
+    return replace(ending, usage=None, seams=None, finish_reason=None)
 
 
 def reduced(ending: Ending) -> Ending:
@@ -83,7 +84,8 @@ def lesser(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     yield checkpoint
     runless = replace(checkpoint, run_id=None, run_cursor=None, run_text=None, run_reasoning=None)
     yield runless
-    yield replace(runless, tool_calls=None, kept=None, reported=None)
+    changes = checkpoint.changes.bare()
+    yield replace(runless, tool_calls=None, kept=None, reported=None, changes=changes)
 
 
 def terminal_event(ending: Ending) -> events.Terminal:

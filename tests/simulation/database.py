@@ -13,6 +13,7 @@ from tokenwire.models import tables
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import Post, Posted, Snapshot
 from tokenwire.models.errors import NotFound
+from tokenwire.models.parts import StoredPart, assembled, whole
 from tokenwire.models.runs import RunToEnd
 from tokenwire.models.sweeps import Due, Kind, Outstanding, Place, Unannounced
 from tokenwire.protocol.states import UNFINISHED
@@ -77,6 +78,7 @@ class Database:
         self._ids = itertools.count(1)
         self.conversations: dict[str, Row] = {}
         self.messages: dict[str, Row] = {}
+        self.parts: dict[str, dict[int, StoredPart]] = {}
         self.runs: dict[tuple[str, str], ProviderRun] = {}
         self.undeleted: dict[str, int] = {}
         self.deleted: dict[str, int] = {}
@@ -89,14 +91,16 @@ class Database:
 
     def message(self, message_id: str) -> Any:
         row = self.messages.get(message_id)
-        return row and _copy(row)
+        return row and self._whole(row)
 
     def conversation_of(self, message_id: str) -> Any:
         row = self.messages.get(message_id)
         return row and _copy(self.conversations[row.conversation_id])
 
     def history_of(self, conversation_id: str, before_ordinal: int) -> list[Any]:
-        return [_copy(row) for row in self._of(conversation_id) if row.ordinal < before_ordinal]
+        return [
+            self._whole(row) for row in self._of(conversation_id) if row.ordinal < before_ordinal
+        ]
 
     def blocked_by(self, message_id: str) -> str | None:
         mine = self.messages.get(message_id)
@@ -116,7 +120,7 @@ class Database:
         return first.id if first is not None and first.status == "queued" else None
 
     def unfinished(self, conversation_id: str) -> list[Any]:
-        return [_copy(row) for row in self._of(conversation_id) if _unfinished(row)]
+        return [self._whole(row) for row in self._of(conversation_id) if _unfinished(row)]
 
     def begin_attempt(
         self, message_id: str, attempt: int, model: str, *, survived: bool = False
@@ -136,7 +140,7 @@ class Database:
             updated_at=self.now_ms(),
         )
         self._note(row, attempt, "begin")
-        return _copy(row)
+        return self._whole(row)
 
     def checkpoint(self, items: Sequence[Checkpoint], *, wait: bool = True) -> frozenset[str]:
         for item in items:
@@ -163,6 +167,8 @@ class Database:
         self._set(
             row, **_values(ending), due_at=None, updated_at=self.now_ms(), ended_at=self.now_ms()
         )
+        self._set(row, part_count=0, open_text=None, open_reasoning=None)
+        self.parts.pop(row.id, None)
         self._set(row, cancel_by=first or ending.cancel_by)
         self._note(row, ending.attempt, "finish")
         return True
@@ -230,7 +236,7 @@ class Database:
         if row is None or not _unfinished(row):
             return None
         self._set(row, cancel_by=row.cancel_by or by, updated_at=self.now_ms())
-        return _copy(row)
+        return self._whole(row)
 
     # --- the store's methods: runs at providers ---
 
@@ -448,7 +454,7 @@ class Database:
     ) -> Snapshot:
         conversation = self.conversation(conversation_id, user_id)
         rows = [row for row in self._of(conversation_id) if before is None or row.ordinal < before]
-        page = [_copy(row) for row in rows[-limit:]]
+        page = [self._whole(row) for row in rows[-limit:]]
         return Snapshot(conversation, page, page[0].ordinal if len(rows) > limit else None)
 
     def visible_message(self, message_id: str, user_id: str) -> Any:
@@ -456,11 +462,12 @@ class Database:
         if row is None:
             raise NotFound("message")
         self.conversation(row.conversation_id, user_id)
-        return _copy(row)
+        return self._whole(row)
 
     def delete_conversation(self, conversation_id: str) -> bool:
         for row in self._of(conversation_id):
             del self.messages[row.id]
+            self.parts.pop(row.id, None)
         if conversation_id in self.conversations:
             self.undeleted[conversation_id] = self.deleted[conversation_id] = self.now_ms()
         return self.conversations.pop(conversation_id, None) is not None
@@ -534,7 +541,20 @@ class Database:
         if item.saves < row.saves:
             return
         self._set(row, **_values(item), updated_at=self.now_ms())
+        first, parts = item.changes.deleted_from, self.parts.setdefault(row.id, {})
+        for number in [n for n in parts if first is not None and n >= first]:
+            del parts[number]
+        parts.update((part.number, part) for part in item.changes.parts)
         self._note(row, item.attempt, kind)
+
+    def _whole(self, row: Row) -> Any:
+        """What a reader is given: the row with its parts."""
+        copied = _copy(row)
+        if row.part_count:
+            texts = (row.open_text, row.content), (row.open_reasoning, row.reasoning)
+            answer = assembled(row.part_count, *texts, self.parts[row.id].values())
+            copied.__dict__.update(whole(answer)._asdict())
+        return copied
 
     def _set(self, row: Row, **values: Any) -> None:
         row.__dict__.update(values)
@@ -547,7 +567,7 @@ def _values(item: Checkpoint | Ending) -> dict[str, Any]:
     return {
         field.name: getattr(item, field.name)
         for field in fields(item)
-        if field.name not in ("message_id", "attempt")
+        if field.name not in ("message_id", "attempt", "changes")
     }
 
 

@@ -72,7 +72,8 @@ COLUMNS = {
             "run_id",
             "run_cursor",
         ),
-        "run_silent_since",
+        *("run_silent_since", "parts", "parts_kept"),
+        *("part_count", "open_text", "open_reasoning", "run_parts"),
     ),
     "c": (
         "id",

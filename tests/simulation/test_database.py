@@ -7,6 +7,13 @@ from typing import Any
 import pytest
 
 from tests.contracts.test_pages import test_pages_of_messages_reach_the_beginning  # noqa: F401 - tests are found by name
+from tests.contracts.test_parts import (  # noqa: F401 - the same
+    running,
+    test_an_end_that_is_refused_takes_nothing,
+    test_of_two_checkpoints_the_one_that_was_taken_last_counts,
+    test_what_is_cut_off_is_gone,
+    test_who_hands_over_or_names_a_run_saves_parts_too,
+)
 from tests.contracts.test_store import (  # noqa: F401 - tests and fixtures are found by name
     conversation,
     test_a_checkpoint_saves_the_current_attempts_and_no_other,

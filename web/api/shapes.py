@@ -135,6 +135,7 @@ class MessageView(BaseModel):
     usage: dict[str, Any] | None
     user_id: str | None
     parent_id: str | None
+    parts: list[dict[str, Any]]
     tool_calls: list[dict[str, Any]]
     attachments: list[dict[str, Any]]
     created_at: str

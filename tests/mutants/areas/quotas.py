@@ -110,8 +110,8 @@ AREA = Area(
         Mutant(
             "calls_of_an_answer_are_charged_by_nobody",
             "models/quotas.py",
-            "size = select(_answer_bytes).where",
-            "size = select(text_bytes).where",
+            "size = select(_stored_bytes).where",
+            "size = select(literal(0)).where",
         ),
     ],
 )

@@ -24,6 +24,7 @@ MESSAGE_FIELDS = [
     "usage",
     "user_id",
     "parent_id",
+    "parts",
     "tool_calls",
     "attachments",
     "created_at",

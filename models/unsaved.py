@@ -1,0 +1,91 @@
+"""Pure: which parts of a running answer the next checkpoint must carry.
+
+Guarantees: after any checkpoint that is committed, the rows give exactly the answer as it was when
+that checkpoint was taken; nothing is written twice that is known to be stored.
+
+Why it works this way: two checkpoints of one answer may be under way at once, and either may be
+committed late, refused, passed over (somebody has locked the row), or lost without an answer. So
+every change is noted with the first checkpoint that carries it, and is carried by each one until
+that one, or a later one, is known to be stored. The database takes no older checkpoint after a
+newer one, which has all that the older one had.
+
+Rejected: a set of changed numbers that a stored checkpoint empties (it would forget what changed
+since that checkpoint was taken); comparing with what was stored (a second copy of the answer).
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from tokenwire.models.parts import StoredPart, stored
+from tokenwire.protocol import events
+from tokenwire.protocol.fold import Answer
+
+
+class PartsToSave(NamedTuple):
+    """What a checkpoint changes in `unfinished_parts`.
+
+    `deleted_from`: all rows from this number on are deleted first (None: none is).
+    """
+
+    parts: tuple[StoredPart, ...] = ()
+    deleted_from: int | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.parts) or self.deleted_from is not None
+
+    def bare(self) -> "PartsToSave":
+        """The same with the parts' texts alone."""
+        return self._replace(parts=tuple(part.bare() for part in self.parts))
+
+
+NO_PARTS: Final = PartsToSave()
+
+
+class UnsavedParts:
+    """Those of one attempt. `rows`: numbers of the parts that have a row when it begins.
+
+    `open_parts`: numbers of the parts whose text stands in the message's row then.
+    """
+
+    def __init__(self, rows: Iterable[int] = (), open_parts: Iterable[int] = ()) -> None:
+        self.saves = 0
+        """Checkpoints that were taken."""
+        self._changed: dict[int, int] = {}
+        self._cuts: list[tuple[int, int]] = []
+        self._rows = set(rows)
+        self._open = set(open_parts)
+
+    def applied(self, event: events.AnyEvent, touched: range) -> None:
+        """An event was applied to the answer; `touched` is what `Answer.apply` gave."""
+        self.touched(touched)
+        if isinstance(event, events.Reset) and touched:
+            self._cuts.append((touched.start, self.saves + 1))
+            self._rows = {number for number in self._rows if number < touched.start}
+
+    def touched(self, numbers: Iterable[int]) -> None:
+        """These parts have changed."""
+        for number in numbers:
+            self._changed[number] = self.saves + 1
+
+    def take(self, answer: Answer) -> PartsToSave:
+        """What the next checkpoint carries, whose number is `saves` from now on."""
+        self.saves += 1
+        is_open = {n for n in (answer.open_text, answer.open_reasoning) if n is not None}
+        self._changed |= dict.fromkeys(self._open - is_open, self.saves)  # their texts move out
+        self._changed |= dict.fromkeys((is_open - self._open) & self._rows, self.saves)  # move in
+        self._changed = {n: save for n, save in self._changed.items() if n < len(answer.parts)}
+        self._open = is_open
+        parts = [stored(answer, n) for n in sorted(self._changed) if self._needs_row(answer, n)]
+        self._rows |= {part.number for part in parts}
+        return PartsToSave(tuple(parts), min((first for first, _ in self._cuts), default=None))
+
+    def _needs_row(self, answer: Answer, number: int) -> bool:
+        """A part that only grows has none: the message's row holds its text."""
+        part = answer.parts[number]
+        return bool(number not in self._open or number in self._rows or part.fields or part.kept)
+
+    def saved(self, save: int) -> None:
+        """The checkpoint of this number is stored, or a later one."""
+        self._changed = {n: first for n, first in self._changed.items() if first > save}
+        self._cuts = [cut for cut in self._cuts if cut[1] > save]

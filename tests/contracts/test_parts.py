@@ -1,0 +1,392 @@
+"""Answers with parts in the store, on SQLite and on a real PostgreSQL."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import event as sqlalchemy_event
+
+from tests.databases import sql
+from tests.unit.models.test_unsaved import held
+from tokenwire.models.answers import Checkpoint, Ending
+from tokenwire.models.conversations import Post
+from tokenwire.models.names import named
+from tokenwire.models.parts import StoredPart, answer_of, open_texts, whole
+from tokenwire.models.store import Store
+from tokenwire.models.tables import Message
+from tokenwire.models.unsaved import PartsToSave, UnsavedParts
+from tokenwire.protocol import events
+from tokenwire.protocol.fold import Answer
+
+ME = "me"
+SIGNATURE = {"dialect": "anthropic", "value": {"signature": "x" * 100}}
+CALL = {"type": "tool_call", "id": "c1", "name": "weather", "state": "streaming"}
+Told = Sequence[events.AnyEvent]
+
+
+def end_of(answer: Answer, kind: str) -> int:
+    """How long all texts of a type are, in UTF-16 units."""
+    return next((p.start + p.units for p in reversed(answer.parts) if p.type == kind), 0)
+
+
+class Running:
+    """An attempt that applies events and saves what they made."""
+
+    def __init__(self, message_id: str, attempt: int = 1) -> None:
+        self.attempt, self.answer, self.unsaved = attempt, Answer(message_id), UnsavedParts()
+
+    def apply(self, *told: events.AnyEvent) -> None:
+        for event in told:
+            self.unsaved.applied(event, self.answer.apply(event))
+
+    def part(self, number: int, **value: Any) -> None:
+        self.apply(events.PartEvent(self.answer.id, self.attempt, number, value))
+
+    def text(self, number: int, content: str) -> None:
+        offset = end_of(self.answer, "text")
+        self.apply(events.Chunk(self.answer.id, self.attempt, offset, content, number))
+
+    def think(self, number: int, content: str) -> None:
+        offset = end_of(self.answer, "reasoning")
+        self.apply(events.Reasoning(self.answer.id, self.attempt, offset, content, number))
+
+    def keep(self, number: int, kept: dict[str, Any]) -> None:
+        self.answer.parts[number].kept = kept
+        self.unsaved.touched([number])
+
+    def reset(self, keep_parts: int) -> None:
+        kept = self.answer.copy()
+        kept.reset(keep_parts)
+        lengths = end_of(kept, "text"), end_of(kept, "reasoning")
+        self.apply(events.Reset(self.answer.id, self.attempt, *lengths, keep_parts))
+
+    def checkpoint(self) -> Checkpoint:
+        (content, reasoning), answer = open_texts(self.answer), self.answer
+        changes = self.unsaved.take(answer)
+        return Checkpoint(
+            *(answer.id, self.attempt, content, reasoning, None, "e1", 5),
+            saves=self.unsaved.saves,
+            part_count=len(answer.parts),
+            open_text=answer.open_text,
+            open_reasoning=answer.open_reasoning,
+            run_parts=1,
+            changes=changes,
+        )
+
+    def ending(self) -> Ending:
+        columns = whole(self.answer)
+        return Ending(
+            *(self.answer.id, self.attempt, "complete", columns.content, columns.reasoning),
+            *(None, "e1", 9),
+            finish_reason="stop",
+            parts=columns.parts,
+            parts_kept=columns.parts_kept,
+        )
+
+
+async def posted(store: Store) -> tuple[str, str]:
+    """A conversation and its answer, which an attempt has begun."""
+    conversation = await store.create_conversation(ME)
+    made = await store.post(Post(conversation.id, ME, "hi", "m"))
+    assert await store.begin_attempt(made.assistant_message.id, 1, "m")
+    return conversation.id, made.assistant_message.id
+
+
+@pytest.fixture
+async def running(store: Store) -> Running:
+    """Reasoning with its signature, a text with a source inside it, a call, more text."""
+    attempt = Running((await posted(store))[1])
+    attempt.think(0, "Hm 👋")
+    attempt.keep(0, SIGNATURE)
+    attempt.text(1, "Hello ")
+    attempt.part(2, type="source", url="https://x", at=6)
+    attempt.text(1, "👋")
+    attempt.part(3, **CALL)
+    attempt.apply(events.ToolInput(attempt.answer.id, 1, 0, '{"city":', 3))
+    attempt.text(4, "So")
+    return attempt
+
+
+async def read(store: Store, message_id: str) -> Answer:
+    row = await store.message(message_id)
+    assert row is not None
+    return answer_of(row)
+
+
+def same(found: Answer, meant: Answer) -> bool:
+    """Whether they have the same parts, fields, texts, kept values."""
+    ours, theirs = held(found), held(meant)
+    return all(ours[name] == theirs[name] for name in ("parts", "kept", "open"))
+
+
+async def rows_of(store: Store, message_id: str) -> list[tuple[int, str | None]]:
+    """What stands in `unfinished_parts`."""
+    query = sql("SELECT number, text FROM unfinished_parts WHERE message_id = :id ORDER BY number")
+    async with store.reading() as session:
+        return [(n, text) for n, text in await session.execute(query, {"id": message_id})]
+
+
+async def test_an_unfinished_answer_is_read_as_it_was_saved(store: Store, running: Running) -> None:
+    """By everybody who reads rows. The row itself holds only the text that still grows."""
+    assert await store.checkpoint([running.checkpoint()]) == frozenset()
+    message_id = running.answer.id
+    row = await store.message(message_id)
+    assert row is not None
+    assert (row.content, row.reasoning, row.run_parts) == ("Hello 👋So", "Hm 👋", 1)
+    found = [
+        row,
+        *await store.unfinished(row.conversation_id),
+        await store.visible_message(message_id, ME),
+        (await store.snapshot(row.conversation_id, ME, 9)).messages[-1],
+        *await store.rows([message_id]),
+        await store.named_message(row.conversation_id, message_id),
+        (await store.history(row.conversation_id, 9))[-1],
+        await store.request_cancel(message_id, "me"),
+        await store.begin_attempt(message_id, 2, "m"),
+    ]
+    for each in found:
+        assert each is not None
+        assert each.content == "Hello 👋So"
+        assert each.parts == running.answer.layout()
+        # A snapshot leaves out what is kept.
+    for each in (row, found[-1]):
+        assert each is not None
+        assert same(answer_of(each), running.answer)
+    query = sql("SELECT content, reasoning FROM messages WHERE id = :id")
+    async with store.reading() as session:
+        assert tuple((await session.execute(query, {"id": message_id})).one()) == ("So", "")
+    assert await rows_of(store, message_id) == [
+        (0, "Hm 👋"),
+        (1, "Hello 👋"),
+        (2, None),
+        (3, '{"city":'),
+    ]
+
+
+async def test_reading_writes_nothing_back(store: Store, running: Running) -> None:
+    """A row that was made whole in a writing transaction stays as it is in the database."""
+    await store.checkpoint([running.checkpoint()])
+    row = await store.begin_attempt(running.answer.id, 2, "m")
+    assert row is not None
+    assert row.content == "Hello 👋So"
+    assert same(await read(store, running.answer.id), running.answer)
+    assert (await rows_of(store, running.answer.id))[0] == (0, "Hm 👋")
+
+
+async def test_an_end_moves_all_into_the_row(store: Store, running: Running) -> None:
+    """Nothing is left beside it, and nothing is lost."""
+    await store.checkpoint([running.checkpoint()])
+    running.part(3, type="tool_call", state="proposed")
+    running.text(4, ", it rains")
+    assert await store.finish(running.ending())
+    assert same(await read(store, running.answer.id), running.answer)
+    assert await rows_of(store, running.answer.id) == []
+    row = await store.message(running.answer.id)
+    assert row is not None
+    assert (row.part_count, row.open_text, row.open_reasoning) == (0, None, None)
+    assert not await store.finish(replace(running.ending(), attempt=2))
+
+
+async def test_an_end_that_is_refused_takes_nothing(store: Store, running: Running) -> None:
+    """The parts are those of the attempt that has the answer now."""
+    await store.checkpoint([running.checkpoint()])
+    await store.begin_attempt(running.answer.id, 2, "m")
+    assert not await store.finish(running.ending())
+    assert same(await read(store, running.answer.id), running.answer)
+
+
+async def test_an_end_in_the_row_alone_keeps_the_parts(store: Store, running: Running) -> None:
+    """Where nobody can read the answer, its parts stay where they are; readers see no difference."""
+    await store.checkpoint([running.checkpoint()])
+    assert await store.end_unread(
+        running.answer.id, {"code": "x", "error": "y", "retryable": False}
+    )
+    found = await read(store, running.answer.id)
+    assert found.status == "error"
+    assert same(found, running.answer)
+
+
+async def test_a_reset_leaves_no_part_behind(store: Store, running: Running) -> None:
+    """The parts of the new answer have the numbers of the old one's."""
+    await store.checkpoint([running.checkpoint()])
+    running.unsaved.saved(1)
+    running.reset(0)
+    running.text(0, "Anew")
+    running.part(1, type="source", url="https://y", at=4)
+    await store.checkpoint([running.checkpoint()])
+    assert same(await read(store, running.answer.id), running.answer)
+    assert await rows_of(store, running.answer.id) == [(1, None)]
+    running.reset(0)
+    await store.checkpoint([running.checkpoint()])
+    assert await rows_of(store, running.answer.id) == []
+
+
+async def test_what_is_cut_off_is_gone(store: Store, running: Running) -> None:
+    """Also what was stored before a lower part grew past it; then all of it ends."""
+    await store.checkpoint([running.checkpoint()])
+    running.reset(2)
+    running.part(2, type="data", name="n", data=[1])
+    await store.checkpoint([running.checkpoint()])
+    assert same(await read(store, running.answer.id), running.answer)
+    assert await store.finish(running.ending())
+    assert same(await read(store, running.answer.id), running.answer)
+
+
+@pytest.mark.parametrize("late_first", [True, False])
+async def test_of_two_checkpoints_the_one_that_was_taken_last_counts(
+    store: Store, running: Running, late_first: bool
+) -> None:
+    """In either order of their commits; parts and row are of one checkpoint."""
+    first = running.checkpoint()
+    running.part(3, type="tool_call", state="proposed")
+    running.reset(4)
+    running.part(4, type="step")
+    second = running.checkpoint()
+    for each in (second, first) if late_first else (first, second):
+        await store.checkpoint([each])
+    assert same(await read(store, running.answer.id), running.answer)
+
+
+async def test_an_attempt_that_was_fenced_off_changes_no_part(
+    store: Store, running: Running
+) -> None:
+    """Nor does anybody once the answer has ended."""
+    await store.checkpoint([running.checkpoint()])
+    saved = running.answer.copy()
+    await store.begin_attempt(running.answer.id, 2, "m")
+    late = Running(running.answer.id)
+    late.part(0, type="step")
+    late.reset(0)
+    late.part(0, type="data", name="late")
+    await store.checkpoint([late.checkpoint()])
+    assert not await store.hand_back(late.checkpoint(), 0)
+    assert not await store.begin_run("run", "m", late.checkpoint())
+    assert same(await read(store, running.answer.id), saved)
+    ending = replace(running.ending(), attempt=2)
+    assert await store.finish(ending)
+    await store.checkpoint([replace(late.checkpoint(), attempt=2)])
+    assert await rows_of(store, running.answer.id) == []
+
+
+@pytest.mark.parametrize("how", ["hand_back", "begin_run"])
+async def test_who_hands_over_or_names_a_run_saves_parts_too(
+    store: Store, running: Running, how: str
+) -> None:
+    """The successor goes on from all of it."""
+    if how == "hand_back":
+        assert await store.hand_back(running.checkpoint(), 0)
+    else:
+        assert await store.begin_run("run", "m", running.checkpoint())
+    row = await store.begin_attempt(running.answer.id, 2, "m")
+    assert row is not None
+    assert same(answer_of(row), running.answer)
+
+
+async def test_a_damaged_part_harms_itself_alone(store: Store, running: Running) -> None:
+    """A row that is gone, a value that is none: numbers stay, the rest is there."""
+    await store.checkpoint([running.checkpoint()])
+    bad = "UPDATE unfinished_parts SET value = '[3]', kept = '4' WHERE number = 0"
+    async with store.writing() as session:
+        await session.execute(sql("DELETE FROM unfinished_parts WHERE number = 2"))
+        await session.execute(sql(bad))
+    found = await read(store, running.answer.id)
+    assert found.content == running.answer.content
+    assert found.reasoning == running.answer.reasoning
+    assert [part.type for part in found.parts] == [
+        *("reasoning", "text", "unknown", "tool_call", "text")
+    ]
+    assert found.open_text == 4
+
+
+async def test_parts_go_with_their_conversation(store: Store, running: Running) -> None:
+    """And with the message."""
+    await store.checkpoint([running.checkpoint()])
+    row = await store.message(running.answer.id)
+    assert row is not None
+    await store.delete_conversation(row.conversation_id)
+    assert await rows_of(store, running.answer.id) == []
+
+
+async def test_a_part_that_somebody_has_locked_holds_up_nobody_else(
+    store: Store, running: Running
+) -> None:
+    """Its answer is left out, row and parts, and saved by a later round; SQLite locks no rows."""
+    if store.is_sqlite:
+        pytest.skip("SQLite locks no rows")
+    await store.checkpoint([running.checkpoint()])
+    running.unsaved.saved(1)
+    before = running.answer.copy()
+    other = Running((await posted(store))[1])
+    other.think(0, "Hm")
+    other.text(1, "mine")
+    running.part(3, type="tool_call", state="proposed")
+    url = store._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    table = named("unfinished_parts")
+    with psycopg.connect(url) as operator:
+        operator.execute(f"SELECT * FROM {table} WHERE number = 3 FOR UPDATE".encode())
+        async with asyncio.timeout(1):
+            items = [running.checkpoint(), other.checkpoint()]
+            locked = await store.checkpoint(items, wait=False)
+        assert locked == {running.answer.id}
+        assert same(await read(store, other.answer.id), other.answer)
+        assert same(await read(store, running.answer.id), before)
+        running.reset(1)
+        async with asyncio.timeout(1):
+            assert await store.checkpoint([running.checkpoint()], wait=False) == locked
+    assert await store.checkpoint([running.checkpoint()], wait=False) == frozenset()
+    assert same(await read(store, running.answer.id), running.answer)
+
+
+class Statements:
+    """What a store sends: how many statements, and how many bytes their parameters have."""
+
+    def __init__(self, store: Store) -> None:
+        self.count = self.size = 0
+        engine = store._engine.sync_engine
+        sqlalchemy_event.listen(engine, "before_cursor_execute", self._note)
+
+    def _note(self, _c: Any, _cursor: Any, _text: str, parameters: Any, *_: Any) -> None:
+        self.count += 1
+        self.size += len(repr(parameters))
+
+
+async def _wal(store: Store) -> int:
+    async with store.reading() as session:
+        query = sql("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
+        return int((await session.execute(query)).scalar_one())
+
+
+async def test_a_checkpoint_costs_the_same_however_many_parts_have_ended(store: Store) -> None:
+    """Statements, bytes of parameters, bytes of PostgreSQL's log: with 500 parts of 8 kB behind it."""
+    costs = list[tuple[int, int, int]]()
+    for finished in (0, 500):
+        attempt = Running((await posted(store))[1])
+        for number in range(0, 2 * finished, 2):
+            attempt.text(number, "x" * 8_000)
+            attempt.part(number + 1, type="step")
+        attempt.text(2 * finished, "y" * 100)
+        await store.checkpoint([attempt.checkpoint()])
+        attempt.unsaved.saved(1)
+        told, before = Statements(store), 0 if store.is_sqlite else await _wal(store)
+        told.count = told.size = 0
+        for _ in range(20):
+            attempt.text(2 * finished, "y")
+            await store.checkpoint([attempt.checkpoint()], wait=False)
+            attempt.unsaved.saved(attempt.unsaved.saves)
+        count, size = told.count, told.size
+        costs.append((count, size, 0 if store.is_sqlite else await _wal(store) - before))
+    (count, size, wal), (full_count, full_size, full_wal) = costs
+    assert full_count == count
+    assert full_size < size + 20 * 100  # numbers of more digits
+    assert full_wal < wal + 20_000  # whatever else the server writes meanwhile
+
+
+def test_what_is_nothing_to_save() -> None:
+    """A cut at the very beginning is something."""
+    assert not PartsToSave()
+    assert PartsToSave(deleted_from=0)
+    assert PartsToSave((StoredPart(0, "step", None, None, None),))
+    assert Message.model_fields["part_count"].default == 0

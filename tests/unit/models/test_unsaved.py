@@ -1,0 +1,205 @@
+"""models/unsaved.py with models/parts.py: whatever befalls checkpoints, the rows give the answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.protocol.histories import HISTORIES, ID, written
+from tests.unit.protocol.test_histories import seen
+from tokenwire.models.parts import StoredPart, assembled, open_texts
+from tokenwire.models.unsaved import PartsToSave, UnsavedParts
+from tokenwire.protocol import events
+from tokenwire.protocol.fold import Answer
+
+WHAT_BEFALLS = st.sampled_from(
+    [*["event"] * 6, *["take"] * 3, *["commit"] * 3, "confirm", "lose", "keep", "takeover"]
+)
+
+
+@dataclass
+class Save:
+    """A checkpoint that is under way, and what it must give when it is read."""
+
+    number: int
+    seq: int
+    attempt: int
+    count: int
+    open_text: tuple[int | None, str]
+    open_reasoning: tuple[int | None, str]
+    parts: PartsToSave
+    answer: Answer
+    committed: bool = False
+
+
+@dataclass
+class Row:
+    """A message's row and those of its parts, with the database's fence."""
+
+    saved: Save
+    attempt: int = 1
+    saves: int = 0
+    parts: dict[int, StoredPart] = field(default_factory=dict)
+
+    def commit(self, save: Save) -> None:
+        """Nothing, where a newer one is stored or another attempt has begun."""
+        if save.attempt != self.attempt or self.saves > save.number:
+            return
+        self.saves, self.saved = save.number, save
+        first = save.parts.deleted_from
+        if first is not None:
+            self.parts = {n: part for n, part in self.parts.items() if n < first}
+        self.parts |= {part.number: part for part in save.parts.parts}
+
+    def answer(self) -> Answer:
+        """What a reader makes of the rows."""
+        last = self.saved
+        return assembled(last.count, last.open_text, last.open_reasoning, self.parts.values())
+
+
+class Worker:
+    """An attempt that saves what it applies, and all that can happen to its checkpoints."""
+
+    def __init__(self, log: Sequence[events.AnyEvent]) -> None:
+        self.log, self.at, self.attempt = log, 0, 1
+        self.answer, self.unsaved = Answer(ID), UnsavedParts()
+        self.under_way: list[Save] = []
+        empty = (None, "")
+        self.row = Row(Save(0, 0, 1, 0, empty, empty, PartsToSave(), Answer(ID)))
+
+    def event(self, _place: int) -> None:
+        if self.at < len(self.log):
+            event = self.log[self.at]
+            self.unsaved.applied(event, self.answer.apply(event))
+            self.at += 1
+
+    def keep(self, place: int) -> None:
+        """The provider sends what only it understands of a part."""
+        if self.answer.parts:
+            number = place % len(self.answer.parts)
+            self.answer.parts[number].kept = {"dialect": "d", "value": {"place": place}}
+            self.unsaved.touched([number])
+
+    def take(self, _place: int) -> None:
+        texts, numbers = (
+            open_texts(self.answer),
+            (self.answer.open_text, self.answer.open_reasoning),
+        )
+        parts = self.unsaved.take(self.answer)
+        ends = zip(numbers, texts, strict=True)
+        known = self.answer.copy()
+        count = len(known.parts)
+        save = Save(self.unsaved.saves, self.at, self.attempt, count, *ends, parts, known)
+        self.under_way.append(save)
+
+    def commit(self, place: int) -> None:
+        """In any order; its sender has not heard of it yet."""
+        if self.under_way:
+            save = self.under_way[place % len(self.under_way)]
+            self.row.commit(save)
+            save.committed = True
+
+    def confirm(self, place: int) -> None:
+        """The sender hears that it was committed, or refused for a newer one."""
+        done = [save for save in self.under_way if save.committed]
+        if done:
+            save = done[place % len(done)]
+            self.under_way.remove(save)
+            if save.attempt == self.attempt:
+                self.unsaved.saved(save.number)
+
+    def lose(self, place: int) -> None:
+        """Locked, refused, or its answer was lost: then nobody knows whether it was committed."""
+        if self.under_way:
+            del self.under_way[place % len(self.under_way)]
+
+    def takeover(self, _place: int) -> None:
+        """Another attempt reads the rows, and the log behind them."""
+        self.attempt += 1
+        self.row.attempt, self.row.saves = self.attempt, 0
+        self.answer = self.row.answer()
+        self.answer.id = ID
+        last = self.row.saved
+        open_parts = [n for n, _ in (last.open_text, last.open_reasoning) if n is not None]
+        self.unsaved = UnsavedParts(self.row.parts, open_parts)
+        for event in self.log[last.seq : self.at]:
+            self.unsaved.applied(event, self.answer.apply(event))
+
+
+def held(answer: Answer) -> dict[str, Any]:
+    """All that was to be stored of an answer."""
+    kept = [part.kept and dict(part.kept) for part in answer.parts]
+    return seen(answer) | {"end": None, "kept": kept}
+
+
+@settings(max_examples=600)
+@given(HISTORIES, st.lists(st.tuples(WHAT_BEFALLS, st.integers(0, 7)), max_size=60))
+def test_the_rows_give_the_answer_as_it_was_saved(history: Any, befalls: Any) -> None:
+    """Two under way, late, lost, refused, taken over: always the last that was committed."""
+    worker = Worker(written((history[0], None)).events)
+    for name, place in befalls:
+        getattr(worker, name)(place)
+        row, saved = worker.row, worker.row.saved
+        assert held(row.answer()) == held(saved.answer)
+        open_parts = {saved.open_text[0], saved.open_reasoning[0]}
+        assert set(row.parts) - open_parts == set(range(saved.count)) - open_parts
+        assert all(row.parts[n].text is None for n in open_parts & set(row.parts))
+
+
+def stored_by(answer: Answer, unsaved: UnsavedParts) -> list[int]:
+    return [part.number for part in unsaved.take(answer).parts]
+
+
+def applied(answer: Answer, unsaved: UnsavedParts, *told: events.AnyEvent) -> None:
+    for event in told:
+        unsaved.applied(event, answer.apply(event))
+
+
+def test_text_that_grows_has_no_row() -> None:
+    """A plain answer writes none, however often it is saved."""
+    answer, unsaved = Answer(ID), UnsavedParts()
+    for offset, word in enumerate("abc"):
+        applied(answer, unsaved, events.Chunk(ID, 1, offset, word, 0))
+        assert stored_by(answer, unsaved) == []
+
+
+def test_what_is_stored_is_not_written_again() -> None:
+    """Until it changes. A part whose text has ended is written by the checkpoint that sees that."""
+    answer, unsaved = Answer(ID), UnsavedParts()
+    applied(answer, unsaved, events.Reasoning(ID, 1, 0, "Hm", 0))
+    assert stored_by(answer, unsaved) == []
+    unsaved.saved(1)
+    applied(answer, unsaved, events.Chunk(ID, 1, 0, "a", 1))
+    assert stored_by(answer, unsaved) == [0]
+    assert stored_by(answer, unsaved) == [0]  # it is not known that it is stored
+    unsaved.saved(2)
+    assert stored_by(answer, unsaved) == []
+    applied(answer, unsaved, events.PartEvent(ID, 1, 0, {"type": "reasoning", "x": 1}))
+    assert stored_by(answer, unsaved) == [0]
+
+
+def test_a_change_outlives_the_checkpoint_that_did_not_carry_it() -> None:
+    """A call is complete while the checkpoint with its beginning is under way."""
+    answer, unsaved = Answer(ID), UnsavedParts()
+    value = {"type": "tool_call", "id": "c", "name": "n", "state": "streaming"}
+    applied(answer, unsaved, events.PartEvent(ID, 1, 0, value))
+    assert stored_by(answer, unsaved) == [0]
+    applied(answer, unsaved, events.PartEvent(ID, 1, 0, {"type": "tool_call", "state": "proposed"}))
+    unsaved.saved(1)
+    (part,) = unsaved.take(answer).parts
+    assert part.value is not None
+    assert part.value["state"] == "proposed"
+
+
+def test_rows_that_a_reset_leaves_behind_are_deleted() -> None:
+    """By each checkpoint until one is stored: the new answer has other parts at these numbers."""
+    answer, unsaved = Answer(ID), UnsavedParts()
+    applied(answer, unsaved, events.PartEvent(ID, 1, 0, {"type": "step"}))
+    applied(answer, unsaved, events.PartEvent(ID, 1, 1, {"type": "step"}))
+    assert unsaved.take(answer).deleted_from is None
+    applied(answer, unsaved, events.Reset(ID, 1, 0, 0, 1))
+    assert unsaved.take(answer) == PartsToSave(unsaved.take(answer).parts, 1)
+    unsaved.saved(3)
+    assert unsaved.take(answer) == PartsToSave((), None)
