@@ -58,7 +58,11 @@ class UnsavedParts:
 
     def applied(self, event: events.AnyEvent, touched: range) -> None:
         """An event was applied to the answer; `touched` is what `Answer.apply` gave."""
-        self.touched(touched)
+        if isinstance(event, events.Chunk | events.Reasoning):
+            # The message's row has the text of a part that grows, and `take` sees when it ends.
+            self.touched(number for number in touched if number not in self._open)
+        else:
+            self.touched(touched)
         if isinstance(event, events.Reset) and touched:
             self._cuts.append((touched.start, self.saves + 1))
             self._rows = {number for number in self._rows if number < touched.start}

@@ -8,15 +8,22 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy import select, tuple_
+from sqlmodel import col
 
 from tests.databases import sql
+from tests.rows import stored_bytes
 from tests.unit.models.test_unsaved import held
 from tokenwire.models.answers import Checkpoint, Ending
-from tokenwire.models.conversations import Post
+from tokenwire.models.conversations import PAGE_BYTES, Post
+from tokenwire.models.errors import HistoryTooLong
 from tokenwire.models.names import named
 from tokenwire.models.parts import StoredPart, answer_of, open_texts, whole
+from tokenwire.models.quotas import Quotas, answer_bytes, shown_bytes
+from tokenwire.models.recount import recount
 from tokenwire.models.store import Store
-from tokenwire.models.tables import Message
+from tokenwire.models.tables import Message, UnfinishedPart
+from tokenwire.models.threads import ids_before, measure, thread_ids
 from tokenwire.models.unsaved import PartsToSave, UnsavedParts
 from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer
@@ -390,3 +397,105 @@ def test_what_is_nothing_to_save() -> None:
     assert PartsToSave(deleted_from=0)
     assert PartsToSave((StoredPart(0, "step", None, None, None),))
     assert Message.model_fields["part_count"].default == 0
+
+
+async def test_parts_count_as_history(store: Store, running: Running) -> None:
+    """Inputs of tools, and the parts of an answer that is still being written."""
+    running.apply(events.ToolInput(running.answer.id, 1, 8, "x" * 5_000, 3))
+    running.keep(3, {"dialect": "d", "value": "y" * 5_000})
+    await store.checkpoint([running.checkpoint()])
+    row = await store.message(running.answer.id)
+    assert row is not None
+    for ended in (False, True):
+        if ended:
+            assert await store.finish(running.ending())
+        store.quotas = Quotas(history_bytes=10_000)
+        with pytest.raises(HistoryTooLong):
+            await store.history(row.conversation_id, 9)
+        with pytest.raises(HistoryTooLong):
+            async with store.reading() as session:
+                await measure(session, running.answer.id, 10_000)
+        store.quotas = Quotas(history_bytes=14_000)
+        assert await store.history(row.conversation_id, 9)
+
+
+async def test_pages_are_bounded_by_what_parts_hold(store: Store, running: Running) -> None:
+    """The text of an answer that is being written is not in its row."""
+    running.text(4, "x" * PAGE_BYTES)
+    running.part(5, type="step")
+    await store.checkpoint([running.checkpoint()])
+    row = await store.message(running.answer.id)
+    assert row is not None
+    page = await store.snapshot(row.conversation_id, ME, 9)
+    assert [found.id for found in page.messages] == [running.answer.id]
+    assert page.next == page.messages[0].ordinal
+
+
+@pytest.mark.parametrize("how", ["finish", "end_unread"])
+async def test_an_end_counts_its_parts(store: Store, running: Running, how: str) -> None:
+    """By the same sum by which they are given back, and counted anew."""
+    await store.checkpoint([running.checkpoint()])
+    before = await stored_bytes(store, ME)
+    if how == "finish":
+        assert await store.finish(running.ending())
+    else:
+        error = {"code": "x", "error": "y", "retryable": False}
+        assert await store.end_unread(running.answer.id, error)
+    assert await stored_bytes(store, ME) > before + len(SIGNATURE["value"]["signature"])  # type: ignore[index]
+    assert await recount(store, amend=False) == []
+    row = await store.message(running.answer.id)
+    assert row is not None
+    await store.delete_conversation(row.conversation_id)
+    assert await stored_bytes(store, ME) == 0
+
+
+async def test_an_answer_without_text_is_something(store: Store) -> None:
+    """One call, or one image: it is part of what was said."""
+    conversation_id, message_id = await posted(store)
+    running = Running(message_id)
+    running.part(0, **CALL)
+    await store.checkpoint([running.checkpoint()])
+    for ended in (False, True):
+        if ended:
+            assert await store.finish(running.ending())
+        async with store.reading() as session:
+            assert message_id in await ids_before(session, conversation_id, 9, None)
+            assert message_id in await thread_ids(session, message_id, None, ME)
+
+
+async def test_parts_are_found_by_their_key(store: Store) -> None:
+    """However many there are, no query reads the whole table."""
+    conversation_id, message_id = await posted(store)
+    names = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries"
+    names += ", started_with, rev, announced_rev, terminal_announced, created_at, updated_at"
+    values = f"'{conversation_id}', :n, 'assistant', '', '', 'queued', 0, 1, 0, 0, 1, 1, true, 0, 0"
+    part = "INSERT INTO unfinished_parts (message_id, number, type) VALUES (:id, :number, 'x')"
+    ids = [{"id": f"x{n}", "n": n + 10} for n in range(500)]
+    parts = [{"id": row["id"], "number": number} for row in ids for number in range(8)]
+    async with store.writing() as session:
+        await session.execute(sql(f"INSERT INTO messages ({names}) VALUES (:id, {values})"), ids)
+        await session.execute(sql(part), parts)
+        await session.execute(sql("ANALYZE"))
+    mine = col(Message.id) == message_id
+    of_it = select(UnfinishedPart).where(col(UnfinishedPart.message_id) == message_id)
+    keys = tuple_(col(UnfinishedPart.message_id), col(UnfinishedPart.number))
+    queries: list[Any] = [
+        select(answer_bytes).where(mine),
+        select(shown_bytes).where(mine),
+        of_it.where(col(UnfinishedPart.number) == 7),
+        of_it.where(col(UnfinishedPart.number) >= 5),
+    ]
+    if not store.is_sqlite:  # it locks no rows, so it is never asked for some of them
+        pairs = keys.in_([(message_id, 3), (message_id, 5)])
+        queries.append(select(col(UnfinishedPart.number)).where(pairs))
+    explain = "EXPLAIN QUERY PLAN" if store.is_sqlite else "EXPLAIN"
+    for query in queries:
+        told = query.compile(store._engine.sync_engine, compile_kwargs={"literal_binds": True})
+        async with store.reading(by_index=True) as session:
+            plan = [str(line) for line in await session.execute(sql(f"{explain} {told}"))]
+        assert plan
+        assert not [
+            line
+            for line in plan
+            if "unfinished_parts" in line and ("Seq Scan" in line or "SCAN" in line)
+        ], plan

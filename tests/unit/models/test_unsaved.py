@@ -165,6 +165,22 @@ def test_text_that_grows_has_no_row() -> None:
         assert stored_by(answer, unsaved) == []
 
 
+def test_what_is_kept_of_a_text_is_written_once() -> None:
+    """However long the text still grows; when it has ended, it is written with its text."""
+    answer, unsaved = Answer(ID), UnsavedParts()
+    applied(answer, unsaved, events.Chunk(ID, 1, 0, "a", 0))
+    answer.parts[0].kept = {"dialect": "d"}
+    unsaved.touched([0])
+    assert stored_by(answer, unsaved) == [0]
+    unsaved.saved(1)
+    for offset in (1, 2, 3):
+        applied(answer, unsaved, events.Chunk(ID, 1, offset, "a", 0))
+        assert stored_by(answer, unsaved) == []
+    applied(answer, unsaved, events.PartEvent(ID, 1, 1, {"type": "step"}))
+    first, second = unsaved.take(answer).parts
+    assert (first.text, first.kept, second.type) == ("aaaa", {"dialect": "d"}, "step")
+
+
 def test_what_is_stored_is_not_written_again() -> None:
     """Until it changes. A part whose text has ended is written by the checkpoint that sees that."""
     answer, unsaved = Answer(ID), UnsavedParts()

@@ -35,6 +35,8 @@ export interface Row {
   usage?: Record<string, unknown> | null;
   user_id?: string | null;
   parent_id?: string | null;
+  /** The parts in order; the texts of `text` and `reasoning` are slices of content and reasoning. */
+  parts?: { type: string; length?: number; [field: string]: unknown }[];
   tool_calls?: ToolCall[] | null;
 }
 
