@@ -13,6 +13,8 @@ ERROR = {"code": "c", "error": "e", "retryable": True}
 WHOLE: dict[shapes.Shape, Any] = {
     shapes.tool_calls: [CALL, CALL | {"arguments": "text"}],
     shapes.kept: [ENTRY],
+    shapes.part_kept: {"dialect": "d", "kind": "k", "value": {"a": 1}},
+    shapes.parts_kept: [{"part": 0, "dialect": "d", "value": "v"}],
     shapes.seams: [0, 5],
     shapes.usage: USAGE,
     shapes.reported: {"before": {"input_tokens": 1}, "now": {}},
@@ -60,6 +62,8 @@ def test_what_is_left_has_the_shape(shape: shapes.Shape, value: Any) -> None:
         (shapes.tool_calls, [CALL, CALL | {"id": 5}, {}, 5], [CALL]),
         (shapes.kept, [ENTRY, ENTRY | {"at": -1}], None),
         (shapes.kept, [ENTRY | {"value": 5}], None),
+        (shapes.part_kept, {"dialect": 5, "value": {}}, None),
+        (shapes.parts_kept, [{"part": 0, "dialect": "d"}, {"part": -1, "dialect": "d"}], None),
         (shapes.seams, [1, "x", -1, True], [1]),
         (
             shapes.usage,
