@@ -135,7 +135,7 @@ AREA = Area(
         Mutant(
             "what_cannot_be_held_keeps_an_answer_from_going_on",
             "worker/ending.py",
-            "    yield replace(runless, tool_calls=None, kept=None, reported=None)\n",
+            "    yield replace(runless, tool_calls=None, kept=None, reported=None, changes=changes)\n",
             "",
         ),
         Mutant(
