@@ -9,7 +9,6 @@ import pytest
 
 from tests.integration.attempt.rig import DONE, Clock, Rig
 from tests.integration.worker_rig import LEASE_SECONDS, Script, kinds, text_of
-from tokenwire.models.answers import Ending
 from tokenwire.protocol import events
 from tokenwire.providers import base
 from tokenwire.streams.log import keys
@@ -336,13 +335,13 @@ async def test_a_cancel_while_the_answer_is_left_to_another_attempt(
 
 async def test_a_disowned_attempt_saves_nothing_more(rig: Rig) -> None:
     """What it holds is nobody's: the checkpointer finds nothing to save, and no job is brought."""
-    attempt = await rig.attempt()
+    attempt, unsaved = await rig.attempt(), list[int]()
 
     async def lose() -> None:
         await rig.said()
-        assert attempt.uncheckpointed
+        unsaved.append(attempt.uncheckpointed)
         attempt.stop(Disowned())
-        assert not attempt.uncheckpointed
+        unsaved.append(attempt.uncheckpointed)
         await asyncio.Event().wait()
 
     await attempt.run(
@@ -351,6 +350,7 @@ async def test_a_disowned_attempt_saves_nothing_more(rig: Rig) -> None:
         "m",
     )
     row = await rig.reread()
+    assert unsaved == [1, 0]
     assert (row.status, row.content, rig.jobs.sent) == ("streaming", "", [])
     assert kinds(await rig.events())[-1] == "Chunk"
 
@@ -358,21 +358,20 @@ async def test_a_disowned_attempt_saves_nothing_more(rig: Rig) -> None:
 async def test_who_loses_the_answer_while_the_run_is_noted_ends_nothing(rig: Rig) -> None:
     """Between the verdict and its being carried out: the end is left to whoever has the answer."""
     attempt = await rig.attempt()
-    leave, finished = attempt.work.run.leave, list[Ending]()
+    leave, carried_out = attempt.work.run.leave, list[object]()
 
     async def lose() -> None:
         attempt.stop(Disowned())
         await leave()
 
-    async def finish(ending: Ending) -> bool:
-        finished.append(ending)
-        return False
+    async def carry_out(verdict: object) -> None:
+        carried_out.append(verdict)
 
     attempt.work.run.leave = lose  # type: ignore[method-assign]
-    rig.store.finish = finish  # type: ignore[method-assign]
+    attempt._outcome.carry_out = carry_out  # type: ignore[method-assign]
     await attempt.run(
         Script([[base.TextDelta("all"), *DONE]]),
         base.Request([base.HistoryMessage("user", "hi")]),
         "m",
     )
-    assert (finished, (await rig.reread()).status) == ([], "streaming")
+    assert (carried_out, (await rig.reread()).status) == ([], "streaming")
