@@ -227,7 +227,7 @@ class SocketReader:
     async def _read(self, room: Room) -> None:
         """One page for a reader that the ring does not reach."""
         try:
-            page = await self._readers.rooms.read(room, self.session)
+            page = await self._readers.rooms.read(room.tail, self.session)
             if not self._paused:
                 self.session.write_page(page, self.write)
         except Gone:

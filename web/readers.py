@@ -24,7 +24,7 @@ import structlog
 from tokenwire.models.errors import NotFound, StoreUnavailable
 from tokenwire.protocol.cursors import Cursor
 from tokenwire.protocol.frames import ResyncReason, Sendable
-from tokenwire.streams.hub.hub import Hub
+from tokenwire.streams.hub.hub import Hub, Tail
 from tokenwire.streams.hub.log_cursor import (
     AT_TIP,
     ENDED,
@@ -173,7 +173,7 @@ class HttpReader:
     def __init__(self, rooms: Rooms, after: Cursor | None, permission: Permission) -> None:
         self._rooms, self._permission = rooms, permission
         self._reading = LogCursor(after)
-        self._room: Room | None = None
+        self._tail: Tail | None = None  # not by its room: that costs a miss in the cache per event
         self._woken = asyncio.Event()
         self._over: Reason | None = None
         self._bug: Exception | None = None
@@ -201,7 +201,9 @@ class HttpReader:
     async def __anext__(self) -> Part:
         if self._finished:
             raise StopAsyncIteration
-        self._notice_lateness()
+        if self._away is not None:
+            self._away.cancel()
+            self._away = None
         part = await self._next()
         if isinstance(part, Entries):
             self._reading.passed(part.entries[-1].seq)
@@ -248,7 +250,7 @@ class HttpReader:
             self._reading.begin(await room.log_for(self._reading), room.tail.life)
         except Gone:
             self._reading.deleted()
-        self._room = room
+        self._tail = room.tail
 
     def close(self) -> None:
         """Let go of timers."""
@@ -259,15 +261,15 @@ class HttpReader:
     # What is next
 
     async def _next(self) -> Part:
-        if self._room is None:
+        if self._tail is None:
             raise RuntimeError("begin comes first")
         while True:
             self._woken.clear()
-            if (part := await self._part(self._room)) is not None:
+            if (part := await self._part(self._tail)) is not None:
                 return part
             await self._woken.wait()
 
-    async def _part(self, room: Room) -> Part | None:
+    async def _part(self, tail: Tail) -> Part | None:
         """What can be handed out now; None: wait until something happens."""
         if self._bug is not None:
             raise self._bug
@@ -275,32 +277,37 @@ class HttpReader:
             self._doubtful = False
             if not await self._permission.check():
                 self.end("removed")
-        while self.ended is None:
-            found = self._reading.next(room.tail)
+        while self._over is None:
+            found = self._reading.next(tail)
             if found is AT_TIP:
+                self._late = False
+                if self._live and self._seen is None:
+                    return None
                 return await self._at_tip()
             if found is NEED_PAGE:
-                entries = await self._read(room)
+                entries = await self._read(tail)
                 if entries is None:
                     return self.ended or self._take_outage()
-            elif found is FORKED or found is ENDED:
-                continue  # the reader's caller sees the new epoch in its cursor
+            elif found is FORKED:
+                continue  # the new epoch is seen in the cursor
+            elif found is ENDED:
+                break
             else:
                 entries = found
-            if entries and self.ended is None:
+            if entries and self._over is None:
                 return Entries(portion(entries, PART_BYTES), self._late)
         return self.ended
 
-    async def _read(self, room: Room) -> Sequence[Sendable] | None:
+    async def _read(self, tail: Tail) -> Sequence[Sendable] | None:
         """What follows according to the log; None if it did not answer: ask again in a moment."""
         try:
-            return self._reading.fetched(await self._rooms.read(room, self._reading))
+            return self._reading.fetched(await self._rooms.read(tail, self._reading))
         except Gone:
             self._reading.deleted()
         except LogUnavailable as error:
             log_line.warning(
                 "a reader waits for the log",
-                conversation_id=room.tail.conversation_id,
+                conversation_id=tail.conversation_id,
                 error=str(error),
             )
             self._loop.call_later(OUTAGE_PAUSE_SECONDS, self._woken.set)
@@ -311,7 +318,6 @@ class HttpReader:
         return Beat(None) if isinstance(seen, LogUnavailable) else None
 
     async def _at_tip(self) -> Part | None:
-        self._late = False
         if not self._live:
             self._live = True
             return Live(self.cursor)
@@ -339,8 +345,3 @@ class HttpReader:
 
     def _mark_late(self) -> None:
         self._late, self._away = True, None
-
-    def _notice_lateness(self) -> None:
-        if self._away is not None:
-            self._away.cancel()
-            self._away = None

@@ -154,18 +154,19 @@ class LogCursor:
 
     def next(self, tail: LogTail) -> Sequence[Sendable] | Next:
         """What follows `cursor`: entries, never none, or what to do instead."""
-        if self.ended is None and tail.gone:
-            self._end("deleted")
+        if tail.gone:
+            self.deleted()
         if self.ended is not None:
             return ENDED
         if (tail.life != self._life or tail.epoch != self.epoch) and (turn := self._turn(tail)):
             return turn
-        if self.seq >= max(tail.top, self._goal):
+        seq, top = self.seq, tail.top
+        if seq >= top and seq >= self._goal:
             self.behind = False
             return AT_TIP
         self.behind = True
-        entries = tail.since(self.seq) if self.seq < tail.top else None
-        return entries if entries and follows(entries, self.seq) else NEED_PAGE
+        entries = tail.since(seq) if seq < top else None
+        return entries if entries and follows(entries, seq) else NEED_PAGE
 
     def _turn(self, tail: LogTail) -> Next | None:
         """Go on in the log as the tail knows it now; None: under the same name."""

@@ -116,10 +116,10 @@ class Rooms:
             room.close()
         self._hub.release(room.tail)
 
-    async def read(self, room: "Room", cursor: LogCursor) -> Page:
+    async def read(self, tail: Tail, cursor: LogCursor) -> Page:
         """A page after the reader's cursor, for `fetched`. Raises Gone, LogUnavailable."""
         async with self._pages:
-            return await room.tail.read(cursor.cursor, PAGE_EVENTS, PAGE_BYTES)
+            return await tail.read(cursor.cursor, PAGE_EVENTS, PAGE_BYTES)
 
 
 class Room:

@@ -46,11 +46,11 @@ AREA = Area(
             "a_late_wake_is_lost",
             "web/readers.py",
             """            self._woken.clear()
-            if (part := await self._part(self._room)) is not None:
+            if (part := await self._part(self._tail)) is not None:
                 return part
             await self._woken.wait()
 """,
-            """            if (part := await self._part(self._room)) is not None:
+            """            if (part := await self._part(self._tail)) is not None:
                 return part
             self._woken.clear()
             await self._woken.wait()
@@ -197,8 +197,8 @@ AREA = Area(
         Mutant(
             "a_reader_is_late_for_ever",
             "web/readers.py",
-            "        self._late = False\n        if not self._live:",
-            "        if not self._live:",
+            "                self._late = False\n",
+            "",
         ),
     ],
 )

@@ -186,8 +186,8 @@ AREA = Area(
         Mutant(
             "live_with_something_missing_before_it",
             "streams/hub/log_cursor.py",
-            "if self.seq >= max(tail.top, self._goal):",
-            "if self.seq >= tail.top:",
+            "if seq >= top and seq >= self._goal:",
+            "if seq >= top:",
             _CURSOR,
         ),
         Mutant(
@@ -200,7 +200,7 @@ AREA = Area(
         Mutant(
             "a_hole_in_the_ring_is_skipped",
             "streams/hub/log_cursor.py",
-            "entries if entries and follows(entries, self.seq) else NEED_PAGE",
+            "entries if entries and follows(entries, seq) else NEED_PAGE",
             "entries or NEED_PAGE",
             _CURSOR,
         ),
