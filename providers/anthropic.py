@@ -123,13 +123,13 @@ class AnthropicDecoder(Decoder):
 
     def _block(self, index: Any, value: Mapping[str, Any]) -> None:
         self._block_end(index)  # one that was never closed
-        self._hold()
+        self._count_held()
         block = self._blocks[index] = _Block(dict(value))
         if block.kind == "text":
-            self._say(value.get("text"))
+            self._emit_text(value.get("text"))
             self._keep_rest("text", value, ("type", "text", "citations"))
         elif block.kind == "thinking":
-            self._think(value.get("thinking"))
+            self._emit_reasoning(value.get("thinking"))
             self._keep_rest("thinking", value, ("type", "thinking", "signature"))
         elif block.kind == "tool_use":
             self._tools.piece(index, value.get("id"), value.get("name"), None)
@@ -143,12 +143,12 @@ class AnthropicDecoder(Decoder):
         kind = words(delta.get("type"))
         block = self._blocks.get(index)
         if block is None:
-            self._hold()
+            self._count_held()
             block = self._blocks[index] = _Block({"type": _BLOCK_OF.get(kind, "unknown")})
         if kind == "citations_delta":
             self._citation(loose(delta.get("citation")))
         elif block.kind not in _BLOCK_OF.values():
-            self._hold()
+            self._count_held()
             block.grow(kind, delta)
         elif kind not in _BLOCK_OF:
             self._keep(kind, delta)
@@ -159,12 +159,12 @@ class AnthropicDecoder(Decoder):
 
     def _piece(self, kind: str, index: Any, block: "_Block", delta: Mapping[str, Any]) -> None:
         if kind == "text_delta":
-            self._say(words(delta["text"]))
+            self._emit_text(words(delta["text"]))
         elif kind == "input_json_delta":
             self._tools.piece(index, None, None, words(delta["partial_json"]))
         else:
             if kind == "thinking_delta":
-                self._think(words(delta["thinking"]))
+                self._emit_reasoning(words(delta["thinking"]))
             block.grow(kind, delta)
 
     def _citation(self, citation: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ from tokenwire.providers.base import (
     UsageDelta,
 )
 from tokenwire.providers.decoding import merge_usage
-from tokenwire.providers.hooks import Hook, tell, watched
+from tokenwire.providers.hooks import Hook, call_hooks, watched
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import http_provider
 from tokenwire.providers.spec import ModelSpec
@@ -173,7 +173,7 @@ async def run(
             if not error.retryable or failed >= tries:
                 raise
             delay = pause(error, failed)
-            tell(hooks, "retry", error, delay, failed)
+            call_hooks(hooks, "retry", error, delay, failed)
             await asyncio.sleep(delay)
 
 

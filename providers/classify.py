@@ -217,7 +217,7 @@ class _Detail:
             for entry in item[:8]:
                 self._read(entry, depth + 1)
         elif isinstance(item, str):
-            self._say(item)
+            self._add_words(item)
         elif isinstance(item, dict):
             self._fields(item)
             for name in (
@@ -234,13 +234,13 @@ class _Detail:
                 ):  # a text there is an answer
                     self._read(item[name], depth + 1)
 
-    def _say(self, text: Any) -> None:
+    def _add_words(self, text: Any) -> None:
         if isinstance(text, str):
             self.message = self.message or text.strip()[:_MESSAGE_CHARS]
 
     def _fields(self, item: Mapping[str, Any]) -> None:
         for name in ("message", "msg", "error_message"):
-            self._say(item.get(name))
+            self._add_words(item.get(name))
         raw = item.get("raw")
         if isinstance(raw, str) and self.message == "Provider returned error":
             self.message = f"{self.message}: {raw[:500]}"

@@ -57,7 +57,7 @@ class CohereDecoder(Decoder):
         elif kind in ("content-start", "content-delta"):
             self._content(mapping(message["content"]))
         elif kind == "tool-plan-delta":
-            self._think(words(message["tool_plan"]))
+            self._emit_reasoning(words(message["tool_plan"]))
         elif kind in ("tool-call-start", "tool-call-delta"):
             self._call(place(item.get("index")), mapping(message["tool_calls"]))
         elif kind == "citation-start":
@@ -71,7 +71,7 @@ class CohereDecoder(Decoder):
 
     def _begin(self, message: Mapping[str, Any]) -> None:
         """What the message holds from the start, which is nothing as a rule."""
-        self._think(message.get("tool_plan"))
+        self._emit_reasoning(message.get("tool_plan"))
         for part in self._parts(message.get("content") or None):
             self._content(part)
         for index, call in enumerate(self._parts(message.get("tool_calls") or None)):
@@ -84,8 +84,8 @@ class CohereDecoder(Decoder):
         self._tools.piece(index, call.get("id"), function.get("name"), function.get("arguments"))
 
     def _content(self, content: Mapping[str, Any]) -> None:
-        self._say(content.get("text"))
-        self._think(content.get("thinking"))
+        self._emit_text(content.get("text"))
+        self._emit_reasoning(content.get("thinking"))
         if rest := {
             name: value
             for name, value in content.items()

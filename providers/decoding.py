@@ -63,9 +63,10 @@ class HeldTooMuch(Exception):
 
 
 class Decoder:
-    """Base of the dialects. They implement `_object` (one JSON object arrived) and may refine `_word`, `_ended` and `_raw`.
+    """Base of the dialects.
 
-    Whatever they raise means that a piece of the answer could not be read, and ends it as a failure.
+    They implement `_object` (one JSON object arrived) and may refine `_not_an_object`, `_ended` and
+    `_raw`. Whatever they raise means that a piece of the answer could not be read, and ends it as a failure.
     """
 
     dialect: ClassVar[str] = ""
@@ -175,7 +176,7 @@ class Decoder:
         else:
             self._object(b"", item)
 
-    def _word(self, data: bytes) -> None:
+    def _not_an_object(self, data: bytes) -> None:
         """Data that is not a JSON object (`[DONE]`)."""
         if data.strip() == b"[DONE]":
             self._marker()
@@ -227,15 +228,15 @@ class Decoder:
             self._started = True
             self._out.append(RunStarted(word(run), word(model)))
 
-    def _say(self, text: Any) -> None:
+    def _emit_text(self, text: Any) -> None:
         if text := words(text):
             self._out.append(TextDelta(text))
 
-    def _think(self, text: Any) -> None:
+    def _emit_reasoning(self, text: Any) -> None:
         if text := words(text):
             self._out.append(ReasoningDelta(text))
 
-    def _refuse(self, text: Any) -> None:
+    def _emit_refusal(self, text: Any) -> None:
         if text := words(text):
             self._out.append(RefusalDelta(text))
 
@@ -243,7 +244,7 @@ class Decoder:
         url = word(url)
         if not url or url in self._sources:
             return
-        self._hold()
+        self._count_held()
         self._sources.add(url)
         if max(len(url), len(title := word(title) or "")) <= MAX_ADDRESS_CHARS:
             self._out.append(SourceDelta(url, title or None))
@@ -264,15 +265,15 @@ class Decoder:
         }:
             pieces = self._rest.setdefault(kind, [])
             if not pieces or pieces[-1] != rest:  # some servers say the same beside every piece
-                self._hold()
+                self._count_held()
                 pieces.append(rest)
 
     def _grow(self, kind: str, piece: Any, number: Any = None) -> None:
         """A piece of something that no other delta says (of number so-and-so of its kind); the whole is kept when the answer ends."""
-        self._hold()
+        self._count_held()
         self._growing.setdefault((kind, number), Accumulator()).add(piece)
 
-    def _hold(self) -> None:
+    def _count_held(self) -> None:
         """Something of the event that is read stays here until the end. Raises HeldTooMuch."""
         self._held_bytes += self._frame_bytes
         self._frame_bytes = 0  # each event counts once
@@ -356,10 +357,10 @@ class Decoder:
             return []  # never the list itself: it will be added to
         self._out = []
         if not self._said:
-            self._look(out)
+            self._note_output(out)
         return out
 
-    def _look(self, out: Sequence[Delta]) -> None:
+    def _note_output(self, out: Sequence[Delta]) -> None:
         kinds = {type(delta) for delta in out}
         self.emitted = self.emitted or not kinds.isdisjoint(_OUTPUT)
         self._said = not kinds.isdisjoint((TextDelta, RefusalDelta, ToolCallStart))
@@ -376,7 +377,7 @@ class Decoder:
             for kind, pieces in self._rest.items():
                 self._keep(kind, {kind: pieces})
         if not self._said:
-            self._look(self._out)
+            self._note_output(self._out)
         if self._usage is not None:
             self._out.append(self._usage)
         if isinstance(outcome, Finish):
@@ -417,7 +418,7 @@ class Decoder:
         if self._stray and (self._started or self.emitted):
             self._lose(self._stray)
         elif type(item) is not dict:
-            self._word(data)
+            self._not_an_object(data)
         elif not name:
             self._object(name, item)
         elif name is RAW:
@@ -454,7 +455,7 @@ class Decoder:
                 )
             )
         else:
-            self._word(data)
+            self._not_an_object(data)
 
 
 def merge_usage(old: UsageDelta, new: UsageDelta) -> UsageDelta:

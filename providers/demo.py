@@ -132,7 +132,7 @@ class DemoProvider:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["DemoStream"]:
-        """See `base.Provider`."""
+        """The script that the question asks for. Leaving the context ends it."""
         script = self._script(request)
         stream = DemoStream(script)
         try:
@@ -141,7 +141,7 @@ class DemoProvider:
             await script.aclose()
 
     async def end(self, run_id: str) -> None:
-        """See `base.Provider`; there are no runs that could outlive their stream."""
+        """Nothing to stop: no run outlives its stream."""
 
     async def _script(self, request: Request) -> AsyncGenerator[Sequence[Delta]]:
         prompt = next(
@@ -216,7 +216,7 @@ class DemoStream:
         self._script = script
 
     def keep(self) -> None:
-        """See `base.DeltaStream`; there is no run to keep."""
+        """Nothing to keep: no run outlives its stream."""
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
         return self._script

@@ -59,14 +59,14 @@ class Framer:
             return [(b"", data[6:-2])]
         end = data.rfind(b"\n")
         if end < 0:
-            self._hold(data)
+            self._buffer(data)
             return []
         head = data[:end]
         if self._held:
             head = bytes(self._held + head)
             self._held.clear()
         if end + 1 < len(data):
-            self._hold(data[end + 1 :])
+            self._buffer(data[end + 1 :])
         return self._lines(head)
 
     def close(self) -> list[Frame]:
@@ -88,7 +88,7 @@ class Framer:
             and size <= self._limit
         )
 
-    def _hold(self, piece: bytes) -> None:
+    def _buffer(self, piece: bytes) -> None:
         if len(self._held) + len(piece) > self._limit:
             raise FrameTooLarge(f"a line is longer than {self._limit} bytes")
         self._held += piece

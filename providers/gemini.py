@@ -137,9 +137,9 @@ class GeminiDecoder(Decoder):
             self._call(mapping(call), echo)
             return
         if part.get("thought"):
-            self._think(part.get("text"))
+            self._emit_reasoning(part.get("text"))
         else:
-            self._say(part.get("text"))
+            self._emit_text(part.get("text"))
         if other := [name for name in part if name not in _COMMON]:
             self._keep(other[0], {name: value for name, value in part.items() if name != "text"})
         elif echo:
@@ -155,7 +155,7 @@ class GeminiDecoder(Decoder):
             self._tools.piece(self._calls, call.get("id"), call.get("name"), None, echo)
             self._partial = PathValues()
         if self._partial is not None:
-            self._hold()
+            self._count_held()
             self._partial.update(mapping(call.get("args")))
             for entry in entries:
                 _extend(self._partial, entry)

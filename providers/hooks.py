@@ -49,7 +49,7 @@ class Hook:
         """After `tries` failures another try begins in `delay_seconds` (told by `calls.run`, which retries)."""
 
 
-def tell(hooks: Sequence[Hook], event: str, *arguments: object) -> None:
+def call_hooks(hooks: Sequence[Hook], event: str, *arguments: object) -> None:
     """Call the method named `event` of every hook; what they raise is logged."""
     for hook in hooks:
         try:
@@ -72,18 +72,18 @@ class Watched:
 
     @property
     def continuation(self) -> Rung:
-        """See `base.Provider`."""
+        """The rung of the provider that is watched."""
         return self._provider.continuation
 
     @property
     def stall_seconds(self) -> float:
-        """See `base.Provider`."""
+        """The longest wait of the provider that is watched."""
         return self._provider.stall_seconds
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator["WatchedStream"]:
-        """See `base.Provider`."""
-        tell(self._hooks, "before_request", request)
+        """The provider's answer; the hooks hear of each delta before the consumer has it."""
+        call_hooks(self._hooks, "before_request", request)
         began = time.monotonic()
         async with self._provider.stream(request) as inner:
             outer = WatchedStream(inner, self._hooks, began)
@@ -93,7 +93,7 @@ class Watched:
                 await outer.aclose()
 
     async def end(self, run_id: str) -> None:
-        """See `base.Provider`."""
+        """Stop a run at the provider that is watched. Raises ProviderError."""
         await self._provider.end(run_id)
 
 
@@ -108,31 +108,31 @@ class WatchedStream:
 
     @property
     def run_id(self) -> str | None:
-        """See `base.DeltaStream`."""
+        """The run of the answer that is watched."""
         return self._inner.run_id
 
     @property
     def cursor(self) -> int | None:
-        """See `base.DeltaStream`."""
+        """How far the answer that is watched has been read."""
         return self._inner.cursor
 
     @property
     def stitching(self) -> bool:
-        """See `base.DeltaStream`."""
+        """Whether the answer that is watched holds text back."""
         return self._inner.stitching
 
     @property
     def naming(self) -> bool:
-        """See `base.DeltaStream`."""
+        """Whether the run of the answer that is watched has yet to tell its name."""
         return self._inner.naming
 
     @property
     def run_over(self) -> bool:
-        """See `base.DeltaStream`."""
+        """Whether the run of the answer that is watched has ended."""
         return self._inner.run_over
 
     def keep(self) -> None:
-        """See `base.DeltaStream`."""
+        """Let the run of the answer that is watched go on."""
         self._inner.keep()
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
@@ -149,11 +149,11 @@ class WatchedStream:
                 for delta in deltas:
                     if not begun and isinstance(delta, _OUTPUT):
                         begun = True
-                        tell(self._hooks, "first_token", time.monotonic() - self._began)
-                    tell(self._hooks, "delta", delta)
+                        call_hooks(self._hooks, "first_token", time.monotonic() - self._began)
+                    call_hooks(self._hooks, "delta", delta)
                     if isinstance(delta, Finish):
-                        tell(self._hooks, "finish", delta, time.monotonic() - self._began)
+                        call_hooks(self._hooks, "finish", delta, time.monotonic() - self._began)
                 yield deltas
         except ProviderError as error:
-            tell(self._hooks, "error", error)
+            call_hooks(self._hooks, "error", error)
             raise

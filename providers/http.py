@@ -107,18 +107,18 @@ class _Inflater:
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=47)
-        self._came = self._given = 0
+        self._received = self._grown = 0
 
     def inflated(self, data: bytes) -> Iterator[bytes]:
         """What `data` completes. Raises zlib.error, and Unavailable for a body that swells beyond all use."""
-        self._came += len(data)
+        self._received += len(data)
         while data or not self._stream.eof:
             if self._stream.eof:  # gzip: one part may follow another
                 self._stream = zlib.decompressobj(wbits=47)
             piece = self._stream.decompress(data, STEP_BYTES)
             data = self._stream.unconsumed_tail or self._stream.unused_data
-            self._given += len(piece)
-            if self._given > max(FREE_GROWTH_BYTES, MAX_GROWTH * self._came):
+            self._grown += len(piece)
+            if self._grown > max(FREE_GROWTH_BYTES, MAX_GROWTH * self._received):
                 raise Unavailable(
                     f"the body swells to more than {MAX_GROWTH} times its size", code="too_large"
                 )

@@ -27,7 +27,7 @@ class ResumableDecoder(ChatDecoder):
         self._last = b""
 
     def feed(self, data: bytes) -> list[Delta]:
-        """See `Decoder.feed`."""
+        """The deltas that `data` completes. The cursor moves to the end of its last whole event."""
         seen = self._last + data  # an end of two bytes may come in two reads
         end = seen.rfind(_EVENT_END)
         if end >= 0:

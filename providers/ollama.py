@@ -46,8 +46,8 @@ class OllamaDecoder(Decoder):
             self._complete()
 
     def _message(self, message: Mapping[str, Any]) -> None:
-        self._think(message.get("thinking"))
-        self._say(
+        self._emit_reasoning(message.get("thinking"))
+        self._emit_text(
             message.get("content") or message.get("response")
         )  # the latter is /api/generate's
         for call in self._parts(message.get("tool_calls")):

@@ -152,7 +152,7 @@ class ChatDecoder(Decoder):
             self._call(call)
         if refusal := delta.get("refusal"):
             self._answered = True
-            self._refuse(refusal)
+            self._emit_refusal(refusal)
         if function := mapping(delta.get("function_call")):
             self._answered = True
             self._tools.piece(0, None, function.get("name"), function.get("arguments"))
@@ -170,7 +170,7 @@ class ChatDecoder(Decoder):
         details = delta.get("reasoning_details")
         if thought or details:
             self._answered = True
-            self._think(thought)
+            self._emit_reasoning(thought)
         if details:
             self._keep(REASONING, {"reasoning_details": self._parts(details)})
 
@@ -187,10 +187,10 @@ class ChatDecoder(Decoder):
                 for piece in (
                     self._parts(thinking) if isinstance(thinking, list) else [{"text": thinking}]
                 ):
-                    self._think(piece.get("text"))
+                    self._emit_reasoning(piece.get("text"))
                     self._keep_rest("thinking", piece, ("type", "text"))
             elif "text" in part:
-                self._say(part["text"])
+                self._emit_text(part["text"])
                 self._text.write(words(part["text"]))
             elif part:
                 self._keep(word(part.get("type")) or "part", part)

@@ -81,7 +81,7 @@ class ResponsesDecoder(Decoder):
         super().__init__()
         self.cursor = resumed_after
         self._after = resumed_after
-        self._given: dict[Any, int] = {}
+        self._emitted_chars: dict[Any, int] = {}
         """Characters that each output item has given so far."""
         self._open: dict[Any, Mapping[str, Any]] = {}
         """Items that have begun and not ended."""
@@ -96,11 +96,11 @@ class ResponsesDecoder(Decoder):
                 return  # a resumed stream may repeat what was had
             self.cursor = number
         if kind == "response.output_text.delta":
-            self._give(_key(item), item["delta"], self._say)
+            self._emit_piece(_key(item), item["delta"], self._emit_text)
         elif kind == "response.refusal.delta":
-            self._give(_key(item), item["delta"], self._refuse)
+            self._emit_piece(_key(item), item["delta"], self._emit_refusal)
         elif kind in _REASONING:
-            self._give(_key(item), item["delta"], self._think)
+            self._emit_piece(_key(item), item["delta"], self._emit_reasoning)
         elif kind == "response.function_call_arguments.delta":
             self._tools.piece(_key(item), None, None, words(item["delta"]))
         elif kind == "response.output_item.added":
@@ -125,11 +125,11 @@ class ResponsesDecoder(Decoder):
         if response.get("background"):
             self.run_id = word(response.get("id"))
 
-    def _give(self, key: Any, piece: Any, give: Callable[[Any], None]) -> None:
-        if key not in self._given:
-            self._hold()
-        self._given[key] = self._given.get(key, 0) + len(words(piece))
-        give(piece)
+    def _emit_piece(self, key: Any, piece: Any, emit: Callable[[Any], None]) -> None:
+        if key not in self._emitted_chars:
+            self._count_held()
+        self._emitted_chars[key] = self._emitted_chars.get(key, 0) + len(words(piece))
+        emit(piece)
 
     def _annotation(self, note: Mapping[str, Any]) -> None:
         if word(note.get("url")):
@@ -140,7 +140,7 @@ class ResponsesDecoder(Decoder):
     def _item_added(self, key: Any, item: Mapping[str, Any]) -> None:
         if item.get("type") == "function_call":
             self._call(key, item)
-        self._hold()
+        self._count_held()
         self._open[key] = item
 
     def _call(self, key: Any, item: Mapping[str, Any]) -> None:
@@ -153,7 +153,7 @@ class ResponsesDecoder(Decoder):
     def _item_done(self, key: Any, item: Mapping[str, Any]) -> None:
         if key in self._ended_items:
             return  # the final event says all of them again
-        self._hold()
+        self._count_held()
         self._ended_items.add(key)
         begun_here = self._open.pop(key, None) is not None or self._after is None
         kind = words(item.get("type"))
@@ -173,15 +173,15 @@ class ResponsesDecoder(Decoder):
     ) -> None:
         said = [(words(part.get("text")), words(part.get("refusal"))) for part in content]
         given, length = (
-            self._given.get(key, 0),
+            self._emitted_chars.get(key, 0),
             sum(len(text) + len(refusal) for text, refusal in said),
         )
         if not begun_here:
             pass  # what is missing was given by the stream that this one resumes
         elif not given:
             for text, refusal in said:
-                self._give(key, text, self._say)
-                self._give(key, refusal, self._refuse)
+                self._emit_piece(key, text, self._emit_text)
+                self._emit_piece(key, refusal, self._emit_refusal)
         elif length > given:
             raise Unreadable("a piece of the text did not arrive")
         for part in content:
@@ -189,9 +189,9 @@ class ResponsesDecoder(Decoder):
                 self._keep(word(part.get("type")) or "part", part)
 
     def _reasoning_done(self, key: Any, item: Mapping[str, Any], *, begun_here: bool) -> None:
-        if begun_here and not self._given.get(key):
+        if begun_here and not self._emitted_chars.get(key):
             for part in (*self._parts(item.get("summary")), *self._parts(item.get("content"))):
-                self._give(key, part.get("text"), self._think)
+                self._emit_piece(key, part.get("text"), self._emit_reasoning)
         if item.get("encrypted_content"):
             self._keep(
                 REASONING,
@@ -235,7 +235,7 @@ class ResponsesDecoder(Decoder):
 
     def _rest_of(self, output: Sequence[Mapping[str, Any]]) -> None:
         """What the final event holds beyond what was streamed: some servers say things only there. A resumed stream lacks the beginning."""
-        keys = {*self._given, *self._open, *self._ended_items}
+        keys = {*self._emitted_chars, *self._open, *self._ended_items}
         numbered = not keys or any(isinstance(key, int) for key in keys)
         if self._after is None:
             for index, item in enumerate(output):

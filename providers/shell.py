@@ -53,7 +53,7 @@ def list_models(catalogue: Catalogue | None) -> int:
 async def stream(options: argparse.Namespace, catalogue: Catalogue | None) -> int:
     """Print an answer as it comes: text to standard output, everything else to standard error."""
     load_plugins()
-    spec = _given(options) if options.provider else _chosen(options.model, catalogue)
+    spec = _spec_of(options) if options.provider else _chosen(options.model, catalogue)
     if spec is None:
         return 2
     client = HttpClient()
@@ -116,7 +116,7 @@ def _chosen(name: str | None, catalogue: Catalogue | None) -> ModelSpec | None:
     return catalogue.models[name]
 
 
-def _given(options: argparse.Namespace) -> ModelSpec | None:
+def _spec_of(options: argparse.Namespace) -> ModelSpec | None:
     preset = presets().get(options.provider)
     if preset is None:
         sys.stderr.write(

@@ -145,7 +145,10 @@ class HttpProvider:
         )
 
     async def end(self, run_id: str) -> None:
-        """See `base.Provider`."""
+        """Stop a run at its provider by the dialect's call; a dialect without one has no runs.
+
+        Returns once the run is over or not known there. Raises ProviderError: it may go on.
+        """
         if self.dialect.cancel is None:
             return
         try:
@@ -221,29 +224,29 @@ class HttpStream:
 
     @property
     def run_id(self) -> str | None:
-        """See `base.DeltaStream`."""
+        """The name of the run, as the decoder has read or chosen it."""
         return self._decoder.run_id
 
     @property
     def cursor(self) -> int | None:
-        """See `base.DeltaStream`."""
+        """How far the decoder has come, in the counting of the provider."""
         return self._decoder.cursor
 
     @property
     def stitching(self) -> bool:
-        """See `base.DeltaStream`."""
+        """Whether the seam holds text back."""
         return self._seam is not None and not self._seam.settled
 
     @property
     def naming(self) -> bool:
-        """See `base.DeltaStream`."""
+        """Whether a run was asked for that outlives us, and its name has not come yet."""
         return (
             self._begins_run and self._asked and self._decoder.run_id is None and not self.run_over
         )
 
     @property
     def run_over(self) -> bool:
-        """See `base.DeltaStream`."""
+        """Whether the answer is whole, or the provider has said that its run has ended."""
         return self._decoder.done or self._decoder.run_over
 
     @property
@@ -252,7 +255,7 @@ class HttpStream:
         return not (self._decoder.done or self._decoder.failure or self._kept)
 
     def keep(self) -> None:
-        """See `base.DeltaStream`."""
+        """Leave the run alone when this stream is left."""
         self._kept = True
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:

@@ -47,8 +47,8 @@ def _finite(digits: str) -> float:
 class ToolCalls:
     """A piece belongs to the call with its id; else with its index; else to the latest."""
 
-    def __init__(self, give: Callable[[Delta], None]) -> None:
-        self._give = give
+    def __init__(self, emit: Callable[[Delta], None]) -> None:
+        self._emit = emit
         self._calls: list[_ToolCall] = []
         self._by_id: dict[str, _ToolCall] = {}
         self._by_key: dict[Any, _ToolCall] = {}
@@ -79,7 +79,7 @@ class ToolCalls:
         if text:
             self._wait(call, text)
         if name or call.started:
-            self._give_on(call, name or "")
+            self._emit_waiting(call, name or "")
 
     def _new(self, key: int | str | None) -> "_ToolCall":
         if len(self._calls) >= MAX_CALLS:
@@ -98,19 +98,19 @@ class ToolCalls:
             raise Unreadable("arguments of a call without a name")
         call.pieces.append(text)
 
-    def _give_on(self, call: "_ToolCall", name: str) -> None:
-        """Give what waits. A call begins with its name: some servers send arguments before it."""
+    def _emit_waiting(self, call: "_ToolCall", name: str) -> None:
+        """Emit what waits. A call begins with its name: some servers send arguments before it."""
         if not call.started:
             call.started = True
             call.index, self._begun = self._begun, self._begun + 1
             made_up = call.id is None
-            self._give(
+            self._emit(
                 ToolCallStart(
                     call.index, call.id or f"call_{uuid.uuid4().hex[:24]}", name, made_up=made_up
                 )
             )
         for piece in call.pieces:
-            self._give(ToolCallArguments(call.index, piece))
+            self._emit(ToolCallArguments(call.index, piece))
             self._waiting -= len(piece)
         call.argued = call.argued or bool(call.pieces)
         call.pieces.clear()
@@ -141,12 +141,12 @@ class ToolCalls:
         if call.ended:
             return
         call.ended = True
-        self._give_on(call, "")
+        self._emit_waiting(call, "")
         if not call.argued:
-            self._give(
+            self._emit(
                 ToolCallArguments(call.index, "{}")
             )  # a call without arguments is a call with none
-        self._give(ToolCallEnd(call.index, call.echo))
+        self._emit(ToolCallEnd(call.index, call.echo))
 
     def _find(self, key: int | str | None, id: str | None, name: str | None) -> "_ToolCall | None":  # noqa: A002
         if id and (call := self._by_id.get(id)):

@@ -44,7 +44,7 @@ def test_work_that_grows_faster_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
         seen.append(1)
         self._out += []
         for _ in seen:
-            self._look(())
+            self._note_output(())
         frame(self, *arguments)
 
     monkeypatch.setattr(Decoder, "_frame", slow)
@@ -66,7 +66,7 @@ def _lines(recording: Recording, body: bytes) -> int:
     ("method", "broken", "word"),
     [
         ("_keep", lambda *_: None, "lost"),
-        ("_think", lambda *_: None, "lost"),
+        ("_emit_reasoning", lambda *_: None, "lost"),
         ("_safely", lambda self, work: work() or self._take(), "raised"),
     ],
 )

@@ -51,7 +51,7 @@ AREA = Area(
         Mutant(
             "a_call_without_arguments_has_none",
             "providers/tool_calls.py",
-            """self._give(
+            """self._emit(
                 ToolCallArguments(call.index, "{}")
             )""",
             "pass",
@@ -93,8 +93,9 @@ AREA = Area(
         Mutant(
             "arguments_before_the_name_are_lost",
             "providers/tool_calls.py",
-            '        if name or call.started:\n            self._give_on(call, name or "")',
-            '        if name or call.started:\n            self._give_on(call, name or "")\n        else:\n            call.pieces.clear()',
+            '        if name or call.started:\n            self._emit_waiting(call, name or "")',
+            '        if name or call.started:\n            self._emit_waiting(call, name or "")\n'
+            "        else:\n            call.pieces.clear()",
         ),
         Mutant(
             "an_event_is_quoted",
