@@ -1,8 +1,9 @@
 """Pure: reading the fields of JSON that a stranger wrote.
 
-Two manners. What carries a piece of the answer, or says where it stands, is read strictly (`mapping`, `mappings`, `words`, `counter`):
-absent is nothing, another type is `Damaged`, because a piece that cannot be read is a piece that is lost. What only accompanies the answer
-(usage, titles, metadata) is read loosely (`loose`, `loose_list`, `word`): another type is as good as absent.
+A field that carries a piece of the answer, or its place, is read strictly (`mapping`, `mappings`,
+`words`, `counter`): an absent field is nothing, and another type is `Unreadable`, because a piece
+that cannot be read is lost. What only accompanies the answer (usage, titles, metadata) is read
+loosely (`loose`, `loose_list`, `word`): another type counts as absent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ class Unreadable(ValueError):
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """A JSON object; None counts as an empty one. Raises Damaged."""
+    """A JSON object; None counts as an empty one. Raises Unreadable."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -23,7 +24,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def mappings(value: Any) -> Sequence[Mapping[str, Any]]:
-    """A list of JSON objects; None counts as an empty one. Raises Damaged."""
+    """A list of JSON objects; None counts as an empty one. Raises Unreadable."""
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
@@ -32,7 +33,7 @@ def mappings(value: Any) -> Sequence[Mapping[str, Any]]:
 
 
 def words(value: Any) -> str:
-    """A text; None counts as an empty one. Raises Damaged."""
+    """A text; None counts as an empty one. Raises Unreadable."""
     if value is None:
         return ""
     if type(value) is not str:
@@ -41,7 +42,7 @@ def words(value: Any) -> str:
 
 
 def counter(value: Any) -> int | None:
-    """A number that counts what came, as far as databases count; None for anything but a whole number. Raises Damaged."""
+    """A whole number of 64 bits; None for another type. Raises Unreadable for a larger number."""
     if type(value) is not int:
         return None
     if not -(2**63) <= value < 2**63:
@@ -65,7 +66,7 @@ def word(value: Any) -> str | None:
 
 
 def place(value: Any) -> int | str | None:
-    """The number or name under which pieces of one thing come. Raises Damaged."""
+    """The number or name under which pieces of one thing come. Raises Unreadable."""
     if not isinstance(value, int | str | None):
         raise Unreadable("neither a number nor a name")
     return value
@@ -94,11 +95,11 @@ class Accumulator:
         self._depth = depth
         self._kind: type = type(None)
         self._held: Any = None
-        """Of a text its pieces, of an object its fields, each as it came or, once it has grown, a Growing."""
+        """The pieces of a text; the fields of an object, of which those that grew are Accumulators."""
         self.add(value)
 
     def add(self, piece: Any) -> None:
-        """Raises Damaged for a piece of another type than what it extends."""
+        """Raises Unreadable for a piece of another type than what it extends."""
         kind = type(piece)
         if kind is self._kind and kind in _GROWS:
             self._extend(piece)

@@ -122,7 +122,10 @@ class ChatDecoder(Decoder):
             self._fail(failure)
 
     def _whole(self, message: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """What a whole message adds: all of it, or nothing where it repeats what has been said (Perplexity). Raises Damaged."""
+        """What a whole message adds: all of it, or nothing where it repeats the text so far.
+
+        Perplexity repeats it. Raises Unreadable.
+        """
         if self._answered:
             if self._message not in (None, message):
                 raise Unreadable("a second message")
@@ -131,8 +134,11 @@ class ChatDecoder(Decoder):
         return message
 
     def _compare(self, message: Mapping[str, Any], before: int) -> None:
-        """A message beside a delta repeats all text so far (Perplexity). Where it does not, a piece has been lost: what this delta gave is
-        withdrawn, since it does not belong behind what viewers hold. Raises Damaged."""
+        """A message beside a delta repeats all text so far (Perplexity); if not, a piece was lost.
+
+        The text of this delta is then withdrawn, since it does not follow what readers have. Raises
+        Unreadable.
+        """
         if type(content := message.get("content")) is not str or not content:
             return
         if content != self._text.getvalue():

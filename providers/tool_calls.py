@@ -67,7 +67,7 @@ class ToolCalls:
         arguments: Any,
         echo: Mapping[str, Any] | None = None,
     ) -> None:
-        """A piece of a call as it came: any of its fields may be missing or empty. Raises Damaged."""
+        """A piece of a call as it came. Any field may be missing or empty. Raises Unreadable."""
         text, name = _arguments(arguments), _name(name)
         key, id = place(key), _name(id)  # noqa: A001
         call = self._find(key, id, name) or self._new(key)
@@ -121,7 +121,7 @@ class ToolCalls:
         return call is not None and call.started
 
     def whole(self, key: Any, arguments: Any) -> None:
-        """All arguments of a call at once, where no pieces of it had come. Raises Damaged."""
+        """All arguments of a call at once, where no pieces of it had come. Raises Unreadable."""
         call = self._find(key, None, None)
         if call and not (call.pieces or call.argued):
             self.piece(key, None, None, arguments)

@@ -3,7 +3,7 @@
 import dramatiq
 
 from tokenwire.config import logs, settings
-from tokenwire.providers import catalogue
+from tokenwire.providers import catalogue, registry
 from tokenwire.worker import actors
 from tokenwire.worker.broker import make_broker
 from tokenwire.worker.operators import Hook, open_hook
@@ -21,6 +21,7 @@ def _hook() -> Hook:
 _settings = settings.load(needs=["redis_url", "database_url"])
 _catalogue = catalogue.load_or_exit(_settings.models_file, settings.variables())
 logs.setup_for(_settings, _catalogue.secrets)
+registry.load_plugins()
 _runtime = Runtime(_settings, _catalogue, _hook())
 broker = make_broker(
     _settings.redis, threads=_settings.worker_threads, middleware=[RuntimeMiddleware(_runtime)]
