@@ -135,6 +135,8 @@ class Settings(TableNames):
     max_kept_bytes: int = Field(1024 * 1024, ge=0)
     """What is stored of an answer beside its text and tool calls (results of the provider's own tools, images, signatures), as JSON: an
     answer that holds more keeps none of it. 0: nothing is kept."""
+    max_file_bytes: int = Field(8 * 1024 * 1024, ge=0)
+    """Longest file that may be a part of an answer, such as an image that the model made. 0: none may."""
     sentry_dsn: SecretStr | None = None
     """Also tells Sentry what a person must look at (needs `pip install tokenwire[sentry]`)."""
 

@@ -5,6 +5,7 @@ StoreError
     GivenUp            the database lives, and gave this one transaction up (a lock, a deadlock, its own time limit)
   StatementFailed      the database lives, and fails at this statement: a damaged row, a limit of one row; nothing was written
   Unstorable           a value that a column cannot hold; nothing was written
+    FileTooLong        a file of an answer has more bytes than one may have
   NotFound             no such row, or none that this user may see
   NotAuthor            a message of somebody else would have to be changed or taken out
   Conflict             the database refused a row that contradicts another
@@ -45,6 +46,10 @@ class StatementFailed(StoreError):
 
 class Unstorable(StoreError):
     """A value that a column cannot hold. Its message names the kind of failure and never the value."""
+
+
+class FileTooLong(Unstorable):
+    """A file of an answer has more bytes than one may have."""
 
 
 class NotFound(StoreError):

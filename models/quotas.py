@@ -64,12 +64,16 @@ SETTLE_LOCK_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """None: no limit. `history_bytes`: the longest text that an answer may have before it."""
+    """None: no limit. `history_bytes`: the longest text that an answer may have before it.
+
+    `file_bytes`: the longest file that may be a part of an answer.
+    """
 
     queued_per_conversation: int | None = None
     unfinished_per_user: int | None = None
     stored_bytes_per_user: int | None = None
     history_bytes: int | None = None
+    file_bytes: int | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> "Quotas":
@@ -79,6 +83,7 @@ class Quotas:
             settings.max_unfinished_per_user or None,
             settings.max_stored_bytes_per_user or None,
             settings.max_history_bytes,
+            settings.max_file_bytes,
         )
 
 

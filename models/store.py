@@ -10,6 +10,7 @@ from tokenwire.models.chats import Chats
 from tokenwire.models.conversations import Conversations
 from tokenwire.models.database import TIMEOUT_SECONDS
 from tokenwire.models.deletions import Deletions
+from tokenwire.models.files import Files
 from tokenwire.models.overviews import Overviews
 from tokenwire.models.participants import Participants
 from tokenwire.models.quotas import NO_QUOTAS, Quotas
@@ -19,7 +20,16 @@ from tokenwire.models.sweeps import Sweeps
 
 
 class Store(
-    Chats, Conversations, Deletions, Answers, Overviews, Participants, Responses, Runs, Sweeps
+    Chats,
+    Conversations,
+    Deletions,
+    Answers,
+    Files,
+    Overviews,
+    Participants,
+    Responses,
+    Runs,
+    Sweeps,
 ):
     """All queries over one database."""
 

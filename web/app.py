@@ -23,7 +23,7 @@ from tokenwire.web.admission.layer import EXPOSED_HEADERS, Admission, Gate
 from tokenwire.web.aisdk import completions
 from tokenwire.web.aisdk import routes as chat
 from tokenwire.web.aisdk import socket as chat_socket
-from tokenwire.web.api import participants
+from tokenwire.web.api import files, participants
 from tokenwire.web.api import routes as api
 from tokenwire.web.cancels import Cancels
 from tokenwire.web.events import routes as streams
@@ -116,7 +116,8 @@ def _services(
 
 def _add_routes(app: FastAPI, *, public: bool) -> None:
     problems.install(app)
-    for part in (api, participants, streams, chat, chat_socket, completions, feed, openai, health):
+    dialects = (streams, chat, chat_socket, completions, feed, openai)
+    for part in (api, participants, files, *dialects, health):
         app.include_router(part.router)
     if not public:
         app.include_router(health.internals)

@@ -1,7 +1,7 @@
 """Answers with parts in the store, on SQLite and on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.unit.models.test_unsaved import held
 from tokenwire.models.answers import Checkpoint, Ending
 from tokenwire.models.conversations import PAGE_BYTES, Post
 from tokenwire.models.errors import HistoryTooLong
+from tokenwire.models.migrate import migrate
 from tokenwire.models.names import named
 from tokenwire.models.parts import StoredPart, answer_of, open_texts, whole
 from tokenwire.models.quotas import Quotas, answer_bytes, shown_bytes
@@ -105,6 +106,10 @@ async def posted(store: Store) -> tuple[str, str]:
 @pytest.fixture
 async def running(store: Store) -> Running:
     """Reasoning with its signature, a text with a source inside it, a call, more text."""
+    return await begun(store)
+
+
+async def begun(store: Store) -> Running:
     attempt = Running((await posted(store))[1])
     attempt.think(0, "Hm 👋")
     attempt.keep(0, SIGNATURE)
@@ -317,12 +322,18 @@ async def test_parts_go_with_their_conversation(store: Store, running: Running) 
     assert await rows_of(store, running.answer.id) == []
 
 
-async def test_a_part_that_somebody_has_locked_holds_up_nobody_else(
-    store: Store, running: Running
-) -> None:
-    """Its answer is left out, row and parts, and saved by a later round; SQLite locks no rows."""
-    if store.is_sqlite:
-        pytest.skip("SQLite locks no rows")
+@pytest.fixture
+async def in_postgresql(postgres_url: str) -> AsyncIterator[Store]:
+    """SQLite locks no rows."""
+    migrate(postgres_url)
+    opened = Store.open(postgres_url)
+    yield opened
+    await opened.aclose()
+
+
+async def test_a_part_that_somebody_has_locked_holds_up_nobody_else(in_postgresql: Store) -> None:
+    """Its answer is left out, row and parts, and saved by a later round."""
+    store, running = in_postgresql, await begun(in_postgresql)
     await store.checkpoint([running.checkpoint()])
     running.unsaved.saved(1)
     before = running.answer.copy()

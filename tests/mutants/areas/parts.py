@@ -5,6 +5,7 @@ from tests.mutants.mutant import Area, Mutant
 UNSAVED = ("tests/unit/models/test_unsaved.py",)
 PURE = ("tests/unit/models/test_parts.py", *UNSAVED)
 STORE = ("tests/contracts/test_parts.py",)
+FILES = ("tests/contracts/test_files.py",)
 
 AREA = Area(
     "parts",
@@ -238,6 +239,41 @@ AREA = Area(
             "models/threads.py",
             "col(Message.parts).is_not(None), col(Message.part_count) > 0",
             "col(Message.part_count) > 0",
+        ),
+        Mutant(
+            "files_are_for_everybody",
+            "models/files.py",
+            "                col(Participant.user_id) == user_id,\n",
+            "",
+            FILES,
+        ),
+        Mutant(
+            "files_have_no_limit",
+            "models/files.py",
+            "len(data) > self.quotas.file_bytes",
+            "False",
+            FILES,
+        ),
+        Mutant(
+            "whoever_was_fenced_off_stores_files",
+            "models/files.py",
+            "col(Message.attempt) == attempt, ",
+            "",
+            FILES,
+        ),
+        Mutant(
+            "files_cost_nothing",
+            "models/quotas.py",
+            "case((col(Message.parts).is_not(None), _file_bytes), else_=0)",
+            "0",
+            FILES,
+        ),
+        Mutant(
+            "whatever_a_model_makes_is_shown",
+            "web/api/files.py",
+            "found.media_type if ending else ANY_MEDIA_TYPE",
+            "found.media_type",
+            ("tests/unit/web/api/test_files.py",),
         ),
     ],
 )

@@ -84,6 +84,7 @@ def test_the_routes_are_those_of_the_protocol(document: dict[str, Any]) -> None:
         "GET /api/messages/{message_id}/events": "200",
         "GET /api/feed": "200",
         "POST /api/messages/{message_id}/cancel": "202",
+        "GET /api/messages/{message_id}/files/{digest}": "200",
         "POST /api/messages/{message_id}/regenerate": "202",
         "POST /api/chat": "200",
         "GET /api/chat/{chat_id}/stream": "200",

@@ -1,0 +1,84 @@
+"""Queries of files that are parts of answers: images that a model made, say.
+
+A file is stored before its part is told of, and never changes: its address has its digest.
+Whoever may read the answer may read its files. They go with their message.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from tokenwire.models.database import Database
+from tokenwire.models.dialects import insert
+from tokenwire.models.errors import FileTooLong, NotFound
+from tokenwire.models.tables import Message, PartFile, Participant, is_unfinished
+
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+ANY_MEDIA_TYPE: Final = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Bytes of a file, and what they are."""
+
+    media_type: str
+    data: bytes
+
+
+class Files(Database):
+    """What a worker stores of files, and people read."""
+
+    async def save_file(
+        self, message_id: str, attempt: int, number: int, media_type: str, data: bytes
+    ) -> str | None:
+        """Store a file of the part `number`; its digest. None: the answer has ended, or a newer
+        attempt has it. A file that is stored already is not stored again.
+
+        Raises FileTooLong above the quota's `file_bytes`.
+        """
+        if self.quotas.file_bytes is not None and len(data) > self.quotas.file_bytes:
+            raise FileTooLong(message_id)
+        digest = hashlib.sha256(data).hexdigest()
+        mine = select(col(Message.id)).where(
+            col(Message.id) == message_id, col(Message.attempt) == attempt, is_unfinished(Message)
+        )
+        async with self.writing() as session:
+            if (await session.scalars(mine)).first() is None:
+                return None
+            row = insert(session, PartFile).values(
+                message_id=message_id,
+                digest=digest,
+                number=number,
+                media_type=checked_media_type(media_type),
+                data=data,
+            )
+            await session.execute(row.on_conflict_do_nothing())
+            return digest
+
+    async def visible_file(self, message_id: str, digest: str, user_id: str) -> File:
+        """The file, for a participant of its message's conversation. Raises NotFound."""
+        query = (
+            select(col(PartFile.media_type), col(PartFile.data))
+            .join(Message, col(Message.id) == col(PartFile.message_id))
+            .join(Participant, col(Participant.conversation_id) == col(Message.conversation_id))
+            .where(
+                col(PartFile.message_id) == message_id,
+                col(PartFile.digest) == digest,
+                col(Participant.user_id) == user_id,
+            )
+        )
+        async with self.reading() as session:
+            found = (await session.execute(query)).first()
+        if found is None:
+            raise NotFound("file")
+        return File(*found)
+
+
+def checked_media_type(media_type: str) -> str:
+    """The media type without its parameters; what is none is any bytes."""
+    plain = media_type.partition(";")[0].strip().lower()
+    return plain if _MEDIA_TYPE.fullmatch(plain) else ANY_MEDIA_TYPE
