@@ -104,8 +104,10 @@ def test_variables_are_expanded_everywhere() -> None:
 
 def test_an_empty_variable_counts_as_unset() -> None:
     """As in a shell script that exports it in vain."""
-    document = {"models": {"a": {"provider": "demo"}, "b": {"provider": "openai"}}}
-    assert parse(document, {"OPENAI_API_KEY": ""}).missing == {"b": "OPENAI_API_KEY"}
+    named = {"provider": "ollama", "model": "${OLLAMA_MODEL}"}
+    document = {"models": {"a": {"provider": "demo"}, "b": {"provider": "openai"}, "c": named}}
+    empty = {"OPENAI_API_KEY": "", "OLLAMA_MODEL": ""}
+    assert parse(document, empty).missing == {"b": "OPENAI_API_KEY", "c": "OLLAMA_MODEL"}
 
 
 def test_defaults() -> None:
