@@ -1,6 +1,6 @@
 """Language-model providers: one stream of deltas for all of them, and the catalogue of models.
 
-Usable by itself: imports nothing else of the project.
+Usable by itself: imports nothing of the project but the pure `protocol`.
 """
 
 if not __name__.startswith("tokenwire."):

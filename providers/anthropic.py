@@ -2,32 +2,24 @@
 
 Whole is an answer with `message_stop`, or with a `stop_reason` before the end of the body. Errors come as `event: error` in a 200, often
 as its first event. Content and `stop_reason` may stand in `message_start` already; llama.cpp sometimes leaves `message_start` out. Only
-`tool_use` blocks are tool calls for us: blocks of tools that the provider runs, of thinking with its signature, of compaction and of any
-other kind are kept and sent back as they came, in their place in the text. Quirks: `max_tokens` (default 8192; the API wants one),
-`thinking` (`budget`, or `adaptive`: the model chooses).
+`tool_use` blocks are tool calls for us: blocks of tools that the provider runs, of compaction and of any other kind are kept and sent
+back as they came, in their place; thinking goes back with its signature, a text with its citations. Quirks: `max_tokens` (default 8192;
+the API wants one), `thinking` (`budget`, or `adaptive`: the model chooses).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenwire.providers.base import (
-    REASONING,
-    Attachment,
-    FinishReason,
-    HistoryMessage,
-    InvalidRequest,
-    KeptDelta,
-    Request,
-    Unavailable,
-)
+from tokenwire.protocol.text import utf16_length
+from tokenwire.providers.base import FinishReason, InvalidRequest, Request, Unavailable
 from tokenwire.providers.content import (
     ANY_JSON,
     alternating,
     encoded,
+    extra_of,
     input_of,
-    interleaved,
-    kept_items,
-    merge_neighbours,
+    named,
+    spoken,
     system_text,
     tool_choice,
     turns,
@@ -36,10 +28,22 @@ from tokenwire.providers.content import (
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.fields import Accumulator, Unreadable, loose, mapping, place, word, words
+from tokenwire.providers.history import (
+    Attachment,
+    CallPart,
+    HistoryMessage,
+    Kept,
+    KeptPart,
+    Part,
+    ReasoningPart,
+    ResultPart,
+    TextPart,
+)
 from tokenwire.providers.spec import ModelSpec, Preset
 from tokenwire.providers.tool_calls import parsed_arguments
 
 API = "anthropic.messages"
+_CONTAINER = "container"
 FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -58,6 +62,10 @@ _MESSAGE = frozenset({
     *("diagnostics", "container", "input_tokens", "output_tokens", "error"),
 })  # fmt: skip
 """Fields of a message that are read or say nothing of the answer; any other one is kept."""
+
+
+_CALL = frozenset({"type", "id", "name", "input", "cache_control"})
+"""Fields of a call that are read; others (who calls: `caller`) go back with it."""
 
 
 class AnthropicDecoder(Decoder):
@@ -117,7 +125,7 @@ class AnthropicDecoder(Decoder):
 
     def _stop_reason(self, holder: Mapping[str, Any]) -> None:
         if container := loose(holder.get("container")):
-            self._keep("container", container)
+            self._keep(_CONTAINER, container)
         if reason := holder.get("stop_reason"):
             self._finish(reason)
 
@@ -126,18 +134,17 @@ class AnthropicDecoder(Decoder):
         self._count_held()
         block = self._blocks[index] = _Block(dict(value))
         if block.kind == "text":
+            block.said(value.get("text"))
             self._emit_text(value.get("text"))
             self._keep_rest("text", value, ("type", "text", "citations"))
         elif block.kind == "thinking":
             self._emit_reasoning(value.get("thinking"))
             self._keep_rest("thinking", value, ("type", "thinking", "signature"))
         elif block.kind == "tool_use":
-            self._tools.piece(index, value.get("id"), value.get("name"), None)
-            self._keep_rest(
-                "tool_use", value, ("type", "id", "name", "input", "caller", "cache_control")
-            )
+            extra = {name: field for name, field in value.items() if name not in _CALL}
+            self._tools.piece(index, value.get("id"), value.get("name"), None, extra)
         for citation in self._parts(value.get("citations"), loosely=True):
-            self._citation(citation)
+            block.cite(citation)
 
     def _delta(self, index: Any, delta: Mapping[str, Any]) -> None:
         kind = words(delta.get("type"))
@@ -146,7 +153,8 @@ class AnthropicDecoder(Decoder):
             self._count_held()
             block = self._blocks[index] = _Block({"type": _BLOCK_OF.get(kind, "unknown")})
         if kind == "citations_delta":
-            self._citation(loose(delta.get("citation")))
+            self._count_held()
+            block.cite(loose(delta.get("citation")))
         elif block.kind not in _BLOCK_OF.values():
             self._count_held()
             block.grow(kind, delta)
@@ -159,7 +167,8 @@ class AnthropicDecoder(Decoder):
 
     def _piece(self, kind: str, index: Any, block: "_Block", delta: Mapping[str, Any]) -> None:
         if kind == "text_delta":
-            self._emit_text(words(delta["text"]))
+            block.said(words(delta["text"]))
+            self._emit_text(delta["text"])
         elif kind == "input_json_delta":
             self._tools.piece(index, None, None, words(delta["partial_json"]))
         else:
@@ -167,11 +176,18 @@ class AnthropicDecoder(Decoder):
                 self._emit_reasoning(words(delta["thinking"]))
             block.grow(kind, delta)
 
-    def _citation(self, citation: Mapping[str, Any]) -> None:
-        if word(citation.get("url")):
-            self._cite(citation.get("url"), citation.get("title"))
-        elif citation:  # a place in a document that was sent along
-            self._keep("citation", citation)
+    def _citations(self, block: "_Block") -> None:
+        """Only now is it known how much of the text they support."""
+        for citation in block.citations:
+            title = word(citation.get("title")) or citation.get("document_title")
+            self._source(
+                citation,
+                citation.get("url"),
+                title,
+                cites=(block.units, 0) if block.kind == "text" else None,
+                quote=citation.get("cited_text"),
+                keep=True,
+            )
 
     def _stopped(self) -> None:
         if not (self._started or self.finish_reason or self.emitted or self._out or self._blocks):
@@ -184,16 +200,21 @@ class AnthropicDecoder(Decoder):
         if block is None:
             return
         value = block.whole()
+        self._citations(block)
         if block.kind == "tool_use":
             if value.get("input"):
                 self._tools.whole(index, value["input"])
             self._tools.end(index)
-        elif block.kind == "redacted_thinking" or (
-            block.kind == "thinking" and value.get("signature")
-        ):
-            self._keep(REASONING, value)
-        elif block.kind not in ("text", "thinking"):
+        elif block.kind in ("thinking", "redacted_thinking"):
+            signed = block.kind == "redacted_thinking" or value.get("signature")
+            self._end_thought(value if signed else None)
+        elif block.kind != "text":
             self._keep(block.kind, value)
+
+    def _seal(self) -> None:
+        for block in self._blocks.values():  # of an answer that was cut off
+            self._citations(block)
+        super()._seal()
 
     def _complete(self) -> None:
         for index in list(self._blocks):
@@ -227,6 +248,18 @@ class _Block:
         self.kind = words(value.get("type")) or "unknown"
         self._value = Accumulator(value)
         self._json: list[str] = []
+        self.units = 0
+        """Of its text so far."""
+        self.citations: list[Mapping[str, Any]] = []
+
+    def said(self, text: Any) -> None:
+        """A piece of its text."""
+        self.units += utf16_length(words(text))
+
+    def cite(self, citation: Mapping[str, Any]) -> None:
+        """A citation of its text."""
+        if citation:
+            self.citations.append(citation)
 
     def grow(self, kind: str, delta: Mapping[str, Any]) -> None:
         """A delta of any kind: JSON text is the input's, other fields are the block's own."""
@@ -249,21 +282,21 @@ class _Block:
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
     quirks = {**preset.quirks, **spec.options}
-    messages = turns(request, API)
+    messages = turns(request, API, spec.model, _whole)
     body: dict[str, Any] = {
         "model": spec.model,
         "max_tokens": request.max_tokens or quirks.get("max_tokens", 8192),
-        "messages": alternating(_messages(merge_neighbours(messages)), "content"),
+        "messages": alternating(_messages(messages), "content"),
         "stream": True,
     }
     if request.schema == {}:  # the API wants a schema or nothing
         messages.append(HistoryMessage("system", ANY_JSON))
     if system := system_text(messages):
         body["system"] = system
-    if containers := [
-        container for message in messages for container in kept_items(message, API, "container")
-    ]:
-        body["container"] = containers[-1].get("id")
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, KeptPart) and part.kind == _CONTAINER:
+                body["container"] = part.value.get("id")
     _add_tools(body, request)
     _add_options(body, request, quirks)
     if request.continuation and request.continuation.rung == "prefix":
@@ -287,44 +320,60 @@ def _messages(messages: Sequence[HistoryMessage]) -> list[dict[str, Any]]:
 
 def _message(message: HistoryMessage, *, paused: bool = False) -> dict[str, Any]:
     """`paused`: the last one is the answer that is to be resumed; only there a tool of the provider's may wait for its result."""
-    if message.role == "tool":
-        result = {
-            "type": "tool_result",
-            "tool_use_id": message.tool_call_id,
-            "content": message.text or "(no output)",
-        }
-        return {"role": "user", "content": [result]}
-    content = [_part(part) for part in message.parts]
-    content += [
-        _text(piece) if isinstance(piece, str) else dict(piece.value)
-        for piece in interleaved(message, API)
-        if _sent_back(piece, message, paused)
+    content = [
+        block
+        for part in message.parts
+        if paused or not _waits(part, message)
+        for block in _blocks(part, message.role)
     ]
-    content += [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": input_of(call)}
-        for call in message.tool_calls
-    ]
-    return {"role": message.role, "content": content}
+    return {"role": "assistant" if message.role == "assistant" else "user", "content": content}
 
 
-def _sent_back(piece: str | KeptDelta, message: HistoryMessage, paused: bool) -> bool:
-    """Text that is not blank, thoughts, and whole blocks, which name their kind; not what only stood beside them."""
-    if isinstance(piece, str):
-        return bool(piece.strip())
-    if piece.kind.endswith("_tool_use") and not paused and not _has_result(piece, message):
+def _blocks(part: Part, role: str) -> list[dict[str, Any]]:
+    """A part as its provider wrote it, or else in our words. Blank text is refused by the API."""
+    match part:
+        case TextPart(text, kept) if text.strip():
+            citations = {"citations": [item.value for item in kept]} if kept else {}
+            return [{"type": "text", "text": text, **citations}]
+        case ReasoningPart(kept=Kept(value=value)):
+            return [dict(value)]
+        case KeptPart(kind=kind, value=value) if kind != _CONTAINER:
+            return [dict(value)]
+        case CallPart(id, name):
+            call = {"type": "tool_use", "id": id, "name": name, "input": input_of(part)}
+            return [{**call, **extra_of(part)}]
+        case ResultPart():
+            return [_result(part)]
+        case Attachment():
+            spoken_of = role == "assistant"
+            return [{"type": "text", "text": spoken(part)} if spoken_of else _attachment(part)]
+    return []
+
+
+def _result(part: ResultPart) -> dict[str, Any]:
+    result = {
+        "type": "tool_result",
+        "tool_use_id": part.call_id,
+        "content": part.text or "(no output)",
+    }
+    return {**result, "is_error": True} if part.error else result
+
+
+def _whole(kept: Kept) -> bool:
+    return named(kept) or kept.kind == _CONTAINER
+
+
+def _waits(part: Part, message: HistoryMessage) -> bool:
+    """A tool of the provider's whose result is not there."""
+    if not isinstance(part, KeptPart) or not part.kind.endswith("_tool_use"):
         return False
-    return piece.kind in (REASONING, piece.value.get("type"))
+    return not any(
+        isinstance(other, KeptPart) and other.value.get("tool_use_id") == part.value.get("id")
+        for other in message.parts
+    )
 
 
-def _has_result(use: KeptDelta, message: HistoryMessage) -> bool:
-    return any(kept.item.value.get("tool_use_id") == use.value.get("id") for kept in message.kept)
-
-
-def _text(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": text}
-
-
-def _part(part: Attachment) -> dict[str, Any]:
+def _attachment(part: Attachment) -> dict[str, Any]:
     if part.media_type.startswith("text/") and part.data is not None:
         return {"type": "text", "text": part.data.decode("utf-8", "replace")}
     kind = (

@@ -18,6 +18,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+from tokenwire.providers.history import HistoryMessage as HistoryMessage
+from tokenwire.providers.history import Kept as Kept
 from tokenwire.providers.redaction import redacted
 from tokenwire.providers.spec import Rung
 
@@ -72,10 +74,24 @@ class ToolCallArguments:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallEnd:
-    """All arguments have arrived. `echo`: what must be sent back with the call (Gemini's thought signature)."""
+    """All arguments have arrived.
+
+    `kept`: what the provider's call holds beside its id, name and arguments.
+    """
 
     index: int
-    echo: Mapping[str, Any] | None = None
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningEnd:
+    """The reasoning so far is one whole; what follows belongs to another part.
+
+    `kept`: the provider's own form of it, with its signature. Without it, the reasoning does not
+    go back. Where no reasoning came before, the kept value is all that there is of this part.
+    """
+
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +103,30 @@ class RefusalDelta:
 
 @dataclass(frozen=True, slots=True)
 class SourceDelta:
-    """Something that the answer cites."""
+    """Something that the answer cites: an address, or a place in a document that was sent along.
 
-    url: str
+    `cites`: where the cited passage begins and ends, in UTF-16 units *back from the end* of the
+    text so far: (6, 0) are the last six units. Counted so, it holds whatever came before this
+    decoder's text. `quote`: the words of the source. `kept`: the citation as it came, where it
+    must go back.
+    """
+
+    url: str | None = None
     title: str | None = None
     media_type: str | None = None
+    cites: tuple[int, int] | None = None
+    quote: str | None = None
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileDelta:
+    """A file that the model made: its bytes or its address. `kept`: the provider's whole item."""
+
+    media_type: str
+    data: bytes | None = None
+    url: str | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +135,16 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptDelta:
-    """Something of the answer that the other deltas do not say, as the provider wrote it: a block or item of a kind that the decoder does
-    not know, the result of a tool that the provider ran, a signature, encrypted reasoning.
+class KeptDelta(Kept):
+    """A part of its own that no other delta says: a block or item of a kind that the decoder does
+    not know, the result of a tool that the provider ran, the signature of a text.
 
-    It is kept, and sent back to the same dialect: without it a paused turn cannot be resumed. `kind` is the provider's word (`REASONING`
-    for what belongs to the model's thoughts).
+    It goes back to the same dialect, in its place: a paused turn cannot be resumed without it.
     """
-
-    dialect: str
-    kind: str
-    value: Mapping[str, Any]
 
 
 REASONING = "reasoning"
-"""The kind of items that only carry the model's thoughts."""
+"""The kind of what only carries the model's thoughts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +177,10 @@ Delta = (
     | ToolCallStart
     | ToolCallArguments
     | ToolCallEnd
+    | ReasoningEnd
     | RefusalDelta
     | SourceDelta
+    | FileDelta
     | KeptDelta
     | Restart
     | UsageDelta
@@ -244,49 +276,6 @@ NOT_HEARD = frozenset(
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ToolUse:
-    """A tool call in history. `arguments` is the decoded object, or the text that the model wrote where that is no JSON object
-    (`tool_calls.parsed_arguments`): such a call cannot be executed."""
-
-    id: str
-    name: str
-    arguments: Mapping[str, Any] | str
-    echo: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A piece of a message that is not plain text: `data` (bytes) or `url`, and its media type (`image/png`, `application/pdf`, ...)."""
-
-    media_type: str
-    data: bytes | None = None
-    url: str | None = None
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """An item of an answer, and how many characters of the answer's text stood before it."""
-
-    at: int
-    item: KeptDelta
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryMessage:
-    """One message of the conversation, in every dialect's common terms. `tool_call_id` belongs to role `tool`."""
-
-    role: Literal["system", "user", "assistant", "tool"]
-    text: str = ""
-    parts: Sequence[Attachment] = ()
-    tool_calls: Sequence[ToolUse] = ()
-    tool_call_id: str | None = None
-    tool_name: str | None = None
-    kept: Sequence[Kept] = ()
-    """What else the answer held, in order. Each dialect sends back what is its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,6 @@ from tokenwire.providers.base import (
     Finish,
     Interrupted,
     InvalidRequest,
-    Kept,
-    KeptDelta,
     Provider,
     ProviderError,
     ReasoningDelta,
@@ -28,18 +26,17 @@ from tokenwire.providers.base import (
     SourceDelta,
     TextDelta,
     ToolCallArguments,
-    ToolCallEnd,
     ToolCallStart,
-    ToolUse,
     Unavailable,
     UsageDelta,
 )
+from tokenwire.providers.collected import Collected
 from tokenwire.providers.decoding import merge_usage
+from tokenwire.providers.history import CallPart, Part
 from tokenwire.providers.hooks import Hook, call_hooks, watched
 from tokenwire.providers.http import HttpClient
 from tokenwire.providers.registry import http_provider
 from tokenwire.providers.spec import ModelSpec
-from tokenwire.providers.tool_calls import parsed_arguments
 
 _LONGEST_PAUSE_S = 60.0
 _LONGEST_ASKED_S = 120.0
@@ -51,20 +48,19 @@ _EMBEDDINGS_BYTES = 256 * 1024 * 1024
 class Response:
     """A whole answer, or what there is of a broken one (`finish` is None)."""
 
-    tool_calls: list[ToolUse] = field(default_factory=list)
     sources: list[SourceDelta] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
     usage: UsageDelta | None = None
     finish: Finish | None = None
     id: str | None = None
     model: str | None = None
+    called: bool = False
+    """A tool call has begun."""
     chars: int = 0
     """Of text, reasoning, refusal and arguments together."""
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
-    _text_chars: int = field(default=0, repr=False)
-    _calls: dict[int, tuple[str, str, list[str]]] = field(default_factory=dict, repr=False)
+    _collected: Collected = field(default_factory=Collected, repr=False)
 
     @property
     def text(self) -> str:
@@ -81,21 +77,33 @@ class Response:
         """What the model said instead of an answer."""
         return "".join(self._refusal)
 
+    @property
+    def parts(self) -> Sequence[Part]:
+        """All of it in order, to be sent back as `HistoryMessage("assistant", parts)`."""
+        return self._collected.parts
+
+    @property
+    def tool_calls(self) -> Sequence[CallPart]:
+        """The tools that the model wants called."""
+        return [part for part in self.parts if isinstance(part, CallPart)]
+
     def add(self, delta: Delta) -> None:
         """Put a delta in its place."""
+        self._collected.add(delta)
         match delta:
             case TextDelta(text):
                 self._text.append(text)
-                self._text_chars += len(text)
                 self.chars += len(text)
             case ReasoningDelta(text):
                 self._reasoning.append(text)
                 self.chars += len(text)
-            case KeptDelta():
-                self.kept.append(Kept(self._text_chars, delta))
             case RefusalDelta(text):
                 self._refusal.append(text)
                 self.chars += len(text)
+            case ToolCallArguments(json=text):
+                self.chars += len(text)
+            case ToolCallStart():
+                self.called = True
             case RunStarted(id, model):
                 self.id, self.model = id, model
             case SourceDelta():
@@ -103,25 +111,9 @@ class Response:
             case UsageDelta():
                 self.usage = delta if self.usage is None else merge_usage(self.usage, delta)
             case Restart():
-                self._text, self._text_chars = [], 0
-                self.kept.clear()
+                self._text = []
             case Finish():
                 self.finish = delta
-            case _:
-                self._add_call(delta)
-
-    def _add_call(self, delta: Delta) -> None:
-        match delta:
-            case ToolCallStart(index, id, name):
-                self._calls[index] = (id, name, [])
-            case ToolCallArguments(index, text):
-                self._calls[index][2].append(text)
-                self.chars += len(text)
-            case ToolCallEnd(index, echo):
-                call_id, name, pieces = self._calls[index]
-                self.tool_calls.append(
-                    ToolUse(call_id, name, parsed_arguments("".join(pieces)), echo)
-                )
 
 
 class Broken(Interrupted):
@@ -166,7 +158,7 @@ async def run(
         try:
             return await _once(observed, request, response, on_delta, max_chars)
         except ProviderError as error:
-            delivered = on_delta is not None and bool(response.chars or response._calls)  # noqa: SLF001
+            delivered = on_delta is not None and bool(response.chars or response.called)
             if delivered and error.retryable:
                 raise Broken(error, response) from error
             failed += 1

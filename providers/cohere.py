@@ -96,9 +96,13 @@ class CohereDecoder(Decoder):
             )
 
     def _sources_of(self, citation: Mapping[str, Any]) -> None:
+        cites = self._text_so_far.back(citation.get("start"), citation.get("end"))
         for source in self._parts(citation.get("sources"), loosely=True):
             document = loose(source.get("document"))
-            self._cite(document.get("url"), document.get("title"))
+            url, title = word(document.get("url")), document.get("title")
+            self._count_held()
+            quote = citation.get("text")
+            self._source(source, url, title, cites=cites, quote=quote, keep=url is None)
 
     def _end(self, delta: Mapping[str, Any]) -> None:
         usage = loose(delta.get("usage"))

@@ -2,20 +2,24 @@
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tokenwire.providers.base import (
-    REASONING,
+from tokenwire.providers.base import Continuation, InvalidRequest, Request
+from tokenwire.providers.history import (
     Attachment,
-    Continuation,
+    CallPart,
     HistoryMessage,
-    InvalidRequest,
-    KeptDelta,
-    Request,
-    ToolUse,
+    Kept,
+    KeptPart,
+    Part,
+    ReasoningPart,
+    ResultPart,
+    StepPart,
+    TextPart,
 )
+from tokenwire.providers.tool_calls import parsed_arguments
 
 CONTINUE = (
     "Your last message was cut off by a technical fault. It ended with:\n«{end}»\n"
@@ -24,27 +28,113 @@ CONTINUE = (
 _QUOTED = 100
 ANY_JSON = "Answer with one JSON object and nothing else: no text around it, no code fence."
 """For dialects that know no answer in JSON without a schema."""
-BESIDE = frozenset({
-    *(REASONING, "citation", "container", "choice", "chunk", "candidate", "content", "functionCall", "function", "tool_call"),
-    *("text", "thinking", "tool_use", "message", "event", "line", "unknown"),
-})  # fmt: skip
-"""Kinds of kept items that stood beside an answer: none is an answer alone, and but for reasoning none is sent back."""
-_TAKES_ITEMS = frozenset({"anthropic.messages", "openai.responses", "gemini.generateContent"})
-"""Dialects that take items back as parts of a message of their own."""
+NO_RESULT = "This call has no result: the answer that made it ended before it was carried out."
+Whole = Callable[[Kept], bool]
+"""Whether a kept part goes back to its dialect by itself: it did not merely stand beside."""
 
 
-def turns(request: Request, dialect: str) -> list[HistoryMessage]:
-    """The messages to send: none that is empty in this dialect; for the rung `turn` the partial answer, too, and a request to go on.
+def nothing(kept: Kept) -> bool:  # noqa: ARG001 - it says so of all of them
+    """No part goes back by itself: for dialects whose messages hold text and calls alone."""
+    return False
 
-    An assistant message that ends an attempt without content is empty, however many of them there are. Raises InvalidRequest when nothing
-    is left to answer.
+
+def named(kept: Kept) -> bool:
+    """An item that names its own kind is a whole one."""
+    return kept.value.get("type") == kept.kind
+
+
+def turns(
+    request: Request, dialect: str, model: str, whole: Whole = nothing
+) -> list[HistoryMessage]:
+    """The messages to send to this dialect and model, in order.
+
+    Answers are split into their turns at each step, a call without a result gets one that says so,
+    kept values of others are left out, and so are messages that are then empty. For the rung
+    `turn` the partial answer follows, and the request to go on. Raises InvalidRequest when
+    nothing is left to answer.
     """
-    messages = [message for message in request.messages if not is_empty(message, dialect)]
+    own = (_own(message, dialect, model, whole) for message in request.messages)
+    split = [turn for message in own for turn in _turns_of(message)]
+    messages = list(_answered(message for message in split if not is_empty(message)))
     if request.continuation and request.continuation.rung == "turn":
         messages += _resumption(request.continuation)
     if not any(message.role != "system" for message in messages):
         raise InvalidRequest("there is no message to answer", code="no_messages")
     return messages
+
+
+def _own(message: HistoryMessage, dialect: str, model: str, whole: Whole) -> HistoryMessage:
+    """Without what is kept for others."""
+    mine = message.model in (None, model)
+    parts: list[Part] = []
+    for part in message.parts:
+        match part:
+            case KeptPart():
+                fits = mine and part.dialect == dialect and whole(part)
+                parts += [part] if fits else []
+            case TextPart(text, kept):
+                fitting = [item for item in kept if mine and item.dialect == dialect]
+                parts.append(TextPart(text, fitting))
+            case ReasoningPart(kept=kept) | CallPart(kept=kept) | Attachment(kept=kept):
+                fits = mine and kept is not None and kept.dialect == dialect
+                parts.append(part if fits else replace(part, kept=None))
+            case _:
+                parts.append(part)
+    return HistoryMessage(message.role, _joined(parts), message.model)
+
+
+def _joined(parts: Iterable[Part]) -> Iterator[Part]:
+    """Neighbouring texts that nothing keeps apart are one."""
+    open_: list[str] = []
+    for part in parts:
+        if isinstance(part, TextPart) and not part.kept:
+            open_.append(part.text)
+            continue
+        if open_:
+            yield TextPart("".join(open_))
+            open_ = []
+        yield part
+    if open_:
+        yield TextPart("".join(open_))
+
+
+def _turns_of(message: HistoryMessage) -> Iterator[HistoryMessage]:
+    """An answer that holds results or steps as assistant turn, results, assistant turn, ..."""
+    if message.role != "assistant":
+        yield message
+        return
+    said: list[Part] = []
+    results: list[Part] = []
+    for part in (*message.parts, StepPart()):
+        if isinstance(part, ResultPart):
+            results.append(part)
+        elif isinstance(part, StepPart):
+            yield HistoryMessage("assistant", said, message.model)
+            yield HistoryMessage("tool", results)
+            said, results = [], []
+        else:
+            said.append(part)
+
+
+def _answered(messages: Iterable[HistoryMessage]) -> Iterator[HistoryMessage]:
+    """With a result for each call: providers refuse a history in which one has none."""
+    waiting: dict[str, CallPart] = {}
+    for message in messages:
+        if message.role == "tool":
+            for part in message.parts:
+                if isinstance(part, ResultPart):
+                    waiting.pop(part.call_id, None)
+        elif message.role != "system":
+            yield from _without_result(waiting)
+            waiting = {part.id: part for part in message.parts if isinstance(part, CallPart)}
+        yield message
+    yield from _without_result(waiting)
+
+
+def _without_result(calls: Mapping[str, CallPart]) -> Iterator[HistoryMessage]:
+    if calls:
+        results = [ResultPart(call.id, call.name, NO_RESULT, True) for call in calls.values()]
+        yield HistoryMessage("tool", results)
 
 
 def alternating(messages: Iterable[dict[str, Any]], key: str) -> list[dict[str, Any]]:
@@ -59,9 +149,15 @@ def alternating(messages: Iterable[dict[str, Any]], key: str) -> list[dict[str, 
 
 
 def check_abilities(request: Request, cannot: Iterable[str]) -> None:
-    """Refuses what a model is known not to take, before the call: `image`, `audio`, `pdf`, `tools`, `schema`. Raises InvalidRequest."""
+    """Refuses what a model is known not to take, before the call: `image`, `audio`, `pdf`, `tools`,
+    `schema`. Raises InvalidRequest."""
     lacking = frozenset(cannot)
-    asked = {_ability(part) for message in request.messages for part in message.parts}
+    asked = {
+        _ability(part)
+        for message in request.messages
+        for part in message.parts
+        if isinstance(part, Attachment) and message.role == "user"
+    }
     asked |= {"tools"} if request.tools else set()
     asked |= {"schema"} if request.schema is not None else set()
     if refused := sorted(asked & lacking):
@@ -74,31 +170,21 @@ def _ability(part: Attachment) -> str:
     return "pdf" if part.media_type == "application/pdf" else part.media_type.partition("/")[0]
 
 
-def is_empty(message: HistoryMessage, dialect: str) -> bool:
-    """Nothing in it that a provider of this dialect could read. A tool's result may be empty text: its id is content enough."""
-    if message.role == "tool" or message.text.strip() or message.parts or message.tool_calls:
-        return False
-    sent = (kept.item.kind for kept in message.kept if kept.item.dialect == dialect)
-    return dialect not in _TAKES_ITEMS or not any(kind not in BESIDE for kind in sent)
+def is_empty(message: HistoryMessage) -> bool:
+    """Nothing in it that a provider could read. A result may be empty text: its id is content."""
+    return not any(_says_something(part) for part in message.parts)
+
+
+def _says_something(part: Part) -> bool:
+    if isinstance(part, TextPart):
+        return bool(part.text.strip())
+    return not isinstance(part, ReasoningPart | StepPart)
 
 
 def _resumption(continuation: Continuation) -> Iterable[HistoryMessage]:
     text = continuation.text
     yield HistoryMessage("assistant", text.rstrip())
     yield HistoryMessage("user", CONTINUE.format(end=text[-_QUOTED:]))
-
-
-def merge_neighbours(messages: Iterable[HistoryMessage]) -> list[HistoryMessage]:
-    """Neighbouring user or assistant messages as one, for dialects that want the roles to alternate."""
-    merged: list[HistoryMessage] = []
-    for message in messages:
-        last = merged[-1] if merged else None
-        if last and last.role == message.role == "user":
-            text = "\n\n".join(part for part in (last.text, message.text) if part)
-            merged[-1] = replace(last, text=text, parts=(*last.parts, *message.parts))
-        else:
-            merged.append(message)
-    return merged
 
 
 def system_text(messages: Iterable[HistoryMessage]) -> str:
@@ -116,7 +202,7 @@ def encoded(part: Attachment) -> str:
     return base64.b64encode(part.data or b"").decode()
 
 
-def check_parts(part: Attachment, api: str) -> None:
+def check_bytes(part: Attachment, api: str) -> None:
     """Raises InvalidRequest for a part that has no bytes where the dialect takes no addresses."""
     if part.data is None:
         raise InvalidRequest(
@@ -141,40 +227,20 @@ def tool_choice(request: Request) -> str | None:
     )
 
 
-def interleaved(message: HistoryMessage, dialect: str) -> Iterator[str | KeptDelta]:
-    """The text of an answer and what this dialect kept of it, in the order in which they came."""
-    start = 0
-    for kept in message.kept:
-        if kept.item.dialect == dialect:
-            if text := message.text[start : kept.at]:
-                yield text
-            start = max(start, kept.at)
-            yield kept.item
-    if text := message.text[start:]:
-        yield text
+def spoken(part: Attachment) -> str:
+    """What can be said of a file that a model made to who takes none in an answer."""
+    return f"[file: {part.name or part.media_type}]"
 
 
-def kept_items(message: HistoryMessage, dialect: str, *kinds: str) -> list[Mapping[str, Any]]:
-    """What this dialect kept of an answer, of some kinds, in order."""
-    return [
-        kept.item.value
-        for kept in message.kept
-        if kept.item.dialect == dialect and kept.item.kind in kinds
-    ]
+def extra_of(call: CallPart) -> Mapping[str, Any]:
+    """What the provider's call holds beside its id, name and arguments."""
+    return call.kept.value if call.kept else {}
 
 
-def input_of(call: ToolUse) -> dict[str, Any]:
+def input_of(call: CallPart) -> dict[str, Any]:
     """The arguments as an object, for dialects that take nothing else."""
-    return (
-        dict(call.arguments)
-        if isinstance(call.arguments, Mapping)
-        else {"unreadable": call.arguments}
-    )
-
-
-def arguments_text(call: ToolUse) -> str:
-    """The arguments as the model wrote them, in JSON."""
-    return json_text(call.arguments) if isinstance(call.arguments, Mapping) else call.arguments
+    arguments = parsed_arguments(call.input)
+    return dict(arguments) if isinstance(arguments, Mapping) else {"unreadable": call.input}
 
 
 def json_text(value: Mapping[str, Any]) -> str:

@@ -15,12 +15,15 @@ from tokenwire.providers.amount import MAX_VALUES, is_too_much
 from tokenwire.providers.base import (
     REASONING,
     Delta,
+    FileDelta,
     Finish,
     FinishReason,
     Interrupted,
+    Kept,
     KeptDelta,
     ProviderError,
     ReasoningDelta,
+    ReasoningEnd,
     RefusalDelta,
     RunStarted,
     SourceDelta,
@@ -30,7 +33,7 @@ from tokenwire.providers.base import (
     UsageDelta,
 )
 from tokenwire.providers.classify import NO_WORDS, classify_stream_error, excerpt, is_page
-from tokenwire.providers.fields import Accumulator, loose_list, mappings, word, words
+from tokenwire.providers.fields import Accumulator, file_bytes, loose_list, mappings, word, words
 from tokenwire.providers.framing import (
     RAW,
     STRAY,
@@ -40,6 +43,7 @@ from tokenwire.providers.framing import (
     FrameTooLarge,
     JsonSplitter,
 )
+from tokenwire.providers.said import Said
 from tokenwire.providers.tool_calls import ToolCalls
 
 _loads = msgspec.json.Decoder().decode
@@ -53,6 +57,8 @@ MAX_REASON_CHARS = 200
 """Of the provider's word for the end."""
 MAX_ADDRESS_CHARS = 8 * 1024
 """Of a source's address or title."""
+CITATION = "citation"
+"""The kind of citations."""
 _JSON_MARKS = (b"{", b"}", b'"')
 """Without one of these nothing can have been a piece of an answer."""
 _BLANK = b" \t\r\n"
@@ -95,13 +101,14 @@ class Decoder:
         self._fed = 0
         """Bytes of the body so far: an error says where it was met, and never quotes what may be the answer."""
         self._out: list[Delta] = []
-        self._tools = ToolCalls(lambda delta: self._out.append(delta))
+        self._tools = ToolCalls(lambda delta: self._out.append(delta), self.dialect)
         self._started = False
         self._closing = False
         self._cut_off = False
         """What is read now is the last line of the body: if it is broken, the body was cut, which is no new fault."""
         self._usage: UsageDelta | None = None
         self._sources: set[str] = set()
+        self._text_so_far = Said()
         self._kept_kinds = False
         self._frame_bytes = self._held_bytes = 0
         self._frame_parts = 0
@@ -230,6 +237,7 @@ class Decoder:
 
     def _emit_text(self, text: Any) -> None:
         if text := words(text):
+            self._text_so_far.add(text)
             self._out.append(TextDelta(text))
 
     def _emit_reasoning(self, text: Any) -> None:
@@ -238,23 +246,58 @@ class Decoder:
 
     def _emit_refusal(self, text: Any) -> None:
         if text := words(text):
+            self._text_so_far.add(text)
             self._out.append(RefusalDelta(text))
 
     def _cite(self, url: Any, title: Any = None) -> None:
+        """An address; each of them once."""
         url = word(url)
-        if not url or url in self._sources:
+        if url and url not in self._sources:
+            self._count_held()
+            self._sources.add(url)
+            self._source({"url": url, "title": title}, url, title)
+
+    def _source(
+        self,
+        citation: Mapping[str, Any],
+        url: Any = None,
+        title: Any = None,
+        *,
+        cites: tuple[int, int] | None = None,
+        quote: Any = None,
+        keep: bool = False,
+    ) -> None:
+        """A citation as it came, and what it says in our words. `keep`: it must go back."""
+        texts = [word(field) for field in (url, title, quote)]
+        if max(len(text or "") for text in texts) > MAX_ADDRESS_CHARS:
+            self._keep(CITATION, citation)
             return
-        self._count_held()
-        self._sources.add(url)
-        if max(len(url), len(title := word(title) or "")) <= MAX_ADDRESS_CHARS:
-            self._out.append(SourceDelta(url, title or None))
-        else:
-            self._keep("citation", {"url": url, "title": title})
+        url, title, quote = texts
+        kept = Kept(self.dialect, CITATION, citation) if keep else None
+        self._out.append(SourceDelta(url, title, cites=cites, quote=quote, kept=kept))
+
+    def _end_thought(self, value: Mapping[str, Any] | None) -> None:
+        """The reasoning so far is one whole; the value must go back with it."""
+        kept = None if value is None else Kept(self.dialect, REASONING, value)
+        self._out.append(ReasoningEnd(kept))
+
+    def _file(self, kind: str, item: Mapping[str, Any], media_type: str, encoded: Any) -> None:
+        """A file in base64 that the model made; an item whose file cannot be read is kept alone."""
+        data = file_bytes(encoded)
+        if data is None:
+            self._keep(kind, item)
+            return
+        self._kept_kinds = True
+        self._out.append(FileDelta(media_type, data, kept=Kept(self.dialect, kind, item)))
 
     def _keep(self, kind: str, value: Mapping[str, Any]) -> None:
         """Something that no other delta says: given on as it came."""
-        self._kept_kinds = self._kept_kinds or kind != REASONING
+        self._kept_kinds = True
         self._out.append(KeptDelta(self.dialect, kind, value))
+
+    def _keep_grown(self, kind: str, value: Any) -> None:
+        """Something that came in pieces is whole."""
+        self._keep(kind, value if isinstance(value, dict) else {kind: value})
 
     def _keep_rest(self, kind: str, value: Mapping[str, Any], known: Container[str]) -> None:
         """Fields that this decoder knows nothing of: they may be the answer."""
@@ -372,8 +415,7 @@ class Decoder:
         if isinstance(outcome, Finish):
             self._tools.end_all()
             for (kind, _), growing in self._growing.items():
-                value = growing.whole()
-                self._keep(kind, value if isinstance(value, dict) else {kind: value})
+                self._keep_grown(kind, growing.whole())
             for kind, pieces in self._rest.items():
                 self._keep(kind, {kind: pieces})
         if not self._said:

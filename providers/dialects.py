@@ -9,14 +9,14 @@ from tokenwire.providers import (
     ollama,
     openai_chat,
     openai_chat_request,
-    openai_responses,
+    openai_responses_request,
 )
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialect import Dialect
 
 DIALECTS: dict[str, Dialect] = {
     module.DIALECT.api: module.DIALECT
-    for module in (openai_chat_request, openai_responses, anthropic, gemini, ollama, cohere)
+    for module in (openai_chat_request, openai_responses_request, anthropic, gemini, ollama, cohere)
 }
 RELATED: dict[str, Callable[[], Decoder]] = {
     "openai.completions": openai_chat.ChatDecoder,

@@ -6,6 +6,7 @@ that cannot be read is lost. What only accompanies the answer (usage, titles, me
 loosely (`loose`, `loose_list`, `word`): another type counts as absent.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,6 +71,26 @@ def place(value: Any) -> int | str | None:
     if not isinstance(value, int | str | None):
         raise Unreadable("neither a number nor a name")
     return value
+
+
+def file_bytes(value: Any) -> bytes | None:
+    """The bytes of a file in base64; None for anything else, also where they would be written otherwise."""
+    if not isinstance(value, str) or not value.isascii():
+        return None
+    try:
+        data = base64.b64decode(value, validate=True)
+    except ValueError:
+        return None
+    return data if data and base64.b64encode(data).decode() == value else None
+
+
+def data_url_file(url: Any) -> tuple[str, str] | None:
+    """Media type and base64 of `data:image/png;base64,...`; None for anything else."""
+    if not isinstance(url, str) or not url.startswith("data:"):
+        return None
+    head, comma, encoded = url.partition(",")
+    media_type, mark, _ = head[5:].partition(";base64")
+    return (media_type, encoded) if comma and mark and media_type else None
 
 
 _NAMES = frozenset(

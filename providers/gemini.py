@@ -6,25 +6,20 @@ signatures are echoed back. Quirks: `thinking` (`level` for Gemini 3 and later, 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from tokenwire.providers.base import (
-    REASONING,
-    Attachment,
     FinishReason,
-    HistoryMessage,
     InvalidRequest,
+    KeptDelta,
     Request,
-    ToolUse,
 )
 from tokenwire.providers.content import (
-    BESIDE,
     alternating,
     encoded,
+    extra_of,
     input_of,
-    interleaved,
-    merge_neighbours,
     system_text,
     tool_choice,
     turns,
@@ -32,10 +27,23 @@ from tokenwire.providers.content import (
 from tokenwire.providers.decoding import MAX_REASON_CHARS, Decoder
 from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.embeddings import gemini_call, gemini_vectors
-from tokenwire.providers.fields import Unreadable, loose, mapping, words
+from tokenwire.providers.fields import Unreadable, loose, mapping, word, words
+from tokenwire.providers.history import (
+    Attachment,
+    CallPart,
+    HistoryMessage,
+    Kept,
+    KeptPart,
+    Part,
+    ReasoningPart,
+    ResultPart,
+    TextPart,
+)
 from tokenwire.providers.json_path import PathValues
 from tokenwire.providers.spec import ModelSpec, Preset
 
+SIGNATURE = "thoughtSignature"
+"""The kind of signatures of a text, and the field that they stand in."""
 _FILTERED = (
     "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR "
     "IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"
@@ -132,28 +140,39 @@ class GeminiDecoder(Decoder):
 
     def _part(self, part: Mapping[str, Any]) -> None:
         signature = part.get("thoughtSignature")
-        echo = {"thoughtSignature": signature} if signature else None
+        signed = {SIGNATURE: signature} if signature else {}
         if (call := part.get("functionCall")) is not None:
-            self._call(mapping(call), echo)
+            self._call(mapping(call), signed)
             return
         if part.get("thought"):
             self._emit_reasoning(part.get("text"))
         else:
             self._emit_text(part.get("text"))
         if other := [name for name in part if name not in _COMMON]:
-            self._keep(other[0], {name: value for name, value in part.items() if name != "text"})
-        elif echo:
-            self._keep(REASONING, echo)
+            self._other(other[0], {name: value for name, value in part.items() if name != "text"})
+        elif signature and part.get("thought"):
+            self._end_thought({"thought": True, **signed})
+        elif signature:
+            self._out.append(KeptDelta(API, SIGNATURE, signed))
 
-    def _call(self, call: Mapping[str, Any], echo: Mapping[str, Any] | None) -> None:
+    def _other(self, kind: str, part: Mapping[str, Any]) -> None:
+        file = loose(part.get(kind))
+        media_type = word(file.get("mimeType"))
+        if kind == "inlineData" and media_type and not part.get("thought"):
+            self._file(kind, part, media_type, file.get("data"))
+        else:
+            self._keep(kind, part)
+
+    def _call(self, call: Mapping[str, Any], signed: Mapping[str, Any]) -> None:
         entries = self._parts(call.get("partialArgs"))
         self._keep_rest("functionCall", call, ("id", "name", "args", "partialArgs", "willContinue"))
         if self._partial is None or not self._same(call):
             self._end_call()
             self._calls += 1
             self._open = call
-            self._tools.piece(self._calls, call.get("id"), call.get("name"), None, echo)
+            self._tools.piece(self._calls, call.get("id"), call.get("name"), None, _named(call))
             self._partial = PathValues()
+        self._tools.piece(self._calls, None, None, None, signed)
         if self._partial is not None:
             self._count_held()
             self._partial.update(mapping(call.get("args")))
@@ -196,6 +215,11 @@ class GeminiDecoder(Decoder):
         super()._complete()
 
 
+def _named(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The call's name at the provider, if it has any: its result must have it, too."""
+    return {"id": call["id"]} if word(call.get("id")) else {}
+
+
 def _extend(target: PathValues, entry: Mapping[str, Any]) -> None:
     """One entry of `partialArgs`: a value, or a further piece of a text, at a JSON path."""
     key = next((name for name in _VALUES if name in entry), None)
@@ -218,12 +242,10 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
             code="unsupported_option",
         )
     quirks = {**preset.quirks, **spec.options}
-    messages = turns(request, API)
-    body: dict[str, Any] = {
-        "contents": alternating(
-            [_content(m) for m in merge_neighbours(messages) if m.role != "system"], "parts"
-        )
-    }
+    messages = turns(request, API, spec.model, _whole)
+    named = _names(messages)
+    contents = [_content(message, named) for message in messages if message.role != "system"]
+    body: dict[str, Any] = {"contents": alternating(contents, "parts")}
     if system := system_text(messages):
         body["systemInstruction"] = {"parts": [{"text": system}]}
     if config := _config(request, quirks):
@@ -233,24 +255,59 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     return Call(f"/models/{spec.model}:streamGenerateContent?alt=sse", body)
 
 
-def _content(message: HistoryMessage) -> dict[str, Any]:
-    if message.role == "tool":
-        response = {"name": message.tool_name or "", "response": _result(message.text)}
-        return {"role": "user", "parts": [{"functionResponse": response}]}
-    parts: list[dict[str, Any]] = [_part(part) for part in message.parts]
-    for piece in interleaved(message, API):
-        if isinstance(piece, str):
-            parts += [{"text": piece}] if piece.strip() else []
-        elif piece.kind == REASONING:
-            if parts and "text" in parts[-1]:  # the signature belongs to the text before it
-                parts[-1]["thoughtSignature"] = piece.value["thoughtSignature"]
-        elif piece.kind not in BESIDE:
-            parts.append(dict(piece.value))
-    parts += [_tool_call(call) for call in message.tool_calls]
+def _whole(kept: Kept) -> bool:
+    """A part of its own kind holds an object under that name; what stood beside is in lists."""
+    return kept.kind == SIGNATURE or isinstance(kept.value.get(kept.kind), Mapping)
+
+
+def _names(messages: Iterable[HistoryMessage]) -> frozenset[str]:
+    """The ids of calls that the provider itself has named."""
+    return frozenset(
+        part.id
+        for message in messages
+        for part in message.parts
+        if isinstance(part, CallPart) and "id" in extra_of(part)
+    )
+
+
+def _content(message: HistoryMessage, named: Container[str]) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = []
+    for part in message.parts:
+        if isinstance(part, KeptPart) and part.kind == SIGNATURE:
+            _sign(parts, part.value)
+        else:
+            parts += _parts(part, named)
     return {"role": "model" if message.role == "assistant" else "user", "parts": parts}
 
 
-def _part(part: Attachment) -> dict[str, Any]:
+def _sign(parts: list[dict[str, Any]], signature: Mapping[str, Any]) -> None:
+    """The signature belongs to the text before it, or is a part without text."""
+    if parts and parts[-1].keys() == {"text"}:
+        parts[-1] |= signature
+    else:
+        parts.append({"text": "", **signature})
+
+
+def _parts(part: Part, named: Container[str]) -> list[dict[str, Any]]:
+    match part:
+        case TextPart(text) if text.strip():
+            return [{"text": text}]
+        case ReasoningPart(text, Kept(value=value)):
+            return [{"text": text, **value}]
+        case KeptPart(value=value) | Attachment(kept=Kept(value=value)):
+            return [dict(value)]
+        case Attachment():
+            return [_attachment(part)]
+        case CallPart():
+            return [_tool_call(part)]
+        case ResultPart(id, name, text, error):
+            response = {"error": text} if error else _result(text)
+            named_so = {"id": id} if id in named else {}
+            return [{"functionResponse": {**named_so, "name": name, "response": response}}]
+    return []
+
+
+def _attachment(part: Attachment) -> dict[str, Any]:
     if part.media_type.startswith("text/") and part.data is not None:
         return {"text": part.data.decode("utf-8", "replace")}
     if part.data is None:
@@ -258,10 +315,10 @@ def _part(part: Attachment) -> dict[str, Any]:
     return {"inlineData": {"mimeType": part.media_type, "data": encoded(part)}}
 
 
-def _tool_call(call: ToolUse) -> dict[str, Any]:
-    signature = (call.echo or {}).get("thoughtSignature")
-    item: dict[str, Any] = {"functionCall": {"name": call.name, "args": input_of(call)}}
-    return {**item, "thoughtSignature": signature} if signature else item
+def _tool_call(call: CallPart) -> dict[str, Any]:
+    extra = dict(extra_of(call))
+    named = {"id": extra.pop("id")} if "id" in extra else {}
+    return {"functionCall": {**named, "name": call.name, "args": input_of(call)}, **extra}
 
 
 def _result(text: str) -> Mapping[str, Any]:

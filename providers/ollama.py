@@ -8,12 +8,20 @@ Whole is an answer with `done: true`, unless LocalAI's clone gives `done_reason:
 from collections.abc import Mapping
 from typing import Any
 
-from tokenwire.providers.base import FinishReason, HistoryMessage, InvalidRequest, Request
-from tokenwire.providers.content import check_parts, encoded, input_of, turns, unsupported
+from tokenwire.providers.base import FinishReason, InvalidRequest, Request
+from tokenwire.providers.content import check_bytes, encoded, input_of, turns, unsupported
 from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.embeddings import ollama_call, ollama_vectors
 from tokenwire.providers.fields import mapping
+from tokenwire.providers.history import (
+    Attachment,
+    CallPart,
+    HistoryMessage,
+    Part,
+    ResultPart,
+    TextPart,
+)
 from tokenwire.providers.spec import ModelSpec, Preset
 
 API = "ollama.chat"
@@ -36,7 +44,7 @@ class OllamaDecoder(Decoder):
         self._message(message or item)
         for field, value in message.items():
             if field not in _MESSAGE and value:
-                self._grow(field, value)
+                self._other(field, value)
         self._keep_rest("line", item, _LINE)
         if item.get("done"):
             self._count(item.get("prompt_eval_count"), item.get("eval_count"))
@@ -44,6 +52,13 @@ class OllamaDecoder(Decoder):
             self._finish(item.get("done_reason") or "stop")
             self._calls_are_the_reason()
             self._complete()
+
+    def _other(self, field: str, value: Any) -> None:
+        if field == "images" and isinstance(value, list):
+            for image in value:
+                self._file(field, {field: [image]}, "image/png", image)
+        else:
+            self._grow(field, value)
 
     def _message(self, message: Mapping[str, Any]) -> None:
         self._emit_reasoning(message.get("thinking"))
@@ -72,7 +87,7 @@ _LINE = frozenset({
 def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     """The call for a request. Raises InvalidRequest for what this dialect cannot carry."""
     quirks = {**preset.quirks, **spec.options}
-    messages = [_message(message) for message in turns(request, API)]
+    messages = [item for message in turns(request, API, spec.model) for item in _messages(message)]
     if request.continuation and request.continuation.rung == "prefix":
         messages.append({"role": "assistant", "content": request.continuation.text})
     body: dict[str, Any] = {"model": spec.model, "messages": messages, "stream": True}
@@ -89,24 +104,34 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
     return Call("/api/chat", body)
 
 
-def _message(message: HistoryMessage) -> dict[str, Any]:
-    item: dict[str, Any] = {"role": message.role, "content": message.text}
-    for part in message.parts:
-        if part.media_type.startswith("text/") and part.data is not None:
-            item["content"] += "\n\n" + part.data.decode("utf-8", "replace")
-            continue
-        if not part.media_type.startswith("image/"):
-            raise unsupported(part, "ollama.chat")
-        check_parts(part, "ollama.chat")
-        item.setdefault("images", []).append(encoded(part))
+def _messages(message: HistoryMessage) -> list[dict[str, Any]]:
     if message.role == "tool":
-        item["tool_name"] = message.tool_name or ""
-    if message.tool_calls:
-        item["tool_calls"] = [
-            {"function": {"name": call.name, "arguments": input_of(call)}}
-            for call in message.tool_calls
+        return [
+            {"role": "tool", "content": part.text, "tool_name": part.name}
+            for part in message.parts
+            if isinstance(part, ResultPart)
         ]
-    return item
+    item: dict[str, Any] = {"role": message.role, "content": ""}
+    for part in message.parts:
+        _add(item, part)
+    return [item]
+
+
+def _add(item: dict[str, Any], part: Part) -> None:
+    match part:
+        case TextPart(text):
+            item["content"] += text
+        case CallPart(name=name):
+            call = {"function": {"name": name, "arguments": input_of(part)}}
+            item.setdefault("tool_calls", []).append(call)
+        case Attachment(media_type, data) if media_type.startswith("text/") and data is not None:
+            between = "\n\n" if item["content"] else ""
+            item["content"] += between + data.decode("utf-8", "replace")
+        case Attachment(media_type):
+            if not media_type.startswith("image/"):
+                raise unsupported(part, API)
+            check_bytes(part, API)
+            item.setdefault("images", []).append(encoded(part))
 
 
 def _options(request: Request, quirks: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,19 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from tokenwire.providers.base import REASONING, FinishReason, TextDelta, Unavailable
+from tokenwire.providers.base import FinishReason, TextDelta, Unavailable
 from tokenwire.providers.decoding import Decoder
-from tokenwire.providers.fields import Unreadable, loose, mapping, place, word, words
+from tokenwire.providers.fields import (
+    Accumulator,
+    Unreadable,
+    data_url_file,
+    loose,
+    mapping,
+    place,
+    word,
+    words,
+)
+from tokenwire.providers.said import Said
 
 API = "openai.chat"
 FINISH: Mapping[str, FinishReason] = {
@@ -35,6 +45,8 @@ FINISH: Mapping[str, FinishReason] = {
 }
 
 
+_IN_PIECES = frozenset({"reasoning.text", "reasoning.summary"})
+"""Types of reasoning details that come in pieces."""
 _DELTA = frozenset(
     {
         "content",
@@ -77,11 +89,16 @@ class ChatDecoder(Decoder):
         self._answered = False
         self._marked = False
         self._thoughts: list[str] = []
+        self._details: list[Accumulator] = []
+        self._detail: tuple[Any, Any] | None = None
+        """What of the reasoning so far must go back with it; kind and number of the last detail."""
         self._index: Any = None
         self._message: Mapping[str, Any] | None = None
         """The message of an answer that came whole."""
         self._text = io.StringIO()
         """All text so far."""
+        self._counted = Said()
+        """The same as far as a citation has asked where it stands: seldom, and every token would pay."""
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if not self._started and (item.get("id") or item.get("model")):
@@ -148,6 +165,8 @@ class ChatDecoder(Decoder):
     def _delta(self, delta: Mapping[str, Any]) -> None:
         if len(delta) == 1 and type(text := delta.get("content")) is str and text:
             self._answered = True  # nearly every chunk of nearly every answer
+            if self._details:
+                self._end_details()
             self._text.write(text)
             self._out.append(TextDelta(text))
             return
@@ -161,6 +180,7 @@ class ChatDecoder(Decoder):
             self._emit_refusal(refusal)
         if function := mapping(delta.get("function_call")):
             self._answered = True
+            self._end_details(called=True)
             self._tools.piece(0, None, function.get("name"), function.get("arguments"))
         for note in self._parts(delta.get("annotations"), loosely=True):
             self._annotation(note)
@@ -178,13 +198,37 @@ class ChatDecoder(Decoder):
             self._answered = True
             self._emit_reasoning(thought)
         if details:
-            self._keep(REASONING, {"reasoning_details": self._parts(details)})
+            for entry in self._parts(details):
+                self._detail_of(entry)
+
+    def _detail_of(self, entry: Mapping[str, Any]) -> None:
+        """Texts come in pieces; whatever else comes in one."""
+        self._count_held()
+        kind = (entry.get("type"), entry.get("index"))
+        if kind == self._detail and kind[0] in _IN_PIECES:
+            self._details[-1].add(entry)
+        else:
+            self._details.append(Accumulator(entry))
+        self._detail = kind
+
+    def _end_details(self, *, called: bool = False) -> None:
+        """The reasoning is over. `called`: it led to a call, so its text must go back, too (DeepSeek)."""
+        value: dict[str, Any] = {}
+        if self._details:
+            value["reasoning_details"] = [detail.whole() for detail in self._details]
+        if called and self._thoughts:
+            value["reasoning_content"] = "".join(self._thoughts)
+            self._thoughts = []
+        self._details, self._detail = [], None
+        if value:
+            self._end_thought(value)
 
     def _content(self, content: Any) -> None:
         self._answered = True
+        self._end_details()
         if type(content) is str:
             self._text.write(content)
-            self._out.append(TextDelta(content))
+            self._emit_text(content)
             return
         for part in self._parts(content):  # Mistral: a list of text, thinking and references
             if part.get("type") == "thinking":
@@ -203,6 +247,7 @@ class ChatDecoder(Decoder):
 
     def _call(self, call: Mapping[str, Any]) -> None:
         self._answered = True
+        self._end_details(called=True)
         if "custom" in call:  # its input is text, not JSON
             self._grow("custom_tool_call", call, place(call.get("index")))
             return
@@ -216,10 +261,20 @@ class ChatDecoder(Decoder):
 
     def _annotation(self, note: Mapping[str, Any]) -> None:
         citation = loose(note.get("url_citation"))
-        if word(citation.get("url")):
-            self._cite(citation.get("url"), citation.get("title"))
+        cites = self._cited(citation.get("start_index"), citation.get("end_index"))
+        if cites is None and word(citation.get("url")):
+            self._cite(citation.get("url"), citation.get("title"))  # some servers repeat them
         elif note:
-            self._keep("citation", note)
+            url, title = word(citation.get("url")), citation.get("title")
+            self._count_held()
+            self._source(note, url, title, cites=cites, keep=url is None)
+
+    def _cited(self, start: Any, end: Any) -> tuple[int, int] | None:
+        if start is None:
+            return None
+        self._text.seek(self._counted.chars)
+        self._counted.add(self._text.read())
+        return self._counted.back(start, end)
 
     def _cite_all(self, entries: list[Any]) -> None:
         self._count_parts(len(entries))
@@ -257,11 +312,22 @@ class ChatDecoder(Decoder):
             )
 
     def _complete(self) -> None:
-        if (
-            self._outcome is None and self._thoughts and self._tools
-        ):  # DeepSeek wants the thoughts back that led to a call
-            self._keep(REASONING, {"reasoning_content": "".join(self._thoughts)})
+        if self._outcome is None:
+            self._end_details(called=bool(self._tools))
         super()._complete()
+
+    def _keep_grown(self, kind: str, value: Any) -> None:
+        images = value if kind == "images" and isinstance(value, list) else None
+        if images is None:
+            super()._keep_grown(kind, value)
+            return
+        for image in images:
+            file = data_url_file(loose(loose(image).get("image_url")).get("url"))
+            item = {kind: [image]}
+            if file is None:
+                self._keep(kind, item)
+            else:
+                self._file(kind, item, *file)
 
     def _proved(self) -> bool:
         return self.finish_reason is not None or (self._marked and self._answered)

@@ -10,25 +10,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenwire.providers import llamacpp
-from tokenwire.providers.base import (
-    REASONING,
-    Attachment,
-    HistoryMessage,
-    InvalidRequest,
-    Request,
-    ToolUse,
-)
+from tokenwire.providers.base import InvalidRequest, Request
 from tokenwire.providers.content import (
-    arguments_text,
-    check_parts,
+    check_bytes,
     data_url,
-    kept_items,
+    extra_of,
+    spoken,
     tool_choice,
     turns,
     unsupported,
 )
 from tokenwire.providers.dialect import Call, Dialect
 from tokenwire.providers.embeddings import openai_call, openai_vectors
+from tokenwire.providers.history import (
+    Attachment,
+    CallPart,
+    HistoryMessage,
+    Part,
+    ReasoningPart,
+    ResultPart,
+    TextPart,
+)
 from tokenwire.providers.openai_chat import API, ChatDecoder
 from tokenwire.providers.spec import ModelSpec, Preset
 
@@ -44,7 +46,9 @@ def build(request: Request, spec: ModelSpec, preset: Preset) -> Call:
         return llamacpp.attach(request.continuation)
     body: dict[str, Any] = {
         "model": spec.model,
-        "messages": [_message(m, quirks) for m in turns(request, API)],
+        "messages": [
+            item for m in turns(request, API, spec.model) for item in _messages(m, quirks)
+        ],
         "stream": True,
     }
     if quirks.get("stream_options", True):
@@ -71,43 +75,62 @@ def _call(request: Request, body: Mapping[str, Any], quirks: Mapping[str, Any]) 
     return Call(path, body, base_url=base, headers=headers, decoder=decoder)
 
 
-def _message(message: HistoryMessage, quirks: Mapping[str, Any]) -> dict[str, Any]:
-    if message.role == "tool":
-        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.text}
-    item: dict[str, Any] = {"role": message.role, "content": _content(message)}
-    if message.role == "system":
-        item["role"] = quirks.get("system_role", "system")
-    if message.tool_calls:
-        item["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+def _messages(message: HistoryMessage, quirks: Mapping[str, Any]) -> list[dict[str, Any]]:
+    match message.role:
+        case "tool":
+            return [
+                {"role": "tool", "tool_call_id": part.call_id, "content": part.text}
+                for part in message.parts
+                if isinstance(part, ResultPart)
+            ]
+        case "assistant":
+            return [_answer(message, quirks)]
+        case "system":
+            return [{"role": quirks.get("system_role", "system"), "content": message.text}]
+    return [{"role": "user", "content": _content(message)}]
+
+
+def _answer(message: HistoryMessage, quirks: Mapping[str, Any]) -> dict[str, Any]:
+    """An assistant turn: one text, then its calls, whatever their order was."""
+    texts = [_said(part) for part in message.parts]
+    item: dict[str, Any] = {"role": "assistant", "content": "".join(texts)}
+    if calls := [_tool_call(part) for part in message.parts if isinstance(part, CallPart)]:
+        item["tool_calls"] = calls
         item["content"] = item["content"] or None
-    if message.role == "assistant":
-        thoughts = kept_items(message, API, REASONING)
-        details = [
-            detail for thought in thoughts for detail in thought.get("reasoning_details", ())
-        ]
-        item |= {"reasoning_details": details} if details else {}
-        if quirks.get("echo_reasoning"):
-            item |= {
-                key: thought[key]
-                for thought in thoughts
-                for key in ("reasoning_content",)
-                if key in thought
-            }
+    thoughts = [
+        part.kept.value for part in message.parts if isinstance(part, ReasoningPart) and part.kept
+    ]
+    if details := [detail for one in thoughts for detail in one.get("reasoning_details", ())]:
+        item["reasoning_details"] = details
+    contents = [one["reasoning_content"] for one in thoughts if "reasoning_content" in one]
+    if contents and quirks.get("echo_reasoning"):
+        item["reasoning_content"] = "".join(contents)
     return item
 
 
+def _said(part: Part) -> str:
+    if isinstance(part, TextPart):
+        return part.text
+    return spoken(part) if isinstance(part, Attachment) else ""
+
+
 def _content(message: HistoryMessage) -> str | list[dict[str, Any]]:
-    if not message.parts:
+    if all(isinstance(part, TextPart) for part in message.parts):
         return message.text
-    text = [{"type": "text", "text": message.text}] if message.text else []
-    return text + [_part(part) for part in message.parts]
+    return [item for part in message.parts for item in _input(part)]
 
 
-def _part(part: Attachment) -> dict[str, Any]:
+def _input(part: Part) -> list[dict[str, Any]]:
+    if isinstance(part, TextPart) and part.text.strip():
+        return [{"type": "text", "text": part.text}]
+    return [_attachment(part)] if isinstance(part, Attachment) else []
+
+
+def _attachment(part: Attachment) -> dict[str, Any]:
     kind = part.media_type.partition("/")[0]
     if kind == "image":
         return {"type": "image_url", "image_url": {"url": part.url or data_url(part)}}
-    check_parts(part, "openai.chat")
+    check_bytes(part, "openai.chat")
     if kind == "audio":
         form = {
             "audio/mpeg": "mp3",
@@ -131,9 +154,9 @@ def _part(part: Attachment) -> dict[str, Any]:
     raise unsupported(part, "openai.chat")
 
 
-def _tool_call(call: ToolUse) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": arguments_text(call)}
-    return {"id": call.id, "type": "function", "function": function, **(call.echo or {})}
+def _tool_call(call: CallPart) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.input}
+    return {"id": call.id, "type": "function", "function": function, **extra_of(call)}
 
 
 def _add_tools(body: dict[str, Any], request: Request) -> None:

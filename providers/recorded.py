@@ -6,10 +6,13 @@ from typing import Any
 
 from tokenwire.providers.base import (
     Delta,
+    FileDelta,
     KeptDelta,
     ProviderError,
     ReasoningDelta,
+    ReasoningEnd,
     RefusalDelta,
+    SourceDelta,
     TextDelta,
     ToolCallArguments,
     ToolCallStart,
@@ -93,6 +96,8 @@ class _RecordedReport:
                 self._calls[self._first_call + index]["arguments"] += text
             case KeptDelta(_, kind, value):
                 self._items.append({"kind": kind, "value": value})
+            case ReasoningEnd(kept) | SourceDelta(kept=kept) | FileDelta(kept=kept) if kept:
+                self._items.append({"kind": kept.kind, "value": kept.value})
             case UsageDelta():
                 self._usage = delta if self._usage is None else merge_usage(self._usage, delta)
 

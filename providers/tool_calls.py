@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenwire.providers.amount import LARGE_BYTES, is_too_much
-from tokenwire.providers.base import Delta, ToolCallArguments, ToolCallEnd, ToolCallStart
+from tokenwire.providers.base import Delta, Kept, ToolCallArguments, ToolCallEnd, ToolCallStart
 from tokenwire.providers.fields import Unreadable, place, word
 
+TOOL_CALL = "tool_call"
+"""The kind of what a call holds beside its id, name and arguments."""
 MAX_CALLS = 1000
 """In one answer."""
 MAX_NAME_CHARS = 1000
@@ -47,8 +49,9 @@ def _finite(digits: str) -> float:
 class ToolCalls:
     """A piece belongs to the call with its id; else with its index; else to the latest."""
 
-    def __init__(self, emit: Callable[[Delta], None]) -> None:
+    def __init__(self, emit: Callable[[Delta], None], dialect: str = "") -> None:
         self._emit = emit
+        self._dialect = dialect
         self._calls: list[_ToolCall] = []
         self._by_id: dict[str, _ToolCall] = {}
         self._by_key: dict[Any, _ToolCall] = {}
@@ -65,14 +68,17 @@ class ToolCalls:
         id: Any,  # noqa: A002 - the provider's word
         name: Any,
         arguments: Any,
-        echo: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
-        """A piece of a call as it came. Any field may be missing or empty. Raises Unreadable."""
+        """A piece of a call as it came: any of its fields may be missing or empty.
+
+        `extra`: what else belongs to the call and must go back with it. Raises Unreadable.
+        """
         text, name = _arguments(arguments), _name(name)
         key, id = place(key), _name(id)  # noqa: A001
         call = self._find(key, id, name) or self._new(key)
-        if echo:
-            call.echo = {**(call.echo or {}), **echo}
+        if extra:
+            call.extra |= extra
         if id and not call.id:
             call.id = id
             self._by_id[id] = call
@@ -146,7 +152,8 @@ class ToolCalls:
             self._emit(
                 ToolCallArguments(call.index, "{}")
             )  # a call without arguments is a call with none
-        self._emit(ToolCallEnd(call.index, call.echo))
+        kept = Kept(self._dialect, TOOL_CALL, call.extra) if call.extra else None
+        self._emit(ToolCallEnd(call.index, kept))
 
     def _find(self, key: int | str | None, id: str | None, name: str | None) -> "_ToolCall | None":  # noqa: A002
         if id and (call := self._by_id.get(id)):
@@ -158,13 +165,13 @@ class ToolCalls:
 
 
 class _ToolCall:
-    __slots__ = ("argued", "echo", "ended", "id", "index", "key", "pieces", "started")
+    __slots__ = ("argued", "ended", "extra", "id", "index", "key", "pieces", "started")
 
     def __init__(self, key: int | str | None) -> None:
         self.index = 0
         self.key = key
         self.id: str | None = None
-        self.echo: Mapping[str, Any] | None = None
+        self.extra: dict[str, Any] = {}
         self.pieces: list[str] = []
         """Arguments that wait for the name."""
         self.started = False

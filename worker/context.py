@@ -5,8 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from tokenwire.models.tables import Message as Row
-from tokenwire.providers.base import HistoryMessage, Request, ToolUse
-from tokenwire.worker.resume.kept import restored
+from tokenwire.providers.base import REASONING, HistoryMessage, Request, TextDelta
+from tokenwire.providers.collected import Collected
+from tokenwire.providers.content import json_text
+from tokenwire.providers.gemini import SIGNATURE
+from tokenwire.providers.history import CallPart, Kept, KeptPart, Part, ReasoningPart, TextPart
 
 _OPTIONS = frozenset({"temperature", "max_tokens", "reasoning_effort", "stop"})
 
@@ -26,7 +29,7 @@ def resuming(request: Request, text: str, kept: Iterable[Mapping[str, Any]]) -> 
     """The request that resumes a turn that its provider has paused: the turn goes back whole, as the last message."""
     return replace(
         request,
-        messages=[*request.messages, HistoryMessage("assistant", text, kept=restored(kept))],
+        messages=[*request.messages, HistoryMessage("assistant", _parts(text, kept))],
         continuation=None,
     )
 
@@ -41,16 +44,44 @@ def _message(row: Row, model: str | None) -> HistoryMessage | None:
         return HistoryMessage("user", row.content)
     if row.role == "system" and row.content:
         return HistoryMessage("system", row.content)
-    kept = restored(row.kept) if row.kept and row.model == model else ()
+    kept = row.kept if row.kept and row.model == model else ()
     if row.role == "assistant" and (row.content or kept):
-        return HistoryMessage("assistant", row.content, tool_calls=_answered_calls(row), kept=kept)
+        return HistoryMessage("assistant", [*_parts(row.content, kept), *_answered_calls(row)])
     return None
 
 
-def _answered_calls(row: Row) -> tuple[ToolUse, ...]:
-    """Calls without a result are left out: providers refuse a history in which a call was never answered."""
-    return tuple(
-        ToolUse(call["id"], call["name"], call["arguments"])
+# --- rows before parts: goes once every row has them -----------------------------------------------
+
+
+def _parts(text: str, entries: Iterable[Mapping[str, Any]]) -> list[Part]:
+    """Text, and what was kept beside it at its place: so rows hold an answer until they hold parts."""
+    collected = Collected()
+    given = 0
+    for entry in entries:
+        at = max(given, entry["at"])
+        collected.add(TextDelta(text[given:at]))
+        given = at
+        collected.append(_part(entry["dialect"], entry["kind"], entry["value"]))
+    collected.add(TextDelta(text[given:]))
+    return [part for part in collected.parts if part != TextPart("")]
+
+
+def _part(dialect: str, kind: str, value: Mapping[str, Any]) -> Part:
+    if kind != REASONING:
+        return KeptPart(dialect, kind, value)
+    if value.keys() == {SIGNATURE}:  # Gemini's, of the text before it
+        return KeptPart(dialect, SIGNATURE, value)
+    return ReasoningPart("", Kept(dialect, kind, value))
+
+
+def _answered_calls(row: Row) -> list[CallPart]:
+    """Calls without a result are left out: nothing carries them out yet."""
+    return [
+        CallPart(call["id"], call["name"], _written(call["arguments"]))
         for call in row.tool_calls or ()
         if "result" in call
-    )
+    ]
+
+
+def _written(arguments: Mapping[str, Any] | str) -> str:
+    return arguments if isinstance(arguments, str) else json_text(arguments)

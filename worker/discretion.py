@@ -5,6 +5,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
+from tokenwire.providers.history import (
+    Attachment,
+    CallPart,
+    Kept,
+    KeptPart,
+    Part,
+    ReasoningPart,
+    ResultPart,
+    TextPart,
+)
 from tokenwire.providers.quotes import without_quotes
 
 MAX_CHARS = 1000
@@ -35,9 +45,22 @@ def written(value: Any) -> str:
 
 
 def _said(message: HistoryMessage) -> Iterator[str]:
-    yield message.text
-    yield from (written(call.arguments) for call in message.tool_calls)
-    yield from (written(kept.item.value) for kept in message.kept)
     for part in message.parts:
-        yield part.name or ""
-        yield part.url or ""
+        yield from _said_in(part)
+
+
+def _said_in(part: Part) -> Iterator[str]:
+    match part:
+        case TextPart(text, kept):
+            yield text
+            yield from (written(item.value) for item in kept)
+        case CallPart(input=text) | ResultPart(text=text):
+            yield text
+        case KeptPart(value=value):
+            yield written(value)
+        case Attachment(name=name, url=url):
+            yield name or ""
+            yield url or ""
+    match part:
+        case ReasoningPart(kept=Kept(value=value)) | Attachment(kept=Kept(value=value)):
+            yield written(value)

@@ -6,8 +6,17 @@ estimate, and so does that it answered nothing at all. To attach to a run is fre
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from tokenwire.providers.base import HistoryMessage, ProviderError, Request
+from tokenwire.providers.history import (
+    CallPart,
+    Kept,
+    KeptPart,
+    ReasoningPart,
+    ResultPart,
+    TextPart,
+)
 from tokenwire.worker.attempt.usage import Sent, history_chars, json_chars, tokens
 
 
@@ -85,8 +94,16 @@ def _chars(request: Request) -> int:
 
 
 def _sent(message: HistoryMessage) -> Sent:
-    return (
-        message.text,
-        (kept.item.value for kept in message.kept),
-        ((call.name, call.arguments) for call in message.tool_calls),
-    )
+    """What is kept of a part is sent for it, its text where nothing is."""
+    texts: list[str] = []
+    kept: list[Any] = []
+    for part in message.parts:
+        match part:
+            case TextPart(text, citations):
+                texts.append(text)
+                kept += [item.value for item in citations]
+            case KeptPart(value=value) | ReasoningPart(kept=Kept(value=value)):
+                kept.append(value)
+            case CallPart(name=name, input=text) | ResultPart(name=name, text=text):
+                texts += [name, text]
+    return "".join(texts), kept, ()

@@ -109,6 +109,7 @@ class Draft:
         self._text_end = utf16_length(held.text)
         self._reasoning_end = utf16_length(held.reasoning)
         self._calls: dict[int, _InputSoFar] = {}
+        self._cited: set[str] = set()
         self._kept = kept or KeptItems()
         self._text_cleaner, self._reasoning_cleaner = Cleaner(), Cleaner()
         self._pending: list[_Waiting | events.AnyEvent] = []
@@ -199,21 +200,37 @@ class Draft:
                 self._spend(_bytes(piece))
             case deltas.ToolCallEnd(index=index):
                 self._end_call(self._calls.pop(index))
-            case deltas.KeptDelta():
-                self._kept.add(self._taken_text - self._known_text, delta)
-                self._spend(ITEM_COST)
+            case (
+                deltas.KeptDelta()
+                | deltas.ReasoningEnd(deltas.Kept())
+                | deltas.FileDelta(kept=deltas.Kept())
+            ):
+                self._keep(delta)
             case deltas.Restart():
                 self.seams.clear()
                 self._kept.clear()
                 self.add(events.Reset(self.message_id, self.attempt, keep=0, keep_reasoning=0))
-            case deltas.SourceDelta(url=url, title=title, media_type=media_type):
-                texts = (
-                    storable(url),
-                    title and storable(title),
-                    media_type and storable(media_type),
-                )
-                self.add(events.Source(self.message_id, self.attempt, *texts))
-                self._spend(SOURCE_COST + sum(_bytes(text or "") for text in texts))
+            case deltas.SourceDelta(url=str(url)) if url not in self._cited:
+                self._cited.add(url)
+                self._cite(delta, url)
+            case deltas.SourceDelta(url=None, kept=deltas.Kept() as kept):
+                self._keep(kept)
+
+    def _keep(self, delta: deltas.Kept | deltas.ReasoningEnd | deltas.FileDelta) -> None:
+        """Rows have no parts yet: what goes back with a part stands at a place in the text.
+
+        A message of OpenAI's would repeat the text itself.
+        """
+        item = delta if isinstance(delta, deltas.Kept) else delta.kept
+        if item is not None and item.kind != "message":
+            self._kept.add(self._taken_text - self._known_text, item)
+            self._spend(ITEM_COST)
+
+    def _cite(self, source: deltas.SourceDelta, url: str) -> None:
+        title, media_type = source.title, source.media_type
+        texts = (storable(url), title and storable(title), media_type and storable(media_type))
+        self.add(events.Source(self.message_id, self.attempt, *texts))
+        self._spend(SOURCE_COST + sum(_bytes(text or "") for text in texts))
 
     def _spend(self, size: int) -> None:
         """So much more of the answer has come. Beyond the limit it ends, with its open calls."""
@@ -281,6 +298,7 @@ class Draft:
     def next_request(self) -> None:
         """Another request goes on with the answer."""
         self.finish, self.answered = None, False
+        self._cited.clear()
         self.reported = self.reported.next_request()
 
     def flush(self) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from tokenwire.providers.base import (
     Delta,
+    FileDelta,
     KeptDelta,
     ReasoningDelta,
+    ReasoningEnd,
     RefusalDelta,
     TextDelta,
     ToolCallEnd,
@@ -16,7 +18,7 @@ from tokenwire.providers.base import (
 
 MAX_DELTAS = 500
 MAX_CHARS = 256 * 1024
-_COUNTS = {KeptDelta: 25, ToolCallEnd: MAX_DELTAS}
+_COUNTS = {KeptDelta: 25, ReasoningEnd: 25, FileDelta: 25, ToolCallEnd: MAX_DELTAS}
 """Each of these counts as so many deltas: it is parsed and written as JSON when it is taken."""
 
 

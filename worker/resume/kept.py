@@ -13,11 +13,11 @@ from it leaves those out (`continuation.still_kept`). What has changed is due un
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenwire.protocol.text import storable, storable_json
-from tokenwire.providers.base import REASONING, Kept, KeptDelta
+from tokenwire.providers.base import REASONING, Kept
 from tokenwire.worker.resume.continuation import PAUSED
 
 MAX_KEPT_BYTES = 1024 * 1024
@@ -50,7 +50,7 @@ class KeptItems:
         self.changed = len(self._entries) != len(saved)
         """The row holds something else."""
 
-    def add(self, at: int, item: KeptDelta) -> None:
+    def add(self, at: int, item: Kept) -> None:
         """An item that came after so many characters of text."""
         if not self._whole:
             return
@@ -125,11 +125,3 @@ def _is_longer(value: Any, most: int) -> bool:
 
 def _json(entry: Mapping[str, Any]) -> str:
     return json.dumps(entry, sort_keys=True)
-
-
-def restored(entries: Iterable[Mapping[str, Any]]) -> tuple[Kept, ...]:
-    """The entries of a row as parts of a message."""
-    return tuple(
-        Kept(entry["at"], KeptDelta(entry["dialect"], entry["kind"], entry["value"]))
-        for entry in entries
-    )

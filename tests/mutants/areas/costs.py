@@ -66,14 +66,14 @@ AREA = Area(
         Mutant(
             "what_answers_held_is_free",
             _FILE,
-            "(kept.item.value for kept in message.kept)",
-            "()",
+            "                kept.append(value)\n",
+            "                pass\n",
         ),
         Mutant(
             "calls_of_tools_are_free",
             _FILE,
-            "((call.name, call.arguments) for call in message.tool_calls)",
-            "()",
+            "                texts += [name, text]\n",
+            "                pass\n",
         ),
         Mutant("tools_are_free", _FILE, "+ tools + json_chars", "+ json_chars"),
         Mutant("the_schema_is_free", _FILE, " + json_chars(request.schema)", ""),

@@ -33,14 +33,14 @@ AREA = Area(
         Mutant(
             "anthropic_does_not_read_the_id_of_a_call",
             "providers/anthropic.py",
-            'self._tools.piece(index, value.get("id"), value.get("name"), None)',
-            'self._tools.piece(index, None, value.get("name"), None)',
+            'self._tools.piece(index, value.get("id"), value.get("name"), None, extra)',
+            'self._tools.piece(index, None, value.get("name"), None, extra)',
         ),
         Mutant(
             "gemini_does_not_read_the_id_of_a_call",
             "providers/gemini.py",
-            'self._tools.piece(self._calls, call.get("id"), call.get("name"), None, echo)',
-            'self._tools.piece(self._calls, None, call.get("name"), None, echo)',
+            'self._tools.piece(self._calls, call.get("id"), call.get("name"), None, _named(call))',
+            'self._tools.piece(self._calls, None, call.get("name"), None, _named(call))',
         ),
         Mutant(
             "ollama_does_not_read_the_id_of_a_call",
@@ -168,8 +168,8 @@ AREA = Area(
         Mutant(
             "a_source_is_cited_twice",
             "providers/decoding.py",
-            "        if not url or url in self._sources:\n",
-            "        if not url:\n",
+            "        if url and url not in self._sources:\n",
+            "        if url:\n",
         ),
         Mutant(
             "several_lines_in_a_frame_are_lost",
@@ -373,10 +373,10 @@ AREA = Area(
             ("tests/integration/providers/test_runs.py",),
         ),
         Mutant(
-            "places_count_the_text_that_was_withdrawn",
-            "providers/calls.py",
-            "self._text, self._text_chars = [], 0",
-            "self._text = []",
+            "what_was_withdrawn_is_sent_back",
+            "providers/collected.py",
+            "                self._parts, self._pieces, self._open = [], [], None\n",
+            "                self._pieces, self._open = [], None\n",
             ("tests/unit/providers/test_calls.py",),
         ),
         Mutant(

@@ -12,10 +12,14 @@ from typing import Any
 
 from tokenwire.providers.base import (
     Delta,
+    FileDelta,
     Finish,
+    Kept,
     KeptDelta,
     ReasoningDelta,
+    ReasoningEnd,
     RefusalDelta,
+    SourceDelta,
     TextDelta,
     ToolCallArguments,
     ToolCallEnd,
@@ -91,7 +95,7 @@ class Answer:
     reasoning: str = ""
     refusal: str = ""
     tool_calls: list[dict[str, Any]] | None = None
-    items: list[KeptDelta] | None = None
+    items: list[Kept] | None = None
     usage: UsageDelta | None = None
     finish: Finish | None = None
     ended: int = 0
@@ -127,10 +131,17 @@ def gather(deltas: list[Delta]) -> Answer:
                 )
             case ToolCallArguments(index, json_text):
                 answer.tool_calls[index]["arguments"] += json_text
-            case ToolCallEnd():
+            case ToolCallEnd(_, kept):
                 answer.ended += 1
+                answer.items += [kept] if kept else []
             case KeptDelta():
                 answer.items.append(delta)
+            case (
+                ReasoningEnd(Kept() as kept)
+                | SourceDelta(kept=Kept() as kept)
+                | FileDelta(kept=Kept() as kept)
+            ):
+                answer.items.append(kept)
             case UsageDelta():
                 answer.usage = delta if answer.usage is None else merge_usage(answer.usage, delta)
             case Finish():

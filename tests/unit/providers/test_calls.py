@@ -18,6 +18,7 @@ from tokenwire.providers.base import (
     ProviderError,
     RateLimited,
     ReasoningDelta,
+    ReasoningEnd,
     RefusalDelta,
     Request,
     Restart,
@@ -27,11 +28,11 @@ from tokenwire.providers.base import (
     ToolCallArguments,
     ToolCallEnd,
     ToolCallStart,
-    ToolUse,
     Unavailable,
     UsageDelta,
 )
 from tokenwire.providers.cost import cost
+from tokenwire.providers.history import CallPart, KeptPart, ReasoningPart, TextPart
 from tokenwire.providers.hooks import Hook, watched
 from tokenwire.providers.registry import presets
 from tokenwire.providers.spec import ModelSpec
@@ -85,9 +86,15 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls.asyncio, "sleep", at_once)
 
 
-SIGNED = KeptDelta("anthropic.messages", REASONING, {"type": "thinking", "signature": "s"})
+SIGNED = Kept("anthropic.messages", REASONING, {"type": "thinking", "signature": "s"})
+NAMED = Kept("anthropic.messages", "tool_call", {"caller": {"type": "direct"}})
 WHOLE: list[Step] = [
-    [RunStarted("id", "model"), ReasoningDelta("hm"), TextDelta("Hel"), SIGNED],
+    [
+        RunStarted("id", "model"),
+        ReasoningDelta("hm"),
+        ReasoningEnd(SIGNED),
+        TextDelta("Hel"),
+    ],
     [
         TextDelta("lo"),
         RefusalDelta("no"),
@@ -97,7 +104,7 @@ WHOLE: list[Step] = [
     ],
     [
         ToolCallArguments(0, ":1}"),
-        ToolCallEnd(0, {"sig": "s"}),
+        ToolCallEnd(0, NAMED),
         UsageDelta(1, None),
         UsageDelta(None, 2),
         Finish("tool_calls", "x"),
@@ -115,11 +122,12 @@ async def test_one_object() -> None:
         "hm",
         "no",
     )
-    assert response.tool_calls == [ToolUse("c", "f", {"a": 1}, {"sig": "s"})]
+    call = CallPart("c", "f", '{"a":1}', NAMED)
+    assert response.tool_calls == [call]
     assert response.usage == UsageDelta(1, 2)
     assert response.finish == Finish("tool_calls", "x")
     assert response.sources == [SourceDelta("https://x")]
-    assert response.kept == [Kept(3, SIGNED)]
+    assert list(response.parts) == [ReasoningPart("hm", SIGNED), TextPart("Hellono"), call]
 
 
 async def test_what_was_said_before_a_model_began_anew_counts_no_more() -> None:
@@ -127,10 +135,14 @@ async def test_what_was_said_before_a_model_began_anew_counts_no_more() -> None:
     image = KeptDelta("openai.responses", "image_generation_call", {"id": "i"})
     anew: list[Step] = [
         [TextDelta("Let me "), image, Restart()],
-        [TextDelta("Yes."), SIGNED, Finish("stop")],
+        [TextDelta("Yes."), image, Finish("stop")],
     ]
     response = await calls.complete(Scripted(anew), REQUEST)  # type: ignore[arg-type]
-    assert (response.text, response.kept) == ("Yes.", [Kept(4, SIGNED)])
+    assert response.text == "Yes."
+    assert list(response.parts) == [
+        TextPart("Yes."),
+        KeptPart(image.dialect, image.kind, image.value),
+    ]
 
 
 async def test_retried_until_it_works() -> None:

@@ -8,18 +8,24 @@ import pytest
 from tests.unit.providers.bodies import ANTHROPIC, CHAT, GEMINI, OLLAMA, RESPONSES
 from tokenwire.providers.base import (
     REASONING,
-    Attachment,
     Continuation,
     HistoryMessage,
     InvalidRequest,
     Kept,
-    KeptDelta,
     Request,
     Tool,
-    ToolUse,
 )
-from tokenwire.providers.content import check_abilities
+from tokenwire.providers.content import NO_RESULT, check_abilities
 from tokenwire.providers.dialects import DIALECTS
+from tokenwire.providers.history import (
+    Attachment,
+    CallPart,
+    KeptPart,
+    ReasoningPart,
+    ResultPart,
+    StepPart,
+    TextPart,
+)
 from tokenwire.providers.registry import presets
 from tokenwire.providers.spec import ModelSpec
 
@@ -78,12 +84,10 @@ def test_empty_messages_are_never_sent(api: str) -> None:
 def test_what_only_stood_beside_an_answer_is_never_sent(api: str) -> None:
     """Nor does it make a message of an answer without text."""
     for kind in ("choice", "chunk", "candidate", "images"):
-        kept = [Kept(0, KeptDelta(api, kind, {kind: ["unheard of"]}))]
+        kept = [KeptPart(api, kind, {kind: ["unheard of"]})]
         if kind == "images" and api not in (CHAT, OLLAMA):
             continue
-        found = turns(
-            api, USER, HistoryMessage("assistant", "", kept=kept), HistoryMessage("user", "you")
-        )
+        found = turns(api, USER, HistoryMessage("assistant", kept), HistoryMessage("user", "you"))
         assert "unheard of" not in json.dumps(found)
         assert not [message for message in found if message["role"] in ("assistant", "model")]
 
@@ -121,13 +125,15 @@ def test_instructions_stand_where_each_dialect_wants_them() -> None:
 )  # fmt: skip
 def test_parts(api: str, part: Attachment, expected: Any) -> None:
     """Images, audio, PDF and text in each dialect's own clothing."""
-    message = turns(api, HistoryMessage("user", "look", parts=[part]))[0]
+    message = turns(api, HistoryMessage("user", [part, TextPart("look")]))[0]
     assert expected in message["parts" if api == GEMINI else "content"]
 
 
 def test_images_of_ollama() -> None:
     """They stand beside the text."""
-    assert turns(OLLAMA, HistoryMessage("user", "look", parts=[PNG]))[0]["images"] == ["iVBORw=="]
+    assert turns(OLLAMA, HistoryMessage("user", [PNG, TextPart("look")]))[0]["images"] == [
+        "iVBORw=="
+    ]
 
 
 @pytest.mark.parametrize(
@@ -145,18 +151,17 @@ def test_images_of_ollama() -> None:
 def test_what_cannot_be_carried_is_refused_before_the_call(api: str, part: Attachment) -> None:
     """The error names the media type."""
     with pytest.raises(InvalidRequest, match=part.media_type):
-        turns(api, HistoryMessage("user", "look", parts=[part]))
+        turns(api, HistoryMessage("user", [part, TextPart("look")]))
 
 
 CALLED = (
     USER,
     HistoryMessage(
         "assistant",
-        "",
-        tool_calls=[ToolUse("c1", "weather", {"city": "Oslo"}), ToolUse("c2", "weather", {})],
+        [CallPart("c1", "weather", '{"city":"Oslo"}'), CallPart("c2", "weather", "{}")],
     ),
-    HistoryMessage("tool", '{"t":3}', tool_call_id="c1", tool_name="weather"),
-    HistoryMessage("tool", "warm", tool_call_id="c2", tool_name="weather"),
+    HistoryMessage("tool", [ResultPart("c1", "weather", '{"t":3}')]),
+    HistoryMessage("tool", [ResultPart("c2", "weather", "warm")]),
 )
 
 
@@ -250,20 +255,23 @@ def test_an_unknown_tool_cannot_be_chosen(api: str) -> None:
         sent(api, Request([USER], tools=[WEATHER], tool_choice="nothing"))
 
 
-def test_what_must_be_echoed_is_echoed_to_whom_it_concerns() -> None:
-    """Thinking blocks, encrypted reasoning and signatures go back to their own dialect, and to no other."""
+def test_what_must_go_back_goes_to_whom_it_concerns() -> None:
+    """Thinking blocks, encrypted reasoning and signatures: to their own dialect, and to no other."""
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
     item = {"type": "reasoning", "id": "r", "encrypted_content": "e"}
     details = {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}
     signature = {"thoughtSignature": "g"}
-    echoes = [(ANTHROPIC, thinking), (RESPONSES, item), (CHAT, details)]
-    kept = [Kept(0, KeptDelta(api, REASONING, value)) for api, value in echoes] + [
-        Kept(3, KeptDelta(GEMINI, REASONING, signature))
-    ]
+    thoughts = [(ANTHROPIC, thinking), (RESPONSES, item), (CHAT, details)]
     answer = HistoryMessage(
-        "assistant", "yes", kept=kept, tool_calls=[ToolUse("c", "weather", {}, echo=signature)]
+        "assistant",
+        [
+            *(ReasoningPart("hm", Kept(api, REASONING, value)) for api, value in thoughts),
+            TextPart("yes"),
+            KeptPart(GEMINI, "thoughtSignature", signature),
+            CallPart("c", "weather", "{}", Kept(GEMINI, "tool_call", signature)),
+        ],
     )
-    result = HistoryMessage("tool", "x", tool_call_id="c", tool_name="weather")
+    result = HistoryMessage("tool", [ResultPart("c", "weather", "x")])
     assert turns(ANTHROPIC, USER, answer, result)[1]["content"][0] == thinking
     assert turns(RESPONSES, USER, answer, result)[1] == item
     assert turns(CHAT, USER, answer, result)[1]["reasoning_details"] == details["reasoning_details"]
@@ -279,58 +287,249 @@ def test_what_must_be_echoed_is_echoed_to_whom_it_concerns() -> None:
         assert foreign not in json.dumps(turns(api, USER, answer, result))
 
 
-@pytest.mark.parametrize(
-    ("api", "kind", "value"),
-    [
-        (ANTHROPIC, "compaction", {"type": "compaction", "content": "x"}),
-        (
-            RESPONSES,
-            "custom_tool_call",
-            {"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "x"},
-        ),
-        (GEMINI, "executableCode", {"executableCode": {"language": "PYTHON", "code": "1"}}),
-    ],
-)
+KEPT = [
+    (ANTHROPIC, "compaction", {"type": "compaction", "content": "x"}),
+    (RESPONSES, "web_search_call", {"type": "web_search_call", "id": "ws", "status": "completed"}),
+    (GEMINI, "executableCode", {"executableCode": {"language": "PYTHON", "code": "1"}}),
+]
+
+
+@pytest.mark.parametrize(("api", "kind", "value"), KEPT)
 def test_an_item_goes_back_where_it_stood(api: str, kind: str, value: dict[str, Any]) -> None:
     """Between the words before it and those behind it."""
-    answer = HistoryMessage(
-        "assistant", "before behind", kept=[Kept(7, KeptDelta(api, kind, value))]
-    )
-    if api == RESPONSES:
-        answer.kept.append(
-            Kept(
-                7,
-                KeptDelta(
-                    api,
-                    "custom_tool_call_output",
-                    {"type": "custom_tool_call_output", "call_id": "c", "output": ""},
-                ),
-            )
-        )
+    parts = [TextPart("before "), KeptPart(api, kind, value), TextPart("behind")]
+    answer = HistoryMessage("assistant", parts)
     said = json.dumps(turns(api, USER, answer, HistoryMessage("user", "go on")))
     assert said.index("before") < said.index(json.dumps(value)) < said.index("behind")
 
 
-def test_thoughts_go_back_where_they_are_wanted() -> None:
-    """DeepSeek refuses a call whose thoughts are missing; others refuse the field."""
+@pytest.mark.parametrize(("api", "kind", "value"), KEPT)
+def test_kept_values_go_to_the_model_that_wrote_them(
+    api: str, kind: str, value: dict[str, Any]
+) -> None:
+    """By its name at the provider: another one is sent what can be said in text, as one text."""
+    parts = [
+        TextPart("before "),
+        KeptPart(api, kind, value),
+        TextPart("behind"),
+        CallPart("c", "weather", "{}", Kept(api, "tool_call", {"signed": "so"})),
+    ]
+    mine = json.dumps(turns(api, USER, HistoryMessage("assistant", parts, "model")))
+    others = json.dumps(turns(api, USER, HistoryMessage("assistant", parts, "another")))
+    assert json.dumps(value) in mine
+    assert "signed" in mine
+    assert json.dumps(value) not in others
+    assert "signed" not in others
+    assert "before behind" in others
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_an_item_that_waits_for_the_client_goes_back_with_its_answer(answered: bool) -> None:
+    """The API refuses a call of the client's kind that nobody has answered."""
+    call = {"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "x"}
+    output = {"type": "custom_tool_call_output", "call_id": "c", "output": ""}
+    values = [call, output] if answered else [call]
+    parts = [KeptPart(RESPONSES, value["type"], value) for value in values]
+    answer = HistoryMessage("assistant", [TextPart("Well."), *parts])
+    assert turns(RESPONSES, USER, answer)[2:] == (values if answered else [])
+
+
+CALL = CallPart("c", "weather", '{"city":"Oslo"}')
+
+
+@pytest.mark.parametrize("api", OF)
+def test_a_call_without_a_result_gets_one_that_says_so(api: str) -> None:
+    """Providers refuse a history in which a call was never answered, and models repeat it."""
+    asked = HistoryMessage("assistant", [CALL])
+    for history in ([USER, asked], [USER, asked, HistoryMessage("user", "and now?")]):
+        found = json.dumps(turns(api, *history))
+        assert found.count(json.dumps(NO_RESULT)) == 1
+        assert found.index("Oslo") < found.index(NO_RESULT)
+    with_result = [USER, asked, HistoryMessage("tool", [ResultPart("c", "weather", "warm")])]
+    assert NO_RESULT not in json.dumps(turns(api, *with_result))
+
+
+def test_an_error_is_told_as_one() -> None:
+    """Where the dialect has a word for it."""
+    failed = HistoryMessage("tool", [ResultPart("c", "weather", "no such city", error=True)])
+    history = (USER, HistoryMessage("assistant", [CALL]), failed)
+    assert turns(ANTHROPIC, *history)[2]["content"][0]["is_error"] is True
+    assert turns(GEMINI, *history)[2]["parts"][0]["functionResponse"]["response"] == {
+        "error": "no such city"
+    }
+    assert turns(CHAT, *history)[2]["content"] == "no such city"
+
+
+@pytest.mark.parametrize("api", OF)
+def test_a_step_splits_an_answer_into_its_turns(api: str) -> None:
+    """Words, call, result and words again are four turns, in their order."""
     answer = HistoryMessage(
         "assistant",
-        "",
-        tool_calls=[ToolUse("c", "weather", {})],
-        kept=[Kept(0, KeptDelta(CHAT, REASONING, {"reasoning_content": "hm"}))],
+        [
+            TextPart("Let me look."),
+            CALL,
+            ResultPart("c", "weather", "warm"),
+            StepPart(),
+            TextPart("It is warm."),
+        ],
     )
-    request = Request([USER, answer, HistoryMessage("tool", "x", tool_call_id="c")])
-    assert sent(CHAT, request, "deepseek")["messages"][1]["reasoning_content"] == "hm"
+    found = turns(api, USER, answer, HistoryMessage("user", "thanks"))
+    said = json.dumps(found)
+    places = [said.index(word) for word in ("Let me look.", "Oslo", '"warm', "It is warm.")]
+    assert places == sorted(places)
+    assert NO_RESULT not in said
+    explicit = [
+        HistoryMessage("assistant", answer.parts[:2]),
+        HistoryMessage("tool", answer.parts[2:3]),
+        HistoryMessage("assistant", answer.parts[4:]),
+    ]
+    assert found == turns(api, USER, *explicit, HistoryMessage("user", "thanks"))
+
+
+def test_citations_go_back_with_the_words_that_they_support() -> None:
+    """The text blocks of Anthropic are cut where the citations say so; others get one text."""
+    place = {"type": "page_location", "cited_text": "x", "document_index": 0}
+    parts = [
+        TextPart("I read: "),
+        TextPart("it is so.", [Kept(ANTHROPIC, "citation", place)]),
+        TextPart(" Good."),
+    ]
+    answer = HistoryMessage("assistant", parts)
+    assert turns(ANTHROPIC, USER, answer)[1]["content"] == [
+        {"type": "text", "text": "I read: "},
+        {"type": "text", "text": "it is so.", "citations": [place]},
+        {"type": "text", "text": " Good."},
+    ]
+    assert turns(CHAT, USER, answer)[1]["content"] == "I read: it is so. Good."
+
+
+REASONED = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "e"}
+SAID = {
+    "type": "message",
+    "id": "msg",
+    "role": "assistant",
+    "content": [{"type": "output_text", "text": "Yes."}],
+}
+
+
+def reasoned(kept: Kept | None) -> list[Any]:
+    parts = [
+        ReasoningPart("hm", kept),
+        TextPart("Yes."),
+        KeptPart(RESPONSES, "message", SAID),
+        CallPart("c", "weather", "{}", Kept(RESPONSES, "tool_call", {"id": "fc", "status": "ok"})),
+    ]
+    items: list[Any] = turns(RESPONSES, USER, HistoryMessage("assistant", parts))[1:-1]
+    return items
+
+
+def test_items_behind_reasoning_keep_their_names() -> None:
+    """The reasoning speaks of them; where it cannot go back, their names would be refused."""
+    call = {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"}
+    assert reasoned(Kept(RESPONSES, REASONING, REASONED)) == [
+        REASONED,
+        SAID,
+        {**call, "id": "fc", "status": "ok"},
+    ]
+    nameless = {name: value for name, value in SAID.items() if name != "id"}
+    assert reasoned(None) == [nameless, {**call, "status": "ok"}]
+
+
+def test_a_message_that_is_not_what_was_said_is_not_sent() -> None:
+    """Its text is, then."""
+    other = {**SAID, "content": [{"type": "output_text", "text": "No."}]}
+    parts = [TextPart("Yes."), KeptPart(RESPONSES, "message", other)]
+    assert turns(RESPONSES, USER, HistoryMessage("assistant", parts))[1:] == [
+        {"role": "assistant", "content": "Yes."}
+    ]
+    parts = [TextPart("Well. Yes."), KeptPart(RESPONSES, "message", SAID)]
+    assert turns(RESPONSES, USER, HistoryMessage("assistant", parts))[1:] == [
+        {"role": "assistant", "content": "Well. "},
+        SAID,
+    ]
+
+
+def test_reasoning_that_nothing_follows_is_not_sent() -> None:
+    """The API refuses it."""
+    parts = [TextPart("Yes."), ReasoningPart("", Kept(RESPONSES, REASONING, REASONED))]
+    assert turns(RESPONSES, USER, HistoryMessage("assistant", parts))[1:] == [
+        {"role": "assistant", "content": "Yes."}
+    ]
+
+
+def test_signatures_of_gemini_stand_at_their_text() -> None:
+    """Not at a thought, and not at a text that has one already."""
+    parts = [
+        ReasoningPart("hm", Kept(GEMINI, REASONING, {"thought": True, "thoughtSignature": "t"})),
+        KeptPart(GEMINI, "thoughtSignature", {"thoughtSignature": "a"}),
+        TextPart("Yes."),
+        KeptPart(GEMINI, "thoughtSignature", {"thoughtSignature": "b"}),
+        KeptPart(GEMINI, "thoughtSignature", {"thoughtSignature": "c"}),
+    ]
+    assert turns(GEMINI, USER, HistoryMessage("assistant", parts))[1]["parts"] == [
+        {"text": "hm", "thought": True, "thoughtSignature": "t"},
+        {"text": "", "thoughtSignature": "a"},
+        {"text": "Yes.", "thoughtSignature": "b"},
+        {"text": "", "thoughtSignature": "c"},
+    ]
+
+
+def test_a_call_that_gemini_has_named_and_its_result() -> None:
+    """Both have its name; a name of ours is nobody's business."""
+    named = CallPart("g1", "weather", "{}", Kept(GEMINI, "tool_call", {"id": "g1"}))
+    parts = [named, CALL, ResultPart("g1", "weather", "{}"), ResultPart("c", "weather", "{}")]
+    found = turns(GEMINI, USER, HistoryMessage("assistant", parts))
+    calls = [part["functionCall"].get("id") for part in found[1]["parts"]]
+    results = [part["functionResponse"].get("id") for part in found[2]["parts"]]
+    assert (calls, results) == (["g1", None], ["g1", None])
+
+
+@pytest.mark.parametrize("api", [CHAT, ANTHROPIC, RESPONSES])
+def test_a_file_that_a_model_made_is_spoken_of(api: str) -> None:
+    """Where an answer can hold none: what the user says next may be about it."""
+    answer = HistoryMessage("assistant", [PNG])
+    found = turns(api, USER, answer, HistoryMessage("user", "make it blue"))
+    assert "[file: image/png]" in json.dumps(found)
+    assert "iVBORw" not in json.dumps(found)
+
+
+def test_a_file_goes_back_as_it_came() -> None:
+    """To its provider."""
+    item = {"type": "image_generation_call", "id": "ig", "result": "iVBORw=="}
+    kept = Kept(RESPONSES, "image_generation_call", item)
+    parts = [Attachment("image/png", data=b"\x89PNG", kept=kept), TextPart("There.")]
+    assert turns(RESPONSES, USER, HistoryMessage("assistant", parts))[1:] == [
+        item,
+        {"role": "assistant", "content": "There."},
+    ]
+    inline = {"inlineData": {"mimeType": "image/png", "data": "iVBORw=="}, "thoughtSignature": "s"}
+    parts = [Attachment("image/png", data=b"\x89PNG", kept=Kept(GEMINI, "inlineData", inline))]
+    assert turns(GEMINI, USER, HistoryMessage("assistant", parts))[1]["parts"] == [inline]
+
+
+def test_thoughts_go_back_where_they_are_wanted() -> None:
+    """DeepSeek refuses a call whose thoughts are missing; others refuse the field."""
+    thoughts = [
+        ReasoningPart(text, Kept(CHAT, REASONING, {"reasoning_content": text}))
+        for text in ("hm", ", yes")
+    ]
+    answer = HistoryMessage("assistant", [*thoughts, CALL])
+    request = Request([USER, answer, HistoryMessage("tool", [ResultPart("c", "weather", "x")])])
+    assert sent(CHAT, request, "deepseek")["messages"][1]["reasoning_content"] == "hm, yes"
     assert "hm" not in json.dumps(sent(CHAT, request))
 
 
 @pytest.mark.parametrize(
     ("request_", "word"),
     [
-        (Request([HistoryMessage("user", "look", parts=[PNG])]), "image"),
+        (Request([HistoryMessage("user", [PNG, TextPart("look")])]), "image"),
         (
             Request(
-                [HistoryMessage("user", "read", parts=[Attachment("application/pdf", data=b"x")])]
+                [
+                    HistoryMessage(
+                        "user", [Attachment("application/pdf", data=b"x"), TextPart("read")]
+                    )
+                ]
             ),
             "pdf",
         ),

@@ -2,15 +2,14 @@
 
 import pytest
 
-from tokenwire.providers.base import (
+from tokenwire.providers.base import Continuation, HistoryMessage, Kept, Request, Unavailable
+from tokenwire.providers.history import (
     Attachment,
-    Continuation,
-    HistoryMessage,
-    Kept,
-    KeptDelta,
-    Request,
-    ToolUse,
-    Unavailable,
+    CallPart,
+    KeptPart,
+    ReasoningPart,
+    ResultPart,
+    TextPart,
 )
 from tokenwire.worker.discretion import MAX_CHARS, keep_back, said_in
 
@@ -19,20 +18,24 @@ REQUEST = Request(
         HistoryMessage("system", "Be kind to everyone."),
         HistoryMessage(
             "user",
-            "What is the matter with me?",
-            parts=[Attachment("image/png", url="https://x.example/me.png", name="my own face.png")],
-        ),
-        HistoryMessage(
-            "assistant",
-            tool_calls=[
-                ToolUse("1", "look", {"query": "all about matter"}),
-                ToolUse("2", "look", "not even an object"),
+            [
+                Attachment("image/png", url="https://x.example/me.png", name="my own face.png"),
+                TextPart("What is the matter with me?"),
             ],
         ),
         HistoryMessage(
             "assistant",
-            kept=[Kept(0, KeptDelta("gemini", "thought", {"text": "a thought of the model"}))],
+            [
+                ReasoningPart("", Kept("gemini", "thought", {"text": "a thought of the model"})),
+                KeptPart("gemini", "odd", {"text": "an odd thing of the model"}),
+                TextPart(
+                    "Nothing at all.", [Kept("gemini", "citation", {"text": "a very big book"})]
+                ),
+                CallPart("1", "look", '{"query": "all about matter"}'),
+                CallPart("2", "look", "not even an object"),
+            ],
         ),
+        HistoryMessage("tool", [ResultPart("1", "look", "matter is everything")]),
     ],
     continuation=Continuation("turn", "You are perfectly fine."),
 )
@@ -48,6 +51,10 @@ REQUEST = Request(
         "all about matter",
         "not even an object",
         "a thought of the model",
+        "an odd thing of the model",
+        "Nothing at all.",
+        "a very big book",
+        "matter is everything",
         "You are perfectly fine.",
     ],
 )

@@ -2,15 +2,8 @@
 
 import pytest
 
-from tokenwire.providers.base import (
-    Continuation,
-    HistoryMessage,
-    Kept,
-    KeptDelta,
-    Request,
-    Tool,
-    ToolUse,
-)
+from tokenwire.providers.base import Continuation, HistoryMessage, Kept, Request, Tool
+from tokenwire.providers.history import CallPart, KeptPart, ReasoningPart, ResultPart, TextPart
 from tokenwire.worker.attempt.costs import Bill, Budget
 
 ASKED = Request([HistoryMessage("user", "x" * 400)])
@@ -45,13 +38,19 @@ def test_a_request_is_counted_when_it_begins() -> None:
 
 def test_what_is_sent_beside_the_text_is_counted() -> None:
     """What an answer held, calls of tools, and the schema of the answer are billed like text: here about 40 characters each."""
-    kept = Kept(0, KeptDelta("openai.responses", "web_search_call", {"x": "y" * 31}))
-    call = ToolUse("id", "tool", {"x": "y" * 27})
-    message = HistoryMessage("assistant", "x" * 40, kept=[kept, kept], tool_calls=[call])
+    value = {"x": "y" * 31}
+    thought = ReasoningPart("never sent", Kept("openai.responses", "reasoning", value))
+    kept = KeptPart("openai.responses", "web_search_call", value)
+    call = CallPart("id", "tool", '{"x": "' + "y" * 27 + '"}')
+    message = HistoryMessage("assistant", [thought, kept, TextPart("x" * 40), call])
     tool = Tool("tool", "what it does", {"x": "y" * 15})
     assert Bill.of(Request([message]), 0, None).asked == 10 + 2 * 10 + 10
     assert Bill.of(Request([message], schema={"x": "y" * 31}), 0, None).asked == 50
     assert Bill.of(Request([message], tools=[tool]), 0, None).asked == 50
+    result = HistoryMessage("tool", [ResultPart("id", "tool", "y" * 36)])
+    assert Bill.of(Request([message, result]), 0, None).asked == 50
+    cited = TextPart("x" * 40, [Kept("anthropic.messages", "citation", value)])
+    assert Bill.of(Request([HistoryMessage("assistant", [cited])]), 0, None).asked == 20
 
 
 def test_of_a_first_request_that_was_never_heard_of_again_the_worst_is_assumed() -> None:

@@ -8,12 +8,13 @@ from tests.unit.providers.recordings import Recording, own
 from tokenwire.models.tables import Message as Row
 from tokenwire.providers import base
 from tokenwire.providers.dialects import DIALECTS, decoder_of
+from tokenwire.providers.history import KeptPart, TextPart
 from tokenwire.providers.registry import presets
 from tokenwire.providers.spec import ModelSpec
 from tokenwire.worker import context
 from tokenwire.worker.attempt.draft import Draft
 from tokenwire.worker.resume.continuation import Attachment, Held, Run, still_kept
-from tokenwire.worker.resume.kept import KeptItems, restored
+from tokenwire.worker.resume.kept import KeptItems
 
 API = "anthropic.messages"
 USE = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "x"}}
@@ -53,6 +54,12 @@ def taken(name: str) -> tuple[str, list[dict[str, Any]]]:
     kept = generation.kept()
     assert kept is not None
     return generation.held().text, kept
+
+
+def answer_of(text: str, entries: list[dict[str, Any]]) -> base.HistoryMessage:
+    """The row as it is sent back."""
+    of_row = row(role="assistant", content=text, model="m", kept=entries)
+    return context.messages([of_row], None, "m")[0]
 
 
 def sent(*messages: base.HistoryMessage) -> Any:
@@ -193,8 +200,9 @@ def test_they_go_back_to_the_model_that_made_them() -> None:
     """And to no other."""
     entries = [{"at": 0, "dialect": API, "kind": "server_tool_use", "value": USE}]
     mine = row(role="assistant", content="yes", model="m", kept=entries)
-    assert context.messages([mine], None, "m")[0].kept == restored(entries)
-    assert context.messages([mine], None, "another")[0].kept == ()
+    kept = KeptPart(API, "server_tool_use", USE)
+    assert context.messages([mine], None, "m")[0].parts == (kept, TextPart("yes"))
+    assert context.messages([mine], None, "another")[0].parts == (TextPart("yes"),)
     silent = row(role="assistant", content="", model="m", kept=entries)
     assert len(context.messages([silent], None, "m")) == 1
     assert context.messages([silent], None, "another") == []
@@ -203,7 +211,7 @@ def test_they_go_back_to_the_model_that_made_them() -> None:
 def test_a_tool_round_of_the_provider_goes_back_as_it_came() -> None:
     """Text, use, result and text in their order; what was cited only stood beside them."""
     text, entries = taken("anthropic.messages/web-search.sse")
-    answer = base.HistoryMessage("assistant", text, kept=restored(entries))
+    answer = answer_of(text, entries)
     content = sent(
         base.HistoryMessage("user", "?"), answer, base.HistoryMessage("user", "and now?")
     )["messages"][1]["content"]
@@ -220,7 +228,7 @@ def test_a_tool_round_of_the_provider_goes_back_as_it_came() -> None:
 def test_a_paused_turn_can_be_resumed() -> None:
     """As the last message it goes back whole, with its container; before another question a tool that never ended is left out."""
     text, entries = taken("anthropic.messages/paused.sse")
-    answer = base.HistoryMessage("assistant", text, kept=restored(entries))
+    answer = answer_of(text, entries)
     body = sent(base.HistoryMessage("user", "?"), answer)
     assert [block["type"] for block in body["messages"][-1]["content"]] == [
         "text",
@@ -235,7 +243,7 @@ def test_a_paused_turn_can_be_resumed() -> None:
 def test_thoughts_go_back_with_their_signature() -> None:
     """Before the text that followed them."""
     text, entries = taken("anthropic.messages/thinking.sse")
-    answer = base.HistoryMessage("assistant", text, kept=restored(entries))
+    answer = answer_of(text, entries)
     content = sent(base.HistoryMessage("user", "?"), answer, base.HistoryMessage("user", "and?"))[
         "messages"
     ][1]["content"]

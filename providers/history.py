@@ -1,0 +1,111 @@
+"""Pure: the conversation as providers are sent it: messages of ordered parts, in every dialect's terms.
+
+Each dialect walks the parts in order. A kept value replaces what the dialect would write of its
+part; it goes to the dialect and model that wrote it, others get what can be said in text.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What only the provider that wrote a part understands: it goes back with the part, verbatim.
+
+    `dialect`: who understands it. `kind`: the provider's word for what it is. `value`: JSON.
+    """
+
+    dialect: str
+    kind: str
+    value: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Text. `kept`: the citations of exactly this text, as their provider wrote them."""
+
+    text: str
+    kept: Sequence[Kept] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningPart:
+    """The model's reasoning. Only a kept value goes back, and to who wrote it alone."""
+
+    text: str
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallPart:
+    """A tool call. `input`: the JSON text as the model wrote it, which need not be an object."""
+
+    id: str
+    name: str
+    input: str
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPart:
+    """The result of a tool call. `error`: the text says what went wrong."""
+
+    call_id: str
+    name: str
+    text: str
+    error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What is no text: `data` (bytes) or `url`, and its media type (`image/png`, ...)."""
+
+    media_type: str
+    data: bytes | None = None
+    url: str | None = None
+    name: str | None = None
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPart(Kept):
+    """A part that only the provider that wrote it understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPart:
+    """Here the model was asked again: what follows is another turn."""
+
+
+Part = TextPart | ReasoningPart | CallPart | ResultPart | Attachment | KeptPart | StepPart
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class HistoryMessage:
+    """One message of the conversation: its parts in order. A plain text is one text part.
+
+    `tool` holds results. An answer may hold steps and results too: it is sent as its turns.
+    `model`: the model's name at its provider, which alone is sent kept values; None: the model
+    that is asked.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
+    parts: Sequence[Part]
+    model: str | None
+
+    def __init__(
+        self,
+        role: Literal["system", "user", "assistant", "tool"],
+        parts: str | Iterable[Part] = (),
+        model: str | None = None,
+    ) -> None:
+        held = (TextPart(parts),) if isinstance(parts, str) else tuple(parts)
+        object.__setattr__(self, "role", role)
+        object.__setattr__(self, "parts", held)
+        object.__setattr__(self, "model", model)
+
+    @property
+    def text(self) -> str:
+        """All of its text."""
+        return "".join([part.text for part in self.parts if isinstance(part, TextPart)])

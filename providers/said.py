@@ -1,0 +1,36 @@
+"""Pure: how much text an answer has given, for citations that say where they stand."""
+
+from bisect import bisect_left
+
+
+class Said:
+    """Counts the text so far. Providers count characters, we count UTF-16 units back from the end.
+
+    Only where the characters of two units stand is held, not the text.
+    """
+
+    def __init__(self) -> None:
+        self.chars = 0
+        self._wide: list[int] = []
+
+    def add(self, text: str) -> None:
+        """A further piece."""
+        if not text.isascii():
+            start = self.chars
+            self._wide += [start + at for at, char in enumerate(text) if char > "\uffff"]
+        self.chars += len(text)
+
+    def back(self, start: object, end: object, base: int = 0) -> tuple[int, int] | None:
+        """Where a passage begins and ends, in units back from the end of the text so far.
+
+        `start`, `end`: characters behind `base`, as a provider says; None where that is no passage
+        of the text so far.
+        """
+        if type(start) is not int or type(end) is not int:
+            return None
+        if not 0 <= start <= end or base + end > self.chars:
+            return None
+        return self._units_from(base + start), self._units_from(base + end)
+
+    def _units_from(self, char: int) -> int:
+        return self.chars - char + len(self._wide) - bisect_left(self._wide, char)
