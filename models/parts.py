@@ -111,6 +111,22 @@ def open_texts(answer: Answer) -> tuple[str, str]:
 
 def answer_of(row: _Row) -> Answer:
     """The answer that a whole row holds."""
+    answer = _shown(row)
+    for entry in row.parts_kept or ():
+        if entry["part"] < len(answer.parts):
+            kept = {name: value for name, value in entry.items() if name != "part"}
+            answer.parts[entry["part"]].kept = kept
+    return answer
+
+
+def layout_of(row: _Row) -> list[dict[str, Any]]:
+    """The parts of a whole row, written out for readers. What is kept of them is not even read."""
+    if row.parts is None and not row.tool_calls:  # nearly all: their texts are not copied
+        return _default_layout(row.content, row.reasoning)
+    return _shown(row).layout()
+
+
+def _shown(row: _Row) -> Answer:
     answer = from_view(
         {
             "id": row.id,
@@ -125,18 +141,7 @@ def answer_of(row: _Row) -> Answer:
     )
     for call in (row.tool_calls or ()) if row.parts is None else ():
         answer.add(_call(call))
-    for entry in row.parts_kept or ():
-        if entry["part"] < len(answer.parts):
-            kept = {name: value for name, value in entry.items() if name != "part"}
-            answer.parts[entry["part"]].kept = kept
     return answer
-
-
-def layout_of(row: _Row) -> list[dict[str, Any]]:
-    """The parts of a whole row, written out for readers: without what is kept."""
-    if row.parts is None and not row.tool_calls:  # nearly all: their texts are not copied
-        return _default_layout(row.content, row.reasoning)
-    return answer_of(row).layout()
 
 
 def assembled(

@@ -26,8 +26,9 @@ from tokenwire.models.store import Store
 from tokenwire.models.tables import Message, UnfinishedPart
 from tokenwire.models.threads import ids_before, measure, thread_ids
 from tokenwire.models.unsaved import PartsToSave, UnsavedParts
+from tokenwire.models.views import message_view
 from tokenwire.protocol import events
-from tokenwire.protocol.fold import Answer
+from tokenwire.protocol.fold import Answer, from_view
 
 ME = "me"
 SIGNATURE = {"dialect": "anthropic", "value": {"signature": "x" * 100}}
@@ -163,7 +164,6 @@ async def test_an_unfinished_answer_is_read_as_it_was_saved(store: Store, runnin
         assert each is not None
         assert each.content == "Hello 👋So"
         assert each.parts == running.answer.layout()
-        # A snapshot leaves out what is kept.
     for each in (row, found[-1]):
         assert each is not None
         assert same(answer_of(each), running.answer)
@@ -200,6 +200,45 @@ async def test_an_end_moves_all_into_the_row(store: Store, running: Running) -> 
     assert row is not None
     assert (row.part_count, row.open_text, row.open_reasoning) == (0, None, None)
     assert not await store.finish(replace(running.ending(), attempt=2))
+
+
+async def test_readers_are_given_the_layout(store: Store, running: Running) -> None:
+    """Without what is kept, of an answer that is being written and of one that has ended."""
+    await store.checkpoint([running.checkpoint()])
+    row = await store.message(running.answer.id)
+    assert row is not None
+    for ended in (False, True):
+        if ended:
+            assert await store.finish(running.ending())
+        page = await store.snapshot(row.conversation_id, ME, 9)
+        question, answer = [message_view(found) for found in page.messages]
+        assert question["parts"] == [{"type": "text", "length": 2}]
+        assert answer["parts"] == running.answer.layout()
+        assert from_view(answer).layout() == running.answer.layout()
+        assert from_view(answer).content == running.answer.content
+        assert SIGNATURE["value"]["signature"] not in repr(answer)  # type: ignore[index]
+
+
+async def test_the_version_before_works_on_this_schema(store: Store, running: Running) -> None:
+    """It makes rows, saves and ends answers with its own columns alone; its ends are read whole."""
+    row = await store.message(running.answer.id)
+    assert row is not None
+    names = "id, conversation_id, ordinal, role, content, reasoning, status, seq, attempt, tries"
+    names += ", started_with, rev, announced_rev, terminal_announced, created_at, updated_at"
+    values = "'old', :c, 9, 'assistant', '', '', 'streaming', 0, 1, 0, 0, 1, 1, true, 0, 0"
+    save = "UPDATE messages SET content = 'So', reasoning = 'Hm', saves = 1 WHERE id = 'old'"
+    end = "UPDATE messages SET status = 'complete', content = 'Sooner' WHERE id = 'old'"
+    async with store.writing() as session:
+        insert = sql(f"INSERT INTO messages ({names}) VALUES ({values})")
+        await session.execute(insert, {"c": row.conversation_id})
+    for statement, content in ((save, "So"), (end, "Sooner")):
+        async with store.writing() as session:
+            await session.execute(sql(statement))
+        found = await read(store, "old")
+        assert [(part.type, part.text) for part in found.parts] == [
+            ("reasoning", "Hm"),
+            ("text", content),
+        ]
 
 
 async def test_an_end_that_is_refused_takes_nothing(store: Store, running: Running) -> None:

@@ -15,7 +15,13 @@ from tokenwire.protocol import events
 from tokenwire.protocol.fold import Answer
 
 WHAT_BEFALLS = st.sampled_from(
-    [*["event"] * 6, *["take"] * 3, *["commit"] * 3, "confirm", "lose", "keep", "takeover"]
+    [
+        *["event"] * 6,
+        *["take"] * 3,
+        *["commit"] * 3,
+        *["confirm"] * 3,
+        *("lose", "keep", "takeover"),
+    ]
 )
 
 
@@ -135,7 +141,7 @@ def held(answer: Answer) -> dict[str, Any]:
 
 
 @settings(max_examples=600)
-@given(HISTORIES, st.lists(st.tuples(WHAT_BEFALLS, st.integers(0, 7)), max_size=60))
+@given(HISTORIES, st.lists(st.tuples(WHAT_BEFALLS, st.integers(0, 7)), min_size=20, max_size=80))
 def test_the_rows_give_the_answer_as_it_was_saved(history: Any, befalls: Any) -> None:
     """Two under way, late, lost, refused, taken over: always the last that was committed."""
     worker = Worker(written((history[0], None)).events)
@@ -216,6 +222,30 @@ def test_rows_that_a_reset_leaves_behind_are_deleted() -> None:
     applied(answer, unsaved, events.PartEvent(ID, 1, 1, {"type": "step"}))
     assert unsaved.take(answer).deleted_from is None
     applied(answer, unsaved, events.Reset(ID, 1, 0, 0, 1))
-    assert unsaved.take(answer) == PartsToSave(unsaved.take(answer).parts, 1)
-    unsaved.saved(3)
+    unsaved.saved(1)  # which was taken before the reset
+    assert unsaved.take(answer) == PartsToSave((), 1)
+    assert unsaved.take(answer) == PartsToSave((), 1)
+    unsaved.saved(2)
     assert unsaved.take(answer) == PartsToSave((), None)
+
+
+def test_of_two_resets_the_one_that_left_less_counts() -> None:
+    """As long as neither is stored; and what came between them is written."""
+    answer, unsaved = Answer(ID), UnsavedParts(rows=range(3))
+    step = {"type": "step"}
+    applied(answer, unsaved, *(events.PartEvent(ID, 1, number, step) for number in range(3)))
+    applied(answer, unsaved, events.Reset(ID, 1, 0, 0, 0), events.PartEvent(ID, 1, 0, step))
+    applied(answer, unsaved, events.PartEvent(ID, 1, 1, step), events.Reset(ID, 1, 0, 0, 1))
+    parts, first = unsaved.take(answer)
+    assert ([part.number for part in parts], first) == ([0], 0)
+
+
+def test_a_text_that_grows_again_moves_back() -> None:
+    """A reset withdraws what had ended it: the message's row has its text from then on."""
+    answer, unsaved = Answer(ID), UnsavedParts()
+    applied(answer, unsaved, events.Chunk(ID, 1, 0, "a", 0))
+    applied(answer, unsaved, events.PartEvent(ID, 1, 1, {"type": "step"}))
+    assert [part.text for part in unsaved.take(answer).parts] == ["a", None]
+    unsaved.saved(1)
+    applied(answer, unsaved, events.Reset(ID, 1, 1, 0, 1))
+    assert unsaved.take(answer) == PartsToSave((StoredPart(0, "text", None, None, None),), 1)
