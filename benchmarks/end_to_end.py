@@ -214,7 +214,7 @@ async def view(base: str, seen: Seen) -> None:
     async with websockets.connect(subscription["url"], compression=None, max_queue=None) as socket_:
         await socket_.send(
             json.dumps(
-                {"type": "subscribe", "token": subscription["token"], "after": posted["position"]}
+                {"type": "subscribe", "token": subscription["token"], "after": posted["cursor"]}
             )
         )
         length, expected = 0, 0

@@ -26,7 +26,7 @@ async def first_chunk(base: str) -> float:
     async with websockets.connect(str(subscription["url"]), compression=None) as reader:
         await reader.send(
             json.dumps(
-                {"type": "subscribe", "token": subscription["token"], "after": snapshot["position"]}
+                {"type": "subscribe", "token": subscription["token"], "after": snapshot["cursor"]}
             )
         )
         while json.loads(await reader.recv())["type"] != "live":

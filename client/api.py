@@ -33,11 +33,11 @@ _PASSING = frozenset({0, 429, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class PostResult:
-    """What a post has made. `position`: before the post, None while the log is away."""
+    """What a post has made. `cursor`: before the post, None while the log is away."""
 
     user_message: LiveMessage
     assistant_message: LiveMessage
-    position: str | None
+    cursor: str | None
 
 
 class Tokenwire:
@@ -197,7 +197,7 @@ class RemoteConversation:
     async def read(
         self, *, limit: int | None = None, before: int | None = None
     ) -> Mapping[str, Any]:
-        """{"conversation", "messages", "next", "position"} as the API gives it."""
+        """{"conversation", "messages", "next", "cursor"} as the API gives it."""
         return await self._server.call("GET", self._path, limit=limit, before=before)
 
     async def post(self, content: str, *, idempotency_key: str | None = None) -> PostResult:
@@ -207,7 +207,7 @@ class RemoteConversation:
             "POST", f"{self._path}/messages", {"content": content}, key=key
         )
         return PostResult(
-            fresh(made["user_message"]), fresh(made["assistant_message"]), made["position"]
+            fresh(made["user_message"]), fresh(made["assistant_message"]), made["cursor"]
         )
 
     async def change(self, **changes: str | None) -> Mapping[str, Any]:

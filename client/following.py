@@ -93,7 +93,7 @@ class Following:
         return self.transcript.messages
 
     @property
-    def position(self) -> str | None:
+    def cursor(self) -> str | None:
         """Everything up to here is in `messages`; None before the conversation was read."""
         return None if self._order is None else f"{self._order.epoch}:{self._applied}"
 
@@ -175,9 +175,9 @@ class Following:
     async def _read(self) -> None:
         snapshot = await self._load()
         self.transcript.load(snapshot)
-        if snapshot["position"] is None:
+        if snapshot["cursor"] is None:
             raise RequestFailed(0, "unavailable", "the log cannot be read now")
-        self._order = Order(parse(snapshot["position"]))
+        self._order = Order(parse(snapshot["cursor"]))
         self._applied = self._order.seq
 
     async def _renew(self, now: float, *, ahead_seconds: float = 0.0) -> _Grant:
@@ -251,7 +251,7 @@ class _Link:
 
     async def _talk(self) -> AsyncGenerator[Change]:
         await self._send(
-            {"type": "subscribe", "token": self._token, "after": str(self._order.position)}
+            {"type": "subscribe", "token": self._token, "after": str(self._order.cursor)}
         )
         heard = _now()
         while not self._over:
@@ -318,7 +318,7 @@ class _Link:
         self._silence = float(frame["heartbeat_seconds"])
         if (
             frame["epoch"] != self._order.epoch
-        ):  # the log forked, and the position is good: it has another name from now on
+        ):  # the log forked, and the cursor is good: it has another name from now on
             self._order.fork(frame["epoch"])
             self._to.transcript.forked(self._order.seq)
         self._to.say(ConnectionState("replaying"))
@@ -333,8 +333,8 @@ class _Link:
         return [Change()]
 
     def _agrees(self, frame: Event) -> bool:
-        """Whether everything up to what the server says was sent is here; if not, ask again from the last position."""
-        if (frame["epoch"], frame["seq"]) == self._order.position:
+        """Whether everything up to what the server says was sent is here; if not, ask again from the last cursor."""
+        if (frame["epoch"], frame["seq"]) == self._order.cursor:
             return True
         self._end(0)
         return False

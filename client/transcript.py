@@ -28,12 +28,12 @@ Row = Mapping[str, Any]
 class Order:
     """Puts events into the order of `seq`: repeats vanish, early ones wait. A merged chunk stands for `from_seq` to `seq`."""
 
-    def __init__(self, position: Cursor) -> None:
-        self.epoch, self.seq = position
+    def __init__(self, cursor: Cursor) -> None:
+        self.epoch, self.seq = cursor
         self._pending: list[Event] = []
 
     @property
-    def position(self) -> Cursor:
+    def cursor(self) -> Cursor:
         """Everything up to here was given out."""
         return Cursor(self.epoch, self.seq)
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol, Self
 import msgspec
 
 from tokenwire.protocol.cursors import Cursor
-from tokenwire.protocol.cursors import parse as parse_position
+from tokenwire.protocol.cursors import parse as parse_cursor
 from tokenwire.protocol.events import Entry
 from tokenwire.protocol.text import utf16_length
 
@@ -105,9 +105,7 @@ def parse_client(frame: str | bytes) -> Subscribe | Refresh:
         parsed = _client.decode(frame)
         if isinstance(parsed, _Refresh):
             return Refresh(parsed.token)
-        return Subscribe(
-            parsed.token, None if parsed.after is None else parse_position(parsed.after)
-        )
+        return Subscribe(parsed.token, None if parsed.after is None else parse_cursor(parsed.after))
     except (
         ValueError,
         RecursionError,

@@ -77,7 +77,7 @@ sofa: all see the same.
 
 ```python
 async def follow(conversation):
-    async for event in conversation.events(after=position):
+    async for event in conversation.events(after=cursor):
         if event.type == "chunk":          # text, and where it belongs
             screen.put(event.offset, event.content)
 ```

@@ -1,4 +1,4 @@
-"""The contract between worker, broadcaster, web and the clients: events, positions, the log, the hub, tokens, frames."""
+"""The contract between worker, broadcaster, web and the clients: events, cursors, the log, the hub, tokens, frames."""
 
 if not __name__.startswith("tokenwire."):
     # A second copy of every class would follow, and none of them would fit the first.

@@ -140,7 +140,7 @@ async def _begin(services: WebServices, message_id: str, *, from_start: bool) ->
     reached = page.reached(row.epoch, row.seq)
     if from_start and page.oldest == 1 and reached == row.seq:
         return _Begun(row, Cursor(page.epoch, 0), whole=True)
-    return _Begun(row, page.position if unfinished(row) else None, held=reached)
+    return _Begun(row, page.cursor if unfinished(row) else None, held=reached)
 
 
 async def _row(services: WebServices, message_id: str) -> Message:

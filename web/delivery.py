@@ -1,4 +1,4 @@
-"""Between SQL and Redis: the position of an answer, and what follows a committed change (announcement, job).
+"""Between SQL and Redis: the cursor of an answer, and what follows a committed change (announcement, job).
 
 Redis being away costs none of it: rows stand in SQL, where the sweeper finds what was not announced or enqueued. So every step here
 gives up after a short time and reports instead of failing the request.
@@ -32,7 +32,7 @@ async def look(services: WebServices, conversation_id: str) -> ports.Page | None
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await services.log.read(conversation_id, None, 0, 0)
     except (ports.LogUnavailable, TimeoutError) as error:
-        log_line.warning("position unknown", conversation_id=conversation_id, error=repr(error))
+        log_line.warning("cursor unknown", conversation_id=conversation_id, error=repr(error))
         return None
 
 

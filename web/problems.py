@@ -30,7 +30,7 @@ RETRY_AFTER_SECONDS = 2
 
 CODES: Mapping[str, int] = {
     "bad_request": 400,
-    "malformed_position": 400,
+    "malformed_cursor": 400,
     "malformed_json": 400,
     "unauthenticated": 401,
     "foreign_origin": 403,
@@ -42,7 +42,7 @@ CODES: Mapping[str, int] = {
     "request_timeout": 408,
     "conflict": 409,
     "generation_running": 409,
-    "position_lost": 409,
+    "cursor_lost": 409,
     "too_many_invitations": 409,
     "too_many_participants": 409,
     "too_many_queued": 409,

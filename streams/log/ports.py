@@ -116,7 +116,7 @@ class Page:
 
     `oldest` is the seq of the oldest event held (top + 1 when none is), `top` the last seq given out, `floor` the lowest floor of a
     running generation or None. `forks` names earlier epochs, and up to which seq their log is this one's. `entries` follow the asked seq
-    without a hole as far as the page reaches; they are empty when the asked position is none of this log (`reached`) or lies outside
+    without a hole as far as the page reaches; they are empty when the asked cursor is none of this log (`reached`) or lies outside
     oldest - 1 .. top.
     """
 
@@ -141,7 +141,7 @@ class Page:
         return self.floor is not None
 
     @property
-    def position(self) -> Cursor:
+    def cursor(self) -> Cursor:
         """Where a reader of the SQL rows must start: SQL holds all before it."""
         return Cursor(self.epoch, self.top if self.floor is None else min(self.top, self.floor))
 
@@ -264,7 +264,7 @@ class Log(Protocol):
         """At most `limit` events after seq `after` of `epoch` (None: the current one), with the state of the log. Gone.
 
         No more than fit into `max_bytes`, but for one that is larger by itself.
-        A position of an earlier epoch is served as long as this log shares it.
+        A cursor of an earlier epoch is served as long as this log shares it.
         """
         ...
 

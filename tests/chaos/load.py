@@ -289,7 +289,7 @@ def _of_log(stream: Stream, content: str) -> list[str]:
 
 
 def terminals(stream: Stream) -> set[str]:
-    """Positions of all terminal events that anybody has seen."""
+    """Cursors of all terminal events that anybody has seen."""
     seen = {terminal for watcher in stream.watchers for terminal in watcher.terminals}
     return seen | {f"{stream.epoch}:{seq}" for seq in (stream.log.terminals if stream.log else ())}
 

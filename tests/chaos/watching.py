@@ -116,14 +116,14 @@ class Watcher(Reader):
         while True:
             answer = await self.api.call("GET", f"/api/conversations/{self.conversation_id}")
             row = next(row for row in answer["messages"] if row["id"] == self.message_id)
-            if answer["position"] is not None or row["status"] in TERMINAL:
+            if answer["cursor"] is not None or row["status"] in TERMINAL:
                 break
             await asyncio.sleep(0.3)
-        self.text, self.reasoning, self.row_seq, self.position = (
+        self.text, self.reasoning, self.row_seq, self.cursor = (
             row["content"],
             row["reasoning"],
             row["seq"],
-            answer["position"],
+            answer["cursor"],
         )
         if row["status"] in TERMINAL:
             self.ended, self.ended_at = row["status"], time.monotonic()
@@ -141,7 +141,7 @@ class Watcher(Reader):
         async with self._socket(subscription["url"]) as channel:
             await channel.send(
                 json.dumps(
-                    {"type": "subscribe", "token": subscription["token"], "after": self.position}
+                    {"type": "subscribe", "token": subscription["token"], "after": self.cursor}
                 )
             )
             await self._follow(channel, until)
@@ -174,11 +174,8 @@ class Watcher(Reader):
                 await self._snapshot()
                 return
             elif frame["type"] == "heartbeat":
-                if (
-                    self.position is not None
-                    and self.position != f"{frame['epoch']}:{frame['seq']}"
-                ):
-                    return  # as told: reconnect with the position
+                if self.cursor is not None and self.cursor != f"{frame['epoch']}:{frame['seq']}":
+                    return  # as told: reconnect with the cursor
             elif frame["type"] != "live":
                 self._event(epoch, frame)
             if self.manner == "slow" and frames % 20 == 0:
@@ -207,7 +204,7 @@ class EventStreamWatcher(Watcher):
 
     async def _connect(self) -> None:
         self.connections += 1
-        headers = {"Last-Event-ID": self.position} if self.position else {}
+        headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
         url = f"{self.api.base}/api/conversations/{self.conversation_id}/events"
         timeout = aiohttp.ClientTimeout(
             None, sock_connect=ANSWER_SECONDS, sock_read=SILENCE_SECONDS

@@ -79,7 +79,7 @@ class Reader:
     resyncs: int = 0
     resets: int = 0
     seen: list[dict[str, Any]] = field(default_factory=list)
-    position: str | None = None
+    cursor: str | None = None
     row_seq: int = 0
 
     async def watch(self, delay: float = 0) -> "Reader":
@@ -97,11 +97,11 @@ class Reader:
         status, answer = await acall(self.base, "GET", f"/api/conversations/{self.conversation_id}")
         assert status == 200, answer
         row = next(row for row in answer["messages"] if row["id"] == self.message_id)
-        self.text, self.reasoning, self.row_seq, self.position = (
+        self.text, self.reasoning, self.row_seq, self.cursor = (
             row["content"],
             row["reasoning"],
             row["seq"],
-            answer["position"],
+            answer["cursor"],
         )
         if row["status"] in TERMINAL:
             self.ended = row["status"]
@@ -116,7 +116,7 @@ class Reader:
         async with websockets.connect(subscription["url"], compression=None) as socket:
             await socket.send(
                 json.dumps(
-                    {"type": "subscribe", "token": subscription["token"], "after": self.position}
+                    {"type": "subscribe", "token": subscription["token"], "after": self.cursor}
                 )
             )
             epoch = ""
@@ -135,15 +135,15 @@ class Reader:
                     self._event(epoch, frame)
 
     def _adopt(self, epoch: str) -> None:
-        """The position is good in this epoch, too: else `resync` would have come."""
-        if self.position is not None:
-            self.position = f"{epoch}:{self.position.partition(':')[2]}"
+        """The cursor is good in this epoch, too: else `resync` would have come."""
+        if self.cursor is not None:
+            self.cursor = f"{epoch}:{self.cursor.partition(':')[2]}"
 
     def _event(self, epoch: str, event: dict[str, Any]) -> None:
         first = event.get("from_seq", event["seq"])
-        if self.position is not None:
-            assert self.position == f"{epoch}:{first - 1}", f"after {self.position} came {event}"
-        self.position = f"{epoch}:{event['seq']}"
+        if self.cursor is not None:
+            assert self.cursor == f"{epoch}:{first - 1}", f"after {self.cursor} came {event}"
+        self.cursor = f"{epoch}:{event['seq']}"
         if event.get("message_id") != self.message_id or event["seq"] <= self.row_seq:
             return
         self.seen.append(event)

@@ -172,7 +172,7 @@ class StandIn:
                 "conversation": thread.row,
                 "messages": shown,
                 "next": following,
-                "position": f"e1:{len(thread.events)}",
+                "cursor": f"e1:{len(thread.events)}",
             }
         )
 
@@ -223,7 +223,7 @@ class StandIn:
         accepted = {
             "user_message": dict(user),
             "assistant_message": dict(answer),
-            "position": f"e1:{len(thread.events) - 2}",
+            "cursor": f"e1:{len(thread.events) - 2}",
         }
         task = asyncio.ensure_future(
             self._answer(thread, answer, self.answers.get(content, self.default))

@@ -45,8 +45,8 @@ async def browser() -> AsyncIterator[Browser]:
 class Answer:
     """A text built from events, each checked: seqs without a hole, offsets without a gap, length and checksum at the end."""
 
-    def __init__(self, position: str) -> None:
-        self.epoch, _, seq = position.partition(":")
+    def __init__(self, cursor: str) -> None:
+        self.epoch, _, seq = cursor.partition(":")
         self.seq, self.text = int(seq), ""
         self.end: dict[str, Any] | None = None
 
@@ -81,7 +81,7 @@ async def stored(client: httpx.AsyncClient, post: dict[str, Any]) -> str:
 
 
 def events_of(post: dict[str, Any]) -> str:
-    return f"/api/conversations/{post['assistant_message']['conversation_id']}/events?after={post['position']}"
+    return f"/api/conversations/{post['assistant_message']['conversation_id']}/events?after={post['cursor']}"
 
 
 async def test_curl_reads_it(stack: Stack) -> None:
@@ -94,7 +94,7 @@ async def test_curl_reads_it(stack: Stack) -> None:
             CURL, "-sN", stack.url + events_of(post), stdout=asyncio.subprocess.PIPE
         )
         assert curl.stdout is not None
-        parser, answer = Parser(), Answer(post["position"])
+        parser, answer = Parser(), Answer(post["cursor"])
         reads = 0
         while answer.end is None:
             reads += 1
@@ -116,7 +116,7 @@ async def test_who_comes_after_the_end_reads_a_packed_log(stack: Stack) -> None:
             while not log.exists(packed):
                 await asyncio.sleep(0.1)
             assert log.xlen(stream) <= 1  # a title may come later
-        answer, source = Answer(post["position"]), EventSource(client, events_of(post))
+        answer, source = Answer(post["cursor"]), EventSource(client, events_of(post))
         async for event in source:
             answer.take(event.json, event.last_event_id)
             if answer.end is not None:
@@ -156,7 +156,7 @@ async def test_a_bare_eventsource_in_chromium_is_cut_three_times(
             await page.wait_for_function("(heard) => window.heard > heard", arg=heard)
             proxy.cut()
         result = await following
-        answer = Answer(post["position"])
+        answer = Answer(post["cursor"])
         for event, last_event_id in result["events"]:
             answer.take(event, last_event_id)
         assert answer.text == await stored(client, post)
@@ -168,7 +168,7 @@ async def test_a_restart_of_the_web_process_is_seen_through(stack: Stack) -> Non
     """It ends its streams and goes at once; a bare EventSource meets the next process, and misses nothing."""
     async with httpx.AsyncClient(base_url=stack.url) as client, asyncio.timeout(PATIENCE_SECONDS):
         post = await posted(client)
-        answer, source = Answer(post["position"]), EventSource(client, events_of(post))
+        answer, source = Answer(post["cursor"]), EventSource(client, events_of(post))
         (old,) = stack.pids("web")
         async for event in source:
             answer.take(event.json, event.last_event_id)

@@ -203,7 +203,7 @@ class Watching:
         self._base: int | None = None
 
     @property
-    def position(self) -> str:
+    def cursor(self) -> str:
         return f"{self.epoch}:{self.seq}"
 
     async def next(self) -> dict[str, Any]:
@@ -237,15 +237,15 @@ class Watching:
         kind = frame["type"]
         if (
             kind == "subscribed"
-        ):  # again, and under another name: the server was changed, the position is good in its log too
+        ):  # again, and under another name: the server was changed, the cursor is good in its log too
             assert self.epoch != frame["epoch"]
             self.epoch, self.promised, self.live = frame["epoch"], frame["seq"], False
         elif kind in {"live", "heartbeat"}:
-            self._take_position(frame)
+            self._take_cursor(frame)
         elif kind not in {"refreshed", "resync"}:
             self._take_event(frame)
 
-    def _take_position(self, frame: dict[str, Any]) -> None:
+    def _take_cursor(self, frame: dict[str, Any]) -> None:
         assert frame["epoch"] == self.epoch
         if self.seq is None:
             self.seq = frame["seq"]

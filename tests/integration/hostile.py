@@ -139,7 +139,7 @@ class Hostile:
             )
         if request.method == "GET":
             self.loads += 1
-            position = (
+            cursor = (
                 f"{self.epoch}:{len(self.events)}"
                 if not any(row["status"] == "streaming" for row in self.rows)
                 else f"{self.epoch}:0"
@@ -148,7 +148,7 @@ class Hostile:
                 "conversation": {"id": "c1", "rev": 1},
                 "messages": self.rows,
                 "next": None,
-                "position": position,
+                "cursor": cursor,
             }
             return httpx.Response(200, json=json.loads(json.dumps(body)))
         self.grants += 1

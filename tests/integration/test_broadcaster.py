@@ -29,7 +29,7 @@ def kinds(reader: Watching) -> list[str]:
 
 
 async def test_from_a_position_then_live(stage: Stage) -> None:
-    """subscribed, the events after the position, live, events as they happen, byte for byte as the log holds them."""
+    """subscribed, the events after the cursor, live, events as they happen, byte for byte as the log holds them."""
     writer = await Writer(stage.log, "c").begin()
     await writer.say("Hello ", "👋 ", "world")
     async with stage.reader("c", f"{writer.epoch}:1") as reader:
@@ -63,7 +63,7 @@ async def test_relayed_byte_for_byte(stage: Stage) -> None:
 
 
 async def test_from_now_on(stage: Stage) -> None:
-    """Without a position nothing is replayed."""
+    """Without a cursor nothing is replayed."""
     writer = await Writer(stage.log, "c").begin()
     await writer.say("before")
     async with stage.reader("c") as reader:
@@ -87,7 +87,7 @@ async def test_a_conversation_without_events(stage: Stage) -> None:
 async def test_resume_by_position_every_few_events(stage: Stage) -> None:
     """A reader whose socket breaks after every three frames ends with the whole text, in order, without a repeat."""
     writer = await Writer(stage.log, "c").begin()
-    position, text, seqs = f"{writer.epoch}:0", "", list[int]()
+    cursor, text, seqs = f"{writer.epoch}:0", "", list[int]()
 
     async def write() -> None:
         for number in range(60):
@@ -96,14 +96,14 @@ async def test_resume_by_position_every_few_events(stage: Stage) -> None:
 
     writing = asyncio.create_task(write())
     while len(seqs) < 61:
-        async with stage.reader("c", position) as reader:
+        async with stage.reader("c", cursor) as reader:
             with contextlib.suppress(TimeoutError):
                 for _ in range(4):
                     frame = await asyncio.wait_for(reader.next(), 1)
                     if "attempt" in frame:
                         seqs.append(frame["seq"])
                         text += frame.get("content", "")
-                        position = f"{reader.epoch}:{reader.seq}"
+                        cursor = f"{reader.epoch}:{reader.seq}"
     await writing
     assert text == writer.text
     assert seqs == list(range(1, 62))

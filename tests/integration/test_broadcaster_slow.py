@@ -236,7 +236,7 @@ async def test_a_redis_that_lost_its_data_is_another_epoch(valkey: Valkey) -> No
 
 
 async def test_a_redis_that_kept_its_data_disturbs_nobody(valkey: Valkey) -> None:
-    """A reader stays connected, is told the new name of its position, and is live again without a resync."""
+    """A reader stays connected, is told the new name of its cursor, and is live again without a resync."""
     async with redis_stage(valkey.url, pace=HeartbeatPace(0.2, 0.2)) as stage:
         writer = await Writer(stage.log, "c").begin()
         await writer.say("before")

@@ -1,4 +1,4 @@
-"""Chat streams over real connections, with a worker that the test plays: positions, new epochs, ends of every kind, bad input."""
+"""Chat streams over real connections, with a worker that the test plays: cursors, new epochs, ends of every kind, bad input."""
 
 import asyncio
 import contextlib
@@ -198,7 +198,7 @@ async def test_stale_positions(tmp_path: Path) -> None:
             f"{worker.claim.epoch}:1",
         ):
             answer = await web.client.get("/api/chat/c/stream", headers={"Last-Event-ID": place})
-            assert (answer.status_code, answer.json()["code"]) == (409, "position_lost"), place
+            assert (answer.status_code, answer.json()["code"]) == (409, "cursor_lost"), place
         for number in range(500):
             await worker.say("b", saved=number > 250)
         page = await web.log.read(worker.claim.conversation_id, None, 0, 0)

@@ -72,9 +72,9 @@ async def test_the_position_is_that_of_the_rows_as_soon_as_they_are_read() -> No
     for _ in range(3):
         server.append({"type": "title", "title": "T", "rev": 0})
     async with followed(server) as stream:
-        assert stream.position is None
+        assert stream.cursor is None
         await anext(stream)
-        assert ([message.content for message in stream.messages], stream.position) == (
+        assert ([message.content for message in stream.messages], stream.cursor) == (
             ["Hello"],
             "e1:3",
         )
@@ -83,7 +83,7 @@ async def test_the_position_is_that_of_the_rows_as_soon_as_they_are_read() -> No
         await server.lose_log([{"type": "title", "title": "T", "rev": 0}])
         while stream.messages[0].content == "Hello":
             await anext(stream)
-        assert stream.position == "e2:1"
+        assert stream.cursor == "e2:1"
 
 
 FAULTS = {
@@ -112,7 +112,7 @@ async def test_every_fault_ends_in_the_exact_text(name: str, seed: int) -> None:
             if change.message is not None and change.event is not None:
                 seqs.append(change.event["seq"])
                 assert change.event["type"] == "reset" or change.message.content.startswith(shown)
-                assert stream.position == f"e1:{seqs[-1]}"
+                assert stream.cursor == f"e1:{seqs[-1]}"
                 shown = change.message.content
             if change.message is not None and change.message.ended:
                 break
@@ -121,7 +121,7 @@ async def test_every_fault_ends_in_the_exact_text(name: str, seed: int) -> None:
     assert message is not None
     assert (message.content, message.proven, message.status) == (text, True, "complete")
     assert seqs == list(range(1, len(events) + 1))
-    assert server.loads == 1  # resumed by position, never read again
+    assert server.loads == 1  # resumed by cursor, never read again
 
 
 async def test_a_new_epoch_is_read_again() -> None:
@@ -136,7 +136,7 @@ async def test_a_new_epoch_is_read_again() -> None:
         for event in chunks[:5]:
             server.append(event)
         await until_live(stream)
-        assert stream.position == "e1:6"
+        assert stream.cursor == "e1:6"
         message = stream.get("m1")
         assert message is not None
         shown = message.content
@@ -151,7 +151,7 @@ async def test_a_new_epoch_is_read_again() -> None:
 
 
 async def test_a_token_that_is_refused_is_renewed() -> None:
-    """4401: another token, the same position."""
+    """4401: another token, the same cursor."""
     server = Hostile(random.Random(1), Faults(cut=1.0, codes=(1012,)))
     server.row(id="m1", status="streaming")
     async with followed(server) as stream:
@@ -162,7 +162,7 @@ async def test_a_token_that_is_refused_is_renewed() -> None:
         while stream.state.name == "live":
             await anext(stream)
         await until_live(stream)
-    assert (server.grants, server.loads, stream.position) == (2, 1, "e1:1")
+    assert (server.grants, server.loads, stream.cursor) == (2, 1, "e1:1")
 
 
 async def test_tokens_that_are_refused_again_and_again_are_an_error() -> None:

@@ -99,15 +99,15 @@ async def test_the_last_event_id_wins(web: Web) -> None:
         break
 
 
-@pytest.mark.parametrize(("position", "reason"), [("other:1", "epoch"), ("{epoch}:99", "ahead")])
+@pytest.mark.parametrize(("cursor", "reason"), [("other:1", "epoch"), ("{epoch}:99", "ahead")])
 async def test_a_position_that_cannot_be_served_is_answered_in_the_stream(
-    web: Web, position: str, reason: str
+    web: Web, cursor: str, reason: str
 ) -> None:
     """`resync` is the first event, has no id, and only comments follow it."""
     conversation, writer = await web.writing()
     source = EventSource(
         web.client,
-        f"/api/conversations/{conversation}/events?after={position.format(epoch=writer.epoch)}",
+        f"/api/conversations/{conversation}/events?after={cursor.format(epoch=writer.epoch)}",
     )
     events = aiter(source)
     first = await anext(events)
@@ -144,7 +144,7 @@ async def test_one_message_of_a_conversation(web: Web) -> None:
     posted = (
         await web.client.post(f"/api/conversations/{conversation}/messages", json={"content": "hi"})
     ).json()
-    answer, position = posted["assistant_message"]["id"], posted["position"]
+    answer, cursor = posted["assistant_message"]["id"], posted["cursor"]
     writer = await Writer(web.log, conversation, answer).begin()
     await writer.say("a")
     other = await Writer(web.log, conversation, "another").begin()
@@ -152,7 +152,7 @@ async def test_one_message_of_a_conversation(web: Web) -> None:
     await writer.say("b")
     await writer.end()
     await other.say("y")
-    source = EventSource(web.client, f"/api/messages/{answer}/events?after={position}")
+    source = EventSource(web.client, f"/api/messages/{answer}/events?after={cursor}")
     events = aiter(source)
     heard = [(await anext(events)).json for _ in range(5)]
     assert [(event["type"], event["seq"]) for event in heard] == [

@@ -63,21 +63,21 @@ async def opened(web: Web, address: str, **headers: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "position",
+    "cursor",
     ["5", "e:", "e:-1", "e 5", "../..", "e:５", "x" * 5000, "%00", "e:99999999999999999999"],
 )
-async def test_what_is_no_position_is_refused_before_the_stream(web: Web, position: str) -> None:
+async def test_what_is_no_position_is_refused_before_the_stream(web: Web, cursor: str) -> None:
     """Wherever it stands; a good one beside it does not help if the wrong one counts."""
     address = f"/api/conversations/{await web.conversation()}/events"
-    assert problem(await web.client.get(f"{address}?after={position}")) == (
+    assert problem(await web.client.get(f"{address}?after={cursor}")) == (
         400,
-        "malformed_position",
+        "malformed_cursor",
     )
-    if position.isascii() and len(position) < 1000:
-        headers = {"Last-Event-ID": position}
+    if cursor.isascii() and len(cursor) < 1000:
+        headers = {"Last-Event-ID": cursor}
         assert problem(await web.client.get(f"{address}?after=e:1", headers=headers)) == (
             400,
-            "malformed_position",
+            "malformed_cursor",
         )
 
 

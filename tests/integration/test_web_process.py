@@ -107,7 +107,7 @@ def running(
 
 
 def test_a_post_goes_through(tmp_path: Path, database_url: str, valkey_url: str) -> None:
-    """Ready, a conversation, a post with its position, the page: with SQLite and with PostgreSQL."""
+    """Ready, a conversation, a post with its cursor, the page: with SQLite and with PostgreSQL."""
     migrate(database_url)
     with running(tmp_path, DATABASE_URL=database_url, REDIS_URL=valkey_url) as web:
         web.wait_until(web.answers)
@@ -115,9 +115,9 @@ def test_a_post_goes_through(tmp_path: Path, database_url: str, valkey_url: str)
         address = f"/api/conversations/{web.client.post('/api/conversations').json()['id']}"
         first = web.client.post(f"{address}/messages", json={"content": "hi"}).json()
         second = web.client.post(f"{address}/messages", json={"content": "hi"}).json()
-        epoch = first["position"].partition(":")[0]
-        assert (first["position"], second["position"]) == (f"{epoch}:0", f"{epoch}:2")
-        assert web.client.get(address).json()["position"] == f"{epoch}:4"
+        epoch = first["cursor"].partition(":")[0]
+        assert (first["cursor"], second["cursor"]) == (f"{epoch}:0", f"{epoch}:2")
+        assert web.client.get(address).json()["cursor"] == f"{epoch}:4"
         assert web.client.post(f"{address}/cancel").json()["cancelled"] == [
             given["assistant_message"]["id"] for given in (first, second)
         ]
@@ -140,7 +140,7 @@ def test_it_is_not_ready_before_the_migration(
 
 
 def test_posts_are_taken_while_redis_is_away(tmp_path: Path, valkey: Valkey) -> None:
-    """202 with a null position; readiness says what is wrong; all is well when it is back."""
+    """202 with a null cursor; readiness says what is wrong; all is well when it is back."""
     url = f"sqlite:///{tmp_path}/web.db"
     migrate(url)
     with running(tmp_path, DATABASE_URL=url, REDIS_URL=valkey.url) as web:
@@ -148,11 +148,11 @@ def test_posts_are_taken_while_redis_is_away(tmp_path: Path, valkey: Valkey) -> 
         address = f"/api/conversations/{web.client.post('/api/conversations').json()['id']}"
         valkey.stop()
         given = web.client.post(f"{address}/messages", json={"content": "hi"})
-        assert (given.status_code, given.json()["position"]) == (202, None)
+        assert (given.status_code, given.json()["cursor"]) == (202, None)
         assert web.client.get("/readyz").json()["checks"]["redis"] == "does not answer"
         valkey.start()
         web.wait_until(lambda: web.client.get("/readyz").status_code == 200)
-        assert web.client.get(address).json()["position"] is not None
+        assert web.client.get(address).json()["cursor"] is not None
 
 
 def test_a_frozen_database_is_waited_for_no_longer_than_is_set(

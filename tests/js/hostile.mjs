@@ -116,7 +116,7 @@ export class Conversation {
       conversation: { id: this.id, title: null, rev: 1 },
       messages: this.rows,
       next: null,
-      position: `${this.epoch}:${this.floor ?? this.events.length}`,
+      cursor: `${this.epoch}:${this.floor ?? this.events.length}`,
     });
   };
 

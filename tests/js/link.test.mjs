@@ -71,7 +71,7 @@ class Rig {
           conversation: { id: "c1", rev: 1 },
           messages: [{ ...ROW, ...options.row }],
           next: null,
-          position: "e1:4",
+          cursor: "e1:4",
         }
       ),
       grant: async () => {
@@ -149,7 +149,7 @@ inMockedTime(
 );
 
 inMockedTime(
-  "a missing event is waited for a second, then the connection is given up and the position presented again",
+  "a missing event is waited for a second, then the connection is given up and the cursor presented again",
   async () => {
     const rig = new Rig();
     const socket = await rig.live();
@@ -245,7 +245,7 @@ inMockedTime(
   },
 );
 
-inMockedTime("a position that cannot be served is read again", async () => {
+inMockedTime("a cursor that cannot be served is read again", async () => {
   const rig = new Rig();
   const socket = await rig.dialled();
   socket.open();

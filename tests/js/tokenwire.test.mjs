@@ -13,7 +13,7 @@ import {
   Transcript,
   afterClose,
   crc32,
-  parsePosition,
+  parseCursor,
   subscribe,
 } from "../../web/page/static/tokenwire.js";
 import { Conversation, answer, dice, hostileSocket, passTime } from "./hostile.mjs";
@@ -68,8 +68,8 @@ test("crc32 is zlib's of the UTF-8 text", () => {
   if (zlib.crc32) assert.equal(crc32("žluť 👩‍👩‍👧"), zlib.crc32("žluť 👩‍👩‍👧"));
 });
 
-test("a position is epoch:seq and nothing else", () => {
-  assert.deepEqual(parsePosition("k3f9:57"), { epoch: "k3f9", seq: 57 });
+test("a cursor is epoch:seq and nothing else", () => {
+  assert.deepEqual(parseCursor("k3f9:57"), { epoch: "k3f9", seq: 57 });
   for (const wrong of [
     null,
     undefined,
@@ -81,7 +81,7 @@ test("a position is epoch:seq and nothing else", () => {
     "a b:1",
     "k:99999999999999999",
   ])
-    assert.equal(parsePosition(wrong), null);
+    assert.equal(parseCursor(wrong), null);
 });
 
 test("events leave in the order of seq whatever the order they come in, each once", () => {
@@ -100,11 +100,11 @@ test("events leave in the order of seq whatever the order they come in, each onc
   }
 });
 
-test("a missing event holds back what follows, and the position stays before it", () => {
+test("a missing event holds back what follows, and the cursor stays before it", () => {
   const order = new Order({ epoch: "e", seq: 4 });
   assert.deepEqual(order.push({ seq: 6 }), []);
   assert.equal(order.waiting, true);
-  assert.equal(order.position, "e:4");
+  assert.equal(order.cursor, "e:4");
   assert.deepEqual(order.push({ seq: 5 }), [{ seq: 5 }, { seq: 6 }]);
 });
 
@@ -119,7 +119,7 @@ test("what waits when the log forks is dropped: it may be no part of what follow
   const order = new Order({ epoch: "e", seq: 4 });
   order.push({ seq: 6, content: "lost" });
   order.fork("f");
-  assert.equal(order.position, "f:4");
+  assert.equal(order.cursor, "f:4");
   assert.equal(order.waiting, false);
   assert.deepEqual(order.push({ seq: 5 }), [{ seq: 5 }]);
   assert.deepEqual(order.push({ seq: 6, content: "new" }), [{ seq: 6, content: "new" }]);
@@ -695,7 +695,7 @@ for (const [name, faults] of Object.entries(FAULTS)) {
           events.map((_, n) => n + 1),
           "each event once, in order",
         );
-        assert.equal(conversation.loads, 1, "resumed by position, never read again");
+        assert.equal(conversation.loads, 1, "resumed by cursor, never read again");
         assert.equal(row.status, "queued");
       });
     }
@@ -733,7 +733,7 @@ test("a lost log is read again, and the text on show never shrinks before live",
   });
 });
 
-test("a snapshot ahead of its position is not counted twice", async () => {
+test("a snapshot ahead of its cursor is not counted twice", async () => {
   await inMockedTime(async (timers) => {
     const conversation = new Conversation();
     const row = conversation.row({ id: "m1" });
@@ -812,7 +812,7 @@ test("a deleted conversation and a refusal stop for good; a server error does no
   }
 });
 
-test("a bad token is renewed and the position kept", async () => {
+test("a bad token is renewed and the cursor kept", async () => {
   await inMockedTime(async (timers) => {
     const conversation = new Conversation();
     conversation.row({ id: "m1" });
@@ -929,7 +929,7 @@ test("closed while the conversation is read, it shows nothing of it", async () =
   watch.close();
   read(snapshot);
   await new Promise(setImmediate);
-  assert.deepEqual([told, watch.messages, watch.position], [[], [], null]);
+  assert.deepEqual([told, watch.messages, watch.cursor], [[], [], null]);
 });
 
 test("subscribe reads the conversation, asks for a grant and connects where it says", async () => {
@@ -940,7 +940,7 @@ test("subscribe reads the conversation, asks for a grant and connects where it s
     return Response.json(
       method === "POST"
         ? grant
-        : { conversation: { id: "c", rev: 1 }, messages: [ROW], next: 7, position: "e1:4" },
+        : { conversation: { id: "c", rev: 1 }, messages: [ROW], next: 7, cursor: "e1:4" },
     );
   };
   let socket = null;
@@ -969,7 +969,7 @@ test("subscribe reads the conversation, asks for a grant and connects where it s
   ]);
   assert.equal(socket.url, "ws://there/");
   assert.deepEqual(
-    [watch.messages[0].id, watch.transcript.next, watch.position],
+    [watch.messages[0].id, watch.transcript.next, watch.cursor],
     ["m1", 7, "e1:4"],
   );
 });

@@ -1,4 +1,4 @@
-"""A reader, written from PROTOCOL.md alone: snapshot, subscribe by position, apply, resync. Nothing of the server's code is used.
+"""A reader, written from PROTOCOL.md alone: snapshot, subscribe by cursor, apply, resync. Nothing of the server's code is used.
 
 It complains of whatever a correct service never does: a hole, a repetition, text that shrinks without a reason, a wrong checksum.
 """
@@ -99,11 +99,11 @@ class Client:
                 continue
             if snapshot is None:
                 self.gone = True
-            elif snapshot["position"] is None:
+            elif snapshot["cursor"] is None:
                 self._take_rows(snapshot["messages"], None)
                 await self._pause(0.1, 1.0)
             else:
-                epoch, _, seq = snapshot["position"].partition(":")
+                epoch, _, seq = snapshot["cursor"].partition(":")
                 self._epoch_lost = self._epoch_lost or epoch != self.epoch
                 self.epoch, self.seq = epoch, int(seq)
                 self._take_rows(snapshot["messages"], epoch)
@@ -224,7 +224,7 @@ class Client:
         return None
 
     def _fork(self, epoch: str) -> None:
-        """The position has another name; what rows say of later events does not hold."""
+        """The cursor has another name; what rows say of later events does not hold."""
         for view in self.views.values():
             view.seq = min(view.seq, self.seq)
             view.ends = [

@@ -112,9 +112,9 @@ async def chat(request: Request, services: With, user: Caller, profile: Profile)
         204: {"description": "Nothing is being written"},
         **documented(
             "bad_request",
-            "malformed_position",
+            "malformed_cursor",
             "not_found",
-            "position_lost",
+            "cursor_lost",
             "invalid",
             "over_capacity",
         ),
@@ -128,11 +128,11 @@ async def resume(
     profile: Profile,
     after: Annotated[
         str | None,
-        Query(description="Only what follows this position, which the `id:` of a chunk was"),
+        Query(description="Only what follows this cursor, which the `id:` of a chunk was"),
     ] = None,
     last_event_id: Annotated[str | None, Header(description="The same; it wins")] = None,
 ) -> Response:
-    """The running answer from its beginning; with a position what follows it, also when the answer has just ended."""
+    """The running answer from its beginning; with a cursor what follows it, also when the answer has just ended."""
     place = wanted_cursor(request, last_event_id, after)
     user = services.identify(request)
     conversation = await services.store.find_chat(user, chat_id)

@@ -185,7 +185,7 @@ async def _replay(services: WebServices, viewer: Viewer, answer: AISDKEncoder | 
     else:
         chunks = answer.restate(view, opened)
     place = Cursor(page.epoch, view["seq"]) if held and chunks and not answer.ended else None
-    return _Begun(answer, [Said(chunks, place)], page.position)
+    return _Begun(answer, [Said(chunks, place)], page.cursor)
 
 
 async def _again(services: WebServices, viewer: Viewer, answer: AISDKEncoder) -> _Begun:
@@ -244,7 +244,7 @@ async def _caught_up(
 def unservable() -> ApiProblem:
     """The answer to a position that nothing can be told from."""
     return ApiProblem(
-        "position_lost",
+        "cursor_lost",
         "Nothing can be told from this position on: read the whole answer, without a position.",
     )
 

@@ -1,6 +1,6 @@
 """Pure: chunks as the bytes of a response: server-sent events, each with one chunk, and `[DONE]` at the end.
 
-Only `data` means anything to the AI SDK. An `id:` is for clients that resume by position, a comment keeps a connection open; an
+Only `data` means anything to the AI SDK. An `id:` is for clients that resume by cursor, a comment keeps a connection open; an
 event with other data would end the stream.
 """
 

@@ -112,11 +112,11 @@ async def get_conversation(
     limit: Limit = shapes.MAX_PAGE,
     before: Annotated[int | None, Query(ge=1, le=shapes.MAX_ORDINAL)] = None,
 ) -> shapes.ConversationSnapshot:
-    """The newest messages in order, and the position from which a subscription misses nothing (null while the log is away)."""
+    """The newest messages in order, and the cursor from which a subscription misses nothing (null while the log is away)."""
     await services.store.conversation(
         conversation_id, user
     )  # a look at a log begins one: not for ids that callers make up
-    # The log first: rows that are read later hold at least what lies before its position.
+    # The log first: rows that are read later hold at least what lies before its cursor.
     page = await delivery.look(services, conversation_id)
     found = await services.store.snapshot(conversation_id, user, limit, before)
     await delivery.want(services, found.messages)
@@ -125,7 +125,7 @@ async def get_conversation(
             "conversation": conversation_view(found.conversation),
             "messages": [message_view(row, delivery.reached(page, row)) for row in found.messages],
             "next": found.next,
-            "position": str(page.position) if page else None,
+            "cursor": str(page.cursor) if page else None,
         }
     )
 
@@ -266,7 +266,7 @@ def _posted(
             "assistant_message": message_view(
                 posted.assistant_message, delivery.reached(page, posted.assistant_message)
             ),
-            "position": str(page.position) if page else None,
+            "cursor": str(page.cursor) if page else None,
             "subscription": subscription,
         }
     )

@@ -158,20 +158,20 @@ class ConversationPage(BaseModel):
 
 
 class ConversationSnapshot(BaseModel):
-    """A conversation and its newest messages in order. `next`: the `before` of older ones. `position`: where to subscribe after."""
+    """A conversation and its newest messages in order. `next`: the `before` of older ones. `cursor`: where to subscribe after."""
 
     conversation: ConversationView
     messages: list[MessageView]
     next: int | None
-    position: str | None
+    cursor: str | None
 
 
 class PostedMessage(BaseModel):
-    """The rows of a post, the position before them, and what it takes to follow."""
+    """The rows of a post, the cursor before them, and what it takes to follow."""
 
     user_message: MessageView
     assistant_message: MessageView
-    position: str | None
+    cursor: str | None
     subscription: Subscription
 
 

@@ -25,7 +25,7 @@ from tokenwire.web.readers import Beat, Ended, Entries, HttpReader, Live, Permis
 from tokenwire.web.services import ConversationId, MessageId, WebServices, With
 
 _RESPONSES = RESPONSES | documented(
-    "malformed_position",
+    "malformed_cursor",
     "bad_request",
     "unauthenticated",
     "unknown_host",
@@ -114,7 +114,7 @@ def wanted_cursor(request: Request, last_event_id: str | None, after: str | None
     try:
         return sse.cursor(last_event_id, after)
     except ValueError as error:
-        raise ApiProblem("malformed_position", "A cursor looks like k3f9:57.") from error
+        raise ApiProblem("malformed_cursor", "A cursor looks like k3f9:57.") from error
 
 
 async def admit(

@@ -68,7 +68,7 @@ local function refresh_expiry(state)
   end
 end
 
--- No log: nobody's position means anything any more. What is known of generations stays: it can only make the fence stricter.
+-- No log: nobody's cursor means anything any more. What is known of generations stays: it can only make the fence stricter.
 local function begin_epoch(server)
   call('DEL', LOG, FLOORS, PACKED)
   call('HDEL', STATE, 'forks', 'packed')

@@ -42,7 +42,7 @@ async def test_a_log_that_is_lost_begins_again(rig: Rig) -> None:
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
 async def test_a_restart_forks(rig: Rig) -> None:
-    """The log goes on under another name: seq, entries and floor stay, and positions of the old name are good up to the fork."""
+    """The log goes on under another name: seq, entries and floor stay, and cursors of the old name are good up to the fork."""
     log = rig.log()
     claim = await log.claim("c", "m", 0, LEASE)
     await log.append(claim, 0, 0, [chunk(0), chunk(1)])

@@ -27,7 +27,7 @@ from tokenwire.streams.log.ports import Gone, Limits, Lost, Sealed
 
 
 async def test_a_reader_does_not_notice_that_a_log_was_packed(rig: Rig) -> None:
-    """Byte for byte, from every position, with any limit; and what comes later follows."""
+    """Byte for byte, from every cursor, with any limit; and what comes later follows."""
     log = rig.log()
     before = await answered(log, 600)
     assert await log.pack("c") == 601
@@ -133,7 +133,7 @@ async def test_packed_events_go_when_they_are_too_old(rig: Rig) -> None:
 
 @pytest.mark.parametrize("rig", RESTARTABLE, indirect=True)
 async def test_a_packed_log_forks_like_any_other(rig: Rig) -> None:
-    """Positions in packed events stay good, over as many restarts as come; later answers go on, and are packed, too."""
+    """Cursors in packed events stay good, over as many restarts as come; later answers go on, and are packed, too."""
     log = rig.log()
     before = await answered(log, 300)
     old = await log.read("c", None, 0, 0)

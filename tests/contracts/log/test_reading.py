@@ -50,12 +50,12 @@ async def test_what_cannot_be_served_gives_no_events_but_says_why(rig: Rig) -> N
 
 
 async def test_an_empty_log_has_an_epoch(rig: Rig) -> None:
-    """A conversation that nobody wrote to has a position, and keeps it."""
+    """A conversation that nobody wrote to has a cursor, and keeps it."""
     log = rig.log()
     page = await log.read("c", None, 0, 10)
     assert (page.oldest, page.top, page.floor, page.entries) == (1, 0, None, [])
     assert (await log.read("c", None, 0, 10)).epoch == page.epoch
-    assert str(page.position) == f"{page.epoch}:0"
+    assert str(page.cursor) == f"{page.epoch}:0"
 
 
 async def test_whether_somebody_watches_can_be_asked(rig: Rig) -> None:

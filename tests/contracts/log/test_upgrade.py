@@ -153,7 +153,7 @@ def begun(before: Before, **record: object) -> list[bytes]:
 async def test_an_answer_that_was_begun_before_is_read_written_and_ended(
     rig: RedisRig, before: Before
 ) -> None:
-    """By the attempt itself, as if nothing had happened: a batch that is sent again lands once, a position stays good."""
+    """By the attempt itself, as if nothing had happened: a batch that is sent again lands once, a cursor stays good."""
     log = rig.log()
     written = begun(before, floor=1)
     page = await log.read("c", EPOCH, 0, 9)
@@ -232,7 +232,7 @@ async def test_a_row_that_was_announced_before_is_not_announced_again(
 async def test_a_server_that_was_started_again_since_keeps_what_it_has(
     rig: RedisRig, before: Before
 ) -> None:
-    """Positions of before stay good, the attempt goes on, and what it writes is no news to the version before."""
+    """Cursors of before stay good, the attempt goes on, and what it writes is no news to the version before."""
     log = rig.log()
     before.begin_epoch(run="another")
     before.write(*BEGINNING)

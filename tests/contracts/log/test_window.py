@@ -14,12 +14,12 @@ async def test_a_floor_starts_at_the_top_and_rises_with_checkpoints(rig: Rig) ->
     await log.append(claim, 0, 0, [chunk(0), chunk(1)])
     await log.append(claim, 1, 2, [chunk(2)])
     page = await log.read("c", None, 0, 0)
-    assert (page.floor, page.position.seq) == (2, 2)
+    assert (page.floor, page.cursor.seq) == (2, 2)
     await log.append(claim, 2, 1, [chunk(3)])  # a checkpoint never takes anything back
     assert (await log.read("c", None, 0, 0)).floor == 2
     await log.append(claim, 3, 4, [complete(4)])
     page = await log.read("c", None, 0, 0)
-    assert (page.floor, page.position.seq) == (None, 6)
+    assert (page.floor, page.cursor.seq) == (None, 6)
 
 
 async def test_a_takeover_keeps_the_floor(rig: Rig) -> None:

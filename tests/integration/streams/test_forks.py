@@ -52,7 +52,7 @@ async def text(log: RedisLog) -> str:
 async def test_a_restart_that_keeps_all_costs_nobody_anything(
     log: RedisLog, valkey: Valkey
 ) -> None:
-    """A reader's tail keeps its ring, positions stay good, the worker's next batch is the next event."""
+    """A reader's tail keeps its ring, cursors stay good, the worker's next batch is the next event."""
     claim = await write(log, 5)
     feed = RedisFeed(valkey.url)
     hub = Hub(log, feed)

@@ -51,7 +51,7 @@ class Rig:
         except Lost:
             page = await self.writing.read("c", None, 0, 0)
             told = [Reset("m", 1, 0, 0), *[Chunk("m", 1, 0, "x")] * 2]
-            self.claim, _ = await self.writing.adopt(self.claim, page.position, told, LEASE)
+            self.claim, _ = await self.writing.adopt(self.claim, page.cursor, told, LEASE)
             self.index = 0
 
     async def write(self, count: int = 1) -> int:

@@ -71,8 +71,8 @@ AREA = Area(
         Mutant(
             "rows_are_read_and_the_position_stays",
             "client/following.py",
-            '        self._order = Order(parse(snapshot["position"]))\n        self._applied = self._order.seq\n',
-            '        self._order = Order(parse(snapshot["position"]))\n',
+            '        self._order = Order(parse(snapshot["cursor"]))\n        self._applied = self._order.seq\n',
+            '        self._order = Order(parse(snapshot["cursor"]))\n',
             ("tests/integration/test_python_client.py",),
         ),
         Mutant(

@@ -154,7 +154,7 @@ class Rig:
     async def watch(
         self, after: int, room: int = 1 << 30, epoch: str = "e"
     ) -> tuple[SocketReader, Socket]:
-        """A reader that subscribes at that position."""
+        """A reader that subscribes at that cursor."""
         reader, socket = self.connect(room)
         await reader.receive(self.subscription(f"{epoch}:{after}"))
         return reader, socket

@@ -219,7 +219,7 @@ def test_resync_is_all_that_a_reader_gets_whose_position_is_lost(after: str, rea
 
 
 def test_from_a_position() -> None:
-    """subscribed (the top now), the events after the position, live (the last one replayed)."""
+    """subscribed (the top now), the events after the cursor, live (the last one replayed)."""
     ring = Ring(top=3)
     session, socket = following("e:1", ring)
     assert not session.advance(ring, socket.write)
@@ -240,7 +240,7 @@ def test_from_a_position() -> None:
 
 
 def test_from_now_on() -> None:
-    """Without a position nothing is replayed."""
+    """Without a cursor nothing is replayed."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
@@ -259,7 +259,7 @@ def test_from_now_on() -> None:
     ],
 )
 def test_when_redis_need_not_be_asked(after: str | None, ring: Ring, held: bool) -> None:
-    """Only a position that the ring reaches is good without asking: what looks ahead or foreign may be news to this process."""
+    """Only a cursor that the ring reaches is good without asking: what looks ahead or foreign may be news to this process."""
     assert opened(after).held_by(ring) is held
 
 
@@ -278,7 +278,7 @@ def test_what_the_ring_does_not_hold_is_read() -> None:
 
 
 def test_live_waits_for_what_redis_has_and_this_process_has_not_heard() -> None:
-    """The log stood at 5 when the position was judged: a tail that stands at 3 is not the tip."""
+    """The log stood at 5 when the cursor was judged: a tail that stands at 3 is not the tip."""
     ring = Ring(top=3)
     session, socket = following("e:1", Ring(top=5))
     assert session.advance(ring, socket.write)
@@ -338,7 +338,7 @@ def test_a_new_epoch_and_a_deletion_end_a_live_reader(
 
 
 def test_a_fork_behind_the_reader_is_told_before_what_follows() -> None:
-    """`subscribed` with the new name, the events, `live` again; the position is the same place."""
+    """`subscribed` with the new name, the events, `live` again; the cursor is the same place."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)
@@ -472,7 +472,7 @@ def test_no_heartbeat_in_replay() -> None:
 
 
 def test_a_heartbeat_that_finds_another_epoch_is_a_resync() -> None:
-    """Redis was lost: the position means nothing any more."""
+    """Redis was lost: the cursor means nothing any more."""
     ring = Ring(top=3)
     session, socket = following(None, ring)
     session.advance(ring, socket.write)

@@ -2,7 +2,7 @@
 
 A log that grows, is trimmed and starts new epochs; a tail that hears of it late, with a ring that forgets; a socket that fills up; page
 reads whose answer arrives when other things have happened; a client, written from PROTOCOL.md alone, that loses its connection at any
-byte of the way and comes back by position. Its claims: each event once and in order, or a resync; no `live` before everything
+byte of the way and comes back by cursor. Its claims: each event once and in order, or a resync; no `live` before everything
 before it; a heartbeat only for what it holds; and in the end it holds what the log holds.
 """
 
@@ -61,9 +61,9 @@ class Log:
     def look(self) -> Page:
         return Page(self.epoch, self.oldest, self.top, None, [], self.forks)
 
-    def read(self, position: Cursor, limit: int) -> Page:
-        page, after = self.look(), position.seq
-        shared = page.shared(position.epoch)
+    def read(self, cursor: Cursor, limit: int) -> Page:
+        page, after = self.look(), cursor.seq
+        shared = page.shared(cursor.epoch)
         if shared is not None and after <= shared and self.oldest - 1 <= after:
             page.entries.extend(self.entries[after : after + limit])
         return page

@@ -102,10 +102,10 @@ def test_merged_events_fill_the_same_numbers(cuts: list[int], random: Any) -> No
 
 
 def test_a_missing_event_holds_back_what_follows() -> None:
-    """And the position stays before it; too many of them mean that it will not come."""
+    """And the cursor stays before it; too many of them mean that it will not come."""
     order = Order(Cursor("e", 4))
     assert order.push({"seq": 6}) == []
-    assert (order.waiting, str(order.position)) == (True, "e:4")
+    assert (order.waiting, str(order.cursor)) == (True, "e:4")
     assert [event["seq"] for event in order.push({"seq": 5})] == [5, 6]
     for seq in range(8, 8 + 513):
         order.push({"seq": seq})
@@ -117,7 +117,7 @@ def test_what_waits_when_the_log_forks_is_dropped() -> None:
     order = Order(Cursor("e", 4))
     order.push({"seq": 6, "content": "lost"})
     order.fork("f")
-    assert (order.waiting, str(order.position)) == (False, "f:4")
+    assert (order.waiting, str(order.cursor)) == (False, "f:4")
     assert order.push({"seq": 5}) == [{"seq": 5}]
     assert order.push({"seq": 6, "content": "new"}) == [{"seq": 6, "content": "new"}]
 

@@ -60,7 +60,7 @@ def test_a_message_has_exactly_the_fields_of_the_protocol() -> None:
 
 
 def test_seq_counts_in_the_epoch_that_is_asked_for() -> None:
-    """A checkpoint of another epoch, or no epoch at all, is no position."""
+    """A checkpoint of another epoch, or no epoch at all, is no cursor."""
     assert message_view(row(), 7)["seq"] == 7
     assert message_view(row())["seq"] == 0
 

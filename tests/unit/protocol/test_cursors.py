@@ -34,6 +34,6 @@ def test_a_position_is_read_as_it_was_written(epoch: str, seq: int) -> None:
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
-    """Whatever a client may send in place of a position."""
+    """Whatever a client may send in place of a cursor."""
     with pytest.raises(ValueError, match="a cursor looks like"):
         parse(text)

@@ -118,7 +118,7 @@ async def test_everything_after_a_position_then_live_then_as_it_happens(rig: Rig
 
 
 async def test_without_a_position_from_now_on(rig: Rig) -> None:
-    """The position is known before anything has happened."""
+    """The cursor is known before anything has happened."""
     writer = await rig.writer()
     async with rig.readers().follow("c") as reader:
         assert reader.cursor == Cursor(writer.epoch, 1)
@@ -126,12 +126,10 @@ async def test_without_a_position_from_now_on(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "reason"),
+    ("cursor", "reason"),
     [("{epoch}:1", "trimmed"), ("other:3", "epoch"), ("{epoch}:999", "ahead")],
 )
-async def test_a_position_that_cannot_be_served_is_known_at_once(
-    position: str, reason: str
-) -> None:
+async def test_a_position_that_cannot_be_served_is_known_at_once(cursor: str, reason: str) -> None:
     """Before the first part is asked for, and it is the first part."""
     rig = Rig(Limits(max_events=4))
     await rig.hub.start()
@@ -140,7 +138,7 @@ async def test_a_position_that_cannot_be_served_is_known_at_once(
     for number in range(40):
         other = await Writer(rig.log, "c", f"m{number}").begin()
         await other.end()
-    async with rig.readers().follow("c", parse(position.format(epoch=writer.epoch))) as reader:
+    async with rig.readers().follow("c", parse(cursor.format(epoch=writer.epoch))) as reader:
         assert reader.ended is not None
         assert reader.ended.resync == reason
         assert await until_ended(reader) == Ended(reason)  # type: ignore[arg-type]  # one of the reasons
@@ -208,7 +206,7 @@ async def test_a_log_that_began_again_ends_the_reading(rig: Rig) -> None:
 
 
 async def test_a_log_that_forked_is_read_on(rig: Rig) -> None:
-    """From the same place, by its new name; a position of the old name is good for whoever comes later."""
+    """From the same place, by its new name; a cursor of the old name is good for whoever comes later."""
     writer = await rig.writer()
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:
         await until_live(reader)
@@ -247,7 +245,7 @@ async def test_without_redis_nothing_is_opened(rig: Rig) -> None:
 async def test_an_outage_in_mid_stream_is_waited_for(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beats without a position meanwhile; afterwards nothing is missing."""
+    """Beats without a cursor meanwhile; afterwards nothing is missing."""
     monkeypatch.setattr(module, "OUTAGE_PAUSE_SECONDS", 0.01)
     writer = await rig.writer()
     async with rig.readers(QUICK).follow("c", Cursor(writer.epoch, 0)) as reader:

@@ -77,7 +77,7 @@ export interface Snapshot {
   conversation: Record<string, unknown>;
   messages: Row[];
   next?: string | number | null;
-  position: string | null;
+  cursor: string | null;
 }
 
 /** `POST /api/conversations/{id}/subscription`. */
@@ -145,7 +145,7 @@ export class Subscription implements AsyncIterable<Change> {
   /** In order. */
   readonly messages: Message[];
   /** `epoch:seq` of the last event applied; null before the conversation was read. */
-  readonly position: string | null;
+  readonly cursor: string | null;
   /** Rows that the answer to a post brought, to be shown at once. */
   admit(rows: Row[]): void;
   /** There may be a network again: do not wait any longer. */
@@ -181,10 +181,10 @@ export class Transcript {
 
 /** Pure: puts events into the order of `seq`; repeats vanish, early ones wait. */
 export class Order {
-  constructor(position: { epoch: string; seq: number });
+  constructor(cursor: { epoch: string; seq: number });
   readonly epoch: string;
   readonly seq: number;
-  readonly position: string;
+  readonly cursor: string;
   /** Whether an event is missing before others that are here. */
   readonly waiting: boolean;
   /** Whether so many wait that the missing one is not worth waiting for. */
@@ -206,7 +206,7 @@ export function afterClose(
 export function hasEnded(message: Pick<Message, "status">): boolean;
 
 /** `epoch:seq` taken apart; null for anything else. */
-export function parsePosition(
+export function parseCursor(
   text: string | null | undefined,
 ): { epoch: string; seq: number } | null;
 

@@ -23,7 +23,7 @@ export function crc32(text) {
   return ~sum >>> 0;
 }
 
-export function parsePosition(text) {
+export function parseCursor(text) {
   const match = /^([0-9A-Za-z]{1,32}):(0|[1-9][0-9]{0,15})$/.exec(text);
   return match && { epoch: match[1], seq: Number(match[2]) };
 }
@@ -36,7 +36,7 @@ export class Order {
     this.seq = seq;
   }
 
-  get position() {
+  get cursor() {
     return `${this.epoch}:${this.seq}`;
   }
 
@@ -326,8 +326,8 @@ export class Subscription {
     return this.transcript.messages;
   }
 
-  get position() {
-    return this.#order?.position ?? null;
+  get cursor() {
+    return this.#order?.cursor ?? null;
   }
 
   admit(rows) {
@@ -392,9 +392,9 @@ export class Subscription {
     if (this.#closed) return;
     this.transcript.load(snapshot);
     this.#tell();
-    const position = parsePosition(snapshot.position);
-    if (!position) throw new Error("the log cannot be read now");
-    this.#order = new Order(position);
+    const cursor = parseCursor(snapshot.cursor);
+    if (!cursor) throw new Error("the log cannot be read now");
+    this.#order = new Order(cursor);
   }
 
   async #renew() {
@@ -482,7 +482,7 @@ class Link {
     this.order = order;
     this.to = to;
     socket.onopen = () =>
-      this.#send({ type: "subscribe", token: grant.token, after: order.position });
+      this.#send({ type: "subscribe", token: grant.token, after: order.cursor });
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code }) => this.end(code);
     socket.onerror = () => {}; // a close follows
@@ -518,7 +518,7 @@ class Link {
       this.silence = (heartbeat_seconds > 0 ? heartbeat_seconds : 30) * 1000;
       this.#heard();
       if (epoch !== this.order.epoch) {
-        this.order.fork(epoch); // the position is good: it has another name from now on
+        this.order.fork(epoch); // the cursor is good: it has another name from now on
         this.to.forked(this.order.seq);
       }
       this.to.replaying();

@@ -77,9 +77,7 @@ class Rig:
     async def new_epoch(self) -> None:
         self.log.restart(lose_data=True)
         page = await self.log.read("c", None, 0, 0)
-        self.claim, _ = await self.log.adopt(
-            self.claim, page.position, [Reset("m", 1, 0, 0)], LEASE
-        )
+        self.claim, _ = await self.log.adopt(self.claim, page.cursor, [Reset("m", 1, 0, 0)], LEASE)
         self.index = 0
 
     async def fork(self) -> None:

@@ -1,4 +1,4 @@
-"""streams.log.ports: what a look at a log says of positions of its own and of earlier epochs."""
+"""streams.log.ports: what a look at a log says of cursors of its own and of earlier epochs."""
 
 import pytest
 
@@ -41,4 +41,4 @@ def test_how_far_a_row_reaches(epoch: str | None, seq: int, reached: int) -> Non
 def test_where_a_reader_of_the_rows_begins(floor: int | None, seq: int, running: bool) -> None:
     """At the top, or where the checkpoint of a running answer ends."""
     page = Page("new", 1, 9, floor)
-    assert (page.position, page.running) == (Cursor("new", seq), running)
+    assert (page.cursor, page.running) == (Cursor("new", seq), running)

@@ -116,17 +116,17 @@ def test_a_client_may_send_its_last_message_alone(others: dict[str, Any]) -> Non
 
 
 async def test_chats_that_are_not_there(client: httpx.AsyncClient) -> None:
-    """Nothing to resume, to stop or to show; a position of nothing is lost."""
+    """Nothing to resume, to stop or to show; a cursor of nothing is lost."""
     assert (await client.get("/api/chat/nobody/stream")).status_code == 204
     assert (await client.post("/api/chat/nobody/stop")).json() == {"cancelled": []}
     assert (await client.get("/api/chat/nobody/messages")).json() == {"messages": [], "next": None}
     assert (await client.get("/api/chat/nobody/stream?after=k3f9:7")).json()[
         "code"
-    ] == "position_lost"
+    ] == "cursor_lost"
     for wrong in ("x", "k3f9", "k3f9:-1", "k3f9:07"):
         assert (
             await client.get("/api/chat/nobody/stream", headers={"Last-Event-ID": wrong})
-        ).json()["code"] == "malformed_position"
+        ).json()["code"] == "malformed_cursor"
 
 
 async def test_every_chat_id_has_an_address(client: httpx.AsyncClient, store: Store) -> None:

@@ -28,7 +28,7 @@ async def events(log: MemoryLog, conversation_id: str) -> list[str]:
 
 
 async def test_begin_and_read(client: httpx.AsyncClient) -> None:
-    """A new conversation has what it was given, no messages, and a position to subscribe from."""
+    """A new conversation has what it was given, no messages, and a cursor to subscribe from."""
     made = await begin(client, title=" Trip ", model="second", instructions="Be brief")
     assert (made["title"], made["model"], made["instructions"], made["user_id"], made["rev"]) == (
         "Trip",
@@ -40,7 +40,7 @@ async def test_begin_and_read(client: httpx.AsyncClient) -> None:
     found = (await client.get(f"/api/conversations/{made['id']}")).json()
     assert found["conversation"] == made
     assert (found["messages"], found["next"]) == ([], None)
-    assert found["position"].endswith(":0")
+    assert found["cursor"].endswith(":0")
 
 
 @pytest.mark.parametrize(

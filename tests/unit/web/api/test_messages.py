@@ -1,4 +1,4 @@
-"""The API's routes for messages: posts, positions, cancel; what they leave in SQL, in the log and in the queue."""
+"""The API's routes for messages: posts, cursors, cancel; what they leave in SQL, in the log and in the queue."""
 
 import asyncio
 import json
@@ -94,20 +94,20 @@ async def test_the_position_of_a_post_stands_before_its_rows(
 ) -> None:
     """Whoever subscribes after it is told of both rows, and of nothing that was known before."""
     first, second = await post(client, address), await post(client, address)
-    assert first["position"].endswith(":0")
-    assert second["position"].endswith(":2")
+    assert first["cursor"].endswith(":0")
+    assert second["cursor"].endswith(":2")
     assert first["subscription"]["url"].endswith(address.removeprefix("/api"))
 
 
 async def test_a_snapshot_reaches_what_sql_holds(
     client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog
 ) -> None:
-    """While an answer is written the position is its floor, and the row's seq counts in the same epoch."""
+    """While an answer is written the cursor is its floor, and the row's seq counts in the same epoch."""
     message_id = (await post(client, address))["assistant_message"]["id"]
     claim = await start(store, log, message_id)
     await log.append(claim, 1, 3, [Chunk(message_id, claim.attempt, 5, " world")])
     snapshot = (await client.get(address)).json()
-    assert snapshot["position"] == f"{claim.epoch}:3"
+    assert snapshot["cursor"] == f"{claim.epoch}:3"
     assert [(row["content"], row["seq"], row["status"]) for row in snapshot["messages"]] == [
         ("hi", 0, "complete"),
         ("Hello", 3, "streaming"),
@@ -115,18 +115,18 @@ async def test_a_snapshot_reaches_what_sql_holds(
     log.restart(lose_data=True)
     snapshot = (await client.get(address)).json()
     assert [row["seq"] for row in snapshot["messages"]] == [0, 0]
-    assert not snapshot["position"].startswith(claim.epoch)
+    assert not snapshot["cursor"].startswith(claim.epoch)
 
 
 async def test_without_redis_a_post_stands(
     client: httpx.AsyncClient, address: str, store: Store, log: MemoryLog, jobs: RecordedJobs
 ) -> None:
-    """202 with a null position; SQL says that nothing was announced or enqueued, and the same key delivers it later."""
+    """202 with a null cursor; SQL says that nothing was announced or enqueued, and the same key delivers it later."""
     log.go_down()
     jobs.away = True
     given = await post(client, address, key="k")
-    assert given["position"] is None
-    assert (await client.get(address)).json()["position"] is None
+    assert given["cursor"] is None
+    assert (await client.get(address)).json()["cursor"] is None
     row = await store.message(given["assistant_message"]["id"])
     assert row is not None
     assert (row.announced_rev, row.enqueued_at) == (0, None)

@@ -31,7 +31,7 @@ def parsed(text: bytes) -> list[Event]:
 
 
 def test_an_event_is_relayed_byte_for_byte() -> None:
-    """With its position as id, and no name: an `error` event is a message like any other."""
+    """With its cursor as id, and no name: an `error` event is a message like any other."""
     data = stamp(7, encode(Error("m", 1, "unavailable", "No.", True, None, 0, 0)))
     assert sse.event("k3f9", Entry(7, data)) == b"id: k3f9:7\ndata: " + data + b"\n\n"
     assert parsed(sse.event("k3f9", Entry(7, data))) == [Event("message", data.decode(), "k3f9:7")]
