@@ -14,7 +14,7 @@ since that checkpoint was taken); comparing with what was stored (a second copy 
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from tokenwire.models.parts import StoredPart, stored
 from tokenwire.protocol import events
@@ -42,6 +42,12 @@ class PartsToSave(NamedTuple):
 NO_PARTS: Final = PartsToSave()
 
 
+class _Row(Protocol):
+    part_count: int
+    open_text: int | None
+    open_reasoning: int | None
+
+
 class UnsavedParts:
     """Those of one attempt. `rows`: numbers of the parts that have a row when it begins.
 
@@ -55,6 +61,20 @@ class UnsavedParts:
         self._cuts: list[tuple[int, int]] = []
         self._rows = set(rows)
         self._open = set(open_parts)
+
+    @classmethod
+    def following(cls, row: _Row, answer: Answer) -> "UnsavedParts":
+        """Those of an attempt that goes on from a row; `answer`: what the row holds.
+
+        Events that the log holds behind it are to be `applied`, so that they are saved, too. A row
+        without parts may hold text all the same, as the version before saves it: then all parts
+        are unsaved, and rows that stand beside it belong to nothing.
+        """
+        found = cls(range(row.part_count), _open_parts(row.open_text, row.open_reasoning))
+        found.touched(range(row.part_count, len(answer.parts)))
+        if row.part_count == 0:
+            found._cuts.append((0, 1))
+        return found
 
     def applied(self, event: events.AnyEvent, touched: range) -> None:
         """An event was applied to the answer; `touched` is what `Answer.apply` gave."""
@@ -75,7 +95,7 @@ class UnsavedParts:
     def take(self, answer: Answer) -> PartsToSave:
         """What the next checkpoint carries, whose number is `saves` from now on."""
         self.saves += 1
-        is_open = {n for n in (answer.open_text, answer.open_reasoning) if n is not None}
+        is_open = _open_parts(answer.open_text, answer.open_reasoning)
         self._changed |= dict.fromkeys(self._open - is_open, self.saves)  # their texts move out
         self._changed |= dict.fromkeys((is_open - self._open) & self._rows, self.saves)  # move in
         self._changed = {n: save for n, save in self._changed.items() if n < len(answer.parts)}
@@ -93,3 +113,7 @@ class UnsavedParts:
         """The checkpoint of this number is stored, or a later one."""
         self._changed = {n: first for n, first in self._changed.items() if first > save}
         self._cuts = [cut for cut in self._cuts if cut[1] > save]
+
+
+def _open_parts(*numbers: int | None) -> set[int]:
+    return {number for number in numbers if number is not None}

@@ -241,6 +241,32 @@ async def test_the_version_before_works_on_this_schema(store: Store, running: Ru
         ]
 
 
+@pytest.mark.parametrize("beside", [False, True])
+async def test_an_answer_that_was_saved_without_parts_goes_on_with_them(
+    store: Store, running: Running, beside: bool
+) -> None:
+    """By the version before, perhaps after this one (`beside`): rows that it left belong to nothing."""
+    if beside:
+        await store.checkpoint([running.checkpoint()])
+        await store.begin_attempt(running.answer.id, 2, "m")
+    old = Checkpoint(running.answer.id, 1 + beside, "So", "Hm", None, "e1", 5, saves=1)
+    await store.checkpoint([old])
+    row = await store.begin_attempt(running.answer.id, 3, "m")
+    assert row is not None
+    successor = Running(running.answer.id, 3)
+    successor.answer = answer_of(row)
+    successor.unsaved = UnsavedParts.following(row, successor.answer)
+    for _ in range(2):  # the first one is not known to be stored
+        successor.text(1, "oner")
+        await store.checkpoint([successor.checkpoint()])
+        found = await read(store, running.answer.id)
+        assert [(part.type, part.text, part.kept) for part in found.parts] == [
+            ("reasoning", "Hm", None),
+            ("text", successor.answer.content, None),
+        ]
+    assert await rows_of(store, running.answer.id) == [(0, "Hm")]
+
+
 async def test_an_end_that_is_refused_takes_nothing(store: Store, running: Running) -> None:
     """The parts are those of the attempt that has the answer now."""
     await store.checkpoint([running.checkpoint()])

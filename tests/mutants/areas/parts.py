@@ -88,6 +88,18 @@ AREA = Area(
             "bool(self.deleted_from)\n",
         ),
         Mutant(
+            "rows_of_nothing_stay_beside_an_answer",
+            "models/unsaved.py",
+            "found._cuts.append((0, 1))",
+            "pass",
+        ),
+        Mutant(
+            "a_successor_takes_what_has_no_row_for_stored",
+            "models/unsaved.py",
+            "found.touched(range(row.part_count, len(answer.parts)))",
+            "pass",
+        ),
+        Mutant(
             "a_missing_part_shifts_those_behind_it",
             "models/parts.py",
             'part = Part("unknown", _DROPPED | inside)',

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given, settings
@@ -128,8 +129,12 @@ class Worker:
         self.answer = self.row.answer()
         self.answer.id = ID
         last = self.row.saved
-        open_parts = [n for n, _ in (last.open_text, last.open_reasoning) if n is not None]
-        self.unsaved = UnsavedParts(self.row.parts, open_parts)
+        row = SimpleNamespace(
+            part_count=last.count,
+            open_text=last.open_text[0],
+            open_reasoning=last.open_reasoning[0],
+        )
+        self.unsaved = UnsavedParts.following(row, self.answer)
         for event in self.log[last.seq : self.at]:
             self.unsaved.applied(event, self.answer.apply(event))
 
