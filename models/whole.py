@@ -13,6 +13,7 @@ Rejected: a relationship that loads with each query (one more query for every ro
 columns that raise until they are loaded (each reader must then know of parts).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import event, select
@@ -35,17 +36,48 @@ event.listen(Message, "load", _note)
 
 
 async def make_whole(session: AsyncSession) -> None:
-    """Read the parts of all rows that this session has loaded, and put them together."""
-    rows: list[Message] = session.info.pop(_NOTED, [])
-    if not rows:
-        return
-    stored: dict[str, list[StoredPart]] = {row.id: [] for row in rows}
-    query = select(UnfinishedPart).where(col(UnfinishedPart.message_id).in_(stored))
-    for part in await session.scalars(query):
-        columns = (part.number, part.type, part.text, part.value, part.kept)
-        stored[part.message_id].append(StoredPart(*columns))
-    for row in rows:
-        _assemble(row, stored[row.id])
+    """Read the parts of all rows that this session has loaded, and put them together.
+
+    A writing transaction of PostgreSQL sees what others commit meanwhile. A row that was saved
+    since it was read is read again: its own text and its parts must be of one checkpoint.
+    """
+    rows: dict[str, Message] = {row.id: row for row in session.info.pop(_NOTED, [])}
+    while rows:
+        versions, stored = await _read_parts(session, rows)
+        changed = dict[str, Message]()
+        for name, version in versions.items():
+            row = rows[name]
+            if version != (row.attempt, row.saves, row.part_count):
+                await session.refresh(row)
+                changed[name] = row
+            elif row.part_count:
+                _assemble(row, stored[name])
+        rows = changed
+
+
+_Versions = dict[str, tuple[int, int, int]]
+
+
+async def _read_parts(
+    session: AsyncSession, ids: Iterable[str]
+) -> tuple[_Versions, dict[str, list[StoredPart]]]:
+    """Parts by message, and which version of each row they belong to, all of one moment."""
+    version = (col(Message.attempt), col(Message.saves), col(Message.part_count))
+    query = (
+        select(UnfinishedPart, col(Message.id), *version)
+        .select_from(Message)
+        .outerjoin(UnfinishedPart, col(UnfinishedPart.message_id) == col(Message.id))
+        .where(col(Message.id).in_(ids))
+    )
+    versions: _Versions = {}
+    stored: dict[str, list[StoredPart]] = {}
+    for part, name, *numbers in await session.execute(query):
+        versions[name] = (numbers[0], numbers[1], numbers[2])
+        of_row = stored.setdefault(name, [])
+        if part is not None:
+            columns = (part.number, part.type, part.text, part.value, part.kept)
+            of_row.append(StoredPart(*columns))
+    return versions, stored
 
 
 def _assemble(row: Message, stored: list[StoredPart]) -> None:

@@ -396,6 +396,30 @@ async def in_postgresql(postgres_url: str) -> AsyncIterator[Store]:
     await opened.aclose()
 
 
+@pytest.mark.parametrize("how", ["checkpoint", "finish", "delete"])
+async def test_a_row_that_changes_while_it_is_read_is_of_one_moment(
+    in_postgresql: Store, how: str
+) -> None:
+    """A writing transaction reads the row, then its parts; others commit between the two."""
+    store, running = in_postgresql, await begun(in_postgresql)
+    await store.checkpoint([running.checkpoint()])
+    running.unsaved.saved(1)
+    async with store.writing() as session:
+        row = await session.get(Message, running.answer.id)
+        assert row is not None
+        if how == "checkpoint":
+            running.reset(1)
+            running.text(1, "Anew")
+            running.part(2, type="step")
+            await store.checkpoint([running.checkpoint()])
+        elif how == "finish":
+            assert await store.finish(running.ending())
+        else:
+            await store.delete_conversation(row.conversation_id)
+    if how != "delete":
+        assert same(answer_of(row), running.answer)
+
+
 async def test_a_part_that_somebody_has_locked_holds_up_nobody_else(in_postgresql: Store) -> None:
     """Its answer is left out, row and parts, and saved by a later round."""
     store, running = in_postgresql, await begun(in_postgresql)

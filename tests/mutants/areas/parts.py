@@ -235,6 +235,12 @@ AREA = Area(
             "    if False:\n",
         ),
         Mutant(
+            "a_row_and_its_parts_are_of_two_moments",
+            "models/whole.py",
+            "if version != (row.attempt, row.saves, row.part_count):",
+            "if False:",
+        ),
+        Mutant(
             "what_was_made_whole_is_written_back",
             "models/whole.py",
             "        set_committed_value(row, name, value)",
