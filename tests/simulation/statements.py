@@ -72,7 +72,7 @@ COLUMNS = {
             "run_id",
             "run_cursor",
         ),
-        *("run_silent_since", "parts", "parts_kept"),
+        *("run_silent_since", "parts"),
         *("part_count", "open_text", "open_reasoning", "run_parts"),
     ),
     "c": (
@@ -87,7 +87,9 @@ COLUMNS = {
         "updated_at",
     ),
 }
-"""What is compared of a row, by the first letter of its id: what the simulation keeps."""
+"""What is compared of a row, by the first letter of its id: what the simulation keeps.
+
+Not what is kept for providers: lists of rows leave that out."""
 
 
 @dataclass(frozen=True, slots=True)
