@@ -208,6 +208,10 @@ class AnthropicDecoder(Decoder):
         elif block.kind in ("thinking", "redacted_thinking"):
             signed = block.kind == "redacted_thinking" or value.get("signature")
             self._end_thought(value if signed else None)
+        elif block.kind == "image":
+            source = loose(value.get("source"))
+            media_type = word(source.get("media_type")) or "image/png"
+            self._file(block.kind, value, media_type, source.get("data"))
         elif block.kind != "text":
             self._keep(block.kind, value)
 
@@ -335,7 +339,7 @@ def _blocks(part: Part, role: str) -> list[dict[str, Any]]:
         case TextPart(text, kept) if text.strip():
             citations = {"citations": [item.value for item in kept]} if kept else {}
             return [{"type": "text", "text": text, **citations}]
-        case ReasoningPart(kept=Kept(value=value)):
+        case ReasoningPart(kept=Kept(value=value)) | Attachment(kept=Kept(value=value)):
             return [dict(value)]
         case KeptPart(kind=kind, value=value) if kind != _CONTAINER:
             return [dict(value)]

@@ -60,7 +60,7 @@ class Collected:
     def add(self, delta: Delta) -> None:
         """Put a delta in its place. Those that are no part of an answer change nothing."""
         match delta:
-            case TextDelta(text) | RefusalDelta(text):
+            case TextDelta(text) | RefusalDelta(text) if text:
                 self._grow(TextPart, text)
             case ReasoningDelta(text):
                 self._grow(ReasoningPart, text)

@@ -9,7 +9,7 @@ from tokenwire.providers.base import REASONING, HistoryMessage, Request, TextDel
 from tokenwire.providers.collected import Collected
 from tokenwire.providers.content import json_text
 from tokenwire.providers.gemini import SIGNATURE
-from tokenwire.providers.history import CallPart, Kept, KeptPart, Part, ReasoningPart, TextPart
+from tokenwire.providers.history import CallPart, Kept, KeptPart, Part, ReasoningPart
 
 _OPTIONS = frozenset({"temperature", "max_tokens", "reasoning_effort", "stop"})
 
@@ -63,7 +63,7 @@ def _parts(text: str, entries: Iterable[Mapping[str, Any]]) -> list[Part]:
         given = at
         collected.append(_part(entry["dialect"], entry["kind"], entry["value"]))
     collected.add(TextDelta(text[given:]))
-    return [part for part in collected.parts if part != TextPart("")]
+    return list(collected.parts)
 
 
 def _part(dialect: str, kind: str, value: Mapping[str, Any]) -> Part:
