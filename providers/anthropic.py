@@ -1,10 +1,12 @@
 """Pure: the dialect `anthropic.messages` (POST /messages).
 
-Whole is an answer with `message_stop`, or with a `stop_reason` before the end of the body. Errors come as `event: error` in a 200, often
-as its first event. Content and `stop_reason` may stand in `message_start` already; llama.cpp sometimes leaves `message_start` out. Only
-`tool_use` blocks are tool calls for us: blocks of tools that the provider runs, of compaction and of any other kind are kept and sent
-back as they came, in their place; thinking goes back with its signature, a text with its citations. Quirks: `max_tokens` (default 8192;
-the API wants one), `thinking` (`budget`, or `adaptive`: the model chooses).
+Whole is an answer with `message_stop`, or with a `stop_reason` before the end of the body. Errors
+come as `event: error` in a 200, often as its first event. Content and `stop_reason` may stand in
+`message_start` already; llama.cpp sometimes leaves `message_start` out. Only `tool_use` blocks are
+tool calls for us. Blocks of tools that the provider runs, of compaction and of any other kind are
+kept and sent back as they came, in their place; thinking goes back with its signature, a text with
+its citations. Quirks: `max_tokens` (default 8192; the API wants one), `thinking` (`budget`, or
+`adaptive`: the model chooses).
 """
 
 from collections.abc import Mapping, Sequence

@@ -162,6 +162,17 @@ class UsageDelta:
     cache_write_tokens: int | None = None
 
 
+def merge_usage(old: UsageDelta, new: UsageDelta) -> UsageDelta:
+    """`new` over `old`, field by field where it is not None."""
+    return UsageDelta(
+        *(
+            getattr(old, name) if value is None else value
+            for name in UsageDelta.__slots__
+            for value in (getattr(new, name),)
+        )
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
     """Proof that the answer is whole. `raw` is the provider's own word; an unknown one is `unknown`, never `stop`."""
@@ -252,6 +263,15 @@ class ContextLengthExceeded(InvalidRequest):
 
 class ContentFiltered(InvalidRequest):
     pass
+
+
+def as_interrupted(error: ProviderError) -> ProviderError:
+    """What cuts an answer after something of it was seen is an interruption; other errors stay what they are."""
+    if not isinstance(error, Unavailable):
+        return error
+    return Interrupted(
+        error.message, code=error.code, status=error.status, retry_after_s=error.retry_after_s
+    )
 
 
 RUN_GONE = "run_gone"

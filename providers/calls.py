@@ -29,9 +29,9 @@ from tokenwire.providers.base import (
     ToolCallStart,
     Unavailable,
     UsageDelta,
+    merge_usage,
 )
 from tokenwire.providers.collected import Collected
-from tokenwire.providers.decoding import merge_usage
 from tokenwire.providers.history import CallPart, Part
 from tokenwire.providers.hooks import Hook, call_hooks, watched
 from tokenwire.providers.http import HttpClient

@@ -5,7 +5,6 @@ It decides when an answer is whole (`done`), and that an end without proof is no
 first one counts. How the bytes travel is left to `stream.py`.
 """
 
-import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -18,7 +17,6 @@ from tokenwire.providers.base import (
     FileDelta,
     Finish,
     FinishReason,
-    Interrupted,
     Kept,
     KeptDelta,
     ProviderError,
@@ -31,9 +29,19 @@ from tokenwire.providers.base import (
     ToolCallStart,
     Unavailable,
     UsageDelta,
+    as_interrupted,
+    merge_usage,
 )
 from tokenwire.providers.classify import NO_WORDS, classify_stream_error, excerpt, is_page
-from tokenwire.providers.fields import Accumulator, file_bytes, loose_list, mappings, word, words
+from tokenwire.providers.fields import (
+    Accumulator,
+    file_bytes,
+    json_object,
+    loose_list,
+    mappings,
+    word,
+    words,
+)
 from tokenwire.providers.framing import (
     RAW,
     STRAY,
@@ -61,7 +69,6 @@ CITATION = "citation"
 """The kind of citations."""
 _JSON_MARKS = (b"{", b"}", b'"')
 """Without one of these nothing can have been a piece of an answer."""
-_BLANK = b" \t\r\n"
 
 
 class HeldTooMuch(Exception):
@@ -379,7 +386,7 @@ class Decoder:
                 "before it was complete" if self._started or self.emitted else "without an answer"
             )
             return Unavailable(f"the stream ended {what}", code="truncated")
-        item = _json_object(self._unreadable)
+        item = json_object(self._unreadable)
         if item is not None and (error := classify_stream_error(item, certain=True)):
             return error
         begun = self._started or self.emitted
@@ -485,7 +492,7 @@ class Decoder:
                 self._decode_one(name, line)
 
     def _decode_one(self, name: bytes, data: bytes) -> None:
-        item = _json_object(data)
+        item = json_object(data)
         if item is not None:
             self._frame(name, item, data)
         elif name == b"error":
@@ -498,34 +505,3 @@ class Decoder:
             )
         else:
             self._not_an_object(data)
-
-
-def merge_usage(old: UsageDelta, new: UsageDelta) -> UsageDelta:
-    """`new` over `old`, field by field where it is not None."""
-    return UsageDelta(
-        *(
-            getattr(old, name) if value is None else value
-            for name in UsageDelta.__slots__
-            for value in (getattr(new, name),)
-        )
-    )
-
-
-def as_interrupted(error: ProviderError) -> ProviderError:
-    """What cuts an answer after something of it was seen is an interruption; other errors stay what they are."""
-    if not isinstance(error, Unavailable):
-        return error
-    return Interrupted(
-        error.message, code=error.code, status=error.status, retry_after_s=error.retry_after_s
-    )
-
-
-def _json_object(data: bytes) -> dict[str, Any] | None:
-    # The standard library's decoder forgives what msgspec does not: raw control characters, lone surrogates, NaN.
-    if not data.lstrip(_BLANK).startswith(b"{"):
-        return None  # found out by an exception, a word would cost twenty times as much
-    try:
-        item = json.loads(data.decode("utf-8", "replace"), strict=False)
-    except (ValueError, RecursionError):
-        return None
-    return item if isinstance(item, dict) else None

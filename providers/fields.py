@@ -7,6 +7,7 @@ loosely (`loose`, `loose_list`, `word`): another type counts as absent.
 """
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ def place(value: Any) -> int | str | None:
 
 
 def file_bytes(value: Any) -> bytes | None:
-    """The bytes of a file in base64; None for anything else, also where they would be written otherwise."""
+    """The bytes of a file in base64; None for anything else, also for another spelling of it."""
     if not isinstance(value, str) or not value.isascii():
         return None
     try:
@@ -91,6 +92,21 @@ def data_url_file(url: Any) -> tuple[str, str] | None:
     head, comma, encoded = url.partition(",")
     media_type, mark, _ = head[5:].partition(";base64")
     return (media_type, encoded) if comma and mark and media_type else None
+
+
+_BLANK = b" \t\r\n"
+
+
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """The object in these bytes, written less strictly than msgspec reads it; None for others."""
+    # The standard library's decoder forgives what msgspec does not: raw control characters, lone surrogates, NaN.
+    if not data.lstrip(_BLANK).startswith(b"{"):
+        return None  # found out by an exception, a word would cost twenty times as much
+    try:
+        item = json.loads(data.decode("utf-8", "replace"), strict=False)
+    except (ValueError, RecursionError):
+        return None
+    return item if isinstance(item, dict) else None
 
 
 _NAMES = frozenset(

@@ -1,4 +1,4 @@
-"""Pure: the conversation as providers are sent it: messages of ordered parts, in every dialect's terms.
+"""Pure: the conversation as providers are sent it: messages of ordered parts.
 
 Each dialect walks the parts in order. A kept value replaces what the dialect would write of its
 part; it goes to the dialect and model that wrote it, others get what can be said in text.

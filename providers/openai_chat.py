@@ -98,7 +98,7 @@ class ChatDecoder(Decoder):
         self._text = io.StringIO()
         """All text so far."""
         self._counted = Said()
-        """The same as far as a citation has asked where it stands: seldom, and every token would pay."""
+        """The same as far as a citation has asked for its place: every token would pay for more."""
 
     def _object(self, name: bytes, item: dict[str, Any]) -> None:  # noqa: ARG002 - the events have no names here
         if not self._started and (item.get("id") or item.get("model")):
@@ -212,7 +212,7 @@ class ChatDecoder(Decoder):
         self._detail = kind
 
     def _end_details(self, *, called: bool = False) -> None:
-        """The reasoning is over. `called`: it led to a call, so its text must go back, too (DeepSeek)."""
+        """The reasoning is over. `called`: it led to a call, so DeepSeek wants its text back."""
         value: dict[str, Any] = {}
         if self._details:
             value["reasoning_details"] = [detail.whole() for detail in self._details]

@@ -71,7 +71,7 @@ class ResponsesDecoder(Decoder):
         """Where the text of an item's content part begins in the text so far."""
         self._annotated: set[Any] = set()
         self._thought = resumed_after is not None
-        """Reasoning goes back, or may have come before: the items that follow it are sent with the names that it knows them by."""
+        """Reasoning goes back, or may have come before this stream: it names the items behind it."""
         self._open: dict[Any, Mapping[str, Any]] = {}
         """Items that have begun and not ended."""
         self._ended_items: set[Any] = set()

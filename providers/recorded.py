@@ -17,9 +17,10 @@ from tokenwire.providers.base import (
     ToolCallArguments,
     ToolCallStart,
     UsageDelta,
+    merge_usage,
 )
 from tokenwire.providers.classify import classify
-from tokenwire.providers.decoding import Decoder, merge_usage
+from tokenwire.providers.decoding import Decoder
 
 
 def decode(

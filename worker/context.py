@@ -50,11 +50,11 @@ def _message(row: Row, model: str | None) -> HistoryMessage | None:
     return None
 
 
-# --- rows before parts: goes once every row has them -----------------------------------------------
+# --- rows before parts: goes once every row has them ---
 
 
 def _parts(text: str, entries: Iterable[Mapping[str, Any]]) -> list[Part]:
-    """Text, and what was kept beside it at its place: so rows hold an answer until they hold parts."""
+    """Text, and what was kept beside it at its place: so rows hold an answer so far."""
     collected = Collected()
     given = 0
     for entry in entries:

@@ -41,12 +41,9 @@ AREA = Area(
         Mutant(
             "a_step_is_no_border",
             "providers/content.py",
-            '            yield HistoryMessage("assistant", said, message.model)\n'
-            '            yield HistoryMessage("tool", results)\n'
-            "            said, results = [], []\n",
-            "            pass\n"
-            '    yield HistoryMessage("assistant", said, message.model)\n'
-            '    yield HistoryMessage("tool", results)\n',
+            "    for part in (*message.parts, StepPart()):\n",
+            "    parts = [part for part in message.parts if not isinstance(part, StepPart)]\n"
+            "    for part in (*parts, StepPart()):\n",
         ),
         Mutant(
             "a_call_without_a_result_has_none",

@@ -74,7 +74,7 @@ AREA = Area(
         ),
         Mutant(
             "words_are_parsed",
-            "providers/decoding.py",
+            "providers/fields.py",
             '    if not data.lstrip(_BLANK).startswith(b"{"):\n',
             "    if False:\n",
         ),

@@ -25,8 +25,9 @@ from tokenwire.providers.base import (
     ToolCallEnd,
     ToolCallStart,
     UsageDelta,
+    merge_usage,
 )
-from tokenwire.providers.decoding import Decoder, merge_usage
+from tokenwire.providers.decoding import Decoder
 from tokenwire.providers.dialects import DIALECTS, RELATED
 
 OWN = Path(__file__).resolve().parents[2] / "recordings"

@@ -17,7 +17,7 @@ from tokenwire.providers.base import (
     ToolCallStart,
 )
 from tokenwire.providers.dialects import decoder_of
-from tokenwire.providers.fields import Accumulator, Unreadable
+from tokenwire.providers.fields import Accumulator, Unreadable, json_object
 from tokenwire.providers.framing import RAW, JsonSplitter
 from tokenwire.providers.hints import retry_after
 from tokenwire.providers.json_path import PathValues
@@ -359,11 +359,7 @@ def test_a_string_is_skipped_in_one_step() -> None:
 
 def test_words_are_no_objects_at_a_glance() -> None:
     """A line that begins no object is not parsed to find that out."""
-    assert (
-        steps(lambda: decoding._json_object(b" x"))
-        == steps(lambda: decoding._json_object(b"[1]"))
-        == 2
-    )
+    assert steps(lambda: json_object(b" x")) == steps(lambda: json_object(b"[1]")) == 2
 
 
 def test_a_path_is_not_followed_for_ever() -> None:

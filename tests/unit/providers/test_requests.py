@@ -256,7 +256,7 @@ def test_an_unknown_tool_cannot_be_chosen(api: str) -> None:
 
 
 def test_what_must_go_back_goes_to_whom_it_concerns() -> None:
-    """Thinking blocks, encrypted reasoning and signatures: to their own dialect, and to no other."""
+    """Thinking, encrypted reasoning and signatures: to their own dialect, and to no other."""
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
     item = {"type": "reasoning", "id": "r", "encrypted_content": "e"}
     details = {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}
@@ -321,6 +321,15 @@ def test_kept_values_go_to_the_model_that_wrote_them(
     assert json.dumps(value) not in others
     assert "signed" not in others
     assert "before behind" in others
+
+
+def test_kept_parts_go_to_their_own_dialect() -> None:
+    """Another one would refuse a block that it does not know."""
+    for own, other in ((ANTHROPIC, RESPONSES), (RESPONSES, ANTHROPIC)):
+        item = KeptPart(own, "hologram", {"type": "hologram"})
+        answer = HistoryMessage("assistant", [item, TextPart("Yes.")])
+        assert "hologram" in json.dumps(turns(own, USER, answer))
+        assert "hologram" not in json.dumps(turns(other, USER, answer))
 
 
 @pytest.mark.parametrize("answered", [False, True])

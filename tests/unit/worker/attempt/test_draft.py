@@ -433,3 +433,36 @@ def test_arguments_that_are_cut_off_are_not_parsed(monkeypatch: pytest.MonkeyPat
     calls = [event for event in generation.batch() if isinstance(event, events.ToolCall)]
     assert [(call.tool_call_id, call.status) for call in calls] == [("a", "error"), ("b", "error")]
     assert calls[0].arguments == long[: events.MAX_EVENT_TEXT_BYTES]
+
+
+KEPT = base.Kept("d", "k", {"x": 1})
+
+
+def test_what_goes_back_with_a_part_stands_at_its_place_in_the_text() -> None:
+    """Rows have no parts yet. A message of OpenAI's would repeat the text itself."""
+    draft = Draft("m", 1, Held())
+    draft.take(
+        [
+            base.ReasoningDelta("hm"),
+            base.ReasoningEnd(KEPT),
+            base.ReasoningEnd(),
+            base.TextDelta("ab"),
+            base.FileDelta("image/png", b"x", kept=KEPT),
+            base.SourceDelta(title="a page", kept=KEPT),
+            base.KeptDelta("openai.responses", "message", {"content": "ab"}),
+        ]
+    )
+    assert [(entry["at"], entry["kind"]) for entry in draft.kept() or ()] == [
+        (0, "k"),
+        (2, "k"),
+        (2, "k"),
+    ]
+
+
+def test_an_address_is_cited_once_in_each_request() -> None:
+    """However many passages it supports."""
+    draft = Draft("m", 1, Held())
+    cited = [base.SourceDelta("https://x", cites=(at, 0), kept=KEPT) for at in (1, 2)]
+    draft.take([base.TextDelta("ab"), *cited])
+    assert [type(event).__name__ for event in draft.batch()] == ["Chunk", "Source"]
+    assert draft.kept() == []

@@ -43,7 +43,7 @@ def objects(body: bytes) -> Iterator[Json]:
             yield json.loads(data, strict=False)
 
 
-# --- what providers sent, as they would read it again ------------------------------------------------
+# --- what providers sent, as they would read it again ---
 
 
 def anthropic_blocks(body: bytes) -> list[Json]:
@@ -85,7 +85,7 @@ def loaded(text: str) -> Any:
 
 
 def anthropic_back(blocks: list[Json]) -> list[Json]:
-    """Not sent: blank text, unsigned thinking, `citations` of none. Plain texts that touch are one."""
+    """Not sent: blank text, unsigned thinking, empty `citations`. Plain texts that touch are one."""
     found: list[Json] = []
     for block in blocks:
         if block["type"] == "thinking" and not block.get("signature"):
@@ -130,8 +130,10 @@ ASKING += ("computer_call", "shell_call", "tool_search_call")
 
 
 def responses_back(items: list[Json]) -> list[Json]:
-    """Not sent: reasoning that is not encrypted, or that nothing follows, with the ids behind it;
-    what waits for the client; of a message that is one text and follows no reasoning all but that."""
+    """Not sent: reasoning that is not encrypted, or that nothing follows, with the ids behind it.
+
+    Nor what waits for the client. A message that is one text and follows no reasoning is its text.
+    """
     nameless = any(one["type"] == "reasoning" and not one.get("encrypted_content") for one in items)
     found: list[Json] = []
     thought = False
@@ -170,7 +172,7 @@ def gemini_parts(body: bytes) -> list[Json]:
 
 
 def gemini_back(parts: list[Json]) -> list[Json]:
-    """Not sent: unsigned thoughts. Texts that touch are one; a signature stands at the text before."""
+    """Not sent: unsigned thoughts. Texts that touch are one, and signed at their end."""
     found: list[Json] = []
     for part in parts:
         if part.get("thought") and "thoughtSignature" not in part:
@@ -216,7 +218,7 @@ def add_call(calls: dict[Any, Json], call: Json) -> None:
     held["arguments"] += function.get("arguments") or ""
 
 
-# --- there and back ----------------------------------------------------------------------------------
+# --- there and back ---
 
 
 def taken(api: str, body: bytes) -> tuple[PartsTaken, list[events.AnyEvent]] | None:
@@ -284,6 +286,20 @@ def test_answers_of_anthropic_go_back_as_they_came(recording: Recording) -> None
     check(recording, anthropic_blocks, anthropic_back)
 
 
+def test_thinking_without_a_signature_does_not_go_back() -> None:
+    """The API would refuse it. What follows it is another part."""
+    blocks = [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "thinking", "thinking": "aha", "signature": "s"},
+        {"type": "text", "text": "Yes."},
+    ]
+    message = {"type": "message", "id": "m", "content": blocks, "stop_reason": "end_turn"}
+    made = taken(ANTHROPIC, json.dumps(message).encode())
+    assert made is not None
+    assert [part.text for part in made[0].answer.parts] == ["hm", "aha", "Yes."]
+    assert turn(sent_back(ANTHROPIC, made[0]), ANTHROPIC) == blocks[1:]
+
+
 @recordings(RESPONSES)
 def test_answers_of_openai_go_back_as_they_came(recording: Recording) -> None:
     check(recording, responses_items, responses_back)
@@ -323,7 +339,7 @@ def test_the_log_says_what_was_taken(recording: Recording) -> None:
     assert other.content == parts.answer.content
 
 
-# --- the answer that has everything ------------------------------------------------------------------
+# --- the answer that has everything ---
 
 IMAGE = base64.b64encode(bytes(range(256)) * 4096).decode()
 THOUGHT = "Let me think about the weather of two cities before I look. 🎈 " * 20
@@ -485,7 +501,7 @@ EVERYTHING = {
 
 @pytest.mark.parametrize("api", EVERYTHING)
 def test_an_answer_with_everything_goes_back_as_it_came(api: str) -> None:
-    """Thoughts, citations, an image of a megabyte, an unknown item, two calls: all fields, in order."""
+    """Thoughts, citations, an image of 1 MB, an unknown item, two calls: all fields, in order."""
     body, sent = EVERYTHING[api]
     made = taken(api, body())
     assert made is not None
@@ -514,6 +530,7 @@ def test_citations_of_everything_stand_where_they_should() -> None:
         assert [
             units[2 * place[0] : 2 * place[1]].decode("utf-16-le") for place in found if place
         ] == cited
+        assert sum(part.type == "text" for part in made[0].answer.parts) == 1, "no word is cut"
 
 
 @pytest.mark.parametrize("api", EVERYTHING)
