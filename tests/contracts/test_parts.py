@@ -332,8 +332,12 @@ async def test_an_attempt_that_was_fenced_off_changes_no_part(
 ) -> None:
     """Nor does anybody once the answer has ended."""
     await store.checkpoint([running.checkpoint()])
-    saved = running.answer.copy()
+    running.unsaved.saved(1)
+    saved = running.answer
     await store.begin_attempt(running.answer.id, 2, "m")
+    successor = Running(running.answer.id, 2)
+    successor.answer = running.answer.copy()
+    await store.checkpoint([successor.checkpoint()])  # its number is that of the late one
     late = Running(running.answer.id)
     late.part(0, type="step")
     late.reset(0)
